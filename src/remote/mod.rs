@@ -1,0 +1,60 @@
+//! The remote: what a replica asks of it, and the client that speaks to Turso.
+//!
+//! A [`Remote`] runs one [`Batch`] of SQL statements in one transaction, in one round trip; that is
+//! all that the protocol needs. What the statements say is decided elsewhere.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::Result;
+use crate::value::Value;
+
+/// SQL statements that run in one transaction and in one round trip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Each a single complete statement without parameters. In a writing batch the first one must
+    /// be a write, so that the transaction takes the write lock at once.
+    pub statements: Vec<String>,
+    /// Whether anything is written. A batch that only reads is one snapshot, too.
+    pub writes: bool,
+}
+
+/// The rows of one statement, in order; each row is its columns' values.
+pub type Rows = Vec<Vec<Value>>;
+
+/// What came back: the rows of each statement of the batch, in order, and what it cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// One entry for each statement of the batch; empty for a statement without rows.
+    pub rows: Vec<Rows>,
+    /// Bytes sent and received on the wire for this batch, as far as the client can tell; 0 where
+    /// there is no wire.
+    pub bytes_up: u64,
+    /// See `bytes_up`.
+    pub bytes_down: u64,
+}
+
+/// A future that a [`Remote`] returns.
+pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>;
+
+/// A database that can run a [`Batch`].
+///
+/// The implementer's contract, which one suite holds every implementation to:
+///
+/// * All statements take effect, or none does. An error means that none did, except one of kind
+///   [`Unavailable`](crate::error::Kind::Unavailable), after which they may have.
+/// * A statement that fails (constraint, trigger, syntax) is
+///   [`Rejected`](crate::error::Kind::Rejected), with the server's message.
+/// * A request or an answer over the server's size limit is
+///   [`TooLarge`](crate::error::Kind::TooLarge).
+/// * Bad credentials, or credentials that may not write, are
+///   [`Refused`](crate::error::Kind::Refused).
+/// * It returns within its time limit, and it does not panic.
+/// * A future that is dropped leaves the remote usable.
+pub trait Remote: Send + Sync {
+    /// Runs `batch`.
+    fn run(&self, batch: Batch) -> Pending<'_>;
+
+    /// The URL, without credentials, for people to read.
+    fn url(&self) -> String;
+}
