@@ -2,7 +2,12 @@
 //! in step, in both directions, by an event log.
 
 pub mod error;
-pub mod remote;
 pub mod value;
+mod json;
+pub mod event;
+pub mod verdict;
+pub mod frame;
+pub mod capture;
+pub mod remote;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,328 @@
+//! An event: one immutable change of one row.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::json::Scanner;
+use crate::value::{Value, write_string};
+use crate::verdict::Verdict;
+
+macro_rules! ulid_newtype {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub ulid::Ulid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                let wrong = || Error::usage(format!("`{text}` is not {}", $what))
+                    .with_hint("a ULID has 26 characters, such as 01JD8ZK3V5QWERTY0123456789");
+                text.parse().map($name).map_err(|_| wrong())
+            }
+        }
+    };
+}
+
+ulid_newtype!(
+    /// The id of an event: a ULID, whose time part is when the change was made.
+    EventId, "an event's id"
+);
+ulid_newtype!(
+    /// The identity of a replica.
+    ReplicaId, "a replica's id"
+);
+
+/// An event's place in the remote log, from 1; 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub i64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A row's identity within its table: its canonical key, as the text of a JSON array.
+///
+/// Two spellings of one key ('a' and 'A' in a NOCASE column) have the same `RowKey`. It is made by
+/// the capture triggers; see [`capture`](crate::capture).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey(pub String);
+
+impl RowKey {
+    /// The key's values, in the order of the table's primary key.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the text is not an array of values.
+    pub fn values(&self) -> Result<Vec<Value>> {
+        let mut scanner = Scanner::new(self.0.as_bytes());
+        let mut values = Vec::new();
+        scanner.expect(b'[')?;
+        loop {
+            values.push(scanner.value()?);
+            if scanner.eat(b']') {
+                break;
+            }
+            scanner.expect(b',')?;
+        }
+        scanner.end()?;
+        Ok(values)
+    }
+
+    /// The key that has these values, which must be canonical already.
+    pub fn from_values(values: &[Value]) -> Self {
+        let mut json = vec![b'['];
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            value.write_json(&mut json);
+        }
+        json.push(b']');
+        RowKey(String::from_utf8(json).expect("a value that is no UTF-8 is written in hex"))
+    }
+}
+
+impl fmt::Display for RowKey {
+    /// The key as a person writes it: its values with commas between.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.values() {
+            Ok(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if index > 0 { "," } else { "" })?;
+                }
+                Ok(())
+            }
+            Err(_) => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an event does to its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The row was not there.
+    Insert,
+    /// Some of its columns changed.
+    Update,
+    /// The row is gone.
+    Delete,
+}
+
+impl Op {
+    /// The word that the remote log has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Op::Insert => "insert",
+            Op::Update => "update",
+            Op::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Op {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "insert" => Ok(Op::Insert),
+            "update" => Ok(Op::Update),
+            "delete" => Ok(Op::Delete),
+            _ => Err(Error::corrupt("an event's op is none of insert, update, delete")),
+        }
+    }
+}
+
+/// Who made an event.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// A replica.
+    Replica(ReplicaId),
+    /// The web application, or whoever else wrote plain SQL to the remote.
+    Web,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Replica(replica) => replica.fmt(f),
+            Origin::Web => f.pad("web"),
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "web" => Ok(Origin::Web),
+            other => other.parse().map(Origin::Replica),
+        }
+    }
+}
+
+/// Columns and their values, in the order they were written: a whole row, or the part that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image(pub Vec<(String, Value)>);
+
+impl Image {
+    /// Reads a JSON object of values.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not one, or a column's name is not UTF-8.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let mut columns = Vec::new();
+        each_column(json, |name, value| {
+            columns.push((name.to_owned(), value));
+            Ok(())
+        })?;
+        Ok(Image(columns))
+    }
+
+    /// The value of a column, if the image has it.
+    pub fn get(&self, column: &str) -> Option<&Value> {
+        self.0.iter().find(|(name, _)| name == column).map(|(_, value)| value)
+    }
+
+    /// Sets the columns that `other` has to its values.
+    pub fn overlay(&mut self, other: &Image) {
+        for (name, value) in &other.0 {
+            match self.0.iter_mut().find(|(mine, _)| mine == name) {
+                Some((_, mine)) => *mine = value.clone(),
+                None => self.0.push((name.clone(), value.clone())),
+            }
+        }
+    }
+
+    /// Whether this has every column of `other`, with the same value.
+    pub fn holds(&self, other: &Image) -> bool {
+        other.0.iter().all(|(name, value)| self.get(name) == Some(value))
+    }
+
+    /// Appends the JSON object.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_string(name.as_bytes(), out);
+            out.push(b':');
+            value.write_json(out);
+        }
+        out.push(b'}');
+    }
+
+    /// The JSON object.
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        self.write_json(&mut out);
+        String::from_utf8(out).expect("a value that is no UTF-8 is written in hex")
+    }
+
+    /// Whether every value has a plain JSON spelling, without a tag.
+    pub fn is_plain(&self) -> bool {
+        !self.0.iter().any(|(_, value)| value.is_tagged())
+    }
+}
+
+/// Walks the columns of a JSON object of values.
+///
+/// # Errors
+///
+/// `Corrupt` when `json` is not such an object; and what `visit` returns.
+pub fn each_column(json: &[u8], mut visit: impl FnMut(&str, Value) -> Result<()>) -> Result<()> {
+    let mut scanner = Scanner::new(json);
+    scanner.expect(b'{')?;
+    if !scanner.eat(b'}') {
+        loop {
+            let name = scanner.string()?;
+            let name = std::str::from_utf8(&name)
+                .map_err(|_| Error::corrupt("a column's name in an event is not UTF-8"))?;
+            scanner.expect(b':')?;
+            visit(name, scanner.value()?)?;
+            if scanner.eat(b'}') {
+                break;
+            }
+            scanner.expect(b',')?;
+        }
+    }
+    scanner.end()
+}
+
+/// One change of one row, as it was made and as the remote decided about it.
+///
+/// * An insert has `after` alone: the whole row. A delete has `before` alone: the whole row. An
+///   update has both, with the columns that changed and no others.
+/// * `seq`, `verdict` and `received_at` are given by the remote, and do not change after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the remote log.
+    pub seq: Seq,
+    /// Its id.
+    pub id: EventId,
+    /// Who made it.
+    pub origin: Origin,
+    /// The person or program, as the application set it.
+    pub actor: Option<String>,
+    /// The events that were pushed together with this one have the same.
+    pub unit: Option<ulid::Ulid>,
+    /// The table.
+    pub table: String,
+    /// The row.
+    pub key: RowKey,
+    /// What happened to it.
+    pub op: Op,
+    /// The old values.
+    pub before: Option<Image>,
+    /// The new values.
+    pub after: Option<Image>,
+    /// What its writer had seen of the log.
+    pub base: Seq,
+    /// The event whose materialization on the remote made this one.
+    pub cause: Option<EventId>,
+    /// The event of which this is a foreign key's consequence.
+    pub via: Option<EventId>,
+    /// The other half of a key change.
+    pub pair: Option<EventId>,
+    /// What the remote decided.
+    pub verdict: Verdict,
+    /// When the remote received it: milliseconds since 1970, by the remote's clock.
+    pub received_at: i64,
+}

@@ -1,0 +1,323 @@
+//! A scanner for the JSON that events are made of.
+//!
+//! Images, keys and pages use a small part of JSON: objects and arrays of the spellings that
+//! [`value`](crate::value) lists. They are read by the hundred thousand, and their strings may hold
+//! bytes that are not UTF-8 (SQLite stores what it is given), which a general parser refuses. So
+//! [`Scanner`] walks the bytes once, gives slices into them, and allocates only for a string that
+//! has escapes.
+
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::value::{Value, read_real};
+
+/// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
+const MAX_DEPTH: usize = 8;
+
+/// A cursor over JSON text.
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+fn wrong(what: &str, at: usize) -> Error {
+    Error::corrupt(format!("malformed JSON in an event: {what} at byte {at}"))
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner at the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Scanner { bytes, at: 0 }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is not white space, without taking it.
+    pub fn peek(&mut self) -> Option<u8> {
+        self.skip_space();
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Takes `byte` if it is next.
+    pub fn eat(&mut self, byte: u8) -> bool {
+        let hit = self.peek() == Some(byte);
+        self.at += usize::from(hit);
+        hit
+    }
+
+    /// Takes `byte`, which must be next.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when something else is next; so it is for every method here.
+    pub fn expect(&mut self, byte: u8) -> Result<()> {
+        if self.eat(byte) {
+            Ok(())
+        } else {
+            Err(wrong(&format!("expected `{}`", byte as char), self.at))
+        }
+    }
+
+    /// Nothing but white space may be left.
+    pub fn end(&mut self) -> Result<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(wrong("something after the end", self.at)),
+        }
+    }
+
+    /// Takes a string and undoes its escapes. `\u0000` is a NUL; a lone surrogate is an error.
+    pub fn string(&mut self) -> Result<Cow<'a, [u8]>> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let rest = &self.bytes[start..];
+        let stop = memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", start))?;
+        self.at = start + stop + 1;
+        if rest[stop] == b'"' {
+            return Ok(Cow::Borrowed(&rest[..stop]));
+        }
+        self.at -= 1;
+        self.escaped(rest[..stop].to_vec()).map(Cow::Owned)
+    }
+
+    /// The rest of a string from its first backslash on.
+    fn escaped(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>> {
+        loop {
+            let rest = &self.bytes[self.at..];
+            let stop =
+                memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", self.at))?;
+            out.extend_from_slice(&rest[..stop]);
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(out);
+            }
+            let kind = self.bytes.get(self.at).copied();
+            self.at += 1;
+            match kind {
+                Some(byte @ (b'"' | b'\\' | b'/')) => out.push(byte),
+                Some(b'b') => out.push(8),
+                Some(b't') => out.push(9),
+                Some(b'n') => out.push(10),
+                Some(b'f') => out.push(12),
+                Some(b'r') => out.push(13),
+                Some(b'u') => {
+                    let c = self.unicode()?;
+                    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                _ => return Err(wrong("unknown escape", self.at)),
+            }
+        }
+    }
+
+    fn unicode(&mut self) -> Result<char> {
+        let high = self.hex4()?;
+        let code = if (0xd800..0xdc00).contains(&high) {
+            if self.bytes.get(self.at..self.at + 2) != Some(b"\\u") {
+                return Err(wrong("lone surrogate", self.at));
+            }
+            self.at += 2;
+            let low = self.hex4()?;
+            if !(0xdc00..0xe000).contains(&low) {
+                return Err(wrong("lone surrogate", self.at));
+            }
+            0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+        } else {
+            high
+        };
+        char::from_u32(code).ok_or_else(|| wrong("lone surrogate", self.at))
+    }
+
+    fn hex4(&mut self) -> Result<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4);
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        self.at += 4;
+        code.ok_or_else(|| wrong("bad \\u escape", self.at))
+    }
+
+    /// Takes a run of number characters.
+    fn number(&mut self) -> Result<&'a str> {
+        self.skip_space();
+        let rest = &self.bytes[self.at..];
+        let len = rest
+            .iter()
+            .position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+            .unwrap_or(rest.len());
+        self.at += len;
+        std::str::from_utf8(&rest[..len]).map_err(|_| wrong("expected a number", self.at))
+    }
+
+    /// Takes an integer.
+    pub fn integer(&mut self) -> Result<i64> {
+        let at = self.at;
+        self.number()?.parse().map_err(|_| wrong("expected an integer", at))
+    }
+
+    /// Takes `null` if it is next.
+    pub fn null(&mut self) -> bool {
+        self.skip_space();
+        let hit = self.bytes[self.at..].starts_with(b"null");
+        self.at += if hit { 4 } else { 0 };
+        hit
+    }
+
+    /// Takes one value in the spellings of [`value`](crate::value).
+    pub fn value(&mut self) -> Result<Value> {
+        match self.peek() {
+            Some(b'"') => Ok(Value::Text(self.string()?.into_owned())),
+            Some(b'{') => self.tagged(),
+            Some(b'n') if self.null() => Ok(Value::Null),
+            Some(b'-' | b'0'..=b'9') => {
+                let at = self.at;
+                let number = self.number()?;
+                match number.parse::<i64>() {
+                    Ok(integer) => Ok(Value::Integer(integer)),
+                    Err(_) => read_real(number)
+                        .map(Value::Real)
+                        .map_err(|_| wrong("expected a number", at)),
+                }
+            }
+            _ => Err(wrong("expected a value", self.at)),
+        }
+    }
+
+    fn tagged(&mut self) -> Result<Value> {
+        self.expect(b'{')?;
+        let tag = self.string()?;
+        self.expect(b':')?;
+        let text = self.string()?;
+        self.expect(b'}')?;
+        match tag.as_ref() {
+            b"r" => {
+                let text = std::str::from_utf8(&text).map_err(|_| wrong("bad REAL", self.at))?;
+                read_real(text).map(Value::Real)
+            }
+            b"x" => unhex(&text).map(Value::Blob).ok_or_else(|| wrong("bad hex", self.at)),
+            b"t" => unhex(&text).map(Value::Text).ok_or_else(|| wrong("bad hex", self.at)),
+            _ => Err(wrong("unknown tag", self.at)),
+        }
+    }
+
+    /// Takes any JSON value and gives the bytes it stands in.
+    pub fn raw(&mut self) -> Result<&'a [u8]> {
+        self.skip_space();
+        let start = self.at;
+        self.skip(0)?;
+        Ok(&self.bytes[start..self.at])
+    }
+
+    fn skip(&mut self, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(wrong("nested too deeply", self.at));
+        }
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(open @ (b'{' | b'[')) => {
+                let close = open + 2;
+                self.at += 1;
+                if self.eat(close) {
+                    return Ok(());
+                }
+                loop {
+                    if open == b'{' {
+                        self.skip_string()?;
+                        self.expect(b':')?;
+                    }
+                    self.skip(depth + 1)?;
+                    if self.eat(close) {
+                        return Ok(());
+                    }
+                    self.expect(b',')?;
+                }
+            }
+            Some(b'n') if self.null() => Ok(()),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
+            _ => Err(wrong("expected a value", self.at)),
+        }
+    }
+
+    fn skip_string(&mut self) -> Result<()> {
+        self.expect(b'"')?;
+        loop {
+            let rest = &self.bytes[self.at..];
+            let stop =
+                memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", self.at))?;
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(());
+            }
+            self.at += 1;
+            if self.at > self.bytes.len() {
+                return Err(wrong("open string", self.at));
+            }
+        }
+    }
+}
+
+/// The bytes that `hex` spells; `None` when it is not hex.
+pub fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    if hex.len() % 2 != 0 {
+        return None;
+    }
+    hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_round_trip() {
+        let values = [
+            Value::Null,
+            Value::Integer(i64::MAX),
+            Value::Real(0.1),
+            Value::from("plain"),
+            Value::from("a\"b\\\n\u{1}\u{7f}é😀"),
+            Value::Text(b"a\0b".to_vec()),
+            Value::Text(vec![0xff, b'"']),
+            Value::Blob(vec![]),
+        ];
+        for value in values {
+            let mut json = Vec::new();
+            value.write_json(&mut json);
+            let mut scanner = Scanner::new(&json);
+            assert_eq!(scanner.value().unwrap(), value);
+            scanner.end().unwrap();
+            let mut scanner = Scanner::new(&json);
+            assert_eq!(scanner.raw().unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_pass() {
+        let mut scanner = Scanner::new(b"\"a\xff\\nb\"");
+        assert_eq!(scanner.value().unwrap(), Value::Text(b"a\xff\nb".to_vec()));
+    }
+
+    #[test]
+    fn escapes_of_others_are_read() {
+        let mut scanner = Scanner::new(br#""\u00e9\ud83d\ude00\/\u0000""#);
+        assert_eq!(scanner.value().unwrap(), Value::Text("é😀/\0".as_bytes().to_vec()));
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let deep = "[".repeat(10_000);
+        let all = ["", "\"", "\"\\", "\"\\u12", "\"\\ud800\"", "{", "{\"q\":\"1\"}", "tru", "-", "[1"];
+        for text in all.into_iter().chain([deep.as_str()]) {
+            let text = text.as_bytes();
+            let value = Scanner::new(text).value();
+            assert!(value.is_err(), "{value:?}");
+        }
+        for text in ["\"\\", "{\"a\":", deep.as_str(), "[1 2]"] {
+            assert!(Scanner::new(text.as_bytes()).raw().is_err());
+        }
+    }
+}

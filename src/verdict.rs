@@ -1,0 +1,138 @@
+//! What the remote decided about an event, and the rule by which an event loses to another.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::event::{Image, Op, Origin, Seq};
+
+/// What the remote decided about an event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It is in the remote's tables.
+    Applied,
+    /// It lost to another writer. The reason is `conflict`, `pair` (the other half of the key
+    /// change lost) or `via` (the event of which it is a consequence lost).
+    Superseded(String),
+    /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
+    /// the message of the server.
+    Rejected(String),
+}
+
+impl Verdict {
+    /// Reads the remote log's two columns.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for a word that is no verdict.
+    pub fn parse(word: &str, reason: Option<&str>) -> Result<Self> {
+        let reason = || reason.unwrap_or_default().to_owned();
+        match word {
+            "applied" => Ok(Verdict::Applied),
+            "superseded" => Ok(Verdict::Superseded(reason())),
+            "rejected" => Ok(Verdict::Rejected(reason())),
+            _ => Err(Error::corrupt("an event's verdict is none that this version knows")),
+        }
+    }
+
+    /// The verdict's word, as the remote log has it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Applied => "applied",
+            Verdict::Superseded(_) => "superseded",
+            Verdict::Rejected(_) => "rejected",
+        }
+    }
+
+    /// Why it was not applied.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Applied => None,
+            Verdict::Superseded(reason) | Verdict::Rejected(reason) => Some(reason),
+        }
+    }
+
+    /// Whether the event is in the tables.
+    pub fn is_applied(&self) -> bool {
+        *self == Verdict::Applied
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason() {
+            Some(reason) if !reason.is_empty() => f.pad(&format!("{}: {reason}", self.as_str())),
+            _ => f.pad(self.as_str()),
+        }
+    }
+}
+
+/// What counts as two writers changing the same thing: set per table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ConflictRule {
+    /// Any two changes of the same row. The default.
+    #[default]
+    Row,
+    /// Two updates of the same row conflict only if they changed a column in common; inserts and
+    /// deletes conflict with everything.
+    Columns,
+}
+
+impl ConflictRule {
+    /// The word for it, in the command and in the databases.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConflictRule::Row => "row",
+            ConflictRule::Columns => "columns",
+        }
+    }
+}
+
+impl std::str::FromStr for ConflictRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "row" => Ok(ConflictRule::Row),
+            "columns" => Ok(ConflictRule::Columns),
+            _ => Err(Error::usage(format!("`{text}` is not a conflict rule"))
+                .with_hint("use `row` or `columns`, as in --conflict members=columns")),
+        }
+    }
+}
+
+/// What the conflict rule looks at in an event of the row in question.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Who made it.
+    pub origin: Origin,
+    /// What it does.
+    pub op: Op,
+    /// Its new values.
+    pub after: Option<&'a Image>,
+}
+
+/// The conflict rule: **an event loses if, when it arrives, another writer's applied event of the
+/// same row has a seq greater than the event's base.**
+///
+/// `arrival` is the event, `base` what its writer had seen, and `applied` the applied events of its
+/// row that are in the log when it arrives. It is a pure function of the log, so every replica and
+/// every replay agrees; `capture::remote` has it once more as SQL, and a test holds the two equal.
+pub fn loses<'a>(
+    rule: ConflictRule,
+    arrival: Claim<'a>,
+    base: Seq,
+    applied: impl IntoIterator<Item = (Seq, Claim<'a>)>,
+) -> bool {
+    applied.into_iter().any(|(seq, other)| {
+        seq > base && other.origin != arrival.origin && collide(rule, arrival, other)
+    })
+}
+
+/// Whether two events of one row, by different writers, touch the same thing.
+pub fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
+    if rule == ConflictRule::Row || one.op != Op::Update || other.op != Op::Update {
+        return true;
+    }
+    let (Some(one), Some(other)) = (one.after, other.after) else { return true };
+    one.0.iter().any(|(column, _)| other.get(column).is_some())
+}
