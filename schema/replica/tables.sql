@@ -1,0 +1,103 @@
+-- What driftless keeps in a replica's database. Every statement may be run again.
+-- Runs on SQLite 3.35 and later, since any client's writes fire the capture triggers.
+
+-- One row. The triggers read it once for each captured change, so it is kept short.
+CREATE TABLE IF NOT EXISTS driftless_state (
+  one       INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  replaying INTEGER NOT NULL DEFAULT 0, -- 1 inside a transaction that applies remote events: capture is silent
+  cursor    INTEGER NOT NULL DEFAULT 0, -- the highest seq of the remote log that has been integrated: the base of new events
+  clock     INTEGER NOT NULL DEFAULT 0, -- ms since 1970: no new event's time part is below this
+  actor     TEXT,                       -- who is at work, as the application set it
+  sent      INTEGER NOT NULL DEFAULT 0, -- the highest outbox number whose verdict the remote has given
+  chain     BLOB NOT NULL               -- hash of the newest sealed frame
+);
+
+-- Settings and identity, as names and values.
+CREATE TABLE IF NOT EXISTS driftless_settings (
+  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), marks, confirmed, ...
+  value TEXT              -- the setting's text
+) WITHOUT ROWID;
+
+-- The replicated tables.
+CREATE TABLE IF NOT EXISTS driftless_tables (
+  name     TEXT PRIMARY KEY,                -- the table
+  conflict TEXT NOT NULL DEFAULT 'row',     -- what counts as a conflict: row or columns
+  triggers TEXT NOT NULL DEFAULT ''         -- fingerprint of the capture triggers that were installed
+) WITHOUT ROWID;
+
+-- Local events whose verdict this replica does not know yet, in the order they were made. The newest
+-- row stays when all is settled (settled = 1), so that numbers are never used twice.
+CREATE TABLE IF NOT EXISTS driftless_outbox (
+  n       INTEGER PRIMARY KEY,         -- the order; also the high bits of the id's random part
+  ms      INTEGER NOT NULL,            -- the id's time part: ms since 1970
+  tail    INTEGER NOT NULL,            -- the id's low 40 bits: random
+  tbl     TEXT NOT NULL,               -- the table
+  pk      TEXT NOT NULL,               -- the row's canonical key, a JSON array
+  op      INTEGER NOT NULL,            -- 0 insert, 1 update, 2 delete
+  before  TEXT,                        -- old values, a JSON object: of the changed columns, or of all for a delete
+  after   TEXT,                        -- new values: of the changed columns, or of all for an insert
+  base    INTEGER NOT NULL,            -- the cursor when the change was made
+  actor   TEXT,                        -- who made it
+  pair    INTEGER,                     -- 1: the delete of a key change, 2: its insert, right behind it
+  via     TEXT,                        -- a foreign key's consequence: [table, key] of the parent that went, a JSON array
+  undo    TEXT,                        -- the undo image where it is no longer `before`
+  aside   INTEGER NOT NULL DEFAULT 0,  -- 1: set aside, so not in its row now
+  winner  INTEGER,                     -- seq of the event for which it was set aside
+  refuse  TEXT,                        -- what the remote said when this event alone was pushed: to be recorded as rejected
+  settled INTEGER NOT NULL DEFAULT 0   -- 1: has its verdict, and is kept for its number alone
+);
+
+-- Images of rows that a statement may be about to replace without telling any trigger.
+CREATE TABLE IF NOT EXISTS driftless_notes (
+  tbl TEXT NOT NULL,   -- the table
+  pk  TEXT NOT NULL,   -- the row's canonical key
+  img TEXT NOT NULL,   -- the row as it was, a JSON object
+  PRIMARY KEY (tbl, pk)
+) WITHOUT ROWID;
+
+-- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).
+CREATE TABLE IF NOT EXISTS driftless_pow2 (
+  p REAL PRIMARY KEY,  -- 2^e
+  e INTEGER NOT NULL   -- from -1074 to 1023
+) WITHOUT ROWID;
+
+-- The local log: settled events as sealed frames (see src/frame.rs).
+CREATE TABLE IF NOT EXISTS driftless_log (
+  seq    INTEGER PRIMARY KEY, -- its place in the remote log
+  id     BLOB NOT NULL,       -- the event's id, 16 bytes
+  own    INTEGER NOT NULL,    -- 1: this file's outbox had it
+  header BLOB NOT NULL,       -- the frame's header
+  vals   BLOB,                -- the frame's values; NULL once erased
+  hash   BLOB NOT NULL        -- the chain's hash up to this frame
+);
+
+-- Own events by id: what tells a consequence of ours from another writer's event.
+CREATE INDEX IF NOT EXISTS driftless_log_own ON driftless_log (id) WHERE own;
+
+-- The conflict inbox: local events that lost.
+CREATE TABLE IF NOT EXISTS driftless_conflicts (
+  seq       INTEGER PRIMARY KEY,     -- the lost event's place in the log, where its frame is
+  id        BLOB NOT NULL,           -- its id, 16 bytes
+  kind      TEXT NOT NULL,           -- conflict, collision (two inserts with one key) or rejected
+  winner    INTEGER,                 -- seq of the event that won, where there is one
+  theirs    TEXT,                    -- the row as it stood when the loss was learnt, a JSON object; NULL if it was gone
+  state     TEXT NOT NULL DEFAULT 'open', -- open, restored or dismissed
+  noticed   INTEGER NOT NULL         -- when this replica learnt of it: ms since 1970
+);
+
+-- Pulled events that cannot be applied here yet, in their order.
+CREATE TABLE IF NOT EXISTS driftless_quarantine (
+  seq    INTEGER PRIMARY KEY, -- the event's place in the log, where its frame is
+  tbl    TEXT NOT NULL,       -- its table
+  pk     TEXT NOT NULL,       -- its row's key: later events of that row follow it
+  reason TEXT NOT NULL        -- why it could not be applied
+);
+CREATE INDEX IF NOT EXISTS driftless_quarantine_row ON driftless_quarantine (tbl, pk);
+
+-- Rows of the remote while the first sync reads them, before they are shown.
+CREATE TABLE IF NOT EXISTS driftless_staging (
+  tbl TEXT NOT NULL,   -- the table
+  pk  TEXT NOT NULL,   -- the row's canonical key
+  img TEXT,            -- the row, a JSON object; NULL if it was deleted meanwhile
+  PRIMARY KEY (tbl, pk)
+) WITHOUT ROWID;

@@ -1,0 +1,148 @@
+//! Reads the terms and the predicate out of a `CREATE INDEX` statement.
+//!
+//! SQLite tells which columns an index has, but of an expression and of a partial index's WHERE it
+//! keeps only the text of the statement. The text is SQLite's own record of a statement that it has
+//! accepted, so its grammar can be relied on; what has to be got right is where strings, quoted
+//! names, comments and brackets begin and end.
+
+/// What stands in a `CREATE INDEX`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Each term's expression, without its ASC or DESC.
+    pub(crate) terms: Vec<String>,
+    /// The partial index's condition.
+    pub(crate) predicate: Option<String>,
+}
+
+/// A token: its text, and how deep in brackets it stands.
+#[derive(Clone, Copy, Debug)]
+struct Token<'a> {
+    text: &'a str,
+    depth: usize,
+}
+
+fn tokens(sql: &str) -> Vec<Token<'_>> {
+    let bytes = sql.as_bytes();
+    let (mut at, mut depth, mut found) = (0, 0_usize, Vec::new());
+    while at < bytes.len() {
+        let start = at;
+        match bytes[at] {
+            b'-' if bytes.get(at + 1) == Some(&b'-') => {
+                at += bytes[at..].iter().position(|&b| b == b'\n').unwrap_or(bytes.len() - at);
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'*') => {
+                at = sql[at + 2..].find("*/").map_or(bytes.len(), |end| at + 2 + end + 2);
+                continue;
+            }
+            quote @ (b'\'' | b'"' | b'`' | b'[') => at = end_of_quoted(bytes, at, quote),
+            byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 => {
+                while at < bytes.len()
+                    && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' || bytes[at] >= 0x80)
+                {
+                    at += 1;
+                }
+            }
+            byte if byte.is_ascii_whitespace() => {
+                at += 1;
+                continue;
+            }
+            byte => {
+                at += 1;
+                depth = depth.saturating_sub(usize::from(byte == b')'));
+            }
+        }
+        found.push(Token { text: &sql[start..at], depth });
+        depth += usize::from(bytes[start] == b'(');
+    }
+    found
+}
+
+fn end_of_quoted(bytes: &[u8], start: usize, quote: u8) -> usize {
+    let close = if quote == b'[' { b']' } else { quote };
+    let mut at = start + 1;
+    while at < bytes.len() {
+        if bytes[at] == close {
+            // A doubled quote stands for itself.
+            if close != b']' && bytes.get(at + 1) == Some(&close) {
+                at += 1;
+            } else {
+                return at + 1;
+            }
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+/// Parses a `CREATE INDEX` statement.
+pub(crate) fn parse(sql: &str) -> Written {
+    let tokens = tokens(sql);
+    let Some(open) = tokens.iter().position(|token| token.text == "(" && token.depth == 0) else {
+        return Written::default();
+    };
+    let close = tokens[open..]
+        .iter()
+        .position(|token| token.text == ")" && token.depth == 0)
+        .map_or(tokens.len(), |offset| open + offset);
+    let inside = &tokens[open + 1..close];
+    let terms = inside
+        .split(|token| token.text == "," && token.depth == 1)
+        .map(|term| span(sql, without_order(term)))
+        .collect();
+    let after = tokens.get(close + 1..).unwrap_or_default();
+    let predicate = match after.split_first() {
+        Some((first, rest)) if first.text.eq_ignore_ascii_case("where") => Some(span(sql, rest)),
+        _ => None,
+    };
+    Written { terms, predicate }
+}
+
+fn without_order<'t, 'a>(term: &'t [Token<'a>]) -> &'t [Token<'a>] {
+    match term.split_last() {
+        Some((last, rest))
+            if last.text.eq_ignore_ascii_case("asc") || last.text.eq_ignore_ascii_case("desc") =>
+        {
+            rest
+        }
+        _ => term,
+    }
+}
+
+/// The text from the first token to the last, as it is written.
+fn span(sql: &str, tokens: &[Token<'_>]) -> String {
+    let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
+        return String::new();
+    };
+    let offset = |text: &str| text.as_ptr() as usize - sql.as_ptr() as usize;
+    let written = &sql[offset(first.text)..offset(last.text) + last.text.len()];
+    // A comment to the end of the line would swallow what we put behind the text.
+    if written.contains("--") { format!("{written}\n") } else { written.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_and_predicates() {
+        let check = |sql: &str, terms: &[&str], predicate: Option<&str>| {
+            let written = parse(sql);
+            assert_eq!(written.terms, terms, "{sql}");
+            assert_eq!(written.predicate.as_deref(), predicate, "{sql}");
+        };
+        check("CREATE UNIQUE INDEX i ON t(a)", &["a"], None);
+        check("CREATE UNIQUE INDEX \"i(x\" ON [t(] (a DESC, b)", &["a", "b"], None);
+        check(
+            "CREATE UNIQUE INDEX i ON t (lower(a) COLLATE NOCASE asc, b || ',' || \"c)\") WHERE d > '('",
+            &["lower(a) COLLATE NOCASE", "b || ',' || \"c)\""],
+            Some("d > '('"),
+        );
+        check(
+            "CREATE UNIQUE INDEX i ON t(a, -- first, (of two\n (b + 1)) /* x) */ where b IS NOT NULL",
+            &["a", "(b + 1)"],
+            Some("b IS NOT NULL"),
+        );
+        check("CREATE UNIQUE INDEX i ON t(coalesce(a, 'it''s'))", &["coalesce(a, 'it''s')"], None);
+    }
+}

@@ -1,0 +1,219 @@
+//! Small pieces of SQL text: names, literals, and the exact forms of a value.
+
+use super::table::{Affinity, Collation, Column, Table};
+
+/// A name, quoted.
+///
+/// ```
+/// assert_eq!(driftless::capture::ident("a\"b"), "\"a\"\"b\"");
+/// ```
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal. Nothing in it can end it early: a quote is doubled, and a NUL, which SQLite's
+/// parser would stop at, cannot be in the JSON and the identifiers that this is used for.
+///
+/// ```
+/// assert_eq!(driftless::capture::literal("it's"), "'it''s'");
+/// ```
+///
+/// # Panics
+///
+/// When `text` has a NUL.
+pub fn literal(text: &str) -> String {
+    assert!(!text.contains('\0'), "a NUL cannot stand in SQL text");
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// How many name and value pairs one `json_object` takes: SQLite up to 3.40 at least allows a
+/// function 127 arguments, and the Turso engine fewer than SQLite's newest.
+const PAIRS: usize = 60;
+
+/// A double that is integral and below this is spelled in decimal: 2^53.
+const EXACT_LIMIT: &str = "9007199254740992.0";
+
+/// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
+///
+/// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
+/// greatest one that is not above `x` is exact in every version of SQLite.
+fn real_json(x: &str) -> String {
+    format!(
+        "json_object('r', CASE WHEN abs({x}) < {EXACT_LIMIT} AND CAST({x} AS INTEGER) = {x} \
+         THEN CAST({x} AS INTEGER) || '.0' WHEN {x} = 9e999 THEN 'inf' WHEN {x} = -9e999 THEN '-inf' \
+         ELSE (SELECT CAST({x} / p * 4503599627370496.0 AS INTEGER) || 'p' || (e - 52) \
+         FROM driftless_pow2 WHERE p <= abs({x}) ORDER BY p DESC LIMIT 1) END)"
+    )
+}
+
+/// The exact JSON of a column's value, as an argument of `json_object` or `json_array`.
+///
+/// A column's type says what cannot be in it, so most columns are passed as they are. `x >= x''` is
+/// true of blobs alone, and much cheaper than `typeof`. Text that JSON cannot carry (an embedded
+/// NUL) leaves as `\u0000`, which every version writes and which our reader understands.
+pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
+    let real = || real_json(x);
+    let blob = format!("json_object('x', hex({x}))");
+    if table.strict {
+        return match column.declared.to_ascii_uppercase().as_str() {
+            "INT" | "INTEGER" | "TEXT" => x.to_owned(),
+            "REAL" => format!("CASE WHEN {x} IS NULL THEN NULL ELSE {} END", real()),
+            "BLOB" => format!("CASE WHEN {x} IS NULL THEN NULL ELSE {blob} END"),
+            _ => any_json(x, &real(), &blob),
+        };
+    }
+    if table.rowid_key && std::ptr::eq(column, &table.columns[table.key[0]]) {
+        return x.to_owned();
+    }
+    match column.affinity {
+        // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
+        Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
+        _ => any_json(x, &real(), &blob),
+    }
+}
+
+fn any_json(x: &str, real: &str, blob: &str) -> String {
+    format!("CASE typeof({x}) WHEN 'real' THEN {real} WHEN 'blob' THEN {blob} ELSE {x} END")
+}
+
+/// The canonical form of a key column's value, as an argument of `json_array`: lower case for
+/// NOCASE, no trailing spaces for RTRIM, an integral REAL as an integer where the column has no
+/// type; and text with a NUL in its hex form, for the remote looks rows up by this text.
+pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
+    let column = &table.columns[table.key[part]];
+    if table.rowid_key {
+        return x.to_owned();
+    }
+    let folded = match table.key_collations[part] {
+        Collation::NoCase => format!("lower({x})"),
+        Collation::RTrim => format!("rtrim({x}, ' ')"),
+        _ => x.to_owned(),
+    };
+    let strict = table.strict.then(|| column.declared.to_ascii_uppercase());
+    if matches!(strict.as_deref(), Some("INT" | "INTEGER")) {
+        return x.to_owned();
+    }
+    let text = format!(
+        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({folded})) ELSE {folded} END"
+    );
+    let blob = format!("json_object('x', hex({x}))");
+    if strict.as_deref() == Some("TEXT") {
+        return text;
+    }
+    if column.affinity == Affinity::Text && !table.strict {
+        return format!(
+            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
+             THEN json_object('t', hex({folded})) ELSE {folded} END"
+        );
+    }
+    let real = real_json(x);
+    let integral = match column.affinity {
+        Affinity::Blob => format!(
+            "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
+        ),
+        _ => real,
+    };
+    format!(
+        "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
+         WHEN 'blob' THEN {blob} ELSE {x} END"
+    )
+}
+
+/// `alias."column"`.
+pub(crate) fn of(alias: &str, column: &str) -> String {
+    format!("{alias}.{}", ident(column))
+}
+
+/// The canonical key of the row `alias`, as JSON text.
+pub(crate) fn key_json(table: &Table, alias: &str) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .enumerate()
+        .map(|(part, column)| key_value_json(table, part, &of(alias, &column.name)))
+        .collect();
+    format!("json_array({})", parts.join(", "))
+}
+
+/// The whole row `alias` as a JSON object.
+pub(crate) fn row_json(table: &Table, alias: &str) -> String {
+    let pairs: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let value = value_json(table, column, &of(alias, &column.name));
+            format!("{}, {value}", literal(&column.name))
+        })
+        .collect();
+    let objects: Vec<_> =
+        pairs.chunks(PAIRS).map(|pairs| format!("json_object({})", pairs.join(", "))).collect();
+    match objects.as_slice() {
+        [one] => one.clone(),
+        // Between the first object's opening and the last one's closing brace, commas.
+        [first, middle @ .., last] => {
+            let mut sql = format!("rtrim({first}, '}}')");
+            // A value may itself end in a brace, so lengths are used and not rtrim.
+            sql.clear();
+            sql.push_str(&format!("substr({first}, 1, length({first}) - 1)"));
+            for object in middle {
+                sql.push_str(&format!(" || ',' || substr({object}, 2, length({object}) - 2)"));
+            }
+            format!("({sql} || ',' || substr({last}, 2))")
+        }
+        [] => unreachable!("a table has columns"),
+    }
+}
+
+/// Whether two values of a column differ: in their bytes or their type, whatever the column's
+/// collation says.
+pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
+    let mut sql = format!("{a} IS NOT {b}");
+    if column.collation != Collation::Binary {
+        sql.push_str(" COLLATE BINARY");
+    }
+    // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+    if column.affinity == Affinity::Blob {
+        sql = format!("({sql} OR typeof({a}) <> typeof({b}))");
+    }
+    sql
+}
+
+/// The changed columns of an update as a JSON object, with the values of the row `values`.
+/// `old` and `new` are compared.
+pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    let parts: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let changed =
+                differs(column, &of(new, &column.name), &of(old, &column.name));
+            let value = value_json(table, column, &of(values, &column.name));
+            let name = String::from_utf8({
+                let mut out = vec![b','];
+                crate::value::write_string(column.name.as_bytes(), &mut out);
+                out.push(b':');
+                out
+            })
+            .expect("a column's name is UTF-8");
+            format!(
+                "CASE WHEN {changed} THEN {} || json_quote({value}) ELSE '' END",
+                literal(&name)
+            )
+        })
+        .collect();
+    // In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+    let groups: Vec<_> = parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
+    format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "))
+}
+
+/// Whether two rows have the same canonical key. NULL, which no key equals, makes it NULL.
+pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| {
+            let (a, b) = (of(a, &column.name), of(b, &column.name));
+            format!("{a} = {b} COLLATE {}", collation.name())
+        })
+        .collect();
+    parts.join(" AND ")
+}
