@@ -113,7 +113,9 @@ fn decode<T: Decode<()>>(bytes: &[u8], what: &str, seq: Seq) -> Result<T> {
     let (&version, rest) = bytes.split_first().ok_or_else(damaged)?;
     if version != VERSION {
         let message = format!("event {seq} is sealed in form {version}, which is not known here");
-        return Err(Error::corrupt(message).with_hint("a newer driftless wrote it: update this one"));
+        return Err(
+            Error::corrupt(message).with_hint("a newer driftless wrote it: update this one")
+        );
     }
     let limit = config::standard().with_limit::<{ 1 << 30 }>();
     match bincode::decode_from_slice(rest, limit) {

@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn nonsense_is_an_error() {
         let deep = "[".repeat(10_000);
-        let all = ["", "\"", "\"\\", "\"\\u12", "\"\\ud800\"", "{", "{\"q\":\"1\"}", "tru", "-", "[1"];
+        let all =
+            ["", "\"", "\"\\", "\"\\u12", "\"\\ud800\"", "{", "{\"q\":\"1\"}", "tru", "-", "[1"];
         for text in all.into_iter().chain([deep.as_str()]) {
             let text = text.as_bytes();
             let value = Scanner::new(text).value();

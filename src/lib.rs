@@ -1,13 +1,15 @@
 //! **driftless** keeps a desktop application's local SQLite database and a Turso (libSQL) database
 //! in step, in both directions, by an event log.
 
-pub mod error;
-pub mod value;
-mod json;
-pub mod event;
-pub mod verdict;
-pub mod frame;
 pub mod capture;
+pub mod error;
+pub mod event;
+pub mod frame;
+mod json;
+pub mod page;
 pub mod remote;
+pub mod store;
+pub mod value;
+pub mod verdict;
 
 pub use error::{Error, Kind, Result};

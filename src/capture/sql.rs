@@ -184,8 +184,7 @@ pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) ->
         .columns
         .iter()
         .map(|column| {
-            let changed =
-                differs(column, &of(new, &column.name), &of(old, &column.name));
+            let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
             let value = value_json(table, column, &of(values, &column.name));
             let name = String::from_utf8({
                 let mut out = vec![b','];
@@ -201,7 +200,8 @@ pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) ->
         })
         .collect();
     // In groups, so that a wide table stays below SQLite's limit on an expression's depth.
-    let groups: Vec<_> = parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
+    let groups: Vec<_> =
+        parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
     format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "))
 }
 

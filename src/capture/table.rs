@@ -284,8 +284,9 @@ fn table_kind(db: &Connection, name: &str) -> Result<(String, String, bool, bool
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     found.ok_or_else(|| {
-        Error::usage(format!("there is no table `{name}`"))
-            .with_hint("check the spelling; `--all-tables` takes every table that can be replicated")
+        Error::usage(format!("there is no table `{name}`")).with_hint(
+            "check the spelling; `--all-tables` takes every table that can be replicated",
+        )
     })
 }
 
@@ -310,7 +311,7 @@ fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<(Vec<Column
     let mut rows = statement.query([name])?;
     let (mut columns, mut key) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        let (pk, hidden): (usize, i64) = (row.get(4)?, row.get(5)?);
+        let (pk, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
         if hidden != 0 {
             continue;
         }
@@ -448,7 +449,7 @@ fn read_foreign_keys(db: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
 
 fn parent_key_column(db: &Connection, parent: &str, index: usize) -> Result<Option<String>> {
     let sql = "SELECT name FROM pragma_table_xinfo(?1) WHERE pk = ?2";
-    Ok(db.query_row(sql, (parent, index + 1), |row| row.get(0)).optional()?)
+    Ok(db.query_row(sql, (parent, index as i64 + 1), |row| row.get(0)).optional()?)
 }
 
 /// Every definition of a database.
