@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_said_to_be_none() {
-        refused("libsql://", "names no host", "libsql://");
+        refused("libsql://", "not a URL", "libsql://");
+        refused("https://:443", "names no host", "libsql://");
         refused("https://gym example", "not a URL", "libsql://");
         refused("https://gym.example:99999", "port", "");
         refused("https://gym.example:", "port", "");
