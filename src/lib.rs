@@ -1,7 +1,9 @@
 //! **driftless** keeps a desktop application's local SQLite database and a Turso (libSQL) database
 //! in step, in both directions, by an event log.
 
+pub mod backoff;
 pub mod capture;
+pub mod clock;
 pub mod error;
 pub mod event;
 pub mod frame;
