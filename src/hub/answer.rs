@@ -1,8 +1,9 @@
 //! Answers: results as JSON, written straight from SQLite's values into the body.
 //!
 //! A result is not built as a tree of values first. A page of events is one blob of some megabytes,
-//! and each tree would copy it; so it goes from SQLite's memory into base64 in the body at once. What
-//! is written is what the types of `libsql_hrana` serialize to, and a test reads it back with them.
+//! and each tree would copy it; so it goes from SQLite's memory into base64 in the body at once.
+//! What is written is what the types of `libsql_hrana` serialize to, and a test reads it back with
+//! them.
 
 use std::io::Write as _;
 

@@ -33,8 +33,8 @@ const SETTINGS: &str = "PRAGMA foreign_keys = ON;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -16384;";
 
-/// Pragmas that are refused with any value, and without one: they work on the file as a whole, or on
-/// state that libSQL server keeps to itself.
+/// Pragmas that are refused with any value, and without one: they work on the file as a whole, or
+/// on state that libSQL server keeps to itself.
 const REFUSED_PRAGMAS: [&str; 7] = [
     "case_sensitive_like",
     "ignore_check_constraints",

@@ -208,9 +208,9 @@ fn transaction_writes(stream: &Stream, steps: &[BatchStep]) -> bool {
 
 /// The text that SQLite is given for `sql`.
 ///
-/// A transaction that a batch is known to write in takes the write lock at once: a deferred one that
-/// reads first fails with `SQLITE_BUSY` half-way if anybody else writes in between, and no waiting
-/// helps. `READONLY` is libSQL's word; SQLite's nearest is a deferred transaction.
+/// A transaction that a batch is known to write in takes the write lock at once: a deferred one
+/// that reads first fails with `SQLITE_BUSY` half-way if anybody else writes in between, and no
+/// waiting helps. `READONLY` is libSQL's word; SQLite's nearest is a deferred transaction.
 fn spelled_for_sqlite(sql: &str, verb: Verb, writes: bool) -> Cow<'_, str> {
     match verb {
         Verb::Begin(Begin::Deferred) if writes => Cow::Borrowed("BEGIN IMMEDIATE"),
@@ -335,7 +335,7 @@ fn argument<'a>(
 /// # Errors
 ///
 /// The first failure, after which no further statement runs.
-pub(super) fn sequence(stream: &mut Stream, sql: &str) -> Result<(), Failure> {
+pub(super) fn sequence(stream: &Stream, sql: &str) -> Result<(), Failure> {
     if stream.timed_out {
         return Err(Failure::transaction_timeout());
     }

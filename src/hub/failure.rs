@@ -1,8 +1,8 @@
 //! What can go wrong in a request, in the words and the codes of libSQL server.
 //!
-//! There are two kinds. A [`Failure`] is of one statement: it is written into the answer, whose HTTP
-//! status stays 200, and the pipeline goes on. A [`Refusal`] is of a whole request: it ends it, and
-//! its stream, with an HTTP status of its own.
+//! There are two kinds. A [`Failure`] is of one statement: it is written into the answer, whose
+//! HTTP status stays 200, and the pipeline goes on. A [`Refusal`] is of a whole request: it ends
+//! it, and its stream, with an HTTP status of its own.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -133,7 +133,8 @@ fn authorize(token: Option<&blake3::Hash>, headers: &HeaderMap) -> Result<(), Re
     Ok(())
 }
 
-/// The whole of `body` if it is at most `limit` bytes. More are read and thrown away, up to `drain`.
+/// The whole of `body` if it is at most `limit` bytes. More are read and thrown away, up to
+/// `drain`.
 async fn read(mut body: HttpBody, limit: usize, drain: usize) -> Option<Vec<u8>> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut kept = (announced <= limit).then(|| Vec::with_capacity(announced));

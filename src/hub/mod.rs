@@ -1,31 +1,31 @@
 //! The hub: an embedded development server, the remote when there is no Turso account.
 //!
-//! A [`Hub`] serves one SQLite file over [Hrana](https://github.com/tursodatabase/libsql), versions 3
-//! and 2 over HTTP, so that the `libsql` crate, `@libsql/client` and this crate's own replicas take
-//! it for a Turso database. **It is for development, tests, demonstrations and CI, not for
+//! A [`Hub`] serves one SQLite file over [Hrana](https://github.com/tursodatabase/libsql), versions
+//! 3 and 2 over HTTP, so that the `libsql` crate, `@libsql/client` and this crate's own replicas
+//! take it for a Turso database. **It is for development, tests, demonstrations and CI, not for
 //! production:** it speaks plain HTTP, knows one token for everything, and keeps no replicas or
 //! backups of its file.
 //!
-//! A request comes in through [`http`], which checks the token and reads the body, and goes to a
-//! blocking thread, so that a slow statement holds up nobody but its client. There [`request`] reads
-//! the message and takes a [`stream`]: a connection, and whatever the client has stored beside it. A
-//! client that wants to go on with its stream (an interactive transaction) is given a *baton*; all
-//! others close it in the same request, and its connection, with the statements that it has
-//! compiled, waits for the next one. [`execute`] runs the statements, and [`answer`] writes what
-//! comes out of SQLite straight into the body.
+//! A request comes in through `http`, which checks the token and reads the body, and goes to a
+//! blocking thread, so that a slow statement holds up nobody but its client. There `request`
+//! reads the message and takes a `stream`: a connection, and whatever the client has stored
+//! beside it. A client that wants to go on with its stream (an interactive transaction) is given a
+//! *baton*; all others close it in the same request, and its connection, with the statements that
+//! it has compiled, waits for the next one. `execute` runs the statements, and `answer` writes
+//! what comes out of SQLite straight into the body.
 //!
-//! Errors have libSQL server's codes and shapes ([`failure`]): a statement that fails is an `error`
+//! Errors have libSQL server's codes and shapes (`failure`): a statement that fails is an `error`
 //! in an answer with status 200, and the pipeline goes on.
 //!
-//! Writers do not get in each other's way more than SQLite makes them: a batch that is known to write
-//! begins with `BEGIN IMMEDIATE` however the client spelled it, a statement waits for another
+//! Writers do not get in each other's way more than SQLite makes them: a batch that is known to
+//! write begins with `BEGIN IMMEDIATE` however the client spelled it, a statement waits for another
 //! writer for six seconds, and a write transaction whose client has gone quiet for five is rolled
 //! back for a writer that waits.
 //!
 //! # Caveats
 //!
-//! * libSQL server parses SQL before it runs any of it: a syntax error in one step of a batch fails the
-//!   batch as a whole. Here it is that step's error. Its message is SQLite's.
+//! * libSQL server parses SQL before it runs any of it: a syntax error in one step of a batch fails
+//!   the batch as a whole. Here it is that step's error. Its message is SQLite's.
 //! * Statements that libSQL has and SQLite has not (`ALTER TABLE … ALTER COLUMN`, vector functions)
 //!   are errors. `BEGIN READONLY` is understood.
 //! * `want_rows` is ignored, as libSQL server does.
@@ -33,8 +33,8 @@
 //!   `replication_index`: SQLite does not count the first, and there is no replication.
 //! * JSON only: no Protobuf, no WebSockets. Clients that would prefer those fall back to JSON over
 //!   HTTP when they are given an `http://` URL.
-//! * A client that stops reading in the middle of a cursor holds its stream, and the database's log,
-//!   until it goes away.
+//! * A client that stops reading in the middle of a cursor holds its stream, and the database's
+//!   log, until it goes away.
 
 mod answer;
 mod connection;
@@ -93,13 +93,15 @@ impl Config {
 pub struct Limits {
     /// Bytes of a request's body. A larger one is answered with status 413.
     pub request_bytes: usize,
-    /// Bytes of all values in the answer to one pipeline, a blob counted as it is and not as base64.
-    /// More is the error `RESPONSE_TOO_LARGE`. Cursors have no such limit.
+    /// Bytes of all values in the answer to one pipeline, a blob counted as it is and not as
+    /// base64. More is the error `RESPONSE_TOO_LARGE`. Cursors have no such limit.
     pub response_bytes: usize,
     /// Bytes of one value, or one row in the database. More is the error `SQLITE_TOOBIG`.
     pub value_bytes: usize,
-    /// Streams open at once. A request for one more waits for a second, and is answered with 503.
+    /// Streams open at once.
     pub streams: usize,
+    /// How long a request waits while so many are open, before it is answered with 503.
+    pub stream_wait: Duration,
     /// How long a stream may sit idle between two requests before it is closed.
     pub idle_timeout: Duration,
 }
@@ -113,6 +115,9 @@ const VALUE_BYTES: usize = 5_000_000;
 /// [`Limits::streams`] by default.
 const STREAMS: usize = 128;
 
+/// [`Limits::stream_wait`] by default.
+const STREAM_WAIT: Duration = Duration::from_secs(1);
+
 /// [`Limits::idle_timeout`] by default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -123,6 +128,7 @@ impl Default for Limits {
             response_bytes: BODY_BYTES,
             value_bytes: VALUE_BYTES,
             streams: STREAMS,
+            stream_wait: STREAM_WAIT,
             idle_timeout: IDLE_TIMEOUT,
         }
     }
@@ -171,8 +177,8 @@ impl Hub {
         format!("http://{}", self.addr)
     }
 
-    /// Answers requests until `stop` is ready; then finishes those under way (for ten seconds at the
-    /// longest), rolls open transactions back, and closes the database.
+    /// Answers requests until `stop` is ready; then finishes those under way (for ten seconds at
+    /// the longest), rolls open transactions back, and closes the database.
     ///
     /// # Errors
     ///

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use libsql_hrana::proto::{CursorReqBody, PipelineReqBody, StreamRequest};
+use libsql_hrana::proto::{Batch, CursorReqBody, DescribeStreamReq, ExecuteStreamReq};
+use libsql_hrana::proto::{PipelineReqBody, StreamRequest};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,7 +12,7 @@ use super::answer::{Body, Entries, Results};
 use super::execute;
 use super::failure::{Failure, Refusal};
 use super::http::Version;
-use super::stream::{Guard, Streams};
+use super::stream::{Guard, Stream, Streams};
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
@@ -53,6 +54,9 @@ pub(super) fn pipeline(
     Ok(answer.0)
 }
 
+/// Whether one request succeeded, and its result is in the answer.
+type Done = Result<(), Failure>;
+
 /// Does one request of a pipeline and appends its result, if it succeeds.
 fn respond(
     guard: &mut Guard,
@@ -60,43 +64,19 @@ fn respond(
     version: Version,
     answer: &mut Body,
     room: &mut usize,
-) -> Result<Result<(), Failure>, Refusal> {
+) -> Result<Done, Refusal> {
     let name = match request {
         StreamRequest::None => {
             return Err(Refusal::protocol("StreamRequest type not recognized"));
         }
         StreamRequest::Execute(request) => {
-            answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"execute\",\"result\":");
-            let mut results = Results::new(answer, room);
-            let done = execute::statement(guard.stream()?, &request.stmt, &mut results)?;
-            answer.raw("}}");
-            return Ok(done);
+            return respond_execute(guard.stream()?, &request, answer, room);
         }
         StreamRequest::Batch(request) => {
-            let stream = guard.stream()?;
-            execute::check_batch(stream, &request.batch, version)?;
-            answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"batch\",\"result\":");
-            answer.raw("{\"step_results\":[");
-            let mut results = Results::new(answer, room);
-            let done = execute::batch(stream, &request.batch, &mut results);
-            let errors = results.into_errors();
-            answer.raw("],\"step_errors\":");
-            answer.json(&errors);
-            answer.raw(",\"replication_index\":null}}}");
-            return Ok(done);
+            return respond_batch(guard.stream()?, &request.batch, version, answer, room);
         }
         StreamRequest::Describe(request) => {
-            let stream = guard.stream()?;
-            let sql = execute::sql_of(stream, &request.sql, request.sql_id)?;
-            match execute::describe(&stream.connection, sql) {
-                Err(failure) => return Ok(Err(failure)),
-                Ok(result) => {
-                    answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"describe\",\"result\":");
-                    answer.json(&result);
-                    answer.raw("}}");
-                    return Ok(Ok(()));
-                }
-            }
+            return respond_describe(guard.stream()?, &request, answer);
         }
         StreamRequest::GetAutocommit(_) => {
             if version == Version::V2 {
@@ -115,8 +95,8 @@ fn respond(
         }
         StreamRequest::Sequence(request) => {
             let stream = guard.stream()?;
-            let sql = execute::sql_of(stream, &request.sql, request.sql_id)?.to_owned();
-            if let Err(failure) = execute::sequence(stream, &sql) {
+            let sql = execute::sql_of(stream, &request.sql, request.sql_id)?;
+            if let Err(failure) = execute::sequence(stream, sql) {
                 return Ok(Err(failure));
             }
             "sequence"
@@ -136,6 +116,51 @@ fn respond(
     answer.raw(name);
     answer.raw("\"}}");
     Ok(Ok(()))
+}
+
+fn respond_execute(
+    stream: &mut Stream,
+    request: &ExecuteStreamReq,
+    answer: &mut Body,
+    room: &mut usize,
+) -> Result<Done, Refusal> {
+    answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"execute\",\"result\":");
+    let mut results = Results::new(answer, room);
+    let done = execute::statement(stream, &request.stmt, &mut results)?;
+    answer.raw("}}");
+    Ok(done)
+}
+
+fn respond_batch(
+    stream: &mut Stream,
+    batch: &Batch,
+    version: Version,
+    answer: &mut Body,
+    room: &mut usize,
+) -> Result<Done, Refusal> {
+    execute::check_batch(stream, batch, version)?;
+    answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"batch\",\"result\":");
+    answer.raw("{\"step_results\":[");
+    let mut results = Results::new(answer, room);
+    let done = execute::batch(stream, batch, &mut results);
+    let errors = results.into_errors();
+    answer.raw("],\"step_errors\":");
+    answer.json(&errors);
+    answer.raw(",\"replication_index\":null}}}");
+    Ok(done)
+}
+
+fn respond_describe(
+    stream: &Stream,
+    request: &DescribeStreamReq,
+    answer: &mut Body,
+) -> Result<Done, Refusal> {
+    let sql = execute::sql_of(stream, &request.sql, request.sql_id)?;
+    Ok(execute::describe(&stream.connection, sql).map(|result| {
+        answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"describe\",\"result\":");
+        answer.json(&result);
+        answer.raw("}}");
+    }))
 }
 
 /// Runs a batch and sends its entries to `sender` as they come, after it has told `accepted`

@@ -21,9 +21,6 @@ use super::failure::{Failure, Refusal};
 /// Connections kept open for the next stream: as many as clients of a demo are busy at once.
 const IDLE_CONNECTIONS: usize = 16;
 
-/// How long a request waits for a free stream when all are taken, as libSQL server does.
-const CROWDED_WAIT: Duration = Duration::from_secs(1);
-
 /// How long a request waits for a cursor that still runs on its stream.
 const CURSOR_WAIT: Duration = Duration::from_secs(10);
 
@@ -119,7 +116,7 @@ impl Streams {
         let crowded = |state: &mut State| state.open >= self.limits.streams;
         let (mut state, _) = self
             .changed
-            .wait_timeout_while(self.lock(), CROWDED_WAIT, crowded)
+            .wait_timeout_while(self.lock(), self.limits.stream_wait, crowded)
             .expect("nothing panics while it holds the lock");
         if state.open >= self.limits.streams || state.closing {
             return Err(Refusal::Crowded);

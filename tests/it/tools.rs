@@ -63,8 +63,8 @@ fn find(tool: Tool) -> Option<PathBuf> {
     }
 }
 
-/// The program that belongs to the package `turso`, which is in a package of its own for each kind of
-/// machine, `@tursodatabase/cli-linux-x64-gnu` for instance.
+/// The program that belongs to the package `turso`, which is in a package of its own for each kind
+/// of machine, `@tursodatabase/cli-linux-x64-gnu` for instance.
 fn tursodb() -> Option<PathBuf> {
     let packages = node_modules().join("@tursodatabase");
     let mut found: Vec<PathBuf> = packages

@@ -105,7 +105,7 @@ const tests = {
 
   async "errors have a code and a reason"() {
     await assert.rejects(db.execute("SELEC 1"), { code: "SQL_PARSE_ERROR" });
-    await assert.rejects(db.execute("SELECT nothing FROM t"), { code: "SQL_INPUT_ERROR" });
+    await assert.rejects(db.execute("SELECT absent FROM t"), { code: "SQL_INPUT_ERROR" });
     await assert.rejects(db.execute("INSERT INTO t (name) VALUES ('d')"), (error) => {
       assert.equal(error.code, "SQLITE_CONSTRAINT");
       assert.match(error.message, /UNIQUE constraint failed: t.name/);

@@ -1,8 +1,9 @@
 //! Recorded exchanges: requests and the answers that they must get, in `fixtures/hrana/*.json`.
 //!
-//! Each file is a conversation with a hub of its own. `"$baton"` in a request stands for the baton of
-//! the answer before, and in an answer for any baton at all. A cursor's answer is an array of its
-//! lines. With `UPDATE_GOLDENFILES=1` the answers are written anew, for a person to read the diff.
+//! Each file is a conversation with a hub of its own. `"$baton"` in a request stands for the baton
+//! of the answer before, and in an answer for any baton at all. A cursor's answer is an array of
+//! its lines. With `UPDATE_GOLDENFILES=1` the answers are written anew, for a person to read the
+//! diff.
 
 use std::fs;
 use std::path::Path;

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::Running;
 
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(600);
+
 fn execute(sql: &str) -> Value {
     json!({ "type": "execute", "stmt": { "sql": sql } })
 }
@@ -35,12 +38,10 @@ async fn an_oversized_body_is_answered_although_it_is_still_being_sent() {
     assert_eq!(status, 413);
     assert!(answer.contains("100000 bytes"), "{answer}");
     // The same without an announced length.
-    let chunks = body.chunks(10_000).map(|c| Ok::<_, std::io::Error>(c.to_vec()));
     let (mut sender, chunked) = hyper::Body::channel();
-    let chunks: Vec<_> = chunks.map(Result::unwrap).collect();
     let sending = tokio::spawn(async move {
-        for chunk in chunks {
-            sender.send_data(chunk.into()).await.unwrap();
+        for chunk in body.chunks(10_000) {
+            sender.send_data(chunk.to_vec().into()).await.unwrap();
         }
     });
     let (status, _) = hub.send("POST", "/v3/pipeline", None, chunked).await;
@@ -50,30 +51,45 @@ async fn an_oversized_body_is_answered_although_it_is_still_being_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_streams_than_allowed_wait_for_one_to_close() {
-    let hub = Running::start(|_| {}).await;
+async fn more_streams_than_allowed_are_refused() {
+    let hub = Running::start(|config| {
+        config.limits.stream_wait = Duration::from_millis(50);
+        config.limits.idle_timeout = LONG;
+    })
+    .await;
     let opened = (0..150).map(|_| hub.pipeline(None, json!([execute("SELECT 1")])));
     let mut batons = Vec::new();
-    let mut crowded = 0;
+    let mut refused = 0;
     for (status, answer) in join_all(opened).await {
         match status.as_u16() {
             200 => batons.push(answer["baton"].as_str().unwrap().to_owned()),
-            503 => crowded += 1,
+            503 => refused += 1,
             _ => panic!("{status}: {answer}"),
         }
     }
-    assert_eq!((batons.len(), crowded), (128, 22));
-    // One that waits gets the place of one that closes.
+    assert_eq!((batons.len(), refused), (128, 22));
+    for baton in &batons {
+        let (status, _) = hub.pipeline(Some(baton), json!([close()])).await;
+        assert_eq!(status, 200, "those that are open are as they were");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_a_stream_that_closes() {
+    let hub = Running::start(|config| {
+        config.limits.streams = 1;
+        config.limits.stream_wait = LONG;
+        config.limits.idle_timeout = LONG;
+    })
+    .await;
+    let (_, answer) = hub.pipeline(None, json!([execute("SELECT 1")])).await;
+    let baton = answer["baton"].as_str().unwrap();
     let waiting = hub.pipeline(None, json!([execute("SELECT 'in'"), close()]));
-    let closing = hub.pipeline(Some(&batons[0]), json!([close()]));
+    let closing = hub.pipeline(Some(baton), json!([close()]));
     let ((status, answer), _) = tokio::join!(waiting, closing);
     assert_eq!(status, 200);
     assert_eq!(value(&answer, 0), "in");
-    // The others are as they were.
-    for baton in &batons[1..] {
-        let (status, _) = hub.pipeline(Some(baton), json!([close()])).await;
-        assert_eq!(status, 200);
-    }
     hub.stop().await;
 }
 
@@ -82,14 +98,15 @@ async fn an_idle_stream_expires_and_its_transaction_is_rolled_back() {
     let hub = Running::start(|config| {
         config.limits.idle_timeout = Duration::from_millis(100);
         config.limits.streams = 1;
+        config.limits.stream_wait = LONG;
     })
     .await;
     let begin = json!([execute("CREATE TABLE t (a)"), execute("BEGIN"), execute("DROP TABLE t")]);
     let (_, answer) = hub.pipeline(None, begin).await;
     let baton = answer["baton"].as_str().unwrap();
     // The only place is free again once the stream has expired.
-    let (status, answer) =
-        hub.pipeline(None, json!([execute("SELECT count(*) FROM t"), close()])).await;
+    let look = json!([execute("SELECT count(*) FROM t"), close()]);
+    let (status, answer) = hub.pipeline(None, look).await;
     assert_eq!(status, 200);
     assert_eq!(value(&answer, 0), "0");
     let (status, answer) = hub.pipeline(Some(baton), json!([execute("COMMIT")])).await;
@@ -151,7 +168,10 @@ async fn a_batch_that_reads_before_it_writes_does_not_fail_half_way() {
     let hub = Running::start(|_| {}).await;
     hub.pipeline(None, json!([execute("CREATE TABLE t (n)"), close()])).await;
     hub.pipeline(None, json!([execute("INSERT INTO t VALUES (0)"), close()])).await;
-    let ok = |step: usize, sql: &str| json!({ "stmt": { "sql": sql }, "condition": { "type": "ok", "step": step } });
+    let ok = |step: usize, sql: &str| {
+        let condition = json!({ "type": "ok", "step": step });
+        json!({ "stmt": { "sql": sql }, "condition": condition })
+    };
     let batch = json!({ "type": "batch", "batch": { "steps": [
         { "stmt": { "sql": "BEGIN TRANSACTION" } },
         ok(0, "SELECT n FROM t"),
@@ -179,7 +199,7 @@ async fn a_batch_that_reads_before_it_writes_does_not_fail_half_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_writer_gets_the_lock_of_an_idle_transaction() {
-    let hub = Running::start(|config| config.limits.idle_timeout = Duration::from_secs(60)).await;
+    let hub = Running::start(|config| config.limits.idle_timeout = LONG).await;
     let begin = json!([
         execute("CREATE TABLE t (a)"),
         execute("BEGIN IMMEDIATE"),

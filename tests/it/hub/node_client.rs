@@ -1,8 +1,7 @@
 //! `@libsql/client` for Node as a client of the hub. What is tested is in `client.mjs`.
 
 use std::path::Path;
-
-use tokio::process::Command;
+use std::process::Command;
 
 use super::Running;
 use crate::tools::{Tool, node_modules, require};
@@ -15,14 +14,10 @@ async fn the_client_for_node_works() {
     };
     let hub = Running::start(|config| config.token = Some("right".into())).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/hub/client.mjs");
-    let output = Command::new(node)
-        .arg(script)
-        .args([hub.url.as_str(), "right"])
-        .env("DRIFTLESS_TEST_NODE_MODULES", node_modules())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+    let mut command = Command::new(node);
+    command.arg(script).args([hub.url.as_str(), "right"]);
+    command.env("DRIFTLESS_TEST_NODE_MODULES", node_modules());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{complaints}");
