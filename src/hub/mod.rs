@@ -64,9 +64,6 @@ use stream::Streams;
 /// How often streams are looked at for having been idle too long.
 const EXPIRY_TICK: Duration = Duration::from_millis(250);
 
-/// How long requests under way may take when the hub stops.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-
 /// What a [`Hub`] serves, where, and to whom.
 #[derive(Debug)]
 pub struct Config {
@@ -104,6 +101,8 @@ pub struct Limits {
     pub stream_wait: Duration,
     /// How long a stream may sit idle between two requests before it is closed.
     pub idle_timeout: Duration,
+    /// How long requests under way may take when the hub stops, before they are interrupted.
+    pub stop_grace: Duration,
 }
 
 /// [`Limits::request_bytes`] and [`Limits::response_bytes`] by default: 10 MB.
@@ -121,6 +120,9 @@ const STREAM_WAIT: Duration = Duration::from_secs(1);
 /// [`Limits::idle_timeout`] by default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// [`Limits::stop_grace`] by default: longer than any request of ours.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -130,6 +132,7 @@ impl Default for Limits {
             streams: STREAMS,
             stream_wait: STREAM_WAIT,
             idle_timeout: IDLE_TIMEOUT,
+            stop_grace: STOP_GRACE,
         }
     }
 }
@@ -185,6 +188,7 @@ impl Hub {
     /// [`Kind::Unavailable`] when the system refuses to accept connections.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let streams = Arc::clone(&self.shared.streams);
+        let stop_grace = self.shared.limits.stop_grace;
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let stop = async move {
             stop.await;
@@ -198,7 +202,7 @@ impl Hub {
         let server = axum::serve(listener, http::router(self.shared)).with_graceful_shutdown(stop);
         let grace = async move {
             match stopped.await {
-                Ok(()) => tokio::time::sleep(STOP_GRACE).await,
+                Ok(()) => tokio::time::sleep(stop_grace).await,
                 Err(_) => std::future::pending().await,
             }
         };

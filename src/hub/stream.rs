@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use rusqlite::InterruptHandle;
 use tokio::time::Instant;
 
 use super::Limits;
@@ -29,6 +30,12 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an expired stream is remembered, so that its client is told the reason.
 const EXPIRED_KEPT: Duration = Duration::from_secs(300);
+
+/// How often a hub that stops interrupts what still runs, and how many times: a batch may go on with
+/// its next statement. Five seconds in all.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+/// See [`INTERRUPT_INTERVAL`].
+const INTERRUPTS: usize = 100;
 
 /// SQL texts that a stream may store, and the bytes of one: libSQL server's figures.
 const STORED_SQL_COUNT: usize = 50;
@@ -67,8 +74,9 @@ struct State {
 }
 
 enum Slot {
-    /// A request has it. `promised` is the sequence number of the baton that was given out already.
-    Busy { promised: Option<u64> },
+    /// A request has it. `promised` is the sequence number of the baton that was given out already;
+    /// `interrupt` stops the statement that runs.
+    Busy { promised: Option<u64>, interrupt: Option<InterruptHandle> },
     /// It waits for the request with this sequence number, since then.
     Waiting { stream: Box<Stream>, sequence: u64, since: Instant },
     /// It was closed for being idle.
@@ -122,7 +130,7 @@ impl Streams {
             return Err(Refusal::Crowded);
         }
         let id = self.draw(|id| state.slots.contains_key(&id));
-        state.slots.insert(id, Slot::Busy { promised: None });
+        state.slots.insert(id, Slot::Busy { promised: None, interrupt: None });
         state.open += 1;
         let idle = state.idle.pop();
         drop(state);
@@ -133,6 +141,8 @@ impl Streams {
             Some(connection) => connection,
             None => self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?,
         };
+        let interrupt = Some(connection.db.get_interrupt_handle());
+        self.lock().slots.insert(id, Slot::Busy { promised: None, interrupt });
         let sqls = HashMap::new();
         guard.stream = Some(Box::new(Stream { connection, sqls, timed_out: false }));
         Ok(guard)
@@ -143,7 +153,7 @@ impl Streams {
             self.decode(baton).ok_or_else(|| Refusal::protocol("Received an invalid baton"))?;
         let running = |state: &mut State| {
             let slot = state.slots.get(&id);
-            matches!(slot, Some(Slot::Busy { promised: Some(next) }) if *next == sequence)
+            matches!(slot, Some(Slot::Busy { promised: Some(next), .. }) if *next == sequence)
         };
         let (mut state, _) = self
             .changed
@@ -154,7 +164,7 @@ impl Streams {
             Some(Slot::Expired { .. }) => Err(Refusal::Expired),
             Some(slot @ Slot::Waiting { .. }) => {
                 let Slot::Waiting { stream, sequence: expected, since } =
-                    std::mem::replace(slot, Slot::Busy { promised: None })
+                    std::mem::replace(slot, Slot::Busy { promised: None, interrupt: None })
                 else {
                     unreachable!("it was matched just now")
                 };
@@ -162,6 +172,8 @@ impl Streams {
                     *slot = Slot::Waiting { stream, sequence: expected, since };
                     return Err(Refusal::protocol("Received a baton that has already been used"));
                 }
+                let interrupt = Some(stream.connection.db.get_interrupt_handle());
+                *slot = Slot::Busy { promised: None, interrupt };
                 let streams = Arc::clone(self);
                 let sequence = sequence.wrapping_add(1);
                 Ok(Guard { streams, id, sequence, stream: Some(stream), released: false })
@@ -196,10 +208,8 @@ impl Streams {
                 && idle_for >= TRANSACTION_PATIENCE
                 && stream.connection.holds_write_lock()
             {
-                let promised = Some(*sequence);
-                if let Slot::Waiting { stream, sequence, since } =
-                    std::mem::replace(slot, Slot::Busy { promised })
-                {
+                let busy = Slot::Busy { promised: Some(*sequence), interrupt: None };
+                if let Slot::Waiting { stream, sequence, since } = std::mem::replace(slot, busy) {
                     overdue.push((*id, stream, sequence, since));
                 }
             }
@@ -220,14 +230,34 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// Closes every stream that waits, and every idle connection. No new ones are opened.
+    /// Closes every stream and every idle connection. No new ones are opened. Statements that run are
+    /// interrupted, and waited for.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
         let idle = std::mem::take(&mut state.idle);
-        let slots = std::mem::take(&mut state.slots);
+        let waiting: Vec<Slot> = state
+            .slots
+            .extract_if(|_, slot| !matches!(slot, Slot::Busy { .. }))
+            .map(|s| s.1)
+            .collect();
+        state.open -= waiting.iter().filter(|slot| matches!(slot, Slot::Waiting { .. })).count();
         drop(state);
-        drop((idle, slots));
+        drop((idle, waiting));
+        let mut state = self.lock();
+        for _ in 0..INTERRUPTS {
+            if state.open == 0 {
+                return;
+            }
+            for slot in state.slots.values() {
+                if let Slot::Busy { interrupt: Some(interrupt), .. } = slot {
+                    interrupt.interrupt();
+                }
+            }
+            let waited = self.changed.wait_timeout(state, INTERRUPT_INTERVAL);
+            state = waited.expect("nothing panics while it holds the lock").0;
+        }
+        tracing::warn!(streams = state.open, "some statements run on although the hub has stopped");
     }
 
     fn retire(&self, connection: Connection) {
@@ -244,8 +274,12 @@ impl Streams {
             Some(slot) if !state.closing => {
                 state.slots.insert(id, slot);
             }
-            _ => {
+            unwanted => {
                 state.slots.remove(&id);
+                drop(state);
+                // Closed before it is counted as closed, and not under the lock.
+                drop(unwanted);
+                state = self.lock();
                 state.open -= 1;
             }
         }
@@ -302,8 +336,8 @@ impl Guard {
     /// The baton of the next request, before this one is done with the stream. That request waits.
     pub(super) fn promise(&self) -> String {
         let mut state = self.streams.lock();
-        if let Some(slot) = state.slots.get_mut(&self.id) {
-            *slot = Slot::Busy { promised: Some(self.sequence) };
+        if let Some(Slot::Busy { promised, .. }) = state.slots.get_mut(&self.id) {
+            *promised = Some(self.sequence);
         }
         drop(state);
         self.streams.encode(self.id, self.sequence)

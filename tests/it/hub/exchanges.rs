@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+use hyper::StatusCode;
+use libsql_hrana::proto::{CursorEntry, PipelineRespBody};
 use serde_json::{Value, json};
 
 use super::Running;
@@ -78,6 +80,15 @@ async fn converse(hub: &Running, request: &Value, baton: &mut Option<String>) ->
     };
     let (status, text) = hub.send(method, path, request["authorization"].as_str(), body).await;
     let mut answer = understand(path, &text);
+    if status == StatusCode::OK && method == "POST" {
+        // What clients with these types would read.
+        if path.ends_with("cursor") {
+            let entries = text.lines().skip(1).map(serde_json::from_str::<CursorEntry>);
+            entries.for_each(|entry| assert!(entry.is_ok(), "{text}"));
+        } else {
+            serde_json::from_str::<PipelineRespBody>(&text).unwrap();
+        }
+    }
     let head = if answer.is_array() { &mut answer[0] } else { &mut answer };
     if let Some(given) = head.get_mut("baton").filter(|given| given.is_string()) {
         *baton = given.as_str().map(str::to_owned);

@@ -242,6 +242,28 @@ async fn a_cursor_that_is_not_read_to_its_end_gives_its_stream_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_stops_interrupts_what_has_no_end() {
+    let hub = Running::start(|config| {
+        config.limits.stop_grace = Duration::from_millis(50);
+        config.limits.streams = 1;
+        config.limits.stream_wait = Duration::from_millis(1);
+    })
+    .await;
+    hub.pipeline(None, json!([execute("CREATE TABLE t (a)"), close()])).await;
+    let endless = "INSERT INTO t WITH RECURSIVE n(x) AS \
+                   (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 0";
+    let body = json!({ "requests": [execute(endless)] }).to_string();
+    let request =
+        hyper::Request::post(format!("{}/v3/pipeline", hub.url)).body(body.into()).unwrap();
+    let request = tokio::spawn(hyper::Client::new().request(request));
+    // It runs once it has the only stream.
+    while hub.pipeline(None, json!([close()])).await.0 != 503 {}
+    hub.stop().await;
+    // Whether the answer still came through or not.
+    drop(request.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_start_is_explained() {
     let hub = Running::start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
