@@ -88,8 +88,10 @@ pub(super) struct Guard {
     streams: Arc<Streams>,
     id: u64,
     sequence: u64,
+    /// `None` once it is closed or put back, and when no connection could be had.
     stream: Option<Box<Stream>>,
-    released: bool,
+    /// Whether the stream is no longer this guard's to close.
+    closed: bool,
 }
 
 /// Whether a SQL text could be stored.
@@ -136,7 +138,7 @@ impl Streams {
         drop(state);
         let sequence = self.draw(|_| false);
         let mut guard =
-            Guard { streams: Arc::clone(self), id, sequence, stream: None, released: false };
+            Guard { streams: Arc::clone(self), id, sequence, stream: None, closed: false };
         let connection = match idle {
             Some(connection) => connection,
             None => self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?,
@@ -176,7 +178,7 @@ impl Streams {
                 *slot = Slot::Busy { promised: None, interrupt };
                 let streams = Arc::clone(self);
                 let sequence = sequence.wrapping_add(1);
-                Ok(Guard { streams, id, sequence, stream: Some(stream), released: false })
+                Ok(Guard { streams, id, sequence, stream: Some(stream), closed: false })
             }
             Some(Slot::Busy { .. }) => {
                 Err(Refusal::protocol("Received a baton that has already been used"))
@@ -214,18 +216,18 @@ impl Streams {
                 }
             }
         }
-        state.open -= closed.len();
         drop(state);
         for stream in closed {
             tracing::debug!("a stream expired");
             self.retire(stream.connection);
+            self.lock().open -= 1;
         }
         for (id, mut stream, sequence, since) in overdue {
             tracing::debug!("an idle transaction was rolled back for another writer");
             stream.timed_out = true;
             // If it fails, so will what comes next on the connection.
             let _ = stream.connection.roll_back();
-            self.lock().slots.insert(id, Slot::Waiting { stream, sequence, since });
+            self.put_back(id, stream, sequence, since);
         }
         self.changed.notify_all();
     }
@@ -265,25 +267,31 @@ impl Streams {
         let mut state = self.lock();
         if state.idle.len() < IDLE_CONNECTIONS && !state.closing {
             state.idle.push(connection);
-        }
-    }
-
-    fn put_back(&self, id: u64, slot: Option<Slot>) {
-        let mut state = self.lock();
-        match slot {
-            Some(slot) if !state.closing => {
-                state.slots.insert(id, slot);
-            }
-            unwanted => {
-                state.slots.remove(&id);
-                drop(state);
-                // Closed before it is counted as closed, and not under the lock.
-                drop(unwanted);
-                state = self.lock();
-                state.open -= 1;
-            }
+            return;
         }
         drop(state);
+        connection.close();
+    }
+
+    /// Puts a stream back, to wait for the request with the number `sequence`; it does `since` then.
+    fn put_back(&self, id: u64, stream: Box<Stream>, sequence: u64, since: Instant) {
+        let mut state = self.lock();
+        if state.closing {
+            drop(state);
+            return self.leave(id, Some(stream));
+        }
+        state.slots.insert(id, Slot::Waiting { stream, sequence, since });
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Closes a stream. It is counted as open until its connection is free for others, or closed.
+    fn leave(&self, id: u64, stream: Option<Box<Stream>>) {
+        self.lock().slots.remove(&id);
+        if let Some(stream) = stream {
+            self.retire(stream.connection);
+        }
+        self.lock().open -= 1;
         self.changed.notify_all();
     }
 
@@ -328,8 +336,8 @@ impl Guard {
 
     /// Closes the stream: its transaction is rolled back, and the guard gives no baton.
     pub(super) fn close(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            self.streams.retire(stream.connection);
+        if !std::mem::replace(&mut self.closed, true) {
+            self.streams.leave(self.id, self.stream.take());
         }
     }
 
@@ -346,25 +354,19 @@ impl Guard {
     /// Puts the stream back for the next request and gives its baton; `None` if it was closed.
     pub(super) fn release(mut self) -> Option<String> {
         let stream = self.stream.take()?;
-        let (sequence, since) = (self.sequence, Instant::now());
-        let baton = self.streams.encode(self.id, sequence);
-        self.streams.put_back(self.id, Some(Slot::Waiting { stream, sequence, since }));
-        self.released = true;
-        Some(baton)
+        self.closed = true;
+        self.streams.put_back(self.id, stream, self.sequence, Instant::now());
+        Some(self.streams.encode(self.id, self.sequence))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.released {
-            return;
-        }
         if std::thread::panicking() {
             // Nobody knows what state the connection is in.
             self.stream = None;
         }
         self.close();
-        self.streams.put_back(self.id, None);
     }
 }
 
