@@ -45,8 +45,10 @@ const REFUSED_PRAGMAS: [&str; 7] = [
     "wal_checkpoint",
 ];
 
-/// Pragmas whose value is a question (a table's name), not a setting.
-const QUESTION_PRAGMAS: [&str; 12] = [
+/// Pragmas whose value is a question (a table's name), or a setting that a connection does not
+/// keep: one ends with its transaction, another is in the file.
+const FREE_PRAGMAS: [&str; 13] = [
+    "defer_foreign_keys",
     "foreign_key_check",
     "foreign_key_list",
     "index_info",
@@ -61,8 +63,8 @@ const QUESTION_PRAGMAS: [&str; 12] = [
     "user_version",
 ];
 
-/// Pragmas that may be set, and that change the connection for as long as it lives.
-const SETTING_PRAGMAS: [&str; 2] = ["defer_foreign_keys", "foreign_keys"];
+/// The pragma that may be set although it changes the connection for as long as it lives.
+const LASTING_PRAGMA: &str = "foreign_keys";
 
 /// Where the database is, and how connections to it are made.
 #[derive(Debug)]
@@ -194,8 +196,8 @@ impl Connection {
 
     /// Closes the connection. The last one moves the log into the database.
     pub(super) fn close(self) {
-        // An interrupt that came when nothing ran any more holds until the next statement, and would
-        // stop that move.
+        // An interrupt that came when nothing ran any more holds until the next statement, and
+        // would stop that move.
         let _ = self.db.execute_batch("SELECT 1");
     }
 }
@@ -217,9 +219,9 @@ fn authorize(action: &AuthAction<'_>, changed: &AtomicBool) -> Authorization {
                 |names: &[&str]| names.iter().any(|n| pragma_name.eq_ignore_ascii_case(n));
             if is_among(&REFUSED_PRAGMAS) {
                 Authorization::Deny
-            } else if pragma_value.is_none() || is_among(&QUESTION_PRAGMAS) {
+            } else if pragma_value.is_none() || is_among(&FREE_PRAGMAS) {
                 Authorization::Allow
-            } else if is_among(&SETTING_PRAGMAS) {
+            } else if is_among(&[LASTING_PRAGMA]) {
                 changed.store(true, Ordering::Relaxed);
                 Authorization::Allow
             } else {

@@ -29,8 +29,13 @@
 //! * Statements that libSQL has and SQLite has not (`ALTER TABLE … ALTER COLUMN`, vector functions)
 //!   are errors. `BEGIN READONLY` is understood.
 //! * `want_rows` is ignored, as libSQL server does.
-//! * Results carry no `rows_read`, `rows_written` and `query_duration_ms`, and cursors no
-//!   `replication_index`: SQLite does not count the first, and there is no replication.
+//! * Results carry no `rows_read`, `rows_written` and `query_duration_ms`, which are optional, and
+//!   cursors no `replication_index`: SQLite counts no rows, and there is no replication.
+//! * A `BEGIN` on its own, or in a sequence, is what the client says: it may be followed by
+//!   anything.
+//! * What libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) is refused with
+//!   SQLite's code `SQLITE_AUTH`.
+//! * A statement has no time limit. A pipeline whose client has gone runs to its end.
 //! * JSON only: no Protobuf, no WebSockets. Clients that would prefer those fall back to JSON over
 //!   HTTP when they are given an `http://` URL.
 //! * A client that stops reading in the middle of a cursor holds its stream, and the database's

@@ -31,8 +31,8 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an expired stream is remembered, so that its client is told the reason.
 const EXPIRED_KEPT: Duration = Duration::from_secs(300);
 
-/// How often a hub that stops interrupts what still runs, and how many times: a batch may go on with
-/// its next statement. Five seconds in all.
+/// How often a hub that stops interrupts what still runs, and how many times: a batch may go on
+/// with its next statement. Five seconds in all.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 /// See [`INTERRUPT_INTERVAL`].
 const INTERRUPTS: usize = 100;
@@ -232,8 +232,8 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// Closes every stream and every idle connection. No new ones are opened. Statements that run are
-    /// interrupted, and waited for.
+    /// Closes every stream and every idle connection. No new ones are opened. Statements that run
+    /// are interrupted, and waited for.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -273,7 +273,8 @@ impl Streams {
         connection.close();
     }
 
-    /// Puts a stream back, to wait for the request with the number `sequence`; it does `since` then.
+    /// Puts a stream back, to wait for the request with the number `sequence`; it does `since`
+    /// then.
     fn put_back(&self, id: u64, stream: Box<Stream>, sequence: u64, since: Instant) {
         let mut state = self.lock();
         if state.closing {

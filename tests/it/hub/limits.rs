@@ -142,8 +142,13 @@ async fn a_baton_is_good_for_one_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stream_leaves_behind_is_not_the_next_ones() {
     let hub = Running::start(|_| {}).await;
+    let leave =
+        json!([execute("CREATE TABLE t (a)"), execute("PRAGMA defer_foreign_keys = ON"), close(),]);
+    hub.pipeline(None, leave).await;
+    let (_, answer) =
+        hub.pipeline(None, json!([execute("PRAGMA defer_foreign_keys"), close()])).await;
+    assert_eq!(value(&answer, 0), "0");
     let leave = json!([
-        execute("CREATE TABLE t (a)"),
         execute("PRAGMA foreign_keys = OFF"),
         execute("BEGIN"),
         execute("INSERT INTO t VALUES (1)"),
