@@ -191,7 +191,10 @@ impl Connection {
         if self.changed.load(Ordering::Relaxed) {
             return None;
         }
-        self.roll_back().ok().map(|()| self)
+        self.roll_back().ok()?;
+        // `defer_foreign_keys` set outside a transaction holds until the next one ends.
+        self.db.execute_batch("BEGIN; ROLLBACK").ok()?;
+        Some(self)
     }
 
     /// Closes the connection. The last one moves the log into the database.
