@@ -211,3 +211,36 @@ async fn a_push_of_four_megabytes_arrives_whole() {
     assert!(answer.bytes_up > 4 << 20);
     assert_eq!(server.requests()[0].steps()[1], format!("{sql};"));
 }
+
+/// The crate sends its own spelling of each statement; it must mean the same.
+#[tokio::test]
+async fn the_remote_schema_survives_the_spelling_of_the_client() {
+    let original = include_str!("../../../schema/remote/tables.sql");
+    let statements: Vec<&str> =
+        original.split_inclusive(";\n").filter(|sql| sql.contains("CREATE")).collect();
+    let count = statements.len();
+    assert!(count > 5, "{statements:?}");
+    let server = Server::start(move |_, _| Reply::rows(&vec![json!([]); count])).await;
+    client(&server).run(writes(&statements)).await.unwrap();
+    let steps = server.requests()[0].steps();
+    let respelled = steps[1..=count].join("\n");
+    assert_ne!(original, respelled);
+    assert_eq!(schema_of(original), schema_of(&respelled));
+}
+
+/// What SQLite makes of `sql`: each table's columns and indexes, in words.
+fn schema_of(sql: &str) -> Vec<String> {
+    let database = rusqlite::Connection::open_in_memory().unwrap();
+    database.execute_batch(sql).unwrap();
+    let lines = "SELECT format('%s %s %s %s %d %Q %d', s.name, c.name, c.type, s.type, \"notnull\",
+                               c.dflt_value, c.pk)
+                 FROM sqlite_schema s JOIN pragma_table_xinfo(s.name) c
+                 UNION ALL
+                 SELECT format('%s %s %d %s %d %s', s.name, i.name, i.\"unique\", i.origin, x.seqno,
+                               x.name)
+                 FROM sqlite_schema s JOIN pragma_index_list(s.name) i
+                 JOIN pragma_index_info(i.name) x
+                 ORDER BY 1";
+    let mut query = database.prepare(lines).unwrap();
+    query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
