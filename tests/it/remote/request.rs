@@ -1,5 +1,8 @@
 //! What a batch is on the wire, and what comes back of it.
 
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
 use driftless::Kind;
 use driftless::remote::{Libsql, Options, Remote, Token};
 use driftless::value::Value;
@@ -198,7 +201,12 @@ async fn no_statement_of_a_batch_is_overlooked() {
         assert_eq!(found, (Kind::Rejected, Some("SQL_PARSE_ERROR")), "{broken}: {error:?}");
         assert!(error.message().contains("statement 2"), "{error:?}");
     }
+    // A large one is left to the client.
+    let filler = format!("/* {} */", "x".repeat(100_000));
     for broken in ["DELETE FROM", "oops DELETE FROM t", "DELETE FROM t WHERE a = 'x"] {
+        let large = format!("{filler} {broken}");
+        let error = remote.run(writes(&[&large, "SELECT 3"])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Rejected, "{broken}: {error:?}");
         let error = remote.run(writes(&[broken, "SELECT 3"])).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Rejected, "{broken}: {error:?}");
     }
@@ -265,4 +273,48 @@ fn schema_of(sql: &str) -> Vec<String> {
                  ORDER BY 1";
     let mut query = database.prepare(lines).unwrap();
     query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_of_requests_and_never_of_tokens_or_values() {
+    let server = Server::start(|number, _| match number {
+        0 => Reply::rows(&[json!([[{ "type": "text", "value": "hidden row" }]])]),
+        _ => Reply::http("401 Unauthorized", r#"{"error":"s3cret"}"#),
+    })
+    .await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("driftless=trace")
+        .with_writer(move || writer.clone())
+        .finish();
+    // Tokio runs this test's tasks on this thread alone, so the log has them all.
+    let guard = tracing::subscriber::set_default(subscriber);
+    let remote = client(&server);
+    remote.run(writes(&["INSERT INTO t (a) VALUES ('hidden value')"])).await.unwrap();
+    remote.run(reads(&["SELECT 'hidden value'"])).await.unwrap_err();
+    drop(guard);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let url = server.url();
+    for said in ["remote.request", "statements=1", "bytes_up=", "elapsed_ms=", "Refused", &url] {
+        assert!(log.contains(said), "no {said} in {log}");
+    }
+    for secret in ["s3cret", "hidden", "INSERT", "SELECT"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
 }
