@@ -1,6 +1,5 @@
 //! What a batch is on the wire, and what comes back of it.
 
-use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
