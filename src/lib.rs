@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod hub;
 mod json;
 pub mod page;
 pub mod remote;

@@ -208,25 +208,34 @@ fn parse_debug(text: &str) -> Said {
 /// The error for an HTTP status other than 200.
 fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
     let because = said.as_ref().map(|said| format!(": {}", said.message)).unwrap_or_default();
-    let kind = said.as_ref().map(Said::kind);
+    let speaks_hrana = said.is_some();
     let unavailable = || Error::unavailable(format!("{url} answers HTTP {status}{because}"));
-    match (status, kind) {
-        (401, _) => Error::refused(format!("{url} refuses the token (HTTP 401){because}"))
-            .with_hint("create a new one with: turso db tokens create NAME"),
-        (403, _) => Error::refused(format!("{url} forbids this to the token (HTTP 403){because}"))
-            .with_hint("use a token of this very database that may read and write"),
-        (413, _) => Error::new(Kind::TooLarge, format!("{url} finds the request too large")),
-        (429, _) => unavailable().with_hint("the remote asks for fewer requests: it passes"),
-        // A server that says what is wrong is believed, but nothing is given up for a 5xx.
-        (400.., Some(Kind::Refused | Kind::TooLarge | Kind::Unavailable)) if said.is_some() => {
-            Failure::Statement(said.expect("just looked")).into_error(url)
+    match status {
+        401 => {
+            return Error::refused(format!("{url} refuses the token (HTTP 401){because}"))
+                .with_hint("create a new one with: turso db tokens create NAME");
         }
-        (408 | 425, _) | (500.., _) => unavailable().with_hint("the remote has a fault: it passes"),
-        (300..=399, _) => Error::refused(format!("{url} sends elsewhere (HTTP {status})"))
+        403 => {
+            return Error::refused(format!("{url} forbids this to the token (HTTP 403){because}"))
+                .with_hint("use a token of this very database that may read and write");
+        }
+        413 => return Error::new(Kind::TooLarge, format!("{url} finds the request too large")),
+        429 => return unavailable().with_hint("the remote asks for fewer requests: it passes"),
+        _ => {}
+    }
+    // A server that says what is wrong is believed; but a 5xx is never a statement's fault.
+    if let Some(said) = said {
+        let told = status == 400 || (status > 400 && said.kind() != Kind::Rejected);
+        if told {
+            return Failure::Statement(said).into_error(url);
+        }
+    }
+    match status {
+        408 | 425 | 500.. => unavailable().with_hint("the remote has a fault: it passes"),
+        300..=399 => Error::refused(format!("{url} sends elsewhere (HTTP {status})"))
             .with_hint("use the address that the browser shows after opening the URL"),
-        (404, Some(_)) => Error::refused(format!("{url} does not know this database{because}"))
+        404 if speaks_hrana => Error::refused(format!("{url} has no such database{because}"))
             .with_hint("check the name in the URL; the database may have been deleted"),
-        (400, Some(_)) => Failure::Statement(said.expect("just looked")).into_error(url),
         _ => foreign(url, &format!("HTTP {status}")),
     }
 }
@@ -391,7 +400,7 @@ mod tests {
             "api error: `status=404 Not Found, body={\"error\":\"Namespace `x` doesn't exist\"}`",
             Kind::Refused,
             None,
-            "does not know this database",
+            "has no such database",
         );
     }
 

@@ -1,3 +1,6 @@
-//! The integration tests: one binary, a module for each part of the system.
+//! The integration tests: one binary, a module for each thing that is tested.
 
+mod gym;
+mod hub;
 mod remote;
+mod tools;

@@ -1,5 +1,8 @@
 //! What a batch is on the wire, and what comes back of it.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use driftless::Kind;
 use driftless::remote::{Libsql, Options, Remote, Token};
 use driftless::value::Value;
@@ -133,6 +136,8 @@ async fn a_future_that_is_dropped_leaves_the_remote_usable() {
         answer = remote.run(reads(&["SELECT 1"])) => panic!("answered {answer:?}"),
         () = server.arrival() => {}
     }
+    // The request does not go on without us. The limit only ends a test that has failed.
+    tokio::time::timeout(Duration::from_secs(20), server.given_up()).await.unwrap();
     remote.run(reads(&["SELECT 2"])).await.unwrap();
     assert_eq!(server.requests()[1].steps()[1], "SELECT 2;");
 }
@@ -187,6 +192,30 @@ async fn a_batch_that_makes_no_sense_is_not_sent() {
 }
 
 #[tokio::test]
+async fn no_statement_of_a_batch_is_overlooked() {
+    let server = Server::start(|_, _| Reply::rows(&[json!([]), json!([])])).await;
+    let remote = client(&server);
+    for broken in
+        ["SELECT 1 FROM", "SELECT (", "SELEKT", "oops SELECT 1", "SELECT 1; SELECT 2", "", "-- x"]
+    {
+        let error = remote.run(writes(&["DELETE FROM t", broken, "SELECT 3"])).await.unwrap_err();
+        let found = (error.kind(), error.code());
+        assert_eq!(found, (Kind::Rejected, Some("SQL_PARSE_ERROR")), "{broken}: {error:?}");
+        assert!(error.message().contains("statement 2"), "{error:?}");
+    }
+    // A large one is left to the client.
+    let filler = format!("/* {} */", "x".repeat(100_000));
+    for broken in ["DELETE FROM", "oops DELETE FROM t", "DELETE FROM t WHERE a = 'x"] {
+        let large = format!("{filler} {broken}");
+        let error = remote.run(writes(&[&large, "SELECT 3"])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Rejected, "{broken}: {error:?}");
+        let error = remote.run(writes(&[broken, "SELECT 3"])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Rejected, "{broken}: {error:?}");
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
 async fn an_answer_larger_than_allowed_is_cut_off() {
     let text = "x".repeat(100_000);
     let server =
@@ -210,4 +239,84 @@ async fn a_push_of_four_megabytes_arrives_whole() {
     let answer = client(&server).run(writes(&[&sql])).await.unwrap();
     assert!(answer.bytes_up > 4 << 20);
     assert_eq!(server.requests()[0].steps()[1], format!("{sql};"));
+}
+
+/// The crate sends its own spelling of each statement; it must mean the same.
+#[tokio::test]
+async fn the_remote_schema_survives_the_spelling_of_the_client() {
+    let original = include_str!("../../../schema/remote/tables.sql");
+    let code: Vec<&str> = original.lines().map(|line| line.split("--").next().unwrap()).collect();
+    let code = code.join("\n");
+    let statements: Vec<&str> =
+        code.split(';').map(str::trim).filter(|sql| !sql.is_empty()).collect();
+    let count = statements.len();
+    assert!(count > 5, "{statements:?}");
+    let server = Server::start(move |_, _| Reply::rows(&vec![json!([]); count])).await;
+    client(&server).run(writes(&statements)).await.unwrap();
+    let steps = server.requests()[0].steps();
+    let respelled = steps[1..=count].join("\n");
+    assert_ne!(original, respelled);
+    assert_eq!(schema_of(original), schema_of(&respelled));
+}
+
+/// What SQLite makes of `sql`: each table's columns and indexes, in words. In small letters, since
+/// the client writes a name that is a keyword in capitals, and SQLite does not mind.
+fn schema_of(sql: &str) -> Vec<String> {
+    let database = rusqlite::Connection::open_in_memory().unwrap();
+    database.execute_batch(sql).unwrap();
+    let lines = "SELECT lower(format('%s %s %s %s %d %Q %d', s.name, c.name, c.type, s.type, \"notnull\",
+                               c.dflt_value, c.pk))
+                 FROM sqlite_schema s JOIN pragma_table_xinfo(s.name) c
+                 UNION ALL
+                 SELECT lower(format('%s %s %d %s %d %s', s.name, i.name, i.\"unique\", i.origin, x.seqno,
+                               x.name))
+                 FROM sqlite_schema s JOIN pragma_index_list(s.name) i
+                 JOIN pragma_index_info(i.name) x
+                 ORDER BY 1";
+    let mut query = database.prepare(lines).unwrap();
+    query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_of_requests_and_never_of_tokens_or_values() {
+    let server = Server::start(|number, _| match number {
+        0 => Reply::rows(&[json!([[{ "type": "text", "value": "hidden row" }]])]),
+        _ => Reply::http("401 Unauthorized", r#"{"error":"s3cret"}"#),
+    })
+    .await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("driftless=trace")
+        .with_writer(move || writer.clone())
+        .finish();
+    // Tokio runs this test's tasks on this thread alone, so the log has them all.
+    let guard = tracing::subscriber::set_default(subscriber);
+    let remote = client(&server);
+    remote.run(writes(&["INSERT INTO t (a) VALUES ('hidden value')"])).await.unwrap();
+    remote.run(reads(&["SELECT 'hidden value'"])).await.unwrap_err();
+    drop(guard);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let url = server.url();
+    for said in ["remote.request", "statements=1", "bytes_up=", "elapsed_ms=", "Refused", &url] {
+        assert!(log.contains(said), "no {said} in {log}");
+    }
+    for secret in ["s3cret", "hidden", "INSERT", "SELECT"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
 }

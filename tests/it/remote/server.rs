@@ -32,7 +32,7 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
-    /// Never answers.
+    /// Never answers, and notes when the client gives up.
     Silence,
 }
 
@@ -105,6 +105,7 @@ struct Seen {
     bytes_out: AtomicU64,
     requests: Mutex<Vec<Request>>,
     arrived: Notify,
+    given_up: Notify,
 }
 
 type Answer = dyn Fn(usize, &Request) -> Reply + Send + Sync;
@@ -180,6 +181,11 @@ impl Server {
     pub(crate) async fn arrival(&self) {
         self.seen.arrived.notified().await;
     }
+
+    /// Returns once a client has closed a connection on which it got no answer.
+    pub(crate) async fn given_up(&self) {
+        self.seen.given_up.notified().await;
+    }
 }
 
 impl Drop for Server {
@@ -200,7 +206,10 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen, ans
         let (bytes, last) = match answer(number, &request) {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Last(bytes) => (bytes, true),
-            Reply::Silence => return std::future::pending().await,
+            Reply::Silence => {
+                let _ = stream.read(&mut [0]).await;
+                return seen.given_up.notify_one();
+            }
         };
         seen.bytes_out.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         // A client that has gone is no fault of the server's.
