@@ -11,8 +11,12 @@ pub mod hub;
 mod json;
 pub mod page;
 pub mod remote;
+mod replicator;
 pub mod store;
+pub mod sync;
 pub mod value;
 pub mod verdict;
 
 pub use error::{Error, Kind, Result};
+pub use replicator::{Builder, Replicator, Subscription};
+pub use sync::{Changes, Health, Status, Summary, SyncState};

@@ -1,6 +1,7 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
 mod index_sql;
+pub mod remote;
 mod replica;
 mod sql;
 mod table;
@@ -8,5 +9,6 @@ mod triggers;
 
 pub use replica::{TAIL_BITS, fingerprint, triggers};
 pub use sql::{ident, literal};
+pub(crate) use sql::{key_json, row_json};
 pub use table::*;
 pub use triggers::{MAX_KEY_COLUMNS, Trigger};
