@@ -31,21 +31,6 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Runs definitions in one transaction: all are made, or none is. A file that does not exist is
-/// made, too.
-///
-/// # Errors
-///
-/// `Storage` when SQLite refuses one.
-pub fn define(path: &Path, statements: &[String]) -> Result<()> {
-    let mut db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    for statement in statements {
-        transaction.execute_batch(statement)?;
-    }
-    Ok(transaction.commit()?)
-}
-
 /// An ordinary connection for an application: WAL, foreign keys on, a busy timeout of 5 s.
 /// `on_commit` is called at every commit, in the moment before it takes effect; it must be quick.
 ///

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::{Answer, Batch, Remote};
-use crate::store::{Setup, Store, define, definitions};
+use crate::store::{Setup, Store, definitions};
 use crate::sync::definitions::{Tables, local_tables};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::init::{Init, Plan, Progress, Report};
@@ -503,7 +503,7 @@ fn expected_epoch(plan: &Plan) -> Result<Option<String>> {
 pub(crate) fn open_offline(plan: &Plan) -> Result<Store> {
     let here = definitions(&plan.path)?;
     if !plan.path.exists() {
-        define(&plan.path, &[])?;
+        Store::define(&plan.path, &[])?;
     }
     let rule = |name: &str| {
         let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));

@@ -14,13 +14,15 @@ use std::path::PathBuf;
 
 use ulid::Ulid;
 
-use crate::capture::remote::{Replicated, install};
-use crate::capture::{Catalog, PREFIX, Table, literal};
+use crate::capture::{
+    Catalog, PREFIX, Replicated, Table, Trigger, ident, literal, remote_fingerprint,
+    remote_triggers,
+};
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::remote::statements::{self, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Adopted, Definition, Setup, Store, define, definitions};
+use crate::store::{Adopted, Definition, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
 use crate::sync::pull::Pages;
 use crate::sync::trouble::schema_version;
@@ -95,8 +97,15 @@ struct Registered {
 #[derive(Clone, Debug, Default)]
 struct Schema {
     definitions: Vec<Definition>,
-    /// Each trigger's table, whether it is ours, and its age.
-    triggers: Vec<(String, bool, i64)>,
+    triggers: Vec<FoundTrigger>,
+}
+
+#[derive(Clone, Debug)]
+struct FoundTrigger {
+    name: String,
+    ours: bool,
+    /// Greater for a newer one.
+    age: i64,
 }
 
 enum Stage {
@@ -274,8 +283,8 @@ impl Init {
                 rule: *rule,
             })
             .collect();
-        let triggers = install(&of_remote);
-        let fingerprint = blake3::hash(triggers.join("\n").as_bytes()).to_hex().to_string();
+        let triggers = remote_triggers(&of_remote);
+        let fingerprint = remote_fingerprint(&of_remote);
         let is_current = current
             && found.make_there.is_empty()
             && all.iter().all(|(table, rule)| {
@@ -314,7 +323,7 @@ impl Init {
         schema: &Schema,
         found: &Comparison,
         all: &[(Table, ConflictRule)],
-        triggers: Vec<String>,
+        triggers: Vec<Trigger>,
         fingerprint: &str,
     ) -> Vec<String> {
         let mut statements = split(REMOTE_SCHEMA);
@@ -337,7 +346,12 @@ impl Init {
                 fingerprint
             ));
         }
-        statements.extend(triggers);
+        // Those of an earlier version may have other names.
+        let old = schema.triggers.iter().filter(|trigger| trigger.ours);
+        let drop = |name: &str| format!("DROP TRIGGER IF EXISTS {}", ident(name));
+        statements.extend(old.map(|trigger| drop(&trigger.name)));
+        statements.extend(triggers.iter().map(|trigger| drop(&trigger.name)));
+        statements.extend(triggers.into_iter().map(|trigger| trigger.sql));
         statements.push(statements::META.to_owned());
         statements.push(statements::HEAD.to_owned());
         statements
@@ -360,7 +374,7 @@ impl Init {
         let makers: Vec<_> =
             work.found.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect();
         if !makers.is_empty() {
-            define(&self.plan.path, &makers)?;
+            Store::define(&self.plan.path, &makers)?;
         }
         let names = |made: Vec<(String, Vec<String>)>| made.into_iter().map(|(name, _)| name);
         self.report.made_here = names(work.found.make_here).collect();
@@ -443,8 +457,8 @@ impl Schema {
     /// must see a change last.
     fn ours_are_newest(&self) -> bool {
         let ages = |wanted: bool| {
-            let mine = self.triggers.iter().filter(move |(_, ours, _)| *ours == wanted);
-            mine.map(|(_, _, age)| *age)
+            let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
+            mine.map(|trigger| trigger.age)
         };
         // Ours are made together, so the oldest stands for them all.
         match (ages(false).max(), ages(true).min()) {
@@ -473,7 +487,8 @@ fn read_schema(rows: &Rows) -> Result<Schema> {
         let (kind, name, table) = (text(kind), text(name), text(table));
         if kind == "trigger" {
             let ours = name.starts_with(PREFIX);
-            schema.triggers.push((table.clone(), ours, rowid.as_integer().unwrap_or(0)));
+            let age = rowid.as_integer().unwrap_or(0);
+            schema.triggers.push(FoundTrigger { name: name.clone(), ours, age });
         }
         schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
     }

@@ -509,10 +509,11 @@ impl Machine {
             Ok(Outcome::Done(done)) => {
                 self.pages.integrated();
                 let totals = &mut self.totals;
+                let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
                 totals.applied += done.settled_applied as u64;
                 totals.superseded += done.settled_superseded as u64;
                 totals.rejected += done.settled_rejected as u64;
-                totals.pulled += done.pulled as u64;
+                totals.pulled += done.pulled.saturating_sub(own) as u64;
                 tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "a page is integrated");
                 if !done.changes.is_empty() {
                     let rows = done.changes.into_iter();
