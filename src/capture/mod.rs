@@ -1,12 +1,13 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
 mod index_sql;
-pub mod remote;
+mod remote;
 mod replica;
 mod sql;
 mod table;
 mod triggers;
 
+pub use remote::{Replicated, remote_fingerprint, remote_triggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
 pub use sql::{ident, literal};
 pub(crate) use sql::{key_json, row_json};
