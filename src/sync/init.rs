@@ -446,7 +446,7 @@ impl Init {
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
         let adopted = store.adopt(end, now_ms)?;
-        store.set_setting(ADOPTED, "1")?;
+        store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), store))
     }
