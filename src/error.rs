@@ -38,13 +38,14 @@ pub struct Error {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    code: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, source: None }
+        Error { kind, message: message.into(), hint: None, code: None, source: None }
     }
 
     /// [`Kind::Usage`].
@@ -79,6 +80,13 @@ impl Error {
         self
     }
 
+    /// The same error with the code that the remote gave it, such as `SQLITE_CONSTRAINT`.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
     /// The same error with the error that caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -99,6 +107,12 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// The remote's own code for it (`SQLITE_CONSTRAINT`, `SQL_PARSE_ERROR`, `BLOCKED`), where it
+    /// gave one or its message leaves no doubt.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 }
 

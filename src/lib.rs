@@ -5,6 +5,7 @@ pub mod capture;
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod hub;
 mod json;
 pub mod page;
 pub mod remote;

@@ -50,9 +50,12 @@ CREATE TABLE IF NOT EXISTS driftless_outbox (
 -- Images of rows that a statement may be about to replace without telling any trigger.
 CREATE TABLE IF NOT EXISTS driftless_notes (
   tbl TEXT NOT NULL,   -- the table
-  pk  TEXT NOT NULL,   -- the row's canonical key
-  img TEXT NOT NULL,   -- the row as it was, a JSON object
-  PRIMARY KEY (tbl, pk)
+  own INTEGER NOT NULL, -- 1: the noted row and the one whose statement made the note have one key
+  by  TEXT NOT NULL,   -- canonical key of the row whose statement made the note
+  pk  TEXT NOT NULL,   -- the noted row's canonical key
+  img TEXT NOT NULL,   -- the noted row as it was, a JSON object
+  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16, -- its key's values, as they are
+  PRIMARY KEY (tbl, own, by, pk)
 ) WITHOUT ROWID;
 
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).

@@ -8,6 +8,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::capture::sql::ident;
+use crate::capture::triggers::MAX_KEY_COLUMNS;
 use crate::error::{Error, Result};
 
 /// The prefix of everything that is ours in a database.
@@ -178,6 +179,8 @@ pub struct Table {
     pub name: String,
     /// Its columns that can be written, in their order.
     pub columns: Vec<Column>,
+    /// Its generated columns, which nobody writes.
+    pub generated: Vec<String>,
     /// The primary key: indexes into `columns`, in the key's order.
     pub key: Vec<usize>,
     /// The key's collations.
@@ -213,10 +216,16 @@ impl Table {
             [&name],
             |row| row.get(0),
         )?;
-        let (columns, key) = read_columns(db, &name, strict)?;
+        let (columns, generated, key) = read_columns(db, &name, strict)?;
         if key.is_empty() {
             return Err(Error::usage(format!("table `{name}` has no primary key"))
                 .with_hint("an event names its row by the key: give the table a PRIMARY KEY"));
+        }
+        if key.len() > MAX_KEY_COLUMNS {
+            return Err(Error::usage(format!(
+                "the key of table `{name}` has {} columns; at most {MAX_KEY_COLUMNS} can be replicated",
+                key.len()
+            )));
         }
         if columns.len() > MAX_COLUMNS {
             return Err(Error::usage(format!(
@@ -243,6 +252,7 @@ impl Table {
         Ok(Table {
             name,
             columns,
+            generated,
             key,
             key_collations,
             rowid_key,
@@ -303,19 +313,23 @@ fn refuse_by_kind(name: &str, kind: &str) -> Result<()> {
         .with_hint("replicate the tables behind it; they are all that it shows"))
 }
 
-fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<(Vec<Column>, Vec<usize>)> {
+/// Columns that can be written, generated ones, and which of the former are the key.
+type Columns = (Vec<Column>, Vec<String>, Vec<usize>);
+
+fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<Columns> {
     let mut statement = db.prepare(
         "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1)
          ORDER BY cid",
     )?;
     let mut rows = statement.query([name])?;
-    let (mut columns, mut key) = (Vec::new(), Vec::new());
+    let (mut columns, mut generated, mut key) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         let (pk, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
+        let column: String = row.get(0)?;
         if hidden != 0 {
+            generated.push(column);
             continue;
         }
-        let column: String = row.get(0)?;
         let declared: String = row.get(1)?;
         let (_, collation, ..) = db.column_metadata(Some("main"), name, &column)?;
         let collation = collation.map_or(String::new(), |c| c.to_string_lossy().into_owned());
@@ -338,7 +352,7 @@ fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<(Vec<Column
         });
     }
     key.sort_unstable();
-    Ok((columns, key.into_iter().map(|(_, index)| index).collect()))
+    Ok((columns, generated, key.into_iter().map(|(_, index)| index).collect()))
 }
 
 fn has_key_index(db: &Connection, name: &str) -> Result<bool> {

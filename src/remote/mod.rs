@@ -2,9 +2,35 @@
 //!
 //! A [`Remote`] runs one [`Batch`] of SQL statements in one transaction, in one round trip; that is
 //! all that the protocol needs. What the statements say is decided elsewhere.
+//!
+//! [`Libsql`] is the remote over the network. Its URL has passed a policy ([`RemoteUrl`]), its
+//! credentials are a [`Token`] that never shows, and every failure arrives as an
+//! [`Error`](crate::Error) whose kind says whether to try again. [`probe()`] tries a URL and a token
+//! for a settings page and says what is wrong in words.
+//!
+//! # Caveats
+//!
+//! * A REAL that comes back as a number may be off in its last bit, and infinity comes back as
+//!   NULL: Hrana carries numbers as JSON does. Whoever needs them exact asks for text or a BLOB.
+//! * libsql asks for no rows of a transactional batch, and libSQL server sends them all the same.
+//!   A server that takes the wish literally is of no use here; [`probe()`] notices.
+//! * libsql prints SQL, and so values, at its `trace` level. A subscriber must leave that out.
+
+mod failure;
+mod libsql;
+mod probe;
+mod tls;
+mod token;
+mod url;
+mod wire;
 
 use std::future::Future;
 use std::pin::Pin;
+
+pub use self::libsql::{Libsql, Options};
+pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};
+pub use self::token::{Access, Token, VARIABLES};
+pub use self::url::RemoteUrl;
 
 use crate::error::Result;
 use crate::value::Value;

@@ -1,0 +1,271 @@
+//! Answers: results as JSON, written straight from SQLite's values into the body.
+//!
+//! A result is not built as a tree of values first. A page of events is one blob of some megabytes,
+//! and each tree would copy it; so it goes from SQLite's memory into base64 in the body at once.
+//! What is written is what the types of `libsql_hrana` serialize to, and a test reads it back with
+//! them.
+
+use std::io::Write as _;
+
+use axum::body::Bytes;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement};
+use tokio::sync::mpsc;
+
+use super::execute::{Effect, Halt, Sink};
+use super::failure::Failure;
+
+/// Bytes of a cursor's answer that are sent at once: large enough that a chunk's cost is nothing.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Writes JSON into a growing body.
+pub(super) struct Body(pub(super) Vec<u8>);
+
+impl Body {
+    /// Appends `text` as it is.
+    pub(super) fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends `value` as JSON.
+    pub(super) fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
+        serde_json::to_writer(&mut self.0, value).expect("these values are always JSON");
+    }
+
+    /// Appends a comma unless the last byte opens an array or an object.
+    pub(super) fn comma(&mut self) {
+        if !matches!(self.0.last(), Some(b'[' | b'{') | None) {
+            self.0.push(b',');
+        }
+    }
+
+    fn columns(&mut self, statement: &Statement<'_>) {
+        self.raw("\"cols\":[");
+        for column in statement.columns() {
+            self.comma();
+            self.raw("{\"name\":");
+            self.json(column.name());
+            self.raw(",\"decltype\":");
+            self.json(&column.decl_type());
+            self.raw("}");
+        }
+        self.raw("]");
+    }
+
+    /// Appends an array of the row's values and returns their size as libSQL server counts it.
+    fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<usize, Halt> {
+        let mut size = 0;
+        self.raw("[");
+        for index in 0..columns {
+            self.comma();
+            size += self.value(row.get_ref(index).map_err(Failure::from)?)?;
+        }
+        self.raw("]");
+        Ok(size)
+    }
+
+    fn value(&mut self, value: ValueRef<'_>) -> Result<usize, Halt> {
+        let start = self.0.len();
+        match value {
+            ValueRef::Null => self.raw("{\"type\":\"null\"}"),
+            ValueRef::Integer(number) => {
+                write!(self.0, "{{\"type\":\"integer\",\"value\":\"{number}\"}}")
+                    .expect("a vector takes everything");
+            }
+            ValueRef::Real(number) => {
+                self.raw("{\"type\":\"float\",\"value\":");
+                self.json(&number);
+                self.raw("}");
+            }
+            ValueRef::Text(bytes) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| {
+                    Failure::new("SQLITE_MISMATCH", "SQLite error: a text is not valid UTF-8")
+                })?;
+                self.raw("{\"type\":\"text\",\"value\":");
+                self.json(text);
+                self.raw("}");
+            }
+            ValueRef::Blob(bytes) => {
+                self.raw("{\"type\":\"blob\",\"base64\":\"");
+                self.base64(bytes);
+                self.raw("\"}");
+                return Ok(bytes.len());
+            }
+        }
+        Ok(self.0.len() - start)
+    }
+
+    fn base64(&mut self, bytes: &[u8]) {
+        let start = self.0.len();
+        self.0.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        let written = STANDARD_NO_PAD
+            .encode_slice(bytes, &mut self.0[start..])
+            .expect("base64 takes four bytes for three");
+        self.0.truncate(start + written);
+    }
+}
+
+/// Appends what a statement did: its counters, without the braces around them.
+fn effect(body: &mut Body, effect: &Effect) {
+    body.raw("\"affected_row_count\":");
+    body.json(&effect.affected);
+    body.raw(",\"last_insert_rowid\":");
+}
+
+/// Results inside a pipeline's answer: Hrana's `StmtResult`, alone or as the steps of a batch.
+pub(super) struct Results<'a> {
+    body: &'a mut Body,
+    /// How many more bytes of values this answer may hold.
+    room: &'a mut usize,
+    /// Where the current statement's result begins, and the room that there was.
+    start: usize,
+    /// See `start`.
+    room_before: usize,
+    /// The errors of a batch's steps so far.
+    errors: Vec<Option<Failure>>,
+}
+
+impl<'a> Results<'a> {
+    pub(super) fn new(body: &'a mut Body, room: &'a mut usize) -> Self {
+        let (start, room_before) = (body.0.len(), *room);
+        Results { body, room, start, room_before, errors: Vec::new() }
+    }
+
+    /// The errors of the batch's steps: Hrana's `step_errors`.
+    pub(super) fn into_errors(self) -> Vec<Option<Failure>> {
+        self.errors
+    }
+}
+
+impl Sink for Results<'_> {
+    fn begin(&mut self, _step: usize) {
+        self.body.comma();
+        self.start = self.body.0.len();
+        self.room_before = *self.room;
+    }
+
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt> {
+        self.body.raw("{");
+        self.body.columns(statement);
+        self.body.raw(",\"rows\":[");
+        Ok(())
+    }
+
+    fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt> {
+        self.body.comma();
+        let size = self.body.row(row, columns)?;
+        let rest = self.room.checked_sub(size);
+        *self.room = rest.ok_or_else(|| Halt::All(Failure::response_too_large()))?;
+        Ok(())
+    }
+
+    fn end(&mut self, done: Effect) -> Result<(), Halt> {
+        self.body.raw("],");
+        effect(self.body, &done);
+        // A string, as every 64-bit integer of Hrana.
+        self.body.json(&done.last_insert_rowid.map(|id| id.to_string()));
+        self.body.raw(",\"replication_index\":null}");
+        self.errors.push(None);
+        Ok(())
+    }
+
+    fn failed(&mut self, failure: Failure) -> Result<(), Halt> {
+        self.body.0.truncate(self.start);
+        *self.room = self.room_before;
+        self.body.raw("null");
+        self.errors.push(Some(failure));
+        Ok(())
+    }
+
+    fn skipped(&mut self, step: usize) {
+        self.begin(step);
+        self.body.raw("null");
+        self.errors.push(None);
+    }
+}
+
+/// The entries of a cursor's answer, one JSON object a line, sent in chunks while they come.
+pub(super) struct Entries {
+    body: Body,
+    sender: mpsc::Sender<Bytes>,
+    step: usize,
+}
+
+impl Entries {
+    pub(super) fn new(sender: mpsc::Sender<Bytes>, baton: &str) -> Self {
+        let mut body = Body(Vec::with_capacity(CHUNK_BYTES));
+        body.json(&serde_json::json!({ "baton": baton, "base_url": null }));
+        body.raw("\n");
+        Entries { body, sender, step: 0 }
+    }
+
+    /// Sends what there is once it is worth it. Blocks while the client does not read.
+    fn send_if(&mut self, at_least: usize) -> Result<(), Halt> {
+        if self.body.0.len() < at_least {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.body.0, Vec::with_capacity(CHUNK_BYTES));
+        self.sender.blocking_send(Bytes::from(chunk)).map_err(|_| {
+            Halt::All(Failure::new("SQLITE_INTERRUPT", "SQLite error: the client has gone"))
+        })
+    }
+
+    /// Ends the answer, with an entry for what stopped the whole batch.
+    pub(super) fn finish(mut self, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            self.body.raw("{\"type\":\"error\",\"error\":");
+            self.body.json(&failure);
+            self.body.raw("}\n");
+        }
+        // A client that has gone does not miss it.
+        let _ = self.send_if(1);
+    }
+}
+
+impl Sink for Entries {
+    fn begin(&mut self, step: usize) {
+        self.step = step;
+    }
+
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt> {
+        self.body.raw("{\"type\":\"step_begin\",\"step\":");
+        self.body.json(&self.step);
+        self.body.raw(",");
+        self.body.columns(statement);
+        self.body.raw("}\n");
+        Ok(())
+    }
+
+    fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt> {
+        let start = self.body.0.len();
+        self.body.raw("{\"type\":\"row\",\"row\":");
+        if let Err(halt) = self.body.row(row, columns) {
+            self.body.0.truncate(start);
+            return Err(halt);
+        }
+        self.body.raw("}\n");
+        self.send_if(CHUNK_BYTES)
+    }
+
+    fn end(&mut self, done: Effect) -> Result<(), Halt> {
+        self.body.raw("{\"type\":\"step_end\",");
+        effect(&mut self.body, &done);
+        // A number here, against the rule: so `libsql_hrana` and libSQL server have it.
+        self.body.json(&done.last_insert_rowid);
+        self.body.raw("}\n");
+        self.send_if(CHUNK_BYTES)
+    }
+
+    fn failed(&mut self, failure: Failure) -> Result<(), Halt> {
+        self.body.raw("{\"type\":\"step_error\",\"step\":");
+        self.body.json(&self.step);
+        self.body.raw(",\"error\":");
+        self.body.json(&failure);
+        self.body.raw("}\n");
+        self.send_if(CHUNK_BYTES)
+    }
+
+    fn skipped(&mut self, _step: usize) {}
+}

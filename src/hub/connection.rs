@@ -1,0 +1,236 @@
+//! One connection to the hub's database file, as a stream uses it and as the next one finds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use rusqlite::{OpenFlags, TransactionState};
+
+use super::Limits;
+use crate::error::{Error, Kind, Result};
+
+/// How long a statement waits for another writer. libSQL server lets a waiter take the lock of a
+/// transaction that is five seconds old; this is a second more, so that it sees that happen.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long to sleep between two tries for a lock. SQLite's own handler sleeps for up to 100 ms,
+/// which leaves the lock free for most of the time when short transactions compete.
+const BUSY_SLEEP: Duration = Duration::from_millis(2);
+
+/// Compiled statements kept by a connection: a client repeats a few dozen.
+const CACHED_STATEMENTS: usize = 64;
+
+/// Pages that the log may hold before it is moved into the database (32 MiB with SQLite's pages of
+/// 4 KiB). SQLite's default of 4 MiB is one large push, and each checkpoint waits for the disk.
+const CHECKPOINT_PAGES: u32 = 8_192;
+
+/// What each connection sets before it is used. A negative cache size is in KiB.
+const SETTINGS: &str = "PRAGMA foreign_keys = ON;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -16384;";
+
+/// Pragmas that are refused with any value, and without one: they work on the file as a whole, or
+/// on state that libSQL server keeps to itself.
+const REFUSED_PRAGMAS: [&str; 7] = [
+    "case_sensitive_like",
+    "ignore_check_constraints",
+    "incremental_vacuum",
+    "optimize",
+    "parser_trace",
+    "shrink_memory",
+    "wal_checkpoint",
+];
+
+/// Pragmas whose value is a question (a table's name), or a setting that a connection does not
+/// keep: one ends with its transaction, another is in the file.
+const FREE_PRAGMAS: [&str; 13] = [
+    "defer_foreign_keys",
+    "foreign_key_check",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "quick_check",
+    "stats",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+];
+
+/// The pragma that may be set although it changes the connection for as long as it lives.
+const LASTING_PRAGMA: &str = "foreign_keys";
+
+/// Where the database is, and how connections to it are made.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) path: PathBuf,
+    /// In bytes; see [`Limits`].
+    pub(super) value_bytes: usize,
+    /// Counts each time that a connection waited for a lock, for whoever wants to know whether any
+    /// is waiting now.
+    pub(super) waits: Arc<AtomicU64>,
+}
+
+/// A connection that is ready for statements.
+pub(super) struct Connection {
+    pub(super) db: rusqlite::Connection,
+    /// In a transaction that `BEGIN READONLY` opened.
+    pub(super) read_only: bool,
+    /// Whether a client has set a pragma, so that the connection is not like new.
+    changed: Arc<AtomicBool>,
+}
+
+impl Opener {
+    pub(super) fn new(path: &Path, limits: &Limits) -> Self {
+        let waits = Arc::default();
+        Opener { path: path.to_path_buf(), value_bytes: limits.value_bytes, waits }
+    }
+
+    /// Creates the database if it is not there, puts it into WAL mode, and checks that it is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Storage`] when the file cannot be opened, or is not a database.
+    pub(super) fn create(&self) -> Result<Connection> {
+        let connection = self.open(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {
+            // Only the first connection changes the mode; it is kept in the file. Reading the
+            // schema finds damage that the mode's change does not.
+            connection.db.execute_batch("SELECT count(*) FROM sqlite_schema")?;
+            Ok(connection)
+        });
+        connection.map_err(|error| self.explain(error))
+    }
+
+    /// Another connection to the database that [`Opener::create`] has seen.
+    pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
+        self.open(OpenFlags::empty())
+    }
+
+    fn open(&self, more: OpenFlags) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+        let mut db = rusqlite::Connection::open_with_flags(&self.path, flags)?;
+        let waits = Arc::clone(&self.waits);
+        let tries = BUSY_TIMEOUT.as_millis() / BUSY_SLEEP.as_millis();
+        db.busy_handler(Some(move |count: i32| {
+            waits.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(BUSY_SLEEP);
+            u128::try_from(count).is_ok_and(|count| count < tries)
+        }))?;
+        db.execute_batch(SETTINGS)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        if more.contains(OpenFlags::SQLITE_OPEN_CREATE) {
+            db.pragma_update(None, "journal_mode", "WAL")?;
+        }
+        db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        let length = i32::try_from(self.value_bytes).unwrap_or(i32::MAX);
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
+        let changed = Arc::new(AtomicBool::new(false));
+        let mark = Arc::clone(&changed);
+        db.authorizer(Some(move |context: AuthContext<'_>| authorize(&context.action, &mark)))?;
+        Ok(Connection { db, read_only: false, changed })
+    }
+
+    fn explain(&self, error: rusqlite::Error) -> Error {
+        let path = self.path.display();
+        let error_of = |message: String| Error::new(Kind::Storage, message);
+        let (explained, hint) = match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => (
+                error_of(format!("{path} is not a SQLite database")),
+                "name another file; the hub creates one that does not exist",
+            ),
+            Some(rusqlite::ErrorCode::CannotOpen) => (
+                error_of(format!("{path} cannot be opened")),
+                "check that its folder exists and that you may write there",
+            ),
+            Some(rusqlite::ErrorCode::ReadOnly) => (
+                error_of(format!("{path} is read-only")),
+                "the hub writes to its database: make the file and its folder writable",
+            ),
+            Some(rusqlite::ErrorCode::DatabaseBusy) => (
+                error_of(format!("{path} is locked by another program")),
+                "close the program that uses the file",
+            ),
+            _ => (
+                error_of(format!("{path} cannot be used as the hub's database")),
+                "check the file with `PRAGMA integrity_check`",
+            ),
+        };
+        explained.with_hint(hint).with_source(error)
+    }
+}
+
+impl Connection {
+    /// Whether no transaction is open.
+    pub(super) fn is_autocommit(&self) -> bool {
+        self.db.is_autocommit()
+    }
+
+    /// Whether an open transaction holds the database's one write lock.
+    pub(super) fn holds_write_lock(&self) -> bool {
+        matches!(self.db.transaction_state(None::<&str>), Ok(TransactionState::Write))
+    }
+
+    /// Rolls an open transaction back.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite says, after which the connection is of no use.
+    pub(super) fn roll_back(&mut self) -> rusqlite::Result<()> {
+        self.read_only = false;
+        if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("ROLLBACK") }
+    }
+
+    /// The connection without what its stream left in it; `None` if that cannot be had.
+    pub(super) fn renewed(mut self) -> Option<Connection> {
+        if self.changed.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.roll_back().ok()?;
+        // `defer_foreign_keys` set outside a transaction holds until the next one ends.
+        self.db.execute_batch("BEGIN; ROLLBACK").ok()?;
+        Some(self)
+    }
+
+    /// Closes the connection. The last one moves the log into the database.
+    pub(super) fn close(self) {
+        // An interrupt that came when nothing ran any more holds until the next statement, and
+        // would stop that move.
+        let _ = self.db.execute_batch("SELECT 1");
+    }
+}
+
+/// What libSQL server's own parser refuses, refused where SQLite asks.
+///
+/// All that would outlive a transaction and belong to one connection is refused (temporary tables,
+/// attached files, most pragmas), so that a connection can be used again by another stream.
+fn authorize(action: &AuthAction<'_>, changed: &AtomicBool) -> Authorization {
+    match action {
+        AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => Authorization::Deny,
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            let is_among =
+                |names: &[&str]| names.iter().any(|n| pragma_name.eq_ignore_ascii_case(n));
+            if is_among(&REFUSED_PRAGMAS) {
+                Authorization::Deny
+            } else if pragma_value.is_none() || is_among(&FREE_PRAGMAS) {
+                Authorization::Allow
+            } else if is_among(&[LASTING_PRAGMA]) {
+                changed.store(true, Ordering::Relaxed);
+                Authorization::Allow
+            } else {
+                Authorization::Deny
+            }
+        }
+        _ => Authorization::Allow,
+    }
+}

@@ -1,0 +1,372 @@
+//! Running statements: one, a batch with conditions, a sequence; and describing one.
+
+use std::borrow::Cow;
+
+use libsql_hrana::proto::{Batch, BatchCond, BatchStep, DescribeCol, DescribeParam};
+use libsql_hrana::proto::{DescribeResult, NamedArg, Stmt, Value};
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::{Row, Statement, ToSql};
+
+use super::connection::Connection;
+use super::failure::{Failure, Refusal};
+use super::http::Version;
+use super::sql::{Begin, Verb};
+use super::stream::Stream;
+
+/// SQL texts up to this many bytes are kept compiled for the next time. A longer one carries its
+/// data in its text, and does not come again.
+const CACHED_SQL_BYTES: usize = 16 * 1024;
+
+/// What a statement did, beside its rows.
+pub(super) struct Effect {
+    pub(super) affected: u64,
+    /// Only for an `INSERT`.
+    pub(super) last_insert_rowid: Option<i64>,
+}
+
+/// What ends a statement before its time.
+pub(super) enum Halt {
+    /// This statement failed; others may run.
+    Statement(Failure),
+    /// The whole batch is over: its answer is too large, or nobody wants it any more.
+    All(Failure),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Halt::Statement(failure)
+    }
+}
+
+/// Where results go. For each step either `skipped`; or `begin`, then `columns`, `row`s and `end`,
+/// of which `failed` may take the place at any point.
+pub(super) trait Sink {
+    fn begin(&mut self, step: usize);
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt>;
+    fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt>;
+    fn end(&mut self, effect: Effect) -> Result<(), Halt>;
+    fn failed(&mut self, failure: Failure) -> Result<(), Halt>;
+    fn skipped(&mut self, step: usize);
+}
+
+/// The text that a request means: its own, or one that it has stored.
+///
+/// # Errors
+///
+/// A breach of the protocol when the request names both, neither, or one that is not stored.
+pub(super) fn sql_of<'a>(
+    stream: &'a Stream,
+    sql: &'a Option<String>,
+    sql_id: Option<i32>,
+) -> Result<&'a str, Refusal> {
+    match (sql, sql_id) {
+        (Some(sql), None) => Ok(sql),
+        (None, Some(sql_id)) => stream.stored_sql(sql_id),
+        (Some(_), Some(_)) => {
+            Err(Refusal::protocol("Either `sql` or `sql_id` are required, but not both"))
+        }
+        (None, None) => Err(Refusal::protocol("Either `sql` or `sql_id` are required")),
+    }
+}
+
+/// Runs one statement.
+///
+/// # Errors
+///
+/// The outer one is a breach of the protocol; the inner one goes into the answer.
+pub(super) fn statement(
+    stream: &mut Stream,
+    request: &Stmt,
+    sink: &mut impl Sink,
+) -> Result<Result<(), Failure>, Refusal> {
+    if stream.timed_out {
+        return Ok(Err(Failure::transaction_timeout()));
+    }
+    let sql = sql_of(stream, &request.sql, request.sql_id)?;
+    let verb = Verb::of(sql);
+    let sql = spelled_for_sqlite(sql, verb, false);
+    let was_read_only = stream.connection.read_only;
+    let run = run(&stream.connection, &sql, verb, request, sink);
+    stream.connection.read_only = read_only_after(&stream.connection, was_read_only, verb);
+    Ok(run.map_err(|halt| match halt {
+        Halt::Statement(failure) | Halt::All(failure) => failure,
+    }))
+}
+
+/// Whether every step of `batch` can be understood: its texts, and its conditions.
+///
+/// # Errors
+///
+/// A breach of the protocol.
+pub(super) fn check_batch(stream: &Stream, batch: &Batch, version: Version) -> Result<(), Refusal> {
+    for (index, step) in batch.steps.iter().enumerate() {
+        sql_of(stream, &step.stmt.sql, step.stmt.sql_id)?;
+        if let Some(condition) = &step.condition {
+            check_condition(condition, index, version)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_condition(condition: &BatchCond, index: usize, version: Version) -> Result<(), Refusal> {
+    match condition {
+        BatchCond::None => Err(Refusal::protocol("BatchCond type not recognized")),
+        BatchCond::Ok { step } | BatchCond::Error { step } if *step as usize >= index => {
+            Err(Refusal::protocol("Invalid reference to step in a batch condition"))
+        }
+        BatchCond::Ok { .. } | BatchCond::Error { .. } => Ok(()),
+        BatchCond::Not { cond } => check_condition(cond, index, version),
+        BatchCond::And(list) | BatchCond::Or(list) => {
+            list.conds.iter().try_for_each(|cond| check_condition(cond, index, version))
+        }
+        BatchCond::IsAutocommit {} if version == Version::V2 => {
+            Err(Refusal::needs_version_3("BatchCond of type `is_autocommit`"))
+        }
+        BatchCond::IsAutocommit {} => Ok(()),
+    }
+}
+
+/// Runs the steps of a batch that [`check_batch`] has accepted.
+///
+/// When the batch as a whole is stopped, a transaction that it opened is rolled back.
+///
+/// # Errors
+///
+/// What stopped the batch; a step that fails stops only what its successors' conditions say.
+pub(super) fn batch(
+    stream: &mut Stream,
+    batch: &Batch,
+    sink: &mut impl Sink,
+) -> Result<(), Failure> {
+    if stream.timed_out {
+        return Err(Failure::transaction_timeout());
+    }
+    let in_transaction = !stream.connection.is_autocommit();
+    let done = steps(stream, batch, sink);
+    if done.is_err() && !in_transaction {
+        stream.connection.roll_back()?;
+    }
+    done
+}
+
+fn steps(stream: &mut Stream, batch: &Batch, sink: &mut impl Sink) -> Result<(), Failure> {
+    let mut succeeded: Vec<bool> = Vec::with_capacity(batch.steps.len());
+    for (index, step) in batch.steps.iter().enumerate() {
+        let autocommit = stream.connection.is_autocommit();
+        let condition = step.condition.as_ref();
+        if !condition.is_none_or(|condition| holds(condition, &succeeded, autocommit)) {
+            sink.skipped(index);
+            succeeded.push(false);
+            continue;
+        }
+        sink.begin(index);
+        let sql = sql_of(stream, &step.stmt.sql, step.stmt.sql_id)
+            .expect("the batch was checked before it began");
+        let verb = Verb::of(sql);
+        let writes = verb == Verb::Begin(Begin::Deferred)
+            && transaction_writes(stream, &batch.steps[index + 1..]);
+        let sql = spelled_for_sqlite(sql, verb, writes);
+        let was_read_only = stream.connection.read_only;
+        let run = run(&stream.connection, &sql, verb, &step.stmt, sink);
+        stream.connection.read_only = read_only_after(&stream.connection, was_read_only, verb);
+        succeeded.push(run.is_ok());
+        let halted = match run {
+            Ok(()) => Ok(()),
+            Err(Halt::Statement(failure)) => sink.failed(failure),
+            Err(halt @ Halt::All(_)) => Err(halt),
+        };
+        if let Err(Halt::All(failure) | Halt::Statement(failure)) = halted {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+fn holds(condition: &BatchCond, succeeded: &[bool], autocommit: bool) -> bool {
+    let has_succeeded = |step: u32| succeeded.get(step as usize) == Some(&true);
+    match condition {
+        BatchCond::None => false,
+        BatchCond::Ok { step } => has_succeeded(*step),
+        // A step that was skipped counts as failed, as on libSQL server.
+        BatchCond::Error { step } => !has_succeeded(*step),
+        BatchCond::Not { cond } => !holds(cond, succeeded, autocommit),
+        BatchCond::And(list) => list.conds.iter().all(|cond| holds(cond, succeeded, autocommit)),
+        BatchCond::Or(list) => list.conds.iter().any(|cond| holds(cond, succeeded, autocommit)),
+        BatchCond::IsAutocommit {} => autocommit,
+    }
+}
+
+/// Whether any of `steps` up to the transaction's end writes.
+fn transaction_writes(stream: &Stream, steps: &[BatchStep]) -> bool {
+    steps
+        .iter()
+        .filter_map(|step| sql_of(stream, &step.stmt.sql, step.stmt.sql_id).ok())
+        .map(Verb::of)
+        .take_while(|verb| *verb != Verb::End)
+        .any(Verb::writes)
+}
+
+/// The text that SQLite is given for `sql`.
+///
+/// A transaction that a batch is known to write in takes the write lock at once: a deferred one
+/// that reads first fails with `SQLITE_BUSY` half-way if anybody else writes in between, and no
+/// waiting helps. `READONLY` is libSQL's word; SQLite's nearest is a deferred transaction.
+fn spelled_for_sqlite(sql: &str, verb: Verb, writes: bool) -> Cow<'_, str> {
+    match verb {
+        Verb::Begin(Begin::Deferred) if writes => Cow::Borrowed("BEGIN IMMEDIATE"),
+        Verb::Begin(Begin::ReadOnly) => Cow::Borrowed("BEGIN DEFERRED"),
+        _ => Cow::Borrowed(sql),
+    }
+}
+
+fn read_only_after(connection: &Connection, before: bool, verb: Verb) -> bool {
+    !connection.is_autocommit() && (before || verb == Verb::Begin(Begin::ReadOnly))
+}
+
+fn run(
+    connection: &Connection,
+    sql: &str,
+    verb: Verb,
+    request: &Stmt,
+    sink: &mut impl Sink,
+) -> Result<(), Halt> {
+    if verb == Verb::Nothing {
+        return Err(Failure::no_statement().into());
+    }
+    if sql.len() <= CACHED_SQL_BYTES {
+        let mut statement = connection.db.prepare_cached(sql).map_err(Failure::from)?;
+        run_prepared(connection, &mut statement, verb, request, sink)
+    } else {
+        let mut statement = connection.db.prepare(sql).map_err(Failure::from)?;
+        run_prepared(connection, &mut statement, verb, request, sink)
+    }
+}
+
+fn run_prepared(
+    connection: &Connection,
+    statement: &mut Statement<'_>,
+    verb: Verb,
+    request: &Stmt,
+    sink: &mut impl Sink,
+) -> Result<(), Halt> {
+    if connection.read_only && !statement.readonly() {
+        return Err(Failure::read_only().into());
+    }
+    bind(statement, &request.args, &request.named_args)?;
+    sink.columns(statement)?;
+    let columns = statement.column_count();
+    let mut rows = statement.raw_query();
+    // `want_rows` is not looked at, since libSQL server does not either: the `libsql` crate says
+    // that it wants none in every batch, and reads those that come.
+    while let Some(row) = rows.next().map_err(Failure::from)? {
+        sink.row(row, columns)?;
+    }
+    drop(rows);
+    // SQLite keeps the counters of the last change; they say nothing of another statement.
+    let affected = match verb {
+        Verb::Insert | Verb::Change => connection.db.changes(),
+        _ => 0,
+    };
+    let last_insert_rowid = (verb == Verb::Insert).then(|| connection.db.last_insert_rowid());
+    sink.end(Effect { affected, last_insert_rowid })
+}
+
+/// A value of Hrana as SQLite takes it, without a copy.
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self.0 {
+            Value::None | Value::Null => Null.to_sql(),
+            Value::Integer { value } => Ok(ToSqlOutput::from(*value)),
+            Value::Float { value } => Ok(ToSqlOutput::from(*value)),
+            Value::Text { value } => Ok(ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes()))),
+            Value::Blob { value } => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(value))),
+        }
+    }
+}
+
+fn bind(
+    statement: &mut Statement<'_>,
+    positional: &[Value],
+    named: &[NamedArg],
+) -> Result<(), Failure> {
+    if !positional.is_empty() && !named.is_empty() {
+        return Err(Failure::new(
+            "ARGS_BOTH_POSITIONAL_AND_NAMED",
+            "Specifying both positional and named arguments is not supported",
+        ));
+    }
+    let (count, given) = (statement.parameter_count(), positional.len().max(named.len()));
+    if given > count {
+        let reason = format!("too many parameters, expected {count} found {given}");
+        return Err(Failure::arguments(reason));
+    }
+    for index in 1..=count {
+        let value = {
+            let name = statement.parameter_name(index);
+            argument(index, name, positional, named).ok_or_else(|| match name {
+                Some(name) => Failure::arguments(format!("value for parameter {name} not found")),
+                None => Failure::arguments(format!("value for parameter {index} not found")),
+            })?
+        };
+        statement.raw_bind_parameter(index, Bound(value)).map_err(Failure::from)?;
+    }
+    Ok(())
+}
+
+/// The argument for a parameter. A name may come with its sigil or without it; a named parameter
+/// also takes the positional argument of its place.
+fn argument<'a>(
+    index: usize,
+    name: Option<&str>,
+    positional: &'a [Value],
+    named: &'a [NamedArg],
+) -> Option<&'a Value> {
+    let by_place = || positional.get(index - 1);
+    let Some(name) = name else { return by_place() };
+    let bare = name.trim_start_matches([':', '@', '$', '?']);
+    let by_name = named.iter().rfind(|arg| arg.name == name || arg.name == bare);
+    by_name.map(|arg| &arg.value).or_else(by_place)
+}
+
+/// Runs all statements of a text, which take no arguments and give no rows.
+///
+/// # Errors
+///
+/// The first failure, after which no further statement runs.
+pub(super) fn sequence(stream: &Stream, sql: &str) -> Result<(), Failure> {
+    if stream.timed_out {
+        return Err(Failure::transaction_timeout());
+    }
+    if stream.connection.read_only {
+        return Err(Failure::read_only());
+    }
+    Ok(stream.connection.db.execute_batch(sql)?)
+}
+
+/// The parameters and columns of a statement.
+///
+/// # Errors
+///
+/// When it does not compile.
+pub(super) fn describe(connection: &Connection, sql: &str) -> Result<DescribeResult, Failure> {
+    let verb = Verb::of(sql);
+    if verb == Verb::Nothing {
+        return Err(Failure::no_statement());
+    }
+    let sql = spelled_for_sqlite(sql, verb, false);
+    let statement = connection.db.prepare(&sql)?;
+    let params = (1..=statement.parameter_count())
+        .map(|index| DescribeParam { name: statement.parameter_name(index).map(str::to_owned) })
+        .collect();
+    let cols = statement
+        .columns()
+        .map(|column| DescribeCol {
+            name: column.name().to_owned(),
+            decltype: column.decl_type().map(str::to_owned),
+        })
+        .collect();
+    let is_explain = statement.is_explain() != 0;
+    Ok(DescribeResult { params, cols, is_explain, is_readonly: statement.readonly() })
+}

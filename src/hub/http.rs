@@ -1,0 +1,170 @@
+//! The hub's HTTP: routes, authorization, bodies. What a request says is done on a blocking thread.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body as HttpBody, Bytes, HttpBody as _};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Limits;
+use super::failure::Refusal;
+use super::request;
+use super::stream::Streams;
+
+/// Bytes of a refused body that are read and thrown away, as a multiple of the limit. A client that
+/// is still writing when its connection is closed sees a broken pipe, and not the answer.
+const DRAIN_FACTOR: usize = 8;
+
+/// Chunks of a cursor's answer that may wait for the network.
+const CURSOR_CHUNKS: usize = 4;
+
+/// A version of Hrana over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V2,
+    V3,
+}
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) streams: Arc<Streams>,
+    /// The hash of the token that requests must show; they are compared in constant time.
+    pub(super) token: Option<blake3::Hash>,
+    pub(super) limits: Limits,
+}
+
+type App = State<Arc<Shared>>;
+
+/// Every route of the hub.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/health", get(|| async {}))
+        .route("/version", get(version))
+        .route("/v2", get(|| async { "Hello, this is HTTP API v2 (Hrana over HTTP)" }))
+        .route("/v3", get(|| async { "Hello, this is HTTP API v3 (Hrana over HTTP)" }))
+        .route("/v2/pipeline", post(|app, head, body| pipeline(app, head, body, Version::V2)))
+        .route("/v3/pipeline", post(|app, head, body| pipeline(app, head, body, Version::V3)))
+        .route("/v3/cursor", post(cursor))
+        .with_state(shared)
+}
+
+async fn version() -> String {
+    format!("driftless hub {} (SQLite {})", env!("CARGO_PKG_VERSION"), rusqlite::version())
+}
+
+async fn pipeline(
+    State(shared): App,
+    headers: HeaderMap,
+    body: HttpBody,
+    version: Version,
+) -> Result<Response, Refusal> {
+    let body = admit(&shared, &headers, body).await?;
+    let work = move || {
+        let room = shared.limits.response_bytes;
+        request::pipeline(&shared.streams, &body, room, version)
+    };
+    let answer = blocking(work).await??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
+async fn cursor(
+    State(shared): App,
+    headers: HeaderMap,
+    body: HttpBody,
+) -> Result<Response, Refusal> {
+    let body = admit(&shared, &headers, body).await?;
+    let (accepted, acceptance) = oneshot::channel();
+    let (sender, receiver) = mpsc::channel(CURSOR_CHUNKS);
+    // Nobody waits for the thread: it ends when the answer is written, or its reader has gone.
+    tokio::task::spawn_blocking(move || {
+        request::cursor(&shared.streams, &body, accepted, sender);
+    });
+    acceptance.await.map_err(|_| panicked())??;
+    let body = HttpBody::new(Chunks(receiver));
+    Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| panicked())
+}
+
+fn panicked() -> Refusal {
+    Refusal::Internal("the request could not be finished".into())
+}
+
+/// The request's body, if the request may be made.
+async fn admit(shared: &Shared, headers: &HeaderMap, body: HttpBody) -> Result<Vec<u8>, Refusal> {
+    let limit = shared.limits.request_bytes;
+    if let Err(refusal) = authorize(shared.token.as_ref(), headers) {
+        read(body, 0, limit).await;
+        return Err(refusal);
+    }
+    read(body, limit, limit.saturating_mul(DRAIN_FACTOR)).await.ok_or(Refusal::BodyTooLarge(limit))
+}
+
+fn authorize(token: Option<&blake3::Hash>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(token) = token else { return Ok(()) };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(Refusal::Unauthorized(
+            "The `Authorization` HTTP header is required but was not specified",
+        ));
+    };
+    let Some((scheme, shown)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
+        return Err(Refusal::Unauthorized("The `Authorization` HTTP header has invalid value"));
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::Unauthorized(
+            "The authentication scheme in the `Authorization` HTTP header is not supported",
+        ));
+    }
+    if blake3::hash(shown.trim().as_bytes()) != *token {
+        return Err(Refusal::Unauthorized("The JWT is invalid"));
+    }
+    Ok(())
+}
+
+/// The whole of `body` if it is at most `limit` bytes. More are read and thrown away, up to
+/// `drain`.
+async fn read(mut body: HttpBody, limit: usize, drain: usize) -> Option<Vec<u8>> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut kept = (announced <= limit).then(|| Vec::with_capacity(announced));
+    let mut seen = 0_usize;
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen > limit {
+            kept = None;
+        }
+        match &mut kept {
+            Some(kept) => kept.extend_from_slice(&data),
+            None if seen > drain => break,
+            None => {}
+        }
+    }
+    kept
+}
+
+/// A body that is made while it is sent.
+struct Chunks(mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok(http_body::Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,255 @@
+//! The hub: an embedded development server, the remote when there is no Turso account.
+//!
+//! A [`Hub`] serves one SQLite file over [Hrana](https://github.com/tursodatabase/libsql), versions
+//! 3 and 2 over HTTP, so that the `libsql` crate, `@libsql/client` and this crate's own replicas
+//! take it for a Turso database. **It is for development, tests, demonstrations and CI, not for
+//! production:** it speaks plain HTTP, knows one token for everything, and keeps no replicas or
+//! backups of its file.
+//!
+//! A request comes in through `http`, which checks the token and reads the body, and goes to a
+//! blocking thread, so that a slow statement holds up nobody but its client. There `request`
+//! reads the message and takes a `stream`: a connection, and whatever the client has stored
+//! beside it. A client that wants to go on with its stream (an interactive transaction) is given a
+//! *baton*; all others close it in the same request, and its connection, with the statements that
+//! it has compiled, waits for the next one. `execute` runs the statements, and `answer` writes
+//! what comes out of SQLite straight into the body.
+//!
+//! Errors have libSQL server's codes and shapes (`failure`): a statement that fails is an `error`
+//! in an answer with status 200, and the pipeline goes on.
+//!
+//! Writers do not get in each other's way more than SQLite makes them: a batch that is known to
+//! write begins with `BEGIN IMMEDIATE` however the client spelled it, a statement waits for another
+//! writer for six seconds, and a write transaction whose client has gone quiet for five is rolled
+//! back for a writer that waits.
+//!
+//! # Caveats
+//!
+//! * libSQL server parses SQL before it runs any of it: a syntax error in one step of a batch fails
+//!   the batch as a whole. Here it is that step's error. Its message is SQLite's.
+//! * Statements that libSQL has and SQLite has not (`ALTER TABLE … ALTER COLUMN`, vector functions)
+//!   are errors. `BEGIN READONLY` is understood.
+//! * `want_rows` is ignored, as libSQL server does.
+//! * Results carry no `rows_read`, `rows_written` and `query_duration_ms`, which are optional, and
+//!   cursors no `replication_index`: SQLite counts no rows, and there is no replication.
+//! * A `BEGIN` on its own, or in a sequence, is what the client says: it may be followed by
+//!   anything.
+//! * What libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) is refused with
+//!   SQLite's code `SQLITE_AUTH`.
+//! * A statement has no time limit. A pipeline whose client has gone runs to its end.
+//! * JSON only: no Protobuf, no WebSockets. Clients that would prefer those fall back to JSON over
+//!   HTTP when they are given an `http://` URL.
+//! * A client that stops reading in the middle of a cursor holds its stream, and the database's
+//!   log, until it goes away.
+
+mod answer;
+mod connection;
+mod execute;
+mod failure;
+mod http;
+mod request;
+mod sql;
+mod stream;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::error::{Error, Kind, Result};
+use connection::Opener;
+use http::Shared;
+use stream::Streams;
+
+/// How often streams are looked at for having been idle too long.
+const EXPIRY_TICK: Duration = Duration::from_millis(250);
+
+/// What a [`Hub`] serves, where, and to whom.
+#[derive(Debug)]
+pub struct Config {
+    /// The SQLite file. It is created if it does not exist.
+    pub db: PathBuf,
+    /// The address to listen on. Port 0 picks a free one, which [`Hub::addr`] tells.
+    pub listen: SocketAddr,
+    /// The token that every request must show; without one everybody may do everything.
+    pub token: Option<SecretString>,
+    /// How much a client may ask for.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Serves `db` on `listen` to everybody, with the default limits.
+    pub fn new(db: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Config { db: db.into(), listen, token: None, limits: Limits::default() }
+    }
+}
+
+/// How much a client may ask for. The defaults are libSQL server's, so that what works here works
+/// there.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body. A larger one is answered with status 413.
+    pub request_bytes: usize,
+    /// Bytes of all values in the answer to one pipeline, a blob counted as it is and not as
+    /// base64. More is the error `RESPONSE_TOO_LARGE`. Cursors have no such limit.
+    pub response_bytes: usize,
+    /// Bytes of one value, or one row in the database. More is the error `SQLITE_TOOBIG`.
+    pub value_bytes: usize,
+    /// Streams open at once.
+    pub streams: usize,
+    /// How long a request waits while so many are open, before it is answered with 503.
+    pub stream_wait: Duration,
+    /// How long a stream may sit idle between two requests before it is closed.
+    pub idle_timeout: Duration,
+    /// How long requests under way may take when the hub stops, before they are interrupted.
+    pub stop_grace: Duration,
+}
+
+/// [`Limits::request_bytes`] and [`Limits::response_bytes`] by default: 10 MB.
+const BODY_BYTES: usize = 10_000_000;
+
+/// [`Limits::value_bytes`] by default: 5 MB.
+const VALUE_BYTES: usize = 5_000_000;
+
+/// [`Limits::streams`] by default.
+const STREAMS: usize = 128;
+
+/// [`Limits::stream_wait`] by default.
+const STREAM_WAIT: Duration = Duration::from_secs(1);
+
+/// [`Limits::idle_timeout`] by default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// [`Limits::stop_grace`] by default: longer than any request of ours.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            request_bytes: BODY_BYTES,
+            response_bytes: BODY_BYTES,
+            value_bytes: VALUE_BYTES,
+            streams: STREAMS,
+            stream_wait: STREAM_WAIT,
+            idle_timeout: IDLE_TIMEOUT,
+            stop_grace: STOP_GRACE,
+        }
+    }
+}
+
+/// A development server that has a database and an address, and does not answer yet.
+pub struct Hub {
+    listener: TcpListener,
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Hub {
+    /// Opens the database and the address. Clients can connect from now on, and wait until
+    /// [`Hub::serve`] answers them.
+    ///
+    /// # Errors
+    ///
+    /// * [`Kind::Usage`]: the address is in use, or is not this machine's.
+    /// * [`Kind::Storage`]: the file cannot be opened, is not a database, or is locked.
+    pub async fn bind(config: Config) -> Result<Hub> {
+        let Config { db, listen, token, limits } = config;
+        let opener = Opener::new(&db, &limits);
+        let (opener, connection) = tokio::task::spawn_blocking(move || {
+            opener.create().map(|connection| (opener, connection))
+        })
+        .await
+        .map_err(|error| Error::storage("the database was not opened").with_source(error))??;
+        let listener = TcpListener::bind(listen).await.map_err(|error| unusable(listen, error))?;
+        let addr = listener.local_addr().map_err(|error| unusable(listen, error))?;
+        if token.is_none() && !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "the hub serves everybody who can reach it, without a token");
+        }
+        let token = token.map(|token| blake3::hash(token.expose_secret().as_bytes()));
+        let streams = Arc::new(Streams::new(opener, connection, limits.clone()));
+        Ok(Hub { listener, addr, shared: Arc::new(Shared { streams, token, limits }) })
+    }
+
+    /// The address that it listens on, with the port that was picked.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The URL for clients on this machine, such as `http://127.0.0.1:8080`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Answers requests until `stop` is ready; then finishes those under way (for ten seconds at
+    /// the longest), rolls open transactions back, and closes the database.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Unavailable`] when the system refuses to accept connections.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let streams = Arc::clone(&self.shared.streams);
+        let stop_grace = self.shared.limits.stop_grace;
+        let (stopping, stopped) = tokio::sync::oneshot::channel();
+        let stop = async move {
+            stop.await;
+            // The receiver is there for as long as the server runs.
+            let _ = stopping.send(());
+        };
+        // Answers are small and awaited: they must not wait for more to fill a packet.
+        let listener = self.listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
+        let server = axum::serve(listener, http::router(self.shared)).with_graceful_shutdown(stop);
+        let grace = async move {
+            match stopped.await {
+                Ok(()) => tokio::time::sleep(stop_grace).await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let served = tokio::select! {
+            served = server => served,
+            () = grace => Ok(()),
+            () = expire(Arc::clone(&streams)) => Ok(()),
+        };
+        // The last connection moves the log into the database, which takes a while.
+        let closed = tokio::task::spawn_blocking(move || streams.close()).await;
+        served
+            .map_err(|e| Error::unavailable("the hub cannot accept connections").with_source(e))?;
+        closed.map_err(|error| Error::storage("the database was not closed").with_source(error))
+    }
+}
+
+fn unusable(listen: SocketAddr, error: std::io::Error) -> Error {
+    let (why, hint) = match error.kind() {
+        std::io::ErrorKind::AddrInUse => (
+            "the address is in use",
+            "stop the other program, or listen on port 0 to pick a free one",
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            ("this machine has no such address", "listen on 127.0.0.1")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            ("permission denied", "listen on a port above 1023")
+        }
+        _ => ("the system refuses it", "listen on 127.0.0.1:0"),
+    };
+    let message = format!("cannot listen on {listen}: {why}");
+    Error::new(Kind::Usage, message).with_hint(hint).with_source(error)
+}
+
+/// Closes streams that sit idle for too long, for ever.
+async fn expire(streams: Arc<Streams>) {
+    let mut ticks = tokio::time::interval(EXPIRY_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let streams = Arc::clone(&streams);
+        // It fails only when the runtime ends, and this task with it.
+        let _ = tokio::task::spawn_blocking(move || streams.expire(Instant::now())).await;
+    }
+}

@@ -1,0 +1,415 @@
+//! Streams: what Hrana calls the state that a client keeps on the server between requests.
+//!
+//! A stream owns one connection. While no request uses it, it is in [`Streams`] under its number; a
+//! request takes it out and puts it back, under a baton that only the next request may show. One
+//! that nobody shows for long is rolled back, and said to have expired.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use rusqlite::InterruptHandle;
+use tokio::time::Instant;
+
+use super::Limits;
+use super::connection::{Connection, Opener};
+use super::failure::{Failure, Refusal};
+
+/// Connections kept open for the next stream: as many as clients of a demo are busy at once.
+const IDLE_CONNECTIONS: usize = 16;
+
+/// How long a request waits for a cursor that still runs on its stream.
+const CURSOR_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a write transaction may sit idle while another writer waits. libSQL server's figure.
+const TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an expired stream is remembered, so that its client is told the reason.
+const EXPIRED_KEPT: Duration = Duration::from_secs(300);
+
+/// How often a hub that stops interrupts what still runs, and how many times: a batch may go on
+/// with its next statement. Five seconds in all.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+/// See [`INTERRUPT_INTERVAL`].
+const INTERRUPTS: usize = 100;
+
+/// SQL texts that a stream may store, and the bytes of one: libSQL server's figures.
+const STORED_SQL_COUNT: usize = 50;
+/// See [`STORED_SQL_COUNT`].
+const STORED_SQL_BYTES: usize = 5_000;
+
+/// A client's connection and what it has stored beside it.
+pub(super) struct Stream {
+    pub(super) connection: Connection,
+    sqls: HashMap<i32, String>,
+    /// Set when the transaction was taken from an idle client. Statements fail from then on:
+    /// outside the transaction that they belong to they must not run.
+    pub(super) timed_out: bool,
+}
+
+/// All streams of a hub, and the connections that wait for one.
+pub(super) struct Streams {
+    state: Mutex<State>,
+    /// Signals that a stream was closed, or put back.
+    changed: Condvar,
+    opener: Opener,
+    limits: Limits,
+    /// Signs batons. Its keys come from the operating system.
+    key: RandomState,
+}
+
+#[derive(Default)]
+struct State {
+    slots: HashMap<u64, Slot>,
+    /// Slots that are not expired. Never more than the limit.
+    open: usize,
+    idle: Vec<Connection>,
+    /// [`Opener::waits`] when [`Streams::expire`] last looked.
+    waits: u64,
+    closing: bool,
+}
+
+enum Slot {
+    /// A request has it. `promised` is the sequence number of the baton that was given out already;
+    /// `interrupt` stops the statement that runs.
+    Busy { promised: Option<u64>, interrupt: Option<InterruptHandle> },
+    /// It waits for the request with this sequence number, since then.
+    Waiting { stream: Box<Stream>, sequence: u64, since: Instant },
+    /// It was closed for being idle.
+    Expired { since: Instant },
+}
+
+/// A stream in the hands of a request. Dropped without [`Guard::release`], it is closed.
+pub(super) struct Guard {
+    streams: Arc<Streams>,
+    id: u64,
+    sequence: u64,
+    /// `None` once it is closed or put back, and when no connection could be had.
+    stream: Option<Box<Stream>>,
+    /// Whether the stream is no longer this guard's to close.
+    closed: bool,
+}
+
+/// Whether a SQL text could be stored.
+pub(super) type Stored = Result<(), Failure>;
+
+impl Streams {
+    /// Streams over the database that `opener` opens, whose first connection is `connection`.
+    pub(super) fn new(opener: Opener, connection: Connection, limits: Limits) -> Self {
+        let state = State { idle: vec![connection], ..State::default() };
+        let key = RandomState::new();
+        Streams { state: Mutex::new(state), changed: Condvar::new(), opener, limits, key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// The stream of `baton`, or a new one. Blocks while all are taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the baton is wrong, was used, or its stream has expired; too many streams are
+    /// open; the database cannot be opened.
+    pub(super) fn acquire(self: &Arc<Self>, baton: Option<&str>) -> Result<Guard, Refusal> {
+        match baton {
+            Some(baton) => self.resume(baton),
+            None => self.open(),
+        }
+    }
+
+    fn open(self: &Arc<Self>) -> Result<Guard, Refusal> {
+        let crowded = |state: &mut State| state.open >= self.limits.streams;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), self.limits.stream_wait, crowded)
+            .expect("nothing panics while it holds the lock");
+        if state.open >= self.limits.streams || state.closing {
+            return Err(Refusal::Crowded);
+        }
+        let id = self.draw(|id| state.slots.contains_key(&id));
+        state.slots.insert(id, Slot::Busy { promised: None, interrupt: None });
+        state.open += 1;
+        let idle = state.idle.pop();
+        drop(state);
+        let sequence = self.draw(|_| false);
+        let mut guard =
+            Guard { streams: Arc::clone(self), id, sequence, stream: None, closed: false };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?,
+        };
+        let interrupt = Some(connection.db.get_interrupt_handle());
+        self.lock().slots.insert(id, Slot::Busy { promised: None, interrupt });
+        let sqls = HashMap::new();
+        guard.stream = Some(Box::new(Stream { connection, sqls, timed_out: false }));
+        Ok(guard)
+    }
+
+    fn resume(self: &Arc<Self>, baton: &str) -> Result<Guard, Refusal> {
+        let (id, sequence) =
+            self.decode(baton).ok_or_else(|| Refusal::protocol("Received an invalid baton"))?;
+        let running = |state: &mut State| {
+            let slot = state.slots.get(&id);
+            matches!(slot, Some(Slot::Busy { promised: Some(next), .. }) if *next == sequence)
+        };
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), CURSOR_WAIT, running)
+            .expect("nothing panics while it holds the lock");
+        match state.slots.get_mut(&id) {
+            None => Err(Refusal::protocol("Received an invalid baton")),
+            Some(Slot::Expired { .. }) => Err(Refusal::Expired),
+            Some(slot @ Slot::Waiting { .. }) => {
+                let Slot::Waiting { stream, sequence: expected, since } =
+                    std::mem::replace(slot, Slot::Busy { promised: None, interrupt: None })
+                else {
+                    unreachable!("it was matched just now")
+                };
+                if expected != sequence {
+                    *slot = Slot::Waiting { stream, sequence: expected, since };
+                    return Err(Refusal::protocol("Received a baton that has already been used"));
+                }
+                let interrupt = Some(stream.connection.db.get_interrupt_handle());
+                *slot = Slot::Busy { promised: None, interrupt };
+                let streams = Arc::clone(self);
+                let sequence = sequence.wrapping_add(1);
+                Ok(Guard { streams, id, sequence, stream: Some(stream), closed: false })
+            }
+            Some(Slot::Busy { .. }) => {
+                Err(Refusal::protocol("Received a baton that has already been used"))
+            }
+        }
+    }
+
+    /// Closes the streams that nobody has asked for since the idle timeout, and takes write
+    /// transactions from idle clients while another writer waits.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut closed = Vec::new();
+        let mut overdue = Vec::new();
+        let mut state = self.lock();
+        let waits = self.opener.waits.load(Ordering::Relaxed);
+        let contended = std::mem::replace(&mut state.waits, waits) != waits;
+        state.slots.retain(|_, slot| match slot {
+            Slot::Expired { since } => now - *since < EXPIRED_KEPT,
+            _ => true,
+        });
+        for (id, slot) in &mut state.slots {
+            let Slot::Waiting { stream, sequence, since } = slot else { continue };
+            let idle_for = now - *since;
+            let expired = Slot::Expired { since: now };
+            if idle_for >= self.limits.idle_timeout {
+                if let Slot::Waiting { stream, .. } = std::mem::replace(slot, expired) {
+                    closed.push(stream);
+                }
+            } else if contended
+                && idle_for >= TRANSACTION_PATIENCE
+                && stream.connection.holds_write_lock()
+            {
+                let busy = Slot::Busy { promised: Some(*sequence), interrupt: None };
+                if let Slot::Waiting { stream, sequence, since } = std::mem::replace(slot, busy) {
+                    overdue.push((*id, stream, sequence, since));
+                }
+            }
+        }
+        drop(state);
+        for stream in closed {
+            tracing::debug!("a stream expired");
+            self.retire(stream.connection);
+            self.lock().open -= 1;
+        }
+        for (id, mut stream, sequence, since) in overdue {
+            tracing::debug!("an idle transaction was rolled back for another writer");
+            stream.timed_out = true;
+            // If it fails, so will what comes next on the connection.
+            let _ = stream.connection.roll_back();
+            self.put_back(id, stream, sequence, since);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Closes every stream and every idle connection. No new ones are opened. Statements that run
+    /// are interrupted, and waited for.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closing = true;
+        let idle = std::mem::take(&mut state.idle);
+        let waiting: Vec<Slot> = state
+            .slots
+            .extract_if(|_, slot| !matches!(slot, Slot::Busy { .. }))
+            .map(|s| s.1)
+            .collect();
+        state.open -= waiting.iter().filter(|slot| matches!(slot, Slot::Waiting { .. })).count();
+        drop(state);
+        drop((idle, waiting));
+        let mut state = self.lock();
+        for _ in 0..INTERRUPTS {
+            if state.open == 0 {
+                return;
+            }
+            for slot in state.slots.values() {
+                if let Slot::Busy { interrupt: Some(interrupt), .. } = slot {
+                    interrupt.interrupt();
+                }
+            }
+            let waited = self.changed.wait_timeout(state, INTERRUPT_INTERVAL);
+            state = waited.expect("nothing panics while it holds the lock").0;
+        }
+        tracing::warn!(streams = state.open, "some statements run on although the hub has stopped");
+    }
+
+    fn retire(&self, connection: Connection) {
+        let Some(connection) = connection.renewed() else { return };
+        let mut state = self.lock();
+        if state.idle.len() < IDLE_CONNECTIONS && !state.closing {
+            state.idle.push(connection);
+            return;
+        }
+        drop(state);
+        connection.close();
+    }
+
+    /// Puts a stream back, to wait for the request with the number `sequence`; it does `since`
+    /// then.
+    fn put_back(&self, id: u64, stream: Box<Stream>, sequence: u64, since: Instant) {
+        let mut state = self.lock();
+        if state.closing {
+            drop(state);
+            return self.leave(id, Some(stream));
+        }
+        state.slots.insert(id, Slot::Waiting { stream, sequence, since });
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Closes a stream. It is counted as open until its connection is free for others, or closed.
+    fn leave(&self, id: u64, stream: Option<Box<Stream>>) {
+        self.lock().slots.remove(&id);
+        if let Some(stream) = stream {
+            self.retire(stream.connection);
+        }
+        self.lock().open -= 1;
+        self.changed.notify_all();
+    }
+
+    /// A number that nobody can guess and that is not `taken`.
+    fn draw(&self, taken: impl Fn(u64) -> bool) -> u64 {
+        loop {
+            // Each `RandomState` has other keys, and hashes under unknown keys look random.
+            let number = RandomState::new().hash_one(self.key.hash_one(0));
+            if !taken(number) {
+                return number;
+            }
+        }
+    }
+
+    fn encode(&self, id: u64, sequence: u64) -> String {
+        let signature = self.key.hash_one((id, sequence));
+        let mut bytes = [0; 24];
+        for (place, number) in bytes.chunks_exact_mut(8).zip([id, sequence, signature]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        STANDARD_NO_PAD.encode(bytes)
+    }
+
+    fn decode(&self, baton: &str) -> Option<(u64, u64)> {
+        let bytes: [u8; 24] = STANDARD_NO_PAD.decode(baton).ok()?.try_into().ok()?;
+        let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).ok();
+        let (id, sequence, signature) = (number(0)?, number(8)?, number(16)?);
+        (signature == self.key.hash_one((id, sequence))).then_some((id, sequence))
+    }
+}
+
+impl Guard {
+    /// The stream.
+    ///
+    /// # Errors
+    ///
+    /// A breach of the protocol when this request has closed it.
+    pub(super) fn stream(&mut self) -> Result<&mut Stream, Refusal> {
+        let closed = || Refusal::protocol("Stream for this baton was closed");
+        self.stream.as_deref_mut().ok_or_else(closed)
+    }
+
+    /// Closes the stream: its transaction is rolled back, and the guard gives no baton.
+    pub(super) fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.streams.leave(self.id, self.stream.take());
+        }
+    }
+
+    /// The baton of the next request, before this one is done with the stream. That request waits.
+    pub(super) fn promise(&self) -> String {
+        let mut state = self.streams.lock();
+        if let Some(Slot::Busy { promised, .. }) = state.slots.get_mut(&self.id) {
+            *promised = Some(self.sequence);
+        }
+        drop(state);
+        self.streams.encode(self.id, self.sequence)
+    }
+
+    /// Puts the stream back for the next request and gives its baton; `None` if it was closed.
+    pub(super) fn release(mut self) -> Option<String> {
+        let stream = self.stream.take()?;
+        self.closed = true;
+        self.streams.put_back(self.id, stream, self.sequence, Instant::now());
+        Some(self.streams.encode(self.id, self.sequence))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody knows what state the connection is in.
+            self.stream = None;
+        }
+        self.close();
+    }
+}
+
+impl Stream {
+    /// The SQL text that was stored as `sql_id`.
+    ///
+    /// # Errors
+    ///
+    /// A breach of the protocol when there is none.
+    pub(super) fn stored_sql(&self, sql_id: i32) -> Result<&str, Refusal> {
+        let sql = self.sqls.get(&sql_id).map(String::as_str);
+        sql.ok_or_else(|| Refusal::protocol(format!("SQL text {sql_id} not found")))
+    }
+
+    /// Stores `sql` as `sql_id`. The inner error is the client's to see.
+    ///
+    /// # Errors
+    ///
+    /// A breach of the protocol when that number is taken.
+    pub(super) fn store_sql(&mut self, sql_id: i32, sql: String) -> Result<Stored, Refusal> {
+        if self.sqls.contains_key(&sql_id) {
+            return Err(Refusal::protocol(format!("SQL text {sql_id} already exists")));
+        }
+        let count = self.sqls.len();
+        if count >= STORED_SQL_COUNT {
+            let message =
+                format!("The server already stores {count} SQL texts, it cannot store more");
+            return Ok(Err(Failure::new("SQL_STORE_TOO_MANY", message)));
+        }
+        if sql.len() > STORED_SQL_BYTES {
+            let message = format!(
+                "The statement is too large to be stored: {} of {STORED_SQL_BYTES} bytes",
+                sql.len()
+            );
+            return Ok(Err(Failure::new("SQL_STORE_TOO_LARGE", message)));
+        }
+        self.sqls.insert(sql_id, sql);
+        Ok(Ok(()))
+    }
+
+    /// Forgets the SQL text `sql_id`, if it is there.
+    pub(super) fn close_sql(&mut self, sql_id: i32) {
+        self.sqls.remove(&sql_id);
+    }
+}

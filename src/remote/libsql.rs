@@ -1,0 +1,365 @@
+//! A remote behind HTTP: Turso, libSQL server or the hub, through the `libsql` crate.
+//!
+//! [`Libsql`] sends each [`Batch`] as one HTTP request, on a connection that stays open between
+//! batches. A `Lane` is such a connection with the meter that counts its bytes; a batch takes an
+//! idle lane or opens one, and gives it back only if all went well. So nothing that a failed,
+//! dropped or late request left behind can reach the next one.
+//!
+//! The batch runs in a task of its own, because the crate can panic (it takes the body of an HTTP
+//! error to be UTF-8); a panic there is an unavailable remote and nothing worse.
+//!
+//! # Caveats
+//!
+//! * The crate parses each statement and sends its own spelling of it: comments go, `a()` becomes
+//!   `a ()`, and a name that is a keyword and not quoted comes in capitals, so that a column `key`
+//!   is `KEY` in the remote's schema. That, JSON and the copies cost 6 ms a megabyte on the machine
+//!   of the design's figures.
+//! * It overlooks a statement after the first that does not parse, and commits the others. So they
+//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports, and to
+//!   parse a push's megabytes twice would cost another 3.6 ms each.
+//! * It begins transactions deferred. The first statement of a writing batch must be a write.
+//! * A connection that the server closes in the very moment of a request makes that one
+//!   unavailable. Repeating it is the caller's part.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::libsql as client;
+use fallible_iterator::FallibleIterator;
+use libsql_sqlite3_parser::lexer::sql::Parser;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
+use tracing::Instrument;
+
+use super::failure::Failure;
+use super::tls::{Connector, client_config};
+use super::token::{Access, Token};
+use super::url::RemoteUrl;
+use super::wire::Meter;
+use super::{Answer, Batch, Pending, Remote, Rows};
+use crate::error::{Error, Kind, Result};
+use crate::value::Value;
+
+/// Connections that are kept while nothing is sent: one for pushing, one for the next page.
+const IDLE_LANES: usize = 2;
+
+/// The most bytes of a batch's first statement that is parsed beforehand: far more than anything
+/// but a push has, and parsed in a quarter of a millisecond.
+const PARSED_FIRST: usize = 64 * 1024;
+
+/// How a remote is spoken to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether `http://` may lead to another machine. The token and all rows are then readable on
+    /// the way.
+    pub allow_plain_http: bool,
+    /// For name, TCP and TLS together. Ten seconds unless set: a slow mobile network needs three.
+    pub connect_timeout: Duration,
+    /// For a whole batch, connecting included. Thirty seconds unless set: a push of the largest
+    /// size takes a few on a slow line, and libSQL server ends a transaction after five.
+    pub request_timeout: Duration,
+    /// Root certificates in PEM to trust beside those of the machine. Empty unless set.
+    pub root_certificates: Vec<u8>,
+    /// The most bytes of an answer. 64 MiB unless set: libSQL server sends 10 MB at the most
+    /// unless configured otherwise, and a hostile one must not fill our memory.
+    pub answer_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            allow_plain_http: false,
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            root_certificates: Vec::new(),
+            answer_limit: 64 << 20,
+        }
+    }
+}
+
+/// A remote behind HTTP.
+pub struct Libsql {
+    url: RemoteUrl,
+    token: Option<Token>,
+    tls: Option<Arc<ClientConfig>>,
+    options: Options,
+    idle: Mutex<Vec<Lane>>,
+}
+
+impl Libsql {
+    /// A client of the remote at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if the URL is not allowed (see [`RemoteUrl::parse`]) or
+    /// `root_certificates` are none; [`Refused`](Kind::Refused) if TLS has no root certificate.
+    pub fn connect(url: &str, token: Option<Token>, options: Options) -> Result<Libsql> {
+        let url = RemoteUrl::parse(url, options.allow_plain_http)?;
+        let tls =
+            if url.is_secure() { Some(client_config(&options.root_certificates)?) } else { None };
+        Ok(Libsql { url, token, tls, options, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// What the token says that it may do.
+    pub fn access(&self) -> Access {
+        self.token.as_ref().map_or(Access::Unknown, Token::access)
+    }
+
+    /// Runs `batch` within its time.
+    async fn run_timed(&self, batch: Batch) -> Result<Answer> {
+        let expected = batch.statements.len();
+        if expected == 0 {
+            return Err(Error::usage("a batch must hold at least one statement"));
+        }
+        if batch.writes && self.access() == Access::ReadOnly {
+            return Err(Error::refused(format!(
+                "the token for {} is read-only",
+                self.url.as_str()
+            ))
+            .with_hint("create one that may write, with: turso db tokens create NAME"));
+        }
+        for (index, statement) in batch.statements.iter().enumerate() {
+            if index > 0 || statement.len() <= PARSED_FIRST {
+                require_one_statement(index + 1, statement)?;
+            }
+        }
+        // On lines of its own, so that a comment at a statement's end cannot swallow it.
+        let sql = batch.statements.join("\n;\n");
+        drop(batch);
+        // Tokio's clock times the request for the log and decides nothing.
+        let started = Instant::now();
+        let outcome = tokio::time::timeout(self.options.request_timeout, self.attempt(sql)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let seconds = self.options.request_timeout.as_secs_f64();
+            Err(Error::unavailable(format!(
+                "{} did not answer within {seconds} s",
+                self.url.as_str()
+            ))
+            .with_hint("check the network; a slow one needs a longer time limit"))
+        });
+        let outcome = outcome.and_then(|answer| self.counted(answer, expected));
+        let elapsed_ms = started.elapsed().as_millis() as u64;
+        match &outcome {
+            Ok(answer) => tracing::debug!(
+                bytes_up = answer.bytes_up,
+                bytes_down = answer.bytes_down,
+                elapsed_ms,
+                "answered"
+            ),
+            Err(error) => {
+                tracing::debug!(kind = ?error.kind(), code = error.code(), elapsed_ms, "failed");
+            }
+        }
+        outcome
+    }
+
+    /// Sends `sql` on an idle lane or a new one.
+    async fn attempt(&self, sql: String) -> Result<Answer> {
+        let idle = self.lanes().pop();
+        let lane = match idle {
+            Some(lane) => lane,
+            None => self.open().await?,
+        };
+        let meter = Arc::clone(&lane.meter);
+        meter.begin(self.options.answer_limit);
+        let mut running = Running(tokio::spawn(
+            async move {
+                let outcome = lane.execute(&sql).await;
+                (lane, outcome)
+            }
+            .in_current_span(),
+        ));
+        let (lane, outcome) = (&mut running.0).await.map_err(|error| {
+            let what = if error.is_panic() { "sent what cannot be read" } else { "was cut off" };
+            Error::unavailable(format!("{} {what}", self.url.as_str()))
+                .with_hint("something between here and the remote may answer in its place")
+        })?;
+        let outcome = outcome.map_err(|error| self.explain(error, &meter));
+        let sound = outcome.as_ref().map_or_else(|error| error.kind() == Kind::Rejected, |_| true);
+        if sound {
+            let mut idle = self.lanes();
+            if idle.len() < IDLE_LANES {
+                idle.push(lane);
+            }
+        }
+        outcome
+    }
+
+    /// A new lane. Its connection is made with its first request.
+    async fn open(&self) -> Result<Lane> {
+        let meter = Arc::new(Meter::default());
+        let connector = Connector {
+            tls: self.tls.clone(),
+            timeout: self.options.connect_timeout,
+            allow_plain_http: self.options.allow_plain_http,
+            meter: Arc::clone(&meter),
+        };
+        let token = self.token.as_ref().map(Token::expose).unwrap_or_default().to_owned();
+        let connection = client::Builder::new_remote(self.url.http().to_owned(), token)
+            .connector(connector)
+            .build()
+            .await
+            .and_then(|database| database.connect())
+            .map_err(|error| self.explain(error, &meter))?;
+        Ok(Lane { connection, meter })
+    }
+
+    /// The answer, if it is one to as many statements as were asked.
+    fn counted(&self, answer: Answer, expected: usize) -> Result<Answer> {
+        let got = answer.rows.len();
+        if got == expected {
+            return Ok(answer);
+        }
+        Err(Error::corrupt(format!(
+            "{} answered {got} statements where {expected} were sent",
+            self.url.as_str()
+        )))
+    }
+
+    /// Sorts an error of the client.
+    fn explain(&self, error: client::Error, meter: &Meter) -> Error {
+        let url = self.url.as_str();
+        // Both are known for certain; the client has only a text about them.
+        if let Some(error) = meter.take_failure() {
+            return error;
+        }
+        if meter.overran() {
+            let limit = self.options.answer_limit;
+            return Error::new(
+                Kind::TooLarge,
+                format!("the answer of {url} is larger than {limit} bytes"),
+            );
+        }
+        let rejected = |message: &str| Error::new(Kind::Rejected, message);
+        let error = match error {
+            client::Error::Hrana(error) => Failure::parse(&error.to_string()).into_error(url),
+            // Never the text that was found there: it may be a value.
+            client::Error::Sqlite3SyntaxError(line, column, _) => {
+                rejected(&format!("syntax error in line {line}, column {column} of the batch"))
+                    .with_code("SQL_PARSE_ERROR")
+            }
+            client::Error::Sqlite3UnsupportedStatement => {
+                rejected("the batch holds a statement that libSQL does not run remotely")
+            }
+            client::Error::Sqlite3ParserError(_) => {
+                rejected("the batch cannot be parsed").with_code("SQL_PARSE_ERROR")
+            }
+            client::Error::TransactionalBatchError(_) => {
+                Error::usage("a batch must not begin or end a transaction itself")
+            }
+            // No other has been seen of a remote connection, so its text is not trusted.
+            _ => Error::unavailable(format!("the client of {url} failed")),
+        };
+        self.without_token(error)
+    }
+
+    /// `error`, unless the server repeated the token in its message.
+    fn without_token(&self, error: Error) -> Error {
+        match &self.token {
+            Some(token) if error.message().contains(token.expose()) => {
+                let message = error.message().replace(token.expose(), "…");
+                Error::new(error.kind(), message)
+            }
+            _ => error,
+        }
+    }
+
+    /// The idle lanes.
+    fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Libsql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Libsql").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Remote for Libsql {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        let span = tracing::debug_span!(
+            "remote.request",
+            url = self.url.as_str(),
+            statements = batch.statements.len(),
+            writes = batch.writes,
+        );
+        Box::pin(self.run_timed(batch).instrument(span))
+    }
+
+    fn url(&self) -> String {
+        self.url.as_str().to_owned()
+    }
+}
+
+/// A connection that stays open between batches, and the meter of its bytes.
+struct Lane {
+    connection: client::Connection,
+    meter: Arc<Meter>,
+}
+
+impl Lane {
+    /// Runs the statements of `sql` in one transaction and one request.
+    async fn execute(&self, sql: &str) -> std::result::Result<Answer, client::Error> {
+        let mut batch = self.connection.execute_transactional_batch(sql).await?;
+        let mut rows = VecDeque::new();
+        while let Some(result) = batch.next_stmt_row() {
+            // None is a statement that did not run; the batch would have failed.
+            rows.push_back(match result {
+                Some(result) => read(result).await?,
+                None => Rows::new(),
+            });
+        }
+        Ok(Answer { rows: rows.into(), bytes_up: self.meter.up(), bytes_down: self.meter.down() })
+    }
+}
+
+/// Refuses text, the batch's statement of that number, that is not exactly one statement.
+fn require_one_statement(number: usize, sql: &str) -> Result<()> {
+    let wrong = |what: &str| {
+        Error::new(Kind::Rejected, format!("statement {number} of the batch {what}"))
+            .with_code("SQL_PARSE_ERROR")
+    };
+    // It is large, and a thread's stack is not.
+    let mut parser = Box::new(Parser::new(sql.as_bytes()));
+    let mut next = || parser.next().map_err(|_| wrong("is not complete SQL"));
+    if next()?.is_none() {
+        return Err(wrong("is empty"));
+    }
+    if next()?.is_some() {
+        return Err(wrong("is more than one"));
+    }
+    Ok(())
+}
+
+/// The rows of one statement.
+async fn read(mut result: client::Rows) -> std::result::Result<Rows, client::Error> {
+    let mut rows = Rows::new();
+    while let Some(row) = result.next().await? {
+        let columns = (0..row.column_count()).map(|index| row.get_value(index).map(value));
+        rows.push(columns.collect::<std::result::Result<_, _>>()?);
+    }
+    Ok(rows)
+}
+
+/// The client's value as ours.
+fn value(value: client::Value) -> Value {
+    match value {
+        client::Value::Null => Value::Null,
+        client::Value::Integer(integer) => Value::Integer(integer),
+        client::Value::Real(real) => Value::Real(real),
+        client::Value::Text(text) => Value::Text(text.into_bytes()),
+        client::Value::Blob(bytes) => Value::Blob(bytes),
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct Running<T>(JoinHandle<T>);
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

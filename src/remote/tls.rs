@@ -1,0 +1,267 @@
+//! How a connection to a remote is made: TCP, and TLS above it where the URL asks for it.
+//!
+//! libsql's own connector sits on a rustls with open advisories, so [`Connector`] takes its place:
+//! tokio-rustls with the roots of the machine. It refuses plain HTTP to a stranger a second time,
+//! because a server can tell the client to go on at another address.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::client::connect::{Connected, Connection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
+
+use super::url::{host, is_this_machine};
+use super::wire::{Meter, Metered};
+use crate::error::{Error, Result};
+
+/// Opens connections for the HTTP client.
+#[derive(Clone)]
+pub(super) struct Connector {
+    /// `None` for a remote that is spoken to without TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// For name, TCP and TLS together.
+    pub(super) timeout: Duration,
+    pub(super) allow_plain_http: bool,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// TLS with the machine's root certificates and those in `extra_pem`.
+///
+/// # Errors
+///
+/// [`Usage`](crate::Kind::Usage) if `extra_pem` holds no certificate;
+/// [`Refused`](crate::Kind::Refused) if there is no root certificate at all.
+pub(super) fn client_config(extra_pem: &[u8]) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    let (added, ignored) = roots.add_parsable_certificates(native.certs);
+    tracing::debug!(added, ignored, unreadable = native.errors.len(), "root certificates");
+    add_extra_roots(&mut roots, extra_pem)?;
+    if roots.is_empty() {
+        return Err(Error::refused(
+            "this machine has no root certificates, so no server can prove \
+                                   who it is",
+        )
+        .with_hint("install the package ca-certificates, or set SSL_CERT_FILE to a bundle"));
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::refused("TLS cannot be set up").with_source(error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Adds the certificates of `pem`, which is empty or holds at least one.
+fn add_extra_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<()> {
+    let bad = |why: String| {
+        Error::usage(format!("the extra root certificates cannot be used: {why}"))
+            .with_hint("give a PEM file with at least one -----BEGIN CERTIFICATE-----")
+    };
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    if roots.len() == before && !pem.is_empty() {
+        return Err(bad("there is none".to_owned()));
+    }
+    Ok(())
+}
+
+impl Connector {
+    /// Connects to the server of `uri`.
+    async fn connect(&self, uri: &Uri) -> Result<Wire> {
+        let secure = uri.scheme_str() == Some("https");
+        let host = host(uri);
+        if !secure && !self.allow_plain_http && !is_this_machine(host) {
+            return Err(Error::refused(format!(
+                "the remote asks to go on at {host} without encryption"
+            )));
+        }
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let stream = tcp(host, port, self.timeout).await?;
+        // A batch is one write; waiting for more would only add to its time.
+        stream.set_nodelay(true).map_err(|error| unreachable(host, port, &error))?;
+        let stream = Metered::new(stream, Arc::clone(&self.meter));
+        if !secure {
+            return Ok(Wire::Plain(stream));
+        }
+        let config = self.tls.clone().ok_or_else(|| {
+            Error::refused(format!("the remote asks to go on at {host} with encryption"))
+                .with_hint("use https:// in the URL")
+        })?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| Error::usage(format!("{host} is no name for a server: {error}")))?;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
+        Ok(Wire::Tls(Box::new(stream.map_err(|error| no_tls(host, port, error))?)))
+    }
+}
+
+/// Connects to the first of the host's addresses that answers.
+async fn tcp(host: &str, port: u16, timeout: Duration) -> Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| {
+            Error::unavailable(format!("cannot find the address of {host}"))
+                .with_hint("check the name in the URL, and that this machine is online")
+                .with_source(error)
+        })?
+        .collect();
+    // A dead address, often one of IPv6, leaves time for the next.
+    let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in addresses {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+        }
+    }
+    Err(unreachable(host, port, &failure))
+}
+
+/// The error for a server that TCP does not reach.
+fn unreachable(host: &str, port: u16, error: &io::Error) -> Error {
+    let (why, hint) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (
+            "nothing listens there".to_owned(),
+            "check the port in the URL, and that the server is running",
+        ),
+        io::ErrorKind::TimedOut => {
+            ("no answer".to_owned(), "check the network, a firewall, and the port in the URL")
+        }
+        _ => (error.to_string(), "check that this machine is online"),
+    };
+    Error::unavailable(format!("cannot connect to {host}:{port}: {why}")).with_hint(hint)
+}
+
+/// The error for a server with which TLS cannot be agreed.
+fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
+    let hint = match cause {
+        Some(TlsError::InvalidCertificate(_)) => {
+            "check the name in the URL, this machine's clock, and whether a proxy sits in between; \
+             a private authority's root certificate must be named"
+        }
+        Some(TlsError::InvalidMessage(_)) => {
+            "the server may not speak TLS on this port: try http:// if it is on this machine"
+        }
+        _ => "try again; if it stays, check what sits between this machine and the server",
+    };
+    Error::unavailable(format!("cannot agree on encryption with {host}:{port}: {error}"))
+        .with_hint(hint)
+        .with_source(error)
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Wire;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Wire>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let connected = tokio::time::timeout(connector.timeout, connector.connect(&uri)).await;
+            let connected = connected.unwrap_or_else(|_| {
+                Err(Error::unavailable(format!("{} does not answer", host(&uri)))
+                    .with_hint("check the network, a firewall, and the port in the URL"))
+            });
+            connected.map_err(|error| {
+                let text = Error::new(error.kind(), error.message());
+                connector.meter.fail(error);
+                text
+            })
+        })
+    }
+}
+
+/// A connection, with TLS or without.
+pub(super) enum Wire {
+    /// Without.
+    Plain(Metered),
+    /// With.
+    Tls(Box<TlsStream<Metered>>),
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

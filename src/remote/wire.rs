@@ -1,0 +1,138 @@
+//! A TCP stream that counts its bytes, and the budget of an answer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::error::Error;
+
+/// What crossed the wire for one batch, TLS and HTTP included, and what went wrong there.
+///
+/// The HTTP client turns an error of its connector into text. The error itself, with its kind and
+/// its hint, waits here until the text arrives.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    up: AtomicU64,
+    down: AtomicU64,
+    /// The most bytes that may come down for this batch.
+    allowance: AtomicU64,
+    overrun: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Meter {
+    /// Starts a batch whose answer may have `allowance` bytes.
+    pub(super) fn begin(&self, allowance: u64) {
+        self.up.store(0, Ordering::Relaxed);
+        self.down.store(0, Ordering::Relaxed);
+        self.allowance.store(allowance, Ordering::Relaxed);
+        self.overrun.store(false, Ordering::Relaxed);
+        self.take_failure();
+    }
+
+    /// Bytes sent since the batch began.
+    pub(super) fn up(&self) -> u64 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received since the batch began.
+    pub(super) fn down(&self) -> u64 {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether the answer was cut off because it passed its allowance.
+    pub(super) fn overran(&self) -> bool {
+        self.overrun.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the reason why no connection could be made.
+    pub(super) fn fail(&self, error: Error) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The reason why no connection could be made, once.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts bytes that came down; an error if they are more than allowed.
+    fn received(&self, bytes: usize) -> io::Result<()> {
+        let before = self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before + bytes as u64 > self.allowance.load(Ordering::Relaxed) {
+            self.overrun.store(true, Ordering::Relaxed);
+            return Err(io::Error::other("the answer is larger than allowed"));
+        }
+        Ok(())
+    }
+
+    /// Counts what a write sent.
+    fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.up.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+        written
+    }
+}
+
+/// A TCP stream whose bytes are counted.
+#[derive(Debug)]
+pub(super) struct Metered {
+    stream: TcpStream,
+    meter: Arc<Meter>,
+}
+
+impl Metered {
+    /// Counts the bytes of `stream` in `meter`.
+    pub(super) fn new(stream: TcpStream, meter: Arc<Meter>) -> Metered {
+        Metered { stream, meter }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        Poll::Ready(self.meter.received(buffer.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.meter.sent(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.meter.sent(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
