@@ -220,7 +220,8 @@ impl Image {
     pub fn parse(json: &[u8]) -> Result<Self> {
         let mut columns = Columns::new();
         read_columns(json, &mut columns)?;
-        let owned = columns.into_iter().map(|(name, value)| (name.into_owned(), value.into_value()));
+        let owned =
+            columns.into_iter().map(|(name, value)| (name.into_owned(), value.into_value()));
         Ok(Image(owned.collect()))
     }
 

@@ -289,7 +289,8 @@ impl Store {
         db.pragma_update(None, "foreign_keys", true)?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let guard = Guard::default();
-        let mut restore = Restore { store: self, table, writer: Writer::new(&tx, &self.tables, &guard) };
+        let mut restore =
+            Restore { store: self, table, writer: Writer::new(&tx, &self.tables, &guard) };
         restore.run(&tx, &conflict, new_key)?;
         drop(restore);
         tx.execute(
@@ -308,11 +309,19 @@ struct Restore<'s> {
 }
 
 impl Restore<'_> {
-    fn run(&mut self, tx: &Transaction<'_>, lost: &Conflict, new_key: Option<NewKey>) -> Result<()> {
+    fn run(
+        &mut self,
+        tx: &Transaction<'_>,
+        lost: &Conflict,
+        new_key: Option<NewKey>,
+    ) -> Result<()> {
         let event = &lost.event;
         if new_key.is_some() && event.op != Op::Insert {
-            return Err(Error::usage(format!("event {} is no insert, so it has no new key", event.id))
-                .with_hint("restore it without a new key"));
+            return Err(Error::usage(format!(
+                "event {} is no insert, so it has no new key",
+                event.id
+            ))
+            .with_hint("restore it without a new key"));
         }
         let after = event.after.clone().unwrap_or_default();
         match (event.op, &lost.insert) {
@@ -339,11 +348,7 @@ impl Restore<'_> {
         }
     }
 
-    fn key<'k>(
-        &self,
-        event: &Event,
-        key: &'k RowKey,
-    ) -> Result<Vec<crate::value::ValueRef<'k>>> {
+    fn key<'k>(&self, event: &Event, key: &'k RowKey) -> Result<Vec<crate::value::ValueRef<'k>>> {
         known_key(&self.store.tables[self.table].table, &key.0).ok_or_else(|| {
             Error::usage(format!("the key of table `{}` has another form now", event.table))
         })
@@ -423,7 +428,8 @@ impl Restore<'_> {
             }
         };
         if values.len() != table.key.len() {
-            let message = format!("the key of table `{}` has {} part(s)", table.name, table.key.len());
+            let message =
+                format!("the key of table `{}` has {} part(s)", table.name, table.key.len());
             return Err(Error::usage(message).with_hint("give one value for each"));
         }
         let refs: Vec<_> = values.iter().map(Into::into).collect();

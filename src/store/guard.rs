@@ -70,13 +70,13 @@ impl Guard {
             ))?;
             self.guarded.push(table.clone());
         }
-        let replicated: HashSet<_> = tables
-            .iter()
-            .map(|replicated| replicated.table.name.to_ascii_lowercase())
-            .collect();
+        let replicated: HashSet<_> =
+            tables.iter().map(|replicated| replicated.table.name.to_ascii_lowercase()).collect();
         Ok(db.authorizer(Some(move |context: AuthContext<'_>| {
             let table = match context.action {
-                AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => table_name,
+                AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => {
+                    table_name
+                }
                 _ => return Authorization::Allow,
             };
             let theirs = context.accessor.is_some_and(|trigger| !trigger.starts_with(PREFIX));

@@ -185,8 +185,8 @@ pub(super) fn begin(db: &Connection) -> Result<Start> {
         "SELECT cursor, chain, (SELECT coalesce(max(n), 0) FROM driftless_outbox)
          FROM driftless_state",
     )?;
-    let (cursor, chain, newest) = statement
-        .query_row([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?)))?;
+    let (cursor, chain, newest) =
+        statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?)))?;
     let chain = chain
         .try_into()
         .map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))?;

@@ -89,11 +89,7 @@ pub(super) struct Writer<'c> {
 }
 
 impl<'c> Writer<'c> {
-    pub(super) fn new(
-        db: &'c Connection,
-        tables: &'c [ReplicatedTable],
-        guard: &'c Guard,
-    ) -> Self {
+    pub(super) fn new(db: &'c Connection, tables: &'c [ReplicatedTable], guard: &'c Guard) -> Self {
         let (statements, rowids) = (HashMap::new(), HashMap::new());
         Writer { db, tables, guard, statements, shape: Vec::new(), rowids }
     }
@@ -301,7 +297,10 @@ pub(super) fn key_matches(
         (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
             Collation::NoCase => {
                 key.len() == cell.len()
-                    && key.iter().zip(cell.iter()).all(|(key, cell)| *key == cell.to_ascii_lowercase())
+                    && key
+                        .iter()
+                        .zip(cell.iter())
+                        .all(|(key, cell)| *key == cell.to_ascii_lowercase())
             }
             Collation::RTrim => {
                 let end = cell.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);

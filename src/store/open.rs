@@ -121,9 +121,9 @@ impl Store {
         let id: String = setting(&db, "replica")?.ok_or_else(|| {
             Error::corrupt(format!("{} has lost its replica's identity", path.display()))
         })?;
-        let id: ReplicaId = id
-            .parse()
-            .map_err(|_| Error::corrupt(format!("{} has an identity that is none", path.display())))?;
+        let id: ReplicaId = id.parse().map_err(|_| {
+            Error::corrupt(format!("{} has an identity that is none", path.display()))
+        })?;
         let guard = Guard::new(&db)?;
         let mut store = Store {
             db,
@@ -134,6 +134,7 @@ impl Store {
             guard,
             pending: RefCell::new(Pending::default()),
             marks: VecDeque::new(),
+            newest_ms: 0,
         };
         store.load_definitions()?;
         Ok(store)

@@ -198,7 +198,10 @@ pub(super) fn admit<'p>(
         && key.len() == table.key.len()
         && !key.iter().any(|value| matches!(value, ValueRef::Null));
     if !whole {
-        return Err(format!("the event's key is none of table `{name}`, which has {} part(s)", table.key.len()));
+        return Err(format!(
+            "the event's key is none of table `{name}`, which has {} part(s)",
+            table.key.len()
+        ));
     }
     if line.op == Op::Delete {
         return Ok(());

@@ -75,6 +75,8 @@ pub(super) struct Rebase<'s, 'p> {
     lost: Vec<Lost>,
     /// The events are in the log already, and come out of quarantine.
     again: bool,
+    /// All pending events come off, not only those of the page's tables.
+    everything: bool,
     pub(super) done: Integrated,
 }
 
@@ -117,6 +119,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             settled: Vec::new(),
             lost: Vec::new(),
             again: false,
+            everything: false,
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
         })
     }
@@ -124,6 +127,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// For events that are in the log already: they are not sealed again.
     pub(super) fn again(self) -> Self {
         Rebase { again: true, ..self }
+    }
+
+    /// For a rebase of all rows that have pending events.
+    pub(super) fn of_everything(self) -> Self {
+        Rebase { everything: true, ..self }
     }
 
     pub(super) fn run(&mut self, now_ms: i64) -> Step {
@@ -141,7 +149,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Step 1: the rows that need thought.
-    fn group(&mut self) -> Step {
+    pub(super) fn group(&mut self) -> Step {
         let pending = self.store.pending.borrow();
         if pending.is_empty() && self.pass != Pass::Fold {
             return Ok(());
@@ -179,7 +187,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return Ok(());
         }
         // A constraint is of one table, so only pending events of the page's tables can be in the way.
-        let mut busy = vec![false; strangers];
+        let mut busy = vec![self.everything; strangers];
         for line in self.lines {
             if let Some(table) = self.store.table_index(&line.table) {
                 busy[table] = true;
@@ -206,9 +214,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Step 2: the rows as the remote has them.
-    fn take_off(&mut self) -> Step {
+    pub(super) fn take_off(&mut self) -> Step {
         for at in 0..self.rows.len() {
-            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else { continue };
+            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
+                continue;
+            };
             let key = self.rows[at].key.clone();
             let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
             let current = self.writer.row(table, &values)?;
@@ -250,7 +260,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Turns the outcome of a write into a reason to stop, if it is one.
-    fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
+    pub(super) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
         written.map_err(|error| match () {
             () if self.db.is_autocommit() => Stop::RolledBack,
             () if is_taken(&error) => Stop::Taken,
@@ -324,7 +334,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.put_away(at, "an earlier event of this row waits");
         }
         let definition = &self.store.tables[table].table;
-        if let Err(reason) = super::quarantine::admit(definition, line, &self.after, &mut self.key) {
+        if let Err(reason) = super::quarantine::admit(definition, line, &self.after, &mut self.key)
+        {
             return self.put_away(at, &reason);
         }
         let missing = || format!("table `{}` has no such row here", definition.name);
@@ -441,9 +452,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         if winner.seq <= base {
             return false;
         }
-        let rule = self.rows[row].table.map_or(ConflictRule::Row, |table| {
-            self.store.tables[table].rule
-        });
+        let rule =
+            self.rows[row].table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
         if rule == ConflictRule::Row || op != Op::Update || winner.op != Op::Update {
             return true;
         }
@@ -463,10 +473,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
         for at in untouched.into_iter().chain(touched) {
             let row = &self.rows[at];
             let (Some(table), Some(image)) = (row.table, &row.image) else { continue };
-            let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) else { continue };
+            let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) else {
+                continue;
+            };
             let fatal = row.lines.is_empty() || !(is_refusal(&error) || is_uncompiled(&error));
             if fatal || self.db.is_autocommit() || (is_taken(&error) && self.more) {
-                self.check(Err(error))?;
+                return self.check(Err(error)).map(|_| ());
             }
             self.leave_out(at, table, &error)?;
         }
@@ -502,7 +514,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Step 4: the remaining pending events of the rows that were taken off, in their order.
-    fn put_back(&mut self) -> Step {
+    pub(super) fn put_back(&mut self) -> Step {
         let mut remaining: Vec<(i64, usize)> = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
             if !row.quiet && row.table.is_some() {
@@ -546,7 +558,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let clock = self.lines.iter().map(|line| time(line.id)).max().unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
-             clock = max(clock, ?3), sent = max(sent, ?4)",
+             clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM
+             (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1))), sent = max(sent, ?4)",
         )?;
         statement.execute((cursor.0, self.chain.as_slice(), clock, sent.unwrap_or(0)))?;
         self.db.prepare_cached("DELETE FROM driftless_notes")?.execute([])?;
@@ -632,9 +645,10 @@ pub(super) fn redo(
 /// The columns of `image` that `changed` has.
 fn part(image: &Image, changed: &Image) -> Image {
     let mine = |name: &str| image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
-    let columns = changed.0.iter().filter_map(|(name, _)| {
-        mine(name).map(|(_, value)| (name.clone(), value.clone()))
-    });
+    let columns = changed
+        .0
+        .iter()
+        .filter_map(|(name, _)| mine(name).map(|(_, value)| (name.clone(), value.clone())));
     Image(columns.collect())
 }
 

@@ -7,8 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
 use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
-use crate::capture::replica::{fingerprint, triggers};
-use crate::capture::{PREFIX, Table, ident};
+use crate::capture::{PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
@@ -102,8 +101,10 @@ impl Store {
                 [table.name.as_str(), rule.as_str()],
             )?;
         }
-        for replicated in registered(&tx)? {
-            install(&tx, &replicated.table)?;
+        let tables = registered(&tx)?;
+        let all = definitions(&tables);
+        for table in &all {
+            install(&tx, table, &all)?;
         }
         tx.commit()?;
         Store::adopt_connection(db, path)
@@ -136,22 +137,26 @@ impl Store {
         if self.current_schema_version()? == self.schema_version {
             return Ok(false);
         }
-        let mut stale = Vec::new();
-        for replicated in registered(&self.db)? {
-            if !is_installed(&self.db, &replicated.table)? {
-                stale.push(replicated.table);
-            }
+        let tables = registered(&self.db)?;
+        let all = definitions(&tables);
+        let mut stale = false;
+        for table in &all {
+            stale |= !is_installed(&self.db, table, &all)?;
         }
-        if !stale.is_empty() {
+        if stale {
             let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for table in &stale {
-                // Read again under the lock: it may have changed since.
-                install(&tx, &Table::read(&tx, &table.name)?)?;
+            // Read again under the lock: the definitions may have changed since.
+            let tables = registered(&tx)?;
+            let all = definitions(&tables);
+            for table in &all {
+                if !is_installed(&tx, table, &all)? {
+                    install(&tx, table, &all)?;
+                }
             }
             tx.commit()?;
         }
         self.load_definitions()?;
-        Ok(!stale.is_empty())
+        Ok(stale)
     }
 
     pub(super) fn current_schema_version(&self) -> Result<i64> {
@@ -197,8 +202,12 @@ pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
     Ok(tables)
 }
 
+fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
+    tables.iter().map(|replicated| &replicated.table).collect()
+}
+
 /// Drops our triggers on a table and makes them anew.
-fn install(db: &Connection, table: &Table) -> Result<()> {
+fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     let mut statement = db.prepare(
         "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
          AND substr(name, 1, length(?2)) = ?2",
@@ -209,7 +218,7 @@ fn install(db: &Connection, table: &Table) -> Result<()> {
     for name in old {
         db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
     }
-    let triggers = triggers(table);
+    let triggers = triggers(table, all);
     for trigger in &triggers {
         db.execute_batch(&trigger.sql).map_err(|source| {
             Error::storage(format!(
@@ -227,8 +236,8 @@ fn install(db: &Connection, table: &Table) -> Result<()> {
 }
 
 /// Whether our triggers on a table are all there, as they should be, and the newest.
-fn is_installed(db: &Connection, table: &Table) -> Result<bool> {
-    let wanted = triggers(table);
+fn is_installed(db: &Connection, table: &Table, all: &[&Table]) -> Result<bool> {
+    let wanted = triggers(table, all);
     let kept: String = db.query_row(
         "SELECT triggers FROM driftless_tables WHERE name = ?1 COLLATE NOCASE",
         [&table.name],
