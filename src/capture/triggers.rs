@@ -27,9 +27,9 @@
 //! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
 //!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
 //!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
-//! * A note of the row itself (`own = 1`) may stay behind (after an upsert, say) and does no harm as
-//!   long as the row is there: it is made anew before the next insert. When the row is deleted, it
-//!   goes.
+//! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
+//!   no harm as long as the row is there: it is made anew before the next insert. When the row is
+//!   updated, as by an upsert, or deleted, it goes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 
@@ -107,7 +107,7 @@ impl<S: Side> Generator<'_, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        triggers.extend([self.evict_delete(), self.forget_deleted()]);
+        triggers.extend([self.evict_delete(), self.forget_deleted(), self.forget_updated()]);
         triggers
     }
 
@@ -399,6 +399,15 @@ impl<S: Side> Generator<'_, S> {
             self.is_noted("old")
         );
         self.trigger("forget", "AFTER DELETE", &when, &[self.forget("old")])
+    }
+
+    /// An upsert noted its own row, and then turned into an update.
+    fn forget_updated(&self) -> Trigger {
+        let condition = format!("tbl = {} AND own = 1 AND {}", self.name(), self.is_noted("old"));
+        let when = format!("EXISTS (SELECT 1 FROM driftless_notes AS n WHERE {condition})");
+        let forget =
+            format!("DELETE FROM driftless_notes WHERE {};", condition.replace("n.k", "k"));
+        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
     // ---- events
