@@ -2,6 +2,7 @@
 
 mod failures;
 mod gym;
+mod histories;
 mod hub;
 mod remote;
 mod support;
