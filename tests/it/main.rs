@@ -3,4 +3,5 @@
 mod gym;
 mod hub;
 mod remote;
+mod store;
 mod tools;
