@@ -32,6 +32,7 @@ mod arrange;
 mod conflicts;
 mod definitions;
 mod guard;
+mod images;
 mod integrate;
 mod log;
 mod materialize;

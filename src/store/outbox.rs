@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row};
 
 use super::Store;
 use super::arrange::arrange;
+use super::images::images;
 use super::pending::{event_id, number, op, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
@@ -81,7 +82,8 @@ pub(super) struct OutboxRow {
     size: usize,
 }
 
-const COLUMNS: &str = "n, ms, tail, tbl, pk, op, before, after, base, actor, pair, via, refuse";
+const COLUMNS: &str = "n, ms, tail, tbl, pk, op, before, after, base, actor, pair, via, refuse, \
+     changes";
 
 fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
     let value: SqlRef<'r> = row.get_ref(index)?;
@@ -106,8 +108,10 @@ fn has_tag(json: &str) -> bool {
 
 fn read(row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let image = |index| bytes(row, index)?.map(canonical).transpose();
-    let (before, after) = (image(6)?, image(7)?);
+    let op = op(row.get(5)?)?;
+    let (before, after) = images(row, op, 6, 7, 13)?;
+    let before = before.as_deref().map(canonical).transpose()?;
+    let after = after.as_deref().map(canonical).transpose()?;
     let key = row_key(bytes(row, 4)?.unwrap_or_default())?;
     let parent = match bytes(row, 11)? {
         None => None,
@@ -129,7 +133,7 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
         actor: row.get(9)?,
         table: row.get(3)?,
         key,
-        op: op(row.get(5)?)?,
+        op,
         before,
         after,
         base: Seq(row.get(8)?),

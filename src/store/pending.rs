@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use rusqlite::Connection;
 
+use super::images::images;
 use super::materialize::borrow;
 use crate::error::{Error, Result};
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
@@ -203,7 +204,7 @@ pub(super) struct PendingEvent {
 /// Reads the pending event `n`; `None` if it has been settled.
 pub(super) fn load(db: &Connection, n: i64) -> Result<Option<PendingEvent>> {
     let mut statement = db.prepare_cached(
-        "SELECT ms, tail, tbl, pk, op, after, coalesce(undo, before), aside, winner, base
+        "SELECT ms, tail, tbl, pk, op, before, after, changes, undo, aside, winner, base
          FROM driftless_outbox WHERE n = ?1 AND NOT settled",
     )?;
     let mut rows = statement.query([n])?;
@@ -212,17 +213,19 @@ pub(super) fn load(db: &Connection, n: i64) -> Result<Option<PendingEvent>> {
         let value = row.get_ref(index)?;
         Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?.map(<[u8]>::to_vec))
     };
+    let op = op(row.get(4)?)?;
+    let (before, after) = images(row, op, 5, 6, 7)?;
     Ok(Some(PendingEvent {
         n,
         id: event_id(row.get(0)?, n, row.get(1)?),
         table: row.get(2)?,
         key: row_key(&bytes(3)?.unwrap_or_default())?,
-        op: op(row.get(4)?)?,
-        after: bytes(5)?,
-        under: bytes(6)?,
-        base: Seq(row.get(9)?),
-        aside: row.get(7)?,
-        winner: row.get::<_, Option<i64>>(8)?.map(Seq),
+        op,
+        after,
+        under: bytes(8)?.or(before),
+        base: Seq(row.get(11)?),
+        aside: row.get(9)?,
+        winner: row.get::<_, Option<i64>>(10)?.map(Seq),
     }))
 }
 

@@ -5,5 +5,6 @@ mod gym;
 mod histories;
 mod hub;
 mod remote;
+mod store;
 mod support;
 mod tools;
