@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use driftless::capture::ident;
 use driftless::value::Value;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, ToSql};
 
 use super::desk::Desk;
-use super::fold::line;
+use super::fold::{line, literal};
 
 /// How many tables are made by default: some seconds' worth without optimization.
 const CASES: u32 = 250;
@@ -32,8 +32,14 @@ const COLLATIONS: [&str; 4] = ["", "COLLATE NOCASE", "COLLATE RTRIM", "COLLATE B
 const CLAUSES: [&str; 6] = ["", "OR ABORT", "OR FAIL", "OR IGNORE", "OR REPLACE", "OR ROLLBACK"];
 
 /// A value to bind.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Bound(Value);
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&literal(&self.0))
+    }
+}
 
 impl ToSql for Bound {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -375,6 +381,10 @@ fn the_outbox_folds_to_the_table() {
         })
     });
     if let Err(error) = result {
+        // The reason has the statements; the generated structures behind it would be too much.
+        let error = match error {
+            TestError::Fail(reason, _) | TestError::Abort(reason) => reason,
+        };
         panic!("DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} repeats this:\n{error}");
     }
     let seen = seen.get();

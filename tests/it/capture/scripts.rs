@@ -114,8 +114,7 @@ impl goldenscript::Runner for Script {
         _context: &goldenscript::Context,
     ) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
-        let args: Vec<_> =
-            std::iter::from_fn(|| args.next_pos()).map(|arg| arg.as_ref()).collect::<Vec<&str>>();
+        let args: Vec<&str> = std::iter::from_fn(|| args.next_pos()).collect();
         let db = &self.desk.db;
         match command.name.as_str() {
             "capture" => {
