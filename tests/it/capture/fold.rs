@@ -27,7 +27,7 @@ pub(crate) struct Change {
 pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
     let mut statement = db
         .prepare(
-            "SELECT n, tbl, pk, op, before, after, pair, via FROM driftless_outbox
+            "SELECT n, tbl, pk, op, before, after, pair, via, changes FROM driftless_outbox
              WHERE n > ?1 ORDER BY n",
         )
         .unwrap();
@@ -40,13 +40,20 @@ pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
             })),
             _ => None,
         };
+        let (before, after) = match row.get_ref(8).unwrap() {
+            ValueRef::Text(json) => {
+                let (before, after) = read_changes(json);
+                (Some(before), Some(after))
+            }
+            _ => (image(4), image(5)),
+        };
         changes.push(Change {
             n: row.get(0).unwrap(),
             table: row.get(1).unwrap(),
             key: read_key(row.get_ref(2).unwrap().as_bytes().unwrap()),
             op: [Op::Insert, Op::Update, Op::Delete][row.get::<_, u8>(3).unwrap() as usize],
-            before: image(4),
-            after: image(5),
+            before,
+            after,
             pair: row.get(6).unwrap(),
             via: row.get(7).unwrap(),
         });
@@ -62,20 +69,52 @@ fn read_key(json: &[u8]) -> RowKey {
         assert_eq!(RowKey::from_values(&key.values().unwrap()), key, "not canonical");
         return key;
     }
-    let (mut object, mut quoted) = (b"{\"k\":".to_vec(), false);
-    let mut bytes = json[1..json.len() - 1].iter();
-    while let Some(&byte) = bytes.next() {
-        object.push(byte);
-        match byte {
-            b'"' => quoted = !quoted,
-            b'\\' => object.extend(bytes.next()),
-            b',' if !quoted => object.extend_from_slice(b"\"k\":"),
-            _ => {}
+    let inside = &json[1..json.len() - 1];
+    let parts = split(inside, b',').into_iter().map(|part| {
+        let object = [b"{\"k\":", part, b"}"].concat();
+        Image::parse(&object).unwrap().0.remove(0).1
+    });
+    RowKey::from_values(&parts.collect::<Vec<_>>())
+}
+
+/// The old and the new values of `{"column": [old, new], …}`.
+fn read_changes(json: &[u8]) -> (Image, Image) {
+    let mut images = [Vec::new(), Vec::new()];
+    for entry in split(&json[1..json.len() - 1], b',') {
+        let name_end = entry.len() - split(entry, b':').pop().unwrap().len();
+        let array = &entry[name_end + 1..entry.len() - 1];
+        let values = split(array, b',');
+        assert_eq!(values.len(), 2, "{}", String::from_utf8_lossy(json));
+        for (image, value) in images.iter_mut().zip(values) {
+            image.extend_from_slice(if image.is_empty() { b"{" } else { b"," });
+            image.extend_from_slice(&entry[..name_end]);
+            image.extend_from_slice(value);
         }
     }
-    object.push(b'}');
-    let parts: Vec<_> = Image::parse(&object).unwrap().0.into_iter().map(|(_, v)| v).collect();
-    RowKey::from_values(&parts)
+    let [before, after] = images.map(|json| Image::parse(&[&json[..], b"}"].concat()).unwrap());
+    (before, after)
+}
+
+/// Splits JSON where `mark` stands outside of strings and brackets.
+fn split(json: &[u8], mark: u8) -> Vec<&[u8]> {
+    let (mut parts, mut start, mut depth, mut at) = (Vec::new(), 0, 0, 0);
+    let mut quoted = false;
+    while at < json.len() {
+        match json[at] {
+            b'"' => quoted = !quoted,
+            b'\\' => at += 1,
+            b'[' | b'{' if !quoted => depth += 1,
+            b']' | b'}' if !quoted => depth -= 1,
+            byte if byte == mark && !quoted && depth == 0 => {
+                parts.push(&json[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&json[start..]);
+    parts
 }
 
 /// The rows of some tables.
