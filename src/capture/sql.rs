@@ -98,8 +98,12 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if matches!(strict.as_deref(), Some("INT" | "INTEGER")) {
         return x.to_owned();
     }
+    let bytes = match table.key_collations[part] {
+        Collation::NoCase => lower_before_nul(x),
+        _ => folded.clone(),
+    };
     let text = format!(
-        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({folded})) ELSE {folded} END"
+        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
     );
     let blob = format!("json_object('x', hex({x}))");
     if strict.as_deref() == Some("TEXT") {
@@ -108,7 +112,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if column.affinity == Affinity::Text && !table.strict {
         return format!(
             "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
-             THEN json_object('t', hex({folded})) ELSE {folded} END"
+             THEN json_object('t', hex({bytes})) ELSE {folded} END"
         );
     }
     let real = real_json(x);
@@ -126,12 +130,25 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
 
 /// The part of a canonical key that a note keeps, as it is.
 pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
+    // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
     match table.key_collations[part] {
-        // Blobs have no case and no spaces.
-        Collation::NoCase => format!("CASE WHEN {x} >= x'' THEN {x} ELSE lower({x}) END"),
-        Collation::RTrim => format!("CASE WHEN {x} >= x'' THEN {x} ELSE rtrim({x}, ' ') END"),
+        Collation::NoCase => format!(
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, char(0)) THEN {} \
+             ELSE lower({x}) END",
+            lower_before_nul(x)
+        ),
+        Collation::RTrim => {
+            format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
+        }
         _ => x.to_owned(),
     }
+}
+
+/// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
+fn lower_before_nul(x: &str) -> String {
+    let bytes = format!("CAST({x} AS BLOB)");
+    let before = format!("instr({bytes}, x'00') - 1");
+    format!("lower(substr({bytes}, 1, {before})) || zeroblob(length({bytes}) - ({before}))")
 }
 
 /// `alias."column"`.
