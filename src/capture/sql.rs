@@ -33,6 +33,9 @@ const PAIRS: usize = 60;
 /// A double that is integral and below this is spelled in decimal: 2^53.
 const EXACT_LIMIT: &str = "9007199254740992.0";
 
+/// -2^63, which is a literal only as an expression.
+const MIN: &str = "(-9223372036854775807 - 1)";
+
 /// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
 ///
 /// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
@@ -68,9 +71,10 @@ pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
     match column.affinity {
         // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
         Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
-        // What is an integer already, which nearly everything here is, needs no further look.
+        // What is an integer already, which nearly everything here is, needs no further look. Here
+        // an integral double has become one, but for -2^63.
         Affinity::Integer | Affinity::Numeric => format!(
-            "CASE WHEN {x} IS CAST({x} AS INTEGER) THEN {x} ELSE {} END",
+            "CASE WHEN {x} IS CAST({x} AS INTEGER) AND {x} IS NOT {MIN} THEN {x} ELSE {} END",
             any_json(x, &real(), &blob)
         ),
         Affinity::Blob | Affinity::Real => any_json(x, &real(), &blob),
@@ -117,10 +121,11 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     }
     let real = real_json(x);
     let integral = match column.affinity {
-        Affinity::Blob => format!(
+        Affinity::Real => real,
+        // Also where integral doubles become integers: -2^63 does not.
+        _ => format!(
             "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
         ),
-        _ => real,
     };
     format!(
         "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
