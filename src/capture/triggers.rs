@@ -165,14 +165,27 @@ impl<S: Side> Generator<'_, S> {
     fn obstacles(&self) -> Vec<String> {
         let table = self.table;
         let this = ident(&table.name);
-        let mut obstacles = vec![same_key(table, &this, "new")];
+        let key: Vec<_> = table
+            .key_columns()
+            .zip(&table.key_collations)
+            .map(|(column, collation)| {
+                let (name, coming) = (ident(&column.name), coming(column));
+                format!("{this}.{name} = {coming} COLLATE {}", collation.name())
+            })
+            .collect();
+        let mut obstacles = vec![key.join(" AND ")];
         for unique in &table.uniques {
             let mut parts: Vec<_> = unique
                 .terms
                 .iter()
                 .map(|term| match term {
                     Term::Column(column, collation) => {
-                        format!("{this}.{0} = new.{0} COLLATE {1}", ident(column), collation.name())
+                        let name = ident(column);
+                        let coming = match table.column(column) {
+                            Some(column) => coming(column),
+                            None => format!("new.{name}"),
+                        };
+                        format!("{this}.{name} = {coming} COLLATE {}", collation.name())
                     }
                     Term::Expression(text) => {
                         format!("({text}) = (SELECT {text} FROM ({}) AS {this})", self.new_row())
@@ -188,12 +201,13 @@ impl<S: Side> Generator<'_, S> {
 
     /// `new` as a row of a subquery, for expressions that name columns plainly.
     fn new_row(&self) -> String {
-        let columns: Vec<_> = self
+        let mut columns: Vec<_> = self
             .table
-            .column_names()
-            .chain(self.table.generated.iter().map(String::as_str))
-            .map(|name| format!("new.{0} AS {0}", ident(name)))
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
             .collect();
+        columns.extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
 
@@ -374,6 +388,9 @@ impl<S: Side> Generator<'_, S> {
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
         let by = if self.table.rowid_key {
             format!(" AND n.by IN ({key}, '[-1]')")
+        } else if self.table.key_columns().any(has_replacement) {
+            // The BEFORE trigger saw NULL, and not the default.
+            String::new()
         } else {
             format!(" AND n.by = {key}")
         };
@@ -594,6 +611,20 @@ impl<S: Side> Generator<'_, S> {
         );
         let calm = self.side.calm(table, Write::Delete);
         self.trigger("delete", "AFTER DELETE", "", &[append, calm])
+    }
+}
+
+/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+fn has_replacement(column: &Column) -> bool {
+    column.not_null && column.default.is_some()
+}
+
+/// A column's value in the row that a BEFORE trigger sees coming.
+fn coming(column: &Column) -> String {
+    let new = of("new", &column.name);
+    match &column.default {
+        Some(default) if column.not_null => format!("coalesce({new}, ({default}))"),
+        _ => new,
     }
 }
 
