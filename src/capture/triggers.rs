@@ -91,6 +91,10 @@ pub(super) trait Side {
 /// row can be looked up whatever the values are.
 pub const MAX_KEY_COLUMNS: usize = 16;
 
+/// Of the notes of one row by several others, the one that has its image as it was at last.
+const NEWEST: &str = " AND n.rowid = (SELECT max(o.rowid) FROM driftless_notes AS o \
+     WHERE o.tbl = n.tbl AND o.own = 0 AND o.pk = n.pk)";
+
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
     pub(super) side: &'a S,
@@ -337,7 +341,8 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and takes the note away.
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that row
+    /// away: others may stand there, left by statements that were refused.
     fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let this = ident(&self.table.name);
         let same: Vec<_> = self
@@ -370,8 +375,9 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE rowid IN \
-             (SELECT n.rowid FROM driftless_notes AS n WHERE {gone});"
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
+             (SELECT n.pk FROM driftless_notes AS n WHERE {gone});",
+            self.name()
         );
         vec![append, forget]
     }
@@ -390,7 +396,7 @@ impl<S: Side> Generator<'_, S> {
             format!(" AND n.by IN ({key}, '[-1]')")
         } else if self.table.key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL, and not the default.
-            String::new()
+            NEWEST.to_owned()
         } else {
             format!(" AND n.by = {key}")
         };
@@ -405,7 +411,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     fn evict_delete(&self) -> Trigger {
-        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict("", ""))
+        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
     }
 
     /// The newest of all: a row's own delete is logged by its own trigger.
