@@ -404,7 +404,9 @@ impl<S: Side> Generator<'_, S> {
     }
 
     fn evict_update(&self) -> Trigger {
-        let when = format!("{} AND {}", self.others_noted(), same_key(self.table, "new", "old"));
+        // A row with NULL in its key, which has no events of its own, may evict another.
+        let same = same_key(self.table, "new", "old");
+        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
         let body = self.evict(&format!(" AND n.by = {}", self.key("old")), "");
         let event = update_event("AFTER UPDATE", self.update_of());
         self.trigger("evict_update", &event, &when, &body)
