@@ -208,6 +208,10 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
     if column.affinity == Affinity::Blob {
         sql = format!("({sql} OR typeof({a}) <> typeof({b}))");
     }
+    // Of the integral doubles only -2^63 stays one beside integers.
+    if matches!(column.affinity, Affinity::Integer | Affinity::Numeric) {
+        sql = format!("({sql} OR {a} IS {MIN} AND typeof({a}) <> typeof({b}))");
+    }
     sql
 }
 
