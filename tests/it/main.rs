@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
+mod capture;
 mod failures;
 mod gym;
 mod histories;
