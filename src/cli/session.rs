@@ -1,0 +1,76 @@
+//! What the commands share: the replica's file, its remote, and where to print.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Global;
+use super::output::Output;
+use crate::error::{Error, Result};
+use crate::remote::{Libsql, Options, Token};
+use crate::store::Store;
+
+/// One run of the command.
+pub(crate) struct Session {
+    global: Global,
+    /// Where to print.
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// A run with what every command takes.
+    pub(crate) fn new(global: Global, output: Output) -> Session {
+        Session { global, output }
+    }
+
+    /// The replica's file.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when none was named.
+    pub(crate) fn db(&self) -> Result<&Path> {
+        let db: Option<&PathBuf> = self.global.db.as_ref();
+        db.map(PathBuf::as_path).ok_or_else(|| {
+            Error::usage("no database was named").with_hint("name its file with --db FILE")
+        })
+    }
+
+    /// The file with the token, if one was named.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        self.global.auth_token_file.as_deref()
+    }
+
+    /// The token: of the file that was named, or else of the environment.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when it cannot be read or is none.
+    pub(crate) fn token(&self) -> Result<Option<Token>> {
+        match self.token_file() {
+            Some(file) => Token::from_file(file).map(Some),
+            None => Token::from_environment(),
+        }
+    }
+
+    /// How to speak to a remote.
+    pub(crate) fn options(&self) -> Options {
+        Options { allow_plain_http: self.global.allow_plain_http, ..Options::default() }
+    }
+
+    /// A client of the remote at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the URL is not allowed or the token is none.
+    pub(crate) fn remote(&self, url: &str) -> Result<Arc<Libsql>> {
+        Ok(Arc::new(Libsql::connect(url, self.token()?, self.options())?))
+    }
+
+    /// The replica.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], and `Usage` when no file was named.
+    pub(crate) fn store(&self) -> Result<Store> {
+        Store::open(self.db()?)
+    }
+}
