@@ -1,12 +1,15 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
 mod index_sql;
+mod remote;
 mod replica;
 mod sql;
 mod table;
 mod triggers;
 
+pub use remote::{Replicated, remote_fingerprint, remote_triggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
+pub(crate) use sql::key_json;
 pub use sql::{ident, literal};
 pub use table::*;
 pub use triggers::{MAX_KEY_COLUMNS, Trigger};

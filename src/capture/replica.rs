@@ -16,7 +16,9 @@ struct Replica;
 impl Side for Replica {
     /// One read of the state row answers whether a replay is under way, what the base is, and who
     /// is at work. The id's parts are stored, not its text: a ULID's text built in SQL would double
-    /// the cost of a captured insert. Its time never goes backwards.
+    /// the cost of a captured insert. A look at the newest row's time would too (SQLite puts the whole
+    /// SELECT into a temporary table when it reads the table that it inserts into), so it is the
+    /// store that raises `clock` when it sees that the machine's clock went back.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let condition = if capture.condition.is_empty() {
             String::new()
@@ -26,8 +28,7 @@ impl Side for Replica {
         let mask = (1_i64 << TAIL_BITS) - 1;
         format!(
             "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, before, after, base, actor, pair, via) \
-             SELECT max(s.clock, {NOW_MS}, coalesce((SELECT o.ms FROM driftless_outbox AS o \
-             ORDER BY o.n DESC LIMIT 1), 0)), random() & {mask}, {table}, {key}, {op}, {before}, \
+             SELECT max(s.clock, {NOW_MS}), random() & {mask}, {table}, {key}, {op}, {before}, \
              {after}, s.cursor, s.actor, {pair}, {via} \
              FROM driftless_state AS s{from} WHERE NOT s.replaying{condition};",
             table = literal(&table.name),
