@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
-use crate::error::{Error, Result};
 use crate::verdict::ConflictRule;
 
 use super::when::When;
@@ -46,19 +45,6 @@ pub(crate) struct Global {
     /// Say on stderr what happens; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-}
-
-impl Global {
-    /// The replica's file.
-    ///
-    /// # Errors
-    ///
-    /// `Usage` when none was named.
-    pub(crate) fn db(&self) -> Result<&PathBuf> {
-        self.db.as_ref().ok_or_else(|| {
-            Error::usage("no database was named").with_hint("name its file with --db FILE")
-        })
-    }
 }
 
 /// The commands.

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, TableComponent, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -152,15 +152,14 @@ impl Output {
     /// As [`Output::line`].
     pub(crate) fn table(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Disabled);
-        table.set_style(TableComponent::VerticalLines, ' ');
         table.set_header(header);
         for (_, row) in rows {
             table.add_row(row);
         }
         for column in table.column_iter_mut() {
-            column.set_padding((0, 1));
+            column.set_padding((0, 2));
         }
         let tones = std::iter::once(Tone::Strong).chain(rows.iter().map(|(tone, _)| *tone));
         for (line, tone) in table.lines().zip(tones) {

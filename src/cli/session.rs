@@ -8,6 +8,12 @@ use super::output::Output;
 use crate::error::{Error, Result};
 use crate::remote::{Libsql, Options, Token};
 use crate::store::Store;
+use crate::sync::{Lock, Time};
+
+/// Now, in ms since 1970.
+pub(crate) fn now_ms() -> i64 {
+    Time::start().now().wall_ms
+}
 
 /// One run of the command.
 pub(crate) struct Session {
@@ -72,5 +78,18 @@ impl Session {
     /// As [`Store::open`], and `Usage` when no file was named.
     pub(crate) fn store(&self) -> Result<Store> {
         Store::open(self.db()?)
+    }
+
+    /// The right to replicate the file.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when another replicator has it, or no file was named.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let db = self.db()?;
+        Lock::take(db)?.ok_or_else(|| {
+            Error::usage(format!("another replicator is at work on {}", db.display()))
+                .with_hint("it synchronises the file by itself; `driftless status` says how it is")
+        })
     }
 }
