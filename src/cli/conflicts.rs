@@ -14,7 +14,7 @@ use crate::store::{Conflict, ConflictState, NewKey, Store};
 use crate::value::Value;
 
 /// Characters of a value in the listing and where one conflict is shown.
-const LISTED_CHARS: usize = 40;
+pub(super) const LISTED_CHARS: usize = 40;
 const SHOWN_CHARS: usize = 200;
 
 /// Lists the conflicts, or does something about one.
@@ -134,7 +134,12 @@ struct JsonConflict<'a> {
     theirs: Option<JsonImage<'a>>,
 }
 
-fn print(output: &Output, conflict: &Conflict, me: ReplicaId, most: usize) -> Result<()> {
+/// Prints a conflict, with the winner beside the loser; values have `most` characters at most.
+///
+/// # Errors
+///
+/// As [`Output::line`].
+pub(super) fn print(output: &Output, conflict: &Conflict, me: ReplicaId, most: usize) -> Result<()> {
     let event = &conflict.event;
     if output.is_json() {
         return output.json(&JsonConflict {

@@ -135,19 +135,48 @@ impl Listing {
         );
         let reason = view.reason.map(|reason| format!(" [{}]", clean(reason, VALUE_CHARS)));
         let actor = view.actor.map(|actor| format!(" by {}", clean(actor, VALUE_CHARS)));
-        let tone = match view.verdict {
-            "superseded" => Tone::Notable,
-            "rejected" => Tone::Bad,
-            "pending" => Tone::Dim,
-            _ => Tone::Plain,
-        };
-        tone.paint(format!(
+        tone(view.verdict).paint(format!(
             "{line}  {}{}{}  {}",
             key(view.key),
             reason.unwrap_or_default(),
             actor.unwrap_or_default(),
             change(view.op, view.before, view.after)
         ))
+    }
+}
+
+/// A settled event on a short line.
+pub(crate) struct Brief {
+    tone: Tone,
+    text: String,
+}
+
+impl Brief {
+    /// Of an event that was made `by` somebody.
+    pub(crate) fn new(event: &Event, by: &str) -> Brief {
+        let verdict = clean(&event.verdict.to_string(), VALUE_CHARS);
+        let change = change(event.op, event.before.as_ref(), event.after.as_ref());
+        let (op, table) = (event.op, clean(&event.table, VALUE_CHARS));
+        let by = clean(by, VALUE_CHARS);
+        Brief {
+            tone: tone(event.verdict.as_str()),
+            text: format!("{:>6}  {by:8}  {verdict:20}  {op:6}  {table:11}  {change}", event.seq.0),
+        }
+    }
+
+    /// The line, in colour.
+    pub(crate) fn paint(&self) -> String {
+        self.tone.paint(&self.text)
+    }
+}
+
+/// How a verdict looks.
+fn tone(verdict: &str) -> Tone {
+    match verdict {
+        "superseded" => Tone::Notable,
+        "rejected" => Tone::Bad,
+        "pending" => Tone::Dim,
+        _ => Tone::Plain,
     }
 }
 

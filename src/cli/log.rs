@@ -156,7 +156,7 @@ pub(crate) fn log(session: &Session, args: args::Log) -> Result<Exit> {
         }
     }
     if !printed_header {
-        output.note("no event is like that");
+        output.note("no events");
     }
     Ok(Exit::Success)
 }

@@ -16,6 +16,7 @@
 
 mod args;
 mod conflicts;
+mod demo;
 mod event;
 mod exit;
 mod hub;
@@ -75,7 +76,7 @@ fn run(cli: Cli, output: &Output) -> Result<Exit> {
         Command::Conflicts(args) => conflicts::conflicts(&session, args),
         Command::Quarantine(args) => quarantine::quarantine(&session, &args),
         Command::Hub(args) => hub::hub(&session, &args),
-        Command::Demo(_) => unreachable!(),
+        Command::Demo(args) => demo::demo(&session, &args),
     }
 }
 

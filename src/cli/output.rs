@@ -56,7 +56,7 @@ impl Tone {
 
 /// `text` with control characters spelled out, and cut off after `most` characters.
 pub(crate) fn clean(text: &str, most: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(most * 4));
+    let mut out = String::with_capacity(text.len().min(most));
     for (count, c) in text.chars().enumerate() {
         if count == most {
             out.push('…');
