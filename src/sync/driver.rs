@@ -361,7 +361,7 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let now = self.handle.time.now();
-        let mut changed = false;
+        let (mut changed, mut settled) = (false, Vec::new());
         for effect in self.machine.handle(now, input) {
             match effect {
                 Effect::Send(id, batch) => self.send(id, batch),
@@ -374,9 +374,7 @@ impl Driver {
                 Effect::StatusChanged => changed = true,
                 Effect::Settled(ticket, outcome) => {
                     changed = true;
-                    if let Some(reply) = self.waiting.remove(&ticket) {
-                        let _ = reply.send(outcome);
-                    }
+                    settled.extend(self.waiting.remove(&ticket).map(|reply| (reply, outcome)));
                 }
                 Effect::Initialised(report) => {
                     // The machine has another store now, with a count of its own.
@@ -388,6 +386,10 @@ impl Driver {
         }
         if changed {
             self.publish(None);
+        }
+        // Who is told that it is done sees a status that says so too.
+        for (reply, outcome) in settled {
+            let _ = reply.send(outcome);
         }
     }
 

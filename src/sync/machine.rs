@@ -83,7 +83,8 @@ pub struct Machine {
     pub(super) pages: Pages,
     pub(super) flight: Option<Flight>,
     pub(super) last_request: RequestId,
-    pub(super) last_answer: RequestId,
+    /// The last request that has brought a page, be it an empty one.
+    pub(super) last_look: RequestId,
     pub(super) identity: Option<(ReplicaId, String)>,
     pub(super) unsent: bool,
     /// The next exchange only looks, since the last one's push was rejected.
@@ -129,7 +130,7 @@ impl Machine {
             limits: PushLimits::default(),
             flight: None,
             last_request: RequestId(0),
-            last_answer: RequestId(0),
+            last_look: RequestId(0),
             unsent: true,
             look_first: false,
             apart: false,
@@ -306,7 +307,7 @@ impl Machine {
     }
 
     fn wants_pull(&self) -> bool {
-        let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_answer);
+        let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_look);
         self.pages.more() || self.look_first || waited_for || self.now.steady_ms >= self.due
     }
 
@@ -368,7 +369,6 @@ impl Machine {
     fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
         // An answer to a request of before a new configuration comes too late.
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
-        self.last_answer = id;
         let answer = match outcome {
             Ok(answer) => answer,
             Err(error) => return self.failed(flight.exchange, error),
@@ -379,7 +379,7 @@ impl Machine {
         match flight.exchange {
             None => self.init_answered(answer),
             Some(asked) => match asked.exchange().read(answer) {
-                Ok(reply) => self.replied(asked, reply),
+                Ok(reply) => self.replied(id, asked, reply),
                 Err(error) => self.failed(Some(asked), error),
             },
         }
@@ -432,7 +432,7 @@ impl Machine {
         self.trouble = None;
     }
 
-    fn replied(&mut self, asked: Asked, reply: Reply) {
+    fn replied(&mut self, id: RequestId, asked: Asked, reply: Reply) {
         if let Err((error, state)) = self.check_identity(reply.meta.as_ref()) {
             return self.refused(error, state);
         }
@@ -449,8 +449,11 @@ impl Machine {
         }
         if asked.span.is_none() {
             self.pages.expect();
-        } else if !asked.void && self.pages.came(reply.page, reply.head) {
-            self.be_lively();
+        } else if !asked.void {
+            self.last_look = id;
+            if self.pages.came(reply.page, reply.head) {
+                self.be_lively();
+            }
         }
         self.apart &= !self.limits_are_full();
         self.changed();
@@ -572,7 +575,7 @@ impl Machine {
         }
         let (done, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
             .into_iter()
-            .partition(|waiter| waiter.after < self.last_answer);
+            .partition(|waiter| waiter.after < self.last_look);
         self.waiters = kept;
         for waiter in done {
             let mut summary = self.totals.since(&waiter.before);
