@@ -5,4 +5,5 @@ mod gym;
 mod hub;
 mod remote;
 mod support;
+mod store;
 mod tools;
