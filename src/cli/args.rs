@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
+use crate::error::Error;
 use crate::verdict::ConflictRule;
 
 use super::when::When;
@@ -105,6 +106,14 @@ pub(crate) struct Status {
     pub(crate) offline: bool,
 }
 
+/// Reads a place in the log, and says how to write one.
+fn when(text: &str) -> std::result::Result<When, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}\n  {hint}"),
+        None => error.to_string(),
+    })
+}
+
 /// `log`.
 #[derive(Debug, Args)]
 pub(crate) struct Log {
@@ -121,10 +130,10 @@ pub(crate) struct Log {
     #[arg(long, value_name = "VERDICT", value_parser = ["applied", "superseded", "rejected", "pending"])]
     pub(crate) verdict: Option<String>,
     /// From here on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = when)]
     pub(crate) since: Option<When>,
     /// Up to here: likewise
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = when)]
     pub(crate) until: Option<When>,
     /// Go on with what comes, until Ctrl-C
     #[arg(short, long)]

@@ -194,10 +194,15 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
     };
     let by = |event: &Event| who(event.origin, event.actor.as_deref(), me);
     let made = |event: &Event| short(made_at(event.id));
+    let outcome = match (winner, &conflict.theirs) {
+        (Some(winner), _) => winner.op.to_string(),
+        (None, Some(_)) => "(as it is there)".to_owned(),
+        (None, None) => "(no such row there)".to_owned(),
+    };
     let mut rows = vec![
         dim("by", by(event), winner.map(by).unwrap_or_default()),
         dim("made", made(event), winner.map(made).unwrap_or_default()),
-        dim("did", event.op.to_string(), winner.map(|w| w.op.to_string()).unwrap_or_default()),
+        dim("did", event.op.to_string(), outcome),
     ];
     let mine = conflict.insert.as_ref().unwrap_or(event).after.as_ref();
     let old = event.before.as_ref();
@@ -218,8 +223,9 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
         } else {
             cell(mine, "")
         };
-        let right = cell(theirs, "(no such row)");
-        if left != right {
+        let right = cell(theirs, "");
+        // A column that was left empty says nothing where there is nothing beside it.
+        if left != right && !(right.is_empty() && left == "NULL") {
             rows.push((Tone::Plain, vec![format!("  {}", clean(name, most)), left, right]));
         }
     }

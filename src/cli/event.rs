@@ -103,7 +103,7 @@ impl Listing {
     /// The heading.
     pub(crate) fn header(&self) -> String {
         let line = self.line("seq", "made (UTC)", "by", "verdict", "op", "table", "event");
-        Tone::Strong.paint(format!("{line}  row and change"))
+        format!("{line}  row and change")
     }
 
     #[allow(clippy::too_many_arguments, reason = "the columns")]
@@ -121,8 +121,8 @@ impl Listing {
         format!("{seq:>8}  {made:19}  {id:8}  {by:8}  {verdict:10}  {op:6}  {table:width$}")
     }
 
-    /// An event's line.
-    pub(crate) fn entry(&self, entry: &Entry) -> String {
+    /// An event's line, and how it looks.
+    pub(crate) fn entry(&self, entry: &Entry) -> (Tone, String) {
         let view = View::of(entry, self.me);
         let line = self.line(
             &view.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
@@ -135,20 +135,23 @@ impl Listing {
         );
         let reason = view.reason.map(|reason| format!(" [{}]", clean(reason, VALUE_CHARS)));
         let actor = view.actor.map(|actor| format!(" by {}", clean(actor, VALUE_CHARS)));
-        tone(view.verdict).paint(format!(
+        let text = format!(
             "{line}  {}{}{}  {}",
             key(view.key),
             reason.unwrap_or_default(),
             actor.unwrap_or_default(),
             change(view.op, view.before, view.after)
-        ))
+        );
+        (tone(view.verdict), text)
     }
 }
 
 /// A settled event on a short line.
 pub(crate) struct Brief {
-    tone: Tone,
-    text: String,
+    /// How it looks.
+    pub(crate) tone: Tone,
+    /// What it says.
+    pub(crate) text: String,
 }
 
 impl Brief {
@@ -164,10 +167,6 @@ impl Brief {
         }
     }
 
-    /// The line, in colour.
-    pub(crate) fn paint(&self) -> String {
-        self.tone.paint(&self.text)
-    }
 }
 
 /// How a verdict looks.

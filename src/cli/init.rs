@@ -6,8 +6,8 @@ use super::args;
 use super::exit::Exit;
 use super::session::Session;
 use super::signal;
-use crate::error::Result;
-use crate::remote::Remote as _;
+use crate::error::{Error, Result};
+use crate::remote::{Access, Remote as _};
 use crate::sync::{Report, Tables, fresh_plan, initialise};
 
 /// What was done, as `--json` prints it.
@@ -43,7 +43,17 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let db = session.db()?.to_owned();
     let remote = session.remote(&args.remote)?;
     let tables = if args.all_tables { Tables::All } else { Tables::Named(args.tables) };
-    let _lock = session.lock()?;
+    if remote.access() == Access::ReadOnly {
+        return Err(Error::refused(format!("the token for {} is read-only", remote.url()))
+            .with_hint("create one that may write, with: turso db tokens create NAME"));
+    }
+    let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Error::usage(format!("there is no folder {}", folder.display()))
+            .with_hint("make it first, or check the path"));
+    }
+    // Nobody is at work on a file that is not there yet.
+    let _lock = if db.exists() { Some(session.lock()?) } else { None };
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db, remote.url(), tables, args.conflict);

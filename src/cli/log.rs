@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args;
 use super::event::{JsonEvent, Listing, resolve, show as show_entry};
 use super::exit::Exit;
-use super::output::Output;
+use super::output::{Output, Tone};
 use super::session::{Session, now_ms};
 use super::signal;
 use super::when::When;
@@ -186,11 +186,14 @@ fn print(
             return Ok(());
         }
         if !std::mem::replace(printed_header, true) {
-            output.line(listing.header())?;
+            output.row(Tone::Strong, &listing.header())?;
         }
         match output.is_json() {
             true => output.json(&JsonEvent::new(&entry, store.id())),
-            false => output.line(listing.entry(&entry)),
+            false => {
+                let (tone, text) = listing.entry(&entry);
+                output.row(tone, &text)
+            }
         }
     })?;
     pending.sort_unstable();

@@ -66,31 +66,36 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &Output) -> Result<Exit> {
     let session = Session::new(cli.global, output.clone());
-    match cli.command {
-        Command::Init(args) => init::init(&session, args),
-        Command::Sync => sync::sync(&session),
-        Command::Run => run::run(&session),
-        Command::Status(args) => status::status(&session, &args),
-        Command::Log(args) => log::log(&session, args),
-        Command::Show(args) => log::show(&session, &args.event),
-        Command::Conflicts(args) => conflicts::conflicts(&session, args),
-        Command::Quarantine(args) => quarantine::quarantine(&session, &args),
-        Command::Hub(args) => hub::hub(&session, &args),
-        Command::Demo(args) => demo::demo(&session, &args),
+    perform(&session, cli.command).map_err(|error| session.explain(error))
+}
+
+fn perform(session: &Session, command: Command) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::init(session, args),
+        Command::Sync => sync::sync(session),
+        Command::Run => run::run(session),
+        Command::Status(args) => status::status(session, &args),
+        Command::Log(args) => log::log(session, args),
+        Command::Show(args) => log::show(session, &args.event),
+        Command::Conflicts(args) => conflicts::conflicts(session, args),
+        Command::Quarantine(args) => quarantine::quarantine(session, &args),
+        Command::Hub(args) => hub::hub(session, &args),
+        Command::Demo(args) => demo::demo(session, &args),
     }
 }
 
 /// Sends what the library reports to stderr.
 ///
-/// `libsql` prints SQL, and so rows, at its `trace` level: it is never let through, whatever was
-/// asked for.
+/// Other crates may report errors alone, whatever was asked for: `libsql` prints SQL, and so rows,
+/// at its `trace` level.
 fn trace(verbose: u8, output: &Output) {
     let level = match verbose {
-        0 => "warn",
+        // What goes wrong is printed as the command's own error.
+        0 => "error",
         1 => "info",
         2 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::new(format!("warn,driftless={level},libsql=warn"));
+    let filter = EnvFilter::new(format!("error,driftless={level}"));
     output.report(filter);
 }

@@ -108,6 +108,19 @@ impl Output {
         .map_err(cannot_write)
     }
 
+    /// A row of a listing: one line, which a terminal's edge cuts off.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn row(&self, tone: Tone, text: &str) -> Result<()> {
+        let most = match terminal_size::terminal_size_of(io::stdout()) {
+            Some((width, _)) => usize::from(width.0).saturating_sub(1),
+            None => usize::MAX,
+        };
+        self.line(tone.paint(clean(text.trim_end(), most)))
+    }
+
     /// A line of JSON.
     ///
     /// # Errors
@@ -163,7 +176,7 @@ impl Output {
         }
         let tones = std::iter::once(Tone::Strong).chain(rows.iter().map(|(tone, _)| *tone));
         for (line, tone) in table.lines().zip(tones) {
-            self.line(tone.paint(line.trim_end()))?;
+            self.row(tone, &line)?;
         }
         Ok(())
     }

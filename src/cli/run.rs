@@ -51,7 +51,8 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
             }
             let news = (status.state, status.trouble.clone(), status.conflicts, status.quarantined);
             // Work that comes and goes is for the spinner.
-            if status.state != SyncState::Syncing && said.as_ref() != Some(&news) {
+            let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing);
+            if !passing && said.as_ref() != Some(&news) {
                 say(output, &status)?;
                 said = Some(news);
             }

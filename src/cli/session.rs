@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::output::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::remote::{Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::{Lock, Time};
@@ -55,6 +55,18 @@ impl Session {
             Some(file) => Token::from_file(file).map(Some),
             None => Token::from_environment(),
         }
+    }
+
+    /// An error of a remote that refuses the token, when there was none: then the advice is another.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
+        if !of_token || !matches!(self.token(), Ok(None)) {
+            return error;
+        }
+        let message = format!("{}; none was given", error.message());
+        Error::refused(message)
+            .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
+            .with_source(error)
     }
 
     /// How to speak to a remote.

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{HEAD, META, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Remote as _};
 use crate::store::{State, Store};
-use crate::sync::{HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health};
+use crate::sync::{HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote, schema_version};
 use crate::value::Value;
 
 /// What the remote said about itself.
@@ -42,9 +42,7 @@ fn ask(session: &Session, state: &State) -> Result<Contact> {
     let batch = Batch { statements: vec![META.to_owned(), HEAD.to_owned()], writes: false };
     let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
         if error.kind() == Kind::Rejected {
-            Error::refused(format!("{} has nothing of driftless", remote.url()))
-                .with_hint("`driftless init` installs it")
-                .with_source(error)
+            other_remote(None).with_source(error)
         } else {
             error
         }
@@ -52,8 +50,7 @@ fn ask(session: &Session, state: &State) -> Result<Contact> {
     let contact = read(&answer, &remote.url())?;
     match &state.epoch {
         Some(epoch) if *epoch != contact.epoch => {
-            let message = format!("{} is another database than this replica's", remote.url());
-            Err(Error::refused(message).with_hint("name the right one with `driftless init`"))
+            Err(other_remote(Some(&contact.epoch)))
         }
         _ => Ok(contact),
     }
@@ -70,10 +67,7 @@ fn read(answer: &Answer, url: &str) -> Result<Contact> {
         return Err(Error::corrupt(format!("{url} does not say which database it is")));
     };
     if version > SCHEMA_VERSION {
-        let message = format!(
-            "{url} was set up by a newer driftless (schema {version}, this one knows {SCHEMA_VERSION})"
-        );
-        return Err(Error::refused(message).with_hint("update this program"));
+        return Err(schema_version(version));
     }
     Ok(Contact { epoch: epoch.to_owned(), head })
 }
@@ -90,7 +84,7 @@ fn judge(
     let (contact, trouble) = match contact {
         None => (None, None),
         Some(Ok(contact)) => (Some(contact), None),
-        Some(Err(error)) => (None, Some(error)),
+        Some(Err(error)) => (None, Some(session.explain(error))),
     };
     let reached = match &trouble {
         _ if contact.is_some() => Some(true),
@@ -165,7 +159,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         .map(|seconds| format!(", the oldest is {} old", span(seconds)))
         .unwrap_or_default();
     let attention = |count: u64| if count > 0 { Tone::Notable } else { Tone::Plain };
-    let lag = if status.remote.reachable == Some(true) {
+    let lag = if status.remote.reachable == Some(true) && status.trouble.is_none() {
         format!(", {} behind the remote", status.lag)
     } else {
         String::new()

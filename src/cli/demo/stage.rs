@@ -310,9 +310,13 @@ impl Stage {
             Ok(())
         })?;
         for event in events.iter().take(TOLD) {
-            let by = event.actor.clone().unwrap_or_else(|| origin(event.origin, store.id()));
+            let by = match (&event.actor, event.cause) {
+                (Some(actor), _) => actor.clone(),
+                (None, Some(_)) => "trigger".to_owned(),
+                (None, None) => origin(event.origin, store.id()),
+            };
             let line = Brief::new(event, &by);
-            self.output.line(format_args!("{:>8}  {}", "log", line.paint()))?;
+            self.output.row(line.tone, &format!("{:>8}  {}", "log", line.text))?;
         }
         if events.len() > TOLD {
             tell(&self.output, "", format_args!("… and {} more", events.len() - TOLD))?;
