@@ -138,7 +138,12 @@ struct Seen {
 
 fn pull(desk: &mut Desk, remote: &Remote, limit: usize, seen: &mut Seen, why: &str) -> usize {
     let done = desk.pull(remote, limit);
-    assert_eq!(desk.actual(), desk.expected(remote), "{why}: a row is not what it should be");
+    let (actual, expected) = (desk.actual(), desk.expected(remote));
+    for place in actual.keys().chain(expected.keys()) {
+        let (is, wanted) = (actual.get(place), expected.get(place));
+        let log = || remote.history(place).join("\n");
+        assert_eq!(is, wanted, "{why}: row {place:?} is not what it should be\n{}\n{:?}", log(), desk.rows("SELECT n, tbl, pk, op, before, after, base, undo, aside, winner, settled FROM driftless_outbox"));
+    }
     assert_eq!(done.quarantined, 0, "{why}: {:?}", desk.store.quarantine().unwrap());
     seen.applied += done.settled_applied;
     seen.superseded += done.settled_superseded;
@@ -179,7 +184,7 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
             }
         }
     }
-    for _ in 0..400 {
+    for _ in 60..200 {
         let mut moved = 0;
         for desk in &mut desks {
             moved += desk.push(&mut remote, super::world::ALL);
@@ -202,10 +207,11 @@ fn histories_converge() {
     let first = std::env::var("DRIFTLESS_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = match first {
         Some(seed) => seed..seed + 1,
-        None => 0..60,
+        None => 60..200,
     };
     let mut seen = Seen::default();
     for seed in seeds {
+        eprintln!("seed {seed}");
         history(seed, 150, &mut seen);
     }
     if first.is_none() {

@@ -116,6 +116,15 @@ impl Remote {
         page
     }
 
+    /// What the log has of a row.
+    pub(super) fn history(&self, place: &(String, String)) -> Vec<String> {
+        let sql = format!(
+            "SELECT {PULL_LINE} FROM driftless_events WHERE tbl = '{}' AND pk = '{}' ORDER BY seq",
+            place.0, place.1
+        );
+        rows(&self.db, &sql)
+    }
+
     /// The rows as the log up to `until` says they are.
     pub(super) fn fold(&self, until: Seq) -> Rows {
         let mut rows = Rows::new();
@@ -138,7 +147,10 @@ pub(super) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Opt
         Op::Insert => {
             rows.insert(place, after.unwrap().clone());
         }
-        Op::Update => rows.get_mut(&place).unwrap().overlay(after.unwrap()),
+        Op::Update => match rows.get_mut(&place) {
+            Some(row) => row.overlay(after.unwrap()),
+            None => panic!("an update of row {place:?}, which is not there"),
+        },
         Op::Delete => {
             rows.remove(&place);
         }
