@@ -1,9 +1,11 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
 mod failures;
+mod first_sync;
 mod gym;
 mod hub;
 mod remote;
+mod replicator;
 mod support;
 mod store;
 mod tools;
