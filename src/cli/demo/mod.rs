@@ -166,7 +166,11 @@ async fn go_on(
         }
     }
     if let Some(name) = traveller {
-        stage.desktop(name)?.cut(false);
+        let desktop = stage.desktop(name)?;
+        if !desktop.is_online() {
+            desktop.cut(false);
+            tell(output, name, Tone::Good.paint("is back."))?;
+        }
     }
     stage.sync_quietly().await
 }
@@ -219,6 +223,12 @@ async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
         return Ok(equal);
     }
     let names = stage.names();
+    for desktop in stage.desktops() {
+        let status = desktop.status();
+        let (cursor, conflicts) = (status.cursor, status.conflicts);
+        let lost = format_args!("is at seq {cursor}; {conflicts} of its events lost.");
+        tell(output, &desktop.name, lost)?;
+    }
     tell(output, "", format_args!("Every row of {} is compared:", names.join(", ")))?;
     output.line("")?;
     let rows: Vec<(Tone, Vec<String>)> = proven
