@@ -520,14 +520,16 @@ impl Catalog {
         for (_, name, ..) in schema.iter().filter(|(kind, ..)| kind == "view") {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
-        let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+        let exists =
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
         for wanted in ["table", "index"] {
             for (kind, name, _, sql) in schema {
                 let Some(sql) = sql else { continue };
                 if kind != wanted || name.starts_with("sqlite_") || name.starts_with(PREFIX) {
                     continue;
                 }
-                let made = wanted == "table" && scratch.query_row(exists, [name], |row| row.get(0))?;
+                let made =
+                    wanted == "table" && scratch.query_row(exists, [name], |row| row.get(0))?;
                 if made {
                     // With the virtual table before it.
                     let reason = format!("`{name}` is part of a virtual table");

@@ -150,7 +150,6 @@ pub(crate) struct Show {
 
 /// `conflicts`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Conflicts {
     /// Also those that were restored or dismissed
     #[arg(long)]

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::when::{rfc3339, short};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
-use crate::store::{Conflict, ConflictState, NewKey, Store};
+use crate::store::{Conflict, ConflictKind, ConflictState, NewKey, Store};
 use crate::value::Value;
 
 /// Characters of a value in the listing and where one conflict is shown.
@@ -113,9 +113,16 @@ fn list(output: &Output, store: &Store, all: bool) -> Result<()> {
     if let Some(first) = conflicts.first().filter(|_| !output.is_json()) {
         let id = tail(&first.event.id);
         let db = store.path().display();
+        let command = format!("driftless conflicts --db {db}");
+        output.note(format_args!("\nTo write its values again:  {command} restore {id}"));
+        output.note(format_args!("To take it off the list:    {command} dismiss {id}"));
+    }
+    if let Some(collision) = conflicts.iter().find(|c| c.kind == ConflictKind::Collision)
+        && !output.is_json()
+    {
+        let (id, db) = (tail(&collision.event.id), store.path().display());
         output.note(format_args!(
-            "\nTo write the values of one again: driftless conflicts --db {db} restore {id}\n\
-             To take it off the list:          driftless conflicts --db {db} dismiss {id}"
+            "To keep both of a collision: driftless conflicts --db {db} restore {id} --new-key"
         ));
     }
     Ok(())
@@ -139,7 +146,12 @@ struct JsonConflict<'a> {
 /// # Errors
 ///
 /// As [`Output::line`].
-pub(super) fn print(output: &Output, conflict: &Conflict, me: ReplicaId, most: usize) -> Result<()> {
+pub(super) fn print(
+    output: &Output,
+    conflict: &Conflict,
+    me: ReplicaId,
+    most: usize,
+) -> Result<()> {
     let event = &conflict.event;
     if output.is_json() {
         return output.json(&JsonConflict {
@@ -170,7 +182,9 @@ pub(super) fn print(output: &Output, conflict: &Conflict, me: ReplicaId, most: u
 
 /// Why it lost, in words.
 fn reason(event: &Event) -> String {
-    let words = match event.verdict.reason().unwrap_or_default() {
+    let reason = event.verdict.reason().unwrap_or_default();
+    let (word, about) = reason.split_once(": ").unwrap_or((reason, ""));
+    let words = match word {
         "conflict" => "another writer was first",
         "pair" => "the other half of its key change lost",
         "via" => "the event of which it is a consequence lost",
@@ -180,9 +194,12 @@ fn reason(event: &Event) -> String {
         "exists" => "its key is taken",
         "missing" => "its row is gone",
         "refused" => "a trigger of the remote refused it",
-        other => return clean(other, SHOWN_CHARS),
+        _ => return clean(reason, SHOWN_CHARS),
     };
-    words.to_owned()
+    match about {
+        "" => words.to_owned(),
+        about => format!("{words} ({})", clean(about, SHOWN_CHARS)),
+    }
 }
 
 /// The rows of the comparison: who, when, and each column that differs.
@@ -218,11 +235,8 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
             None => absent.to_owned(),
         };
         let deleted = event.op == Op::Delete && conflict.insert.is_none();
-        let left = if deleted {
-            format!("(deleted; was {})", cell(old, ""))
-        } else {
-            cell(mine, "")
-        };
+        let left =
+            if deleted { format!("(deleted; was {})", cell(old, "")) } else { cell(mine, "") };
         let right = cell(theirs, "");
         // A column that was left empty says nothing where there is nothing beside it.
         if left != right && !(right.is_empty() && left == "NULL") {

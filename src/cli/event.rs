@@ -166,7 +166,6 @@ impl Brief {
             text: format!("{:>6}  {by:8}  {verdict:20}  {op:6}  {table:11}  {change}", event.seq.0),
         }
     }
-
 }
 
 /// How a verdict looks.
@@ -362,10 +361,13 @@ pub(crate) fn show(output: &Output, entry: &Entry, me: ReplicaId) -> Result<()> 
         ("row", clean(&view.key.to_string(), usize::MAX)),
         ("op", view.op.to_string()),
         ("base", view.base.to_string()),
-        ("verdict", match view.reason {
-            Some(reason) => format!("{}: {}", view.verdict, clean(reason, usize::MAX)),
-            None => view.verdict.to_owned(),
-        }),
+        (
+            "verdict",
+            match view.reason {
+                Some(reason) => format!("{}: {}", view.verdict, clean(reason, usize::MAX)),
+                None => view.verdict.to_owned(),
+            },
+        ),
     ];
     match entry {
         Entry::Settled(event) => {

@@ -146,7 +146,8 @@ pub(crate) fn log(session: &Session, args: args::Log) -> Result<Exit> {
     let mut pending_seen: Vec<EventId> = Vec::new();
     loop {
         let version = store.data_version()?;
-        let last = print(&store, &wanted, output, &listing, &mut printed_header, &mut pending_seen)?;
+        let last =
+            print(&store, &wanted, output, &listing, &mut printed_header, &mut pending_seen)?;
         if !args.follow {
             break;
         }

@@ -101,11 +101,12 @@ impl Output {
     ///
     /// When stdout is closed or its disk is full: see [`is_closed`].
     pub(crate) fn line(&self, text: impl Display) -> Result<()> {
-        self.bars.suspend(|| {
-            let mut out = anstream::stdout().lock();
-            writeln!(out, "{text}").and_then(|()| out.flush())
-        })
-        .map_err(cannot_write)
+        self.bars
+            .suspend(|| {
+                let mut out = anstream::stdout().lock();
+                writeln!(out, "{text}").and_then(|()| out.flush())
+            })
+            .map_err(cannot_write)
     }
 
     /// A row of a listing: one line, which a terminal's edge cuts off.
@@ -146,7 +147,11 @@ impl Output {
 
     /// An error, with its sources and its hint.
     pub(crate) fn error(&self, error: &Error) {
-        self.note(format_args!("{} {}", Tone::Bad.paint("error:"), clean(error.message(), usize::MAX)));
+        self.note(format_args!(
+            "{} {}",
+            Tone::Bad.paint("error:"),
+            clean(error.message(), usize::MAX)
+        ));
         if let Some(hint) = error.hint() {
             self.note(format_args!(" {} {}", Tone::Good.paint("hint:"), clean(hint, usize::MAX)));
         }

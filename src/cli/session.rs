@@ -57,8 +57,20 @@ impl Session {
         }
     }
 
-    /// An error of a remote that refuses the token, when there was none: then the advice is another.
+    /// An error with what only the command knows: the file's name, and whether there was a token.
     pub(crate) fn explain(&self, error: Error) -> Error {
+        if let Some(db) = &self.global.db
+            && error.kind() == Kind::Storage
+            && error.message().starts_with("the local ")
+        {
+            let named = Error::storage(format!("{}: {}", db.display(), error.message()));
+            let hint = error.hint().map(str::to_owned);
+            let named = named.with_source(error);
+            return match hint {
+                Some(hint) => named.with_hint(hint),
+                None => named,
+            };
+        }
         let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
         if !of_token || !matches!(self.token(), Ok(None)) {
             return error;

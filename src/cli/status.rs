@@ -11,7 +11,10 @@ use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{HEAD, META, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Remote as _};
 use crate::store::{State, Store};
-use crate::sync::{HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote, schema_version};
+use crate::sync::{
+    HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote,
+    schema_version,
+};
 use crate::value::Value;
 
 /// What the remote said about itself.
@@ -32,7 +35,11 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let contact = if args.offline { None } else { Some(ask(session, &state)) };
     let status = judge(session, &store, &state, contact)?;
     let output = &session.output;
-    if output.is_json() { output.json(&status)? } else { print(output, &status)? }
+    if output.is_json() {
+        output.json(&status)?
+    } else {
+        print(output, &status)?
+    }
     Ok(Exit::Success)
 }
 
@@ -41,17 +48,11 @@ fn ask(session: &Session, state: &State) -> Result<Contact> {
     let remote = session.remote(&state.url)?;
     let batch = Batch { statements: vec![META.to_owned(), HEAD.to_owned()], writes: false };
     let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
-        if error.kind() == Kind::Rejected {
-            other_remote(None).with_source(error)
-        } else {
-            error
-        }
+        if error.kind() == Kind::Rejected { other_remote(None).with_source(error) } else { error }
     })?;
     let contact = read(&answer, &remote.url())?;
     match &state.epoch {
-        Some(epoch) if *epoch != contact.epoch => {
-            Err(other_remote(Some(&contact.epoch)))
-        }
+        Some(epoch) if *epoch != contact.epoch => Err(other_remote(Some(&contact.epoch))),
         _ => Ok(contact),
     }
 }
@@ -183,7 +184,11 @@ fn print(output: &Output, status: &Status) -> Result<()> {
     if let Some(trouble) = &status.trouble {
         output.warn(clean(trouble, usize::MAX));
         if let Some(hint) = &status.hint {
-            output.note(format_args!("   {} {}", Tone::Good.paint("hint:"), clean(hint, usize::MAX)));
+            output.note(format_args!(
+                "   {} {}",
+                Tone::Good.paint("hint:"),
+                clean(hint, usize::MAX)
+            ));
         }
     }
     Ok(())

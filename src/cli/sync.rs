@@ -32,11 +32,15 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     if state.conflicts > conflicts {
         let new = state.conflicts - conflicts;
         let db = session.db()?.display();
-        session.output.warn(format_args!("{new} lost: see driftless conflicts --db {db}"));
+        session
+            .output
+            .warn(format_args!("{new} of its events lost: see driftless conflicts --db {db}"));
     }
     if state.quarantined > 0 {
         let (count, db) = (state.quarantined, session.db()?.display());
-        session.output.warn(format_args!("{count} wait in quarantine: see driftless quarantine --db {db}"));
+        session
+            .output
+            .warn(format_args!("{count} wait in quarantine: see driftless quarantine --db {db}"));
     }
     Ok(Exit::Success)
 }

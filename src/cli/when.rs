@@ -116,7 +116,8 @@ mod tests {
         assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(When::At(0)));
         let id = "01KE6PVW88WTS8XNVM98T9VGDP";
         assert_eq!(parse(id), Ok(When::Event(id.parse().unwrap())));
-        for nonsense in ["", "yesterday", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"] {
+        for nonsense in ["", "yesterday", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"]
+        {
             assert!(parse(nonsense).is_err(), "{nonsense}");
         }
     }
@@ -125,8 +126,9 @@ mod tests {
     fn times_for_people() {
         assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.500Z");
         assert_eq!(short(1_500), "1970-01-01 00:00:01");
-        assert_eq!([span(5), span(600), span(9_000), span(900_000)], [
-            "5 s", "10 min", "2 h", "10 days"
-        ]);
+        assert_eq!(
+            [span(5), span(600), span(9_000), span(900_000)],
+            ["5 s", "10 min", "2 h", "10 days"]
+        );
     }
 }

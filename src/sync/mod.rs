@@ -40,7 +40,7 @@ pub use init::{Init, Plan, Progress, Report};
 pub use lock::Lock;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
 pub(crate) use status::health;
-pub(crate) use trouble::{other_remote, schema_version};
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
 };
+pub(crate) use trouble::{other_remote, schema_version};

@@ -1,11 +1,12 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
+mod cli;
 mod failures;
 mod first_sync;
 mod gym;
 mod hub;
 mod remote;
 mod replicator;
-mod support;
 mod store;
+mod support;
 mod tools;

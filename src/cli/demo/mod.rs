@@ -116,6 +116,7 @@ async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result
         }
         if output.is_live() {
             tokio::time::sleep(READING).await;
+            stage.glance();
         }
     }
     stage.tell_conflicts()
@@ -267,15 +268,22 @@ fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     let db = traveller.path.display();
     let port = stage.port();
     let hub = stage.hub_file();
+    let program = program();
     for command in [
-        format!("driftless log --db {db} --origin me"),
-        format!("driftless conflicts --db {db}"),
-        format!("driftless status --db {db} --offline"),
+        format!("{program} log --db {db} --origin me"),
+        format!("{program} conflicts --db {db}"),
+        format!("{program} status --db {db} --offline"),
     ] {
         output.line(format_args!("  {command}"))?;
     }
     output.line("\nWith the hub running again, they replicate as before:\n")?;
-    output.line(format_args!("  driftless hub --db {} --listen 127.0.0.1:{port}", hub.display()))?;
-    output.line(format_args!("  driftless status --db {db}"))?;
-    output.line(format_args!("  driftless run --db {db}"))
+    let hub = hub.display();
+    output.line(format_args!("  {program} hub --db {hub} --listen 127.0.0.1:{port}"))?;
+    output.line(format_args!("  {program} status --db {db}"))?;
+    output.line(format_args!("  {program} run --db {db}"))
+}
+
+/// The program, as it was called: it need not be where the shell looks.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
 }

@@ -59,9 +59,8 @@ fn directive(text: &str) -> Option<Directive> {
         return Some(Directive::Step(Step { who, sentence, sql: String::new() }));
     }
     let (word, name) = text.split_once(' ').unwrap_or((text, ""));
-    let named = |directive: fn(String) -> Directive| {
-        (!name.is_empty()).then(|| directive(name.to_owned()))
-    };
+    let named =
+        |directive: fn(String) -> Directive| (!name.is_empty()).then(|| directive(name.to_owned()));
     match word {
         "replica" => named(Directive::Replica),
         "remote" => named(Directive::Remote),
@@ -81,7 +80,9 @@ pub(super) fn statements(sql: &str) -> Vec<String> {
     while let Some(c) = rest.next() {
         match (quote, c) {
             (None, ';') => statements.push(std::mem::take(&mut statement)),
-            (None, '-') if rest.peek() == Some(&'-') => while rest.next_if(|c| *c != '\n').is_some() {},
+            (None, '-') if rest.peek() == Some(&'-') => {
+                while rest.next_if(|c| *c != '\n').is_some() {}
+            }
             (None, '\'' | '"') => {
                 quote = Some(c);
                 statement.push(c);
@@ -114,14 +115,17 @@ mod tests {
             sql: "INSERT INTO t VALUES (1);\nDELETE FROM t;\n".to_owned(),
         };
         let a = || "a".to_owned();
-        assert_eq!(parse(script).unwrap(), [
-            Directive::Replica(a()),
-            Directive::Remote("w".to_owned()),
-            Directive::Step(step),
-            Directive::Sync,
-            Directive::Offline(a()),
-            Directive::Online(a()),
-        ]);
+        assert_eq!(
+            parse(script).unwrap(),
+            [
+                Directive::Replica(a()),
+                Directive::Remote("w".to_owned()),
+                Directive::Step(step),
+                Directive::Sync,
+                Directive::Offline(a()),
+                Directive::Online(a()),
+            ]
+        );
         for nonsense in ["-- @dance", "-- @replica"] {
             assert!(parse(nonsense).unwrap_err().message().contains("line 1"), "{nonsense}");
         }

@@ -61,11 +61,7 @@ impl Stage {
     /// # Errors
     ///
     /// `Corrupt` for a story without a cast; and what goes wrong on the way.
-    pub(super) async fn set(
-        output: &Output,
-        folder: &Path,
-        story: &[Directive],
-    ) -> Result<Stage> {
+    pub(super) async fn set(output: &Output, folder: &Path, story: &[Directive]) -> Result<Stage> {
         let replicas = names(story, |directive| match directive {
             Directive::Replica(name) => Some(name),
             _ => None,
@@ -241,7 +237,7 @@ impl Stage {
     }
 
     /// Brings what is seen of the desktops up to date.
-    fn glance(&self) {
+    pub(super) fn glance(&self) {
         for (spinner, desktop) in self.footer.iter().zip(&self.desktops) {
             let status = desktop.status();
             spinner.say(format!(
@@ -376,7 +372,10 @@ impl Stage {
 }
 
 /// The names that `of` takes from the story, each once.
-fn names<'a>(story: &'a [Directive], of: impl Fn(&'a Directive) -> Option<&'a String>) -> Vec<&'a str> {
+fn names<'a>(
+    story: &'a [Directive],
+    of: impl Fn(&'a Directive) -> Option<&'a String>,
+) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for name in story.iter().filter_map(of) {
         if !names.contains(&name.as_str()) {
