@@ -115,8 +115,8 @@ impl Builder {
                     .with_hint("name one with `.remote(url, token)`"));
             }
         };
-        let plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
-        let mut store = open_offline(&plan)?;
+        let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
+        let mut store = open_offline(&mut plan)?;
         if let Some(actor) = &self.actor {
             store.set_actor(Some(actor))?;
         }

@@ -35,7 +35,7 @@ const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 const POWERS: &str = include_str!("../../schema/pow2.sql");
 
 /// The setting that says that the first sync is done.
-const ADOPTED: &str = "adopted";
+pub(super) const ADOPTED: &str = "adopted";
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
@@ -81,7 +81,7 @@ pub enum Progress {
     /// Ask again.
     More,
     /// It is done, and this is the replica.
-    Done(Report, Store),
+    Done(Report, Box<Store>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
 }
@@ -385,7 +385,7 @@ impl Init {
             Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
         if store.setting(ADOPTED)?.is_some() {
-            return Ok(Progress::Done(std::mem::take(&mut self.report), store));
+            return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
         self.store = Some(store);
@@ -448,7 +448,7 @@ impl Init {
         let adopted = store.adopt(end, now_ms)?;
         store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
-        Ok(Progress::Done(std::mem::take(&mut self.report), store))
+        Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }
 }
 

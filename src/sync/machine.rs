@@ -392,7 +392,7 @@ impl Machine {
                 self.succeeded();
                 self.state = SyncState::FirstSync;
             }
-            Ok(Progress::Done(report, store)) => self.initialised(report, store),
+            Ok(Progress::Done(report, store)) => self.initialised(report, *store),
             Ok(Progress::OtherRemote(found)) => {
                 self.refused(other_remote(found.as_deref()), SyncState::OtherRemote);
             }
