@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
 mod capture;
+mod consequences;
 mod failures;
 mod gym;
 mod histories;
