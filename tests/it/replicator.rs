@@ -113,9 +113,9 @@ fn it_works_offline_from_the_first_second() {
     assert_eq!(replicator.sync_now_blocking().unwrap_err().kind(), Kind::Unavailable);
     place.remote.set_offline(false);
     replicator.sync_now_blocking().unwrap();
-    assert_eq!(place.remote.read("SELECT group_concat(id) FROM members"), "w,1");
-    let mine = "SELECT group_concat(id) FROM (SELECT id FROM members ORDER BY id)";
-    assert_eq!(db.query_row(mine, [], |row| row.get::<_, String>(0)).unwrap(), "1,w");
+    let all = "SELECT group_concat(id) FROM (SELECT id FROM members ORDER BY id)";
+    assert_eq!(place.remote.read(all), "1,w");
+    assert_eq!(db.query_row(all, [], |row| row.get::<_, String>(0)).unwrap(), "1,w");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn it_may_start_and_end_within_a_runtime() {
         place.remote.web("INSERT INTO members (id, name) VALUES ('x', 'Web')");
         assert!(!changes.next().await.unwrap().rows.is_empty());
         replicator.shutdown().await.unwrap();
-        assert!(changes.next().await.is_none() || changes.next().await.is_none());
+        while changes.next().await.is_some() {}
     });
 }
 
