@@ -6,5 +6,6 @@ mod gym;
 mod hub;
 mod remote;
 mod replicator;
+mod store;
 mod support;
 mod tools;
