@@ -101,9 +101,15 @@ pub(crate) struct Handle {
     status: Mutex<(Status, Now)>,
     time: Time,
     health_bound_ms: u64,
+    network: tokio::runtime::Handle,
 }
 
 impl Handle {
+    /// Runs something in the network's thread. It is dropped where the driver has ended.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.network.spawn(work);
+    }
+
     /// Says that something was committed, or will be in a moment.
     pub(crate) fn ring(&self) {
         // A bell that is ringing already is enough.
@@ -202,6 +208,7 @@ impl Driver {
             status: Mutex::new((machine.status(now)?, now)),
             time,
             health_bound_ms: config.health_bound_ms,
+            network: runtime.handle().clone(),
         });
         let driver = Driver {
             machine,
