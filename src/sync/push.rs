@@ -1,8 +1,9 @@
 //! How much to push at once, and what to do with a push that the remote rejects as a whole.
 
-use crate::event::EventId;
+use crate::error::{Error, Result};
+use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
-use crate::store::{Push, PushLimit};
+use crate::store::{Outgoing, Push, PushLimit};
 
 /// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
 const MIN_BYTES: usize = 1 << 10;
@@ -48,6 +49,28 @@ fn is_alone(push: &Push) -> bool {
         [_] => true,
         [one, other] => other.pair == Some(one.id) || one.pair == Some(other.id),
         _ => false,
+    }
+}
+
+/// Refuses to push an event without the images that its op asks for. In the remote log it would stop
+/// every replica, since none could read it.
+///
+/// # Errors
+///
+/// `Corrupt`, naming the event.
+pub(super) fn check(push: &Push) -> Result<()> {
+    let lacks = |event: &&Outgoing| match event.op {
+        Op::Insert => event.after.is_none(),
+        Op::Update => event.before.is_none() || event.after.is_none(),
+        Op::Delete => event.before.is_none() || event.after.is_some(),
+    };
+    match push.events.iter().find(lacks) {
+        None => Ok(()),
+        Some(event) => Err(Error::corrupt(format!(
+            "event {} of table `{}` lacks its values in the outbox",
+            event.id, event.table
+        ))
+        .with_hint("the outbox was written by another version of driftless: update this program")),
     }
 }
 
@@ -118,8 +141,7 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
-    use crate::event::{Op, RowKey, Seq};
-    use crate::store::Outgoing;
+    use crate::event::{RowKey, Seq};
 
     fn event(n: i64) -> Outgoing {
         Outgoing {
@@ -169,6 +191,18 @@ mod tests {
             }
             assert_eq!(refused, [event(culprit).id]);
         }
+    }
+
+    #[test]
+    fn an_event_without_its_values_stays_here() {
+        let mut push = next(&PushLimits::default(), 1, 2);
+        for event in &mut push.events {
+            (event.before, event.after) = (Some("{}".to_owned()), Some("{}".to_owned()));
+        }
+        assert!(check(&push).is_ok());
+        push.events[1].after = None;
+        let error = check(&push).unwrap_err();
+        assert!(error.message().contains(&push.events[1].id.to_string()));
     }
 
     #[test]
