@@ -283,7 +283,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         if n == self.start.newest {
             let sql = "UPDATE driftless_outbox SET settled = 1, before = NULL, after = NULL, \
-                       undo = NULL, refuse = NULL WHERE n = ?1";
+                       changes = NULL, undo = NULL, refuse = NULL WHERE n = ?1";
             self.db.prepare_cached(sql)?.execute([n])?;
         } else {
             let sql = "DELETE FROM driftless_outbox WHERE n = ?1";
