@@ -232,7 +232,7 @@ fn the_first_sync_merges_both_sides() {
 
 #[test]
 fn staged_rows_follow_the_log() {
-    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     remote.web("INSERT INTO m VALUES ('a', 'A', 'x', 1), ('b', 'B', NULL, 1)");
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
     stage(&mut desk.store, &remote);
