@@ -69,6 +69,10 @@ struct Remote;
 impl Side for Remote {
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let mut condition = match capture.silent {
+            // A row that was replaced is never what is being materialized.
+            Some(Kind::Insert) => {
+                format!("(n.img IS NOT NULL OR NOT coalesce({}, 0))", expected(table, Kind::Insert))
+            }
             Some(kind) => format!("NOT coalesce({}, 0)", expected(table, kind)),
             None => "1".to_owned(),
         };
@@ -78,12 +82,16 @@ impl Side for Remote {
         format!(
             "INSERT INTO driftless_events (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
              cause, verdict, received_at) SELECT {id}, coalesce(m.corigin, 'web'), m.cunit, {tbl}, \
-             {key}, '{op}', {before}, {after}, 0, m.cid, 'applied', {NOW_MS} \
+             {key}, {op}, {before}, {after}, 0, m.cid, 'applied', {NOW_MS} \
              FROM driftless_meta AS m{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
             key = capture.key,
-            op = capture.op,
+            op = match capture.silent {
+                Some(Kind::Insert) =>
+                    "CASE WHEN n.img IS NULL THEN 'insert' ELSE 'update' END".to_owned(),
+                _ => format!("'{}'", capture.op),
+            },
             before = capture.before,
             after = capture.after,
             from = capture.from,

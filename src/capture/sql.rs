@@ -68,7 +68,12 @@ pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
     match column.affinity {
         // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
         Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
-        _ => any_json(x, &real(), &blob),
+        // What is an integer already, which nearly everything here is, needs no further look.
+        Affinity::Integer | Affinity::Numeric => format!(
+            "CASE WHEN {x} IS CAST({x} AS INTEGER) THEN {x} ELSE {} END",
+            any_json(x, &real(), &blob)
+        ),
+        Affinity::Blob | Affinity::Real => any_json(x, &real(), &blob),
     }
 }
 
@@ -119,6 +124,16 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     )
 }
 
+/// The part of a canonical key that a note keeps, as it is.
+pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
+    match table.key_collations[part] {
+        // Blobs have no case and no spaces.
+        Collation::NoCase => format!("CASE WHEN {x} >= x'' THEN {x} ELSE lower({x}) END"),
+        Collation::RTrim => format!("CASE WHEN {x} >= x'' THEN {x} ELSE rtrim({x}, ' ') END"),
+        _ => x.to_owned(),
+    }
+}
+
 /// `alias."column"`.
 pub(crate) fn of(alias: &str, column: &str) -> String {
     format!("{alias}.{}", ident(column))
@@ -150,10 +165,7 @@ pub(crate) fn row_json(table: &Table, alias: &str) -> String {
         [one] => one.clone(),
         // Between the first object's opening and the last one's closing brace, commas.
         [first, middle @ .., last] => {
-            let mut sql = format!("rtrim({first}, '}}')");
-            // A value may itself end in a brace, so lengths are used and not rtrim.
-            sql.clear();
-            sql.push_str(&format!("substr({first}, 1, length({first}) - 1)"));
+            let mut sql = format!("substr({first}, 1, length({first}) - 1)");
             for object in middle {
                 sql.push_str(&format!(" || ',' || substr({object}, 2, length({object}) - 2)"));
             }
@@ -180,23 +192,39 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
 /// The changed columns of an update as a JSON object, with the values of the row `values`.
 /// `old` and `new` are compared.
 pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    changed_columns(table, old, new, |column| {
+        format!("json_quote({})", value_json(table, column, &of(values, &column.name)))
+    })
+}
+
+/// The changed columns of an update as a JSON object, with an array of the old value and that of the
+/// row `values` for each: half the comparisons of two objects.
+pub(crate) fn both_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    changed_columns(table, old, new, |column| {
+        format!(
+            "json_array({}, {})",
+            value_json(table, column, &of(old, &column.name)),
+            value_json(table, column, &of(values, &column.name))
+        )
+    })
+}
+
+fn changed_columns(
+    table: &Table,
+    old: &str,
+    new: &str,
+    json: impl Fn(&Column) -> String,
+) -> String {
     let parts: Vec<_> = table
         .columns
         .iter()
         .map(|column| {
             let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
-            let value = value_json(table, column, &of(values, &column.name));
-            let name = String::from_utf8({
-                let mut out = vec![b','];
-                crate::value::write_string(column.name.as_bytes(), &mut out);
-                out.push(b':');
-                out
-            })
-            .expect("a column's name is UTF-8");
-            format!(
-                "CASE WHEN {changed} THEN {} || json_quote({value}) ELSE '' END",
-                literal(&name)
-            )
+            let mut name = vec![b','];
+            crate::value::write_string(column.name.as_bytes(), &mut name);
+            name.push(b':');
+            let name = String::from_utf8(name).expect("a column's name is UTF-8");
+            format!("CASE WHEN {changed} THEN {} || {} ELSE '' END", literal(&name), json(column))
         })
         .collect();
     // In groups, so that a wide table stays below SQLite's limit on an expression's depth.
