@@ -211,7 +211,8 @@ impl<S: Side> Generator<'_, S> {
             .iter()
             .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
             .collect();
-        columns.extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
 

@@ -192,10 +192,3 @@ pub(super) fn begin(db: &Connection) -> Result<Start> {
         .map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))?;
     Ok(Start { cursor: Seq(cursor), chain, newest })
 }
-
-/// Ends what [`begin`] began.
-pub(super) fn end(db: &Connection) -> Result<()> {
-    db.prepare_cached("UPDATE driftless_state SET replaying = 0")?.execute([])?;
-    db.prepare_cached("DELETE FROM driftless_notes")?.execute([])?;
-    Ok(())
-}

@@ -19,9 +19,9 @@
 //! # Caveats
 //!
 //! * Triggers of the application run during a replay, but what they write to a replicated table is
-//!   left out; a trigger that refuses a remote event's row is left out for that row. Triggers call
-//!   functions that only the application has at the price of their table's events going to
-//!   quarantine.
+//!   left out. A trigger that refuses a remote event's row is left out for that row, with all other
+//!   triggers; one that rolls the transaction back, for the page. A trigger that calls a function
+//!   which only the application has sends its table's events to quarantine.
 //! * While triggers run, what a schema says about conflicts (`ON CONFLICT REPLACE` on a constraint)
 //!   is overridden for their statements too, on that table.
 //! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
@@ -32,7 +32,6 @@ mod arrange;
 mod conflicts;
 mod definitions;
 mod guard;
-mod images;
 mod integrate;
 mod log;
 mod materialize;
@@ -41,7 +40,9 @@ mod outbox;
 mod pending;
 mod quarantine;
 mod rebase;
+mod redo;
 mod schema;
+mod touched;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};

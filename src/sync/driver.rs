@@ -96,13 +96,20 @@ pub(crate) enum Command {
 pub(crate) struct Handle {
     commands: Sender<Command>,
     bell: Sender<()>,
-    changes: broadcast::Sender<Changes>,
+    /// `None` once the driver has ended, so that subscribers see the end.
+    changes: Mutex<Option<broadcast::Sender<Changes>>>,
     status: Mutex<(Status, Now)>,
     time: Time,
     health_bound_ms: u64,
+    network: tokio::runtime::Handle,
 }
 
 impl Handle {
+    /// Runs something in the network's thread. It is dropped where the driver has ended.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.network.spawn(work);
+    }
+
     /// Says that something was committed, or will be in a moment.
     pub(crate) fn ring(&self) {
         // A bell that is ringing already is enough.
@@ -128,7 +135,9 @@ impl Handle {
 
     /// See [`Changes`].
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changes> {
-        self.changes.subscribe()
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = || broadcast::channel(1).1;
+        changes.as_ref().map_or_else(ended, broadcast::Sender::subscribe)
     }
 
     /// The newest status, with its ages as of now. It never waits for the database.
@@ -195,10 +204,11 @@ impl Driver {
         let handle = Arc::new(Handle {
             commands: command_sender,
             bell: bell_sender,
-            changes: broadcast::channel(CHANGES_BEHIND).0,
+            changes: Mutex::new(Some(broadcast::channel(CHANGES_BEHIND).0)),
             status: Mutex::new((machine.status(now)?, now)),
             time,
             health_bound_ms: config.health_bound_ms,
+            network: runtime.handle().clone(),
         });
         let driver = Driver {
             machine,
@@ -354,6 +364,7 @@ impl Driver {
                 self.input(Input::Shutdown);
                 self.publish(Some(SyncState::Stopped));
                 self.ended = true;
+                self.handle.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let _ = reply.send(());
             }
         }
@@ -368,8 +379,11 @@ impl Driver {
                 Effect::Wait(until) => self.timer = Some(until),
                 Effect::Continue => self.go_on = true,
                 Effect::Notify(changes) => {
-                    // Nobody listens, perhaps.
-                    let _ = self.handle.changes.send(changes);
+                    let sender = self.handle.changes.lock();
+                    if let Some(sender) = &*sender.unwrap_or_else(PoisonError::into_inner) {
+                        // Nobody listens, perhaps.
+                        let _ = sender.send(changes);
+                    }
                 }
                 Effect::StatusChanged => changed = true,
                 Effect::Settled(ticket, outcome) => {

@@ -41,7 +41,8 @@ pub(super) const ADOPTED: &str = "adopted";
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
 const ROWS_BYTES: usize = statements::PAGE_BYTES;
-/// How often a request is tried again that met another replica's first contact.
+/// How often all is begun anew before a rejection is told: it may come from a race with another
+/// replica's first contact.
 const RACES: u32 = 3;
 
 /// What a replica is to be.
@@ -169,10 +170,10 @@ impl Init {
             }
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             // Another replica has installed something since we looked.
-            (Kind::Rejected, _) if self.races < RACES => {
-                self.races += 1;
+            (Kind::Rejected, _) => {
                 self.restart();
-                true
+                self.races = (self.races + 1) % RACES;
+                self.races > 0
             }
             _ => false,
         }

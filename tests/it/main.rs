@@ -2,6 +2,7 @@
 
 mod capture;
 mod cli;
+mod consequences;
 mod failures;
 mod first_sync;
 mod gym;
