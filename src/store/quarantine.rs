@@ -128,7 +128,9 @@ impl Store {
 
     /// The next waiting events as a page.
     fn waiting_page(&self, after: Seq) -> Result<Page> {
-        let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        // What was malformed has no frame, and stays where it is.
+        let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 \
+                   AND seq IN (SELECT seq FROM driftless_log) ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;
         let seqs = statement
             .query_map((after.0, RETRY_EVENTS as i64), |row| row.get(0))?

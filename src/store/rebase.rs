@@ -137,13 +137,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn apply(&mut self, at: usize) -> Step {
         let lines = self.lines;
         let line = &lines[at];
-        match line.before {
-            Some(json) => read_columns(json, &mut self.before)?,
-            None => self.before.clear(),
-        }
-        match line.after {
-            Some(json) => read_columns(json, &mut self.after)?,
-            None => self.after.clear(),
+        if let Err(reason) = self.read_images(line) {
+            // It is no event, will never be one, and must not keep the others from coming.
+            return self.put_away(at, &format!("malformed: {reason}"));
         }
         let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);
         let own = row.and_then(|row| {
@@ -162,6 +158,22 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 self.rows[row].winners.push(at);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the line's values.
+    fn read_images(&mut self, line: &Line<'p>) -> std::result::Result<(), String> {
+        if let Some(reason) = &line.damaged {
+            return Err(reason.clone());
+        }
+        for (json, columns) in [(line.before, &mut self.before), (line.after, &mut self.after)] {
+            match json {
+                Some(json) => {
+                    read_columns(json, columns).map_err(|error| error.message().to_owned())?;
+                }
+                None => columns.clear(),
+            }
         }
         Ok(())
     }
