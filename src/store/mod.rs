@@ -30,6 +30,7 @@
 mod adopt;
 mod arrange;
 mod conflicts;
+mod definitions;
 mod guard;
 mod integrate;
 mod log;
@@ -45,6 +46,7 @@ mod touched;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
+pub use definitions::{Definition, application_connection, definitions};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use outbox::{Outgoing, Push, PushLimit};
@@ -55,7 +57,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+pub use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::event::{ReplicaId, Seq};

@@ -60,7 +60,7 @@ impl From<rusqlite::Error> for Error {
 }
 
 /// The same error with the file's name in front.
-fn naming(path: &Path, error: Error) -> Error {
+pub(super) fn naming(path: &Path, error: Error) -> Error {
     let message = format!("{}: {}", path.display(), error.message());
     let named = Error::new(error.kind(), message);
     let named = match error.hint() {

@@ -17,7 +17,7 @@ const MAX_MARKS: usize = 32_768;
 /// How much goes into one push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
-    /// Events, at least 2, since a key change is never split.
+    /// Events, at least 1. The two of a key change are never split.
     pub events: usize,
     /// Bytes of their keys and images; one event may be larger.
     pub bytes: usize,
@@ -120,7 +120,11 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
             scanner.expect(b'[')?;
             let table = scanner.string()?;
             scanner.expect(b',')?;
-            let key = row_key(scanner.raw()?)?;
+            // A parent that is named by other columns than its key stands there as an object.
+            let key = match scanner.raw()? {
+                object @ [b'{', ..] => RowKey(canonical(object.to_vec())?),
+                key => row_key(key)?,
+            };
             Some((String::from_utf8_lossy(&table).into_owned(), key))
         }
     };
@@ -225,7 +229,7 @@ impl Store {
             while let Some(row) = found.next()? {
                 let row = read(row)?;
                 size += row.size;
-                let full = rows.len() >= limit.events.max(2) || size > limit.bytes;
+                let full = rows.len() >= limit.events.max(1) || size > limit.bytes;
                 let second = row.half == Some(2) && rows.len() == 1;
                 if full && !rows.is_empty() && !second {
                     whole = false;
