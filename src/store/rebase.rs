@@ -1,7 +1,8 @@
 //! One attempt at a page: the rows that it touches are rebased.
 //!
-//! The invariant is that **a row is the fold of the remote log up to the cursor, with this replica's
-//! pending events of that row, those that have not lost, on top in their order**. So [`Rebase::run`]
+//! The invariant is that **a row is the fold of the remote log up to the cursor, with this
+//! replica's pending events of that row, those that have not lost, on top in their order**. So
+//! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
 //!    its first pending ones, all applied, is *quiet* and is not written at all;
@@ -329,8 +330,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
-    /// The fold's writes: each row once. Rows that the page does not touch go first, since they held
-    /// their values before it.
+    /// The fold's writes: each row once. Rows that the page does not touch go first, since they
+    /// held their values before it.
     fn place_folded(&mut self) -> Step {
         let (untouched, touched): (Vec<_>, Vec<_>) =
             (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());
