@@ -5,5 +5,9 @@ fn main() {
     db.execute_batch(&sql).unwrap();
     let cat = capture::Catalog::read(&db).unwrap();
     let all: Vec<&Table> = cat.tables.iter().collect();
-    for t in &all { for tr in capture::triggers(t, &all) { println!("{};", tr.sql); } }
+    for t in &all {
+        for tr in capture::triggers(t, &all) {
+            println!("{};", tr.sql);
+        }
+    }
 }

@@ -211,7 +211,8 @@ impl<S: Side> Generator<'_, S> {
             .iter()
             .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
             .collect();
-        columns.extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
 
@@ -301,7 +302,7 @@ impl<S: Side> Generator<'_, S> {
         let mut columns: Vec<_> =
             self.table.key_columns().map(|column| column.name.clone()).collect();
         for unique in &self.table.uniques {
-            columns.extend(plain_columns(unique, self.table)?);
+            columns.extend(plain_columns(unique, self.table)?.into_iter().map(|(c, _)| c.clone()));
         }
         columns.dedup();
         Some(columns)
@@ -314,16 +315,25 @@ impl<S: Side> Generator<'_, S> {
         let other = format!(" AND ({}) IS NOT 1", same_key(table, &this, "old"));
         let (mut when, mut any) = (Vec::new(), Vec::new());
         for (index, obstacle) in self.obstacles().iter().enumerate() {
-            let touched = match index.checked_sub(1).map(|index| &table.uniques[index]) {
-                None => Some(table.key_columns().map(|column| column.name.clone()).collect()),
+            // By the index's own collation: the column's may find no difference where it does.
+            let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
+                None => {
+                    let columns = table.key_columns().map(|column| &column.name);
+                    Some(columns.zip(&table.key_collations).collect())
+                }
                 Some(unique) => plain_columns(unique, table),
             };
-            let touched: Option<Vec<String>> = touched;
             let touched = match touched {
                 Some(columns) => {
                     let parts: Vec<_> = columns
                         .iter()
-                        .map(|column| format!("new.{0} IS NOT old.{0}", ident(column)))
+                        .map(|(column, collation)| {
+                            format!(
+                                "new.{0} IS NOT old.{0} COLLATE {1}",
+                                ident(column),
+                                collation.name()
+                            )
+                        })
                         .collect();
                     format!("({}) AND ", parts.join(" OR "))
                 }
@@ -646,13 +656,19 @@ fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
     }
 }
 
-/// The columns of an index that has no expressions, no condition and no generated columns.
-fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
+/// The columns of an index, with its collations, if it has no expressions, no condition and no
+/// generated columns.
+fn plain_columns<'a>(
+    unique: &'a Unique,
+    table: &'a Table,
+) -> Option<Vec<(&'a String, &'a Collation)>> {
     if unique.predicate.is_some() {
         return None;
     }
-    let column = |term: &Term| match term {
-        Term::Column(column, _) => table.column(column).map(|column| column.name.clone()),
+    let column = |term: &'a Term| match term {
+        Term::Column(column, collation) => {
+            table.column(column).map(|column| (&column.name, collation))
+        }
         Term::Expression(_) => None,
     };
     unique.terms.iter().map(column).collect()

@@ -59,7 +59,9 @@ impl Desk {
 /// Installs the capture triggers, in one transaction.
 pub(crate) fn install(db: &Connection, tables: &[Table]) {
     let mut statement = db
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND substr(name, 1, 10) = ?1")
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND substr(name, 1, 10) = ?1",
+        )
         .unwrap();
     let old = statement.query_map([PREFIX], |row| row.get(0)).unwrap();
     let old: Vec<String> = old.map(Result::unwrap).collect();

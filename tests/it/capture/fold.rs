@@ -186,7 +186,8 @@ impl Rows {
             match real.0.get(place) {
                 Some(there) if there == row => {}
                 Some(there) => {
-                    for (name, value) in row.iter().filter(|(name, v)| there.get(*name) != Some(v)) {
+                    for (name, value) in row.iter().filter(|(name, v)| there.get(*name) != Some(v))
+                    {
                         let _ = writeln!(
                             text,
                             "{} {} {name}: {} by the outbox, {} in the table",
@@ -265,7 +266,8 @@ fn fold_case(text: &[u8]) -> Vec<u8> {
 }
 
 fn is_integer(real: f64) -> bool {
-    real.trunc() == real && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&real)
+    real.trunc() == real
+        && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&real)
 }
 
 /// The most columns of an image that are shown one by one.

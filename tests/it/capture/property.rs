@@ -113,7 +113,12 @@ impl Definition {
         }
         let mut key: Vec<_> = self.key.iter().map(|&column| self.name(column)).collect();
         let mut seen = Vec::new();
-        key.retain(|name| !seen.contains(name) && { seen.push(name.clone()); true });
+        key.retain(|name| {
+            !seen.contains(name) && {
+                seen.push(name.clone());
+                true
+            }
+        });
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
         for index in self.indexes.iter().filter(|index| index.replaces) {
             let columns: Vec<_> = index.columns.iter().map(|&(c, _)| self.name(c)).collect();
@@ -158,11 +163,27 @@ impl Definition {
 /// What an application does next.
 #[derive(Clone, Debug)]
 enum Step {
-    Insert { clause: usize, rows: Vec<Vec<Bound>>, upsert: u8, set: Vec<usize> },
-    Update { clause: usize, set: Vec<(usize, Bound)>, place: Option<(usize, Bound)> },
+    Insert {
+        clause: usize,
+        rows: Vec<Vec<Bound>>,
+        upsert: u8,
+        set: Vec<usize>,
+    },
+    Update {
+        clause: usize,
+        set: Vec<(usize, Bound)>,
+        place: Option<(usize, Bound)>,
+    },
     /// Moves a column's values to another row or column: expressions and not values.
-    Shift { clause: usize, set: usize, from: usize, times: i64 },
-    Delete { place: Option<(usize, Bound)> },
+    Shift {
+        clause: usize,
+        set: usize,
+        from: usize,
+        times: i64,
+    },
+    Delete {
+        place: Option<(usize, Bound)>,
+    },
     Begin,
     Savepoint,
     Undo,
@@ -195,7 +216,8 @@ impl Step {
                 (sql, rows.iter().flat_map(|row| &row[..width]).collect())
             }
             Step::Update { clause, set, place } => {
-                let names: Vec<_> = set.iter().map(|(c, _)| format!("{} = ?", table.name(*c))).collect();
+                let names: Vec<_> =
+                    set.iter().map(|(c, _)| format!("{} = ?", table.name(*c))).collect();
                 let mut binds: Vec<_> = set.iter().map(|(_, value)| value).collect();
                 let condition = condition(table, place, &mut binds);
                 let clause = CLAUSES[*clause];
@@ -237,18 +259,24 @@ fn condition<'a>(
 fn value() -> impl Strategy<Value = Bound> {
     let text = |text: &str| Value::Text(text.as_bytes().to_vec());
     // A few values that meet each other, in several spellings.
-    let mut near = vec![Value::Null, text("a"), text("A"), text("a "), text("b"), text("1"), text("1.0")];
+    let mut near =
+        vec![Value::Null, text("a"), text("A"), text("a "), text("b"), text("1"), text("1.0")];
     near.extend((0..4).map(Value::Integer));
     near.extend([1.0, 2.0, 1.5].map(Value::Real));
     near.extend([Value::Blob(b"a".to_vec()), Value::Blob(Vec::new()), text("")]);
-    let mut far: Vec<_> = ["it's", "\"", "\\", "a\0b", "A\0C", "\0", "\u{1f}\n\t\u{8}", "😀é", "{}", "]", "1e3"]
-        .iter()
-        .map(|t| text(t))
-        .collect();
+    let mut far: Vec<_> =
+        ["it's", "\"", "\\", "a\0b", "A\0C", "\0", "\u{1f}\n\t\u{8}", "😀é", "{}", "]", "1e3"]
+            .iter()
+            .map(|t| text(t))
+            .collect();
     far.extend([i64::MIN, i64::MAX, -1, 1 << 53, (1 << 53) + 1].map(Value::Integer));
     far.extend([f64::INFINITY, f64::NEG_INFINITY, 5e-324, f64::MAX, 9e15, 1e300].map(Value::Real));
     far.extend([-9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0, 0.1].map(Value::Real));
-    far.extend([Value::Text(vec![0xff, b'a']), Value::Text(vec![b'A', 0xc3]), Value::Blob(vec![0, 255])]);
+    far.extend([
+        Value::Text(vec![0xff, b'a']),
+        Value::Text(vec![b'A', 0xc3]),
+        Value::Blob(vec![0, 255]),
+    ]);
     prop_oneof![
         12 => prop::sample::select(near),
         3 => prop::sample::select(far),

@@ -158,8 +158,7 @@ impl goldenscript::Runner for Script {
 #[test]
 fn every_script() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/capture/scripts");
-    let mut paths: Vec<_> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "there are no scripts in {}", folder.display());
     let only = std::env::var("DRIFTLESS_TEST_SCRIPT").unwrap_or_default();
