@@ -218,13 +218,18 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note `n` is of the row `alias`.
     fn is_noted(&self, alias: &str) -> String {
+        self.has_noted_key("n.", &|column| of(alias, &column.name))
+    }
+
+    /// That the note is of the row whose key has these values.
+    fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
         let parts: Vec<_> = self
             .table
             .key_columns()
             .enumerate()
             .map(|(part, column)| {
-                let value = folded(self.table, part, &of(alias, &column.name));
-                format!("n.k{} = {value}", part + 1)
+                let value = folded(self.table, part, &value(column));
+                format!("{note}k{} = {value}", part + 1)
             })
             .collect();
         parts.join(" AND ")
@@ -266,7 +271,10 @@ impl<S: Side> Generator<'_, S> {
 
     /// Takes away the notes of the row `alias`.
     fn forget(&self, alias: &str) -> String {
-        let is_noted = self.is_noted(alias).replace("n.k", "k");
+        self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
+    }
+
+    fn forget_where(&self, is_noted: &str) -> String {
         format!(
             "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
             self.name()
@@ -282,7 +290,8 @@ impl<S: Side> Generator<'_, S> {
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.key("new");
-        let mut body = vec![self.forget("new"), self.take_note(1, &by, same)];
+        let old_notes = self.forget_where(&self.has_noted_key("", &coming));
+        let mut body = vec![old_notes, self.take_note(1, &by, same)];
         if !others.is_empty() {
             body.push(self.forget_by(&by));
             let any: Vec<_> = others.iter().map(|other| format!("({other})")).collect();
@@ -438,10 +447,13 @@ impl<S: Side> Generator<'_, S> {
 
     /// An upsert noted its own row, and then turned into an update.
     fn forget_updated(&self) -> Trigger {
-        let condition = format!("tbl = {} AND own = 1 AND {}", self.name(), self.is_noted("old"));
-        let when = format!("EXISTS (SELECT 1 FROM driftless_notes AS n WHERE {condition})");
-        let forget =
-            format!("DELETE FROM driftless_notes WHERE {};", condition.replace("n.k", "k"));
+        let own = format!("tbl = {} AND own = 1 AND", self.name());
+        let when = format!(
+            "EXISTS (SELECT 1 FROM driftless_notes AS n WHERE n.{own} {})",
+            self.is_noted("old")
+        );
+        let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
+        let forget = format!("DELETE FROM driftless_notes WHERE {own} {is_noted};");
         self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
