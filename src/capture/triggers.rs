@@ -91,6 +91,9 @@ pub(super) trait Side {
 /// row can be looked up whatever the values are.
 pub const MAX_KEY_COLUMNS: usize = 16;
 
+/// The alias of a table whose rows stand in the way: it may itself be called `new` or `old`.
+const THERE: &str = "there";
+
 /// Of the notes of one row by several others, the one that has its image as it was at last.
 const NEWEST: &str = " AND n.rowid = (SELECT max(o.rowid) FROM driftless_notes AS o \
      WHERE o.tbl = n.tbl AND o.own = 0 AND o.pk = n.pk)";
@@ -168,7 +171,7 @@ impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
     fn obstacles(&self) -> Vec<String> {
         let table = self.table;
-        let this = ident(&table.name);
+        let this = THERE;
         let key: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
@@ -238,27 +241,28 @@ impl<S: Side> Generator<'_, S> {
     /// Notes the rows for which `condition` is true; `own` says whether they have the key of the row
     /// that is coming, whose key is `by`.
     fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
-        let this = ident(&self.table.name);
+        let this = THERE;
         let columns: Vec<_> =
             (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
         let values: Vec<_> = self
             .table
             .key_columns()
             .enumerate()
-            .map(|(part, column)| folded(self.table, part, &of(&this, &column.name)))
+            .map(|(part, column)| folded(self.table, part, &of(this, &column.name)))
             .collect();
-        let has_key = match self.has_key(&this) {
+        let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
         };
         format!(
             "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
-             SELECT {}, {own}, {by}, {}, {}, {} FROM {this} WHERE {condition}{has_key};",
+             SELECT {}, {own}, {by}, {}, {}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
             columns.join(", "),
             self.name(),
-            self.key(&this),
-            row_json(self.table, &this),
+            self.key(this),
+            row_json(self.table, this),
             values.join(", "),
+            table = ident(&self.table.name),
         )
     }
 
@@ -286,7 +290,7 @@ impl<S: Side> Generator<'_, S> {
         let obstacles = self.obstacles();
         let when: Vec<_> = obstacles
             .iter()
-            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} WHERE {obstacle})"))
+            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.key("new");
@@ -321,7 +325,7 @@ impl<S: Side> Generator<'_, S> {
         let table = self.table;
         let this = ident(&table.name);
         // Another row than the one that is updated.
-        let other = format!(" AND ({}) IS NOT 1", same_key(table, &this, "old"));
+        let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
         let (mut when, mut any) = (Vec::new(), Vec::new());
         for (index, obstacle) in self.obstacles().iter().enumerate() {
             // By the index's own collation: the column's may find no difference where it does.
@@ -348,7 +352,9 @@ impl<S: Side> Generator<'_, S> {
                 }
                 None => String::new(),
             };
-            when.push(format!("({touched}EXISTS (SELECT 1 FROM {this} WHERE {obstacle}{other}))"));
+            when.push(format!(
+                "({touched}EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle}{other}))"
+            ));
             any.push(format!("({obstacle})"));
         }
         let by = self.key("old");
