@@ -497,7 +497,16 @@ impl<S: Side> Generator<'_, S> {
                 ident(&parent.name),
                 same.join(" AND ")
             ));
-            let parent_row = parent_json(parent, foreign);
+            // A row that refers to itself is nobody's consequence when it goes.
+            if !updated && parent.name.eq_ignore_ascii_case(&self.table.name) {
+                let itself: Vec<_> = foreign
+                    .columns
+                    .iter()
+                    .map(|(child, column)| format!("old.{} = old.{}", ident(column), ident(child)))
+                    .collect();
+                conditions.push(format!("({}) IS NOT 1", itself.join(" AND ")));
+            }
+            let parent_row = parent_json(self.table, parent, foreign);
             arms.push(format!(
                 "WHEN {} THEN json_array({}, {parent_row})",
                 conditions.join(" AND "),
@@ -694,13 +703,13 @@ fn plain_columns<'a>(
 
 /// How a consequence names its parent: by the key, or, where the foreign key refers to other
 /// columns, by these as an object.
-fn parent_json(parent: &Table, foreign: &ForeignKey) -> String {
+fn parent_json(table: &Table, parent: &Table, foreign: &ForeignKey) -> String {
     let child_of = |column: &str| {
         foreign
             .columns
             .iter()
             .find(|(_, to)| to.eq_ignore_ascii_case(column))
-            .map(|(child, _)| format!("old.{}", ident(child)))
+            .map(|(child, to)| as_parents(table.column(child), parent.column(to), child))
     };
     let by_key: Option<Vec<_>> = parent
         .key_columns()
@@ -717,11 +726,33 @@ fn parent_json(parent: &Table, foreign: &ForeignKey) -> String {
                 .iter()
                 .filter_map(|(child, to)| {
                     let column = parent.column(to)?;
-                    let value = value_json(parent, column, &format!("old.{}", ident(child)));
+                    let old = as_parents(table.column(child), Some(column), child);
+                    let value = value_json(parent, column, &old);
                     Some(format!("{}, {value}", literal(&column.name)))
                 })
                 .collect();
             format!("json_object({})", pairs.join(", "))
         }
+    }
+}
+
+/// The old value of a child's column as the parent's column has it: '1' refers to the integer 1.
+fn as_parents(child: Option<&Column>, parent: Option<&Column>, name: &str) -> String {
+    let old = of("old", name);
+    let affinity = |column: Option<&Column>| column.map(|column| column.affinity);
+    let number = |kind| {
+        format!(
+            "(CASE WHEN CAST({old} AS {kind}) = {old} THEN CAST({old} AS {kind}) ELSE {old} END)"
+        )
+    };
+    match (affinity(child), affinity(parent)) {
+        (Some(Affinity::Text | Affinity::Blob), Some(Affinity::Integer | Affinity::Numeric)) => {
+            number("NUMERIC")
+        }
+        (Some(child), Some(Affinity::Real)) if child != Affinity::Real => number("REAL"),
+        (Some(child), Some(Affinity::Text)) if child != Affinity::Text => {
+            format!("(CASE typeof({old}) WHEN 'blob' THEN {old} ELSE CAST({old} AS TEXT) END)")
+        }
+        _ => old,
     }
 }
