@@ -32,6 +32,18 @@
 //!   updated, as by an upsert, or deleted, it goes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
+//!
+//! # Caveats
+//!
+//! * Where the key is no INTEGER PRIMARY KEY, a REPLACE that evicts a row by nothing but its hidden
+//!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
+//! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
+//!   REPLACE then puts a NOT NULL column's default in the NULL's place.
+//! * A row that refers to itself with ON UPDATE and changes its key has an event of that consequence,
+//!   under the new key, before the pair that brings it there; its `via` names the pair's delete.
+//! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from other
+//!   text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other bytes for
+//!   a key with a NUL.
 
 use std::fmt::Write as _;
 
