@@ -11,7 +11,7 @@ use super::sql::*;
 use super::table::PREFIX;
 use super::triggers::{Trigger, Write as Kind};
 
-const APPLIED: &str = "(SELECT m.cid FROM driftless_meta AS m) = new.id";
+const APPLIED: &str = "(SELECT driftless_meta.cid FROM driftless_meta) = new.id";
 
 impl Judge<'_> {
     /// Decodes the tagged values, once for the event.
@@ -74,7 +74,7 @@ impl Judge<'_> {
     fn refused(&self, held: &str) -> String {
         format!(
             "UPDATE driftless_events SET verdict = 'rejected', reason = 'refused' \
-             WHERE id IN (new.id, new.pair) AND (SELECT m.hush FROM driftless_meta AS m) = 1 \
+             WHERE id IN (new.id, new.pair) AND (SELECT driftless_meta.hush FROM driftless_meta) = 1 \
              AND NOT {held};"
         )
     }
@@ -152,7 +152,7 @@ impl Judge<'_> {
             self.judge(&self.arms(Kind::Insert)),
             self.announce("insert", "new.pk"),
             format!(
-                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta AS m WHERE m.cid = new.id;",
+                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta WHERE driftless_meta.cid = new.id;",
                 self.this(),
                 columns.join(", "),
                 values.join(", ")

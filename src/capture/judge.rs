@@ -226,7 +226,7 @@ impl Judge<'_> {
         for (child, (_, to)) in children.iter().zip(&key.columns) {
             let coming = self.coming(op, child);
             conditions.push(format!("({coming}) IS NOT NULL"));
-            same.push(format!("p.{} = ({coming})", ident(to)));
+            same.push(format!("driftless_parent.{} = ({coming})", ident(to)));
             if let Some(to) = self.table.column(to) {
                 own.push(format!("({coming}) = ({})", self.coming(op, to)));
             }
@@ -234,8 +234,10 @@ impl Judge<'_> {
         if key.parent.eq_ignore_ascii_case(&self.table.name) && !own.is_empty() {
             conditions.push(format!("({}) IS NOT 1", own.join(" AND ")));
         }
-        conditions
-            .push(format!("NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE {})", same.join(" AND ")));
+        conditions.push(format!(
+            "NOT EXISTS (SELECT 1 FROM {parent} AS driftless_parent WHERE {})",
+            same.join(" AND ")
+        ));
         let names: Vec<_> = key.columns.iter().map(|(child, _)| child.clone()).collect();
         Some(format!("{} THEN {}", conditions.join(" AND "), reason("foreign", &names)))
     }
@@ -267,14 +269,16 @@ impl Judge<'_> {
                 let mut same: Vec<_> = key
                     .columns
                     .iter()
-                    .map(|(from, to)| format!("{this}.{} = c.{}", ident(to), ident(from)))
+                    .map(|(from, to)| {
+                        format!("{this}.{} = driftless_child.{}", ident(to), ident(from))
+                    })
                     .collect();
                 same.push(self.has_key(&this, "new.pk"));
                 if child.name == self.table.name {
-                    same.push(format!("({}) IS NOT 1", self.has_key("c", "new.pk")));
+                    same.push(format!("({}) IS NOT 1", self.has_key("driftless_child", "new.pk")));
                 }
                 conditions.push(format!(
-                    "EXISTS (SELECT 1 FROM {this} CROSS JOIN {} AS c WHERE {})",
+                    "EXISTS (SELECT 1 FROM {this} CROSS JOIN {} AS driftless_child WHERE {})",
                     ident(&child.name),
                     same.join(" AND ")
                 ));

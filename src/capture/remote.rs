@@ -75,9 +75,9 @@ impl Side for Remote {
         }
         format!(
             "INSERT INTO driftless_events (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
-             cause, verdict, received_at) SELECT {id}, coalesce(m.corigin, 'web'), m.cunit, {tbl}, \
-             {key}, '{op}', {before}, {after}, 0, m.cid, 'applied', {NOW_MS} \
-             FROM driftless_meta AS m{from} WHERE {condition};",
+             cause, verdict, received_at) SELECT {id}, coalesce(driftless_meta.corigin, 'web'), driftless_meta.cunit, {tbl}, \
+             {key}, '{op}', {before}, {after}, 0, driftless_meta.cid, 'applied', {NOW_MS} \
+             FROM driftless_meta{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
             key = capture.key,
@@ -89,17 +89,13 @@ impl Side for Remote {
     }
 
     fn calm(&self, table: &Table, kind: Kind) -> String {
-        // A trigger's UPDATE cannot give its table another name.
-        format!(
-            "UPDATE driftless_meta SET hush = 0 WHERE hush = 1 \
-             AND (SELECT {} FROM driftless_meta AS m);",
-            expected(table, kind)
-        )
+        format!("UPDATE driftless_meta SET hush = 0 WHERE {};", expected(table, kind))
     }
 }
 
 /// Whether the write that a trigger sees is the one that is being materialized: over `old`, `new`
-/// and the meta row `m`. It may be NULL for no.
+/// and the row of `driftless_meta`, which is named in full everywhere: an alias could be the name
+/// of a table that is replicated. It may be NULL for no.
 fn expected(table: &Table, kind: Kind) -> String {
     let (row, word) = match kind {
         Kind::Insert => ("new", "insert"),
@@ -108,19 +104,26 @@ fn expected(table: &Table, kind: Kind) -> String {
         Kind::Move => ("new", "move"),
     };
     let this = format!(
-        "m.hush = 1 AND m.ctbl = {} AND m.cop = '{word}' AND m.cpk = {}",
+        "driftless_meta.hush = 1 AND driftless_meta.ctbl = {} AND driftless_meta.cop = '{word}' AND driftless_meta.cpk = {}",
         literal(&table.name),
         key_json(table, row)
     );
     let equal = |column: &Column| {
         let new = of("new", &column.name);
-        format!("NOT ({})", differs(column, &new, &Cell::stored("m.cafter", column).value()))
+        format!(
+            "NOT ({})",
+            differs(column, &new, &Cell::stored("driftless_meta.cafter", column).value())
+        )
     };
     let rest = match kind {
         Kind::Delete => return format!("CASE WHEN {this} THEN 1 ELSE 0 END"),
         Kind::Insert | Kind::Move => {
             let all: Vec<_> = table.columns.iter().map(equal).collect();
-            format!("CASE WHEN m.cafter = {} THEN 1 ELSE {} END", row_json(table, "new"), and(&all))
+            format!(
+                "CASE WHEN driftless_meta.cafter = {} THEN 1 ELSE {} END",
+                row_json(table, "new"),
+                and(&all)
+            )
         }
         Kind::Update => {
             let each: Vec<_> = table
@@ -131,13 +134,13 @@ fn expected(table: &Table, kind: Kind) -> String {
                     format!(
                         "(NOT ({}) OR ({} IS NOT NULL AND {}))",
                         differs(column, &new, &old),
-                        Cell::stored("m.cafter", column).kind(),
+                        Cell::stored("driftless_meta.cafter", column).kind(),
                         equal(column)
                     )
                 })
                 .collect();
             format!(
-                "CASE WHEN m.cold IS NOT {} THEN 0 WHEN m.cafter = {} THEN 1 ELSE {} END",
+                "CASE WHEN driftless_meta.cold IS NOT {} THEN 0 WHEN driftless_meta.cafter = {} THEN 1 ELSE {} END",
                 row_json(table, "old"),
                 changes_json(table, "old", "new", "new"),
                 and(&each)

@@ -208,8 +208,9 @@ impl<S: Side> Generator<'_, S> {
             statements.push(format!(
                 "INSERT INTO driftless_notes (tbl, own, by, pk, img, {names}) \
                  SELECT {tbl}, {by} = {pk}, {by}, {pk}, {img}, {values} FROM {this} WHERE {condition} \
-                 AND NOT EXISTS (SELECT 1 FROM driftless_notes AS n WHERE n.tbl = {tbl} \
-                 AND n.own = ({by} = {pk}) AND n.by = {by} AND n.pk = {pk});",
+                 AND NOT EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {tbl} \
+                 AND driftless_notes.own = ({by} = {pk}) AND driftless_notes.by = {by} \
+                 AND driftless_notes.pk = {pk});",
                 names = raw(&|part, _| format!("k{}", part + 1)),
                 values = raw(&|_, column| of(&this, &column.name)),
                 tbl = self.name(),
