@@ -133,6 +133,9 @@ impl Judge<'_> {
              cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE cid IS NOT NULL;"
                 .to_owned(),
             "DELETE FROM driftless_values WHERE new.plain IS NULL;".to_owned(),
+            // What was noted and not replaced is of no more use, and would send every later write
+            // of the database the careful way.
+            "DELETE FROM driftless_notes;".to_owned(),
             "SELECT RAISE(IGNORE);".to_owned(),
         ];
         for statement in body.iter().chain(&end) {

@@ -4,3 +4,4 @@ mod gym;
 mod hub;
 mod remote;
 mod tools;
+mod verdict;
