@@ -8,7 +8,9 @@
 //! * AFTER INSERT, UPDATE and DELETE triggers, each in two editions: a quick one that runs while
 //!   there are no notes at all, which is nearly always, and a careful one that looks through them:
 //!   a noted row that is gone was evicted, and gets its delete; an inserted row that was noted
-//!   itself was replaced, and gets an update;
+//!   itself was replaced, and gets an update. The quick one is the newer of the two, so that it
+//!   fires first: the careful one takes the last note away, and a quick one behind it would see no
+//!   notes and append the same event again;
 //! * one for a change of the key.
 //!
 //! What the two sides do differently is a [`Side`]: where an event is appended, and when capture
@@ -411,8 +413,8 @@ impl<S: Side> Generator<'_, S> {
         let mut careful = self.evict(&by, "");
         careful.extend([insert(&fresh), update, self.forget_own(&key), calm]);
         [
-            self.trigger("insert", "AFTER INSERT", NO_NOTES, &quick),
             self.trigger("insert_noted", "AFTER INSERT", NOTES, &careful),
+            self.trigger("insert", "AFTER INSERT", NO_NOTES, &quick),
         ]
     }
 
@@ -450,13 +452,13 @@ impl<S: Side> Generator<'_, S> {
         };
         careful.extend([self.forget_own(&key), append.clone(), calm.clone()]);
         [
+            self.trigger("update_noted", "AFTER UPDATE", &format!("{NOTES} AND {when}"), &careful),
             self.trigger(
                 "update",
                 "AFTER UPDATE",
                 &format!("{NO_NOTES} AND {when}"),
                 &[append, calm],
             ),
-            self.trigger("update_noted", "AFTER UPDATE", &format!("{NOTES} AND {when}"), &careful),
         ]
     }
 
@@ -541,8 +543,8 @@ impl<S: Side> Generator<'_, S> {
         careful.extend(self.evict("n.by IS NOT NULL", ""));
         careful.extend([append.clone(), calm.clone()]);
         [
-            self.trigger("delete", "AFTER DELETE", NO_NOTES, &[append, calm]),
             self.trigger("delete_noted", "AFTER DELETE", NOTES, &careful),
+            self.trigger("delete", "AFTER DELETE", NO_NOTES, &[append, calm]),
         ]
     }
 }

@@ -63,6 +63,8 @@ impl Runner for Scripted {
                 return Ok(String::new());
             }
             Some("web") => {
+                let late = command.name.starts_with("CREATE TRIGGER");
+                self.remote.as_mut().ok_or("install first")?.late |= late;
                 let done = self.remote()?.transaction(&command.name);
                 return self.shown(done);
             }

@@ -85,7 +85,9 @@ pub(crate) struct Logged {
     pub(crate) table: String,
     pub(crate) key: String,
     pub(crate) op: Op,
+    pub(crate) before: Option<String>,
     pub(crate) after: Option<String>,
+    pub(crate) via: Option<String>,
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
     pub(crate) cause: Option<String>,
@@ -98,6 +100,9 @@ pub(crate) struct Remote {
     pub(crate) tables: Vec<Table>,
     /// What stood in the tables before there was a log.
     before: Rows,
+    /// Whether the web application has made triggers since, which fire before ours: what they do
+    /// to a row is then logged before what was done to it first.
+    pub(crate) late: bool,
 }
 
 impl Remote {
@@ -121,7 +126,7 @@ impl Remote {
                 panic!("{error}\n{}", trigger.sql);
             }
         }
-        let mut remote = Remote { db, tables, before: Rows::new() };
+        let mut remote = Remote { db, tables, before: Rows::new(), late: false };
         remote.before = remote.standing();
         remote
     }
@@ -157,7 +162,7 @@ impl Remote {
         let mut statement = self
             .db
             .prepare_cached(
-                "SELECT seq, id, origin, tbl, pk, op, after, verdict, reason, cause
+                "SELECT seq, id, origin, tbl, pk, op, after, verdict, reason, cause, before, via
                  FROM driftless_events WHERE seq > ?1 ORDER BY seq",
             )
             .unwrap();
@@ -173,6 +178,8 @@ impl Remote {
                 verdict: row.get(7)?,
                 reason: row.get(8)?,
                 cause: row.get(9)?,
+                before: row.get(10)?,
+                via: row.get(11)?,
             })
         });
         rows.unwrap().map(|row| row.unwrap()).collect()
@@ -216,21 +223,37 @@ impl Remote {
         rows
     }
 
-    /// What the applied events of the log make of the rows that were there before.
+    /// What the applied events of the log make of the rows that were there before. Each must find
+    /// its row as it says that it was.
     pub(crate) fn folded(&self) -> Rows {
         let mut rows = self.before.clone();
         for event in self.log(0).into_iter().filter(|event| event.verdict == "applied") {
             let place = (event.table.clone(), event.key.clone());
-            let after = event.after.as_ref().map(|json| Image::parse(json.as_bytes()).unwrap());
+            let read = |json: &Option<String>| {
+                json.as_ref().map(|json| Image::parse(json.as_bytes()).unwrap())
+            };
+            let (before, after) = (read(&event.before), read(&event.after));
+            let captured = event.id.len() == 26;
+            let fits = match (event.op, rows.get(&place)) {
+                // A row from before the log is logged as it is.
+                (Op::Insert, Some(row)) => event.cause.is_none() && Some(row) == after.as_ref(),
+                (Op::Insert, None) => true,
+                (Op::Update, row) => {
+                    row.is_some_and(|row| !captured || row.holds(before.as_ref().unwrap()))
+                }
+                (Op::Delete, row) => {
+                    row.map_or(event.via.is_some(), |row| !captured || Some(row) == before.as_ref())
+                }
+            };
+            assert!(fits || self.late, "{event:?} of {:?}", rows.get(&place));
             match event.op {
                 Op::Insert => {
-                    // A row that was there already is adopted: the event says what it was.
                     rows.insert(place, after.unwrap());
                 }
                 Op::Update => {
-                    let row = rows.get_mut(&place);
-                    let row = row.unwrap_or_else(|| panic!("no row to update: {event:?}"));
-                    row.overlay(&after.unwrap());
+                    if let Some(row) = rows.get_mut(&place) {
+                        row.overlay(&after.unwrap());
+                    }
                 }
                 Op::Delete => {
                     rows.remove(&place);
