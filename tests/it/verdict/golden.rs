@@ -203,17 +203,8 @@ fn read_event(line: &str) -> Result<Vec<Pushed>, Box<dyn Error>> {
     assert_eq!(event.op, "move");
     event.op = "delete".to_owned();
     event.image = event.after.take();
-    event.pair = Some(second.clone());
-    let insert = Pushed {
-        id: second,
-        op: "insert".to_owned(),
-        pair: Some(event.id.clone()),
-        key: event.other.clone().unwrap(),
-        other: Some(event.key.clone()),
-        after: event.image.clone(),
-        image: None,
-        ..event.clone()
-    };
+    event.pair = Some(second);
+    let insert = event.second_half();
     Ok(vec![event, insert])
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use driftless::capture::{Catalog, Replicated, Table, ident, remote_triggers};
+use driftless::capture::{Catalog, Replicated, Table, ident, literal, remote_triggers};
 use driftless::event::{Image, Op, RowKey};
 use driftless::value::Value;
 use driftless::verdict::ConflictRule;
@@ -38,6 +38,21 @@ impl Pushed {
         !image.chain(key).any(|json| json[1..].contains('{'))
     }
 
+    /// The insert of a key change of which this is the delete.
+    pub(crate) fn second_half(&self) -> Pushed {
+        Pushed {
+            id: self.pair.clone().unwrap(),
+            op: "insert".to_owned(),
+            pair: Some(self.id.clone()),
+            key: self.other.clone().unwrap(),
+            other: Some(self.key.clone()),
+            before: None,
+            after: self.image.clone(),
+            image: None,
+            ..self.clone()
+        }
+    }
+
     fn fields(&self) -> String {
         let json = |text: &Option<String>| text.clone().unwrap_or_else(|| "null".to_owned());
         let text = |text: &Option<String>| serde_json::to_string(text).unwrap();
@@ -62,18 +77,22 @@ impl Pushed {
     }
 }
 
-/// The statement that pushes events, all in one JSON text.
-pub(crate) fn push_sql(origin: &str, events: &[Pushed]) -> String {
+/// The statement that pushes events, all in one JSON text: who, and what.
+const PUSH: &str = "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, \"before\", \"after\", \
+    base, pair, via, other, image, late, refuse, plain) SELECT value ->> 0, ?1, 'unit', \
+    value ->> 1, value -> 2, value ->> 3, nullif(value -> 4, 'null'), nullif(value -> 5, 'null'), \
+    value ->> 6, value ->> 7, value ->> 8, nullif(value -> 9, 'null'), nullif(value -> 10, 'null'), \
+    value ->> 11, value ->> 12, value ->> 13 FROM json_each(?2) ORDER BY key";
+
+/// The events as that JSON text.
+fn json(events: &[Pushed]) -> String {
     let events: Vec<_> = events.iter().map(Pushed::fields).collect();
-    let json = format!("[{}]", events.join(",")).replace('\'', "''");
-    format!(
-        "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
-         pair, via, other, image, late, refuse, plain) SELECT value ->> 0, '{origin}', 'unit', \
-         value ->> 1, value -> 2, value ->> 3, nullif(value -> 4, 'null'), \
-         nullif(value -> 5, 'null'), value ->> 6, value ->> 7, value ->> 8, \
-         nullif(value -> 9, 'null'), nullif(value -> 10, 'null'), value ->> 11, value ->> 12, \
-         value ->> 13 FROM json_each('{json}') ORDER BY key"
-    )
+    format!("[{}]", events.join(","))
+}
+
+/// The statement with its texts in it.
+pub(crate) fn push_sql(origin: &str, events: &[Pushed]) -> String {
+    PUSH.replace("?1", &literal(origin)).replace("?2", &literal(&json(events)))
 }
 
 /// A row of the log.
@@ -133,7 +152,9 @@ impl Remote {
 
     /// Pushes events in one request. What it fails with is the server's message.
     pub(crate) fn push(&self, origin: &str, events: &[Pushed]) -> Result<(), String> {
-        self.transaction(&push_sql(origin, events))?;
+        let (db, json) = (&self.db, json(events));
+        // Compiled once: the compilation of all the triggers is what a push costs here.
+        self.run(|| db.prepare_cached(PUSH)?.execute([origin, &json]).map(drop))?;
         // What a statement of the web's left there is gone, too, or every later write would have
         // to look through it.
         let sql = "SELECT count(*) FROM driftless_notes";
@@ -144,8 +165,12 @@ impl Remote {
 
     /// Runs SQL in one transaction, as the web application does.
     pub(crate) fn transaction(&self, sql: &str) -> Result<(), String> {
+        self.run(|| self.db.execute_batch(sql))
+    }
+
+    fn run(&self, write: impl Fn() -> rusqlite::Result<()>) -> Result<(), String> {
         self.db.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let done = self.db.execute_batch(sql).and_then(|()| self.db.execute_batch("COMMIT"));
+        let done = write().and_then(|()| self.db.execute_batch("COMMIT"));
         done.map_err(|error| {
             if !self.db.is_autocommit() {
                 self.db.execute_batch("ROLLBACK").unwrap();
