@@ -17,9 +17,9 @@ impl Judge<'_> {
     /// Decodes the tagged values, once for the event.
     fn decode_values(&self) -> String {
         format!(
-            "INSERT INTO driftless_values (name, v) SELECT j.key, {} \
-             FROM json_each({IMAGE}) AS j WHERE new.plain IS NULL AND j.type = 'object';",
-            decode("j.value")
+            "INSERT INTO driftless_values (name, v) SELECT driftless_part.key, {} \
+             FROM json_each({IMAGE}) AS driftless_part WHERE new.plain IS NULL AND driftless_part.type = 'object';",
+            decode("driftless_part.value")
         )
     }
 
@@ -29,8 +29,8 @@ impl Judge<'_> {
         format!(
             "INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at) \
              SELECT {}, 'web', {name}, {}, 'insert', {}, 0, 'applied', {NOW_MS} FROM {this} \
-             WHERE {} AND NOT EXISTS (SELECT 1 FROM driftless_events AS e WHERE e.tbl = {name} \
-             AND e.pk = {key});",
+             WHERE {} AND NOT EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl = {name} \
+             AND driftless_events.pk = {key});",
             ulid(),
             key_json(self.table, &this),
             row_json(self.table, &this),
@@ -44,9 +44,9 @@ impl Judge<'_> {
             "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \"after\", \
              base, via, pair, verdict, reason, received_at) SELECT new.id, new.origin, new.actor, \
              new.unit, new.tbl, new.pk, new.op, new.before, new.after, new.base, new.via, new.pair, \
-             CASE WHEN j.r IS NULL THEN 'applied' WHEN j.r IN ('conflict', 'pair', 'via') \
-             THEN 'superseded' ELSE 'rejected' END, j.r, {NOW_MS} FROM (SELECT CASE\n    WHEN {}\n    \
-             END AS r) AS j;",
+             CASE WHEN driftless_verdict.r IS NULL THEN 'applied' WHEN driftless_verdict.r IN ('conflict', 'pair', 'via') \
+             THEN 'superseded' ELSE 'rejected' END, driftless_verdict.r, {NOW_MS} FROM (SELECT CASE\n    WHEN {}\n    \
+             END AS r) AS driftless_verdict;",
             arms.join("\n    WHEN ")
         )
     }
@@ -65,7 +65,7 @@ impl Judge<'_> {
         format!(
             "UPDATE driftless_meta SET cid = new.id, cunit = new.unit, corigin = new.origin, \
              ctbl = new.tbl, cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1 \
-             WHERE (SELECT e.verdict FROM driftless_events AS e WHERE e.id = new.id) = 'applied';"
+             WHERE (SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.id) = 'applied';"
         )
     }
 
@@ -204,7 +204,7 @@ impl Judge<'_> {
     fn arrive(&self) -> Trigger {
         let this = self.this();
         let arm = "new.refuse IS NOT NULL THEN new.refuse".to_owned();
-        let pair = "(SELECT e.verdict FROM driftless_events AS e WHERE e.id = new.pair) \
+        let pair = "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.pair) \
                     IS NOT 'applied' THEN 'pair'";
         let body = [
             self.decode_values(),

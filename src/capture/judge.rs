@@ -51,8 +51,8 @@ impl Judge<'_> {
                 } else {
                     format!(
                         "CASE WHEN new.plain OR json_type({json}, '$[{part}]') <> 'object' THEN {plain} \
-                         ELSE (SELECT {} FROM json_each({json}) AS k WHERE k.key = {part}) END",
-                        decode("k.value")
+                         ELSE (SELECT {} FROM json_each({json}) AS driftless_part WHERE driftless_part.key = {part}) END",
+                        decode("driftless_part.value")
                     )
                 };
                 format!("{} = ({value}) COLLATE {}", of(alias, &column.name), collation.name())
@@ -106,13 +106,13 @@ impl Judge<'_> {
         let over = match self.rule {
             ConflictRule::Row => "",
             ConflictRule::Columns => {
-                " AND (x.op <> 'update' OR new.op <> 'update' OR EXISTS (SELECT 1 \
-                 FROM json_each(x.after) AS a, json_each(new.after) AS b WHERE a.key = b.key))"
+                " AND (driftless_events.op <> 'update' OR new.op <> 'update' OR EXISTS (SELECT 1 \
+                 FROM json_each(driftless_events.after) AS driftless_theirs, json_each(new.after) AS driftless_ours WHERE driftless_theirs.key = driftless_ours.key))"
             }
         };
         format!(
-            "EXISTS (SELECT 1 FROM driftless_events AS x WHERE x.tbl = {} AND x.pk = {key} \
-             AND x.seq > new.base AND x.origin <> new.origin AND x.verdict = 'applied'{over})",
+            "EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl = {} AND driftless_events.pk = {key} \
+             AND driftless_events.seq > new.base AND driftless_events.origin <> new.origin AND driftless_events.verdict = 'applied'{over})",
             self.name()
         )
     }
@@ -122,7 +122,7 @@ impl Judge<'_> {
         let mut arms = vec!["new.refuse IS NOT NULL THEN new.refuse".to_owned()];
         let verdict_of = |id: &str| {
             format!(
-                "(SELECT e.verdict FROM driftless_events AS e WHERE e.id = {id}) IS NOT 'applied'"
+                "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = {id}) IS NOT 'applied'"
             )
         };
         arms.push(format!("new.via IS NOT NULL AND {} THEN 'via'", verdict_of("new.via")));

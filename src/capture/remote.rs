@@ -51,13 +51,13 @@ pub(super) fn ulid() -> String {
         .rev()
         .map(|place| {
             format!(
-                "substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', 1 + ((t.ms >> {}) & 31), 1)",
+                "substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', 1 + ((driftless_now.ms >> {}) & 31), 1)",
                 place * 5
             )
         })
         .collect();
     format!(
-        "(SELECT {} || hex(randomblob(8)) FROM (SELECT {NOW_MS} AS ms) AS t)",
+        "(SELECT {} || hex(randomblob(8)) FROM (SELECT {NOW_MS} AS ms) AS driftless_now)",
         digits.join(" || ")
     )
 }
@@ -180,7 +180,7 @@ pub fn remote_triggers(all: &[Replicated<'_>]) -> Vec<Trigger> {
         name: format!("{PREFIX}inbox_again"),
         sql: format!(
             "CREATE TRIGGER {PREFIX}inbox_again BEFORE INSERT ON driftless_inbox \
-             WHEN EXISTS (SELECT 1 FROM driftless_events AS e WHERE e.id = new.id)\nBEGIN\n  \
+             WHEN EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.id = new.id)\nBEGIN\n  \
              SELECT RAISE(IGNORE);\nEND"
         ),
     });

@@ -50,8 +50,9 @@ pub(super) enum Write {
     Move,
 }
 
-/// An event to append: SQL expressions over `old`, `new`, `w` (the row as it is in the table now)
-/// and `note`.
+/// An event to append: SQL expressions over `old`, `new`, `driftless_row` (the row as it is in the
+/// table now)
+/// and `driftless_notes`.
 pub(super) struct Capture<'a> {
     pub(super) key: &'a str,
     pub(super) op: crate::event::Op,
@@ -128,13 +129,16 @@ impl<S: Side> Generator<'_, S> {
 
     /// The row that stands in the table now, beside `of`, which is `new` or `old`.
     fn current(&self, of: &str) -> (String, String) {
-        let from = format!(" CROSS JOIN {} AS w", ident(&self.table.name));
-        (from, same_key(self.table, "w", of))
+        let from = format!(" CROSS JOIN {} AS driftless_row", ident(&self.table.name));
+        (from, same_key(self.table, "driftless_row", of))
     }
 
     fn gone(&self, of: &str) -> String {
-        let same = same_key(self.table, "w", of);
-        format!("NOT EXISTS (SELECT 1 FROM {} AS w WHERE {same})", ident(&self.table.name))
+        let same = same_key(self.table, "driftless_row", of);
+        format!(
+            "NOT EXISTS (SELECT 1 FROM {} AS driftless_row WHERE {same})",
+            ident(&self.table.name)
+        )
     }
 
     /// That no key column is NULL, where SQLite allows it: such a row has no identity.
@@ -273,22 +277,27 @@ impl<S: Side> Generator<'_, S> {
             .zip(&self.table.key_collations)
             .enumerate()
             .map(|(part, (column, collation))| {
-                format!("w.{} = n.k{} COLLATE {}", ident(&column.name), part + 1, collation.name())
+                format!(
+                    "driftless_row.{} = driftless_notes.k{} COLLATE {}",
+                    ident(&column.name),
+                    part + 1,
+                    collation.name()
+                )
             })
             .collect();
         let gone = format!(
-            "n.tbl = {} AND n.own = 0 AND {whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS w WHERE {}){or_else})",
+            "driftless_notes.tbl = {} AND driftless_notes.own = 0 AND {whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
             same.join(" AND ")
         );
         let append = self.side.append(
             self.table,
             &Capture {
-                key: "n.pk",
+                key: "driftless_notes.pk",
                 op: crate::event::Op::Delete,
-                before: "n.img",
+                before: "driftless_notes.img",
                 after: "NULL",
-                from: " CROSS JOIN driftless_notes AS n",
+                from: " CROSS JOIN driftless_notes",
                 condition: &gone,
                 pair: "NULL",
                 via: "NULL",
@@ -297,7 +306,7 @@ impl<S: Side> Generator<'_, S> {
         );
         let forget = format!(
             "DELETE FROM driftless_notes WHERE (tbl, own, by, pk) IN \
-             (SELECT n.tbl, n.own, n.by, n.pk FROM driftless_notes AS n WHERE {gone});"
+             (SELECT driftless_notes.tbl, driftless_notes.own, driftless_notes.by, driftless_notes.pk FROM driftless_notes WHERE {gone});"
         );
         vec![append, forget]
     }
@@ -346,10 +355,12 @@ impl<S: Side> Generator<'_, S> {
             let same: Vec<_> = foreign
                 .columns
                 .iter()
-                .map(|(child, column)| format!("p.{} = old.{}", ident(column), ident(child)))
+                .map(|(child, column)| {
+                    format!("driftless_parent.{} = old.{}", ident(column), ident(child))
+                })
                 .collect();
             conditions.push(format!(
-                "NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+                "NOT EXISTS (SELECT 1 FROM {} AS driftless_parent WHERE {})",
                 ident(&parent.name),
                 same.join(" AND ")
             ));
@@ -366,7 +377,7 @@ impl<S: Side> Generator<'_, S> {
     fn after_insert(&self) -> [Trigger; 2] {
         let table = self.table;
         let (from, same) = self.current("new");
-        let row = row_json(table, "w");
+        let row = row_json(table, "driftless_row");
         let key = self.key("new");
         let insert = |condition: &str| {
             self.side.append(
@@ -388,28 +399,29 @@ impl<S: Side> Generator<'_, S> {
         let quick = [insert(&same), calm.clone()];
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
         let by = if table.rowid_key {
-            format!("n.by IN ({key}, '[-1]')")
+            format!("driftless_notes.by IN ({key}, '[-1]')")
         } else {
-            format!("n.by = {key}")
+            format!("driftless_notes.by = {key}")
         };
-        let noted =
-            format!("n.tbl = {} AND n.own = 1 AND n.by = {key} AND n.pk = {key}", self.name());
+        let noted = format!(
+            "driftless_notes.tbl = {} AND driftless_notes.own = 1 AND driftless_notes.by = {key} AND driftless_notes.pk = {key}",
+            self.name()
+        );
         let update = self.side.append(
             table,
             &Capture {
                 key: &key,
                 op: crate::event::Op::Update,
-                before: "n.img",
+                before: "driftless_notes.img",
                 after: &row,
-                from: &format!("{from} CROSS JOIN driftless_notes AS n"),
-                condition: &format!("{same} AND {noted} AND n.img <> {row}"),
+                from: &format!("{from} CROSS JOIN driftless_notes"),
+                condition: &format!("{same} AND {noted} AND driftless_notes.img <> {row}"),
                 pair: "NULL",
                 via: "NULL",
                 silent: None,
             },
         );
-        let fresh =
-            format!("{same} AND NOT EXISTS (SELECT 1 FROM driftless_notes AS n WHERE {noted})");
+        let fresh = format!("{same} AND NOT EXISTS (SELECT 1 FROM driftless_notes WHERE {noted})");
         let mut careful = self.evict(&by, "");
         careful.extend([insert(&fresh), update, self.forget_own(&key), calm]);
         [
@@ -434,7 +446,7 @@ impl<S: Side> Generator<'_, S> {
                 key: &key,
                 op: crate::event::Op::Update,
                 before: &changes_json(table, "old", "new", "old"),
-                after: &changes_json(table, "old", "new", "w"),
+                after: &changes_json(table, "old", "new", "driftless_row"),
                 from: &from,
                 condition: &same,
                 pair: "NULL",
@@ -448,7 +460,7 @@ impl<S: Side> Generator<'_, S> {
         let mut careful = if table.uniques.is_empty() {
             Vec::new()
         } else {
-            self.evict(&format!("n.by = {key}"), "")
+            self.evict(&format!("driftless_notes.by = {key}"), "")
         };
         careful.extend([self.forget_own(&key), append.clone(), calm.clone()]);
         [
@@ -478,7 +490,10 @@ impl<S: Side> Generator<'_, S> {
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),
         };
         let mut body = self.forget(&old_key).to_vec();
-        body.extend(self.evict(&format!("n.by = {old_key}"), &format!(" OR n.pk = {new_key}")));
+        body.extend(self.evict(
+            &format!("driftless_notes.by = {old_key}"),
+            &format!(" OR driftless_notes.pk = {new_key}"),
+        ));
         let mut gone = self.gone("old");
         let has_old = self.has_key("old");
         if !has_old.is_empty() {
@@ -504,7 +519,7 @@ impl<S: Side> Generator<'_, S> {
                 key: &new_key,
                 op: crate::event::Op::Insert,
                 before: "NULL",
-                after: &row_json(table, "w"),
+                after: &row_json(table, "driftless_row"),
                 from: &from,
                 condition: &same,
                 pair: &half("old", 2),
@@ -540,7 +555,7 @@ impl<S: Side> Generator<'_, S> {
         );
         let calm = self.side.calm(table, Write::Delete);
         let mut careful = self.forget(&key).to_vec();
-        careful.extend(self.evict("n.by IS NOT NULL", ""));
+        careful.extend(self.evict("driftless_notes.by IS NOT NULL", ""));
         careful.extend([append.clone(), calm.clone()]);
         [
             self.trigger("delete_noted", "AFTER DELETE", NOTES, &careful),
