@@ -1,11 +1,12 @@
 //! An event: one immutable change of one row.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::json::Scanner;
-use crate::value::{Value, write_string};
+use crate::value::{Value, ValueRef, write_string};
 use crate::verdict::Verdict;
 
 macro_rules! ulid_newtype {
@@ -71,18 +72,28 @@ impl RowKey {
     ///
     /// `Corrupt` when the text is not an array of values.
     pub fn values(&self) -> Result<Vec<Value>> {
-        let mut scanner = Scanner::new(self.0.as_bytes());
         let mut values = Vec::new();
+        RowKey::read(&self.0, &mut values)?;
+        Ok(values.into_iter().map(ValueRef::into_value).collect())
+    }
+
+    /// The key's values, borrowed from its text.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RowKey::values`].
+    pub fn read<'a>(key: &'a str, values: &mut Vec<ValueRef<'a>>) -> Result<()> {
+        values.clear();
+        let mut scanner = Scanner::new(key.as_bytes());
         scanner.expect(b'[')?;
         loop {
-            values.push(scanner.value()?);
+            values.push(scanner.value_ref()?);
             if scanner.eat(b']') {
                 break;
             }
             scanner.expect(b',')?;
         }
-        scanner.end()?;
-        Ok(values)
+        scanner.end()
     }
 
     /// The key that has these values, which must be canonical already.
@@ -207,12 +218,11 @@ impl Image {
     ///
     /// `Corrupt` when it is not one, or a column's name is not UTF-8.
     pub fn parse(json: &[u8]) -> Result<Self> {
-        let mut columns = Vec::new();
-        each_column(json, |name, value| {
-            columns.push((name.to_owned(), value));
-            Ok(())
-        })?;
-        Ok(Image(columns))
+        let mut columns = Columns::new();
+        read_columns(json, &mut columns)?;
+        let owned =
+            columns.into_iter().map(|(name, value)| (name.into_owned(), value.into_value()));
+        Ok(Image(owned.collect()))
     }
 
     /// The value of a column, if the image has it.
@@ -262,21 +272,28 @@ impl Image {
     }
 }
 
-/// Walks the columns of a JSON object of values.
+/// The columns of an image, borrowed from its JSON.
+pub type Columns<'a> = Vec<(Cow<'a, str>, ValueRef<'a>)>;
+
+/// Reads the columns of a JSON object of values into `columns`, whose content is forgotten.
 ///
 /// # Errors
 ///
-/// `Corrupt` when `json` is not such an object; and what `visit` returns.
-pub fn each_column(json: &[u8], mut visit: impl FnMut(&str, Value) -> Result<()>) -> Result<()> {
+/// `Corrupt` when `json` is not such an object.
+pub fn read_columns<'a>(json: &'a [u8], columns: &mut Columns<'a>) -> Result<()> {
+    columns.clear();
     let mut scanner = Scanner::new(json);
     scanner.expect(b'{')?;
     if !scanner.eat(b'}') {
         loop {
-            let name = scanner.string()?;
-            let name = std::str::from_utf8(&name)
-                .map_err(|_| Error::corrupt("a column's name in an event is not UTF-8"))?;
+            let name = match scanner.string()? {
+                Cow::Borrowed(name) => std::str::from_utf8(name).map(Cow::Borrowed).ok(),
+                Cow::Owned(name) => String::from_utf8(name).map(Cow::Owned).ok(),
+            };
+            let name =
+                name.ok_or_else(|| Error::corrupt("a column's name in an event is not UTF-8"))?;
             scanner.expect(b':')?;
-            visit(name, scanner.value()?)?;
+            columns.push((name, scanner.value_ref()?));
             if scanner.eat(b'}') {
                 break;
             }

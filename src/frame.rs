@@ -19,11 +19,14 @@
 //! it. Whoever can rewrite the whole file can make a new chain; that is why replicas leave their
 //! chain's head with the remote.
 
-use bincode::{Decode, Encode, config};
+use bincode::enc::Encoder;
+use bincode::error::EncodeError;
+use bincode::{BorrowDecode, Encode, config};
 
 use crate::error::{Error, Result};
-use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
-use crate::value::Value;
+use crate::event::{Columns, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
+use crate::page::Line;
+use crate::value::{Value, ValueRef};
 use crate::verdict::Verdict;
 
 /// The version of the form that this program writes.
@@ -44,68 +47,83 @@ pub struct Sealed {
     pub values: Option<Vec<u8>>,
 }
 
-#[derive(Encode, Decode)]
-struct Header {
+#[derive(Encode, BorrowDecode)]
+struct Header<'a> {
     seq: i64,
     id: u128,
     origin: Option<u128>,
-    actor: Option<String>,
+    actor: Option<&'a str>,
     unit: Option<u128>,
-    table: String,
-    key: String,
+    table: &'a str,
+    key: &'a str,
     op: u8,
     base: i64,
     cause: Option<u128>,
     via: Option<u128>,
     pair: Option<u128>,
     verdict: u8,
-    reason: Option<String>,
+    reason: Option<&'a str>,
     received_at: i64,
     values: Hash,
 }
 
-#[derive(Encode, Decode)]
-enum Cell {
+#[derive(Encode, BorrowDecode)]
+enum Cell<'a> {
     Null,
     Integer(i64),
     Real(u64),
-    Text(Vec<u8>),
-    Blob(Vec<u8>),
+    Text(&'a [u8]),
+    Blob(&'a [u8]),
 }
 
-type Columns = Option<Vec<(String, Cell)>>;
+/// The columns of both images.
+type Cells<'a> = (Option<Vec<(&'a str, Cell<'a>)>>, Option<Vec<(&'a str, Cell<'a>)>>);
 
-fn cells(image: Option<&Image>) -> Columns {
-    let cell = |value: &Value| match value {
-        Value::Null => Cell::Null,
-        Value::Integer(integer) => Cell::Integer(*integer),
-        Value::Real(real) => Cell::Real(real.to_bits()),
-        Value::Text(text) => Cell::Text(text.clone()),
-        Value::Blob(blob) => Cell::Blob(blob.clone()),
-    };
-    image.map(|image| image.0.iter().map(|(name, value)| (name.clone(), cell(value))).collect())
+/// Encodes borrowed columns to the bytes that a `Vec` of names and [`Cell`]s has.
+struct Borrowed<'x, 'a>(&'x Columns<'a>);
+
+impl Encode for Borrowed<'_, '_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> std::result::Result<(), EncodeError> {
+        (self.0.len() as u64).encode(encoder)?;
+        for (name, value) in self.0 {
+            let cell = match value {
+                ValueRef::Null => Cell::Null,
+                ValueRef::Integer(integer) => Cell::Integer(*integer),
+                ValueRef::Real(real) => Cell::Real(real.to_bits()),
+                ValueRef::Text(text) => Cell::Text(text),
+                ValueRef::Blob(blob) => Cell::Blob(blob),
+            };
+            (&**name, cell).encode(encoder)?;
+        }
+        Ok(())
+    }
 }
 
-fn image(columns: Columns) -> Option<Image> {
-    let value = |cell| match cell {
+fn image(columns: Option<Vec<(&str, Cell)>>) -> Option<Image> {
+    let value = |cell: Cell<'_>| match cell {
         Cell::Null => Value::Null,
         Cell::Integer(integer) => Value::Integer(integer),
         Cell::Real(bits) => Value::Real(f64::from_bits(bits)),
-        Cell::Text(text) => Value::Text(text),
-        Cell::Blob(blob) => Value::Blob(blob),
+        Cell::Text(text) => Value::Text(text.to_vec()),
+        Cell::Blob(blob) => Value::Blob(blob.to_vec()),
     };
-    columns
-        .map(|columns| Image(columns.into_iter().map(|(name, cell)| (name, value(cell))).collect()))
+    columns.map(|columns| {
+        Image(columns.into_iter().map(|(name, cell)| (name.to_owned(), value(cell))).collect())
+    })
 }
 
-fn encode(content: impl Encode) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bincode::encode_into_std_write(content, &mut bytes, config::standard())
+fn columns(image: &Image) -> Columns<'_> {
+    image.0.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect()
+}
+
+fn encode(content: impl Encode, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.push(VERSION);
+    bincode::encode_into_std_write(content, bytes, config::standard())
         .expect("writing to memory cannot fail");
-    bytes
 }
 
-fn decode<T: Decode<()>>(bytes: &[u8], what: &str, seq: Seq) -> Result<T> {
+fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8], what: &str, seq: Seq) -> Result<T> {
     let damaged = || {
         Error::corrupt(format!("the {what} of event {seq} in the local log is damaged"))
             .with_hint("`driftless verify --repair` fetches it from the remote again")
@@ -118,7 +136,7 @@ fn decode<T: Decode<()>>(bytes: &[u8], what: &str, seq: Seq) -> Result<T> {
         );
     }
     let limit = config::standard().with_limit::<{ 1 << 30 }>();
-    match bincode::decode_from_slice(rest, limit) {
+    match bincode::borrow_decode_from_slice(rest, limit) {
         Ok((content, used)) if used == rest.len() => Ok(content),
         _ => Err(damaged()),
     }
@@ -126,34 +144,77 @@ fn decode<T: Decode<()>>(bytes: &[u8], what: &str, seq: Seq) -> Result<T> {
 
 /// Seals an event.
 pub fn seal(event: &Event) -> Sealed {
-    let values = encode((cells(event.before.as_ref()), cells(event.after.as_ref())));
-    let ulid = |id: &EventId| id.0.0;
-    let header = encode(Header {
+    let (before, after) = (event.before.as_ref().map(columns), event.after.as_ref().map(columns));
+    let mut sealed = Sealed { header: Vec::new(), values: None };
+    let mut values = Vec::new();
+    encode((before.as_ref().map(Borrowed), after.as_ref().map(Borrowed)), &mut values);
+    let header = Header {
         seq: event.seq.0,
         id: event.id.0.0,
-        origin: match event.origin {
-            Origin::Replica(replica) => Some(replica.0.0),
-            Origin::Web => None,
-        },
-        actor: event.actor.clone(),
+        origin: origin(event.origin),
+        actor: event.actor.as_deref(),
         unit: event.unit.map(|unit| unit.0),
-        table: event.table.clone(),
-        key: event.key.0.clone(),
+        table: &event.table,
+        key: &event.key.0,
         op: event.op as u8,
         base: event.base.0,
-        cause: event.cause.as_ref().map(ulid),
-        via: event.via.as_ref().map(ulid),
-        pair: event.pair.as_ref().map(ulid),
-        verdict: match event.verdict {
-            Verdict::Applied => 0,
-            Verdict::Superseded(_) => 1,
-            Verdict::Rejected(_) => 2,
-        },
-        reason: event.verdict.reason().map(str::to_owned),
+        cause: event.cause.map(|id| id.0.0),
+        via: event.via.map(|id| id.0.0),
+        pair: event.pair.map(|id| id.0.0),
+        verdict: verdict(&event.verdict),
+        reason: event.verdict.reason(),
         received_at: event.received_at,
         values: *blake3::hash(&values).as_bytes(),
-    });
-    Sealed { header, values: Some(values) }
+    };
+    encode(header, &mut sealed.header);
+    sealed.values = Some(values);
+    sealed
+}
+
+/// Seals the event of a page's line, as [`seal`] seals the same event, into `sealed`, whose buffers
+/// are used again. `before` and `after` are the line's images.
+pub fn seal_line(
+    line: &Line<'_>,
+    before: Option<&Columns<'_>>,
+    after: Option<&Columns<'_>>,
+    sealed: &mut Sealed,
+) {
+    let values = sealed.values.get_or_insert_default();
+    encode((before.map(Borrowed), after.map(Borrowed)), values);
+    let header = Header {
+        seq: line.seq.0,
+        id: line.id.0.0,
+        origin: origin(line.origin),
+        actor: line.actor.as_deref(),
+        unit: line.unit.map(|unit| unit.0),
+        table: &line.table,
+        key: line.key,
+        op: line.op as u8,
+        base: line.base.0,
+        cause: line.cause.map(|id| id.0.0),
+        via: line.via.map(|id| id.0.0),
+        pair: line.pair.map(|id| id.0.0),
+        verdict: verdict(&line.verdict),
+        reason: line.verdict.reason(),
+        received_at: line.received_at,
+        values: *blake3::hash(values).as_bytes(),
+    };
+    encode(header, &mut sealed.header);
+}
+
+fn origin(origin: Origin) -> Option<u128> {
+    match origin {
+        Origin::Replica(replica) => Some(replica.0.0),
+        Origin::Web => None,
+    }
+}
+
+fn verdict(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Applied => 0,
+        Verdict::Superseded(_) => 1,
+        Verdict::Rejected(_) => 2,
+    }
 }
 
 /// The hash of a frame whose predecessor's is `previous`.
@@ -179,7 +240,7 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     if header.seq != seq.0 {
         return Err(damaged("it says that it is another one"));
     }
-    let (before, after): (Columns, Columns) = match &sealed.values {
+    let (before, after): Cells<'_> = match &sealed.values {
         None => (None, None),
         Some(values) if *blake3::hash(values).as_bytes() == header.values => {
             decode(values, "values", seq)?
@@ -194,10 +255,10 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
             Some(replica) => Origin::Replica(ReplicaId(ulid::Ulid(replica))),
             None => Origin::Web,
         },
-        actor: header.actor,
+        actor: header.actor.map(str::to_owned),
         unit: header.unit.map(ulid::Ulid),
-        table: header.table,
-        key: RowKey(header.key),
+        table: header.table.to_owned(),
+        key: RowKey(header.key.to_owned()),
         op: match header.op {
             0 => Op::Insert,
             1 => Op::Update,
@@ -212,8 +273,8 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
         pair: header.pair.map(id),
         verdict: match header.verdict {
             0 => Verdict::Applied,
-            1 => Verdict::Superseded(header.reason.unwrap_or_default()),
-            2 => Verdict::Rejected(header.reason.unwrap_or_default()),
+            1 => Verdict::Superseded(header.reason.unwrap_or_default().to_owned()),
+            2 => Verdict::Rejected(header.reason.unwrap_or_default().to_owned()),
             _ => return Err(damaged("its verdict is unknown")),
         },
         received_at: header.received_at,
@@ -256,6 +317,26 @@ mod tests {
         let sealed = seal(&event);
         assert_eq!(open(&sealed, Seq(7)).unwrap(), event);
         assert_eq!(seal(&event), sealed);
+    }
+
+    #[test]
+    fn a_line_is_sealed_as_its_event_is() {
+        let line = r#"[7,"01JD8ZK3V5QWERTY0123456789","web","maria",null,"t",["k",1],"update",{"x":1,"y\n":null},{"x":{"r":"0.5"},"y\n":{"x":"00FF"}},3,null,null,null,"rejected","unique",17]"#;
+        let page = crate::page::Page {
+            bytes: line.as_bytes().to_vec(),
+            last: Seq(7),
+            count: 1,
+            more: false,
+        };
+        let line = page.lines().unwrap().remove(0);
+        let (mut before, mut after) = (Columns::new(), Columns::new());
+        crate::event::read_columns(line.before.unwrap(), &mut before).unwrap();
+        crate::event::read_columns(line.after.unwrap(), &mut after).unwrap();
+        let mut sealed = seal(&event());
+        seal_line(&line, Some(&before), Some(&after), &mut sealed);
+        let event = line.event().unwrap();
+        assert_eq!(sealed, seal(&event));
+        assert_eq!(open(&sealed, Seq(7)).unwrap(), event);
     }
 
     #[test]

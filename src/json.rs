@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::value::{Value, read_real};
+use crate::value::{Value, ValueRef, read_real};
 
 /// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
 const MAX_DEPTH: usize = 8;
@@ -168,17 +168,22 @@ impl<'a> Scanner<'a> {
 
     /// Takes one value in the spellings of [`value`](crate::value).
     pub fn value(&mut self) -> Result<Value> {
+        self.value_ref().map(ValueRef::into_value)
+    }
+
+    /// Takes one value, and copies nothing that stands in the JSON as it is.
+    pub fn value_ref(&mut self) -> Result<ValueRef<'a>> {
         match self.peek() {
-            Some(b'"') => Ok(Value::Text(self.string()?.into_owned())),
+            Some(b'"') => Ok(ValueRef::Text(self.string()?)),
             Some(b'{') => self.tagged(),
-            Some(b'n') if self.null() => Ok(Value::Null),
+            Some(b'n') if self.null() => Ok(ValueRef::Null),
             Some(b'-' | b'0'..=b'9') => {
                 let at = self.at;
                 let number = self.number()?;
                 match number.parse::<i64>() {
-                    Ok(integer) => Ok(Value::Integer(integer)),
+                    Ok(integer) => Ok(ValueRef::Integer(integer)),
                     Err(_) => read_real(number)
-                        .map(Value::Real)
+                        .map(ValueRef::Real)
                         .map_err(|_| wrong("expected a number", at)),
                 }
             }
@@ -186,19 +191,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn tagged(&mut self) -> Result<Value> {
+    fn tagged(&mut self) -> Result<ValueRef<'a>> {
         self.expect(b'{')?;
         let tag = self.string()?;
         self.expect(b':')?;
         let text = self.string()?;
         self.expect(b'}')?;
+        let bytes = |text| unhex(text).map(Cow::Owned).ok_or_else(|| wrong("bad hex", self.at));
         match tag.as_ref() {
             b"r" => {
                 let text = std::str::from_utf8(&text).map_err(|_| wrong("bad REAL", self.at))?;
-                read_real(text).map(Value::Real)
+                read_real(text).map(ValueRef::Real)
             }
-            b"x" => unhex(&text).map(Value::Blob).ok_or_else(|| wrong("bad hex", self.at)),
-            b"t" => unhex(&text).map(Value::Text).ok_or_else(|| wrong("bad hex", self.at)),
+            b"x" => bytes(&text).map(ValueRef::Blob),
+            b"t" => bytes(&text).map(ValueRef::Text),
             _ => Err(wrong("unknown tag", self.at)),
         }
     }

@@ -24,6 +24,8 @@
 //!
 //! SQLite's SQL functions cannot tell −0.0 from 0.0, so a captured −0.0 arrives as 0.0.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 
 /// One SQLite value. There is no NaN in SQLite (it is NULL), and none here.
@@ -55,6 +57,46 @@ impl PartialEq for Value {
 }
 
 impl Eq for Value {}
+
+/// A [`Value`] that borrows its bytes where it can: from an event's JSON, or from a `Value`.
+#[derive(Clone, Debug)]
+pub enum ValueRef<'a> {
+    /// NULL.
+    Null,
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A double.
+    Real(f64),
+    /// Text, as bytes.
+    Text(Cow<'a, [u8]>),
+    /// Bytes.
+    Blob(Cow<'a, [u8]>),
+}
+
+impl ValueRef<'_> {
+    /// The value, with its own bytes.
+    pub fn into_value(self) -> Value {
+        match self {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(integer) => Value::Integer(integer),
+            ValueRef::Real(real) => Value::Real(real),
+            ValueRef::Text(text) => Value::Text(text.into_owned()),
+            ValueRef::Blob(blob) => Value::Blob(blob.into_owned()),
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for ValueRef<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => ValueRef::Null,
+            Value::Integer(integer) => ValueRef::Integer(*integer),
+            Value::Real(real) => ValueRef::Real(*real),
+            Value::Text(text) => ValueRef::Text(Cow::Borrowed(text)),
+            Value::Blob(blob) => ValueRef::Blob(Cow::Borrowed(blob)),
+        }
+    }
+}
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {

@@ -86,9 +86,9 @@ CREATE TABLE IF NOT EXISTS driftless_notes (
   by  TEXT NOT NULL,  -- canonical key of the row whose statement made the note
   pk  TEXT NOT NULL,  -- the noted row's canonical key
   img TEXT NOT NULL,  -- the noted row as it was, a JSON object
-  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16, -- its key's values, as they are
-  PRIMARY KEY (tbl, own, by, pk)
+  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- its key's values, folded by their collations
 );
+CREATE INDEX IF NOT EXISTS driftless_notes_row ON driftless_notes (tbl, own, k1);
 
 -- The tagged values of the event that is being judged, decoded. Otherwise empty.
 CREATE TABLE IF NOT EXISTS driftless_values (

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS driftless_outbox (
   op      INTEGER NOT NULL,            -- 0 insert, 1 update, 2 delete
   before  TEXT,                        -- old values, a JSON object: of the changed columns, or of all for a delete
   after   TEXT,                        -- new values: of the changed columns, or of all for an insert
+  changes TEXT,                        -- instead of before and after: {"column": [old, new]} for each changed column
   base    INTEGER NOT NULL,            -- the cursor when the change was made
   actor   TEXT,                        -- who made it
   pair    INTEGER,                     -- 1: the delete of a key change, 2: its insert, right behind it
@@ -54,9 +55,9 @@ CREATE TABLE IF NOT EXISTS driftless_notes (
   by  TEXT NOT NULL,   -- canonical key of the row whose statement made the note
   pk  TEXT NOT NULL,   -- the noted row's canonical key
   img TEXT NOT NULL,   -- the noted row as it was, a JSON object
-  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16, -- its key's values, as they are
-  PRIMARY KEY (tbl, own, by, pk)
-) WITHOUT ROWID;
+  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- its key's values, folded by their collations
+);
+CREATE INDEX IF NOT EXISTS driftless_notes_row ON driftless_notes (tbl, own, k1);
 
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (

@@ -13,5 +13,6 @@ mod triggers;
 pub use remote::{Replicated, remote_fingerprint, remote_triggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
 pub use sql::{ident, literal};
+pub(crate) use sql::{key_json, row_json};
 pub use table::*;
 pub use triggers::{MAX_KEY_COLUMNS, Trigger};

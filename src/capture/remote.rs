@@ -67,6 +67,13 @@ struct Remote;
 impl Side for Remote {
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let mut condition = match capture.silent {
+            // A row that was replaced is never what is being materialized.
+            Some(Kind::Insert) => {
+                format!(
+                    "(driftless_notes.img IS NOT NULL OR NOT coalesce({}, 0))",
+                    expected(table, Kind::Insert)
+                )
+            }
             Some(kind) => format!("NOT coalesce({}, 0)", expected(table, kind)),
             None => "1".to_owned(),
         };
@@ -75,13 +82,19 @@ impl Side for Remote {
         }
         format!(
             "INSERT INTO driftless_events (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
-             cause, verdict, received_at) SELECT {id}, coalesce(driftless_meta.corigin, 'web'), driftless_meta.cunit, {tbl}, \
-             {key}, '{op}', {before}, {after}, 0, driftless_meta.cid, 'applied', {NOW_MS} \
+             cause, verdict, received_at) SELECT {id}, coalesce(driftless_meta.corigin, 'web'), \
+             driftless_meta.cunit, {tbl}, \
+             {key}, {op}, {before}, {after}, 0, driftless_meta.cid, 'applied', {NOW_MS} \
              FROM driftless_meta{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
             key = capture.key,
-            op = capture.op,
+            op = match capture.silent {
+                Some(Kind::Insert) =>
+                    "CASE WHEN driftless_notes.img IS NULL THEN 'insert' ELSE 'update' END"
+                        .to_owned(),
+                _ => format!("'{}'", capture.op),
+            },
             before = capture.before,
             after = capture.after,
             from = capture.from,

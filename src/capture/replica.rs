@@ -27,15 +27,20 @@ impl Side for Replica {
         };
         let mask = (1_i64 << TAIL_BITS) - 1;
         format!(
-            "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, before, after, base, actor, pair, via) \
+            "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, before, after, changes, base, actor, pair, via) \
              SELECT max(s.clock, {NOW_MS}), random() & {mask}, {table}, {key}, {op}, {before}, \
-             {after}, s.cursor, s.actor, {pair}, {via} \
+             {after}, {changes}, s.cursor, s.actor, {pair}, {via} \
              FROM driftless_state AS s{from} WHERE NOT s.replaying{condition};",
             table = literal(&table.name),
             key = capture.key,
-            op = capture.op as u8,
-            before = capture.before,
-            after = capture.after,
+            // An insert that finds a note of its row has replaced it.
+            op = match capture.silent {
+                Some(Write::Insert) => "driftless_notes.img IS NOT NULL".to_owned(),
+                _ => (capture.op as u8).to_string(),
+            },
+            before = if capture.changes.is_some() { "NULL" } else { capture.before },
+            after = if capture.changes.is_some() { "NULL" } else { capture.after },
+            changes = capture.changes.unwrap_or("NULL"),
             pair = capture.pair,
             via = capture.via,
             from = capture.from,

@@ -33,6 +33,9 @@ const PAIRS: usize = 60;
 /// A double that is integral and below this is spelled in decimal: 2^53.
 const EXACT_LIMIT: &str = "9007199254740992.0";
 
+/// -2^63, which is a literal only as an expression.
+const MIN: &str = "(-9223372036854775807 - 1)";
+
 /// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
 ///
 /// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
@@ -68,7 +71,13 @@ pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
     match column.affinity {
         // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
         Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
-        _ => any_json(x, &real(), &blob),
+        // What is an integer already, which nearly everything here is, needs no further look. Here
+        // an integral double has become one, but for -2^63.
+        Affinity::Integer | Affinity::Numeric => format!(
+            "CASE WHEN {x} IS CAST({x} AS INTEGER) AND {x} IS NOT {MIN} THEN {x} ELSE {} END",
+            any_json(x, &real(), &blob)
+        ),
+        Affinity::Blob | Affinity::Real => any_json(x, &real(), &blob),
     }
 }
 
@@ -93,8 +102,12 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if matches!(strict.as_deref(), Some("INT" | "INTEGER")) {
         return x.to_owned();
     }
+    let bytes = match table.key_collations[part] {
+        Collation::NoCase => lower_before_nul(x),
+        _ => folded.clone(),
+    };
     let text = format!(
-        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({folded})) ELSE {folded} END"
+        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
     );
     let blob = format!("json_object('x', hex({x}))");
     if strict.as_deref() == Some("TEXT") {
@@ -103,20 +116,44 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if column.affinity == Affinity::Text && !table.strict {
         return format!(
             "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
-             THEN json_object('t', hex({folded})) ELSE {folded} END"
+             THEN json_object('t', hex({bytes})) ELSE {folded} END"
         );
     }
     let real = real_json(x);
     let integral = match column.affinity {
-        Affinity::Blob => format!(
+        Affinity::Real => real,
+        // Also where integral doubles become integers: -2^63 does not.
+        _ => format!(
             "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
         ),
-        _ => real,
     };
     format!(
         "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
          WHEN 'blob' THEN {blob} ELSE {x} END"
     )
+}
+
+/// The part of a canonical key that a note keeps, as it is.
+pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
+    // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
+    match table.key_collations[part] {
+        Collation::NoCase => format!(
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, char(0)) THEN {} \
+             ELSE lower({x}) END",
+            lower_before_nul(x)
+        ),
+        Collation::RTrim => {
+            format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
+        }
+        _ => x.to_owned(),
+    }
+}
+
+/// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
+fn lower_before_nul(x: &str) -> String {
+    let bytes = format!("CAST({x} AS BLOB)");
+    let before = format!("instr({bytes}, x'00') - 1");
+    format!("lower(substr({bytes}, 1, {before})) || zeroblob(length({bytes}) - ({before}))")
 }
 
 /// `alias."column"`.
@@ -150,10 +187,7 @@ pub(crate) fn row_json(table: &Table, alias: &str) -> String {
         [one] => one.clone(),
         // Between the first object's opening and the last one's closing brace, commas.
         [first, middle @ .., last] => {
-            let mut sql = format!("rtrim({first}, '}}')");
-            // A value may itself end in a brace, so lengths are used and not rtrim.
-            sql.clear();
-            sql.push_str(&format!("substr({first}, 1, length({first}) - 1)"));
+            let mut sql = format!("substr({first}, 1, length({first}) - 1)");
             for object in middle {
                 sql.push_str(&format!(" || ',' || substr({object}, 2, length({object}) - 2)"));
             }
@@ -174,29 +208,49 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
     if column.affinity == Affinity::Blob {
         sql = format!("({sql} OR typeof({a}) <> typeof({b}))");
     }
+    // Of the integral doubles only -2^63 stays one beside integers.
+    if matches!(column.affinity, Affinity::Integer | Affinity::Numeric) {
+        sql = format!("({sql} OR {a} IS {MIN} AND typeof({a}) <> typeof({b}))");
+    }
     sql
 }
 
 /// The changed columns of an update as a JSON object, with the values of the row `values`.
 /// `old` and `new` are compared.
 pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    changed_columns(table, old, new, |column| {
+        format!("json_quote({})", value_json(table, column, &of(values, &column.name)))
+    })
+}
+
+/// The changed columns of an update as a JSON object, with an array of the old value and that of the
+/// row `values` for each: half the comparisons of two objects.
+pub(crate) fn both_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    changed_columns(table, old, new, |column| {
+        format!(
+            "json_array({}, {})",
+            value_json(table, column, &of(old, &column.name)),
+            value_json(table, column, &of(values, &column.name))
+        )
+    })
+}
+
+fn changed_columns(
+    table: &Table,
+    old: &str,
+    new: &str,
+    json: impl Fn(&Column) -> String,
+) -> String {
     let parts: Vec<_> = table
         .columns
         .iter()
         .map(|column| {
             let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
-            let value = value_json(table, column, &of(values, &column.name));
-            let name = String::from_utf8({
-                let mut out = vec![b','];
-                crate::value::write_string(column.name.as_bytes(), &mut out);
-                out.push(b':');
-                out
-            })
-            .expect("a column's name is UTF-8");
-            format!(
-                "CASE WHEN {changed} THEN {} || json_quote({value}) ELSE '' END",
-                literal(&name)
-            )
+            let mut name = vec![b','];
+            crate::value::write_string(column.name.as_bytes(), &mut name);
+            name.push(b':');
+            let name = String::from_utf8(name).expect("a column's name is UTF-8");
+            format!("CASE WHEN {changed} THEN {} || {} ELSE '' END", literal(&name), json(column))
         })
         .collect();
     // In groups, so that a wide table stays below SQLite's limit on an expression's depth.

@@ -5,25 +5,31 @@
 //! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE: a row that shares the key or a UNIQUE
 //!   value with the one that is coming may be about to go without any delete trigger (`INSERT OR
 //!   REPLACE` and its kin), so its image is noted in `driftless_notes`;
-//! * AFTER INSERT, UPDATE and DELETE triggers, each in two editions: a quick one that runs while
-//!   there are no notes at all, which is nearly always, and a careful one that looks through them:
-//!   a noted row that is gone was evicted, and gets its delete; an inserted row that was noted
-//!   itself was replaced, and gets an update. The quick one is the newer of the two, so that it
-//!   fires first: the careful one takes the last note away, and a quick one behind it would see no
-//!   notes and append the same event again;
+//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted row
+//!   that is gone was evicted, and gets its delete;
+//! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. An inserted
+//!   row that was noted itself was replaced, and its event is an update;
 //! * one for a change of the key.
 //!
 //! What the two sides do differently is a [`Side`]: where an event is appended, and when capture
 //! keeps silent.
+//!
+//! An application pays for these triggers twice: when it writes, and when it prepares a statement,
+//! for SQLite compiles all of a table's triggers into it, and clears every register that a trigger
+//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own, and
+//! a row's image is spelled out as seldom as can be.
 //!
 //! Each odd-looking rule here has a history that fails without it:
 //!
 //! * An event's values are read from the table and not from `new`: a trigger of the application's
 //!   that is newer than ours, or a foreign key's action on the row itself, has run before.
 //! * A delete is logged only if the row is gone, for the same reason.
-//! * A note belongs to the row whose statement made it (`by`), and only that row's AFTER trigger
-//!   looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may evict the parent of the
-//!   very row that it updates, whose AFTER UPDATE then never fires.
+//! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
+//!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
+//!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
+//! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
+//!   no harm as long as the row is there: it is made anew before the next insert. When the row is
+//!   updated, as by an upsert, or deleted, it goes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 
@@ -50,14 +56,15 @@ pub(super) enum Write {
     Move,
 }
 
-/// An event to append: SQL expressions over `old`, `new`, `driftless_row` (the row as it is in the
-/// table now)
+/// An event to append: SQL expressions over `old`, `new`, `driftless_row` (the row as it is now)
 /// and `driftless_notes`.
 pub(super) struct Capture<'a> {
     pub(super) key: &'a str,
     pub(super) op: crate::event::Op,
     pub(super) before: &'a str,
     pub(super) after: &'a str,
+    /// For an update, both at once: an object with `[old, new]` for each changed column.
+    pub(super) changes: Option<&'a str>,
     /// Tables to join, each with its comma.
     pub(super) from: &'a str,
     /// Further conditions, joined by AND; empty for none.
@@ -84,8 +91,9 @@ pub(super) trait Side {
 /// row can be looked up whatever the values are.
 pub const MAX_KEY_COLUMNS: usize = 16;
 
-const NO_NOTES: &str = "NOT EXISTS (SELECT 1 FROM driftless_notes)";
-const NOTES: &str = "EXISTS (SELECT 1 FROM driftless_notes)";
+/// Of the notes of one row by several others, the one that has its image as it was at last.
+const NEWEST: &str = " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) FROM driftless_notes AS driftless_other \
+     WHERE driftless_other.tbl = driftless_notes.tbl AND driftless_other.own = 0 AND driftless_other.pk = driftless_notes.pk)";
 
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
@@ -96,19 +104,22 @@ pub(super) struct Generator<'a, S> {
 }
 
 impl<S: Side> Generator<'_, S> {
+    /// The newest fires first, so an eviction is logged before the event that made it.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = vec![self.note_insert(), self.note_update()];
-        triggers.extend(self.after_insert());
-        triggers.extend(self.after_update());
-        triggers.push(self.after_move());
-        triggers.extend(self.after_delete());
+        triggers.extend([self.insert(), self.update(), self.delete(), self.key_change()]);
+        if !self.table.uniques.is_empty() {
+            triggers.extend([self.evict_insert(), self.evict_update()]);
+        }
+        triggers.extend([self.evict_delete(), self.forget_deleted(), self.forget_updated()]);
         triggers
     }
 
     fn trigger(&self, what: &str, event: &str, when: &str, body: &[String]) -> Trigger {
         let name = format!("{PREFIX}{what}_{}", self.table.name);
+        let when = if when.is_empty() { String::new() } else { format!(" WHEN {when}") };
         let mut sql = format!(
-            "CREATE TRIGGER {} {event} ON {} WHEN {when}\nBEGIN\n",
+            "CREATE TRIGGER {} {event} ON {}{when}\nBEGIN\n",
             ident(&name),
             ident(&self.table.name)
         );
@@ -161,14 +172,27 @@ impl<S: Side> Generator<'_, S> {
     fn obstacles(&self) -> Vec<String> {
         let table = self.table;
         let this = ident(&table.name);
-        let mut obstacles = vec![same_key(table, &this, "new")];
+        let key: Vec<_> = table
+            .key_columns()
+            .zip(&table.key_collations)
+            .map(|(column, collation)| {
+                let (name, coming) = (ident(&column.name), coming(column));
+                format!("{this}.{name} = {coming} COLLATE {}", collation.name())
+            })
+            .collect();
+        let mut obstacles = vec![key.join(" AND ")];
         for unique in &table.uniques {
             let mut parts: Vec<_> = unique
                 .terms
                 .iter()
                 .map(|term| match term {
                     Term::Column(column, collation) => {
-                        format!("{this}.{0} = new.{0} COLLATE {1}", ident(column), collation.name())
+                        let name = ident(column);
+                        let coming = match table.column(column) {
+                            Some(column) => coming(column),
+                            None => format!("new.{name}"),
+                        };
+                        format!("{this}.{name} = {coming} COLLATE {}", collation.name())
                     }
                     Term::Expression(text) => {
                         format!("({text}) = (SELECT {text} FROM ({}) AS {this})", self.new_row())
@@ -184,47 +208,72 @@ impl<S: Side> Generator<'_, S> {
 
     /// `new` as a row of a subquery, for expressions that name columns plainly.
     fn new_row(&self) -> String {
-        let columns: Vec<_> = self
+        let mut columns: Vec<_> = self
             .table
-            .column_names()
-            .chain(self.table.generated.iter().map(String::as_str))
-            .map(|name| format!("new.{0} AS {0}", ident(name)))
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
             .collect();
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
 
-    /// Notes each obstacle, under the key `by`.
-    fn take_notes(&self, by: &str, obstacles: &[String], other: &str) -> Vec<String> {
+    /// That the note is of the row `alias`.
+    fn is_noted(&self, alias: &str) -> String {
+        let parts: Vec<_> = self
+            .table
+            .key_columns()
+            .enumerate()
+            .map(|(part, column)| {
+                let value = folded(self.table, part, &of(alias, &column.name));
+                format!("driftless_notes.k{} = {value}", part + 1)
+            })
+            .collect();
+        parts.join(" AND ")
+    }
+
+    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the row
+    /// that is coming, whose key is `by`.
+    fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
         let this = ident(&self.table.name);
-        let raw = |form: &dyn Fn(usize, &Column) -> String| {
-            let parts: Vec<_> =
-                self.table.key_columns().enumerate().map(|(part, c)| form(part, c)).collect();
-            parts.join(", ")
+        let columns: Vec<_> =
+            (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
+        let values: Vec<_> = self
+            .table
+            .key_columns()
+            .enumerate()
+            .map(|(part, column)| folded(self.table, part, &of(&this, &column.name)))
+            .collect();
+        let has_key = match self.has_key(&this) {
+            has_key if has_key.is_empty() => has_key,
+            has_key => format!(" AND {has_key}"),
         };
-        let mut statements = vec![format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND by = {by};",
+        format!(
+            "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
+             SELECT {}, {own}, {by}, {}, {}, {} FROM {this} WHERE {condition}{has_key};",
+            columns.join(", "),
+            self.name(),
+            self.key(&this),
+            row_json(self.table, &this),
+            values.join(", "),
+        )
+    }
+
+    fn forget_by(&self, by: &str) -> String {
+        format!(
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by = {by};",
             self.name()
-        )];
-        for obstacle in obstacles {
-            let mut condition = format!("{obstacle}{other}");
-            let has_key = self.has_key(&this);
-            if !has_key.is_empty() {
-                let _ = write!(condition, " AND {has_key}");
-            }
-            statements.push(format!(
-                "INSERT INTO driftless_notes (tbl, own, by, pk, img, {names}) \
-                 SELECT {tbl}, {by} = {pk}, {by}, {pk}, {img}, {values} FROM {this} WHERE {condition} \
-                 AND NOT EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {tbl} \
-                 AND driftless_notes.own = ({by} = {pk}) AND driftless_notes.by = {by} \
-                 AND driftless_notes.pk = {pk});",
-                names = raw(&|part, _| format!("k{}", part + 1)),
-                values = raw(&|_, column| of(&this, &column.name)),
-                tbl = self.name(),
-                pk = self.key(&this),
-                img = row_json(self.table, &this),
-            ));
-        }
-        statements
+        )
+    }
+
+    /// Takes away the notes of the row `alias`.
+    fn forget(&self, alias: &str) -> String {
+        let is_noted = self.is_noted(alias).replace("driftless_notes.k", "k");
+        format!(
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
+            self.name()
+        )
     }
 
     fn note_insert(&self) -> Trigger {
@@ -234,22 +283,44 @@ impl<S: Side> Generator<'_, S> {
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} WHERE {obstacle})"))
             .collect();
-        let body = self.take_notes(&self.key("new"), &obstacles, "");
+        let (same, others) = obstacles.split_first().expect("the key is one");
+        let by = self.key("new");
+        let mut body = vec![self.forget("new"), self.take_note(1, &by, same)];
+        if !others.is_empty() {
+            body.push(self.forget_by(&by));
+            let any: Vec<_> = others.iter().map(|other| format!("({other})")).collect();
+            let another = format!("({}) AND ({same}) IS NOT 1", any.join(" OR "));
+            body.push(self.take_note(0, &by, &another));
+        }
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
+    }
+
+    /// The columns that an UPDATE must name to be able to run into another row; `None` when that
+    /// cannot be told: the condition or the expression of an index may look at any column, and
+    /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
+    fn update_of(&self) -> Option<Vec<String>> {
+        if self.table.rowid_key {
+            return None;
+        }
+        let mut columns: Vec<_> =
+            self.table.key_columns().map(|column| column.name.clone()).collect();
+        for unique in &self.table.uniques {
+            columns.extend(plain_columns(unique, self.table)?);
+        }
+        columns.dedup();
+        Some(columns)
     }
 
     fn note_update(&self) -> Trigger {
         let table = self.table;
         let this = ident(&table.name);
-        let mut obstacles = self.obstacles();
-        // Another row than the one that is updated, which may itself be told apart by its key.
+        // Another row than the one that is updated.
         let other = format!(" AND ({}) IS NOT 1", same_key(table, &this, "old"));
-        let mut when = Vec::new();
-        for (index, obstacle) in obstacles.iter_mut().enumerate() {
+        let (mut when, mut any) = (Vec::new(), Vec::new());
+        for (index, obstacle) in self.obstacles().iter().enumerate() {
             let touched = match index.checked_sub(1).map(|index| &table.uniques[index]) {
                 None => Some(table.key_columns().map(|column| column.name.clone()).collect()),
-                // What an expression or a condition looks at is not known; it is always asked.
-                Some(unique) => plain_columns(unique),
+                Some(unique) => plain_columns(unique, table),
             };
             let touched: Option<Vec<String>> = touched;
             let touched = match touched {
@@ -263,12 +334,19 @@ impl<S: Side> Generator<'_, S> {
                 None => String::new(),
             };
             when.push(format!("({touched}EXISTS (SELECT 1 FROM {this} WHERE {obstacle}{other}))"));
+            any.push(format!("({obstacle})"));
         }
-        let body = self.take_notes(&self.key("old"), &obstacles, &other);
-        self.trigger("note_update", "BEFORE UPDATE", &when.join("\n  OR "), &body)
+        let by = self.key("old");
+        let body = [
+            self.forget_by(&by),
+            self.take_note(0, &by, &format!("({}){other}", any.join(" OR "))),
+        ];
+        let event = update_event("BEFORE UPDATE", self.update_of());
+        self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and takes the note away.
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that row
+    /// away: others may stand there, left by statements that were refused.
     fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let this = ident(&self.table.name);
         let same: Vec<_> = self
@@ -286,7 +364,7 @@ impl<S: Side> Generator<'_, S> {
             })
             .collect();
         let gone = format!(
-            "driftless_notes.tbl = {} AND driftless_notes.own = 0 AND {whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
+            "driftless_notes.tbl = {} AND driftless_notes.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
             same.join(" AND ")
         );
@@ -297,6 +375,7 @@ impl<S: Side> Generator<'_, S> {
                 op: crate::event::Op::Delete,
                 before: "driftless_notes.img",
                 after: "NULL",
+                changes: None,
                 from: " CROSS JOIN driftless_notes",
                 condition: &gone,
                 pair: "NULL",
@@ -305,27 +384,66 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE (tbl, own, by, pk) IN \
-             (SELECT driftless_notes.tbl, driftless_notes.own, driftless_notes.by, driftless_notes.pk FROM driftless_notes WHERE {gone});"
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
+             (SELECT driftless_notes.pk FROM driftless_notes WHERE {gone});",
+            self.name()
         );
         vec![append, forget]
     }
 
-    /// Takes away the note of a row that was made by its own statement.
-    fn forget_own(&self, key: &str) -> String {
+    fn others_noted(&self) -> String {
         format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 1 AND by = {key} AND pk = {key};",
+            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own = 0)",
             self.name()
         )
     }
 
-    /// Takes away every note of a row.
-    fn forget(&self, key: &str) -> [String; 2] {
-        let of_others = format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND pk = {key};",
-            self.name()
+    fn evict_insert(&self) -> Trigger {
+        let key = self.key("new");
+        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
+        let by = if self.table.rowid_key {
+            format!(" AND driftless_notes.by IN ({key}, '[-1]')")
+        } else if self.table.key_columns().any(has_replacement) {
+            // The BEFORE trigger saw NULL, and not the default.
+            NEWEST.to_owned()
+        } else {
+            format!(" AND driftless_notes.by = {key}")
+        };
+        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
+    }
+
+    fn evict_update(&self) -> Trigger {
+        // A row with NULL in its key, which has no events of its own, may evict another.
+        let same = same_key(self.table, "new", "old");
+        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
+        let body = self.evict(&format!(" AND driftless_notes.by = {}", self.key("old")), "");
+        let event = update_event("AFTER UPDATE", self.update_of());
+        self.trigger("evict_update", &event, &when, &body)
+    }
+
+    fn evict_delete(&self) -> Trigger {
+        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
+    }
+
+    /// The newest of all: a row's own delete is logged by its own trigger.
+    fn forget_deleted(&self) -> Trigger {
+        let when = format!(
+            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own IN (0, 1) AND {})",
+            self.name(),
+            self.is_noted("old")
         );
-        [self.forget_own(key), of_others]
+        self.trigger("forget", "AFTER DELETE", &when, &[self.forget("old")])
+    }
+
+    /// An upsert noted its own row, and then turned into an update.
+    fn forget_updated(&self) -> Trigger {
+        let condition = format!("tbl = {} AND own = 1 AND {}", self.name(), self.is_noted("old"));
+        let when = format!("EXISTS (SELECT 1 FROM driftless_notes WHERE {condition})");
+        let forget = format!(
+            "DELETE FROM driftless_notes WHERE {};",
+            condition.replace("driftless_notes.k", "k")
+        );
+        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
     // ---- events
@@ -374,66 +492,38 @@ impl<S: Side> Generator<'_, S> {
         if arms.is_empty() { "NULL".to_owned() } else { format!("CASE {} END", arms.join(" ")) }
     }
 
-    fn after_insert(&self) -> [Trigger; 2] {
+    fn insert(&self) -> Trigger {
         let table = self.table;
         let (from, same) = self.current("new");
         let row = row_json(table, "driftless_row");
-        let key = self.key("new");
-        let insert = |condition: &str| {
-            self.side.append(
-                table,
-                &Capture {
-                    key: &key,
-                    op: crate::event::Op::Insert,
-                    before: "NULL",
-                    after: &row,
-                    from: &from,
-                    condition,
-                    pair: "NULL",
-                    via: "NULL",
-                    silent: Some(Write::Insert),
-                },
-            )
-        };
-        let calm = self.side.calm(table, Write::Insert);
-        let quick = [insert(&same), calm.clone()];
-        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
-        let by = if table.rowid_key {
-            format!("driftless_notes.by IN ({key}, '[-1]')")
-        } else {
-            format!("driftless_notes.by = {key}")
-        };
-        let noted = format!(
-            "driftless_notes.tbl = {} AND driftless_notes.own = 1 AND driftless_notes.by = {key} AND driftless_notes.pk = {key}",
-            self.name()
-        );
-        let update = self.side.append(
+        let append = self.side.append(
             table,
             &Capture {
-                key: &key,
-                op: crate::event::Op::Update,
+                key: &self.key("new"),
+                op: crate::event::Op::Insert,
                 before: "driftless_notes.img",
                 after: &row,
-                from: &format!("{from} CROSS JOIN driftless_notes"),
-                condition: &format!("{same} AND {noted} AND driftless_notes.img <> {row}"),
+                changes: None,
+                from: &format!(
+                    "{from} LEFT JOIN driftless_notes ON driftless_notes.tbl = {} AND driftless_notes.own = 1 AND {}",
+                    self.name(),
+                    self.is_noted("new")
+                ),
+                condition: &format!(
+                    "{same} AND CASE WHEN driftless_notes.img IS NULL THEN 1 ELSE driftless_notes.img <> {row} END"
+                ),
                 pair: "NULL",
                 via: "NULL",
-                silent: None,
+                silent: Some(Write::Insert),
             },
         );
-        let fresh = format!("{same} AND NOT EXISTS (SELECT 1 FROM driftless_notes WHERE {noted})");
-        let mut careful = self.evict(&by, "");
-        careful.extend([insert(&fresh), update, self.forget_own(&key), calm]);
-        [
-            self.trigger("insert_noted", "AFTER INSERT", NOTES, &careful),
-            self.trigger("insert", "AFTER INSERT", NO_NOTES, &quick),
-        ]
+        let calm = self.side.calm(table, Write::Insert);
+        self.trigger("insert", "AFTER INSERT", "", &[append, calm])
     }
 
-    fn after_update(&self) -> [Trigger; 2] {
+    fn update(&self) -> Trigger {
         let table = self.table;
         let (from, same) = self.current("new");
-        let key = self.key("old");
         let changed: Vec<_> = table
             .columns
             .iter()
@@ -443,10 +533,11 @@ impl<S: Side> Generator<'_, S> {
         let append = self.side.append(
             table,
             &Capture {
-                key: &key,
+                key: &self.key("old"),
                 op: crate::event::Op::Update,
                 before: &changes_json(table, "old", "new", "old"),
                 after: &changes_json(table, "old", "new", "driftless_row"),
+                changes: Some(&both_json(table, "old", "new", "driftless_row")),
                 from: &from,
                 condition: &same,
                 pair: "NULL",
@@ -455,26 +546,10 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Update);
-        // Without a UNIQUE index an update that leaves the key alone cannot evict anything. What an
-        // upsert noted before it turned into an update is of no more use.
-        let mut careful = if table.uniques.is_empty() {
-            Vec::new()
-        } else {
-            self.evict(&format!("driftless_notes.by = {key}"), "")
-        };
-        careful.extend([self.forget_own(&key), append.clone(), calm.clone()]);
-        [
-            self.trigger("update_noted", "AFTER UPDATE", &format!("{NOTES} AND {when}"), &careful),
-            self.trigger(
-                "update",
-                "AFTER UPDATE",
-                &format!("{NO_NOTES} AND {when}"),
-                &[append, calm],
-            ),
-        ]
+        self.trigger("update", "AFTER UPDATE", &when, &[append, calm])
     }
 
-    fn after_move(&self) -> Trigger {
+    fn key_change(&self) -> Trigger {
         let table = self.table;
         let (from, same) = self.current("new");
         let (old_key, new_key) = (self.key("old"), self.key("new"));
@@ -489,11 +564,9 @@ impl<S: Side> Generator<'_, S> {
             has_key if has_key.is_empty() => number.to_string(),
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),
         };
-        let mut body = self.forget(&old_key).to_vec();
-        body.extend(self.evict(
-            &format!("driftless_notes.by = {old_key}"),
-            &format!(" OR driftless_notes.pk = {new_key}"),
-        ));
+        let by_this = format!(" AND driftless_notes.by = {old_key}");
+        let mut body = vec![self.forget("old")];
+        body.extend(self.evict(&by_this, &format!(" OR driftless_notes.pk = {new_key}")));
         let mut gone = self.gone("old");
         let has_old = self.has_key("old");
         if !has_old.is_empty() {
@@ -506,6 +579,7 @@ impl<S: Side> Generator<'_, S> {
                 op: crate::event::Op::Delete,
                 before: &row_json(table, "old"),
                 after: "NULL",
+                changes: None,
                 from: "",
                 condition: &gone,
                 pair: &half("new", 1),
@@ -520,6 +594,7 @@ impl<S: Side> Generator<'_, S> {
                 op: crate::event::Op::Insert,
                 before: "NULL",
                 after: &row_json(table, "driftless_row"),
+                changes: None,
                 from: &from,
                 condition: &same,
                 pair: &half("old", 2),
@@ -528,12 +603,13 @@ impl<S: Side> Generator<'_, S> {
             },
         ));
         body.push(self.side.calm(table, Write::Move));
-        self.trigger("move", "AFTER UPDATE", &moved.join(" OR "), &body)
+        let names = table.key_columns().map(|column| column.name.clone()).collect();
+        let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));
+        self.trigger("move", &event, &moved.join(" OR "), &body)
     }
 
-    fn after_delete(&self) -> [Trigger; 2] {
+    fn delete(&self) -> Trigger {
         let table = self.table;
-        let key = self.key("old");
         let mut gone = self.gone("old");
         let has_key = self.has_key("old");
         if !has_key.is_empty() {
@@ -542,10 +618,11 @@ impl<S: Side> Generator<'_, S> {
         let append = self.side.append(
             table,
             &Capture {
-                key: &key,
+                key: &self.key("old"),
                 op: crate::event::Op::Delete,
                 before: &row_json(table, "old"),
                 after: "NULL",
+                changes: None,
                 from: "",
                 condition: &gone,
                 pair: "NULL",
@@ -554,23 +631,41 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Delete);
-        let mut careful = self.forget(&key).to_vec();
-        careful.extend(self.evict("driftless_notes.by IS NOT NULL", ""));
-        careful.extend([append.clone(), calm.clone()]);
-        [
-            self.trigger("delete_noted", "AFTER DELETE", NOTES, &careful),
-            self.trigger("delete", "AFTER DELETE", NO_NOTES, &[append, calm]),
-        ]
+        self.trigger("delete", "AFTER DELETE", "", &[append, calm])
     }
 }
 
-/// The columns of an index that has no expressions and no condition.
-fn plain_columns(unique: &Unique) -> Option<Vec<String>> {
+/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+fn has_replacement(column: &Column) -> bool {
+    column.not_null && column.default.is_some()
+}
+
+/// A column's value in the row that a BEFORE trigger sees coming.
+fn coming(column: &Column) -> String {
+    let new = of("new", &column.name);
+    match &column.default {
+        Some(default) if column.not_null => format!("coalesce({new}, ({default}))"),
+        _ => new,
+    }
+}
+
+fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
+    match columns {
+        Some(columns) => {
+            let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
+            format!("{event} OF {}", columns.join(", "))
+        }
+        None => event.to_owned(),
+    }
+}
+
+/// The columns of an index that has no expressions, no condition and no generated columns.
+fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
     if unique.predicate.is_some() {
         return None;
     }
     let column = |term: &Term| match term {
-        Term::Column(column, _) => Some(column.clone()),
+        Term::Column(column, _) => table.column(column).map(|column| column.name.clone()),
         Term::Expression(_) => None,
     };
     unique.terms.iter().map(column).collect()

@@ -19,6 +19,7 @@
 mod failure;
 mod libsql;
 mod probe;
+pub mod statements;
 mod tls;
 mod token;
 mod url;

@@ -1,10 +1,225 @@
-//! The local database.
+//! The local database: the outbox, the log, and the rows in step with the remote's.
+//!
+//! A [`Store`] is one connection to one replica's database, for one thread. The application writes
+//! through connections of its own, at any time and from any program; capture triggers append what it
+//! does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
+//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the remote
+//! ([`Store::integrate`]).
+//!
+//! A [`Page`](crate::page::Page) of the remote log is integrated in one local transaction, as a
+//! rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold of
+//! the remote log up to the cursor, with this replica's pending events of that row, those that have
+//! not lost, on top in their order.** Every event of the page is sealed into the local log
+//! ([`Store::log`]), whatever became of it.
+//!
+//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be restored.
+//! An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and the rest goes
+//! on. [`Store::stage`] and [`Store::adopt`] are the first sync.
+//!
+//! # Caveats
+//!
+//! * Triggers of the application run during a replay, but what they write to a replicated table is
+//!   left out; a trigger that refuses a remote event's row is left out for that row. Triggers call
+//!   functions that only the application has at the price of their table's events going to
+//!   quarantine.
+//! * While triggers run, what a schema says about conflicts (`ON CONFLICT REPLACE` on a constraint)
+//!   is overridden for their statements too, on that table.
+//! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
+//!   lock sees to that. A second store may read, and notices when it takes over.
 
-use crate::error::{Error, Kind};
+mod adopt;
+mod arrange;
+mod conflicts;
+mod definitions;
+mod guard;
+mod images;
+mod integrate;
+mod log;
+mod materialize;
+mod open;
+mod outbox;
+mod pending;
+mod quarantine;
+mod rebase;
+mod schema;
 
-impl From<rusqlite::Error> for Error {
-    fn from(source: rusqlite::Error) -> Self {
-        Error::new(Kind::Storage, format!("the local database failed: {source}"))
-            .with_source(source)
+pub use adopt::Adopted;
+pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
+pub use definitions::{Definition, application_connection, definitions};
+pub use integrate::{Integrated, Outcome};
+pub use log::{Entry, LogFilter, PendingEvent, Standing};
+pub use outbox::{Outgoing, Push, PushLimit};
+pub use quarantine::{Quarantined, Retried};
+pub use schema::{ReplicatedTable, Setup};
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+pub use rusqlite::Connection;
+
+use crate::error::Result;
+use crate::event::{ReplicaId, Seq};
+use crate::frame::Hash;
+
+/// A replica's database.
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+    id: ReplicaId,
+    tables: Vec<ReplicatedTable>,
+    /// `PRAGMA schema_version` when the definitions were read.
+    schema_version: i64,
+    guard: guard::Guard,
+    pending: RefCell<pending::Pending>,
+    /// Outbox numbers at which a transaction ended, rising.
+    marks: VecDeque<i64>,
+    /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
+    newest_ms: i64,
+}
+
+/// Where a replica stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its identity.
+    pub replica: ReplicaId,
+    /// The remote's URL.
+    pub url: String,
+    /// The remote's identity, once it is known.
+    pub epoch: Option<String>,
+    /// The highest seq that is integrated.
+    pub cursor: Seq,
+    /// The highest outbox number whose verdict the remote has given.
+    pub sent: i64,
+    /// Local events whose verdict is not known here.
+    pub pending: u64,
+    /// Those among them that the remote has not judged.
+    pub unsent: u64,
+    /// When the oldest pending event was made: ms since 1970.
+    pub oldest_pending_ms: Option<i64>,
+    /// Open conflicts.
+    pub conflicts: u64,
+    /// Events in quarantine.
+    pub quarantined: u64,
+    /// The database's size in bytes, without its write-ahead log.
+    pub bytes: u64,
+    /// The head of the local log's chain.
+    pub chain: Hash,
+    /// Who is at work, as the application set it.
+    pub actor: Option<String>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The replica's identity.
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// Where the replica stands. Its cost does not grow with the outbox, once that has been read.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn state(&self) -> Result<State> {
+        let tx = self.db.unchecked_transaction()?;
+        let mut statement = tx.prepare_cached(
+            "SELECT cursor, sent, chain, actor,
+                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open'),
+                    (SELECT count(*) FROM driftless_quarantine),
+                    (SELECT page_count FROM pragma_page_count)
+                        * (SELECT page_size FROM pragma_page_size)
+             FROM driftless_state",
+        )?;
+        let mut state = statement.query_row([], |row| {
+            Ok(State {
+                replica: self.id,
+                url: String::new(),
+                epoch: None,
+                cursor: Seq(row.get(0)?),
+                sent: row.get(1)?,
+                chain: row.get(2)?,
+                actor: row.get(3)?,
+                pending: 0,
+                unsent: 0,
+                oldest_pending_ms: None,
+                conflicts: row.get::<_, i64>(4)? as u64,
+                quarantined: row.get::<_, i64>(5)? as u64,
+                bytes: row.get::<_, i64>(6)? as u64,
+            })
+        })?;
+        drop(statement);
+        state.url = open::setting(&tx, "url")?.unwrap_or_default();
+        state.epoch = open::setting(&tx, "epoch")?;
+        let mut pending = self.pending.borrow_mut();
+        pending.refresh(&tx, state.cursor)?;
+        state.pending = pending.len() as u64;
+        state.unsent = pending.above(state.sent) as u64;
+        if let Some(oldest) = pending.numbers().next() {
+            let sql = "SELECT ms FROM driftless_outbox WHERE n = ?1";
+            let oldest = tx.prepare_cached(sql)?.query_row([oldest], |row| row.get(0))?;
+            state.oldest_pending_ms = Some(oldest);
+        }
+        Ok(state)
+    }
+
+    /// A number that changes when another connection has committed.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn data_version(&self) -> Result<i64> {
+        let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// A setting's text.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn setting(&self, name: &str) -> Result<Option<String>> {
+        open::setting(&self.db, name)
+    }
+
+    /// Writes a setting; `None` takes it away.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        open::set_setting(&self.db, name, value)
+    }
+
+    /// Names another URL for the remote. Whether it is the same database is for its epoch to say.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_url(&mut self, url: &str) -> Result<()> {
+        self.set_setting("url", Some(url))
+    }
+
+    /// Where a table stands among the replicated ones.
+    fn table_index(&self, name: &str) -> Option<usize> {
+        let exact = self.tables.iter().position(|replicated| replicated.table.name == name);
+        exact.or_else(|| {
+            self.tables
+                .iter()
+                .position(|replicated| replicated.table.name.eq_ignore_ascii_case(name))
+        })
     }
 }

@@ -1,0 +1,78 @@
+//! How long to wait before trying again: exponential, with full jitter, capped.
+//!
+//! Full jitter (any time between nothing and the ceiling, each as likely) is what spreads many
+//! replicas that lost the remote in the same moment; half of it spreads them half as well.
+
+/// The ceiling of the first wait, in ms. A lost packet or a restarting proxy is over by then.
+pub const FIRST_MS: u64 = 250;
+/// The greatest ceiling, in ms. Longer, and a person has noticed that the network is back before
+/// we have.
+pub const CAP_MS: u64 = 30_000;
+
+/// The waits after failures in a row. Two with the same seed give the same waits.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    failures: u32,
+    random: fastrand::Rng,
+}
+
+impl Backoff {
+    /// No failure yet.
+    pub fn new(seed: u64) -> Self {
+        Backoff { failures: 0, random: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// Notes a failure, and gives the wait after it, in ms: at least 1, at most [`CAP_MS`].
+    pub fn fail(&mut self) -> u64 {
+        let ceiling = FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(CAP_MS);
+        self.failures = self.failures.saturating_add(1);
+        self.random.u64(1..=ceiling)
+    }
+
+    /// Notes that all is well: the next wait is a short one again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How many failures there were in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_the_cap_and_fill_their_range() {
+        let mut greatest = [0; 12];
+        let mut least = [u64::MAX; 12];
+        for seed in 0..500 {
+            let mut backoff = Backoff::new(seed);
+            for round in 0..greatest.len() {
+                let wait = backoff.fail();
+                greatest[round] = wait.max(greatest[round]);
+                least[round] = wait.min(least[round]);
+            }
+        }
+        for round in 0..greatest.len() {
+            let ceiling = (FIRST_MS << round).min(CAP_MS);
+            assert!(greatest[round] <= ceiling, "round {round}");
+            assert!(greatest[round] > ceiling * 9 / 10, "round {round}");
+            assert!(least[round] >= 1 && least[round] < ceiling / 10, "round {round}");
+        }
+    }
+
+    #[test]
+    fn success_starts_anew_and_a_seed_repeats() {
+        let mut one = Backoff::new(9);
+        let mut other = Backoff::new(9);
+        for _ in 0..8 {
+            assert_eq!(one.fail(), other.fail());
+        }
+        assert_eq!(one.failures(), 8);
+        one.reset();
+        assert!(one.fail() <= FIRST_MS);
+    }
+}

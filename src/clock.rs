@@ -1,0 +1,81 @@
+//! The clock that stamps ULIDs, as a value: it is told the time and the chance.
+
+use ulid::Ulid;
+
+/// The bits of a ULID below its time part.
+const TAIL_BITS: u32 = 80;
+/// The greatest time part: 48 bits of milliseconds, which last until the year 10889.
+const MAX_MS: u64 = (1 << 48) - 1;
+
+/// Makes ULIDs that only rise, whatever the machine's clock does.
+///
+/// * Each ULID is greater than every one that this clock made or was shown before.
+/// * Its time part is the given time, unless that lies behind: then it is the newest time seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    newest: Ulid,
+}
+
+impl Clock {
+    /// A clock that stays above `newest`; [`Ulid::nil`] for one that has seen nothing.
+    pub fn after(newest: Ulid) -> Self {
+        Clock { newest }
+    }
+
+    /// Takes note of somebody's ULID: later ones will be above it.
+    pub fn observe(&mut self, seen: Ulid) {
+        self.newest = self.newest.max(seen);
+    }
+
+    /// The next ULID at `now_ms`, in ms since 1970. The low 80 bits of `random` go into its tail.
+    pub fn stamp(&mut self, now_ms: u64, random: u128) -> Ulid {
+        let fresh = Ulid::from_parts(now_ms.min(MAX_MS), random);
+        // Behind or level with the newest, the newest one's tail is counted up, and carries over
+        // into the time part once in 2^80 times. At the very end of time there is no next one.
+        self.newest =
+            if fresh > self.newest { fresh } else { Ulid(self.newest.0.saturating_add(1)) };
+        self.newest
+    }
+
+    /// The time part of the newest ULID, in ms since 1970.
+    pub fn newest_ms(&self) -> u64 {
+        (self.newest.0 >> TAIL_BITS) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rises_though_the_time_does_not() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut clock = Clock::default();
+        let mut last = Ulid::nil();
+        for _ in 0..10_000 {
+            // A clock that is set back and forth by up to a minute.
+            let ulid = clock.stamp(1_700_000_000_000 + random.u64(..60_000), random.u128(..));
+            assert!(ulid > last, "{ulid} after {last}");
+            last = ulid;
+        }
+    }
+
+    #[test]
+    fn it_stays_above_what_it_was_shown() {
+        let mut clock = Clock::default();
+        let ahead = Ulid::from_parts(2_000_000_000_000, u128::MAX);
+        clock.observe(ahead);
+        let next = clock.stamp(1_700_000_000_000, 5);
+        assert!(next > ahead);
+        assert_eq!(clock.newest_ms(), 2_000_000_000_001, "the tail was full and carried over");
+        clock.observe(Ulid::from_parts(1, 1));
+        assert!(clock.stamp(1, 1) > next);
+    }
+
+    #[test]
+    fn a_time_ahead_is_taken_as_it_is() {
+        let mut clock = Clock::after(Ulid::from_parts(10, 7));
+        assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 3));
+        assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 4));
+    }
+}

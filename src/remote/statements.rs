@@ -1,0 +1,435 @@
+//! What a replica asks of its remote, as SQL text, and how the answers are read. All pure.
+//!
+//! An [`Exchange`] is one request: it pushes what there is to push and asks for the log after the
+//! cursor, in one transaction. The events travel as one JSON text, whatever their number, and the
+//! page comes back as one BLOB. [`Exchange::read`] gives a [`Reply`].
+//!
+//! A push is accepted only by the database that the replica was initialised with: both of its
+//! statements insert nothing unless `driftless_meta` has the expected epoch and schema version. So
+//! a URL that leads to another database between two requests costs nothing.
+//!
+//! # Caveats
+//!
+//! * All events of a push go in by one statement, which takes effect whole or not at all. So its
+//!   last event's presence in the log proves them all, and no other is looked up. What the remote
+//!   says about affected rows is not believed.
+//! * An idle poll reads one row on the server: that of `driftless_meta`. The log's end is looked at
+//!   only where there is something after the cursor.
+
+use ulid::Ulid;
+
+use super::{Answer, Batch, Rows};
+use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
+use crate::error::{Error, Result};
+use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
+use crate::json::Scanner;
+use crate::page::{PULL_LINE, Page};
+use crate::store::{Outgoing, Push};
+use crate::value::{Value, write_string};
+
+/// The version of `schema/remote`, in `driftless_meta`.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// The most events in a push or, units aside, in a page: above this, the speed does not grow.
+pub const MAX_EVENTS: usize = 5_000;
+
+/// The most bytes of events in a push: a proxy may cap a body at a few megabytes, and libSQL server
+/// ends a transaction after five seconds, of which this takes a tenth.
+pub const MAX_PUSH_BYTES: usize = 2 << 20;
+
+/// The size of page to aim at, in bytes: libSQL server caps a value at 5 MB and an answer at 10 MB,
+/// with the BLOB a third longer in base64.
+pub const PAGE_BYTES: usize = 3 << 20;
+
+/// The most characters of a recorded reason: it is a message for people.
+const MAX_REASON: usize = 500;
+
+/// The remote's time, in ms since 1970.
+const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+/// The columns that one pushed event fills in `driftless_inbox`, with how each is taken out of the
+/// event's JSON array. JSON inside is taken as JSON (`->`), and its null as NULL.
+const INBOX: [(&str, &str); 15] = [
+    ("id", "value ->> 0"),
+    ("actor", "value ->> 1"),
+    ("tbl", "value ->> 2"),
+    ("pk", "value -> 3"),
+    ("op", "value ->> 4"),
+    ("before", "nullif(value -> 5, 'null')"),
+    ("after", "nullif(value -> 6, 'null')"),
+    ("base", "value ->> 7"),
+    ("pair", "value ->> 8"),
+    ("via", "value ->> 9"),
+    ("other", "nullif(value -> 10, 'null')"),
+    ("image", "nullif(value -> 11, 'null')"),
+    ("late", "value ->> 12"),
+    ("refuse", "value ->> 13"),
+    ("plain", "value ->> 14"),
+];
+
+/// The database and the schema that a push is meant for, and who pushes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The epoch of the remote that it belongs to.
+    pub epoch: String,
+    /// What it has integrated.
+    pub cursor: Seq,
+}
+
+/// A stretch of the log to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// It begins after this.
+    pub after: Seq,
+    /// At most so many events, up to the end of the last one's unit.
+    pub events: usize,
+    /// Whether the last event's unit is completed. A unit that is larger than an answer may be is
+    /// read in parts.
+    pub whole: bool,
+}
+
+/// One request of a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// Events to push, the unit that they get, and their sender.
+    pub push: Option<(&'a Push, Ulid, &'a Sender)>,
+    /// What to pull.
+    pub pull: Option<Span>,
+}
+
+/// What an [`Exchange`] brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether the pushed events are in the log. False where nothing was pushed, and where the
+    /// remote is not the one that the push was meant for.
+    pub pushed: bool,
+    /// The page. Empty, with the span's start as its end, if there was nothing or nothing was asked.
+    pub page: Page,
+    /// The log's newest seq, or the page's end where nothing came.
+    pub head: Seq,
+    /// The remote's identity; `None` if it has lost the row.
+    pub meta: Option<Meta>,
+}
+
+/// The remote's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Of this database: another one has another.
+    pub epoch: String,
+    /// Of its schema of ours.
+    pub version: i64,
+    /// The oldest seq that is kept.
+    pub oldest: Seq,
+}
+
+/// Reads [`Meta`].
+pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
+
+/// Reads the log's newest seq, 0 for an empty log.
+pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
+
+/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made.
+pub const DEFINITIONS: &str =
+    "SELECT type, name, tbl_name, sql, rowid FROM sqlite_schema ORDER BY rowid";
+
+/// Reads the tables that the remote replicates: name, conflict rule, fingerprint.
+pub const TABLES: &str = "SELECT name, conflict, triggers FROM driftless_tables ORDER BY name";
+
+impl Exchange<'_> {
+    /// The request.
+    pub fn batch(&self) -> Batch {
+        let mut statements = Vec::with_capacity(5);
+        if let Some((push, unit, sender)) = self.push {
+            statements.push(contact(sender));
+            statements.push(deliver(push, unit, sender));
+            let last = push.events.last().map(|event| event.id);
+            let last = last.expect("a push has events");
+            statements.push(format!("SELECT seq FROM driftless_events WHERE id = '{last}'"));
+        }
+        if let Some(span) = self.pull {
+            statements.push(page(span));
+        }
+        statements.push(META.to_owned());
+        Batch { statements, writes: self.push.is_some() }
+    }
+
+    /// What this request's answer says.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not an answer to this request.
+    pub fn read(&self, answer: Answer) -> Result<Reply> {
+        let expected = if self.push.is_some() { 3 } else { 0 } + usize::from(self.pull.is_some());
+        if answer.rows.len() != expected + 1 {
+            return Err(wrong("the number of results"));
+        }
+        let mut results = answer.rows.into_iter();
+        let mut pushed = false;
+        if self.push.is_some() {
+            pushed = !results.nth(2).unwrap_or_default().is_empty();
+        }
+        let (mut read, mut head) = (Page::default(), Seq(0));
+        if let Some(span) = self.pull {
+            (read, head) = read_page(results.next().unwrap_or_default(), span.after)?;
+        }
+        let meta = read_meta(&results.next().unwrap_or_default())?;
+        Ok(Reply { pushed, page: read, head, meta })
+    }
+}
+
+fn wrong(what: &str) -> Error {
+    Error::corrupt(format!("the remote's answer is not one: {what}"))
+}
+
+/// The clause that holds only on the right database.
+fn guard(sender: &Sender) -> String {
+    let epoch = literal(&sender.epoch);
+    format!(
+        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = {epoch} AND version = {SCHEMA_VERSION})"
+    )
+}
+
+fn contact(sender: &Sender) -> String {
+    format!(
+        "INSERT INTO driftless_replicas (name, contact, cursor) \
+         SELECT '{}', {NOW_MS}, {} WHERE {} \
+         ON CONFLICT (name) DO UPDATE SET contact = excluded.contact, cursor = excluded.cursor",
+        sender.replica,
+        sender.cursor,
+        guard(sender)
+    )
+}
+
+fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
+    let names: Vec<_> = INBOX.iter().map(|(name, _)| *name).collect();
+    let terms: Vec<_> = INBOX.iter().map(|(_, term)| *term).collect();
+    let mut json = vec![b'['];
+    for (index, event) in push.events.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        write_outgoing(event, &mut json);
+    }
+    json.push(b']');
+    let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
+    format!(
+        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
+         FROM json_each({}) WHERE {} ORDER BY key",
+        names.join(", "),
+        sender.replica,
+        terms.join(", "),
+        literal(&json),
+        guard(sender)
+    )
+}
+
+/// Appends the event's array, in the order of [`INBOX`].
+fn write_outgoing(event: &Outgoing, out: &mut Vec<u8>) {
+    let text = |out: &mut Vec<u8>, text: Option<&str>| match text {
+        Some(text) => write_string(text.as_bytes(), out),
+        None => out.extend_from_slice(b"null"),
+    };
+    let json = |out: &mut Vec<u8>, json: Option<&str>| {
+        out.extend_from_slice(json.unwrap_or("null").as_bytes());
+    };
+    let id = |out: &mut Vec<u8>, id: Option<EventId>| match id {
+        Some(id) => out.extend_from_slice(format!("\"{id}\"").as_bytes()),
+        None => out.extend_from_slice(b"null"),
+    };
+    out.push(b'[');
+    id(out, Some(event.id));
+    out.push(b',');
+    text(out, event.actor.as_deref());
+    out.push(b',');
+    text(out, Some(&event.table));
+    out.push(b',');
+    json(out, Some(&event.key.0));
+    out.extend_from_slice(format!(",\"{}\",", event.op).as_bytes());
+    json(out, event.before.as_deref());
+    out.push(b',');
+    json(out, event.after.as_deref());
+    out.extend_from_slice(format!(",{},", event.base).as_bytes());
+    id(out, event.pair);
+    out.push(b',');
+    id(out, event.via);
+    out.push(b',');
+    json(out, event.other.as_ref().map(|key| key.0.as_str()));
+    out.push(b',');
+    json(out, event.image.as_deref());
+    out.extend_from_slice(if event.late { b",1," } else { b",null," });
+    text(out, event.refuse.as_deref().map(shorten));
+    out.extend_from_slice(if event.plain { b",1]" } else { b",null]" });
+}
+
+/// At most [`MAX_REASON`] characters of a reason.
+fn shorten(reason: &str) -> &str {
+    reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
+}
+
+/// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
+/// event, the log's newest seq.
+fn page(span: Span) -> String {
+    let Span { after, events, whole } = span;
+    let cut = format!(
+        "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > {after} \
+         ORDER BY seq LIMIT {events}))"
+    );
+    // Units are contiguous: a unit ends before the next event that is not of it.
+    let edge = if whole {
+        format!(
+            "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
+             FROM driftless_events AS n WHERE n.seq > l.seq AND n.unit IS NOT l.unit \
+             ORDER BY n.seq LIMIT 1), (SELECT max(seq) FROM driftless_events)) END \
+             FROM driftless_events AS l WHERE l.seq = {cut})"
+        )
+    } else {
+        cut
+    };
+    format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
+         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
+         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
+         WHERE seq > {after} AND seq <= {edge} ORDER BY seq)"
+    )
+}
+
+fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
+    let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
+    let [bytes, last, count, head] = row.as_mut_slice() else {
+        return Err(wrong("a page's columns"));
+    };
+    let count = count.as_integer().and_then(|count| usize::try_from(count).ok());
+    let count = count.ok_or_else(|| wrong("a page's count"))?;
+    if count == 0 {
+        return Ok((Page { last: after, ..Page::default() }, after));
+    }
+    let (Some(last), Some(head)) = (last.as_integer(), head.as_integer()) else {
+        return Err(wrong("a page's end"));
+    };
+    let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
+        return Err(wrong("a page's lines"));
+    };
+    if last <= after.0 || head < last {
+        return Err(wrong("a page that is not after the cursor"));
+    }
+    Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
+}
+
+/// Reads the row of [`META`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let [epoch, version, oldest] = row.as_slice() else { return Err(wrong("its identity")) };
+    match (epoch.as_str(), version.as_integer(), oldest.as_integer()) {
+        (Some(epoch), Some(version), Some(oldest)) => {
+            Ok(Some(Meta { epoch: epoch.to_owned(), version, oldest: Seq(oldest) }))
+        }
+        _ => Err(wrong("its identity")),
+    }
+}
+
+/// Reads the row of [`HEAD`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_head(rows: &Rows) -> Result<Seq> {
+    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
+    seq.map(Seq).ok_or_else(|| wrong("its newest event"))
+}
+
+/// The statement for at most `limit` rows of a table in the order of its key, after the row `after`.
+/// Its one row: the lines, each a JSON array of the row's canonical key and the row, and their
+/// count. Rows with NULL in their key are left out, for no event can name them.
+///
+/// # Errors
+///
+/// `Corrupt` when `after` is not a key of the table.
+pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<String> {
+    let columns: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| sorted(&column.name, collation))
+        .collect();
+    let mut conditions: Vec<_> =
+        columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
+    if let Some(after) = after {
+        let values = after.values()?;
+        if values.len() != columns.len() {
+            return Err(wrong("a key of another table"));
+        }
+        let values: Vec<_> = values.iter().map(sql_value).collect();
+        conditions.push(format!("({}) > ({})", columns.join(", "), values.join(", ")));
+    }
+    Ok(format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
+         || {} || ']' AS line FROM {} AS r WHERE {} ORDER BY {} LIMIT {limit})",
+        key_json(table, "r"),
+        row_json(table, "r"),
+        ident(&table.name),
+        conditions.join(" AND "),
+        columns.join(", ")
+    ))
+}
+
+fn sorted(column: &str, collation: &Collation) -> String {
+    format!("r.{} COLLATE {}", ident(column), collation.name())
+}
+
+/// A value as SQL that is exact on every version.
+fn sql_value(value: &Value) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+    match value {
+        Value::Null => "NULL".to_owned(),
+        // The text of the least integer would be read as a negated REAL.
+        Value::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
+        Value::Integer(integer) => integer.to_string(),
+        Value::Real(real) => sql_real(*real),
+        Value::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) if !text.contains('\0') => literal(text),
+            _ => format!("CAST(x'{}' AS TEXT)", hex(text)),
+        },
+        Value::Blob(blob) => format!("x'{}'", hex(blob)),
+    }
+}
+
+fn sql_real(real: f64) -> String {
+    let spelled = crate::value::spell_real(real);
+    match spelled.split_once('p') {
+        Some((mantissa, exponent)) => format!(
+            "({mantissa} / 4503599627370496.0 * \
+             (SELECT p FROM driftless_pow2 WHERE e = {exponent} + 52))"
+        ),
+        None => spelled.replace("inf", "9e999"),
+    }
+}
+
+/// Reads the row of [`table_page`]: the rows, and how many bytes they came in.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_table_page(rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
+    let row = rows.first().ok_or_else(|| wrong("a table without a row"))?;
+    let [lines, count] = row.as_slice() else { return Err(wrong("a table's columns")) };
+    let bytes = lines.as_bytes().unwrap_or_default();
+    let mut read = Vec::new();
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut scanner = Scanner::new(line);
+        scanner.expect(b'[')?;
+        let key = std::str::from_utf8(scanner.raw()?).map_err(|_| wrong("a row's key"))?;
+        scanner.expect(b',')?;
+        read.push((RowKey(key.to_owned()), Image::parse(scanner.raw()?)?));
+        scanner.expect(b']')?;
+        scanner.end()?;
+    }
+    if count.as_integer() != Some(read.len() as i64) {
+        return Err(wrong("the number of a table's rows"));
+    }
+    Ok((read, bytes.len()))
+}

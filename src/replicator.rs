@@ -1,0 +1,400 @@
+//! The library's front door: a replicator inside an application.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::error::{Error, Result};
+use crate::event::EventId;
+use crate::remote::{Libsql, Options, ProbeReport, Remote, Token, probe};
+use crate::store::{
+    Conflict, Connection, NewKey, Quarantined, Retried, Store, application_connection,
+};
+use crate::sync::{
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Lock, POLL_MS, Status, Summary,
+    Tables, fresh_plan, open_offline,
+};
+use crate::verdict::ConflictRule;
+
+/// How a [`Replicator`] is to be; made by [`Replicator::builder`].
+#[must_use = "nothing happens before `start`"]
+pub struct Builder {
+    path: PathBuf,
+    remote: Where,
+    options: Options,
+    tables: Tables,
+    rules: Vec<(String, ConflictRule)>,
+    actor: Option<String>,
+    poll_ms: u64,
+    health_bound_ms: u64,
+    seed: u64,
+}
+
+enum Where {
+    Nowhere,
+    Url(String, SecretString),
+    Given(Arc<dyn Remote>),
+}
+
+impl Builder {
+    /// The remote: its URL (`libsql://…` or `https://…`; `http://` to this machine alone) and its
+    /// token, which may be empty where none is needed.
+    pub fn remote(mut self, url: impl Into<String>, token: impl Into<String>) -> Self {
+        self.remote = Where::Url(url.into(), SecretString::from(token.into()));
+        self
+    }
+
+    /// A remote of one's own making, instead of a URL.
+    pub fn with_remote(mut self, remote: Arc<dyn Remote>) -> Self {
+        self.remote = Where::Given(remote);
+        self
+    }
+
+    /// How the remote at a URL is spoken to: time limits, certificates.
+    pub fn remote_options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The tables to replicate. All that can be replicated, of either side, unless it is called.
+    pub fn tables<Name: Into<String>>(mut self, tables: impl IntoIterator<Item = Name>) -> Self {
+        self.tables = Tables::Named(tables.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// A table's conflict rule, where it is not [`ConflictRule::Row`]. It is the same for all
+    /// replicas: the first one sets it.
+    pub fn conflict(mut self, table: impl Into<String>, rule: ConflictRule) -> Self {
+        self.rules.push((table.into(), rule));
+        self
+    }
+
+    /// Who is at work: see [`Replicator::set_actor`].
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// The longest time between two pulls: 5 seconds unless it is set. At least a millisecond.
+    pub fn poll_interval(mut self, interval: std::time::Duration) -> Self {
+        self.poll_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 2).max(1);
+        self
+    }
+
+    /// How old the last success may be before health is red: 60 seconds unless it is set.
+    pub fn health_bound(mut self, bound: std::time::Duration) -> Self {
+        self.health_bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Where the chance in waiting times comes from, so that a run can be repeated.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Installs capture, and starts to replicate in the background.
+    ///
+    /// It does not speak to the remote, so it is quick, and works offline: from here on every write
+    /// to the tables by any program is captured. Tables that only the remote has are made when it is
+    /// reached. No tokio runtime is needed, and none is in the way.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when no remote was named, its URL is not allowed, or a table cannot be replicated;
+    /// `Storage` when the file cannot be opened or written.
+    pub fn start(self) -> Result<Replicator> {
+        let remote: Arc<dyn Remote> = match self.remote {
+            Where::Given(remote) => remote,
+            Where::Url(url, token) => Arc::new(connect(&url, &token, self.options.clone())?),
+            Where::Nowhere => {
+                return Err(Error::usage("the replicator has no remote")
+                    .with_hint("name one with `.remote(url, token)`"));
+            }
+        };
+        let plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
+        let mut store = open_offline(&plan)?;
+        if let Some(actor) = &self.actor {
+            store.set_actor(Some(actor))?;
+        }
+        let config = Config {
+            poll_ms: self.poll_ms,
+            health_bound_ms: self.health_bound_ms,
+            seed: self.seed,
+        };
+        let (driver, handle) = Driver::new(store, Some(plan), config, remote)?;
+        let path = self.path.clone();
+        let thread = std::thread::Builder::new()
+            .name("driftless".to_owned())
+            .spawn(move || driver.run(Box::new(move || Lock::take(&path))))
+            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+        Ok(Replicator {
+            path: self.path,
+            options: self.options,
+            handle,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+}
+
+fn connect(url: &str, token: &SecretString, options: Options) -> Result<Libsql> {
+    Libsql::connect(url, read_token(token)?, options)
+}
+
+fn read_token(token: &SecretString) -> Result<Option<Token>> {
+    let token = token.expose_secret();
+    if token.is_empty() { Ok(None) } else { Token::new(token).map(Some) }
+}
+
+/// Replicates one local database in the background, until it is shut down or dropped.
+///
+/// The application reads and writes its tables as ever, over [`Replicator::connection`] or any
+/// connection of its own, in this process or another. It never waits for the network.
+///
+/// ```no_run
+/// # async fn example(url: &str, token: &str) -> driftless::Result<()> {
+/// use driftless::Replicator;
+///
+/// let replicator = Replicator::builder("gym.db")
+///     .remote(url, token)
+///     .tables(["members", "payments"])
+///     .start()?;
+/// let db = replicator.connection()?;
+/// db.execute("UPDATE members SET name = 'Ana' WHERE id = 1", [])?;
+/// let summary = replicator.sync_now().await?;
+/// println!("{} pushed, {} pulled", summary.pushed, summary.pulled);
+/// replicator.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Replicator {
+    path: PathBuf,
+    options: Options,
+    handle: Arc<Handle>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Replicator {
+    /// Begins to describe a replicator of the database at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder {
+            path: path.as_ref().to_owned(),
+            remote: Where::Nowhere,
+            options: Options::default(),
+            tables: Tables::All,
+            rules: Vec::new(),
+            actor: None,
+            poll_ms: POLL_MS,
+            health_bound_ms: HEALTH_BOUND_MS,
+            seed: fastrand::u64(..),
+        }
+    }
+
+    /// An ordinary connection to the database: WAL, foreign keys on, a busy timeout of 5 seconds.
+    /// Its commits are pushed at once; those of other connections within 50 ms more.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the file cannot be opened.
+    pub fn connection(&self) -> Result<Connection> {
+        let handle = Arc::clone(&self.handle);
+        application_connection(&self.path, move || handle.ring())
+    }
+
+    /// The rows that pulls change from now on.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription { changes: self.handle.subscribe() }
+    }
+
+    /// How the replica is. It waits for nothing.
+    pub fn status(&self) -> Status {
+        self.handle.status()
+    }
+
+    /// Pushes and pulls at once, until both are drained.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it
+    /// refuses us or is another database; `Usage` when another replicator is at work on the file or
+    /// this one was shut down; `Storage` when the local database fails.
+    pub async fn sync_now(&self) -> Result<Summary> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(Command::SyncNow(reply))?;
+        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// [`Replicator::sync_now`] for a program without async.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Within a tokio runtime's own thread: it blocks.
+    pub fn sync_now_blocking(&self) -> Result<Summary> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(Command::SyncNow(reply))?;
+        answer.blocking_recv().map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// Says that the network is back, or another one: what failed is tried again at once. A wake
+    /// from sleep is noticed without it.
+    pub fn network_changed(&self) {
+        // One that was shut down has nothing to try.
+        let _ = self.handle.send(Command::Wake);
+    }
+
+    /// Ends it. What is pending stays in the database and goes out after the next start.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when it was shut down before.
+    pub async fn shutdown(&self) -> Result<()> {
+        let (reply, ended) = oneshot::channel();
+        self.handle.send(Command::Shutdown(reply))?;
+        // An error means that the thread is gone, which is what is wanted.
+        let _ = ended.await;
+        self.join();
+        Ok(())
+    }
+
+    fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the replicator's thread ended in a panic");
+        }
+    }
+
+    /// Sets who is at work: events from now on carry this name, by whichever connection of the
+    /// file they are made. `None` for nobody in particular.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when it cannot be written.
+    pub fn set_actor(&self, actor: Option<&str>) -> Result<()> {
+        let actor = actor.map(str::to_owned);
+        self.handle.with(move |store, _| store.set_actor(actor.as_deref()))
+    }
+
+    /// Changes the remote's URL and token while it runs. The URL must lead to the same database,
+    /// or nothing is pushed (see [`SyncState::OtherRemote`](crate::SyncState::OtherRemote)).
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the URL is not allowed or the token is none.
+    pub fn reconfigure(&self, url: &str, token: impl Into<String>) -> Result<()> {
+        let token = SecretString::from(token.into());
+        let remote = connect(url, &token, self.options.clone())?;
+        self.handle.send(Command::Reconfigure(Arc::new(remote)))
+    }
+
+    /// Tries a URL and a token, and says what is wrong in words that a person can act on. Nothing is
+    /// changed, here or there.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime; [`Replicator::test_connection_blocking`] does without.
+    pub async fn test_connection(url: &str, token: impl Into<String>) -> Result<ProbeReport> {
+        let token = read_token(&SecretString::from(token.into()))?;
+        Ok(probe(url, token, Options::default()).await)
+    }
+
+    /// The local events that lost and that nobody has looked after; with `all`, also those that
+    /// were restored or dismissed.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when they cannot be read.
+    pub fn conflicts(&self, all: bool) -> Result<Vec<Conflict>> {
+        self.handle.with(move |store, _| store.conflicts(all))
+    }
+
+    /// Writes the values of an event that lost once more, as a new event on today's base.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the inbox has no such event, or its row's key is taken (see [`NewKey`]);
+    /// `Storage` when a constraint or the disk refuses it.
+    pub fn restore(&self, id: EventId, new_key: Option<NewKey>) -> Result<()> {
+        self.handle.with(move |store, _| store.restore(id, new_key).map(drop))
+    }
+
+    /// Takes an event off the conflict inbox. The log keeps it.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the inbox has no such event.
+    pub fn dismiss(&self, id: EventId) -> Result<()> {
+        self.handle.with(move |store, _| store.dismiss(id))
+    }
+
+    /// The pulled events that cannot be applied here yet.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when they cannot be read.
+    pub fn quarantine(&self) -> Result<Vec<Quarantined>> {
+        self.handle.with(|store, _| store.quarantine())
+    }
+
+    /// Tries the events in quarantine once more.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn retry_quarantine(&self) -> Result<Retried> {
+        self.handle.with(|store: &mut Store, now| store.retry_quarantine(now.wall_ms))
+    }
+}
+
+impl Drop for Replicator {
+    fn drop(&mut self) {
+        let (reply, _) = oneshot::channel();
+        if self.handle.send(Command::Shutdown(reply)).is_ok() {
+            self.join();
+        }
+    }
+}
+
+/// The rows that pulls change, page by page. Nothing is kept for one that was dropped.
+pub struct Subscription {
+    changes: broadcast::Receiver<Changes>,
+}
+
+impl Subscription {
+    /// The next changes; `None` once the replicator has ended. In any async runtime.
+    pub async fn next(&mut self) -> Option<Changes> {
+        match self.changes.recv().await {
+            Ok(changes) => Some(changes),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Changes::missed()),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// The next changes, for a program without async; `None` once the replicator has ended.
+    ///
+    /// # Panics
+    ///
+    /// Within a tokio runtime's own thread: it blocks.
+    pub fn next_blocking(&mut self) -> Option<Changes> {
+        match self.changes.blocking_recv() {
+            Ok(changes) => Some(changes),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Changes::missed()),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// The next changes, if there are any already.
+    pub fn try_next(&mut self) -> Option<Changes> {
+        match self.changes.try_recv() {
+            Ok(changes) => Some(changes),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(Changes::missed()),
+            Err(_) => None,
+        }
+    }
+}

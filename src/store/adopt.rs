@@ -1,0 +1,347 @@
+//! The first sync: the remote's rows are staged, then merged with the local ones in one transaction.
+//!
+//! Staged rows are read table by table at different moments ([`Store::stage`]); the log since the
+//! first of those moments, folded over them ([`Store::stage_events`]), makes them rows of one moment.
+//! [`Store::adopt`] shows them:
+//!
+//! * A row on both sides that is the same stays as it is.
+//! * A row on both sides that differs takes the remote's version. The local one becomes a pending
+//!   insert that has seen nothing and is set aside: the remote will record it as lost, and it comes
+//!   into the conflict inbox.
+//! * A row that is only here stays, as a pending insert. A row that is only there is written.
+//!
+//! # Caveats
+//!
+//! A column of the remote that is unknown here is left out, and counted.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::Store;
+use super::integrate::{Pass, Step, Stop, begin};
+use super::materialize::{known_key, value};
+use super::pending::{known_columns, load, row_key};
+use super::rebase::{Rebase, overlay, redo};
+use crate::capture::{Table, ident, key_json};
+use crate::error::{Error, Result};
+use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
+use crate::page::Page;
+
+/// What the first sync found, in rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Only on the remote: written here.
+    pub fetched: usize,
+    /// Only here: to be pushed.
+    pub local: usize,
+    /// The same on both sides.
+    pub equal: usize,
+    /// Different: the remote's version was taken.
+    pub different: usize,
+    /// Rows of the remote that have columns which are unknown here.
+    pub narrowed: usize,
+}
+
+/// How the remote's rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Over the local ones.
+    InPlace,
+    /// The local ones that are not the remote's come off first.
+    Lifted,
+}
+
+/// One adoption under way.
+struct Adoption<'a, 's> {
+    rebase: Rebase<'s, 's>,
+    tx: &'a Connection,
+    way: Way,
+    cursor: Seq,
+    now_ms: i64,
+    /// Outbox numbers of the inserts for rows that are only here, with their tables.
+    local: Vec<(i64, usize)>,
+    done: Adopted,
+}
+
+impl Store {
+    /// Keeps rows of a remote table aside, until [`Store::adopt`]. A row that is staged already is
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
+        let tx = self.db.unchecked_transaction()?;
+        for (key, image) in rows {
+            put(&tx, table, &key.0, Some(image))?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Folds a page of the log over the staged rows.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the page is not one. `Storage` when the database fails.
+    pub fn stage_events(&mut self, page: &Page) -> Result<()> {
+        let lines = page.lines()?;
+        let tx = self.db.unchecked_transaction()?;
+        let mut after = Columns::new();
+        for line in lines.iter().filter(|line| line.verdict.is_applied()) {
+            let Some(table) = self.table_index(&line.table) else { continue };
+            let table = &self.tables[table].table;
+            match line.after {
+                Some(json) => read_columns(json, &mut after)?,
+                None => after.clear(),
+            }
+            let mut image = match line.op {
+                Op::Insert => Some(Image::default()),
+                Op::Update => staged(&tx, &table.name, line.key)?,
+                Op::Delete => None,
+            };
+            if let Some(image) = &mut image {
+                overlay(table, image, &after);
+            }
+            if image.is_some() || line.op == Op::Delete {
+                put(&tx, &table.name, line.key, image.as_ref())?;
+            }
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Forgets all staged rows.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn stage_clear(&mut self) -> Result<()> {
+        self.db.execute("DELETE FROM driftless_staging", [])?;
+        Ok(())
+    }
+
+    /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
+    /// transaction, and forgets them. `now_ms` is the time of the new events, in ms since 1970.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of the
+    /// remote. `Storage` when the database fails. Then nothing has changed.
+    pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        let mut way = Way::InPlace;
+        loop {
+            self.check_triggers()?;
+            match self.adopt_once(cursor, now_ms, way) {
+                Ok(done) => return Ok(done),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::SchemaChanged) => {}
+                Err(Stop::Taken | Stop::Refused) if way == Way::InPlace => way = Way::Lifted,
+                Err(_) => {
+                    return Err(Error::usage(
+                        "a constraint or a trigger of this database refuses \
+                        the remote's rows",
+                    )
+                    .with_hint("compare the two schemas: this one asks for more"));
+                }
+            }
+        }
+    }
+
+    fn adopt_once(&self, cursor: Seq, now_ms: i64, way: Way) -> Step<Adopted> {
+        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        if self.current_schema_version()? != self.schema_version {
+            return Err(Stop::SchemaChanged);
+        }
+        let start = begin(&tx)?;
+        self.pending.borrow_mut().refresh(&tx, start.cursor)?;
+        let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
+        rebase.group()?;
+        rebase.take_off()?;
+        let (local, done) = (Vec::new(), Adopted::default());
+        let mut adoption = Adoption { rebase, tx: &tx, way, cursor, now_ms, local, done };
+        for table in parents_first(&self.tables.iter().map(|t| &t.table).collect::<Vec<_>>()) {
+            adoption.compare(table)?;
+        }
+        for table in 0..self.tables.len() {
+            adoption.write(table)?;
+        }
+        adoption.put_back()?;
+        let Adoption { mut rebase, local, done, .. } = adoption;
+        rebase.put_back()?;
+        if !local.is_empty() || done.different > 0 {
+            // Events made before this moment need the rows that these inserts bring.
+            tx.execute(
+                "UPDATE driftless_outbox SET n = n + (SELECT max(n) FROM driftless_outbox)
+                     - (SELECT sent FROM driftless_state)
+                 WHERE n > (SELECT sent FROM driftless_state) AND n <= ?1 AND NOT settled",
+                [start.newest],
+            )?;
+        }
+        tx.execute("DELETE FROM driftless_staging", [])?;
+        rebase.finish(start.cursor.max(cursor), None)?;
+        tx.commit()?;
+        self.pending.borrow_mut().forget();
+        Ok(done)
+    }
+}
+
+impl Adoption<'_, '_> {
+    /// Compares a table's rows with the staged ones, and appends the events that follow from it.
+    fn compare(&mut self, at: usize) -> Step {
+        let table = &self.rebase.store.tables[at].table;
+        let names: Vec<_> = table.column_names().map(|name| format!("r.{}", ident(name))).collect();
+        let whole: Vec<_> = table
+            .key_columns()
+            .map(|column| format!("r.{} IS NOT NULL", ident(&column.name)))
+            .collect();
+        let sql = format!(
+            "SELECT {}, {} FROM main.{} AS r WHERE {}",
+            key_json(table, "r"),
+            names.join(", "),
+            ident(&table.name),
+            whole.join(" AND ")
+        );
+        let mut lifted = Vec::new();
+        {
+            let mut statement = self.tx.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let key = row_key(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?)?;
+                let mut image = Image::default();
+                for (index, column) in table.columns.iter().enumerate() {
+                    image.0.push((column.name.clone(), value(row.get_ref(index + 1)?)));
+                }
+                let n = match staged(self.tx, &table.name, &key.0)? {
+                    None => {
+                        self.done.local += 1;
+                        let aside = self.way == Way::Lifted;
+                        let n = self.append(table, &key, &image, self.cursor, aside)?;
+                        self.local.push((n, at));
+                        Some(n)
+                    }
+                    Some(theirs) if same(table, &image, &theirs) => {
+                        self.done.equal += 1;
+                        let sql = "DELETE FROM driftless_staging WHERE tbl = ?1 AND pk = ?2";
+                        self.tx.prepare_cached(sql)?.execute([&table.name, &key.0])?;
+                        None
+                    }
+                    Some(_) => {
+                        self.done.different += 1;
+                        Some(self.append(table, &key, &image, Seq(0), true)?)
+                    }
+                };
+                if self.way == Way::Lifted && n.is_some() {
+                    lifted.push(key);
+                }
+            }
+        }
+        for key in lifted {
+            let Some(values) = known_key(table, &key.0) else { continue };
+            if let Some(row) = self.rebase.writer.row(at, &values)? {
+                let lifted = self.rebase.writer.lift(at, &key, &values, &row);
+                self.rebase.check(lifted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends an insert to the outbox, and gives its number.
+    fn append(
+        &self,
+        table: &Table,
+        key: &RowKey,
+        image: &Image,
+        base: Seq,
+        aside: bool,
+    ) -> Result<i64> {
+        let mut statement = self.tx.prepare_cached(
+            "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, after, base, actor, aside)
+             SELECT max(clock, ?1), random() & 1099511627775, ?2, ?3, 0, ?4, ?5, actor, ?6
+             FROM driftless_state",
+        )?;
+        let json = image.to_json();
+        statement.execute((self.now_ms, &table.name, &key.0, json, base.0, aside))?;
+        Ok(self.tx.last_insert_rowid())
+    }
+
+    /// Writes the staged rows of a table that are left.
+    fn write(&mut self, at: usize) -> Step {
+        let table = &self.rebase.store.tables[at].table;
+        let sql = "SELECT pk, img FROM driftless_staging WHERE tbl = ?1 AND img IS NOT NULL";
+        let mut statement = self.tx.prepare_cached(sql)?;
+        let mut rows = statement.query([&table.name])?;
+        while let Some(row) = rows.next()? {
+            let key: String = row.get(0)?;
+            let image = Image::parse(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?)?;
+            let columns = known_columns(table, &image);
+            self.done.narrowed += usize::from(columns.len() < image.0.len());
+            let written = self.rebase.writer.upsert(at, &key, &columns);
+            self.rebase.check(written)?;
+            self.done.fetched += 1;
+        }
+        // The different ones have been counted as such.
+        Ok(())
+    }
+
+    /// Puts the rows that are only here back, where they were lifted.
+    fn put_back(&mut self) -> Step {
+        self.done.fetched -= self.done.different.min(self.done.fetched);
+        if self.way == Way::InPlace {
+            return Ok(());
+        }
+        for &(n, at) in &self.local {
+            let Some(event) = load(self.tx, n)? else { continue };
+            let table = &self.rebase.store.tables[at].table;
+            redo(self.tx, &mut self.rebase.writer, table, at, &event)?;
+        }
+        Ok(())
+    }
+}
+
+/// The staged image of a row, if there is one and the row was not deleted meanwhile.
+fn staged(db: &Connection, table: &str, key: &str) -> Result<Option<Image>> {
+    let sql = "SELECT img FROM driftless_staging WHERE tbl = ?1 AND pk = ?2 AND img IS NOT NULL";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([table, key])?;
+    match rows.next()? {
+        None => Ok(None),
+        Some(row) => {
+            Ok(Some(Image::parse(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?)?))
+        }
+    }
+}
+
+fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO driftless_staging (tbl, pk, img) VALUES (?1, ?2, ?3)
+         ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
+    )?;
+    statement.execute((table, key, image.map(Image::to_json)))?;
+    Ok(())
+}
+
+/// Whether the remote's row is the local one, in the columns that both sides have.
+fn same(table: &Table, mine: &Image, theirs: &Image) -> bool {
+    known_columns(table, theirs).into_iter().all(|(name, value)| {
+        let found = mine.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(&name));
+        found.is_some_and(|(_, mine)| *mine == value.into_value())
+    })
+}
+
+/// The tables in an order in which parents come before their children, as far as there is one.
+fn parents_first(tables: &[&Table]) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::with_capacity(tables.len());
+    while order.len() < tables.len() {
+        let waits = |&at: &usize| {
+            tables[at].foreign_keys.iter().any(|key| {
+                tables.iter().enumerate().any(|(parent, table)| {
+                    parent != at
+                        && !order.contains(&parent)
+                        && table.name.eq_ignore_ascii_case(&key.parent)
+                })
+            })
+        };
+        let left: Vec<_> = (0..tables.len()).filter(|at| !order.contains(at)).collect();
+        let next = left.iter().copied().find(|at| !waits(at)).unwrap_or(left[0]);
+        order.push(next);
+    }
+    order
+}

@@ -1,0 +1,243 @@
+//! The local log, read: settled events from their sealed frames, then the pending ones.
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::Store;
+use super::images::images;
+use super::pending::{event_id, op, row_key, time};
+use crate::error::Result;
+use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
+use crate::frame::{Sealed, open};
+use crate::verdict::Verdict;
+
+/// An event of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The remote has decided about it, and this replica has integrated that.
+    Settled(Event),
+    /// It is in the outbox.
+    Pending(PendingEvent),
+}
+
+/// A local event whose verdict this replica does not know yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingEvent {
+    /// Its number in the outbox.
+    pub n: i64,
+    /// Its id.
+    pub id: EventId,
+    /// Who made it.
+    pub actor: Option<String>,
+    /// The table.
+    pub table: String,
+    /// The row.
+    pub key: RowKey,
+    /// What happened to it.
+    pub op: Op,
+    /// The old values.
+    pub before: Option<Image>,
+    /// The new values.
+    pub after: Option<Image>,
+    /// What its writer had seen of the log.
+    pub base: Seq,
+    /// Whether it is off its row, because it has probably lost.
+    pub aside: bool,
+    /// The event for which it was set aside, where there is one.
+    pub winner: Option<Seq>,
+    /// What the remote said when this event alone was pushed.
+    pub refuse: Option<String>,
+}
+
+impl Entry {
+    /// The event's id.
+    pub fn id(&self) -> EventId {
+        match self {
+            Entry::Settled(event) => event.id,
+            Entry::Pending(event) => event.id,
+        }
+    }
+
+    /// Its table and row.
+    pub fn row(&self) -> (&str, &RowKey) {
+        match self {
+            Entry::Settled(event) => (&event.table, &event.key),
+            Entry::Pending(event) => (&event.table, &event.key),
+        }
+    }
+}
+
+/// A verdict, or none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// In the remote's tables.
+    Applied,
+    /// Lost to another writer.
+    Superseded,
+    /// Broke a constraint.
+    Rejected,
+    /// Not decided, as far as is known here.
+    Pending,
+}
+
+/// Which events are wanted; what is `None` is not asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// Of this table.
+    pub table: Option<String>,
+    /// Of this row.
+    pub key: Option<RowKey>,
+    /// By this writer.
+    pub origin: Option<Origin>,
+    /// With this verdict.
+    pub verdict: Option<Standing>,
+    /// Made at this time or later: ms since 1970, by the writer's clock.
+    pub since_ms: Option<i64>,
+    /// Made at this time or earlier.
+    pub until_ms: Option<i64>,
+    /// Behind this place in the log. Pending events are behind every place.
+    pub after_seq: Option<Seq>,
+}
+
+impl LogFilter {
+    fn takes(&self, me: Origin, entry: &Entry) -> bool {
+        let (origin, standing) = match entry {
+            Entry::Pending(_) => (me, Standing::Pending),
+            Entry::Settled(event) => (
+                event.origin,
+                match event.verdict {
+                    Verdict::Applied => Standing::Applied,
+                    Verdict::Superseded(_) => Standing::Superseded,
+                    Verdict::Rejected(_) => Standing::Rejected,
+                },
+            ),
+        };
+        let (table, key) = entry.row();
+        let ms = time(entry.id());
+        self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
+            && self.key.as_ref().is_none_or(|wanted| wanted == key)
+            && self.origin.is_none_or(|wanted| wanted == origin)
+            && self.verdict.is_none_or(|wanted| wanted == standing)
+            && self.since_ms.is_none_or(|since| ms >= since)
+            && self.until_ms.is_none_or(|until| ms <= until)
+    }
+}
+
+const PENDING: &str = "SELECT n, ms, tail, tbl, pk, op, before, after, base, actor, aside, winner, \
+     refuse, changes FROM driftless_outbox WHERE NOT settled";
+
+fn pending(row: &Row<'_>) -> Result<PendingEvent> {
+    let bytes = |index| -> Result<Option<&[u8]>> {
+        Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+    };
+    let n = row.get(0)?;
+    let op = op(row.get(5)?)?;
+    let (before, after) = images(row, op, 6, 7, 13)?;
+    Ok(PendingEvent {
+        n,
+        id: event_id(row.get(1)?, n, row.get(2)?),
+        table: row.get(3)?,
+        key: row_key(bytes(4)?.unwrap_or_default())?,
+        op,
+        before: before.as_deref().map(Image::parse).transpose()?,
+        after: after.as_deref().map(Image::parse).transpose()?,
+        base: Seq(row.get(8)?),
+        actor: row.get(9)?,
+        aside: row.get(10)?,
+        winner: row.get::<_, Option<i64>>(11)?.map(Seq),
+        refuse: row.get(12)?,
+    })
+}
+
+fn frame(row: &Row<'_>) -> Result<Event> {
+    let sealed = Sealed { header: row.get(1)?, values: row.get(2)? };
+    open(&sealed, Seq(row.get(0)?))
+}
+
+impl Store {
+    /// Visits the events that `filter` takes: the settled ones in the order of the log, then the
+    /// pending ones in theirs.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` returns ends the walk. `Corrupt` when a frame is damaged, `Storage` when the
+    /// database fails.
+    pub fn log(
+        &self,
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(Entry) -> Result<()>,
+    ) -> Result<()> {
+        let me = Origin::Replica(self.id);
+        // One snapshot, so that an event that is settled meanwhile is not missed.
+        let tx = self.db.unchecked_transaction()?;
+        if filter.verdict != Some(Standing::Pending) {
+            let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq > ?1 ORDER BY seq";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query([filter.after_seq.unwrap_or_default().0])?;
+            while let Some(row) = rows.next()? {
+                let entry = Entry::Settled(frame(row)?);
+                if filter.takes(me, &entry) {
+                    visit(entry)?;
+                }
+            }
+        }
+        if matches!(filter.verdict, None | Some(Standing::Pending)) {
+            let mut statement = tx.prepare_cached(&format!("{PENDING} ORDER BY n"))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let entry = Entry::Pending(pending(row)?);
+                if filter.takes(me, &entry) {
+                    visit(entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One event, by its id. Another writer's takes a walk through the log.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::log`].
+    pub fn event(&self, id: EventId) -> Result<Option<Entry>> {
+        if let Some(event) = self.own_event(id)? {
+            return Ok(Some(Entry::Settled(event)));
+        }
+        {
+            let mut statement = self.db.prepare_cached(&format!("{PENDING} AND n = ?1"))?;
+            let mut rows = statement.query([super::pending::number(id)])?;
+            if let Some(row) = rows.next()? {
+                let event = pending(row)?;
+                if event.id == id {
+                    return Ok(Some(Entry::Pending(event)));
+                }
+            }
+        }
+        let sql = "SELECT seq, header, vals FROM driftless_log WHERE id = ?1 LIMIT 1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([id.0.to_bytes().as_slice()])?;
+        rows.next()?.map(|row| frame(row).map(Entry::Settled)).transpose()
+    }
+
+    /// The settled event at a place in the log.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::log`].
+    pub fn settled(&self, seq: Seq) -> Result<Option<Event>> {
+        let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([seq.0])?;
+        rows.next()?.map(frame).transpose()
+    }
+
+    /// A settled event that this file's outbox had.
+    pub(super) fn own_event(&self, id: EventId) -> Result<Option<Event>> {
+        let sql = "SELECT seq FROM driftless_log WHERE id = ?1 AND own";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let seq = statement.query_row([id.0.to_bytes().as_slice()], |row| row.get(0)).optional()?;
+        match seq {
+            Some(seq) => self.settled(Seq(seq)),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Rows of replicated tables: reading one, writing one, taking one away.
+//!
+//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write that
+//! the transaction has met (table, kind of write, set of columns), and binds values straight from an
+//! event's JSON. No SQL text ever comes from an event: its column names are looked up in the table's
+//! definition first, and the statement is made of the definition's own.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode};
+
+use super::guard::Guard;
+use super::schema::ReplicatedTable;
+use crate::capture::{Affinity, Collation, Table, ident};
+use crate::error::Result;
+use crate::event::{Columns, Image, RowKey};
+use crate::value::{Value, ValueRef};
+
+/// How many statements a writer holds before it starts again: a bound for a remote whose events
+/// have every combination of columns.
+const MAX_SHAPES: usize = 256;
+
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            ValueRef::Null => SqlRef::Null,
+            ValueRef::Integer(integer) => SqlRef::Integer(*integer),
+            ValueRef::Real(real) => SqlRef::Real(*real),
+            ValueRef::Text(text) => SqlRef::Text(text),
+            ValueRef::Blob(blob) => SqlRef::Blob(blob),
+        }))
+    }
+}
+
+/// The value of a column of a result.
+pub(super) fn value(value: SqlRef<'_>) -> Value {
+    match value {
+        SqlRef::Null => Value::Null,
+        SqlRef::Integer(integer) => Value::Integer(integer),
+        SqlRef::Real(real) => Value::Real(real),
+        SqlRef::Text(text) => Value::Text(text.to_vec()),
+        SqlRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}
+
+/// The columns of an image, borrowed.
+pub(super) fn borrow(image: &Image) -> Columns<'_> {
+    image.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), value.into())).collect()
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Writes a row that may be there.
+    Upsert,
+    /// The same, and gives it a rowid if it is not there.
+    UpsertAt,
+    /// Changes columns of a row.
+    Update,
+    /// Takes a row away.
+    Delete,
+    /// Reads a row, with its rowid last where it has one of its own.
+    Read,
+}
+
+/// A row as it stands in its table.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// Its values.
+    pub(super) image: Image,
+    /// Its rowid, where it has one that is not its key.
+    pub(super) rowid: Option<i64>,
+}
+
+/// Reads and writes rows of replicated tables, within one transaction.
+pub(super) struct Writer<'c> {
+    db: &'c Connection,
+    tables: &'c [ReplicatedTable],
+    guard: &'c Guard,
+    statements: HashMap<Box<[u16]>, CachedStatement<'c>>,
+    /// The key of the statement in question: table, kind, columns.
+    shape: Vec<u16>,
+    /// Rowids of rows that were taken away in this transaction, to be given back.
+    rowids: HashMap<(usize, RowKey), i64>,
+}
+
+impl<'c> Writer<'c> {
+    pub(super) fn new(db: &'c Connection, tables: &'c [ReplicatedTable], guard: &'c Guard) -> Self {
+        let (statements, rowids) = (HashMap::new(), HashMap::new());
+        Writer { db, tables, guard, statements, shape: Vec::new(), rowids }
+    }
+
+    fn shape(&mut self, table: usize, kind: Kind, columns: &Columns<'_>) {
+        let definition = &self.tables[table].table;
+        self.shape.clear();
+        self.shape.extend([table as u16, kind as u16]);
+        for (place, (name, _)) in columns.iter().enumerate() {
+            let column = column_index(definition, name, place).expect("its columns were checked");
+            self.shape.push(column as u16);
+        }
+    }
+
+    /// The statement for `self.shape`.
+    fn statement(&mut self, kind: Kind) -> rusqlite::Result<&mut CachedStatement<'c>> {
+        if !self.statements.contains_key(self.shape.as_slice()) {
+            if self.statements.len() >= MAX_SHAPES {
+                self.statements.clear();
+            }
+            let replicated = &self.tables[usize::from(self.shape[0])];
+            let sql = sql(replicated, kind, &self.shape[2..]);
+            let statement = self.db.prepare_cached(&sql)?;
+            self.statements.insert(self.shape.as_slice().into(), statement);
+        }
+        Ok(self.statements.get_mut(self.shape.as_slice()).expect("it was put there"))
+    }
+
+    /// Runs a write, and gives the number of rows that it wrote.
+    ///
+    /// A trigger of the application may refuse a row, loudly or quietly. It has no say in what the
+    /// remote has decided: then the row is written with all triggers off.
+    fn run(
+        &mut self,
+        kind: Kind,
+        values: &Columns<'_>,
+        rest: &[ValueRef<'_>],
+    ) -> rusqlite::Result<usize> {
+        let foreign = self.guard.foreign;
+        let outcome = self.execute(kind, values, rest);
+        let refused = match &outcome {
+            Ok(written) => *written == 0,
+            Err(error) => extended_code(error) == Some(rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER),
+        };
+        // After RAISE(ROLLBACK) there is no transaction left to write in.
+        if !foreign || !refused || self.db.is_autocommit() {
+            return outcome;
+        }
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        let outcome = self.execute(kind, values, rest);
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        outcome
+    }
+
+    fn execute(
+        &mut self,
+        kind: Kind,
+        values: &Columns<'_>,
+        rest: &[ValueRef<'_>],
+    ) -> rusqlite::Result<usize> {
+        let guard = self.guard;
+        let statement = self.statement(kind)?;
+        let mut place = 0;
+        for value in values.iter().map(|(_, value)| value).chain(rest) {
+            place += 1;
+            statement.raw_bind_parameter(place, value)?;
+        }
+        guard.armed.store(kind == Kind::Delete, Ordering::Relaxed);
+        let written = statement.raw_execute();
+        guard.armed.store(false, Ordering::Relaxed);
+        written
+    }
+
+    /// Writes the whole row. `key` is its key's text, in case its rowid is remembered.
+    pub(super) fn upsert(
+        &mut self,
+        table: usize,
+        key: &str,
+        columns: &Columns<'_>,
+    ) -> rusqlite::Result<usize> {
+        if !self.rowids.is_empty() {
+            let remembered = self.rowids.get(&(table, RowKey(key.to_owned()))).copied();
+            if let Some(rowid) = remembered {
+                self.shape(table, Kind::UpsertAt, columns);
+                let rest = [ValueRef::Integer(rowid)];
+                match self.run(Kind::UpsertAt, columns, &rest) {
+                    // Another row has that rowid by now.
+                    Err(error)
+                        if extended_code(&error)
+                            == Some(rusqlite::ffi::SQLITE_CONSTRAINT_ROWID) => {}
+                    other => return other,
+                }
+            }
+        }
+        self.shape(table, Kind::Upsert, columns);
+        self.run(Kind::Upsert, columns, &[])
+    }
+
+    /// Changes columns of a row; 0 if there is no such row.
+    pub(super) fn update(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+        columns: &Columns<'_>,
+    ) -> rusqlite::Result<usize> {
+        if columns.is_empty() {
+            return Ok(1);
+        }
+        self.shape(table, Kind::Update, columns);
+        self.run(Kind::Update, columns, key)
+    }
+
+    /// Takes a row away; 0 if there is no such row.
+    pub(super) fn delete(&mut self, table: usize, key: &[ValueRef<'_>]) -> rusqlite::Result<usize> {
+        let none = Columns::new();
+        self.shape(table, Kind::Delete, &none);
+        self.run(Kind::Delete, &none, key)
+    }
+
+    /// Takes a row away that will be written again in this transaction, at its old rowid.
+    pub(super) fn lift(
+        &mut self,
+        table: usize,
+        key: &RowKey,
+        values: &[ValueRef<'_>],
+        row: &Row,
+    ) -> rusqlite::Result<usize> {
+        if let Some(rowid) = row.rowid {
+            self.rowids.insert((table, key.clone()), rowid);
+        }
+        self.delete(table, values)
+    }
+
+    /// The row as it stands.
+    pub(super) fn row(&mut self, table: usize, key: &[ValueRef<'_>]) -> Result<Option<Row>> {
+        self.shape(table, Kind::Read, &Columns::new());
+        let replicated = &self.tables[table];
+        let statement = self.statement(Kind::Read)?;
+        for (place, value) in key.iter().enumerate() {
+            statement.raw_bind_parameter(place + 1, value)?;
+        }
+        let mut rows = statement.raw_query();
+        let Some(found) = rows.next()? else { return Ok(None) };
+        let mut image = Vec::with_capacity(replicated.table.columns.len());
+        for (index, column) in replicated.table.columns.iter().enumerate() {
+            image.push((column.name.clone(), value(found.get_ref(index)?)));
+        }
+        let rowid = match replicated.rowid {
+            Some(_) => Some(found.get(image.len())?),
+            None => None,
+        };
+        Ok(Some(Row { image: Image(image), rowid }))
+    }
+}
+
+/// The extended result code of an error of SQLite's.
+pub(super) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
+/// Whether a write failed because of what is in it, and not because of the disk or a lock.
+pub(super) fn is_refusal(error: &rusqlite::Error) -> bool {
+    let codes = [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig];
+    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether a write failed because another row has what it wants: that may change when more events
+/// are applied with it.
+pub(super) fn is_taken(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{
+        SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
+    };
+    let taken = [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE];
+    extended_code(error).is_some_and(|code| taken.contains(&code))
+}
+
+/// Where a column stands in the definition. `place` is where to look first.
+pub(super) fn column_index(table: &Table, name: &str, place: usize) -> Option<usize> {
+    match table.columns.get(place) {
+        Some(column) if column.name == name => Some(place),
+        _ => table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name)),
+    }
+}
+
+/// The values of a key that the table can have: of its arity, and without NULL.
+pub(super) fn known_key<'k>(table: &Table, key: &'k str) -> Option<Vec<ValueRef<'k>>> {
+    let mut values = Vec::with_capacity(table.key.len());
+    RowKey::read(key, &mut values).ok()?;
+    let whole = values.len() == table.key.len();
+    let null = values.iter().any(|value| matches!(value, ValueRef::Null));
+    (whole && !null).then_some(values)
+}
+
+/// Whether `cell`, in the key column `part`, has the canonical form `key`.
+pub(super) fn key_matches(
+    table: &Table,
+    part: usize,
+    key: &ValueRef<'_>,
+    cell: &ValueRef<'_>,
+) -> bool {
+    match (key, cell) {
+        (ValueRef::Integer(key), ValueRef::Integer(cell)) => key == cell,
+        (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
+        (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
+        (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
+            Collation::NoCase => {
+                key.len() == cell.len()
+                    && key
+                        .iter()
+                        .zip(cell.iter())
+                        .all(|(key, cell)| *key == cell.to_ascii_lowercase())
+            }
+            Collation::RTrim => {
+                let end = cell.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
+                key[..] == cell[..end]
+            }
+            _ => key == cell,
+        },
+        // An integral REAL stands as it is only where nothing converts it.
+        (ValueRef::Integer(key), ValueRef::Real(cell)) => {
+            let untyped = table.columns[table.key[part]].affinity == Affinity::Blob;
+            untyped && *key as f64 == *cell && *cell as i64 == *key
+        }
+        _ => false,
+    }
+}
+
+/// `"column" = ?n COLLATE c` for each key column, from parameter `first` on.
+fn key_condition(table: &Table, first: usize) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .enumerate()
+        .map(|(part, (column, collation))| {
+            let name = ident(&column.name);
+            format!("{name} = ?{} COLLATE {}", first + part, collation.name())
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
+fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
+    let table = &replicated.table;
+    let name = ident(&table.name);
+    // A constraint with a conflict clause of its own (REPLACE) would put other rows out of the way.
+    // Without one nothing is said, for what is said here holds for the triggers' statements too.
+    let or = if table.sql.to_ascii_uppercase().contains("CONFLICT") { " OR ABORT" } else { "" };
+    let names: Vec<_> =
+        columns.iter().map(|&column| ident(&table.columns[usize::from(column)].name)).collect();
+    match kind {
+        Kind::Upsert | Kind::UpsertAt => {
+            let mut into = names.clone();
+            into.extend(replicated.rowid.filter(|_| kind == Kind::UpsertAt).map(str::to_owned));
+            let places: Vec<_> = (1..=into.len()).map(|place| format!("?{place}")).collect();
+            let sets: Vec<_> =
+                names.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+            format!(
+                "INSERT{or} INTO main.{name} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+                into.join(", "),
+                places.join(", "),
+                conflict_target(table),
+                sets.join(", ")
+            )
+        }
+        Kind::Update => {
+            let sets: Vec<_> = names
+                .iter()
+                .enumerate()
+                .map(|(place, column)| format!("{column} = ?{}", place + 1))
+                .collect();
+            let condition = key_condition(table, names.len() + 1);
+            format!("UPDATE{or} main.{name} SET {} WHERE {condition}", sets.join(", "))
+        }
+        Kind::Delete => format!("DELETE FROM main.{name} WHERE {}", key_condition(table, 1)),
+        Kind::Read => {
+            let mut all: Vec<_> = table.column_names().map(ident).collect();
+            all.extend(replicated.rowid.map(str::to_owned));
+            format!("SELECT {} FROM main.{name} WHERE {}", all.join(", "), key_condition(table, 1))
+        }
+    }
+}
+
+/// The primary key, spelled so that no other UNIQUE index of the same columns is meant.
+fn conflict_target(table: &Table) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| match table.rowid_key {
+            true => ident(&column.name),
+            false => format!("{} COLLATE {}", ident(&column.name), collation.name()),
+        })
+        .collect();
+    parts.join(", ")
+}

@@ -1,0 +1,183 @@
+//! Opening a replica's database, and what SQLite's errors mean to a caller.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use super::Store;
+use super::guard::Guard;
+use super::pending::Pending;
+use crate::error::{Error, Kind, Result};
+use crate::event::ReplicaId;
+
+/// How long a lock of another program is waited for.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Page cache, in KiB: the inner pages of a few large tables and their indexes.
+const CACHE_KIB: i64 = 16 << 10;
+/// Prepared statements kept between transactions: a few for each table and common set of columns.
+const CACHED_STATEMENTS: usize = 256;
+/// The version of `schema/replica` that this program writes.
+pub(super) const VERSION: i64 = 1;
+
+impl From<rusqlite::Error> for Error {
+    fn from(source: rusqlite::Error) -> Self {
+        let (message, hint) = match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+                "the local database was locked by another program for more than 5 s".to_owned(),
+                Some("find the program that holds a transaction open, and let it finish"),
+            ),
+            Some(ErrorCode::DatabaseCorrupt) => (
+                "the local database is damaged".to_owned(),
+                Some("run `PRAGMA integrity_check` on it, and restore a backup if that fails"),
+            ),
+            Some(ErrorCode::NotADatabase) => (
+                "the local file is not a SQLite database".to_owned(),
+                Some("it may be encrypted or damaged, or be another file than was meant"),
+            ),
+            Some(ErrorCode::ReadOnly) => (
+                "the local database is read-only".to_owned(),
+                Some("make the file and its folder writable to this user"),
+            ),
+            Some(ErrorCode::DiskFull) => (
+                "the disk of the local database is full".to_owned(),
+                Some("make room; nothing is lost, and the work goes on by itself"),
+            ),
+            Some(ErrorCode::CannotOpen) => (
+                "the local database cannot be opened".to_owned(),
+                Some("check the path, and that the file and its folder belong to this user"),
+            ),
+            _ => (format!("the local database failed: {source}"), None),
+        };
+        let error = Error::new(Kind::Storage, message).with_source(source);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// The same error with the file's name in front.
+fn naming(path: &Path, error: Error) -> Error {
+    let message = format!("{}: {}", path.display(), error.message());
+    let named = Error::new(error.kind(), message);
+    let named = match error.hint() {
+        Some(hint) => named.with_hint(hint),
+        None => named,
+    };
+    named.with_source(error)
+}
+
+/// Opens the file and proves that it is a database that can be written.
+pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    } else if !path.exists() {
+        return Err(Error::usage(format!("there is no file {}", path.display()))
+            .with_hint("check the path; `driftless init` makes a database into a replica"));
+    }
+    let open = || -> Result<Connection> {
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+        if db.is_readonly("main")? {
+            return Err(Error::storage("the local database is read-only")
+                .with_hint("make the file and its folder writable to this user"));
+        }
+        db.pragma_update(None, "foreign_keys", false)?;
+        db.pragma_update(None, "recursive_triggers", false)?;
+        db.pragma_update(None, "synchronous", "NORMAL")?;
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        db.pragma_update(None, "temp_store", "MEMORY")?;
+        Ok(db)
+    };
+    open().map_err(|error| naming(path, error))
+}
+
+impl Store {
+    /// Opens a database that [`Store::init`] has made into a replica.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it is
+    /// not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
+    /// driftless.
+    pub fn open(path: &Path) -> Result<Store> {
+        let db = connect(path, false)?;
+        if !is_replica(&db)? {
+            return Err(Error::usage(format!("{} is not a replica yet", path.display()))
+                .with_hint("run `driftless init` on it first"));
+        }
+        check_version(&db, path)?;
+        Store::adopt_connection(db, path)
+    }
+
+    /// A store over a connection to a replica.
+    pub(super) fn adopt_connection(db: Connection, path: &Path) -> Result<Store> {
+        let id: String = setting(&db, "replica")?.ok_or_else(|| {
+            Error::corrupt(format!("{} has lost its replica's identity", path.display()))
+        })?;
+        let id: ReplicaId = id.parse().map_err(|_| {
+            Error::corrupt(format!("{} has an identity that is none", path.display()))
+        })?;
+        let guard = Guard::new(&db)?;
+        let mut store = Store {
+            db,
+            path: path.to_owned(),
+            id,
+            tables: Vec::new(),
+            schema_version: -1,
+            guard,
+            pending: RefCell::new(Pending::default()),
+            marks: VecDeque::new(),
+            newest_ms: 0,
+        };
+        store.load_definitions()?;
+        Ok(store)
+    }
+}
+
+/// Whether the database has our state.
+pub(super) fn is_replica(db: &Connection) -> Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'driftless_state'";
+    let found: i64 = db.query_row(sql, [], |row| row.get(0))?;
+    Ok(found > 0 && setting(db, "replica")?.is_some())
+}
+
+/// Refuses a database that a newer driftless has written.
+pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
+    let version: i64 =
+        setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION);
+    if version > VERSION {
+        let message = format!(
+            "{} was written by a newer driftless (schema {version}, this one knows {VERSION})",
+            path.display()
+        );
+        return Err(Error::storage(message).with_hint("update this program"));
+    }
+    Ok(())
+}
+
+/// A setting's text.
+pub(super) fn setting(db: &Connection, name: &str) -> Result<Option<String>> {
+    let sql = "SELECT value FROM driftless_settings WHERE name = ?1";
+    let mut statement = db.prepare_cached(sql)?;
+    Ok(statement.query_row([name], |row| row.get::<_, Option<String>>(0)).optional()?.flatten())
+}
+
+/// Writes a setting; `None` takes it away.
+pub(super) fn set_setting(db: &Connection, name: &str, value: Option<&str>) -> Result<()> {
+    match value {
+        Some(value) => db.execute(
+            "INSERT INTO driftless_settings (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [name, value],
+        )?,
+        None => db.execute("DELETE FROM driftless_settings WHERE name = ?1", [name])?,
+    };
+    Ok(())
+}

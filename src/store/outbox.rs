@@ -1,0 +1,309 @@
+//! The outbox as the pusher sees it: where transactions end, what goes next, what has been answered.
+
+use rusqlite::types::ValueRef as SqlRef;
+use rusqlite::{Connection, Row};
+
+use super::Store;
+use super::arrange::arrange;
+use super::images::images;
+use super::pending::{event_id, number, op, row_key, time};
+use crate::error::{Error, Result};
+use crate::event::{EventId, Image, Op, RowKey, Seq};
+
+/// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
+/// for an hour of writing without a push.
+const MAX_MARKS: usize = 32_768;
+
+/// How much goes into one push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushLimit {
+    /// Events, at least 1. The two of a key change are never split.
+    pub events: usize,
+    /// Bytes of their keys and images; one event may be larger.
+    pub bytes: usize,
+}
+
+/// The next unsent events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// In the order in which the remote is to judge them.
+    pub events: Vec<Outgoing>,
+    /// The highest outbox number among them: what to give [`Store::sent`] when the remote has given
+    /// its verdicts.
+    pub last_n: i64,
+}
+
+/// An event on its way to the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its number in the outbox.
+    pub n: i64,
+    /// Its id.
+    pub id: EventId,
+    /// Who made it.
+    pub actor: Option<String>,
+    /// Its table.
+    pub table: String,
+    /// Its row.
+    pub key: RowKey,
+    /// What it does.
+    pub op: Op,
+    /// The old values, as canonical JSON.
+    pub before: Option<String>,
+    /// The new values, as canonical JSON.
+    pub after: Option<String>,
+    /// What its writer had seen.
+    pub base: Seq,
+    /// The other half of a key change.
+    pub pair: Option<EventId>,
+    /// The event of which this is a foreign key's consequence; it stands before this one.
+    pub via: Option<EventId>,
+    /// The key of the other half of a key change.
+    pub other: Option<RowKey>,
+    /// On the delete of a key change: the row under its new key.
+    pub image: Option<String>,
+    /// A later event of this push may supply what its foreign keys miss.
+    pub late: bool,
+    /// What the remote said when this event alone was pushed: it is to be recorded as rejected.
+    pub refuse: Option<String>,
+    /// No value in it has a tag.
+    pub plain: bool,
+}
+
+/// An outbox row on its way to [`arrange`].
+#[derive(Clone, Debug)]
+pub(super) struct OutboxRow {
+    pub(super) event: Outgoing,
+    /// 1: the delete of a key change, 2: its insert.
+    pub(super) half: Option<i64>,
+    /// Table and key of the parent that went.
+    pub(super) parent: Option<(String, RowKey)>,
+    /// What it costs, in bytes.
+    size: usize,
+}
+
+const COLUMNS: &str = "n, ms, tail, tbl, pk, op, before, after, base, actor, pair, via, refuse, \
+     changes";
+
+fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
+    let value: SqlRef<'r> = row.get_ref(index)?;
+    Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+}
+
+/// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
+/// that is not UTF-8 as it is; the rest is canonical already.
+fn canonical(json: &[u8]) -> Result<String> {
+    let plain = memchr::memmem::find(json, b"\\u0000").is_none();
+    match std::str::from_utf8(json) {
+        Ok(text) if plain => Ok(text.to_owned()),
+        _ => Ok(Image::parse(json)?.to_json()),
+    }
+}
+
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot be
+/// part of one.
+fn has_tag(json: &str) -> bool {
+    memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
+}
+
+fn read(row: &Row<'_>) -> Result<OutboxRow> {
+    let n: i64 = row.get(0)?;
+    let op = op(row.get(5)?)?;
+    let (before, after) = images(row, op, 6, 7, 13)?;
+    let before = before.as_deref().map(canonical).transpose()?;
+    let after = after.as_deref().map(canonical).transpose()?;
+    let key = row_key(bytes(row, 4)?.unwrap_or_default())?;
+    let parent = match bytes(row, 11)? {
+        None => None,
+        Some(json) => {
+            let mut scanner = crate::json::Scanner::new(json);
+            scanner.expect(b'[')?;
+            let table = scanner.string()?;
+            scanner.expect(b',')?;
+            let key = row_key(scanner.raw()?)?;
+            Some((String::from_utf8_lossy(&table).into_owned(), key))
+        }
+    };
+    let images = before.iter().chain(&after);
+    let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
+    let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
+    let event = Outgoing {
+        n,
+        id: event_id(row.get(1)?, n, row.get(2)?),
+        actor: row.get(9)?,
+        table: row.get(3)?,
+        key,
+        op,
+        before,
+        after,
+        base: Seq(row.get(8)?),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse: row.get(12)?,
+        plain: !tagged,
+    };
+    Ok(OutboxRow { event, half: row.get(10)?, parent, size })
+}
+
+/// The outbox's newest number and the highest one that is sent.
+fn ends(db: &Connection) -> Result<(i64, i64)> {
+    let mut statement = db.prepare_cached(
+        "SELECT (SELECT coalesce(max(n), 0) FROM driftless_outbox), sent FROM driftless_state",
+    )?;
+    Ok(statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+impl Store {
+    /// Sees to it that the next ids are not below the newest one, should the machine's clock have gone
+    /// back: the triggers themselves look at `clock` alone.
+    fn watch_clock(&mut self) -> Result<()> {
+        let sql = "SELECT coalesce(max(ms), 0) FROM \
+                   (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
+        let newest: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        if newest < self.newest_ms {
+            let sql = "UPDATE driftless_state SET clock = max(clock, ?1)";
+            self.db.prepare_cached(sql)?.execute([self.newest_ms])?;
+        }
+        self.newest_ms = self.newest_ms.max(newest);
+        Ok(())
+    }
+
+    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions, so
+    /// a push may end here. True if there are unsent events.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn mark(&mut self) -> Result<bool> {
+        let (newest, sent) = ends(&self.db)?;
+        self.note(newest);
+        self.watch_clock()?;
+        if newest <= sent {
+            return Ok(false);
+        }
+        // The newest row may be settled and there for its number alone.
+        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_outbox WHERE n > ?1 AND NOT settled)";
+        Ok(self.db.prepare_cached(sql)?.query_row([sent], |row| row.get(0))?)
+    }
+
+    fn note(&mut self, newest: i64) {
+        if self.marks.back().is_some_and(|&last| last >= newest) {
+            return;
+        }
+        if self.marks.len() >= MAX_MARKS {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.marks.push_back(newest);
+    }
+
+    /// The next unsent events, arranged for the remote; `None` if there are none. They end where a
+    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger than
+    /// the limit; the halves of a key change stay together even then.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
+    pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
+        let tx = self.db.unchecked_transaction()?;
+        let (newest, sent) = ends(&tx)?;
+        let mut rows = Vec::new();
+        let mut size = 0;
+        let mut whole = true;
+        {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n"
+            );
+            let mut statement = tx.prepare_cached(&sql)?;
+            let mut found = statement.query([sent])?;
+            while let Some(row) = found.next()? {
+                let row = read(row)?;
+                size += row.size;
+                let full = rows.len() >= limit.events.max(1) || size > limit.bytes;
+                let second = row.half == Some(2) && rows.len() == 1;
+                if full && !rows.is_empty() && !second {
+                    whole = false;
+                    break;
+                }
+                rows.push(row);
+            }
+        }
+        tx.commit()?;
+        // All of the outbox at one moment ends where a transaction ended.
+        self.note(newest);
+        if !whole {
+            cut(&mut rows, &self.marks);
+        }
+        let Some(last) = rows.last() else { return Ok(None) };
+        let last_n = last.event.n;
+        let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
+        Ok(Some(Push { events: arrange(&tables, rows)?, last_n }))
+    }
+
+    /// The remote has given its verdict for all outbox rows up to `up_to`.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn sent(&mut self, up_to: i64) -> Result<()> {
+        self.db
+            .prepare_cached("UPDATE driftless_state SET sent = max(sent, ?1)")?
+            .execute([up_to])?;
+        while self.marks.len() > 1 && self.marks[0] <= up_to {
+            self.marks.pop_front();
+        }
+        Ok(())
+    }
+
+    /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when one of them is not pending here. `Storage` when the database fails.
+    pub fn refuse(&mut self, ids: &[EventId], reason: &str) -> Result<()> {
+        let tx = self.db.unchecked_transaction()?;
+        for &id in ids {
+            let tail = (id.0.0 & ((1 << 40) - 1)) as i64;
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE driftless_outbox SET refuse = ?4
+                     WHERE n = ?1 AND ms = ?2 AND tail & 1099511627775 = ?3 AND NOT settled",
+                )?
+                .execute((number(id), time(id), tail, reason))?;
+            if changed == 0 {
+                return Err(Error::usage(format!("event {id} is not pending here")));
+            }
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Sets who is at work: the actor of all events from now on, by whichever program.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
+        self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
+        Ok(())
+    }
+}
+
+/// Takes rows off the end until a mark, or, where no mark is among them, until no pair is split.
+fn cut(rows: &mut Vec<OutboxRow>, marks: &std::collections::VecDeque<i64>) {
+    let numbers = rows.first().zip(rows.last()).map(|(first, last)| (first.event.n, last.event.n));
+    let Some((first, last)) = numbers else { return };
+    let after = marks.partition_point(|&mark| mark <= last);
+    if let Some(&mark) = after.checked_sub(1).and_then(|at| marks.get(at))
+        && mark >= first
+    {
+        rows.truncate(rows.partition_point(|row| row.event.n <= mark));
+    } else if rows.len() > 1 && rows.last().is_some_and(|row| row.half == Some(1)) {
+        rows.pop();
+    }
+}

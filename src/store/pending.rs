@@ -1,0 +1,273 @@
+//! Pending events: rows of the outbox whose verdict this replica does not know yet.
+//!
+//! A page asks of each of its events: has this row pending events, and is this event one of them?
+//! The outbox has no index for that, since an index would make every captured write dearer. So
+//! [`Pending`] keeps, in memory, the numbers of the pending events of each row, under a hash of the
+//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought up to
+//! date by reading the outbox from the last number seen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hasher};
+
+use rusqlite::Connection;
+
+use super::images::images;
+use super::materialize::borrow;
+use crate::error::{Error, Result};
+use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
+
+/// The width of an id's random part below the outbox number, in bits.
+const TAIL_BITS: u32 = 40;
+/// The width of an id below its time part, in bits.
+const TIME_SHIFT: u32 = 80;
+
+/// The id of an outbox row.
+pub(super) fn event_id(ms: i64, n: i64, tail: i64) -> EventId {
+    let mask = (1_u128 << TAIL_BITS) - 1;
+    let (ms, n, tail) = (ms as u128, n as u128 & mask, tail as u128 & mask);
+    EventId(ulid::Ulid(ms << TIME_SHIFT | n << TAIL_BITS | tail))
+}
+
+/// The outbox number in an id, if this outbox made it.
+pub(super) fn number(id: EventId) -> i64 {
+    ((id.0.0 >> TAIL_BITS) & ((1 << TAIL_BITS) - 1)) as i64
+}
+
+/// The time part of an id: ms since 1970.
+pub(super) fn time(id: EventId) -> i64 {
+    (id.0.0 >> TIME_SHIFT) as i64
+}
+
+/// A key as an outbox row has it, which may have bytes that are no UTF-8.
+pub(super) fn row_key(bytes: &[u8]) -> Result<RowKey> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(RowKey(text.to_owned())),
+        Err(_) => {
+            let mut scanner = crate::json::Scanner::new(bytes);
+            let mut values = Vec::new();
+            scanner.expect(b'[')?;
+            loop {
+                values.push(scanner.value()?);
+                if scanner.eat(b']') {
+                    break;
+                }
+                scanner.expect(b',')?;
+            }
+            scanner.end()?;
+            Ok(RowKey::from_values(&values))
+        }
+    }
+}
+
+/// The op that the outbox has as a number.
+pub(super) fn op(number: i64) -> Result<Op> {
+    match number {
+        0 => Ok(Op::Insert),
+        1 => Ok(Op::Update),
+        2 => Ok(Op::Delete),
+        _ => Err(Error::corrupt("an event in the outbox has an op that is none")),
+    }
+}
+
+/// The hash of a row.
+pub(super) fn row_hash(table: &str, key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for byte in table.bytes() {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+    hasher.write_u8(0xff);
+    hasher.write(key.as_bytes());
+    hasher.finish()
+}
+
+/// The numbers of a row's pending events: mostly there is one.
+#[derive(Clone, Debug)]
+enum Numbers {
+    One(i64),
+    Many(Vec<i64>),
+}
+
+/// Which rows have pending events.
+///
+/// * Every unsettled outbox row up to `seen` is in `by_number`, unless another replicator works on
+///   this file; then the cursor has moved, and everything is read anew.
+/// * `by_row` has the same numbers, rising.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    seen: i64,
+    cursor: Option<Seq>,
+    by_number: BTreeMap<i64, u64>,
+    by_row: HashMap<u64, Numbers>,
+    /// Settled rows that stayed for their number's sake.
+    pub(super) kept: Vec<i64>,
+}
+
+impl Pending {
+    /// Reads what is new in the outbox. `cursor` is the state's, in the same transaction.
+    pub(super) fn refresh(&mut self, db: &Connection, cursor: Seq) -> Result<()> {
+        if self.cursor != Some(cursor) {
+            *self = Pending { cursor: Some(cursor), ..Pending::default() };
+        }
+        let sql = "SELECT n, tbl, pk, settled FROM driftless_outbox WHERE n > ?1 ORDER BY n";
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([self.seen])?;
+        while let Some(row) = rows.next()? {
+            let n = row.get(0)?;
+            self.seen = n;
+            if row.get(3)? {
+                self.kept.push(n);
+                continue;
+            }
+            let table = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            let key = row_key(row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?)?;
+            let hash = row_hash(table, &key.0);
+            self.by_number.insert(n, hash);
+            self.by_row
+                .entry(hash)
+                .and_modify(|numbers| match numbers {
+                    Numbers::One(first) => *numbers = Numbers::Many(vec![*first, n]),
+                    Numbers::Many(numbers) => numbers.push(n),
+                })
+                .or_insert(Numbers::One(n));
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: the outbox has changed in an unusual way.
+    pub(super) fn forget(&mut self) {
+        *self = Pending::default();
+    }
+
+    /// The cursor after a page of this store's own.
+    pub(super) fn advance(&mut self, cursor: Seq) {
+        self.cursor = Some(cursor);
+    }
+
+    /// The event `n` has been settled.
+    pub(super) fn remove(&mut self, n: i64) {
+        let Some(hash) = self.by_number.remove(&n) else { return };
+        let Some(numbers) = self.by_row.get_mut(&hash) else { return };
+        if let Numbers::Many(many) = numbers {
+            many.retain(|&other| other != n);
+            if let [last] = many[..] {
+                *numbers = Numbers::One(last);
+            }
+        } else {
+            self.by_row.remove(&hash);
+        }
+    }
+
+    /// The numbers of pending events that may be of the row with this hash, rising.
+    pub(super) fn of_row(&self, hash: u64) -> &[i64] {
+        match self.by_row.get(&hash) {
+            None => &[],
+            Some(Numbers::One(n)) => std::slice::from_ref(n),
+            Some(Numbers::Many(numbers)) => numbers,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// All numbers, rising.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = i64> + '_ {
+        self.by_number.keys().copied()
+    }
+
+    /// How many are above `n`.
+    pub(super) fn above(&self, n: i64) -> usize {
+        self.by_number.range(n + 1..).count()
+    }
+}
+
+/// A pending event, as a page needs it.
+#[derive(Clone, Debug)]
+pub(super) struct PendingEvent {
+    pub(super) n: i64,
+    pub(super) id: EventId,
+    pub(super) table: String,
+    pub(super) key: RowKey,
+    pub(super) op: Op,
+    pub(super) after: Option<Vec<u8>>,
+    /// What is underneath it, as far as it knows: `coalesce(undo, before)`.
+    pub(super) under: Option<Vec<u8>>,
+    pub(super) base: Seq,
+    pub(super) aside: bool,
+    pub(super) winner: Option<Seq>,
+}
+
+/// Reads the pending event `n`; `None` if it has been settled.
+pub(super) fn load(db: &Connection, n: i64) -> Result<Option<PendingEvent>> {
+    let mut statement = db.prepare_cached(
+        "SELECT ms, tail, tbl, pk, op, before, after, changes, undo, aside, winner, base
+         FROM driftless_outbox WHERE n = ?1 AND NOT settled",
+    )?;
+    let mut rows = statement.query([n])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let bytes = |index| -> Result<Option<Vec<u8>>> {
+        let value = row.get_ref(index)?;
+        Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?.map(<[u8]>::to_vec))
+    };
+    let op = op(row.get(4)?)?;
+    let (before, after) = images(row, op, 5, 6, 7)?;
+    Ok(Some(PendingEvent {
+        n,
+        id: event_id(row.get(0)?, n, row.get(1)?),
+        table: row.get(2)?,
+        key: row_key(&bytes(3)?.unwrap_or_default())?,
+        op,
+        after,
+        under: bytes(8)?.or(before),
+        base: Seq(row.get(11)?),
+        aside: row.get(9)?,
+        winner: row.get::<_, Option<i64>>(10)?.map(Seq),
+    }))
+}
+
+impl PendingEvent {
+    /// Takes the event off an image of its row.
+    pub(super) fn undo(&self, image: Option<Image>) -> Result<Option<Image>> {
+        let under = || self.under.as_deref().map(Image::parse).transpose();
+        Ok(match self.op {
+            Op::Insert => None,
+            Op::Delete => under()?,
+            Op::Update => match (image, under()?) {
+                (Some(mut image), Some(under)) => {
+                    // A column that is gone from the table is of no interest any more.
+                    for (name, value) in under.0 {
+                        if let Some((_, mine)) =
+                            image.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(&name))
+                        {
+                            *mine = value;
+                        }
+                    }
+                    Some(image)
+                }
+                (image, _) => image,
+            },
+        })
+    }
+
+    /// Its new values.
+    pub(super) fn after(&self) -> Result<Image> {
+        self.after.as_deref().map_or(Ok(Image::default()), Image::parse)
+    }
+
+    /// Whether what it knows to be underneath it is `under`.
+    pub(super) fn is_over(&self, under: &Image) -> Result<bool> {
+        let known = self.under.as_deref().map(Image::parse).transpose()?;
+        Ok(known.is_some_and(|known| known.0.len() == under.0.len() && known.holds(under)))
+    }
+}
+
+/// The columns of `image` that the definition has.
+pub(super) fn known_columns<'a>(table: &crate::capture::Table, image: &'a Image) -> Columns<'a> {
+    let mut columns = borrow(image);
+    columns.retain(|(name, _)| table.column(name).is_some());
+    columns
+}

@@ -1,0 +1,266 @@
+//! What driftless has in a replica's database: its own tables, the list of replicated tables, and
+//! their capture triggers.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::Store;
+use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
+use crate::capture::{PREFIX, Table, fingerprint, ident, triggers};
+use crate::error::{Error, Kind, Result};
+use crate::event::ReplicaId;
+use crate::frame::GENESIS;
+use crate::verdict::ConflictRule;
+
+/// Our tables in a replica's database.
+const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
+/// The powers of two that spell a REAL.
+const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
+
+/// What a replica is made with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The remote's URL, without credentials.
+    pub url: String,
+    /// The tables to replicate.
+    pub tables: Vec<(String, ConflictRule)>,
+    /// The remote's identity, if it has been asked.
+    pub epoch: Option<String>,
+}
+
+/// A table that is replicated.
+#[derive(Clone, Debug)]
+pub struct ReplicatedTable {
+    /// Its definition here.
+    pub table: Table,
+    /// What counts as a conflict.
+    pub rule: ConflictRule,
+    /// The name by which its rowid can be had, if that is not its key.
+    pub(super) rowid: Option<&'static str>,
+}
+
+impl ReplicatedTable {
+    /// Reads the definition.
+    fn read(db: &Connection, name: &str, rule: ConflictRule) -> Result<Self> {
+        let table = Table::read(db, name)?;
+        let mut rowid = None;
+        if !table.without_rowid && !table.rowid_key {
+            let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
+            let names = statement
+                .query_map([&table.name], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<String>>>()?;
+            rowid = ["rowid", "_rowid_", "oid"]
+                .into_iter()
+                .find(|alias| !names.iter().any(|name| name.eq_ignore_ascii_case(alias)));
+        }
+        Ok(ReplicatedTable { table, rule, rowid })
+    }
+}
+
+impl Store {
+    /// Makes a database into a replica, or brings one up to date. It may be run again: what is there
+    /// stays, and tables that are named anew are added.
+    ///
+    /// `id` is the identity of a new replica; one that has an identity keeps it.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table, when a table cannot be replicated. `Storage` as for
+    /// [`Store::open`]. After an error nothing has changed.
+    pub fn init(path: &Path, setup: &Setup, id: ReplicaId) -> Result<Store> {
+        let mut db = connect(path, true)?;
+        if is_replica(&db)? {
+            check_version(&db, path)?;
+        }
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(TABLES_SQL)?;
+        let powers: bool =
+            tx.query_row("SELECT EXISTS (SELECT 1 FROM driftless_pow2)", [], |row| row.get(0))?;
+        if !powers {
+            tx.execute_batch(POW2_SQL)?;
+        }
+        tx.execute(
+            "INSERT INTO driftless_state (one, chain) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+            [GENESIS.as_slice()],
+        )?;
+        set_setting(&tx, "version", Some(&VERSION.to_string()))?;
+        set_setting(&tx, "url", Some(&setup.url))?;
+        if setting(&tx, "replica")?.is_none() {
+            set_setting(&tx, "replica", Some(&id.to_string()))?;
+        }
+        if let (Some(epoch), None) = (&setup.epoch, setting(&tx, "epoch")?) {
+            set_setting(&tx, "epoch", Some(epoch))?;
+        }
+        for (name, rule) in &setup.tables {
+            let table = Table::read(&tx, name)?;
+            tx.execute(
+                "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict",
+                [table.name.as_str(), rule.as_str()],
+            )?;
+        }
+        let tables = registered(&tx)?;
+        let all = definitions(&tables);
+        for table in &all {
+            install(&tx, table, &all)?;
+        }
+        tx.commit()?;
+        Store::adopt_connection(db, path)
+    }
+
+    /// Runs statements that make missing tables, in one transaction, before [`Store::init`] takes
+    /// them: see [`create_if_missing`](crate::capture::create_if_missing).
+    ///
+    /// # Errors
+    ///
+    /// `Storage` as for [`Store::open`], or when SQLite refuses a statement.
+    pub fn define(path: &Path, statements: &[String]) -> Result<()> {
+        let mut db = connect(path, true)?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for statement in statements {
+            tx.execute_batch(statement)?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Reads the definitions again if the database's schema has changed, and installs the capture
+    /// triggers again where one is missing, is not what the definition asks for, or is older than a
+    /// trigger of the application (the newest fires first, and ours must see what the others do
+    /// after they did it). True if triggers were installed.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn check_triggers(&mut self) -> Result<bool> {
+        if self.current_schema_version()? == self.schema_version {
+            return Ok(false);
+        }
+        let tables = registered(&self.db)?;
+        let all = definitions(&tables);
+        let mut stale = false;
+        for table in &all {
+            stale |= !is_installed(&self.db, table, &all)?;
+        }
+        if stale {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Read again under the lock: the definitions may have changed since.
+            let tables = registered(&tx)?;
+            let all = definitions(&tables);
+            for table in &all {
+                if !is_installed(&tx, table, &all)? {
+                    install(&tx, table, &all)?;
+                }
+            }
+            tx.commit()?;
+        }
+        self.load_definitions()?;
+        Ok(stale)
+    }
+
+    pub(super) fn current_schema_version(&self) -> Result<i64> {
+        let mut statement = self.db.prepare_cached("PRAGMA schema_version")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// Reads the replicated tables' definitions, and sets the guard.
+    pub(super) fn load_definitions(&mut self) -> Result<()> {
+        self.schema_version = self.current_schema_version()?;
+        self.tables = registered(&self.db)?;
+        let mut foreign = false;
+        for replicated in &self.tables {
+            foreign |= newest_foreign(&self.db, &replicated.table)?.is_some();
+        }
+        self.db.flush_prepared_statement_cache();
+        self.guard.watch(&mut self.db, &self.tables, foreign)
+    }
+
+    /// The replicated tables that are there.
+    pub fn tables(&self) -> &[ReplicatedTable] {
+        &self.tables
+    }
+}
+
+/// The replicated tables. One that the application has dropped, or made into something that cannot
+/// be replicated, is left out: its events wait in quarantine.
+pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
+    let mut statement = db.prepare("SELECT name, conflict FROM driftless_tables ORDER BY name")?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for (name, rule) in rows {
+        match ReplicatedTable::read(db, &name, rule.parse()?) {
+            Ok(table) => tables.push(table),
+            Err(error) if error.kind() == Kind::Usage => {
+                tracing::warn!(table = name, "a replicated table is gone: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tables)
+}
+
+fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
+    tables.iter().map(|replicated| &replicated.table).collect()
+}
+
+/// Drops our triggers on a table and makes them anew.
+fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
+    let mut statement = db.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
+         AND substr(name, 1, length(?2)) = ?2",
+    )?;
+    let old = statement
+        .query_map([table.name.as_str(), PREFIX], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for name in old {
+        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
+    let triggers = triggers(table, all);
+    for trigger in &triggers {
+        db.execute_batch(&trigger.sql).map_err(|source| {
+            Error::storage(format!(
+                "the capture trigger `{}` of table `{}` cannot be made",
+                trigger.name, table.name
+            ))
+            .with_source(source)
+        })?;
+    }
+    db.execute(
+        "UPDATE driftless_tables SET triggers = ?2 WHERE name = ?1 COLLATE NOCASE",
+        [table.name.as_str(), fingerprint(&triggers).as_str()],
+    )?;
+    Ok(())
+}
+
+/// Whether our triggers on a table are all there, as they should be, and the newest.
+fn is_installed(db: &Connection, table: &Table, all: &[&Table]) -> Result<bool> {
+    let wanted = triggers(table, all);
+    let kept: String = db.query_row(
+        "SELECT triggers FROM driftless_tables WHERE name = ?1 COLLATE NOCASE",
+        [&table.name],
+        |row| row.get(0),
+    )?;
+    let (ours, oldest): (i64, Option<i64>) = db.query_row(
+        "SELECT count(*), min(rowid) FROM sqlite_schema WHERE type = 'trigger'
+         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) = ?2",
+        [table.name.as_str(), PREFIX],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let newest_foreign = newest_foreign(db, table)?;
+    Ok(kept == fingerprint(&wanted)
+        && ours == wanted.len() as i64
+        && newest_foreign.is_none_or(|theirs| oldest.is_some_and(|oldest| oldest > theirs)))
+}
+
+/// Where in the schema the newest trigger on a table stands that is not ours.
+fn newest_foreign(db: &Connection, table: &Table) -> Result<Option<i64>> {
+    Ok(db.query_row(
+        "SELECT max(rowid) FROM sqlite_schema WHERE type = 'trigger'
+         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) <> ?2",
+        [table.name.as_str(), PREFIX],
+        |row| row.get(0),
+    )?)
+}

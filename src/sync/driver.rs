@@ -1,0 +1,540 @@
+//! The driver: performs the machine's effects.
+//!
+//! One thread owns the [`Machine`] and with it the database. It takes [`Command`]s over a channel;
+//! answers of the remote come in the same way, from tokio, which runs the network. Every clock of the
+//! library is read here ([`Time`]).
+//!
+//! A commit by this process rings a bell at once. A commit by any other is noticed through
+//! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+use tokio::runtime::Runtime;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::event::ReplicaId;
+use crate::remote::{Answer, Batch, Remote};
+use crate::store::{Setup, Store, definitions};
+use crate::sync::definitions::{Tables, local_tables};
+use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::lock::Lock;
+use crate::sync::machine::{Config, Machine, POLL_MS};
+use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
+use crate::sync::trouble::other_remote;
+
+/// How long a commit by another process may go unnoticed, in ms.
+pub(crate) const LOOK_MS: u64 = 50;
+/// How often to look after the bell, in ms: it rings in the moment before the commit takes effect.
+const LOOK_AFTER_BELL_MS: u64 = 1;
+/// How often a replicator that stands by tries to take over, in ms.
+const STANDBY_MS: u64 = 250;
+/// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
+const JUMP_MS: i64 = 3_000;
+/// No request lasts longer, in ms, whatever the remote's client does.
+const REQUEST_LIMIT: Duration = Duration::from_secs(120);
+/// Pages' changes that a subscriber may be behind before it misses some.
+const CHANGES_BEHIND: usize = 1_024;
+/// How often a blocking first contact is tried.
+const ATTEMPTS: u32 = 3;
+
+/// The clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    start: Instant,
+}
+
+impl Time {
+    #[allow(clippy::disallowed_methods)]
+    pub(crate) fn start() -> Self {
+        Time { start: Instant::now() }
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    pub(crate) fn now(self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now {
+            steady_ms: self.start.elapsed().as_millis() as u64,
+            wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// A new ULID, of the present.
+pub(crate) fn fresh_ulid() -> ulid::Ulid {
+    let now_ms = u64::try_from(Time::start().now().wall_ms).unwrap_or(0);
+    Clock::default().stamp(now_ms, fastrand::u128(..))
+}
+
+/// Work for the thread that owns the store.
+type Work = Box<dyn FnOnce(&mut Store, Now) + Send>;
+
+/// What the driver's thread is told.
+pub(crate) enum Command {
+    /// See [`Input::Answer`].
+    Answer(RequestId, Result<Answer>),
+    /// See [`Input::SyncNow`].
+    SyncNow(oneshot::Sender<Result<Summary>>),
+    /// Something to do with the store between two inputs.
+    Work(Work),
+    /// See [`Input::Reconfigured`].
+    Reconfigure(Arc<dyn Remote>),
+    /// See [`Input::Wake`].
+    Wake,
+    /// End.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What others share with the driver's thread.
+pub(crate) struct Handle {
+    commands: Sender<Command>,
+    bell: Sender<()>,
+    changes: broadcast::Sender<Changes>,
+    status: Mutex<(Status, Now)>,
+    time: Time,
+    health_bound_ms: u64,
+}
+
+impl Handle {
+    /// Says that something was committed, or will be in a moment.
+    pub(crate) fn ring(&self) {
+        // A bell that is ringing already is enough.
+        let _ = self.bell.try_send(());
+    }
+
+    /// Gives a command. It is an error when the thread has ended.
+    pub(crate) fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| Error::usage("the replicator was shut down"))
+    }
+
+    /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
+    pub(crate) fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store, Now) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.send(Command::Work(Box::new(move |store, now| {
+            let _ = reply.send(work(store, now));
+        })))?;
+        answer.recv().map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// See [`Changes`].
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changes> {
+        self.changes.subscribe()
+    }
+
+    /// The newest status, with its ages as of now. It never waits for the database.
+    pub(crate) fn status(&self) -> Status {
+        let (mut status, then) = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = self.time.now();
+        let passed = (now.steady_ms - then.steady_ms) / 1000;
+        status.oldest_pending_s = status.oldest_pending_s.map(|seconds| seconds + passed);
+        let well = status.trouble.is_none();
+        status.health = health(status.last_success, well, now.wall_ms, self.health_bound_ms);
+        status
+    }
+
+    fn publish(&self, status: Status, now: Now) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = (status, now);
+    }
+}
+
+/// Runs a [`Machine`].
+pub(crate) struct Driver {
+    machine: Machine,
+    remote: Arc<dyn Remote>,
+    runtime: Runtime,
+    commands: Receiver<Command>,
+    bell: Receiver<()>,
+    handle: Arc<Handle>,
+    waiting: HashMap<Ticket, oneshot::Sender<Result<Summary>>>,
+    next_ticket: u64,
+    timer: Option<u64>,
+    go_on: bool,
+    data_version: i64,
+    bell_until: u64,
+    last_look: Now,
+    ended: bool,
+}
+
+/// Takes the lock, if there is one to take.
+type TakeLock = Box<dyn FnMut() -> Result<Option<Lock>> + Send>;
+
+impl Driver {
+    /// A driver that has not begun, and its handle.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read, or the network's thread cannot be made.
+    pub(crate) fn new(
+        store: Store,
+        plan: Option<Plan>,
+        config: Config,
+        remote: Arc<dyn Remote>,
+    ) -> Result<(Driver, Arc<Handle>)> {
+        let time = Time::start();
+        let now = time.now();
+        let mut machine = Machine::new(store, plan, config)?;
+        let data_version = machine.store().data_version()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("driftless-network")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+        let (command_sender, commands) = unbounded();
+        let (bell_sender, bell) = bounded(1);
+        let handle = Arc::new(Handle {
+            commands: command_sender,
+            bell: bell_sender,
+            changes: broadcast::channel(CHANGES_BEHIND).0,
+            status: Mutex::new((machine.status(now)?, now)),
+            time,
+            health_bound_ms: config.health_bound_ms,
+        });
+        let driver = Driver {
+            machine,
+            remote,
+            runtime,
+            commands,
+            bell,
+            handle: Arc::clone(&handle),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            timer: None,
+            go_on: false,
+            data_version,
+            bell_until: 0,
+            last_look: now,
+            ended: false,
+        };
+        Ok((driver, handle))
+    }
+
+    /// Runs until it is told to end. It stands by until `take_lock` gives the lock.
+    pub(crate) fn run(mut self, mut take_lock: TakeLock) {
+        let lock = self.stand_by(&mut take_lock);
+        if !self.ended {
+            self.input(Input::Start);
+        }
+        while !self.ended {
+            self.turn();
+        }
+        // What is under way in the network ends by itself; nobody waits for it.
+        self.runtime.shutdown_background();
+        drop(lock);
+    }
+
+    /// Runs until `done` gives something.
+    fn run_until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
+        self.input(Input::Start);
+        loop {
+            if let Some(done) = done() {
+                return done;
+            }
+            self.turn();
+        }
+    }
+
+    fn stand_by(&mut self, take_lock: &mut TakeLock) -> Option<Lock> {
+        let mut said = false;
+        while !self.ended {
+            match take_lock() {
+                Ok(Some(lock)) => return Some(lock),
+                Ok(None) if !said => {
+                    tracing::info!("another replicator is at work on this file: standing by");
+                    said = true;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+            }
+            self.publish(Some(SyncState::Standby));
+            match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
+                Ok(Command::SyncNow(reply)) => {
+                    let error = Error::usage("another replicator is at work on this file")
+                        .with_hint("it synchronises the file; there is nothing to be done here");
+                    let _ = reply.send(Err(error));
+                }
+                Ok(command) => self.command(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.ended = true,
+            }
+        }
+        None
+    }
+
+    /// One round: what has come, what is due, a page, and then rest.
+    fn turn(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.command(command);
+            if self.ended {
+                return;
+            }
+        }
+        self.look();
+        let now = self.handle.time.now();
+        if self.timer.is_some_and(|timer| timer <= now.steady_ms) {
+            self.timer = None;
+            self.input(Input::Timer);
+        }
+        if std::mem::take(&mut self.go_on) {
+            self.input(Input::Continue);
+        } else {
+            self.rest();
+        }
+    }
+
+    /// Waits for a command or the bell, and no longer than until the next look or the timer.
+    fn rest(&mut self) {
+        let now = self.handle.time.now().steady_ms;
+        let look = if now < self.bell_until { LOOK_AFTER_BELL_MS } else { LOOK_MS };
+        let timer = self.timer.map_or(look, |timer| timer.saturating_sub(now));
+        let (commands, bell) = (self.commands.clone(), self.bell.clone());
+        select! {
+            recv(commands) -> command => match command {
+                Ok(command) => self.command(command),
+                Err(_) => self.ended = true,
+            },
+            recv(bell) -> _ => self.bell_until = now + LOOK_MS,
+            default(Duration::from_millis(look.min(timer))) => {}
+        }
+    }
+
+    /// Looks for commits of others, and for a sleep that is over.
+    fn look(&mut self) {
+        let now = self.handle.time.now();
+        let wall = now.wall_ms - self.last_look.wall_ms;
+        let steady = (now.steady_ms - self.last_look.steady_ms) as i64;
+        self.last_look = now;
+        // Some systems' steady clocks stand still in sleep, and others' go on.
+        if (wall - steady).abs() > JUMP_MS {
+            tracing::info!("the clock jumped, as after a sleep");
+            self.input(Input::Wake);
+        }
+        match self.machine.store().data_version() {
+            Ok(version) if version != self.data_version => {
+                self.data_version = version;
+                self.bell_until = 0;
+                self.input(Input::LocalCommit);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Answer(id, outcome) => self.input(Input::Answer(id, outcome)),
+            Command::SyncNow(reply) => {
+                self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
+                self.waiting.insert(ticket, reply);
+                self.input(Input::SyncNow(ticket));
+            }
+            Command::Work(work) => {
+                let now = self.handle.time.now();
+                work(self.machine.store(), now);
+                self.input(Input::LocalCommit);
+            }
+            Command::Reconfigure(remote) => {
+                let url = remote.url();
+                self.remote = remote;
+                self.input(Input::Reconfigured { url });
+            }
+            Command::Wake => self.input(Input::Wake),
+            Command::Shutdown(reply) => {
+                self.input(Input::Shutdown);
+                self.publish(Some(SyncState::Stopped));
+                self.ended = true;
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.handle.time.now();
+        let (mut changed, mut settled) = (false, Vec::new());
+        for effect in self.machine.handle(now, input) {
+            match effect {
+                Effect::Send(id, batch) => self.send(id, batch),
+                Effect::Wait(until) => self.timer = Some(until),
+                Effect::Continue => self.go_on = true,
+                Effect::Notify(changes) => {
+                    // Nobody listens, perhaps.
+                    let _ = self.handle.changes.send(changes);
+                }
+                Effect::StatusChanged => changed = true,
+                Effect::Settled(ticket, outcome) => {
+                    changed = true;
+                    settled.extend(self.waiting.remove(&ticket).map(|reply| (reply, outcome)));
+                }
+                Effect::Initialised(report) => {
+                    // The machine has another store now, with a count of its own.
+                    self.data_version = self.machine.store().data_version().unwrap_or(-1);
+                    let (here, there) = (report.made_here.len(), report.made_there.len());
+                    tracing::info!(epoch = report.epoch, here, there, "the first contact is done");
+                }
+            }
+        }
+        if changed {
+            self.publish(None);
+        }
+        // Who is told that it is done sees a status that says so too.
+        for (reply, outcome) in settled {
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn publish(&mut self, state: Option<SyncState>) {
+        let now = self.handle.time.now();
+        match self.machine.status(now) {
+            Ok(mut status) => {
+                status.state = state.unwrap_or(status.state);
+                self.handle.publish(status, now);
+            }
+            Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+        }
+    }
+
+    fn send(&self, id: RequestId, batch: Batch) {
+        let answers = self.handle.commands.clone();
+        let request = guarded(Arc::clone(&self.remote), batch);
+        self.runtime.spawn(async move {
+            let outcome = request.await;
+            // The driver has ended, perhaps.
+            let _ = answers.send(Command::Answer(id, outcome));
+        });
+    }
+}
+
+/// Runs a batch so that neither a panic nor silence of the client does any harm.
+async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
+    let run = tokio::spawn(async move { remote.run(batch).await });
+    match tokio::time::timeout(REQUEST_LIMIT, run).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => {
+            Err(Error::unavailable("the remote's client failed unexpectedly").with_source(failure))
+        }
+        Err(_) => Err(Error::unavailable("the remote's client gave no answer")),
+    }
+}
+
+/// Pushes and pulls until both are drained, on this thread. The caller holds the file's [`Lock`].
+///
+/// # Errors
+///
+/// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it refuses
+/// us or is another database; `Usage` when the replica has not had its first sync; `Storage` when
+/// the local database fails.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
+    let config =
+        Config { poll_ms: POLL_MS, health_bound_ms: HEALTH_BOUND_MS, seed: fastrand::u64(..) };
+    let (mut driver, handle) = Driver::new(store, None, config, remote)?;
+    let (reply, mut answer) = oneshot::channel();
+    handle.send(Command::SyncNow(reply))?;
+    let outcome = driver.run_until(|| answer.try_recv().ok());
+    driver.runtime.shutdown_background();
+    outcome
+}
+
+/// The first contact, on this thread: see [`Init`]. It may be done again at any time.
+///
+/// # Errors
+///
+/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached after
+/// a few attempts. Where the remote cannot be reached, nothing was changed on either side.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+    let time = Time::start();
+    let mut backoff = Backoff::new(fastrand::u64(..));
+    let expected = expected_epoch(&plan)?;
+    let mut init = Init::new(plan, expected);
+    loop {
+        let batch = init.ask()?;
+        match runtime.block_on(guarded(Arc::clone(&remote), batch)) {
+            Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
+                Progress::More => backoff.reset(),
+                Progress::Done(report, store) => return Ok((store, report)),
+                Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
+            },
+            Err(error) if init.recover(&error) => {}
+            Err(error) if error.kind() == Kind::Unavailable => {
+                let wait = backoff.fail();
+                if backoff.failures() >= ATTEMPTS {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(wait));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The epoch that the file's replica belongs to, if there is a replica in it.
+fn expected_epoch(plan: &Plan) -> Result<Option<String>> {
+    let initialised =
+        definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state");
+    if initialised { Ok(Store::open(&plan.path)?.state()?.epoch) } else { Ok(None) }
+}
+
+/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
+/// are here. The file is made if there is none.
+///
+/// # Errors
+///
+/// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
+pub(crate) fn open_offline(plan: &Plan) -> Result<Store> {
+    let here = definitions(&plan.path)?;
+    if !plan.path.exists() {
+        Store::define(&plan.path, &[])?;
+    }
+    let rule = |name: &str| {
+        let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
+        asked.map(|(_, rule)| *rule).unwrap_or_default()
+    };
+    let mut tables: Vec<_> = local_tables(&plan.tables, &here)?
+        .into_iter()
+        .map(|name| (name.clone(), rule(&name)))
+        .collect();
+    let mut epoch = None;
+    if here.iter().any(|(_, name, ..)| name == "driftless_state") {
+        let store = Store::open(&plan.path)?;
+        epoch = store.state()?.epoch;
+        // What was agreed with the remote stays.
+        for (name, rule) in &mut tables {
+            let known = store.tables().iter().find(|known| known.table.name == *name);
+            *rule = known.map_or(*rule, |known| known.rule);
+        }
+    }
+    let setup = Setup { url: plan.url.clone(), tables, epoch };
+    Store::init(&plan.path, &setup, plan.replica)
+}
+
+/// Where a plan is made without one's own identities.
+pub(crate) fn fresh_plan(
+    path: PathBuf,
+    url: String,
+    tables: Tables,
+    rules: Vec<(String, crate::verdict::ConflictRule)>,
+) -> Plan {
+    Plan { path, url, tables, rules, replica: ReplicaId(fresh_ulid()), epoch: fresh_ulid() }
+}

@@ -1,0 +1,69 @@
+//! What goes into the [`Machine`](crate::sync::Machine), and what comes out.
+
+use crate::error::Result;
+use crate::remote::{Answer, Batch};
+use crate::sync::init::Report;
+use crate::sync::status::{Changes, Summary};
+
+/// The time, as the driver tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// ms since some moment, never going backwards.
+    pub steady_ms: u64,
+    /// ms since 1970, by a clock that may be set.
+    pub wall_ms: i64,
+}
+
+/// Names a request, so that its answer finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a sync that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the machine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Begin.
+    Start,
+    /// Somebody committed to the local database, or may have.
+    LocalCommit,
+    /// The time of the last [`Effect::Wait`] has come.
+    Timer,
+    /// The answer to a request, or why there is none.
+    Answer(RequestId, Result<Answer>),
+    /// Go on with the page that waits: the answer to [`Effect::Continue`].
+    Continue,
+    /// Push and pull until both are drained, and say so with [`Effect::Settled`].
+    SyncNow(Ticket),
+    /// The network changed, or the machine woke from sleep: what failed before may work now.
+    Wake,
+    /// Requests go to another URL, or with another token, from now on.
+    Reconfigured {
+        /// The new URL.
+        url: String,
+    },
+    /// Send nothing more.
+    Shutdown,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this to the remote, and give the answer back as [`Input::Answer`].
+    Send(RequestId, Batch),
+    /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). Replaces what was asked before.
+    Wait(u64),
+    /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work in
+    /// between two pages.
+    Continue,
+    /// A pull changed these rows.
+    Notify(Changes),
+    /// [`Machine::status`] is another one now.
+    StatusChanged,
+    /// The sync that was asked for is done, or given up.
+    Settled(Ticket, Result<Summary>),
+    /// The first sync is done, or what an earlier one left to do.
+    Initialised(Report),
+}

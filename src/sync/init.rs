@@ -1,0 +1,533 @@
+//! The first contact: what is missing is made on both sides, and what is there is read.
+//!
+//! [`Init`] is asked for one request after the other ([`Init::ask`]) and given the answers
+//! ([`Init::answered`]), so it needs no network, and other work goes on between two pages. Its steps
+//! ([`Stage`]): the remote's definitions; its identity; installing, in one transaction; each table,
+//! page by page in the order of its key, into the staging area; and the log since the first page,
+//! folded over that, for the pages are of different moments. Then [`Store::adopt`] shows the result
+//! in one transaction.
+//!
+//! All of it may be done again at any time: what is there is left alone, and a first sync that was
+//! interrupted begins anew.
+
+use std::path::PathBuf;
+
+use ulid::Ulid;
+
+use crate::capture::{
+    Catalog, PREFIX, Replicated, Table, Trigger, ident, literal, remote_fingerprint,
+    remote_triggers,
+};
+use crate::error::{Error, Kind, Result};
+use crate::event::{ReplicaId, RowKey, Seq};
+use crate::remote::statements::{self, Exchange, SCHEMA_VERSION};
+use crate::remote::{Answer, Batch, Rows};
+use crate::store::{Adopted, Definition, Setup, Store, definitions};
+use crate::sync::definitions::{Comparison, Tables, compare};
+use crate::sync::pull::Pages;
+use crate::sync::trouble::schema_version;
+use crate::value::Value;
+use crate::verdict::ConflictRule;
+
+/// The remote schema's fixed part.
+const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
+/// What fills `driftless_pow2`.
+const POWERS: &str = include_str!("../../schema/pow2.sql");
+
+/// The setting that says that the first sync is done.
+const ADOPTED: &str = "adopted";
+
+/// Rows in a page of a table, at first and at the most.
+const ROWS: usize = 2_000;
+/// The size of such a page to aim at, in bytes.
+const ROWS_BYTES: usize = statements::PAGE_BYTES;
+/// How often a request is tried again that met another replica's first contact.
+const RACES: u32 = 3;
+
+/// What a replica is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The database file.
+    pub path: PathBuf,
+    /// The remote's URL, without credentials.
+    pub url: String,
+    /// The tables.
+    pub tables: Tables,
+    /// The conflict rules that were asked for. A table without one has the remote's, or `row`.
+    pub rules: Vec<(String, ConflictRule)>,
+    /// The identity, if the file has none.
+    pub replica: ReplicaId,
+    /// The remote's identity, if it has none.
+    pub epoch: Ulid,
+}
+
+/// What a first contact did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The remote's epoch.
+    pub epoch: String,
+    /// Tables that were made here.
+    pub made_here: Vec<String>,
+    /// Tables that were made on the remote.
+    pub made_there: Vec<String>,
+    /// Whether anything was installed on the remote.
+    pub installed: bool,
+    /// The rows of both sides; `None` where the first sync was done already.
+    pub adopted: Option<Adopted>,
+}
+
+/// What an answer led to.
+pub enum Progress {
+    /// Ask again.
+    More,
+    /// It is done, and this is the replica.
+    Done(Report, Store),
+    /// The remote is not the one that this replica belongs to: its epoch, if it has one.
+    OtherRemote(Option<String>),
+}
+
+/// A table of `driftless_tables` on the remote.
+#[derive(Clone, Debug)]
+struct Registered {
+    name: String,
+    rule: ConflictRule,
+    fingerprint: String,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Schema {
+    definitions: Vec<Definition>,
+    triggers: Vec<FoundTrigger>,
+}
+
+#[derive(Clone, Debug)]
+struct FoundTrigger {
+    name: String,
+    ours: bool,
+    /// Greater for a newer one.
+    age: i64,
+}
+
+enum Stage {
+    /// Reads the remote's definitions.
+    Definitions,
+    /// Reads its identity.
+    Identity(Schema),
+    /// Makes what is missing.
+    Install(Box<Work>),
+    /// Reads a table, after a row.
+    Rows { tables: Vec<Table>, index: usize, after: Option<RowKey>, limit: usize, start: Seq },
+    /// Reads the log.
+    Log(Pages),
+}
+
+struct Work {
+    found: Comparison,
+    replicated: Vec<(Table, ConflictRule)>,
+    statements: Vec<String>,
+}
+
+/// A first contact under way.
+///
+/// * It pushes nothing, and makes nothing on a remote whose identity is not the one it expects.
+pub struct Init {
+    plan: Plan,
+    /// The identity of the remote that this replica belongs to, if it belongs to one.
+    expected: Option<String>,
+    /// The replica, once the remote is as it should be.
+    store: Option<Store>,
+    stage: Stage,
+    report: Report,
+    races: u32,
+}
+
+impl Init {
+    /// Nothing is asked yet. `expected` is the epoch of the remote that the replica belongs to.
+    pub fn new(plan: Plan, expected: Option<String>) -> Self {
+        let report = Report::default();
+        Init { plan, expected, store: None, stage: Stage::Definitions, report, races: 0 }
+    }
+
+    /// Begins anew at the remote of this URL.
+    pub fn restart_at(&mut self, url: &str) {
+        self.plan.url = url.to_owned();
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.stage = Stage::Definitions;
+        self.report = Report::default();
+        self.store = None;
+    }
+
+    /// Whether an error of the last request is dealt with by asking again in another way.
+    pub fn recover(&mut self, error: &Error) -> bool {
+        match (error.kind(), &mut self.stage) {
+            (Kind::TooLarge, Stage::Rows { limit, .. }) if *limit > 1 => {
+                *limit /= 2;
+                true
+            }
+            (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
+            // Another replica has installed something since we looked.
+            (Kind::Rejected, _) if self.races < RACES => {
+                self.races += 1;
+                self.restart();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next request.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when a table cannot be replicated, `Storage` when the store fails.
+    pub fn ask(&mut self) -> Result<Batch> {
+        let read = |statements| Batch { statements, writes: false };
+        Ok(match &self.stage {
+            Stage::Definitions => read(vec![statements::DEFINITIONS.to_owned()]),
+            Stage::Identity(_) => read(vec![
+                statements::META.to_owned(),
+                statements::HEAD.to_owned(),
+                statements::TABLES.to_owned(),
+            ]),
+            Stage::Install(work) => Batch { statements: work.statements.clone(), writes: true },
+            Stage::Rows { tables, index, after, limit, .. } => {
+                read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
+            }
+            Stage::Log(pages) => log_exchange(pages).batch(),
+        })
+    }
+
+    /// Takes the answer to the last request.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming table and column, when the sides do not fit; `Refused` when the remote's
+    /// schema is newer than ours; `Corrupt` when the answer is none; `Storage` when the store fails.
+    pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Progress> {
+        match std::mem::replace(&mut self.stage, Stage::Definitions) {
+            Stage::Definitions => self.definitions(&first(&answer, 0)),
+            Stage::Identity(schema) => self.identity(schema, &answer),
+            Stage::Install(work) => self.installed(*work, &answer),
+            Stage::Rows { tables, index, limit, start, .. } => {
+                self.rows(tables, index, limit, start, &answer)
+            }
+            Stage::Log(pages) => self.log(pages, answer, now_ms),
+        }
+    }
+
+    fn definitions(&mut self, rows: &Rows) -> Result<Progress> {
+        let schema = read_schema(rows)?;
+        let ours = |name: &str| schema.definitions.iter().any(|(_, found, ..)| found == name);
+        if ours("driftless_meta") && ours("driftless_tables") {
+            self.stage = Stage::Identity(schema);
+            return Ok(Progress::More);
+        }
+        if self.expected.is_some() {
+            return Ok(Progress::OtherRemote(None));
+        }
+        self.prepare(schema, &[], false)?;
+        Ok(Progress::More)
+    }
+
+    fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Progress> {
+        let meta = statements::read_meta(&first(answer, 0))?;
+        let head = statements::read_head(&first(answer, 1))?;
+        let registered = read_registered(&first(answer, 2))?;
+        let Some(meta) = meta else {
+            if self.expected.is_some() {
+                return Ok(Progress::OtherRemote(None));
+            }
+            self.prepare(schema, &registered, false)?;
+            return Ok(Progress::More);
+        };
+        if self.expected.as_ref().is_some_and(|expected| *expected != meta.epoch) {
+            return Ok(Progress::OtherRemote(Some(meta.epoch)));
+        }
+        if meta.version > SCHEMA_VERSION {
+            return Err(schema_version(meta.version));
+        }
+        let work = self.prepare(schema, &registered, meta.version == SCHEMA_VERSION)?;
+        if work {
+            return Ok(Progress::More);
+        }
+        let Stage::Install(work) = std::mem::replace(&mut self.stage, Stage::Definitions) else {
+            unreachable!("preparing leads to installing");
+        };
+        self.settle_here(*work, meta.epoch, head)
+    }
+
+    /// Works out what is missing. Gives whether anything is, on the remote.
+    fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
+        let here = definitions(&self.plan.path)?;
+        let found = compare(&self.plan.tables, &here, &schema.definitions)?;
+        let theirs = Catalog::of_remote(&schema.definitions)?;
+        let mut replicated = Vec::new();
+        for table in &found.tables {
+            replicated.push((table.clone(), self.rule_of(&table.name, known)?));
+        }
+        // The other replicas' tables stay replicated.
+        let ours = |name: &str| found.tables.iter().any(|table| table.name == name);
+        let others = known.iter().filter(|known| !ours(&known.name));
+        let mut all: Vec<_> = replicated.clone();
+        all.extend(
+            others.filter_map(|known| Some((theirs.table(&known.name)?.clone(), known.rule))),
+        );
+        all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let of_remote: Vec<_> = all
+            .iter()
+            .map(|(table, rule)| Replicated {
+                table: theirs.table(&table.name).unwrap_or(table),
+                rule: *rule,
+            })
+            .collect();
+        let triggers = remote_triggers(&of_remote);
+        let fingerprint = remote_fingerprint(&of_remote);
+        let is_current = current
+            && found.make_there.is_empty()
+            && all.iter().all(|(table, rule)| {
+                known.iter().any(|known| {
+                    known.name == table.name
+                        && known.rule == *rule
+                        && known.fingerprint == fingerprint
+                })
+            })
+            && schema.ours_are_newest();
+        let statements = self.statements(&schema, &found, &all, triggers, &fingerprint);
+        self.stage = Stage::Install(Box::new(Work { found, replicated, statements }));
+        self.report.installed = !is_current;
+        Ok(!is_current)
+    }
+
+    /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
+    fn rule_of(&self, table: &str, known: &[Registered]) -> Result<ConflictRule> {
+        let asked = self.plan.rules.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
+        let known = known.iter().find(|known| known.name.eq_ignore_ascii_case(table));
+        match (asked, known) {
+            (Some((_, asked)), Some(known)) if *asked != known.rule => Err(Error::usage(format!(
+                "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
+                known.rule.as_str(),
+                asked.as_str()
+            ))
+            .with_hint("the rule is the same for all replicas: leave it out here")),
+            (Some((_, asked)), _) => Ok(*asked),
+            (None, Some(known)) => Ok(known.rule),
+            (None, None) => Ok(ConflictRule::default()),
+        }
+    }
+
+    fn statements(
+        &self,
+        schema: &Schema,
+        found: &Comparison,
+        all: &[(Table, ConflictRule)],
+        triggers: Vec<Trigger>,
+        fingerprint: &str,
+    ) -> Vec<String> {
+        let mut statements = split(REMOTE_SCHEMA);
+        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_pow2") {
+            statements.extend(split(POWERS));
+        }
+        statements.push(format!(
+            "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, '{}', {SCHEMA_VERSION}) \
+             ON CONFLICT (one) DO UPDATE SET version = excluded.version",
+            self.plan.epoch
+        ));
+        statements.extend(found.make_there.iter().flat_map(|(_, makers)| makers.clone()));
+        for (table, rule) in all {
+            statements.push(format!(
+                "INSERT INTO driftless_tables (name, conflict, triggers) VALUES ({}, '{}', '{}') \
+                 ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
+                 triggers = excluded.triggers",
+                literal(&table.name),
+                rule.as_str(),
+                fingerprint
+            ));
+        }
+        // Those of an earlier version may have other names.
+        let old = schema.triggers.iter().filter(|trigger| trigger.ours);
+        let drop = |name: &str| format!("DROP TRIGGER IF EXISTS {}", ident(name));
+        statements.extend(old.map(|trigger| drop(&trigger.name)));
+        statements.extend(triggers.iter().map(|trigger| drop(&trigger.name)));
+        statements.extend(triggers.into_iter().map(|trigger| trigger.sql));
+        statements.push(statements::META.to_owned());
+        statements.push(statements::HEAD.to_owned());
+        statements
+    }
+
+    fn installed(&mut self, work: Work, answer: &Answer) -> Result<Progress> {
+        let results = answer.rows.len();
+        if results != work.statements.len() {
+            return Err(Error::corrupt("the remote's answer has another number of results"));
+        }
+        let meta = statements::read_meta(&first(answer, results - 2))?;
+        let head = statements::read_head(&first(answer, results - 1))?;
+        let meta = meta.ok_or_else(|| Error::corrupt("the remote has no identity"))?;
+        tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
+        self.settle_here(work, meta.epoch, head)
+    }
+
+    /// The remote is as it should be: makes this side so, and goes on to the rows.
+    fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Progress> {
+        let makers: Vec<_> =
+            work.found.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect();
+        if !makers.is_empty() {
+            Store::define(&self.plan.path, &makers)?;
+        }
+        let names = |made: Vec<(String, Vec<String>)>| made.into_iter().map(|(name, _)| name);
+        self.report.made_here = names(work.found.make_here).collect();
+        self.report.made_there = names(work.found.make_there).collect();
+        self.report.epoch = epoch.clone();
+        let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
+        let setup =
+            Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
+        let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
+        if store.setting(ADOPTED)?.is_some() {
+            return Ok(Progress::Done(std::mem::take(&mut self.report), store));
+        }
+        store.stage_clear()?;
+        self.store = Some(store);
+        let tables = work.replicated.into_iter().map(|(table, _)| table).collect();
+        self.next_table(tables, 0, head);
+        Ok(Progress::More)
+    }
+
+    fn next_table(&mut self, tables: Vec<Table>, index: usize, start: Seq) {
+        self.stage = if index < tables.len() {
+            Stage::Rows { tables, index, after: None, limit: ROWS, start }
+        } else {
+            Stage::Log(Pages::after(start))
+        };
+    }
+
+    fn rows(
+        &mut self,
+        tables: Vec<Table>,
+        index: usize,
+        limit: usize,
+        start: Seq,
+        answer: &Answer,
+    ) -> Result<Progress> {
+        let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
+        let table = &tables[index].name;
+        self.replica().stage(table, &rows)?;
+        tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
+        match rows.last() {
+            None => self.next_table(tables, index + 1, start),
+            Some((key, _)) => {
+                let fitting = ROWS_BYTES / (bytes / rows.len()).max(1);
+                let limit = (limit + limit.div_ceil(4)).min(fitting).clamp(1, ROWS);
+                let after = Some(key.clone());
+                self.stage = Stage::Rows { tables, index, after, limit, start };
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn replica(&mut self) -> &mut Store {
+        self.store.as_mut().expect("rows are read when the replica is there")
+    }
+
+    fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {
+        let reply = log_exchange(&pages).read(answer)?;
+        if reply.meta.is_none_or(|meta| meta.epoch != self.report.epoch) {
+            return Err(Error::refused("the remote became another database during the first sync"));
+        }
+        let (end, head) = (reply.page.last, reply.head);
+        if pages.came(reply.page, head) {
+            self.replica().stage_events(pages.front().expect("a page came just now"))?;
+            pages.integrated();
+        }
+        if pages.more() {
+            self.stage = Stage::Log(pages);
+            return Ok(Progress::More);
+        }
+        let mut store = self.store.take().expect("rows are read when the replica is there");
+        let adopted = store.adopt(end, now_ms)?;
+        store.set_setting(ADOPTED, Some("1"))?;
+        self.report.adopted = Some(adopted);
+        Ok(Progress::Done(std::mem::take(&mut self.report), store))
+    }
+}
+
+impl Schema {
+    /// Whether all of our triggers are newer than the application's: the newest fires first, and ours
+    /// must see a change last.
+    fn ours_are_newest(&self) -> bool {
+        let ages = |wanted: bool| {
+            let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
+            mine.map(|trigger| trigger.age)
+        };
+        // Ours are made together, so the oldest stands for them all.
+        match (ages(false).max(), ages(true).min()) {
+            (Some(theirs), Some(ours)) => ours > theirs,
+            (_, None) => false,
+            (None, Some(_)) => true,
+        }
+    }
+}
+
+fn log_exchange(pages: &Pages) -> Exchange<'static> {
+    Exchange { push: None, pull: Some(pages.span()) }
+}
+
+fn first(answer: &Answer, index: usize) -> Rows {
+    answer.rows.get(index).cloned().unwrap_or_default()
+}
+
+fn read_schema(rows: &Rows) -> Result<Schema> {
+    let mut schema = Schema::default();
+    for row in rows {
+        let [kind, name, table, sql, rowid] = row.as_slice() else {
+            return Err(Error::corrupt("the remote's definitions have other columns"));
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name, table) = (text(kind), text(name), text(table));
+        if kind == "trigger" {
+            let ours = name.starts_with(PREFIX);
+            let age = rowid.as_integer().unwrap_or(0);
+            schema.triggers.push(FoundTrigger { name: name.clone(), ours, age });
+        }
+        schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
+    }
+    Ok(schema)
+}
+
+fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
+    let read = |row: &Vec<Value>| {
+        let [name, rule, fingerprint] = row.as_slice() else { return None };
+        Some(Registered {
+            name: name.as_str()?.to_owned(),
+            rule: rule.as_str()?.parse().ok()?,
+            fingerprint: fingerprint.as_str()?.to_owned(),
+        })
+    };
+    let all: Option<Vec<_>> = rows.iter().map(read).collect();
+    all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
+}
+
+/// The statements of one of our own files, without its comments. None of them has a semicolon or
+/// two hyphens in a literal.
+fn split(sql: &str) -> Vec<String> {
+    let code: Vec<_> =
+        sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
+    let code = code.join("\n");
+    let statements = code.split(';').map(str::trim).filter(|statement| !statement.is_empty());
+    statements.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_files_are_split_into_statements() {
+        let tables = split(REMOTE_SCHEMA);
+        assert!(tables.iter().all(|statement| statement.starts_with("CREATE ")), "{tables:?}");
+        assert!(tables.len() >= 10, "{}", tables.len());
+        let powers = split(POWERS);
+        assert!(powers.iter().all(|statement| statement.starts_with("INSERT INTO")), "{powers:?}");
+    }
+}

@@ -1,0 +1,44 @@
+//! Synchronising: the protocol, and what runs it.
+//!
+//! [`Machine`] is the protocol. It is told what happened ([`Input`]) and says what is to be done
+//! ([`Effect`]); it works on a [`Store`](crate::store::Store) and knows no network, no clock and no
+//! chance, so a history can be run again to the letter. One request at a time goes out: it carries
+//! what is to be pushed and asks for the log after the newest page that came, and the next one goes
+//! out before that page is integrated. How much a request carries is decided by `push` and `pull`,
+//! which also close in on an event that the remote rejects.
+//!
+//! [`Init`] is the first contact with a remote, a machine too.
+//!
+//! `driver` performs the effects: one thread owns the machine and with it the database, tokio owns
+//! the network. [`drain`] runs the same until nothing is left to do, for a command.
+//! [`Replicator`](crate::Replicator) is the driver's public face.
+//!
+//! # Caveats
+//!
+//! * What a reader of the outbox sees is a whole number of transactions, but a transaction of more
+//!   events than a push may have travels in parts, and arrives in parts.
+//! * An event that is larger than the remote takes in one request holds the pushing up, and says
+//!   so. Pulling goes on.
+//! * A first sync that is interrupted begins anew.
+
+mod definitions;
+mod driver;
+mod effect;
+mod init;
+mod lock;
+mod machine;
+mod pull;
+mod push;
+mod status;
+mod trouble;
+
+pub use definitions::Tables;
+pub(crate) use driver::{Command, Driver, Handle, fresh_plan, open_offline};
+pub use driver::{drain, initialise};
+pub use effect::{Effect, Input, Now, RequestId, Ticket};
+pub use init::{Init, Plan, Progress, Report};
+pub use lock::Lock;
+pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
+pub use status::{
+    Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
+};

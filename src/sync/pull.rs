@@ -1,0 +1,185 @@
+//! Pages: how much of the log to ask for, and those that wait to be integrated.
+
+use std::collections::VecDeque;
+
+use crate::event::Seq;
+use crate::page::Page;
+use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
+
+/// Pages that may wait: one is integrated while the next one is under way.
+const MAX_WAITING: usize = 2;
+
+/// The most events that are asked for when a page must be longer to be integrated, in memory all
+/// of it: 320,000 events of 500 bytes are 160 MB, and no unit is near that.
+const MAX_LONGER: usize = 64 * MAX_EVENTS;
+
+/// Below this many events a unit is no longer read whole: it does not fit into an answer.
+const WHOLE_DOWN_TO: usize = 256;
+
+/// Where the pull stands.
+///
+/// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
+///   without a gap.
+/// * `target` only shrinks: a server's cap does not change from one request to the next.
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    waiting: VecDeque<Page>,
+    tail: Seq,
+    head: Seq,
+    more: bool,
+    events: usize,
+    target: usize,
+    longer: Option<usize>,
+}
+
+impl Pages {
+    /// Nothing is known about the log after `cursor`.
+    pub(super) fn after(cursor: Seq) -> Self {
+        Pages {
+            waiting: VecDeque::new(),
+            tail: cursor,
+            head: cursor,
+            more: false,
+            events: MAX_EVENTS,
+            target: PAGE_BYTES,
+            longer: None,
+        }
+    }
+
+    /// Forgets the waiting pages: the next one is asked for after `cursor`.
+    pub(super) fn restart(&mut self, cursor: Seq) {
+        self.waiting.clear();
+        self.tail = cursor;
+        self.more = self.head > cursor;
+    }
+
+    /// What to ask for next.
+    pub(super) fn span(&self) -> Span {
+        let whole = self.longer.is_some() || self.events >= WHOLE_DOWN_TO;
+        Span { after: self.tail, events: self.longer.unwrap_or(self.events), whole }
+    }
+
+    /// Whether another page may come. A longer page stands alone, for it must be integrated first.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < if self.longer.is_some() { 1 } else { MAX_WAITING }
+    }
+
+    /// Whether the log is known to go on.
+    pub(super) fn more(&self) -> bool {
+        self.more
+    }
+
+    /// Something was pushed without asking for a page: its events will be in the next one.
+    pub(super) fn expect(&mut self) {
+        self.more = true;
+    }
+
+    /// The newest seq of the log that is known.
+    pub(super) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// A page came. Gives whether it has events.
+    pub(super) fn came(&mut self, page: Page, head: Seq) -> bool {
+        self.head = head.max(self.tail);
+        self.more = page.more;
+        if page.count == 0 {
+            return false;
+        }
+        let weight = (page.bytes.len() / page.count).max(1);
+        // As many as fill the target, growing by a quarter at the most: the next ones may be heavier.
+        let fitting = (self.target / weight).max(1);
+        self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
+        self.tail = page.last;
+        self.waiting.push_back(page);
+        true
+    }
+
+    /// The page to integrate next.
+    pub(super) fn front(&self) -> Option<&Page> {
+        self.waiting.front()
+    }
+
+    /// The front page is integrated.
+    pub(super) fn integrated(&mut self) {
+        assert!(self.waiting.pop_front().is_some(), "a page that waited was integrated");
+        self.longer = None;
+    }
+
+    /// The front page can be integrated only with what follows. Gives false if it cannot be made any
+    /// longer.
+    pub(super) fn lengthen(&mut self, cursor: Seq) -> bool {
+        let count = self.waiting.front().map_or(self.events, |page| page.count);
+        if count >= MAX_LONGER {
+            return false;
+        }
+        self.longer = Some((count * 4).min(MAX_LONGER));
+        self.restart(cursor);
+        self.more = true;
+        true
+    }
+
+    /// The page that was asked for is too large. Gives false if it was of one event.
+    pub(super) fn too_large(&mut self) -> bool {
+        let asked = self.span().events;
+        self.longer = None;
+        self.target = (self.target / 2).max(1);
+        self.events = (asked / 2).clamp(1, MAX_EVENTS);
+        asked > 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
+        Page { bytes: vec![b' '; count * weight], last: Seq(last), count, more }
+    }
+
+    #[test]
+    fn a_page_shrinks_at_once_and_grows_slowly() {
+        let mut pages = Pages::after(Seq(7));
+        assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true });
+        for _ in 0..5 {
+            assert!(pages.too_large());
+        }
+        let small = pages.span();
+        assert_eq!(small.events, MAX_EVENTS >> 5);
+        assert!(!small.whole, "a unit that is larger than an answer is read in parts");
+        assert!(pages.came(page(100, 93, 10, true), Seq(900)));
+        let grown = pages.span();
+        assert!(grown.events > small.events && grown.events <= small.events * 5 / 4 + 1);
+        assert_eq!(grown.after, Seq(100));
+    }
+
+    #[test]
+    fn a_single_event_that_is_too_large_is_said() {
+        let mut pages = Pages::after(Seq(0));
+        let halvings = (0..40).take_while(|_| pages.too_large()).count();
+        assert_eq!(halvings, 12);
+        assert_eq!(pages.span().events, 1);
+    }
+
+    #[test]
+    fn heavy_events_make_short_pages() {
+        let mut pages = Pages::after(Seq(0));
+        pages.came(page(10, 10, 1 << 20, true), Seq(500));
+        assert_eq!(pages.span().events, 3);
+    }
+
+    #[test]
+    fn a_longer_page_begins_at_the_cursor_again_and_stands_alone() {
+        let mut pages = Pages::after(Seq(0));
+        pages.came(page(10, 10, 10, true), Seq(500));
+        pages.came(page(20, 10, 10, true), Seq(500));
+        assert!(!pages.has_room());
+        assert!(pages.lengthen(Seq(0)));
+        assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
+        pages.came(page(40, 40, 10, true), Seq(500));
+        assert!(!pages.has_room());
+        pages.integrated();
+        assert!(pages.has_room());
+        assert!(pages.span().events > 40);
+    }
+}

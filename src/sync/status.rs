@@ -1,0 +1,220 @@
+//! What a replica says about itself.
+
+use crate::error::Result;
+use crate::event::{RowKey, Seq};
+use crate::sync::effect::Now;
+use crate::sync::machine::Machine;
+
+/// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
+/// twelve polls that failed are no hiccup.
+pub const HEALTH_BOUND_MS: u64 = 60_000;
+
+/// What a replicator is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// It has not spoken to the remote yet.
+    #[default]
+    Starting,
+    /// It installs what is missing and reads what is there, for the first time.
+    FirstSync,
+    /// Nothing is left to push or pull.
+    InStep,
+    /// It pushes or pulls.
+    Syncing,
+    /// The remote cannot be reached. It tries again by itself.
+    Offline,
+    /// The remote refuses the credentials, or what is to be pushed. It tries again once a minute.
+    Refused,
+    /// The URL leads to another database than the one this replica belongs to, or to an empty one.
+    /// Nothing is pushed.
+    OtherRemote,
+    /// Something else is wrong: see the trouble. It tries again by itself.
+    Trouble,
+    /// Another replicator is at work on the same file. This one takes over when that one goes.
+    Standby,
+    /// It was shut down, or never started.
+    Stopped,
+}
+
+/// Whether a person should worry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// The last request failed, but the last success is not long ago.
+    Degraded,
+    /// There was no success within the bound, or none at all.
+    Red,
+}
+
+/// The remote, as [`Status`] shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RemoteStatus {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Whether it answered last time; `None` if it was not asked yet.
+    pub reachable: Option<bool>,
+    /// The identity of the database that this replica belongs to; `None` before the first contact.
+    pub epoch: Option<String>,
+}
+
+/// How a replica is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// The replica's id.
+    pub replica: String,
+    /// The remote.
+    pub remote: RemoteStatus,
+    /// What the replicator is doing.
+    pub state: SyncState,
+    /// What is wrong, in a sentence, if anything is.
+    pub trouble: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Local events whose verdict is not known yet.
+    pub pending: u64,
+    /// The age of the oldest of them, in seconds.
+    pub oldest_pending_s: Option<u64>,
+    /// The highest seq of the remote log that is integrated.
+    pub cursor: i64,
+    /// How many seqs the remote log is known to be ahead.
+    pub lag: u64,
+    /// Events of ours that lost and that nobody has looked after yet.
+    pub conflicts: u64,
+    /// Pulled events that cannot be applied here yet.
+    pub quarantined: u64,
+    /// When the remote last answered as it should: ms since 1970.
+    pub last_success: Option<i64>,
+    /// Whether a person should worry.
+    pub health: Health,
+    /// The database file's size.
+    pub bytes: u64,
+}
+
+/// Health by the last success and the last request's outcome. Times are in ms since 1970.
+pub(super) fn health(last_success: Option<i64>, well: bool, now_ms: i64, bound_ms: u64) -> Health {
+    match last_success {
+        // A clock that was set back makes the age negative: then the success is recent enough.
+        Some(then) if now_ms.saturating_sub(then) <= bound_ms as i64 => {
+            if well {
+                Health::Ok
+            } else {
+                Health::Degraded
+            }
+        }
+        _ => Health::Red,
+    }
+}
+
+/// What was done between two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// Local events that the remote took in, whatever the verdict.
+    pub pushed: u64,
+    /// Local events that were settled as applied,
+    pub applied: u64,
+    /// as superseded,
+    pub superseded: u64,
+    /// and as rejected.
+    pub rejected: u64,
+    /// Events of others that were pulled.
+    pub pulled: u64,
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Bytes sent, as far as the client can tell.
+    pub bytes_up: u64,
+    /// Bytes received.
+    pub bytes_down: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Summary {
+    /// What came since `earlier`. The time is not part of it.
+    pub(super) fn since(&self, earlier: &Summary) -> Summary {
+        Summary {
+            pushed: self.pushed - earlier.pushed,
+            applied: self.applied - earlier.applied,
+            superseded: self.superseded - earlier.superseded,
+            rejected: self.rejected - earlier.rejected,
+            pulled: self.pulled - earlier.pulled,
+            requests: self.requests - earlier.requests,
+            bytes_up: self.bytes_up - earlier.bytes_up,
+            bytes_down: self.bytes_down - earlier.bytes_down,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// A row that a pull changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// Its table.
+    pub table: String,
+    /// Its key.
+    pub key: RowKey,
+}
+
+/// The rows that one page changed; a user interface draws them anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The rows, each once.
+    pub rows: Vec<Change>,
+    /// The cursor after the page; 0 with `missed`.
+    pub cursor: Seq,
+    /// Whether this stands for pages that a slow subscriber missed: then anything may have changed.
+    pub missed: bool,
+}
+
+impl Changes {
+    /// What a subscriber gets who was too slow.
+    pub(crate) fn missed() -> Self {
+        Changes { missed: true, ..Changes::default() }
+    }
+}
+
+impl Machine {
+    /// How this replica is.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read.
+    pub fn status(&self, now: Now) -> Result<Status> {
+        let state = self.store.state()?;
+        let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref());
+        let bound = self.config.health_bound_ms;
+        let oldest = state.oldest_pending_ms.map(|ms| now.wall_ms.saturating_sub(ms).max(0) / 1000);
+        Ok(Status {
+            replica: state.replica.to_string(),
+            remote: RemoteStatus { url: state.url, reachable: self.reachable, epoch: state.epoch },
+            state: self.state,
+            trouble: trouble.map(|error| error.message().to_owned()),
+            hint: trouble.and_then(|error| error.hint()).map(str::to_owned),
+            pending: state.pending,
+            oldest_pending_s: oldest.map(|seconds| seconds as u64),
+            cursor: state.cursor.0,
+            lag: u64::try_from(self.pages.head().0 - state.cursor.0).unwrap_or(0),
+            conflicts: state.conflicts,
+            quarantined: state.quarantined,
+            last_success: self.last_success,
+            health: health(self.last_success, trouble.is_none(), now.wall_ms, bound),
+            bytes: state.bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_an_alarm() {
+        assert_eq!(health(None, true, 0, 60_000), Health::Red);
+        assert_eq!(health(Some(1_000), true, 61_000, 60_000), Health::Ok);
+        assert_eq!(health(Some(1_000), false, 61_000, 60_000), Health::Degraded);
+        assert_eq!(health(Some(1_000), true, 61_001, 60_000), Health::Red);
+        assert_eq!(health(Some(100_000), true, 5, 60_000), Health::Ok, "a clock set back");
+    }
+}

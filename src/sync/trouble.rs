@@ -1,0 +1,184 @@
+//! What goes wrong, and what the machine makes of it.
+//!
+//! By the error's kind: an unavailable remote is tried again after a while, a refusal waits for a
+//! person, a rejected push is searched for its culprit, and what is too large is asked for in
+//! smaller parts.
+
+use crate::error::{Error, Kind};
+use crate::remote::statements::SCHEMA_VERSION;
+use crate::store::{Outgoing, Push};
+use crate::sync::effect::Effect;
+use crate::sync::machine::{Asked, Machine};
+use crate::sync::push::Step;
+use crate::sync::status::SyncState;
+
+/// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
+const REFUSED_RETRY_MS: u64 = 60_000;
+/// How often a sync that somebody waits for is tried before they are told.
+pub(super) const SYNC_ATTEMPTS: u32 = 3;
+
+impl Machine {
+    /// The local database failed. It is tried again after a while, as a remote is.
+    pub(super) fn local_trouble(&mut self, error: Error) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        self.retry_at = self.now.steady_ms + self.backoff.fail();
+        self.fail_waiters(&error, 1);
+        self.state = SyncState::Trouble;
+        self.trouble = Some(error);
+        self.changed();
+    }
+
+    /// Gives up for those who have waited through `SYNC_ATTEMPTS` failures.
+    pub(super) fn fail_waiters(&mut self, error: &Error, weight: u32) {
+        let (mut kept, mut failed) = (Vec::new(), Vec::new());
+        for mut waiter in self.waiters.drain(..) {
+            waiter.failures += weight;
+            if waiter.failures < SYNC_ATTEMPTS { kept.push(waiter) } else { failed.push(waiter) }
+        }
+        self.waiters = kept;
+        for waiter in failed {
+            self.effects.push_back(Effect::Settled(waiter.ticket, Err(again(error))));
+        }
+    }
+
+    /// The remote refuses us, and only a person can change that.
+    pub(super) fn refused(&mut self, error: Error, state: SyncState) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        self.retry_at = self.now.steady_ms + REFUSED_RETRY_MS;
+        self.due = self.retry_at;
+        self.state = state;
+        self.reachable = Some(true);
+        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.trouble = Some(error);
+        self.changed();
+    }
+
+    pub(super) fn failed(&mut self, asked: Option<Asked>, error: Error) {
+        let pushed = asked.as_ref().and_then(|asked| asked.push.as_ref()).map(|(push, ..)| push);
+        let paged = asked.as_ref().is_some_and(|asked| asked.span.is_some());
+        if asked.is_none() && self.init.as_mut().is_some_and(|init| init.recover(&error)) {
+            return;
+        }
+        match (error.kind(), pushed) {
+            (Kind::Refused, Some(_)) => {
+                self.hold_push(error);
+                self.look_first = false;
+            }
+            (Kind::Refused, None) => self.refused(error, SyncState::Refused),
+            (Kind::Rejected, _) if error.message().contains("no such table: driftless_") => {
+                self.refused(other_remote(None), SyncState::OtherRemote);
+            }
+            (Kind::Rejected, Some(push)) => self.push_rejected(push, error),
+            (Kind::Rejected, None) => self.refused(error, SyncState::Trouble),
+            (Kind::TooLarge, push) => self.too_large(push, paged, error),
+            _ => self.unavailable(error),
+        }
+        self.changed();
+    }
+
+    pub(super) fn unavailable(&mut self, error: Error) {
+        let wait = self.backoff.fail();
+        tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
+        self.retry_at = self.now.steady_ms + wait;
+        self.due = self.due.min(self.retry_at);
+        let away = error.kind() == Kind::Unavailable;
+        self.reachable = Some(!away);
+        self.state = if away { SyncState::Offline } else { SyncState::Trouble };
+        self.fail_waiters(&error, 1);
+        self.trouble = Some(error);
+    }
+
+    /// Pushing waits for a person; pulling goes on.
+    fn hold_push(&mut self, error: Error) {
+        tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
+        self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
+        self.due = self.now.steady_ms;
+        self.state = SyncState::Refused;
+        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.push_trouble = Some(error);
+    }
+
+    /// The culprit is looked for, but only on a remote that is as it should be: a request that only
+    /// reads comes first.
+    fn push_rejected(&mut self, push: &Push, error: Error) {
+        tracing::info!(events = push.events.len(), "a push was rejected: looking for the culprit");
+        if !self.limits.is_searching() && !self.look_first {
+            self.look_first = true;
+            self.limits.suspect(push);
+            return;
+        }
+        match self.limits.rejected(push) {
+            Step::Again => {}
+            Step::Refuse(ids) => {
+                if let Err(error) = self.store.refuse(&ids, error.message()) {
+                    self.local_trouble(error);
+                }
+            }
+            Step::Stuck => self.stuck(push, error),
+        }
+    }
+
+    fn too_large(&mut self, push: Option<&Push>, paged: bool, error: Error) {
+        match push {
+            // Which of the two was too large is not known, so they go apart from now on.
+            Some(push) if paged => {
+                self.apart = true;
+                self.look_first = true;
+                self.limits.suspect(push);
+            }
+            Some(push) => match self.limits.too_large(push) {
+                Step::Stuck => self.stuck(push, error),
+                Step::Again | Step::Refuse(_) => {}
+            },
+            None if self.pages.too_large() => {}
+            None => self.refused(
+                Error::new(Kind::TooLarge, "one event of the log is larger than the remote sends")
+                    .with_hint("raise the remote's limit on the size of an answer")
+                    .with_source(error),
+                SyncState::Trouble,
+            ),
+        }
+    }
+
+    fn stuck(&mut self, push: &Push, error: Error) {
+        let event = push.events.first().expect("a push has events");
+        let Outgoing { table, key, id, .. } = event;
+        tracing::error!(table, %key, event = %id, "it can neither be pushed nor be recorded");
+        let message = format!("event {id} of table `{table}` does not reach the remote: {error}");
+        self.hold_push(Error::new(error.kind(), message).with_source(error));
+    }
+}
+
+/// The same error once more, for another who waits. The source stays with the first one.
+fn again(error: &Error) -> Error {
+    let copy = Error::new(error.kind(), error.message());
+    match error.hint() {
+        Some(hint) => copy.with_hint(hint),
+        None => copy,
+    }
+}
+
+/// The error for a remote that is another database.
+pub(super) fn other_remote(found: Option<&str>) -> Error {
+    let message = match found {
+        Some(epoch) => format!("the URL leads to another database (its epoch is {epoch})"),
+        None => "the URL leads to a database without driftless's tables".to_owned(),
+    };
+    Error::refused(message).with_hint(
+        "nothing was pushed; give the URL of the database that this replica belongs to, or \
+         initialise a new replica",
+    )
+}
+
+/// The error for a remote whose schema is not of this version.
+pub(super) fn schema_version(found: i64) -> Error {
+    let error = Error::refused(format!(
+        "the remote has version {found} of driftless's schema, and this program knows \
+         {SCHEMA_VERSION}"
+    ));
+    if found > SCHEMA_VERSION {
+        error.with_hint("update driftless on this machine")
+    } else {
+        error.with_hint("run `driftless init` once more: it brings the remote up to date")
+    }
+}

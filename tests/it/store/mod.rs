@@ -1,0 +1,4 @@
+//! The local database: integrating pages, conflicts, quarantine, the first sync.
+
+mod history;
+mod world;

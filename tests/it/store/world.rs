@@ -1,0 +1,337 @@
+//! A remote and its desktops, in one process: real stores, real capture triggers on both sides, and
+//! between them the two statements that a push and a pull come to.
+
+use std::collections::BTreeMap;
+
+use driftless::capture::{Catalog, Replicated, remote_triggers};
+use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
+use driftless::page::{PULL_LINE, Page};
+use driftless::store::{
+    Entry, Integrated, LogFilter, Outcome, Outgoing, PushLimit, Setup, Standing, Store,
+};
+use driftless::verdict::ConflictRule;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use ulid::Ulid;
+
+/// Everything in one push.
+pub(super) const ALL: PushLimit = PushLimit { events: 10_000, bytes: 10 << 20 };
+/// The time at which all tests take place: ms since 1970.
+pub(super) const NOW: i64 = 1_700_000_000_000;
+
+/// Rows of a database, by table and key.
+pub(super) type Rows = BTreeMap<(String, String), Image>;
+
+/// The remote: a database with our schema, which a web application writes to.
+pub(super) struct Remote {
+    pub(super) db: Connection,
+    units: u128,
+}
+
+impl Remote {
+    /// A remote with these tables, and triggers of the web application's own.
+    pub(super) fn new(schema: &str, web: &str, rule: ConflictRule) -> Self {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        db.execute_batch(schema).unwrap();
+        db.execute_batch(web).unwrap();
+        db.execute_batch(include_str!("../../../schema/remote/tables.sql")).unwrap();
+        db.execute_batch(include_str!("../../../schema/pow2.sql")).unwrap();
+        db.execute_batch("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1)")
+            .unwrap();
+        let catalog = Catalog::read(&db).unwrap();
+        let all: Vec<_> = catalog.tables.iter().map(|table| Replicated { table, rule }).collect();
+        for trigger in remote_triggers(&all) {
+            db.execute_batch(&trigger.sql).unwrap();
+        }
+        Remote { db, units: 1 }
+    }
+
+    /// Writes as the web application does. What a constraint refuses is rolled back.
+    pub(super) fn web(&self, sql: &str) {
+        batch(&self.db, sql);
+    }
+
+    /// Delivers events; those that make it fail are isolated and recorded as rejected.
+    pub(super) fn deliver(&mut self, origin: ReplicaId, events: &[Outgoing]) {
+        self.units += 1;
+        let unit = Ulid(self.units);
+        let json: Vec<_> = events.iter().map(spell).collect();
+        self.db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let written = self.db.execute(
+            "INSERT INTO driftless_inbox (origin, unit, id, actor, tbl, pk, op, before, after, base,
+                 pair, via, other, image, late, refuse, plain)
+             SELECT ?1, ?2, value ->> 0, value ->> 1, value ->> 2, value -> 3, value ->> 4,
+                 nullif(value -> 5, 'null'), nullif(value -> 6, 'null'), value ->> 7, value ->> 8,
+                 value ->> 9, nullif(value -> 10, 'null'), nullif(value -> 11, 'null'),
+                 value ->> 12, value ->> 13, value ->> 14
+             FROM json_each(?3) ORDER BY key",
+            [origin.to_string(), unit.to_string(), format!("[{}]", json.join(","))],
+        );
+        let written = written.and_then(|_| self.db.execute_batch("COMMIT"));
+        let Err(error) = written else { return };
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK").unwrap();
+        }
+        let mut events = events.to_vec();
+        if events.iter().any(|event| event.late) {
+            events.iter_mut().for_each(|event| event.late = false);
+            return self.deliver(origin, &events);
+        }
+        let paired = |at: usize| events[at].op == Op::Insert && events[at].pair.is_some();
+        if events.len() == 1 || events.len() == 2 && paired(1) {
+            assert!(events[0].refuse.is_none(), "cannot even be refused: {error}");
+            events.iter_mut().for_each(|event| event.refuse = Some(error.to_string()));
+            return self.deliver(origin, &events);
+        }
+        let half = events.len() / 2;
+        let half = half + usize::from(paired(half));
+        self.deliver(origin, &events[..half]);
+        if half < events.len() {
+            self.deliver(origin, &events[half..]);
+        }
+    }
+
+    /// The next `limit` events of the log, units or not.
+    pub(super) fn page(&self, after: Seq, limit: usize) -> Page {
+        let sql = format!(
+            "SELECT {PULL_LINE}, seq FROM driftless_events WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+        );
+        let mut statement = self.db.prepare(&sql).unwrap();
+        let mut rows = statement.query((after.0, limit as i64)).unwrap();
+        let mut page = Page { last: after, ..Page::default() };
+        while let Some(row) = rows.next().unwrap() {
+            if page.count > 0 {
+                page.bytes.push(b'\n');
+            }
+            page.bytes.extend_from_slice(row.get_ref(0).unwrap().as_bytes().unwrap());
+            page.last = Seq(row.get(1).unwrap());
+            page.count += 1;
+        }
+        let head: i64 = self
+            .db
+            .query_row("SELECT coalesce(max(seq), 0) FROM driftless_events", [], |row| row.get(0))
+            .unwrap();
+        page.more = head > page.last.0;
+        page
+    }
+
+    /// What the log has of a row.
+    pub(super) fn history(&self, place: &(String, String)) -> Vec<String> {
+        let sql = format!(
+            "SELECT {PULL_LINE} FROM driftless_events WHERE tbl = '{}' AND pk = '{}' ORDER BY seq",
+            place.0, place.1
+        );
+        rows(&self.db, &sql)
+    }
+
+    /// The rows as the log up to `until` says they are.
+    pub(super) fn fold(&self, until: Seq) -> Rows {
+        let mut rows = Rows::new();
+        let all = self.page(Seq(0), usize::MAX >> 1);
+        for line in all.lines().unwrap() {
+            if line.seq > until || !line.verdict.is_applied() {
+                continue;
+            }
+            let place = (line.table.to_string(), line.key.to_owned());
+            let after = line.after.map(|json| Image::parse(json).unwrap());
+            apply(&mut rows, place, line.op, after.as_ref());
+        }
+        rows
+    }
+}
+
+/// Does to `rows` what an event does.
+pub(super) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Option<&Image>) {
+    match op {
+        Op::Insert => {
+            rows.insert(place, after.unwrap().clone());
+        }
+        Op::Update => match rows.get_mut(&place) {
+            Some(row) => row.overlay(after.unwrap()),
+            None => panic!("an update of row {place:?}, which is not there"),
+        },
+        Op::Delete => {
+            rows.remove(&place);
+        }
+    }
+}
+
+fn spell(event: &Outgoing) -> String {
+    let text = |text: Option<&str>| serde_json::to_string(&text).unwrap();
+    let json = |json: Option<&str>| json.unwrap_or("null").to_owned();
+    let id = |id: Option<EventId>| text(id.map(|id| id.to_string()).as_deref());
+    format!(
+        "[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]",
+        id(Some(event.id)),
+        text(event.actor.as_deref()),
+        text(Some(&event.table)),
+        event.key.0,
+        text(Some(event.op.as_str())),
+        json(event.before.as_deref()),
+        json(event.after.as_deref()),
+        event.base,
+        id(event.pair),
+        id(event.via),
+        json(event.other.as_ref().map(|key| key.0.as_str())),
+        json(event.image.as_deref()),
+        if event.late { "1" } else { "null" },
+        text(event.refuse.as_deref()),
+        if event.plain { "1" } else { "null" },
+    )
+}
+
+/// Runs statements in one transaction; a constraint that refuses one rolls all back.
+fn batch(db: &Connection, sql: &str) {
+    let done = db.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; COMMIT"));
+    if let Err(error) = done {
+        let constraint = rusqlite::ErrorCode::ConstraintViolation;
+        assert_eq!(error.sqlite_error_code(), Some(constraint), "{error} in {sql}");
+        if !db.is_autocommit() {
+            db.execute_batch("ROLLBACK").unwrap();
+        }
+    }
+}
+
+/// A desktop: a replica and the application that writes to it.
+pub(super) struct Desk {
+    pub(super) store: Store,
+    pub(super) app: Connection,
+    pub(super) id: ReplicaId,
+    _dir: TempDir,
+}
+
+impl Desk {
+    /// A fresh desktop with these tables, and local ones and triggers of the application's.
+    pub(super) fn new(number: u128, schema: &str, local: &str, rule: ConflictRule) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("desk.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF").unwrap();
+        app.execute_batch(schema).unwrap();
+        let catalog = Catalog::read(&app).unwrap();
+        app.execute_batch(local).unwrap();
+        let tables = catalog.tables.iter().map(|table| (table.name.clone(), rule)).collect();
+        let setup = Setup { url: "test".to_owned(), tables, epoch: None };
+        let id = ReplicaId(Ulid(number));
+        let store = Store::init(&path, &setup, id).unwrap();
+        Desk { store, app, id, _dir: dir }
+    }
+
+    /// Writes as the application does. What a constraint refuses is rolled back.
+    pub(super) fn write(&self, sql: &str) {
+        batch(&self.app, sql);
+    }
+
+    /// Pushes what fits into the limit.
+    pub(super) fn push(&mut self, remote: &mut Remote, limit: PushLimit) -> usize {
+        let Some(push) = self.store.outgoing(limit).unwrap() else { return 0 };
+        remote.deliver(self.id, &push.events);
+        self.store.sent(push.last_n).unwrap();
+        push.events.len()
+    }
+
+    /// Pulls one page, made longer until it can be applied.
+    pub(super) fn pull(&mut self, remote: &Remote, mut limit: usize) -> Integrated {
+        loop {
+            let page = remote.page(self.store.state().unwrap().cursor, limit);
+            match self.store.integrate(&page, None, NOW).unwrap() {
+                Outcome::Done(done) => return done,
+                Outcome::NeedsLonger => limit *= 4,
+            }
+        }
+    }
+
+    /// Pushes and pulls everything.
+    pub(super) fn sync(&mut self, remote: &mut Remote) -> Integrated {
+        while self.push(remote, ALL) > 0 {}
+        self.pull(remote, 1_000_000)
+    }
+
+    /// A query's rows, values joined with a bar.
+    pub(super) fn rows(&self, sql: &str) -> Vec<String> {
+        rows(&self.app, sql)
+    }
+
+    /// The rows as they should be: the remote's log up to the cursor, pending events on top.
+    pub(super) fn expected(&self, remote: &Remote) -> Rows {
+        let mut rows = remote.fold(self.store.state().unwrap().cursor);
+        let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+        self.store
+            .log(&filter, &mut |entry| {
+                let Entry::Pending(event) = entry else { panic!("it is pending") };
+                if !event.aside {
+                    let place = (event.table.clone(), event.key.0.clone());
+                    apply(&mut rows, place, event.op, event.after.as_ref());
+                }
+                Ok(())
+            })
+            .unwrap();
+        rows
+    }
+
+    /// The rows as they are.
+    pub(super) fn actual(&self) -> Rows {
+        actual(&self.app)
+    }
+}
+
+/// A query's rows, values joined with a bar.
+pub(super) fn rows(db: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = db.prepare(sql).unwrap();
+    let width = statement.column_count();
+    let mut found = statement.query([]).unwrap();
+    let mut rows = Vec::new();
+    while let Some(row) = found.next().unwrap() {
+        let values: Vec<_> = (0..width)
+            .map(|column| match row.get_ref(column).unwrap() {
+                rusqlite::types::ValueRef::Null => "-".to_owned(),
+                rusqlite::types::ValueRef::Integer(integer) => integer.to_string(),
+                rusqlite::types::ValueRef::Real(real) => format!("{real:?}"),
+                rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+                rusqlite::types::ValueRef::Blob(blob) => format!("{blob:?}"),
+            })
+            .collect();
+        rows.push(values.join("|"));
+    }
+    rows
+}
+
+/// All rows of all tables that can be replicated, under their keys as they stand (the tests' keys
+/// are text; where a collation folds them, in lower case).
+pub(super) fn actual(db: &Connection) -> Rows {
+    let mut rows = Rows::new();
+    for table in Catalog::read(db).unwrap().tables {
+        let names: Vec<_> = table.column_names().map(driftless::capture::ident).collect();
+        let sql = format!("SELECT {} FROM {}", names.join(", "), table.name);
+        let mut statement = db.prepare(&sql).unwrap();
+        let mut found = statement.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let mut image = Image::default();
+            for (index, column) in table.columns.iter().enumerate() {
+                use driftless::value::Value;
+                let value = match row.get_ref(index).unwrap() {
+                    rusqlite::types::ValueRef::Null => Value::Null,
+                    rusqlite::types::ValueRef::Integer(integer) => Value::Integer(integer),
+                    rusqlite::types::ValueRef::Real(real) => Value::Real(real),
+                    rusqlite::types::ValueRef::Text(text) => Value::Text(text.to_vec()),
+                    rusqlite::types::ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+                };
+                image.0.push((column.name.clone(), value));
+            }
+            let key: Vec<_> = table
+                .key
+                .iter()
+                .zip(&table.key_collations)
+                .map(|(&index, collation)| match &image.0[index].1 {
+                    driftless::value::Value::Text(text) if collation.name() == "NOCASE" => {
+                        driftless::value::Value::Text(text.to_ascii_lowercase())
+                    }
+                    other => other.clone(),
+                })
+                .collect();
+            rows.insert((table.name.clone(), RowKey::from_values(&key).0), image);
+        }
+    }
+    rows
+}

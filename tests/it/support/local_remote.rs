@@ -1,0 +1,215 @@
+//! A remote in memory: the real schema on a real SQLite, without a network between. It counts what it
+//! is asked, and fails as it is told.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
+use driftless::value::Value;
+use driftless::{Error, Kind, Result};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It never arrives.
+    LostBefore,
+    /// It takes effect, and its answer is lost.
+    LostAfter,
+    /// The credentials are refused.
+    Refused,
+    /// The remote is overloaded.
+    Unavailable,
+    /// The client panics.
+    Panic,
+    /// The write is dropped, though the answer looks as if it had happened.
+    Swallow,
+    /// Nothing: the request goes through.
+    None,
+}
+
+struct State {
+    db: Connection,
+    faults: VecDeque<Fault>,
+    batches: Vec<Batch>,
+    offline: bool,
+    answer_cap: usize,
+    request_cap: usize,
+}
+
+/// See the module.
+pub(crate) struct LocalRemote {
+    state: Mutex<State>,
+    url: String,
+}
+
+impl LocalRemote {
+    /// A remote with these tables of the web application's.
+    pub(crate) fn new(schema: &str) -> Self {
+        let db = Connection::open_in_memory().unwrap();
+        db.pragma_update(None, "foreign_keys", true).unwrap();
+        db.execute_batch(schema).unwrap();
+        let (faults, batches) = (VecDeque::new(), Vec::new());
+        let caps = usize::MAX;
+        let state =
+            State { db, faults, batches, offline: false, answer_cap: caps, request_cap: caps };
+        LocalRemote { state: Mutex::new(state), url: "memory://remote".to_owned() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// What happens to the next requests, one each.
+    pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.with(|state| state.faults.extend(faults));
+    }
+
+    /// Whether no request arrives at all.
+    pub(crate) fn set_offline(&self, offline: bool) {
+        self.with(|state| state.offline = offline);
+    }
+
+    /// The most bytes of a request and of an answer.
+    pub(crate) fn set_caps(&self, request: usize, answer: usize) {
+        self.with(|state| (state.request_cap, state.answer_cap) = (request, answer));
+    }
+
+    /// How many faults are still to come.
+    pub(crate) fn faults_left(&self) -> usize {
+        self.with(|state| state.faults.len())
+    }
+
+    /// The requests so far, those that failed too.
+    pub(crate) fn batches(&self) -> Vec<Batch> {
+        self.with(|state| state.batches.clone())
+    }
+
+    /// How many requests there were.
+    pub(crate) fn requests(&self) -> usize {
+        self.with(|state| state.batches.len())
+    }
+
+    /// The web application writes.
+    pub(crate) fn web(&self, sql: &str) {
+        self.with(|state| state.db.execute_batch(sql).unwrap());
+    }
+
+    /// The web application tries a transaction; it is rolled back if a statement fails.
+    pub(crate) fn try_web(&self, sql: &str) -> bool {
+        self.with(|state| {
+            let done = state.db.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; COMMIT"));
+            if done.is_err() && !state.db.is_autocommit() {
+                state.db.execute_batch("ROLLBACK").unwrap();
+            }
+            done.is_ok()
+        })
+    }
+
+    /// One query's rows as text, a line each.
+    pub(crate) fn read(&self, sql: &str) -> String {
+        self.with(|state| read(&state.db, sql))
+    }
+
+    /// The work of [`Remote::run`], at once.
+    pub(crate) fn run_now(&self, batch: Batch) -> Result<Answer> {
+        self.with(|state| {
+            let fault = state.faults.pop_front().unwrap_or(Fault::None);
+            state.batches.push(batch.clone());
+            let size: usize = batch.statements.iter().map(String::len).sum();
+            let lost = || Error::unavailable("the line is dead");
+            match fault {
+                _ if state.offline => return Err(lost()),
+                Fault::LostBefore | Fault::Unavailable => return Err(lost()),
+                Fault::Refused => return Err(Error::refused("the token is none")),
+                Fault::Panic => panic!("the uploader panics, as it was told"),
+                _ if size > state.request_cap => {
+                    return Err(Error::new(Kind::TooLarge, "413"));
+                }
+                _ => {}
+            }
+            let outcome = transact(&state.db, &batch, fault == Fault::Swallow);
+            if fault == Fault::LostAfter { outcome.and(Err(lost())) } else { outcome }
+        })
+        .and_then(|answer| {
+            let cap = self.with(|state| state.answer_cap);
+            if answer.bytes_down > cap as u64 {
+                return Err(Error::new(Kind::TooLarge, "the answer is too large"));
+            }
+            Ok(answer)
+        })
+    }
+}
+
+impl Remote for LocalRemote {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        Box::pin(async move { self.run_now(batch) })
+    }
+
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+}
+
+fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
+    let refused = |source: rusqlite::Error| Error::new(Kind::Rejected, source.to_string());
+    db.execute_batch(if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" }).unwrap();
+    let mut answer = Answer::default();
+    for statement in &batch.statements {
+        answer.bytes_up += statement.len() as u64;
+        if swallow && statement.starts_with("INSERT") {
+            answer.rows.push(Rows::new());
+            continue;
+        }
+        match rows(db, statement) {
+            Ok(rows) => answer.rows.push(rows),
+            Err(error) => {
+                if !db.is_autocommit() {
+                    db.execute_batch("ROLLBACK").unwrap();
+                }
+                return Err(refused(error));
+            }
+        }
+    }
+    if let Err(error) = db.execute_batch("COMMIT") {
+        db.execute_batch("ROLLBACK").unwrap();
+        return Err(refused(error));
+    }
+    let values = answer.rows.iter().flatten().flatten();
+    answer.bytes_down = values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
+    Ok(answer)
+}
+
+fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+    let mut statement = db.prepare(sql)?;
+    let columns = statement.column_count();
+    let mut found = statement.query([])?;
+    let mut rows = Rows::new();
+    while let Some(row) = found.next()? {
+        let value = |column| {
+            Ok(match row.get_ref(column)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(integer) => Value::Integer(integer),
+                ValueRef::Real(real) => Value::Real(real),
+                ValueRef::Text(text) => Value::Text(text.to_vec()),
+                ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+            })
+        };
+        rows.push((0..columns).map(value).collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(rows)
+}
+
+/// One query's rows as text, a line each.
+pub(crate) fn read(db: &Connection, sql: &str) -> String {
+    let lines: Vec<_> = rows(db, sql)
+        .unwrap()
+        .into_iter()
+        .map(|row| {
+            let values: Vec<_> = row.iter().map(Value::to_string).collect();
+            values.join("|")
+        })
+        .collect();
+    lines.join("\n")
+}

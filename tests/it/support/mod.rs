@@ -1,0 +1,4 @@
+//! What the tests of synchronising stand on: a remote in memory, and a desk with a machine.
+
+pub(crate) mod desk;
+pub(crate) mod local_remote;
