@@ -4,6 +4,7 @@ mod cell;
 mod inbox;
 mod index_sql;
 mod judge;
+mod notes;
 mod remote;
 mod replica;
 mod sql;

@@ -5,8 +5,8 @@
 //! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE: a row that shares the key or a UNIQUE
 //!   value with the one that is coming may be about to go without any delete trigger (`INSERT OR
 //!   REPLACE` and its kin), so its image is noted in `driftless_notes`;
-//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted row
-//!   that is gone was evicted, and gets its delete;
+//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted
+//!   row that is gone was evicted, and gets its delete;
 //! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. An inserted
 //!   row that was noted itself was replaced, and its event is an update;
 //! * one for a change of the key.
@@ -16,8 +16,8 @@
 //!
 //! An application pays for these triggers twice: when it writes, and when it prepares a statement,
 //! for SQLite compiles all of a table's triggers into it, and clears every register that a trigger
-//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own, and
-//! a row's image is spelled out as seldom as can be.
+//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own,
+//! and a row's image is spelled out as seldom as can be.
 //!
 //! Each odd-looking rule here has a history that fails without it:
 //!
@@ -92,7 +92,7 @@ pub(super) trait Side {
 pub const MAX_KEY_COLUMNS: usize = 16;
 
 /// Of the notes of one row by several others, the one that has its image as it was at last.
-const NEWEST: &str = " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) FROM driftless_notes AS driftless_other \
+pub(super) const NEWEST: &str = " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) FROM driftless_notes AS driftless_other \
      WHERE driftless_other.tbl = driftless_notes.tbl AND driftless_other.own = 0 AND driftless_other.pk = driftless_notes.pk)";
 
 /// Makes one table's capture triggers.
@@ -115,7 +115,7 @@ impl<S: Side> Generator<'_, S> {
         triggers
     }
 
-    fn trigger(&self, what: &str, event: &str, when: &str, body: &[String]) -> Trigger {
+    pub(super) fn trigger(&self, what: &str, event: &str, when: &str, body: &[String]) -> Trigger {
         let name = format!("{PREFIX}{what}_{}", self.table.name);
         let when = if when.is_empty() { String::new() } else { format!(" WHEN {when}") };
         let mut sql = format!(
@@ -130,21 +130,21 @@ impl<S: Side> Generator<'_, S> {
         Trigger { name, sql }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         literal(&self.table.name)
     }
 
-    fn key(&self, alias: &str) -> String {
+    pub(super) fn key(&self, alias: &str) -> String {
         key_json(self.table, alias)
     }
 
     /// The row that stands in the table now, beside `of`, which is `new` or `old`.
-    fn current(&self, of: &str) -> (String, String) {
+    pub(super) fn current(&self, of: &str) -> (String, String) {
         let from = format!(" CROSS JOIN {} AS driftless_row", ident(&self.table.name));
         (from, same_key(self.table, "driftless_row", of))
     }
 
-    fn gone(&self, of: &str) -> String {
+    pub(super) fn gone(&self, of: &str) -> String {
         let same = same_key(self.table, "driftless_row", of);
         format!(
             "NOT EXISTS (SELECT 1 FROM {} AS driftless_row WHERE {same})",
@@ -153,7 +153,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     /// That no key column is NULL, where SQLite allows it: such a row has no identity.
-    fn has_key(&self, alias: &str) -> String {
+    pub(super) fn has_key(&self, alias: &str) -> String {
         let table = self.table;
         if table.rowid_key || table.without_rowid {
             return String::new();
@@ -164,286 +164,6 @@ impl<S: Side> Generator<'_, S> {
             .map(|column| format!("{} IS NOT NULL", of(alias, &column.name)))
             .collect();
         nullable.join(" AND ")
-    }
-
-    // ---- notes
-
-    /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
-    fn obstacles(&self) -> Vec<String> {
-        let table = self.table;
-        let this = ident(&table.name);
-        let key: Vec<_> = table
-            .key_columns()
-            .zip(&table.key_collations)
-            .map(|(column, collation)| {
-                let (name, coming) = (ident(&column.name), coming(column));
-                format!("{this}.{name} = {coming} COLLATE {}", collation.name())
-            })
-            .collect();
-        let mut obstacles = vec![key.join(" AND ")];
-        for unique in &table.uniques {
-            let mut parts: Vec<_> = unique
-                .terms
-                .iter()
-                .map(|term| match term {
-                    Term::Column(column, collation) => {
-                        let name = ident(column);
-                        let coming = match table.column(column) {
-                            Some(column) => coming(column),
-                            None => format!("new.{name}"),
-                        };
-                        format!("{this}.{name} = {coming} COLLATE {}", collation.name())
-                    }
-                    Term::Expression(text) => {
-                        format!("({text}) = (SELECT {text} FROM ({}) AS {this})", self.new_row())
-                    }
-                })
-                .collect();
-            // Without its condition a partial index would not be found, and the table be scanned.
-            parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
-            obstacles.push(parts.join(" AND "));
-        }
-        obstacles
-    }
-
-    /// `new` as a row of a subquery, for expressions that name columns plainly.
-    fn new_row(&self) -> String {
-        let mut columns: Vec<_> = self
-            .table
-            .columns
-            .iter()
-            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
-            .collect();
-        columns
-            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
-        format!("SELECT {}", columns.join(", "))
-    }
-
-    /// That the note is of the row `alias`.
-    fn is_noted(&self, alias: &str) -> String {
-        let parts: Vec<_> = self
-            .table
-            .key_columns()
-            .enumerate()
-            .map(|(part, column)| {
-                let value = folded(self.table, part, &of(alias, &column.name));
-                format!("driftless_notes.k{} = {value}", part + 1)
-            })
-            .collect();
-        parts.join(" AND ")
-    }
-
-    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the row
-    /// that is coming, whose key is `by`.
-    fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
-        let this = ident(&self.table.name);
-        let columns: Vec<_> =
-            (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
-        let values: Vec<_> = self
-            .table
-            .key_columns()
-            .enumerate()
-            .map(|(part, column)| folded(self.table, part, &of(&this, &column.name)))
-            .collect();
-        let has_key = match self.has_key(&this) {
-            has_key if has_key.is_empty() => has_key,
-            has_key => format!(" AND {has_key}"),
-        };
-        format!(
-            "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
-             SELECT {}, {own}, {by}, {}, {}, {} FROM {this} WHERE {condition}{has_key};",
-            columns.join(", "),
-            self.name(),
-            self.key(&this),
-            row_json(self.table, &this),
-            values.join(", "),
-        )
-    }
-
-    fn forget_by(&self, by: &str) -> String {
-        format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by = {by};",
-            self.name()
-        )
-    }
-
-    /// Takes away the notes of the row `alias`.
-    fn forget(&self, alias: &str) -> String {
-        let is_noted = self.is_noted(alias).replace("driftless_notes.k", "k");
-        format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
-            self.name()
-        )
-    }
-
-    fn note_insert(&self) -> Trigger {
-        let this = ident(&self.table.name);
-        let obstacles = self.obstacles();
-        let when: Vec<_> = obstacles
-            .iter()
-            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} WHERE {obstacle})"))
-            .collect();
-        let (same, others) = obstacles.split_first().expect("the key is one");
-        let by = self.key("new");
-        let mut body = vec![self.forget("new"), self.take_note(1, &by, same)];
-        if !others.is_empty() {
-            body.push(self.forget_by(&by));
-            let any: Vec<_> = others.iter().map(|other| format!("({other})")).collect();
-            let another = format!("({}) AND ({same}) IS NOT 1", any.join(" OR "));
-            body.push(self.take_note(0, &by, &another));
-        }
-        self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
-    }
-
-    /// The columns that an UPDATE must name to be able to run into another row; `None` when that
-    /// cannot be told: the condition or the expression of an index may look at any column, and
-    /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
-    fn update_of(&self) -> Option<Vec<String>> {
-        if self.table.rowid_key {
-            return None;
-        }
-        let mut columns: Vec<_> =
-            self.table.key_columns().map(|column| column.name.clone()).collect();
-        for unique in &self.table.uniques {
-            columns.extend(plain_columns(unique, self.table)?);
-        }
-        columns.dedup();
-        Some(columns)
-    }
-
-    fn note_update(&self) -> Trigger {
-        let table = self.table;
-        let this = ident(&table.name);
-        // Another row than the one that is updated.
-        let other = format!(" AND ({}) IS NOT 1", same_key(table, &this, "old"));
-        let (mut when, mut any) = (Vec::new(), Vec::new());
-        for (index, obstacle) in self.obstacles().iter().enumerate() {
-            let touched = match index.checked_sub(1).map(|index| &table.uniques[index]) {
-                None => Some(table.key_columns().map(|column| column.name.clone()).collect()),
-                Some(unique) => plain_columns(unique, table),
-            };
-            let touched: Option<Vec<String>> = touched;
-            let touched = match touched {
-                Some(columns) => {
-                    let parts: Vec<_> = columns
-                        .iter()
-                        .map(|column| format!("new.{0} IS NOT old.{0}", ident(column)))
-                        .collect();
-                    format!("({}) AND ", parts.join(" OR "))
-                }
-                None => String::new(),
-            };
-            when.push(format!("({touched}EXISTS (SELECT 1 FROM {this} WHERE {obstacle}{other}))"));
-            any.push(format!("({obstacle})"));
-        }
-        let by = self.key("old");
-        let body = [
-            self.forget_by(&by),
-            self.take_note(0, &by, &format!("({}){other}", any.join(" OR "))),
-        ];
-        let event = update_event("BEFORE UPDATE", self.update_of());
-        self.trigger("note_update", &event, &when.join("\n  OR "), &body)
-    }
-
-    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that row
-    /// away: others may stand there, left by statements that were refused.
-    fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
-        let this = ident(&self.table.name);
-        let same: Vec<_> = self
-            .table
-            .key_columns()
-            .zip(&self.table.key_collations)
-            .enumerate()
-            .map(|(part, (column, collation))| {
-                format!(
-                    "driftless_row.{} = driftless_notes.k{} COLLATE {}",
-                    ident(&column.name),
-                    part + 1,
-                    collation.name()
-                )
-            })
-            .collect();
-        let gone = format!(
-            "driftless_notes.tbl = {} AND driftless_notes.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
-            self.name(),
-            same.join(" AND ")
-        );
-        let append = self.side.append(
-            self.table,
-            &Capture {
-                key: "driftless_notes.pk",
-                op: crate::event::Op::Delete,
-                before: "driftless_notes.img",
-                after: "NULL",
-                changes: None,
-                from: " CROSS JOIN driftless_notes",
-                condition: &gone,
-                pair: "NULL",
-                via: "NULL",
-                silent: None,
-            },
-        );
-        let forget = format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
-             (SELECT driftless_notes.pk FROM driftless_notes WHERE {gone});",
-            self.name()
-        );
-        vec![append, forget]
-    }
-
-    fn others_noted(&self) -> String {
-        format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own = 0)",
-            self.name()
-        )
-    }
-
-    fn evict_insert(&self) -> Trigger {
-        let key = self.key("new");
-        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
-        let by = if self.table.rowid_key {
-            format!(" AND driftless_notes.by IN ({key}, '[-1]')")
-        } else if self.table.key_columns().any(has_replacement) {
-            // The BEFORE trigger saw NULL, and not the default.
-            NEWEST.to_owned()
-        } else {
-            format!(" AND driftless_notes.by = {key}")
-        };
-        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
-    }
-
-    fn evict_update(&self) -> Trigger {
-        // A row with NULL in its key, which has no events of its own, may evict another.
-        let same = same_key(self.table, "new", "old");
-        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
-        let body = self.evict(&format!(" AND driftless_notes.by = {}", self.key("old")), "");
-        let event = update_event("AFTER UPDATE", self.update_of());
-        self.trigger("evict_update", &event, &when, &body)
-    }
-
-    fn evict_delete(&self) -> Trigger {
-        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
-    }
-
-    /// The newest of all: a row's own delete is logged by its own trigger.
-    fn forget_deleted(&self) -> Trigger {
-        let when = format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own IN (0, 1) AND {})",
-            self.name(),
-            self.is_noted("old")
-        );
-        self.trigger("forget", "AFTER DELETE", &when, &[self.forget("old")])
-    }
-
-    /// An upsert noted its own row, and then turned into an update.
-    fn forget_updated(&self) -> Trigger {
-        let condition = format!("tbl = {} AND own = 1 AND {}", self.name(), self.is_noted("old"));
-        let when = format!("EXISTS (SELECT 1 FROM driftless_notes WHERE {condition})");
-        let forget = format!(
-            "DELETE FROM driftless_notes WHERE {};",
-            condition.replace("driftless_notes.k", "k")
-        );
-        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
     // ---- events
@@ -636,12 +356,12 @@ impl<S: Side> Generator<'_, S> {
 }
 
 /// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
-fn has_replacement(column: &Column) -> bool {
+pub(super) fn has_replacement(column: &Column) -> bool {
     column.not_null && column.default.is_some()
 }
 
 /// A column's value in the row that a BEFORE trigger sees coming.
-fn coming(column: &Column) -> String {
+pub(super) fn coming(column: &Column) -> String {
     let new = of("new", &column.name);
     match &column.default {
         Some(default) if column.not_null => format!("coalesce({new}, ({default}))"),
@@ -649,7 +369,7 @@ fn coming(column: &Column) -> String {
     }
 }
 
-fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
+pub(super) fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
     match columns {
         Some(columns) => {
             let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
@@ -660,7 +380,7 @@ fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
 }
 
 /// The columns of an index that has no expressions, no condition and no generated columns.
-fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
+pub(super) fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
     if unique.predicate.is_some() {
         return None;
     }

@@ -8,5 +8,6 @@ mod hub;
 mod remote;
 mod store;
 mod support;
+mod tidy;
 mod tools;
 mod verdict;
