@@ -13,8 +13,8 @@
 //!
 //! Judging stands in the trigger and not in the pushing SELECT, since SQLite evaluates the whole of
 //! a SELECT before the first row goes in: a verdict could not see what an earlier event of the same
-//! push did. No trigger stands on the log itself, since the Turso engine compiles nested triggers at
-//! a cost that explodes.
+//! push did. No trigger stands on the log itself, since the Turso engine compiles nested triggers
+//! at a cost that explodes.
 //!
 //! While an event is being materialized, capture keeps silent **once**: for that row going from the
 //! image recorded before the write to the event's values. What the remote's own triggers and

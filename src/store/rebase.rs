@@ -1,7 +1,8 @@
 //! One attempt at a page: the rows that it touches are rebased.
 //!
-//! The invariant is that **a row is the fold of the remote log up to the cursor, with this replica's
-//! pending events of that row, those that have not lost, on top in their order**. So [`Rebase::run`]
+//! The invariant is that **a row is the fold of the remote log up to the cursor, with this
+//! replica's pending events of that row, those that have not lost, on top in their order**. So
+//! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
 //!    its first pending ones, all applied, is *quiet* and is not written at all;
@@ -186,7 +187,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             }
             return Ok(());
         }
-        // A constraint is of one table, so only pending events of the page's tables can be in the way.
+        // A constraint is of one table, so only pending events of the page's tables can be in the
+        // way.
         let mut busy = vec![self.everything; strangers];
         for line in self.lines {
             if let Some(table) = self.store.table_index(&line.table) {
@@ -393,9 +395,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
     }
 
-    /// An insert has the whole row and a delete none of it: what waited before is of no more use. (A
-    /// trigger on the remote that is newer than capture is logged before the insert that fired it, so
-    /// an update may come before its row.)
+    /// An insert has the whole row and a delete none of it: what waited before is of no more use.
+    /// (A trigger on the remote that is newer than capture is logged before the insert that fired
+    /// it, so an update may come before its row.)
     fn release(&self, line: &Line<'_>) -> Step {
         let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 AND seq < ?3";
         self.db.prepare_cached(sql)?.execute((&line.table, line.key, line.seq.0))?;
@@ -478,8 +480,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         mine.iter().any(|(name, _)| theirs.iter().any(|(other, _)| other == name))
     }
 
-    /// The fold's writes: each row once. Rows that the page does not touch go first, since they held
-    /// their values before it.
+    /// The fold's writes: each row once. Rows that the page does not touch go first, since they
+    /// held their values before it.
     fn place_folded(&mut self) -> Step {
         let (untouched, touched): (Vec<_>, Vec<_>) =
             (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());
