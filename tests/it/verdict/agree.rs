@@ -1,8 +1,8 @@
 //! The conflict rule is stated twice: `verdict::loses`, a pure function of the log, and SQL in the
 //! inbox's triggers. On generated logs and arrivals the two must agree.
 //!
-//! Tried with `>=` for `>` in the SQL's `x.seq > new.base`, and with the SQL's columns rule looking
-//! at `before`-less inserts as at updates: both fail within the first seeds.
+//! Tried with `>=` for `>` in the SQL's comparison of seq and base, and with the SQL's columns rule
+//! asked of inserts and deletes as it is of updates: both fail within the first two seeds.
 
 use std::collections::BTreeMap;
 
