@@ -33,6 +33,9 @@ const PAIRS: usize = 60;
 /// A double that is integral and below this is spelled in decimal: 2^53.
 const EXACT_LIMIT: &str = "9007199254740992.0";
 
+/// -2^63, which is a literal only as an expression.
+const MIN: &str = "(-9223372036854775807 - 1)";
+
 /// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
 ///
 /// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
@@ -68,9 +71,10 @@ pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
     match column.affinity {
         // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
         Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
-        // What is an integer already, which nearly everything here is, needs no further look.
+        // What is an integer already, which nearly everything here is, needs no further look. Here
+        // an integral double has become one, but for -2^63.
         Affinity::Integer | Affinity::Numeric => format!(
-            "CASE WHEN {x} IS CAST({x} AS INTEGER) THEN {x} ELSE {} END",
+            "CASE WHEN {x} IS CAST({x} AS INTEGER) AND {x} IS NOT {MIN} THEN {x} ELSE {} END",
             any_json(x, &real(), &blob)
         ),
         Affinity::Blob | Affinity::Real => any_json(x, &real(), &blob),
@@ -98,8 +102,12 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if matches!(strict.as_deref(), Some("INT" | "INTEGER")) {
         return x.to_owned();
     }
+    let bytes = match table.key_collations[part] {
+        Collation::NoCase => lower_before_nul(x),
+        _ => folded.clone(),
+    };
     let text = format!(
-        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({folded})) ELSE {folded} END"
+        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
     );
     let blob = format!("json_object('x', hex({x}))");
     if strict.as_deref() == Some("TEXT") {
@@ -108,15 +116,16 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     if column.affinity == Affinity::Text && !table.strict {
         return format!(
             "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
-             THEN json_object('t', hex({folded})) ELSE {folded} END"
+             THEN json_object('t', hex({bytes})) ELSE {folded} END"
         );
     }
     let real = real_json(x);
     let integral = match column.affinity {
-        Affinity::Blob => format!(
+        Affinity::Real => real,
+        // Also where integral doubles become integers: -2^63 does not.
+        _ => format!(
             "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
         ),
-        _ => real,
     };
     format!(
         "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
@@ -126,12 +135,25 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
 
 /// The part of a canonical key that a note keeps, as it is.
 pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
+    // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
     match table.key_collations[part] {
-        // Blobs have no case and no spaces.
-        Collation::NoCase => format!("CASE WHEN {x} >= x'' THEN {x} ELSE lower({x}) END"),
-        Collation::RTrim => format!("CASE WHEN {x} >= x'' THEN {x} ELSE rtrim({x}, ' ') END"),
+        Collation::NoCase => format!(
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, char(0)) THEN {} \
+             ELSE lower({x}) END",
+            lower_before_nul(x)
+        ),
+        Collation::RTrim => {
+            format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
+        }
         _ => x.to_owned(),
     }
+}
+
+/// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
+fn lower_before_nul(x: &str) -> String {
+    let bytes = format!("CAST({x} AS BLOB)");
+    let before = format!("instr({bytes}, x'00') - 1");
+    format!("lower(substr({bytes}, 1, {before})) || zeroblob(length({bytes}) - ({before}))")
 }
 
 /// `alias."column"`.
@@ -185,6 +207,10 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
     // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
     if column.affinity == Affinity::Blob {
         sql = format!("({sql} OR typeof({a}) <> typeof({b}))");
+    }
+    // Of the integral doubles only -2^63 stays one beside integers.
+    if matches!(column.affinity, Affinity::Integer | Affinity::Numeric) {
+        sql = format!("({sql} OR {a} IS {MIN} AND typeof({a}) <> typeof({b}))");
     }
     sql
 }

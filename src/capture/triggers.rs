@@ -91,6 +91,10 @@ pub(super) trait Side {
 /// row can be looked up whatever the values are.
 pub const MAX_KEY_COLUMNS: usize = 16;
 
+/// Of the notes of one row by several others, the one that has its image as it was at last.
+const NEWEST: &str = " AND n.rowid = (SELECT max(o.rowid) FROM driftless_notes AS o \
+     WHERE o.tbl = n.tbl AND o.own = 0 AND o.pk = n.pk)";
+
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
     pub(super) side: &'a S,
@@ -165,14 +169,27 @@ impl<S: Side> Generator<'_, S> {
     fn obstacles(&self) -> Vec<String> {
         let table = self.table;
         let this = ident(&table.name);
-        let mut obstacles = vec![same_key(table, &this, "new")];
+        let key: Vec<_> = table
+            .key_columns()
+            .zip(&table.key_collations)
+            .map(|(column, collation)| {
+                let (name, coming) = (ident(&column.name), coming(column));
+                format!("{this}.{name} = {coming} COLLATE {}", collation.name())
+            })
+            .collect();
+        let mut obstacles = vec![key.join(" AND ")];
         for unique in &table.uniques {
             let mut parts: Vec<_> = unique
                 .terms
                 .iter()
                 .map(|term| match term {
                     Term::Column(column, collation) => {
-                        format!("{this}.{0} = new.{0} COLLATE {1}", ident(column), collation.name())
+                        let name = ident(column);
+                        let coming = match table.column(column) {
+                            Some(column) => coming(column),
+                            None => format!("new.{name}"),
+                        };
+                        format!("{this}.{name} = {coming} COLLATE {}", collation.name())
                     }
                     Term::Expression(text) => {
                         format!("({text}) = (SELECT {text} FROM ({}) AS {this})", self.new_row())
@@ -188,12 +205,14 @@ impl<S: Side> Generator<'_, S> {
 
     /// `new` as a row of a subquery, for expressions that name columns plainly.
     fn new_row(&self) -> String {
-        let columns: Vec<_> = self
+        let mut columns: Vec<_> = self
             .table
-            .column_names()
-            .chain(self.table.generated.iter().map(String::as_str))
-            .map(|name| format!("new.{0} AS {0}", ident(name)))
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
             .collect();
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
 
@@ -323,7 +342,8 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and takes the note away.
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that row
+    /// away: others may stand there, left by statements that were refused.
     fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let this = ident(&self.table.name);
         let same: Vec<_> = self
@@ -356,8 +376,9 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE rowid IN \
-             (SELECT n.rowid FROM driftless_notes AS n WHERE {gone});"
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
+             (SELECT n.pk FROM driftless_notes AS n WHERE {gone});",
+            self.name()
         );
         vec![append, forget]
     }
@@ -374,6 +395,9 @@ impl<S: Side> Generator<'_, S> {
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
         let by = if self.table.rowid_key {
             format!(" AND n.by IN ({key}, '[-1]')")
+        } else if self.table.key_columns().any(has_replacement) {
+            // The BEFORE trigger saw NULL, and not the default.
+            NEWEST.to_owned()
         } else {
             format!(" AND n.by = {key}")
         };
@@ -381,14 +405,16 @@ impl<S: Side> Generator<'_, S> {
     }
 
     fn evict_update(&self) -> Trigger {
-        let when = format!("{} AND {}", self.others_noted(), same_key(self.table, "new", "old"));
+        // A row with NULL in its key, which has no events of its own, may evict another.
+        let same = same_key(self.table, "new", "old");
+        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
         let body = self.evict(&format!(" AND n.by = {}", self.key("old")), "");
         let event = update_event("AFTER UPDATE", self.update_of());
         self.trigger("evict_update", &event, &when, &body)
     }
 
     fn evict_delete(&self) -> Trigger {
-        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict("", ""))
+        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
     }
 
     /// The newest of all: a row's own delete is logged by its own trigger.
@@ -594,6 +620,20 @@ impl<S: Side> Generator<'_, S> {
         );
         let calm = self.side.calm(table, Write::Delete);
         self.trigger("delete", "AFTER DELETE", "", &[append, calm])
+    }
+}
+
+/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+fn has_replacement(column: &Column) -> bool {
+    column.not_null && column.default.is_some()
+}
+
+/// A column's value in the row that a BEFORE trigger sees coming.
+fn coming(column: &Column) -> String {
+    let new = of("new", &column.name);
+    match &column.default {
+        Some(default) if column.not_null => format!("coalesce({new}, ({default}))"),
+        _ => new,
     }
 }
 

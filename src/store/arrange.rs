@@ -19,7 +19,7 @@ use crate::value::Value;
 /// The rows as the remote is to judge them.
 pub(super) fn arrange(tables: &[&Table], mut rows: Vec<OutboxRow>) -> Result<Vec<Outgoing>> {
     join_halves(&mut rows);
-    let mut events = after_their_causes(rows);
+    let mut events = after_their_causes(tables, rows)?;
     hint(tables, &mut events)?;
     Ok(events)
 }
@@ -41,10 +41,72 @@ fn join_halves(rows: &mut [OutboxRow]) {
     }
 }
 
+/// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
+/// values of other columns that foreign keys refer to.
+struct Deletes<'t> {
+    by_key: HashMap<(String, String), usize>,
+    /// Parent and columns of the foreign keys that refer to no primary key.
+    references: Vec<(&'t str, Vec<&'t String>)>,
+    by_values: HashMap<(usize, Vec<Vec<u8>>), usize>,
+}
+
+impl<'t> Deletes<'t> {
+    fn new(tables: &[&'t Table]) -> Self {
+        let keys = tables.iter().flat_map(|table| &table.foreign_keys);
+        let is_key = |key: &ForeignKey| {
+            tables.iter().any(|table| {
+                table.name.eq_ignore_ascii_case(&key.parent)
+                    && table.key.len() == key.columns.len()
+                    && table.key_columns().all(|column| {
+                        key.columns.iter().any(|(_, to)| to.eq_ignore_ascii_case(&column.name))
+                    })
+            })
+        };
+        let references = keys
+            .filter(|key| !is_key(key))
+            .map(|key| (key.parent.as_str(), key.columns.iter().map(|(_, to)| to).collect()))
+            .collect();
+        Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
+    }
+
+    fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
+        self.by_key.insert((event.table.to_ascii_lowercase(), event.key.0.clone()), at);
+        for (number, (parent, columns)) in self.references.iter().enumerate() {
+            if !parent.eq_ignore_ascii_case(&event.table) {
+                continue;
+            }
+            let Some(before) = &event.before else { continue };
+            let before = Image::parse(before.as_bytes())?;
+            if let Some(values) = values(&before, columns.iter().copied()) {
+                self.by_values.insert((number, values), at);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
+        if named.starts_with('[') {
+            let place = (table.to_ascii_lowercase(), named.to_owned());
+            return Ok(self.by_key.get(&place).copied());
+        }
+        let named = Image::parse(named.as_bytes())?;
+        for (number, (parent, columns)) in self.references.iter().enumerate() {
+            if !parent.eq_ignore_ascii_case(table) || columns.len() != named.0.len() {
+                continue;
+            }
+            let Some(values) = values(&named, columns.iter().copied()) else { continue };
+            if let Some(&at) = self.by_values.get(&(number, values)) {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Moves each consequence behind its cause, which is the next delete of the parent that it names;
 /// of a key change, behind the insert. A half of a key change is no consequence.
-fn after_their_causes(rows: Vec<OutboxRow>) -> Vec<Outgoing> {
-    let mut deletes: HashMap<(String, String), usize> = HashMap::new();
+fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Outgoing>> {
+    let mut deletes = Deletes::new(tables);
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
     let mut held = vec![false; rows.len()];
     let mut events: Vec<Option<Outgoing>> = Vec::with_capacity(rows.len());
@@ -53,10 +115,9 @@ fn after_their_causes(rows: Vec<OutboxRow>) -> Vec<Outgoing> {
     for at in (0..events.len()).rev() {
         let event = events[at].as_ref().expect("none has been emitted");
         let (op, paired) = (event.op, event.pair.is_some());
-        let place = (event.table.to_ascii_lowercase(), event.key.0.clone());
         if let Some((table, key)) = &parents[at]
             && !paired
-            && let Some(&cause) = deletes.get(&(table.to_ascii_lowercase(), key.0.clone()))
+            && let Some(cause) = deletes.find(table, &key.0)?
         {
             let delete = events[cause].as_ref().expect("none has been emitted");
             let id = delete.id;
@@ -66,7 +127,7 @@ fn after_their_causes(rows: Vec<OutboxRow>) -> Vec<Outgoing> {
             held[at] = true;
         }
         if op == Op::Delete {
-            deletes.insert(place, at);
+            deletes.note(at, events[at].as_ref().expect("none has been emitted"))?;
         }
     }
     let mut arranged = Vec::with_capacity(events.len());
@@ -79,7 +140,7 @@ fn after_their_causes(rows: Vec<OutboxRow>) -> Vec<Outgoing> {
             stack.extend(&waiting[at]);
         }
     }
-    arranged
+    Ok(arranged)
 }
 
 /// A value as foreign keys may compare it, whatever the columns' collations and types: too much

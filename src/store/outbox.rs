@@ -119,7 +119,11 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
             scanner.expect(b'[')?;
             let table = scanner.string()?;
             scanner.expect(b',')?;
-            let key = row_key(scanner.raw()?)?;
+            // A parent that is named by other columns than its key stands there as an object.
+            let key = match scanner.raw()? {
+                object @ [b'{', ..] => RowKey(canonical(object.to_vec())?),
+                key => row_key(key)?,
+            };
             Some((String::from_utf8_lossy(&table).into_owned(), key))
         }
     };

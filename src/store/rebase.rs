@@ -194,13 +194,17 @@ impl<'s, 'p> Rebase<'s, 'p> {
             let table = shorten(&line.table);
             return self.put_away(at, &format!("table `{table}` is not replicated here"));
         };
-        if self.quarantine && self.is_waiting(line)? {
+        let waiting = self.quarantine && self.is_waiting(line)?;
+        if waiting && line.op == Op::Update {
             return self.put_away(at, "an earlier event of this row waits");
         }
         let definition = &self.store.tables[table].table;
         if let Err(reason) = super::quarantine::admit(definition, line, &self.after, &mut self.key)
         {
             return self.put_away(at, &reason);
+        }
+        if waiting {
+            self.release(line)?;
         }
         let missing = || format!("table `{}` has no such row here", definition.name);
         if self.pass == Pass::Fold {
@@ -251,6 +255,15 @@ impl<'s, 'p> Rebase<'s, 'p> {
              AND seq < ?3)",
         )?;
         Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
+    }
+
+    /// An insert has the whole row and a delete none of it: what waited before is of no more use. (A
+    /// trigger on the remote that is newer than capture is logged before the insert that fired it, so
+    /// an update may come before its row.)
+    fn release(&self, line: &Line<'_>) -> Step {
+        let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 AND seq < ?3";
+        self.db.prepare_cached(sql)?.execute((&line.table, line.key, line.seq.0))?;
+        Ok(())
     }
 
     fn put_away(&mut self, at: usize, reason: &str) -> Step {

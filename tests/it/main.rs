@@ -1,9 +1,12 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
+mod capture;
 mod cli;
+mod consequences;
 mod failures;
 mod first_sync;
 mod gym;
+mod histories;
 mod hub;
 mod remote;
 mod replicator;

@@ -68,6 +68,16 @@ impl Desk {
 
     /// A desk with other tables.
     pub(crate) fn with_schema(remote: &Arc<LocalRemote>, number: u128, schema: &str) -> Self {
+        Self::with_rules(remote, number, schema, &[])
+    }
+
+    /// A desk with other tables and conflict rules. The remote must work while it is made.
+    pub(crate) fn with_rules(
+        remote: &Arc<LocalRemote>,
+        number: u128,
+        schema: &str,
+        rules: &[(&str, ConflictRule)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("desk.db");
         let db = Connection::open(&path).unwrap();
@@ -75,7 +85,7 @@ impl Desk {
         db.pragma_update(None, "foreign_keys", true).unwrap();
         db.execute_batch(schema).unwrap();
         let remote = Arc::clone(remote);
-        let (store, _) = initialise(plan(path.clone(), number, &[]), remote.clone()).unwrap();
+        let (store, _) = initialise(plan(path.clone(), number, rules), remote.clone()).unwrap();
         let mut desk = Desk {
             db,
             machine: machine(store, number),

@@ -96,6 +96,17 @@ impl LocalRemote {
         self.with(|state| state.db.execute_batch(sql).unwrap());
     }
 
+    /// The web application tries a transaction; it is rolled back if a statement fails.
+    pub(crate) fn try_web(&self, sql: &str) -> bool {
+        self.with(|state| {
+            let done = state.db.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; COMMIT"));
+            if done.is_err() && !state.db.is_autocommit() {
+                state.db.execute_batch("ROLLBACK").unwrap();
+            }
+            done.is_ok()
+        })
+    }
+
     /// One query's rows as text, a line each.
     pub(crate) fn read(&self, sql: &str) -> String {
         self.with(|state| read(&state.db, sql))
