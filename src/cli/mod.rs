@@ -1,11 +1,11 @@
 //! The `driftless` command.
 //!
-//! [`main`] reads the command line ([`args`]), does what it says, and turns the outcome into one of
-//! the numbers of [`exit`]. Each command has a module, and is a function of what the library offers
+//! [`main`] reads the command line (`args`), does what it says, and turns the outcome into one of
+//! the numbers of `exit`. Each command has a module, and is a function of what the library offers
 //! to everybody: it opens a [`Store`](crate::store::Store), asks the [`driver`](crate::sync) or
 //! starts a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
-//! What is printed goes through [`output`]: data to stdout, everything else to stderr. With
+//! What is printed goes through `output`: data to stdout, everything else to stderr. With
 //! `--json` stdout holds JSON and nothing else.
 //!
 //! # Caveats
