@@ -573,6 +573,6 @@ impl Catalog {
 
 /// The statement that makes a table where it is missing.
 pub fn create_if_missing(table: &Table) -> String {
-    let rest = table.sql.split_once('(').map_or("", |(_, rest)| rest);
-    format!("CREATE TABLE IF NOT EXISTS {} ({rest}", ident(&table.name))
+    let body = super::index_sql::body(&table.sql);
+    format!("CREATE TABLE IF NOT EXISTS {} {body}", ident(&table.name))
 }

@@ -1,10 +1,10 @@
 //! The local database: the outbox, the log, and the rows in step with the remote's.
 //!
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
-//! through connections of its own, at any time and from any program; capture triggers append what it
-//! does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the remote
-//! ([`Store::integrate`]).
+//! through connections of its own, at any time and from any program; capture triggers append what
+//! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
+//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
+//! remote ([`Store::integrate`]).
 //!
 //! A [`Page`](crate::page::Page) of the remote log is integrated in one local transaction, as a
 //! rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold of
@@ -12,9 +12,9 @@
 //! not lost, on top in their order.** Every event of the page is sealed into the local log
 //! ([`Store::log`]), whatever became of it.
 //!
-//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be restored.
-//! An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and the rest goes
-//! on. [`Store::stage`] and [`Store::adopt`] are the first sync.
+//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be
+//! restored. An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and
+//! the rest goes on. [`Store::stage`] and [`Store::adopt`] are the first sync.
 //!
 //! # Caveats
 //!

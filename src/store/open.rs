@@ -103,8 +103,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it is
-    /// not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
+    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it
+    /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
     /// driftless.
     pub fn open(path: &Path) -> Result<Store> {
         let db = connect(path, false)?;

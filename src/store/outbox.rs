@@ -1,4 +1,5 @@
-//! The outbox as the pusher sees it: where transactions end, what goes next, what has been answered.
+//! The outbox as the pusher sees it: where transactions end, what goes next, what has been
+//! answered.
 
 use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, Row};
@@ -101,8 +102,8 @@ fn canonical(json: Vec<u8>) -> Result<String> {
     }
 }
 
-/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot be
-/// part of one.
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
+/// be part of one.
 fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
@@ -160,8 +161,8 @@ fn ends(db: &Connection) -> Result<(i64, i64)> {
 }
 
 impl Store {
-    /// Sees to it that the next ids are not below the newest one, should the machine's clock have gone
-    /// back: the triggers themselves look at `clock` alone.
+    /// Sees to it that the next ids are not below the newest one, should the machine's clock have
+    /// gone back: the triggers themselves look at `clock` alone.
     fn watch_clock(&mut self) -> Result<()> {
         let sql = "SELECT coalesce(max(ms), 0) FROM \
                    (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
@@ -174,8 +175,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions, so
-    /// a push may end here. True if there are unsent events.
+    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
+    /// so a push may end here. True if there are unsent events.
     ///
     /// # Errors
     ///
@@ -207,8 +208,8 @@ impl Store {
     }
 
     /// The next unsent events, arranged for the remote; `None` if there are none. They end where a
-    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger than
-    /// the limit; the halves of a key change stay together even then.
+    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger
+    /// than the limit; the halves of a key change stay together even then.
     ///
     /// # Errors
     ///

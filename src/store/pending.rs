@@ -3,8 +3,8 @@
 //! A page asks of each of its events: has this row pending events, and is this event one of them?
 //! The outbox has no index for that, since an index would make every captured write dearer. So
 //! [`Pending`] keeps, in memory, the numbers of the pending events of each row, under a hash of the
-//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought up to
-//! date by reading the outbox from the last number seen.
+//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought
+//! up to date by reading the outbox from the last number seen.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};

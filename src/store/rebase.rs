@@ -1,7 +1,8 @@
 //! One attempt at a page: the rows that it touches are rebased.
 //!
-//! The invariant is that **a row is the fold of the remote log up to the cursor, with this replica's
-//! pending events of that row, those that have not lost, on top in their order**. So [`Rebase::run`]
+//! The invariant is that **a row is the fold of the remote log up to the cursor, with this
+//! replica's pending events of that row, those that have not lost, on top in their order**. So
+//! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
 //!    its first pending ones, all applied, is *quiet* and is not written at all;
@@ -137,13 +138,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn apply(&mut self, at: usize) -> Step {
         let lines = self.lines;
         let line = &lines[at];
-        match line.before {
-            Some(json) => read_columns(json, &mut self.before)?,
-            None => self.before.clear(),
-        }
-        match line.after {
-            Some(json) => read_columns(json, &mut self.after)?,
-            None => self.after.clear(),
+        if let Err(reason) = self.read_images(line) {
+            // It is no event, will never be one, and must not keep the others from coming.
+            return self.put_away(at, &format!("malformed: {reason}"));
         }
         let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);
         let own = row.and_then(|row| {
@@ -162,6 +159,22 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 self.rows[row].winners.push(at);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the line's values.
+    fn read_images(&mut self, line: &Line<'p>) -> std::result::Result<(), String> {
+        if let Some(reason) = &line.damaged {
+            return Err(reason.clone());
+        }
+        for (json, columns) in [(line.before, &mut self.before), (line.after, &mut self.after)] {
+            match json {
+                Some(json) => {
+                    read_columns(json, columns).map_err(|error| error.message().to_owned())?;
+                }
+                None => columns.clear(),
+            }
         }
         Ok(())
     }
@@ -317,8 +330,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
-    /// The fold's writes: each row once. Rows that the page does not touch go first, since they held
-    /// their values before it.
+    /// The fold's writes: each row once. Rows that the page does not touch go first, since they
+    /// held their values before it.
     fn place_folded(&mut self) -> Step {
         let (untouched, touched): (Vec<_>, Vec<_>) =
             (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());

@@ -90,7 +90,8 @@ impl Rebase<'_, '_> {
             }
             return Ok(());
         }
-        // A constraint is of one table, so only pending events of the page's tables can be in the way.
+        // A constraint is of one table, so only pending events of the page's tables can be in the
+        // way.
         let mut busy = vec![self.everything; strangers];
         for line in self.lines {
             if let Some(table) = self.store.table_index(&line.table) {

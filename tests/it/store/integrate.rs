@@ -11,6 +11,9 @@ use super::world::{ALL, Desk, NOW, Remote};
 pub(super) const MEMBERS: &str =
     "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);";
 
+/// No cause, no via, no pair; the verdict, without a reason; and when it was received.
+const NO_OTHERS: &str = r#"null,null,null,"applied",null,1"#;
+
 /// A page of lines written by hand: `[seq, key, op, after]` of table `m`, by the web, all applied.
 fn page(events: &[(i64, &str, &str, &str)], more: bool) -> Page {
     let lines: Vec<_> = events
@@ -19,7 +22,7 @@ fn page(events: &[(i64, &str, &str, &str)], more: bool) -> Page {
             let id = Ulid(*seq as u128);
             let before = if *op == "delete" { "{}" } else { "null" };
             format!(
-                r#"[{seq},"{id}","web",null,null,"m",["{key}"],"{op}",{before},{after},0,null,null,null,"applied",null,1]"#
+                r#"[{seq},"{id}","web",null,null,"m",["{key}"],"{op}",{before},{after},0,{NO_OTHERS}]"#
             )
         })
         .collect();
@@ -225,7 +228,8 @@ fn the_applications_triggers_do_not_change_what_the_remote_said() {
             DELETE FROM p WHERE m = old.id; DELETE FROM search WHERE rowid = old.rowid; END;
         CREATE TRIGGER t4 BEFORE INSERT ON m WHEN new.n = 13 BEGIN SELECT RAISE(IGNORE); END;
         CREATE TRIGGER t5 BEFORE INSERT ON m WHEN new.n = 14 BEGIN SELECT RAISE(ABORT, 'no'); END;
-        CREATE TRIGGER t6 BEFORE INSERT ON m WHEN new.n = 15 BEGIN SELECT RAISE(ROLLBACK, 'no'); END;";
+        CREATE TRIGGER t6 BEFORE INSERT ON m WHEN new.n = 15
+            BEGIN SELECT RAISE(ROLLBACK, 'no'); END;";
     let mut remote = Remote::new(tables, "", ConflictRule::Row);
     let mut desk = Desk::new(1, tables, local, ConflictRule::Row);
     remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1), ('b', 'Bea', NULL, 13)");

@@ -209,7 +209,10 @@ fn stage(store: &mut Store, remote: &Remote) {
 fn the_first_sync_merges_both_sides() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     // From before the log.
-    remote.web("INSERT INTO m VALUES ('both', 'B', NULL, 1), ('there', 'T', 'x', 1), ('differs', 'D', NULL, 1)");
+    remote.web(
+        "INSERT INTO m VALUES ('both', 'B', NULL, 1),
+            ('there', 'T', 'x', 1), ('differs', 'D', NULL, 1)",
+    );
     remote.db.execute_batch("DELETE FROM driftless_events").unwrap();
     let old = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);
         INSERT INTO m VALUES ('both', 'B', NULL, 1), ('here', 'H', 'y', 1), ('taken', 'K', 'x', 1),
