@@ -1,8 +1,8 @@
 //! A page of the remote log, as it travels: one line an event, each a JSON array.
 //!
 //! The remote splices a line together from the log's columns ([`PULL_LINE`]); `pk`, `before` and
-//! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows from
-//! them, so that the values of an event that needs no look are never copied.
+//! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows
+//! from them, so that the values of an event that needs no look are never copied.
 
 use std::borrow::Cow;
 

@@ -223,8 +223,8 @@ pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) ->
     })
 }
 
-/// The changed columns of an update as a JSON object, with an array of the old value and that of the
-/// row `values` for each: half the comparisons of two objects.
+/// The changed columns of an update as a JSON object, with an array of the old value and that of
+/// the row `values` for each: half the comparisons of two objects.
 pub(crate) fn both_json(table: &Table, old: &str, new: &str, values: &str) -> String {
     changed_columns(table, old, new, |column| {
         format!(

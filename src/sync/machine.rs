@@ -107,8 +107,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine over an initialised store. `plan` says what to do if the remote has nothing of ours
-    /// yet; without one, only a replica whose first sync is done can run.
+    /// A machine over an initialised store. `plan` says what to do if the remote has nothing of
+    /// ours yet; without one, only a replica whose first sync is done can run.
     ///
     /// # Errors
     ///

@@ -22,8 +22,8 @@ pub(super) enum Step {
 /// The limits of the next push.
 ///
 /// * In health they are the greatest ones.
-/// * After a rejection they close in on the culprit: first the hints about foreign keys go, then the
-///   batch is halved until the culprit stands alone. Each push that goes through doubles them.
+/// * After a rejection they close in on the culprit: first the hints about foreign keys go, then
+///   the batch is halved until the culprit stands alone. Each push that goes through doubles them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PushLimits {
     events: usize,

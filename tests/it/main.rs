@@ -12,4 +12,6 @@ mod remote;
 mod replicator;
 mod store;
 mod support;
+mod tidy;
 mod tools;
+mod verdict;
