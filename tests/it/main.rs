@@ -9,4 +9,5 @@ mod hub;
 mod remote;
 mod store;
 mod support;
+mod sync;
 mod tools;
