@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 8;
 
 /// A cursor over JSON text.
 #[derive(Clone, Debug)]
-pub struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -27,7 +27,7 @@ fn wrong(what: &str, at: usize) -> Error {
 
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Scanner { bytes, at: 0 }
     }
 
@@ -38,13 +38,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, without taking it.
-    pub fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         self.skip_space();
         self.bytes.get(self.at).copied()
     }
 
     /// Takes `byte` if it is next.
-    pub fn eat(&mut self, byte: u8) -> bool {
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let hit = self.peek() == Some(byte);
         self.at += usize::from(hit);
         hit
@@ -55,7 +55,7 @@ impl<'a> Scanner<'a> {
     /// # Errors
     ///
     /// `Corrupt` when something else is next; so it is for every method here.
-    pub fn expect(&mut self, byte: u8) -> Result<()> {
+    pub(crate) fn expect(&mut self, byte: u8) -> Result<()> {
         if self.eat(byte) {
             Ok(())
         } else {
@@ -64,7 +64,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Nothing but white space may be left.
-    pub fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(wrong("something after the end", self.at)),
@@ -72,7 +72,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string and undoes its escapes. `\u0000` is a NUL; a lone surrogate is an error.
-    pub fn string(&mut self) -> Result<Cow<'a, [u8]>> {
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, [u8]>> {
         self.expect(b'"')?;
         let start = self.at;
         let rest = &self.bytes[start..];
@@ -153,13 +153,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes an integer.
-    pub fn integer(&mut self) -> Result<i64> {
+    pub(crate) fn integer(&mut self) -> Result<i64> {
         let at = self.at;
         self.number()?.parse().map_err(|_| wrong("expected an integer", at))
     }
 
     /// Takes `null` if it is next.
-    pub fn null(&mut self) -> bool {
+    pub(crate) fn null(&mut self) -> bool {
         self.skip_space();
         let hit = self.bytes[self.at..].starts_with(b"null");
         self.at += if hit { 4 } else { 0 };
@@ -167,12 +167,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes one value in the spellings of [`value`](crate::value).
-    pub fn value(&mut self) -> Result<Value> {
+    pub(crate) fn value(&mut self) -> Result<Value> {
         self.value_ref().map(ValueRef::into_value)
     }
 
     /// Takes one value, and copies nothing that stands in the JSON as it is.
-    pub fn value_ref(&mut self) -> Result<ValueRef<'a>> {
+    pub(crate) fn value_ref(&mut self) -> Result<ValueRef<'a>> {
         match self.peek() {
             Some(b'"') => Ok(ValueRef::Text(self.string()?)),
             Some(b'{') => self.tagged(),
@@ -210,7 +210,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes any JSON value and gives the bytes it stands in.
-    pub fn raw(&mut self) -> Result<&'a [u8]> {
+    pub(crate) fn raw(&mut self) -> Result<&'a [u8]> {
         self.skip_space();
         let start = self.at;
         self.skip(0)?;
@@ -266,9 +266,9 @@ impl<'a> Scanner<'a> {
 }
 
 /// The bytes that `hex` spells; `None` when it is not hex.
-pub fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    if hex.len() % 2 != 0 {
+    if !hex.len().is_multiple_of(2) {
         return None;
     }
     hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()

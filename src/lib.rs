@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod capture;
+pub mod cli;
 pub mod clock;
 pub mod error;
 pub mod event;

@@ -74,6 +74,8 @@ pub struct Line<'a> {
     pub verdict: Verdict,
     /// When the remote received it, in ms since 1970.
     pub received_at: i64,
+    /// Why this is no event, if it is none; then everything but `seq` is empty.
+    pub damaged: Option<String>,
 }
 
 impl Page {
@@ -81,13 +83,20 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line is not an event, when seqs do not rise or the last one is not `last`,
-    /// or when the count is another. Then the page must be fetched again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not `last`,
+    /// or when the count is another. Then the page must be fetched again. A line that has a seq and is
+    /// no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         let mut lines = Vec::with_capacity(self.count);
         let mut previous = Seq(0);
         for bytes in self.bytes.split(|&byte| byte == b'\n').filter(|bytes| !bytes.is_empty()) {
-            let line = Line::parse(bytes)?;
+            let Some(line) = Line::read(bytes)? else {
+                // A line feed in the middle of a damaged line: what is behind it belongs to it.
+                if lines.last().is_some_and(|line: &Line<'_>| line.damaged.is_some()) {
+                    continue;
+                }
+                return Err(Error::corrupt(format!("what follows event {previous} is no event")));
+            };
             if line.seq <= previous {
                 return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
             }
@@ -107,6 +116,37 @@ impl Page {
 }
 
 impl<'a> Line<'a> {
+    /// Reads a line; `None` if it has no seq.
+    fn read(bytes: &'a [u8]) -> Result<Option<Self>> {
+        let mut scanner = Scanner::new(bytes);
+        if !scanner.eat(b'[') {
+            return Ok(None);
+        }
+        let Ok(seq) = scanner.integer() else { return Ok(None) };
+        Ok(Some(match Self::parse(bytes) {
+            Ok(line) => line,
+            Err(error) => Line {
+                seq: Seq(seq),
+                id: EventId(ulid::Ulid(0)),
+                origin: Origin::Web,
+                actor: None,
+                unit: None,
+                table: Cow::Borrowed(""),
+                key: "[]",
+                op: Op::Delete,
+                before: None,
+                after: None,
+                base: Seq(0),
+                cause: None,
+                via: None,
+                pair: None,
+                verdict: Verdict::Rejected("malformed".to_owned()),
+                received_at: 0,
+                damaged: Some(error.message().to_owned()),
+            },
+        }))
+    }
+
     fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut scanner = Scanner::new(bytes);
         scanner.expect(b'[')?;
@@ -154,6 +194,7 @@ impl<'a> Line<'a> {
             pair,
             verdict,
             received_at,
+            damaged: None,
         })
     }
 
@@ -261,16 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_line_does_not_stop_the_others() {
+        let broken = LINE.replace("[\"k\",1]", "[\"k\n\",1").replace("[7,", "[6,");
+        let page = page(&format!("{broken}\n{LINE}"), 7, 2);
+        let lines = page.lines().unwrap();
+        assert!(lines[0].damaged.is_some());
+        assert!(lines[1].damaged.is_none());
+    }
+
+    #[test]
     fn a_page_that_is_not_what_it_says_is_refused() {
         let two = format!("{LINE}\n{LINE}");
-        let bad = [page(LINE, 8, 1), page(LINE, 7, 2), page(&two, 7, 2), page("[7]", 7, 1)];
+        let bad = [page(LINE, 8, 1), page(LINE, 7, 2), page(&two, 7, 2), page("[]", 7, 1)];
         for page in bad {
             assert!(page.lines().is_err());
         }
         for (old, new) in
             [("web", "wob"), ("{\"x\":1}", "[]"), ("update", "delete"), ("[\"k\",1]", "1")]
         {
-            assert!(page(&LINE.replace(old, new), 7, 1).lines().is_err(), "{new}");
+            let page = page(&LINE.replace(old, new), 7, 1);
+            let lines = page.lines().unwrap();
+            assert!(lines[0].damaged.is_some(), "{new}");
+            assert_eq!(lines[0].seq, Seq(7));
         }
     }
 }

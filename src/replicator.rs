@@ -115,8 +115,8 @@ impl Builder {
                     .with_hint("name one with `.remote(url, token)`"));
             }
         };
-        let plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
-        let mut store = open_offline(&plan)?;
+        let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
+        let mut store = open_offline(&mut plan)?;
         if let Some(actor) = &self.actor {
             store.set_actor(Some(actor))?;
         }
@@ -294,14 +294,48 @@ impl Replicator {
     }
 
     /// Tries a URL and a token, and says what is wrong in words that a person can act on. Nothing is
-    /// changed, here or there.
+    /// changed, here or there. It works in any async runtime, and takes some seconds at the most where
+    /// nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the token is none.
+    pub async fn test_connection(
+        &self,
+        url: &str,
+        token: impl Into<String>,
+    ) -> Result<ProbeReport> {
+        let answer = self.ask_about(url, token.into())?;
+        answer.await.map_err(|_| Error::unavailable("the trial ended without an answer"))
+    }
+
+    /// [`Replicator::test_connection`] for a program without async.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime; [`Replicator::test_connection_blocking`] does without.
-    pub async fn test_connection(url: &str, token: impl Into<String>) -> Result<ProbeReport> {
-        let token = read_token(&SecretString::from(token.into()))?;
-        Ok(probe(url, token, Options::default()).await)
+    /// Within a tokio runtime's own thread: it blocks.
+    pub fn test_connection_blocking(
+        &self,
+        url: &str,
+        token: impl Into<String>,
+    ) -> Result<ProbeReport> {
+        let answer = self.ask_about(url, token.into())?;
+        answer.blocking_recv().map_err(|_| Error::unavailable("the trial ended without an answer"))
+    }
+
+    fn ask_about(&self, url: &str, token: String) -> Result<oneshot::Receiver<ProbeReport>> {
+        let token = read_token(&SecretString::from(token))?;
+        let (url, options) = (url.to_owned(), self.options.clone());
+        let (reply, answer) = oneshot::channel();
+        self.handle.spawn(async move {
+            // Nobody waits for it any more, perhaps.
+            let _ = reply.send(probe(&url, token, options).await);
+        });
+        Ok(answer)
     }
 
     /// The local events that lost and that nobody has looked after; with `all`, also those that

@@ -1,4 +1,5 @@
-//! Reads the terms and the predicate out of a `CREATE INDEX` statement.
+//! Reads the terms and the predicate out of a `CREATE INDEX` statement, and the body out of a
+//! `CREATE TABLE`.
 //!
 //! SQLite tells which columns an index has, but of an expression and of a partial index's WHERE it
 //! keeps only the text of the statement. The text is SQLite's own record of a statement that it has
@@ -96,6 +97,12 @@ pub(crate) fn parse(sql: &str) -> Written {
         _ => None,
     };
     Written { terms, predicate }
+}
+
+/// What a `CREATE TABLE` says of its table: all from the first bracket on.
+pub(crate) fn body(sql: &str) -> &str {
+    let open = tokens(sql).into_iter().find(|token| token.text == "(");
+    open.map_or("", |open| &sql[open.text.as_ptr() as usize - sql.as_ptr() as usize..])
 }
 
 fn without_order<'t, 'a>(term: &'t [Token<'a>]) -> &'t [Token<'a>] {

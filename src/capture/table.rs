@@ -517,10 +517,23 @@ impl Catalog {
     pub fn of_remote(schema: &[(String, String, String, Option<String>)]) -> Result<Catalog> {
         let scratch = Connection::open_in_memory()?;
         let mut skipped = Vec::new();
+        for (_, name, ..) in schema.iter().filter(|(kind, ..)| kind == "view") {
+            skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
+        }
+        let exists =
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
         for wanted in ["table", "index"] {
             for (kind, name, _, sql) in schema {
                 let Some(sql) = sql else { continue };
                 if kind != wanted || name.starts_with("sqlite_") || name.starts_with(PREFIX) {
+                    continue;
+                }
+                let made =
+                    wanted == "table" && scratch.query_row(exists, [name], |row| row.get(0))?;
+                if made {
+                    // With the virtual table before it.
+                    let reason = format!("`{name}` is part of a virtual table");
+                    skipped.push((name.clone(), format!("{reason} and cannot be replicated")));
                     continue;
                 }
                 if let Err(error) = scratch.execute_batch(sql)
@@ -551,7 +564,8 @@ impl Catalog {
         }
         let skipped = self.skipped.iter().find(|(skipped, _)| skipped.eq_ignore_ascii_case(name));
         Err(match skipped {
-            Some((_, reason)) => Error::usage(reason.clone()),
+            Some((_, reason)) => Error::usage(reason.clone())
+                .with_hint("only tables that have a primary key can be replicated: leave it out"),
             None => Error::usage(format!("there is no table `{name}`")),
         })
     }
@@ -559,6 +573,6 @@ impl Catalog {
 
 /// The statement that makes a table where it is missing.
 pub fn create_if_missing(table: &Table) -> String {
-    let rest = table.sql.split_once('(').map_or("", |(_, rest)| rest);
-    format!("CREATE TABLE IF NOT EXISTS {} ({rest}", ident(&table.name))
+    let body = super::index_sql::body(&table.sql);
+    format!("CREATE TABLE IF NOT EXISTS {} {body}", ident(&table.name))
 }

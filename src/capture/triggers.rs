@@ -91,6 +91,9 @@ pub(super) trait Side {
 /// row can be looked up whatever the values are.
 pub const MAX_KEY_COLUMNS: usize = 16;
 
+/// The alias of a table whose rows stand in the way: it may itself be called `new` or `old`.
+const THERE: &str = "there";
+
 /// Of the notes of one row by several others, the one that has its image as it was at last.
 const NEWEST: &str = " AND n.rowid = (SELECT max(o.rowid) FROM driftless_notes AS o \
      WHERE o.tbl = n.tbl AND o.own = 0 AND o.pk = n.pk)";
@@ -168,7 +171,7 @@ impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
     fn obstacles(&self) -> Vec<String> {
         let table = self.table;
-        let this = ident(&table.name);
+        let this = THERE;
         let key: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
@@ -218,13 +221,18 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note `n` is of the row `alias`.
     fn is_noted(&self, alias: &str) -> String {
+        self.has_noted_key("n.", &|column| of(alias, &column.name))
+    }
+
+    /// That the note is of the row whose key has these values.
+    fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
         let parts: Vec<_> = self
             .table
             .key_columns()
             .enumerate()
             .map(|(part, column)| {
-                let value = folded(self.table, part, &of(alias, &column.name));
-                format!("n.k{} = {value}", part + 1)
+                let value = folded(self.table, part, &value(column));
+                format!("{note}k{} = {value}", part + 1)
             })
             .collect();
         parts.join(" AND ")
@@ -233,27 +241,28 @@ impl<S: Side> Generator<'_, S> {
     /// Notes the rows for which `condition` is true; `own` says whether they have the key of the row
     /// that is coming, whose key is `by`.
     fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
-        let this = ident(&self.table.name);
+        let this = THERE;
         let columns: Vec<_> =
             (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
         let values: Vec<_> = self
             .table
             .key_columns()
             .enumerate()
-            .map(|(part, column)| folded(self.table, part, &of(&this, &column.name)))
+            .map(|(part, column)| folded(self.table, part, &of(this, &column.name)))
             .collect();
-        let has_key = match self.has_key(&this) {
+        let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
         };
         format!(
             "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
-             SELECT {}, {own}, {by}, {}, {}, {} FROM {this} WHERE {condition}{has_key};",
+             SELECT {}, {own}, {by}, {}, {}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
             columns.join(", "),
             self.name(),
-            self.key(&this),
-            row_json(self.table, &this),
+            self.key(this),
+            row_json(self.table, this),
             values.join(", "),
+            table = ident(&self.table.name),
         )
     }
 
@@ -266,7 +275,10 @@ impl<S: Side> Generator<'_, S> {
 
     /// Takes away the notes of the row `alias`.
     fn forget(&self, alias: &str) -> String {
-        let is_noted = self.is_noted(alias).replace("n.k", "k");
+        self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
+    }
+
+    fn forget_where(&self, is_noted: &str) -> String {
         format!(
             "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
             self.name()
@@ -278,11 +290,12 @@ impl<S: Side> Generator<'_, S> {
         let obstacles = self.obstacles();
         let when: Vec<_> = obstacles
             .iter()
-            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} WHERE {obstacle})"))
+            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.key("new");
-        let mut body = vec![self.forget("new"), self.take_note(1, &by, same)];
+        let old_notes = self.forget_where(&self.has_noted_key("", &coming));
+        let mut body = vec![old_notes, self.take_note(1, &by, same)];
         if !others.is_empty() {
             body.push(self.forget_by(&by));
             let any: Vec<_> = others.iter().map(|other| format!("({other})")).collect();
@@ -302,7 +315,7 @@ impl<S: Side> Generator<'_, S> {
         let mut columns: Vec<_> =
             self.table.key_columns().map(|column| column.name.clone()).collect();
         for unique in &self.table.uniques {
-            columns.extend(plain_columns(unique, self.table)?);
+            columns.extend(plain_columns(unique, self.table)?.into_iter().map(|(c, _)| c.clone()));
         }
         columns.dedup();
         Some(columns)
@@ -312,25 +325,36 @@ impl<S: Side> Generator<'_, S> {
         let table = self.table;
         let this = ident(&table.name);
         // Another row than the one that is updated.
-        let other = format!(" AND ({}) IS NOT 1", same_key(table, &this, "old"));
+        let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
         let (mut when, mut any) = (Vec::new(), Vec::new());
         for (index, obstacle) in self.obstacles().iter().enumerate() {
-            let touched = match index.checked_sub(1).map(|index| &table.uniques[index]) {
-                None => Some(table.key_columns().map(|column| column.name.clone()).collect()),
+            // By the index's own collation: the column's may find no difference where it does.
+            let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
+                None => {
+                    let columns = table.key_columns().map(|column| &column.name);
+                    Some(columns.zip(&table.key_collations).collect())
+                }
                 Some(unique) => plain_columns(unique, table),
             };
-            let touched: Option<Vec<String>> = touched;
             let touched = match touched {
                 Some(columns) => {
                     let parts: Vec<_> = columns
                         .iter()
-                        .map(|column| format!("new.{0} IS NOT old.{0}", ident(column)))
+                        .map(|(column, collation)| {
+                            format!(
+                                "new.{0} IS NOT old.{0} COLLATE {1}",
+                                ident(column),
+                                collation.name()
+                            )
+                        })
                         .collect();
                     format!("({}) AND ", parts.join(" OR "))
                 }
                 None => String::new(),
             };
-            when.push(format!("({touched}EXISTS (SELECT 1 FROM {this} WHERE {obstacle}{other}))"));
+            when.push(format!(
+                "({touched}EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle}{other}))"
+            ));
             any.push(format!("({obstacle})"));
         }
         let by = self.key("old");
@@ -429,10 +453,13 @@ impl<S: Side> Generator<'_, S> {
 
     /// An upsert noted its own row, and then turned into an update.
     fn forget_updated(&self) -> Trigger {
-        let condition = format!("tbl = {} AND own = 1 AND {}", self.name(), self.is_noted("old"));
-        let when = format!("EXISTS (SELECT 1 FROM driftless_notes AS n WHERE {condition})");
-        let forget =
-            format!("DELETE FROM driftless_notes WHERE {};", condition.replace("n.k", "k"));
+        let own = format!("tbl = {} AND own = 1 AND", self.name());
+        let when = format!(
+            "EXISTS (SELECT 1 FROM driftless_notes AS n WHERE n.{own} {})",
+            self.is_noted("old")
+        );
+        let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
+        let forget = format!("DELETE FROM driftless_notes WHERE {own} {is_noted};");
         self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
@@ -470,7 +497,16 @@ impl<S: Side> Generator<'_, S> {
                 ident(&parent.name),
                 same.join(" AND ")
             ));
-            let parent_row = parent_json(parent, foreign);
+            // A row that refers to itself is nobody's consequence when it goes.
+            if !updated && parent.name.eq_ignore_ascii_case(&self.table.name) {
+                let itself: Vec<_> = foreign
+                    .columns
+                    .iter()
+                    .map(|(child, column)| format!("old.{} = old.{}", ident(column), ident(child)))
+                    .collect();
+                conditions.push(format!("({}) IS NOT 1", itself.join(" AND ")));
+            }
+            let parent_row = parent_json(self.table, parent, foreign);
             arms.push(format!(
                 "WHEN {} THEN json_array({}, {parent_row})",
                 conditions.join(" AND "),
@@ -647,13 +683,19 @@ fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
     }
 }
 
-/// The columns of an index that has no expressions, no condition and no generated columns.
-fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
+/// The columns of an index, with its collations, if it has no expressions, no condition and no
+/// generated columns.
+fn plain_columns<'a>(
+    unique: &'a Unique,
+    table: &'a Table,
+) -> Option<Vec<(&'a String, &'a Collation)>> {
     if unique.predicate.is_some() {
         return None;
     }
-    let column = |term: &Term| match term {
-        Term::Column(column, _) => table.column(column).map(|column| column.name.clone()),
+    let column = |term: &'a Term| match term {
+        Term::Column(column, collation) => {
+            table.column(column).map(|column| (&column.name, collation))
+        }
         Term::Expression(_) => None,
     };
     unique.terms.iter().map(column).collect()
@@ -661,13 +703,13 @@ fn plain_columns(unique: &Unique, table: &Table) -> Option<Vec<String>> {
 
 /// How a consequence names its parent: by the key, or, where the foreign key refers to other
 /// columns, by these as an object.
-fn parent_json(parent: &Table, foreign: &ForeignKey) -> String {
+fn parent_json(table: &Table, parent: &Table, foreign: &ForeignKey) -> String {
     let child_of = |column: &str| {
         foreign
             .columns
             .iter()
             .find(|(_, to)| to.eq_ignore_ascii_case(column))
-            .map(|(child, _)| format!("old.{}", ident(child)))
+            .map(|(child, to)| as_parents(table.column(child), parent.column(to), child))
     };
     let by_key: Option<Vec<_>> = parent
         .key_columns()
@@ -684,11 +726,33 @@ fn parent_json(parent: &Table, foreign: &ForeignKey) -> String {
                 .iter()
                 .filter_map(|(child, to)| {
                     let column = parent.column(to)?;
-                    let value = value_json(parent, column, &format!("old.{}", ident(child)));
+                    let old = as_parents(table.column(child), Some(column), child);
+                    let value = value_json(parent, column, &old);
                     Some(format!("{}, {value}", literal(&column.name)))
                 })
                 .collect();
             format!("json_object({})", pairs.join(", "))
         }
+    }
+}
+
+/// The old value of a child's column as the parent's column has it: '1' refers to the integer 1.
+fn as_parents(child: Option<&Column>, parent: Option<&Column>, name: &str) -> String {
+    let old = of("old", name);
+    let affinity = |column: Option<&Column>| column.map(|column| column.affinity);
+    let number = |kind| {
+        format!(
+            "(CASE WHEN CAST({old} AS {kind}) = {old} THEN CAST({old} AS {kind}) ELSE {old} END)"
+        )
+    };
+    match (affinity(child), affinity(parent)) {
+        (Some(Affinity::Text | Affinity::Blob), Some(Affinity::Integer | Affinity::Numeric)) => {
+            number("NUMERIC")
+        }
+        (Some(child), Some(Affinity::Real)) if child != Affinity::Real => number("REAL"),
+        (Some(child), Some(Affinity::Text)) if child != Affinity::Text => {
+            format!("(CASE typeof({old}) WHEN 'blob' THEN {old} ELSE CAST({old} AS TEXT) END)")
+        }
+        _ => old,
     }
 }

@@ -231,6 +231,8 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
         }
     }
     match status {
+        // No libSQL server knows too little to answer a POST.
+        501 => foreign(url, "HTTP 501"),
         408 | 425 | 500.. => unavailable().with_hint("the remote has a fault: it passes"),
         300..=399 => Error::refused(format!("{url} sends elsewhere (HTTP {status})"))
             .with_hint("use the address that the browser shows after opening the URL"),

@@ -109,6 +109,11 @@ impl Token {
         Ok(Token(SecretString::from(text.to_owned())))
     }
 
+    /// The token itself, for a server that asks for it.
+    pub(crate) fn into_secret(self) -> SecretString {
+        self.0
+    }
+
     /// The token itself, for the request's header alone.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()

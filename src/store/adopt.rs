@@ -1,8 +1,9 @@
-//! The first sync: the remote's rows are staged, then merged with the local ones in one transaction.
+//! The first sync: the remote's rows are staged, then merged with the local ones in one
+//! transaction.
 //!
 //! Staged rows are read table by table at different moments ([`Store::stage`]); the log since the
-//! first of those moments, folded over them ([`Store::stage_events`]), makes them rows of one moment.
-//! [`Store::adopt`] shows them:
+//! first of those moments, folded over them ([`Store::stage_events`]), makes them rows of one
+//! moment. [`Store::adopt`] shows them:
 //!
 //! * A row on both sides that is the same stays as it is.
 //! * A row on both sides that differs takes the remote's version. The local one becomes a pending
@@ -20,7 +21,8 @@ use super::Store;
 use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{known_key, value};
 use super::pending::{known_columns, load, row_key};
-use super::rebase::{Rebase, overlay, redo};
+use super::rebase::{Rebase, overlay};
+use super::redo::redo;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
 use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
@@ -123,8 +125,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of the
-    /// remote. `Storage` when the database fails. Then nothing has changed.
+    /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
+    /// the remote. `Storage` when the database fails. Then nothing has changed.
     pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {

@@ -1,9 +1,9 @@
 //! The conflict inbox: local events that lost, with the winner beside them.
 //!
-//! An own event that comes back superseded or rejected is listed, unless it is *moot*: what it wanted
-//! is so already (both deleted, both wrote the same). A key change is a pair of events and is listed
-//! once, as its delete. [`Store::restore`] writes the lost values again with ordinary SQL on a
-//! connection of its own, so that capture makes a new event of it, on today's base.
+//! An own event that comes back superseded or rejected is listed, unless it is *moot*: what it
+//! wanted is so already (both deleted, both wrote the same). A key change is a pair of events and
+//! is listed once, as its delete. [`Store::restore`] writes the lost values again with ordinary SQL
+//! on a connection of its own, so that capture makes a new event of it, on today's base.
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
@@ -271,8 +271,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a lost event's values again, by ordinary SQL in one transaction, so that it is captured
-    /// as a new event. A lost insert may be brought back under a new key.
+    /// Writes a lost event's values again, by ordinary SQL in one transaction, so that it is
+    /// captured as a new event. A lost insert may be brought back under a new key.
     ///
     /// # Errors
     ///

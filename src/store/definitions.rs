@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::open::naming;
 use crate::error::{Error, Result};
 
 /// How long to wait for another process's lock.
@@ -23,12 +24,15 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let mut statement =
-        db.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid")?;
-    let rows =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let read = || -> Result<Vec<Definition>> {
+        let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid";
+        let mut statement = db.prepare(sql)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    };
+    read().map_err(|error| naming(path, error))
 }
 
 /// An ordinary connection for an application: WAL, foreign keys on, a busy timeout of 5 s.

@@ -17,8 +17,9 @@ use crate::page::{Line, Page};
 pub enum Outcome {
     /// It is integrated.
     Done(Integrated),
-    /// Nothing has changed: a UNIQUE index refuses this page, and the log goes on behind it. Ask for
-    /// a longer one from the same cursor. A page that says that nothing follows is never refused.
+    /// Nothing has changed: a UNIQUE index refuses this page, and the log goes on behind it. Ask
+    /// for a longer one from the same cursor. A page that says that nothing follows is never
+    /// refused.
     NeedsLonger,
 }
 
@@ -97,8 +98,8 @@ pub(super) struct Start {
 
 impl Store {
     /// Integrates a page in one local transaction, and notes that the remote has given its verdict
-    /// for all outbox rows up to `sent`. `now_ms` is the time of notices in the conflict inbox, in ms
-    /// since 1970.
+    /// for all outbox rows up to `sent`. `now_ms` is the time of notices in the conflict inbox, in
+    /// ms since 1970.
     ///
     /// # Errors
     ///
@@ -191,11 +192,4 @@ pub(super) fn begin(db: &Connection) -> Result<Start> {
         .try_into()
         .map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))?;
     Ok(Start { cursor: Seq(cursor), chain, newest })
-}
-
-/// Ends what [`begin`] began.
-pub(super) fn end(db: &Connection) -> Result<()> {
-    db.prepare_cached("UPDATE driftless_state SET replaying = 0")?.execute([])?;
-    db.prepare_cached("DELETE FROM driftless_notes")?.execute([])?;
-    Ok(())
 }

@@ -3,8 +3,7 @@
 use rusqlite::{OptionalExtension, Row};
 
 use super::Store;
-use super::images::images;
-use super::pending::{event_id, op, row_key, time};
+use super::pending::{event_id, images, op, row_key, time};
 use crate::error::Result;
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::frame::{Sealed, open};
@@ -122,29 +121,25 @@ impl LogFilter {
     }
 }
 
-const PENDING: &str = "SELECT n, ms, tail, tbl, pk, op, before, after, base, actor, aside, winner, \
-     refuse, changes FROM driftless_outbox WHERE NOT settled";
+const PENDING: &str = "SELECT n, ms, tail, tbl, pk, op, base, actor, aside, winner, refuse, \
+     before, after, changes FROM driftless_outbox WHERE NOT settled";
 
 fn pending(row: &Row<'_>) -> Result<PendingEvent> {
-    let bytes = |index| -> Result<Option<&[u8]>> {
-        Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
-    };
+    let (before, after) = images(row, 11)?;
     let n = row.get(0)?;
-    let op = op(row.get(5)?)?;
-    let (before, after) = images(row, op, 6, 7, 13)?;
     Ok(PendingEvent {
         n,
         id: event_id(row.get(1)?, n, row.get(2)?),
         table: row.get(3)?,
-        key: row_key(bytes(4)?.unwrap_or_default())?,
-        op,
+        key: row_key(row.get_ref(4)?.as_bytes().map_err(rusqlite::Error::from)?)?,
+        op: op(row.get(5)?)?,
         before: before.as_deref().map(Image::parse).transpose()?,
         after: after.as_deref().map(Image::parse).transpose()?,
-        base: Seq(row.get(8)?),
-        actor: row.get(9)?,
-        aside: row.get(10)?,
-        winner: row.get::<_, Option<i64>>(11)?.map(Seq),
-        refuse: row.get(12)?,
+        base: Seq(row.get(6)?),
+        actor: row.get(7)?,
+        aside: row.get(8)?,
+        winner: row.get::<_, Option<i64>>(9)?.map(Seq),
+        refuse: row.get(10)?,
     })
 }
 

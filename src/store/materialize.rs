@@ -1,9 +1,9 @@
 //! Rows of replicated tables: reading one, writing one, taking one away.
 //!
-//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write that
-//! the transaction has met (table, kind of write, set of columns), and binds values straight from an
-//! event's JSON. No SQL text ever comes from an event: its column names are looked up in the table's
-//! definition first, and the statement is made of the definition's own.
+//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write
+//! that the transaction has met (table, kind of write, set of columns), and binds values straight
+//! from an event's JSON. No SQL text ever comes from an event: its column names are looked up in
+//! the table's definition first, and the statement is made of the definition's own.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

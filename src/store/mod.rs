@@ -1,10 +1,10 @@
 //! The local database: the outbox, the log, and the rows in step with the remote's.
 //!
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
-//! through connections of its own, at any time and from any program; capture triggers append what it
-//! does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the remote
-//! ([`Store::integrate`]).
+//! through connections of its own, at any time and from any program; capture triggers append what
+//! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
+//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
+//! remote ([`Store::integrate`]).
 //!
 //! A [`Page`](crate::page::Page) of the remote log is integrated in one local transaction, as a
 //! rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold of
@@ -12,16 +12,16 @@
 //! not lost, on top in their order.** Every event of the page is sealed into the local log
 //! ([`Store::log`]), whatever became of it.
 //!
-//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be restored.
-//! An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and the rest goes
-//! on. [`Store::stage`] and [`Store::adopt`] are the first sync.
+//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be
+//! restored. An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and
+//! the rest goes on. [`Store::stage`] and [`Store::adopt`] are the first sync.
 //!
 //! # Caveats
 //!
 //! * Triggers of the application run during a replay, but what they write to a replicated table is
-//!   left out; a trigger that refuses a remote event's row is left out for that row. Triggers call
-//!   functions that only the application has at the price of their table's events going to
-//!   quarantine.
+//!   left out. A trigger that refuses a remote event's row is left out for that row, with all other
+//!   triggers; one that rolls the transaction back, for the page. A trigger that calls a function
+//!   which only the application has sends its table's events to quarantine.
 //! * While triggers run, what a schema says about conflicts (`ON CONFLICT REPLACE` on a constraint)
 //!   is overridden for their statements too, on that table.
 //! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
@@ -32,7 +32,6 @@ mod arrange;
 mod conflicts;
 mod definitions;
 mod guard;
-mod images;
 mod integrate;
 mod log;
 mod materialize;
@@ -41,7 +40,9 @@ mod outbox;
 mod pending;
 mod quarantine;
 mod rebase;
+mod redo;
 mod schema;
+mod touched;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};

@@ -60,7 +60,7 @@ impl From<rusqlite::Error> for Error {
 }
 
 /// The same error with the file's name in front.
-fn naming(path: &Path, error: Error) -> Error {
+pub(super) fn naming(path: &Path, error: Error) -> Error {
     let message = format!("{}: {}", path.display(), error.message());
     let named = Error::new(error.kind(), message);
     let named = match error.hint() {
@@ -103,8 +103,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it is
-    /// not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
+    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it
+    /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
     /// driftless.
     pub fn open(path: &Path) -> Result<Store> {
         let db = connect(path, false)?;

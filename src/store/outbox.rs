@@ -1,12 +1,12 @@
-//! The outbox as the pusher sees it: where transactions end, what goes next, what has been answered.
+//! The outbox as the pusher sees it: where transactions end, what goes next, what has been
+//! answered.
 
 use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, Row};
 
 use super::Store;
 use super::arrange::arrange;
-use super::images::images;
-use super::pending::{event_id, number, op, row_key, time};
+use super::pending::{event_id, images, number, op, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 
@@ -82,8 +82,8 @@ pub(super) struct OutboxRow {
     size: usize,
 }
 
-const COLUMNS: &str = "n, ms, tail, tbl, pk, op, before, after, base, actor, pair, via, refuse, \
-     changes";
+const COLUMNS: &str =
+    "n, ms, tail, tbl, pk, op, base, actor, pair, via, refuse, before, after, changes";
 
 fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
     let value: SqlRef<'r> = row.get_ref(index)?;
@@ -92,28 +92,28 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
 
 /// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
 /// that is not UTF-8 as it is; the rest is canonical already.
-fn canonical(json: &[u8]) -> Result<String> {
-    let plain = memchr::memmem::find(json, b"\\u0000").is_none();
-    match std::str::from_utf8(json) {
-        Ok(text) if plain => Ok(text.to_owned()),
-        _ => Ok(Image::parse(json)?.to_json()),
+fn canonical(json: Vec<u8>) -> Result<String> {
+    if memchr::memmem::find(&json, b"\\u0000").is_some() {
+        return Ok(Image::parse(&json)?.to_json());
+    }
+    match String::from_utf8(json) {
+        Ok(text) => Ok(text),
+        Err(error) => Ok(Image::parse(error.as_bytes())?.to_json()),
     }
 }
 
-/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot be
-/// part of one.
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
+/// be part of one.
 fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
 
 fn read(row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let op = op(row.get(5)?)?;
-    let (before, after) = images(row, op, 6, 7, 13)?;
-    let before = before.as_deref().map(canonical).transpose()?;
-    let after = after.as_deref().map(canonical).transpose()?;
+    let (before, after) = images(row, 11)?;
+    let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
     let key = row_key(bytes(row, 4)?.unwrap_or_default())?;
-    let parent = match bytes(row, 11)? {
+    let parent = match bytes(row, 9)? {
         None => None,
         Some(json) => {
             let mut scanner = crate::json::Scanner::new(json);
@@ -122,7 +122,7 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
             scanner.expect(b',')?;
             // A parent that is named by other columns than its key stands there as an object.
             let key = match scanner.raw()? {
-                object @ [b'{', ..] => RowKey(canonical(object)?),
+                object @ [b'{', ..] => RowKey(canonical(object.to_vec())?),
                 key => row_key(key)?,
             };
             Some((String::from_utf8_lossy(&table).into_owned(), key))
@@ -134,22 +134,22 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
     let event = Outgoing {
         n,
         id: event_id(row.get(1)?, n, row.get(2)?),
-        actor: row.get(9)?,
+        actor: row.get(7)?,
         table: row.get(3)?,
         key,
-        op,
+        op: op(row.get(5)?)?,
         before,
         after,
-        base: Seq(row.get(8)?),
+        base: Seq(row.get(6)?),
         pair: None,
         via: None,
         other: None,
         image: None,
         late: false,
-        refuse: row.get(12)?,
+        refuse: row.get(10)?,
         plain: !tagged,
     };
-    Ok(OutboxRow { event, half: row.get(10)?, parent, size })
+    Ok(OutboxRow { event, half: row.get(8)?, parent, size })
 }
 
 /// The outbox's newest number and the highest one that is sent.
@@ -161,8 +161,8 @@ fn ends(db: &Connection) -> Result<(i64, i64)> {
 }
 
 impl Store {
-    /// Sees to it that the next ids are not below the newest one, should the machine's clock have gone
-    /// back: the triggers themselves look at `clock` alone.
+    /// Sees to it that the next ids are not below the newest one, should the machine's clock have
+    /// gone back: the triggers themselves look at `clock` alone.
     fn watch_clock(&mut self) -> Result<()> {
         let sql = "SELECT coalesce(max(ms), 0) FROM \
                    (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
@@ -175,8 +175,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions, so
-    /// a push may end here. True if there are unsent events.
+    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
+    /// so a push may end here. True if there are unsent events.
     ///
     /// # Errors
     ///
@@ -208,8 +208,8 @@ impl Store {
     }
 
     /// The next unsent events, arranged for the remote; `None` if there are none. They end where a
-    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger than
-    /// the limit; the halves of a key change stay together even then.
+    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger
+    /// than the limit; the halves of a key change stay together even then.
     ///
     /// # Errors
     ///

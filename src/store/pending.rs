@@ -3,18 +3,18 @@
 //! A page asks of each of its events: has this row pending events, and is this event one of them?
 //! The outbox has no index for that, since an index would make every captured write dearer. So
 //! [`Pending`] keeps, in memory, the numbers of the pending events of each row, under a hash of the
-//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought up to
-//! date by reading the outbox from the last number seen.
+//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought
+//! up to date by reading the outbox from the last number seen.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::images::images;
 use super::materialize::borrow;
 use crate::error::{Error, Result};
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
+use crate::json::Scanner;
 
 /// The width of an id's random part below the outbox number, in bits.
 const TAIL_BITS: u32 = 40;
@@ -43,7 +43,7 @@ pub(super) fn row_key(bytes: &[u8]) -> Result<RowKey> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(RowKey(text.to_owned())),
         Err(_) => {
-            let mut scanner = crate::json::Scanner::new(bytes);
+            let mut scanner = Scanner::new(bytes);
             let mut values = Vec::new();
             scanner.expect(b'[')?;
             loop {
@@ -57,6 +57,47 @@ pub(super) fn row_key(bytes: &[u8]) -> Result<RowKey> {
             Ok(RowKey::from_values(&values))
         }
     }
+}
+
+/// The JSON of an outbox row's old and new values.
+pub(super) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Reads `before`, `after` and `changes`, which stand in this order from the column `first` on. An
+/// update's two images are captured as one object, of `[old, new]` for each changed column.
+pub(super) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
+    let bytes = |index| -> Result<Option<&[u8]>> {
+        Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+    };
+    let Some(changes) = bytes(first + 2)? else {
+        return Ok((bytes(first)?.map(<[u8]>::to_vec), bytes(first + 1)?.map(<[u8]>::to_vec)));
+    };
+    let (mut before, mut after) = (vec![b'{'], vec![b'{']);
+    let mut scanner = Scanner::new(changes);
+    scanner.expect(b'{')?;
+    if !scanner.eat(b'}') {
+        loop {
+            let name = scanner.raw()?;
+            scanner.expect(b':')?;
+            scanner.expect(b'[')?;
+            for (image, end) in [(&mut before, b','), (&mut after, b']')] {
+                if image.len() > 1 {
+                    image.push(b',');
+                }
+                image.extend_from_slice(name);
+                image.push(b':');
+                image.extend_from_slice(scanner.raw()?);
+                scanner.expect(end)?;
+            }
+            if scanner.eat(b'}') {
+                break;
+            }
+            scanner.expect(b',')?;
+        }
+    }
+    scanner.end()?;
+    before.push(b'}');
+    after.push(b'}');
+    Ok((Some(before), Some(after)))
 }
 
 /// The op that the outbox has as a number.
@@ -209,20 +250,16 @@ pub(super) fn load(db: &Connection, n: i64) -> Result<Option<PendingEvent>> {
     )?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let bytes = |index| -> Result<Option<Vec<u8>>> {
-        let value = row.get_ref(index)?;
-        Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?.map(<[u8]>::to_vec))
-    };
-    let op = op(row.get(4)?)?;
-    let (before, after) = images(row, op, 5, 6, 7)?;
+    let (before, after) = images(row, 5)?;
+    let undo: Option<String> = row.get(8)?;
     Ok(Some(PendingEvent {
         n,
         id: event_id(row.get(0)?, n, row.get(1)?),
         table: row.get(2)?,
-        key: row_key(&bytes(3)?.unwrap_or_default())?,
-        op,
+        key: row_key(row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)?)?,
+        op: op(row.get(4)?)?,
         after,
-        under: bytes(8)?.or(before),
+        under: undo.map(String::into_bytes).or(before),
         base: Seq(row.get(11)?),
         aside: row.get(9)?,
         winner: row.get::<_, Option<i64>>(10)?.map(Seq),

@@ -1,9 +1,9 @@
 //! Pulled events that cannot be applied here yet, each with its reason.
 //!
 //! An event comes here when this database does not know its table or a column, when it contradicts
-//! itself, or when a constraint that this database alone has refuses its row. Its frame is in the log
-//! all the same, and the cursor goes on. Later events of that row follow it, in their order, until a
-//! retry applies them.
+//! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
+//! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
+//! until a retry applies them.
 
 use rusqlite::{Transaction, TransactionBehavior};
 
@@ -64,13 +64,13 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when a
-    /// person asks for it. `now_ms` is the time of notices, in ms since 1970.
+    /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when
+    /// a person asks for it. `now_ms` is the time of notices, in ms since 1970.
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails, `Corrupt` when a waiting event's frame is damaged. What was
-    /// applied before stays applied.
+    /// `Storage` when the database fails, `Corrupt` when a waiting event's frame is damaged. What
+    /// was applied before stays applied.
     pub fn retry_quarantine(&mut self, now_ms: i64) -> Result<Retried> {
         let mut retried = Retried::default();
         let mut after = Seq(0);
@@ -128,7 +128,9 @@ impl Store {
 
     /// The next waiting events as a page.
     fn waiting_page(&self, after: Seq) -> Result<Page> {
-        let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        // What was malformed has no frame, and stays where it is.
+        let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 \
+                   AND seq IN (SELECT seq FROM driftless_log) ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;
         let seqs = statement
             .query_map((after.0, RETRY_EVENTS as i64), |row| row.get(0))?

@@ -1,7 +1,8 @@
 //! One attempt at a page: the rows that it touches are rebased.
 //!
-//! The invariant is that **a row is the fold of the remote log up to the cursor, with this replica's
-//! pending events of that row, those that have not lost, on top in their order**. So [`Rebase::run`]
+//! The invariant is that **a row is the fold of the remote log up to the cursor, with this
+//! replica's pending events of that row, those that have not lost, on top in their order**. So
+//! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
 //!    its first pending ones, all applied, is *quiet* and is not written at all;
@@ -12,46 +13,21 @@
 //! Undoing event by event through SQL would pass through states that never existed, which a UNIQUE
 //! index notices.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-
 use rusqlite::Connection;
 
 use super::Store;
 use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
-use super::materialize::{Writer, borrow, is_refusal, is_taken, known_key};
-use super::pending::{PendingEvent, known_columns, load, number, row_hash, time};
+use super::materialize::{Writer, borrow, is_refusal, is_taken};
+use super::pending::{load, time};
+use super::touched::{NONE, Touched};
 use crate::capture::Table;
 use crate::error::Result;
-use crate::event::{Columns, EventId, Image, Op, Origin, RowKey, Seq, read_columns};
+use crate::event::{Columns, Image, Op, Origin, RowKey, Seq, read_columns};
 use crate::frame::{Hash, Sealed, chain, seal_line};
 use crate::page::Line;
 use crate::value::ValueRef;
-use crate::verdict::{ConflictRule, Verdict};
-
-/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
-const NONE: u32 = u32::MAX;
-
-/// A row that needs thought.
-#[derive(Debug)]
-pub(super) struct Touched {
-    /// Its table, if that is replicated here.
-    pub(super) table: Option<usize>,
-    pub(super) key: RowKey,
-    /// Its pending events: number, id, and whether it is set aside.
-    pending: Vec<(i64, EventId, bool)>,
-    /// Its events in the page.
-    lines: Vec<usize>,
-    /// Nothing is to be written.
-    quiet: bool,
-    /// What is underneath its pending events; in the fold, with the page's events so far.
-    image: Option<Image>,
-    /// What was underneath before the page.
-    base: Option<Image>,
-    /// Applied events of other writers in the page so far.
-    winners: Vec<usize>,
-}
+use crate::verdict::Verdict;
 
 /// One attempt at a page.
 pub(super) struct Rebase<'s, 'p> {
@@ -59,24 +35,24 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) db: &'s Connection,
     pub(super) writer: Writer<'s>,
     pub(super) lines: &'s [Line<'p>],
-    pass: Pass,
-    more: bool,
-    start: Start,
+    pub(super) pass: Pass,
+    pub(super) more: bool,
+    pub(super) start: Start,
     pub(super) rows: Vec<Touched>,
-    of_line: Vec<u32>,
-    chain: Hash,
-    sealed: Sealed,
-    before: Columns<'p>,
-    after: Columns<'p>,
-    key: Vec<ValueRef<'p>>,
+    pub(super) of_line: Vec<u32>,
+    pub(super) chain: Hash,
+    pub(super) sealed: Sealed,
+    pub(super) before: Columns<'p>,
+    pub(super) after: Columns<'p>,
+    pub(super) key: Vec<ValueRef<'p>>,
     /// Whether anything is in quarantine, so that later events may have to follow.
-    quarantine: bool,
-    settled: Vec<i64>,
-    lost: Vec<Lost>,
+    pub(super) quarantine: bool,
+    pub(super) settled: Vec<i64>,
+    pub(super) lost: Vec<Lost>,
     /// The events are in the log already, and come out of quarantine.
-    again: bool,
+    pub(super) again: bool,
     /// All pending events come off, not only those of the page's tables.
-    everything: bool,
+    pub(super) everything: bool,
     pub(super) done: Integrated,
 }
 
@@ -148,117 +124,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.put_back()
     }
 
-    /// Step 1: the rows that need thought.
-    pub(super) fn group(&mut self) -> Step {
-        let pending = self.store.pending.borrow();
-        if pending.is_empty() && self.pass != Pass::Fold {
-            return Ok(());
-        }
-        let mut index: HashMap<(usize, Cow<'_, str>), u32> = HashMap::new();
-        let strangers = self.store.tables.len();
-        self.of_line = vec![NONE; self.lines.len()];
-        for (at, line) in self.lines.iter().enumerate() {
-            let numbers = pending.of_row(row_hash(&line.table, line.key));
-            if numbers.is_empty() && self.pass != Pass::Fold {
-                continue;
-            }
-            let table = self.store.table_index(&line.table);
-            let place = (table.unwrap_or(strangers), Cow::Borrowed(line.key));
-            let row = match index.get(&place) {
-                Some(&row) => row,
-                None => {
-                    let found = load_row(self.db, numbers, &line.table, line.key)?;
-                    if found.is_empty() && self.pass != Pass::Fold {
-                        continue;
-                    }
-                    let row = self.rows.len() as u32;
-                    self.rows.push(Touched::new(table, RowKey(line.key.to_owned()), found));
-                    index.insert(place, row);
-                    row
-                }
-            };
-            self.of_line[at] = row;
-            self.rows[row as usize].lines.push(at);
-        }
-        if self.pass == Pass::Quick {
-            for row in &mut self.rows {
-                row.quiet = is_quiet(row, self.lines);
-            }
-            return Ok(());
-        }
-        // A constraint is of one table, so only pending events of the page's tables can be in the way.
-        let mut busy = vec![self.everything; strangers];
-        for line in self.lines {
-            if let Some(table) = self.store.table_index(&line.table) {
-                busy[table] = true;
-            }
-        }
-        for n in pending.numbers() {
-            let Some(event) = load(self.db, n)? else { continue };
-            let Some(table) = self.store.table_index(&event.table) else { continue };
-            if !busy[table] {
-                continue;
-            }
-            let place = (table, Cow::Owned(event.key.0.clone()));
-            match index.get(&place) {
-                Some(&row) if !self.rows[row as usize].lines.is_empty() => {}
-                Some(&row) => self.rows[row as usize].pending.push((n, event.id, event.aside)),
-                None => {
-                    index.insert(place, self.rows.len() as u32);
-                    let found = vec![(n, event.id, event.aside)];
-                    self.rows.push(Touched::new(Some(table), event.key, found));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Step 2: the rows as the remote has them.
-    pub(super) fn take_off(&mut self) -> Step {
-        for at in 0..self.rows.len() {
-            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
-                continue;
-            };
-            let key = self.rows[at].key.clone();
-            let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
-            let current = self.writer.row(table, &values)?;
-            let mut image = current.as_ref().map(|row| row.image.clone());
-            for &(n, _, aside) in self.rows[at].pending.iter().rev() {
-                if !aside && let Some(event) = load(self.db, n)? {
-                    image = event.undo(image)?;
-                }
-            }
-            if self.pass == Pass::Quick {
-                let same = current.as_ref().map(|row| &row.image) == image.as_ref();
-                if !same {
-                    let written = match (&image, &current) {
-                        (Some(image), _) => self.writer.upsert(table, &key.0, &borrow(image)),
-                        (None, Some(row)) => self.writer.lift(table, &key, &values, row),
-                        (None, None) => Ok(0),
-                    };
-                    self.check(written)?;
-                }
-            } else {
-                if let Some(row) = &current {
-                    let lifted = self.writer.lift(table, &key, &values, row);
-                    self.check(lifted)?;
-                }
-                self.rows[at].base.clone_from(&image);
-                self.rows[at].image = image;
-            }
-        }
-        if self.pass == Pass::Slow {
-            for at in 0..self.rows.len() {
-                let row = &self.rows[at];
-                if let (Some(table), Some(image)) = (row.table, &row.image) {
-                    let written = self.writer.upsert(table, &row.key.0, &borrow(image));
-                    self.check(written)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Turns the outcome of a write into a reason to stop, if it is one.
     pub(super) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
         written.map_err(|error| match () {
@@ -273,13 +138,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn apply(&mut self, at: usize) -> Step {
         let lines = self.lines;
         let line = &lines[at];
-        match line.before {
-            Some(json) => read_columns(json, &mut self.before)?,
-            None => self.before.clear(),
-        }
-        match line.after {
-            Some(json) => read_columns(json, &mut self.after)?,
-            None => self.after.clear(),
+        if let Err(reason) = self.read_images(line) {
+            // It is no event, will never be one, and must not keep the others from coming.
+            return self.put_away(at, &format!("malformed: {reason}"));
         }
         let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);
         let own = row.and_then(|row| {
@@ -298,6 +159,22 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 self.rows[row].winners.push(at);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the line's values.
+    fn read_images(&mut self, line: &Line<'p>) -> std::result::Result<(), String> {
+        if let Some(reason) = &line.damaged {
+            return Err(reason.clone());
+        }
+        for (json, columns) in [(line.before, &mut self.before), (line.after, &mut self.after)] {
+            match json {
+                Some(json) => {
+                    read_columns(json, columns).map_err(|error| error.message().to_owned())?;
+                }
+                None => columns.clear(),
+            }
         }
         Ok(())
     }
@@ -453,33 +330,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
-    /// Whether an applied event of another writer defeats an event of the same row.
-    fn beats(
-        &self,
-        winner: &Line<'_>,
-        row: usize,
-        op: Op,
-        after: Option<&[u8]>,
-        base: Seq,
-    ) -> bool {
-        if winner.seq <= base {
-            return false;
-        }
-        let rule =
-            self.rows[row].table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
-        if rule == ConflictRule::Row || op != Op::Update || winner.op != Op::Update {
-            return true;
-        }
-        let (Some(after), Some(winner)) = (after, winner.after) else { return true };
-        let (mut mine, mut theirs) = (Columns::new(), Columns::new());
-        if read_columns(after, &mut mine).is_err() || read_columns(winner, &mut theirs).is_err() {
-            return true;
-        }
-        mine.iter().any(|(name, _)| theirs.iter().any(|(other, _)| other == name))
-    }
-
-    /// The fold's writes: each row once. Rows that the page does not touch go first, since they held
-    /// their values before it.
+    /// The fold's writes: each row once. Rows that the page does not touch go first, since they
+    /// held their values before it.
     fn place_folded(&mut self) -> Step {
         let (untouched, touched): (Vec<_>, Vec<_>) =
             (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());
@@ -526,46 +378,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Step 4: the remaining pending events of the rows that were taken off, in their order.
-    pub(super) fn put_back(&mut self) -> Step {
-        let mut remaining: Vec<(i64, usize)> = Vec::new();
-        for (at, row) in self.rows.iter().enumerate() {
-            if !row.quiet && row.table.is_some() {
-                remaining.extend(row.pending.iter().map(|&(n, ..)| (n, at)));
-            }
-        }
-        remaining.sort_unstable();
-        for (n, at) in remaining {
-            let Some(event) = load(self.db, n)? else { continue };
-            let winner = self.rows[at].winners.iter().find(|&&winner| {
-                self.beats(&self.lines[winner], at, event.op, event.after.as_deref(), event.base)
-            });
-            let winner = winner.map(|&winner| self.lines[winner].seq);
-            if event.aside || winner.is_some() || !self.redo(&event, at)? {
-                self.set_aside(&event, winner)?;
-                self.done.set_aside += usize::from(!event.aside);
-            }
-        }
-        Ok(())
-    }
-
-    fn set_aside(&mut self, event: &PendingEvent, winner: Option<Seq>) -> Step {
-        let mut statement = self.db.prepare_cached(
-            "UPDATE driftless_outbox SET aside = 1, winner = coalesce(winner, ?2) WHERE n = ?1",
-        )?;
-        statement.execute((event.n, winner.map(|winner| winner.0)))?;
-        if !event.aside {
-            self.done.changes.push((event.table.clone(), event.key.clone()));
-        }
-        Ok(())
-    }
-
-    /// Puts a pending event on top of its row. False if that cannot be.
-    fn redo(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
-        let table = self.rows[at].table.expect("only rows of replicated tables are rebased");
-        redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
-    }
-
     /// Brings the state up to date.
     pub(super) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
         let clock = self.lines.iter().map(|line| time(line.id)).max().unwrap_or(0);
@@ -591,80 +403,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 }
 
-impl Touched {
-    fn new(table: Option<usize>, key: RowKey, pending: Vec<(i64, EventId, bool)>) -> Self {
-        Touched {
-            table,
-            key,
-            pending,
-            lines: Vec::new(),
-            quiet: false,
-            image: None,
-            base: None,
-            winners: Vec::new(),
-        }
-    }
-}
-
-/// Puts a pending event on top of its row, and records what is underneath. False if the row is not
-/// as the event needs it, or a constraint refuses it.
-pub(super) fn redo(
-    db: &Connection,
-    writer: &mut Writer<'_>,
-    definition: &Table,
-    table: usize,
-    event: &PendingEvent,
-) -> Step<bool> {
-    let Some(key) = known_key(definition, &event.key.0) else { return Ok(false) };
-    let current = writer.row(table, &key)?;
-    if (event.op == Op::Insert) == current.is_some() {
-        return Ok(false);
-    }
-    let after = event.after()?;
-    let columns = known_columns(definition, &after);
-    if columns.len() != after.0.len() {
-        return Ok(false);
-    }
-    let under = current.as_ref().map(|row| match event.op {
-        Op::Delete => row.image.clone(),
-        _ => part(&row.image, &after),
-    });
-    let written = match (event.op, &current) {
-        (Op::Insert, _) => writer.upsert(table, &event.key.0, &columns),
-        (Op::Update, _) => writer.update(table, &key, &columns),
-        (Op::Delete, Some(row)) => writer.lift(table, &event.key, &key, row),
-        (Op::Delete, None) => unreachable!("a delete needs its row"),
-    };
-    match written {
-        Ok(_) => {}
-        Err(_) if db.is_autocommit() => return Err(Stop::RolledBack),
-        Err(error) if is_refusal(&error) || is_uncompiled(&error) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    }
-    match under {
-        Some(under) if event.aside || !event.is_over(&under)? => {
-            let sql = "UPDATE driftless_outbox SET undo = ?2, aside = 0 WHERE n = ?1";
-            db.prepare_cached(sql)?.execute((event.n, under.to_json()))?;
-        }
-        None if event.aside => {
-            let sql = "UPDATE driftless_outbox SET aside = 0 WHERE n = ?1";
-            db.prepare_cached(sql)?.execute([event.n])?;
-        }
-        _ => {}
-    }
-    Ok(true)
-}
-
-/// The columns of `image` that `changed` has.
-fn part(image: &Image, changed: &Image) -> Image {
-    let mine = |name: &str| image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
-    let columns = changed
-        .0
-        .iter()
-        .filter_map(|(name, _)| mine(name).map(|(_, value)| (name.clone(), value.clone())));
-    Image(columns.collect())
-}
-
 /// Sets the columns of `image` to an event's values.
 pub(super) fn overlay(definition: &Table, image: &mut Image, values: &Columns<'_>) {
     for (name, value) in values {
@@ -679,39 +417,9 @@ pub(super) fn overlay(definition: &Table, image: &mut Image, values: &Columns<'_
     }
 }
 
-/// Reads those of the pending events that are of this row and of no other with the same hash.
-fn load_row(
-    db: &Connection,
-    numbers: &[i64],
-    table: &str,
-    key: &str,
-) -> Result<Vec<(i64, EventId, bool)>> {
-    let mut found = Vec::with_capacity(numbers.len());
-    for &n in numbers {
-        if let Some(event) = load(db, n)?
-            && event.key.0 == key
-            && event.table.eq_ignore_ascii_case(table)
-        {
-            found.push((n, event.id, event.aside));
-        }
-    }
-    Ok(found)
-}
-
-/// Whether a row's events in the page are its first pending ones, all applied and none set aside:
-/// then the row is what it will be.
-fn is_quiet(row: &Touched, lines: &[Line<'_>]) -> bool {
-    row.lines.len() <= row.pending.len()
-        && row.lines.iter().zip(&row.pending).all(|(&at, (n, id, aside))| {
-            let line = &lines[at];
-            debug_assert!(line.id != *id || number(line.id) == *n);
-            line.id == *id && line.verdict.is_applied() && !aside
-        })
-}
-
 /// Whether a statement could not even be made: a trigger of the application calls a function that
 /// this program does not have, or writes a table that is gone.
-fn is_uncompiled(error: &rusqlite::Error) -> bool {
+pub(super) fn is_uncompiled(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
         || error.sqlite_error().is_some_and(|error| error.extended_code == 1)
 }

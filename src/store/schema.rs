@@ -59,8 +59,8 @@ impl ReplicatedTable {
 }
 
 impl Store {
-    /// Makes a database into a replica, or brings one up to date. It may be run again: what is there
-    /// stays, and tables that are named anew are added.
+    /// Makes a database into a replica, or brings one up to date. It may be run again: what is
+    /// there stays, and tables that are named anew are added.
     ///
     /// `id` is the identity of a new replica; one that has an identity keeps it.
     ///

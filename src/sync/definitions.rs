@@ -89,6 +89,24 @@ pub(super) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<S
     }
 }
 
+/// The tables of a replica whose first sync is done: those that it has, and no others, for the rows
+/// of another one were never compared.
+///
+/// # Errors
+///
+/// `Usage`, naming the table, when another one is wanted.
+pub(super) fn settled_tables(wanted: &Tables, known: Vec<String>) -> Result<Tables> {
+    let named: &[String] = if let Tables::Named(names) = wanted { names } else { &[] };
+    let new = named.iter().find(|name| !known.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    match new {
+        Some(name) => Err(Error::usage(format!(
+            "table `{name}` is not one of those that this replica was initialised with"
+        ))
+        .with_hint("initialise a new replica with all of the tables")),
+        None => Ok(Tables::Named(known)),
+    }
+}
+
 /// An object of this name that is no table to replicate stands in the way.
 fn must_be_absent(catalog: &Catalog, name: &str) -> Result<()> {
     let there = catalog.skipped.iter().any(|(skipped, _)| skipped.eq_ignore_ascii_case(name));

@@ -22,9 +22,9 @@ use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::{Setup, Store, definitions};
-use crate::sync::definitions::{Tables, local_tables};
+use crate::sync::definitions::{Tables, local_tables, settled_tables};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::init::{ADOPTED, Init, Plan, Progress, Report};
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
@@ -96,13 +96,20 @@ pub(crate) enum Command {
 pub(crate) struct Handle {
     commands: Sender<Command>,
     bell: Sender<()>,
-    changes: broadcast::Sender<Changes>,
+    /// `None` once the driver has ended, so that subscribers see the end.
+    changes: Mutex<Option<broadcast::Sender<Changes>>>,
     status: Mutex<(Status, Now)>,
     time: Time,
     health_bound_ms: u64,
+    network: tokio::runtime::Handle,
 }
 
 impl Handle {
+    /// Runs something in the network's thread. It is dropped where the driver has ended.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.network.spawn(work);
+    }
+
     /// Says that something was committed, or will be in a moment.
     pub(crate) fn ring(&self) {
         // A bell that is ringing already is enough.
@@ -128,7 +135,9 @@ impl Handle {
 
     /// See [`Changes`].
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changes> {
-        self.changes.subscribe()
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = || broadcast::channel(1).1;
+        changes.as_ref().map_or_else(ended, broadcast::Sender::subscribe)
     }
 
     /// The newest status, with its ages as of now. It never waits for the database.
@@ -195,10 +204,11 @@ impl Driver {
         let handle = Arc::new(Handle {
             commands: command_sender,
             bell: bell_sender,
-            changes: broadcast::channel(CHANGES_BEHIND).0,
+            changes: Mutex::new(Some(broadcast::channel(CHANGES_BEHIND).0)),
             status: Mutex::new((machine.status(now)?, now)),
             time,
             health_bound_ms: config.health_bound_ms,
+            network: runtime.handle().clone(),
         });
         let driver = Driver {
             machine,
@@ -354,6 +364,7 @@ impl Driver {
                 self.input(Input::Shutdown);
                 self.publish(Some(SyncState::Stopped));
                 self.ended = true;
+                self.handle.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let _ = reply.send(());
             }
         }
@@ -368,8 +379,11 @@ impl Driver {
                 Effect::Wait(until) => self.timer = Some(until),
                 Effect::Continue => self.go_on = true,
                 Effect::Notify(changes) => {
-                    // Nobody listens, perhaps.
-                    let _ = self.handle.changes.send(changes);
+                    let sender = self.handle.changes.lock();
+                    if let Some(sender) = &*sender.unwrap_or_else(PoisonError::into_inner) {
+                        // Nobody listens, perhaps.
+                        let _ = sender.send(changes);
+                    }
                 }
                 Effect::StatusChanged => changed = true,
                 Effect::Settled(ticket, outcome) => {
@@ -459,24 +473,28 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
+pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
     let time = Time::start();
     let mut backoff = Backoff::new(fastrand::u64(..));
-    let expected = expected_epoch(&plan)?;
+    let expected = match existing(&mut plan)? {
+        Some(store) => store.state()?.epoch,
+        None => None,
+    };
     let mut init = Init::new(plan, expected);
     loop {
         let batch = init.ask()?;
         match runtime.block_on(guarded(Arc::clone(&remote), batch)) {
             Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
                 Progress::More => backoff.reset(),
-                Progress::Done(report, store) => return Ok((store, report)),
+                Progress::Done(report, store) => return Ok((*store, report)),
                 Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
             },
-            Err(error) if init.recover(&error) => {}
+            // It answered, at least.
+            Err(error) if init.recover(&error) => backoff.reset(),
             Err(error) if error.kind() == Kind::Unavailable => {
                 let wait = backoff.fail();
                 if backoff.failures() >= ATTEMPTS {
@@ -489,11 +507,18 @@ pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)
     }
 }
 
-/// The epoch that the file's replica belongs to, if there is a replica in it.
-fn expected_epoch(plan: &Plan) -> Result<Option<String>> {
-    let initialised =
-        definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state");
-    if initialised { Ok(Store::open(&plan.path)?.state()?.epoch) } else { Ok(None) }
+/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync is
+/// done, so the plan is held to them.
+fn existing(plan: &mut Plan) -> Result<Option<Store>> {
+    if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
+        return Ok(None);
+    }
+    let store = Store::open(&plan.path)?;
+    if store.setting(ADOPTED)?.is_some() {
+        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
+        plan.tables = settled_tables(&plan.tables, known)?;
+    }
+    Ok(Some(store))
 }
 
 /// Opens the replica of a plan without the remote: capture is installed on those of its tables that
@@ -502,8 +527,8 @@ fn expected_epoch(plan: &Plan) -> Result<Option<String>> {
 /// # Errors
 ///
 /// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
-pub(crate) fn open_offline(plan: &Plan) -> Result<Store> {
-    let here = definitions(&plan.path)?;
+pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
+    let store = existing(plan)?;
     if !plan.path.exists() {
         Store::define(&plan.path, &[])?;
     }
@@ -511,13 +536,12 @@ pub(crate) fn open_offline(plan: &Plan) -> Result<Store> {
         let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
         asked.map(|(_, rule)| *rule).unwrap_or_default()
     };
-    let mut tables: Vec<_> = local_tables(&plan.tables, &here)?
+    let mut tables: Vec<_> = local_tables(&plan.tables, &definitions(&plan.path)?)?
         .into_iter()
         .map(|name| (name.clone(), rule(&name)))
         .collect();
     let mut epoch = None;
-    if here.iter().any(|(_, name, ..)| name == "driftless_state") {
-        let store = Store::open(&plan.path)?;
+    if let Some(store) = store {
         epoch = store.state()?.epoch;
         // What was agreed with the remote stays.
         for (name, rule) in &mut tables {

@@ -60,7 +60,7 @@ pub enum Effect {
     Continue,
     /// A pull changed these rows.
     Notify(Changes),
-    /// [`Machine::status`] is another one now.
+    /// [`Machine::status`](crate::sync::Machine::status) is another one now.
     StatusChanged,
     /// The sync that was asked for is done, or given up.
     Settled(Ticket, Result<Summary>),

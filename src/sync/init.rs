@@ -35,13 +35,14 @@ const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 const POWERS: &str = include_str!("../../schema/pow2.sql");
 
 /// The setting that says that the first sync is done.
-const ADOPTED: &str = "adopted";
+pub(super) const ADOPTED: &str = "adopted";
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
 const ROWS_BYTES: usize = statements::PAGE_BYTES;
-/// How often a request is tried again that met another replica's first contact.
+/// How often all is begun anew before a rejection is told: it may come from a race with another
+/// replica's first contact.
 const RACES: u32 = 3;
 
 /// What a replica is to be.
@@ -81,7 +82,7 @@ pub enum Progress {
     /// Ask again.
     More,
     /// It is done, and this is the replica.
-    Done(Report, Store),
+    Done(Report, Box<Store>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
 }
@@ -169,10 +170,10 @@ impl Init {
             }
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             // Another replica has installed something since we looked.
-            (Kind::Rejected, _) if self.races < RACES => {
-                self.races += 1;
+            (Kind::Rejected, _) => {
                 self.restart();
-                true
+                self.races = (self.races + 1) % RACES;
+                self.races > 0
             }
             _ => false,
         }
@@ -385,7 +386,7 @@ impl Init {
             Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
         if store.setting(ADOPTED)?.is_some() {
-            return Ok(Progress::Done(std::mem::take(&mut self.report), store));
+            return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
         self.store = Some(store);
@@ -448,7 +449,7 @@ impl Init {
         let adopted = store.adopt(end, now_ms)?;
         store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
-        Ok(Progress::Done(std::mem::take(&mut self.report), store))
+        Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }
 }
 

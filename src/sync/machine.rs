@@ -12,7 +12,7 @@ use crate::store::{Outcome, Push, Store};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
-use crate::sync::push::PushLimits;
+use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
 use crate::sync::trouble::{other_remote, schema_version};
 
@@ -332,6 +332,7 @@ impl Machine {
         }
         let push = match push {
             Some(mut push) => {
+                check(&push)?;
                 self.limits.prepare(&mut push);
                 let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
                 let unit = self.clock.stamp(now_ms, self.random.u128(..));
@@ -392,7 +393,7 @@ impl Machine {
                 self.succeeded();
                 self.state = SyncState::FirstSync;
             }
-            Ok(Progress::Done(report, store)) => self.initialised(report, store),
+            Ok(Progress::Done(report, store)) => self.initialised(report, *store),
             Ok(Progress::OtherRemote(found)) => {
                 self.refused(other_remote(found.as_deref()), SyncState::OtherRemote);
             }

@@ -1,8 +1,9 @@
 //! How much to push at once, and what to do with a push that the remote rejects as a whole.
 
-use crate::event::EventId;
+use crate::error::{Error, Result};
+use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
-use crate::store::{Push, PushLimit};
+use crate::store::{Outgoing, Push, PushLimit};
 
 /// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
 const MIN_BYTES: usize = 1 << 10;
@@ -48,6 +49,28 @@ fn is_alone(push: &Push) -> bool {
         [_] => true,
         [one, other] => other.pair == Some(one.id) || one.pair == Some(other.id),
         _ => false,
+    }
+}
+
+/// Refuses to push an event without the images that its op asks for. In the remote log it would stop
+/// every replica, since none could read it.
+///
+/// # Errors
+///
+/// `Corrupt`, naming the event.
+pub(super) fn check(push: &Push) -> Result<()> {
+    let lacks = |event: &&Outgoing| match event.op {
+        Op::Insert => event.after.is_none(),
+        Op::Update => event.before.is_none() || event.after.is_none(),
+        Op::Delete => event.before.is_none() || event.after.is_some(),
+    };
+    match push.events.iter().find(lacks) {
+        None => Ok(()),
+        Some(event) => Err(Error::corrupt(format!(
+            "event {} of table `{}` lacks its values in the outbox",
+            event.id, event.table
+        ))
+        .with_hint("the outbox was written by another version of driftless: update this program")),
     }
 }
 
@@ -110,5 +133,98 @@ impl PushLimits {
         self.bytes = (self.bytes / 2).max(MIN_BYTES);
         self.events = push.events.len().div_ceil(2);
         Step::Again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::event::{RowKey, Seq};
+
+    fn event(n: i64) -> Outgoing {
+        Outgoing {
+            n,
+            id: EventId(Ulid::from_parts(1, n as u128)),
+            actor: None,
+            table: "t".to_owned(),
+            key: RowKey(format!("[{n}]")),
+            op: Op::Update,
+            before: None,
+            after: None,
+            base: Seq(0),
+            pair: None,
+            via: None,
+            other: None,
+            image: None,
+            late: false,
+            refuse: None,
+            plain: true,
+        }
+    }
+
+    /// The events from `first` on, as many as the limits take.
+    fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
+        let end = last.min(first + limits.limit().events as i64 - 1);
+        let events: Vec<_> = (first..=end).map(event).collect();
+        Push { last_n: end, events }
+    }
+
+    #[test]
+    fn the_culprit_is_found_and_no_other() {
+        for culprit in 1..=37 {
+            let mut limits = PushLimits::default();
+            let (mut sent, mut pushes, mut refused) = (0, 0, Vec::new());
+            limits.suspect(&next(&limits, 1, 37));
+            while sent < 37 {
+                pushes += 1;
+                assert!(pushes < 40, "culprit {culprit}");
+                let push = next(&limits, sent + 1, 37);
+                let has = push.events.iter().any(|event| event.n == culprit);
+                if !has || !refused.is_empty() {
+                    sent = push.last_n;
+                    limits.accepted();
+                } else if let Step::Refuse(ids) = limits.rejected(&push) {
+                    refused.extend(ids);
+                }
+            }
+            assert_eq!(refused, [event(culprit).id]);
+        }
+    }
+
+    #[test]
+    fn an_event_without_its_values_stays_here() {
+        let mut push = next(&PushLimits::default(), 1, 2);
+        for event in &mut push.events {
+            (event.before, event.after) = (Some("{}".to_owned()), Some("{}".to_owned()));
+        }
+        assert!(check(&push).is_ok());
+        push.events[1].after = None;
+        let error = check(&push).unwrap_err();
+        assert!(error.message().contains(&push.events[1].id.to_string()));
+    }
+
+    #[test]
+    fn the_hints_go_first_and_a_pair_stays_together() {
+        let mut limits = PushLimits::default();
+        let mut push = next(&limits, 1, 4);
+        push.events[1].late = true;
+        assert_eq!(limits.rejected(&push), Step::Again);
+        limits.prepare(&mut push);
+        assert!(!push.events[1].late);
+        assert_eq!(limits.limit().events, 4, "the same once more");
+        assert_eq!(limits.rejected(&push), Step::Again);
+        assert_eq!(limits.limit().events, 2);
+        let mut pair = next(&limits, 1, 2);
+        assert_eq!(limits.clone().rejected(&pair), Step::Again);
+        pair.events[0].pair = Some(pair.events[1].id);
+        pair.events[1].pair = Some(pair.events[0].id);
+        assert_eq!(
+            limits.rejected(&pair),
+            Step::Refuse(vec![pair.events[0].id, pair.events[1].id])
+        );
+        pair.events[0].refuse = Some("no".to_owned());
+        assert_eq!(limits.rejected(&pair), Step::Stuck);
     }
 }

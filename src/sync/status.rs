@@ -94,7 +94,7 @@ pub struct Status {
 }
 
 /// Health by the last success and the last request's outcome. Times are in ms since 1970.
-pub(super) fn health(last_success: Option<i64>, well: bool, now_ms: i64, bound_ms: u64) -> Health {
+pub(crate) fn health(last_success: Option<i64>, well: bool, now_ms: i64, bound_ms: u64) -> Health {
     match last_success {
         // A clock that was set back makes the age negative: then the success is recent enough.
         Some(then) if now_ms.saturating_sub(then) <= bound_ms as i64 => {

@@ -159,7 +159,7 @@ fn again(error: &Error) -> Error {
 }
 
 /// The error for a remote that is another database.
-pub(super) fn other_remote(found: Option<&str>) -> Error {
+pub(crate) fn other_remote(found: Option<&str>) -> Error {
     let message = match found {
         Some(epoch) => format!("the URL leads to another database (its epoch is {epoch})"),
         None => "the URL leads to a database without driftless's tables".to_owned(),
@@ -171,7 +171,7 @@ pub(super) fn other_remote(found: Option<&str>) -> Error {
 }
 
 /// The error for a remote whose schema is not of this version.
-pub(super) fn schema_version(found: i64) -> Error {
+pub(crate) fn schema_version(found: i64) -> Error {
     let error = Error::refused(format!(
         "the remote has version {found} of driftless's schema, and this program knows \
          {SCHEMA_VERSION}"

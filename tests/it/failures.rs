@@ -402,3 +402,31 @@ fn start(folder: &tempfile::TempDir, remote: &Arc<LocalRemote>) -> Replicator {
         .start()
         .unwrap()
 }
+
+#[test]
+fn a_malformed_event_goes_into_quarantine_and_the_others_flow() {
+    let remote = remote();
+    let (mut a, mut b) = (Desk::new(&remote, 1), Desk::new(&remote, 2));
+    a.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    a.sync().unwrap();
+    // Somebody who can write to the remote writes nonsense into the log.
+    remote.web(
+        "INSERT INTO driftless_events (id, origin, tbl, pk, op, base, verdict, received_at)
+         VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'web', 'members', '[\"2\"', 'insert', 0, 'applied', 1);
+         INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at)
+         VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAW', 'web', 'members', '[\"2\"]', 'insert',
+         '{\"id\":\"2\",\"name\":{\"r\":\"nonsense\"}}', 0, 'applied', 1);
+         INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at)
+         VALUES ('no ulid', 'web', 'members', '[\"2\"]', 'upsert', '[]', 0, 'maybe', 1);
+         INSERT INTO members (id, name) VALUES ('3', 'Cleo');",
+    );
+    for desk in [&mut a, &mut b] {
+        desk.sync().unwrap();
+        assert_equal(desk, &TABLES);
+        assert_eq!(desk.status().quarantined, 3);
+    }
+    a.write("UPDATE members SET name = 'Anna' WHERE id = '1'");
+    a.sync().unwrap();
+    b.sync().unwrap();
+    assert_equal(&b, &TABLES);
+}

@@ -1,12 +1,15 @@
 //! The integration tests: one binary, a module for each thing that is tested.
 
 mod capture;
+mod cli;
 mod consequences;
 mod failures;
+mod first_sync;
 mod gym;
 mod histories;
 mod hub;
 mod remote;
+mod replicator;
 mod store;
 mod support;
 mod sync;

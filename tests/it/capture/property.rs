@@ -100,7 +100,8 @@ impl Definition {
                 _ => "1",
             };
             let mut part = format!("{} {kind} {}", self.name(index), COLLATIONS[column.collation]);
-            if column.not_null {
+            // A BEFORE trigger sees a generated column as it is without the default for a NULL.
+            if column.not_null && self.generated.is_none() {
                 let _ = write!(part, " NOT NULL DEFAULT {default}");
             }
             parts.push(part);

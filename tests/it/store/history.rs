@@ -1,5 +1,5 @@
-//! Random histories: desktops and a web application write anything at any time, pushes and pulls end
-//! anywhere, and after every page each desktop's rows are the remote's log with its own pending
+//! Random histories: desktops and a web application write anything at any time, pushes and pulls
+//! end anywhere, and after every page each desktop's rows are the remote's log with its own pending
 //! events on top. In the end all are equal.
 
 use driftless::store::PushLimit;
@@ -8,23 +8,37 @@ use driftless::verdict::ConflictRule;
 use super::world::{Desk, Remote, actual};
 
 const WEB: [&str; 11] = [
-    "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 1 WHERE id = new.id; END;",
-    "CREATE TRIGGER x_clamp AFTER UPDATE OF a ON m WHEN new.a > 90 BEGIN UPDATE m SET a = 50 WHERE id = new.id; END;",
+    "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m \
+     BEGIN UPDATE m SET t = coalesce(t, 0) + 1 WHERE id = new.id; END;",
+    "CREATE TRIGGER x_clamp AFTER UPDATE OF a ON m WHEN new.a > 90 \
+     BEGIN UPDATE m SET a = 50 WHERE id = new.id; END;",
     "CREATE TRIGGER x_ins AFTER INSERT ON m BEGIN UPDATE m SET t = 7 WHERE id = new.id; END;",
-    "CREATE TRIGGER x_aba AFTER UPDATE OF a ON m BEGIN UPDATE m SET u = 'tmp' || id WHERE id = new.id; UPDATE m SET u = new.u WHERE id = new.id; END;",
-    "CREATE TRIGGER x_aba2 AFTER INSERT ON p BEGIN UPDATE p SET x = -1 WHERE id = new.id; UPDATE p SET x = new.x WHERE id = new.id; END;",
-    "CREATE TRIGGER x_child AFTER INSERT ON m BEGIN INSERT OR IGNORE INTO p VALUES ('w' || new.id, new.id, 0); END;",
-    "CREATE TRIGGER x_del AFTER UPDATE OF a ON m WHEN new.a = 33 BEGIN DELETE FROM m WHERE id = new.id; END;",
-    "CREATE TRIGGER x_undel AFTER DELETE ON s WHEN old.v = 2 BEGIN INSERT INTO s VALUES (old.id, NULL, old.v); END;",
+    "CREATE TRIGGER x_aba AFTER UPDATE OF a ON m \
+     BEGIN UPDATE m SET u = 'tmp' || id WHERE id = new.id; \
+     UPDATE m SET u = new.u WHERE id = new.id; END;",
+    "CREATE TRIGGER x_aba2 AFTER INSERT ON p \
+     BEGIN UPDATE p SET x = -1 WHERE id = new.id; \
+     UPDATE p SET x = new.x WHERE id = new.id; END;",
+    "CREATE TRIGGER x_child AFTER INSERT ON m \
+     BEGIN INSERT OR IGNORE INTO p VALUES ('w' || new.id, new.id, 0); END;",
+    "CREATE TRIGGER x_del AFTER UPDATE OF a ON m WHEN new.a = 33 \
+     BEGIN DELETE FROM m WHERE id = new.id; END;",
+    "CREATE TRIGGER x_undel AFTER DELETE ON s WHEN old.v = 2 \
+     BEGIN INSERT INTO s VALUES (old.id, NULL, old.v); END;",
     "CREATE TRIGGER x_quiet BEFORE UPDATE ON m WHEN new.a = 13 BEGIN SELECT RAISE(IGNORE); END;",
-    "CREATE TRIGGER x_abort BEFORE INSERT ON p WHEN new.x = 5 BEGIN SELECT RAISE(ABORT, 'no'); END;",
-    "CREATE TRIGGER x_other AFTER UPDATE OF x ON p BEGIN UPDATE m SET t = new.x WHERE id = new.mid; END;",
+    "CREATE TRIGGER x_abort BEFORE INSERT ON p WHEN new.x = 5 \
+     BEGIN SELECT RAISE(ABORT, 'no'); END;",
+    "CREATE TRIGGER x_other AFTER UPDATE OF x ON p \
+     BEGIN UPDATE m SET t = new.x WHERE id = new.mid; END;",
 ];
 
 const LOCAL: [&str; 5] = [
-    "CREATE TRIGGER x_ltouch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 20 WHERE id = new.id; END;",
-    "CREATE TRIGGER x_laudit AFTER UPDATE OF a ON m BEGIN INSERT OR IGNORE INTO q VALUES ('l' || new.id, NULL, new.a); END;",
-    "CREATE TRIGGER x_lins AFTER INSERT ON p BEGIN UPDATE p SET x = coalesce(new.x, 0) + 1 WHERE id = new.id; END;",
+    "CREATE TRIGGER x_ltouch AFTER UPDATE OF a ON m \
+     BEGIN UPDATE m SET t = coalesce(t, 0) + 20 WHERE id = new.id; END;",
+    "CREATE TRIGGER x_laudit AFTER UPDATE OF a ON m \
+     BEGIN INSERT OR IGNORE INTO q VALUES ('l' || new.id, NULL, new.a); END;",
+    "CREATE TRIGGER x_lins AFTER INSERT ON p \
+     BEGIN UPDATE p SET x = coalesce(new.x, 0) + 1 WHERE id = new.id; END;",
     "CREATE TRIGGER x_ldel AFTER UPDATE ON s BEGIN DELETE FROM q WHERE y > 60; END;",
     "CREATE TRIGGER x_lquiet BEFORE DELETE ON q WHEN old.y = 1 BEGIN SELECT RAISE(IGNORE); END;",
 ];
@@ -93,7 +107,8 @@ fn operation(random: &mut fastrand::Rng, nocase: bool) -> String {
     match random.u8(0..100) {
         0..12 => format!("INSERT {or} INTO m (id, a, u) VALUES ({i}, {n}, {u})"),
         12..15 => format!(
-            "INSERT INTO m (id, a, u) VALUES ({i}, {n}, {u}) ON CONFLICT (id) DO UPDATE SET a = excluded.a"
+            "INSERT INTO m (id, a, u) VALUES ({i}, {n}, {u}) \
+             ON CONFLICT (id) DO UPDATE SET a = excluded.a"
         ),
         15..18 => format!("INSERT INTO m (id, a, u) VALUES ({i}, {n}, {u}) ON CONFLICT DO NOTHING"),
         18..32 => format!("UPDATE m SET a = {n} WHERE id = {i}"),
@@ -103,7 +118,9 @@ fn operation(random: &mut fastrand::Rng, nocase: bool) -> String {
         42..48 => format!("DELETE FROM m WHERE id = {i}"),
         48..55 => format!("UPDATE {or} m SET id = {other} WHERE id = {i}"),
         55..57 => format!(
-            "UPDATE m SET id = 'tmp' WHERE id = {i}; UPDATE m SET id = {i} WHERE id = {other}; UPDATE m SET id = {other} WHERE id = 'tmp'"
+            "UPDATE m SET id = 'tmp' WHERE id = {i}; \
+             UPDATE m SET id = {i} WHERE id = {other}; \
+             UPDATE m SET id = {other} WHERE id = 'tmp'"
         ),
         57..59 => {
             format!("DELETE FROM m WHERE id = {i}; INSERT INTO m VALUES ({i}, {n}, {u}, NULL)")
@@ -142,7 +159,7 @@ fn pull(desk: &mut Desk, remote: &Remote, limit: usize, seen: &mut Seen, why: &s
     for place in actual.keys().chain(expected.keys()) {
         let (is, wanted) = (actual.get(place), expected.get(place));
         let log = || remote.history(place).join("\n");
-        assert_eq!(is, wanted, "{why}: row {place:?} is not what it should be\n{}\n{:?}", log(), desk.rows("SELECT n, tbl, pk, op, before, after, base, undo, aside, winner, settled FROM driftless_outbox"));
+        assert_eq!(is, wanted, "{why}: row {place:?} is not what it should be\n{}", log());
     }
     assert_eq!(done.quarantined, 0, "{why}: {:?}", desk.store.quarantine().unwrap());
     seen.applied += done.settled_applied;
@@ -184,7 +201,7 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
             }
         }
     }
-    for _ in 60..200 {
+    for _ in 0..24 {
         let mut moved = 0;
         for desk in &mut desks {
             moved += desk.push(&mut remote, super::world::ALL);
@@ -207,11 +224,10 @@ fn histories_converge() {
     let first = std::env::var("DRIFTLESS_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = match first {
         Some(seed) => seed..seed + 1,
-        None => 60..200,
+        None => 0..24,
     };
     let mut seen = Seen::default();
     for seed in seeds {
-        eprintln!("seed {seed}");
         history(seed, 150, &mut seen);
     }
     if first.is_none() {

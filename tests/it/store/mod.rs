@@ -1,4 +1,6 @@
 //! The local database: integrating pages, conflicts, quarantine, the first sync.
 
 mod history;
+mod integrate;
+mod outbox;
 mod world;

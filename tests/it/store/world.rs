@@ -147,10 +147,9 @@ pub(super) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Opt
         Op::Insert => {
             rows.insert(place, after.unwrap().clone());
         }
-        Op::Update => match rows.get_mut(&place) {
-            Some(row) => row.overlay(after.unwrap()),
-            None => panic!("an update of row {place:?}, which is not there"),
-        },
+        Op::Update => {
+            rows.get_mut(&place).expect("an update's row is there").overlay(after.unwrap())
+        }
         Op::Delete => {
             rows.remove(&place);
         }
@@ -260,8 +259,11 @@ impl Desk {
         self.store
             .log(&filter, &mut |entry| {
                 let Entry::Pending(event) = entry else { panic!("it is pending") };
-                if !event.aside {
-                    let place = (event.table.clone(), event.key.0.clone());
+                let place = (event.table.clone(), event.key.0.clone());
+                // A foreign key's action on the very row whose key changes is captured under the
+                // new key, before that key's insert, which has the effect in it already.
+                let early = event.op == Op::Update && !rows.contains_key(&place);
+                if !event.aside && !early {
                     apply(&mut rows, place, event.op, event.after.as_ref());
                 }
                 Ok(())

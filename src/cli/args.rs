@@ -1,0 +1,219 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::verdict::ConflictRule;
+
+use super::when::When;
+
+/// What stands below the list of commands.
+const AFTER_HELP: &str = "\
+The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file.
+
+Exit codes: 0 fine, 2 usage, 3 the remote is unavailable, 4 the remote refuses, 5 databases differ,
+6 the local database or disk failed, 130 interrupted before the work was done.";
+
+/// Keeps a local SQLite database and a Turso (libSQL) database in step, in both directions.
+#[derive(Debug, Parser)]
+#[command(name = "driftless", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The replica: a SQLite file (for `hub`: the file to serve)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) db: Option<PathBuf>,
+    /// A file with the remote's token, readable by its owner alone (for `hub`: the token to ask for)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) auth_token_file: Option<PathBuf>,
+    /// Let http:// lead to another machine, where the token and all rows are readable on the way
+    #[arg(long, global = true)]
+    pub(crate) allow_plain_http: bool,
+    /// Print JSON: an object, or one a line for listings
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say on stderr what happens; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a database into a replica of a remote; may be run again
+    Init(Init),
+    /// Push and pull until both are drained
+    Sync,
+    /// Push and pull for ever, until SIGINT or SIGTERM
+    Run,
+    /// How the replica is
+    Status(Status),
+    /// The events, in the order of the remote log, and then those that wait to be pushed
+    Log(Log),
+    /// One event, column by column
+    Show(Show),
+    /// Local events that lost, with the winner beside each
+    Conflicts(Conflicts),
+    /// Pulled events that cannot be applied here yet
+    Quarantine(Quarantine),
+    /// Serve a SQLite file as a remote, for development and tests
+    Hub(Hub),
+    /// See it work: a hub, two desktops and a web app over the data of a gym
+    Demo(Demo),
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["tables", "all_tables"]))]
+pub(crate) struct Init {
+    /// The remote: libsql://… or https://…, or http:// on this machine
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: String,
+    /// The tables to replicate, with commas between
+    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    pub(crate) tables: Vec<String>,
+    /// Replicate every table that has a primary key, of either side
+    #[arg(long)]
+    pub(crate) all_tables: bool,
+    /// What counts as a conflict in a table: `row` (the default) or `columns`
+    #[arg(long, value_name = "TABLE=RULE", value_delimiter = ',', value_parser = conflict_rule)]
+    pub(crate) conflict: Vec<(String, ConflictRule)>,
+}
+
+/// Reads `members=columns`.
+fn conflict_rule(text: &str) -> std::result::Result<(String, ConflictRule), String> {
+    let (table, rule) = text.split_once('=').ok_or("write TABLE=row or TABLE=columns")?;
+    let rule = rule.parse().map_err(|_| format!("`{rule}` is neither `row` nor `columns`"))?;
+    Ok((table.to_owned(), rule))
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Do not ask the remote
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Reads a place in the log, and says how to write one.
+fn when(text: &str) -> std::result::Result<When, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}\n  {hint}"),
+        None => error.to_string(),
+    })
+}
+
+/// `log`.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// Only events of this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Only events of this row: its key's values with commas between, or a JSON array
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Only events of this origin: `web`, `me`, or a replica's id or its beginning or end
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) origin: Option<String>,
+    /// Only events with this verdict: applied, superseded, rejected or pending
+    #[arg(long, value_name = "VERDICT", value_parser = ["applied", "superseded", "rejected", "pending"])]
+    pub(crate) verdict: Option<String>,
+    /// From here on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    pub(crate) since: Option<When>,
+    /// Up to here: likewise
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    pub(crate) until: Option<When>,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The event: its id, the beginning or end of it, or its seq
+    #[arg(value_name = "EVENT")]
+    pub(crate) event: String,
+}
+
+/// `conflicts`.
+#[derive(Debug, Args)]
+pub(crate) struct Conflicts {
+    /// Also those that were restored or dismissed
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(subcommand)]
+    pub(crate) action: Option<ConflictAction>,
+}
+
+/// What to do about a conflict.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictAction {
+    /// One conflict, column by column
+    Show {
+        /// The event that lost: its id, or the beginning or end of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Write the values that lost once more, as a new event
+    Restore {
+        /// The event that lost: its id, or the beginning or end of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Under a new key: for a row whose key another one has taken. Without KEY, a fresh number
+        #[arg(long, value_name = "KEY", num_args = 0..=1)]
+        #[allow(clippy::option_option, reason = "the flag may come without a value")]
+        new_key: Option<Option<String>>,
+    },
+    /// Take it off the list; the log keeps it
+    Dismiss {
+        /// The event that lost: its id, or the beginning or end of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// `quarantine`.
+#[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: Option<QuarantineAction>,
+}
+
+/// What to do about the quarantine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// Try all of them once more
+    Retry,
+}
+
+/// `hub`.
+#[derive(Debug, Args)]
+pub(crate) struct Hub {
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where to put the databases: a folder that is empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Go on for so long after the story, with small writes of everybody
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
+}

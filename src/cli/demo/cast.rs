@@ -1,0 +1,124 @@
+//! Who is in the demo: desktops with a database file and a replicator each, and the web app.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::script::{Step, statements};
+use crate::error::{Error, Result};
+use crate::remote::{Batch, Libsql, Pending, Remote};
+use crate::replicator::Replicator;
+use crate::store::Connection;
+use crate::sync::{Status, Summary};
+
+/// A way to the remote that can be cut.
+struct Line {
+    remote: Arc<Libsql>,
+    cut: AtomicBool,
+}
+
+impl Remote for Line {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        Box::pin(async move {
+            if self.cut.load(Ordering::Relaxed) {
+                return Err(Error::unavailable("this desktop is cut off the network"));
+            }
+            self.remote.run(batch).await
+        })
+    }
+
+    fn url(&self) -> String {
+        self.remote.url()
+    }
+}
+
+/// A desktop: its application's connection, and the replicator beside it.
+pub(super) struct Desktop {
+    /// Its name.
+    pub(super) name: String,
+    /// Its database.
+    pub(super) path: PathBuf,
+    /// The application's connection: it writes here, online or not.
+    pub(super) app: Connection,
+    replicator: Replicator,
+    line: Arc<Line>,
+}
+
+impl Desktop {
+    /// Starts the replicator of a database file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`](crate::Builder::start).
+    pub(super) fn start(
+        name: &str,
+        path: &Path,
+        tables: &[String],
+        remote: Arc<Libsql>,
+    ) -> Result<Desktop> {
+        let line = Arc::new(Line { remote, cut: AtomicBool::new(false) });
+        let replicator = Replicator::builder(path)
+            .with_remote(Arc::clone(&line) as Arc<dyn Remote>)
+            .tables(tables.iter().cloned())
+            .actor(name)
+            .start()?;
+        let app = replicator.connection()?;
+        Ok(Desktop { name: name.to_owned(), path: path.to_owned(), app, replicator, line })
+    }
+
+    /// Runs a step as one transaction of the application.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when SQLite refuses it. Then nothing has changed.
+    pub(super) fn perform(&self, step: &Step) -> Result<()> {
+        let tx = self.app.unchecked_transaction()?;
+        tx.execute_batch(&step.sql)?;
+        Ok(tx.commit()?)
+    }
+
+    /// Cuts the desktop off the network, or lets it back.
+    pub(super) fn cut(&self, cut: bool) {
+        self.line.cut.store(cut, Ordering::Relaxed);
+        if !cut {
+            self.replicator.network_changed();
+        }
+    }
+
+    /// Whether it is on the network.
+    pub(super) fn is_online(&self) -> bool {
+        !self.line.cut.load(Ordering::Relaxed)
+    }
+
+    /// How its replica is.
+    pub(super) fn status(&self) -> Status {
+        self.replicator.status()
+    }
+
+    /// Pushes and pulls until both are drained.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replicator::sync_now`].
+    pub(super) async fn sync(&self) -> Result<Summary> {
+        self.replicator.sync_now().await
+    }
+
+    /// Ends its replicator.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replicator::shutdown`].
+    pub(super) async fn stop(&self) -> Result<()> {
+        self.replicator.shutdown().await
+    }
+}
+
+/// Runs a step on the remote as one transaction, as a web app does.
+///
+/// # Errors
+///
+/// As [`Remote::run`].
+pub(super) async fn perform_on_remote(remote: &Libsql, step: &Step) -> Result<()> {
+    remote.run(Batch { statements: statements(&step.sql), writes: true }).await.map(drop)
+}

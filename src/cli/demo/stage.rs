@@ -1,0 +1,394 @@
+//! The stage of the demo: a hub, the desktops, the web app, and what is seen of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::cast::{Desktop, perform_on_remote};
+use super::script::{Directive, Step};
+use super::tell;
+use crate::capture::Table;
+use crate::cli::conflicts;
+use crate::cli::event::{Brief, origin};
+use crate::cli::output::{Output, Spinner, Tone};
+use crate::cli::status::words;
+use crate::error::{Error, Kind, Result};
+use crate::event::Seq;
+use crate::hub::{Config, Hub};
+use crate::remote::{Libsql, Options, Remote};
+use crate::store::{Entry, LogFilter, Store, definitions};
+
+/// The tables that are replicated.
+const SCHEMA: &str = include_str!("../../../fixtures/gym/schema.sql");
+/// What only the desktops have.
+const LOCAL: &str = include_str!("../../../fixtures/gym/local.sql");
+/// What only the remote has.
+const REMOTE: &str = include_str!("../../../fixtures/gym/remote.sql");
+/// A year of data.
+const YEAR: &str = include_str!("../../../fixtures/gym/generate.sql");
+
+/// How often what is seen of a desktop is brought up to date.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Events of a round that are told one by one.
+const TOLD: usize = 12;
+/// How often everybody synchronises before it is said that they do not come to rest.
+const ROUNDS: usize = 20;
+/// Conflicts that are shown.
+const SHOWN_CONFLICTS: usize = 8;
+
+/// Everything that the demo has.
+pub(super) struct Stage {
+    output: Output,
+    folder: PathBuf,
+    hub_file: PathBuf,
+    port: u16,
+    remote: Arc<Libsql>,
+    web: String,
+    desktops: Vec<Desktop>,
+    traveller: usize,
+    told: Seq,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    serving: Mutex<Option<JoinHandle<Result<()>>>>,
+    footer: Vec<Spinner>,
+}
+
+impl Stage {
+    /// Makes the databases, starts the hub and the desktops, and brings them in step.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for a story without a cast; and what goes wrong on the way.
+    pub(super) async fn set(output: &Output, folder: &Path, story: &[Directive]) -> Result<Stage> {
+        let replicas = names(story, |directive| match directive {
+            Directive::Replica(name) => Some(name),
+            _ => None,
+        });
+        let writers = names(story, |directive| match directive {
+            Directive::Remote(name) => Some(name),
+            _ => None,
+        });
+        let travellers = names(story, |directive| match directive {
+            Directive::Offline(name) => Some(name),
+            _ => None,
+        });
+        let (Some(first), Some(web)) = (replicas.first(), writers.first()) else {
+            return Err(Error::corrupt("the demo's story has no desktop, or nobody on the remote"));
+        };
+        let file = |name: &str| folder.join(format!("{name}.db"));
+        let hub_file = file("hub");
+        tell(output, web, "has a database of its own, empty but for its tables and triggers.")?;
+        Store::define(&hub_file, &[SCHEMA.to_owned()])?;
+        let tables = tables(&hub_file)?;
+        Store::define(&hub_file, &[REMOTE.to_owned()])?;
+        tell(output, first, "has a year of data in a SQLite file.")?;
+        let waiting = output.spinner("making up a year of data");
+        for (index, name) in replicas.iter().enumerate() {
+            let data = if index == 0 { YEAR } else { "" };
+            let scripts = [SCHEMA, data, LOCAL].map(str::to_owned);
+            Store::define(&file(name), &scripts)?;
+        }
+        drop(waiting);
+
+        let hub = Hub::bind(Config::new(&hub_file, ([127, 0, 0, 1], 0).into())).await?;
+        let (url, port) = (hub.url(), hub.addr().port());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(hub.serve(async {
+            // A sender that is gone means the same.
+            let _ = stopped.await;
+        }));
+        tell(output, "hub", format_args!("listens on {url}."))?;
+        let remote = Arc::new(Libsql::connect(&url, None, Options::default())?);
+        let mut stage = Stage {
+            output: output.clone(),
+            folder: folder.to_owned(),
+            hub_file,
+            port,
+            remote,
+            web: (*web).to_owned(),
+            desktops: Vec::new(),
+            traveller: 0,
+            told: Seq(0),
+            stop: Mutex::new(Some(stop)),
+            serving: Mutex::new(Some(serving)),
+            footer: Vec::new(),
+        };
+        for name in &replicas {
+            stage.enter(name, &file(name), &tables).await?;
+            if travellers.first() == Some(name) {
+                stage.traveller = stage.desktops.len() - 1;
+            }
+        }
+        stage.told = Seq(stage.desktops[0].status().cursor);
+        Ok(stage)
+    }
+
+    /// Starts a desktop's replicator, and waits for its first sync.
+    async fn enter(&mut self, name: &str, file: &Path, tables: &[String]) -> Result<()> {
+        let waiting = self.output.spinner(format!("{name} meets the hub for the first time"));
+        let desktop = Desktop::start(name, file, tables, Arc::clone(&self.remote))?;
+        let summary = desktop.sync().await?;
+        drop(waiting);
+        let rows: i64 = tables.iter().try_fold(0, |sum, table| {
+            let sql = format!("SELECT count(*) FROM {}", crate::capture::ident(table));
+            let count: i64 = desktop.app.query_row(&sql, [], |row| row.get(0))?;
+            Ok::<_, Error>(sum + count)
+        })?;
+        let done = match summary.pushed {
+            0 => format!("has fetched {rows} rows from the hub"),
+            pushed => format!("has pushed its {pushed} rows to the hub"),
+        };
+        tell(&self.output, name, format_args!("{done} in {:.1} s.", summary.seconds))?;
+        self.desktops.push(desktop);
+        if self.output.is_live() {
+            self.footer.push(self.output.spinner(name));
+        }
+        Ok(())
+    }
+
+    /// The desktops.
+    pub(super) fn desktops(&self) -> &[Desktop] {
+        &self.desktops
+    }
+
+    /// A desktop by its name.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the story has no such desktop.
+    pub(super) fn desktop(&self, name: &str) -> Result<&Desktop> {
+        self.desktops
+            .iter()
+            .find(|desktop| desktop.name == name)
+            .ok_or_else(|| Error::corrupt(format!("the demo's story has no desktop `{name}`")))
+    }
+
+    /// The desktop that the story takes offline.
+    pub(super) fn traveller(&self) -> &Desktop {
+        &self.desktops[self.traveller]
+    }
+
+    /// The hub, as a client sees it.
+    pub(super) fn remote(&self) -> &dyn Remote {
+        self.remote.as_ref()
+    }
+
+    /// Where the databases are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The hub's database.
+    pub(super) fn hub_file(&self) -> &Path {
+        &self.hub_file
+    }
+
+    /// The hub's port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The names of all databases.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let desktops = self.desktops.iter().map(|desktop| desktop.name.as_str());
+        desktops.chain(["hub"]).collect()
+    }
+
+    /// The replicated tables.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when they cannot be read.
+    pub(super) fn tables(&self) -> Result<Vec<Table>> {
+        let store = Store::open(&self.desktops[0].path)?;
+        Ok(store.tables().iter().map(|replicated| replicated.table.clone()).collect())
+    }
+
+    /// Runs a step.
+    ///
+    /// # Errors
+    ///
+    /// What its database says. Then nothing has changed.
+    pub(super) async fn perform(&mut self, step: &Step) -> Result<()> {
+        if step.who == self.web {
+            perform_on_remote(&self.remote, step).await?;
+        } else {
+            self.desktop(&step.who)?.perform(step)?;
+        }
+        self.glance();
+        Ok(())
+    }
+
+    /// Runs a step that a constraint may refuse, since others have been at work meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong besides.
+    pub(super) async fn attempt(&mut self, step: &Step) -> Result<()> {
+        match self.perform(step).await {
+            Err(error) if matches!(error.kind(), Kind::Rejected | Kind::Storage) => {
+                let refused = Tone::Notable.paint(format_args!("(its database refused: {error})"));
+                tell(&self.output, "", refused)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Brings what is seen of the desktops up to date.
+    pub(super) fn glance(&self) {
+        for (spinner, desktop) in self.footer.iter().zip(&self.desktops) {
+            let status = desktop.status();
+            spinner.say(format!(
+                "{:>8}  {}; {} pending, at seq {}, {} lost",
+                desktop.name,
+                words(status.state),
+                status.pending,
+                status.cursor,
+                status.conflicts
+            ));
+        }
+    }
+
+    /// Synchronises everyone who is online until nobody has anything to push or pull.
+    ///
+    /// # Errors
+    ///
+    /// As [`Desktop::sync`], and `Unavailable` when they do not come to rest.
+    pub(super) async fn sync_quietly(&mut self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            let mut busy = false;
+            for desktop in self.desktops.iter().filter(|desktop| desktop.is_online()) {
+                let sync = desktop.sync();
+                tokio::pin!(sync);
+                let summary = loop {
+                    tokio::select! {
+                        outcome = &mut sync => break outcome?,
+                        () = tokio::time::sleep(GLANCE) => self.glance(),
+                    }
+                };
+                busy |= summary.pushed + summary.pulled > 0;
+            }
+            self.glance();
+            let cursors = self.desktops.iter().filter(|desktop| desktop.is_online());
+            let mut cursors: Vec<i64> = cursors.map(|desktop| desktop.status().cursor).collect();
+            cursors.dedup();
+            if !busy && cursors.len() <= 1 {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable("the desktops do not come to rest"))
+    }
+
+    /// The same, and tells what has come of everybody's doings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::sync_quietly`].
+    pub(super) async fn sync(&mut self) -> Result<()> {
+        self.sync_quietly().await?;
+        if self.output.is_json() {
+            return Ok(());
+        }
+        let witness = self
+            .desktops
+            .iter()
+            .find(|desktop| desktop.is_online())
+            .ok_or_else(|| Error::corrupt("the demo's story leaves nobody online"))?;
+        let store = Store::open(&witness.path)?;
+        let filter = LogFilter { after_seq: Some(self.told), ..LogFilter::default() };
+        let mut events = Vec::new();
+        store.log(&filter, &mut |entry| {
+            if let Entry::Settled(event) = entry {
+                events.push(event);
+            }
+            Ok(())
+        })?;
+        for event in events.iter().take(TOLD) {
+            let by = match (&event.actor, event.cause) {
+                (Some(actor), _) => actor.clone(),
+                (None, Some(_)) => "trigger".to_owned(),
+                (None, None) => origin(event.origin, store.id()),
+            };
+            let line = Brief::new(event, &by);
+            self.output.row(line.tone, &format!("{:>8}  {}", "log", line.text))?;
+        }
+        if events.len() > TOLD {
+            tell(&self.output, "", format_args!("… and {} more", events.len() - TOLD))?;
+        }
+        if let Some(last) = events.last() {
+            self.told = last.seq;
+        }
+        Ok(())
+    }
+
+    /// Shows what lost, with the winner beside it.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when it cannot be read.
+    pub(super) fn tell_conflicts(&self) -> Result<()> {
+        if self.output.is_json() {
+            return Ok(());
+        }
+        for desktop in &self.desktops {
+            let store = Store::open(&desktop.path)?;
+            let conflicts = store.conflicts(false)?;
+            if conflicts.is_empty() {
+                continue;
+            }
+            let count = conflicts.len();
+            tell(&self.output, &desktop.name, format_args!("has lost {count}; nothing is gone:"))?;
+            for conflict in conflicts.iter().take(SHOWN_CONFLICTS) {
+                self.output.line("")?;
+                conflicts::print(&self.output, conflict, store.id(), conflicts::LISTED_CHARS)?;
+            }
+            self.output.line("")?;
+        }
+        Ok(())
+    }
+
+    /// Ends the replicators and the hub.
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong when they end.
+    pub(super) async fn clear(&mut self) -> Result<()> {
+        self.footer.clear();
+        for desktop in &self.desktops {
+            desktop.stop().await?;
+        }
+        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(stop);
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match serving {
+            Some(serving) => serving
+                .await
+                .map_err(|source| Error::storage("the hub ended badly").with_source(source))?,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The names that `of` takes from the story, each once.
+fn names<'a>(
+    story: &'a [Directive],
+    of: impl Fn(&'a Directive) -> Option<&'a String>,
+) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in story.iter().filter_map(of) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The names of a database's tables.
+fn tables(file: &Path) -> Result<Vec<String>> {
+    let tables = definitions(file)?
+        .into_iter()
+        .filter(|(kind, name, ..)| kind == "table" && !name.starts_with("sqlite_"));
+    Ok(tables.map(|(_, name, ..)| name).collect())
+}

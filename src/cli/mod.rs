@@ -1,0 +1,101 @@
+//! The `driftless` command.
+//!
+//! [`main`] reads the command line ([`args`]), does what it says, and turns the outcome into one of
+//! the numbers of [`exit`]. Each command has a module, and is a function of what the library offers
+//! to everybody: it opens a [`Store`](crate::store::Store), asks the [`driver`](crate::sync) or
+//! starts a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
+//!
+//! What is printed goes through [`output`]: data to stdout, everything else to stderr. With `--json`
+//! stdout holds JSON and nothing else.
+//!
+//! # Caveats
+//!
+//! * Ctrl-C ends a command at once, except for `run` and `hub`, which stop in order. That is safe at
+//!   any moment: a local change is one transaction, and a push that is sent twice counts once.
+//! * Times are shown in UTC.
+
+mod args;
+mod conflicts;
+mod demo;
+mod event;
+mod exit;
+mod hub;
+mod init;
+mod log;
+mod output;
+mod quarantine;
+mod run;
+mod session;
+mod signal;
+mod status;
+mod sync;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Cli, Command};
+use self::exit::Exit;
+use self::output::Output;
+use self::session::Session;
+use crate::error::Result;
+
+/// Runs the command that the process was started with, and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            Output::usage(&error);
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            return exit.into();
+        }
+    };
+    let output = Output::new(cli.global.json);
+    trace(cli.global.verbose, &output);
+    match run(cli, &output) {
+        Ok(exit) => exit.into(),
+        Err(error) if output::is_closed(&error) => Exit::Success.into(),
+        Err(error) => {
+            output.error(&error);
+            Exit::from(error.kind()).into()
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<Exit> {
+    let session = Session::new(cli.global, output.clone());
+    perform(&session, cli.command).map_err(|error| session.explain(error))
+}
+
+fn perform(session: &Session, command: Command) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::init(session, args),
+        Command::Sync => sync::sync(session),
+        Command::Run => run::run(session),
+        Command::Status(args) => status::status(session, &args),
+        Command::Log(args) => log::log(session, args),
+        Command::Show(args) => log::show(session, &args.event),
+        Command::Conflicts(args) => conflicts::conflicts(session, args),
+        Command::Quarantine(args) => quarantine::quarantine(session, &args),
+        Command::Hub(args) => hub::hub(session, &args),
+        Command::Demo(args) => demo::demo(session, &args),
+    }
+}
+
+/// Sends what the library reports to stderr.
+///
+/// Other crates may report errors alone, whatever was asked for: `libsql` prints SQL, and so rows,
+/// at its `trace` level.
+fn trace(verbose: u8, output: &Output) {
+    let level = match verbose {
+        // What goes wrong is printed as the command's own error.
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::new(format!("error,driftless={level}"));
+    output.report(filter);
+}

@@ -1,0 +1,278 @@
+//! Everything that the command prints. Data goes to stdout, what is for people alone to stderr.
+//!
+//! Colour is taken off where it is not wanted (a pipe, `NO_COLOR`), and nothing is told by colour
+//! alone. Text that comes from databases is printed by [`clean`], so that a row cannot move the
+//! cursor or repaint the screen of whoever looks at it.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// How often a spinner turns.
+const SPINNER_TICK: Duration = Duration::from_millis(100);
+
+/// What a text is, as far as its looks go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Notable,
+    /// Wrong.
+    Bad,
+    /// A heading.
+    Strong,
+    /// Less important.
+    Dim,
+    /// Nothing in particular.
+    Plain,
+}
+
+impl Tone {
+    fn style(self) -> Style {
+        match self {
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Notable => AnsiColor::Yellow.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default().bold(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Dim => Style::new().dimmed(),
+            Tone::Plain => Style::new(),
+        }
+    }
+
+    /// `text` in this tone.
+    pub(crate) fn paint(self, text: impl Display) -> String {
+        let style = self.style();
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// `text` with control characters spelled out, and cut off after `most` characters.
+pub(crate) fn clean(text: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
+    for (count, c) in text.chars().enumerate() {
+        if count == most {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Where the command prints.
+#[derive(Clone)]
+pub(crate) struct Output {
+    json: bool,
+    /// Draws on stderr, if that is a terminal; lines are printed above it.
+    bars: MultiProgress,
+}
+
+impl Output {
+    /// Prints for people, or JSON.
+    pub(crate) fn new(json: bool) -> Output {
+        Output { json, bars: MultiProgress::new() }
+    }
+
+    /// Whether JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether a person looks on, so that something may move.
+    pub(crate) fn is_live(&self) -> bool {
+        io::stderr().is_terminal() && io::stdout().is_terminal() && !self.json
+    }
+
+    /// A line of data.
+    ///
+    /// # Errors
+    ///
+    /// When stdout is closed or its disk is full: see [`is_closed`].
+    pub(crate) fn line(&self, text: impl Display) -> Result<()> {
+        self.bars
+            .suspend(|| {
+                let mut out = anstream::stdout().lock();
+                writeln!(out, "{text}").and_then(|()| out.flush())
+            })
+            .map_err(cannot_write)
+    }
+
+    /// A row of a listing: one line, which a terminal's edge cuts off.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn row(&self, tone: Tone, text: &str) -> Result<()> {
+        let most = match terminal_size::terminal_size_of(io::stdout()) {
+            Some((width, _)) => usize::from(width.0).saturating_sub(1),
+            None => usize::MAX,
+        };
+        self.line(tone.paint(clean(text.trim_end(), most)))
+    }
+
+    /// A line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value).expect("what we print has text as its keys");
+        self.line(text)
+    }
+
+    /// A line for people, on stderr.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.bars.suspend(|| {
+            // Where there is nobody to tell, nobody is told.
+            let _ = writeln!(anstream::stderr(), "{text}");
+        });
+    }
+
+    /// A warning.
+    pub(crate) fn warn(&self, text: impl Display) {
+        self.note(format_args!("{} {text}", Tone::Notable.paint("warning:")));
+    }
+
+    /// An error, with its sources and its hint.
+    pub(crate) fn error(&self, error: &Error) {
+        self.note(format_args!(
+            "{} {}",
+            Tone::Bad.paint("error:"),
+            clean(error.message(), usize::MAX)
+        ));
+        if let Some(hint) = error.hint() {
+            self.note(format_args!(" {} {}", Tone::Good.paint("hint:"), clean(hint, usize::MAX)));
+        }
+    }
+
+    /// What the parser of the command line has to say: its help, or what is wrong.
+    pub(crate) fn usage(error: &clap::Error) {
+        // Where there is nobody to tell, nobody is told.
+        let _ = error.print();
+    }
+
+    /// A table: a row is a line, whatever is in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn table(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(header);
+        for (_, row) in rows {
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let tones = std::iter::once(Tone::Strong).chain(rows.iter().map(|(tone, _)| *tone));
+        for (line, tone) in table.lines().zip(tones) {
+            self.row(tone, &line)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what moves off the screen.
+    pub(crate) fn clear(&self) {
+        // Where there is no screen, nothing is on it.
+        let _ = self.bars.clear();
+    }
+
+    /// Sends what the library reports to stderr, above what moves.
+    pub(crate) fn report(&self, filter: tracing_subscriber::EnvFilter) {
+        let bars = self.bars.clone();
+        let colour = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(colour && io::stderr().is_terminal())
+            .with_writer(move || Above { bars: bars.clone() })
+            .init();
+    }
+
+    /// Something that turns on a terminal while work is done, and is gone when it is dropped.
+    pub(crate) fn spinner(&self, text: impl Into<String>) -> Spinner {
+        let bar = ProgressBar::no_length();
+        let bar = if self.json { bar } else { self.bars.add(bar) };
+        let style = ProgressStyle::with_template("{spinner} {msg}").expect("it is a template");
+        bar.set_style(style);
+        bar.set_message(text.into());
+        if self.is_live() {
+            bar.enable_steady_tick(SPINNER_TICK);
+        }
+        Spinner { bar }
+    }
+}
+
+/// See [`Output::spinner`].
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+}
+
+impl Spinner {
+    /// Says something else.
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        self.bar.set_message(text.into());
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Writes to stderr, above what moves there.
+struct Above {
+    bars: MultiProgress,
+}
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bars.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// The code that marks an error as "nobody reads what we print".
+const CLOSED: &str = "EPIPE";
+
+fn cannot_write(source: io::Error) -> Error {
+    let closed = source.kind() == io::ErrorKind::BrokenPipe;
+    let error = Error::new(Kind::Storage, format!("cannot write the output: {source}"));
+    let error = if closed { error.with_code(CLOSED) } else { error };
+    error.with_source(source)
+}
+
+/// Whether the program that reads our output has gone, as `head` does: then we are done.
+pub(crate) fn is_closed(error: &Error) -> bool {
+    error.code() == Some(CLOSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_cannot_take_over_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\nc\u{9b}d", 99), "a\\u{1b}[2Jb\\nc\\u{9b}d");
+        assert_eq!(clean("José", 3), "Jos…");
+        assert_eq!(clean("José", 4), "José");
+    }
+}

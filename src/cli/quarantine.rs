@@ -1,0 +1,76 @@
+//! `driftless quarantine`: pulled events that cannot be applied here yet.
+
+use serde::Serialize;
+
+use super::args;
+use super::event::{json_key, key};
+use super::exit::Exit;
+use super::output::{Tone, clean};
+use super::session::{Session, now_ms};
+use crate::error::Result;
+
+/// Characters of a table's name and a reason.
+const CHARS: usize = 200;
+
+/// Lists the quarantine, or tries it once more.
+///
+/// # Errors
+///
+/// `Storage` when the database fails.
+pub(crate) fn quarantine(session: &Session, args: &args::Quarantine) -> Result<Exit> {
+    match args.action {
+        None => list(session),
+        Some(args::QuarantineAction::Retry) => retry(session),
+    }
+}
+
+fn list(session: &Session) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        seq: i64,
+        table: &'a str,
+        key: serde_json::Value,
+        reason: &'a str,
+    }
+    let output = &session.output;
+    let waiting = session.store()?.quarantine()?;
+    if output.is_json() {
+        for event in &waiting {
+            let key = json_key(&event.key);
+            let (table, reason) = (event.table.as_str(), event.reason.as_str());
+            output.json(&Line { seq: event.seq.0, table, key, reason })?;
+        }
+        return Ok(Exit::Success);
+    }
+    if waiting.is_empty() {
+        output.note("the quarantine is empty");
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = waiting
+        .iter()
+        .map(|event| {
+            let table = clean(&event.table, CHARS);
+            let row = vec![event.seq.to_string(), table, key(&event.key)];
+            (Tone::Plain, [row, vec![clean(&event.reason, CHARS)]].concat())
+        })
+        .collect();
+    output.table(&["seq", "table", "row", "why it waits"], &rows)?;
+    output.note("\nOnce the reason is gone, try again with: driftless quarantine retry");
+    Ok(Exit::Success)
+}
+
+fn retry(session: &Session) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Retried {
+        applied: usize,
+        waiting: usize,
+    }
+    let retried = session.store()?.retry_quarantine(now_ms())?;
+    let (applied, waiting) = (retried.applied, retried.waiting);
+    if session.output.is_json() {
+        session.output.json(&Retried { applied, waiting })?;
+    } else {
+        session.output.line(format_args!("{applied} applied, {waiting} still waiting"))?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,110 @@
+//! `driftless run`: push and pull for ever.
+
+use std::time::Duration;
+
+use super::exit::Exit;
+use super::output::{Output, clean};
+use super::session::Session;
+use super::signal;
+use super::status::words;
+use super::when::span;
+use crate::error::{Error, Result};
+use crate::remote::Remote;
+use crate::replicator::Replicator;
+use crate::sync::{Status, SyncState};
+
+/// How often to look at the status.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs a replicator until SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
+/// refuses us before anything has worked.
+pub(crate) fn run(session: &Session) -> Result<Exit> {
+    let store = session.store()?;
+    let remote: std::sync::Arc<dyn Remote> = session.remote(&store.state()?.url)?;
+    let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
+    drop(store);
+    let output = &session.output;
+    let db = session.db()?;
+    let runtime = signal::runtime()?;
+    runtime.block_on(async {
+        let stop = signal::stop();
+        tokio::pin!(stop);
+        let url = remote.url();
+        let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
+        output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
+        let spinner = output.spinner("starting");
+        let mut ticks = tokio::time::interval(LOOK);
+        let mut said = None;
+        let outcome = loop {
+            tokio::select! {
+                stopped = &mut stop => break stopped,
+                _ = ticks.tick() => {}
+            }
+            let status = replicator.status();
+            spinner.say(line(&status));
+            if let Some(error) = hopeless(&status) {
+                break Err(error);
+            }
+            let news = (status.state, status.trouble.clone(), status.conflicts, status.quarantined);
+            // Work that comes and goes is for the spinner.
+            let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing);
+            if !passing && said.as_ref() != Some(&news) {
+                say(output, &status)?;
+                said = Some(news);
+            }
+        };
+        drop(spinner);
+        replicator.shutdown().await?;
+        outcome
+    })?;
+    output.note("stopped");
+    Ok(Exit::Success)
+}
+
+/// Why there is no use in going on: we were refused before anything worked.
+fn hopeless(status: &Status) -> Option<Error> {
+    let refused = matches!(status.state, SyncState::Refused | SyncState::OtherRemote);
+    if !refused || status.last_success.is_some() {
+        return None;
+    }
+    let trouble = status.trouble.as_deref().unwrap_or(words(status.state));
+    let error = Error::refused(trouble);
+    Some(match &status.hint {
+        Some(hint) => error.with_hint(hint.as_str()),
+        None => error,
+    })
+}
+
+fn say(output: &Output, status: &Status) -> Result<()> {
+    if output.is_json() {
+        return output.json(status);
+    }
+    output.line(line(status))?;
+    if let Some(hint) = &status.hint {
+        output.note(format_args!("  hint: {}", clean(hint, usize::MAX)));
+    }
+    Ok(())
+}
+
+/// A status in a line.
+fn line(status: &Status) -> String {
+    let mut line = words(status.state).to_owned();
+    if let Some(trouble) = &status.trouble {
+        line += &format!(": {}", clean(trouble, usize::MAX));
+    }
+    line += &format!("; cursor {}", status.cursor);
+    if status.pending > 0 {
+        let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
+        line += &format!(", {} pending for {oldest}", status.pending);
+    }
+    for (count, what) in [(status.conflicts, "conflicts"), (status.quarantined, "in quarantine")] {
+        if count > 0 {
+            line += &format!(", {count} {what}");
+        }
+    }
+    line
+}

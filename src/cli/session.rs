@@ -1,0 +1,119 @@
+//! What the commands share: the replica's file, its remote, and where to print.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Global;
+use super::output::Output;
+use crate::error::{Error, Kind, Result};
+use crate::remote::{Libsql, Options, Token};
+use crate::store::Store;
+use crate::sync::{Lock, Time};
+
+/// Now, in ms since 1970.
+pub(crate) fn now_ms() -> i64 {
+    Time::start().now().wall_ms
+}
+
+/// One run of the command.
+pub(crate) struct Session {
+    global: Global,
+    /// Where to print.
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// A run with what every command takes.
+    pub(crate) fn new(global: Global, output: Output) -> Session {
+        Session { global, output }
+    }
+
+    /// The replica's file.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when none was named.
+    pub(crate) fn db(&self) -> Result<&Path> {
+        let db: Option<&PathBuf> = self.global.db.as_ref();
+        db.map(PathBuf::as_path).ok_or_else(|| {
+            Error::usage("no database was named").with_hint("name its file with --db FILE")
+        })
+    }
+
+    /// The file with the token, if one was named.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        self.global.auth_token_file.as_deref()
+    }
+
+    /// The token: of the file that was named, or else of the environment.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when it cannot be read or is none.
+    pub(crate) fn token(&self) -> Result<Option<Token>> {
+        match self.token_file() {
+            Some(file) => Token::from_file(file).map(Some),
+            None => Token::from_environment(),
+        }
+    }
+
+    /// An error with what only the command knows: the file's name, and whether there was a token.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if let Some(db) = &self.global.db
+            && error.kind() == Kind::Storage
+            && error.message().starts_with("the local ")
+        {
+            let named = Error::storage(format!("{}: {}", db.display(), error.message()));
+            let hint = error.hint().map(str::to_owned);
+            let named = named.with_source(error);
+            return match hint {
+                Some(hint) => named.with_hint(hint),
+                None => named,
+            };
+        }
+        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
+        if !of_token || !matches!(self.token(), Ok(None)) {
+            return error;
+        }
+        let message = format!("{}; none was given", error.message());
+        Error::refused(message)
+            .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
+            .with_source(error)
+    }
+
+    /// How to speak to a remote.
+    pub(crate) fn options(&self) -> Options {
+        Options { allow_plain_http: self.global.allow_plain_http, ..Options::default() }
+    }
+
+    /// A client of the remote at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the URL is not allowed or the token is none.
+    pub(crate) fn remote(&self, url: &str) -> Result<Arc<Libsql>> {
+        Ok(Arc::new(Libsql::connect(url, self.token()?, self.options())?))
+    }
+
+    /// The replica.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], and `Usage` when no file was named.
+    pub(crate) fn store(&self) -> Result<Store> {
+        Store::open(self.db()?)
+    }
+
+    /// The right to replicate the file.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when another replicator has it, or no file was named.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let db = self.db()?;
+        Lock::take(db)?.ok_or_else(|| {
+            Error::usage(format!("another replicator is at work on {}", db.display()))
+                .with_hint("it synchronises the file by itself; `driftless status` says how it is")
+        })
+    }
+}

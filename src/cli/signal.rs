@@ -1,0 +1,70 @@
+//! SIGINT and SIGTERM.
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::exit::Exit;
+use super::output::Output;
+use crate::error::{Error, Result};
+
+/// A runtime for a command that has one thing to wait for.
+///
+/// # Errors
+///
+/// `Storage` when the system refuses it.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::storage("no thread could be made").with_source(source))
+}
+
+/// Ready when somebody wants the command to stop.
+///
+/// # Errors
+///
+/// `Storage` when the system refuses to tell us.
+pub(crate) async fn stop() -> Result<()> {
+    let refused = |source: std::io::Error| {
+        Error::storage("the system does not tell about signals").with_source(source)
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(refused)?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(refused),
+            _ = terminate.recv() => Ok(()),
+            _ = hangup.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.map_err(refused)
+}
+
+/// From now on Ctrl-C and SIGTERM end the process at once, with a word about what that means.
+///
+/// # Errors
+///
+/// `Storage` when no thread can be made.
+pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result<()> {
+    let output = output.clone();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if runtime.block_on(stop()).is_ok() {
+                if !advice.is_empty() {
+                    output.clear();
+                    output.note(advice);
+                }
+                std::process::exit(i32::from(exit.code()));
+            }
+        })
+        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+    Ok(())
+}

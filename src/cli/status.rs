@@ -1,0 +1,195 @@
+//! `driftless status`.
+
+use super::args;
+use super::exit::Exit;
+use super::output::{Output, Tone, clean};
+use super::session::{Session, now_ms};
+use super::signal;
+use super::sync::bytes;
+use super::when::{rfc3339, span};
+use crate::error::{Error, Kind, Result};
+use crate::remote::statements::{HEAD, META, SCHEMA_VERSION};
+use crate::remote::{Answer, Batch, Remote as _};
+use crate::store::{State, Store};
+use crate::sync::{
+    HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote,
+    schema_version,
+};
+use crate::value::Value;
+
+/// What the remote said about itself.
+struct Contact {
+    epoch: String,
+    head: i64,
+}
+
+/// Says how the replica is, and the remote, unless it is not to be asked.
+///
+/// # Errors
+///
+/// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
+/// reached is no error.
+pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
+    let store = session.store()?;
+    let state = store.state()?;
+    let contact = if args.offline { None } else { Some(ask(session, &state)) };
+    let status = judge(session, &store, &state, contact)?;
+    let output = &session.output;
+    if output.is_json() {
+        output.json(&status)?
+    } else {
+        print(output, &status)?
+    }
+    Ok(Exit::Success)
+}
+
+/// Asks the remote for its identity and the end of its log.
+fn ask(session: &Session, state: &State) -> Result<Contact> {
+    let remote = session.remote(&state.url)?;
+    let batch = Batch { statements: vec![META.to_owned(), HEAD.to_owned()], writes: false };
+    let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
+        if error.kind() == Kind::Rejected { other_remote(None).with_source(error) } else { error }
+    })?;
+    let contact = read(&answer, &remote.url())?;
+    match &state.epoch {
+        Some(epoch) if *epoch != contact.epoch => Err(other_remote(Some(&contact.epoch))),
+        _ => Ok(contact),
+    }
+}
+
+fn read(answer: &Answer, url: &str) -> Result<Contact> {
+    let cell = |statement: usize, column: usize| {
+        answer.rows.get(statement).and_then(|rows| rows.first()).and_then(|row| row.get(column))
+    };
+    let epoch = cell(0, 0).and_then(Value::as_str);
+    let version = cell(0, 1).and_then(Value::as_integer);
+    let head = cell(1, 0).and_then(Value::as_integer);
+    let (Some(epoch), Some(version), Some(head)) = (epoch, version, head) else {
+        return Err(Error::corrupt(format!("{url} does not say which database it is")));
+    };
+    if version > SCHEMA_VERSION {
+        return Err(schema_version(version));
+    }
+    Ok(Contact { epoch: epoch.to_owned(), head })
+}
+
+/// Puts together what is known here and what the remote said.
+fn judge(
+    session: &Session,
+    store: &Store,
+    state: &State,
+    contact: Option<Result<Contact>>,
+) -> Result<Status> {
+    let now = now_ms();
+    let running = Lock::take(session.db()?)?.is_none();
+    let (contact, trouble) = match contact {
+        None => (None, None),
+        Some(Ok(contact)) => (Some(contact), None),
+        Some(Err(error)) => (None, Some(session.explain(error))),
+    };
+    let reached = match &trouble {
+        _ if contact.is_some() => Some(true),
+        None => None,
+        Some(error) => Some(error.kind() != Kind::Unavailable),
+    };
+    let head = contact.as_ref().map_or(state.cursor.0, |contact| contact.head);
+    let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
+    // What was received last came with a success; there may have been later ones without news.
+    let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
+    let last_success = contact.as_ref().map(|_| now).or(last_news);
+    let sync_state = match &trouble {
+        Some(error) if error.kind() == Kind::Unavailable => SyncState::Offline,
+        Some(_) => SyncState::Refused,
+        None if !running => SyncState::Stopped,
+        None if lag > 0 || state.pending > 0 => SyncState::Syncing,
+        None => SyncState::InStep,
+    };
+    Ok(Status {
+        replica: state.replica.to_string(),
+        remote: RemoteStatus {
+            url: state.url.clone(),
+            reachable: reached,
+            epoch: state.epoch.clone(),
+        },
+        state: sync_state,
+        trouble: trouble.as_ref().map(|error| error.message().to_owned()),
+        hint: trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned),
+        pending: state.pending,
+        oldest_pending_s: state
+            .oldest_pending_ms
+            .map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0)),
+        cursor: state.cursor.0,
+        lag,
+        conflicts: state.conflicts,
+        quarantined: state.quarantined,
+        last_success,
+        health: health(last_success, trouble.is_none(), now, HEALTH_BOUND_MS),
+        bytes: state.bytes,
+    })
+}
+
+/// A state in words.
+pub(crate) fn words(state: SyncState) -> &'static str {
+    match state {
+        SyncState::Starting => "starting",
+        SyncState::FirstSync => "first sync",
+        SyncState::InStep => "in step",
+        SyncState::Syncing => "syncing",
+        SyncState::Offline => "offline: the remote cannot be reached",
+        SyncState::Refused => "refused by the remote",
+        SyncState::OtherRemote => "the URL leads to another database",
+        SyncState::Trouble => "in trouble",
+        SyncState::Standby => "standing by: another replicator is at work on this file",
+        SyncState::Stopped => "no replicator is running",
+    }
+}
+
+fn print(output: &Output, status: &Status) -> Result<()> {
+    let (health, tone) = match status.health {
+        Health::Ok => ("ok", Tone::Good),
+        Health::Degraded => ("degraded", Tone::Notable),
+        Health::Red => ("red", Tone::Bad),
+    };
+    let reachable = match status.remote.reachable {
+        Some(true) => " (reachable)",
+        Some(false) => " (not reachable)",
+        None => " (not asked)",
+    };
+    let oldest = status
+        .oldest_pending_s
+        .map(|seconds| format!(", the oldest is {} old", span(seconds)))
+        .unwrap_or_default();
+    let attention = |count: u64| if count > 0 { Tone::Notable } else { Tone::Plain };
+    let lag = if status.remote.reachable == Some(true) && status.trouble.is_none() {
+        format!(", {} behind the remote", status.lag)
+    } else {
+        String::new()
+    };
+    let facts = [
+        ("health", tone.paint(health)),
+        ("state", words(status.state).to_owned()),
+        ("replica", status.replica.clone()),
+        ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
+        ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
+        ("pending", format!("{}{oldest}", status.pending)),
+        ("cursor", format!("{}{lag}", status.cursor)),
+        ("conflicts", attention(status.conflicts).paint(status.conflicts)),
+        ("quarantine", attention(status.quarantined).paint(status.quarantined)),
+        ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
+        ("size", bytes(status.bytes)),
+    ];
+    for (name, fact) in facts {
+        output.line(format_args!("{}  {fact}", Tone::Dim.paint(format_args!("{name:>10}"))))?;
+    }
+    if let Some(trouble) = &status.trouble {
+        output.warn(clean(trouble, usize::MAX));
+        if let Some(hint) = &status.hint {
+            output.note(format_args!(
+                "   {} {}",
+                Tone::Good.paint("hint:"),
+                clean(hint, usize::MAX)
+            ));
+        }
+    }
+    Ok(())
+}

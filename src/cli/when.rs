@@ -1,0 +1,134 @@
+//! A place in the log, as a person writes it.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::error::{Error, Result};
+use crate::event::{EventId, Seq};
+
+/// Milliseconds in each unit that an age is written in.
+const UNITS: [(&str, i64); 5] =
+    [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// An event's place.
+    Seq(Seq),
+    /// An event.
+    Event(EventId),
+    /// A time: ms since 1970.
+    At(i64),
+    /// So many ms ago.
+    Ago(i64),
+}
+
+impl When {
+    /// The same as a time or a place, where `now_ms` is now in ms since 1970.
+    pub(crate) fn settle(self, now_ms: i64) -> When {
+        match self {
+            When::Ago(age) => When::At(now_ms.saturating_sub(age)),
+            other => other,
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<When> {
+        let parsed = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            text.parse().ok().map(|seq| When::Seq(Seq(seq)))
+        } else if let Some(age) = age(text) {
+            Some(When::Ago(age))
+        } else if let Some(midnight) = midnight(text) {
+            Some(When::At(midnight))
+        } else if let Ok(time) = text.parse::<Timestamp>() {
+            Some(When::At(time.as_millisecond()))
+        } else {
+            text.parse().ok().map(When::Event)
+        };
+        parsed.ok_or_else(|| {
+            Error::usage(format!("`{text}` is no time, age, seq or event's id"))
+                .with_hint("write 2026-01-05, 2026-01-05T09:30:00Z, 2h, 7d, 1234 or an event's id")
+        })
+    }
+}
+
+/// When a date alone begins, in UTC.
+fn midnight(text: &str) -> Option<i64> {
+    let date = text.parse::<Date>().ok().filter(|_| text.len() == "2026-01-05".len())?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond())
+}
+
+/// An age such as `90s`, `2h` or `7d`, in ms.
+fn age(text: &str) -> Option<i64> {
+    UNITS.iter().find_map(|(unit, ms)| {
+        let number = text.strip_suffix(unit)?;
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        number.parse::<i64>().ok()?.checked_mul(*ms)
+    })
+}
+
+/// A time for people: RFC 3339 in UTC, to the millisecond.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
+/// A time in a listing: to the second, in UTC.
+pub(crate) fn short(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
+/// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_write_it() {
+        let parse = |text: &str| text.parse::<When>().map_err(|error| error.to_string());
+        assert_eq!(parse("1234"), Ok(When::Seq(Seq(1234))));
+        assert_eq!(parse("2h"), Ok(When::Ago(7_200_000)));
+        assert_eq!(parse("7d").map(|when| when.settle(604_800_001)), Ok(When::At(1)));
+        assert_eq!(parse("1970-01-02"), Ok(When::At(86_400_000)));
+        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(When::At(1_500)));
+        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(When::At(0)));
+        let id = "01KE6PVW88WTS8XNVM98T9VGDP";
+        assert_eq!(parse(id), Ok(When::Event(id.parse().unwrap())));
+        for nonsense in ["", "yesterday", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"]
+        {
+            assert!(parse(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn times_for_people() {
+        assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.500Z");
+        assert_eq!(short(1_500), "1970-01-01 00:00:01");
+        assert_eq!(
+            [span(5), span(600), span(9_000), span(900_000)],
+            ["5 s", "10 min", "2 h", "10 days"]
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Puts pending events back on top of what a page brought, or sets them aside.
+
+use rusqlite::Connection;
+
+use super::integrate::{Step, Stop};
+use super::materialize::{Writer, is_refusal, known_key};
+use super::pending::{PendingEvent, known_columns, load};
+use super::rebase::{Rebase, is_uncompiled};
+use crate::capture::Table;
+use crate::event::{Columns, Image, Op, Seq, read_columns};
+use crate::page::Line;
+use crate::verdict::ConflictRule;
+
+impl Rebase<'_, '_> {
+    /// Step 4: the remaining pending events of the rows that were taken off, in their order.
+    pub(super) fn put_back(&mut self) -> Step {
+        let mut remaining: Vec<(i64, usize)> = Vec::new();
+        for (at, row) in self.rows.iter().enumerate() {
+            if !row.quiet && row.table.is_some() {
+                remaining.extend(row.pending.iter().map(|&(n, ..)| (n, at)));
+            }
+        }
+        remaining.sort_unstable();
+        for (n, at) in remaining {
+            let Some(event) = load(self.db, n)? else { continue };
+            let winner = self.rows[at].winners.iter().find(|&&winner| {
+                self.beats(&self.lines[winner], at, event.op, event.after.as_deref(), event.base)
+            });
+            let winner = winner.map(|&winner| self.lines[winner].seq);
+            if event.aside || winner.is_some() || !self.redo(&event, at)? {
+                self.set_aside(&event, winner)?;
+                self.done.set_aside += usize::from(!event.aside);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, event: &PendingEvent, winner: Option<Seq>) -> Step {
+        let mut statement = self.db.prepare_cached(
+            "UPDATE driftless_outbox SET aside = 1, winner = coalesce(winner, ?2) WHERE n = ?1",
+        )?;
+        statement.execute((event.n, winner.map(|winner| winner.0)))?;
+        if !event.aside {
+            self.done.changes.push((event.table.clone(), event.key.clone()));
+        }
+        Ok(())
+    }
+
+    /// Puts a pending event on top of its row. False if that cannot be.
+    fn redo(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
+        let table = self.rows[at].table.expect("only rows of replicated tables are rebased");
+        redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
+    }
+
+    /// Whether an applied event of another writer defeats an event of the same row.
+    pub(super) fn beats(
+        &self,
+        winner: &Line<'_>,
+        row: usize,
+        op: Op,
+        after: Option<&[u8]>,
+        base: Seq,
+    ) -> bool {
+        if winner.seq <= base {
+            return false;
+        }
+        let rule =
+            self.rows[row].table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
+        if rule == ConflictRule::Row || op != Op::Update || winner.op != Op::Update {
+            return true;
+        }
+        let (Some(after), Some(winner)) = (after, winner.after) else { return true };
+        let (mut mine, mut theirs) = (Columns::new(), Columns::new());
+        if read_columns(after, &mut mine).is_err() || read_columns(winner, &mut theirs).is_err() {
+            return true;
+        }
+        mine.iter().any(|(name, _)| theirs.iter().any(|(other, _)| other == name))
+    }
+}
+
+/// Puts a pending event on top of its row, and records what is underneath. False if the row is not
+/// as the event needs it, or a constraint refuses it.
+pub(super) fn redo(
+    db: &Connection,
+    writer: &mut Writer<'_>,
+    definition: &Table,
+    table: usize,
+    event: &PendingEvent,
+) -> Step<bool> {
+    let Some(key) = known_key(definition, &event.key.0) else { return Ok(false) };
+    let current = writer.row(table, &key)?;
+    if (event.op == Op::Insert) == current.is_some() {
+        return Ok(false);
+    }
+    let after = event.after()?;
+    let columns = known_columns(definition, &after);
+    if columns.len() != after.0.len() {
+        return Ok(false);
+    }
+    let under = current.as_ref().map(|row| match event.op {
+        Op::Delete => row.image.clone(),
+        _ => part(&row.image, &after),
+    });
+    let written = match (event.op, &current) {
+        (Op::Insert, _) => writer.upsert(table, &event.key.0, &columns),
+        (Op::Update, _) => writer.update(table, &key, &columns),
+        (Op::Delete, Some(row)) => writer.lift(table, &event.key, &key, row),
+        (Op::Delete, None) => unreachable!("a delete needs its row"),
+    };
+    match written {
+        Ok(_) => {}
+        Err(_) if db.is_autocommit() => return Err(Stop::RolledBack),
+        Err(error) if is_refusal(&error) || is_uncompiled(&error) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    match under {
+        Some(under) if event.aside || !event.is_over(&under)? => {
+            let sql = "UPDATE driftless_outbox SET undo = ?2, aside = 0 WHERE n = ?1";
+            db.prepare_cached(sql)?.execute((event.n, under.to_json()))?;
+        }
+        None if event.aside => {
+            let sql = "UPDATE driftless_outbox SET aside = 0 WHERE n = ?1";
+            db.prepare_cached(sql)?.execute([event.n])?;
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// The columns of `image` that `changed` has.
+fn part(image: &Image, changed: &Image) -> Image {
+    let mine = |name: &str| image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
+    let columns = changed
+        .0
+        .iter()
+        .filter_map(|(name, _)| mine(name).map(|(_, value)| (name.clone(), value.clone())));
+    Image(columns.collect())
+}

@@ -1,0 +1,196 @@
+//! The rows of a page that need thought: finding them, and taking their pending events off.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::integrate::{Pass, Step};
+use super::materialize::{borrow, known_key};
+use super::pending::{load, number, row_hash};
+use super::rebase::Rebase;
+use crate::error::Result;
+use crate::event::{EventId, Image, RowKey};
+use crate::page::Line;
+
+/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A row that needs thought.
+#[derive(Debug)]
+pub(super) struct Touched {
+    /// Its table, if that is replicated here.
+    pub(super) table: Option<usize>,
+    pub(super) key: RowKey,
+    /// Its pending events: number, id, and whether it is set aside.
+    pub(super) pending: Vec<(i64, EventId, bool)>,
+    /// Its events in the page.
+    pub(super) lines: Vec<usize>,
+    /// Nothing is to be written.
+    pub(super) quiet: bool,
+    /// What is underneath its pending events; in the fold, with the page's events so far.
+    pub(super) image: Option<Image>,
+    /// What was underneath before the page.
+    pub(super) base: Option<Image>,
+    /// Applied events of other writers in the page so far.
+    pub(super) winners: Vec<usize>,
+}
+
+impl Touched {
+    fn new(table: Option<usize>, key: RowKey, pending: Vec<(i64, EventId, bool)>) -> Self {
+        Touched {
+            table,
+            key,
+            pending,
+            lines: Vec::new(),
+            quiet: false,
+            image: None,
+            base: None,
+            winners: Vec::new(),
+        }
+    }
+}
+
+impl Rebase<'_, '_> {
+    /// Step 1: the rows that need thought.
+    pub(super) fn group(&mut self) -> Step {
+        let pending = self.store.pending.borrow();
+        if pending.is_empty() && self.pass != Pass::Fold {
+            return Ok(());
+        }
+        let mut index: HashMap<(usize, Cow<'_, str>), u32> = HashMap::new();
+        let strangers = self.store.tables.len();
+        self.of_line = vec![NONE; self.lines.len()];
+        for (at, line) in self.lines.iter().enumerate() {
+            let numbers = pending.of_row(row_hash(&line.table, line.key));
+            if numbers.is_empty() && self.pass != Pass::Fold {
+                continue;
+            }
+            let table = self.store.table_index(&line.table);
+            let place = (table.unwrap_or(strangers), Cow::Borrowed(line.key));
+            let row = match index.get(&place) {
+                Some(&row) => row,
+                None => {
+                    let found = load_row(self.db, numbers, &line.table, line.key)?;
+                    if found.is_empty() && self.pass != Pass::Fold {
+                        continue;
+                    }
+                    let row = self.rows.len() as u32;
+                    self.rows.push(Touched::new(table, RowKey(line.key.to_owned()), found));
+                    index.insert(place, row);
+                    row
+                }
+            };
+            self.of_line[at] = row;
+            self.rows[row as usize].lines.push(at);
+        }
+        if self.pass == Pass::Quick {
+            for row in &mut self.rows {
+                row.quiet = is_quiet(row, self.lines);
+            }
+            return Ok(());
+        }
+        // A constraint is of one table, so only pending events of the page's tables can be in the
+        // way.
+        let mut busy = vec![self.everything; strangers];
+        for line in self.lines {
+            if let Some(table) = self.store.table_index(&line.table) {
+                busy[table] = true;
+            }
+        }
+        for n in pending.numbers() {
+            let Some(event) = load(self.db, n)? else { continue };
+            let Some(table) = self.store.table_index(&event.table) else { continue };
+            if !busy[table] {
+                continue;
+            }
+            let place = (table, Cow::Owned(event.key.0.clone()));
+            match index.get(&place) {
+                Some(&row) if !self.rows[row as usize].lines.is_empty() => {}
+                Some(&row) => self.rows[row as usize].pending.push((n, event.id, event.aside)),
+                None => {
+                    index.insert(place, self.rows.len() as u32);
+                    let found = vec![(n, event.id, event.aside)];
+                    self.rows.push(Touched::new(Some(table), event.key, found));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 2: the rows as the remote has them.
+    pub(super) fn take_off(&mut self) -> Step {
+        for at in 0..self.rows.len() {
+            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
+                continue;
+            };
+            let key = self.rows[at].key.clone();
+            let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
+            let current = self.writer.row(table, &values)?;
+            let mut image = current.as_ref().map(|row| row.image.clone());
+            for &(n, _, aside) in self.rows[at].pending.iter().rev() {
+                if !aside && let Some(event) = load(self.db, n)? {
+                    image = event.undo(image)?;
+                }
+            }
+            if self.pass == Pass::Quick {
+                let same = current.as_ref().map(|row| &row.image) == image.as_ref();
+                if !same {
+                    let written = match (&image, &current) {
+                        (Some(image), _) => self.writer.upsert(table, &key.0, &borrow(image)),
+                        (None, Some(row)) => self.writer.lift(table, &key, &values, row),
+                        (None, None) => Ok(0),
+                    };
+                    self.check(written)?;
+                }
+            } else {
+                if let Some(row) = &current {
+                    let lifted = self.writer.lift(table, &key, &values, row);
+                    self.check(lifted)?;
+                }
+                self.rows[at].base.clone_from(&image);
+                self.rows[at].image = image;
+            }
+        }
+        if self.pass == Pass::Slow {
+            for at in 0..self.rows.len() {
+                let row = &self.rows[at];
+                if let (Some(table), Some(image)) = (row.table, &row.image) {
+                    let written = self.writer.upsert(table, &row.key.0, &borrow(image));
+                    self.check(written)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads those of the pending events that are of this row and of no other with the same hash.
+fn load_row(
+    db: &Connection,
+    numbers: &[i64],
+    table: &str,
+    key: &str,
+) -> Result<Vec<(i64, EventId, bool)>> {
+    let mut found = Vec::with_capacity(numbers.len());
+    for &n in numbers {
+        if let Some(event) = load(db, n)?
+            && event.key.0 == key
+            && event.table.eq_ignore_ascii_case(table)
+        {
+            found.push((n, event.id, event.aside));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a row's events in the page are its first pending ones, all applied and none set aside:
+/// then the row is what it will be.
+fn is_quiet(row: &Touched, lines: &[Line<'_>]) -> bool {
+    row.lines.len() <= row.pending.len()
+        && row.lines.iter().zip(&row.pending).all(|(&at, (n, id, aside))| {
+            let line = &lines[at];
+            debug_assert!(line.id != *id || number(line.id) == *n);
+            line.id == *id && line.verdict.is_applied() && !aside
+        })
+}

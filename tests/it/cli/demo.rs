@@ -1,0 +1,47 @@
+//! The demo, whole, in a pipe.
+
+use super::{Folder, Running};
+
+#[test]
+fn the_demo_ends_with_equal_databases_that_can_be_looked_at() {
+    let folder = Folder::new();
+    let out = folder.run("demo --dir demo").fine();
+    for line in ["laptop  is cut off the network.", "All 3 databases are equal", "rejected: unique"]
+    {
+        assert!(out.contains(line), "{line} is missing in:\n{out}");
+    }
+    assert!(!out.contains('\u{1b}'));
+
+    let conflicts = folder.run("conflicts --db demo/laptop.db --json").json();
+    let kinds: Vec<&str> = conflicts.iter().map(|c| c["kind"].as_str().unwrap()).collect();
+    assert!(kinds.len() >= 3 && kinds.contains(&"rejected") && kinds.contains(&"conflict"));
+    let mine = folder.run("log --db demo/laptop.db --origin me --json").json();
+    // What the hub's triggers do in consequence of its events is of its origin, too.
+    let own = mine.iter().filter(|event| event["cause"].is_null());
+    assert!(own.map(|event| &event["actor"]).all(|actor| actor == "laptop"));
+    assert!(mine.len() > conflicts.len());
+
+    // The commands that it names at its end work.
+    let line = |text: &str| {
+        let found = out.lines().map(str::trim).find(|line| line.contains(text));
+        found.and_then(|line| line.split_once(' ')).unwrap_or_else(|| panic!("{text}: {out}")).1
+    };
+    let _hub = Running::start(&mut folder.command(line(" hub --db ")));
+    let status = folder.run(&format!("{} --json", line("status --db demo/laptop.db --offline")));
+    assert_eq!(status.json()[0]["pending"], 0);
+    let status = folder.run("status --db demo/laptop.db --json").json().remove(0);
+    assert_eq!((&status["remote"]["reachable"], &status["lag"]), (&true.into(), &0.into()));
+
+    folder.run("demo --dir demo").failed(2, "demo is not empty");
+}
+
+#[test]
+fn the_demo_goes_on_for_a_while_and_ends_with_equal_databases() {
+    let folder = Folder::new();
+    let outcome = folder.run("demo --dir demo --seconds 4 --json").json();
+    assert_eq!(outcome.len(), 1);
+    assert_eq!(outcome[0]["equal"], true, "{outcome:?}");
+    let tables = outcome[0]["tables"].as_array().unwrap();
+    assert_eq!(tables.len(), 7);
+    assert!(tables.iter().all(|table| table["differing"].as_array().unwrap().is_empty()));
+}

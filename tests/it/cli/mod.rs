@@ -1,0 +1,201 @@
+//! The command, as people and programs run it: the built binary in a folder of its own.
+
+mod demo;
+mod scripts;
+mod signals;
+mod streams;
+mod tokens;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long anything may take that should take a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often to look whether a process has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A folder to run commands in.
+pub(super) struct Folder(TempDir);
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Ran {
+    /// Asserts that it went well, and gives what it printed.
+    #[track_caller]
+    pub(super) fn fine(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Asserts that it failed with this code, said this, and printed no data.
+    #[track_caller]
+    pub(super) fn failed(&self, code: i32, says: &str) {
+        assert!(self.code == code && self.err.contains(says) && self.out.is_empty(), "{self:#?}");
+    }
+
+    /// What it printed, line by line, as JSON.
+    #[track_caller]
+    pub(super) fn json(self) -> Vec<serde_json::Value> {
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.fine().lines().map(parse).collect()
+    }
+}
+
+impl Folder {
+    pub(super) fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A command with these arguments, which white space separates, that has not been started.
+    pub(super) fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_driftless"));
+        command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        for variable in driftless::remote::VARIABLES.into_iter().chain(["NO_COLOR"]) {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(super) fn run(&self, args: &str) -> Ran {
+        ended(self.command(args).output().unwrap())
+    }
+
+    /// Runs SQL as an application does.
+    pub(super) fn sql(&self, file: &str, sql: &str) {
+        let db = rusqlite::Connection::open(self.path(file)).unwrap();
+        db.busy_timeout(PATIENCE).unwrap();
+        db.execute_batch("PRAGMA foreign_keys = on; PRAGMA journal_mode = wal;").unwrap();
+        db.execute_batch(sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    /// Starts a hub on `hub.db`.
+    pub(super) fn hub(&self, more: &str) -> Running {
+        let args = format!("hub --db hub.db --listen 127.0.0.1:0 {more}");
+        Running::start(&mut self.command(&args))
+    }
+}
+
+fn ended(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran {
+        code: output.status.code().expect("it ended by itself"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// A command that runs until it is stopped.
+pub(super) struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    /// The first line that it printed.
+    pub(super) first: String,
+}
+
+impl Running {
+    /// Starts it, and waits for the first line.
+    pub(super) fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running {
+            out: BufReader::new(child.stdout.take().unwrap()),
+            child,
+            first: String::new(),
+        };
+        running.first = running.line();
+        running
+    }
+
+    /// The next line that it prints, without its end; empty when it has ended.
+    pub(super) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Reads lines until one contains `text`.
+    pub(super) fn until(&mut self, text: &str) -> String {
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "it ended without saying `{text}`: {}", self.rest());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Of a hub: its URL.
+    pub(super) fn url(&self) -> String {
+        self.first.strip_prefix("listening on ").expect("a hub says where it listens").to_owned()
+    }
+
+    /// Sends a signal.
+    #[cfg(unix)]
+    pub(super) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end, and gives the exit code and what was printed since.
+    pub(super) fn end(mut self) -> Ran {
+        let mut looks = 0;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(LOOK * looks < PATIENCE, "it does not end");
+            looks += 1;
+            std::thread::sleep(LOOK);
+        };
+        let mut out = String::new();
+        self.out.read_to_string(&mut out).unwrap();
+        let code = status.code().expect("it ended by itself");
+        Ran { code, out, err: self.rest() }
+    }
+
+    fn rest(&mut self) -> String {
+        let mut err = String::new();
+        let _ = self.child.kill();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut err).unwrap();
+        }
+        err
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, perhaps.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A hub, and a replica `a.db` of it with a table and two rows.
+pub(super) fn hub_and_replica() -> (Folder, Running) {
+    let folder = Folder::new();
+    let hub = folder.hub("");
+    folder.sql(
+        "a.db",
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, phone TEXT);
+         INSERT INTO people VALUES (1, 'Ana', NULL), (2, 'Bob', '22');",
+    );
+    folder.run(&format!("init --db a.db --remote {} --tables people", hub.url())).fine();
+    folder.run("sync --db a.db").fine();
+    (folder, hub)
+}

@@ -1,0 +1,266 @@
+//! The outbox: marks, what goes next, how it is arranged; and the conflict inbox and first sync.
+
+use driftless::event::{Op, RowKey, Seq};
+use driftless::store::{ConflictKind, ConflictState, NewKey, PushLimit, Store};
+use driftless::value::Value;
+use driftless::verdict::ConflictRule;
+
+use super::integrate::MEMBERS;
+use super::world::{ALL, Desk, NOW, Remote, actual};
+
+fn three(events: usize) -> PushLimit {
+    PushLimit { events, bytes: 1 << 20 }
+}
+
+#[test]
+fn a_push_ends_where_a_transaction_ended() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    assert!(!desk.store.mark().unwrap());
+    desk.write("INSERT INTO m (id) VALUES ('a'), ('b')");
+    assert!(desk.store.mark().unwrap());
+    desk.write("INSERT INTO m (id) VALUES ('c'), ('d')");
+    assert!(desk.store.mark().unwrap());
+    let push = desk.store.outgoing(three(3)).unwrap().unwrap();
+    assert_eq!((push.events.len(), push.last_n), (2, 2));
+    // A stretch that is larger than the limit is cut all the same.
+    desk.store.sent(4).unwrap();
+    desk.write("INSERT INTO m (id) VALUES ('e'), ('f'), ('g'), ('h')");
+    let push = desk.store.outgoing(three(3)).unwrap().unwrap();
+    assert_eq!(push.last_n, 7);
+    // But never between the halves of a key change.
+    desk.store.sent(8).unwrap();
+    desk.write("DELETE FROM m WHERE id = 'e'; UPDATE m SET id = 'z' WHERE id = 'f'");
+    let push = desk.store.outgoing(three(2)).unwrap().unwrap();
+    assert_eq!(push.last_n, 9);
+    desk.store.sent(9).unwrap();
+    let push = desk.store.outgoing(PushLimit { events: 2, bytes: 1 }).unwrap().unwrap();
+    assert_eq!(push.last_n, 11);
+    let [delete, insert] = &push.events[..] else { panic!("a pair") };
+    assert_eq!((delete.op, insert.op), (Op::Delete, Op::Insert));
+    assert_eq!((delete.pair, insert.pair), (Some(insert.id), Some(delete.id)));
+    assert_eq!(delete.other.as_ref(), Some(&insert.key));
+    assert_eq!(delete.image, insert.after);
+    desk.store.sent(11).unwrap();
+    assert_eq!(desk.store.outgoing(ALL).unwrap(), None);
+}
+
+#[test]
+fn numbers_are_never_used_twice() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    for name in ["a", "b", "c"] {
+        desk.write(&format!("INSERT INTO m (id) VALUES ('{name}')"));
+        desk.sync(&mut remote);
+    }
+    let kept = desk.rows("SELECT n, settled, after FROM driftless_outbox");
+    assert_eq!(kept, ["3|1|-"]);
+    assert!(!desk.store.mark().unwrap());
+    desk.write("INSERT INTO m (id) VALUES ('d')");
+    assert_eq!(desk.store.outgoing(ALL).unwrap().unwrap().last_n, 4);
+}
+
+#[test]
+fn consequences_follow_their_cause_and_late_parents_are_announced() {
+    let schema = "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT);
+        CREATE TABLE b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES a (id) ON DELETE CASCADE
+            DEFERRABLE INITIALLY DEFERRED);";
+    let mut remote = Remote::new(schema, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
+    desk.write("INSERT INTO b VALUES (1, 1), (2, 1); INSERT INTO a VALUES (1, 'x')");
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    let late: Vec<_> = push.events.iter().map(|event| event.late).collect();
+    assert_eq!(late, [true, true, false]);
+    let done = desk.sync(&mut remote);
+    assert_eq!(done.settled_applied, 3);
+    desk.write("DELETE FROM a");
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    let cause = push.events[0].id;
+    let told: Vec<_> = push.events.iter().map(|event| (event.table.as_str(), event.via)).collect();
+    assert_eq!(told, [("a", None), ("b", Some(cause)), ("b", Some(cause))]);
+    let done = desk.sync(&mut remote);
+    assert_eq!(done.settled_applied, 3);
+    assert_eq!(desk.actual(), actual(&remote.db));
+}
+
+#[test]
+fn a_culprit_is_recorded_as_rejected() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    desk.write("INSERT INTO m (id) VALUES ('a'), ('b')");
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    desk.store.refuse(&[push.events[0].id], "the server said no").unwrap();
+    assert!(desk.store.refuse(&[driftless::event::EventId(ulid::Ulid(1))], "x").is_err());
+    let done = desk.sync(&mut remote);
+    assert_eq!((done.settled_applied, done.settled_rejected), (1, 1));
+    assert_eq!(desk.rows("SELECT id FROM m"), ["b"]);
+    let conflicts = desk.store.conflicts(false).unwrap();
+    assert_eq!(conflicts[0].kind, ConflictKind::Rejected);
+    assert_eq!(conflicts[0].event.verdict.reason(), Some("the server said no"));
+}
+
+#[test]
+fn a_lost_update_is_listed_and_can_be_restored() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1), ('b', 'Bob', NULL, 1)");
+    desk.sync(&mut remote);
+    desk.write("UPDATE m SET name = 'mine' WHERE id = 'a'");
+    desk.write("UPDATE m SET name = 'same' WHERE id = 'b'");
+    remote.web("UPDATE m SET name = 'theirs', n = 2 WHERE id = 'a'");
+    remote.web("UPDATE m SET name = 'same' WHERE id = 'b'");
+    let done = desk.sync(&mut remote);
+    assert_eq!((done.settled_superseded, done.conflicts), (2, 1), "the second is moot");
+    let conflicts = desk.store.conflicts(false).unwrap();
+    let [conflict] = &conflicts[..] else { panic!("{conflicts:?}") };
+    assert_eq!(conflict.kind, ConflictKind::Conflict);
+    assert_eq!(conflict.winner.as_ref().unwrap().seq, Seq(3));
+    let theirs = conflict.theirs.as_ref().unwrap();
+    assert_eq!(theirs.get("name"), Some(&Value::from("theirs")));
+    desk.store.restore(conflict.event.id, None).unwrap();
+    assert_eq!(desk.store.state().unwrap().pending, 1);
+    desk.sync(&mut remote);
+    assert_eq!(desk.rows("SELECT name, n FROM m WHERE id = 'a'"), ["mine|2"]);
+    assert_eq!(desk.actual(), actual(&remote.db));
+    assert!(desk.store.conflicts(false).unwrap().is_empty());
+    assert_eq!(desk.store.conflicts(true).unwrap()[0].state, ConflictState::Restored);
+}
+
+#[test]
+fn an_update_of_a_row_that_the_winner_deleted_brings_the_row_back() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', 'x', 1)");
+    desk.sync(&mut remote);
+    desk.write("UPDATE m SET name = 'mine'");
+    remote.web("DELETE FROM m");
+    desk.sync(&mut remote);
+    let id = desk.store.conflicts(false).unwrap()[0].event.id;
+    // Not while another row has its e-mail address: an error, and nothing half done.
+    desk.write("INSERT INTO m VALUES ('b', 'Bea', 'x', 1)");
+    let error = desk.store.restore(id, None).unwrap_err();
+    assert_eq!(error.kind(), driftless::Kind::Usage);
+    assert!(error.message().contains("m.email") && error.message().contains("row a"), "{error}");
+    assert_eq!(desk.store.conflicts(false).unwrap().len(), 1);
+    desk.write("UPDATE m SET email = NULL");
+    desk.store.restore(id, None).unwrap();
+    assert_eq!(desk.rows("SELECT * FROM m WHERE id = 'a'"), ["a|mine|x|1"]);
+    desk.sync(&mut remote);
+    assert_eq!(desk.actual(), actual(&remote.db));
+}
+
+#[test]
+fn two_inserts_with_one_key_are_a_collision() {
+    let schema = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT);";
+    let mut remote = Remote::new(schema, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
+    desk.write("INSERT INTO t VALUES (1, 'mine')");
+    remote.web("INSERT INTO t VALUES (1, 'theirs')");
+    desk.sync(&mut remote);
+    assert_eq!(desk.rows("SELECT * FROM t"), ["1|theirs"]);
+    let conflict = desk.store.conflicts(false).unwrap().remove(0);
+    assert_eq!(conflict.kind, ConflictKind::Collision);
+    desk.store.restore(conflict.event.id, Some(NewKey::Fresh)).unwrap();
+    desk.sync(&mut remote);
+    assert_eq!(desk.rows("SELECT * FROM t"), ["1|theirs", "2|mine"]);
+    assert_eq!(desk.actual(), actual(&remote.db));
+}
+
+#[test]
+fn a_key_change_that_lost_is_listed_once_and_restored_whole() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1)");
+    desk.sync(&mut remote);
+    desk.write("UPDATE m SET id = 'b'");
+    remote.web("UPDATE m SET n = 2");
+    let done = desk.sync(&mut remote);
+    assert_eq!((done.settled_superseded, done.conflicts), (2, 1));
+    assert_eq!(desk.rows("SELECT * FROM m"), ["a|Ana|-|2"]);
+    let conflict = desk.store.conflicts(false).unwrap().remove(0);
+    let insert = conflict.insert.as_ref().unwrap();
+    assert_eq!(desk.store.conflict(insert.id).unwrap(), conflict);
+    desk.store.restore(insert.id, None).unwrap();
+    desk.sync(&mut remote);
+    assert_eq!(desk.rows("SELECT id FROM m"), ["b"]);
+    assert_eq!(desk.actual(), actual(&remote.db));
+}
+
+#[test]
+fn a_dismissed_conflict_is_off_the_list() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    desk.write("INSERT INTO m (id) VALUES ('a')");
+    remote.web("INSERT INTO m (id, n) VALUES ('a', 1)");
+    desk.sync(&mut remote);
+    let id = desk.store.conflicts(false).unwrap()[0].event.id;
+    desk.store.dismiss(id).unwrap();
+    assert!(desk.store.conflicts(false).unwrap().is_empty());
+    let error = desk.store.conflict(driftless::event::EventId(ulid::Ulid(9))).unwrap_err();
+    assert_eq!(error.kind(), driftless::Kind::Usage);
+}
+
+fn stage(store: &mut Store, remote: &Remote) {
+    for ((table, key), image) in actual(&remote.db) {
+        store.stage(&table, &[(RowKey(key), image)]).unwrap();
+    }
+}
+
+#[test]
+fn the_first_sync_merges_both_sides() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    // From before the log.
+    remote.web(
+        "INSERT INTO m VALUES ('both', 'B', NULL, 1),
+            ('there', 'T', 'x', 1), ('differs', 'D', NULL, 1)",
+    );
+    remote.db.execute_batch("DELETE FROM driftless_events").unwrap();
+    let old = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);
+        INSERT INTO m VALUES ('both', 'B', NULL, 1), ('here', 'H', 'y', 1), ('taken', 'K', 'x', 1),
+            ('differs', 'mine', NULL, 1);";
+    let mut desk = Desk::new(1, old, "", ConflictRule::Row);
+    // Between init and the first sync the application goes on.
+    desk.write("UPDATE m SET n = 5 WHERE id = 'here'; INSERT INTO m VALUES ('new', 'N', NULL, 1)");
+    stage(&mut desk.store, &remote);
+    let adopted = desk.store.adopt(Seq(0), NOW).unwrap();
+    let counts = (adopted.fetched, adopted.local, adopted.equal, adopted.different);
+    assert_eq!(counts, (1, 2, 1, 1));
+    let here = desk.rows("SELECT id, name, n FROM m ORDER BY id");
+    assert_eq!(here, ["both|B|1", "differs|D|1", "here|H|5", "new|N|1", "there|T|1"]);
+    let done = desk.sync(&mut remote);
+    assert_eq!(desk.actual(), actual(&remote.db));
+    assert_eq!((done.settled_applied, done.conflicts), (3, 2));
+    assert_eq!(desk.rows("SELECT id FROM m WHERE n = 5"), ["here"]);
+    assert_eq!(desk.rows("SELECT count(*) FROM driftless_staging"), ["0"]);
+}
+
+#[test]
+fn staged_rows_follow_the_log() {
+    let remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'A', 'x', 1), ('b', 'B', NULL, 1)");
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    stage(&mut desk.store, &remote);
+    let from = remote.page(Seq(0), 100).last;
+    remote.web("UPDATE m SET n = 2 WHERE id = 'a'; DELETE FROM m WHERE id = 'b'");
+    remote.web("INSERT INTO m VALUES ('c', 'C', NULL, 1)");
+    let page = remote.page(from, 100);
+    desk.store.stage_events(&page).unwrap();
+    desk.store.adopt(page.last, NOW).unwrap();
+    assert_eq!(desk.actual(), actual(&remote.db));
+    assert_eq!(desk.store.state().unwrap().cursor, page.last);
+}
+
+#[test]
+fn a_hundred_thousand_pending_events_are_soon_counted() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    desk.write(
+        "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000)
+         INSERT INTO m SELECT 'k' || i, 'name', NULL, i FROM c",
+    );
+    let state = desk.store.state().unwrap();
+    assert_eq!((state.pending, state.unsent), (100_000, 100_000));
+    let push = desk.store.outgoing(three(5_000)).unwrap().unwrap();
+    assert_eq!(push.events.len(), 5_000);
+    desk.store.sent(push.last_n).unwrap();
+    assert_eq!(desk.store.state().unwrap().unsent, 95_000);
+    assert!(state.oldest_pending_ms.is_some());
+}
