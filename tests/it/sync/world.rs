@@ -24,6 +24,13 @@ struct Member {
     partitioned: bool,
 }
 
+impl Member {
+    fn has(&self, table: &str) -> bool {
+        let sql = format!("SELECT count(*) FROM driftless_tables WHERE name = '{table}'");
+        self.desk.read(&sql) == "1"
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct World {
@@ -400,7 +407,7 @@ impl World {
         let there = self.remote().read(&sql);
         let mut output = format!("{}\n", prefixed("remote", &there));
         for member in &self.members {
-            let here = member.desk.read(&sql);
+            let here = if member.has(table) { member.desk.read(&sql) } else { continue };
             if here != there {
                 output.push_str(&format!("{}\n", prefixed(&member.name, &here)));
             }
@@ -427,7 +434,7 @@ impl World {
                     self.head()
                 ));
             }
-            for table in &tables {
+            for table in tables.iter().filter(|table| member.has(table)) {
                 let sql = format!("SELECT * FROM {table} ORDER BY 1");
                 let (here, there) = (member.desk.read(&sql), self.remote().read(&sql));
                 if here != there {
