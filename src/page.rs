@@ -83,9 +83,9 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not `last`,
-    /// or when the count is another. Then the page must be fetched again. A line that has a seq and is
-    /// no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not
+    /// `last`, or when the count is another. Then the page must be fetched again. A line that has a
+    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         let mut lines = Vec::with_capacity(self.count);
         let mut previous = Seq(0);

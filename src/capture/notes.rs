@@ -76,8 +76,8 @@ impl<S: Side> Generator<'_, S> {
         parts.join(" AND ")
     }
 
-    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the row
-    /// that is coming, whose key is `by`.
+    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
+    /// row that is coming, whose key is `by`.
     pub(super) fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
         let this = THERE;
         let columns: Vec<_> =
@@ -204,8 +204,8 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that row
-    /// away: others may stand there, left by statements that were refused.
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
+    /// row away: others may stand there, left by statements that were refused.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let this = ident(&self.table.name);
         let same: Vec<_> = self

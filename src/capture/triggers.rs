@@ -5,8 +5,8 @@
 //! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE: a row that shares the key or a UNIQUE
 //!   value with the one that is coming may be about to go without any delete trigger (`INSERT OR
 //!   REPLACE` and its kin), so its image is noted in `driftless_notes`;
-//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted row
-//!   that is gone was evicted, and gets its delete;
+//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted
+//!   row that is gone was evicted, and gets its delete;
 //! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. An inserted
 //!   row that was noted itself was replaced, and its event is an update;
 //! * one for a change of the key.
@@ -16,8 +16,8 @@
 //!
 //! An application pays for these triggers twice: when it writes, and when it prepares a statement,
 //! for SQLite compiles all of a table's triggers into it, and clears every register that a trigger
-//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own, and
-//! a row's image is spelled out as seldom as can be.
+//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own,
+//! and a row's image is spelled out as seldom as can be.
 //!
 //! Each odd-looking rule here has a history that fails without it:
 //!
@@ -39,11 +39,12 @@
 //!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
 //! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
 //!   REPLACE then puts a NOT NULL column's default in the NULL's place.
-//! * A row that refers to itself with ON UPDATE and changes its key has an event of that consequence,
-//!   under the new key, before the pair that brings it there; its `via` names the pair's delete.
-//! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from other
-//!   text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other bytes for
-//!   a key with a NUL.
+//! * A row that refers to itself with ON UPDATE and changes its key has an event of that
+//!   consequence, under the new key, before the pair that brings it there; its `via` names the
+//!   pair's delete.
+//! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from
+//!   other text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other
+//!   bytes for a key with a NUL.
 
 use std::fmt::Write as _;
 

@@ -507,8 +507,8 @@ pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Rep
     }
 }
 
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync is
-/// done, so the plan is held to them.
+/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
+/// is done, so the plan is held to them.
 fn existing(plan: &mut Plan) -> Result<Option<Store>> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
         return Ok(None);

@@ -52,8 +52,8 @@ fn is_alone(push: &Push) -> bool {
     }
 }
 
-/// Refuses to push an event without the images that its op asks for. In the remote log it would stop
-/// every replica, since none could read it.
+/// Refuses to push an event without the images that its op asks for. In the remote log it would
+/// stop every replica, since none could read it.
 ///
 /// # Errors
 ///
