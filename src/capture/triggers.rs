@@ -114,7 +114,7 @@ impl<S: Side> Generator<'_, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        triggers.extend([self.evict_delete(), self.forget_deleted(), self.forget_updated()]);
+        triggers.extend([self.evict_delete(), self.forget_updated()]);
         triggers
     }
 
@@ -279,10 +279,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     fn forget_where(&self, is_noted: &str) -> String {
-        format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
-            self.name()
-        )
+        format!("DELETE FROM driftless_notes WHERE tbl = {} AND {is_noted};", self.name())
     }
 
     fn note_insert(&self) -> Trigger {
@@ -400,9 +397,8 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
-             (SELECT n.pk FROM driftless_notes AS n WHERE {gone});",
-            self.name()
+            "DELETE FROM driftless_notes WHERE rowid IN (SELECT o.rowid FROM driftless_notes AS n \
+             JOIN driftless_notes AS o ON o.tbl = n.tbl AND o.k1 = n.k1 AND o.pk = n.pk WHERE {gone});"
         );
         vec![append, forget]
     }
@@ -437,18 +433,17 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
+    /// The newest of all. A row's own delete is logged by its own trigger, so its notes go first.
     fn evict_delete(&self) -> Trigger {
-        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
-    }
-
-    /// The newest of all: a row's own delete is logged by its own trigger.
-    fn forget_deleted(&self) -> Trigger {
         let when = format!(
-            "EXISTS (SELECT 1 FROM driftless_notes AS n WHERE n.tbl = {} AND n.own IN (0, 1) AND {})",
+            "{} OR EXISTS (SELECT 1 FROM driftless_notes AS n WHERE n.tbl = {} AND {})",
+            self.others_noted(),
             self.name(),
             self.is_noted("old")
         );
-        self.trigger("forget", "AFTER DELETE", &when, &[self.forget("old")])
+        let mut body = vec![self.forget("old")];
+        body.extend(self.evict(NEWEST, ""));
+        self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
     /// An upsert noted its own row, and then turned into an update.
@@ -534,7 +529,8 @@ impl<S: Side> Generator<'_, S> {
                     self.is_noted("new")
                 ),
                 condition: &format!(
-                    "{same} AND CASE WHEN n.img IS NULL THEN 1 ELSE n.img <> {row} END"
+                    "{same} AND CASE WHEN n.img IS NULL THEN 1 ELSE n.img <> {} END",
+                    any_row_json(table, "w")
                 ),
                 pair: "NULL",
                 via: "NULL",
