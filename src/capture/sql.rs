@@ -329,10 +329,18 @@ pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
     let parts: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
-        .map(|(column, collation)| {
-            let (a, b) = (of(a, &column.name), of(b, &column.name));
-            format!("{a} = {b} COLLATE {}", collation.name())
-        })
+        .map(|(column, collation)| equals(column, a, &of(b, &column.name), collation))
         .collect();
     parts.join(" AND ")
+}
+
+/// Whether a column of the row `a` equals `b` by a collation. It is named only where it is not the
+/// column's own: SQLite 3.54 reads a whole table for an OR of conditions that name one.
+pub(crate) fn equals(column: &Column, a: &str, b: &str, collation: &Collation) -> String {
+    let a = of(a, &column.name);
+    if column.collation == *collation {
+        format!("{a} = {b}")
+    } else {
+        format!("{a} = {b} COLLATE {}", collation.name())
+    }
 }

@@ -32,6 +32,18 @@
 //!   updated, as by an upsert, or deleted, it goes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
+//!
+//! # Caveats
+//!
+//! * Where the key is no INTEGER PRIMARY KEY, a REPLACE that evicts a row by nothing but its hidden
+//!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
+//! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
+//!   REPLACE then puts a NOT NULL column's default in the NULL's place.
+//! * A row that refers to itself with ON UPDATE and changes its key has an event of that consequence,
+//!   under the new key, before the pair that brings it there; its `via` names the pair's delete.
+//! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from other
+//!   text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other bytes for
+//!   a key with a NUL.
 
 use std::fmt::Write as _;
 
@@ -175,10 +187,7 @@ impl<S: Side> Generator<'_, S> {
         let key: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
-            .map(|(column, collation)| {
-                let (name, coming) = (ident(&column.name), coming(column));
-                format!("{this}.{name} = {coming} COLLATE {}", collation.name())
-            })
+            .map(|(column, collation)| equals(column, this, &coming(column), collation))
             .collect();
         let mut obstacles = vec![key.join(" AND ")];
         for unique in &table.uniques {
@@ -186,16 +195,16 @@ impl<S: Side> Generator<'_, S> {
                 .terms
                 .iter()
                 .map(|term| match term {
-                    Term::Column(column, collation) => {
-                        let name = ident(column);
-                        let coming = match table.column(column) {
-                            Some(column) => coming(column),
-                            None => format!("new.{name}"),
-                        };
-                        format!("{this}.{name} = {coming} COLLATE {}", collation.name())
-                    }
+                    Term::Column(name, collation) => match table.column(name) {
+                        Some(column) => equals(column, this, &coming(column), collation),
+                        None => format!(
+                            "{this}.{0} = new.{0} COLLATE {1}",
+                            ident(name),
+                            collation.name()
+                        ),
+                    },
                     Term::Expression(text) => {
-                        format!("({text}) = (SELECT {text} FROM ({}) AS {this})", self.new_row())
+                        format!("({text}) = (SELECT {text} FROM ({}) AS coming)", self.new_row())
                     }
                 })
                 .collect();
@@ -295,9 +304,10 @@ impl<S: Side> Generator<'_, S> {
         let mut body = vec![old_notes, self.take_note(1, &by, same)];
         if !others.is_empty() {
             body.push(self.forget_by(&by));
-            let any: Vec<_> = others.iter().map(|other| format!("({other})")).collect();
-            let another = format!("({}) AND ({same}) IS NOT 1", any.join(" OR "));
-            body.push(self.take_note(0, &by, &another));
+            let conditions = each_once(others).into_iter();
+            body.extend(conditions.map(|another| {
+                self.take_note(0, &by, &format!("{another} AND ({same}) IS NOT 1"))
+            }));
         }
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
@@ -352,13 +362,12 @@ impl<S: Side> Generator<'_, S> {
             when.push(format!(
                 "({touched}EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle}{other}))"
             ));
-            any.push(format!("({obstacle})"));
+            any.push(obstacle.clone());
         }
         let by = self.key("old");
-        let body = [
-            self.forget_by(&by),
-            self.take_note(0, &by, &format!("({}){other}", any.join(" OR "))),
-        ];
+        let mut body = vec![self.forget_by(&by)];
+        let conditions = each_once(&any).into_iter();
+        body.extend(conditions.map(|row| self.take_note(0, &by, &format!("{row}{other}"))));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
@@ -653,6 +662,23 @@ impl<S: Side> Generator<'_, S> {
         let calm = self.side.calm(table, Write::Delete);
         self.trigger("delete", "AFTER DELETE", "", &[append, calm])
     }
+}
+
+/// Conditions of which at most one is true of a row, and one is if any of `obstacles` is: as few as
+/// can be without one that SQLite 3.54 would read the whole table for (see [`equals`]).
+fn each_once(obstacles: &[String]) -> Vec<String> {
+    let (special, plain): (Vec<_>, Vec<_>) =
+        obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));
+    let plain: Vec<_> = plain.into_iter().map(|obstacle| format!("({obstacle})")).collect();
+    let mut groups = Vec::new();
+    if !plain.is_empty() {
+        groups.push(format!("({})", plain.join(" OR ")));
+    }
+    groups.extend(special.into_iter().map(|obstacle| format!("({obstacle})")));
+    let but = |earlier: &String| format!(" AND {earlier} IS NOT 1");
+    (0..groups.len())
+        .map(|index| groups[index].clone() + &groups[..index].iter().map(but).collect::<String>())
+        .collect()
 }
 
 /// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.

@@ -20,7 +20,7 @@ fn doubles() -> Vec<f64> {
     doubles.extend((0..DOUBLES / 5).map(|_| random.i64(-(1 << 54)..1 << 54) as f64));
     doubles.extend((-1074..=1023).map(|exponent| 2.0_f64.powi(exponent)));
     for edge in
-        [f64::MAX, f64::MIN_POSITIVE, 9_007_199_254_740_992.0, 1.0, 9.223_372_036_854_775_8e18]
+        [f64::MAX, f64::MIN_POSITIVE, 9_007_199_254_740_992.0, 1.0, 9.223_372_036_854_776e18]
     {
         let bits = edge.to_bits();
         doubles.extend([bits - 1, bits, bits + 1].map(f64::from_bits));
