@@ -132,7 +132,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
         _ => folded.clone(),
     };
     let text = format!(
-        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
+        "CASE WHEN instr({x}, CAST(x'00' AS TEXT)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
     );
     let blob = format!("json_object('x', hex({x}))");
     if strict.as_deref() == Some("TEXT") {
@@ -140,7 +140,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     }
     if column.affinity == Affinity::Text && !table.strict {
         return format!(
-            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
+            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, CAST(x'00' AS TEXT)) \
              THEN json_object('t', hex({bytes})) ELSE {folded} END"
         );
     }
@@ -163,7 +163,7 @@ pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
     // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
     match table.key_collations[part] {
         Collation::NoCase => format!(
-            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, char(0)) THEN {} \
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, CAST(x'00' AS TEXT)) THEN {} \
              ELSE lower({x}) END",
             lower_before_nul(x)
         ),
