@@ -4,8 +4,9 @@
 //! cargo bench --bench capture
 //! ```
 //!
-//! Prints, for each kind of write, the median over the rounds of the time with capture divided by the
-//! time without it in the same round. The machine's speed drifts; a ratio within one round does not.
+//! Prints, for each kind of write, the median over the rounds of the time with capture divided by
+//! the time without it in the same round. The machine's speed drifts; a ratio within one round does
+//! not.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 

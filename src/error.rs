@@ -17,7 +17,8 @@ pub enum Kind {
     Usage,
     /// The remote cannot be reached, or is overloaded. Try again later; nothing is lost.
     Unavailable,
-    /// The remote refuses us: credentials, a newer schema, another database. Stop, and tell a person.
+    /// The remote refuses us: credentials, a newer schema, another database. Stop, and tell a
+    /// person.
     Refused,
     /// The remote answered, but refused this very request because of what is in it (a constraint, a
     /// trigger, SQL that it does not know). Repeating it unchanged is of no use.
@@ -32,8 +33,8 @@ pub enum Kind {
 
 /// An error: what happened, what to do about it, and its source.
 ///
-/// `Display` prints one line without the source; [`Error::hint`] gives the advice separately, so that
-/// a user interface can place it as it likes. Neither ever holds a token or a row's values.
+/// `Display` prints one line without the source; [`Error::hint`] gives the advice separately, so
+/// that a user interface can place it as it likes. Neither ever holds a token or a row's values.
 pub struct Error {
     kind: Kind,
     message: String,

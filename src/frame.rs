@@ -16,8 +16,9 @@
 //! # Caveats
 //!
 //! The chain proves that a log was not changed after the fact by someone who cannot rewrite all of
-//! it. Whoever can rewrite the whole file can make a new chain; that is why replicas leave their
-//! chain's head with the remote.
+//! it. Whoever can rewrite the whole file can make a new chain; `driftless_replicas.chain` on the
+//! remote is where a replica is to leave its head, so that others witness it. Nothing writes it
+//! yet.
 
 use bincode::enc::Encoder;
 use bincode::error::EncodeError;
@@ -126,7 +127,7 @@ fn encode(content: impl Encode, bytes: &mut Vec<u8>) {
 fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8], what: &str, seq: Seq) -> Result<T> {
     let damaged = || {
         Error::corrupt(format!("the {what} of event {seq} in the local log is damaged"))
-            .with_hint("`driftless verify --repair` fetches it from the remote again")
+            .with_hint("the tables are not touched by it; make a new replica to have the whole log")
     };
     let (&version, rest) = bytes.split_first().ok_or_else(damaged)?;
     if version != VERSION {

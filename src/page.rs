@@ -1,8 +1,8 @@
 //! A page of the remote log, as it travels: one line an event, each a JSON array.
 //!
 //! The remote splices a line together from the log's columns ([`PULL_LINE`]); `pk`, `before` and
-//! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows from
-//! them, so that the values of an event that needs no look are never copied.
+//! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows
+//! from them, so that the values of an event that needs no look are never copied.
 
 use std::borrow::Cow;
 
@@ -83,9 +83,9 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not `last`,
-    /// or when the count is another. Then the page must be fetched again. A line that has a seq and is
-    /// no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not
+    /// `last`, or when the count is another. Then the page must be fetched again. A line that has a
+    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         let mut lines = Vec::with_capacity(self.count);
         let mut previous = Seq(0);

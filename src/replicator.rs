@@ -99,8 +99,8 @@ impl Builder {
     /// Installs capture, and starts to replicate in the background.
     ///
     /// It does not speak to the remote, so it is quick, and works offline: from here on every write
-    /// to the tables by any program is captured. Tables that only the remote has are made when it is
-    /// reached. No tokio runtime is needed, and none is in the way.
+    /// to the tables by any program is captured. Tables that only the remote has are made when it
+    /// is reached. No tokio runtime is needed, and none is in the way.
     ///
     /// # Errors
     ///
@@ -293,9 +293,9 @@ impl Replicator {
         self.handle.send(Command::Reconfigure(Arc::new(remote)))
     }
 
-    /// Tries a URL and a token, and says what is wrong in words that a person can act on. Nothing is
-    /// changed, here or there. It works in any async runtime, and takes some seconds at the most where
-    /// nobody answers.
+    /// Tries a URL and a token, and says what is wrong in words that a person can act on. Nothing
+    /// is changed, here or there. It works in any async runtime, and takes some seconds at the most
+    /// where nobody answers.
     ///
     /// # Errors
     ///

@@ -27,18 +27,18 @@ CREATE INDEX IF NOT EXISTS driftless_events_row ON driftless_events (tbl, pk, se
 
 -- Where pushes arrive. Always empty: its triggers judge each event, materialize it, and let no row in.
 CREATE TABLE IF NOT EXISTS driftless_inbox (
-  id      TEXT,     -- as in driftless_events, and so on
-  origin  TEXT,
-  actor   TEXT,
-  unit    TEXT,
-  tbl     TEXT,
-  pk      TEXT,
-  op      TEXT,
-  before  TEXT,
-  after   TEXT,
-  base    INTEGER,
-  pair    TEXT,
-  via     TEXT,
+  id      TEXT,     -- as in driftless_events, like all to `via`
+  origin  TEXT,     -- the replica
+  actor   TEXT,     -- who made it
+  unit    TEXT,     -- what it was pushed with
+  tbl     TEXT,     -- the table
+  pk      TEXT,     -- the canonical key, a JSON array
+  op      TEXT,     -- insert, update or delete
+  before  TEXT,     -- old values, a JSON object
+  after   TEXT,     -- new values, a JSON object
+  base    INTEGER,  -- what its writer had seen of the log
+  pair    TEXT,     -- id of the other half of a key change
+  via     TEXT,     -- id of the event of which this is a foreign key's consequence
   other   TEXT,     -- key of the other half of a key change
   image   TEXT,     -- the new row of a key change, on its delete
   late    INTEGER,  -- 1: a later event of this push may supply what its foreign keys miss

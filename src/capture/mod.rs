@@ -1,6 +1,10 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
+mod cell;
+mod inbox;
 mod index_sql;
+mod judge;
+mod notes;
 mod remote;
 mod replica;
 mod sql;

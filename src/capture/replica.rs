@@ -16,9 +16,9 @@ struct Replica;
 impl Side for Replica {
     /// One read of the state row answers whether a replay is under way, what the base is, and who
     /// is at work. The id's parts are stored, not its text: a ULID's text built in SQL would double
-    /// the cost of a captured insert. A look at the newest row's time would too (SQLite puts the whole
-    /// SELECT into a temporary table when it reads the table that it inserts into), so it is the
-    /// store that raises `clock` when it sees that the machine's clock went back.
+    /// the cost of a captured insert. A look at the newest row's time would too (SQLite puts the
+    /// whole SELECT into a temporary table when it reads the table that it inserts into), so it is
+    /// the store that raises `clock` when it sees that the machine's clock went back.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let condition = if capture.condition.is_empty() {
             String::new()
@@ -35,7 +35,7 @@ impl Side for Replica {
             key = capture.key,
             // An insert that finds a note of its row has replaced it.
             op = match capture.silent {
-                Some(Write::Insert) => "n.img IS NOT NULL".to_owned(),
+                Some(Write::Insert) => "driftless_notes.img IS NOT NULL".to_owned(),
                 _ => (capture.op as u8).to_string(),
             },
             before = if capture.changes.is_some() { "NULL" } else { capture.before },

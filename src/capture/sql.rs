@@ -270,8 +270,8 @@ pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) ->
     changed_columns(table, old, new, &[values], |values| format!("json_quote({})", values[0]))
 }
 
-/// The changed columns of an update as a JSON object, with an array of the old value and that of the
-/// row `values` for each: half the comparisons of two objects.
+/// The changed columns of an update as a JSON object, with an array of the old value and that of
+/// the row `values` for each: half the comparisons of two objects.
 pub(crate) fn both_json(table: &Table, old: &str, new: &str, values: &str) -> String {
     changed_columns(table, old, new, &[old, values], |v| format!("json_array({}, {})", v[0], v[1]))
 }

@@ -18,7 +18,8 @@ pub const PREFIX: &str = "driftless_";
 /// SQLite's default limit on an expression's depth (1,000) is reached not far above.
 pub const MAX_COLUMNS: usize = 200;
 
-/// How SQLite stores what is put into a column: <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
+/// How SQLite stores what is put into a column:
+/// <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Affinity {
     /// INTEGER.
@@ -484,7 +485,8 @@ impl Catalog {
     pub fn read(db: &Connection) -> Result<Catalog> {
         let mut statement = db.prepare(
             "SELECT name, type FROM pragma_table_list WHERE schema = 'main'
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'driftless\\_%' ESCAPE '\\'
+             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+             AND name NOT LIKE 'driftless\\_%' ESCAPE '\\'
              ORDER BY name",
         )?;
         let names = statement
@@ -508,8 +510,8 @@ impl Catalog {
     /// Reads a remote's definitions from the rows of its `sqlite_schema` (`type`, `name`,
     /// `tbl_name`, `sql`), by making them anew in memory.
     ///
-    /// Objects that this SQLite cannot make (a virtual table of an unknown module) are skipped, with
-    /// the reason.
+    /// Objects that this SQLite cannot make (a virtual table of an unknown module) are skipped,
+    /// with the reason.
     ///
     /// # Errors
     ///

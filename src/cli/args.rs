@@ -17,6 +17,9 @@ The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-t
 Exit codes: 0 fine, 2 usage, 3 the remote is unavailable, 4 the remote refuses, 5 databases differ,
 6 the local database or disk failed, 130 interrupted before the work was done.";
 
+/// What `--verdict` takes.
+const VERDICTS: [&str; 4] = ["applied", "superseded", "rejected", "pending"];
+
 /// Keeps a local SQLite database and a Turso (libSQL) database in step, in both directions.
 #[derive(Debug, Parser)]
 #[command(name = "driftless", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
@@ -34,7 +37,7 @@ pub(crate) struct Global {
     /// The replica: a SQLite file (for `hub`: the file to serve)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
-    /// A file with the remote's token, readable by its owner alone (for `hub`: the token to ask for)
+    /// A file with the remote's token, for its owner's eyes alone (for `hub`: the token to ask for)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) auth_token_file: Option<PathBuf>,
     /// Let http:// lead to another machine, where the token and all rows are readable on the way
@@ -127,7 +130,7 @@ pub(crate) struct Log {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) origin: Option<String>,
     /// Only events with this verdict: applied, superseded, rejected or pending
-    #[arg(long, value_name = "VERDICT", value_parser = ["applied", "superseded", "rejected", "pending"])]
+    #[arg(long, value_name = "VERDICT", value_parser = VERDICTS)]
     pub(crate) verdict: Option<String>,
     /// From here on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
     #[arg(long, value_name = "WHEN", value_parser = when)]

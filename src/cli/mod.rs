@@ -1,17 +1,17 @@
 //! The `driftless` command.
 //!
-//! [`main`] reads the command line ([`args`]), does what it says, and turns the outcome into one of
-//! the numbers of [`exit`]. Each command has a module, and is a function of what the library offers
+//! [`main`] reads the command line (`args`), does what it says, and turns the outcome into one of
+//! the numbers of `exit`. Each command has a module, and is a function of what the library offers
 //! to everybody: it opens a [`Store`](crate::store::Store), asks the [`driver`](crate::sync) or
 //! starts a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
-//! What is printed goes through [`output`]: data to stdout, everything else to stderr. With `--json`
-//! stdout holds JSON and nothing else.
+//! What is printed goes through `output`: data to stdout, everything else to stderr. With
+//! `--json` stdout holds JSON and nothing else.
 //!
 //! # Caveats
 //!
-//! * Ctrl-C ends a command at once, except for `run` and `hub`, which stop in order. That is safe at
-//!   any moment: a local change is one transaction, and a push that is sent twice counts once.
+//! * Ctrl-C ends a command at once, except for `run` and `hub`, which stop in order. That is safe
+//!   at any moment: a local change is one transaction, and a push that is sent twice counts once.
 //! * Times are shown in UTC.
 
 mod args;

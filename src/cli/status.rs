@@ -1,5 +1,7 @@
 //! `driftless status`.
 
+use std::time::Duration;
+
 use super::args;
 use super::exit::Exit;
 use super::output::{Output, Tone, clean};
@@ -9,13 +11,18 @@ use super::sync::bytes;
 use super::when::{rfc3339, span};
 use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{HEAD, META, SCHEMA_VERSION};
-use crate::remote::{Answer, Batch, Remote as _};
+use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{State, Store};
 use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote,
     schema_version,
 };
 use crate::value::Value;
+
+/// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The same for its answer.
+const REQUEST: Duration = Duration::from_secs(10);
 
 /// What the remote said about itself.
 struct Contact {
@@ -45,7 +52,9 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
 
 /// Asks the remote for its identity and the end of its log.
 fn ask(session: &Session, state: &State) -> Result<Contact> {
-    let remote = session.remote(&state.url)?;
+    let options =
+        Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
+    let remote = Libsql::connect(&state.url, session.token()?, options)?;
     let batch = Batch { statements: vec![META.to_owned(), HEAD.to_owned()], writes: false };
     let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
         if error.kind() == Kind::Rejected { other_remote(None).with_source(error) } else { error }

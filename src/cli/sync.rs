@@ -1,11 +1,18 @@
 //! `driftless sync`: push and pull until both are drained.
 
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
+
 use super::exit::Exit;
 use super::output::Tone;
 use super::session::Session;
 use super::signal;
 use crate::error::Result;
 use crate::sync::{Summary, drain};
+
+/// How often what is shown of the progress is brought up to date.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Brings the replica and the remote in step, once.
 ///
@@ -19,10 +26,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let conflicts = store.state()?.conflicts;
-    let spinner = session.output.spinner("pushing and pulling");
-    let outcome = drain(store, remote);
-    drop(spinner);
-    let summary = outcome?;
+    let summary = watched(session, || drain(store, remote))?;
     if session.output.is_json() {
         session.output.json(&summary)?;
         return Ok(Exit::Success);
@@ -43,6 +47,27 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
             .warn(format_args!("{count} wait in quarantine: see driftless quarantine --db {db}"));
     }
     Ok(Exit::Success)
+}
+
+/// Does `work`, and shows on a terminal how far it is.
+fn watched<T>(session: &Session, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let spinner = session.output.spinner("pushing and pulling");
+    let watcher = if session.output.is_live() { Some(session.store()?) } else { None };
+    let (done, is_done) = crossbeam_channel::bounded::<()>(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let Some(store) = watcher else { return };
+            while is_done.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
+                // What cannot be shown now is shown the next time.
+                if let Ok(state) = store.state() {
+                    spinner.say(format!("{} to push, at seq {}", state.unsent, state.cursor));
+                }
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
 }
 
 /// What was done, in a line.

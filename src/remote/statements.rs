@@ -105,7 +105,8 @@ pub struct Reply {
     /// Whether the pushed events are in the log. False where nothing was pushed, and where the
     /// remote is not the one that the push was meant for.
     pub pushed: bool,
-    /// The page. Empty, with the span's start as its end, if there was nothing or nothing was asked.
+    /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
+    /// asked.
     pub page: Page,
     /// The log's newest seq, or the page's end where nothing came.
     pub head: Seq,
@@ -345,9 +346,9 @@ pub fn read_head(rows: &Rows) -> Result<Seq> {
     seq.map(Seq).ok_or_else(|| wrong("its newest event"))
 }
 
-/// The statement for at most `limit` rows of a table in the order of its key, after the row `after`.
-/// Its one row: the lines, each a JSON array of the row's canonical key and the row, and their
-/// count. Rows with NULL in their key are left out, for no event can name them.
+/// The statement for at most `limit` rows of a table in the order of its key, after the row
+/// `after`. Its one row: the lines, each a JSON array of the row's canonical key and the row, and
+/// their count. Rows with NULL in their key are left out, for no event can name them.
 ///
 /// # Errors
 ///

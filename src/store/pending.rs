@@ -63,13 +63,17 @@ pub(super) fn row_key(bytes: &[u8]) -> Result<RowKey> {
 pub(super) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Reads `before`, `after` and `changes`, which stand in this order from the column `first` on. An
-/// update's two images are captured as one object, of `[old, new]` for each changed column.
+/// update's two images are captured as one object, of `[old, new]` for each changed column; those of
+/// a row that was replaced are whole, and what did not change is left out here.
 pub(super) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
     let bytes = |index| -> Result<Option<&[u8]>> {
         Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
     };
     let Some(changes) = bytes(first + 2)? else {
-        return Ok((bytes(first)?.map(<[u8]>::to_vec), bytes(first + 1)?.map(<[u8]>::to_vec)));
+        return Ok(match (bytes(first)?, bytes(first + 1)?) {
+            (Some(before), Some(after)) => differing(before, after)?,
+            (before, after) => (before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)),
+        });
     };
     let (mut before, mut after) = (vec![b'{'], vec![b'{']);
     let mut scanner = Scanner::new(changes);
@@ -98,6 +102,20 @@ pub(super) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
     before.push(b'}');
     after.push(b'}');
     Ok((Some(before), Some(after)))
+}
+
+/// The columns in which the two whole images of a replaced row differ.
+fn differing(before: &[u8], after: &[u8]) -> Result<Images> {
+    let (mut before, mut after) = (Image::parse(before)?, Image::parse(after)?);
+    let changed = |image: &Image, other: &Image| -> Vec<bool> {
+        image.0.iter().map(|(name, value)| other.get(name) != Some(value)).collect()
+    };
+    let masks = [changed(&before, &after), changed(&after, &before)];
+    for (image, mask) in [&mut before, &mut after].into_iter().zip(masks) {
+        let mut mask = mask.into_iter();
+        image.0.retain(|_| mask.next() == Some(true));
+    }
+    Ok((Some(before.to_json().into_bytes()), Some(after.to_json().into_bytes())))
 }
 
 /// The op that the outbox has as a number.

@@ -270,9 +270,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
     }
 
-    /// An insert has the whole row and a delete none of it: what waited before is of no more use. (A
-    /// trigger on the remote that is newer than capture is logged before the insert that fired it, so
-    /// an update may come before its row.)
+    /// An insert has the whole row and a delete none of it: what waited before is of no more use.
+    /// (A trigger on the remote that is newer than capture is logged before the insert that fired
+    /// it, so an update may come before its row.)
     fn release(&self, line: &Line<'_>) -> Step {
         let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 AND seq < ?3";
         self.db.prepare_cached(sql)?.execute((&line.table, line.key, line.seq.0))?;

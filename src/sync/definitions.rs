@@ -28,8 +28,8 @@ pub(super) struct Comparison {
 ///
 /// # Errors
 ///
-/// `Usage`, naming the table and the column, when a table cannot be replicated or is not the same on
-/// both sides.
+/// `Usage`, naming the table and the column, when a table cannot be replicated or is not the same
+/// on both sides.
 pub(super) fn compare(
     wanted: &Tables,
     here: &[Definition],

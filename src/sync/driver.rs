@@ -1,8 +1,8 @@
 //! The driver: performs the machine's effects.
 //!
 //! One thread owns the [`Machine`] and with it the database. It takes [`Command`]s over a channel;
-//! answers of the remote come in the same way, from tokio, which runs the network. Every clock of the
-//! library is read here ([`Time`]).
+//! answers of the remote come in the same way, from tokio, which runs the network. Every clock of
+//! the library is read here ([`Time`]).
 //!
 //! A commit by this process rings a bell at once. A commit by any other is noticed through
 //! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
@@ -467,8 +467,8 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
 ///
 /// # Errors
 ///
-/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached after
-/// a few attempts. Where the remote cannot be reached, nothing was changed on either side.
+/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached
+/// after a few attempts. Where the remote cannot be reached, nothing was changed on either side.
 ///
 /// # Panics
 ///
@@ -507,8 +507,8 @@ pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Rep
     }
 }
 
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync is
-/// done, so the plan is held to them.
+/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
+/// is done, so the plan is held to them.
 fn existing(plan: &mut Plan) -> Result<Option<Store>> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
         return Ok(None);

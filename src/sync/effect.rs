@@ -55,8 +55,8 @@ pub enum Effect {
     Send(RequestId, Batch),
     /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). Replaces what was asked before.
     Wait(u64),
-    /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work in
-    /// between two pages.
+    /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work
+    /// in between two pages.
     Continue,
     /// A pull changed these rows.
     Notify(Changes),

@@ -1,11 +1,11 @@
 //! The first contact: what is missing is made on both sides, and what is there is read.
 //!
 //! [`Init`] is asked for one request after the other ([`Init::ask`]) and given the answers
-//! ([`Init::answered`]), so it needs no network, and other work goes on between two pages. Its steps
-//! ([`Stage`]): the remote's definitions; its identity; installing, in one transaction; each table,
-//! page by page in the order of its key, into the staging area; and the log since the first page,
-//! folded over that, for the pages are of different moments. Then [`Store::adopt`] shows the result
-//! in one transaction.
+//! ([`Init::answered`]), so it needs no network, and other work goes on between two pages. Its
+//! steps ([`Stage`]): the remote's definitions; its identity; installing, in one transaction; each
+//! table, page by page in the order of its key, into the staging area; and the log since the first
+//! page, folded over that, for the pages are of different moments. Then [`Store::adopt`] shows the
+//! result in one transaction.
 //!
 //! All of it may be done again at any time: what is there is left alone, and a first sync that was
 //! interrupted begins anew.
@@ -206,7 +206,8 @@ impl Init {
     /// # Errors
     ///
     /// `Usage`, naming table and column, when the sides do not fit; `Refused` when the remote's
-    /// schema is newer than ours; `Corrupt` when the answer is none; `Storage` when the store fails.
+    /// schema is newer than ours; `Corrupt` when the answer is none; `Storage` when the store
+    /// fails.
     pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Progress> {
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
@@ -454,8 +455,8 @@ impl Init {
 }
 
 impl Schema {
-    /// Whether all of our triggers are newer than the application's: the newest fires first, and ours
-    /// must see a change last.
+    /// Whether all of our triggers are newer than the application's: the newest fires first, and
+    /// ours must see a change last.
     fn ours_are_newest(&self) -> bool {
         let ages = |wanted: bool| {
             let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);

@@ -87,7 +87,8 @@ impl Pages {
             return false;
         }
         let weight = (page.bytes.len() / page.count).max(1);
-        // As many as fill the target, growing by a quarter at the most: the next ones may be heavier.
+        // As many as fill the target, growing by a quarter at the most: the next ones may be
+        // heavier.
         let fitting = (self.target / weight).max(1);
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
         self.tail = page.last;
@@ -106,8 +107,8 @@ impl Pages {
         self.longer = None;
     }
 
-    /// The front page can be integrated only with what follows. Gives false if it cannot be made any
-    /// longer.
+    /// The front page can be integrated only with what follows. Gives false if it cannot be made
+    /// any longer.
     pub(super) fn lengthen(&mut self, cursor: Seq) -> bool {
         let count = self.waiting.front().map_or(self.events, |page| page.count);
         if count >= MAX_LONGER {

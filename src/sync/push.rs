@@ -22,8 +22,8 @@ pub(super) enum Step {
 /// The limits of the next push.
 ///
 /// * In health they are the greatest ones.
-/// * After a rejection they close in on the culprit: first the hints about foreign keys go, then the
-///   batch is halved until the culprit stands alone. Each push that goes through doubles them.
+/// * After a rejection they close in on the culprit: first the hints about foreign keys go, then
+///   the batch is halved until the culprit stands alone. Each push that goes through doubles them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PushLimits {
     events: usize,
@@ -52,8 +52,8 @@ fn is_alone(push: &Push) -> bool {
     }
 }
 
-/// Refuses to push an event without the images that its op asks for. In the remote log it would stop
-/// every replica, since none could read it.
+/// Refuses to push an event without the images that its op asks for. In the remote log it would
+/// stop every replica, since none could read it.
 ///
 /// # Errors
 ///

@@ -10,6 +10,8 @@
 //!
 //! `DRIFTLESS_SEEDS=0..5000` runs more of them, and `DRIFTLESS_TRACE=1` prints each step.
 
+#![allow(clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -12,4 +12,7 @@ mod remote;
 mod replicator;
 mod store;
 mod support;
+mod sync;
+mod tidy;
 mod tools;
+mod verdict;

@@ -237,7 +237,7 @@ async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
         .map(|table| {
             let (tone, verdict) = match table.differing.len() {
                 0 => (Tone::Plain, "equal".to_owned()),
-                count => (Tone::Bad, format!("{count} rows DIFFER")),
+                count => (Tone::Bad, format!("DIFFERENT: {count}")),
             };
             let cells = [&table.table, &table.rows.to_string(), &table.hash, &verdict];
             (tone, cells.map(|cell| cell.to_owned()).to_vec())

@@ -45,3 +45,24 @@ fn the_demo_goes_on_for_a_while_and_ends_with_equal_databases() {
     assert_eq!(tables.len(), 7);
     assert!(tables.iter().all(|table| table["differing"].as_array().unwrap().is_empty()));
 }
+
+#[test]
+fn a_row_that_differs_is_found_and_named() {
+    let folder = Folder::new();
+    let mut demo = Running::start(&mut folder.command("demo --dir demo --seconds 3"));
+    demo.until("And so on");
+    // Behind the replicator's back: capture is silent in this transaction.
+    folder.sql(
+        "demo/laptop.db",
+        "BEGIN IMMEDIATE;
+         UPDATE driftless_state SET replaying = 1;
+         UPDATE equipment SET name = 'Nobody knows' WHERE id = (SELECT max(id) FROM equipment);
+         UPDATE driftless_state SET replaying = 0;
+         COMMIT;",
+    );
+    let ran = demo.end();
+    assert_eq!(ran.code, 5, "{ran:?}");
+    for line in ["DIFFERENT: 1", "laptop differs from the hub in equipment", "NOT equal"] {
+        assert!(ran.out.contains(line), "{line} is missing in:\n{}", ran.out);
+    }
+}

@@ -117,22 +117,23 @@ impl Running {
             child,
             first: String::new(),
         };
-        running.first = running.line();
+        running.first = running.line().unwrap_or_default();
         running
     }
 
-    /// The next line that it prints, without its end; empty when it has ended.
-    pub(super) fn line(&mut self) -> String {
+    /// The next line that it prints, without its end; `None` when it has ended.
+    fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        let read = self.out.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end().to_owned())
     }
 
     /// Reads lines until one contains `text`.
     pub(super) fn until(&mut self, text: &str) -> String {
         loop {
-            let line = self.line();
-            assert!(!line.is_empty(), "it ended without saying `{text}`: {}", self.rest());
+            let Some(line) = self.line() else {
+                panic!("it ended without saying `{text}`: {}", self.rest());
+            };
             if line.contains(text) {
                 return line;
             }

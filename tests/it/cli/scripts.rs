@@ -7,7 +7,7 @@
 //! | `plug` | starts it again, at the same address |
 //! | `sql FILE "…"` | runs SQL on a file, as an application does |
 //! | `write FILE "…"` | writes a file |
-//! | `driftless "…"` | runs the command; stderr stands behind `!`, a failure's exit code at the end |
+//! | `driftless "…"` | runs the command; stderr is behind `!`, a failure's exit code at the end |
 //!
 //! What is another in each run is replaced: a ULID, or its last eight characters, by a number in
 //! angle brackets, which may be used in the arguments that follow; times; and what a sync cost.

@@ -44,6 +44,7 @@ pub(crate) struct Desk {
     tickets: u64,
     /// What the machine wanted, in order: for tests of the order.
     pub(crate) wanted: Vec<&'static str>,
+    number: u128,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -98,6 +99,7 @@ impl Desk {
             settled: Vec::new(),
             tickets: 0,
             wanted: Vec::new(),
+            number,
             path,
             _folder: folder,
         };
@@ -113,6 +115,18 @@ impl Desk {
         self.sent.clear();
         self.go_on = false;
         self.input(Input::Start);
+    }
+
+    /// The same with another `driftless init` before it, because the tables have changed.
+    pub(crate) fn initialise_again(&mut self, rules: &[(&str, ConflictRule)]) -> Result<()> {
+        let plan = plan(self.path.clone(), self.number, rules);
+        let (store, _) = initialise(plan, self.remote.clone())?;
+        self.machine = machine(store, self.number);
+        self.sent.clear();
+        self.go_on = false;
+        self.input(Input::Start);
+        self.settle();
+        Ok(())
     }
 
     /// Gives the machine an input and takes its effects.

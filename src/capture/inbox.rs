@@ -1,0 +1,226 @@
+//! The inbox's triggers: one for each table and kind of event, each of which judges the event,
+//! appends it to the log, and materializes it.
+
+use std::fmt::Write as _;
+
+use super::cell::{Cell, and, decode};
+use super::judge::{IMAGE, Judge};
+use super::remote::ulid;
+use super::replica::NOW_MS;
+use super::sql::*;
+use super::table::PREFIX;
+use super::triggers::{Trigger, Write as Kind};
+
+const APPLIED: &str = "(SELECT driftless_meta.cid FROM driftless_meta) = new.id";
+
+impl Judge<'_> {
+    /// Decodes the tagged values, once for the event.
+    fn decode_values(&self) -> String {
+        format!(
+            "INSERT INTO driftless_values (name, v) SELECT driftless_part.key, {} \
+             FROM json_each({IMAGE}) AS driftless_part WHERE new.plain IS NULL AND driftless_part.type = 'object';",
+            decode("driftless_part.value")
+        )
+    }
+
+    /// A row that is here from before the log is the web's: log it, so that the replica gets it.
+    fn adopt(&self, key: &str) -> String {
+        let this = self.this();
+        format!(
+            "INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at) \
+             SELECT {}, 'web', {name}, {}, 'insert', {}, 0, 'applied', {NOW_MS} FROM {this} \
+             WHERE {} AND NOT EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl = {name} \
+             AND driftless_events.pk = {key});",
+            ulid(),
+            key_json(self.table, &this),
+            row_json(self.table, &this),
+            self.has_key(&this, key),
+            name = self.name(),
+        )
+    }
+
+    fn judge(&self, arms: &[String]) -> String {
+        format!(
+            "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \"after\", \
+             base, via, pair, verdict, reason, received_at) SELECT new.id, new.origin, new.actor, \
+             new.unit, new.tbl, new.pk, new.op, new.before, new.after, new.base, new.via, new.pair, \
+             CASE WHEN driftless_verdict.r IS NULL THEN 'applied' WHEN driftless_verdict.r IN ('conflict', 'pair', 'via') \
+             THEN 'superseded' ELSE 'rejected' END, driftless_verdict.r, {NOW_MS} FROM (SELECT CASE\n    WHEN {}\n    \
+             END AS r) AS driftless_verdict;",
+            arms.join("\n    WHEN ")
+        )
+    }
+
+    /// Names the event, if it was applied; `key` is the row that the write will find.
+    fn announce(&self, word: &str, key: &str) -> String {
+        let this = self.this();
+        let old = match word {
+            "update" => format!(
+                "(SELECT {} FROM {this} WHERE {})",
+                row_json(self.table, &this),
+                self.has_key(&this, key)
+            ),
+            _ => "NULL".to_owned(),
+        };
+        format!(
+            "UPDATE driftless_meta SET cid = new.id, cunit = new.unit, corigin = new.origin, \
+             ctbl = new.tbl, cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1 \
+             WHERE (SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.id) = 'applied';"
+        )
+    }
+
+    /// If the silence was not used up and the row does not hold the values, a trigger of the web's
+    /// refused the write without a word.
+    fn refused(&self, held: &str) -> String {
+        format!(
+            "UPDATE driftless_events SET verdict = 'rejected', reason = 'refused' \
+             WHERE id IN (new.id, new.pair) AND (SELECT driftless_meta.hush FROM driftless_meta) = 1 \
+             AND NOT {held};"
+        )
+    }
+
+    fn holds(&self) -> String {
+        let this = self.this();
+        let parts: Vec<_> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| {
+                let cell = Cell::pushed(self.table, "new.after", column);
+                let same =
+                    differs(column, &of(&this, &column.name), &format!("({})", cell.value()));
+                format!("({} IS NULL OR NOT ({same}))", cell.kind())
+            })
+            .collect();
+        format!(
+            "EXISTS (SELECT 1 FROM {this} WHERE {} AND {})",
+            self.has_key(&this, "new.pk"),
+            and(&parts)
+        )
+    }
+
+    fn assignments(&self, partly: bool) -> String {
+        let parts: Vec<_> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| {
+                let cell = Cell::pushed(self.table, "new.after", column);
+                let name = ident(&column.name);
+                if partly {
+                    format!(
+                        "{name} = CASE WHEN {} IS NULL THEN {name} ELSE {} END",
+                        cell.kind(),
+                        cell.value()
+                    )
+                } else {
+                    format!("{name} = {}", cell.value())
+                }
+            })
+            .collect();
+        parts.join(", ")
+    }
+
+    fn trigger(&self, word: &str, when: &str, body: &[String]) -> Trigger {
+        let name = format!("{PREFIX}inbox_{word}_{}", self.table.name);
+        let mut sql = format!(
+            "CREATE TRIGGER {} BEFORE INSERT ON driftless_inbox WHEN new.tbl = {} AND {when}\nBEGIN\n",
+            ident(&name),
+            self.name(),
+        );
+        let end = [
+            "UPDATE driftless_meta SET cid = NULL, cunit = NULL, corigin = NULL, ctbl = NULL, \
+             cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE cid IS NOT NULL;"
+                .to_owned(),
+            "DELETE FROM driftless_values WHERE new.plain IS NULL;".to_owned(),
+            // What was noted and not replaced is of no more use, and would send every later write
+            // of the database the careful way.
+            "DELETE FROM driftless_notes;".to_owned(),
+            "SELECT RAISE(IGNORE);".to_owned(),
+        ];
+        for statement in body.iter().chain(&end) {
+            let _ = writeln!(sql, "  {statement}");
+        }
+        sql.push_str("END");
+        Trigger { name, sql }
+    }
+
+    fn insert(&self) -> Trigger {
+        let columns: Vec<_> = self.table.column_names().map(ident).collect();
+        let values: Vec<_> =
+            self.table.columns.iter().map(|column| self.value("new.after", column)).collect();
+        let body = [
+            self.decode_values(),
+            self.adopt("new.pk"),
+            self.judge(&self.arms(Kind::Insert)),
+            self.announce("insert", "new.pk"),
+            format!(
+                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta WHERE driftless_meta.cid = new.id;",
+                self.this(),
+                columns.join(", "),
+                values.join(", ")
+            ),
+            self.refused(&self.holds()),
+        ];
+        self.trigger("insert", "new.op = 'insert' AND new.pair IS NULL", &body)
+    }
+
+    fn update(&self) -> Trigger {
+        let this = self.this();
+        let body = [
+            self.decode_values(),
+            self.judge(&self.arms(Kind::Update)),
+            self.announce("update", "new.pk"),
+            format!(
+                "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
+                self.assignments(true),
+                self.has_key(&this, "new.pk")
+            ),
+            self.refused(&self.holds()),
+        ];
+        self.trigger("update", "new.op = 'update'", &body)
+    }
+
+    fn delete(&self) -> Trigger {
+        let this = self.this();
+        let body = [
+            self.judge(&self.arms(Kind::Delete)),
+            self.announce("delete", "new.pk"),
+            format!("DELETE FROM {this} WHERE {} AND {APPLIED};", self.has_key(&this, "new.pk")),
+            self.refused(&format!("NOT {}", self.exists("new.pk"))),
+        ];
+        self.trigger("delete", "new.op = 'delete' AND new.pair IS NULL", &body)
+    }
+
+    /// The delete of a key change is judged for both halves; nothing is written yet.
+    fn leave(&self) -> Trigger {
+        let body =
+            [self.decode_values(), self.adopt("new.other"), self.judge(&self.arms(Kind::Move))];
+        self.trigger("leave", "new.op = 'delete' AND new.pair IS NOT NULL", &body)
+    }
+
+    /// The insert of a key change shares the delete's verdict, and is materialized as an UPDATE of
+    /// the old key, so that children follow.
+    fn arrive(&self) -> Trigger {
+        let this = self.this();
+        let arm = "new.refuse IS NOT NULL THEN new.refuse".to_owned();
+        let pair = "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.pair) \
+                    IS NOT 'applied' THEN 'pair'";
+        let body = [
+            self.decode_values(),
+            self.judge(&[arm, pair.to_owned()]),
+            self.announce("move", "new.other"),
+            format!(
+                "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
+                self.assignments(false),
+                self.has_key(&this, "new.other")
+            ),
+            self.refused(&self.holds()),
+        ];
+        self.trigger("arrive", "new.op = 'insert' AND new.pair IS NOT NULL", &body)
+    }
+
+    pub(super) fn triggers(&self) -> Vec<Trigger> {
+        vec![self.arrive(), self.leave(), self.delete(), self.update(), self.insert()]
+    }
+}

@@ -1,0 +1,305 @@
+//! Notes of rows that a statement may be about to replace without telling any trigger, and what
+//! comes of them: the half of the capture triggers that is rare.
+
+use super::sql::*;
+use super::table::*;
+use super::triggers::{
+    Capture, Generator, NEWEST, Side, THERE, Trigger, coming, each_once, has_replacement,
+    plain_columns, update_event,
+};
+
+impl<S: Side> Generator<'_, S> {
+    /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let table = self.table;
+        let this = THERE;
+        let key: Vec<_> = table
+            .key_columns()
+            .zip(&table.key_collations)
+            .map(|(column, collation)| equals(column, this, &coming(column), collation))
+            .collect();
+        let mut obstacles = vec![key.join(" AND ")];
+        for unique in &table.uniques {
+            let mut parts: Vec<_> = unique
+                .terms
+                .iter()
+                .map(|term| match term {
+                    Term::Column(name, collation) => match table.column(name) {
+                        Some(column) => equals(column, this, &coming(column), collation),
+                        None => format!(
+                            "{this}.{0} = new.{0} COLLATE {1}",
+                            ident(name),
+                            collation.name()
+                        ),
+                    },
+                    Term::Expression(text) => {
+                        format!("({text}) = (SELECT {text} FROM ({}) AS coming)", self.new_row())
+                    }
+                })
+                .collect();
+            // Without its condition a partial index would not be found, and the table be scanned.
+            parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
+            obstacles.push(parts.join(" AND "));
+        }
+        obstacles
+    }
+
+    /// `new` as a row of a subquery, for expressions that name columns plainly.
+    pub(super) fn new_row(&self) -> String {
+        let mut columns: Vec<_> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
+            .collect();
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
+        format!("SELECT {}", columns.join(", "))
+    }
+
+    /// That the note `n` is of the row `alias`.
+    pub(super) fn is_noted(&self, alias: &str) -> String {
+        self.has_noted_key("driftless_notes.", &|column| of(alias, &column.name))
+    }
+
+    /// That the note is of the row whose key has these values.
+    pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
+        let parts: Vec<_> = self
+            .table
+            .key_columns()
+            .enumerate()
+            .map(|(part, column)| {
+                let value = folded(self.table, part, &value(column));
+                format!("{note}k{} = {value}", part + 1)
+            })
+            .collect();
+        parts.join(" AND ")
+    }
+
+    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
+    /// row that is coming, whose key is `by`.
+    pub(super) fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
+        let this = THERE;
+        let columns: Vec<_> =
+            (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
+        let values: Vec<_> = self
+            .table
+            .key_columns()
+            .enumerate()
+            .map(|(part, column)| folded(self.table, part, &of(this, &column.name)))
+            .collect();
+        let has_key = match self.has_key(this) {
+            has_key if has_key.is_empty() => has_key,
+            has_key => format!(" AND {has_key}"),
+        };
+        format!(
+            "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
+             SELECT {}, {own}, {by}, {}, {}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
+            columns.join(", "),
+            self.name(),
+            self.key(this),
+            row_json(self.table, this),
+            values.join(", "),
+            table = ident(&self.table.name),
+        )
+    }
+
+    pub(super) fn forget_by(&self, by: &str) -> String {
+        format!(
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by = {by};",
+            self.name()
+        )
+    }
+
+    /// Takes away the notes of the row `alias`.
+    pub(super) fn forget(&self, alias: &str) -> String {
+        self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
+    }
+
+    pub(super) fn forget_where(&self, is_noted: &str) -> String {
+        format!("DELETE FROM driftless_notes WHERE tbl = {} AND {is_noted};", self.name())
+    }
+
+    pub(super) fn note_insert(&self) -> Trigger {
+        let this = ident(&self.table.name);
+        let obstacles = self.obstacles();
+        let when: Vec<_> = obstacles
+            .iter()
+            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
+            .collect();
+        let (same, others) = obstacles.split_first().expect("the key is one");
+        let by = self.key("new");
+        let old_notes = self.forget_where(&self.has_noted_key("", &coming));
+        let mut body = vec![old_notes, self.take_note(1, &by, same)];
+        if !others.is_empty() {
+            body.push(self.forget_by(&by));
+            let conditions = each_once(others).into_iter();
+            body.extend(conditions.map(|another| {
+                self.take_note(0, &by, &format!("{another} AND ({same}) IS NOT 1"))
+            }));
+        }
+        self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
+    }
+
+    /// The columns that an UPDATE must name to be able to run into another row; `None` when that
+    /// cannot be told: the condition or the expression of an index may look at any column, and
+    /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
+    pub(super) fn update_of(&self) -> Option<Vec<String>> {
+        if self.table.rowid_key {
+            return None;
+        }
+        let mut columns: Vec<_> =
+            self.table.key_columns().map(|column| column.name.clone()).collect();
+        for unique in &self.table.uniques {
+            columns.extend(plain_columns(unique, self.table)?.into_iter().map(|(c, _)| c.clone()));
+        }
+        columns.dedup();
+        Some(columns)
+    }
+
+    pub(super) fn note_update(&self) -> Trigger {
+        let table = self.table;
+        let this = ident(&table.name);
+        // Another row than the one that is updated.
+        let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
+        let (mut when, mut any) = (Vec::new(), Vec::new());
+        for (index, obstacle) in self.obstacles().iter().enumerate() {
+            // By the index's own collation: the column's may find no difference where it does.
+            let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
+                None => {
+                    let columns = table.key_columns().map(|column| &column.name);
+                    Some(columns.zip(&table.key_collations).collect())
+                }
+                Some(unique) => plain_columns(unique, table),
+            };
+            let touched = match touched {
+                Some(columns) => {
+                    let parts: Vec<_> = columns
+                        .iter()
+                        .map(|(column, collation)| {
+                            format!(
+                                "new.{0} IS NOT old.{0} COLLATE {1}",
+                                ident(column),
+                                collation.name()
+                            )
+                        })
+                        .collect();
+                    format!("({}) AND ", parts.join(" OR "))
+                }
+                None => String::new(),
+            };
+            when.push(format!(
+                "({touched}EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle}{other}))"
+            ));
+            any.push(obstacle.clone());
+        }
+        let by = self.key("old");
+        let mut body = vec![self.forget_by(&by)];
+        let conditions = each_once(&any).into_iter();
+        body.extend(conditions.map(|row| self.take_note(0, &by, &format!("{row}{other}"))));
+        let event = update_event("BEFORE UPDATE", self.update_of());
+        self.trigger("note_update", &event, &when.join("\n  OR "), &body)
+    }
+
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
+    /// row away: others may stand there, left by statements that were refused.
+    pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
+        let this = ident(&self.table.name);
+        let same: Vec<_> = self
+            .table
+            .key_columns()
+            .zip(&self.table.key_collations)
+            .enumerate()
+            .map(|(part, (column, collation))| {
+                format!(
+                    "driftless_row.{} = driftless_notes.k{} COLLATE {}",
+                    ident(&column.name),
+                    part + 1,
+                    collation.name()
+                )
+            })
+            .collect();
+        let gone = format!(
+            "driftless_notes.tbl = {} AND driftless_notes.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
+            self.name(),
+            same.join(" AND ")
+        );
+        let append = self.side.append(
+            self.table,
+            &Capture {
+                key: "driftless_notes.pk",
+                op: crate::event::Op::Delete,
+                before: "driftless_notes.img",
+                after: "NULL",
+                changes: None,
+                from: " CROSS JOIN driftless_notes",
+                condition: &gone,
+                pair: "NULL",
+                via: "NULL",
+                silent: None,
+            },
+        );
+        let forget = format!(
+            "DELETE FROM driftless_notes WHERE rowid IN (SELECT driftless_other.rowid \
+             FROM driftless_notes JOIN driftless_notes AS driftless_other \
+             ON driftless_other.tbl = driftless_notes.tbl AND driftless_other.k1 = driftless_notes.k1 \
+             AND driftless_other.pk = driftless_notes.pk WHERE {gone});"
+        );
+        vec![append, forget]
+    }
+
+    pub(super) fn others_noted(&self) -> String {
+        format!(
+            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own = 0)",
+            self.name()
+        )
+    }
+
+    pub(super) fn evict_insert(&self) -> Trigger {
+        let key = self.key("new");
+        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
+        let by = if self.table.rowid_key {
+            format!(" AND driftless_notes.by IN ({key}, '[-1]')")
+        } else if self.table.key_columns().any(has_replacement) {
+            // The BEFORE trigger saw NULL, and not the default.
+            NEWEST.to_owned()
+        } else {
+            format!(" AND driftless_notes.by = {key}")
+        };
+        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
+    }
+
+    pub(super) fn evict_update(&self) -> Trigger {
+        // A row with NULL in its key, which has no events of its own, may evict another.
+        let same = same_key(self.table, "new", "old");
+        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
+        let body = self.evict(&format!(" AND driftless_notes.by = {}", self.key("old")), "");
+        let event = update_event("AFTER UPDATE", self.update_of());
+        self.trigger("evict_update", &event, &when, &body)
+    }
+
+    /// The newest of all. A row's own delete is logged by its own trigger, so its notes go first.
+    pub(super) fn evict_delete(&self) -> Trigger {
+        let when = format!(
+            "{} OR EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND {})",
+            self.others_noted(),
+            self.name(),
+            self.is_noted("old")
+        );
+        let mut body = vec![self.forget("old")];
+        body.extend(self.evict(NEWEST, ""));
+        self.trigger("evict_delete", "AFTER DELETE", &when, &body)
+    }
+
+    /// An upsert noted its own row, and then turned into an update.
+    pub(super) fn forget_updated(&self) -> Trigger {
+        let own = format!("tbl = {} AND own = 1 AND", self.name());
+        let when = format!(
+            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.{own} {})",
+            self.is_noted("old")
+        );
+        let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
+        let forget = format!("DELETE FROM driftless_notes WHERE {own} {is_noted};");
+        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
+    }
+}

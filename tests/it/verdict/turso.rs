@@ -1,0 +1,244 @@
+//! The remote's schema and a workload through the Turso engine, by its program's shell, with the
+//! tables and the log that SQLite ends with. `docs/turso-engine.md` has what it carries.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use driftless::capture::{Catalog, Replicated, literal, remote_triggers};
+use driftless::verdict::ConflictRule;
+
+use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
+use crate::tools::{Tool, require};
+
+/// A hang is a failure, and not the test's own. The engine takes a second.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Marks, in the shell's output, where what we asked for begins.
+const MARK: &str = "--8<--";
+
+const SCHEMA: &str = "
+CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER DEFAULT 0);
+CREATE TABLE p (id TEXT PRIMARY KEY, mid TEXT REFERENCES m ON DELETE CASCADE ON UPDATE CASCADE, \
+  x INTEGER);
+CREATE TABLE n (id INTEGER PRIMARY KEY, mid TEXT REFERENCES m ON DELETE SET NULL, r REAL, b BLOB);
+CREATE TABLE k (id TEXT PRIMARY KEY, mid TEXT REFERENCES m);
+CREATE TRIGGER touch AFTER UPDATE OF a ON m WHEN new.a IS NOT old.a BEGIN \
+  UPDATE m SET t = t + 1 WHERE id = new.id; END;
+CREATE TRIGGER quiet BEFORE INSERT ON m WHEN new.a = 13 BEGIN SELECT RAISE(IGNORE); END;";
+
+/// One step of the workload: a push of an origin's, or SQL of the web application's.
+enum Step {
+    Push(&'static str, Vec<Pushed>),
+    Web(&'static str),
+}
+
+fn event(id: &str, op: &str, table: &str, key: &str, after: &str, base: i64) -> Pushed {
+    Pushed {
+        id: id.to_owned(),
+        op: op.to_owned(),
+        table: table.to_owned(),
+        key: key.to_owned(),
+        after: (!after.is_empty()).then(|| after.to_owned()),
+        base,
+        ..Pushed::default()
+    }
+}
+
+/// A key change: its delete and its insert.
+fn key_change(id: [&str; 2], table: &str, keys: [&str; 2], image: &str, base: i64) -> [Pushed; 2] {
+    let mut delete = event(id[0], "delete", table, keys[0], "", base);
+    delete.pair = Some(id[1].to_owned());
+    delete.other = Some(keys[1].to_owned());
+    delete.image = Some(image.to_owned());
+    let insert = delete.second_half();
+    [delete, insert]
+}
+
+fn workload() -> Vec<Step> {
+    let mut second = vec![
+        event("b1", "update", "m", r#"["x"]"#, r#"{"a":7}"#, 3),
+        event("b2", "update", "m", r#"["x"]"#, r#"{"a":8}"#, 99),
+        event("b3", "insert", "m", r#"["q"]"#, r#"{"id":"q","a":13,"u":null,"t":0}"#, 99),
+        event("b4", "delete", "m", r#"["y"]"#, "", 99),
+        event("b5", "delete", "q", r#"["y"]"#, "", 99),
+        event("b1", "update", "m", r#"["x"]"#, r#"{"a":7}"#, 3),
+    ];
+    second.extend(key_change(
+        ["b6", "b7"],
+        "m",
+        [r#"["x"]"#, r#"["w"]"#],
+        r#"{"id":"w","a":8,"u":"x","t":0}"#,
+        99,
+    ));
+    let mut consequence = event("c2", "delete", "p", r#"["p"]"#, "", 99);
+    consequence.via = Some("c1".to_owned());
+    let mut late = event("c3", "insert", "k", r#"["k2"]"#, r#"{"id":"k2","mid":"v"}"#, 99);
+    late.late = true;
+    vec![
+        Step::Push(
+            "A",
+            vec![
+                event("a1", "insert", "m", r#"["x"]"#, r#"{"id":"x","a":1,"u":"x","t":0}"#, 0),
+                event("a2", "insert", "m", r#"["y"]"#, r#"{"id":"y","a":1,"u":"x","t":0}"#, 0),
+                event("a3", "insert", "m", r#"["y"]"#, r#"{"id":"y","a":1,"u":"y","t":0}"#, 0),
+                event("a4", "insert", "p", r#"["p"]"#, r#"{"id":"p","mid":"z","x":1}"#, 0),
+                event("a5", "insert", "p", r#"["p"]"#, r#"{"id":"p","mid":"x","x":1}"#, 0),
+                event("a6", "update", "p", r#"["r"]"#, r#"{"x":2}"#, 0),
+                event("a7", "update", "m", r#"["x"]"#, r#"{"a":2}"#, 0),
+                event("a8", "insert", "k", r#"["k"]"#, r#"{"id":"k","mid":"y"}"#, 0),
+                event("a9", "insert", "m", r#"["x"]"#, r#"{"id":"x","a":1,"u":null,"t":0}"#, 99),
+                event(
+                    "a10",
+                    "insert",
+                    "n",
+                    "[1]",
+                    r#"{"id":1,"mid":"x","r":{"r":"7205759403792794p-56"},"b":{"x":"00FF"}}"#,
+                    0,
+                ),
+            ],
+        ),
+        Step::Web("INSERT INTO m (id, a, u) VALUES ('z', 1, 'z'), ('v', 1, 'v')"),
+        Step::Web("UPDATE m SET a = 5 WHERE id IN ('x', 'z')"),
+        Step::Web("REPLACE INTO m (id, a, u) VALUES ('z', 9, 'v')"),
+        Step::Web("UPDATE m SET id = 'v' WHERE id = 'z'"),
+        Step::Web("UPDATE n SET r = 0.5, b = x'01'"),
+        Step::Push("B", second),
+        Step::Push("A", vec![event("c1", "delete", "m", r#"["w"]"#, "", 99), consequence, late]),
+        Step::Web("DELETE FROM k"),
+        Step::Web("DELETE FROM m WHERE id = 'v'"),
+    ]
+}
+
+/// What is compared, in one column, each row with a word before it that says whence it is. Ids that
+/// the triggers drew differ from run to run.
+const RESULT: &str = "
+SELECT 'log|' || seq || '|' || CASE WHEN length(id) = 26 THEN '-' ELSE id END || '|' || origin || '|'
+  || tbl || pk || op || coalesce(\"before\", '') || coalesce(\"after\", '') || verdict
+  || coalesce(reason, '') || '|' || coalesce(cause, '') FROM driftless_events ORDER BY seq;
+SELECT 'm|' || quote(id) || quote(a) || quote(u) || quote(t) FROM m ORDER BY id;
+SELECT 'p|' || quote(id) || quote(mid) || quote(x) FROM p ORDER BY id;
+SELECT 'n|' || quote(id) || quote(mid) || quote(r) || quote(b) FROM n ORDER BY id;
+SELECT 'k|' || quote(id) || quote(mid) FROM k ORDER BY id;
+SELECT 'left|' || count(*) FROM driftless_inbox;
+SELECT 'left|' || count(*) FROM driftless_values;
+SELECT 'busy|' || count(*) FROM driftless_meta WHERE cid IS NOT NULL;";
+
+/// The whole remote as one SQL script: what the `libsql` client would send, a statement a line.
+fn script() -> String {
+    let remote = Remote::new(SCHEMA, |_| ConflictRule::Row);
+    let all: Vec<_> =
+        remote.tables.iter().map(|table| Replicated { table, rule: ConflictRule::Row }).collect();
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n{SCHEMA}\n");
+    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
+    for trigger in remote_triggers(&all) {
+        sql.push_str(&trigger.sql);
+        sql.push_str(";\n");
+    }
+    for step in workload() {
+        sql.push_str(&match step {
+            Step::Push(origin, events) => push_sql(origin, &events),
+            Step::Web(sql) => sql.to_owned(),
+        });
+        sql.push_str(";\n");
+    }
+    sql.push_str(&format!("SELECT {};\n{RESULT}\n", literal(MARK)));
+    sql
+}
+
+/// Runs a script through the program, and gives what it printed.
+fn through(program: &Path, script: &str) -> String {
+    let mut child = Command::new(program)
+        .args(["--quiet", "--output-mode", "list", ":memory:"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let script = script.to_owned();
+    // A program that died does not read to the end; what it said is in its output.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(script.as_bytes())));
+    let (done, waiting) = crossbeam_channel::bounded(1);
+    let pid = child.id();
+    let reader = std::thread::spawn(move || done.send(child.wait_with_output().unwrap()));
+    #[expect(clippy::disallowed_methods, reason = "a test may look at a clock")]
+    let begun = Instant::now();
+    let output = waiting.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
+        panic!("the program (process {pid}) still runs after {:?}", begun.elapsed())
+    });
+    writer.join().unwrap();
+    reader.join().unwrap().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = format!("{stderr}{stdout}");
+    assert!(output.status.success(), "the program ended with {}: {said}", output.status);
+    assert!(stderr.trim().is_empty(), "{said}");
+    stdout
+}
+
+fn results(output: &str) -> Vec<String> {
+    let (_, results) = output.split_once(MARK).expect("the script ran to its end");
+    results.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The same on the SQLite that is bundled.
+fn by_sqlite() -> Vec<String> {
+    let remote = Remote::new(SCHEMA, |_| ConflictRule::Row);
+    for step in workload() {
+        match step {
+            Step::Push(origin, events) => remote.push(origin, &events).unwrap(),
+            Step::Web(sql) => remote.transaction(sql).unwrap(),
+        }
+        remote.check();
+    }
+    let mut rows = Vec::new();
+    for sql in RESULT.split(';').filter(|sql| !sql.trim().is_empty()) {
+        let mut statement = remote.db.prepare(sql).unwrap();
+        let found = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.extend(found.map(|row| row.unwrap()));
+    }
+    rows
+}
+
+#[test]
+fn the_turso_engine_ends_with_sqlites_tables_and_verdicts() {
+    let expected = by_sqlite();
+    let mut words = BTreeMap::new();
+    for row in &expected {
+        *words.entry(row.split('|').next().unwrap()).or_insert(0) += 1;
+    }
+    assert!(words["log"] > 30, "the workload has shrunk: {words:?}");
+    let Some(program) = require(Tool::Tursodb) else { return };
+    let results = results(&through(&program, &script()));
+    for (ours, theirs) in expected.iter().zip(&results) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(expected.len(), results.len());
+}
+
+#[test]
+fn the_gyms_triggers_fit_the_turso_engine() {
+    let Some(program) = require(Tool::Tursodb) else { return };
+    let schema = include_str!("../../../fixtures/gym/schema.sql");
+    let db = rusqlite::Connection::open_in_memory().unwrap();
+    db.execute_batch(schema).unwrap();
+    let catalog = Catalog::read(&db).unwrap();
+    let rule = ConflictRule::Row;
+    let all: Vec<_> = catalog.tables.iter().map(|table| Replicated { table, rule }).collect();
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n{schema}\n");
+    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
+    for trigger in remote_triggers(&all) {
+        sql.push_str(&trigger.sql);
+        sql.push_str(";\n");
+    }
+    // Compiling this looks at every trigger of every table.
+    sql.push_str(&push_sql("A", &[event("a1", "delete", "classes", "[1]", "", 0)]));
+    sql.push_str(&format!(
+        ";\nSELECT {};\nSELECT verdict || reason FROM driftless_events;\n",
+        literal(MARK)
+    ));
+    assert_eq!(results(&through(&program, &sql)), ["rejectedmissing"]);
+}
