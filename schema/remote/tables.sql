@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS driftless_meta (
   epoch   TEXT NOT NULL,              -- a ULID: this database's identity
   version INTEGER NOT NULL,           -- of this schema
   oldest  INTEGER NOT NULL DEFAULT 1, -- the oldest seq that is kept
+  r       TEXT,     -- why the event that is being judged is not applied
   cid     TEXT,     -- the event that is being materialized: its id,
   cunit   TEXT,     -- unit,
   corigin TEXT,     -- origin,
