@@ -62,8 +62,8 @@ impl Desk {
     }
 }
 
-const MEMBERS: &str = "SELECT group_concat(r, char(10)) FROM (SELECT quote(id) || quote(name)
-    || quote(email) || quote(photo) AS r FROM conformance_members ORDER BY id)";
+const MEMBERS: &str = "SELECT group_concat(r, char(10)) FROM (SELECT quote(id)
+    || CASE WHEN length(name) > 99 THEN length(name) ELSE quote(name) END || quote(email) || quote(photo) AS r FROM conformance_members ORDER BY id)";
 const PAYMENTS: &str = "SELECT group_concat(r, char(10)) FROM (SELECT quote(id) || quote(member)
     || quote(cents) AS r FROM conformance_payments ORDER BY id)";
 
