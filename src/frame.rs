@@ -17,7 +17,8 @@
 //!
 //! The chain proves that a log was not changed after the fact by someone who cannot rewrite all of
 //! it. Whoever can rewrite the whole file can make a new chain; `driftless_replicas.chain` on the
-//! remote is where a replica is to leave its head, so that others witness it. Nothing writes it yet.
+//! remote is where a replica is to leave its head, so that others witness it. Nothing writes it
+//! yet.
 
 use bincode::enc::Encoder;
 use bincode::error::EncodeError;
