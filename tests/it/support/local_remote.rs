@@ -122,6 +122,11 @@ impl LocalRemote {
         self.with(|state| read(&state.db, sql))
     }
 
+    /// One query's rows.
+    pub(crate) fn rows(&self, sql: &str) -> Rows {
+        self.with(|state| rows(&state.db, sql).unwrap())
+    }
+
     /// The work of [`Remote::run`], at once.
     pub(crate) fn run_now(&self, batch: Batch) -> Result<Answer> {
         self.with(|state| {
@@ -194,7 +199,8 @@ fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
     Ok(answer)
 }
 
-fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+/// One query's rows.
+pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
     let mut statement = db.prepare(sql)?;
     let columns = statement.column_count();
     let mut found = statement.query([])?;
