@@ -308,10 +308,15 @@ pub(super) fn key_matches(
             }
             _ => key == cell,
         },
-        // An integral REAL stands as it is only where nothing converts it.
+        // An integral REAL stands as it is only where nothing converts it; -2^63 is not converted
+        // among integers, either.
         (ValueRef::Integer(key), ValueRef::Real(cell)) => {
-            let untyped = table.columns[table.key[part]].affinity == Affinity::Blob;
-            untyped && *key as f64 == *cell && *cell as i64 == *key
+            let stays = match table.columns[table.key[part]].affinity {
+                Affinity::Blob => true,
+                Affinity::Integer | Affinity::Numeric => *key == i64::MIN,
+                _ => false,
+            };
+            stays && *key as f64 == *cell && *cell as i64 == *key
         }
         _ => false,
     }
