@@ -16,8 +16,8 @@ use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
 use crate::sync::trouble::{other_remote, schema_version};
 
-/// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is to
-/// be here within five seconds, the request and the page included.
+/// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
+/// to be here within five seconds, the request and the page included.
 pub const POLL_MS: u64 = 4_500;
 /// The same while something is going on: somebody is at work on the other side.
 pub const LIVELY_POLL_MS: u64 = 1_000;
