@@ -295,7 +295,7 @@ pub(super) fn key_matches(
         (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
         (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
         (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
-            // Of what stands behind a NUL only the length counts, so a canonical key has zeros there.
+            // Of what stands behind a NUL only the length counts: a canonical key has zeros there.
             Collation::NoCase => {
                 let nul = memchr::memchr(0, cell).unwrap_or(cell.len());
                 key.len() == cell.len()
