@@ -2,8 +2,12 @@
 
 mod capture;
 mod cli;
+mod conformance;
 mod consequences;
 mod failures;
+mod failures_rows;
+mod failures_scale;
+mod failures_schema;
 mod first_sync;
 mod gym;
 mod histories;
