@@ -21,8 +21,8 @@ pub(super) struct Judge<'a> {
     pub(super) all: &'a [Replicated<'a>],
 }
 
-/// What the parts of a key are called in `driftless_values`, before their number. No column has such
-/// a name.
+/// What the parts of a key are called in `driftless_values`, before their number. No column has
+/// such a name.
 pub(super) fn key_name(json: &str) -> String {
     format!("driftless {json} ")
 }
