@@ -3,6 +3,7 @@
 mod capture;
 mod cli;
 mod consequences;
+mod drift;
 mod failures;
 mod first_sync;
 mod gym;

@@ -1,0 +1,49 @@
+//! Definitions that change under way: triggers that are taken away, and columns that one side has
+//! and the other has not.
+
+use std::sync::Arc;
+
+use driftless::store::Store;
+use driftless::sync::{Input, Ticket, drain};
+
+use crate::support::desk::{Desk, assert_equal};
+use crate::support::local_remote::LocalRemote;
+
+const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, words TEXT)";
+
+fn remote() -> Arc<LocalRemote> {
+    Arc::new(LocalRemote::new(NOTES))
+}
+
+fn desk(remote: &Arc<LocalRemote>, number: u128) -> Desk {
+    Desk::with_schema(remote, number, NOTES)
+}
+
+#[test]
+fn a_sync_that_finds_nothing_to_do_asks_once() {
+    let remote = remote();
+    let desk = desk(&remote, 1);
+    desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
+    let requests = remote.requests();
+    let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+    assert_eq!((summary.pushed, summary.applied, summary.requests), (1, 1, 1));
+    let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+    assert_eq!((summary.pushed, summary.requests), (0, 1));
+    assert_eq!(remote.requests(), requests + 2);
+}
+
+#[test]
+fn a_request_from_before_the_call_does_not_count() {
+    let remote = remote();
+    let mut desk = desk(&remote, 1);
+    desk.input(Input::Wake);
+    let (id, batch) = desk.sent.pop_front().expect("it looks when it wakes");
+    let answer = remote.run_now(batch);
+    remote.web("INSERT INTO notes VALUES ('a', 'one')");
+    desk.input(Input::SyncNow(Ticket(7)));
+    desk.input(Input::Answer(id, answer));
+    assert!(desk.settled.is_empty(), "the request began before the call");
+    desk.settle();
+    assert_eq!(desk.settled.len(), 1);
+    assert_equal(&desk, &["notes"]);
+}
