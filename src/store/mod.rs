@@ -71,6 +71,9 @@ pub struct Store {
     tables: Vec<ReplicatedTable>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
+    /// The same when the capture triggers were last compared with what they should be; `None` if
+    /// that was before this store was opened.
+    checked: Option<i64>,
     guard: guard::Guard,
     pending: RefCell<pending::Pending>,
     /// Outbox numbers at which a transaction ended, rising.

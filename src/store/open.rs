@@ -131,6 +131,7 @@ impl Store {
             id,
             tables: Vec::new(),
             schema_version: -1,
+            checked: None,
             guard,
             pending: RefCell::new(Pending::default()),
             marks: VecDeque::new(),
