@@ -132,6 +132,7 @@ impl Store {
             tables: Vec::new(),
             schema_version: -1,
             checked: None,
+            retried: None,
             guard,
             pending: RefCell::new(Pending::default()),
             marks: VecDeque::new(),

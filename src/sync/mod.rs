@@ -26,6 +26,7 @@ mod driver;
 mod effect;
 mod init;
 mod lock;
+mod look;
 mod machine;
 mod pull;
 mod push;

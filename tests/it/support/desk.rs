@@ -113,6 +113,11 @@ impl Desk {
         &self.path
     }
 
+    /// What it was initialised with.
+    pub(crate) fn plan(&self) -> Plan {
+        plan(self.path.clone(), self.number, &[])
+    }
+
     /// The machine's process ends, and another one begins.
     pub(crate) fn restart(&mut self) {
         let store = Store::open(&self.path).unwrap();
