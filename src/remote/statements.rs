@@ -153,7 +153,7 @@ impl Exchange<'_> {
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
             statements.push(format!("SELECT seq FROM driftless_events WHERE id = '{last}'"));
-            statements.push(format!("{} LIMIT 1", unknown(push)));
+            statements.push(unknown_column(&push.tables));
         }
         if let Some(span) = self.pull {
             statements.push(page(span));
@@ -176,7 +176,7 @@ impl Exchange<'_> {
         let (mut pushed, mut unknown) = (false, None);
         if self.push.is_some() {
             pushed = !results.nth(2).unwrap_or_default().is_empty();
-            unknown = read_unknown(&results.next().unwrap_or_default())?;
+            unknown = read_unknown_column(&results.next().unwrap_or_default())?;
         }
         let (mut read, mut head) = (Page::default(), Seq(0));
         if let Some(span) = self.pull {
@@ -202,9 +202,9 @@ fn guard(sender: &Sender) -> String {
 /// The columns of the pushed tables that the remote's triggers do not know: rows of table and
 /// column. A table that the remote does not replicate has none. Where the lists are equal, which is
 /// nearly always, their texts are.
-fn unknown(push: &Push) -> String {
+fn unknown(tables: &[(String, Vec<String>)]) -> String {
     let mut json = vec![b'['];
-    for (index, (table, columns)) in push.tables.iter().enumerate() {
+    for (index, (table, columns)) in tables.iter().enumerate() {
         json.extend_from_slice(if index > 0 { b",[" } else { b"[" });
         write_string(table.as_bytes(), &mut json);
         json.push(b',');
@@ -236,7 +236,18 @@ pub fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
     String::from_utf8(json).expect("names are UTF-8")
 }
 
-fn read_unknown(rows: &Rows) -> Result<Option<(String, String)>> {
+/// The statement for a column of these tables (names, with the names of their columns) that the
+/// remote's triggers do not know, if there is one.
+pub fn unknown_column(tables: &[(String, Vec<String>)]) -> String {
+    format!("{} LIMIT 1", unknown(tables))
+}
+
+/// Reads the row of [`unknown_column`]: table and column.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     let Some(row) = rows.first() else { return Ok(None) };
     match row.as_slice() {
         [Value::Text(table), Value::Text(column)] => {
@@ -278,7 +289,7 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
         terms.join(", "),
         literal(&json),
         guard(sender),
-        unknown(push)
+        unknown(&push.tables)
     )
 }
 

@@ -7,7 +7,6 @@ use rusqlite::{Connection, Row};
 use super::Store;
 use super::arrange::arrange;
 use super::pending::{event_id, images, number, op, row_key, time};
-use crate::capture::Table;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 
@@ -253,12 +252,8 @@ impl Store {
         self.check_triggers()?;
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
         let events = arrange(&tables, rows)?;
-        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
-        let tables = tables
-            .into_iter()
-            .filter(|table| events.iter().any(|event| event.table == table.name))
-            .map(|table| (table.name.clone(), columns(table)))
-            .collect();
+        let mut tables = self.columns();
+        tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
         Ok(Some(Push { events, last_n, tables }))
     }
 

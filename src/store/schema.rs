@@ -180,6 +180,13 @@ impl Store {
         self.guard.watch(&mut self.db, &self.tables, foreign)
     }
 
+    /// The replicated tables' names, each with the names of its columns.
+    pub fn columns(&self) -> Vec<(String, Vec<String>)> {
+        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
+        let tables = self.tables.iter().map(|replicated| &replicated.table);
+        tables.map(|table| (table.name.clone(), columns(table))).collect()
+    }
+
     /// The replicated tables that are there.
     pub fn tables(&self) -> &[ReplicatedTable] {
         &self.tables

@@ -187,7 +187,7 @@ pub(crate) fn other_remote(found: Option<&str>) -> Error {
 }
 
 /// The error for a column that the remote's triggers do not know.
-fn unknown_column(table: &str, column: &str) -> Error {
+pub(crate) fn unknown_column(table: &str, column: &str) -> Error {
     let message = format!("table `{table}` has a column `{column}` that the remote does not know");
     Error::refused(message).with_hint(
         "nothing was pushed, and nothing is lost; add the column on the remote and run \
