@@ -1,8 +1,8 @@
 //! **driftless** keeps a desktop application's local SQLite database and a Turso (libSQL) database
 //! in step, in both directions, by an event log.
 //!
-//! A [`Replicator`] replicates one database file in the background. The application reads and writes
-//! its tables with plain SQL, over any connection, and never waits for the network:
+//! A [`Replicator`] replicates one database file in the background. The application reads and
+//! writes its tables with plain SQL, over any connection, and never waits for the network:
 //!
 //! ```no_run
 //! # async fn example() -> driftless::Result<()> {
@@ -24,24 +24,24 @@
 //! ```
 //!
 //! Triggers append each change to an outbox ([`capture`]), as an [`event::Event`]. The [`sync`]
-//! machine pushes the outbox and pulls the remote's log in one request, which [`remote`] carries. The
-//! remote's own triggers judge what arrives ([`verdict`]) and write it to the remote's tables. The
-//! [`store`] integrates what comes back, keeps what lost in a conflict inbox, and seals every event
-//! into a local log ([`frame`]). [`hub`] is a remote for development; [`cli`] is the command.
+//! machine pushes the outbox and pulls the remote's log in one request, which [`remote`] carries.
+//! The remote's own triggers judge what arrives ([`verdict`]) and write it to the remote's tables.
+//! The [`store`] integrates what comes back, keeps what lost in a conflict inbox, and seals every
+//! event into a local log ([`frame`]). [`hub`] is a remote for development; [`cli`] is the command.
 //!
-//! The layers, from the bottom: [`value`], [`event`], [`verdict`], [`page`], [`frame`], [`clock`] and
-//! [`backoff`] are pure; [`capture`] makes SQL text; [`store`] owns the local database; [`remote`] owns
-//! the network; [`sync`] is the protocol and its driver.
+//! The layers, from the bottom: [`value`], [`event`], [`verdict`], [`page`], [`frame`], [`clock`]
+//! and [`backoff`] are pure; [`capture`] makes SQL text; [`store`] owns the local database;
+//! [`remote`] owns the network; [`sync`] is the protocol and its driver.
 //!
 //! # Errors
 //!
-//! There is one [`Error`], and its [`Kind`] says what to do about it. A conflict that was lost is no
-//! error: see [`Replicator::conflicts`].
+//! There is one [`Error`], and its [`Kind`] says what to do about it. A conflict that was lost is
+//! no error: see [`Replicator::conflicts`].
 //!
 //! # Caveats
 //!
-//! * A database file must not be copied or restored from a backup and then replicated again: that is
-//!   not noticed yet. Make a new replica.
+//! * A database file must not be copied or restored from a backup and then replicated again: that
+//!   is not noticed yet. Make a new replica.
 //! * One replicator at a time works on a file. A second one stands by, and takes over.
 
 pub mod backoff;

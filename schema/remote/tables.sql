@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS driftless_meta (
   epoch   TEXT NOT NULL,              -- a ULID: this database's identity
   version INTEGER NOT NULL,           -- of this schema
   oldest  INTEGER NOT NULL DEFAULT 1, -- the oldest seq that is kept
+  r       TEXT,     -- why the event that is being judged is not applied
   cid     TEXT,     -- the event that is being materialized: its id,
   cunit   TEXT,     -- unit,
   corigin TEXT,     -- origin,
@@ -89,7 +90,9 @@ CREATE TABLE IF NOT EXISTS driftless_notes (
   img TEXT NOT NULL,  -- the noted row as it was, a JSON object
   k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- its key's values, folded by their collations
 );
-CREATE INDEX IF NOT EXISTS driftless_notes_row ON driftless_notes (tbl, own, k1);
+CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k1);
+-- Notes of other rows than their statement's own: a look here tells that there is nothing to do.
+CREATE INDEX IF NOT EXISTS driftless_notes_others ON driftless_notes (tbl, by) WHERE own = 0;
 
 -- The tagged values of the event that is being judged, decoded. Otherwise empty.
 CREATE TABLE IF NOT EXISTS driftless_values (

@@ -57,7 +57,9 @@ CREATE TABLE IF NOT EXISTS driftless_notes (
   img TEXT NOT NULL,   -- the noted row as it was, a JSON object
   k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- its key's values, folded by their collations
 );
-CREATE INDEX IF NOT EXISTS driftless_notes_row ON driftless_notes (tbl, own, k1);
+CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k1);
+-- Notes of other rows than their statement's own: a look here tells that there is nothing to do.
+CREATE INDEX IF NOT EXISTS driftless_notes_others ON driftless_notes (tbl, by) WHERE own = 0;
 
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (

@@ -11,7 +11,11 @@ use super::sql::*;
 use super::table::PREFIX;
 use super::triggers::{Trigger, Write as Kind};
 
-const APPLIED: &str = "(SELECT driftless_meta.cid FROM driftless_meta) = new.id";
+/// Why the event that is being judged is not applied.
+const REASON: &str = "(SELECT driftless_meta.r FROM driftless_meta)";
+/// The event itself, in the log.
+const THIS: &str = "id = new.id";
+const APPLIED: &str = "(SELECT driftless_meta.r FROM driftless_meta) IS NULL";
 
 impl Judge<'_> {
     /// Decodes the tagged values, once for the event.
@@ -23,58 +27,73 @@ impl Judge<'_> {
         )
     }
 
-    /// A row that is here from before the log is the web's: log it, so that the replica gets it.
-    fn adopt(&self, key: &str) -> String {
+    /// A row that is here from before the log is the web's: log it, so that the replica gets it. In a
+    /// trigger of its own, which fires first, since it is rare.
+    fn adopt(&self) -> Trigger {
         let this = self.this();
-        format!(
-            "INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at) \
-             SELECT {}, 'web', {name}, {}, 'insert', {}, 0, 'applied', {NOW_MS} FROM {this} \
-             WHERE {} AND NOT EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl = {name} \
-             AND driftless_events.pk = {key});",
+        let key = "coalesce(new.other, new.pk)";
+        let has_key = self.has_key(&this, key);
+        let name = format!("{PREFIX}inbox_adopt_{}", self.table.name);
+        let sql = format!(
+            "CREATE TRIGGER {} BEFORE INSERT ON driftless_inbox WHEN new.tbl = {tbl} \
+             AND (new.op = 'insert') = (new.pair IS NULL) AND new.op <> 'update' \
+             AND EXISTS (SELECT 1 FROM {this} WHERE {has_key}) \
+             AND NOT EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl = {tbl} \
+             AND driftless_events.pk = {key})\nBEGIN\n  \
+             INSERT INTO driftless_events (id, origin, tbl, pk, op, \"after\", base, verdict, received_at) \
+             SELECT {}, 'web', {tbl}, {}, 'insert', {}, 0, 'applied', {NOW_MS} FROM {this} \
+             WHERE {has_key};\nEND",
+            ident(&name),
             ulid(),
             key_json(self.table, &this),
             row_json(self.table, &this),
-            self.has_key(&this, key),
-            name = self.name(),
-        )
+            tbl = self.name(),
+        );
+        Trigger { name, sql }
     }
 
-    fn judge(&self, arms: &[String]) -> String {
-        format!(
-            "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \"after\", \
-             base, via, pair, verdict, reason, received_at) SELECT new.id, new.origin, new.actor, \
-             new.unit, new.tbl, new.pk, new.op, new.before, new.after, new.base, new.via, new.pair, \
-             CASE WHEN driftless_verdict.r IS NULL THEN 'applied' WHEN driftless_verdict.r IN ('conflict', 'pair', 'via') \
-             THEN 'superseded' ELSE 'rejected' END, driftless_verdict.r, {NOW_MS} FROM (SELECT CASE\n    WHEN {}\n    \
-             END AS r) AS driftless_verdict;",
-            arms.join("\n    WHEN ")
-        )
-    }
-
-    /// Names the event, if it was applied; `key` is the row that the write will find.
-    fn announce(&self, word: &str, key: &str) -> String {
+    /// Decides, and names the event in `driftless_meta`: `word` is what capture will see of it, and
+    /// `key` the row that the write will find. Then appends it to the log.
+    ///
+    /// The verdict goes through `driftless_meta`, for an INSERT whose SELECT reads its own table
+    /// passes through a temporary one; and so does an UPDATE that may find more than one row.
+    fn judge(&self, arms: &[String], word: Option<&str>, key: &str) -> [String; 2] {
         let this = self.this();
         let old = match word {
-            "update" => format!(
+            Some("update") => format!(
                 "(SELECT {} FROM {this} WHERE {})",
                 row_json(self.table, &this),
                 self.has_key(&this, key)
             ),
             _ => "NULL".to_owned(),
         };
-        format!(
-            "UPDATE driftless_meta SET cid = new.id, cunit = new.unit, corigin = new.origin, \
-             ctbl = new.tbl, cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1 \
-             WHERE (SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.id) = 'applied';"
-        )
+        let announce = word.map(|word| {
+            format!(
+                ", cid = new.id, cunit = new.unit, corigin = new.origin, ctbl = new.tbl, \
+                 cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1"
+            )
+        });
+        let decide = format!(
+            "UPDATE driftless_meta SET r = CASE\n    WHEN {}\n    END{} WHERE one = 1;",
+            arms.join("\n    WHEN "),
+            announce.unwrap_or_default()
+        );
+        let append = format!(
+            "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \"after\", \
+             base, via, pair, verdict, reason, received_at) VALUES (new.id, new.origin, new.actor, \
+             new.unit, new.tbl, new.pk, new.op, new.before, new.after, new.base, new.via, new.pair, \
+             CASE WHEN {APPLIED} THEN 'applied' WHEN {REASON} = 'conflict' OR {REASON} = 'pair' \
+             OR {REASON} = 'via' THEN 'superseded' ELSE 'rejected' END, {REASON}, {NOW_MS});"
+        );
+        [decide, append]
     }
 
     /// If the silence was not used up and the row does not hold the values, a trigger of the web's
     /// refused the write without a word.
-    fn refused(&self, held: &str) -> String {
+    fn refused(&self, which: &str, held: &str) -> String {
         format!(
             "UPDATE driftless_events SET verdict = 'rejected', reason = 'refused' \
-             WHERE id IN (new.id, new.pair) AND (SELECT driftless_meta.hush FROM driftless_meta) = 1 \
+             WHERE {which} AND (SELECT driftless_meta.hush FROM driftless_meta) = 1 AND {APPLIED} \
              AND NOT {held};"
         )
     }
@@ -129,8 +148,8 @@ impl Judge<'_> {
             self.name(),
         );
         let end = [
-            "UPDATE driftless_meta SET cid = NULL, cunit = NULL, corigin = NULL, ctbl = NULL, \
-             cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE cid IS NOT NULL;"
+            "UPDATE driftless_meta SET r = NULL, cid = NULL, cunit = NULL, corigin = NULL, \
+             ctbl = NULL, cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE one = 1;"
                 .to_owned(),
             "DELETE FROM driftless_values WHERE new.plain IS NULL;".to_owned(),
             // What was noted and not replaced is of no more use, and would send every later write
@@ -149,53 +168,55 @@ impl Judge<'_> {
         let columns: Vec<_> = self.table.column_names().map(ident).collect();
         let values: Vec<_> =
             self.table.columns.iter().map(|column| self.value("new.after", column)).collect();
+        let [decide, append] = self.judge(&self.arms(Kind::Insert), Some("insert"), "new.pk");
         let body = [
             self.decode_values(),
-            self.adopt("new.pk"),
-            self.judge(&self.arms(Kind::Insert)),
-            self.announce("insert", "new.pk"),
+            decide,
+            append,
             format!(
-                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta WHERE driftless_meta.cid = new.id;",
+                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta WHERE driftless_meta.r IS NULL;",
                 self.this(),
                 columns.join(", "),
                 values.join(", ")
             ),
-            self.refused(&self.holds()),
+            self.refused(THIS, &self.holds()),
         ];
         self.trigger("insert", "new.op = 'insert' AND new.pair IS NULL", &body)
     }
 
     fn update(&self) -> Trigger {
         let this = self.this();
+        let [decide, append] = self.judge(&self.arms(Kind::Update), Some("update"), "new.pk");
         let body = [
             self.decode_values(),
-            self.judge(&self.arms(Kind::Update)),
-            self.announce("update", "new.pk"),
+            decide,
+            append,
             format!(
                 "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
                 self.assignments(true),
                 self.has_key(&this, "new.pk")
             ),
-            self.refused(&self.holds()),
+            self.refused(THIS, &self.holds()),
         ];
         self.trigger("update", "new.op = 'update'", &body)
     }
 
     fn delete(&self) -> Trigger {
         let this = self.this();
+        let [decide, append] = self.judge(&self.arms(Kind::Delete), Some("delete"), "new.pk");
         let body = [
-            self.judge(&self.arms(Kind::Delete)),
-            self.announce("delete", "new.pk"),
+            decide,
+            append,
             format!("DELETE FROM {this} WHERE {} AND {APPLIED};", self.has_key(&this, "new.pk")),
-            self.refused(&format!("NOT {}", self.exists("new.pk"))),
+            self.refused(THIS, &format!("NOT {}", self.exists("new.pk"))),
         ];
         self.trigger("delete", "new.op = 'delete' AND new.pair IS NULL", &body)
     }
 
     /// The delete of a key change is judged for both halves; nothing is written yet.
     fn leave(&self) -> Trigger {
-        let body =
-            [self.decode_values(), self.adopt("new.other"), self.judge(&self.arms(Kind::Move))];
+        let [decide, append] = self.judge(&self.arms(Kind::Move), None, "new.pk");
+        let body = [self.decode_values(), decide, append];
         self.trigger("leave", "new.op = 'delete' AND new.pair IS NOT NULL", &body)
     }
 
@@ -206,21 +227,22 @@ impl Judge<'_> {
         let arm = "new.refuse IS NOT NULL THEN new.refuse".to_owned();
         let pair = "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.pair) \
                     IS NOT 'applied' THEN 'pair'";
+        let [decide, append] = self.judge(&[arm, pair.to_owned()], Some("move"), "new.other");
         let body = [
             self.decode_values(),
-            self.judge(&[arm, pair.to_owned()]),
-            self.announce("move", "new.other"),
+            decide,
+            append,
             format!(
                 "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
                 self.assignments(false),
                 self.has_key(&this, "new.other")
             ),
-            self.refused(&self.holds()),
+            self.refused("(id = new.id OR id = new.pair)", &self.holds()),
         ];
         self.trigger("arrive", "new.op = 'insert' AND new.pair IS NOT NULL", &body)
     }
 
     pub(super) fn triggers(&self) -> Vec<Trigger> {
-        vec![self.arrive(), self.leave(), self.delete(), self.update(), self.insert()]
+        vec![self.arrive(), self.leave(), self.delete(), self.update(), self.insert(), self.adopt()]
     }
 }

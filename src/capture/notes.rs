@@ -117,10 +117,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn forget_where(&self, is_noted: &str) -> String {
-        format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND {is_noted};",
-            self.name()
-        )
+        format!("DELETE FROM driftless_notes WHERE tbl = {} AND {is_noted};", self.name())
     }
 
     pub(super) fn note_insert(&self) -> Trigger {
@@ -243,9 +240,10 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own IN (0, 1) AND pk IN \
-             (SELECT driftless_notes.pk FROM driftless_notes WHERE {gone});",
-            self.name()
+            "DELETE FROM driftless_notes WHERE rowid IN (SELECT driftless_other.rowid \
+             FROM driftless_notes JOIN driftless_notes AS driftless_other \
+             ON driftless_other.tbl = driftless_notes.tbl AND driftless_other.k1 = driftless_notes.k1 \
+             AND driftless_other.pk = driftless_notes.pk WHERE {gone});"
         );
         vec![append, forget]
     }
@@ -280,18 +278,17 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
+    /// The newest of all. A row's own delete is logged by its own trigger, so its notes go first.
     pub(super) fn evict_delete(&self) -> Trigger {
-        self.trigger("evict_delete", "AFTER DELETE", &self.others_noted(), &self.evict(NEWEST, ""))
-    }
-
-    /// The newest of all: a row's own delete is logged by its own trigger.
-    pub(super) fn forget_deleted(&self) -> Trigger {
         let when = format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own IN (0, 1) AND {})",
+            "{} OR EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND {})",
+            self.others_noted(),
             self.name(),
             self.is_noted("old")
         );
-        self.trigger("forget", "AFTER DELETE", &when, &[self.forget("old")])
+        let mut body = vec![self.forget("old")];
+        body.extend(self.evict(NEWEST, ""));
+        self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
     /// An upsert noted its own row, and then turned into an update.

@@ -1,5 +1,7 @@
 //! Small pieces of SQL text: names, literals, and the exact forms of a value.
 
+use std::fmt::Write as _;
+
 use super::table::{Affinity, Collation, Column, Table};
 
 /// A name, quoted.
@@ -49,40 +51,63 @@ fn real_json(x: &str) -> String {
     )
 }
 
-/// The exact JSON of a column's value, as an argument of `json_object` or `json_array`.
-///
-/// A column's type says what cannot be in it, so most columns are passed as they are. `x >= x''` is
-/// true of blobs alone, and much cheaper than `typeof`. Text that JSON cannot carry (an embedded
-/// NUL) leaves as `\u0000`, which every version writes and which our reader understands.
-pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
-    let real = || real_json(x);
+/// How a column's values are written where nothing rare is among them.
+struct Spelling {
+    /// The value `x` as an argument of `json_object` or `json_array`.
+    plain: String,
+    /// True of a value that `plain` would not do for. `None` if there is no such value.
+    rare: Option<String>,
+}
+
+/// A column's type says what cannot be in it, so most columns are passed as they are, after a look
+/// for what hardly ever stands there. `x >= x''` is true of blobs alone, and much cheaper than
+/// `typeof`. Text that JSON cannot carry (an embedded NUL) leaves as `\u0000`, which every version
+/// writes and which our reader understands.
+fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
+    let all = |plain: String| Spelling { plain, rare: None };
     let blob = format!("json_object('x', hex({x}))");
-    if table.strict {
-        return match column.declared.to_ascii_uppercase().as_str() {
-            "INT" | "INTEGER" | "TEXT" => x.to_owned(),
-            "REAL" => format!("CASE WHEN {x} IS NULL THEN NULL ELSE {} END", real()),
-            "BLOB" => format!("CASE WHEN {x} IS NULL THEN NULL ELSE {blob} END"),
-            _ => any_json(x, &real(), &blob),
-        };
-    }
-    if table.rowid_key && std::ptr::eq(column, &table.columns[table.key[0]]) {
-        return x.to_owned();
-    }
-    match column.affinity {
+    let bare = table.rowid_key && std::ptr::eq(column, &table.columns[table.key[0]]);
+    let strict = table.strict.then(|| column.declared.to_ascii_uppercase());
+    match (strict.as_deref(), column.affinity) {
+        _ if bare => all(x.to_owned()),
+        (Some("INT" | "INTEGER" | "TEXT"), _) => all(x.to_owned()),
+        (Some("REAL"), _) => {
+            all(format!("CASE WHEN {x} IS NULL THEN NULL ELSE {} END", real_json(x)))
+        }
+        (Some("BLOB"), _) => all(format!("CASE WHEN {x} IS NULL THEN NULL ELSE {blob} END")),
+        (None, Affinity::Real) => all(any_json(x)),
         // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
-        Affinity::Text => format!("CASE WHEN {x} >= x'' THEN {blob} ELSE {x} END"),
-        // What is an integer already, which nearly everything here is, needs no further look. Here
-        // an integral double has become one, but for -2^63.
-        Affinity::Integer | Affinity::Numeric => format!(
-            "CASE WHEN {x} IS CAST({x} AS INTEGER) AND {x} IS NOT {MIN} THEN {x} ELSE {} END",
-            any_json(x, &real(), &blob)
-        ),
-        Affinity::Blob | Affinity::Real => any_json(x, &real(), &blob),
+        (None, Affinity::Text) => {
+            Spelling { plain: x.to_owned(), rare: Some(format!("{x} >= x''")) }
+        }
+        // An integral double has become an integer here, but for -2^63.
+        (None, Affinity::Integer | Affinity::Numeric) => Spelling {
+            plain: x.to_owned(),
+            rare: Some(format!("({x} IS NOT CAST({x} AS INTEGER) OR {x} IS {MIN})")),
+        },
+        (_, _) => Spelling {
+            plain: format!("CASE typeof({x}) WHEN 'blob' THEN {blob} ELSE {x} END"),
+            rare: Some(format!("typeof({x}) = 'real'")),
+        },
     }
 }
 
-fn any_json(x: &str, real: &str, blob: &str) -> String {
-    format!("CASE typeof({x}) WHEN 'real' THEN {real} WHEN 'blob' THEN {blob} ELSE {x} END")
+/// The exact JSON of a column's value, as an argument of `json_object` or `json_array`.
+pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
+    match spelling(table, column, x) {
+        Spelling { plain, rare: None } => plain,
+        Spelling { plain, rare: Some(rare) } => {
+            format!("CASE WHEN {rare} THEN {} ELSE {plain} END", any_json(x))
+        }
+    }
+}
+
+/// The exact JSON of any value at all.
+fn any_json(x: &str) -> String {
+    format!(
+        "CASE typeof({x}) WHEN 'real' THEN {} WHEN 'blob' THEN json_object('x', hex({x})) ELSE {x} END",
+        real_json(x)
+    )
 }
 
 /// The canonical form of a key column's value, as an argument of `json_array`: lower case for
@@ -107,7 +132,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
         _ => folded.clone(),
     };
     let text = format!(
-        "CASE WHEN instr({x}, char(0)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
+        "CASE WHEN instr({x}, CAST(x'00' AS TEXT)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
     );
     let blob = format!("json_object('x', hex({x}))");
     if strict.as_deref() == Some("TEXT") {
@@ -115,7 +140,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     }
     if column.affinity == Affinity::Text && !table.strict {
         return format!(
-            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, char(0)) \
+            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, CAST(x'00' AS TEXT)) \
              THEN json_object('t', hex({bytes})) ELSE {folded} END"
         );
     }
@@ -138,7 +163,7 @@ pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
     // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
     match table.key_collations[part] {
         Collation::NoCase => format!(
-            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, char(0)) THEN {} \
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, CAST(x'00' AS TEXT)) THEN {} \
              ELSE lower({x}) END",
             lower_before_nul(x)
         ),
@@ -172,18 +197,19 @@ pub(crate) fn key_json(table: &Table, alias: &str) -> String {
 }
 
 /// The whole row `alias` as a JSON object.
+///
+/// The code for what hardly ever stands in a row is there once and not for each column: SQLite
+/// compiles all of it into every statement on the table, and clears its registers each time.
 pub(crate) fn row_json(table: &Table, alias: &str) -> String {
-    let pairs: Vec<_> = table
-        .columns
-        .iter()
-        .map(|column| {
-            let value = value_json(table, column, &of(alias, &column.name));
-            format!("{}, {value}", literal(&column.name))
-        })
-        .collect();
+    let (mut pairs, mut rare) = (Vec::new(), Vec::new());
+    for column in &table.columns {
+        let spelling = spelling(table, column, &of(alias, &column.name));
+        pairs.push(format!("{}, {}", literal(&column.name), spelling.plain));
+        rare.extend(spelling.rare);
+    }
     let objects: Vec<_> =
         pairs.chunks(PAIRS).map(|pairs| format!("json_object({})", pairs.join(", "))).collect();
-    match objects.as_slice() {
+    let plain = match objects.as_slice() {
         [one] => one.clone(),
         // Between the first object's opening and the last one's closing brace, commas.
         [first, middle @ .., last] => {
@@ -194,7 +220,30 @@ pub(crate) fn row_json(table: &Table, alias: &str) -> String {
             format!("({sql} || ',' || substr({last}, 2))")
         }
         [] => unreachable!("a table has columns"),
+    };
+    if rare.is_empty() {
+        return plain;
     }
+    format!("CASE WHEN {} THEN {} ELSE {plain} END", any_of(&rare), any_row_json(table, alias))
+}
+
+/// The whole row `alias` as a JSON object, the same text as [`row_json`]: slower, and short.
+pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
+    let columns: Vec<_> = table
+        .columns
+        .iter()
+        // The sign takes a column's affinity away.
+        .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.name)))
+        .collect();
+    let value = any_json("v");
+    format!("(SELECT json_group_object(k, {value}) FROM ({}))", columns.join(" UNION ALL "))
+}
+
+/// In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+fn any_of(conditions: &[String]) -> String {
+    let groups: Vec<_> =
+        conditions.chunks(50).map(|group| format!("({})", group.join(" OR "))).collect();
+    groups.join(" OR ")
 }
 
 /// Whether two values of a column differ: in their bytes or their type, whatever the column's
@@ -218,45 +267,61 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
 /// The changed columns of an update as a JSON object, with the values of the row `values`.
 /// `old` and `new` are compared.
 pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
-    changed_columns(table, old, new, |column| {
-        format!("json_quote({})", value_json(table, column, &of(values, &column.name)))
-    })
+    changed_columns(table, old, new, &[values], |values| format!("json_quote({})", values[0]))
 }
 
 /// The changed columns of an update as a JSON object, with an array of the old value and that of
 /// the row `values` for each: half the comparisons of two objects.
 pub(crate) fn both_json(table: &Table, old: &str, new: &str, values: &str) -> String {
-    changed_columns(table, old, new, |column| {
-        format!(
-            "json_array({}, {})",
-            value_json(table, column, &of(old, &column.name)),
-            value_json(table, column, &of(values, &column.name))
-        )
-    })
+    changed_columns(table, old, new, &[old, values], |v| format!("json_array({}, {})", v[0], v[1]))
 }
 
+/// A changed column with a rare value makes the cheap text NULL, and the short way is taken.
 fn changed_columns(
     table: &Table,
     old: &str,
     new: &str,
-    json: impl Fn(&Column) -> String,
+    rows: &[&str],
+    json: impl Fn(&[String]) -> String,
 ) -> String {
-    let parts: Vec<_> = table
-        .columns
-        .iter()
-        .map(|column| {
-            let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
-            let mut name = vec![b','];
-            crate::value::write_string(column.name.as_bytes(), &mut name);
-            name.push(b':');
-            let name = String::from_utf8(name).expect("a column's name is UTF-8");
-            format!("CASE WHEN {changed} THEN {} || {} ELSE '' END", literal(&name), json(column))
-        })
-        .collect();
-    // In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+    let (mut parts, mut arms, mut any_rare) = (Vec::new(), Vec::new(), false);
+    for column in &table.columns {
+        let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
+        let mut name = vec![b','];
+        crate::value::write_string(column.name.as_bytes(), &mut name);
+        name.push(b':');
+        let name = String::from_utf8(name).expect("a column's name is UTF-8");
+        let (mut plain, mut rare) = (Vec::new(), Vec::new());
+        let mut arm = format!("SELECT {} AS k", literal(&column.name));
+        for (number, row) in rows.iter().enumerate() {
+            let x = of(row, &column.name);
+            let spelling = spelling(table, column, &x);
+            plain.push(spelling.plain);
+            rare.extend(spelling.rare);
+            let _ = write!(arm, ", +{x} AS v{number}");
+        }
+        any_rare |= !rare.is_empty();
+        arms.push(format!("{arm} WHERE {changed}"));
+        let text = format!("{} || {}", literal(&name), json(&plain));
+        parts.push(if rare.is_empty() {
+            format!("CASE WHEN {changed} THEN {text} ELSE '' END")
+        } else {
+            let common = format!("CASE WHEN {} THEN NULL ELSE {text} END", rare.join(" OR "));
+            format!("CASE WHEN {changed} THEN {common} ELSE '' END")
+        });
+    }
     let groups: Vec<_> =
         parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
-    format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "))
+    let plain = format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "));
+    if !any_rare {
+        return plain;
+    }
+    let values: Vec<_> = (0..rows.len()).map(|number| any_json(&format!("v{number}"))).collect();
+    let any = json(&values);
+    format!(
+        "coalesce({plain}, (SELECT json_group_object(k, {any}) FROM ({})))",
+        arms.join(" UNION ALL ")
+    )
 }
 
 /// Whether two rows have the same canonical key. NULL, which no key equals, makes it NULL.

@@ -127,7 +127,7 @@ impl<S: Side> Generator<'_, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        triggers.extend([self.evict_delete(), self.forget_deleted(), self.forget_updated()]);
+        triggers.extend([self.evict_delete(), self.forget_updated()]);
         triggers
     }
 
@@ -253,7 +253,9 @@ impl<S: Side> Generator<'_, S> {
                     self.is_noted("new")
                 ),
                 condition: &format!(
-                    "{same} AND CASE WHEN driftless_notes.img IS NULL THEN 1 ELSE driftless_notes.img <> {row} END"
+                    "{same} AND CASE WHEN driftless_notes.img IS NULL THEN 1 \
+                     ELSE driftless_notes.img <> {} END",
+                    any_row_json(table, "driftless_row")
                 ),
                 pair: "NULL",
                 via: "NULL",

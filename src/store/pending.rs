@@ -63,8 +63,8 @@ pub(super) fn row_key(bytes: &[u8]) -> Result<RowKey> {
 pub(super) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Reads `before`, `after` and `changes`, which stand in this order from the column `first` on. An
-/// update's two images are captured as one object, of `[old, new]` for each changed column; those of
-/// a row that was replaced are whole, and what did not change is left out here.
+/// update's two images are captured as one object, of `[old, new]` for each changed column; those
+/// of a row that was replaced are whole, and what did not change is left out here.
 pub(super) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
     let bytes = |index| -> Result<Option<&[u8]>> {
         Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)

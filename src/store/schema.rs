@@ -127,8 +127,8 @@ impl Store {
 
     /// Sees to it that the capture triggers are what the definitions ask for: installs them again
     /// where one is missing, has another text, or is older than a trigger of the application (the
-    /// newest fires first, and ours must see what the others do after they did it). True if triggers
-    /// were installed.
+    /// newest fires first, and ours must see what the others do after they did it). True if
+    /// triggers were installed.
     ///
     /// The first call after opening compares them; later ones only when the schema has changed.
     ///

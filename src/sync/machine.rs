@@ -16,9 +16,9 @@ use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
 use crate::sync::trouble::{again, other_remote, schema_version};
 
-/// The longest time between two pulls, in ms, unless it is set otherwise: what a person waits for
-/// without wondering.
-pub const POLL_MS: u64 = 5_000;
+/// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
+/// to be here within five seconds, the request and the page included.
+pub const POLL_MS: u64 = 4_500;
 /// The same while something is going on: somebody is at work on the other side.
 pub const LIVELY_POLL_MS: u64 = 1_000;
 /// How long after the last activity something is still going on, in ms.

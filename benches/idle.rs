@@ -1,0 +1,162 @@
+//! A replica at rest and in the background: its memory, its start, its polls, and what it costs the
+//! application's writes.
+//!
+//! ```text
+//! cargo bench --bench idle
+//! ```
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use driftless::Replicator;
+use support::{Counting, Place, Served};
+
+/// How long an idle replica is watched.
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// Between two writes of the application.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Writes of the application that are measured without a pull under way.
+const QUIET_WRITES: usize = 500;
+
+/// A field of this process's status, in KiB.
+fn memory(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The processor time of this process, in clock ticks of 10 ms.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let field = |index: usize| fields.get(index).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+    field(11) + field(12)
+}
+
+fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort();
+    times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e3
+}
+
+/// A start with everything unsent and nobody there to take it.
+fn offline(place: &Place, events: usize) {
+    let path = place.path("desk.db");
+    let db = {
+        let hub = Served::new(&place.path("hub.db"));
+        let db = place.database("desk.db", "");
+        hub.initialise(&path);
+        db
+    };
+    let before = memory("VmRSS");
+    support::fill(&db, events);
+    drop(db);
+    let filled = memory("VmRSS");
+    let start = Instant::now();
+    // A port that nothing listens on.
+    let replicator = Replicator::builder(&path).remote("http://127.0.0.1:9", "").start().unwrap();
+    let ready = start.elapsed();
+    let read = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < read {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(replicator.status().pending, events as u64);
+    println!("  start with {events} unsent events: {:.0} ms", ready.as_secs_f64() * 1e3);
+    println!(
+        "  memory: {:.1} MiB before the writes, {:.1} MiB after, {:.1} MiB with the replicator, \
+         {:.1} MiB at the most",
+        before / 1024.0,
+        filled / 1024.0,
+        memory("VmRSS") / 1024.0,
+        memory("VmHWM") / 1024.0
+    );
+}
+
+/// An idle replica, beside its hub in this process.
+fn at_rest(place: &Place) {
+    let hub = Served::new(&place.path("rest-hub.db"));
+    drop(place.database("rest.db", ""));
+    let requests = Arc::new(AtomicU64::new(0));
+    let remote = Counting { inner: hub.client(), requests: Arc::clone(&requests) };
+    let replicator =
+        Replicator::builder(place.path("rest.db")).with_remote(Arc::new(remote)).start().unwrap();
+    let summary = replicator.sync_now_blocking().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let (asked, used) = (requests.load(Ordering::Relaxed), ticks());
+    std::thread::sleep(WATCHED);
+    let (asked, used) = (requests.load(Ordering::Relaxed) - asked, ticks() - used);
+    println!(
+        "  idle for {} s: {asked} requests, {} ms of processor time with the hub's ({} requests before)",
+        WATCHED.as_secs(),
+        used * 10,
+        summary.requests
+    );
+}
+
+/// Writes of an application, one transaction each.
+fn write(db: &rusqlite::Connection, row: usize) -> Duration {
+    let start = Instant::now();
+    let sql = "UPDATE members SET balance_cents = balance_cents + 1 WHERE id = ?1";
+    db.prepare_cached(sql).unwrap().execute([format!("own{}", row % 100)]).unwrap();
+    start.elapsed()
+}
+
+fn catching_up(place: &Place, events: usize) {
+    let hub = Served::new(&place.path("busy-hub.db"));
+    for name in ["writer.db", "reader.db"] {
+        drop(place.database(name, support::INDEXES));
+        hub.initialise(&place.path(name));
+    }
+    let writer = hub.replicator(&place.path("writer.db"));
+    support::fill(&writer.connection().unwrap(), events);
+    writer.sync_now_blocking().unwrap();
+    drop(writer);
+
+    let db = driftless::store::Connection::open(place.path("reader.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    db.pragma_update(None, "synchronous", "normal").unwrap();
+    let sql = "INSERT INTO members (id, name, balance_cents) VALUES (?1, 'Own', 0)";
+    for row in 0..100 {
+        db.execute(sql, [format!("own{row}")]).unwrap();
+    }
+    let mut quiet: Vec<_> = (0..QUIET_WRITES)
+        .map(|row| {
+            std::thread::sleep(PAUSE);
+            write(&db, row)
+        })
+        .collect();
+    let reader =
+        Replicator::builder(place.path("reader.db")).remote(hub.url.as_str(), "").start().unwrap();
+    let start = Instant::now();
+    let mut busy = Vec::new();
+    while support::count(&db) < events {
+        std::thread::sleep(PAUSE);
+        busy.push(write(&db, busy.len()));
+    }
+    let took = start.elapsed();
+    reader.sync_now_blocking().unwrap();
+    for (name, times) in [("no replicator", &mut quiet), ("catching up", &mut busy)] {
+        println!(
+            "  an application's write, {name}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms ({} writes)",
+            percentile(times, 50),
+            percentile(times, 99),
+            percentile(times, 100),
+            times.len()
+        );
+    }
+    println!("  the catch-up of {events} events took {:.1} s meanwhile", took.as_secs_f64());
+}
+
+fn main() {
+    let events = support::events();
+    let place = Place::new();
+    offline(&place, events);
+    at_rest(&place);
+    catching_up(&place, events);
+}

@@ -1,0 +1,87 @@
+//! Pull: remote events from a hub on loopback into tables with two indexes.
+//!
+//! ```text
+//! cargo bench --bench pull
+//! ```
+//!
+//! Prints the events a second, and the time as a multiple of that in which plain SQLite inserts the
+//! same rows into the same indexed tables in the same round.
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use driftless::event::Seq;
+use driftless::page::Page;
+use driftless::remote::Remote as _;
+use driftless::remote::statements::{Exchange, MAX_EVENTS, Span};
+use driftless::store::{Outcome, Store};
+use support::{Place, Served};
+
+/// Reads the whole log.
+fn download(hub: &Served) -> (Vec<Page>, Duration) {
+    let client = hub.client();
+    let (mut pages, mut after) = (Vec::new(), Seq(0));
+    let start = Instant::now();
+    loop {
+        let span = Span { after, events: MAX_EVENTS, whole: true };
+        let exchange = Exchange { push: None, pull: Some(span) };
+        let answer = hub.block_on(client.run(exchange.batch())).unwrap();
+        let page = exchange.read(answer).unwrap().page;
+        let more = page.more;
+        after = page.last;
+        pages.push(page);
+        if !more {
+            return (pages, start.elapsed());
+        }
+    }
+}
+
+/// Integrates pages that are there already.
+fn integrate(place: &Place, pages: &[Page]) -> Duration {
+    let mut store = Store::open(&place.path("pages.db")).unwrap();
+    let start = Instant::now();
+    for page in pages {
+        let outcome = store.integrate(page, None, 1_700_000_000_000).unwrap();
+        assert!(matches!(outcome, Outcome::Done(done) if done.pulled == page.count));
+    }
+    start.elapsed()
+}
+
+fn main() {
+    let events = support::events();
+    let (mut twins, mut downloads, mut applied, mut pulls) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..support::rounds() {
+        let place = Place::new();
+        twins.push(support::fill(&place.database("plain.db", support::INDEXES), events));
+        let hub = Served::new(&place.path("hub.db"));
+        for name in ["desk.db", "pages.db", "writer.db"] {
+            drop(place.database(name, if name == "writer.db" { "" } else { support::INDEXES }));
+            hub.initialise(&place.path(name));
+        }
+        let writer = hub.replicator(&place.path("writer.db"));
+        support::fill(&writer.connection().unwrap(), events);
+        writer.sync_now_blocking().unwrap();
+        drop(writer);
+
+        let (pages, time) = download(&hub);
+        assert_eq!(pages.iter().map(|page| page.count).sum::<usize>(), events);
+        downloads.push(time);
+        applied.push(integrate(&place, &pages));
+        let start = Instant::now();
+        let replicator = hub.replicator(&place.path("desk.db"));
+        pulls.push(start.elapsed());
+        for (name, replica) in [("desk.db", true), ("pages.db", false)] {
+            let db = rusqlite::Connection::open(place.path(name)).unwrap();
+            assert_eq!(support::count(&db), events, "{name}, {replica}");
+        }
+        drop(replicator);
+    }
+    println!("{events} events, {} rounds", support::rounds());
+    support::report("plain SQLite, transactions of 1,000", events, &twins, None);
+    support::report("downloaded", events, &downloads, Some(&twins));
+    support::report("integrated, from pages in memory", events, &applied, Some(&twins));
+    support::report("pulled: start, download and integrate", events, &pulls, Some(&twins));
+}
