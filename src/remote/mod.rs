@@ -70,6 +70,7 @@ pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>
 ///
 /// * All statements take effect, or none does. An error means that none did, except one of kind
 ///   [`Unavailable`](crate::error::Kind::Unavailable), after which they may have.
+/// * A batch without statements is a [`Usage`](crate::error::Kind::Usage) error.
 /// * A statement that fails (constraint, trigger, syntax) is
 ///   [`Rejected`](crate::error::Kind::Rejected), with the server's message.
 /// * A request or an answer over the server's size limit is

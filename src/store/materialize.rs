@@ -295,12 +295,12 @@ pub(super) fn key_matches(
         (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
         (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
         (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
+            // Of what stands behind a NUL only the length counts: a canonical key has zeros there.
             Collation::NoCase => {
+                let nul = memchr::memchr(0, cell).unwrap_or(cell.len());
                 key.len() == cell.len()
-                    && key
-                        .iter()
-                        .zip(cell.iter())
-                        .all(|(key, cell)| *key == cell.to_ascii_lowercase())
+                    && key[..nul].iter().eq(cell[..nul].to_ascii_lowercase().iter())
+                    && key[nul..].iter().all(|&byte| byte == 0)
             }
             Collation::RTrim => {
                 let end = cell.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
@@ -308,10 +308,15 @@ pub(super) fn key_matches(
             }
             _ => key == cell,
         },
-        // An integral REAL stands as it is only where nothing converts it.
+        // An integral REAL stands as it is only where nothing converts it; -2^63 is not converted
+        // among integers, either.
         (ValueRef::Integer(key), ValueRef::Real(cell)) => {
-            let untyped = table.columns[table.key[part]].affinity == Affinity::Blob;
-            untyped && *key as f64 == *cell && *cell as i64 == *key
+            let stays = match table.columns[table.key[part]].affinity {
+                Affinity::Blob => true,
+                Affinity::Integer | Affinity::Numeric => *key == i64::MIN,
+                _ => false,
+            };
+            stays && *key as f64 == *cell && *cell as i64 == *key
         }
         _ => false,
     }

@@ -13,20 +13,20 @@ use driftless::{Kind, Replicator};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
 use crate::support::local_remote::{Fault, LocalRemote};
 
-const TABLES: [&str; 2] = ["members", "payments"];
+pub(crate) const TABLES: [&str; 2] = ["members", "payments"];
 
-fn remote() -> Arc<LocalRemote> {
+pub(crate) fn remote() -> Arc<LocalRemote> {
     Arc::new(LocalRemote::new(SCHEMA))
 }
 
-fn many(count: usize, prefix: &str) -> String {
+pub(crate) fn many(count: usize, prefix: &str) -> String {
     format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
          INSERT INTO members (id, name) SELECT '{prefix}' || i, 'name ' || i FROM n WHERE {count} > 0"
     )
 }
 
-fn events(remote: &LocalRemote) -> i64 {
+pub(crate) fn events(remote: &LocalRemote) -> i64 {
     remote.read("SELECT count(*) FROM driftless_events").parse().unwrap()
 }
 

@@ -2,9 +2,13 @@
 
 mod capture;
 mod cli;
+mod conformance;
 mod consequences;
 mod drift;
 mod failures;
+mod failures_rows;
+mod failures_scale;
+mod failures_schema;
 mod first_sync;
 mod gym;
 mod histories;

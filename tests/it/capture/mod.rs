@@ -24,6 +24,6 @@ mod clients;
 mod desk;
 mod fold;
 mod plans;
-mod property;
+pub(crate) mod property;
 mod scripts;
 mod spelling;

@@ -33,7 +33,7 @@ const CLAUSES: [&str; 6] = ["", "OR ABORT", "OR FAIL", "OR IGNORE", "OR REPLACE"
 
 /// A value to bind.
 #[derive(Clone)]
-struct Bound(Value);
+pub(crate) struct Bound(Value);
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,7 +71,7 @@ struct Index {
 }
 
 #[derive(Clone, Debug)]
-struct Definition {
+pub(crate) struct Definition {
     columns: Vec<Column>,
     key: Vec<usize>,
     strict: bool,
@@ -79,15 +79,20 @@ struct Definition {
     /// A generated column, stored or not, with a UNIQUE index on it.
     generated: Option<bool>,
     indexes: Vec<Index>,
-    recursive: bool,
+    pub(crate) recursive: bool,
 }
 
 impl Definition {
+    /// The names of the key's columns, quoted.
+    pub(crate) fn key(&self) -> Vec<String> {
+        self.key.iter().map(|&column| self.name(column)).collect()
+    }
+
     fn name(&self, column: usize) -> String {
         ident(NAMES[column % self.columns.len()])
     }
 
-    fn sql(&self) -> String {
+    pub(crate) fn sql(&self) -> String {
         let mut parts = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
             let kind = if self.strict {
@@ -163,7 +168,7 @@ impl Definition {
 
 /// What an application does next.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Insert {
         clause: usize,
         rows: Vec<Vec<Bound>>,
@@ -193,7 +198,7 @@ enum Step {
 }
 
 impl Step {
-    fn sql(&self, table: &Definition) -> (String, Vec<&Bound>) {
+    pub(crate) fn sql(&self, table: &Definition) -> (String, Vec<&Bound>) {
         match self {
             Step::Insert { clause, rows, upsert, set } => {
                 let width = table.columns.len();
@@ -387,20 +392,39 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn the_outbox_folds_to_the_table() {
+    let seen = std::cell::Cell::new(Seen::default());
+    let cases = explore(CASES, "capture::property", |table, steps| {
+        let mut now = seen.get();
+        let result = run(table, steps, &mut now);
+        seen.set(now);
+        result
+    });
+    let (seen, enough) = (seen.get(), cases as usize);
+    assert!(seen.events > 5 * enough && seen.refused > enough, "too little happened: {seen:?}");
+    assert!(seen.moves > enough / 10, "too few keys changed: {seen:?}");
+}
+
+/// Checks so many random tables and applications, or as many as the environment says, and gives their
+/// number. `filter` is what repeats the test that asks.
+///
+/// # Panics
+///
+/// When `check` fails, with the smallest case that was found to fail.
+pub(crate) fn explore(
+    cases: u32,
+    filter: &str,
+    check: impl Fn(&Definition, &[Step]) -> Result<(), TestCaseError>,
+) -> u32 {
     let seed = number("DRIFTLESS_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let cases = number("DRIFTLESS_TEST_CASES").map_or(CASES, |cases| cases as u32);
+    let cases = number("DRIFTLESS_TEST_CASES").map_or(cases, |cases| cases as u32);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let seen = std::cell::Cell::new(Seen::default());
     let steps = prop::collection::vec(step(), 1..25);
     let result = runner.run(&(definition(), steps), |(table, steps)| {
-        let mut now = seen.get();
-        let result = run(&table, &steps, &mut now);
-        seen.set(now);
-        result.map_err(|error| match error {
+        check(&table, &steps).map_err(|error| match error {
             TestCaseError::Fail(reason) => {
                 let script: Vec<_> =
                     steps.iter().map(|step| format!("{:?}", step.sql(&table))).collect();
@@ -414,10 +438,10 @@ fn the_outbox_folds_to_the_table() {
         let error = match error {
             TestError::Fail(reason, _) | TestError::Abort(reason) => reason,
         };
-        panic!("DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} repeats this:\n{error}");
+        panic!(
+            "DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} cargo test {filter} \
+             repeats this:\n{error}"
+        );
     }
-    let seen = seen.get();
-    let enough = cases as usize;
-    assert!(seen.events > 5 * enough && seen.refused > enough, "too little happened: {seen:?}");
-    assert!(seen.moves > enough / 10, "too few keys changed: {seen:?}");
+    cases
 }

@@ -47,7 +47,17 @@ pub(crate) struct LocalRemote {
 impl LocalRemote {
     /// A remote with these tables of the web application's.
     pub(crate) fn new(schema: &str) -> Self {
-        let db = Connection::open_in_memory().unwrap();
+        Self::over(Connection::open_in_memory().unwrap(), schema)
+    }
+
+    /// The same in a file, so that other connections may write beside it.
+    pub(crate) fn at(path: &std::path::Path, schema: &str) -> Self {
+        let db = Connection::open(path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        Self::over(db, schema)
+    }
+
+    fn over(db: Connection, schema: &str) -> Self {
         db.pragma_update(None, "foreign_keys", true).unwrap();
         db.execute_batch(schema).unwrap();
         let (faults, batches) = (VecDeque::new(), Vec::new());
@@ -112,11 +122,19 @@ impl LocalRemote {
         self.with(|state| read(&state.db, sql))
     }
 
+    /// One query's rows.
+    pub(crate) fn rows(&self, sql: &str) -> Rows {
+        self.with(|state| rows(&state.db, sql).unwrap())
+    }
+
     /// The work of [`Remote::run`], at once.
     pub(crate) fn run_now(&self, batch: Batch) -> Result<Answer> {
         self.with(|state| {
             let fault = state.faults.pop_front().unwrap_or(Fault::None);
             state.batches.push(batch.clone());
+            if batch.statements.is_empty() {
+                return Err(Error::usage("a batch must hold at least one statement"));
+            }
             let size: usize = batch.statements.iter().map(String::len).sum();
             let lost = || Error::unavailable("the line is dead");
             match fault {
@@ -181,7 +199,8 @@ fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
     Ok(answer)
 }
 
-fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+/// One query's rows.
+pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
     let mut statement = db.prepare(sql)?;
     let columns = statement.column_count();
     let mut found = statement.query([])?;

@@ -1,0 +1,84 @@
+//! How replicators fail, by number: tables and columns that one side has and the other has not.
+
+use std::sync::Arc;
+
+use crate::failures::{TABLES, remote};
+use crate::support::desk::{Desk, SCHEMA, assert_equal};
+use crate::support::local_remote::LocalRemote;
+
+#[test]
+fn f38_a_column_that_one_replica_lacks() {
+    let remote = remote();
+    let (mut a, mut b) = (Desk::new(&remote, 1), Desk::new(&remote, 2));
+    a.write("INSERT INTO members (id, name) VALUES ('1', 'Ana'), ('2', 'Bea')");
+    a.sync().unwrap();
+    b.sync().unwrap();
+    let add = "ALTER TABLE members ADD COLUMN phone TEXT";
+    remote.web(add);
+    a.db.execute_batch(add).unwrap();
+    a.initialise_again(&[]).unwrap();
+    a.write("UPDATE members SET phone = '12' WHERE id = '1'");
+    a.write("UPDATE members SET name = 'Anna' WHERE id = '1'");
+    a.write("UPDATE members SET name = 'Beate' WHERE id = '2'");
+    a.write("INSERT INTO payments VALUES (1, '2', 5)");
+    a.sync().unwrap();
+    b.sync().unwrap();
+    // What can be taken is, in its order; the row that cannot waits as a whole.
+    assert_eq!(b.status().quarantined, 2);
+    assert_eq!(b.read("SELECT id, name FROM members"), "1|Ana\n2|Beate");
+    assert_eq!(b.read("SELECT count(*) FROM payments"), "1");
+    // What b writes meanwhile goes out as ever.
+    b.write("INSERT INTO members (id, name) VALUES ('3', 'Cleo')");
+    assert_eq!(b.sync().unwrap().applied, 1);
+    // Nothing helps before the migration; afterwards it is all there.
+    let now = b.now.wall_ms;
+    assert_eq!(b.machine.store().retry_quarantine(now).unwrap().applied, 0);
+    b.db.execute_batch(add).unwrap();
+    let retried = b.machine.store().retry_quarantine(now).unwrap();
+    assert_eq!((retried.applied, retried.waiting), (2, 0));
+    a.sync().unwrap();
+    assert_equal(&a, &TABLES);
+    assert_equal(&b, &TABLES);
+    b.write("UPDATE members SET phone = '34' WHERE id = '3'");
+    b.sync().unwrap();
+    a.sync().unwrap();
+    assert_equal(&a, &TABLES);
+}
+
+#[test]
+fn f38_a_table_that_one_replica_lacks() {
+    let remote = remote();
+    let mut a = Desk::new(&remote, 1);
+    let wider = format!("{SCHEMA} CREATE TABLE visits (id TEXT PRIMARY KEY, member TEXT);");
+    let mut b = Desk::with_schema(&remote, 2, &wider);
+    b.write("INSERT INTO visits VALUES ('v', '1')");
+    b.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    b.sync().unwrap();
+    a.sync().unwrap();
+    assert_equal(&a, &TABLES);
+    let waiting = a.machine.store().quarantine().unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert!(waiting[0].reason.contains("`visits`"), "{}", waiting[0].reason);
+    assert_equal(&b, &["members", "payments", "visits"]);
+}
+
+#[test]
+fn f39_the_same_table_made_twice() {
+    // Neither side has more than a table of its own, and both bring the same new one.
+    let remote = Arc::new(LocalRemote::new(""));
+    let (mut a, mut b) = (Desk::new(&remote, 1), Desk::new(&remote, 2));
+    a.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    b.write("INSERT INTO members (id, name) VALUES ('2', 'Bea')");
+    a.sync().unwrap();
+    b.sync().unwrap();
+    a.sync().unwrap();
+    // The web's migration, which knows nothing of that, is run once more, and so is each `init`.
+    remote.web(&SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"));
+    for desk in [&mut a, &mut b] {
+        desk.initialise_again(&[]).unwrap();
+        desk.sync().unwrap();
+        assert_equal(desk, &TABLES);
+    }
+    assert_eq!(remote.read("SELECT count(*) FROM driftless_events"), "2", "nothing is doubled");
+    assert_eq!(remote.read("SELECT count(*) FROM members"), "2");
+}
