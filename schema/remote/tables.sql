@@ -77,7 +77,8 @@ CREATE TABLE IF NOT EXISTS driftless_replicas (
 CREATE TABLE IF NOT EXISTS driftless_tables (
   name     TEXT PRIMARY KEY,            -- the table
   conflict TEXT NOT NULL DEFAULT 'row', -- what counts as a conflict: row or columns
-  triggers TEXT NOT NULL DEFAULT ''     -- fingerprint of the triggers that were installed
+  triggers TEXT NOT NULL DEFAULT '',    -- fingerprint of the triggers that were installed
+  columns  TEXT NOT NULL DEFAULT '[]'   -- names of the columns that these triggers know, a JSON array
 );
 
 -- Images of rows that a statement may be about to replace without telling any trigger.

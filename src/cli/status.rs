@@ -10,12 +10,12 @@ use super::signal;
 use super::sync::bytes;
 use super::when::{rfc3339, span};
 use crate::error::{Error, Kind, Result};
-use crate::remote::statements::{HEAD, META, SCHEMA_VERSION};
+use crate::remote::statements::{self, HEAD, META, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{State, Store};
 use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote,
-    schema_version,
+    schema_version, unknown_column,
 };
 use crate::value::Value;
 
@@ -28,6 +28,8 @@ const REQUEST: Duration = Duration::from_secs(10);
 struct Contact {
     epoch: String,
     head: i64,
+    /// What keeps the pending events from being pushed.
+    held: Option<Error>,
 }
 
 /// Says how the replica is, and the remote, unless it is not to be asked.
@@ -39,7 +41,7 @@ struct Contact {
 pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let store = session.store()?;
     let state = store.state()?;
-    let contact = if args.offline { None } else { Some(ask(session, &state)) };
+    let contact = if args.offline { None } else { Some(ask(session, &store, &state)) };
     let status = judge(session, &store, &state, contact)?;
     let output = &session.output;
     if output.is_json() {
@@ -50,12 +52,17 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Asks the remote for its identity and the end of its log.
-fn ask(session: &Session, state: &State) -> Result<Contact> {
+/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
+/// is to be pushed.
+fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact> {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
     let remote = Libsql::connect(&state.url, session.token()?, options)?;
-    let batch = Batch { statements: vec![META.to_owned(), HEAD.to_owned()], writes: false };
+    let mut statements = vec![META.to_owned(), HEAD.to_owned()];
+    if state.unsent > 0 {
+        statements.push(statements::unknown_column(&store.columns()));
+    }
+    let batch = Batch { statements, writes: false };
     let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
         if error.kind() == Kind::Rejected { other_remote(None).with_source(error) } else { error }
     })?;
@@ -79,7 +86,9 @@ fn read(answer: &Answer, url: &str) -> Result<Contact> {
     if version > SCHEMA_VERSION {
         return Err(schema_version(version));
     }
-    Ok(Contact { epoch: epoch.to_owned(), head })
+    let unknown = answer.rows.get(2).map(statements::read_unknown_column).transpose()?.flatten();
+    let held = unknown.map(|(table, column)| unknown_column(&table, &column));
+    Ok(Contact { epoch: epoch.to_owned(), head, held })
 }
 
 /// Puts together what is known here and what the remote said.
@@ -93,7 +102,10 @@ fn judge(
     let running = Lock::take(session.db()?)?.is_none();
     let (contact, trouble) = match contact {
         None => (None, None),
-        Some(Ok(contact)) => (Some(contact), None),
+        Some(Ok(mut contact)) => {
+            let held = contact.held.take();
+            (Some(contact), held)
+        }
         Some(Err(error)) => (None, Some(session.explain(error))),
     };
     let reached = match &trouble {
@@ -108,6 +120,7 @@ fn judge(
     let last_success = contact.as_ref().map(|_| now).or(last_news);
     let sync_state = match &trouble {
         Some(error) if error.kind() == Kind::Unavailable => SyncState::Offline,
+        Some(_) if contact.is_some() => SyncState::Trouble,
         Some(_) => SyncState::Refused,
         None if !running => SyncState::Stopped,
         None if lag > 0 || state.pending > 0 => SyncState::Syncing,

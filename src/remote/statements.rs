@@ -6,7 +6,9 @@
 //!
 //! A push is accepted only by the database that the replica was initialised with: both of its
 //! statements insert nothing unless `driftless_meta` has the expected epoch and schema version. So
-//! a URL that leads to another database between two requests costs nothing.
+//! a URL that leads to another database between two requests costs nothing. Nor does it insert
+//! events of a table that has a column here which the remote's triggers do not know: they would
+//! leave it out, and nobody would miss it ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
@@ -105,6 +107,9 @@ pub struct Reply {
     /// Whether the pushed events are in the log. False where nothing was pushed, and where the
     /// remote is not the one that the push was meant for.
     pub pushed: bool,
+    /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
+    /// triggers do not know.
+    pub unknown: Option<(String, String)>,
     /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
@@ -141,13 +146,14 @@ pub const TABLES: &str = "SELECT name, conflict, triggers FROM driftless_tables 
 impl Exchange<'_> {
     /// The request.
     pub fn batch(&self) -> Batch {
-        let mut statements = Vec::with_capacity(5);
+        let mut statements = Vec::with_capacity(6);
         if let Some((push, unit, sender)) = self.push {
             statements.push(contact(sender));
             statements.push(deliver(push, unit, sender));
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
             statements.push(format!("SELECT seq FROM driftless_events WHERE id = '{last}'"));
+            statements.push(unknown_column(&push.tables));
         }
         if let Some(span) = self.pull {
             statements.push(page(span));
@@ -162,21 +168,22 @@ impl Exchange<'_> {
     ///
     /// `Corrupt` when it is not an answer to this request.
     pub fn read(&self, answer: Answer) -> Result<Reply> {
-        let expected = if self.push.is_some() { 3 } else { 0 } + usize::from(self.pull.is_some());
+        let expected = if self.push.is_some() { 4 } else { 0 } + usize::from(self.pull.is_some());
         if answer.rows.len() != expected + 1 {
             return Err(wrong("the number of results"));
         }
         let mut results = answer.rows.into_iter();
-        let mut pushed = false;
+        let (mut pushed, mut unknown) = (false, None);
         if self.push.is_some() {
             pushed = !results.nth(2).unwrap_or_default().is_empty();
+            unknown = read_unknown_column(&results.next().unwrap_or_default())?;
         }
         let (mut read, mut head) = (Page::default(), Seq(0));
         if let Some(span) = self.pull {
             (read, head) = read_page(results.next().unwrap_or_default(), span.after)?;
         }
         let meta = read_meta(&results.next().unwrap_or_default())?;
-        Ok(Reply { pushed, page: read, head, meta })
+        Ok(Reply { pushed, unknown, page: read, head, meta })
     }
 }
 
@@ -190,6 +197,65 @@ fn guard(sender: &Sender) -> String {
     format!(
         "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = {epoch} AND version = {SCHEMA_VERSION})"
     )
+}
+
+/// The columns of the pushed tables that the remote's triggers do not know: rows of table and
+/// column. A table that the remote does not replicate has none. Where the lists are equal, which is
+/// nearly always, their texts are.
+fn unknown(tables: &[(String, Vec<String>)]) -> String {
+    let mut json = vec![b'['];
+    for (index, (table, columns)) in tables.iter().enumerate() {
+        json.extend_from_slice(if index > 0 { b",[" } else { b"[" });
+        write_string(table.as_bytes(), &mut json);
+        json.push(b',');
+        json.extend_from_slice(names_json(columns.iter().map(String::as_str)).as_bytes());
+        json.push(b']');
+    }
+    json.push(b']');
+    let json = String::from_utf8(json).expect("names are UTF-8");
+    format!(
+        "SELECT here.value ->> 0, name.value FROM json_each({}) AS here \
+         JOIN driftless_tables AS there ON there.name = here.value ->> 0 \
+         JOIN json_each(here.value, '$[1]') AS name \
+         WHERE there.columns <> here.value ->> 1 AND NOT EXISTS \
+         (SELECT 1 FROM json_each(there.columns) AS known WHERE known.value = name.value)",
+        literal(&json)
+    )
+}
+
+/// Names as a JSON array.
+pub fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut json = vec![b'['];
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        write_string(name.as_bytes(), &mut json);
+    }
+    json.push(b']');
+    String::from_utf8(json).expect("names are UTF-8")
+}
+
+/// The statement for a column of these tables (names, with the names of their columns) that the
+/// remote's triggers do not know, if there is one.
+pub fn unknown_column(tables: &[(String, Vec<String>)]) -> String {
+    format!("{} LIMIT 1", unknown(tables))
+}
+
+/// Reads the row of [`unknown_column`]: table and column.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    match row.as_slice() {
+        [Value::Text(table), Value::Text(column)] => {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            Ok(Some((text(table), text(column))))
+        }
+        _ => Err(wrong("a column that it does not know")),
+    }
 }
 
 fn contact(sender: &Sender) -> String {
@@ -219,12 +285,14 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
     format!(
         "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
-         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE {}",
+         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE {} \
+         AND NOT EXISTS ({})",
         names.join(", "),
         sender.replica,
         terms.join(", "),
         literal(&json),
-        guard(sender)
+        guard(sender),
+        unknown(&push.tables)
     )
 }
 

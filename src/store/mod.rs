@@ -71,6 +71,11 @@ pub struct Store {
     tables: Vec<ReplicatedTable>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
+    /// The same when the capture triggers were last compared with what they should be; `None` if
+    /// that was before this store was opened.
+    checked: Option<i64>,
+    /// The value of `checked` for which the quarantine was last looked at.
+    retried: Option<i64>,
     guard: guard::Guard,
     pending: RefCell<pending::Pending>,
     /// Outbox numbers at which a transaction ended, rising.

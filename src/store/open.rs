@@ -131,6 +131,8 @@ impl Store {
             id,
             tables: Vec::new(),
             schema_version: -1,
+            checked: None,
+            retried: None,
             guard,
             pending: RefCell::new(Pending::default()),
             marks: VecDeque::new(),

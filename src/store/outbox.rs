@@ -31,6 +31,8 @@ pub struct Push {
     /// The highest outbox number among them: what to give [`Store::sent`] when the remote has given
     /// its verdicts.
     pub last_n: i64,
+    /// The tables of these events, by name, with the names of the columns that they have here.
+    pub tables: Vec<(String, Vec<String>)>,
 }
 
 /// An event on its way to the remote.
@@ -246,8 +248,13 @@ impl Store {
         }
         let Some(last) = rows.last() else { return Ok(None) };
         let last_n = last.event.n;
+        // Looked at after the events, the definitions know every column that they have.
+        self.check_triggers()?;
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
-        Ok(Some(Push { events: arrange(&tables, rows)?, last_n }))
+        let events = arrange(&tables, rows)?;
+        let mut tables = self.columns();
+        tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
+        Ok(Some(Push { events, last_n, tables }))
     }
 
     /// The remote has given its verdict for all outbox rows up to `up_to`.

@@ -17,6 +17,8 @@ use crate::event::{Columns, Event, Op, RowKey, Seq};
 use crate::page::{Line, Page};
 use crate::value::{ValueRef, write_string};
 
+/// The setting that has the definitions under which the quarantine was last tried by itself.
+const RETRIED: &str = "retried";
 /// How many waiting events are tried in one transaction: an application's write waits for it.
 const RETRY_EVENTS: usize = 2_000;
 
@@ -100,6 +102,34 @@ impl Store {
             retried.changes.extend(done.changes);
             after = page.last;
         }
+    }
+
+    /// Tries the quarantine again if the replicated tables' definitions have changed since that
+    /// was last done: an event may have waited for a column that is here now. `None` if there was
+    /// nothing to try. It follows [`Store::check_triggers`], and costs nothing while the schema
+    /// stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::retry_quarantine`].
+    pub fn retry_after_migration(&mut self, now_ms: i64) -> Result<Option<Retried>> {
+        if self.retried == self.checked {
+            return Ok(None);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine)";
+        let mut done = None;
+        if self.db.query_row(sql, [], |row| row.get(0))? {
+            // The fingerprints of the triggers stand for the definitions that they were made from.
+            let sql = "SELECT group_concat(name || ' ' || triggers, char(10)) FROM \
+                       (SELECT name, triggers FROM driftless_tables ORDER BY name)";
+            let now: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
+            if self.setting(RETRIED)? != now {
+                done = Some(self.retry_quarantine(now_ms)?);
+                self.set_setting(RETRIED, now.as_deref())?;
+            }
+        }
+        self.retried = self.checked;
+        Ok(done)
     }
 
     fn retry(

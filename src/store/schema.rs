@@ -125,16 +125,19 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// Reads the definitions again if the database's schema has changed, and installs the capture
-    /// triggers again where one is missing, is not what the definition asks for, or is older than a
-    /// trigger of the application (the newest fires first, and ours must see what the others do
-    /// after they did it). True if triggers were installed.
+    /// Sees to it that the capture triggers are what the definitions ask for: installs them again
+    /// where one is missing, has another text, or is older than a trigger of the application (the
+    /// newest fires first, and ours must see what the others do after they did it). True if
+    /// triggers were installed.
+    ///
+    /// The first call after opening compares them; later ones only when the schema has changed.
     ///
     /// # Errors
     ///
     /// `Storage` when the database fails.
     pub fn check_triggers(&mut self) -> Result<bool> {
-        if self.current_schema_version()? == self.schema_version {
+        let mut version = self.current_schema_version()?;
+        if self.checked == Some(version) {
             return Ok(false);
         }
         let tables = registered(&self.db)?;
@@ -153,15 +156,16 @@ impl Store {
                     install(&tx, table, &all)?;
                 }
             }
+            version = schema_version(&tx)?;
             tx.commit()?;
         }
+        self.checked = Some(version);
         self.load_definitions()?;
         Ok(stale)
     }
 
     pub(super) fn current_schema_version(&self) -> Result<i64> {
-        let mut statement = self.db.prepare_cached("PRAGMA schema_version")?;
-        Ok(statement.query_row([], |row| row.get(0))?)
+        schema_version(&self.db)
     }
 
     /// Reads the replicated tables' definitions, and sets the guard.
@@ -174,6 +178,13 @@ impl Store {
         }
         self.db.flush_prepared_statement_cache();
         self.guard.watch(&mut self.db, &self.tables, foreign)
+    }
+
+    /// The replicated tables' names, each with the names of its columns.
+    pub fn columns(&self) -> Vec<(String, Vec<String>)> {
+        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
+        let tables = self.tables.iter().map(|replicated| &replicated.table);
+        tables.map(|table| (table.name.clone(), columns(table))).collect()
     }
 
     /// The replicated tables that are there.
@@ -206,6 +217,10 @@ fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
     tables.iter().map(|replicated| &replicated.table).collect()
 }
 
+fn schema_version(db: &Connection) -> Result<i64> {
+    Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
+}
+
 /// Drops our triggers on a table and makes them anew.
 fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     let mut statement = db.prepare(
@@ -235,23 +250,29 @@ fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     Ok(())
 }
 
-/// Whether our triggers on a table are all there, as they should be, and the newest.
+/// Whether our triggers on a table are all there, to the letter and in their order, and newer than
+/// the application's.
 fn is_installed(db: &Connection, table: &Table, all: &[&Table]) -> Result<bool> {
     let wanted = triggers(table, all);
-    let kept: String = db.query_row(
-        "SELECT triggers FROM driftless_tables WHERE name = ?1 COLLATE NOCASE",
-        [&table.name],
-        |row| row.get(0),
+    let mut statement = db.prepare_cached(
+        "SELECT name, sql, rowid FROM sqlite_schema WHERE type = 'trigger'
+         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) = ?2 ORDER BY rowid",
     )?;
-    let (ours, oldest): (i64, Option<i64>) = db.query_row(
-        "SELECT count(*), min(rowid) FROM sqlite_schema WHERE type = 'trigger'
-         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) = ?2",
-        [table.name.as_str(), PREFIX],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let mut rows = statement.query([table.name.as_str(), PREFIX])?;
+    let (mut count, mut oldest) = (0, None);
+    while let Some(row) = rows.next()? {
+        let same = wanted.get(count).is_some_and(|trigger| {
+            let text = |index| row.get_ref(index).ok().and_then(|text| text.as_str().ok());
+            text(0) == Some(&trigger.name) && text(1) == Some(&trigger.sql)
+        });
+        if !same {
+            return Ok(false);
+        }
+        count += 1;
+        oldest = oldest.or(Some(row.get::<_, i64>(2)?));
+    }
     let newest_foreign = newest_foreign(db, table)?;
-    Ok(kept == fingerprint(&wanted)
-        && ours == wanted.len() as i64
+    Ok(count == wanted.len()
         && newest_foreign.is_none_or(|theirs| oldest.is_some_and(|oldest| oldest > theirs)))
 }
 

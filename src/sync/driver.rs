@@ -241,9 +241,7 @@ impl Driver {
     /// Runs until it is told to end. It stands by until `take_lock` gives the lock.
     pub(crate) fn run(mut self, mut take_lock: TakeLock) {
         let lock = self.stand_by(&mut take_lock);
-        if !self.ended {
-            self.input(Input::Start);
-        }
+        self.begin();
         while !self.ended {
             self.turn();
         }
@@ -254,12 +252,24 @@ impl Driver {
 
     /// Runs until `done` gives something.
     fn run_until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
-        self.input(Input::Start);
+        self.begin();
         loop {
             if let Some(done) = done() {
                 return done;
             }
             self.turn();
+        }
+    }
+
+    /// Begins, with what was asked before: the first request counts for those who wait already.
+    fn begin(&mut self) {
+        while !self.ended
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.command(command);
+        }
+        if !self.ended {
+            self.input(Input::Start);
         }
     }
 

@@ -297,7 +297,7 @@ impl Init {
                 })
             })
             && schema.ours_are_newest();
-        let statements = self.statements(&schema, &found, &all, triggers, &fingerprint);
+        let statements = self.statements(&schema, &found, &of_remote, triggers, &fingerprint);
         self.stage = Stage::Install(Box::new(Work { found, replicated, statements }));
         self.report.installed = !is_current;
         Ok(!is_current)
@@ -324,7 +324,7 @@ impl Init {
         &self,
         schema: &Schema,
         found: &Comparison,
-        all: &[(Table, ConflictRule)],
+        all: &[Replicated<'_>],
         triggers: Vec<Trigger>,
         fingerprint: &str,
     ) -> Vec<String> {
@@ -338,14 +338,16 @@ impl Init {
             self.plan.epoch
         ));
         statements.extend(found.make_there.iter().flat_map(|(_, makers)| makers.clone()));
-        for (table, rule) in all {
+        for Replicated { table, rule } in all {
+            let columns = table.column_names();
             statements.push(format!(
-                "INSERT INTO driftless_tables (name, conflict, triggers) VALUES ({}, '{}', '{}') \
+                "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
+                 VALUES ({}, '{}', '{fingerprint}', {}) \
                  ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
-                 triggers = excluded.triggers",
+                 triggers = excluded.triggers, columns = excluded.columns",
                 literal(&table.name),
                 rule.as_str(),
-                fingerprint
+                literal(&statements::names_json(columns)),
             ));
         }
         // Those of an earlier version may have other names.

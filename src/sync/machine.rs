@@ -14,7 +14,7 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{other_remote, schema_version};
+use crate::sync::trouble::{again, other_remote, schema_version};
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -216,19 +216,6 @@ impl Machine {
     pub(super) fn changed(&mut self) {
         if !matches!(self.effects.back(), Some(Effect::StatusChanged)) {
             self.effects.push_back(Effect::StatusChanged);
-        }
-    }
-
-    fn look_at_outbox(&mut self) {
-        let looked = self.store.check_triggers().and_then(|repaired| {
-            if repaired {
-                tracing::info!("capture triggers were installed again");
-            }
-            self.store.mark()
-        });
-        match looked {
-            Ok(unsent) => self.unsent = unsent,
-            Err(error) => self.local_trouble(error),
         }
     }
 
@@ -438,15 +425,18 @@ impl Machine {
             return self.refused(error, state);
         }
         let pushing = asked.push.is_some();
-        if pushing && !reply.pushed {
+        if pushing && !reply.pushed && reply.unknown.is_none() {
             let error = Error::corrupt("the remote did not take a push in, and gave no reason");
             return self.failed(None, error);
         }
         self.succeeded();
         self.due = self.now.steady_ms + self.interval();
         self.look_first = false;
-        if let Some((push, ..)) = &asked.push {
-            self.push_accepted(push);
+        match (&asked.push, &reply.unknown) {
+            // What is in the log already was pushed when its columns were known.
+            (Some((push, ..)), _) if reply.pushed => self.push_accepted(push),
+            (Some(_), Some((table, column))) => self.hold_for_column(table, column),
+            _ => {}
         }
         if asked.span.is_none() {
             self.pages.expect();
@@ -565,9 +555,10 @@ impl Machine {
 
     /// Tells those who wait, once nothing is left to do that they asked for.
     fn settle_waiters(&mut self) {
+        let held = self.push_is_held();
         let quiet = self.flight.is_none()
             && self.init.is_none()
-            && !self.unsent
+            && (!self.unsent || held.is_some())
             && !self.look_first
             && self.pages.front().is_none()
             && !self.pages.more();
@@ -582,7 +573,8 @@ impl Machine {
             let mut summary = self.totals.since(&waiter.before);
             let ms = self.now.steady_ms - waiter.since.steady_ms;
             summary.seconds = ms as f64 / 1000.0;
-            self.effects.push_back(Effect::Settled(waiter.ticket, Ok(summary)));
+            let outcome = held.as_ref().map_or(Ok(summary), |error| Err(again(error)));
+            self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
         }
     }
 }

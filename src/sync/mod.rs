@@ -26,6 +26,7 @@ mod driver;
 mod effect;
 mod init;
 mod lock;
+mod look;
 mod machine;
 mod pull;
 mod push;
@@ -43,4 +44,4 @@ pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
 };
-pub(crate) use trouble::{other_remote, schema_version};
+pub(crate) use trouble::{other_remote, schema_version, unknown_column};

@@ -98,6 +98,22 @@ impl Machine {
         self.push_trouble = Some(error);
     }
 
+    /// The remote's triggers do not know a column, and would leave it out. Those who wait are told
+    /// when what came in the same answer, and what follows it, is integrated.
+    pub(super) fn hold_for_column(&mut self, table: &str, column: &str) {
+        let error = unknown_column(table, column);
+        tracing::warn!(table, column, "nothing can be pushed: {error}");
+        self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
+        self.state = SyncState::Trouble;
+        self.push_trouble = Some(error);
+    }
+
+    /// What those are told who wait while pushing waits for a person.
+    pub(super) fn push_is_held(&self) -> Option<Error> {
+        let held = self.unsent && self.now.steady_ms < self.push_held_until;
+        self.push_trouble.as_ref().filter(|_| held).map(again)
+    }
+
     /// The culprit is looked for, but only on a remote that is as it should be: a request that only
     /// reads comes first.
     fn push_rejected(&mut self, push: &Push, error: Error) {
@@ -150,7 +166,7 @@ impl Machine {
 }
 
 /// The same error once more, for another who waits. The source stays with the first one.
-fn again(error: &Error) -> Error {
+pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.kind(), error.message());
     match error.hint() {
         Some(hint) => copy.with_hint(hint),
@@ -167,6 +183,15 @@ pub(crate) fn other_remote(found: Option<&str>) -> Error {
     Error::refused(message).with_hint(
         "nothing was pushed; give the URL of the database that this replica belongs to, or \
          initialise a new replica",
+    )
+}
+
+/// The error for a column that the remote's triggers do not know.
+pub(crate) fn unknown_column(table: &str, column: &str) -> Error {
+    let message = format!("table `{table}` has a column `{column}` that the remote does not know");
+    Error::refused(message).with_hint(
+        "nothing was pushed, and nothing is lost; add the column on the remote and run \
+         `driftless init` again",
     )
 }
 

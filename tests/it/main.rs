@@ -4,6 +4,7 @@ mod capture;
 mod cli;
 mod conformance;
 mod consequences;
+mod drift;
 mod failures;
 mod failures_rows;
 mod failures_scale;

@@ -2,7 +2,7 @@
 //! when the test says so.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftless::event::ReplicaId;
@@ -106,6 +106,16 @@ impl Desk {
         desk.input(Input::Start);
         desk.settle();
         desk
+    }
+
+    /// The database's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it was initialised with.
+    pub(crate) fn plan(&self) -> Plan {
+        plan(self.path.clone(), self.number, &[])
     }
 
     /// The machine's process ends, and another one begins.

@@ -1,0 +1,184 @@
+//! Definitions that change under way: triggers that are taken away, and columns that one side has
+//! and the other has not.
+
+use std::sync::Arc;
+
+use driftless::store::Store;
+use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
+use driftless::{Health, Kind};
+
+use crate::support::desk::{Desk, assert_equal};
+use crate::support::local_remote::{Fault, LocalRemote};
+
+const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, words TEXT)";
+
+fn remote() -> Arc<LocalRemote> {
+    Arc::new(LocalRemote::new(NOTES))
+}
+
+fn desk(remote: &Arc<LocalRemote>, number: u128) -> Desk {
+    Desk::with_schema(remote, number, NOTES)
+}
+
+#[test]
+fn a_sync_that_finds_nothing_to_do_asks_once() {
+    let remote = remote();
+    let desk = desk(&remote, 1);
+    desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
+    let requests = remote.requests();
+    let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+    assert_eq!((summary.pushed, summary.applied, summary.requests), (1, 1, 1));
+    let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+    assert_eq!((summary.pushed, summary.requests), (0, 1));
+    assert_eq!(remote.requests(), requests + 2);
+}
+
+#[test]
+fn a_request_from_before_the_call_does_not_count() {
+    let remote = remote();
+    let mut desk = desk(&remote, 1);
+    desk.input(Input::Wake);
+    let (id, batch) = desk.sent.pop_front().expect("it looks when it wakes");
+    let answer = remote.run_now(batch);
+    remote.web("INSERT INTO notes VALUES ('a', 'one')");
+    desk.input(Input::SyncNow(Ticket(7)));
+    desk.input(Input::Answer(id, answer));
+    assert!(desk.settled.is_empty(), "the request began before the call");
+    desk.settle();
+    assert_eq!(desk.settled.len(), 1);
+    assert_equal(&desk, &["notes"]);
+}
+
+/// What was done to a replica's database while no program of ours had it open is seen by the next
+/// one: the triggers are made anew before anything is captured.
+#[test]
+fn triggers_that_were_taken_away_are_made_anew_by_a_sync() {
+    for damage in [
+        "DROP TRIGGER driftless_update_notes",
+        "CREATE TRIGGER touch AFTER UPDATE ON notes BEGIN SELECT 1; END",
+        "DROP TRIGGER driftless_update_notes;
+         CREATE TRIGGER driftless_update_notes AFTER UPDATE ON notes BEGIN SELECT 1; END",
+    ] {
+        let remote = remote();
+        let desk = desk(&remote, 1);
+        let ours = "SELECT name, sql FROM sqlite_schema
+            WHERE type = 'trigger' AND name LIKE 'driftless%' ORDER BY rowid";
+        let wanted = desk.read(ours);
+        desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
+        desk.db.execute_batch(damage).unwrap();
+        drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+        assert_eq!(desk.read(ours), wanted, "{damage}");
+        desk.db.execute_batch("UPDATE notes SET words = 'two'").unwrap();
+        let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
+        assert_eq!(summary.pushed, 1, "{damage}");
+        assert_eq!(remote.read("SELECT words FROM notes"), "two", "{damage}");
+        let mut store = Store::open(desk.path()).unwrap();
+        assert!(!store.check_triggers().unwrap(), "what is in order is left alone: {damage}");
+    }
+}
+
+#[test]
+fn a_column_that_was_added_is_captured_after_the_next_check() {
+    let remote = remote();
+    let desk = desk(&remote, 1);
+    desk.db.execute_batch("ALTER TABLE notes ADD COLUMN stars INT").unwrap();
+    let mut store = Store::open(desk.path()).unwrap();
+    assert!(store.check_triggers().unwrap());
+    assert!(!store.check_triggers().unwrap());
+    desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one', 5)").unwrap();
+    assert_eq!(desk.read("SELECT after ->> 'stars' FROM driftless_outbox"), "5");
+}
+
+const MIGRATION: &str = "ALTER TABLE notes ADD COLUMN stars INT";
+
+#[test]
+fn a_column_that_the_remote_does_not_know_stays_here_until_it_does() {
+    let remote = remote();
+    let (mut a, mut b) = (desk(&remote, 1), desk(&remote, 2));
+    a.write(MIGRATION);
+    a.write("INSERT INTO notes VALUES ('a', 'one', 5)");
+    a.settle();
+    remote.web("INSERT INTO notes VALUES ('w', 'of the web')");
+    b.write("INSERT INTO notes VALUES ('b', 'two')");
+    b.sync().unwrap();
+    let error = a.sync().unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    for word in ["`notes`", "`stars`"] {
+        assert!(error.message().contains(word), "{error}");
+    }
+    assert!(error.hint().unwrap().contains("`driftless init`"));
+    // Pulls went on, and the log has nothing of ours.
+    assert_eq!(a.read("SELECT id FROM notes ORDER BY id"), "a\nb\nw");
+    let ours = "SELECT count(*) FROM driftless_events WHERE tbl = 'notes' AND pk = '[\"a\"]'";
+    assert_eq!(remote.read(ours), "0");
+    let status = a.status();
+    assert_eq!((status.state, status.pending, status.lag), (SyncState::Trouble, 1, 0));
+    assert_eq!(status.trouble.as_deref(), Some(error.message()));
+    assert_eq!(status.health, Health::Degraded);
+    // Time alone does not help, nor does the column while the triggers do not know it.
+    remote.web(MIGRATION);
+    a.advance(120_000);
+    assert_eq!((a.status().pending, remote.read(ours).as_str()), (1, "0"));
+    // Polls go on meanwhile.
+    remote.web("UPDATE notes SET words = 'anew' WHERE id = 'w'");
+    a.advance(6_000);
+    assert_eq!(a.read("SELECT words FROM notes WHERE id = 'w'"), "anew");
+    // Another program makes the triggers anew; this one goes on by itself.
+    let (_, report) = initialise(a.plan(), remote.clone()).unwrap();
+    assert!(report.installed);
+    a.advance(61_000);
+    assert_eq!(remote.read("SELECT words, stars FROM notes WHERE id = 'a'"), "one|5");
+    assert_eq!(a.status().state, SyncState::InStep);
+    assert_eq!((a.status().trouble, a.status().health), (None, Health::Ok));
+    assert_equal(&a, &["notes"]);
+    // The column is in the other's quarantine until it has it too; its own events go on.
+    b.write("INSERT INTO notes VALUES ('c', 'three')");
+    b.sync().unwrap();
+    assert_eq!((b.status().pending, b.status().quarantined), (0, 1));
+    b.write(MIGRATION);
+    b.settle();
+    assert_eq!(b.status().quarantined, 0);
+    assert_equal(&b, &["notes"]);
+}
+
+#[test]
+fn a_push_whose_answer_was_lost_is_not_held_by_a_later_column() {
+    let remote = remote();
+    let mut desk = desk(&remote, 1);
+    remote.fail([Fault::LostAfter]);
+    desk.write("INSERT INTO notes VALUES ('a', 'one')");
+    desk.settle();
+    desk.db.execute_batch(MIGRATION).unwrap();
+    desk.sync().unwrap();
+    assert_eq!(desk.status().pending, 0);
+    assert_eq!(remote.read("SELECT words FROM notes"), "one");
+}
+
+/// F38: the web has a column that a replica has not.
+#[test]
+fn f38_a_column_of_the_webs_waits_for_the_local_migration() {
+    let remote = remote();
+    let (mut a, mut b) = (desk(&remote, 1), desk(&remote, 2));
+    remote.web("INSERT INTO notes (id, words) VALUES ('old', 'zero')");
+    b.sync().unwrap();
+    remote.web(MIGRATION);
+    a.write(MIGRATION);
+    a.initialise_again(&[]).unwrap();
+    remote.web(
+        "INSERT INTO notes VALUES ('w', 'one', 3); UPDATE notes SET words = 'two' WHERE id = 'w'",
+    );
+    remote.web("UPDATE notes SET words = 'null' WHERE id = 'old'");
+    a.sync().unwrap();
+    assert_equal(&a, &["notes"]);
+    b.write("INSERT INTO notes VALUES ('b', 'of b')");
+    b.sync().unwrap();
+    // The insert has the column, and the update of the same row follows it. The rest goes on.
+    assert_eq!(b.read("SELECT id, words FROM notes ORDER BY id"), "b|of b\nold|null");
+    assert_eq!((b.status().quarantined, b.status().pending), (2, 0));
+    assert_eq!(remote.read("SELECT words, stars FROM notes WHERE id = 'b'"), "of b|NULL");
+    // The file is migrated while nobody looks; the next program applies what waited.
+    b.db.execute_batch(MIGRATION).unwrap();
+    drain(Store::open(b.path()).unwrap(), remote.clone()).unwrap();
+    assert_eq!(b.status().quarantined, 0);
+    assert_equal(&b, &["notes"]);
+}
