@@ -10,6 +10,7 @@ mod agree;
 mod golden;
 mod histories;
 mod remote;
+mod stock;
 mod turso;
 
 use remote::Pushed;

@@ -1,0 +1,45 @@
+//! The remote's schema is SQL that older programs can open too: an operator looks into a hub's file
+//! with the `sqlite3` program at hand, whose parser's stack has a fixed depth.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use driftless::capture::{Catalog, Replicated, remote_triggers};
+use driftless::verdict::ConflictRule;
+use rusqlite::Connection;
+
+use crate::tools::{Tool, require};
+
+#[test]
+fn the_stock_program_opens_the_gyms_remote() {
+    let Some(sqlite3) = require(Tool::Sqlite3) else { return };
+    let schema = include_str!("../../../fixtures/gym/schema.sql");
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch(schema).unwrap();
+    let catalog = Catalog::read(&db).unwrap();
+    let all: Vec<_> = catalog
+        .tables
+        .iter()
+        .map(|table| Replicated { table, rule: ConflictRule::Columns })
+        .collect();
+    let mut sql =
+        format!(".bail on\n{schema}\n{}", include_str!("../../../schema/remote/tables.sql"));
+    for trigger in remote_triggers(&all) {
+        sql.push_str(&trigger.sql);
+        sql.push_str(";\n");
+    }
+    sql.push_str("SELECT count(*) || ' triggers' FROM sqlite_master WHERE type = 'trigger';\n");
+    let mut shell = Command::new(sqlite3)
+        .arg(":memory:")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("{} triggers", remote_triggers(&all).len());
+    assert_eq!(said.trim(), expected, "{complained}");
+}
