@@ -27,8 +27,8 @@ impl Judge<'_> {
         )
     }
 
-    /// A row that is here from before the log is the web's: log it, so that the replica gets it. In a
-    /// trigger of its own, which fires first, since it is rare.
+    /// A row that is here from before the log is the web's: log it, so that the replica gets it. In
+    /// a trigger of its own, which fires first, since it is rare.
     fn adopt(&self) -> Trigger {
         let this = self.this();
         let key = "coalesce(new.other, new.pk)";
