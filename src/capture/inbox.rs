@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::cell::{Cell, and, decode};
-use super::judge::{IMAGE, Judge};
+use super::judge::{IMAGE, Judge, key_name};
 use super::remote::ulid;
 use super::replica::NOW_MS;
 use super::sql::*;
@@ -13,18 +13,33 @@ use super::triggers::{Trigger, Write as Kind};
 
 /// Why the event that is being judged is not applied.
 const REASON: &str = "(SELECT driftless_meta.r FROM driftless_meta)";
+/// What spells the key of an ordinary event, and those of a key change.
+const KEYS: &[&str] = &["new.pk"];
+const BOTH_KEYS: &[&str] = &["new.pk", "new.other"];
 /// The event itself, in the log.
 const THIS: &str = "id = new.id";
 const APPLIED: &str = "(SELECT driftless_meta.r FROM driftless_meta) IS NULL";
 
 impl Judge<'_> {
-    /// Decodes the tagged values, once for the event.
-    fn decode_values(&self) -> String {
-        format!(
+    /// Decodes what has a tag, once for the event: the values of the row, and the keys.
+    fn decode_values(&self, keys: &[&str]) -> Vec<String> {
+        let mut statements = vec![format!(
             "INSERT INTO driftless_values (name, v) SELECT driftless_part.key, {} \
              FROM json_each({IMAGE}) AS driftless_part WHERE new.plain IS NULL AND driftless_part.type = 'object';",
             decode("driftless_part.value")
-        )
+        )];
+        if !self.table.rowid_key {
+            statements.extend(keys.iter().map(|json| {
+                format!(
+                    "INSERT INTO driftless_values (name, v) SELECT {} || driftless_part.key, \
+                     CASE driftless_part.type WHEN 'object' THEN {} ELSE driftless_part.value END \
+                     FROM json_each({json}) AS driftless_part WHERE new.plain IS NULL;",
+                    literal(&key_name(json)),
+                    decode("driftless_part.value")
+                )
+            }));
+        }
+        statements
     }
 
     /// A row that is here from before the log is the web's: log it, so that the replica gets it. In
@@ -32,7 +47,7 @@ impl Judge<'_> {
     fn adopt(&self) -> Trigger {
         let this = self.this();
         let key = "coalesce(new.other, new.pk)";
-        let has_key = self.has_key(&this, key);
+        let has_key = self.has_spelled_key(&this, key);
         let name = format!("{PREFIX}inbox_adopt_{}", self.table.name);
         let sql = format!(
             "CREATE TRIGGER {} BEFORE INSERT ON driftless_inbox WHEN new.tbl = {tbl} \
@@ -169,8 +184,8 @@ impl Judge<'_> {
         let values: Vec<_> =
             self.table.columns.iter().map(|column| self.value("new.after", column)).collect();
         let [decide, append] = self.judge(&self.arms(Kind::Insert), Some("insert"), "new.pk");
-        let body = [
-            self.decode_values(),
+        let mut body = self.decode_values(KEYS);
+        body.extend([
             decide,
             append,
             format!(
@@ -180,15 +195,15 @@ impl Judge<'_> {
                 values.join(", ")
             ),
             self.refused(THIS, &self.holds()),
-        ];
+        ]);
         self.trigger("insert", "new.op = 'insert' AND new.pair IS NULL", &body)
     }
 
     fn update(&self) -> Trigger {
         let this = self.this();
         let [decide, append] = self.judge(&self.arms(Kind::Update), Some("update"), "new.pk");
-        let body = [
-            self.decode_values(),
+        let mut body = self.decode_values(KEYS);
+        body.extend([
             decide,
             append,
             format!(
@@ -197,26 +212,28 @@ impl Judge<'_> {
                 self.has_key(&this, "new.pk")
             ),
             self.refused(THIS, &self.holds()),
-        ];
+        ]);
         self.trigger("update", "new.op = 'update'", &body)
     }
 
     fn delete(&self) -> Trigger {
         let this = self.this();
         let [decide, append] = self.judge(&self.arms(Kind::Delete), Some("delete"), "new.pk");
-        let body = [
+        let mut body = self.decode_values(KEYS);
+        body.extend([
             decide,
             append,
             format!("DELETE FROM {this} WHERE {} AND {APPLIED};", self.has_key(&this, "new.pk")),
             self.refused(THIS, &format!("NOT {}", self.exists("new.pk"))),
-        ];
+        ]);
         self.trigger("delete", "new.op = 'delete' AND new.pair IS NULL", &body)
     }
 
     /// The delete of a key change is judged for both halves; nothing is written yet.
     fn leave(&self) -> Trigger {
         let [decide, append] = self.judge(&self.arms(Kind::Move), None, "new.pk");
-        let body = [self.decode_values(), decide, append];
+        let mut body = self.decode_values(BOTH_KEYS);
+        body.extend([decide, append]);
         self.trigger("leave", "new.op = 'delete' AND new.pair IS NOT NULL", &body)
     }
 
@@ -228,8 +245,8 @@ impl Judge<'_> {
         let pair = "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.pair) \
                     IS NOT 'applied' THEN 'pair'";
         let [decide, append] = self.judge(&[arm, pair.to_owned()], Some("move"), "new.other");
-        let body = [
-            self.decode_values(),
+        let mut body = self.decode_values(BOTH_KEYS);
+        body.extend([
             decide,
             append,
             format!(
@@ -238,7 +255,7 @@ impl Judge<'_> {
                 self.has_key(&this, "new.other")
             ),
             self.refused("(id = new.id OR id = new.pair)", &self.holds()),
-        ];
+        ]);
         self.trigger("arrive", "new.op = 'insert' AND new.pair IS NOT NULL", &body)
     }
 

@@ -21,6 +21,12 @@ pub(super) struct Judge<'a> {
     pub(super) all: &'a [Replicated<'a>],
 }
 
+/// What the parts of a key are called in `driftless_values`, before their number. No column has
+/// such a name.
+pub(super) fn key_name(json: &str) -> String {
+    format!("driftless {json} ")
+}
+
 /// The image that an event brings: on the delete of a key change, its other half's.
 pub(super) const IMAGE: &str = "coalesce(new.image, new.after)";
 
@@ -37,25 +43,50 @@ impl Judge<'_> {
         Cell::pushed(self.table, json, column).value()
     }
 
-    /// That the row `alias` has the key that the JSON array `json` spells.
+    /// That the row `alias` has the key that the event's `json` spells, which is `new.pk` or
+    /// `new.other`. Its tagged values have been decoded.
     pub(super) fn has_key(&self, alias: &str, json: &str) -> String {
+        self.key_is(alias, &|part| {
+            let plain = format!("json_extract({json}, '$[{part}]')");
+            if self.table.rowid_key {
+                return plain;
+            }
+            format!(
+                "CASE WHEN new.plain THEN {plain} ELSE (SELECT v FROM driftless_values \
+                 WHERE name = {}) END",
+                literal(&format!("{}{part}", key_name(json)))
+            )
+        })
+    }
+
+    /// The same before anything has been decoded.
+    pub(super) fn has_spelled_key(&self, alias: &str, json: &str) -> String {
+        self.key_is(alias, &|part| {
+            let plain = format!("json_extract({json}, '$[{part}]')");
+            if self.table.rowid_key {
+                return plain;
+            }
+            format!(
+                "CASE WHEN new.plain OR json_type({json}, '$[{part}]') <> 'object' THEN {plain} \
+                 ELSE (SELECT {} FROM json_each({json}) AS driftless_part WHERE driftless_part.key = {part}) END",
+                decode("driftless_part.value")
+            )
+        })
+    }
+
+    fn key_is(&self, alias: &str, value: &dyn Fn(usize) -> String) -> String {
         let parts: Vec<_> = self
             .table
             .key_columns()
             .zip(&self.table.key_collations)
             .enumerate()
             .map(|(part, (column, collation))| {
-                let plain = format!("json_extract({json}, '$[{part}]')");
-                let value = if self.table.rowid_key {
-                    plain
-                } else {
-                    format!(
-                        "CASE WHEN new.plain OR json_type({json}, '$[{part}]') <> 'object' THEN {plain} \
-                         ELSE (SELECT {} FROM json_each({json}) AS driftless_part WHERE driftless_part.key = {part}) END",
-                        decode("driftless_part.value")
-                    )
-                };
-                format!("{} = ({value}) COLLATE {}", of(alias, &column.name), collation.name())
+                format!(
+                    "{} = ({}) COLLATE {}",
+                    of(alias, &column.name),
+                    value(part),
+                    collation.name()
+                )
             })
             .collect();
         parts.join(" AND ")
@@ -189,13 +220,31 @@ impl Judge<'_> {
     /// table's rows, and over a subquery that has the coming row under the table's name.
     pub(super) fn unique_by_expression(&self, op: Kind, unique: &Unique) -> Option<String> {
         let this = self.this();
+        let before = "driftless_before";
         let columns: Vec<_> = self
             .table
             .columns
             .iter()
-            .map(|column| format!("({}) AS {}", self.coming(op, column), ident(&column.name)))
+            .map(|column| {
+                let cell = Cell::pushed(self.table, IMAGE, column);
+                let name = ident(&column.name);
+                match op {
+                    Kind::Update => format!(
+                        "CASE WHEN {} IS NULL THEN {before}.{name} ELSE {} END AS {name}",
+                        cell.kind(),
+                        cell.value()
+                    ),
+                    _ => format!("({}) AS {name}", cell.value()),
+                }
+            })
             .collect();
-        let coming = format!("(SELECT {}) AS {this}", columns.join(", "));
+        let from = match op {
+            Kind::Update => {
+                format!(" FROM {this} AS {before} WHERE {}", self.has_key(before, "new.pk"))
+            }
+            _ => String::new(),
+        };
+        let coming = format!("(SELECT {}{from}) AS {this}", columns.join(", "));
         let mut parts = Vec::new();
         for term in &unique.terms {
             let (text, collation) = match term {

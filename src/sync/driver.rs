@@ -36,6 +36,12 @@ pub(crate) const LOOK_MS: u64 = 50;
 const LOOK_AFTER_BELL_MS: u64 = 1;
 /// How often a replicator that stands by tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
+/// How long the write lock is left alone after a page, as a part of the time that the page took: an
+/// application that waits for the lock only looks now and then whether it is free.
+const REST_PART: u64 = 4;
+/// The least of it, in ms, and the most: SQLite's busy handler sleeps for at most 100 ms, so nobody
+/// who waits misses a rest of that length.
+const REST_MS: std::ops::RangeInclusive<u64> = 2..=110;
 /// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
 const JUMP_MS: i64 = 3_000;
 /// No request lasts longer, in ms, whatever the remote's client does.
@@ -168,6 +174,8 @@ pub(crate) struct Driver {
     next_ticket: u64,
     timer: Option<u64>,
     go_on: bool,
+    /// When the next page may be integrated, in steady ms.
+    rested_at: u64,
     data_version: i64,
     bell_until: u64,
     last_look: Now,
@@ -221,6 +229,7 @@ impl Driver {
             next_ticket: 0,
             timer: None,
             go_on: false,
+            rested_at: 0,
             data_version,
             bell_until: 0,
             last_look: now,
@@ -305,8 +314,12 @@ impl Driver {
             self.timer = None;
             self.input(Input::Timer);
         }
-        if std::mem::take(&mut self.go_on) {
+        if self.go_on && now.steady_ms >= self.rested_at {
+            self.go_on = false;
             self.input(Input::Continue);
+            let end = self.handle.time.now().steady_ms;
+            let rest = (end - now.steady_ms) / REST_PART;
+            self.rested_at = end + rest.clamp(*REST_MS.start(), *REST_MS.end());
         } else {
             self.rest();
         }
@@ -317,6 +330,7 @@ impl Driver {
         let now = self.handle.time.now().steady_ms;
         let look = if now < self.bell_until { LOOK_AFTER_BELL_MS } else { LOOK_MS };
         let timer = self.timer.map_or(look, |timer| timer.saturating_sub(now));
+        let page = if self.go_on { self.rested_at.saturating_sub(now) } else { look };
         let (commands, bell) = (self.commands.clone(), self.bell.clone());
         select! {
             recv(commands) -> command => match command {
@@ -324,7 +338,7 @@ impl Driver {
                 Err(_) => self.ended = true,
             },
             recv(bell) -> _ => self.bell_until = now + LOOK_MS,
-            default(Duration::from_millis(look.min(timer))) => {}
+            default(Duration::from_millis(look.min(timer).min(page))) => {}
         }
     }
 
