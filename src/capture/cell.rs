@@ -57,7 +57,7 @@ impl<'a> Cell<'a> {
             return plain;
         }
         let decoded = format!(
-            "CASE {} WHEN 'object' THEN (SELECT v FROM driftless_values WHERE name = {}) \
+            "CASE {} WHEN 'object' THEN (SELECT driftless_values.v FROM driftless_values WHERE driftless_values.name = {}) \
              ELSE {plain} END",
             self.kind(),
             literal(&self.column.name)

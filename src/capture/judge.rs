@@ -52,8 +52,8 @@ impl Judge<'_> {
                 return plain;
             }
             format!(
-                "CASE WHEN new.plain THEN {plain} ELSE (SELECT v FROM driftless_values \
-                 WHERE name = {}) END",
+                "CASE WHEN new.plain THEN {plain} ELSE (SELECT driftless_values.v FROM driftless_values \
+                 WHERE driftless_values.name = {}) END",
                 literal(&format!("{}{part}", key_name(json)))
             )
         })

@@ -235,8 +235,12 @@ pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
         // The sign takes a column's affinity away.
         .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.name)))
         .collect();
-    let value = any_json("v");
-    format!("(SELECT json_group_object(k, {value}) FROM ({}))", columns.join(" UNION ALL "))
+    // The Turso engine finds these columns by the subquery's name alone.
+    let value = any_json("driftless_part.v");
+    format!(
+        "(SELECT json_group_object(driftless_part.k, {value}) FROM ({}) AS driftless_part)",
+        columns.join(" UNION ALL ")
+    )
 }
 
 /// In groups, so that a wide table stays below SQLite's limit on an expression's depth.
@@ -316,10 +320,11 @@ fn changed_columns(
     if !any_rare {
         return plain;
     }
-    let values: Vec<_> = (0..rows.len()).map(|number| any_json(&format!("v{number}"))).collect();
+    let values: Vec<_> =
+        (0..rows.len()).map(|number| any_json(&format!("driftless_part.v{number}"))).collect();
     let any = json(&values);
     format!(
-        "coalesce({plain}, (SELECT json_group_object(k, {any}) FROM ({})))",
+        "coalesce({plain}, (SELECT json_group_object(driftless_part.k, {any}) FROM ({}) AS driftless_part))",
         arms.join(" UNION ALL ")
     )
 }
