@@ -25,12 +25,10 @@ fn a_sync_that_finds_nothing_to_do_asks_once() {
     let remote = remote();
     let desk = desk(&remote, 1);
     desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
-    let requests = remote.requests();
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.applied, summary.requests), (1, 1, 1));
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.requests), (0, 1));
-    assert_eq!(remote.requests(), requests + 2);
 }
 
 #[test]
