@@ -113,6 +113,13 @@ impl Store {
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'driftless_identities')";
+        if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+            // An earlier version of this program made the replica.
+            let tx = db.unchecked_transaction()?;
+            tx.execute_batch(super::schema::TABLES_SQL)?;
+            tx.commit()?;
+        }
         Store::adopt_connection(db, path)
     }
 

@@ -477,8 +477,12 @@ async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
 ///
 /// Within a tokio runtime's own thread: it blocks.
 pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
-    let config =
-        Config { poll_ms: POLL_MS, health_bound_ms: HEALTH_BOUND_MS, seed: fastrand::u64(..) };
+    let config = Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        dice: fastrand::u64(..),
+    };
     let (mut driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();
     handle.send(Command::SyncNow(reply))?;

@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::{ReplicaId, Seq};
-use crate::remote::statements::{Exchange, Meta, Reply, SCHEMA_VERSION, Sender, Span};
+use crate::event::ReplicaId;
+use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{again, other_remote, schema_version};
+use crate::sync::trouble::{again, other_remote};
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -31,8 +32,11 @@ pub struct Config {
     pub poll_ms: u64,
     /// The age of the last success, in ms, above which health is red.
     pub health_bound_ms: u64,
-    /// Where chance comes from.
+    /// Where the chance in waiting times comes from.
     pub seed: u64,
+    /// Where marks and identities come from: another number at each start, or two copies of a file
+    /// could draw the same ones.
+    pub dice: u64,
 }
 
 pub(super) struct Flight {
@@ -44,6 +48,7 @@ pub(super) struct Flight {
 pub(super) struct Asked {
     pub(super) push: Option<(Push, ulid::Ulid, Sender)>,
     pub(super) span: Option<Span>,
+    asker: Asker,
     /// Whether its page is of no use any more.
     void: bool,
 }
@@ -51,7 +56,7 @@ pub(super) struct Asked {
 impl Asked {
     fn exchange(&self) -> Exchange<'_> {
         let push = self.push.as_ref().map(|(push, unit, sender)| (push, *unit, sender));
-        Exchange { push, pull: self.span }
+        Exchange { push, pull: self.span, asker: Some(self.asker) }
     }
 }
 
@@ -76,6 +81,7 @@ pub struct Machine {
     pub(super) config: Config,
     pub(super) now: Now,
     pub(super) random: fastrand::Rng,
+    pub(super) dice: fastrand::Rng,
     pub(super) clock: Clock,
     pub(super) backoff: Backoff,
     pub(super) init: Option<Init>,
@@ -87,6 +93,8 @@ pub struct Machine {
     pub(super) last_look: RequestId,
     pub(super) identity: Option<(ReplicaId, String)>,
     pub(super) unsent: bool,
+    /// The push that was refused because another file has this one's identity.
+    pub(super) renewing: Option<RequestId>,
     /// The next exchange only looks, since the last one's push was rejected.
     pub(super) look_first: bool,
     /// The push and the page go in requests of their own.
@@ -120,11 +128,12 @@ impl Machine {
         Ok(Machine {
             init: plan.map(|plan| Init::new(plan, state.epoch.clone())),
             identity: state.epoch.map(|epoch| (state.replica, epoch)),
-            pages: Pages::after(state.cursor),
+            pages: Pages::after(state.place),
             store,
             config,
             now: Now::default(),
             random,
+            dice: fastrand::Rng::with_seed(config.dice),
             clock: Clock::default(),
             backoff,
             limits: PushLimits::default(),
@@ -132,6 +141,7 @@ impl Machine {
             last_request: RequestId(0),
             last_look: RequestId(0),
             unsent: true,
+            renewing: None,
             look_first: false,
             apart: false,
             due: 0,
@@ -228,6 +238,7 @@ impl Machine {
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
+        self.renewing = None;
         self.reachable = None;
         self.state = SyncState::Starting;
         self.push_trouble = None;
@@ -252,6 +263,7 @@ impl Machine {
         if self.stopped {
             return;
         }
+        self.renew();
         self.settle_waiters();
         if self.flight.is_none() && self.now.steady_ms >= self.retry_at {
             match self.next_request() {
@@ -278,6 +290,7 @@ impl Machine {
             return;
         }
         let busy = self.pages.front().is_some()
+            || self.is_renewing()
             || self.pages.more()
             || self.flight.as_ref().is_some_and(|flight| {
                 flight.exchange.as_ref().is_some_and(|asked| asked.push.is_some())
@@ -290,12 +303,14 @@ impl Machine {
     }
 
     fn wants_push(&self) -> bool {
-        self.unsent && !self.look_first && self.now.steady_ms >= self.push_held_until
+        let looks = self.look_first || self.is_renewing();
+        self.unsent && !looks && self.now.steady_ms >= self.push_held_until
     }
 
     fn wants_pull(&self) -> bool {
         let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_look);
-        self.pages.more() || self.look_first || waited_for || self.now.steady_ms >= self.due
+        let looks = self.look_first || self.wants_look();
+        self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
     }
 
     fn next_request(&mut self) -> Result<Option<(RequestId, Batch)>> {
@@ -310,6 +325,7 @@ impl Machine {
             return Ok(None);
         }
         let mut push = None;
+        self.look_first |= self.wants_push() && self.must_look()?;
         if self.wants_push() {
             push = self.store.outgoing(self.limits.limit())?;
             self.unsent = push.is_some();
@@ -323,13 +339,12 @@ impl Machine {
                 self.limits.prepare(&mut push);
                 let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
                 let unit = self.clock.stamp(now_ms, self.random.u128(..));
-                let cursor = self.store.state()?.cursor;
-                Some((push, unit, Sender { replica, epoch, cursor }))
+                Some((push, unit, self.sender(replica, epoch)?))
             }
             None => None,
         };
         let span = (push.is_none() || !self.apart).then(|| self.pages.span());
-        let asked = Asked { push, span, void: false };
+        let asked = Asked { push, span, asker: self.asker(replica), void: false };
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
@@ -396,7 +411,7 @@ impl Machine {
         match self.store.state() {
             Ok(state) => {
                 self.identity = state.epoch.map(|epoch| (state.replica, epoch));
-                self.pages = Pages::after(state.cursor);
+                self.pages = Pages::after(state.place);
             }
             Err(error) => self.local_trouble(error),
         }
@@ -421,11 +436,21 @@ impl Machine {
     }
 
     fn replied(&mut self, id: RequestId, asked: Asked, reply: Reply) {
-        if let Err((error, state)) = self.check_identity(reply.meta.as_ref()) {
+        let marks = match self.store.marks() {
+            Ok(marks) => marks,
+            Err(error) => return self.local_trouble(error),
+        };
+        let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
+        if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
+        {
             return self.refused(error, state);
         }
-        let pushing = asked.push.is_some();
-        if pushing && !reply.pushed && reply.unknown.is_none() {
+        let taken = match self.take_mark(id, &asked, &marks, &reply) {
+            Ok(taken) => taken,
+            // What was pushed goes again, and the remote knows it by its id.
+            Err(error) => return self.local_trouble(error),
+        };
+        if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
             let error = Error::corrupt("the remote did not take a push in, and gave no reason");
             return self.failed(None, error);
         }
@@ -435,7 +460,7 @@ impl Machine {
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
             (Some((push, ..)), _) if reply.pushed => self.push_accepted(push),
-            (Some(_), Some((table, column))) => self.hold_for_column(table, column),
+            (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
         if asked.span.is_none() {
@@ -465,35 +490,10 @@ impl Machine {
             tracing::warn!(table = event.table, key = %event.key, event = %event.id,
                 "recorded as rejected");
         }
-        if let Err(error) = self.store.sent(push.last_n) {
-            // It goes again, and the remote knows it by its id.
-            return self.local_trouble(error);
-        }
         self.limits.accepted();
         self.push_trouble = None;
         self.be_lively();
         self.look_at_outbox();
-    }
-
-    fn check_identity(&self, meta: Option<&Meta>) -> Result<(), (Error, SyncState)> {
-        let ours = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
-        let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == ours) else {
-            let found = meta.map(|meta| meta.epoch.as_str());
-            return Err((other_remote(found), SyncState::OtherRemote));
-        };
-        if meta.version != SCHEMA_VERSION {
-            return Err((schema_version(meta.version), SyncState::Refused));
-        }
-        let cursor = self.pages.span().after;
-        if meta.oldest.0 > cursor.0 + 1 {
-            let error = Error::refused(format!(
-                "the remote keeps its log from event {} on, and this replica stands at {cursor}",
-                meta.oldest
-            ))
-            .with_hint("this replica was away for too long: initialise a new one");
-            return Err((error, SyncState::Refused));
-        }
-        Ok(())
     }
 
     /// Integrates the page that has waited longest.
@@ -527,13 +527,9 @@ impl Machine {
         }
     }
 
-    fn cursor(&self) -> Result<Seq> {
-        Ok(self.store.state()?.cursor)
-    }
-
     fn restart_pages(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) => self.pages.restart(cursor),
             Err(error) => self.local_trouble(error),
         }
@@ -541,11 +537,12 @@ impl Machine {
 
     fn lengthen(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) if self.pages.lengthen(cursor) => {}
             Ok(cursor) => {
                 let error = Error::storage(format!(
-                    "the log after event {cursor} cannot be applied, however much of it is read"
+                    "the log after event {} cannot be applied, however much of it is read",
+                    cursor.seq
                 ));
                 self.refused(error, SyncState::Trouble);
             }
@@ -560,6 +557,7 @@ impl Machine {
             && self.init.is_none()
             && (!self.unsent || held.is_some())
             && !self.look_first
+            && !self.is_renewing()
             && self.pages.front().is_none()
             && !self.pages.more();
         if !quiet || self.now.steady_ms < self.retry_at {

@@ -6,6 +6,7 @@ mod conformance;
 mod consequences;
 mod drift;
 mod failures;
+mod failures_identity;
 mod failures_rows;
 mod failures_scale;
 mod failures_schema;
