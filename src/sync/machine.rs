@@ -194,21 +194,19 @@ impl Machine {
             Input::Timer => self.look_at_outbox(),
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
-            Input::SyncNow(ticket) => {
-                self.waiters.push(Waiter {
-                    ticket,
-                    before: self.totals,
-                    since: self.now,
-                    after: self.last_request,
-                    failures: 0,
-                });
-                self.hurry();
-                self.look_at_outbox();
-            }
+            Input::SyncNow(ticket) => self.sync_now(ticket),
+            Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => self.hurry(),
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
+    }
+
+    pub(super) fn sync_now(&mut self, ticket: Ticket) {
+        let (before, after) = (self.totals, self.last_request);
+        self.waiters.push(Waiter { ticket, before, since: self.now, after, failures: 0 });
+        self.hurry();
+        self.look_at_outbox();
     }
 
     /// What failed before may work now: nothing waits any longer.
@@ -363,7 +361,7 @@ impl Machine {
         Ok(Some((self.fly(None), batch)))
     }
 
-    fn void_flight(&mut self) {
+    pub(super) fn void_flight(&mut self) {
         if let Some(Flight { exchange: Some(asked), .. }) = &mut self.flight {
             asked.void = true;
         }
