@@ -49,7 +49,8 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
             if let Some(error) = hopeless(&status) {
                 break Err(error);
             }
-            let news = (status.state, status.trouble.clone(), status.conflicts, status.quarantined);
+            let count = [status.conflicts, status.quarantined, status.identity.len() as u64];
+            let news = (status.state, status.trouble.clone(), count);
             // Work that comes and goes is for the spinner.
             let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing);
             if !passing && said.as_ref() != Some(&news) {
@@ -98,6 +99,9 @@ fn line(status: &Status) -> String {
         line += &format!(": {}", clean(trouble, usize::MAX));
     }
     line += &format!("; cursor {}", status.cursor);
+    if let Some(former) = status.identity.last() {
+        line += &format!(", was replica {} before", former.replica);
+    }
     if status.pending > 0 {
         let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
         line += &format!(", {} pending for {oldest}", status.pending);
