@@ -180,10 +180,9 @@ impl Machine {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Start => {
-                self.due = self.now.steady_ms;
-                self.look_at_outbox();
-            }
+            // The first pull is due from the beginning. If a sync was asked for before, its answer
+            // may even be here already.
+            Input::Start | Input::Timer => self.look_at_outbox(),
             Input::LocalCommit => {
                 self.look_at_outbox();
                 if self.unsent {
@@ -191,7 +190,6 @@ impl Machine {
                 }
                 self.changed();
             }
-            Input::Timer => self.look_at_outbox(),
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
             Input::SyncNow(ticket) => {

@@ -25,10 +25,33 @@ fn a_sync_that_finds_nothing_to_do_asks_once() {
     let remote = remote();
     let desk = desk(&remote, 1);
     desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
+    let requests = remote.requests();
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.applied, summary.requests), (1, 1, 1));
+    assert_eq!(remote.requests(), requests + 1);
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.requests), (0, 1));
+    assert_eq!(remote.requests(), requests + 2);
+}
+
+/// The answer to a sync may come before the driver has begun.
+#[test]
+fn a_sync_from_before_the_start_asks_once() {
+    let remote = remote();
+    let made = desk(&remote, 1);
+    let requests = remote.requests();
+    let mut desk = made.before_start();
+    desk.input(Input::SyncNow(Ticket(7)));
+    desk.settle();
+    assert_eq!(desk.settled.len(), 1);
+    desk.input(Input::Start);
+    desk.settle();
+    assert_eq!(remote.requests(), requests + 1);
+    // Without one it looks by itself.
+    let mut desk = desk.before_start();
+    desk.input(Input::Start);
+    desk.settle();
+    assert_eq!(remote.requests(), requests + 2);
 }
 
 #[test]
