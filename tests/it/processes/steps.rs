@@ -10,6 +10,7 @@ use super::account::check;
 use super::place::{Ended, Place};
 use super::writers::{Written, write};
 use super::{seed, wait_for};
+use crate::support::local_remote::read;
 
 /// Where the limits begin, in bytes: SQLite's shared memory file has as much, and is needed first.
 const FIRST: u64 = 32 << 10;
@@ -71,7 +72,7 @@ fn f17_a_hub_that_ends_at_each_write() {
     loop {
         place.kill_hub();
         // What is in its log goes into the database, so that each run begins alike.
-        drop(place.open("hub.db"));
+        read(&place.open("hub.db"), "PRAGMA wal_checkpoint(TRUNCATE)");
         let hub = place.command_in(&limited(limit), "hub --db hub.db --listen 127.0.0.1:0");
         place.start_hub_by(hub);
         write_to(&place, "a.db", "a", t);
