@@ -13,6 +13,7 @@ mod first_sync;
 mod gym;
 mod histories;
 mod hub;
+mod names;
 mod processes;
 mod remote;
 mod replicator;

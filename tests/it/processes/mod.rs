@@ -10,8 +10,10 @@
 //! processes can be repeated, and `DRIFTLESS_TEST_KILLS=5000` kills for so long.
 
 mod account;
+mod clock;
 mod first;
 mod kills;
+mod network;
 mod place;
 mod proxy;
 mod steps;

@@ -57,6 +57,8 @@ pub(super) enum Fault {
     HoldRequest,
     /// It takes effect, and its answer waits.
     HoldAnswer,
+    /// Its connection is forgotten, and so it goes nowhere: see [`Proxy::forget`].
+    Forgotten,
 }
 
 /// Every fault that comes without anybody to look after it.
@@ -95,6 +97,8 @@ struct State {
     next: VecDeque<Fault>,
     hub: Option<SocketAddr>,
     seen: BTreeMap<Fault, usize>,
+    /// Connections of an earlier age are forgotten.
+    age: usize,
     closed: bool,
 }
 
@@ -116,6 +120,7 @@ impl Proxy {
             next: VecDeque::new(),
             hub: None,
             seen: BTreeMap::new(),
+            age: 0,
             closed: false,
         }));
         let (holder, held) = channel();
@@ -123,10 +128,11 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.unwrap();
-                if lock(&shared).closed {
+                let State { closed, age, .. } = *lock(&shared);
+                if closed {
                     return;
                 }
-                let line = Line { state: Arc::clone(&shared), holder: holder.clone() };
+                let line = Line { state: Arc::clone(&shared), age, holder: holder.clone() };
                 std::thread::spawn(move || {
                     // What goes wrong here is a broken connection to the client, as it should be.
                     let _ = line.serve(client);
@@ -161,6 +167,12 @@ impl Proxy {
         let mut state = lock(&self.state);
         state.faults = vec![Fault::None];
         state.next.clear();
+    }
+
+    /// Forgets the connections that there are, as a router does with those of a machine that sleeps:
+    /// what is sent on them goes nowhere, and nobody says so. New ones are carried as usual.
+    pub(super) fn forget(&self) {
+        lock(&self.state).age += 1;
     }
 
     /// How many requests have met a fault.
@@ -204,6 +216,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 /// A client's connection.
 struct Line {
     state: Arc<Mutex<State>>,
+    age: usize,
     holder: Sender<Held>,
 }
 
@@ -223,6 +236,7 @@ impl Line {
     fn draw(&self) -> Fault {
         let mut state = lock(&self.state);
         let fault = match state.next.pop_front() {
+            _ if state.age != self.age => Fault::Forgotten,
             Some(fault) => fault,
             None => {
                 let faults = state.faults.len();
@@ -249,7 +263,9 @@ impl Line {
                 }
                 return reset(client).map(|()| false);
             }
-            Fault::BlackHole => return self.wait_for_end(client).map(|()| false),
+            Fault::BlackHole | Fault::Forgotten => {
+                return self.wait_for_end(client).map(|()| false);
+            }
             Fault::ErrorPage => return page(client, "502 Bad Gateway"),
             Fault::Unavailable => return page(client, "503 Service Unavailable"),
             Fault::TooMany => return page(client, "429 Too Many Requests"),
@@ -263,6 +279,9 @@ impl Line {
                 std::thread::sleep(Duration::from_millis(ms));
             }
             _ => {}
+        }
+        if fault == Fault::HoldRequest && lock(&self.state).age != self.age {
+            return self.wait_for_end(client).map(|()| false);
         }
         let answer = match self.ask(request) {
             Ok(_) if fault == Fault::Twice => self.ask(request),
