@@ -26,6 +26,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::Store;
 use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{known_key, value};
+use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
 use super::rebase::{Rebase, overlay};
 use super::redo::redo;
@@ -34,6 +35,9 @@ use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
 use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
 use crate::page::Page;
+
+/// The setting that says that the first sync is done.
+const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +133,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
+    /// pending events on top. Before that it may be neither pushed nor pulled.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn is_adopted(&self) -> Result<bool> {
+        Ok(self.setting(ADOPTED)?.is_some())
+    }
+
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
     /// transaction, and forgets them. `now_ms` is the time of the new events, in ms since 1970.
     ///
@@ -191,6 +205,7 @@ impl Store {
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
+        set_setting(&tx, ADOPTED, Some("1"))?;
         tx.commit()?;
         self.pending.borrow_mut().forget();
         Ok(done)

@@ -24,7 +24,7 @@ use crate::remote::{Answer, Batch, Remote};
 use crate::store::{Setup, Store, definitions};
 use crate::sync::definitions::{Tables, local_tables, settled_tables};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{ADOPTED, Init, Plan, Progress, Report};
+use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
@@ -542,7 +542,7 @@ fn existing(plan: &mut Plan) -> Result<Option<Store>> {
         return Ok(None);
     }
     let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
+    if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         plan.tables = settled_tables(&plan.tables, known)?;
     }

@@ -36,9 +36,6 @@ const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 const POWERS: &str = include_str!("../../schema/pow2.sql");
 
-/// The setting that says that the first sync is done.
-pub(super) const ADOPTED: &str = "adopted";
-
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
@@ -396,7 +393,7 @@ impl Init {
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
-        if store.setting(ADOPTED)?.is_some() {
+        if store.is_adopted()? {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -467,7 +464,6 @@ impl Init {
         let place = Place { seq: end, id: pages.place().id.or_else(there) };
         let adopted = store.adopt(end, now_ms)?;
         store.set_landmark(place)?;
-        store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }

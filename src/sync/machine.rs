@@ -120,8 +120,12 @@ impl Machine {
     ///
     /// # Errors
     ///
+    /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
     /// `Storage` when the store cannot be read.
     pub fn new(store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+        if plan.is_none() && !store.is_adopted()? {
+            return Err(no_first_sync());
+        }
         let state = store.state()?;
         let mut random = fastrand::Rng::with_seed(config.seed);
         let backoff = Backoff::new(random.u64(..));
@@ -316,8 +320,7 @@ impl Machine {
             return self.next_of_init();
         }
         let Some((replica, epoch)) = self.identity.clone() else {
-            return Err(Error::usage("this replica has not had its first sync")
-                .with_hint("run `driftless init` first"));
+            return Err(no_first_sync());
         };
         if !self.pages.has_room() {
             return Ok(None);
@@ -573,4 +576,9 @@ impl Machine {
             self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
         }
     }
+}
+
+fn no_first_sync() -> Error {
+    Error::usage("this replica's first sync is not done")
+        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }

@@ -15,6 +15,7 @@ mod gym;
 mod histories;
 mod hub;
 mod names;
+mod processes;
 mod remote;
 mod replicator;
 mod store;
