@@ -20,9 +20,10 @@ CREATE TABLE IF NOT EXISTS driftless_settings (
 
 -- The replicated tables.
 CREATE TABLE IF NOT EXISTS driftless_tables (
-  name     TEXT PRIMARY KEY,                -- the table
+  name     TEXT PRIMARY KEY,                -- the table, in the remote's spelling
   conflict TEXT NOT NULL DEFAULT 'row',     -- what counts as a conflict: row or columns
-  triggers TEXT NOT NULL DEFAULT ''         -- fingerprint of the capture triggers that were installed
+  triggers TEXT NOT NULL DEFAULT '',        -- fingerprint of the capture triggers that were installed
+  columns  TEXT NOT NULL DEFAULT '[]'       -- the remote's spelling of its columns, a JSON array
 ) WITHOUT ROWID;
 
 -- Local events whose verdict this replica does not know yet, in the order they were made. The newest

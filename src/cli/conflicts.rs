@@ -78,7 +78,10 @@ fn read_key(store: &Store, conflict: &Conflict, text: Option<String>) -> Result<
     let written: Vec<&str> =
         if old.len() == 1 { vec![text.as_str()] } else { text.split(',').collect() };
     if written.len() != old.len() {
-        let table = store.tables().iter().find(|replicated| replicated.table.name == event.table);
+        let table = store
+            .tables()
+            .iter()
+            .find(|replicated| replicated.table.name.eq_ignore_ascii_case(&event.table));
         let columns: Vec<&str> = table
             .map(|replicated| replicated.table.key_columns().map(|c| c.name.as_str()).collect())
             .unwrap_or_default();

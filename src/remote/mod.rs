@@ -23,6 +23,7 @@ pub mod statements;
 mod tls;
 mod token;
 mod url;
+mod verbatim;
 mod wire;
 
 use std::future::Future;

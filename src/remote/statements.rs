@@ -24,7 +24,7 @@ use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
-use crate::json::Scanner;
+use crate::json::{Scanner, names_json};
 use crate::page::{PULL_LINE, Page};
 use crate::store::{Outgoing, Push};
 use crate::value::{Value, write_string};
@@ -140,8 +140,10 @@ pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 pub const DEFINITIONS: &str =
     "SELECT type, name, tbl_name, sql, rowid FROM sqlite_schema ORDER BY rowid";
 
-/// Reads the tables that the remote replicates: name, conflict rule, fingerprint.
-pub const TABLES: &str = "SELECT name, conflict, triggers FROM driftless_tables ORDER BY name";
+/// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
+/// of its columns.
+pub const TABLES: &str =
+    "SELECT name, conflict, triggers, columns FROM driftless_tables ORDER BY name";
 
 impl Exchange<'_> {
     /// The request.
@@ -221,19 +223,6 @@ fn unknown(tables: &[(String, Vec<String>)]) -> String {
          (SELECT 1 FROM json_each(there.columns) AS known WHERE known.value = name.value)",
         literal(&json)
     )
-}
-
-/// Names as a JSON array.
-pub fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut json = vec![b'['];
-    for (index, name) in names.enumerate() {
-        if index > 0 {
-            json.push(b',');
-        }
-        write_string(name.as_bytes(), &mut json);
-    }
-    json.push(b']');
-    String::from_utf8(json).expect("names are UTF-8")
 }
 
 /// The statement for a column of these tables (names, with the names of their columns) that the

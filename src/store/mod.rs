@@ -42,6 +42,7 @@ mod quarantine;
 mod rebase;
 mod redo;
 mod schema;
+mod spelling;
 mod touched;
 
 pub use adopt::Adopted;

@@ -113,6 +113,7 @@ impl Store {
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
+        upgrade(&db)?;
         Store::adopt_connection(db, path)
     }
 
@@ -160,6 +161,19 @@ pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
             path.display()
         );
         return Err(Error::storage(message).with_hint("update this program"));
+    }
+    Ok(())
+}
+
+/// Adds what a replica of an older driftless lacks.
+pub(super) fn upgrade(db: &Connection) -> Result<()> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('driftless_tables')
+               WHERE name = 'columns')";
+    let has_columns: bool = db.query_row(sql, [], |row| row.get(0))?;
+    if !has_columns {
+        db.execute_batch(
+            "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
+        )?;
     }
     Ok(())
 }

@@ -569,7 +569,8 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         epoch = store.state()?.epoch;
         // What was agreed with the remote stays.
         for (name, rule) in &mut tables {
-            let known = store.tables().iter().find(|known| known.table.name == *name);
+            let known =
+                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
             *rule = known.map_or(*rule, |known| known.rule);
         }
     }

@@ -20,6 +20,7 @@ use crate::capture::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
+use crate::json::{names_json, read_names};
 use crate::remote::statements::{self, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Adopted, Definition, Setup, Store, definitions};
@@ -93,6 +94,7 @@ struct Registered {
     name: String,
     rule: ConflictRule,
     fingerprint: String,
+    columns: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -268,23 +270,24 @@ impl Init {
         let theirs = Catalog::of_remote(&schema.definitions)?;
         let mut replicated = Vec::new();
         for table in &found.tables {
-            replicated.push((table.clone(), self.rule_of(&table.name, known)?));
+            let rule = self.rule_of(&table.name, known)?;
+            replicated.push((spelled(table.clone(), &theirs, known), rule));
         }
         // The other replicas' tables stay replicated.
-        let ours = |name: &str| found.tables.iter().any(|table| table.name == name);
+        let ours =
+            |name: &str| found.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
         let others = known.iter().filter(|known| !ours(&known.name));
         let mut all: Vec<_> = replicated.clone();
         all.extend(
             others.filter_map(|known| Some((theirs.table(&known.name)?.clone(), known.rule))),
         );
+        for (table, _) in &mut all {
+            let there = theirs.table(&table.name).unwrap_or(table);
+            *table = spelled(there.clone(), &theirs, known);
+        }
         all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        let of_remote: Vec<_> = all
-            .iter()
-            .map(|(table, rule)| Replicated {
-                table: theirs.table(&table.name).unwrap_or(table),
-                rule: *rule,
-            })
-            .collect();
+        let of_remote: Vec<_> =
+            all.iter().map(|(table, rule)| Replicated { table, rule: *rule }).collect();
         let triggers = remote_triggers(&of_remote);
         let fingerprint = remote_fingerprint(&of_remote);
         let is_current = current
@@ -347,7 +350,7 @@ impl Init {
                  triggers = excluded.triggers, columns = excluded.columns",
                 literal(&table.name),
                 rule.as_str(),
-                literal(&statements::names_json(columns)),
+                literal(&names_json(columns)),
             ));
         }
         // Those of an earlier version may have other names.
@@ -388,6 +391,10 @@ impl Init {
         let setup =
             Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
+        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
+        let spelling =
+            work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
+        store.spell(&spelling.collect::<Vec<_>>())?;
         if store.setting(ADOPTED)?.is_some() {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
@@ -473,6 +480,18 @@ impl Schema {
     }
 }
 
+/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
+/// remote's own definition has it, or else as this one has it.
+fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+    let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
+    let there = theirs.table(&table.name);
+    let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
+    let name = name.unwrap_or(&table.name).clone();
+    let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
+    columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
+    table.respelled(&name, &columns)
+}
+
 fn log_exchange(pages: &Pages) -> Exchange<'static> {
     Exchange { push: None, pull: Some(pages.span()) }
 }
@@ -501,11 +520,12 @@ fn read_schema(rows: &Rows) -> Result<Schema> {
 
 fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     let read = |row: &Vec<Value>| {
-        let [name, rule, fingerprint] = row.as_slice() else { return None };
+        let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
         Some(Registered {
             name: name.as_str()?.to_owned(),
             rule: rule.as_str()?.parse().ok()?,
             fingerprint: fingerprint.as_str()?.to_owned(),
+            columns: read_names(columns.as_str()?),
         })
     };
     let all: Option<Vec<_>> = rows.iter().map(read).collect();

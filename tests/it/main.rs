@@ -13,6 +13,7 @@ mod first_sync;
 mod gym;
 mod histories;
 mod hub;
+mod names;
 mod remote;
 mod replicator;
 mod store;
