@@ -15,6 +15,7 @@ mod histories;
 mod hub;
 mod remote;
 mod replicator;
+mod sim;
 mod store;
 mod support;
 mod sync;
