@@ -99,7 +99,9 @@ impl World {
                 true
             }
             (Ruling::Lost("pair"), Verdict::Rejected(_)) if by_trigger => true,
-            (Ruling::Lost(why @ ("conflict" | "pair" | "via")), Verdict::Superseded(_)) => *why == word,
+            (Ruling::Lost(why @ ("conflict" | "pair" | "via")), Verdict::Superseded(_)) => {
+                *why == word
+            }
             (Ruling::Lost(why), Verdict::Rejected(_)) => *why == word,
             (Ruling::Open(_), Verdict::Applied) => true,
             (Ruling::Open(against), Verdict::Rejected(_)) => by_trigger || against.contains(&word),
@@ -107,7 +109,9 @@ impl World {
         };
         if !agreed {
             let verdict = &event.verdict;
-            return Err(format!("its verdict is `{verdict}`, and the model says {ruling:?}: {event:?}"));
+            return Err(format!(
+                "its verdict is `{verdict}`, and the model says {ruling:?}: {event:?}"
+            ));
         }
         let decided = reason != "via" && !is_the_servers(reason) && reason != "pair";
         let half = event.pair.is_some() && event.op == Op::Insert;
@@ -120,8 +124,7 @@ impl World {
 
     /// The conflict rule of the sources, for an event and, of a key change, for its new key.
     fn loses_by_rule(&self, event: &Event, other: Option<&Event>) -> bool {
-        let rule =
-            if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
+        let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
         let claim = |event: &Event, after| Claim { origin: event.origin, op: event.op, after };
         let keys = [Some(&event.key), other.map(|other| &other.key)];
         keys.into_iter().flatten().any(|key| {
@@ -154,14 +157,17 @@ impl World {
                     // Its cause is the next such delete of its writer.
                     let later = self.log.range(first..).find(|(_, other)| {
                         let theirs = self.ledger.get(&other.id);
-                        let after = other.id.0.0 >> 40 & 0xFF_FFFF_FFFF > event.id.0.0 >> 40 & 0xFF_FFFF_FFFF;
+                        let after = other.id.0.0 >> 40 & 0xFF_FFFF_FFFF
+                            > event.id.0.0 >> 40 & 0xFF_FFFF_FFFF;
                         theirs.is_some_and(|theirs| theirs.at == known.at)
                             && after
                             && other.unit == event.unit
                             && is_cause(other)
                     });
                     if let Some((cause, _)) = later {
-                        return Err(format!("event {seq} came with its cause {cause}, and does not say so"));
+                        return Err(format!(
+                            "event {seq} came with its cause {cause}, and does not say so"
+                        ));
                     }
                 }
             }

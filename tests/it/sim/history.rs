@@ -42,43 +42,99 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// The application's transaction. The machine may be told, or find out by itself.
-    Write { at: usize, sql: Vec<String>, told: bool, abandoned: bool },
+    Write {
+        at: usize,
+        sql: Vec<String>,
+        told: bool,
+        abandoned: bool,
+    },
     /// The web application's transaction.
-    Web { sql: Vec<String> },
+    Web {
+        sql: Vec<String>,
+    },
     /// The request under way is carried to the remote.
-    Carry { at: usize, fate: Fate },
+    Carry {
+        at: usize,
+        fate: Fate,
+    },
     /// An answer that was late comes.
-    Answer { at: usize },
+    Answer {
+        at: usize,
+    },
     /// A request that was late comes, the answer to which nobody waits for any more.
-    Ghost { which: usize },
+    Ghost {
+        which: usize,
+    },
     /// The page that waits is integrated.
-    Integrate { at: usize },
+    Integrate {
+        at: usize,
+    },
     /// Time passes, up to the next timer.
-    Pass { at: usize, ms: u64 },
+    Pass {
+        at: usize,
+        ms: u64,
+    },
     /// A replica works for a while, its requests having these fates.
-    Sync { at: usize, ms: u64, fates: Vec<Fate> },
+    Sync {
+        at: usize,
+        ms: u64,
+        fates: Vec<Fate>,
+    },
     /// The process dies, with the application's own connection if `whole`, and may be started
     /// again at once.
-    Crash { at: usize, whole: bool, again: bool },
+    Crash {
+        at: usize,
+        whole: bool,
+        again: bool,
+    },
     /// A process that is dead is started.
-    Start { at: usize },
+    Start {
+        at: usize,
+    },
     /// Nothing gets through from here on, or everything again.
-    Cut { at: usize, cut: bool },
+    Cut {
+        at: usize,
+        cut: bool,
+    },
     /// The greatest request and answer, in bytes.
-    Caps { up: usize, down: usize },
+    Caps {
+        up: usize,
+        down: usize,
+    },
     /// A clock is set.
-    Clock { at: usize, ms: i64 },
+    Clock {
+        at: usize,
+        ms: i64,
+    },
     /// The disk has room for so many pages more, or for any number.
-    Disk { at: usize, room: Option<u32> },
+    Disk {
+        at: usize,
+        room: Option<u32>,
+    },
     /// A person restores a lost event, perhaps under a new key, or takes it off the list.
-    Restore { at: usize, which: usize, fresh: bool },
-    Dismiss { at: usize, which: usize },
+    Restore {
+        at: usize,
+        which: usize,
+        fresh: bool,
+    },
+    Dismiss {
+        at: usize,
+        which: usize,
+    },
     /// A constraint that this database alone has comes or goes.
-    Constrain { at: usize, which: usize, on: bool },
+    Constrain {
+        at: usize,
+        which: usize,
+        on: bool,
+    },
     /// A person tries the quarantine again.
-    Retry { at: usize },
+    Retry {
+        at: usize,
+    },
     /// A new replica, with rows of its own.
-    Join { rows: Vec<Vec<String>> },
+    Join {
+        rows: Vec<Vec<String>>,
+    },
 }
 
 /// See the module.

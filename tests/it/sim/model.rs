@@ -62,7 +62,9 @@ pub(crate) fn key_of(table: &Table, row: &Row) -> String {
 fn equal(a: &Value, b: &Value, nocase: bool) -> bool {
     match (a, b) {
         (Value::Null, _) => false,
-        (Value::Integer(a), Value::Real(b)) | (Value::Real(b), Value::Integer(a)) => *a as f64 == *b,
+        (Value::Integer(a), Value::Real(b)) | (Value::Real(b), Value::Integer(a)) => {
+            *a as f64 == *b
+        }
         (Value::Text(a), Value::Text(b)) if nocase => a.eq_ignore_ascii_case(b),
         (a, b) => a == b,
     }
@@ -92,7 +94,8 @@ impl Model {
         let columns = self.shape.columns_rule && event.op == Op::Update;
         let apart = |claim: &Claim| {
             let mine = event.after.as_ref();
-            columns && claim.op == Op::Update
+            columns
+                && claim.op == Op::Update
                 && !claim.columns.iter().any(|name| mine.is_some_and(|row| row.get(name).is_some()))
         };
         self.claims.get(place).is_some_and(|claims| {
@@ -130,7 +133,8 @@ impl Model {
         if to.as_ref().is_some_and(|to| self.rows.contains_key(to)) {
             return Ruling::Lost("exists");
         }
-        let brought = if moves { other.and_then(|other| other.after.as_ref()) } else { event.after.as_ref() };
+        let brought =
+            if moves { other.and_then(|other| other.after.as_ref()) } else { event.after.as_ref() };
         let mut coming = there.cloned().unwrap_or_default();
         coming.extend(brought.map(row).unwrap_or_default());
         let brings = |name: &String| brought.is_some_and(|image| image.get(name).is_some());
@@ -143,7 +147,9 @@ impl Model {
         if self.missing_parents(table, &coming, &brings).iter().any(orphan) {
             against.push("foreign");
         }
-        if event.op != Op::Insert && self.has_children(table, &place, event.op == Op::Delete && !moves) {
+        if event.op != Op::Insert
+            && self.has_children(table, &place, event.op == Op::Delete && !moves)
+        {
             against.push("children");
         }
         Ruling::Open(against)

@@ -62,7 +62,9 @@ fn commit() -> String {
         .args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"])
         .output();
     match told {
-        Ok(told) if told.status.success() => String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        Ok(told) if told.status.success() => {
+            String::from_utf8_lossy(&told.stdout).trim().to_owned()
+        }
         _ => "unknown".to_owned(),
     }
 }

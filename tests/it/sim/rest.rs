@@ -35,10 +35,12 @@ impl World {
                 return self.check_rest();
             }
         }
-        let restless: Vec<_> = (0..self.replicas.len()).filter(|&at| !self.is_in_step(at)).collect();
-        let status = self.replicas[restless[0]].machine.as_ref().map(|machine| {
-            machine.status(self.replicas[restless[0]].now)
-        });
+        let restless: Vec<_> =
+            (0..self.replicas.len()).filter(|&at| !self.is_in_step(at)).collect();
+        let status = self.replicas[restless[0]]
+            .machine
+            .as_ref()
+            .map(|machine| machine.status(self.replicas[restless[0]].now));
         Err(format!("the replicas {restless:?} are not at rest after {ROUNDS} rounds: {status:?}"))
     }
 

@@ -31,8 +31,10 @@ pub(crate) struct Server {
 
 fn connect(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
     let db = Connection::open(path).unwrap();
-    db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON")
-        .unwrap();
+    db.execute_batch(
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+    )
+    .unwrap();
     governed(&db, clock, seed);
     db
 }
@@ -114,7 +116,8 @@ impl Server {
             return Err(error);
         }
         let values = answer.rows.iter().flatten().flatten();
-        answer.bytes_down = values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
+        answer.bytes_down =
+            values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
         if answer.bytes_down > state.answer_cap as u64 {
             return Err(Error::new(Kind::TooLarge, "the answer is too large"));
         }

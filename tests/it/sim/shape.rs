@@ -110,7 +110,8 @@ fn foreign(random: &mut Rng, column: &str, parent: &str, updates: &[&str]) -> (S
 impl Shape {
     /// The shape of the world with this seed.
     pub(crate) fn of(seed: u64) -> Shape {
-        let mut random = Rng::with_seed((seed / WORLDS_A_SHAPE).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut random =
+            Rng::with_seed((seed / WORLDS_A_SHAPE).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Shape::new(&mut random)
     }
 

@@ -31,7 +31,8 @@ pub(crate) struct Template {
 /// A folder for databases: in memory, where the system has a place for that.
 pub(crate) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { TempDir::with_prefix_in("sim-", memory) } else { tempfile::tempdir() };
+    let made =
+        if memory.is_dir() { TempDir::with_prefix_in("sim-", memory) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).unwrap()
 }
 

@@ -211,7 +211,9 @@ impl World {
             if writer == Writer::Nobody {
                 let (_, first, _) = &new[0];
                 let (id, table) = (first.event.id, &first.event.table);
-                return Err(format!("event {id} of table {table} is in the outbox, and nobody wrote"));
+                return Err(format!(
+                    "event {id} of table {table} is in the outbox, and nobody wrote"
+                ));
             }
             let origin = Origin::Replica(identity(self.replicas[at].number));
             record(&mut self.ledger, new, origin)?;
@@ -279,14 +281,17 @@ impl World {
             }
         }
         if let Some((missing, _)) = wanted.next() {
-            return Err(format!("event {missing} is not in the local log, and the cursor is behind it"));
+            return Err(format!(
+                "event {missing} is not in the local log, and the cursor is behind it"
+            ));
         }
         self.watches[at].chain = head;
         Ok(())
     }
 
     fn observe_quarantine(&mut self, at: usize) {
-        let found = rows(&self.replicas[at].db, "SELECT tbl, pk FROM driftless_quarantine").unwrap();
+        let found =
+            rows(&self.replicas[at].db, "SELECT tbl, pk FROM driftless_quarantine").unwrap();
         let text = |value: &driftless::value::Value| value.as_str().unwrap_or_default().to_owned();
         let now: BTreeSet<_> = found.iter().map(|row| (text(&row[0]), text(&row[1]))).collect();
         if now.len() > self.watches[at].quarantine.len() {
@@ -324,39 +329,52 @@ impl World {
             return Ok(());
         }
         let told = difference(&here, &wanted);
-        Err(format!("its rows (left) are not the log's up to {cursor} with what is pending: {told}"))
+        Err(format!(
+            "its rows (left) are not the log's up to {cursor} with what is pending: {told}"
+        ))
     }
 
-    /// What lost, and is in the log since the last look.
+    /// What lost, and is in the log since the last look. A key change is listed as its delete, once
+    /// both halves are there.
     fn observe_inbox(&mut self, at: usize, last: i64, cursor: i64) -> Checked {
-        let sql = format!("SELECT seq, kind FROM driftless_conflicts WHERE seq > {last}");
-        let mut listed = BTreeMap::new();
-        for line in rows(&self.replicas[at].db, &sql).unwrap() {
-            let kind = line[1].as_str().unwrap_or_default().to_owned();
-            listed.insert(line[0].as_integer().unwrap_or(0), kind);
-        }
+        let sql = "SELECT seq, kind FROM driftless_conflicts";
+        let listed: BTreeMap<_, _> = rows(&self.replicas[at].db, sql)
+            .unwrap()
+            .into_iter()
+            .map(|line| {
+                let kind = line[1].as_str().unwrap_or_default().to_owned();
+                (line[0].as_integer().unwrap_or(0), kind)
+            })
+            .collect();
+        let mut listable: BTreeSet<_> = listed.range(last + 1..).map(|(seq, _)| *seq).collect();
         for (&seq, event) in self.log.range(last + 1..=cursor) {
-            let mine = self.ledger.get(&event.id).filter(|known| known.at == at);
-            let found = listed.remove(&seq);
-            let lost = mine.is_some() && !event.verdict.is_applied();
-            let second = event.pair.is_some() && event.op == Op::Insert;
-            let place = (event.table.clone(), event.key.0.clone());
-            let unclear = self.watches[at].quarantine.contains(&place);
-            let wanted = lost && !second && !self.is_moot(event, cursor);
+            let mine = self.ledger.get(&event.id).is_some_and(|known| known.at == at);
+            let first = event.pair.is_some() && event.op == Op::Delete;
+            if !mine || event.verdict.is_applied() || first {
+                continue;
+            }
+            let delete = event.pair.and_then(|pair| self.places.get(&pair));
+            let subject = delete.map_or(event, |seq| &self.log[seq]);
+            listable.remove(&subject.seq.0);
+            let unclear = [event, subject].iter().any(|event| {
+                let place = (event.table.clone(), event.key.0.clone());
+                self.watches[at].quarantine.contains(&place)
+            });
+            let wanted = !self.is_moot(subject, cursor);
+            let found = listed.get(&subject.seq.0).map(String::as_str);
             if wanted != found.is_some() && !unclear {
-                let (is, should) = if wanted { ("not", "be") } else { ("", "not be") };
-                return Err(format!("event {seq} is {is} in the conflict inbox, and should {should}"));
+                let should = if wanted { "should be" } else { "should not be" };
+                return Err(format!("event {seq} lost, and {should} in the conflict inbox"));
             }
-            match found.as_deref() {
-                Some("collision") => self.seen.note("a collision"),
-                Some("rejected") => self.seen.note("a rejected event in the inbox"),
-                Some(_) => self.seen.note("a conflict in the inbox"),
-                None if lost => self.seen.note("a moot loss"),
-                None => {}
-            }
+            self.seen.note(match found {
+                Some("collision") => "a collision",
+                Some("rejected") => "a rejected event in the inbox",
+                Some(_) => "a conflict in the inbox",
+                None => "a moot loss",
+            });
         }
-        match listed.keys().next() {
-            Some(seq) => Err(format!("event {seq} is in the conflict inbox, and not in the log")),
+        match listable.first() {
+            Some(seq) => Err(format!("event {seq} is in the conflict inbox, and did not lose")),
             None => Ok(()),
         }
     }
@@ -391,7 +409,9 @@ impl World {
             self.model.at(place, cursor) != Some(row) && !told.contains(*place)
         });
         match untold {
-            Some((place, _)) => Err(format!("row {} of {} was adopted by nobody", place.1, place.0)),
+            Some((place, _)) => {
+                Err(format!("row {} of {} was adopted by nobody", place.1, place.0))
+            }
             None => Ok(()),
         }
     }

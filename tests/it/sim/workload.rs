@@ -66,7 +66,9 @@ impl Shape {
     fn members(&self, r: &mut Rng, out: &mut Vec<String>) {
         let (id, or) = (self.member(r), or(r));
         let sql = match r.u8(..62) {
-            0..12 => format!("INSERT {or} INTO m (id, a, u) VALUES ({id}, {}, {})", number(r), text(r)),
+            0..12 => {
+                format!("INSERT {or} INTO m (id, a, u) VALUES ({id}, {}, {})", number(r), text(r))
+            }
             12..15 => format!(
                 "INSERT INTO m (id, a, u) VALUES ({id}, {}, {}) ON CONFLICT (id) DO UPDATE SET a = excluded.a",
                 number(r),
@@ -125,7 +127,9 @@ fn children(r: &mut Rng, out: &mut Vec<String>) {
         9..12 => format!("UPDATE p SET x = {x}, mid = {parent} WHERE id = {child}"),
         12..14 => format!("UPDATE p SET id = {} WHERE id = {child}", name(r, "c", 5)),
         14..16 => format!("DELETE FROM p WHERE id = {child}"),
-        16..21 => format!("INSERT {or} INTO q VALUES ({}, {child}, {})", name(r, "g", 3), number(r)),
+        16..21 => {
+            format!("INSERT {or} INTO q VALUES ({}, {child}, {})", name(r, "g", 3), number(r))
+        }
         _ => format!("DELETE FROM q WHERE id = {}", name(r, "g", 3)),
     });
 }

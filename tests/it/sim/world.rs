@@ -437,7 +437,8 @@ impl World {
 fn has_more(answer: &Answer) -> bool {
     answer.rows.iter().flatten().any(|row| match row.as_slice() {
         [_, last, count, head] => {
-            count.as_integer().is_some_and(|count| count > 0) && head.as_integer() > last.as_integer()
+            count.as_integer().is_some_and(|count| count > 0)
+                && head.as_integer() > last.as_integer()
         }
         _ => false,
     })
