@@ -18,6 +18,7 @@ mod names;
 mod processes;
 mod remote;
 mod replicator;
+mod sim;
 mod store;
 mod support;
 mod sync;
