@@ -7,15 +7,12 @@
 use crate::error::{Error, Kind};
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
-use crate::sync::effect::Effect;
 use crate::sync::machine::{Asked, Machine};
 use crate::sync::push::Step;
 use crate::sync::status::SyncState;
 
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
 const REFUSED_RETRY_MS: u64 = 60_000;
-/// How often a sync that somebody waits for is tried before they are told.
-pub(super) const SYNC_ATTEMPTS: u32 = 3;
 
 impl Machine {
     /// The local database failed. It is tried again after a while, as a remote is.
@@ -28,19 +25,6 @@ impl Machine {
         self.changed();
     }
 
-    /// Gives up for those who have waited through `SYNC_ATTEMPTS` failures.
-    pub(super) fn fail_waiters(&mut self, error: &Error, weight: u32) {
-        let (mut kept, mut failed) = (Vec::new(), Vec::new());
-        for mut waiter in self.waiters.drain(..) {
-            waiter.failures += weight;
-            if waiter.failures < SYNC_ATTEMPTS { kept.push(waiter) } else { failed.push(waiter) }
-        }
-        self.waiters = kept;
-        for waiter in failed {
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(again(error))));
-        }
-    }
-
     /// The remote refuses us, and only a person can change that.
     pub(super) fn refused(&mut self, error: Error, state: SyncState) {
         tracing::warn!(kind = ?error.kind(), "{error}");
@@ -48,7 +32,7 @@ impl Machine {
         self.due = self.retry_at;
         self.state = state;
         self.reachable = Some(true);
-        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.dismiss_waiters(&error);
         self.trouble = Some(error);
         self.changed();
     }
@@ -94,7 +78,7 @@ impl Machine {
         self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
         self.due = self.now.steady_ms;
         self.state = SyncState::Refused;
-        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.dismiss_waiters(&error);
         self.push_trouble = Some(error);
     }
 
