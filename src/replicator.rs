@@ -124,6 +124,7 @@ impl Builder {
             poll_ms: self.poll_ms,
             health_bound_ms: self.health_bound_ms,
             seed: self.seed,
+            dice: fastrand::u64(..),
         };
         let (driver, handle) = Driver::new(store, Some(plan), config, remote)?;
         let path = self.path.clone();

@@ -14,9 +14,20 @@ CREATE TABLE IF NOT EXISTS driftless_state (
 
 -- Settings and identity, as names and values.
 CREATE TABLE IF NOT EXISTS driftless_settings (
-  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), marks, confirmed, ...
+  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/identity.rs), ...
   value TEXT              -- the setting's text
 ) WITHOUT ROWID;
+
+-- The identities that this file had before it was found to be a copy, or was told to go on with
+-- another remote.
+CREATE TABLE IF NOT EXISTS driftless_identities (
+  n       INTEGER PRIMARY KEY, -- counts them, from 1
+  replica TEXT NOT NULL,       -- the replica's id
+  epoch   TEXT,                -- the epoch of the remote that it belonged to
+  cursor  INTEGER NOT NULL,    -- what it had integrated when it ended
+  cause   TEXT NOT NULL,       -- why it ended: copied or accepted
+  ended   INTEGER NOT NULL     -- when: ms since 1970
+);
 
 -- The replicated tables.
 CREATE TABLE IF NOT EXISTS driftless_tables (

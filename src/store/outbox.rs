@@ -284,13 +284,16 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
-        self.db
-            .prepare_cached("UPDATE driftless_state SET sent = max(sent, ?1)")?
-            .execute([up_to])?;
+        note_sent(&self.db, up_to)?;
+        self.forget_marks(up_to);
+        Ok(())
+    }
+
+    /// Forgets where the transactions ended that are sent.
+    pub(super) fn forget_marks(&mut self, up_to: i64) {
         while self.marks.len() > 1 && self.marks[0] <= up_to {
             self.marks.pop_front();
         }
-        Ok(())
     }
 
     /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
@@ -324,6 +327,13 @@ impl Store {
         self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
         Ok(())
     }
+}
+
+/// Notes that the remote has given its verdict for all outbox rows up to `up_to`.
+pub(super) fn note_sent(db: &Connection, up_to: i64) -> Result<()> {
+    let sql = "UPDATE driftless_state SET sent = max(sent, ?1)";
+    db.prepare_cached(sql)?.execute([up_to])?;
+    Ok(())
 }
 
 /// Takes rows off the end until a mark, or, where no mark is among them, until no pair is split.

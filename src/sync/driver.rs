@@ -24,7 +24,7 @@ use crate::remote::{Answer, Batch, Remote};
 use crate::store::{Setup, Store, definitions};
 use crate::sync::definitions::{Tables, local_tables, settled_tables};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{ADOPTED, Init, Plan, Progress, Report};
+use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
@@ -478,8 +478,12 @@ async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
 ///
 /// Within a tokio runtime's own thread: it blocks.
 pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
-    let config =
-        Config { poll_ms: POLL_MS, health_bound_ms: HEALTH_BOUND_MS, seed: fastrand::u64(..) };
+    let config = Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        dice: fastrand::u64(..),
+    };
     let (mut driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();
     handle.send(Command::SyncNow(reply))?;
@@ -539,7 +543,7 @@ fn existing(plan: &mut Plan) -> Result<Option<Store>> {
         return Ok(None);
     }
     let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
+    if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         plan.tables = settled_tables(&plan.tables, known)?;
     }

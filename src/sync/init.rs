@@ -20,8 +20,9 @@ use crate::capture::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
+use crate::identity::Place;
 use crate::json::{names_json, read_names};
-use crate::remote::statements::{self, Exchange, SCHEMA_VERSION};
+use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Adopted, Definition, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
@@ -34,9 +35,6 @@ use crate::verdict::ConflictRule;
 const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 const POWERS: &str = include_str!("../../schema/pow2.sql");
-
-/// The setting that says that the first sync is done.
-pub(super) const ADOPTED: &str = "adopted";
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
@@ -204,7 +202,7 @@ impl Init {
             Stage::Rows { tables, index, after, limit, .. } => {
                 read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
             }
-            Stage::Log(pages) => log_exchange(pages).batch(),
+            Stage::Log(pages) => self.log_exchange(pages).batch(),
         })
     }
 
@@ -400,7 +398,7 @@ impl Init {
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
-        if store.setting(ADOPTED)?.is_some() {
+        if store.is_adopted()? {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -414,7 +412,7 @@ impl Init {
         self.stage = if index < tables.len() {
             Stage::Rows { tables, index, after: None, limit: ROWS, start }
         } else {
-            Stage::Log(Pages::after(start))
+            Stage::Log(Pages::after(Place { seq: start, id: None }))
         };
     }
 
@@ -446,11 +444,17 @@ impl Init {
         self.store.as_mut().expect("rows are read when the replica is there")
     }
 
+    fn log_exchange(&self, pages: &Pages) -> Exchange<'static> {
+        let replica = self.store.as_ref().expect("the log is read when the replica is there").id();
+        let asker = Some(Asker { replica, place: pages.place() });
+        Exchange { push: None, pull: Some(pages.span()), asker }
+    }
+
     fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {
-        let reply = log_exchange(&pages).read(answer)?;
-        if reply.meta.is_none_or(|meta| meta.epoch != self.report.epoch) {
-            return Err(Error::refused("the remote became another database during the first sync"));
-        }
+        let reply = self.log_exchange(&pages).read(answer)?;
+        let meta = reply.meta.filter(|meta| meta.epoch == self.report.epoch).ok_or_else(|| {
+            Error::refused("the remote became another database during the first sync")
+        })?;
         let (end, head) = (reply.page.last, reply.head);
         if pages.came(reply.page, head) {
             self.replica().stage_events(pages.front().expect("a page came just now"))?;
@@ -461,8 +465,10 @@ impl Init {
             return Ok(Progress::More);
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
+        let there = || meta.there.and_then(|id| id.parse().ok());
+        let place = Place { seq: end, id: pages.place().id.or_else(there) };
         let adopted = store.adopt(end, now_ms)?;
-        store.set_setting(ADOPTED, Some("1"))?;
+        store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }
@@ -495,10 +501,6 @@ fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
     let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
     columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
     table.respelled(&name, &columns)
-}
-
-fn log_exchange(pages: &Pages) -> Exchange<'static> {
-    Exchange { push: None, pull: Some(pages.span()) }
 }
 
 fn first(answer: &Answer, index: usize) -> Rows {

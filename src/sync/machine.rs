@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::{ReplicaId, Seq};
-use crate::remote::statements::{Exchange, Meta, Reply, SCHEMA_VERSION, Sender, Span};
+use crate::event::ReplicaId;
+use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
 use crate::sync::effect::{Effect, Input, Now, RequestId};
+use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{other_remote, schema_version};
+use crate::sync::trouble::other_remote;
 use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
@@ -32,8 +33,11 @@ pub struct Config {
     pub poll_ms: u64,
     /// The age of the last success, in ms, above which health is red.
     pub health_bound_ms: u64,
-    /// Where chance comes from.
+    /// Where the chance in waiting times comes from.
     pub seed: u64,
+    /// Where marks and identities come from: another number at each start, or two copies of a file
+    /// could draw the same ones.
+    pub dice: u64,
 }
 
 pub(super) struct Flight {
@@ -45,6 +49,7 @@ pub(super) struct Flight {
 pub(super) struct Asked {
     pub(super) push: Option<(Push, ulid::Ulid, Sender)>,
     pub(super) span: Option<Span>,
+    asker: Asker,
     /// Whether its page is of no use any more.
     void: bool,
 }
@@ -52,7 +57,7 @@ pub(super) struct Asked {
 impl Asked {
     fn exchange(&self) -> Exchange<'_> {
         let push = self.push.as_ref().map(|(push, unit, sender)| (push, *unit, sender));
-        Exchange { push, pull: self.span }
+        Exchange { push, pull: self.span, asker: Some(self.asker) }
     }
 }
 
@@ -68,6 +73,7 @@ pub struct Machine {
     pub(super) config: Config,
     pub(super) now: Now,
     pub(super) random: fastrand::Rng,
+    pub(super) dice: fastrand::Rng,
     pub(super) clock: Clock,
     pub(super) backoff: Backoff,
     pub(super) init: Option<Init>,
@@ -79,6 +85,8 @@ pub struct Machine {
     pub(super) last_look: RequestId,
     pub(super) identity: Option<(ReplicaId, String)>,
     pub(super) unsent: bool,
+    /// The push that was refused because another file has this one's identity.
+    pub(super) renewing: Option<RequestId>,
     /// The next exchange only looks, since the last one's push was rejected.
     pub(super) look_first: bool,
     /// The push and the page go in requests of their own.
@@ -104,19 +112,24 @@ impl Machine {
     ///
     /// # Errors
     ///
+    /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
     /// `Storage` when the store cannot be read.
     pub fn new(store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+        if plan.is_none() && !store.is_adopted()? {
+            return Err(no_first_sync());
+        }
         let state = store.state()?;
         let mut random = fastrand::Rng::with_seed(config.seed);
         let backoff = Backoff::new(random.u64(..));
         Ok(Machine {
             init: plan.map(|plan| Init::new(plan, state.epoch.clone())),
             identity: state.epoch.map(|epoch| (state.replica, epoch)),
-            pages: Pages::after(state.cursor),
+            pages: Pages::after(state.place),
             store,
             config,
             now: Now::default(),
             random,
+            dice: fastrand::Rng::with_seed(config.dice),
             clock: Clock::default(),
             backoff,
             limits: PushLimits::default(),
@@ -124,6 +137,7 @@ impl Machine {
             last_request: RequestId(0),
             last_look: RequestId(0),
             unsent: true,
+            renewing: None,
             look_first: false,
             apart: false,
             due: 0,
@@ -212,6 +226,7 @@ impl Machine {
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
+        self.renewing = None;
         self.reachable = None;
         self.state = SyncState::Starting;
         self.push_trouble = None;
@@ -233,6 +248,7 @@ impl Machine {
         if self.stopped {
             return;
         }
+        self.renew();
         self.settle_waiters();
         if self.flight.is_none() && self.now.steady_ms >= self.retry_at {
             match self.next_request() {
@@ -259,6 +275,7 @@ impl Machine {
             return;
         }
         let busy = self.pages.front().is_some()
+            || self.is_renewing()
             || self.pages.more()
             || self.flight.as_ref().is_some_and(|flight| {
                 flight.exchange.as_ref().is_some_and(|asked| asked.push.is_some())
@@ -271,12 +288,14 @@ impl Machine {
     }
 
     fn wants_push(&self) -> bool {
-        self.unsent && !self.look_first && self.now.steady_ms >= self.push_held_until
+        let looks = self.look_first || self.is_renewing();
+        self.unsent && !looks && self.now.steady_ms >= self.push_held_until
     }
 
     fn wants_pull(&self) -> bool {
         let waited_for = self.waiters.iter().any(|waiter| !waiter.has_looked());
-        self.pages.more() || self.look_first || waited_for || self.now.steady_ms >= self.due
+        let looks = self.look_first || self.wants_look();
+        self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
     }
 
     fn next_request(&mut self) -> Result<Option<(RequestId, Batch)>> {
@@ -284,13 +303,13 @@ impl Machine {
             return self.next_of_init();
         }
         let Some((replica, epoch)) = self.identity.clone() else {
-            return Err(Error::usage("this replica has not had its first sync")
-                .with_hint("run `driftless init` first"));
+            return Err(no_first_sync());
         };
         if !self.pages.has_room() {
             return Ok(None);
         }
         let mut push = None;
+        self.look_first |= self.wants_push() && self.must_look()?;
         if self.wants_push() {
             push = self.store.outgoing(self.limits.limit())?;
             self.unsent = push.is_some();
@@ -304,13 +323,12 @@ impl Machine {
                 self.limits.prepare(&mut push);
                 let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
                 let unit = self.clock.stamp(now_ms, self.random.u128(..));
-                let cursor = self.store.state()?.cursor;
-                Some((push, unit, Sender { replica, epoch, cursor }))
+                Some((push, unit, self.sender(replica, epoch)?))
             }
             None => None,
         };
         let span = (push.is_none() || !self.apart).then(|| self.pages.span());
-        let asked = Asked { push, span, void: false };
+        let asked = Asked { push, span, asker: self.asker(replica), void: false };
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
@@ -380,7 +398,7 @@ impl Machine {
         match self.store.state() {
             Ok(state) => {
                 self.identity = state.epoch.map(|epoch| (state.replica, epoch));
-                self.pages = Pages::after(state.cursor);
+                self.pages = Pages::after(state.place);
             }
             Err(error) => self.local_trouble(error),
         }
@@ -405,11 +423,21 @@ impl Machine {
     }
 
     fn replied(&mut self, id: RequestId, asked: Asked, reply: Reply) {
-        if let Err((error, state)) = self.check_identity(reply.meta.as_ref()) {
+        let marks = match self.store.marks() {
+            Ok(marks) => marks,
+            Err(error) => return self.local_trouble(error),
+        };
+        let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
+        if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
+        {
             return self.refused(error, state);
         }
-        let pushing = asked.push.is_some();
-        if pushing && !reply.pushed && reply.unknown.is_none() {
+        let taken = match self.take_mark(id, &asked, &marks, &reply) {
+            Ok(taken) => taken,
+            // What was pushed goes again, and the remote knows it by its id.
+            Err(error) => return self.local_trouble(error),
+        };
+        if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
             let error = Error::corrupt("the remote did not take a push in, and gave no reason");
             return self.failed(None, error);
         }
@@ -419,7 +447,7 @@ impl Machine {
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
             (Some((push, ..)), _) if reply.pushed => self.push_accepted(push),
-            (Some(_), Some((table, column))) => self.hold_for_column(table, column),
+            (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
         if asked.span.is_none() {
@@ -450,35 +478,10 @@ impl Machine {
             tracing::warn!(table = event.table, key = %event.key, event = %event.id,
                 "recorded as rejected");
         }
-        if let Err(error) = self.store.sent(push.last_n) {
-            // It goes again, and the remote knows it by its id.
-            return self.local_trouble(error);
-        }
         self.limits.accepted();
         self.push_trouble = None;
         self.be_lively();
         self.look_at_outbox();
-    }
-
-    fn check_identity(&self, meta: Option<&Meta>) -> Result<(), (Error, SyncState)> {
-        let ours = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
-        let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == ours) else {
-            let found = meta.map(|meta| meta.epoch.as_str());
-            return Err((other_remote(found), SyncState::OtherRemote));
-        };
-        if meta.version != SCHEMA_VERSION {
-            return Err((schema_version(meta.version), SyncState::Refused));
-        }
-        let cursor = self.pages.span().after;
-        if meta.oldest.0 > cursor.0 + 1 {
-            let error = Error::refused(format!(
-                "the remote keeps its log from event {} on, and this replica stands at {cursor}",
-                meta.oldest
-            ))
-            .with_hint("this replica was away for too long: initialise a new one");
-            return Err((error, SyncState::Refused));
-        }
-        Ok(())
     }
 
     /// Integrates the page that has waited longest.
@@ -512,13 +515,9 @@ impl Machine {
         }
     }
 
-    fn cursor(&self) -> Result<Seq> {
-        Ok(self.store.state()?.cursor)
-    }
-
     fn restart_pages(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) => self.pages.restart(cursor),
             Err(error) => self.local_trouble(error),
         }
@@ -526,15 +525,21 @@ impl Machine {
 
     fn lengthen(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) if self.pages.lengthen(cursor) => {}
             Ok(cursor) => {
                 let error = Error::storage(format!(
-                    "the log after event {cursor} cannot be applied, however much of it is read"
+                    "the log after event {} cannot be applied, however much of it is read",
+                    cursor.seq
                 ));
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
         }
     }
+}
+
+fn no_first_sync() -> Error {
+    Error::usage("this replica's first sync is not done")
+        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }

@@ -104,7 +104,7 @@ impl Machine {
         let Some(target) = waiter.target else { return Ok(Progress::Waits) };
         let (cursor, settled) = self.store.settled_up_to(last)?;
         Ok(match self.push_is_held() {
-            _ if cursor < target => Progress::Waits,
+            _ if cursor < target || self.is_renewing() => Progress::Waits,
             _ if settled => Progress::Done,
             Some(error) => Progress::Held(error),
             None => Progress::Waits,
