@@ -5,11 +5,13 @@
 //! smaller parts.
 
 use crate::error::{Error, Kind};
+use crate::event::EventId;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
 use crate::sync::machine::{Asked, Machine};
 use crate::sync::push::Step;
 use crate::sync::status::SyncState;
+use crate::verdict::TOO_LARGE;
 
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
 const REFUSED_RETRY_MS: u64 = 60_000;
@@ -109,12 +111,15 @@ impl Machine {
         }
         match self.limits.rejected(push) {
             Step::Again => {}
-            Step::Refuse(ids) => {
-                if let Err(error) = self.store.refuse(&ids, error.message()) {
-                    self.local_trouble(error);
-                }
-            }
+            Step::Refuse(ids) => self.refuse(&ids, error.message()),
             Step::Stuck => self.stuck(push, error),
+        }
+    }
+
+    /// The next push records these as rejected.
+    fn refuse(&mut self, ids: &[EventId], reason: &str) {
+        if let Err(error) = self.store.refuse(ids, reason) {
+            self.local_trouble(error);
         }
     }
 
@@ -127,8 +132,9 @@ impl Machine {
                 self.limits.suspect(push);
             }
             Some(push) => match self.limits.too_large(push) {
+                Step::Again => {}
+                Step::Refuse(ids) => self.refuse(&ids, TOO_LARGE),
                 Step::Stuck => self.stuck(push, error),
-                Step::Again | Step::Refuse(_) => {}
             },
             None if self.pages.too_large() => {}
             None => self.refused(
