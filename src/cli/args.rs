@@ -56,7 +56,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make a database into a replica of a remote; may be run again
     Init(Init),
-    /// Push and pull until both are drained
+    /// Push what is pending and pull what is new, until both are done
     Sync,
     /// Push and pull for ever, until SIGINT or SIGTERM
     Run,

@@ -465,7 +465,8 @@ async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
     }
 }
 
-/// Pushes and pulls until both are drained, on this thread. The caller holds the file's [`Lock`].
+/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
+/// has now is here. The caller holds the file's [`Lock`].
 ///
 /// # Errors
 ///

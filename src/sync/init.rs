@@ -161,6 +161,11 @@ impl Init {
         self.store = None;
     }
 
+    /// Whether the remote's rows are being read, for the first time.
+    pub fn is_reading(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Whether an error of the last request is dealt with by asking again in another way.
     pub fn recover(&mut self, error: &Error) -> bool {
         match (error.kind(), &mut self.stage) {

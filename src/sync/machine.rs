@@ -9,13 +9,14 @@ use crate::event::ReplicaId;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
-use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::effect::{Effect, Input, Now, RequestId};
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{again, other_remote};
+use crate::sync::trouble::other_remote;
+use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -58,15 +59,6 @@ impl Asked {
         let push = self.push.as_ref().map(|(push, unit, sender)| (push, *unit, sender));
         Exchange { push, pull: self.span, asker: Some(self.asker) }
     }
-}
-
-pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
-    before: Summary,
-    since: Now,
-    /// Only a request after this one counts.
-    after: RequestId,
-    pub(super) failures: u32,
 }
 
 /// The replication protocol of one replica.
@@ -197,13 +189,7 @@ impl Machine {
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
             Input::SyncNow(ticket) => {
-                self.waiters.push(Waiter {
-                    ticket,
-                    before: self.totals,
-                    since: self.now,
-                    after: self.last_request,
-                    failures: 0,
-                });
+                self.wait_for(ticket);
                 self.hurry();
                 self.look_at_outbox();
             }
@@ -253,10 +239,7 @@ impl Machine {
         self.stopped = true;
         self.flight = None;
         self.state = SyncState::Stopped;
-        for waiter in std::mem::take(&mut self.waiters) {
-            let error = Error::unavailable("the replicator was shut down");
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(error)));
-        }
+        self.dismiss_waiters(&Error::unavailable("the replicator was shut down"));
         self.changed();
     }
 
@@ -310,7 +293,7 @@ impl Machine {
     }
 
     fn wants_pull(&self) -> bool {
-        let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_look);
+        let waited_for = self.waiters.iter().any(|waiter| !waiter.has_looked());
         let looks = self.look_first || self.wants_look();
         self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
     }
@@ -394,7 +377,10 @@ impl Machine {
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
                 self.succeeded();
-                self.state = SyncState::FirstSync;
+                // Of a replica whose first sync is done only the definitions are compared.
+                if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.state = SyncState::FirstSync;
+                }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
             Ok(Progress::OtherRemote(found)) => {
@@ -471,6 +457,7 @@ impl Machine {
             if self.pages.came(reply.page, reply.head) {
                 self.be_lively();
             }
+            self.looked();
         }
         self.apart &= !self.limits_are_full();
         self.changed();
@@ -548,32 +535,6 @@ impl Machine {
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
-        }
-    }
-
-    /// Tells those who wait, once nothing is left to do that they asked for.
-    fn settle_waiters(&mut self) {
-        let held = self.push_is_held();
-        let quiet = self.flight.is_none()
-            && self.init.is_none()
-            && (!self.unsent || held.is_some())
-            && !self.look_first
-            && !self.is_renewing()
-            && self.pages.front().is_none()
-            && !self.pages.more();
-        if !quiet || self.now.steady_ms < self.retry_at {
-            return;
-        }
-        let (done, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.after < self.last_look);
-        self.waiters = kept;
-        for waiter in done {
-            let mut summary = self.totals.since(&waiter.before);
-            let ms = self.now.steady_ms - waiter.since.steady_ms;
-            summary.seconds = ms as f64 / 1000.0;
-            let outcome = held.as_ref().map_or(Ok(summary), |error| Err(again(error)));
-            self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
         }
     }
 }

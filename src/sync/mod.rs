@@ -33,6 +33,7 @@ mod pull;
 mod push;
 mod status;
 mod trouble;
+mod waiters;
 
 pub use definitions::Tables;
 pub(crate) use driver::{Command, Driver, Handle, Time, fresh_plan, open_offline};

@@ -23,5 +23,6 @@ mod store;
 mod support;
 mod sync;
 mod tidy;
+mod too_large;
 mod tools;
 mod verdict;
