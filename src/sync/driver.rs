@@ -153,7 +153,8 @@ impl Handle {
         let passed = (now.steady_ms - then.steady_ms) / 1000;
         status.oldest_pending_s = status.oldest_pending_s.map(|seconds| seconds + passed);
         let well = status.trouble.is_none();
-        status.health = health(status.last_success, well, now.wall_ms, self.health_bound_ms);
+        let (success, waiting) = (status.last_success, status.oldest_pending_s);
+        status.health = health(success, well, waiting, now.wall_ms, self.health_bound_ms);
         status
     }
 
@@ -181,6 +182,7 @@ pub(crate) struct Driver {
     data_version: i64,
     bell_until: u64,
     last_look: Now,
+    lock: Option<Lock>,
     ended: bool,
 }
 
@@ -236,6 +238,7 @@ impl Driver {
             data_version,
             bell_until: 0,
             last_look: now,
+            lock: None,
             ended: false,
         };
         Ok((driver, handle))
@@ -243,14 +246,13 @@ impl Driver {
 
     /// Runs until it is told to end. It stands by until `take_lock` gives the lock.
     pub(crate) fn run(mut self, mut take_lock: TakeLock) {
-        let lock = self.stand_by(&mut take_lock);
+        self.lock = self.stand_by(&mut take_lock);
         self.begin();
         while !self.ended {
             self.turn();
         }
         // What is under way in the network ends by itself; nobody waits for it.
         self.runtime.shutdown_background();
-        drop(lock);
     }
 
     /// Runs until `done` gives something.
@@ -445,6 +447,9 @@ impl Driver {
         match self.machine.status(now) {
             Ok(mut status) => {
                 status.state = state.unwrap_or(status.state);
+                if let (Some(lock), Some(success)) = (&self.lock, status.last_success) {
+                    lock.note_success(success);
+                }
                 self.handle.publish(status, now);
             }
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
