@@ -63,7 +63,8 @@ impl Asked {
 
 /// The replication protocol of one replica.
 ///
-/// * At most one request is under way, and at most two pages wait.
+/// * At most one request is waited for, and at most two pages wait. One that was given up may still
+///   arrive at the remote: pushes are known by their events' ids.
 /// * A request is sent only after what it depends on is in the database.
 /// * Without a [`Store`] failure, every [`Machine::handle`] either has a request under way, or asks
 ///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
@@ -193,7 +194,10 @@ impl Machine {
                 self.hurry();
                 self.look_at_outbox();
             }
-            Input::Wake => self.hurry(),
+            Input::Wake => {
+                self.give_up();
+                self.hurry();
+            }
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
@@ -205,6 +209,14 @@ impl Machine {
         self.due = self.now.steady_ms;
         self.retry_at = self.now.steady_ms;
         self.push_held_until = self.now.steady_ms;
+    }
+
+    /// The request that is under way counts as lost: its connection may be dead without having said
+    /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
+    fn give_up(&mut self) {
+        if self.flight.take().is_some() {
+            tracing::debug!("the request that was under way is given up");
+        }
     }
 
     fn be_lively(&mut self) {
@@ -221,8 +233,7 @@ impl Machine {
         if let Err(error) = self.store.set_url(url) {
             self.local_trouble(error);
         }
-        self.void_flight();
-        self.flight = None;
+        self.give_up();
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
@@ -354,7 +365,7 @@ impl Machine {
     }
 
     fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // An answer to a request of before a new configuration comes too late.
+        // An answer to a request that was given up comes too late.
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,

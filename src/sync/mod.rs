@@ -31,6 +31,7 @@ mod look;
 mod machine;
 mod pull;
 mod push;
+mod request;
 mod status;
 mod trouble;
 mod waiters;
