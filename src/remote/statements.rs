@@ -24,14 +24,15 @@
 
 use ulid::Ulid;
 
+use super::parcel::Parcel;
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
-use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
+use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
 use crate::page::{PULL_LINE, Page};
-use crate::store::{Outgoing, Push};
+use crate::store::Push;
 use crate::value::{Value, write_string};
 
 /// The version of `schema/remote`, in `driftless_meta`.
@@ -48,31 +49,8 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 /// with the BLOB a third longer in base64.
 pub const PAGE_BYTES: usize = 3 << 20;
 
-/// The most characters of a recorded reason: it is a message for people.
-const MAX_REASON: usize = 500;
-
 /// The remote's time, in ms since 1970.
 const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
-
-/// The columns that one pushed event fills in `driftless_inbox`, with how each is taken out of the
-/// event's JSON array. JSON inside is taken as JSON (`->`), and its null as NULL.
-const INBOX: [(&str, &str); 15] = [
-    ("id", "value ->> 0"),
-    ("actor", "value ->> 1"),
-    ("tbl", "value ->> 2"),
-    ("pk", "value -> 3"),
-    ("op", "value ->> 4"),
-    ("before", "nullif(value -> 5, 'null')"),
-    ("after", "nullif(value -> 6, 'null')"),
-    ("base", "value ->> 7"),
-    ("pair", "value ->> 8"),
-    ("via", "value ->> 9"),
-    ("other", "nullif(value -> 10, 'null')"),
-    ("image", "nullif(value -> 11, 'null')"),
-    ("late", "value ->> 12"),
-    ("refuse", "value ->> 13"),
-    ("plain", "value ->> 14"),
-];
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -346,75 +324,21 @@ fn contact(sender: &Sender, place: Place) -> String {
 }
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
-/// columns would have the event's array spelled out anew: a fifth of the remote's work.
+/// columns would have the event's array spelled out anew. `json_each` goes through an array in its
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
-    let names: Vec<_> = INBOX.iter().map(|(name, _)| *name).collect();
-    let terms: Vec<_> = INBOX.iter().map(|(_, term)| *term).collect();
-    let mut json = vec![b'['];
-    for (index, event) in push.events.iter().enumerate() {
-        if index > 0 {
-            json.push(b',');
-        }
-        write_outgoing(event, &mut json);
-    }
-    json.push(b']');
-    let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
+    let Parcel { names, terms, json } = Parcel::pack(&push.events);
     format!(
-        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
-         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE EXISTS \
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', '{unit}', {terms} \
+         FROM (SELECT value FROM json_each({}) LIMIT -1) WHERE EXISTS \
          (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND mark = '{}') \
          AND NOT EXISTS ({})",
-        names.join(", "),
         sender.replica,
-        terms.join(", "),
         literal(&json),
         sender.replica,
         sender.mark().expect("a mark was drawn for this push"),
         unknown(&push.tables)
     )
-}
-
-/// Appends the event's array, in the order of [`INBOX`].
-fn write_outgoing(event: &Outgoing, out: &mut Vec<u8>) {
-    let text = |out: &mut Vec<u8>, text: Option<&str>| match text {
-        Some(text) => write_string(text.as_bytes(), out),
-        None => out.extend_from_slice(b"null"),
-    };
-    let json = |out: &mut Vec<u8>, json: Option<&str>| {
-        out.extend_from_slice(json.unwrap_or("null").as_bytes());
-    };
-    let id = |out: &mut Vec<u8>, id: Option<EventId>| match id {
-        Some(id) => out.extend_from_slice(format!("\"{id}\"").as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    };
-    out.push(b'[');
-    id(out, Some(event.id));
-    out.push(b',');
-    text(out, event.actor.as_deref());
-    out.push(b',');
-    text(out, Some(&event.table));
-    out.push(b',');
-    json(out, Some(&event.key.0));
-    out.extend_from_slice(format!(",\"{}\",", event.op).as_bytes());
-    json(out, event.before.as_deref());
-    out.push(b',');
-    json(out, event.after.as_deref());
-    out.extend_from_slice(format!(",{},", event.base).as_bytes());
-    id(out, event.pair);
-    out.push(b',');
-    id(out, event.via);
-    out.push(b',');
-    json(out, event.other.as_ref().map(|key| key.0.as_str()));
-    out.push(b',');
-    json(out, event.image.as_deref());
-    out.extend_from_slice(if event.late { b",1," } else { b",null," });
-    text(out, event.refuse.as_deref().map(shorten));
-    out.extend_from_slice(if event.plain { b",1]" } else { b",null]" });
-}
-
-/// At most [`MAX_REASON`] characters of a reason.
-fn shorten(reason: &str) -> &str {
-    reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
 }
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
