@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
+use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{known_key, value};
 use super::open::set_setting;
@@ -33,7 +34,7 @@ use super::redo::redo;
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
-use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
+use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
 use crate::page::Page;
 
 /// The setting that says that the first sync is done.
@@ -52,6 +53,17 @@ pub struct Adopted {
     pub different: usize,
     /// Rows of the remote that have columns which are unknown here.
     pub narrowed: usize,
+}
+
+/// A remote that is taken in the place of another one, and who the replica is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRemote {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Its epoch.
+    pub epoch: String,
+    /// The replica's new identity.
+    pub replica: ReplicaId,
 }
 
 /// How the remote's rows are written.
@@ -151,10 +163,27 @@ impl Store {
     /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
     /// the remote. `Storage` when the database fails. Then nothing has changed.
     pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        self.adopt_from(None, cursor, now_ms)
+    }
+
+    /// The same for a remote that takes the place of another one. In the same transaction the log
+    /// and what lost in it are put away, with the identity that the file had until now
+    /// ([`Store::former`], [`LogFilter::former`](super::LogFilter::former)); the outbox stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::adopt`].
+    pub fn accept(&mut self, to: &NewRemote, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        let done = self.adopt_from(Some(to), cursor, now_ms)?;
+        self.id = to.replica;
+        Ok(done)
+    }
+
+    fn adopt_from(&mut self, to: Option<&NewRemote>, cursor: Seq, now_ms: i64) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {
             self.check_triggers()?;
-            match self.adopt_once(cursor, now_ms, way) {
+            match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
@@ -170,10 +199,19 @@ impl Store {
         }
     }
 
-    fn adopt_once(&self, cursor: Seq, now_ms: i64, way: Way) -> Step<Adopted> {
+    fn adopt_once(
+        &self,
+        to: Option<&NewRemote>,
+        cursor: Seq,
+        now_ms: i64,
+        way: Way,
+    ) -> Step<Adopted> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
+        }
+        if let Some(to) = to {
+            retire(&tx, to, now_ms)?;
         }
         let start = begin(&tx)?;
         self.pending.borrow_mut().refresh(&tx, start.cursor)?;
