@@ -55,12 +55,12 @@ pub(super) fn compare(
             }
             (Some(table), None) => {
                 must_be_absent(&theirs, name)?;
-                found.make_there.push((table.name.clone(), makers(table, here)));
+                found.make_there.push((table.name.clone(), makers(table, &mine)));
                 found.tables.push(table.clone());
             }
             (None, Some(table)) => {
                 must_be_absent(&mine, name)?;
-                found.make_here.push((table.name.clone(), makers(table, there)));
+                found.make_here.push((table.name.clone(), makers(table, &theirs)));
                 found.tables.push(table.clone());
             }
             (None, None) => return Err(neither(name, &mine, &theirs)),
@@ -121,14 +121,12 @@ fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
     })
 }
 
-/// The statements that make a table and its indexes, from its side's definitions.
-fn makers(table: &Table, definitions: &[Definition]) -> Vec<String> {
+/// The statements that make a table and its indexes. They are SQLite's own record of what it made
+/// of the other side's definitions: what a remote calls the definition of an index may be any SQL.
+fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
+    let indexes = catalog.indexes.iter().filter(|(of, _)| of.eq_ignore_ascii_case(&table.name));
     let mut statements = vec![create_if_missing(table)];
-    for (kind, _, of, sql) in definitions {
-        if kind == "index" && of.eq_ignore_ascii_case(&table.name) {
-            statements.extend(sql.clone());
-        }
-    }
+    statements.extend(indexes.map(|(_, sql)| sql.clone()));
     statements
 }
 

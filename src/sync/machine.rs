@@ -485,7 +485,7 @@ impl Machine {
             return Err((schema_version(meta.version), SyncState::Refused));
         }
         let cursor = self.pages.span().after;
-        if meta.oldest.0 > cursor.0 + 1 {
+        if meta.oldest.0 > cursor.0.saturating_add(1) {
             let error = Error::refused(format!(
                 "the remote keeps its log from event {} on, and this replica stands at {cursor}",
                 meta.oldest
@@ -547,6 +547,8 @@ impl Machine {
                 let error = Error::storage(format!(
                     "the log after event {cursor} cannot be applied, however much of it is read"
                 ));
+                // What waits is of no use, and may not be what is there next time.
+                self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
