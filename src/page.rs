@@ -98,7 +98,8 @@ impl Page {
         // What the remote says of its page is believed only as far as the bytes go.
         let most = self.bytes.len() / MIN_LINE_BYTES + 1;
         if self.count > most {
-            let message = format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
+            let message =
+                format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
             return Err(Error::corrupt(message));
         }
         let mut lines = Vec::with_capacity(self.count);
@@ -112,7 +113,10 @@ impl Page {
                 return Err(Error::corrupt(format!("what follows event {previous} is no event")));
             };
             if lines.len() == self.count {
-                return Err(Error::corrupt(format!("a page has more than its {} events", self.count)));
+                return Err(Error::corrupt(format!(
+                    "a page has more than its {} events",
+                    self.count
+                )));
             }
             if line.seq > MAX_SEQ {
                 return Err(Error::corrupt(format!("no log has an event {}", line.seq)));

@@ -119,9 +119,8 @@ impl Scratch {
     /// Runs one definition.
     fn make(&mut self, sql: &str) -> rusqlite::Result<()> {
         let within = is_virtual(sql);
-        self.db.authorizer(Some(move |context: AuthContext<'_>| {
-            authorize(&context.action, within)
-        }))?;
+        self.db
+            .authorizer(Some(move |context: AuthContext<'_>| authorize(&context.action, within)))?;
         self.db.progress_handler(MAX_INSTRUCTIONS, Some(|| true))?;
         self.db.execute(sql, []).map(|_| ())
     }

@@ -483,6 +483,9 @@ pub struct Catalog {
     /// The indexes that were made by a `CREATE INDEX`: the table, and SQLite's record of the
     /// statement, in the order they were made.
     pub indexes: Vec<(String, String)>,
+    /// The foreign keys: the child table, and the parent by the name that the child has for it,
+    /// which may be there or not.
+    pub parents: Vec<(String, String)>,
 }
 
 impl Catalog {
@@ -519,6 +522,12 @@ impl Catalog {
         )?;
         let indexes = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         catalog.indexes = indexes.collect::<rusqlite::Result<_>>()?;
+        let mut statement = db.prepare(
+            "SELECT DISTINCT t.name, k.\"table\" FROM sqlite_schema AS t
+             JOIN pragma_foreign_key_list(t.name) AS k WHERE t.type = 'table'",
+        )?;
+        let parents = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        catalog.parents = parents.collect::<rusqlite::Result<_>>()?;
         Ok(catalog)
     }
 

@@ -12,6 +12,7 @@ mod failures_schema;
 mod first_sync;
 mod gym;
 mod histories;
+mod hostile;
 mod hub;
 mod remote;
 mod replicator;
