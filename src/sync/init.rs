@@ -229,8 +229,8 @@ impl Init {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
             Stage::Install(work) => self.installed(*work, &answer),
-            Stage::Rows { tables, index, limit, start, .. } => {
-                self.rows(tables, index, limit, start, &answer)
+            Stage::Rows { tables, index, after, limit, start } => {
+                self.rows(tables, index, (after, limit), start, &answer)
             }
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
@@ -435,12 +435,17 @@ impl Init {
         &mut self,
         tables: Vec<Table>,
         index: usize,
-        limit: usize,
+        (asked_after, limit): (Option<RowKey>, usize),
         start: Seq,
         answer: &Answer,
     ) -> Result<Progress> {
         let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
         let table = &tables[index].name;
+        // A remote that never gets on would be read for ever.
+        let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
+        if again || rows.len() > limit {
+            return Err(Error::corrupt(format!("the remote's page of table `{table}` is not one")));
+        }
         self.replica().stage(table, &rows)?;
         tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         match rows.last() {

@@ -546,6 +546,8 @@ impl Machine {
                     "the log after event {} cannot be applied, however much of it is read",
                     cursor.seq
                 ));
+                // What waits is of no use, and may not be what is there next time.
+                self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
