@@ -215,7 +215,8 @@ impl Replicator {
         self.handle.status()
     }
 
-    /// Pushes and pulls at once, until both are drained.
+    /// Pushes and pulls at once, until what is pending at the call has its verdict and what the
+    /// remote has is here. What is written meanwhile is not waited for.
     ///
     /// # Errors
     ///

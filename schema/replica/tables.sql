@@ -103,6 +103,13 @@ CREATE TABLE IF NOT EXISTS driftless_conflicts (
   noticed   INTEGER NOT NULL         -- when this replica learnt of it: ms since 1970
 );
 
+-- Values of own events that were too large to travel: the log has none of them.
+CREATE TABLE IF NOT EXISTS driftless_kept (
+  id     BLOB PRIMARY KEY, -- the event's id, 16 bytes
+  before TEXT,             -- what was underneath it, a JSON object
+  after  TEXT              -- its new values
+) WITHOUT ROWID;
+
 -- The logs of former remotes. Their seqs and chains are their own.
 CREATE TABLE IF NOT EXISTS driftless_old_log (
   former INTEGER NOT NULL, -- the identity that this file had then: driftless_identities.n

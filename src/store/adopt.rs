@@ -19,14 +19,15 @@
 //!
 //! A column of the remote that is unknown here is left out, and counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
-use super::materialize::{known_key, value};
+use super::materialize::{borrow, column_index, key_matches, known_key, value};
+use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
 use super::rebase::{Rebase, overlay};
 use super::redo::redo;
@@ -34,7 +35,10 @@ use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
 use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
-use crate::page::Page;
+use crate::page::{Line, Page};
+
+/// The setting that says that the first sync is done.
+const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,16 +95,21 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails.
+    /// `Corrupt` when a row is none of that table: its key has another form, or its values another
+    /// key. `Storage` when the database fails.
     pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
+        let definition = self.table_index(table).map(|at| &self.tables[at].table);
+        let definition =
+            definition.ok_or_else(|| Error::usage(format!("table `{table}` is not replicated")))?;
         let tx = self.db.unchecked_transaction()?;
         for (key, image) in rows {
+            fits(definition, &key.0, &borrow(image), Op::Insert).map_err(Error::corrupt)?;
             put(&tx, table, &key.0, Some(image))?;
         }
         Ok(tx.commit()?)
     }
 
-    /// Folds a page of the log over the staged rows.
+    /// Folds a page of the log over the staged rows. An event that is none goes to quarantine.
     ///
     /// # Errors
     ///
@@ -109,12 +118,25 @@ impl Store {
         let lines = page.lines()?;
         let tx = self.db.unchecked_transaction()?;
         let mut after = Columns::new();
-        for line in lines.iter().filter(|line| line.verdict.is_applied()) {
+        for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
+        {
+            if let Some(reason) = &line.damaged {
+                put_away(&tx, line, reason)?;
+                continue;
+            }
             let Some(table) = self.table_index(&line.table) else { continue };
             let table = &self.tables[table].table;
-            match line.after {
-                Some(json) => read_columns(json, &mut after)?,
-                None => after.clear(),
+            let read = match line.after {
+                Some(json) => read_columns(json, &mut after),
+                None => {
+                    after.clear();
+                    Ok(())
+                }
+            };
+            let read = read.map_err(|error| error.message().to_owned());
+            if let Err(reason) = read.and_then(|()| fits(table, line.key, &after, line.op)) {
+                put_away(&tx, line, &reason)?;
+                continue;
             }
             let mut image = match line.op {
                 Op::Insert => Some(Image::default()),
@@ -139,6 +161,16 @@ impl Store {
     pub fn stage_clear(&mut self) -> Result<()> {
         self.db.execute("DELETE FROM driftless_staging", [])?;
         Ok(())
+    }
+
+    /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
+    /// pending events on top. Before that it may be neither pushed nor pulled.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn is_adopted(&self) -> Result<bool> {
+        Ok(self.setting(ADOPTED)?.is_some())
     }
 
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
@@ -229,6 +261,7 @@ impl Store {
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
+        set_setting(&tx, ADOPTED, Some("1"))?;
         tx.commit()?;
         self.pending.borrow_mut().forget();
         Ok(done)
@@ -390,6 +423,53 @@ fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result
          ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
     )?;
     statement.execute((table, key, image.map(Image::to_json)))?;
+    Ok(())
+}
+
+/// Whether a row of the remote's can be one of this table: its key has the table's arity and no
+/// NULL, its columns come once, and the key columns among them are what its key says.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+fn fits(
+    table: &Table,
+    key: &str,
+    columns: &Columns<'_>,
+    op: Op,
+) -> std::result::Result<(), String> {
+    let name = &table.name;
+    let Some(values) = known_key(table, key) else {
+        return Err(format!("a row's key is none of table `{name}`"));
+    };
+    let (mut seen, mut parts) = (HashSet::new(), 0);
+    for (place, (column, value)) in columns.iter().enumerate() {
+        let Some(index) = column_index(table, column, place) else { continue };
+        if !seen.insert(index) {
+            return Err(format!("a row of table `{name}` has a column twice"));
+        }
+        if let Some(part) = table.key.iter().position(|&column| column == index) {
+            parts += 1;
+            if !key_matches(table, part, &values[part], value) {
+                return Err(format!("a row of table `{name}` has another key than it says"));
+            }
+        }
+    }
+    if op == Op::Insert && parts != table.key.len() {
+        return Err(format!("a row of table `{name}` lacks its key"));
+    }
+    Ok(())
+}
+
+/// Puts an event that is none into quarantine: it is no reason to have no first sync.
+fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
+    )?;
+    let reason = format!("malformed: {reason}");
+    statement.execute((line.seq.0, &line.table, line.key, &reason))?;
+    tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
     Ok(())
 }
 

@@ -228,6 +228,17 @@ impl Store {
         self.set_setting("url", Some(url))
     }
 
+    /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a
+    /// `Storage` error, and nothing of it happens. It lasts until the database is opened again, and
+    /// does not make a database smaller.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "max_page_count", pages)?)
+    }
+
     /// Where a table stands among the replicated ones.
     fn table_index(&self, name: &str) -> Option<usize> {
         let exact = self.tables.iter().position(|replicated| replicated.table.name == name);

@@ -257,6 +257,27 @@ impl Store {
         Ok(Some(Push { events, last_n, tables }))
     }
 
+    /// The outbox's newest number.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn newest(&self) -> Result<i64> {
+        Ok(ends(&self.db)?.0)
+    }
+
+    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
+        let sql = "SELECT cursor, NOT EXISTS (SELECT 1 FROM driftless_outbox
+                   WHERE n <= ?1 AND NOT settled) FROM driftless_state";
+        let mut statement = self.db.prepare_cached(sql)?;
+        Ok(statement.query_row([up_to], |row| Ok((Seq(row.get(0)?), row.get(1)?)))?)
+    }
+
     /// The remote has given its verdict for all outbox rows up to `up_to`.
     ///
     /// # Errors

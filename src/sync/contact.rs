@@ -9,8 +9,9 @@ use tokio::runtime::Runtime;
 
 use super::accept::{self, Facts, Offer};
 use super::definitions::{Tables, local_tables, settled_tables};
-use super::driver::{Time, fresh_ulid, guarded};
-use super::init::{ADOPTED, Init, Plan, Progress, Report};
+use super::driver::{Time, fresh_ulid};
+use super::init::{Init, Plan, Progress, Report};
+use super::request::guarded;
 use super::trouble::other_remote;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
@@ -109,7 +110,7 @@ fn existing(plan: &mut Plan) -> Result<Option<Store>> {
         return Ok(None);
     }
     let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
+    if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         plan.tables = settled_tables(&plan.tables, known)?;
     }

@@ -37,7 +37,7 @@ pub(crate) fn examine(
         return Err((schema_version(meta.version), SyncState::Refused));
     }
     let Place { seq, .. } = place;
-    if meta.oldest.0 > seq.0 + 1 {
+    if meta.oldest.0 > seq.0.saturating_add(1) {
         let error = Error::refused(format!(
             "the remote keeps its log from event {} on, and this replica stands at {seq}",
             meta.oldest

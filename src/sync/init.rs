@@ -36,9 +36,6 @@ const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 const POWERS: &str = include_str!("../../schema/pow2.sql");
 
-/// The setting that says that the first sync is done.
-pub(super) const ADOPTED: &str = "adopted";
-
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
@@ -175,6 +172,11 @@ impl Init {
         self.store = None;
     }
 
+    /// Whether the remote's rows are being read, for the first time.
+    pub fn is_reading(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Whether an error of the last request is dealt with by asking again in another way.
     pub fn recover(&mut self, error: &Error) -> bool {
         match (error.kind(), &mut self.stage) {
@@ -227,8 +229,8 @@ impl Init {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
             Stage::Install(work) => self.installed(*work, &answer),
-            Stage::Rows { tables, index, limit, start, .. } => {
-                self.rows(tables, index, limit, start, &answer)
+            Stage::Rows { tables, index, after, limit, start } => {
+                self.rows(tables, index, (after, limit), start, &answer)
             }
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
@@ -411,7 +413,7 @@ impl Init {
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
-        if store.setting(ADOPTED)?.is_some() && self.accepts.is_none() {
+        if store.is_adopted()? && self.accepts.is_none() {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -433,12 +435,17 @@ impl Init {
         &mut self,
         tables: Vec<Table>,
         index: usize,
-        limit: usize,
+        (asked_after, limit): (Option<RowKey>, usize),
         start: Seq,
         answer: &Answer,
     ) -> Result<Progress> {
         let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
         let table = &tables[index].name;
+        // A remote that never gets on would be read for ever.
+        let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
+        if again || rows.len() > limit {
+            return Err(Error::corrupt(format!("the remote's page of table `{table}` is not one")));
+        }
         self.replica().stage(table, &rows)?;
         tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         match rows.last() {
@@ -489,7 +496,6 @@ impl Init {
             }
         };
         store.set_landmark(place)?;
-        store.set_setting(ADOPTED, Some("1"))?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }

@@ -15,7 +15,8 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{again, other_remote};
+use crate::sync::trouble::other_remote;
+use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -60,18 +61,10 @@ impl Asked {
     }
 }
 
-pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
-    before: Summary,
-    since: Now,
-    /// Only a request after this one counts.
-    after: RequestId,
-    pub(super) failures: u32,
-}
-
 /// The replication protocol of one replica.
 ///
-/// * At most one request is under way, and at most two pages wait.
+/// * At most one request is waited for, and at most two pages wait. One that was given up may still
+///   arrive at the remote: pushes are known by their events' ids.
 /// * A request is sent only after what it depends on is in the database.
 /// * Without a [`Store`] failure, every [`Machine::handle`] either has a request under way, or asks
 ///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
@@ -120,8 +113,12 @@ impl Machine {
     ///
     /// # Errors
     ///
+    /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
     /// `Storage` when the store cannot be read.
     pub fn new(store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+        if plan.is_none() && !store.is_adopted()? {
+            return Err(no_first_sync());
+        }
         let state = store.state()?;
         let mut random = fastrand::Rng::with_seed(config.seed);
         let backoff = Backoff::new(random.u64(..));
@@ -180,10 +177,9 @@ impl Machine {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Start => {
-                self.due = self.now.steady_ms;
-                self.look_at_outbox();
-            }
+            // The first pull is due from the beginning. If a sync was asked for before, its answer
+            // may even be here already.
+            Input::Start | Input::Timer => self.look_at_outbox(),
             Input::LocalCommit => {
                 self.look_at_outbox();
                 if self.unsent {
@@ -191,20 +187,21 @@ impl Machine {
                 }
                 self.changed();
             }
-            Input::Timer => self.look_at_outbox(),
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
             Input::SyncNow(ticket) => self.sync_now(ticket),
             Input::AcceptRemote(ticket) => self.accept_remote(ticket),
-            Input::Wake => self.hurry(),
+            Input::Wake => {
+                self.give_up();
+                self.hurry();
+            }
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
     }
 
     pub(super) fn sync_now(&mut self, ticket: Ticket) {
-        let (before, after) = (self.totals, self.last_request);
-        self.waiters.push(Waiter { ticket, before, since: self.now, after, failures: 0 });
+        self.wait_for(ticket);
         self.hurry();
         self.look_at_outbox();
     }
@@ -215,6 +212,14 @@ impl Machine {
         self.due = self.now.steady_ms;
         self.retry_at = self.now.steady_ms;
         self.push_held_until = self.now.steady_ms;
+    }
+
+    /// The request that is under way counts as lost: its connection may be dead without having said
+    /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
+    fn give_up(&mut self) {
+        if self.flight.take().is_some() {
+            tracing::debug!("the request that was under way is given up");
+        }
     }
 
     fn be_lively(&mut self) {
@@ -231,8 +236,7 @@ impl Machine {
         if let Err(error) = self.store.set_url(url) {
             self.local_trouble(error);
         }
-        self.void_flight();
-        self.flight = None;
+        self.give_up();
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
@@ -249,10 +253,7 @@ impl Machine {
         self.stopped = true;
         self.flight = None;
         self.state = SyncState::Stopped;
-        for waiter in std::mem::take(&mut self.waiters) {
-            let error = Error::unavailable("the replicator was shut down");
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(error)));
-        }
+        self.dismiss_waiters(&Error::unavailable("the replicator was shut down"));
         self.changed();
     }
 
@@ -306,7 +307,7 @@ impl Machine {
     }
 
     fn wants_pull(&self) -> bool {
-        let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_look);
+        let waited_for = self.waiters.iter().any(|waiter| !waiter.has_looked());
         let looks = self.look_first || self.wants_look();
         self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
     }
@@ -316,8 +317,7 @@ impl Machine {
             return self.next_of_init();
         }
         let Some((replica, epoch)) = self.identity.clone() else {
-            return Err(Error::usage("this replica has not had its first sync")
-                .with_hint("run `driftless init` first"));
+            return Err(no_first_sync());
         };
         if !self.pages.has_room() {
             return Ok(None);
@@ -368,7 +368,7 @@ impl Machine {
     }
 
     fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // An answer to a request of before a new configuration comes too late.
+        // An answer to a request that was given up comes too late.
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
@@ -391,7 +391,10 @@ impl Machine {
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
                 self.succeeded();
-                self.state = SyncState::FirstSync;
+                // Of a replica whose first sync is done only the definitions are compared.
+                if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.state = SyncState::FirstSync;
+                }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
             Ok(Progress::OtherRemote(found)) => {
@@ -468,6 +471,7 @@ impl Machine {
             if self.pages.came(reply.page, reply.head) {
                 self.be_lively();
             }
+            self.looked();
         }
         self.apart &= !self.limits_are_full();
         self.changed();
@@ -542,35 +546,16 @@ impl Machine {
                     "the log after event {} cannot be applied, however much of it is read",
                     cursor.seq
                 ));
+                // What waits is of no use, and may not be what is there next time.
+                self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
         }
     }
+}
 
-    /// Tells those who wait, once nothing is left to do that they asked for.
-    fn settle_waiters(&mut self) {
-        let held = self.push_is_held();
-        let quiet = self.flight.is_none()
-            && self.init.is_none()
-            && (!self.unsent || held.is_some())
-            && !self.look_first
-            && !self.is_renewing()
-            && self.pages.front().is_none()
-            && !self.pages.more();
-        if !quiet || self.now.steady_ms < self.retry_at {
-            return;
-        }
-        let (done, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.after < self.last_look);
-        self.waiters = kept;
-        for waiter in done {
-            let mut summary = self.totals.since(&waiter.before);
-            let ms = self.now.steady_ms - waiter.since.steady_ms;
-            summary.seconds = ms as f64 / 1000.0;
-            let outcome = held.as_ref().map_or(Ok(summary), |error| Err(again(error)));
-            self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
-        }
-    }
+fn no_first_sync() -> Error {
+    Error::usage("this replica's first sync is not done")
+        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }

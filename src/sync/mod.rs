@@ -33,8 +33,10 @@ mod look;
 mod machine;
 mod pull;
 mod push;
+mod request;
 mod status;
 mod trouble;
+mod waiters;
 
 pub use accept::{LogEnd, Offer, TableRows};
 pub use contact::{accept, initialise, offer};

@@ -169,12 +169,22 @@ impl Desk {
 
     /// The machine's process ends, and another one begins.
     pub(crate) fn restart(&mut self) {
+        self.end();
+        self.input(Input::Start);
+    }
+
+    /// The same where the other one has not been started yet.
+    pub(crate) fn before_start(mut self) -> Self {
+        self.end();
+        self
+    }
+
+    fn end(&mut self) {
         let store = Store::open(&self.path).unwrap();
         self.starts += 1;
         self.machine = machine(store, self.number, self.starts);
         self.sent.clear();
         self.go_on = false;
-        self.input(Input::Start);
     }
 
     /// The same with another `driftless init` before it, because the tables have changed.
