@@ -92,8 +92,8 @@ impl Page {
     /// # Errors
     ///
     /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` and
-    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that has a
-    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that
+    /// has a seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         // What the remote says of its page is believed only as far as the bytes go.
         let most = self.bytes.len() / MIN_LINE_BYTES + 1;
