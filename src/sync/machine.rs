@@ -14,7 +14,7 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{again, other_remote, schema_version};
+use crate::sync::trouble::{again, no_first_sync, other_remote, schema_version};
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -280,7 +280,10 @@ impl Machine {
             self.effects.push_back(Effect::Continue);
         } else if self.flight.is_none() {
             let held = if self.unsent { self.push_held_until } else { u64::MAX };
-            let next = held.min(self.due).max(self.retry_at).max(self.now.steady_ms + 1);
+            // A page that could not be integrated waits for no poll.
+            let page = if self.pages.front().is_some() { self.retry_at } else { u64::MAX };
+            let next = held.min(self.due).min(page).max(self.retry_at);
+            let next = next.max(self.now.steady_ms + 1);
             self.effects.push_back(Effect::Wait(next));
         }
         self.rest();
@@ -591,9 +594,4 @@ impl Machine {
             self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
         }
     }
-}
-
-fn no_first_sync() -> Error {
-    Error::usage("this replica's first sync is not done")
-        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }
