@@ -11,6 +11,7 @@
 
 mod account;
 mod clock;
+mod disk;
 mod first;
 mod kills;
 mod network;
