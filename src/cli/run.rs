@@ -70,7 +70,8 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
 
 /// Why there is no use in going on: we were refused before anything worked.
 fn hopeless(status: &Status) -> Option<Error> {
-    let refused = matches!(status.state, SyncState::Refused | SyncState::OtherRemote);
+    let refused =
+        matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
     if !refused || status.last_success.is_some() {
         return None;
     }

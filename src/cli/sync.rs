@@ -1,4 +1,4 @@
-//! `driftless sync`: push and pull until both are drained.
+//! `driftless sync`: push what is pending, pull what is new.
 
 use std::time::Duration;
 

@@ -18,6 +18,7 @@
 
 mod failure;
 mod libsql;
+mod parcel;
 mod probe;
 pub mod statements;
 mod tls;

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::event::{RowKey, Seq};
+use crate::store::Former;
 use crate::sync::effect::Now;
 use crate::sync::machine::Machine;
 
@@ -29,6 +30,9 @@ pub enum SyncState {
     /// The URL leads to another database than the one this replica belongs to, or to an empty one.
     /// Nothing is pushed.
     OtherRemote,
+    /// The remote has lost what it had when it was last read: it was restored from a backup, or
+    /// rolled back. Nothing is pushed or pulled.
+    RolledBack,
     /// Something else is wrong: see the trouble. It tries again by itself.
     Trouble,
     /// Another replicator is at work on the same file. This one takes over when that one goes.
@@ -66,6 +70,9 @@ pub struct RemoteStatus {
 pub struct Status {
     /// The replica's id.
     pub replica: String,
+    /// The identities that this file had before, the oldest first: it has another one since it was
+    /// found to be a copy, or was told to go on with another remote.
+    pub identity: Vec<Former>,
     /// The remote.
     pub remote: RemoteStatus,
     /// What the replicator is doing.
@@ -196,6 +203,7 @@ impl Machine {
         let well = trouble.is_none();
         Ok(Status {
             replica: state.replica.to_string(),
+            identity: self.store.former()?,
             remote: RemoteStatus { url: state.url, reachable: self.reachable, epoch: state.epoch },
             state: self.state,
             trouble: trouble.map(|error| error.message().to_owned()),
