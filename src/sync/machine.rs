@@ -393,10 +393,15 @@ impl Machine {
         let init = self.init.as_mut().expect("only the first sync asks without an exchange");
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
-                self.succeeded();
                 // Of a replica whose first sync is done only the definitions are compared.
                 if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.succeeded();
                     self.state = SyncState::FirstSync;
+                } else {
+                    // Whether it is the right remote is not known yet: that is no success.
+                    self.backoff.reset();
+                    self.reachable = Some(true);
+                    self.trouble = None;
                 }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
