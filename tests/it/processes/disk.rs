@@ -67,10 +67,6 @@ fn read_id() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn written(name: &str, file: &str, committed: Vec<u64>) -> Written {
-    Written { name: name.to_owned(), file: file.to_owned(), committed, killed: false }
-}
-
 /// A replicator that runs while its disk is full for a while.
 fn goes_on_by_itself(place: &Place, disk: &Disk) {
     let run = place.start("run --db disk/a.db");
@@ -136,7 +132,7 @@ fn f19_the_disk_of_a_replica_is_full() {
         drop(db);
     }
     place.settle(&["disk/a.db", "b.db"]);
-    check(&place, &["disk/a.db", "b.db"], &[written("a", "disk/a.db", committed)]);
+    check(&place, &["disk/a.db", "b.db"], &[Written::of("a", "disk/a.db", committed)]);
 }
 
 #[test]
@@ -164,7 +160,7 @@ fn f19_the_disk_of_the_remote_is_full() {
     assert_eq!(read(&place.open("hub.db"), events), "0|0", "all of a push, or nothing");
     disk.empty();
     place.settle(&["a.db", "b.db"]);
-    let found = check(&place, &["a.db", "b.db"], &[written("a", "a.db", (0..200).collect())]);
+    let found = check(&place, &["a.db", "b.db"], &[Written::of("a", "a.db", 0..200)]);
     assert_eq!(found.lost, 0, "an event was recorded as rejected for want of room");
 }
 
@@ -181,7 +177,7 @@ fn f19_a_file_that_may_not_grow() {
     ended.failed(6, "the disk of the local database failed");
     nothing_is_held(&place, "a.db");
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("w", "hub.db", (0..40).collect())]);
+    check(&place, &["a.db", "b.db"], &[Written::of("w", "hub.db", 0..40)]);
 }
 
 /// The application can write, so no lock stayed behind, and its write is captured.
@@ -215,5 +211,5 @@ fn a_folder_where_nothing_can_be_written() {
     place.start(&init).end().failed(6, "");
     disk.set_read_only(false);
     place.settle(&["disk/a.db", "b.db"]);
-    check(&place, &["disk/a.db", "b.db"], &[written("a", "disk/a.db", vec![0])]);
+    check(&place, &["disk/a.db", "b.db"], &[Written::of("a", "disk/a.db", vec![0])]);
 }
