@@ -20,6 +20,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const CACHE_KIB: i64 = 16 << 10;
 /// Prepared statements kept between transactions: a few for each table and common set of columns.
 const CACHED_STATEMENTS: usize = 256;
+/// SQLite's `SQLITE_IOERR_SHMSIZE`.
+const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 /// The version of `schema/replica` that this program writes.
 pub(super) const VERSION: i64 = 1;
 
@@ -42,9 +44,13 @@ impl From<rusqlite::Error> for Error {
                 "the local database is read-only".to_owned(),
                 Some("make the file and its folder writable to this user"),
             ),
-            Some(ErrorCode::DiskFull) => (
+            _ if is_full(&source) => (
                 "the disk of the local database is full".to_owned(),
                 Some("make room; nothing is lost, and the work goes on by itself"),
+            ),
+            Some(ErrorCode::SystemIoFailure) => (
+                format!("the disk of the local database failed: {source}"),
+                Some("look whether it is full, over its quota, or failing"),
             ),
             Some(ErrorCode::CannotOpen) => (
                 "the local database cannot be opened".to_owned(),
@@ -58,6 +64,12 @@ impl From<rusqlite::Error> for Error {
             None => error,
         }
     }
+}
+
+/// Whether there is no room: for a write, or for the file that connections share.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_error().is_some_and(|error| error.extended_code == IOERR_SHMSIZE)
 }
 
 /// The same error with the file's name in front.
