@@ -85,8 +85,8 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
     }
 }
 
-/// A panic of the remote's client is an unavailable remote, and told as such. The panic's own message
-/// would be in the way, and it has what the remote sent.
+/// A panic of the remote's client is an unavailable remote, and told as such. The panic's own
+/// message would be in the way, and it has what the remote sent.
 fn keep_quiet_about_the_client() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
