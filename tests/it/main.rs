@@ -25,4 +25,5 @@ mod sync;
 mod tidy;
 mod too_large;
 mod tools;
+mod unique;
 mod verdict;
