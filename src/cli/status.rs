@@ -17,6 +17,7 @@ use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
     other_remote, unknown_column,
 };
+use crate::value::Value;
 
 /// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// What the remote said about itself.
 struct Contact {
     head: i64,
+    /// How long the oldest event that is not here yet has been there, in seconds.
+    waiting_s: Option<u64>,
     /// What keeps the pending events from being pushed.
     held: Option<Error>,
 }
@@ -35,7 +38,7 @@ struct Contact {
 /// # Errors
 ///
 /// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
-/// reached is no error.
+/// reached is no error, but red health is an exit code of its own.
 pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let store = session.store()?;
     let state = store.state()?;
@@ -47,7 +50,7 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     } else {
         print(output, &status)?
     }
-    Ok(Exit::Success)
+    Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
 /// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
@@ -59,7 +62,8 @@ fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact, Refus
     let remote = Libsql::connect(&state.url, session.token().map_err(plain)?, options);
     let remote = remote.map_err(plain)?;
     let asker = Asker { replica: state.replica, place: state.place };
-    let mut statements = vec![statements::meta(asker), HEAD.to_owned()];
+    let mut statements =
+        vec![statements::meta(asker), HEAD.to_owned(), statements::waiting(state.cursor)];
     if state.unsent > 0 {
         statements.push(statements::unknown_column(&store.columns()));
     }
@@ -82,9 +86,11 @@ fn read(answer: &Answer) -> Result<(Option<Meta>, Contact)> {
     let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
     let meta = statements::read_meta(&rows(0))?;
     let head = statements::read_head(&rows(1))?;
-    let unknown = statements::read_unknown_column(&rows(2))?;
+    let unknown = statements::read_unknown_column(&rows(3))?;
     let held = unknown.map(|(table, column)| unknown_column(&table, &column));
-    Ok((meta, Contact { head: head.0, held }))
+    let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
+    let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
+    Ok((meta, Contact { head: head.0, waiting_s, held }))
 }
 
 /// Puts together what is known here and what the remote said.
@@ -111,9 +117,10 @@ fn judge(
     };
     let head = contact.as_ref().map_or(state.cursor.0, |contact| contact.head);
     let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
-    // What was received last came with a success; there may have been later ones without news.
+    // A replicator notes its successes; what was received last came with one, too.
     let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
-    let last_success = contact.as_ref().map(|_| now).or(last_news);
+    let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
+    let last_success = contact.as_ref().map(|_| now).or(last_news.max(noted));
     let sync_state = match &trouble {
         Some((_, state)) => *state,
         None if !running => SyncState::Stopped,
@@ -121,6 +128,10 @@ fn judge(
         None => SyncState::InStep,
     };
     let trouble = trouble.map(|(error, _)| error);
+    let oldest_pending_s =
+        state.oldest_pending_ms.map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0));
+    let waiting_s = oldest_pending_s.max(contact.as_ref().and_then(|contact| contact.waiting_s));
+    let trouble = trouble.or_else(|| stopped(waiting_s?, running));
     Ok(Status {
         replica: state.replica.to_string(),
         identity: store.former()?,
@@ -133,17 +144,27 @@ fn judge(
         trouble: trouble.as_ref().map(|error| error.message().to_owned()),
         hint: trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned),
         pending: state.pending,
-        oldest_pending_s: state
-            .oldest_pending_ms
-            .map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0)),
+        oldest_pending_s,
         cursor: state.cursor.0,
         lag,
         conflicts: state.conflicts,
         quarantined: state.quarantined,
         last_success,
-        health: health(last_success, trouble.is_none(), now, HEALTH_BOUND_MS),
+        health: health(last_success, trouble.is_none(), waiting_s, now, HEALTH_BOUND_MS),
         bytes: state.bytes,
     })
+}
+
+/// The trouble of a replica where something has waited for so long that nobody can be at work on it.
+fn stopped(waiting_s: u64, running: bool) -> Option<Error> {
+    let message = format!("replication has stopped: something has waited for {}", span(waiting_s));
+    let hint = if running {
+        "a replicator is running on the file, and does not get on: see what it says"
+    } else {
+        "no replicator is running on the file: start the application, or `driftless run`"
+    };
+    let stopped = waiting_s * 1_000 > HEALTH_BOUND_MS;
+    stopped.then(|| Error::unavailable(message).with_hint(hint))
 }
 
 /// A state in words.

@@ -12,11 +12,10 @@
 //!
 //! * The crate parses each statement and sends its own spelling of it: comments go, `a()` becomes
 //!   `a ()`, and a name that is a keyword and not quoted comes in capitals, so that a column `key`
-//!   would be `KEY` in the remote's schema. So definitions pass it by (see [`verbatim`]). Parsing,
-//!   JSON and the copies cost 6 ms a megabyte on the machine of the design's figures.
+//!   would be `KEY` in the remote's schema. That and the copies cost 6 ms a megabyte. So
+//!   definitions and pushes pass it by (see [`verbatim`]).
 //! * It overlooks a statement after the first that does not parse, and commits the others. So they
-//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports, and to
-//!   parse a push's megabytes twice would cost another 3.6 ms each.
+//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports.
 //! * It begins transactions deferred. The first statement of a writing batch must be a write.
 //! * A connection that the server closes in the very moment of a request makes that one
 //!   unavailable. Repeating it is the caller's part.
@@ -37,7 +36,7 @@ use super::failure::Failure;
 use super::tls::{Connector, client_config};
 use super::token::{Access, Token};
 use super::url::RemoteUrl;
-use super::verbatim;
+use super::verbatim::{self, Direct};
 use super::wire::Meter;
 use super::{Answer, Batch, Pending, Remote, Rows};
 use crate::error::{Error, Kind, Result};
@@ -87,6 +86,7 @@ pub struct Libsql {
     tls: Option<Arc<ClientConfig>>,
     options: Options,
     idle: Mutex<Vec<Lane>>,
+    direct: Mutex<Vec<Direct>>,
 }
 
 impl Libsql {
@@ -100,7 +100,8 @@ impl Libsql {
         let url = RemoteUrl::parse(url, options.allow_plain_http)?;
         let tls =
             if url.is_secure() { Some(client_config(&options.root_certificates)?) } else { None };
-        Ok(Libsql { url, token, tls, options, idle: Mutex::new(Vec::new()) })
+        let (idle, direct) = (Mutex::default(), Mutex::default());
+        Ok(Libsql { url, token, tls, options, idle, direct })
     }
 
     /// What the token says that it may do.
@@ -151,8 +152,8 @@ impl Libsql {
 
     /// Sends the statements, in the one way or the other.
     async fn attempt(&self, statements: Vec<String>) -> Result<Answer> {
-        if verbatim::defines(&statements) {
-            return self.define(statements).await;
+        if verbatim::carries(&statements) {
+            return self.carry(statements).await;
         }
         for (index, statement) in statements.iter().enumerate() {
             if index > 0 || statement.len() <= PARSED_FIRST {
@@ -165,14 +166,22 @@ impl Libsql {
         self.send(sql).await
     }
 
-    /// Sends definitions as they are.
-    async fn define(&self, statements: Vec<String>) -> Result<Answer> {
-        let meter = Arc::new(Meter::default());
+    /// Sends definitions and events as they are.
+    async fn carry(&self, statements: Vec<String>) -> Result<Answer> {
+        let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let direct = idle.unwrap_or_else(|| {
+            let meter = Arc::new(Meter::default());
+            Direct::new(self.connector(&meter), meter)
+        });
+        let meter = Arc::clone(direct.meter());
         meter.begin(self.options.answer_limit);
         let token = self.token.as_ref().map(Token::expose).unwrap_or_default();
-        let connector = self.connector(&meter);
-        let outcome = verbatim::execute(self.url.http(), token, connector, statements).await;
+        let outcome = direct.execute(self.url.http(), token, statements).await;
         let rows = outcome.map_err(|failure| self.sorted(failure, &meter))?;
+        let mut idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_LANES {
+            idle.push(direct);
+        }
         Ok(Answer { rows, bytes_up: meter.up(), bytes_down: meter.down() })
     }
 
@@ -323,6 +332,10 @@ impl Remote for Libsql {
 
     fn url(&self) -> String {
         self.url.as_str().to_owned()
+    }
+
+    fn forget_connections(&self) {
+        self.lanes().clear();
     }
 }
 

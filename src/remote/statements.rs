@@ -24,14 +24,15 @@
 
 use ulid::Ulid;
 
+use super::parcel::{Parcel, shorten};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
-use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
+use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
-use crate::page::{PULL_LINE, Page};
-use crate::store::{Outgoing, Push};
+use crate::page::{MAX_SEQ, PULL_LINE, Page};
+use crate::store::Push;
 use crate::value::{Value, write_string};
 
 /// The version of `schema/remote`, in `driftless_meta`.
@@ -48,31 +49,11 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 /// with the BLOB a third longer in base64.
 pub const PAGE_BYTES: usize = 3 << 20;
 
-/// The most characters of a recorded reason: it is a message for people.
-const MAX_REASON: usize = 500;
+/// The most bytes of an epoch, which is shown to people: a ULID has 26.
+const MAX_EPOCH_BYTES: usize = 64;
 
 /// The remote's time, in ms since 1970.
 const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
-
-/// The columns that one pushed event fills in `driftless_inbox`, with how each is taken out of the
-/// event's JSON array. JSON inside is taken as JSON (`->`), and its null as NULL.
-const INBOX: [(&str, &str); 15] = [
-    ("id", "value ->> 0"),
-    ("actor", "value ->> 1"),
-    ("tbl", "value ->> 2"),
-    ("pk", "value -> 3"),
-    ("op", "value ->> 4"),
-    ("before", "nullif(value -> 5, 'null')"),
-    ("after", "nullif(value -> 6, 'null')"),
-    ("base", "value ->> 7"),
-    ("pair", "value ->> 8"),
-    ("via", "value ->> 9"),
-    ("other", "nullif(value -> 10, 'null')"),
-    ("image", "nullif(value -> 11, 'null')"),
-    ("late", "value ->> 12"),
-    ("refuse", "value ->> 13"),
-    ("plain", "value ->> 14"),
-];
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +147,15 @@ pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE 
 
 /// Reads the log's newest seq, 0 for an empty log.
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
+
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No row
+/// where there is none.
+pub fn waiting(cursor: Seq) -> String {
+    format!(
+        "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
+         FROM driftless_events WHERE seq > {cursor} ORDER BY seq LIMIT 1"
+    )
+}
 
 /// Reads every definition: kind, name, table, SQL and rowid, in the order they were made.
 pub const DEFINITIONS: &str =
@@ -315,7 +305,7 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     let Some(row) = rows.first() else { return Ok(None) };
     match row.as_slice() {
         [Value::Text(table), Value::Text(column)] => {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let text = |bytes| shorten(&String::from_utf8_lossy(bytes)).to_owned();
             Ok(Some((text(table), text(column))))
         }
         _ => Err(wrong("a column that it does not know")),
@@ -337,75 +327,21 @@ fn contact(sender: &Sender, place: Place) -> String {
 }
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
-/// columns would have the event's array spelled out anew: a fifth of the remote's work.
+/// columns would have the event's array spelled out anew. `json_each` goes through an array in its
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
-    let names: Vec<_> = INBOX.iter().map(|(name, _)| *name).collect();
-    let terms: Vec<_> = INBOX.iter().map(|(_, term)| *term).collect();
-    let mut json = vec![b'['];
-    for (index, event) in push.events.iter().enumerate() {
-        if index > 0 {
-            json.push(b',');
-        }
-        write_outgoing(event, &mut json);
-    }
-    json.push(b']');
-    let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
+    let Parcel { names, terms, json } = Parcel::pack(&push.events);
     format!(
-        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
-         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE EXISTS \
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', '{unit}', {terms} \
+         FROM (SELECT value FROM json_each({}) LIMIT -1) WHERE EXISTS \
          (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND mark = '{}') \
          AND NOT EXISTS ({})",
-        names.join(", "),
         sender.replica,
-        terms.join(", "),
         literal(&json),
         sender.replica,
         sender.mark().expect("a mark was drawn for this push"),
         unknown(&push.tables)
     )
-}
-
-/// Appends the event's array, in the order of [`INBOX`].
-fn write_outgoing(event: &Outgoing, out: &mut Vec<u8>) {
-    let text = |out: &mut Vec<u8>, text: Option<&str>| match text {
-        Some(text) => write_string(text.as_bytes(), out),
-        None => out.extend_from_slice(b"null"),
-    };
-    let json = |out: &mut Vec<u8>, json: Option<&str>| {
-        out.extend_from_slice(json.unwrap_or("null").as_bytes());
-    };
-    let id = |out: &mut Vec<u8>, id: Option<EventId>| match id {
-        Some(id) => out.extend_from_slice(format!("\"{id}\"").as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    };
-    out.push(b'[');
-    id(out, Some(event.id));
-    out.push(b',');
-    text(out, event.actor.as_deref());
-    out.push(b',');
-    text(out, Some(&event.table));
-    out.push(b',');
-    json(out, Some(&event.key.0));
-    out.extend_from_slice(format!(",\"{}\",", event.op).as_bytes());
-    json(out, event.before.as_deref());
-    out.push(b',');
-    json(out, event.after.as_deref());
-    out.extend_from_slice(format!(",{},", event.base).as_bytes());
-    id(out, event.pair);
-    out.push(b',');
-    id(out, event.via);
-    out.push(b',');
-    json(out, event.other.as_ref().map(|key| key.0.as_str()));
-    out.push(b',');
-    json(out, event.image.as_deref());
-    out.extend_from_slice(if event.late { b",1," } else { b",null," });
-    text(out, event.refuse.as_deref().map(shorten));
-    out.extend_from_slice(if event.plain { b",1]" } else { b",null]" });
-}
-
-/// At most [`MAX_REASON`] characters of a reason.
-fn shorten(reason: &str) -> &str {
-    reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
 }
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
@@ -451,7 +387,7 @@ fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
     let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
         return Err(wrong("a page's lines"));
     };
-    if last <= after.0 || head < last {
+    if last <= after.0 || head < last || head > MAX_SEQ.0 {
         return Err(wrong("a page that is not after the cursor"));
     }
     Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
@@ -467,7 +403,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
     let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
     match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
-        (Some(epoch), Some(version), Some(oldest)) => {
+        (Some(epoch), Some(version), Some(oldest)) if epoch.len() <= MAX_EPOCH_BYTES => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
             Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
         }
@@ -481,8 +417,9 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
 ///
 /// `Corrupt` when it is not one.
 pub fn read_head(rows: &Rows) -> Result<Seq> {
-    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
-    seq.map(Seq).ok_or_else(|| wrong("its newest event"))
+    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
+    let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
+    seq.filter(is_one).ok_or_else(|| wrong("its newest event"))
 }
 
 /// The statement for at most `limit` rows of a table in the order of its key, after the row

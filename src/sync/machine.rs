@@ -9,7 +9,7 @@ use crate::event::ReplicaId;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
-use crate::sync::effect::{Effect, Input, Now, RequestId};
+use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
@@ -63,7 +63,8 @@ impl Asked {
 
 /// The replication protocol of one replica.
 ///
-/// * At most one request is under way, and at most two pages wait.
+/// * At most one request is waited for, and at most two pages wait. One that was given up may still
+///   arrive at the remote: pushes are known by their events' ids.
 /// * A request is sent only after what it depends on is in the database.
 /// * Without a [`Store`] failure, every [`Machine::handle`] either has a request under way, or asks
 ///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
@@ -188,15 +189,21 @@ impl Machine {
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
-            Input::SyncNow(ticket) => {
-                self.wait_for(ticket);
+            Input::SyncNow(ticket) => self.sync_now(ticket),
+            Input::AcceptRemote(ticket) => self.accept_remote(ticket),
+            Input::Wake => {
+                self.give_up();
                 self.hurry();
-                self.look_at_outbox();
             }
-            Input::Wake => self.hurry(),
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
+    }
+
+    pub(super) fn sync_now(&mut self, ticket: Ticket) {
+        self.wait_for(ticket);
+        self.hurry();
+        self.look_at_outbox();
     }
 
     /// What failed before may work now: nothing waits any longer.
@@ -205,6 +212,14 @@ impl Machine {
         self.due = self.now.steady_ms;
         self.retry_at = self.now.steady_ms;
         self.push_held_until = self.now.steady_ms;
+    }
+
+    /// The request that is under way counts as lost: its connection may be dead without having said
+    /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
+    fn give_up(&mut self) {
+        if self.flight.take().is_some() {
+            tracing::debug!("the request that was under way is given up");
+        }
     }
 
     fn be_lively(&mut self) {
@@ -221,8 +236,7 @@ impl Machine {
         if let Err(error) = self.store.set_url(url) {
             self.local_trouble(error);
         }
-        self.void_flight();
-        self.flight = None;
+        self.give_up();
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
@@ -347,14 +361,14 @@ impl Machine {
         Ok(Some((self.fly(None), batch)))
     }
 
-    fn void_flight(&mut self) {
+    pub(super) fn void_flight(&mut self) {
         if let Some(Flight { exchange: Some(asked), .. }) = &mut self.flight {
             asked.void = true;
         }
     }
 
     fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // An answer to a request of before a new configuration comes too late.
+        // An answer to a request that was given up comes too late.
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
@@ -532,6 +546,8 @@ impl Machine {
                     "the log after event {} cannot be applied, however much of it is read",
                     cursor.seq
                 ));
+                // What waits is of no use, and may not be what is there next time.
+                self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),

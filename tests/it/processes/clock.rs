@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::tools::{Tool, require};
 
@@ -39,9 +38,8 @@ impl Clock {
         command
     }
 
-    /// Puts it ahead, by so much of the true time.
-    pub(super) fn ahead(&self, by: Duration) {
-        let nanoseconds = i64::try_from(by.as_nanos()).unwrap();
-        self.file.write_all_at(&nanoseconds.to_ne_bytes(), 0).unwrap();
+    /// Puts it ahead of the true time, by so many seconds.
+    pub(super) fn ahead(&self, seconds: i64) {
+        self.file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
 }

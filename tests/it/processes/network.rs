@@ -1,7 +1,5 @@
 //! The network's faults, one after the other, with whole processes on both ends.
 
-use std::time::Duration;
-
 use super::account::check;
 use super::clock::Clock;
 use super::place::{Place, TOKEN};
@@ -84,7 +82,7 @@ fn f20_a_laptop_sleeps_for_eight_hours() {
     let place = Place::with_desks(seed(), &["a.db", "b.db"]);
     let Some(clock) = Clock::new(place.folder.path()) else { return };
     for under_way in [false, true] {
-        clock.ahead(Duration::ZERO);
+        clock.ahead(0);
         let run = place.start_command(clock.rules(place.command("run --db a.db -vv")));
         wait_for("it is in step", || run.out().contains("in step"));
         if under_way {
@@ -100,7 +98,7 @@ fn f20_a_laptop_sleeps_for_eight_hours() {
         if !under_way {
             assert!(write(&place.open("a.db"), "a", t));
         }
-        clock.ahead(Duration::from_secs(8 * 3600));
+        clock.ahead(8 * 3600);
         run.signal("-CONT");
         let key = format!("SELECT count(*) FROM payments WHERE id = 'w-{t}'");
         wait_for("what the web wrote is here", || read(&place.open("a.db"), &key) == "1");
@@ -112,4 +110,69 @@ fn f20_a_laptop_sleeps_for_eight_hours() {
     }
     place.settle(&["a.db", "b.db"]);
     check(&place, &["a.db", "b.db"], &[written("a", "a.db", 2), written("w", "hub.db", 2)]);
+}
+
+/// The exit code of `status`, and what it says: health, trouble and hint.
+fn health(place: &Place, clock: &Clock) -> (Option<i32>, String) {
+    let ended = place.start_command(clock.rules(place.command("status --db a.db --json"))).end();
+    let status: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let said = ["health", "trouble", "hint"].map(|name| status[name].as_str().unwrap_or("-"));
+    (ended.code, said.join("; "))
+}
+
+#[track_caller]
+fn is(found: (Option<i32>, String), code: i32, says: &[&str]) {
+    let all = says.iter().all(|word| found.1.contains(word));
+    assert!(found.0 == Some(code) && all, "{found:?}");
+}
+
+/// The bound is 60 seconds: see docs/operations.md.
+#[test]
+fn f44_replication_has_stopped() {
+    const BOUND: i64 = 60;
+    let mut place = Place::with_desks(seed(), &["a.db"]);
+    let Some(clock) = Clock::new(place.folder.path()) else { return };
+    let hub = clock.rules(place.command("hub --db hub.db --listen 127.0.0.1:0"));
+    place.kill_hub();
+    place.start_hub_by(hub);
+    let start = || place.start_command(clock.rules(place.command("run --db a.db")));
+    let mut run = start();
+    wait_for("it is in step", || run.out().contains("in step"));
+    is(health(&place, &clock), 0, &["ok", "-"]);
+
+    // The remote is gone. Within the bound that is no reason to wake anybody.
+    place.proxy.fail(&[Fault::Unavailable]);
+    assert!(write(&place.open("a.db"), "a", 0));
+    wait_for("it is noticed", || run.out().contains("offline"));
+    is(health(&place, &clock), 0, &["degraded", "HTTP 503"]);
+    clock.ahead(BOUND + 5);
+    is(health(&place, &clock), 1, &["red", "HTTP 503"]);
+    wait_for("the replicator says so, too", || run.out().contains("health is red"));
+
+    // The remote is back, and the replicator hangs: first with something to push,
+    place.proxy.heal();
+    wait_for("all is well", || health(&place, &clock).1.starts_with("ok"));
+    run.signal("-STOP");
+    assert!(write(&place.open("a.db"), "a", 1));
+    clock.ahead(3 * BOUND);
+    is(health(&place, &clock), 1, &["red", "replication has stopped", "a replicator is running"]);
+    // then it is dead,
+    run.kill();
+    is(health(&place, &clock), 1, &["red", "stopped", "no replicator is running"]);
+    place.start_command(clock.rules(place.command("sync --db a.db"))).end().fine();
+    is(health(&place, &clock), 0, &["ok"]);
+    // and then there is something to pull that nobody pulls.
+    assert!(write(&place.open("hub.db"), "w", 0));
+    clock.ahead(5 * BOUND);
+    is(health(&place, &clock), 1, &["red", "stopped", "no replicator is running"]);
+
+    // Without asking: by what the last replicator has noted.
+    let offline = || {
+        let command = clock.rules(place.command("status --db a.db --offline"));
+        place.start_command(command).end().code
+    };
+    assert_eq!(offline(), Some(1));
+    run = start();
+    wait_for("it has synchronised", || offline() == Some(0));
+    drop(run);
 }

@@ -266,9 +266,9 @@ impl Line {
             Fault::BlackHole | Fault::Forgotten => {
                 return self.wait_for_end(client).map(|()| false);
             }
-            Fault::ErrorPage => return page(client, "502 Bad Gateway"),
-            Fault::Unavailable => return page(client, "503 Service Unavailable"),
-            Fault::TooMany => return page(client, "429 Too Many Requests"),
+            Fault::ErrorPage => return page(client, "502 Bad Gateway", BINARY),
+            Fault::Unavailable => return page(client, "503 Service Unavailable", b"upstream"),
+            Fault::TooMany => return page(client, "429 Too Many Requests", b"slow down"),
             Fault::HoldRequest => {
                 if !self.hold(client) {
                     return Ok(false);
@@ -313,7 +313,7 @@ impl Line {
                 client.write_all(&answer[..head])?;
                 client.write_all(&bytes).map(|()| false)
             }
-            Fault::LateErrorPage => page(client, "502 Bad Gateway"),
+            Fault::LateErrorPage => page(client, "502 Bad Gateway", BINARY),
             Fault::HoldAnswer if !self.hold(client) => Ok(false),
             _ => client.write_all(answer).map(|()| true),
         }
@@ -387,9 +387,11 @@ impl Line {
     }
 }
 
-/// An error page as proxies have them: not JSON, and not even text.
-fn page(mut client: &TcpStream, status: &str) -> io::Result<bool> {
-    let body = b"<html>\xff\xfe the upstream has gone \xc3\x28\xa0</html>";
+/// The body of an error page that is not UTF-8.
+const BINARY: &[u8] = b"<html>\xff\xfe the upstream has gone \xc3\x28\xa0</html>";
+
+/// An error page as proxies have them: not JSON.
+fn page(mut client: &TcpStream, status: &str, body: &[u8]) -> io::Result<bool> {
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=latin-1\r\ncontent-length: {}\r\n\r\n",
         body.len()
