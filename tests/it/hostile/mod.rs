@@ -3,6 +3,7 @@
 
 mod answers;
 mod hub;
+mod lies;
 mod seeded;
 mod targets;
 mod wire;
