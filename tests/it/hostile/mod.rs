@@ -4,6 +4,7 @@
 mod answers;
 mod hub;
 mod lies;
+mod property;
 mod seeded;
 mod targets;
 mod wire;
