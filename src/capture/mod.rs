@@ -8,6 +8,7 @@ mod notes;
 mod remote;
 mod replica;
 mod scratch;
+mod spelling;
 mod sql;
 mod table;
 mod triggers;
