@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{Conflict, ConflictKind, ConflictState, NewKey, Store};
 use crate::value::Value;
+use crate::verdict::TOO_LARGE;
 
 /// Characters of a value in the listing and where one conflict is shown.
 pub(super) const LISTED_CHARS: usize = 40;
@@ -197,6 +198,10 @@ fn reason(event: &Event) -> String {
         "exists" => "its key is taken",
         "missing" => "its row is gone",
         "refused" => "a trigger of the remote refused it",
+        TOO_LARGE => {
+            "it is too large for the remote, so its values are here alone: \
+             save them elsewhere, or write smaller ones"
+        }
         _ => return clean(reason, SHOWN_CHARS),
     };
     match about {

@@ -333,6 +333,10 @@ impl Remote for Libsql {
     fn url(&self) -> String {
         self.url.as_str().to_owned()
     }
+
+    fn forget_connections(&self) {
+        self.lanes().clear();
+    }
 }
 
 /// A connection that stays open between batches, and the meter of its bytes.

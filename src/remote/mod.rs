@@ -87,4 +87,8 @@ pub trait Remote: Send + Sync {
 
     /// The URL, without credentials, for people to read.
     fn url(&self) -> String;
+
+    /// Gives up connections that are kept between batches: the network has changed, or the machine
+    /// was asleep, and what was alive may be dead without having said so.
+    fn forget_connections(&self) {}
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use super::Store;
 use super::guard::Guard;
 use super::pending::Pending;
+use super::schema::TABLES_SQL;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 
@@ -174,6 +175,13 @@ pub(super) fn upgrade(db: &Connection) -> Result<()> {
         db.execute_batch(
             "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
         )?;
+    }
+    let sql = "SELECT count(*) = 3 FROM sqlite_schema
+               WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log')";
+    if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+        let tx = db.unchecked_transaction()?;
+        tx.execute_batch(TABLES_SQL)?;
+        tx.commit()?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::json::read_names;
 use crate::verdict::ConflictRule;
 
 /// Our tables in a replica's database.
-const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
+pub(super) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
 /// The powers of two that spell a REAL.
 const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
 
