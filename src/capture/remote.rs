@@ -2,14 +2,15 @@
 //! what the web application and the remote's own triggers write.
 //!
 //! A push is one `INSERT INTO driftless_inbox SELECT … FROM json_each(…)`. For each event the
-//! inbox's BEFORE INSERT trigger of its table and op
+//! inbox's BEFORE INSERT triggers
 //!
-//! 1. decodes the event's tagged values into `driftless_values`;
-//! 2. logs a row that is here from before the log, if the event would collide with it;
-//! 3. judges the event, and appends it to the log with its verdict;
-//! 4. if it is applied, names it in `driftless_meta`, writes it to the table, and looks whether the
-//!    write took place;
-//! 5. ends in `RAISE(IGNORE)`, so that the inbox stays empty.
+//! 1. decode the event's tagged values into `driftless_values`;
+//! 2. judge the event;
+//! 3. if it is applied, name it in `driftless_meta`, append it to the log, write it to the table,
+//!    and look whether the write took place;
+//! 4. if not, log a row that is here from before the log, should the event have met one, and append
+//!    the event with its verdict;
+//! 5. end in `RAISE(IGNORE)`, so that the inbox stays empty.
 //!
 //! Judging stands in the trigger and not in the pushing SELECT, since SQLite evaluates the whole of
 //! a SELECT before the first row goes in: a verdict could not see what an earlier event of the same
