@@ -32,7 +32,7 @@ use super::judge::Judge;
 use super::replica::{NOW_MS, fingerprint};
 use super::sql::*;
 use super::table::*;
-use super::triggers::{Capture, Generator, Side, Trigger, Write as Kind};
+use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
 use crate::verdict::ConflictRule;
 
 /// A replicated table and its conflict rule.
@@ -88,21 +88,59 @@ impl Side for Remote {
              FROM driftless_meta{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
-            key = capture.key,
+            key = match capture.key {
+                Named::Row(alias) => key_json(table, alias),
+                Named::Noted => "driftless_notes.pk".to_owned(),
+            },
             op = match capture.silent {
                 Some(Kind::Insert) =>
                     "CASE WHEN driftless_notes.img IS NULL THEN 'insert' ELSE 'update' END"
                         .to_owned(),
                 _ => format!("'{}'", capture.op),
             },
-            before = capture.before,
-            after = capture.after,
+            before = image(table, capture.before),
+            after = image(table, capture.after),
             from = capture.from,
         )
     }
 
     fn calm(&self, table: &Table, kind: Kind) -> String {
         format!("UPDATE driftless_meta SET hush = 0 WHERE {};", expected(table, kind))
+    }
+
+    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
+        let columns = ["pk", "img"].map(str::to_owned);
+        (columns.to_vec(), vec![key_json(table, alias), row_json(table, alias)])
+    }
+
+    fn maker(&self, table: &Table, alias: &str) -> String {
+        key_json(table, alias)
+    }
+
+    fn unknown_rowid(&self) -> &'static str {
+        "'[-1]'"
+    }
+
+    fn is_news(&self, table: &Table) -> String {
+        format!(
+            "CASE WHEN driftless_notes.img IS NULL THEN 1 ELSE driftless_notes.img <> {} END",
+            any_row_json(table, "driftless_row")
+        )
+    }
+
+    fn one_row(&self, _table: &Table) -> String {
+        "driftless_other.k1 = driftless_notes.k1 AND driftless_other.pk = driftless_notes.pk"
+            .to_owned()
+    }
+}
+
+/// An image as JSON.
+fn image(table: &Table, picture: Picture) -> String {
+    match picture {
+        Picture::None => "NULL".to_owned(),
+        Picture::Whole(Named::Row(alias)) => row_json(table, alias),
+        Picture::Whole(Named::Noted) => "driftless_notes.img".to_owned(),
+        Picture::Changed(values) => changes_json(table, "old", "new", values),
     }
 }
 

@@ -29,6 +29,7 @@
 
 mod adopt;
 mod arrange;
+mod captured;
 mod conflicts;
 mod definitions;
 mod guard;
@@ -78,6 +79,7 @@ pub struct Store {
     retried: Option<i64>,
     guard: guard::Guard,
     pending: RefCell<pending::Pending>,
+    layouts: captured::Layouts,
     /// Outbox numbers at which a transaction ended, rising.
     marks: VecDeque<i64>,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
@@ -171,7 +173,7 @@ impl Store {
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.epoch = open::setting(&tx, "epoch")?;
         let mut pending = self.pending.borrow_mut();
-        pending.refresh(&tx, state.cursor)?;
+        pending.refresh(&tx, &self.layouts, state.cursor)?;
         state.pending = pending.len() as u64;
         state.unsent = pending.above(state.sent) as u64;
         if let Some(oldest) = pending.numbers().next() {

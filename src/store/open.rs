@@ -8,8 +8,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::Store;
+use super::captured::Layouts;
 use super::guard::Guard;
 use super::pending::Pending;
+use super::schema::upgrade;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 
@@ -20,7 +22,7 @@ const CACHE_KIB: i64 = 16 << 10;
 /// Prepared statements kept between transactions: a few for each table and common set of columns.
 const CACHED_STATEMENTS: usize = 256;
 /// The version of `schema/replica` that this program writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
@@ -107,12 +109,13 @@ impl Store {
     /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
     /// driftless.
     pub fn open(path: &Path) -> Result<Store> {
-        let db = connect(path, false)?;
+        let mut db = connect(path, false)?;
         if !is_replica(&db)? {
             return Err(Error::usage(format!("{} is not a replica yet", path.display()))
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
+        upgrade(&mut db)?;
         Store::adopt_connection(db, path)
     }
 
@@ -135,6 +138,7 @@ impl Store {
             retried: None,
             guard,
             pending: RefCell::new(Pending::default()),
+            layouts: Layouts::default(),
             marks: VecDeque::new(),
             newest_ms: 0,
         };
@@ -150,10 +154,14 @@ pub(super) fn is_replica(db: &Connection) -> Result<bool> {
     Ok(found > 0 && setting(db, "replica")?.is_some())
 }
 
+/// The version of `schema/replica` that the database has.
+pub(super) fn version(db: &Connection) -> Result<i64> {
+    Ok(setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION))
+}
+
 /// Refuses a database that a newer driftless has written.
 pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
-    let version: i64 =
-        setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION);
+    let version = version(db)?;
     if version > VERSION {
         let message = format!(
             "{} was written by a newer driftless (schema {version}, this one knows {VERSION})",

@@ -300,7 +300,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
-            let known = load(self.db, n)?.and_then(|event| event.winner);
+            let known = load(self.db, &self.store.layouts, n)?.and_then(|event| event.winner);
             let beaten = self.rows[row].winners.iter().find(|&&winner| {
                 self.beats(&self.lines[winner], row, line.op, line.after, line.base)
             });
@@ -308,8 +308,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.lost.push(Lost { line: at, row, winner });
         }
         if n == self.start.newest {
-            let sql = "UPDATE driftless_outbox SET settled = 1, before = NULL, after = NULL, \
-                       changes = NULL, undo = NULL, refuse = NULL WHERE n = ?1";
+            let sql = "INSERT OR REPLACE INTO driftless_outbox (n, ms, tail, op, base, settled) \
+                       SELECT n, ms, tail, op, base, 1 FROM driftless_outbox WHERE n = ?1";
             self.db.prepare_cached(sql)?.execute([n])?;
         } else {
             let sql = "DELETE FROM driftless_outbox WHERE n = ?1";

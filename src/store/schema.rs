@@ -6,8 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
-use crate::capture::{PREFIX, Table, fingerprint, ident, triggers};
+use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting, version};
+use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
@@ -15,6 +15,20 @@ use crate::verdict::ConflictRule;
 
 /// Our tables in a replica's database.
 const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
+/// Puts the outbox of schema 1 aside; its constraints went with schema 2.
+const OUTBOX_1_SQL: &str = "
+    CREATE TEMP TABLE driftless_former AS
+      SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor, pair, via, undo, aside,
+             winner, refuse, settled FROM main.driftless_outbox;
+    DROP TABLE main.driftless_outbox;
+    DROP TABLE main.driftless_notes;";
+/// Puts it back.
+const OUTBOX_2_SQL: &str = "
+    INSERT INTO main.driftless_outbox (n, ms, tail, tbl, pk, op, before, after, changes, base, actor,
+             pair, via, undo, aside, winner, refuse, settled)
+      SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor,
+             pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
+    DROP TABLE temp.driftless_former;";
 /// The powers of two that spell a REAL.
 const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
 
@@ -72,6 +86,7 @@ impl Store {
         let mut db = connect(path, true)?;
         if is_replica(&db)? {
             check_version(&db, path)?;
+            upgrade(&mut db)?;
         }
         db.pragma_update(None, "journal_mode", "WAL")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -221,17 +236,52 @@ fn schema_version(db: &Connection) -> Result<i64> {
     Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
 }
 
+/// Brings a database that an older driftless wrote up to date, its queue included.
+pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
+    if version(db)? >= VERSION {
+        return Ok(());
+    }
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version(&tx)? < VERSION {
+        let tables = registered(&tx)?;
+        let all = definitions(&tables);
+        // Before their tables go, and with those of tables that are replicated no more.
+        drop_triggers(&tx, None)?;
+        tx.execute_batch(OUTBOX_1_SQL)?;
+        tx.execute_batch(TABLES_SQL)?;
+        tx.execute_batch(OUTBOX_2_SQL)?;
+        for table in &all {
+            install(&tx, table, &all)?;
+        }
+        set_setting(&tx, "version", Some(&VERSION.to_string()))?;
+    }
+    Ok(tx.commit()?)
+}
+
+/// Drops our triggers on a table, or all.
+fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
+    let mut statement = db.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger'
+         AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) AND substr(name, 1, length(?2)) = ?2",
+    )?;
+    let names = statement
+        .query_map((table.map(|table| table.name.as_str()), PREFIX), |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for name in names {
+        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
+    Ok(())
+}
+
 /// Drops our triggers on a table and makes them anew.
 fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
-    let mut statement = db.prepare(
-        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
-         AND substr(name, 1, length(?2)) = ?2",
-    )?;
-    let old = statement
-        .query_map([table.name.as_str(), PREFIX], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
-    for name in old {
-        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    drop_triggers(db, Some(table))?;
+    // No statement is under way while this transaction has the lock, so no note is of use.
+    db.execute("DELETE FROM driftless_notes", [])?;
+    let sql = "SELECT count(*) FROM pragma_table_info('driftless_notes') WHERE name GLOB 'v*'";
+    let room: i64 = db.query_row(sql, [], |row| row.get(0))?;
+    for statement in Layout::of(table).statements(room as usize) {
+        db.execute_batch(&statement)?;
     }
     let triggers = triggers(table, all);
     for trigger in &triggers {
