@@ -1,9 +1,9 @@
 //! The capture triggers of a replica: they append to the outbox.
 //!
-//! Values go into the outbox as they are, each in a column of its own; [`Layout`] says which. That is
-//! exact whatever the value, and costs a fraction of what JSON does, when a row is written as well
-//! as when an application prepares a statement and SQLite compiles the triggers into it. The key is
-//! among the values. The store spells them when it reads the outbox.
+//! Values go into the outbox as they are, each in a column of its own; [`Layout`] says which. That
+//! is exact whatever the value, and costs a fraction of what JSON does, when a row is written as
+//! well as when an application prepares a statement and SQLite compiles the triggers into it. The
+//! key is among the values. The store spells them when it reads the outbox.
 
 use super::layout::Layout;
 use super::sql::*;

@@ -116,7 +116,7 @@ pub(super) trait Side {
     /// has no end of its own.
     fn calm(&self, table: &Table, write: Write) -> String;
 
-    /// What a note keeps of the noted row `alias`, beside its key's values: columns and expressions.
+    /// What a note keeps of the noted row `alias`, beside its key: columns and expressions.
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
 
     /// What a note says of the row `alias` whose statement made it.

@@ -1,7 +1,7 @@
 //! Reads what the triggers wrote into the outbox: a row's table, key and images.
 //!
-//! A captured event has a layout, and its values in columns of their own. An event of adoption, or one
-//! that a driftless before schema 2 captured, has its table, its key and JSON.
+//! A captured event has a layout, and its values in columns of their own. An event of adoption, or
+//! one that a driftless before schema 2 captured, has its table, its key and JSON.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

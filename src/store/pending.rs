@@ -11,8 +11,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 use rusqlite::{Connection, Row};
 
-use super::materialize::borrow;
 use super::captured::{COLUMNS, Layouts, ROW, Written};
+use super::materialize::borrow;
 use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::json::Scanner;

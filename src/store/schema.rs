@@ -24,8 +24,8 @@ const OUTBOX_1_SQL: &str = "
     DROP TABLE main.driftless_notes;";
 /// Puts it back.
 const OUTBOX_2_SQL: &str = "
-    INSERT INTO main.driftless_outbox (n, ms, tail, tbl, pk, op, before, after, changes, base, actor,
-             pair, via, undo, aside, winner, refuse, settled)
+    INSERT INTO main.driftless_outbox (n, ms, tail, tbl, pk, op, before, after, changes, base,
+             actor, pair, via, undo, aside, winner, refuse, settled)
       SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor,
              pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
     DROP TABLE temp.driftless_former;";

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::captured::Layouts;
 use super::integrate::{Pass, Step};
 use super::materialize::{borrow, known_key};
-use super::captured::Layouts;
 use super::pending::{load, number, row_hash};
 use super::rebase::Rebase;
 use crate::error::Result;
@@ -72,7 +72,8 @@ impl Rebase<'_, '_> {
             let row = match index.get(&place) {
                 Some(&row) => row,
                 None => {
-                    let found = load_row(self.db, &self.store.layouts, numbers, &line.table, line.key)?;
+                    let found =
+                        load_row(self.db, &self.store.layouts, numbers, &line.table, line.key)?;
                     if found.is_empty() && self.pass != Pass::Fold {
                         continue;
                     }

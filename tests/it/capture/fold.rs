@@ -59,8 +59,11 @@ pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
             via: row.get(3).unwrap(),
         });
     }
-    let count: i64 =
-        db.query_row("SELECT count(*) FROM driftless_outbox WHERE layout IS NULL", [], |row| row.get(0)).unwrap();
+    let count: i64 = db
+        .query_row("SELECT count(*) FROM driftless_outbox WHERE layout IS NULL", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     assert_eq!(count, 0, "an event without a layout");
     changes
 }
