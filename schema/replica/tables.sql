@@ -67,10 +67,10 @@ CREATE TABLE IF NOT EXISTS driftless_outbox (
 CREATE TABLE IF NOT EXISTS driftless_notes (
   tbl TEXT,    -- the table
   own INTEGER, -- 1: the noted row and the one whose statement made the note have one key
-  by,          -- what tells the row whose statement made the note: its key's value, folded by its collation, or its canonical key
-  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- the noted row's key, folded by its collations
+  by,          -- what tells the row whose statement made the note: its key's value, folded by its collation, or the canonical JSON of a key of several columns
+  k            -- the same of the noted row
 );
-CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k1);
+CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k);
 -- Notes of other rows than their statement's own: a look here tells that there is nothing to do.
 CREATE INDEX IF NOT EXISTS driftless_notes_others ON driftless_notes (tbl, by) WHERE own = 0;
 

@@ -64,30 +64,14 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note is of the row whose key has these values.
     pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
-        let parts: Vec<_> = self
-            .table
-            .key_columns()
-            .enumerate()
-            .map(|(part, column)| {
-                let value = folded(self.table, part, &value(column));
-                format!("{note}k{} = {value}", part + 1)
-            })
-            .collect();
-        parts.join(" AND ")
+        self.side.noted_key(self.table, note, value)
     }
 
     /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
     /// row that is coming, whose key is `by`.
-    pub(super) fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
+    pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
-        let (mut columns, mut values) = self.side.note(self.table, this);
-        columns.extend((1..=self.table.key.len()).map(|number| format!("k{number}")));
-        values.extend(
-            self.table
-                .key_columns()
-                .enumerate()
-                .map(|(part, column)| folded(self.table, part, &of(this, &column.name))),
-        );
+        let (columns, values) = self.side.note(self.table, this);
         let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
@@ -128,14 +112,15 @@ impl<S: Side> Generator<'_, S> {
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.side.maker(self.table, "new");
         let old_notes = self.forget_where(&self.has_noted_key("", &coming));
-        let mut body = vec![old_notes, self.take_note(1, &by, same)];
-        if !others.is_empty() {
+        let mut body = vec![old_notes];
+        let own = if others.is_empty() {
+            "1".to_owned()
+        } else {
             body.push(self.forget_by(&by));
-            let conditions = each_once(others).into_iter();
-            body.extend(conditions.map(|another| {
-                self.take_note(0, &by, &format!("{another} AND ({same}) IS NOT 1"))
-            }));
-        }
+            format!("({same}) IS 1")
+        };
+        let conditions = each_once(&obstacles).into_iter();
+        body.extend(conditions.map(|row| self.take_note(&own, &by, &row)));
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
 
@@ -194,7 +179,7 @@ impl<S: Side> Generator<'_, S> {
         let by = self.side.maker(table, "old");
         let mut body = vec![self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
-        body.extend(conditions.map(|row| self.take_note(0, &by, &format!("{row}{other}"))));
+        body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
@@ -210,9 +195,9 @@ impl<S: Side> Generator<'_, S> {
             .enumerate()
             .map(|(part, (column, collation))| {
                 format!(
-                    "driftless_row.{} = driftless_notes.k{} COLLATE {}",
+                    "driftless_row.{} = driftless_notes.{} COLLATE {}",
                     ident(&column.name),
-                    part + 1,
+                    self.side.noted_part(self.table, part),
                     collation.name()
                 )
             })

@@ -109,8 +109,29 @@ impl Side for Remote {
     }
 
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
-        let columns = ["pk", "img"].map(str::to_owned);
-        (columns.to_vec(), vec![key_json(table, alias), row_json(table, alias)])
+        let mut columns = vec!["pk".to_owned(), "img".to_owned()];
+        let mut values = vec![key_json(table, alias), row_json(table, alias)];
+        for (part, column) in table.key_columns().enumerate() {
+            columns.push(self.noted_part(table, part));
+            values.push(folded(table, part, &of(alias, &column.name)));
+        }
+        (columns, values)
+    }
+
+    fn forgets_updated(&self) -> bool {
+        true
+    }
+
+    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
+        let parts = table.key_columns().enumerate().map(|(part, column)| {
+            let value = folded(table, part, &value(column));
+            format!("{prefix}{} = {value}", self.noted_part(table, part))
+        });
+        parts.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn noted_part(&self, _table: &Table, part: usize) -> String {
+        format!("k{}", part + 1)
     }
 
     fn maker(&self, table: &Table, alias: &str) -> String {

@@ -7,7 +7,7 @@
 
 use super::layout::Layout;
 use super::sql::*;
-use super::table::Table;
+use super::table::{Column, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
 
 /// Milliseconds since 1970, in SQL that SQLite 3.35 knows.
@@ -69,17 +69,28 @@ impl Side for Replica {
     }
 
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
-        let places = (0..table.columns.len()).map(Layout::noted);
-        let values = table.columns.iter().map(|column| of(alias, &column.name));
-        (places.collect(), values.collect())
+        let (mut columns, mut values) = (vec!["k".to_owned()], vec![self.maker(table, alias)]);
+        for (at, column) in table.columns.iter().enumerate() {
+            columns.push(Layout::noted(at));
+            values.push(of(alias, &column.name));
+        }
+        (columns, values)
+    }
+
+    fn forgets_updated(&self) -> bool {
+        false
+    }
+
+    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
+        format!("{prefix}k = {}", identity(table, value))
+    }
+
+    fn noted_part(&self, table: &Table, part: usize) -> String {
+        Layout::noted(table.key[part])
     }
 
     fn maker(&self, table: &Table, alias: &str) -> String {
-        let mut key = table.key_columns();
-        match (key.next(), key.next()) {
-            (Some(column), None) => folded(table, 0, &of(alias, &column.name)),
-            _ => key_json(table, alias),
-        }
+        identity(table, &|column| of(alias, &column.name))
     }
 
     fn unknown_rowid(&self) -> &'static str {
@@ -99,11 +110,24 @@ impl Side for Replica {
         format!("(driftless_notes.own IS NULL OR {})", any_of(&differ))
     }
 
-    fn one_row(&self, table: &Table) -> String {
-        let parts = (1..=table.key.len())
-            .map(|part| format!("driftless_other.k{part} = driftless_notes.k{part}"));
-        parts.collect::<Vec<_>>().join(" AND ")
+    fn one_row(&self, _table: &Table) -> String {
+        "driftless_other.k = driftless_notes.k".to_owned()
     }
+}
+
+/// What tells a row from others of its table, in a note: the key's value as it is, but for its case
+/// and its spaces, or, of a key with more columns, its canonical JSON.
+fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
+    let mut key = table.key_columns();
+    if let (Some(column), None) = (key.next(), key.next()) {
+        return folded(table, 0, &value(column));
+    }
+    let parts: Vec<_> = table
+        .key_columns()
+        .enumerate()
+        .map(|(part, column)| key_value_json(table, part, &value(column)))
+        .collect();
+    format!("json_array({})", parts.join(", "))
 }
 
 /// Where the images of an event go, and what they are.
@@ -122,7 +146,7 @@ fn images(table: &Table, capture: &Capture<'_>) -> Vec<(String, String)> {
                 Picture::Changed(alias) => {
                     let (new, old) = (of("new", &column.name), of("old", &column.name));
                     let value = of(alias, &column.name);
-                    format!("CASE WHEN {} THEN {value} END", differs(column, &new, &old))
+                    format!("CASE WHEN {} THEN {value} END", may_differ(column, &new, &old))
                 }
             };
             places.push((place(at), value));

@@ -254,19 +254,35 @@ pub(crate) fn any_of(conditions: &[String]) -> String {
 /// Whether two values of a column differ: in their bytes or their type, whatever the column's
 /// collation says.
 pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
-    let mut sql = format!("{a} IS NOT {b}");
-    if column.collation != Collation::Binary {
-        sql.push_str(" COLLATE BINARY");
+    let plain = unlike(column, a, b);
+    match column.affinity {
+        // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+        Affinity::Blob => format!("({plain} OR typeof({a}) <> typeof({b}))"),
+        Affinity::Integer | Affinity::Numeric => {
+            format!("({plain} OR {} AND typeof({a}) <> typeof({b}))", is_lowest(a))
+        }
+        Affinity::Text | Affinity::Real => plain,
     }
-    // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
-    if column.affinity == Affinity::Blob {
-        sql = format!("({sql} OR typeof({a}) <> typeof({b}))");
+}
+
+/// The same, but some values that are alike are said to differ: shorter where that may be.
+pub(crate) fn may_differ(column: &Column, a: &str, b: &str) -> String {
+    match column.affinity {
+        Affinity::Integer | Affinity::Numeric => {
+            format!("({} OR {})", unlike(column, a, b), is_lowest(a))
+        }
+        _ => differs(column, a, b),
     }
-    // Of the integral doubles only -2^63 stays one beside integers, and few numbers are below this.
-    if matches!(column.affinity, Affinity::Integer | Affinity::Numeric) {
-        sql = format!("({sql} OR {a} < -9223372036854775807 AND typeof({a}) <> typeof({b}))");
-    }
-    sql
+}
+
+fn unlike(column: &Column, a: &str, b: &str) -> String {
+    let collate = if column.collation == Collation::Binary { "" } else { " COLLATE BINARY" };
+    format!("{a} IS NOT {b}{collate}")
+}
+
+/// Of the integral doubles only -2^63 stays one beside integers; few numbers are this low.
+fn is_lowest(x: &str) -> String {
+    format!("{x} < -9223372036854775807")
 }
 
 /// The changed columns of an update as a JSON object, with the values of the row `values`.

@@ -29,7 +29,8 @@
 //!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
 //! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
 //!   no harm as long as the row is there: it is made anew before the next insert. When the row is
-//!   updated, as by an upsert, or deleted, it goes.
+//!   deleted or changes its key, it goes; on the remote also when it is updated, as by an upsert.
+//!   A replica spares each update the trigger for that, and its store empties the notes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!
@@ -116,8 +117,18 @@ pub(super) trait Side {
     /// has no end of its own.
     fn calm(&self, table: &Table, write: Write) -> String;
 
-    /// What a note keeps of the noted row `alias`, beside its key: columns and expressions.
+    /// What a note keeps of the noted row `alias`: columns and expressions.
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
+
+    /// Whether the note of a row's own goes when an upsert has turned into an update. It does no
+    /// harm if it stays, but for the room that it takes until all notes go.
+    fn forgets_updated(&self) -> bool;
+
+    /// That a note, whose columns are called with `prefix`, is of the row whose key has these values.
+    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
+
+    /// The column of a note that has the value of a part of the noted row's key.
+    fn noted_part(&self, table: &Table, part: usize) -> String;
 
     /// What a note says of the row `alias` whose statement made it.
     fn maker(&self, table: &Table, alias: &str) -> String;
@@ -156,7 +167,10 @@ impl<S: Side> Generator<'_, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        triggers.extend([self.evict_delete(), self.forget_updated()]);
+        triggers.push(self.evict_delete());
+        if self.side.forgets_updated() {
+            triggers.push(self.forget_updated());
+        }
         triggers
     }
 
