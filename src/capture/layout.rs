@@ -154,14 +154,30 @@ impl Layout {
                 statements.push(format!("ALTER TABLE driftless_{table} ADD COLUMN {column}"));
             }
         }
-        statements.push(format!(
+        statements.push(self.register());
+        statements
+    }
+
+    /// The statement that makes this layout known to a replica's database.
+    pub fn register(&self) -> String {
+        format!(
             "INSERT INTO driftless_layouts (id, tbl, spec) VALUES ({}, {}, {}) \
              ON CONFLICT (id) DO NOTHING",
             self.id,
             literal(&self.table),
             literal(&json(&self.spec))
-        ));
-        statements
+        )
+    }
+
+    /// The same layout in the spelling of `table`: names may differ in their case.
+    pub fn respelled(&self, table: &Table) -> Layout {
+        let mut spec = self.spec.clone();
+        for name in &mut spec.columns {
+            if let Some(column) = table.column(name) {
+                name.clone_from(&column.name);
+            }
+        }
+        Layout::new(table.name.clone(), spec)
     }
 
     /// The statement that gives the values of the outbox's row `?1`, for [`Layout::captured`].

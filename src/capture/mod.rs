@@ -8,6 +8,8 @@ mod layout;
 mod notes;
 mod remote;
 mod replica;
+mod scratch;
+mod spelling;
 mod sql;
 mod table;
 mod triggers;

@@ -40,6 +40,9 @@
 //!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
 //! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
 //!   REPLACE then puts a NOT NULL column's default in the NULL's place.
+//! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
+//!   row that has a wrong type and breaks another constraint too fails for its type, where the
+//!   other one came first before; OR IGNORE does not ignore a wrong type.
 //! * A row that refers to itself with ON UPDATE and changes its key has an event of that
 //!   consequence, under the new key, before the pair that brings it there; its `via` names the
 //!   pair's delete.
@@ -113,8 +116,9 @@ pub(super) trait Side {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
-    /// The statement that ends the silence about the write that a trigger saw; empty where silence
-    /// has no end of its own.
+    /// The statement that ends the silence about the write that a trigger saw, which stands before
+    /// the one that appends, and after both for a key change; empty where silence has no end of its
+    /// own.
     fn calm(&self, table: &Table, write: Write) -> String;
 
     /// What a note keeps of the noted row `alias`: columns and expressions.
@@ -312,7 +316,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Insert);
-        self.trigger("insert", "AFTER INSERT", "", &[append, calm])
+        self.trigger("insert", "AFTER INSERT", "", &[calm, append])
     }
 
     fn update(&self) -> Trigger {
@@ -339,7 +343,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Update);
-        self.trigger("update", "AFTER UPDATE", &when, &[append, calm])
+        self.trigger("update", "AFTER UPDATE", &when, &[calm, append])
     }
 
     fn key_change(&self) -> Trigger {
@@ -420,7 +424,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Delete);
-        self.trigger("delete", "AFTER DELETE", "", &[append, calm])
+        self.trigger("delete", "AFTER DELETE", "", &[calm, append])
     }
 }
 

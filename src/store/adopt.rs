@@ -9,24 +9,36 @@
 //! * A row on both sides that differs takes the remote's version. The local one becomes a pending
 //!   insert that has seen nothing and is set aside: the remote will record it as lost, and it comes
 //!   into the conflict inbox.
-//! * A row that is only here stays, as a pending insert. A row that is only there is written.
+//! * A row that is only here stays, as a pending insert. It has seen nothing of the log either: if
+//!   the log tells of that row, it was deleted there, and the remote will record it as lost. A row
+//!   that is only there is written.
+//! * Pending events from before stay on top, where they can. Those of a row that is the same on
+//!   both sides get the cursor as their base, for their writer had seen what the remote has.
 //!
 //! # Caveats
 //!
 //! A column of the remote that is unknown here is left out, and counted.
 
+use std::collections::{HashMap, HashSet};
+
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
+use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
-use super::materialize::{known_key, value};
+use super::materialize::{borrow, column_index, key_matches, known_key, value};
+use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
 use super::rebase::{Rebase, overlay};
 use super::redo::redo;
+use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
-use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
-use crate::page::Page;
+use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
+use crate::page::{Line, Page};
+
+/// The setting that says that the first sync is done.
+const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +55,17 @@ pub struct Adopted {
     pub narrowed: usize,
 }
 
+/// A remote that is taken in the place of another one, and who the replica is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRemote {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Its epoch.
+    pub epoch: String,
+    /// The replica's new identity.
+    pub replica: ReplicaId,
+}
+
 /// How the remote's rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -57,10 +80,12 @@ struct Adoption<'a, 's> {
     rebase: Rebase<'s, 's>,
     tx: &'a Connection,
     way: Way,
-    cursor: Seq,
     now_ms: i64,
     /// Outbox numbers of the inserts for rows that are only here, with their tables.
     local: Vec<(i64, usize)>,
+    /// Rows that have pending events: table and key, and whether what is underneath is the
+    /// remote's row.
+    seen: HashMap<(usize, RowKey), bool>,
     done: Adopted,
 }
 
@@ -70,16 +95,21 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails.
+    /// `Corrupt` when a row is none of that table: its key has another form, or its values another
+    /// key. `Storage` when the database fails.
     pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
+        let definition = self.table_index(table).map(|at| &self.tables[at].table);
+        let definition =
+            definition.ok_or_else(|| Error::usage(format!("table `{table}` is not replicated")))?;
         let tx = self.db.unchecked_transaction()?;
         for (key, image) in rows {
+            fits(definition, &key.0, &borrow(image), Op::Insert).map_err(Error::corrupt)?;
             put(&tx, table, &key.0, Some(image))?;
         }
         Ok(tx.commit()?)
     }
 
-    /// Folds a page of the log over the staged rows.
+    /// Folds a page of the log over the staged rows. An event that is none goes to quarantine.
     ///
     /// # Errors
     ///
@@ -88,12 +118,25 @@ impl Store {
         let lines = page.lines()?;
         let tx = self.db.unchecked_transaction()?;
         let mut after = Columns::new();
-        for line in lines.iter().filter(|line| line.verdict.is_applied()) {
+        for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
+        {
+            if let Some(reason) = &line.damaged {
+                put_away(&tx, line, reason)?;
+                continue;
+            }
             let Some(table) = self.table_index(&line.table) else { continue };
             let table = &self.tables[table].table;
-            match line.after {
-                Some(json) => read_columns(json, &mut after)?,
-                None => after.clear(),
+            let read = match line.after {
+                Some(json) => read_columns(json, &mut after),
+                None => {
+                    after.clear();
+                    Ok(())
+                }
+            };
+            let read = read.map_err(|error| error.message().to_owned());
+            if let Err(reason) = read.and_then(|()| fits(table, line.key, &after, line.op)) {
+                put_away(&tx, line, &reason)?;
+                continue;
             }
             let mut image = match line.op {
                 Op::Insert => Some(Image::default()),
@@ -120,6 +163,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
+    /// pending events on top. Before that it may be neither pushed nor pulled.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn is_adopted(&self) -> Result<bool> {
+        Ok(self.setting(ADOPTED)?.is_some())
+    }
+
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
     /// transaction, and forgets them. `now_ms` is the time of the new events, in ms since 1970.
     ///
@@ -128,10 +181,27 @@ impl Store {
     /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
     /// the remote. `Storage` when the database fails. Then nothing has changed.
     pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        self.adopt_from(None, cursor, now_ms)
+    }
+
+    /// The same for a remote that takes the place of another one. In the same transaction the log
+    /// and what lost in it are put away, with the identity that the file had until now
+    /// ([`Store::former`], [`LogFilter::former`](super::LogFilter::former)); the outbox stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::adopt`].
+    pub fn accept(&mut self, to: &NewRemote, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        let done = self.adopt_from(Some(to), cursor, now_ms)?;
+        self.id = to.replica;
+        Ok(done)
+    }
+
+    fn adopt_from(&mut self, to: Option<&NewRemote>, cursor: Seq, now_ms: i64) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {
             self.check_triggers()?;
-            match self.adopt_once(cursor, now_ms, way) {
+            match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
@@ -147,18 +217,29 @@ impl Store {
         }
     }
 
-    fn adopt_once(&self, cursor: Seq, now_ms: i64, way: Way) -> Step<Adopted> {
+    fn adopt_once(
+        &self,
+        to: Option<&NewRemote>,
+        cursor: Seq,
+        now_ms: i64,
+        way: Way,
+    ) -> Step<Adopted> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
+        }
+        if let Some(to) = to {
+            retire(&tx, to, now_ms)?;
         }
         let start = begin(&tx)?;
         self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;
+        let row = |row: &Touched| Some(((row.table?, row.key.clone()), false));
+        let seen = rebase.rows.iter().filter_map(row).collect();
         let (local, done) = (Vec::new(), Adopted::default());
-        let mut adoption = Adoption { rebase, tx: &tx, way, cursor, now_ms, local, done };
+        let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, done };
         for table in parents_first(&self.tables.iter().map(|t| &t.table).collect::<Vec<_>>()) {
             adoption.compare(table)?;
         }
@@ -166,8 +247,9 @@ impl Store {
             adoption.write(table)?;
         }
         adoption.put_back()?;
-        let Adoption { mut rebase, local, done, .. } = adoption;
+        let Adoption { mut rebase, local, seen, done, .. } = adoption;
         rebase.put_back()?;
+        raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
             tx.execute(
@@ -179,6 +261,7 @@ impl Store {
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
+        set_setting(&tx, ADOPTED, Some("1"))?;
         tx.commit()?;
         self.pending.borrow_mut().forget();
         Ok(done)
@@ -215,12 +298,15 @@ impl Adoption<'_, '_> {
                     None => {
                         self.done.local += 1;
                         let aside = self.way == Way::Lifted;
-                        let n = self.append(table, &key, &image, self.cursor, aside)?;
+                        let n = self.append(table, &key, &image, Seq(0), aside)?;
                         self.local.push((n, at));
                         Some(n)
                     }
                     Some(theirs) if same(table, &image, &theirs) => {
                         self.done.equal += 1;
+                        if let Some(equal) = self.seen.get_mut(&(at, key.clone())) {
+                            *equal = true;
+                        }
                         let sql = "DELETE FROM driftless_staging WHERE tbl = ?1 AND pk = ?2";
                         self.tx.prepare_cached(sql)?.execute([&table.name, &key.0])?;
                         None
@@ -298,6 +384,26 @@ impl Adoption<'_, '_> {
     }
 }
 
+/// Who changed a row that is the same on both sides has seen all that the remote's log tells of it.
+fn raise_bases(
+    tx: &Connection,
+    rebase: &Rebase<'_, '_>,
+    seen: &HashMap<(usize, RowKey), bool>,
+    cursor: Seq,
+) -> Step {
+    let sql = "UPDATE driftless_outbox SET base = ?2 WHERE n = ?1 AND NOT aside";
+    let mut statement = tx.prepare_cached(sql)?;
+    for row in &rebase.rows {
+        let Some(table) = row.table else { continue };
+        if seen.get(&(table, row.key.clone())) == Some(&true) {
+            for (n, ..) in &row.pending {
+                statement.execute((n, cursor.0))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The staged image of a row, if there is one and the row was not deleted meanwhile.
 fn staged(db: &Connection, table: &str, key: &str) -> Result<Option<Image>> {
     let sql = "SELECT img FROM driftless_staging WHERE tbl = ?1 AND pk = ?2 AND img IS NOT NULL";
@@ -317,6 +423,53 @@ fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result
          ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
     )?;
     statement.execute((table, key, image.map(Image::to_json)))?;
+    Ok(())
+}
+
+/// Whether a row of the remote's can be one of this table: its key has the table's arity and no
+/// NULL, its columns come once, and the key columns among them are what its key says.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+fn fits(
+    table: &Table,
+    key: &str,
+    columns: &Columns<'_>,
+    op: Op,
+) -> std::result::Result<(), String> {
+    let name = &table.name;
+    let Some(values) = known_key(table, key) else {
+        return Err(format!("a row's key is none of table `{name}`"));
+    };
+    let (mut seen, mut parts) = (HashSet::new(), 0);
+    for (place, (column, value)) in columns.iter().enumerate() {
+        let Some(index) = column_index(table, column, place) else { continue };
+        if !seen.insert(index) {
+            return Err(format!("a row of table `{name}` has a column twice"));
+        }
+        if let Some(part) = table.key.iter().position(|&column| column == index) {
+            parts += 1;
+            if !key_matches(table, part, &values[part], value) {
+                return Err(format!("a row of table `{name}` has another key than it says"));
+            }
+        }
+    }
+    if op == Op::Insert && parts != table.key.len() {
+        return Err(format!("a row of table `{name}` lacks its key"));
+    }
+    Ok(())
+}
+
+/// Puts an event that is none into quarantine: it is no reason to have no first sync.
+fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
+    )?;
+    let reason = format!("malformed: {reason}");
+    statement.execute((line.seq.0, &line.table, line.key, &reason))?;
+    tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
     Ok(())
 }
 

@@ -5,18 +5,20 @@
 //! is listed once, as its delete. [`Store::restore`] writes the lost values again with ordinary SQL
 //! on a connection of its own, so that capture makes a new event of it, on today's base.
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::guard::Guard;
 use super::integrate::Step;
+use super::log::Entry;
 use super::materialize::{Writer, borrow, is_refusal, known_key};
 use super::open::connect;
 use super::rebase::{Rebase, overlay};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
+use crate::page::Line;
 use crate::value::Value;
-use crate::verdict::Verdict;
+use crate::verdict::{TOO_LARGE, Verdict};
 
 /// How a local event lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +81,9 @@ pub struct Conflict {
     pub state: ConflictState,
     /// When this replica learnt of it: ms since 1970.
     pub noticed_ms: i64,
+    /// Of a former remote: the number of the identity that ended with it
+    /// ([`Former`](super::Former)). The seqs of its events are of that remote's log.
+    pub former: Option<i64>,
 }
 
 /// The key under which a lost insert is to be brought back.
@@ -101,61 +106,111 @@ pub(super) struct Lost {
     pub(super) winner: Option<Seq>,
 }
 
+/// What is to be listed of a lost event, or of both halves of a key change.
+struct Loss {
+    seq: Seq,
+    id: EventId,
+    kind: ConflictKind,
+    winner: Option<Seq>,
+    theirs: Option<Image>,
+}
+
 /// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
 /// on top of the rows in question.
 pub(super) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_ms: i64) -> Step {
-    for &Lost { line: at, row, winner } in lost {
-        let line = &rebase.lines[at];
+    for one in lost {
+        let line = &rebase.lines[one.line];
         let other = |op| {
             lost.iter().find(|other| {
                 let other = &rebase.lines[other.line];
                 line.pair == Some(other.id) && line.op != op && other.op == op
             })
         };
-        // The delete of a pair stands for both.
-        if other(Op::Delete).is_some() {
-            continue;
-        }
-        let insert = other(Op::Insert).copied();
-        let theirs = current(rebase, row)?;
-        let mut moot = match line.op {
-            Op::Delete => theirs.is_none(),
-            _ => holds(theirs.as_ref(), line.after)?,
+        let loss = match (line.op, line.pair) {
+            (Op::Delete, Some(_)) => match other(Op::Insert) {
+                Some(insert) => weigh(rebase, one, Some(insert))?,
+                // Its second half is in a later page, and the change is listed with that.
+                None => continue,
+            },
+            // The delete of a pair stands for both.
+            (Op::Insert, Some(_)) if other(Op::Delete).is_some() => continue,
+            (Op::Insert, Some(delete)) => weigh_late(rebase, one, delete)?,
+            _ => weigh(rebase, one, None)?,
         };
-        if let Some(insert) = insert {
-            let there = current(rebase, insert.row)?;
-            moot = moot && holds(there.as_ref(), rebase.lines[insert.line].after)?;
-        }
-        if moot {
-            continue;
-        }
-        let won_by_insert = match winner {
-            Some(winner) => inserted(rebase, winner)?,
-            None => true,
-        };
-        let exists = line.verdict.reason() == Some("exists");
-        let collides = line.op == Op::Insert && theirs.is_some() && won_by_insert;
-        let kind = match &line.verdict {
-            Verdict::Superseded(_) if collides => ConflictKind::Collision,
-            Verdict::Rejected(_) if exists && line.op == Op::Insert => ConflictKind::Collision,
-            Verdict::Rejected(_) => ConflictKind::Rejected,
-            _ => ConflictKind::Conflict,
-        };
+        let Some(loss) = loss else { continue };
         let mut statement = rebase.db.prepare_cached(
             "INSERT INTO driftless_conflicts (seq, id, kind, winner, theirs, noticed)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
         statement.execute((
-            line.seq.0,
-            line.id.0.to_bytes().as_slice(),
-            kind.as_str(),
-            winner.or(insert.and_then(|insert| insert.winner)).map(|winner| winner.0),
-            theirs.as_ref().map(Image::to_json),
+            loss.seq.0,
+            loss.id.0.to_bytes().as_slice(),
+            loss.kind.as_str(),
+            loss.winner.map(|winner| winner.0),
+            loss.theirs.as_ref().map(Image::to_json),
             now_ms,
         ))?;
         rebase.done.conflicts += 1;
     }
     Ok(())
+}
+
+/// A lost event, with the insert of a key change whose delete it is; `None` if it is moot.
+fn weigh(rebase: &mut Rebase<'_, '_>, one: &Lost, insert: Option<&Lost>) -> Result<Option<Loss>> {
+    let line = &rebase.lines[one.line];
+    let theirs = current(rebase, one.row)?;
+    let mut moot = match line.op {
+        Op::Delete => theirs.is_none(),
+        _ => holds(theirs.as_ref(), values(line))?,
+    };
+    if let Some(insert) = insert {
+        let there = current(rebase, insert.row)?;
+        moot = moot && holds(there.as_ref(), values(&rebase.lines[insert.line]))?;
+    }
+    if moot {
+        return Ok(None);
+    }
+    let won_by_insert = match one.winner {
+        Some(winner) => inserted(rebase, winner)?,
+        None => true,
+    };
+    let exists = line.verdict.reason() == Some("exists");
+    let collides = line.op == Op::Insert && theirs.is_some() && won_by_insert;
+    let kind = match &line.verdict {
+        Verdict::Superseded(_) if collides => ConflictKind::Collision,
+        Verdict::Rejected(_) if exists && line.op == Op::Insert => ConflictKind::Collision,
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    let winner = one.winner.or(insert.and_then(|insert| insert.winner));
+    Ok(Some(Loss { seq: line.seq, id: line.id, kind, winner, theirs }))
+}
+
+/// The insert of a key change whose delete came in an earlier page; `None` if the change is moot.
+fn weigh_late(rebase: &mut Rebase<'_, '_>, one: &Lost, delete: EventId) -> Result<Option<Loss>> {
+    let Some(delete) = rebase.store.own_event(delete)? else { return weigh(rebase, one, None) };
+    let table = rebase.rows[one.row].table;
+    let definition = table.map(|table| &rebase.store.tables[table].table);
+    let theirs = match definition.and_then(|table| known_key(table, &delete.key.0)) {
+        Some(values) => {
+            rebase.writer.row(table.expect("it has a definition"), &values)?.map(|row| row.image)
+        }
+        None => None,
+    };
+    let there = current(rebase, one.row)?;
+    if theirs.is_none() && holds(there.as_ref(), values(&rebase.lines[one.line]))? {
+        return Ok(None);
+    }
+    let kind = match &delete.verdict {
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    Ok(Some(Loss { seq: delete.seq, id: delete.id, kind, winner: one.winner, theirs }))
+}
+
+/// The new values of a line, if it came with them.
+fn values<'l>(line: &Line<'l>) -> Option<&'l [u8]> {
+    line.after.filter(|_| line.verdict.reason() != Some(TOO_LARGE))
 }
 
 fn current(rebase: &mut Rebase<'_, '_>, row: usize) -> Result<Option<Image>> {
@@ -189,12 +244,15 @@ impl Store {
     ///
     /// `Storage` when the database fails, `Corrupt` when an event's frame is damaged.
     pub fn conflicts(&self, all: bool) -> Result<Vec<Conflict>> {
-        let sql = "SELECT seq FROM driftless_conflicts WHERE ?1 OR state = 'open' ORDER BY seq";
+        let sql = "SELECT former, seq, 0 AS age FROM driftless_old_conflicts
+             WHERE ?1 OR state = 'open'
+             UNION ALL SELECT NULL, seq, 1 FROM driftless_conflicts WHERE ?1 OR state = 'open'
+             ORDER BY age, former, seq";
         let mut statement = self.db.prepare_cached(sql)?;
-        let seqs = statement
-            .query_map([all], |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<i64>>>()?;
-        seqs.into_iter().map(|seq| self.conflict_at(Seq(seq))).collect()
+        let places = statement
+            .query_map([all], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(Option<i64>, i64)>>>()?;
+        places.into_iter().map(|(former, seq)| self.conflict_at(former, Seq(seq))).collect()
     }
 
     /// The conflict of one event; either event of a key change will do.
@@ -204,40 +262,54 @@ impl Store {
     /// `Usage` when the event is not in the inbox; and as for [`Store::conflicts`].
     pub fn conflict(&self, id: EventId) -> Result<Conflict> {
         let mut wanted = vec![id];
-        if let Some(event) = self.own_event(id)? {
+        if let Some(Entry::Settled(event)) = self.event(id)? {
             wanted.extend(event.pair);
         }
         for id in wanted {
-            let sql = "SELECT seq FROM driftless_conflicts WHERE id = ?1";
+            let sql = "SELECT NULL, seq FROM driftless_conflicts WHERE id = ?1
+                 UNION ALL SELECT former, seq FROM driftless_old_conflicts WHERE id = ?1";
             let mut statement = self.db.prepare_cached(sql)?;
-            let id = id.0.to_bytes();
-            let seq = statement.query_row([id.as_slice()], |row| row.get(0)).optional()?;
-            if let Some(seq) = seq {
-                return self.conflict_at(Seq(seq));
+            let mut rows = statement.query([id.0.to_bytes().as_slice()])?;
+            if let Some(row) = rows.next()? {
+                return self.conflict_at(row.get(0)?, Seq(row.get(1)?));
             }
         }
         Err(Error::usage(format!("event {id} is not in the conflict inbox"))
             .with_hint("`driftless conflicts` lists what is"))
     }
 
-    fn conflict_at(&self, seq: Seq) -> Result<Conflict> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT kind, winner, theirs, state, noticed FROM driftless_conflicts WHERE seq = ?1",
-        )?;
-        let (kind, winner, theirs, state, noticed_ms) = statement.query_row([seq.0], |row| {
-            let winner: Option<i64> = row.get(1)?;
-            let theirs: Option<String> = row.get(2)?;
-            Ok((row.get::<_, String>(0)?, winner, theirs, row.get::<_, String>(3)?, row.get(4)?))
-        })?;
+    fn conflict_at(&self, former: Option<i64>, seq: Seq) -> Result<Conflict> {
+        let sql = match former {
+            None => {
+                "SELECT kind, winner, theirs, state, noticed FROM driftless_conflicts
+                 WHERE ?1 IS NULL AND seq = ?2"
+            }
+            Some(_) => {
+                "SELECT kind, winner, theirs, state, noticed FROM driftless_old_conflicts
+                 WHERE former = ?1 AND seq = ?2"
+            }
+        };
+        let mut statement = self.db.prepare_cached(sql)?;
+        let (kind, winner, theirs, state, noticed_ms) =
+            statement.query_row((former, seq.0), |row| {
+                let (kind, state): (String, String) = (row.get(0)?, row.get(3)?);
+                let (winner, theirs): (Option<i64>, Option<String>) = (row.get(1)?, row.get(2)?);
+                Ok((kind, winner, theirs, state, row.get(4)?))
+            })?;
         let event = self
-            .settled(seq)?
+            .settled_in(former, seq)?
             .ok_or_else(|| Error::corrupt(format!("event {seq} lost, but is not in the log")))?;
         let insert = match event.pair {
-            Some(pair) if event.op == Op::Delete => self.own_event(pair)?,
+            Some(pair) if event.op == Op::Delete => match self.event(pair)? {
+                Some(Entry::Settled(insert)) => Some(insert),
+                _ => None,
+            },
             _ => None,
         };
+        let (event, insert) =
+            (self.with_values(event)?, insert.map(|event| self.with_values(event)).transpose()?);
         let winner = match winner {
-            Some(winner) => self.settled(Seq(winner))?,
+            Some(winner) => self.settled_in(former, Seq(winner))?,
             None => None,
         };
         Ok(Conflict {
@@ -256,7 +328,25 @@ impl Store {
                 _ => ConflictState::Open,
             },
             noticed_ms,
+            former,
         })
+    }
+
+    /// An own event with the values that it could not travel with, if it is such a one.
+    fn with_values(&self, mut event: Event) -> Result<Event> {
+        if event.verdict.reason() != Some(TOO_LARGE) {
+            return Ok(event);
+        }
+        let sql = "SELECT before, after FROM driftless_kept WHERE id = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([event.id.0.to_bytes().as_slice()])?;
+        if let Some(row) = rows.next()? {
+            for (index, image) in [&mut event.before, &mut event.after].into_iter().enumerate() {
+                let json = row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?;
+                *image = json.map(Image::parse).transpose()?;
+            }
+        }
+        Ok(event)
     }
 
     /// Takes a conflict off the list; the log keeps its event.
@@ -266,9 +356,7 @@ impl Store {
     /// As for [`Store::conflict`].
     pub fn dismiss(&mut self, id: EventId) -> Result<()> {
         let conflict = self.conflict(id)?;
-        let sql = "UPDATE driftless_conflicts SET state = 'dismissed' WHERE seq = ?1";
-        self.db.execute(sql, [conflict.event.seq.0])?;
-        Ok(())
+        close(&self.db, &conflict, ConflictState::Dismissed)
     }
 
     /// Writes a lost event's values again, by ordinary SQL in one transaction, so that it is
@@ -293,10 +381,7 @@ impl Store {
             Restore { store: self, table, writer: Writer::new(&tx, &self.tables, &guard) };
         restore.run(&tx, &conflict, new_key)?;
         drop(restore);
-        tx.execute(
-            "UPDATE driftless_conflicts SET state = 'restored' WHERE seq = ?1",
-            [conflict.event.seq.0],
-        )?;
+        close(&tx, &conflict, ConflictState::Restored)?;
         tx.commit().map_err(|error| refused(&conflict.event, error))
     }
 }
@@ -446,6 +531,23 @@ impl Restore<'_> {
         self.check_columns(event, &image)?;
         Ok(image)
     }
+}
+
+/// Writes down what was done about a conflict.
+fn close(db: &Connection, conflict: &Conflict, state: ConflictState) -> Result<()> {
+    let (seq, state) = (conflict.event.seq.0, state.as_str());
+    match conflict.former {
+        None => {
+            let sql = "UPDATE driftless_conflicts SET state = ?2 WHERE seq = ?1";
+            db.execute(sql, (seq, state))?
+        }
+        Some(former) => {
+            let sql =
+                "UPDATE driftless_old_conflicts SET state = ?3 WHERE former = ?1 AND seq = ?2";
+            db.execute(sql, (former, seq, state))?
+        }
+    };
+    Ok(())
 }
 
 /// Why a restoration was refused.

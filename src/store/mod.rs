@@ -33,6 +33,7 @@ mod captured;
 mod conflicts;
 mod definitions;
 mod guard;
+mod identity;
 mod integrate;
 mod log;
 mod materialize;
@@ -43,11 +44,14 @@ mod quarantine;
 mod rebase;
 mod redo;
 mod schema;
+mod spelling;
 mod touched;
+mod upgrade;
 
-pub use adopt::Adopted;
+pub use adopt::{Adopted, NewRemote};
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
+pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use outbox::{Outgoing, Push, PushLimit};
@@ -63,6 +67,7 @@ pub use rusqlite::Connection;
 use crate::error::Result;
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
+use crate::identity::Place;
 
 /// A replica's database.
 pub struct Store {
@@ -97,6 +102,8 @@ pub struct State {
     pub epoch: Option<String>,
     /// The highest seq that is integrated.
     pub cursor: Seq,
+    /// The same place, with the event there.
+    pub place: Place,
     /// The highest outbox number whose verdict the remote has given.
     pub sent: i64,
     /// Local events whose verdict is not known here.
@@ -146,7 +153,8 @@ impl Store {
         let tx = self.db.unchecked_transaction()?;
         let mut statement = tx.prepare_cached(
             "SELECT cursor, sent, chain, actor,
-                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open'),
+                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open')
+                        + (SELECT count(*) FROM driftless_old_conflicts WHERE state = 'open'),
                     (SELECT count(*) FROM driftless_quarantine),
                     (SELECT page_count FROM pragma_page_count)
                         * (SELECT page_size FROM pragma_page_size)
@@ -158,6 +166,7 @@ impl Store {
                 url: String::new(),
                 epoch: None,
                 cursor: Seq(row.get(0)?),
+                place: Place::default(),
                 sent: row.get(1)?,
                 chain: row.get(2)?,
                 actor: row.get(3)?,
@@ -170,6 +179,7 @@ impl Store {
             })
         })?;
         drop(statement);
+        state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.epoch = open::setting(&tx, "epoch")?;
         let mut pending = self.pending.borrow_mut();
@@ -219,6 +229,17 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
+    }
+
+    /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a
+    /// `Storage` error, and nothing of it happens. It lasts until the database is opened again, and
+    /// does not make a database smaller.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "max_page_count", pages)?)
     }
 
     /// Where a table stands among the replicated ones.

@@ -11,7 +11,7 @@ use super::Store;
 use super::captured::Layouts;
 use super::guard::Guard;
 use super::pending::Pending;
-use super::schema::upgrade;
+use super::upgrade::upgrade;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 

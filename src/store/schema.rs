@@ -6,29 +6,17 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting, version};
+use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
+use super::upgrade::upgrade;
 use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
+use crate::json::read_names;
 use crate::verdict::ConflictRule;
 
 /// Our tables in a replica's database.
-const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
-/// Puts the outbox of schema 1 aside; its constraints went with schema 2.
-const OUTBOX_1_SQL: &str = "
-    CREATE TEMP TABLE driftless_former AS
-      SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor, pair, via, undo, aside,
-             winner, refuse, settled FROM main.driftless_outbox;
-    DROP TABLE main.driftless_outbox;
-    DROP TABLE main.driftless_notes;";
-/// Puts it back.
-const OUTBOX_2_SQL: &str = "
-    INSERT INTO main.driftless_outbox (n, ms, tail, tbl, pk, op, before, after, changes, base,
-             actor, pair, via, undo, aside, winner, refuse, settled)
-      SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor,
-             pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
-    DROP TABLE temp.driftless_former;";
+pub(super) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
 /// The powers of two that spell a REAL.
 const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
 
@@ -46,7 +34,7 @@ pub struct Setup {
 /// A table that is replicated.
 #[derive(Clone, Debug)]
 pub struct ReplicatedTable {
-    /// Its definition here.
+    /// Its definition here, in the remote's spelling.
     pub table: Table,
     /// What counts as a conflict.
     pub rule: ConflictRule,
@@ -55,9 +43,9 @@ pub struct ReplicatedTable {
 }
 
 impl ReplicatedTable {
-    /// Reads the definition.
-    fn read(db: &Connection, name: &str, rule: ConflictRule) -> Result<Self> {
-        let table = Table::read(db, name)?;
+    /// Reads the definition, in the spelling of `name` and `columns`.
+    fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
+        let table = Table::read(db, name)?.respelled(name, &read_names(columns));
         let mut rowid = None;
         if !table.without_rowid && !table.rowid_key {
             let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
@@ -110,11 +98,16 @@ impl Store {
         }
         for (name, rule) in &setup.tables {
             let table = Table::read(&tx, name)?;
-            tx.execute(
-                "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict",
+            let known = tx.execute(
+                "UPDATE driftless_tables SET conflict = ?2 WHERE name = ?1 COLLATE NOCASE",
                 [table.name.as_str(), rule.as_str()],
             )?;
+            if known == 0 {
+                tx.execute(
+                    "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)",
+                    [table.name.as_str(), rule.as_str()],
+                )?;
+            }
         }
         let tables = registered(&tx)?;
         let all = definitions(&tables);
@@ -211,13 +204,14 @@ impl Store {
 /// The replicated tables. One that the application has dropped, or made into something that cannot
 /// be replicated, is left out: its events wait in quarantine.
 pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
-    let mut statement = db.prepare("SELECT name, conflict FROM driftless_tables ORDER BY name")?;
+    let sql = "SELECT name, conflict, columns FROM driftless_tables ORDER BY name";
+    let mut statement = db.prepare(sql)?;
     let rows = statement
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
     let mut tables = Vec::with_capacity(rows.len());
-    for (name, rule) in rows {
-        match ReplicatedTable::read(db, &name, rule.parse()?) {
+    for (name, rule, columns) in rows {
+        match ReplicatedTable::read(db, &name, &columns, rule.parse()?) {
             Ok(table) => tables.push(table),
             Err(error) if error.kind() == Kind::Usage => {
                 tracing::warn!(table = name, "a replicated table is gone: {error}");
@@ -228,7 +222,7 @@ pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
     Ok(tables)
 }
 
-fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
+pub(super) fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
     tables.iter().map(|replicated| &replicated.table).collect()
 }
 
@@ -236,30 +230,8 @@ fn schema_version(db: &Connection) -> Result<i64> {
     Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
 }
 
-/// Brings a database that an older driftless wrote up to date, its queue included.
-pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
-    if version(db)? >= VERSION {
-        return Ok(());
-    }
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if version(&tx)? < VERSION {
-        let tables = registered(&tx)?;
-        let all = definitions(&tables);
-        // Before their tables go, and with those of tables that are replicated no more.
-        drop_triggers(&tx, None)?;
-        tx.execute_batch(OUTBOX_1_SQL)?;
-        tx.execute_batch(TABLES_SQL)?;
-        tx.execute_batch(OUTBOX_2_SQL)?;
-        for table in &all {
-            install(&tx, table, &all)?;
-        }
-        set_setting(&tx, "version", Some(&VERSION.to_string()))?;
-    }
-    Ok(tx.commit()?)
-}
-
 /// Drops our triggers on a table, or all.
-fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
+pub(super) fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
     let mut statement = db.prepare(
         "SELECT name FROM sqlite_schema WHERE type = 'trigger'
          AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) AND substr(name, 1, length(?2)) = ?2",
@@ -274,7 +246,7 @@ fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
 }
 
 /// Drops our triggers on a table and makes them anew.
-fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
+pub(super) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     drop_triggers(db, Some(table))?;
     // No statement is under way while this transaction has the lock, so no note is of use.
     db.execute("DELETE FROM driftless_notes", [])?;
