@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench integrate
+//! cargo bench --bench integrate -- rising
 //! ```
 //!
 //! Two tables: the gym's members, with a rising key and two indexes, and one with random keys, which
@@ -164,7 +165,11 @@ fn processor() -> Duration {
 fn main() {
     let events = support::events();
     println!("{events} events in pages of {PAGE}, {} rounds", support::rounds());
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     for case in [MEMBERS, SCATTERED] {
+        if wanted.as_ref().is_some_and(|wanted| !case.name.contains(wanted)) {
+            continue;
+        }
         let pages = case.pages(events);
         let (mut plain, mut integrated) = (vec![], vec![]);
         for _ in 0..support::rounds() {

@@ -78,7 +78,51 @@ pub struct Line<'a> {
     pub damaged: Option<String>,
 }
 
+/// How far a page has been taken apart: see [`Page::part`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    bytes: usize,
+    events: usize,
+}
+
 impl Page {
+    /// The page's next part behind `from`, itself a page, and where it ends: at least `events`
+    /// events if there are as many, up to the end of the last one's unit and of its key change.
+    ///
+    /// Nothing is checked here: what is wrong with a page shows in its parts.
+    pub fn part(&self, from: Place, events: usize) -> (Page, Place) {
+        let (mut count, mut at) = (0, from.bytes);
+        let mut last: Option<(Seq, &[u8])> = None;
+        for line in self.bytes[from.bytes..].split(|&byte| byte == b'\n') {
+            // What has no seq belongs to a damaged line before it.
+            if let Some(seq) = seq(line) {
+                if let Some((last, before)) = last
+                    && count >= events
+                    && ends_unit(before, line)
+                {
+                    let bytes = self.bytes[from.bytes..at - 1].to_vec();
+                    let place = Place { bytes: at, events: from.events + count };
+                    return (Page { bytes, last, count, more: true }, place);
+                }
+                count += 1;
+                last = Some((seq, line));
+            }
+            at += line.len() + 1;
+        }
+        let rest = Page {
+            bytes: self.bytes[from.bytes..].to_vec(),
+            last: self.last,
+            count: self.count.saturating_sub(from.events),
+            more: self.more,
+        };
+        (rest, Place { bytes: self.bytes.len(), events: self.count })
+    }
+
+    /// Whether nothing is behind `place`.
+    pub fn ends_at(&self, place: Place) -> bool {
+        place.bytes >= self.bytes.len()
+    }
+
     /// Reads every line.
     ///
     /// # Errors
@@ -113,6 +157,34 @@ impl Page {
         }
         Ok(lines)
     }
+}
+
+/// The seq with which a line begins.
+fn seq(line: &[u8]) -> Option<Seq> {
+    let mut scanner = Scanner::new(line);
+    scanner.eat(b'[').then(|| scanner.integer().ok()).flatten().map(Seq)
+}
+
+/// The unit in a line, still in its JSON.
+fn unit(line: &[u8]) -> Result<&[u8]> {
+    let mut scanner = Scanner::new(line);
+    scanner.expect(b'[')?;
+    for _before in ["seq", "id", "origin", "actor"] {
+        scanner.raw()?;
+        scanner.expect(b',')?;
+    }
+    scanner.raw()
+}
+
+/// Whether a unit ends with the line `last`, which `next` follows. An event without a unit is one
+/// by itself, or with the other half of its key change.
+fn ends_unit(last: &[u8], next: &[u8]) -> bool {
+    let (Ok(ends), Ok(begins)) = (unit(last), unit(next)) else { return true };
+    if ends != begins || ends != b"null" {
+        return ends != begins;
+    }
+    let (Ok(last), Ok(next)) = (Line::parse(last), Line::parse(next)) else { return true };
+    last.pair != Some(next.id)
 }
 
 impl<'a> Line<'a> {
@@ -299,6 +371,50 @@ mod tests {
         assert_eq!(event.key.0, r#"["k",1]"#);
         assert_eq!(event.after.unwrap().0, [("x".to_owned(), crate::value::Value::Real(2.0))]);
         assert_eq!(event.verdict, Verdict::Rejected("unique".to_owned()));
+    }
+
+    #[test]
+    fn a_page_comes_apart_between_units() {
+        let line = |seq: i64, unit: Option<u128>, pair: Option<u128>| {
+            let quoted = |id: Option<u128>| match id {
+                Some(id) => format!("\"{}\"", ulid::Ulid(id)),
+                None => "null".to_owned(),
+            };
+            let id = quoted(Some(seq as u128));
+            LINE.replace(
+                "[7,\"01JD8ZK3V5QWERTY0123456789\",\"web\",null,null",
+                &format!("[{seq},{id},\"web\",null,{}", quoted(unit)),
+            )
+            .replace("3,null,null,null,", &format!("3,null,null,{},", quoted(pair)))
+        };
+        let lines = [
+            line(1, Some(9), None),
+            line(2, Some(9), None),
+            line(3, Some(8), None),
+            line(4, None, None),
+            line(5, None, Some(6)),
+            line(6, None, Some(5)),
+            line(7, None, None),
+        ];
+        let whole = Page { more: true, ..page(&lines.join("\n"), 7, 7) };
+        let apart = |events: usize| -> Vec<i64> {
+            let mut ends = Vec::new();
+            let mut place = Place::default();
+            while !whole.ends_at(place) {
+                let (part, end) = whole.part(place, events);
+                assert_eq!(part.lines().unwrap().len(), part.count);
+                assert!(part.more);
+                ends.push(part.last.0);
+                place = end;
+            }
+            ends
+        };
+        assert_eq!(apart(1), [2, 3, 4, 6, 7]);
+        assert_eq!(apart(3), [3, 6, 7]);
+        assert_eq!(apart(7), [7]);
+        let wrong = Page { count: 8, ..whole.clone() };
+        let (_, place) = wrong.part(Place::default(), 1);
+        assert!(wrong.part(place, 9).0.lines().is_err(), "a wrong count shows in the last part");
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub struct Span {
 /// One request of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
-    /// Events to push, the unit that they get, and their sender.
+    /// Events to push, the unit that the first of them get (each next unit's ULID is one higher),
+    /// and their sender.
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
     /// What to pull.
     pub pull: Option<Span>,
@@ -284,16 +285,29 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     json.push(b']');
     let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
     format!(
-        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
-         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE {} \
+        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', {}, {} \
+         FROM (SELECT key, value FROM json_each({}) ORDER BY key LIMIT -1) WHERE {} \
          AND NOT EXISTS ({})",
         names.join(", "),
         sender.replica,
+        unit_term(&push.units, unit),
         terms.join(", "),
         literal(&json),
         guard(sender),
         unknown(&push.tables)
     )
+}
+
+/// The unit of the event that stands at `key`.
+fn unit_term(ends: &[usize], first: Ulid) -> String {
+    let unit = |place: usize| Ulid(first.0.wrapping_add(place as u128));
+    if ends.is_empty() {
+        return format!("'{first}'");
+    }
+    let cases = ends.iter().enumerate();
+    let cases: String =
+        cases.map(|(place, end)| format!("WHEN key < {end} THEN '{}' ", unit(place))).collect();
+    format!("CASE {cases}ELSE '{}' END", unit(ends.len()))
 }
 
 /// Appends the event's array, in the order of [`INBOX`].

@@ -192,6 +192,16 @@ impl Store {
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
+    /// After how many pages of the write-ahead log a commit of this store writes it back, with the
+    /// write lock free again. 1,000 at first.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn checkpoint_after(&self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "wal_autocheckpoint", pages)?)
+    }
+
     /// A setting's text.
     ///
     /// # Errors

@@ -21,12 +21,13 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::{Answer, Batch, Remote};
-use crate::store::{Setup, Store, definitions};
-use crate::sync::definitions::{Tables, local_tables, settled_tables};
+use crate::store::Store;
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{ADOPTED, Init, Plan, Progress, Report};
+use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
+use crate::sync::pace::Pace;
+use crate::sync::plan::existing;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
 use crate::sync::trouble::other_remote;
 
@@ -36,12 +37,10 @@ pub(crate) const LOOK_MS: u64 = 50;
 const LOOK_AFTER_BELL_MS: u64 = 1;
 /// How often a replicator that stands by tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
-/// How long the write lock is left alone after a page, as a part of the time that the page took: an
-/// application that waits for the lock only looks now and then whether it is free.
-const REST_PART: u64 = 4;
-/// The least of it, in ms, and the most: SQLite's busy handler sleeps for at most 100 ms, so nobody
-/// who waits misses a rest of that length.
-const REST_MS: std::ops::RangeInclusive<u64> = 2..=110;
+/// Pages of the write-ahead log after which it is written back, while nobody else writes: on a disk
+/// each time costs two flushes. And while somebody does, for whoever commits first above SQLite's
+/// own 1,000 has to do it.
+const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
 /// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
 const JUMP_MS: i64 = 3_000;
 /// No request lasts longer, in ms, whatever the remote's client does.
@@ -63,11 +62,17 @@ impl Time {
         Time { start: Instant::now() }
     }
 
+    /// Since it was started.
+    #[allow(clippy::disallowed_methods)]
+    fn elapsed(self) -> Duration {
+        self.start.elapsed()
+    }
+
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now {
-            steady_ms: self.start.elapsed().as_millis() as u64,
+            steady_ms: self.elapsed().as_millis() as u64,
             wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
         }
     }
@@ -174,8 +179,10 @@ pub(crate) struct Driver {
     next_ticket: u64,
     timer: Option<u64>,
     go_on: bool,
-    /// When the next page may be integrated, in steady ms.
+    pace: Pace,
+    /// When the next events may be integrated, in steady ms.
     rested_at: u64,
+    polite: bool,
     data_version: i64,
     bell_until: u64,
     last_look: Now,
@@ -229,7 +236,9 @@ impl Driver {
             next_ticket: 0,
             timer: None,
             go_on: false,
+            pace: Pace::new(),
             rested_at: 0,
+            polite: true,
             data_version,
             bell_until: 0,
             last_look: now,
@@ -316,13 +325,28 @@ impl Driver {
         }
         if self.go_on && now.steady_ms >= self.rested_at {
             self.go_on = false;
-            self.input(Input::Continue);
-            let end = self.handle.time.now().steady_ms;
-            let rest = (end - now.steady_ms) / REST_PART;
-            self.rested_at = end + rest.clamp(*REST_MS.start(), *REST_MS.end());
+            self.integrate();
         } else {
             self.rest();
         }
+    }
+
+    /// One transaction of the page that waits, and then rest.
+    fn integrate(&mut self) {
+        let now = self.handle.time.now().steady_ms;
+        let polite = self.pace.is_polite(now);
+        if polite != self.polite {
+            self.polite = polite;
+            let pages = if polite { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 };
+            if let Err(error) = self.machine.store().checkpoint_after(pages) {
+                tracing::warn!(kind = ?error.kind(), "{error}");
+            }
+        }
+        let start = self.handle.time.elapsed();
+        self.input(Input::Continue { events: self.pace.events() });
+        let took = self.handle.time.elapsed() - start;
+        let rest = self.pace.took(now, took.as_micros() as u64);
+        self.rested_at = self.handle.time.now().steady_ms + rest;
     }
 
     /// Waits for a command or the bell, and no longer than until the next look or the timer.
@@ -357,6 +381,7 @@ impl Driver {
             Ok(version) if version != self.data_version => {
                 self.data_version = version;
                 self.bell_until = 0;
+                self.pace.others_wrote(now.steady_ms);
                 self.input(Input::LocalCommit);
             }
             Ok(_) => {}
@@ -529,60 +554,4 @@ pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Rep
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
-/// is done, so the plan is held to them.
-fn existing(plan: &mut Plan) -> Result<Option<Store>> {
-    if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
-        return Ok(None);
-    }
-    let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
-        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
-        plan.tables = settled_tables(&plan.tables, known)?;
-    }
-    Ok(Some(store))
-}
-
-/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
-/// are here. The file is made if there is none.
-///
-/// # Errors
-///
-/// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
-pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
-    let store = existing(plan)?;
-    if !plan.path.exists() {
-        Store::define(&plan.path, &[])?;
-    }
-    let rule = |name: &str| {
-        let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
-        asked.map(|(_, rule)| *rule).unwrap_or_default()
-    };
-    let mut tables: Vec<_> = local_tables(&plan.tables, &definitions(&plan.path)?)?
-        .into_iter()
-        .map(|name| (name.clone(), rule(&name)))
-        .collect();
-    let mut epoch = None;
-    if let Some(store) = store {
-        epoch = store.state()?.epoch;
-        // What was agreed with the remote stays.
-        for (name, rule) in &mut tables {
-            let known = store.tables().iter().find(|known| known.table.name == *name);
-            *rule = known.map_or(*rule, |known| known.rule);
-        }
-    }
-    let setup = Setup { url: plan.url.clone(), tables, epoch };
-    Store::init(&plan.path, &setup, plan.replica)
-}
-
-/// Where a plan is made without one's own identities.
-pub(crate) fn fresh_plan(
-    path: PathBuf,
-    url: String,
-    tables: Tables,
-    rules: Vec<(String, crate::verdict::ConflictRule)>,
-) -> Plan {
-    Plan { path, url, tables, rules, replica: ReplicaId(fresh_ulid()), epoch: fresh_ulid() }
 }

@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, Seq};
+use crate::page::Place;
 use crate::remote::statements::{Exchange, Meta, Reply, SCHEMA_VERSION, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
@@ -183,7 +184,7 @@ impl Machine {
             }
             Input::Timer => self.look_at_outbox(),
             Input::Answer(id, outcome) => self.answered(id, outcome),
-            Input::Continue => self.integrate(),
+            Input::Continue { events } => self.integrate(events),
             Input::SyncNow(ticket) => {
                 self.waiters.push(Waiter {
                     ticket,
@@ -496,19 +497,19 @@ impl Machine {
         Ok(())
     }
 
-    /// Integrates the page that has waited longest.
-    fn integrate(&mut self) {
-        let Some(page) = self.pages.front() else { return };
-        match self.store.integrate(page, None, self.now.wall_ms) {
+    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
+    fn integrate(&mut self, events: usize) {
+        let Some((page, end)) = self.pages.part(events) else { return };
+        match self.store.integrate(&page, None, self.now.wall_ms) {
             Ok(Outcome::Done(done)) => {
-                self.pages.integrated();
+                self.pages.integrated(end);
                 let totals = &mut self.totals;
                 let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
                 totals.applied += done.settled_applied as u64;
                 totals.superseded += done.settled_superseded as u64;
                 totals.rejected += done.settled_rejected as u64;
                 totals.pulled += done.pulled.saturating_sub(own) as u64;
-                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "a page is integrated");
+                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
                 if !done.changes.is_empty() {
                     let rows = done.changes.into_iter();
                     let rows = rows.map(|(table, key)| Change { table, key }).collect();
@@ -517,7 +518,7 @@ impl Machine {
                 }
                 self.changed();
             }
-            Ok(Outcome::NeedsLonger) => self.lengthen(),
+            Ok(Outcome::NeedsLonger) => self.lengthen(end),
             Err(error) if error.kind() == Kind::Storage => self.local_trouble(error),
             Err(error) => {
                 // A page that is not one is fetched again.
@@ -539,10 +540,15 @@ impl Machine {
         }
     }
 
-    fn lengthen(&mut self) {
-        self.void_flight();
+    /// What ends at `end` is integrated only with what follows it.
+    fn lengthen(&mut self, end: Place) {
+        let before = self.pages.span();
         match self.cursor() {
-            Ok(cursor) if self.pages.lengthen(cursor) => {}
+            Ok(cursor) if self.pages.lengthen(cursor, end) => {
+                if self.pages.span() != before {
+                    self.void_flight();
+                }
+            }
             Ok(cursor) => {
                 let error = Error::storage(format!(
                     "the log after event {cursor} cannot be applied, however much of it is read"

@@ -28,18 +28,21 @@ mod init;
 mod lock;
 mod look;
 mod machine;
+mod pace;
+mod plan;
 mod pull;
 mod push;
 mod status;
 mod trouble;
 
 pub use definitions::Tables;
-pub(crate) use driver::{Command, Driver, Handle, Time, fresh_plan, open_offline};
+pub(crate) use driver::{Command, Driver, Handle, Time};
 pub use driver::{drain, initialise};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
 pub use init::{Init, Plan, Progress, Report};
 pub use lock::Lock;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
+pub(crate) use plan::{fresh_plan, open_offline};
 pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::event::Seq;
-use crate::page::Page;
+use crate::page::{Page, Place};
 use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
 
 /// Pages that may wait: one is integrated while the next one is under way.
@@ -20,10 +20,14 @@ const WHOLE_DOWN_TO: usize = 256;
 ///
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
+/// * `begun` is how much of the front page is integrated already.
 /// * `target` only shrinks: a server's cap does not change from one request to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
+    begun: Place,
+    /// The front page does not come apart: a part of it could not be integrated by itself.
+    at_once: bool,
     tail: Seq,
     head: Seq,
     more: bool,
@@ -37,6 +41,8 @@ impl Pages {
     pub(super) fn after(cursor: Seq) -> Self {
         Pages {
             waiting: VecDeque::new(),
+            begun: Place::default(),
+            at_once: false,
             tail: cursor,
             head: cursor,
             more: false,
@@ -49,6 +55,8 @@ impl Pages {
     /// Forgets the waiting pages: the next one is asked for after `cursor`.
     pub(super) fn restart(&mut self, cursor: Seq) {
         self.waiting.clear();
+        self.begun = Place::default();
+        self.at_once = false;
         self.tail = cursor;
         self.more = self.head > cursor;
     }
@@ -101,15 +109,33 @@ impl Pages {
         self.waiting.front()
     }
 
-    /// The front page is integrated.
-    pub(super) fn integrated(&mut self) {
-        assert!(self.waiting.pop_front().is_some(), "a page that waited was integrated");
+    /// What to integrate next: at least `events` events of the front page, if it has as many, up
+    /// to the end of a unit.
+    pub(super) fn part(&self, events: usize) -> Option<(Page, Place)> {
+        let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
+        self.front().map(|page| page.part(self.begun, events))
+    }
+
+    /// The front page is integrated up to there.
+    pub(super) fn integrated(&mut self, end: Place) {
+        let front = self.front().expect("a page that waited was integrated");
+        if !front.ends_at(end) {
+            self.begun = end;
+            return;
+        }
+        self.waiting.pop_front();
+        self.begun = Place::default();
+        self.at_once = false;
         self.longer = None;
     }
 
-    /// The front page can be integrated only with what follows. Gives false if it cannot be made
-    /// any longer.
-    pub(super) fn lengthen(&mut self, cursor: Seq) -> bool {
+    /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
+    /// if there cannot be any more of it.
+    pub(super) fn lengthen(&mut self, cursor: Seq, end: Place) -> bool {
+        if self.front().is_some_and(|page| !page.ends_at(end)) {
+            self.at_once = true;
+            return true;
+        }
         let count = self.waiting.front().map_or(self.events, |page| page.count);
         if count >= MAX_LONGER {
             return false;
@@ -163,6 +189,34 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
+        let lines = |first: i64| -> Vec<u8> {
+            let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
+            (first..first + 10).map(line).collect::<Vec<_>>().join("\n").into_bytes()
+        };
+        let mut pages = Pages::after(Seq(0));
+        let two = |first| Page { bytes: lines(first), last: Seq(first + 9), count: 10, more: true };
+        pages.came(two(1), Seq(500));
+        pages.came(two(11), Seq(500));
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(4)));
+        pages.integrated(end);
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(8)));
+        assert!(pages.lengthen(Seq(4), end), "there is more of this page");
+        assert!(!pages.has_room(), "and both still wait");
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (6, Seq(10)));
+        pages.integrated(end);
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(14)));
+        pages.integrated(end);
+        let (_, end) = pages.part(100).unwrap();
+        assert!(pages.lengthen(Seq(14), end));
+        assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true });
+    }
+
+    #[test]
     fn heavy_events_make_short_pages() {
         let mut pages = Pages::after(Seq(0));
         pages.came(page(10, 10, 1 << 20, true), Seq(500));
@@ -175,11 +229,14 @@ mod tests {
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
-        assert!(pages.lengthen(Seq(0)));
+        let (_, end) = pages.part(1).unwrap();
+        assert!(pages.lengthen(Seq(0), end));
         assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
         pages.came(page(40, 40, 10, true), Seq(500));
         assert!(!pages.has_room());
-        pages.integrated();
+        let (part, end) = pages.part(1).unwrap();
+        assert_eq!(part.last, Seq(40), "and does not come apart");
+        pages.integrated(end);
         assert!(pages.has_room());
         assert!(pages.span().events > 40);
     }
