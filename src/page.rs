@@ -93,7 +93,7 @@ impl Page {
     pub fn part(&self, from: Place, events: usize) -> (Page, Place) {
         let (mut count, mut at) = (0, from.bytes);
         let mut last: Option<(Seq, &[u8])> = None;
-        for line in self.bytes[from.bytes..].split(|&byte| byte == b'\n') {
+        for line in pieces(&self.bytes[from.bytes..]) {
             // What has no seq belongs to a damaged line before it.
             if let Some(seq) = seq(line) {
                 if let Some((last, before)) = last
@@ -133,7 +133,7 @@ impl Page {
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         let mut lines = Vec::with_capacity(self.count);
         let mut previous = Seq(0);
-        for bytes in self.bytes.split(|&byte| byte == b'\n').filter(|bytes| !bytes.is_empty()) {
+        for bytes in pieces(&self.bytes).filter(|bytes| !bytes.is_empty()) {
             let Some(line) = Line::read(bytes)? else {
                 // A line feed in the middle of a damaged line: what is behind it belongs to it.
                 if lines.last().is_some_and(|line: &Line<'_>| line.damaged.is_some()) {
@@ -157,6 +157,13 @@ impl Page {
         }
         Ok(lines)
     }
+}
+
+/// The pieces between line feeds.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    let mut start = 0;
+    ends.map(move |end| &bytes[std::mem::replace(&mut start, end + 1)..end])
 }
 
 /// The seq with which a line begins.
@@ -344,12 +351,11 @@ impl<'a> Fields<'a> {
     }
 
     fn image(&mut self, field: &str) -> Result<Option<&'a [u8]>> {
-        let raw = self.raw()?;
-        match raw.first() {
-            Some(b'{') => Ok(Some(raw)),
-            _ if raw == b"null" => Ok(None),
-            _ => Err(self.wrong(field)),
+        self.scanner.expect(b',')?;
+        if self.scanner.null() {
+            return Ok(None);
         }
+        self.scanner.raw_object().map(Some).map_err(|_| self.wrong(field))
     }
 }
 

@@ -43,6 +43,7 @@ mod rebase;
 mod redo;
 mod schema;
 mod touched;
+mod unpack;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};

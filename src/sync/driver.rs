@@ -8,7 +8,6 @@
 //! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +18,6 @@ use tokio::sync::{broadcast, oneshot};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::ReplicaId;
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::Store;
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
