@@ -26,6 +26,9 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
 /// The greatest size of a key, in bytes: it stands in an index on the remote.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
+/// The least events of a page that two threads read: a thread costs as much as some fifty of them.
+const TWO_FROM: usize = 512;
+
 /// The lines of a page and where in the log they end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -123,6 +126,28 @@ impl Page {
         place.bytes >= self.bytes.len()
     }
 
+    /// Reads the lines of a long page, half of them in a thread of their own. `None` if it is
+    /// short, and if anything is amiss: then it is for the one who reads them in a row to say what.
+    fn lines_by_two(&self) -> Option<Vec<Line<'_>>> {
+        if self.count < TWO_FROM {
+            return None;
+        }
+        let middle = self.bytes.len() / 2;
+        let middle = middle + memchr::memchr(b'\n', &self.bytes[middle..])?;
+        let (first, second) = self.bytes.split_at(middle);
+        let (mut lines, more) = std::thread::scope(|scope| {
+            let half = self.count / 2 + 1;
+            let more = std::thread::Builder::new().name("driftless-lines".to_owned());
+            let more = more.spawn_scoped(scope, move || read_lines(second, half)).ok()?;
+            let lines = read_lines(first, self.count);
+            Some((lines.ok()?, more.join().ok()?.ok()?))
+        })?;
+        let rises =
+            lines.last().zip(more.first()).is_some_and(|(last, first)| last.seq < first.seq);
+        lines.extend(more);
+        rises.then_some(lines)
+    }
+
     /// Reads every line.
     ///
     /// # Errors
@@ -131,22 +156,11 @@ impl Page {
     /// `last`, or when the count is another. Then the page must be fetched again. A line that has a
     /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
-        let mut lines = Vec::with_capacity(self.count);
-        let mut previous = Seq(0);
-        for bytes in pieces(&self.bytes).filter(|bytes| !bytes.is_empty()) {
-            let Some(line) = Line::read(bytes)? else {
-                // A line feed in the middle of a damaged line: what is behind it belongs to it.
-                if lines.last().is_some_and(|line: &Line<'_>| line.damaged.is_some()) {
-                    continue;
-                }
-                return Err(Error::corrupt(format!("what follows event {previous} is no event")));
-            };
-            if line.seq <= previous {
-                return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
-            }
-            previous = line.seq;
-            lines.push(line);
-        }
+        let lines = match self.lines_by_two() {
+            Some(lines) => lines,
+            None => read_lines(&self.bytes, self.count)?,
+        };
+        let previous = lines.last().map_or(Seq(0), |line| line.seq);
         if lines.len() != self.count || (self.count > 0 && previous != self.last) {
             return Err(Error::corrupt(format!(
                 "a page of {} events up to {} has {} up to {previous}",
@@ -157,6 +171,27 @@ impl Page {
         }
         Ok(lines)
     }
+}
+
+/// The lines of a page or of a part of it.
+fn read_lines(bytes: &[u8], count: usize) -> Result<Vec<Line<'_>>> {
+    let mut lines: Vec<Line<'_>> = Vec::with_capacity(count);
+    let mut previous = Seq(0);
+    for bytes in pieces(bytes).filter(|bytes| !bytes.is_empty()) {
+        let Some(line) = Line::read(bytes)? else {
+            // A line feed in the middle of a damaged line: what is behind it belongs to it.
+            if lines.last().is_some_and(|line| line.damaged.is_some()) {
+                continue;
+            }
+            return Err(Error::corrupt(format!("what follows event {previous} is no event")));
+        };
+        if line.seq <= previous {
+            return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
+        }
+        previous = line.seq;
+        lines.push(line);
+    }
+    Ok(lines)
 }
 
 /// The pieces between line feeds.
@@ -377,6 +412,29 @@ mod tests {
         assert_eq!(event.key.0, r#"["k",1]"#);
         assert_eq!(event.after.unwrap().0, [("x".to_owned(), crate::value::Value::Real(2.0))]);
         assert_eq!(event.verdict, Verdict::Rejected("unique".to_owned()));
+    }
+
+    #[test]
+    fn a_long_page_is_read_as_a_short_one_is() {
+        let count = 2 * TWO_FROM as i64;
+        let line = |seq: i64| LINE.replace("[7,", &format!("[{seq},"));
+        let lines: Vec<_> = (1..=count).map(line).collect();
+        let read = |lines: &[String]| {
+            let page = page(&lines.join("\n"), count, lines.len());
+            page.lines().map(|lines| lines.iter().map(|line| line.seq.0).collect::<Vec<_>>())
+        };
+        assert!(read(&lines).unwrap().into_iter().eq(1..=count));
+        // A damaged line whose line feed is the very middle is damaged as it would be elsewhere.
+        for at in [0, lines.len() / 2 - 1, lines.len() / 2, lines.len() - 1] {
+            let mut damaged = lines.clone();
+            damaged[at] = damaged[at].replace("\"k\"", &format!("\"{}", "k\n".repeat(400)));
+            assert!(read(&damaged).unwrap().into_iter().eq(1..=count), "{at}");
+        }
+        for (one, other) in [(0, 1), (lines.len() / 2 - 1, lines.len() / 2), (5, lines.len() - 5)] {
+            let mut mixed = lines.clone();
+            mixed.swap(one, other);
+            assert!(read(&mixed).is_err(), "{one} and {other} change places");
+        }
     }
 
     #[test]

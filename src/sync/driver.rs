@@ -342,8 +342,9 @@ impl Driver {
         }
         let start = self.handle.time.elapsed();
         self.input(Input::Continue { events: self.pace.events() });
-        let took = self.handle.time.elapsed() - start;
-        let rest = self.pace.took(now, took.as_micros() as u64);
+        let took_us = (self.handle.time.elapsed() - start).as_micros() as u64;
+        let rest = self.pace.took(now, took_us);
+        tracing::trace!(took_us, rest, next = self.pace.events(), polite, "one transaction");
         self.rested_at = self.handle.time.now().steady_ms + rest;
     }
 

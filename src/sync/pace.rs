@@ -1,13 +1,13 @@
 //! How long the write lock is held at a time, and how long it is left alone in between.
 //!
-//! SQLite's lock has no queue. Whoever finds it taken looks again after 1, 2, 5, 10, 15, 20, 25, 25,
-//! 25, 50, 50 and then every 100 ms (its busy handler), and nobody else can see that somebody waits.
-//! So a catch-up cannot make way for a writer when one comes; it can only leave gaps that writers
-//! find. While somebody else writes, the lock is held for [`HOLD_US`] and then left alone for
-//! [`REST_MS`]: a writer that comes within the hold looks for the third time 3 ms, or for the fourth
-//! time 8 ms after it came, and one of the two is in the gap. While nobody else has written for
-//! [`POLITE_MS`], there is no gap but [`LONG_REST_MS`] in each [`UNBROKEN_MS`], which no writer's
-//! looks can miss; its commit then ends that.
+//! SQLite's lock has no queue. Whoever finds it taken looks again after 1, 2, 5, 10, 15, 20, 25,
+//! 25, 25, 50, 50 and then every 100 ms (its busy handler), and nobody else can see that somebody
+//! waits. So a catch-up cannot make way for a writer when one comes; it can only leave gaps that
+//! writers find. While somebody else writes, the lock is held for [`HOLD_US`] and then left alone
+//! for [`REST_MS`]: a writer that comes within the hold looks for the third time 3 ms, or for the
+//! fourth time 8 ms after it came, and one of the two is in the gap. While nobody else has written
+//! for [`POLITE_MS`], there is no gap but [`LONG_REST_MS`] after each [`UNBROKEN_MS`], which no
+//! writer's looks can miss; its commit then ends that.
 //!
 //! # Caveats
 //!
