@@ -83,7 +83,7 @@ pub struct Line<'a> {
 
 /// How far a page has been taken apart: see [`Page::part`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Offset {
     bytes: usize,
     events: usize,
 }
@@ -93,7 +93,7 @@ impl Page {
     /// events if there are as many, up to the end of the last one's unit and of its key change.
     ///
     /// Nothing is checked here: what is wrong with a page shows in its parts.
-    pub fn part(&self, from: Place, events: usize) -> (Page, Place) {
+    pub fn part(&self, from: Offset, events: usize) -> (Page, Offset) {
         let (mut count, mut at) = (0, from.bytes);
         let mut last: Option<(Seq, &[u8])> = None;
         for line in pieces(&self.bytes[from.bytes..]) {
@@ -104,7 +104,7 @@ impl Page {
                     && ends_unit(before, line)
                 {
                     let bytes = self.bytes[from.bytes..at - 1].to_vec();
-                    let place = Place { bytes: at, events: from.events + count };
+                    let place = Offset { bytes: at, events: from.events + count };
                     return (Page { bytes, last, count, more: true }, place);
                 }
                 count += 1;
@@ -118,11 +118,11 @@ impl Page {
             count: self.count.saturating_sub(from.events),
             more: self.more,
         };
-        (rest, Place { bytes: self.bytes.len(), events: self.count })
+        (rest, Offset { bytes: self.bytes.len(), events: self.count })
     }
 
     /// Whether nothing is behind `place`.
-    pub fn ends_at(&self, place: Place) -> bool {
+    pub fn ends_at(&self, place: Offset) -> bool {
         place.bytes >= self.bytes.len()
     }
 
@@ -170,6 +170,13 @@ impl Page {
             )));
         }
         Ok(lines)
+    }
+
+    /// The id of the last event; `None` for an empty page, and where that line is no event.
+    pub fn last_id(&self) -> Option<EventId> {
+        let mut lines = self.bytes.rsplit(|&byte| byte == b'\n');
+        let line = Line::read(lines.find(|bytes| !bytes.is_empty())?).ok()??;
+        (line.seq == self.last && line.damaged.is_none()).then_some(line.id)
     }
 }
 
@@ -463,7 +470,7 @@ mod tests {
         let whole = Page { more: true, ..page(&lines.join("\n"), 7, 7) };
         let apart = |events: usize| -> Vec<i64> {
             let mut ends = Vec::new();
-            let mut place = Place::default();
+            let mut place = Offset::default();
             while !whole.ends_at(place) {
                 let (part, end) = whole.part(place, events);
                 assert_eq!(part.lines().unwrap().len(), part.count);
@@ -477,7 +484,7 @@ mod tests {
         assert_eq!(apart(3), [3, 6, 7]);
         assert_eq!(apart(7), [7]);
         let wrong = Page { count: 8, ..whole.clone() };
-        let (_, place) = wrong.part(Place::default(), 1);
+        let (_, place) = wrong.part(Offset::default(), 1);
         assert!(wrong.part(place, 9).0.lines().is_err(), "a wrong count shows in the last part");
     }
 

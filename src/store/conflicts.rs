@@ -15,8 +15,9 @@ use super::open::connect;
 use super::rebase::{Rebase, overlay};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
+use crate::page::Line;
 use crate::value::Value;
-use crate::verdict::Verdict;
+use crate::verdict::{TOO_LARGE, Verdict};
 
 /// How a local event lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,61 +102,111 @@ pub(super) struct Lost {
     pub(super) winner: Option<Seq>,
 }
 
+/// What is to be listed of a lost event, or of both halves of a key change.
+struct Loss {
+    seq: Seq,
+    id: EventId,
+    kind: ConflictKind,
+    winner: Option<Seq>,
+    theirs: Option<Image>,
+}
+
 /// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
 /// on top of the rows in question.
 pub(super) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_ms: i64) -> Step {
-    for &Lost { line: at, row, winner } in lost {
-        let line = &rebase.lines[at];
+    for one in lost {
+        let line = &rebase.lines[one.line];
         let other = |op| {
             lost.iter().find(|other| {
                 let other = &rebase.lines[other.line];
                 line.pair == Some(other.id) && line.op != op && other.op == op
             })
         };
-        // The delete of a pair stands for both.
-        if other(Op::Delete).is_some() {
-            continue;
-        }
-        let insert = other(Op::Insert).copied();
-        let theirs = current(rebase, row)?;
-        let mut moot = match line.op {
-            Op::Delete => theirs.is_none(),
-            _ => holds(theirs.as_ref(), line.after)?,
+        let loss = match (line.op, line.pair) {
+            (Op::Delete, Some(_)) => match other(Op::Insert) {
+                Some(insert) => weigh(rebase, one, Some(insert))?,
+                // Its second half is in a later page, and the change is listed with that.
+                None => continue,
+            },
+            // The delete of a pair stands for both.
+            (Op::Insert, Some(_)) if other(Op::Delete).is_some() => continue,
+            (Op::Insert, Some(delete)) => weigh_late(rebase, one, delete)?,
+            _ => weigh(rebase, one, None)?,
         };
-        if let Some(insert) = insert {
-            let there = current(rebase, insert.row)?;
-            moot = moot && holds(there.as_ref(), rebase.lines[insert.line].after)?;
-        }
-        if moot {
-            continue;
-        }
-        let won_by_insert = match winner {
-            Some(winner) => inserted(rebase, winner)?,
-            None => true,
-        };
-        let exists = line.verdict.reason() == Some("exists");
-        let collides = line.op == Op::Insert && theirs.is_some() && won_by_insert;
-        let kind = match &line.verdict {
-            Verdict::Superseded(_) if collides => ConflictKind::Collision,
-            Verdict::Rejected(_) if exists && line.op == Op::Insert => ConflictKind::Collision,
-            Verdict::Rejected(_) => ConflictKind::Rejected,
-            _ => ConflictKind::Conflict,
-        };
+        let Some(loss) = loss else { continue };
         let mut statement = rebase.db.prepare_cached(
             "INSERT INTO driftless_conflicts (seq, id, kind, winner, theirs, noticed)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
         statement.execute((
-            line.seq.0,
-            line.id.0.to_bytes().as_slice(),
-            kind.as_str(),
-            winner.or(insert.and_then(|insert| insert.winner)).map(|winner| winner.0),
-            theirs.as_ref().map(Image::to_json),
+            loss.seq.0,
+            loss.id.0.to_bytes().as_slice(),
+            loss.kind.as_str(),
+            loss.winner.map(|winner| winner.0),
+            loss.theirs.as_ref().map(Image::to_json),
             now_ms,
         ))?;
         rebase.done.conflicts += 1;
     }
     Ok(())
+}
+
+/// A lost event, with the insert of a key change whose delete it is; `None` if it is moot.
+fn weigh(rebase: &mut Rebase<'_, '_>, one: &Lost, insert: Option<&Lost>) -> Result<Option<Loss>> {
+    let line = &rebase.lines[one.line];
+    let theirs = current(rebase, one.row)?;
+    let mut moot = match line.op {
+        Op::Delete => theirs.is_none(),
+        _ => holds(theirs.as_ref(), values(line))?,
+    };
+    if let Some(insert) = insert {
+        let there = current(rebase, insert.row)?;
+        moot = moot && holds(there.as_ref(), values(&rebase.lines[insert.line]))?;
+    }
+    if moot {
+        return Ok(None);
+    }
+    let won_by_insert = match one.winner {
+        Some(winner) => inserted(rebase, winner)?,
+        None => true,
+    };
+    let exists = line.verdict.reason() == Some("exists");
+    let collides = line.op == Op::Insert && theirs.is_some() && won_by_insert;
+    let kind = match &line.verdict {
+        Verdict::Superseded(_) if collides => ConflictKind::Collision,
+        Verdict::Rejected(_) if exists && line.op == Op::Insert => ConflictKind::Collision,
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    let winner = one.winner.or(insert.and_then(|insert| insert.winner));
+    Ok(Some(Loss { seq: line.seq, id: line.id, kind, winner, theirs }))
+}
+
+/// The insert of a key change whose delete came in an earlier page; `None` if the change is moot.
+fn weigh_late(rebase: &mut Rebase<'_, '_>, one: &Lost, delete: EventId) -> Result<Option<Loss>> {
+    let Some(delete) = rebase.store.own_event(delete)? else { return weigh(rebase, one, None) };
+    let table = rebase.rows[one.row].table;
+    let definition = table.map(|table| &rebase.store.tables[table].table);
+    let theirs = match definition.and_then(|table| known_key(table, &delete.key.0)) {
+        Some(values) => {
+            rebase.writer.row(table.expect("it has a definition"), &values)?.map(|row| row.image)
+        }
+        None => None,
+    };
+    let there = current(rebase, one.row)?;
+    if theirs.is_none() && holds(there.as_ref(), values(&rebase.lines[one.line]))? {
+        return Ok(None);
+    }
+    let kind = match &delete.verdict {
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    Ok(Some(Loss { seq: delete.seq, id: delete.id, kind, winner: one.winner, theirs }))
+}
+
+/// The new values of a line, if it came with them.
+fn values<'l>(line: &Line<'l>) -> Option<&'l [u8]> {
+    line.after.filter(|_| line.verdict.reason() != Some(TOO_LARGE))
 }
 
 fn current(rebase: &mut Rebase<'_, '_>, row: usize) -> Result<Option<Image>> {
@@ -236,6 +287,8 @@ impl Store {
             Some(pair) if event.op == Op::Delete => self.own_event(pair)?,
             _ => None,
         };
+        let (event, insert) =
+            (self.with_values(event)?, insert.map(|event| self.with_values(event)).transpose()?);
         let winner = match winner {
             Some(winner) => self.settled(Seq(winner))?,
             None => None,
@@ -257,6 +310,23 @@ impl Store {
             },
             noticed_ms,
         })
+    }
+
+    /// An own event with the values that it could not travel with, if it is such a one.
+    fn with_values(&self, mut event: Event) -> Result<Event> {
+        if event.verdict.reason() != Some(TOO_LARGE) {
+            return Ok(event);
+        }
+        let sql = "SELECT before, after FROM driftless_kept WHERE id = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([event.id.0.to_bytes().as_slice()])?;
+        if let Some(row) = rows.next()? {
+            for (index, image) in [&mut event.before, &mut event.after].into_iter().enumerate() {
+                let json = row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?;
+                *image = json.map(Image::parse).transpose()?;
+            }
+        }
+        Ok(event)
     }
 
     /// Takes a conflict off the list; the log keeps its event.

@@ -32,6 +32,7 @@ mod arrange;
 mod conflicts;
 mod definitions;
 mod guard;
+mod identity;
 mod integrate;
 mod log;
 mod materialize;
@@ -42,12 +43,14 @@ mod quarantine;
 mod rebase;
 mod redo;
 mod schema;
+mod spelling;
 mod touched;
 mod unpack;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
+pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use outbox::{Outgoing, Push, PushLimit};
@@ -63,6 +66,7 @@ pub use rusqlite::Connection;
 use crate::error::Result;
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
+use crate::identity::Place;
 
 /// A replica's database.
 pub struct Store {
@@ -96,6 +100,8 @@ pub struct State {
     pub epoch: Option<String>,
     /// The highest seq that is integrated.
     pub cursor: Seq,
+    /// The same place, with the event there.
+    pub place: Place,
     /// The highest outbox number whose verdict the remote has given.
     pub sent: i64,
     /// Local events whose verdict is not known here.
@@ -157,6 +163,7 @@ impl Store {
                 url: String::new(),
                 epoch: None,
                 cursor: Seq(row.get(0)?),
+                place: Place::default(),
                 sent: row.get(1)?,
                 chain: row.get(2)?,
                 actor: row.get(3)?,
@@ -169,6 +176,7 @@ impl Store {
             })
         })?;
         drop(statement);
+        state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.epoch = open::setting(&tx, "epoch")?;
         let mut pending = self.pending.borrow_mut();
@@ -228,6 +236,17 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
+    }
+
+    /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a
+    /// `Storage` error, and nothing of it happens. It lasts until the database is opened again, and
+    /// does not make a database smaller.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "max_page_count", pages)?)
     }
 
     /// Where a table stands among the replicated ones.

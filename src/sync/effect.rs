@@ -38,7 +38,8 @@ pub enum Input {
         /// How many events to integrate in one transaction, up to the end of the last one's unit.
         events: usize,
     },
-    /// Push and pull until both are drained, and say so with [`Effect::Settled`].
+    /// Push and pull until what is pending now has its verdict and what the remote has now is here,
+    /// and say so with [`Effect::Settled`].
     SyncNow(Ticket),
     /// The network changed, or the machine woke from sleep: what failed before may work now.
     Wake,

@@ -24,6 +24,7 @@
 mod definitions;
 mod driver;
 mod effect;
+mod identity;
 mod init;
 mod lock;
 mod look;
@@ -32,13 +33,16 @@ mod pace;
 mod plan;
 mod pull;
 mod push;
+mod request;
 mod status;
 mod trouble;
+mod waiters;
 
 pub use definitions::Tables;
 pub(crate) use driver::{Command, Driver, Handle, Time};
 pub use driver::{drain, initialise};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
+pub(crate) use identity::{Refusal, examine};
 pub use init::{Init, Plan, Progress, Report};
 pub use lock::Lock;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
@@ -47,4 +51,4 @@ pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
 };
-pub(crate) use trouble::{other_remote, schema_version, unknown_column};
+pub(crate) use trouble::{other_remote, unknown_column};

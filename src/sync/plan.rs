@@ -7,7 +7,7 @@ use crate::event::ReplicaId;
 use crate::store::{Setup, Store, definitions};
 use crate::sync::definitions::{Tables, local_tables, settled_tables};
 use crate::sync::driver::fresh_ulid;
-use crate::sync::init::{ADOPTED, Plan};
+use crate::sync::init::Plan;
 
 /// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
 /// is done, so the plan is held to them.
@@ -16,7 +16,7 @@ pub(super) fn existing(plan: &mut Plan) -> Result<Option<Store>> {
         return Ok(None);
     }
     let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
+    if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         plan.tables = settled_tables(&plan.tables, known)?;
     }
@@ -47,7 +47,8 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         epoch = store.state()?.epoch;
         // What was agreed with the remote stays.
         for (name, rule) in &mut tables {
-            let known = store.tables().iter().find(|known| known.table.name == *name);
+            let known =
+                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
             *rule = known.map_or(*rule, |known| known.rule);
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::event::Seq;
-use crate::page::{Page, Place};
+use crate::event::{EventId, Seq};
+use crate::identity::Place;
+use crate::page::{Offset, Page};
 use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
 
 /// Pages that may wait: one is integrated while the next one is under way.
@@ -25,10 +26,11 @@ const WHOLE_DOWN_TO: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
-    begun: Place,
+    begun: Offset,
     /// The front page does not come apart: a part of it could not be integrated by itself.
     at_once: bool,
     tail: Seq,
+    tail_id: Option<EventId>,
     head: Seq,
     more: bool,
     events: usize,
@@ -37,14 +39,15 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Nothing is known about the log after `cursor`.
-    pub(super) fn after(cursor: Seq) -> Self {
+    /// Nothing is known about the log after the cursor.
+    pub(super) fn after(cursor: Place) -> Self {
         Pages {
             waiting: VecDeque::new(),
-            begun: Place::default(),
+            begun: Offset::default(),
             at_once: false,
-            tail: cursor,
-            head: cursor,
+            tail: cursor.seq,
+            tail_id: cursor.id,
+            head: cursor.seq,
             more: false,
             events: MAX_EVENTS,
             target: PAGE_BYTES,
@@ -52,13 +55,18 @@ impl Pages {
         }
     }
 
-    /// Forgets the waiting pages: the next one is asked for after `cursor`.
-    pub(super) fn restart(&mut self, cursor: Seq) {
+    /// Forgets the waiting pages: the next one is asked for after the cursor.
+    pub(super) fn restart(&mut self, cursor: Place) {
         self.waiting.clear();
-        self.begun = Place::default();
+        self.begun = Offset::default();
         self.at_once = false;
-        self.tail = cursor;
-        self.more = self.head > cursor;
+        (self.tail, self.tail_id) = (cursor.seq, cursor.id);
+        self.more = self.head > cursor.seq;
+    }
+
+    /// The newest place in the log that is known: what is asked for is behind it.
+    pub(super) fn place(&self) -> Place {
+        Place { seq: self.tail, id: self.tail_id }
     }
 
     /// What to ask for next.
@@ -99,7 +107,7 @@ impl Pages {
         // heavier.
         let fitting = (self.target / weight).max(1);
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
-        self.tail = page.last;
+        (self.tail, self.tail_id) = (page.last, page.last_id());
         self.waiting.push_back(page);
         true
     }
@@ -111,27 +119,27 @@ impl Pages {
 
     /// What to integrate next: at least `events` events of the front page, if it has as many, up
     /// to the end of a unit.
-    pub(super) fn part(&self, events: usize) -> Option<(Page, Place)> {
+    pub(super) fn part(&self, events: usize) -> Option<(Page, Offset)> {
         let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
         self.front().map(|page| page.part(self.begun, events))
     }
 
     /// The front page is integrated up to there.
-    pub(super) fn integrated(&mut self, end: Place) {
+    pub(super) fn integrated(&mut self, end: Offset) {
         let front = self.front().expect("a page that waited was integrated");
         if !front.ends_at(end) {
             self.begun = end;
             return;
         }
         self.waiting.pop_front();
-        self.begun = Place::default();
+        self.begun = Offset::default();
         self.at_once = false;
         self.longer = None;
     }
 
     /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
     /// if there cannot be any more of it.
-    pub(super) fn lengthen(&mut self, cursor: Seq, end: Place) -> bool {
+    pub(super) fn lengthen(&mut self, cursor: Place, end: Offset) -> bool {
         if self.front().is_some_and(|page| !page.ends_at(end)) {
             self.at_once = true;
             return true;
@@ -160,13 +168,17 @@ impl Pages {
 mod tests {
     use super::*;
 
+    fn at(seq: i64) -> Place {
+        Place { seq: Seq(seq), id: None }
+    }
+
     fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
         Page { bytes: vec![b' '; count * weight], last: Seq(last), count, more }
     }
 
     #[test]
     fn a_page_shrinks_at_once_and_grows_slowly() {
-        let mut pages = Pages::after(Seq(7));
+        let mut pages = Pages::after(at(7));
         assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true });
         for _ in 0..5 {
             assert!(pages.too_large());
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_single_event_that_is_too_large_is_said() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         let halvings = (0..40).take_while(|_| pages.too_large()).count();
         assert_eq!(halvings, 12);
         assert_eq!(pages.span().events, 1);
@@ -194,7 +206,7 @@ mod tests {
             let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
             (first..first + 10).map(line).collect::<Vec<_>>().join("\n").into_bytes()
         };
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         let two = |first| Page { bytes: lines(first), last: Seq(first + 9), count: 10, more: true };
         pages.came(two(1), Seq(500));
         pages.came(two(11), Seq(500));
@@ -203,7 +215,7 @@ mod tests {
         pages.integrated(end);
         let (part, end) = pages.part(4).unwrap();
         assert_eq!((part.count, part.last), (4, Seq(8)));
-        assert!(pages.lengthen(Seq(4), end), "there is more of this page");
+        assert!(pages.lengthen(at(4), end), "there is more of this page");
         assert!(!pages.has_room(), "and both still wait");
         let (part, end) = pages.part(4).unwrap();
         assert_eq!((part.count, part.last), (6, Seq(10)));
@@ -212,25 +224,25 @@ mod tests {
         assert_eq!((part.count, part.last), (4, Seq(14)));
         pages.integrated(end);
         let (_, end) = pages.part(100).unwrap();
-        assert!(pages.lengthen(Seq(14), end));
+        assert!(pages.lengthen(at(14), end));
         assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true });
     }
 
     #[test]
     fn heavy_events_make_short_pages() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 1 << 20, true), Seq(500));
         assert_eq!(pages.span().events, 3);
     }
 
     #[test]
     fn a_longer_page_begins_at_the_cursor_again_and_stands_alone() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
         let (_, end) = pages.part(1).unwrap();
-        assert!(pages.lengthen(Seq(0), end));
+        assert!(pages.lengthen(at(0), end));
         assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
         pages.came(page(40, 40, 10, true), Seq(500));
         assert!(!pages.has_room());

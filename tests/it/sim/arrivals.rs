@@ -1,0 +1,177 @@
+//! What is looked at on the remote after each request and each write of the web's.
+//!
+//! * What an application committed is in the log at most once, as it was committed, and nothing is
+//!   there that nobody committed.
+//! * Its verdict is the model's, and of a conflict, that of the pure rule too.
+//! * The applied log folds to the tables.
+
+use driftless::event::{Event, Image, Op, Origin, Seq};
+use driftless::page::{PULL_LINE, Page};
+use driftless::verdict::{Claim, ConflictRule, Verdict, loses};
+use rusqlite::Connection;
+
+use super::model::Ruling;
+use super::watch::{difference, snapshot};
+use super::world::{Checked, World};
+
+/// The log after an event.
+pub(super) fn read_log(db: &Connection, after: i64) -> Checked<Vec<Event>> {
+    let sql = format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*) FROM \
+         (SELECT seq, {PULL_LINE} AS line FROM driftless_events WHERE seq > ?1 ORDER BY seq)"
+    );
+    let mut statement = db.prepare_cached(&sql).unwrap();
+    let page = statement.query_row([after], |row| {
+        Ok(Page {
+            bytes: row.get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default(),
+            last: Seq(row.get::<_, Option<i64>>(1)?.unwrap_or(after)),
+            count: row.get::<_, i64>(2)? as usize,
+            more: false,
+        })
+    });
+    let page = page.map_err(|error| error.to_string())?;
+    let lines = page.lines().map_err(|error| format!("{error:?}"))?;
+    lines.iter().map(|line| line.event().map_err(|error| format!("{error:?}"))).collect()
+}
+
+/// What the remote's own constraints and triggers say, as far as a shape has such.
+fn is_the_servers(reason: &str) -> bool {
+    reason.contains("constraint failed") || reason == "no"
+}
+
+impl World {
+    /// Looks at the remote.
+    pub(super) fn observe_remote(&mut self) -> Checked {
+        let last = self.log.keys().next_back().copied().unwrap_or(0);
+        let events = self.server.with(|db| read_log(db, last))?;
+        let first = events.first().map(|event| event.seq.0);
+        for event in events {
+            let wrong = |what: String| format!("event {} on the remote: {what}", event.seq);
+            if self.places.insert(event.id, event.seq.0).is_some() {
+                return Err(wrong("it is in the log twice".to_owned()));
+            }
+            let arrives = event.cause.is_none() && event.origin != Origin::Web;
+            if arrives {
+                self.judge(&event).map_err(wrong)?;
+            } else if !event.verdict.is_applied() {
+                return Err(wrong("what happened there is not applied".to_owned()));
+            }
+            if event.cause.is_some() {
+                self.seen.note("a consequence on the remote");
+            }
+            self.model.take(&event);
+            self.log.insert(event.seq.0, event);
+        }
+        if let Some(first) = first {
+            self.check_causes(first)?;
+            if let Some(place) = self.model.orphan() {
+                return Err(format!("row {} of {} is without its parent", place.1, place.0));
+            }
+        }
+        let there = self.server.with(|db| snapshot(db, &self.shape));
+        if there == self.model.rows {
+            return Ok(());
+        }
+        let told = difference(&there, &self.model.rows);
+        Err(format!("the remote's rows (left) are not what the model says: {told}"))
+    }
+
+    fn judge(&mut self, event: &Event) -> Checked {
+        let Some(known) = self.ledger.get(&event.id) else {
+            return Err("nobody committed it".to_owned());
+        };
+        let mine = &known.event;
+        let same = (&mine.table, &mine.key, mine.op, mine.base, mine.origin, mine.pair)
+            == (&event.table, &event.key, event.op, event.base, event.origin, event.pair)
+            && mine.before == event.before
+            && mine.after == event.after;
+        if !same {
+            return Err(format!("it was committed as {mine:?}, and arrived as {event:?}"));
+        }
+        let other = event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event);
+        let ruling = self.model.judge(event, other);
+        let reason = event.verdict.reason().unwrap_or_default();
+        let word = reason.split(':').next().unwrap_or_default();
+        let by_trigger = !self.shape.web.is_empty() && reason == "refused";
+        let agreed = match (&ruling, &event.verdict) {
+            (_, Verdict::Rejected(reason)) if is_the_servers(reason) => {
+                self.seen.note("a culprit that was singled out");
+                true
+            }
+            (Ruling::Lost("pair"), Verdict::Rejected(_)) if by_trigger => true,
+            (Ruling::Lost(why @ ("conflict" | "pair" | "via")), Verdict::Superseded(_)) => {
+                *why == word
+            }
+            (Ruling::Lost(why), Verdict::Rejected(_)) => *why == word,
+            (Ruling::Open(_), Verdict::Applied) => true,
+            (Ruling::Open(against), Verdict::Rejected(_)) => by_trigger || against.contains(&word),
+            _ => false,
+        };
+        if !agreed {
+            let verdict = &event.verdict;
+            return Err(format!(
+                "its verdict is `{verdict}`, and the model says {ruling:?}: {event:?}"
+            ));
+        }
+        let decided = reason != "via" && !is_the_servers(reason) && reason != "pair";
+        let half = event.pair.is_some() && event.op == Op::Insert;
+        if decided && !half && self.loses_by_rule(event, other) != (word == "conflict") {
+            return Err(format!("the pure rule does not say `{}`: {event:?}", event.verdict));
+        }
+        self.seen.note_verdict(event, self.shape.columns_rule);
+        Ok(())
+    }
+
+    /// The conflict rule of the sources, for an event and, of a key change, for its new key.
+    fn loses_by_rule(&self, event: &Event, other: Option<&Event>) -> bool {
+        let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
+        let claim = |event: &Event, after| Claim { origin: event.origin, op: event.op, after };
+        let keys = [Some(&event.key), other.map(|other| &other.key)];
+        keys.into_iter().flatten().any(|key| {
+            let others = self.log.values().filter(|other| {
+                other.table == event.table && other.key == *key && other.verdict.is_applied()
+            });
+            let others = others.map(|other| (other.seq, claim(other, other.after.as_ref())));
+            loses(rule, claim(event, event.after.as_ref().or(None::<&Image>)), event.base, others)
+        })
+    }
+
+    /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.
+    fn check_causes(&mut self, first: i64) -> Checked {
+        for (seq, event) in self.log.range(first..) {
+            let Some(known) = self.ledger.get(&event.id) else { continue };
+            let is_cause = |cause: &Event| {
+                let named = format!("[\"{}\",{}]", cause.table, cause.key.0);
+                cause.op == Op::Delete && known.parent.as_deref() == Some(&named)
+            };
+            match &event.via {
+                Some(via) => {
+                    let cause = self.ledger.get(via).filter(|cause| cause.at == known.at);
+                    if !cause.is_some_and(|cause| is_cause(&cause.event)) {
+                        return Err(format!("event {seq} is via {via}, which is not its cause"));
+                    }
+                    self.seen.note("a local foreign key's consequence");
+                }
+                None if known.parent.is_none() || event.pair.is_some() => {}
+                None => {
+                    // Its cause is the next such delete of its writer.
+                    let later = self.log.range(first..).find(|(_, other)| {
+                        let theirs = self.ledger.get(&other.id);
+                        let after = other.id.0.0 >> 40 & 0xFF_FFFF_FFFF
+                            > event.id.0.0 >> 40 & 0xFF_FFFF_FFFF;
+                        theirs.is_some_and(|theirs| theirs.at == known.at)
+                            && after
+                            && other.unit == event.unit
+                            && is_cause(other)
+                    });
+                    if let Some((cause, _)) = later {
+                        return Err(format!(
+                            "event {seq} came with its cause {cause}, and does not say so"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! A replica of a world: an application's database, the machine over it, and its clock.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use driftless::remote::{Answer, Batch};
+use driftless::store::{Setup, Store};
+use driftless::sync::{Config, Effect, Input, Machine, Now, RequestId, Summary, Ticket};
+use driftless::{Error, Result};
+use rusqlite::Connection;
+
+use super::shape::Shape;
+use super::sql::{Clock, governed};
+use super::template::{BEGIN_MS, identity, plan};
+
+/// See the module.
+pub(crate) struct Replica {
+    /// The application's connection.
+    pub(crate) db: Connection,
+    /// None while no process of ours works on the file.
+    pub(crate) machine: Option<Machine>,
+    pub(crate) number: u128,
+    pub(crate) path: PathBuf,
+    pub(crate) now: Now,
+    pub(crate) clock: Clock,
+    /// How far its clock is off.
+    pub(crate) skew_ms: i64,
+    /// The request that is on its way.
+    pub(crate) sent: Option<(RequestId, Batch)>,
+    /// Answers that are on their way, with whether they are to something that was pushed.
+    pub(crate) answers: VecDeque<(RequestId, Result<Answer>)>,
+    pub(crate) timer: Option<u64>,
+    pub(crate) waits: bool,
+    /// Nothing gets through.
+    pub(crate) cut: bool,
+    /// The disk is full, or may be soon.
+    pub(crate) full: bool,
+    /// The first sync is done.
+    pub(crate) ready: bool,
+    settled: Vec<(Ticket, Result<Summary>)>,
+    tickets: u64,
+    lives: u64,
+    foreign_keys: bool,
+    recursive: bool,
+    shape: Arc<Shape>,
+}
+
+fn open(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
+    governed(&db, clock, seed);
+    db
+}
+
+impl Replica {
+    /// A replica over the database at `path`. Nothing runs on it yet.
+    pub(crate) fn new(shape: &Arc<Shape>, path: PathBuf, number: u128) -> Self {
+        let clock = Clock::new(BEGIN_MS.into());
+        let db = open(&path, &clock, number as u64);
+        Replica {
+            db,
+            machine: None,
+            number,
+            path,
+            now: Now { steady_ms: 1, wall_ms: BEGIN_MS },
+            clock,
+            skew_ms: 0,
+            sent: None,
+            answers: VecDeque::new(),
+            timer: None,
+            waits: false,
+            cut: false,
+            full: false,
+            ready: false,
+            settled: Vec::new(),
+            tickets: 0,
+            lives: 0,
+            foreign_keys: true,
+            recursive: false,
+            shape: Arc::clone(shape),
+        }
+    }
+
+    /// How the application has set its connection.
+    pub(crate) fn set_application(&mut self, foreign_keys: bool, recursive: bool) {
+        (self.foreign_keys, self.recursive) = (foreign_keys, recursive);
+        self.db.pragma_update(None, "foreign_keys", foreign_keys).unwrap();
+        self.db.pragma_update(None, "recursive_triggers", recursive).unwrap();
+    }
+
+    /// Makes the database into a replica without the remote, which comes later.
+    pub(crate) fn install(&self) -> Result<()> {
+        let plan = plan(&self.shape, self.path.clone(), self.number);
+        let setup = Setup { url: plan.url, tables: plan.rules, epoch: None };
+        Store::init(&self.path, &setup, identity(self.number)).map(drop)
+    }
+
+    /// A process begins to work on the file.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let store = Store::open(&self.path)?;
+        self.ready = store.setting("adopted")?.is_some();
+        let plan = (!self.ready).then(|| plan(&self.shape, self.path.clone(), self.number));
+        self.lives += 1;
+        let seed = self.number as u64 ^ self.lives << 32;
+        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed };
+        self.machine = Some(Machine::new(store, plan, config)?);
+        self.input(Input::Start);
+        Ok(())
+    }
+
+    /// The process dies, and the application with it if `whole`. Gives the request that was on its
+    /// way.
+    pub(crate) fn crash(&mut self, whole: bool) -> Option<Batch> {
+        self.machine = None;
+        self.answers.clear();
+        self.settled.clear();
+        (self.timer, self.waits, self.full) = (None, false, false);
+        if whole {
+            self.lives += 1;
+            self.db = open(&self.path, &self.clock, self.number as u64 ^ self.lives << 32);
+            self.set_application(self.foreign_keys, self.recursive);
+        } else {
+            self.db.execute_batch("PRAGMA max_page_count = 1073741823").unwrap();
+        }
+        self.sent.take().map(|(_, batch)| batch)
+    }
+
+    /// Gives the machine an input and takes its effects.
+    pub(crate) fn input(&mut self, input: Input) {
+        let Some(machine) = &mut self.machine else { return };
+        for effect in machine.handle(self.now, input) {
+            match effect {
+                Effect::Send(id, batch) => {
+                    assert!(self.sent.is_none(), "one request at a time");
+                    self.sent = Some((id, batch));
+                }
+                Effect::Wait(until) => self.timer = Some(until),
+                Effect::Continue => self.waits = true,
+                Effect::Settled(ticket, outcome) => self.settled.push((ticket, outcome)),
+                Effect::Initialised(_) => self.ready = true,
+                Effect::StatusChanged | Effect::Notify(_) => {}
+            }
+        }
+    }
+
+    /// Integrates the page that waits. False if there is none.
+    pub(crate) fn integrate(&mut self) -> bool {
+        let waits = std::mem::take(&mut self.waits);
+        if waits {
+            // Of a page, now so much in one transaction and now all of it.
+            let events = [1, 3, 40, usize::MAX][self.now.steady_ms as usize % 4];
+            self.input(Input::Continue { events });
+        }
+        waits
+    }
+
+    /// Lets time pass until `end` or the timer before it. True if that rang.
+    pub(crate) fn pass(&mut self, end: u64) -> bool {
+        let rings = self.machine.is_some() && self.timer.is_some_and(|timer| timer <= end);
+        let until = if rings { self.timer.take().expect("it rings") } else { end };
+        self.now.steady_ms = self.now.steady_ms.max(until);
+        self.set_wall();
+        if rings {
+            self.input(Input::Timer);
+        }
+        rings
+    }
+
+    /// Sets the clock to what it is to show.
+    pub(crate) fn set_wall(&mut self) {
+        self.now.wall_ms = BEGIN_MS + self.now.steady_ms as i64 + self.skew_ms;
+        self.clock.store(self.now.wall_ms, Ordering::Relaxed);
+    }
+
+    /// The store, if a process has it open.
+    pub(crate) fn store(&mut self) -> Option<&mut Store> {
+        self.machine.as_mut().map(Machine::store)
+    }
+
+    /// Limits the database to so many pages more, for the application and for us.
+    pub(crate) fn set_room(&mut self, room: Option<u32>) {
+        let pages = super::sql::number(&self.db, "PRAGMA page_count") as u32;
+        let most = room.map_or(1_073_741_823, |room| pages + room);
+        self.db.pragma_update(None, "max_page_count", most).unwrap();
+        if let Some(store) = self.store() {
+            store.limit_pages(most).unwrap();
+        }
+        self.full = room.is_some();
+    }
+
+    /// Asks for a sync; gives the name by which its end is known.
+    pub(crate) fn sync(&mut self) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.input(Input::SyncNow(ticket));
+        ticket
+    }
+
+    /// How a sync ended, if it has.
+    pub(crate) fn outcome(&mut self, ticket: Ticket) -> Option<Result<Summary>> {
+        let at = self.settled.iter().position(|(settled, _)| *settled == ticket)?;
+        Some(self.settled.remove(at).1)
+    }
+
+    /// What a request that does not get through is answered with.
+    pub(crate) fn dead_line() -> Error {
+        Error::unavailable("the line is dead")
+    }
+}

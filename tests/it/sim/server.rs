@@ -1,0 +1,146 @@
+//! The remote of a world: the real schema on a real SQLite file behind [`Remote`], with a web
+//! application beside it. It dies when it is told to, and refuses what is too large.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
+use driftless::{Error, Kind, Result};
+use rusqlite::Connection;
+
+use super::sql::{Clock, governed, rows, rows_bound, transact};
+
+/// What runs on the server.
+struct State {
+    db: Connection,
+    request_cap: usize,
+    answer_cap: usize,
+    /// Dies when so many statements of the next batch have run.
+    dies_after: Option<usize>,
+    lives: u64,
+}
+
+/// See the module.
+pub(crate) struct Server {
+    state: Mutex<State>,
+    path: PathBuf,
+    clock: Clock,
+    seed: u64,
+    verbatim: bool,
+}
+
+fn connect(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch(
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+    )
+    .unwrap();
+    governed(&db, clock, seed);
+    db
+}
+
+impl Server {
+    /// The server over a database file, which may be new.
+    pub(crate) fn new(path: PathBuf, clock: Clock, seed: u64, verbatim: bool) -> Self {
+        let db = connect(&path, &clock, seed);
+        let (cap, dies_after) = (usize::MAX, None);
+        let state = State { db, request_cap: cap, answer_cap: cap, dies_after, lives: 1 };
+        Server { state: Mutex::new(state), path, clock, seed, verbatim }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the database.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> T) -> T {
+        look(&self.state().db)
+    }
+
+    /// The greatest request and the greatest answer, in bytes.
+    pub(crate) fn set_caps(&self, request: usize, answer: usize) {
+        let mut state = self.state();
+        (state.request_cap, state.answer_cap) = (request, answer);
+    }
+
+    /// Dies when so many statements of the next batch have run, and is started again.
+    pub(crate) fn die_after(&self, statements: usize) {
+        self.state().dies_after = Some(statements);
+    }
+
+    /// The web application's transaction. False if it was refused.
+    pub(crate) fn web(&self, statements: &[String]) -> bool {
+        transact(&self.state().db, statements, false)
+    }
+
+    /// Runs a batch, as [`Remote::run`] does. A future that never waits is done when it is asked.
+    pub(crate) fn ask(&self, batch: Batch) -> Result<Answer> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match self.run(batch).as_mut().poll(&mut context) {
+            std::task::Poll::Ready(outcome) => outcome,
+            std::task::Poll::Pending => unreachable!("it never waits"),
+        }
+    }
+
+    fn execute(&self, batch: &Batch) -> Result<Answer> {
+        let mut state = self.state();
+        if batch.statements.is_empty() {
+            return Err(Error::usage("a batch must hold at least one statement"));
+        }
+        let size: usize = batch.statements.iter().map(String::len).sum();
+        if size > state.request_cap {
+            return Err(Error::new(Kind::TooLarge, "413"));
+        }
+        let dies_after = state.dies_after.take();
+        let mut answer = Answer { bytes_up: size as u64, ..Answer::default() };
+        simple(&state.db, if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" })?;
+        for (number, statement) in batch.statements.iter().enumerate() {
+            if dies_after == Some(number) {
+                // The process is gone, and the transaction with it.
+                state.lives += 1;
+                state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
+                return Err(Error::unavailable("connection reset by peer"));
+            }
+            match self.statement(&state.db, statement) {
+                Ok(rows) => answer.rows.push(rows),
+                Err(source) => {
+                    if !state.db.is_autocommit() {
+                        simple(&state.db, "ROLLBACK")?;
+                    }
+                    return Err(Error::new(Kind::Rejected, source.to_string()));
+                }
+            }
+        }
+        if let Err(error) = simple(&state.db, "COMMIT") {
+            simple(&state.db, "ROLLBACK")?;
+            return Err(error);
+        }
+        let values = answer.rows.iter().flatten().flatten();
+        answer.bytes_down =
+            values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
+        if answer.bytes_down > state.answer_cap as u64 {
+            return Err(Error::new(Kind::TooLarge, "the answer is too large"));
+        }
+        Ok(answer)
+    }
+
+    fn statement(&self, db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+        let definition = !(sql.starts_with("SELECT") || sql.starts_with("INSERT INTO"));
+        if self.verbatim || definition { rows(db, sql) } else { rows_bound(db, sql) }
+    }
+}
+
+fn simple(db: &Connection, sql: &str) -> Result<()> {
+    let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+    done.map(drop).map_err(|source| Error::new(Kind::Rejected, source.to_string()))
+}
+
+impl Remote for Server {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        Box::pin(async move { self.execute(&batch) })
+    }
+
+    fn url(&self) -> String {
+        "memory://remote".to_owned()
+    }
+}

@@ -1,0 +1,121 @@
+//! SQL on the world's own connections: statements are compiled once, with their literals bound.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use driftless::remote::Rows;
+use driftless::value::Value;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection, params_from_iter};
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 256;
+
+/// A statement with a parameter for each text literal, and the literals.
+pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
+    let (mut text, mut literals) = (String::with_capacity(64), Vec::new());
+    let mut rest = sql;
+    while let Some(at) = rest.find(['\'', '"']) {
+        let quote = rest.as_bytes()[at];
+        let is_blob = at > 0 && matches!(rest.as_bytes()[at - 1], b'x' | b'X');
+        let mut end = at + 1;
+        loop {
+            end += rest[end..].find(quote as char).expect("a literal ends") + 1;
+            if rest.as_bytes().get(end) != Some(&quote) {
+                break;
+            }
+            end += 1;
+        }
+        text.push_str(&rest[..at]);
+        if quote == b'"' || is_blob {
+            text.push_str(&rest[at..end]);
+        } else {
+            literals.push(rest[at + 1..end - 1].replace("''", "'"));
+            let _ = write!(text, "?{}", literals.len());
+        }
+        rest = &rest[end..];
+    }
+    text.push_str(rest);
+    (text, literals)
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::Text(text.to_vec()),
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}
+
+fn fetch(statement: &mut CachedStatement<'_>, literals: &[String]) -> rusqlite::Result<Rows> {
+    let columns = statement.column_count();
+    let mut found = statement.query(params_from_iter(literals))?;
+    let mut rows = Rows::new();
+    while let Some(row) = found.next()? {
+        let read = |column| Ok(value(row.get_ref(column)?));
+        rows.push((0..columns).map(read).collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(rows)
+}
+
+/// Runs a statement as it is.
+pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+    fetch(&mut db.prepare_cached(sql)?, &[])
+}
+
+/// Runs a statement with its literals bound.
+pub(crate) fn rows_bound(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+    let (text, literals) = bound(sql);
+    fetch(&mut db.prepare_cached(&text)?, &literals)
+}
+
+/// The one number that a query gives.
+pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
+    let mut statement = db.prepare_cached(sql).unwrap();
+    statement.query_row([], |row| row.get::<_, Option<i64>>(0)).unwrap().unwrap_or(0)
+}
+
+/// Runs statements in a transaction. False if one fails, and then nothing has happened. With
+/// `abandoned` nothing happens either: the application gives up before it commits.
+pub(crate) fn transact(db: &Connection, statements: &[String], abandoned: bool) -> bool {
+    let simple = |sql: &str| db.prepare_cached(sql).and_then(|mut begin| begin.execute([]));
+    simple("BEGIN IMMEDIATE").unwrap();
+    let done = statements.iter().try_for_each(|sql| rows_bound(db, sql).map(|_| ()));
+    let committed = !abandoned && done.is_ok() && simple("COMMIT").is_ok();
+    if !db.is_autocommit() {
+        simple("ROLLBACK").unwrap();
+    }
+    committed
+}
+
+/// A clock that a world sets: ms since 1970.
+pub(crate) type Clock = Arc<AtomicI64>;
+
+/// Gives a connection a clock and chance of the world's own, where triggers would ask SQLite's. So
+/// a history can be repeated to the letter, and clocks can jump.
+pub(crate) fn governed(db: &Connection, clock: &Clock, seed: u64) {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    let flags = FunctionFlags::SQLITE_UTF8;
+    let clock = Arc::clone(clock);
+    db.create_scalar_function("julianday", 1, flags, move |_| {
+        Ok(clock.load(Ordering::Relaxed) as f64 / 86_400_000.0 + 2_440_587.5)
+    })
+    .unwrap();
+    let state = Arc::new(AtomicU64::new(seed));
+    let chance = move || {
+        let drawn = fastrand::Rng::with_seed(state.load(Ordering::Relaxed)).u64(..);
+        state.store(drawn, Ordering::Relaxed);
+        drawn
+    };
+    let bytes = chance.clone();
+    db.create_scalar_function("random", 0, flags, move |_| Ok(chance() as i64)).unwrap();
+    db.create_scalar_function("randomblob", 1, flags, move |_| {
+        let drawn: [u64; 1] = [bytes()];
+        Ok(drawn[0].to_le_bytes().to_vec())
+    })
+    .unwrap();
+}

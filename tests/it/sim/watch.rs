@@ -1,0 +1,448 @@
+//! What is looked at after each step, on the replica that it touched.
+//!
+//! * The cursor never goes back.
+//! * Every event that an application committed is in its outbox, or in the remote log at or before
+//!   the cursor, and not in both. No event is in an outbox that no application made.
+//! * A row is the log's fold up to the cursor with the pending events, those that have not lost, on
+//!   top. So capture says what was written, and nothing is undone or redone in a wrong way.
+//! * The local log is the remote's, sealed and chained.
+//! * What lost is in the conflict inbox, unless what it wanted is so already; nothing else is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
+use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
+use driftless::verdict::Verdict;
+use rusqlite::Connection;
+
+use super::model::{Row, Rows, key_of, row};
+use super::shape::Shape;
+use super::sql::{number, rows};
+use super::template::identity;
+use super::world::{Checked, World};
+
+/// A change that an application committed, as its outbox tells it.
+pub(crate) struct Mutation {
+    pub(super) at: usize,
+    pub(super) event: Event,
+    /// The parent whose going made it.
+    pub(super) parent: Option<String>,
+}
+
+struct Pending {
+    id: EventId,
+    aside: bool,
+    undo: bool,
+}
+
+/// What is known of a replica from looking at it before.
+pub(crate) struct Watch {
+    pub(super) cursor: i64,
+    newest: i64,
+    pending: BTreeMap<i64, Pending>,
+    chain: Hash,
+    /// What a replica has that has not had its first sync.
+    before: Option<Rows>,
+    pub(super) quarantine: BTreeSet<(String, String)>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Watch {
+            cursor: 0,
+            newest: 0,
+            pending: BTreeMap::new(),
+            chain: GENESIS,
+            before: None,
+            quarantine: BTreeSet::new(),
+        }
+    }
+}
+
+impl Watch {
+    /// Of a replica that joins with these rows.
+    pub(crate) fn joining(rows: Rows) -> Self {
+        Watch { before: Some(rows), ..Watch::default() }
+    }
+}
+
+/// Who may have written since the last look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Writer {
+    Nobody,
+    Application,
+    /// The first sync has made events of the rows that were there.
+    FirstSync,
+}
+
+/// The rows of all tables.
+pub(crate) fn snapshot(db: &Connection, shape: &Shape) -> Rows {
+    let mut all = Rows::new();
+    for table in &shape.tables {
+        let columns: Vec<_> = table.columns.iter().map(|name| format!("\"{name}\"")).collect();
+        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
+        for values in rows(db, &sql).unwrap() {
+            let row: Row = table.columns.iter().cloned().zip(values).collect();
+            all.insert((table.name.clone(), key_of(table, &row)), row);
+        }
+    }
+    all
+}
+
+/// The first difference between two states, for a person.
+pub(crate) fn difference(one: &Rows, other: &Rows) -> String {
+    let places: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let differs = |place: &&&(String, String)| one.get(**place) != other.get(**place);
+    let told = |place: &&(String, String)| {
+        format!("{} {}: {:?} and {:?}", place.0, place.1, one.get(*place), other.get(*place))
+    };
+    places.iter().filter(differs).map(told).collect::<Vec<_>>().join("; ")
+}
+
+/// The pending events' numbers and standing.
+const PENDING: &str = "SELECT n, ms, tail, aside, undo IS NOT NULL FROM driftless_outbox \
+     WHERE NOT settled ORDER BY n";
+
+/// New events whole, with the images of an update taken out of `changes`.
+const NEW: &str = "SELECT n, ms, tail, tbl, pk, op, base, pair, via,
+     coalesce(before, (SELECT '{' || group_concat(json_quote(key) || ':' || (value -> 0)) || '}' FROM json_each(changes))),
+     coalesce(after, (SELECT '{' || group_concat(json_quote(key) || ':' || (value -> 1)) || '}' FROM json_each(changes)))
+     FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n";
+
+fn id_of(ms: i64, n: i64, tail: i64) -> EventId {
+    let low = |value: i64| value as u128 & ((1 << 40) - 1);
+    EventId(ulid::Ulid((ms as u128) << 80 | low(n) << 40 | low(tail)))
+}
+
+/// Reads the events after `newest`, with their numbers.
+fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i64)> {
+    let mut statement = db.prepare_cached(NEW).unwrap();
+    let mut found = statement.query([newest]).unwrap();
+    let mut events = Vec::new();
+    while let Some(line) = found.next().unwrap() {
+        let number = |column| line.get::<_, Option<i64>>(column).unwrap().unwrap_or(0);
+        let image = |column| -> Option<Image> {
+            let json: Option<String> = line.get(column).unwrap();
+            json.map(|json| Image::parse(json.as_bytes()).unwrap())
+        };
+        let op = [Op::Insert, Op::Update, Op::Delete][number(5) as usize];
+        let (mut before, mut after) = (image(9), image(10));
+        if let (Op::Update, Some(before), Some(after)) = (op, &mut before, &mut after) {
+            // What a REPLACE came to has both images whole; what did not change is none of it.
+            let same = |name: &String| before.get(name) == after.get(name);
+            let kept: BTreeSet<_> =
+                before.0.iter().map(|(name, _)| name.clone()).filter(|name| !same(name)).collect();
+            before.0.retain(|(name, _)| kept.contains(name));
+            after.0.retain(|(name, _)| kept.contains(name));
+        }
+        let event = Event {
+            seq: Seq(0),
+            id: id_of(number(1), number(0), number(2)),
+            origin: Origin::Web,
+            actor: None,
+            unit: None,
+            table: line.get(3).unwrap(),
+            key: RowKey(line.get(4).unwrap()),
+            op,
+            before,
+            after,
+            base: Seq(number(6)),
+            cause: None,
+            via: None,
+            pair: None,
+            verdict: Verdict::Applied,
+            received_at: 0,
+        };
+        let parent = line.get(8).unwrap();
+        events.push((number(0), Mutation { at, event, parent }, number(7)));
+    }
+    events
+}
+
+impl World {
+    /// Looks at a replica.
+    pub(super) fn observe(&mut self, at: usize, writer: Writer) -> Checked {
+        let wrong = |what: String| format!("replica {at}: {what}");
+        if !self.replicas[at].ready {
+            // Its first sync is not done; what it captures is renumbered by that.
+            return Ok(());
+        }
+        let cursor = number(&self.replicas[at].db, "SELECT cursor FROM driftless_state");
+        let last = self.watches[at].cursor;
+        if writer == Writer::FirstSync {
+            self.watches[at].cursor = cursor;
+            self.watches[at].newest = -1;
+        } else if cursor < last {
+            return Err(wrong(format!("its cursor goes back from {last} to {cursor}")));
+        }
+        let log_end = self.log.keys().next_back().copied().unwrap_or(0);
+        if cursor > log_end {
+            return Err(wrong(format!("its cursor is {cursor}, and the log ends at {log_end}")));
+        }
+        self.observe_outbox(at, writer, cursor).map_err(wrong)?;
+        if cursor > last && writer != Writer::FirstSync {
+            self.seen.note("a page");
+            self.observe_log(at, last, cursor).map_err(wrong)?;
+            self.watches[at].cursor = cursor;
+        }
+        self.observe_quarantine(at);
+        self.observe_rows(at, cursor).map_err(wrong)?;
+        if cursor > last && writer != Writer::FirstSync {
+            self.observe_inbox(at, last, cursor).map_err(wrong)?;
+        }
+        if writer == Writer::FirstSync {
+            self.observe_adoption(at).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    fn observe_outbox(&mut self, at: usize, writer: Writer, cursor: i64) -> Checked {
+        let db = &self.replicas[at].db;
+        let watch = &mut self.watches[at];
+        let mut now = BTreeMap::new();
+        for line in rows(db, PENDING).unwrap() {
+            let part = |column: usize| line[column].as_integer().unwrap_or(0);
+            let (n, aside, undo) = (part(0), part(3) == 1, part(4) == 1);
+            now.insert(n, Pending { id: id_of(part(1), n, part(2)), aside, undo });
+        }
+        let newest = now.keys().next_back().copied().unwrap_or(watch.newest);
+        if newest > watch.newest {
+            let new = new_events(db, at, watch.newest);
+            if writer == Writer::Nobody {
+                let (_, first, _) = &new[0];
+                let (id, table) = (first.event.id, &first.event.table);
+                return Err(format!(
+                    "event {id} of table {table} is in the outbox, and nobody wrote"
+                ));
+            }
+            let origin = Origin::Replica(identity(self.replicas[at].number));
+            record(&mut self.ledger, new, origin)?;
+            watch.newest = newest;
+        }
+        for (n, known) in &watch.pending {
+            match now.get(n) {
+                Some(found) if found.id != known.id => {
+                    return Err(format!("event {} became {} in the outbox", known.id, found.id));
+                }
+                Some(found) => {
+                    if found.aside && !known.aside {
+                        self.seen.note("an undo");
+                    }
+                    if !found.aside && (known.aside || found.undo && !known.undo) {
+                        self.seen.note("a redo");
+                    }
+                }
+                None if self.places.get(&known.id).is_some_and(|seq| *seq <= cursor) => {}
+                None => {
+                    let id = known.id;
+                    return Err(format!("event {id} is neither in the outbox nor in the log"));
+                }
+            }
+        }
+        for found in now.values() {
+            if self.places.get(&found.id).is_some_and(|seq| *seq <= cursor) {
+                let id = found.id;
+                return Err(format!("event {id} is in the log up to the cursor, and pending"));
+            }
+            let known = self.ledger.get(&found.id);
+            if !known.is_some_and(|known| known.at == at) {
+                return Err(format!("event {} is pending, and nobody committed it", found.id));
+            }
+        }
+        watch.pending = now;
+        Ok(())
+    }
+
+    /// The stretch of the local log that is new.
+    fn observe_log(&mut self, at: usize, last: i64, cursor: i64) -> Checked {
+        let sql = "SELECT seq, own, header, vals, hash FROM driftless_log \
+                   WHERE seq > ?1 ORDER BY seq";
+        let mut statement = self.replicas[at].db.prepare_cached(sql).unwrap();
+        let mut found = statement.query([last]).unwrap();
+        let mut wanted = self.log.range(last + 1..=cursor);
+        let mut head = self.watches[at].chain;
+        while let Some(line) = found.next().unwrap() {
+            let seq: i64 = line.get(0).unwrap();
+            let Some((_, event)) = wanted.next().filter(|(wanted, _)| **wanted == seq) else {
+                return Err(format!("the local log goes on with event {seq}"));
+            };
+            let sealed = Sealed { header: line.get(2).unwrap(), values: line.get(3).unwrap() };
+            let here = open(&sealed, Seq(seq)).map_err(|error| format!("{error:?}"))?;
+            if here != *event {
+                return Err(format!("event {seq} is {here:?} here, and {event:?} on the remote"));
+            }
+            head = chain(&head, &sealed);
+            if line.get::<_, Vec<u8>>(4).unwrap() != head {
+                return Err(format!("the chain breaks at event {seq}"));
+            }
+            let mine = self.ledger.get(&event.id).is_some_and(|known| known.at == at);
+            if line.get::<_, bool>(1).unwrap() != mine {
+                return Err(format!("event {seq} is taken for another writer's, or for one's own"));
+            }
+        }
+        if let Some((missing, _)) = wanted.next() {
+            return Err(format!(
+                "event {missing} is not in the local log, and the cursor is behind it"
+            ));
+        }
+        self.watches[at].chain = head;
+        Ok(())
+    }
+
+    fn observe_quarantine(&mut self, at: usize) {
+        let found =
+            rows(&self.replicas[at].db, "SELECT tbl, pk FROM driftless_quarantine").unwrap();
+        let text = |value: &driftless::value::Value| value.as_str().unwrap_or_default().to_owned();
+        let now: BTreeSet<_> = found.iter().map(|row| (text(&row[0]), text(&row[1]))).collect();
+        if now.len() > self.watches[at].quarantine.len() {
+            self.seen.note("a quarantine");
+        }
+        self.watches[at].quarantine = now;
+    }
+
+    /// The rows as the log up to `cursor` and the pending events have them.
+    fn expected(&self, at: usize, cursor: i64) -> Rows {
+        let mut rows = self.model.all_at(cursor);
+        for pending in self.watches[at].pending.values().filter(|pending| !pending.aside) {
+            let event = &self.ledger[&pending.id].event;
+            let place = (event.table.clone(), event.key.0.clone());
+            let image = event.after.as_ref().map(row).unwrap_or_default();
+            match (event.op, rows.get_mut(&place)) {
+                (Op::Insert, _) => drop(rows.insert(place, image)),
+                (Op::Update, Some(row)) => row.extend(image),
+                (Op::Update, None) => {}
+                (Op::Delete, _) => drop(rows.remove(&place)),
+            }
+        }
+        rows
+    }
+
+    fn observe_rows(&mut self, at: usize, cursor: i64) -> Checked {
+        let mut here = snapshot(&self.replicas[at].db, &self.shape);
+        let mut wanted = self.expected(at, cursor);
+        let watch = &self.watches[at];
+        if !watch.quarantine.is_empty() {
+            here.retain(|place, _| !watch.quarantine.contains(place));
+            wanted.retain(|place, _| !watch.quarantine.contains(place));
+        }
+        if here == wanted {
+            return Ok(());
+        }
+        let told = difference(&here, &wanted);
+        Err(format!(
+            "its rows (left) are not the log's up to {cursor} with what is pending: {told}"
+        ))
+    }
+
+    /// What lost, and is in the log since the last look. A key change is listed as its delete, once
+    /// both halves are there.
+    fn observe_inbox(&mut self, at: usize, last: i64, cursor: i64) -> Checked {
+        let sql = "SELECT seq, kind FROM driftless_conflicts";
+        let listed: BTreeMap<_, _> = rows(&self.replicas[at].db, sql)
+            .unwrap()
+            .into_iter()
+            .map(|line| {
+                let kind = line[1].as_str().unwrap_or_default().to_owned();
+                (line[0].as_integer().unwrap_or(0), kind)
+            })
+            .collect();
+        let mut listable: BTreeSet<_> = listed.range(last + 1..).map(|(seq, _)| *seq).collect();
+        for (&seq, event) in self.log.range(last + 1..=cursor) {
+            let mine = self.ledger.get(&event.id).is_some_and(|known| known.at == at);
+            let first = event.pair.is_some() && event.op == Op::Delete;
+            if !mine || event.verdict.is_applied() || first {
+                continue;
+            }
+            let delete = event.pair.and_then(|pair| self.places.get(&pair));
+            let subject = delete.map_or(event, |seq| &self.log[seq]);
+            listable.remove(&subject.seq.0);
+            let unclear = [event, subject].iter().any(|event| {
+                let place = (event.table.clone(), event.key.0.clone());
+                self.watches[at].quarantine.contains(&place)
+            });
+            let wanted = !self.is_moot(subject, cursor);
+            let found = listed.get(&subject.seq.0).map(String::as_str);
+            if wanted != found.is_some() && !unclear {
+                let should = if wanted { "should be" } else { "should not be" };
+                return Err(format!("event {seq} lost, and {should} in the conflict inbox"));
+            }
+            self.seen.note(match found {
+                Some("collision") => "a collision",
+                Some("rejected") => "a rejected event in the inbox",
+                Some(_) => "a conflict in the inbox",
+                None => "a moot loss",
+            });
+        }
+        match listable.first() {
+            Some(seq) => Err(format!("event {seq} is in the conflict inbox, and did not lose")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what a lost event wanted is so anyway.
+    fn is_moot(&self, event: &Event, cursor: i64) -> bool {
+        let holds = |event: &Event| {
+            let there = self.model.at(&(event.table.clone(), event.key.0.clone()), cursor);
+            let wanted = event.after.as_ref().map(row).unwrap_or_default();
+            match event.op {
+                Op::Delete => there.is_none(),
+                _ => there.is_some_and(|there| {
+                    wanted.iter().all(|(name, value)| there.get(name) == Some(value))
+                }),
+            }
+        };
+        let other = event.pair.and_then(|pair| self.ledger.get(&pair));
+        holds(event) && other.is_none_or(|other| holds(&other.event))
+    }
+
+    /// Every row that was only here, or was another one here, is an event now.
+    fn observe_adoption(&mut self, at: usize) -> Checked {
+        let Some(before) = self.watches[at].before.take() else { return Ok(()) };
+        let cursor = self.watches[at].cursor;
+        let told: BTreeSet<_> = self.watches[at]
+            .pending
+            .values()
+            .map(|pending| &self.ledger[&pending.id].event)
+            .map(|event| (event.table.clone(), event.key.0.clone()))
+            .collect();
+        let untold = before.iter().find(|(place, row)| {
+            self.model.at(place, cursor) != Some(row) && !told.contains(*place)
+        });
+        match untold {
+            Some((place, _)) => {
+                Err(format!("row {} of {} was adopted by nobody", place.1, place.0))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something of a replica's is in the log, and the replica has not been told.
+    pub(super) fn has_unacknowledged(&self, at: usize) -> bool {
+        let sent = number(&self.replicas[at].db, "SELECT sent FROM driftless_state");
+        let pending = self.watches[at].pending.range(sent + 1..);
+        pending.into_iter().any(|(_, pending)| self.places.contains_key(&pending.id))
+    }
+}
+
+/// Enters what an application committed. The halves of a key change name each other.
+fn record(
+    ledger: &mut std::collections::HashMap<EventId, Mutation>,
+    mut new: Vec<(i64, Mutation, i64)>,
+    origin: Origin,
+) -> Checked {
+    for at in 1..new.len() {
+        if (new[at - 1].2, new[at].2) == (1, 2) {
+            let (delete, insert) = (new[at - 1].1.event.id, new[at].1.event.id);
+            new[at - 1].1.event.pair = Some(insert);
+            new[at].1.event.pair = Some(delete);
+        }
+    }
+    for (_, mut mutation, _) in new {
+        mutation.event.origin = origin;
+        let id = mutation.event.id;
+        if ledger.insert(id, mutation).is_some() {
+            return Err(format!("event {id} was there before"));
+        }
+    }
+    Ok(())
+}

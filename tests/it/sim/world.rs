@@ -1,0 +1,445 @@
+//! A world: replicas, a remote and a web application, and what happens between them, step by step.
+//!
+//! Nothing in it asks the machine's clock, and nothing depends on how fast it is. After each step
+//! what it touched is looked at ([`watch`](super::watch)).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use driftless::event::{Event, EventId};
+use driftless::remote::{Answer, Batch};
+use driftless::store::NewKey;
+use driftless::sync::{Input, RequestId};
+use driftless::{Error, Kind, Result as Outcome};
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use super::coverage::Seen;
+use super::history::{Fate, History, Step};
+use super::model::Model;
+use super::replica::Replica;
+use super::server::Server;
+use super::shape::Shape;
+use super::sql::{Clock, transact};
+use super::template::{BEGIN_MS, Template, folder, identity};
+use super::watch::{Mutation, Watch, Writer, snapshot};
+
+/// What went wrong, in words.
+pub(crate) type Checked<T = ()> = std::result::Result<T, String>;
+
+/// The most replicas.
+const MOST: usize = 5;
+
+/// The indexes that one replica alone may have.
+const CONSTRAINTS: [(&str, &str); 3] =
+    [("x_own_p", "p (x)"), ("x_own_q", "q (y)"), ("x_own_m", "m (t)")];
+
+/// See the module.
+pub(crate) struct World {
+    pub(super) shape: Arc<Shape>,
+    pub(super) server: Server,
+    pub(super) replicas: Vec<Replica>,
+    pub(super) watches: Vec<Watch>,
+    pub(super) model: Model,
+    /// The remote log, as it was seen to grow.
+    pub(super) log: BTreeMap<i64, Event>,
+    pub(super) places: HashMap<EventId, i64>,
+    /// What applications committed.
+    pub(super) ledger: HashMap<EventId, Mutation>,
+    /// Requests that nobody waits for any more, and that may yet arrive.
+    ghosts: Vec<Batch>,
+    pub(super) seen: Seen,
+    pub(super) steps: u64,
+    template: Arc<Template>,
+    folder: TempDir,
+    trace: bool,
+}
+
+impl World {
+    /// The world in which a history happens.
+    pub(crate) fn new(history: &History, trace: bool) -> Checked<World> {
+        let shape = Arc::new(history.shape.clone());
+        let template = Template::of(&shape, history.seed);
+        let folder = folder();
+        let path = folder.path().join("remote.db");
+        std::fs::write(&path, &template.remote).map_err(|error| error.to_string())?;
+        let clock = Clock::new(BEGIN_MS.into());
+        let server = Server::new(path, clock, history.seed, shape.verbatim);
+        let rows = server.with(|db| snapshot(db, &shape));
+        let mut world = World {
+            model: Model::new(Arc::clone(&shape), rows),
+            shape,
+            server,
+            replicas: Vec::new(),
+            watches: Vec::new(),
+            log: BTreeMap::new(),
+            places: HashMap::new(),
+            ledger: HashMap::new(),
+            ghosts: Vec::new(),
+            seen: Seen::default(),
+            steps: 0,
+            template,
+            folder,
+            trace,
+        };
+        let mut random = Rng::with_seed(history.seed);
+        for _ in 0..history.replicas {
+            world.found(&mut random)?;
+        }
+        Ok(world)
+    }
+
+    pub(super) fn say(&self, what: impl FnOnce() -> String) {
+        #[allow(clippy::print_stderr)]
+        if self.trace {
+            eprintln!("{}", what());
+        }
+    }
+
+    fn file(&self, bytes: &[u8]) -> Checked<Replica> {
+        let number = self.replicas.len() as u128 + 1;
+        let path = self.folder.path().join(format!("{number}.db"));
+        std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
+        Ok(Replica::new(&self.shape, path, number))
+    }
+
+    /// A replica whose first sync was when there was nothing yet: it differs from another such one
+    /// in its identity alone.
+    fn found(&mut self, random: &mut Rng) -> Checked {
+        let mut replica = self.file(&self.template.replica)?;
+        let name = identity(replica.number).to_string();
+        let sql = "UPDATE driftless_settings SET value = ?1 WHERE name = 'replica'";
+        replica.db.execute(sql, [name]).map_err(|error| error.to_string())?;
+        replica.set_application(random.f64() < 0.7, random.f64() < 0.15);
+        replica.start().map_err(|error| error.to_string())?;
+        self.replicas.push(replica);
+        self.watches.push(Watch::default());
+        self.observe(self.replicas.len() - 1, Writer::Nobody)
+    }
+
+    fn join(&mut self, rows: &[Vec<String>]) -> Checked {
+        if self.replicas.len() >= MOST {
+            return Ok(());
+        }
+        let mut replica = self.file(&self.template.bare)?;
+        replica.set_application(true, false);
+        for sql in rows {
+            transact(&replica.db, sql, false);
+        }
+        replica.install().map_err(|error| error.to_string())?;
+        let at = self.replicas.len();
+        self.watches.push(Watch::joining(snapshot(&replica.db, &self.shape)));
+        replica.start().map_err(|error| error.to_string())?;
+        self.replicas.push(replica);
+        self.seen.note("a replica joins with rows");
+        self.observe(at, Writer::Nobody)
+    }
+
+    /// Takes one step, and looks at what it touched.
+    pub(crate) fn apply(&mut self, step: &Step) -> Checked {
+        self.steps += 1;
+        self.say(|| format!("{:4} {step:?}", self.steps));
+        let count = self.replicas.len();
+        match step {
+            Step::Write { at, sql, told, abandoned } => {
+                self.write(at % count, sql, *told, *abandoned)
+            }
+            Step::Web { sql } => {
+                if self.server.web(sql) {
+                    self.seen.note("a write of the web's");
+                }
+                self.observe_remote()
+            }
+            Step::Carry { at, fate } => self.carry(at % count, *fate).map(drop),
+            Step::Answer { at } => self.answer(at % count).map(drop),
+            Step::Ghost { which } => self.ghost(*which),
+            Step::Integrate { at } => self.integrate(at % count).map(drop),
+            Step::Pass { at, ms } => {
+                let end = self.replicas[at % count].now.steady_ms + ms;
+                self.pass(at % count, end).map(drop)
+            }
+            Step::Sync { at, ms, fates } => self.work(at % count, *ms, fates),
+            Step::Crash { at, whole, again } => self.crash(at % count, *whole, *again),
+            Step::Start { at } => self.start(at % count),
+            Step::Cut { at, cut } => {
+                self.replicas[at % count].cut = *cut;
+                Ok(())
+            }
+            Step::Caps { up, down } => {
+                self.server.set_caps(*up, *down);
+                Ok(())
+            }
+            Step::Clock { at, ms } => {
+                self.seen.note("a clock jumps");
+                self.replicas[at % count].skew_ms = *ms;
+                self.replicas[at % count].set_wall();
+                Ok(())
+            }
+            Step::Disk { at, room } => {
+                self.replicas[at % count].set_room(*room);
+                Ok(())
+            }
+            Step::Restore { at, which, fresh } => self.restore(at % count, *which, *fresh),
+            Step::Dismiss { at, which } => self.dismiss(at % count, *which),
+            Step::Constrain { at, which, on } => self.constrain(at % count, *which, *on),
+            Step::Retry { at } => self.retry(at % count),
+            Step::Join { rows } => self.join(rows),
+        }
+    }
+
+    fn write(&mut self, at: usize, sql: &[String], told: bool, abandoned: bool) -> Checked {
+        let committed = transact(&self.replicas[at].db, sql, abandoned);
+        self.say(|| format!("     {}", if committed { "committed" } else { "rolled back" }));
+        if committed {
+            self.seen.note("a write");
+        }
+        if self.replicas[at].machine.is_none() {
+            self.seen.note("a write with no process of ours running");
+        }
+        self.observe(at, if committed { Writer::Application } else { Writer::Nobody })?;
+        if told {
+            self.replicas[at].input(Input::LocalCommit);
+            self.observe(at, Writer::Nobody)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a request at the remote, and looks what it did there.
+    fn deliver(&mut self, batch: Batch) -> Checked<Outcome<Answer>> {
+        let outcome = self.server.ask(batch);
+        self.observe_remote()?;
+        match &outcome {
+            Err(error) if error.kind() == Kind::TooLarge => self.seen.note("too large"),
+            Ok(answer) if has_more(answer) => self.seen.note("a page split"),
+            _ => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Gives a replica the answer to a request.
+    fn give(&mut self, at: usize, id: RequestId, outcome: Outcome<Answer>) -> Checked {
+        self.say(|| match &outcome {
+            Ok(_) => "     answered".to_owned(),
+            Err(error) => format!("     answered: {error:?}"),
+        });
+        let was_ready = self.replicas[at].ready;
+        self.replicas[at].input(Input::Answer(id, outcome));
+        let ready = self.replicas[at].ready;
+        self.observe(at, if ready && !was_ready { Writer::FirstSync } else { Writer::Nobody })
+    }
+
+    /// Carries the request that is on its way. False if there is none.
+    pub(super) fn carry(&mut self, at: usize, fate: Fate) -> Checked<bool> {
+        let Some((id, batch)) = self.replicas[at].sent.take() else { return Ok(false) };
+        let lost = || Err(Replica::dead_line());
+        let pushes = batch.writes;
+        let outcome = match fate {
+            _ if self.replicas[at].cut => {
+                self.seen.note("a request into a partition");
+                lost()
+            }
+            Fate::Through => self.deliver(batch)?,
+            Fate::LostBefore => lost(),
+            Fate::Overloaded => Err(Error::unavailable("503 Service Unavailable")),
+            Fate::Refused => Err(Error::refused("401 Unauthorized")),
+            Fate::LostAfter => {
+                let done = self.deliver(batch)?;
+                if pushes && done.is_ok() {
+                    self.seen.note("a lost answer that had taken effect");
+                }
+                done.and(lost())
+            }
+            Fate::AnswerLate => {
+                let done = self.deliver(batch)?;
+                self.replicas[at].answers.push_back((id, done));
+                self.seen.note_fate(fate);
+                return Ok(true);
+            }
+            Fate::RequestLate => {
+                self.ghosts.push(batch);
+                lost()
+            }
+            Fate::Twice => {
+                drop(self.deliver(batch.clone())?);
+                self.deliver(batch)?
+            }
+            Fate::AnsweredTwice => {
+                let done = self.deliver(batch)?;
+                if let Ok(answer) = &done {
+                    self.replicas[at].answers.push_back((id, Ok(answer.clone())));
+                }
+                done
+            }
+            Fate::RemoteDies(after) => {
+                self.server.die_after(after.into());
+                self.deliver(batch)?
+            }
+        };
+        self.seen.note_fate(fate);
+        self.give(at, id, outcome)?;
+        Ok(true)
+    }
+
+    /// An answer that was late comes. False if there is none.
+    pub(super) fn answer(&mut self, at: usize) -> Checked<bool> {
+        let Some((id, outcome)) = self.replicas[at].answers.pop_front() else { return Ok(false) };
+        self.give(at, id, outcome)?;
+        Ok(true)
+    }
+
+    fn ghost(&mut self, which: usize) -> Checked {
+        if self.ghosts.is_empty() {
+            return Ok(());
+        }
+        let batch = self.ghosts.swap_remove(which % self.ghosts.len());
+        self.seen.note("a request that nobody waits for arrives");
+        self.deliver(batch).map(drop)
+    }
+
+    pub(super) fn drop_ghosts(&mut self) -> Checked {
+        while !self.ghosts.is_empty() {
+            self.ghost(0)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn integrate(&mut self, at: usize) -> Checked<bool> {
+        let done = self.replicas[at].integrate();
+        if done {
+            self.observe(at, Writer::Nobody)?;
+        }
+        Ok(done)
+    }
+
+    pub(super) fn pass(&mut self, at: usize, end: u64) -> Checked<bool> {
+        let rang = self.replicas[at].pass(end);
+        self.observe(at, Writer::Nobody)?;
+        Ok(rang)
+    }
+
+    /// A replica works until `ms` have passed and nothing is left to do at once.
+    pub(super) fn work(&mut self, at: usize, ms: u64, fates: &[Fate]) -> Checked {
+        let end = self.replicas[at].now.steady_ms + ms;
+        let mut fates = fates.iter().copied();
+        while self.answer(at)? {}
+        for _ in 0..1_000 {
+            let carried = self.replicas[at].sent.is_some()
+                && self.carry(at, fates.next().unwrap_or(Fate::Through))?;
+            if !carried && !self.integrate(at)? && !self.pass(at, end)? {
+                return Ok(());
+            }
+        }
+        Err(format!("replica {at} finds no end of what is to be done within {ms} ms"))
+    }
+
+    fn crash(&mut self, at: usize, whole: bool, again: bool) -> Checked {
+        if self.replicas[at].machine.is_some() {
+            self.seen.note("a crash");
+            if self.has_unacknowledged(at) {
+                self.seen.note("a crash between commit and acknowledgement");
+            }
+            if self.replicas[at].waits {
+                self.seen.note("a crash with a page waiting");
+            }
+        }
+        let lost = self.replicas[at].crash(whole);
+        self.ghosts.extend(lost);
+        if again { self.start(at) } else { Ok(()) }
+    }
+
+    pub(super) fn start(&mut self, at: usize) -> Checked {
+        if self.replicas[at].machine.is_some() {
+            return Ok(());
+        }
+        self.replicas[at].start().map_err(|error| format!("replica {at} starts: {error:?}"))?;
+        self.observe(at, Writer::Nobody)
+    }
+
+    /// A person brings a lost event back.
+    fn restore(&mut self, at: usize, which: usize, fresh: bool) -> Checked {
+        let Some(store) = self.replicas[at].store() else { return Ok(()) };
+        let open = store.conflicts(false).map_err(|error| format!("{error:?}"))?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let id = open[which % open.len()].event.id;
+        let done = store.restore(id, fresh.then_some(NewKey::Fresh));
+        self.tolerate(done, "a conflict restored")?;
+        self.observe(at, Writer::Application)?;
+        self.replicas[at].input(Input::LocalCommit);
+        self.observe(at, Writer::Nobody)
+    }
+
+    fn dismiss(&mut self, at: usize, which: usize) -> Checked {
+        let Some(store) = self.replicas[at].store() else { return Ok(()) };
+        let open = store.conflicts(false).map_err(|error| format!("{error:?}"))?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let done = store.dismiss(open[which % open.len()].event.id);
+        self.tolerate(done, "a conflict dismissed")?;
+        self.observe(at, Writer::Nobody)
+    }
+
+    /// What a person asked for may be refused, or meet a full disk.
+    fn tolerate<T>(&mut self, done: Outcome<T>, what: &'static str) -> Checked {
+        match done {
+            Ok(_) => self.seen.note(what),
+            Err(error) if matches!(error.kind(), Kind::Usage | Kind::Storage) => {
+                self.say(|| format!("     {error}"));
+            }
+            Err(error) => return Err(format!("{what}: {error:?}")),
+        }
+        Ok(())
+    }
+
+    fn constrain(&mut self, at: usize, which: usize, on: bool) -> Checked {
+        let replica = &mut self.replicas[at];
+        if replica.machine.is_none() || replica.full || !replica.ready {
+            return Ok(());
+        }
+        let (name, columns) = CONSTRAINTS[which % CONSTRAINTS.len()];
+        let sql = match on {
+            true => format!("CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {columns}"),
+            false => format!("DROP INDEX IF EXISTS {name}"),
+        };
+        let done = replica.db.execute_batch(&sql).is_ok();
+        replica.input(Input::LocalCommit);
+        if on && done {
+            self.seen.note("a constraint of one replica's own");
+        }
+        self.observe(at, Writer::Nobody)
+    }
+
+    /// Takes away what one replica's database alone refuses.
+    pub(super) fn unconstrain(&mut self, at: usize) -> Checked {
+        for which in 0..CONSTRAINTS.len() {
+            self.constrain(at, which, false)?;
+        }
+        self.retry(at)
+    }
+
+    fn retry(&mut self, at: usize) -> Checked {
+        let now_ms = self.replicas[at].now.wall_ms;
+        let Some(store) = self.replicas[at].store() else { return Ok(()) };
+        let waiting = store.quarantine().map_err(|error| format!("{error:?}"))?.len();
+        match store.retry_quarantine(now_ms) {
+            Ok(done) if done.applied > 0 => self.seen.note("a quarantine's retry"),
+            Ok(_) => {}
+            Err(error) if error.kind() == Kind::Storage && self.replicas[at].full => {}
+            Err(error) => return Err(format!("the retry of {waiting} events: {error:?}")),
+        }
+        self.observe(at, Writer::Nobody)
+    }
+}
+
+/// Whether a page came that is not the log's last.
+fn has_more(answer: &Answer) -> bool {
+    answer.rows.iter().flatten().any(|row| match row.as_slice() {
+        [_, last, count, head] => {
+            count.as_integer().is_some_and(|count| count > 0)
+                && head.as_integer() > last.as_integer()
+        }
+        _ => false,
+    })
+}
