@@ -343,8 +343,8 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     )
 }
 
-/// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`, and
-/// those of each next unit the ULID after that.
+/// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`,
+/// and those of each next unit the ULID after that.
 fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
     let unit = |place: usize| Ulid(first.0.wrapping_add(place as u128));
     if ends.is_empty() {

@@ -1,8 +1,8 @@
 //! Reads the values of a page's events, and seals their frames, beside the thread that writes.
 //!
 //! Of the work on an event, SQLite's part is one thread's; to read its JSON, to encode its frame
-//! and to hash both needs no database. So for a page of some length [`unpack`] does this in a thread
-//! of its own, a few batches ahead of the writer.
+//! and to hash both needs no database. So for a page of some length [`unpack`] does this in a
+//! thread of its own, a few batches ahead of the writer.
 
 use std::ops::Range;
 

@@ -299,7 +299,7 @@ impl History {
             }
             70..80 => {
                 let desk = self.desk();
-                let events = [1, 2, 5, usize::MAX][self.random.usize(..4)];
+                let events = [1, 2, 5, usize::MAX][self.remote.requests() % 4];
                 self.desks[desk].transaction = events;
                 self.desks[desk].go_on();
                 self.say(&format!("desk {desk} integrates, {events} events at a time"));
