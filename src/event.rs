@@ -272,6 +272,10 @@ impl Image {
     }
 }
 
+/// The most columns of an image: SQLite's own limit on a table's. More would be no image, and a
+/// column takes ten times the memory of its shortest JSON.
+const MAX_IMAGE_COLUMNS: usize = 32_767;
+
 /// A column of an image and its value, borrowed from the image's JSON.
 pub type Column<'a> = (Cow<'a, str>, ValueRef<'a>);
 
@@ -309,6 +313,9 @@ pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<
                 _ => read_name(&mut scanner)?,
             };
             place += 1;
+            if columns.len() - begin == MAX_IMAGE_COLUMNS {
+                return Err(Error::corrupt("an event has more columns than any table"));
+            }
             columns.push((name, scanner.value_ref()?));
             if scanner.eat(b'}') {
                 break;

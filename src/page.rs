@@ -28,6 +28,13 @@ pub const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// The least events of a page that two threads read: a thread costs as much as some fifty of them.
 const TWO_FROM: usize = 512;
+/// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
+/// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
+const MIN_LINE_BYTES: usize = 48;
+
+/// The greatest seq: far above what a log can have, and far enough below 2^63 that nobody's
+/// arithmetic overflows.
+pub const MAX_SEQ: Seq = Seq(1 << 60);
 
 /// The lines of a page and where in the log they end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,9 +143,8 @@ impl Page {
         let middle = middle + memchr::memchr(b'\n', &self.bytes[middle..])?;
         let (first, second) = self.bytes.split_at(middle);
         let (mut lines, more) = std::thread::scope(|scope| {
-            let half = self.count / 2 + 1;
             let more = std::thread::Builder::new().name("driftless-lines".to_owned());
-            let more = more.spawn_scoped(scope, move || read_lines(second, half)).ok()?;
+            let more = more.spawn_scoped(scope, move || read_lines(second, self.count)).ok()?;
             let lines = read_lines(first, self.count);
             Some((lines.ok()?, more.join().ok()?.ok()?))
         })?;
@@ -152,10 +158,17 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not
-    /// `last`, or when the count is another. Then the page must be fetched again. A line that has a
-    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` and
+    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that
+    /// has a seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
+        // What the remote says of its page is believed only as far as the bytes go.
+        let most = self.bytes.len() / MIN_LINE_BYTES + 1;
+        if self.count > most {
+            let message =
+                format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
+            return Err(Error::corrupt(message));
+        }
         let lines = match self.lines_by_two() {
             Some(lines) => lines,
             None => read_lines(&self.bytes, self.count)?,
@@ -180,9 +193,9 @@ impl Page {
     }
 }
 
-/// The lines of a page or of a part of it.
-fn read_lines(bytes: &[u8], count: usize) -> Result<Vec<Line<'_>>> {
-    let mut lines: Vec<Line<'_>> = Vec::with_capacity(count);
+/// The lines of a page or of a part of it, of which there may be `most`.
+fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
+    let mut lines: Vec<Line<'_>> = Vec::with_capacity(most.min(bytes.len() / MIN_LINE_BYTES + 1));
     let mut previous = Seq(0);
     for bytes in pieces(bytes).filter(|bytes| !bytes.is_empty()) {
         let Some(line) = Line::read(bytes)? else {
@@ -192,6 +205,12 @@ fn read_lines(bytes: &[u8], count: usize) -> Result<Vec<Line<'_>>> {
             }
             return Err(Error::corrupt(format!("what follows event {previous} is no event")));
         };
+        if lines.len() == most {
+            return Err(Error::corrupt(format!("a page has more than its {most} events")));
+        }
+        if line.seq > MAX_SEQ {
+            return Err(Error::corrupt(format!("no log has an event {}", line.seq)));
+        }
         if line.seq <= previous {
             return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
         }

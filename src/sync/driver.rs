@@ -16,20 +16,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 
-use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::Store;
+use crate::sync::accept::{self, Facts, Offer};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::init::Plan;
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::pace::Pace;
-use crate::sync::plan::existing;
 use crate::sync::request::guarded;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
-use crate::sync::trouble::other_remote;
 
 /// How long a commit by another process may go unnoticed, in ms.
 pub(crate) const LOOK_MS: u64 = 50;
@@ -45,8 +43,6 @@ const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
 const JUMP_MS: i64 = 3_000;
 /// Pages' changes that a subscriber may be behind before it misses some.
 const CHANGES_BEHIND: usize = 1_024;
-/// How often a blocking first contact is tried.
-const ATTEMPTS: u32 = 3;
 
 /// The clocks.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +91,10 @@ pub(crate) enum Command {
     Work(Work),
     /// See [`Input::Reconfigured`].
     Reconfigure(Arc<dyn Remote>),
+    /// See [`Input::AcceptRemote`].
+    Accept(oneshot::Sender<Result<Summary>>),
+    /// Look at the remote, as before [`Command::Accept`].
+    Offer(oneshot::Sender<Result<Offer>>),
     /// See [`Input::Wake`].
     Wake,
     /// End.
@@ -299,7 +299,7 @@ impl Driver {
             }
             self.publish(Some(SyncState::Standby));
             match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
-                Ok(Command::SyncNow(reply)) => {
+                Ok(Command::SyncNow(reply) | Command::Accept(reply)) => {
                     let error = Error::usage("another replicator is at work on this file")
                         .with_hint("it synchronises the file; there is nothing to be done here");
                     let _ = reply.send(Err(error));
@@ -403,10 +403,23 @@ impl Driver {
         match command {
             Command::Answer(id, outcome) => self.input(Input::Answer(id, outcome)),
             Command::SyncNow(reply) => {
-                self.next_ticket += 1;
-                let ticket = Ticket(self.next_ticket);
-                self.waiting.insert(ticket, reply);
+                let ticket = self.ticket(reply);
                 self.input(Input::SyncNow(ticket));
+            }
+            Command::Accept(reply) => {
+                let ticket = self.ticket(reply);
+                self.input(Input::AcceptRemote(ticket));
+            }
+            Command::Offer(reply) => {
+                let (facts, remote) = (Facts::of(self.machine.store()), Arc::clone(&self.remote));
+                self.runtime.spawn(async move {
+                    let outcome = match facts {
+                        Ok(facts) => accept::offer(facts, &*remote).await,
+                        Err(error) => Err(error),
+                    };
+                    // Nobody waits for it any more, perhaps.
+                    let _ = reply.send(outcome);
+                });
             }
             Command::Work(work) => {
                 let now = self.handle.time.now();
@@ -427,6 +440,12 @@ impl Driver {
                 let _ = reply.send(());
             }
         }
+    }
+
+    fn ticket(&mut self, reply: oneshot::Sender<Result<Summary>>) -> Ticket {
+        self.next_ticket += 1;
+        self.waiting.insert(Ticket(self.next_ticket), reply);
+        Ticket(self.next_ticket)
     }
 
     fn input(&mut self, input: Input) {
@@ -519,48 +538,4 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
     let outcome = driver.run_until(|| answer.try_recv().ok());
     driver.runtime.shutdown_background();
     outcome
-}
-
-/// The first contact, on this thread: see [`Init`]. It may be done again at any time.
-///
-/// # Errors
-///
-/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached
-/// after a few attempts. Where the remote cannot be reached, nothing was changed on either side.
-///
-/// # Panics
-///
-/// Within a tokio runtime's own thread: it blocks.
-pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
-    let time = Time::start();
-    let mut backoff = Backoff::new(fastrand::u64(..));
-    let expected = match existing(&mut plan)? {
-        Some(store) => store.state()?.epoch,
-        None => None,
-    };
-    let mut init = Init::new(plan, expected);
-    loop {
-        let batch = init.ask()?;
-        match runtime.block_on(guarded(Arc::clone(&remote), batch)) {
-            Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
-                Progress::More => backoff.reset(),
-                Progress::Done(report, store) => return Ok((*store, report)),
-                Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
-            },
-            // It answered, at least.
-            Err(error) if init.recover(&error) => backoff.reset(),
-            Err(error) if error.kind() == Kind::Unavailable => {
-                let wait = backoff.fail();
-                if backoff.failures() >= ATTEMPTS {
-                    return Err(error);
-                }
-                std::thread::sleep(Duration::from_millis(wait));
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }

@@ -21,6 +21,8 @@
 //!   so. Pulling goes on.
 //! * A first sync that is interrupted begins anew.
 
+mod accept;
+mod contact;
 mod definitions;
 mod driver;
 mod effect;
@@ -30,7 +32,6 @@ mod lock;
 mod look;
 mod machine;
 mod pace;
-mod plan;
 mod pull;
 mod push;
 mod request;
@@ -38,15 +39,17 @@ mod status;
 mod trouble;
 mod waiters;
 
+pub use accept::{LogEnd, Offer, TableRows};
+pub use contact::{accept, initialise, offer};
+pub(crate) use contact::{fresh_plan, open_offline};
 pub use definitions::Tables;
+pub use driver::drain;
 pub(crate) use driver::{Command, Driver, Handle, Time};
-pub use driver::{drain, initialise};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
 pub(crate) use identity::{Refusal, examine};
 pub use init::{Init, Plan, Progress, Report};
 pub use lock::Lock;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
-pub(crate) use plan::{fresh_plan, open_offline};
 pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
