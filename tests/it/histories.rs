@@ -414,8 +414,10 @@ impl History {
             }
             70..80 => {
                 let desk = self.desk();
+                let events = [1, 2, 5, usize::MAX][self.remote.requests() % 4];
+                self.desks[desk].transaction = events;
                 self.desks[desk].go_on();
-                self.say(&format!("desk {desk} integrates"));
+                self.say(&format!("desk {desk} integrates, {events} events at a time"));
             }
             80..96 => {
                 let desk = self.desk();
