@@ -15,6 +15,7 @@ mod gym;
 mod histories;
 mod hostile;
 mod hub;
+mod limits;
 mod names;
 mod processes;
 mod remote;
