@@ -148,8 +148,8 @@ pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE 
 /// Reads the log's newest seq, 0 for an empty log.
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
-/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No row
-/// where there is none.
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
+/// row where there is none.
 pub fn waiting(cursor: Seq) -> String {
     format!(
         "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \

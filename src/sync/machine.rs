@@ -15,7 +15,7 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::other_remote;
+use crate::sync::trouble::{no_first_sync, other_remote};
 use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
@@ -276,7 +276,10 @@ impl Machine {
             self.effects.push_back(Effect::Continue);
         } else if self.flight.is_none() {
             let held = if self.unsent { self.push_held_until } else { u64::MAX };
-            let next = held.min(self.due).max(self.retry_at).max(self.now.steady_ms + 1);
+            // A page that could not be integrated waits for no poll.
+            let page = if self.pages.front().is_some() { self.retry_at } else { u64::MAX };
+            let next = held.min(self.due).min(page).max(self.retry_at);
+            let next = next.max(self.now.steady_ms + 1);
             self.effects.push_back(Effect::Wait(next));
         }
         self.rest();
@@ -390,10 +393,15 @@ impl Machine {
         let init = self.init.as_mut().expect("only the first sync asks without an exchange");
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
-                self.succeeded();
                 // Of a replica whose first sync is done only the definitions are compared.
                 if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.succeeded();
                     self.state = SyncState::FirstSync;
+                } else {
+                    // Whether it is the right remote is not known yet: that is no success.
+                    self.backoff.reset();
+                    self.reachable = Some(true);
+                    self.trouble = None;
                 }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
@@ -553,9 +561,4 @@ impl Machine {
             Err(error) => self.local_trouble(error),
         }
     }
-}
-
-fn no_first_sync() -> Error {
-    Error::usage("this replica's first sync is not done")
-        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }
