@@ -235,6 +235,9 @@ pub(super) fn admit<'p>(
             table.key.len()
         ));
     }
+    if !is_canonical(table, line.key, key) {
+        return Err(format!("the event's key is not spelled as keys of table `{name}` are"));
+    }
     if line.op == Op::Delete {
         return Ok(());
     }
@@ -264,4 +267,19 @@ pub(super) fn admit<'p>(
         return Err(format!("the event inserts into table `{name}` without its whole key"));
     }
     Ok(())
+}
+
+/// Whether a key, which is whole, has the one spelling that its row's key has. A row under another
+/// one would be the same to SQLite, and another to whoever asks for its pending events.
+fn is_canonical(table: &Table, text: &str, key: &[ValueRef<'_>]) -> bool {
+    // Most keys are one plain word, and cannot be spelled in another way.
+    let word = text.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if word.is_some_and(|word| word.bytes().all(plain)) {
+        return true;
+    }
+    let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
+    let mut parts = key.iter().enumerate();
+    parts.all(|(part, value)| key_matches(table, part, value, value))
+        && RowKey::from_values(&values).0 == text
 }
