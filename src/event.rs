@@ -33,6 +33,11 @@ macro_rules! ulid_newtype {
             fn from_str(text: &str) -> Result<Self> {
                 let wrong = || Error::usage(format!("`{text}` is not {}", $what))
                     .with_hint("a ULID has 26 characters, such as 01JD8ZK3V5QWERTY0123456789");
+                // 26 characters hold 130 bits; the parser drops what is too much, and so would
+                // take two texts for one id.
+                if text.bytes().next().is_some_and(|first| first > b'7') {
+                    return Err(wrong());
+                }
                 text.parse().map($name).map_err(|_| wrong())
             }
         }

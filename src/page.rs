@@ -91,9 +91,10 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` and
-    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that has a
-    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` (below
+    /// [`MAX_SEQ`]), or when the count is another. Then the page must be fetched again. A line that
+    /// has a seq and is no event otherwise comes as [`Line::damaged`], since it will be there
+    /// again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         // What the remote says of its page is believed only as far as the bytes go.
         let most = self.bytes.len() / MIN_LINE_BYTES + 1;
@@ -298,7 +299,9 @@ impl<'a> Fields<'a> {
     fn ulid(&mut self) -> Result<Option<ulid::Ulid>> {
         match self.text("id")? {
             None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| self.wrong("id")),
+            Some(text) => {
+                text.parse::<EventId>().map(|id| Some(id.0)).map_err(|_| self.wrong("id"))
+            }
         }
     }
 

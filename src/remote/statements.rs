@@ -148,8 +148,8 @@ pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE 
 /// Reads the log's newest seq, 0 for an empty log.
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
-/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No row
-/// where there is none.
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
+/// row where there is none.
 pub fn waiting(cursor: Seq) -> String {
     format!(
         "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
@@ -328,13 +328,15 @@ fn contact(sender: &Sender, place: Place) -> String {
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
 /// columns would have the event's array spelled out anew. `json_each` goes through an array in its
-/// order, and the events with it: an ORDER BY would put them all in a temporary table first.
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
+/// sign keeps SQLite's planner from looking at the mark: where it is bound, the statement would be
+/// compiled again for each push.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     let Parcel { names, terms, json } = Parcel::pack(&push.events);
     format!(
         "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', '{unit}', {terms} \
          FROM (SELECT value FROM json_each({}) LIMIT -1) WHERE EXISTS \
-         (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND mark = '{}') \
+         (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND +mark = '{}') \
          AND NOT EXISTS ({})",
         sender.replica,
         literal(&json),

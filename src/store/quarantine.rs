@@ -143,7 +143,7 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, start.cursor)?;
+        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut take = tx.prepare_cached("DELETE FROM driftless_quarantine WHERE seq = ?1")?;
         for line in lines {
             take.execute([line.seq.0])?;

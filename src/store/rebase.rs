@@ -300,7 +300,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
-            let event = load(self.db, n)?;
+            let event = load(self.db, &self.store.layouts, n)?;
             if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
                 self.keep(event)?;
             }
@@ -312,8 +312,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.lost.push(Lost { line: at, row, winner });
         }
         if n == self.start.newest {
-            let sql = "UPDATE driftless_outbox SET settled = 1, before = NULL, after = NULL, \
-                       changes = NULL, undo = NULL, refuse = NULL WHERE n = ?1";
+            let sql = "INSERT OR REPLACE INTO driftless_outbox (n, ms, tail, op, base, settled) \
+                       SELECT n, ms, tail, op, base, 1 FROM driftless_outbox WHERE n = ?1";
             self.db.prepare_cached(sql)?.execute([n])?;
         } else {
             let sql = "DELETE FROM driftless_outbox WHERE n = ?1";

@@ -1,6 +1,8 @@
 //! Random histories: several desks and a web application write to the same few rows, requests are
 //! lost before and after they took effect, pages and pushes end anywhere, desks restart, new ones
-//! join with rows of their own; then all becomes quiet, and everybody must have the same rows.
+//! join with rows of their own; then all becomes quiet, and everybody must have the same rows. In
+//! half of the histories files are also restored from backups and copied, and the remote is wiped
+//! and rolled back, and accepted.
 //!
 //! A history is made from a seed. A failure prints it; repeat it with
 //!
@@ -12,19 +14,22 @@
 
 #![allow(clippy::print_stderr)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use driftless::sync::Input;
+use driftless::store::{Cause, Entry, LogFilter, Standing};
+use driftless::sync::{Input, SyncState};
 use driftless::verdict::ConflictRule;
 use fastrand::Rng;
 
-use crate::support::desk::Desk;
+use crate::support::desk::{Backup, Desk};
 use crate::support::local_remote::{Fault, LocalRemote};
 
 /// How many histories a test run makes, and how many steps each has.
 const HISTORIES: std::ops::Range<u64> = 0..40;
+/// The same of those with copies and lost remotes.
+const UPSET: std::ops::Range<u64> = 0..24;
 const STEPS: usize = 120;
 
 const TABLES: [&str; 4] = ["m", "p", "q", "s"];
@@ -200,6 +205,12 @@ impl Shape {
 type Seen = BTreeMap<&'static str, usize>;
 
 struct History {
+    /// Whether files are restored and copied, and the remote is wiped and rolled back.
+    upset: bool,
+    backups: Vec<(u128, Backup)>,
+    snapshot: Option<rusqlite::Connection>,
+    /// What each desk has committed and not heard of, as far as its file was not lost: ids.
+    owed: BTreeMap<usize, BTreeSet<String>>,
     random: Rng,
     shape: Shape,
     remote: Arc<LocalRemote>,
@@ -210,7 +221,7 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, upset: bool) -> Self {
         let mut random = Rng::with_seed(seed);
         let shape = Shape::new(&mut random);
         let remote = Arc::new(LocalRemote::new(&shape.ddl));
@@ -219,8 +230,19 @@ impl History {
         }
         let trace = std::env::var_os("DRIFTLESS_TRACE").is_some();
         let seen = Seen::new();
-        let mut history =
-            History { random, shape, remote, desks: Vec::new(), number: 0, trace, seen };
+        let mut history = History {
+            upset,
+            backups: Vec::new(),
+            snapshot: None,
+            owed: BTreeMap::new(),
+            random,
+            shape,
+            remote,
+            desks: Vec::new(),
+            number: 0,
+            trace,
+            seen,
+        };
         if trace {
             eprintln!("{}", history.shape.ddl);
             for sql in history.shape.web.iter().chain(&history.shape.local) {
@@ -276,7 +298,100 @@ impl History {
         self.random.usize(..self.desks.len())
     }
 
+    /// Something happens to a file or to the remote that no program of ours did.
+    fn upset(&mut self) {
+        let desk = self.desk();
+        match self.random.u8(..100) {
+            0..30 => {
+                self.say(&format!("desk {desk} is backed up"));
+                let name = self.desks[desk].number();
+                self.backups.push((name, self.desks[desk].backup()));
+            }
+            30..55 if !self.backups.is_empty() => {
+                let at = self.random.usize(..self.backups.len());
+                let (name, backup) = &self.backups[at];
+                let Some(desk) = self.desks.iter().position(|desk| desk.number() == *name) else {
+                    return;
+                };
+                self.desks[desk].restore(backup);
+                self.say(&format!("desk {desk} is restored"));
+                // What the file had since is gone with the disk.
+                self.owed.insert(desk, pending(&mut self.desks[desk], id));
+                *self.seen.entry("restored").or_default() += 1;
+            }
+            55..75 if self.desks.len() < 5 => {
+                self.number += 1;
+                let copy = self.desks[desk].copy(self.number);
+                self.say(&format!("desk {desk} is copied: desk {}", self.desks.len()));
+                self.desks.push(copy);
+                *self.seen.entry("copied").or_default() += 1;
+            }
+            75..85 => self.snapshot = Some(self.remote.snapshot()),
+            85..93 => {
+                if let Some(snapshot) = &self.snapshot {
+                    self.remote.roll_back(snapshot);
+                    self.say("the remote is rolled back");
+                    *self.seen.entry("rolled back").or_default() += 1;
+                    self.owed.clear();
+                }
+            }
+            93..95 => {
+                let web = self.shape.web.join(";");
+                self.remote.wipe(&format!("{}{web}", self.shape.ddl));
+                self.snapshot = None;
+                self.say("the remote is wiped");
+                *self.seen.entry("wiped").or_default() += 1;
+                self.owed.clear();
+            }
+            _ => self.accept(desk),
+        }
+    }
+
+    /// A person goes on with the remote, if the desk is refused by it.
+    fn accept(&mut self, at: usize) {
+        let desk = &mut self.desks[at];
+        if !matches!(desk.status().state, SyncState::OtherRemote | SyncState::RolledBack) {
+            return;
+        }
+        let count = |desk: &Desk| desk.read("SELECT count(*) FROM driftless_log");
+        let (log, changes) = (count(desk), pending(desk, content));
+        let former = desk.status().identity.len();
+        let accepted = desk.accept();
+        let now = desk.status().identity;
+        self.say(&format!("desk {at} accepts the remote: {accepted:?}"));
+        if accepted.is_err() {
+            return;
+        }
+        *self.seen.entry("accepted").or_default() += 1;
+        let desk = &self.desks[at];
+        let (last, since) = now[former..].split_first().expect("it has another identity");
+        assert!(last.cause == Cause::Accepted && since.iter().all(|f| f.cause == Cause::Copied));
+        let old = format!("SELECT count(*) FROM driftless_old_log WHERE former = {}", last.n);
+        assert_eq!(desk.read(&old), log, "the former log is kept whole");
+        // What was pending is in the new log, with another id.
+        let there = "SELECT tbl || pk || op || coalesce(after, '') FROM driftless_events";
+        let there = self.remote.rows(there);
+        let there: BTreeSet<String> = there.iter().map(|row| row[0].to_string()).collect();
+        for change in changes {
+            let change = driftless::value::Value::from(change.as_str()).to_string();
+            assert!(there.contains(&change), "desk {at} has dropped {change}");
+        }
+    }
+
+    /// Takes note of what the desks have committed.
+    fn note_owed(&mut self) {
+        for (at, desk) in self.desks.iter_mut().enumerate() {
+            self.owed.entry(at).or_default().extend(pending(desk, id));
+        }
+    }
+
     fn step(&mut self) {
+        if self.upset {
+            self.note_owed();
+            if self.random.u8(..100) < 6 {
+                return self.upset();
+            }
+        }
         match self.random.u8(..100) {
             0..42 => {
                 let (desk, sql) = (self.desk(), self.shape.write(&mut self.random));
@@ -343,12 +458,14 @@ impl History {
     }
 
     fn quiet(&mut self) {
+        self.note_owed();
         self.remote.set_caps(usize::MAX, usize::MAX);
         for _ in 0..20 {
-            for desk in &mut self.desks {
-                desk.input(Input::LocalCommit);
-                desk.advance(120_000);
-                desk.sync().unwrap();
+            for at in 0..self.desks.len() {
+                self.desks[at].input(Input::LocalCommit);
+                self.desks[at].advance(120_000);
+                self.accept(at);
+                self.desks[at].sync().unwrap();
             }
             if self.desks.iter().all(|desk| desk.status().pending == 0) {
                 break;
@@ -372,7 +489,9 @@ impl History {
                 assert_eq!(here, there, "desk {index} (left) and the remote: table {table}");
             }
             *self.seen.entry("conflict").or_default() += status.conflicts as usize;
+            *self.seen.entry("another identity").or_default() += status.identity.len();
         }
+        self.check_owed();
         let verdicts =
             self.remote.read("SELECT verdict || ':' || coalesce(reason, '') FROM driftless_events");
         for verdict in verdicts.lines() {
@@ -386,6 +505,50 @@ impl History {
             }
         }
     }
+}
+
+impl History {
+    /// What was committed, in a file that is still there, is in the log; and no event is twice.
+    fn check_owed(&self) {
+        let ids = self.remote.rows("SELECT id FROM driftless_events");
+        let there: BTreeSet<String> =
+            ids.iter().map(|row| row[0].as_str().unwrap_or_default().to_owned()).collect();
+        assert_eq!(there.len(), ids.len());
+        let accepted: Vec<bool> = self
+            .desks
+            .iter()
+            .map(|desk| desk.status().identity.iter().any(|f| f.cause == Cause::Accepted))
+            .collect();
+        for (desk, owed) in self.owed.iter().filter(|(desk, _)| !accepted[**desk]) {
+            let missing: Vec<_> = owed.difference(&there).collect();
+            assert!(missing.is_empty(), "desk {desk} has lost {missing:?}");
+        }
+    }
+}
+
+/// A desk's pending events, as texts.
+fn pending(desk: &mut Desk, text: fn(&Entry) -> String) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let visit = &mut |entry: Entry| {
+        if let Entry::Pending(_) = entry {
+            found.insert(text(&entry));
+        }
+        Ok(())
+    };
+    let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+    desk.machine.store().log(&filter, visit).unwrap();
+    found
+}
+
+fn id(entry: &Entry) -> String {
+    entry.id().to_string()
+}
+
+/// What an event does, without who and when.
+fn content(entry: &Entry) -> String {
+    let Entry::Pending(event) = entry else { panic!("it is pending") };
+    let after = event.after.as_ref().map(driftless::event::Image::to_json).unwrap_or_default();
+    format!("{}{}{}{after}", event.table, event.key.0, event.op)
 }
 
 /// A table's rows, with each value's type.
@@ -408,8 +571,8 @@ fn transact(db: &rusqlite::Connection, sql: &str) -> bool {
     done.is_ok()
 }
 
-fn run(seed: u64) -> Seen {
-    let mut history = History::new(seed);
+fn run(seed: u64, upset: bool) -> Seen {
+    let mut history = History::new(seed, upset);
     for _ in 0..STEPS {
         history.step();
     }
@@ -418,19 +581,18 @@ fn run(seed: u64) -> Seen {
     history.seen
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(given) = std::env::var("DRIFTLESS_SEEDS") else { return HISTORIES };
+fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    let Ok(given) = std::env::var("DRIFTLESS_SEEDS") else { return usual };
     let (first, last) = given.split_once("..").expect("DRIFTLESS_SEEDS is like 0..100");
     first.parse().unwrap()..last.parse().unwrap()
 }
 
-#[test]
-fn random_histories_end_equal() {
-    let seeds = seeds();
+/// Runs the histories of all seeds, and gives what happened in them.
+fn run_all(seeds: &std::ops::Range<u64>, upset: bool) -> Seen {
     let mut seen = Seen::new();
     let mut failed = Vec::new();
     for seed in seeds.clone() {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, upset))) {
             Ok(more) => more.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n),
             Err(_) => {
                 eprintln!("seed {seed} failed; DRIFTLESS_SEEDS={seed}..{} repeats it", seed + 1);
@@ -439,21 +601,31 @@ fn random_histories_end_equal() {
         }
     }
     assert!(failed.is_empty(), "of the seeds {seeds:?} these failed: {failed:?}");
-    if seeds == HISTORIES {
-        for what in [
-            "conflict",
-            "unique",
-            "foreign",
-            "children",
-            "missing",
-            "refused",
-            "via",
-            "pair",
-            "lost answer",
-            "restart",
-        ] {
-            assert!(seen.contains_key(what), "no {what} in all these histories: {seen:?}");
-        }
+    eprintln!("{} histories: {seen:?}", seeds.clone().count());
+    seen
+}
+
+/// That each of these happened, if it was the usual run.
+fn assert_seen(seeds: &std::ops::Range<u64>, seen: &Seen, wanted: &[&str]) {
+    for what in wanted.iter().filter(|_| [HISTORIES, UPSET].contains(seeds)) {
+        assert!(seen.contains_key(what), "no {what} in all these histories: {seen:?}");
     }
-    eprintln!("{} histories: {seen:?}", seeds.count());
+}
+
+#[test]
+fn random_histories_end_equal() {
+    let seeds = seeds(HISTORIES);
+    let seen = run_all(&seeds, false);
+    let reasons =
+        ["conflict", "unique", "foreign", "children", "missing", "refused", "via", "pair"];
+    assert_seen(&seeds, &seen, &reasons);
+    assert_seen(&seeds, &seen, &["lost answer", "restart"]);
+}
+
+#[test]
+fn random_histories_with_copies_and_lost_remotes_end_equal() {
+    let seeds = seeds(UPSET);
+    let seen = run_all(&seeds, true);
+    let events = ["restored", "copied", "another identity", "rolled back", "wiped", "accepted"];
+    assert_seen(&seeds, &seen, &events);
 }

@@ -26,4 +26,5 @@ mod sync;
 mod tidy;
 mod too_large;
 mod tools;
+mod unique;
 mod verdict;
