@@ -122,7 +122,7 @@ fn f17_an_init_that_ends_at_each_write() {
     let place = place();
     let mut desks: Vec<String> = Vec::new();
     // The last desk's init is whole: its payment is written after it.
-    for limit in (32_u64 << 10..).step_by(90 << 10) {
+    for limit in (32_u64 << 10..).step_by(24 << 10) {
         let name = format!("d{}.db", desks.len());
         desk(&place, &name);
         let init = place.command_in(&limited(limit), &place.init_args(&name));
