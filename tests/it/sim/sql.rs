@@ -13,13 +13,18 @@ use rusqlite::{CachedStatement, Connection, params_from_iter};
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 256;
 
-/// A statement with a parameter for each text literal, and the literals.
+/// Literals of fewer bytes are the same in each request.
+const SHORT: usize = 20;
+
+/// A statement with a parameter for each of its long text literals, and these: identities, and the
+/// events of a push. What a column is compared with stays, for SQLite would compile the statement
+/// again for each value of it.
 pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
     let (mut text, mut literals) = (String::with_capacity(64), Vec::new());
     let mut rest = sql;
     while let Some(at) = rest.find(['\'', '"']) {
         let quote = rest.as_bytes()[at];
-        let is_blob = at > 0 && matches!(rest.as_bytes()[at - 1], b'x' | b'X');
+        let compared = rest[..at].ends_with("= ");
         let mut end = at + 1;
         loop {
             end += rest[end..].find(quote as char).expect("a literal ends") + 1;
@@ -29,7 +34,7 @@ pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
             end += 1;
         }
         text.push_str(&rest[..at]);
-        if quote == b'"' || is_blob {
+        if quote == b'"' || compared || end - at < SHORT {
             text.push_str(&rest[at..end]);
         } else {
             literals.push(rest[at + 1..end - 1].replace("''", "'"));
@@ -84,7 +89,7 @@ pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
 pub(crate) fn transact(db: &Connection, statements: &[String], abandoned: bool) -> bool {
     let simple = |sql: &str| db.prepare_cached(sql).and_then(|mut begin| begin.execute([]));
     simple("BEGIN IMMEDIATE").unwrap();
-    let done = statements.iter().try_for_each(|sql| rows_bound(db, sql).map(|_| ()));
+    let done = statements.iter().try_for_each(|sql| rows(db, sql).map(drop));
     let committed = !abandoned && done.is_ok() && simple("COMMIT").is_ok();
     if !db.is_autocommit() {
         simple("ROLLBACK").unwrap();

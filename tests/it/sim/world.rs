@@ -31,8 +31,8 @@ pub(crate) type Checked<T = ()> = std::result::Result<T, String>;
 const MOST: usize = 5;
 
 /// The indexes that one replica alone may have.
-const CONSTRAINTS: [(&str, &str); 3] =
-    [("x_own_p", "p (x)"), ("x_own_q", "q (y)"), ("x_own_m", "m (t)")];
+const CONSTRAINTS: [(&str, &str); 4] =
+    [("x_own_p", "p (x)"), ("x_own_m", "m (t)"), ("x_own_s", "s (par)"), ("x_own_q", "q (y)")];
 
 /// See the module.
 pub(crate) struct World {
