@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use driftless::remote::Remote as _;
 use driftless::remote::statements::{
-    Exchange, MAX_EVENTS, MAX_PUSH_BYTES, META, Sender, read_meta,
+    Asker, Exchange, MAX_EVENTS, MAX_PUSH_BYTES, META, Sender, read_meta,
 };
 use driftless::store::{PushLimit, Store};
 use support::{Place, Served};
@@ -44,7 +44,8 @@ fn push(hub: &Served, place: &Place) -> Parts {
     let meta = driftless::remote::Batch { statements: vec![META.to_owned()], writes: false };
     let answer = hub.block_on(client.run(meta)).unwrap();
     let epoch = read_meta(&answer.rows[0]).unwrap().unwrap().epoch;
-    let sender = Sender { replica: store.id(), epoch, cursor: store.state().unwrap().cursor };
+    let state = store.state().unwrap();
+    let asker = Some(Asker { replica: state.replica, place: state.place });
     let limit = PushLimit { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES };
     let mut parts = Parts::default();
     loop {
@@ -54,7 +55,10 @@ fn push(hub: &Served, place: &Place) -> Parts {
         parts.read += start.elapsed();
         let start = Instant::now();
         let unit = push.events[0].id.0;
-        let exchange = Exchange { push: Some((&push, unit, &sender)), pull: None };
+        let marks = store.draw_mark(unit.0).unwrap();
+        let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
+        let sender = Sender { replica, epoch, cursor, marks };
+        let exchange = Exchange { push: Some((&push, unit, &sender)), pull: None, asker };
         let batch = exchange.batch();
         parts.write += start.elapsed();
         let start = Instant::now();
@@ -62,7 +66,8 @@ fn push(hub: &Served, place: &Place) -> Parts {
         assert!(exchange.read(answer).unwrap().pushed, "the hub took the push");
         parts.remote += start.elapsed();
         let start = Instant::now();
-        store.sent(push.last_n).unwrap();
+        let mark = *sender.marks.drawn.last().unwrap();
+        store.confirm_mark(mark, Some(push.last_n)).unwrap();
         parts.read += start.elapsed();
     }
 }

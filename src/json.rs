@@ -9,10 +9,28 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::value::{Value, ValueRef, read_real};
+use crate::value::{Value, ValueRef, read_real, write_string};
 
 /// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
 const MAX_DEPTH: usize = 8;
+
+/// Names as a JSON array.
+pub(crate) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut json = vec![b'['];
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        write_string(name.as_bytes(), &mut json);
+    }
+    json.push(b']');
+    String::from_utf8(json).expect("names are UTF-8")
+}
+
+/// The names of a JSON array; none of what is not one.
+pub(crate) fn read_names(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_default()
+}
 
 /// A cursor over JSON text.
 #[derive(Clone, Debug)]

@@ -29,9 +29,9 @@
 //! The [`store`] integrates what comes back, keeps what lost in a conflict inbox, and seals every
 //! event into a local log ([`frame`]). [`hub`] is a remote for development; [`cli`] is the command.
 //!
-//! The layers, from the bottom: [`value`], [`event`], [`verdict`], [`page`], [`frame`], [`clock`]
-//! and [`backoff`] are pure; [`capture`] makes SQL text; [`store`] owns the local database;
-//! [`remote`] owns the network; [`sync`] is the protocol and its driver.
+//! The layers, from the bottom: [`value`], [`event`], [`verdict`], [`page`], [`frame`],
+//! [`identity`], [`clock`] and [`backoff`] are pure; [`capture`] makes SQL text; [`store`] owns the
+//! local database; [`remote`] owns the network; [`sync`] is the protocol and its driver.
 //!
 //! # Errors
 //!
@@ -40,8 +40,8 @@
 //!
 //! # Caveats
 //!
-//! * A database file must not be copied or restored from a backup and then replicated again: that
-//!   is not noticed yet. Make a new replica.
+//! * A database file that is copied, or restored from a backup, is noticed at its next push, and
+//!   goes on as another replica ([`identity`]).
 //! * One replicator at a time works on a file. A second one stands by, and takes over.
 
 pub mod backoff;
@@ -52,6 +52,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod hub;
+pub mod identity;
 mod json;
 pub mod page;
 pub mod remote;

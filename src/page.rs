@@ -113,6 +113,13 @@ impl Page {
         }
         Ok(lines)
     }
+
+    /// The id of the last event; `None` for an empty page, and where that line is no event.
+    pub fn last_id(&self) -> Option<EventId> {
+        let mut lines = self.bytes.rsplit(|&byte| byte == b'\n');
+        let line = Line::read(lines.find(|bytes| !bytes.is_empty())?).ok()??;
+        (line.seq == self.last && line.damaged.is_none()).then_some(line.id)
+    }
 }
 
 impl<'a> Line<'a> {

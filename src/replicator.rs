@@ -124,6 +124,7 @@ impl Builder {
             poll_ms: self.poll_ms,
             health_bound_ms: self.health_bound_ms,
             seed: self.seed,
+            dice: fastrand::u64(..),
         };
         let (driver, handle) = Driver::new(store, Some(plan), config, remote)?;
         let path = self.path.clone();
@@ -214,7 +215,8 @@ impl Replicator {
         self.handle.status()
     }
 
-    /// Pushes and pulls at once, until both are drained.
+    /// Pushes and pulls at once, until what is pending at the call has its verdict and what the
+    /// remote has is here. What is written meanwhile is not waited for.
     ///
     /// # Errors
     ///

@@ -14,9 +14,13 @@ pub enum Verdict {
     /// change lost) or `via` (the event of which it is a consequence lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server.
+    /// the message of the server. Or it is [`TOO_LARGE`].
     Rejected(String),
 }
+
+/// Why an event was rejected that does not fit into a request even alone. It is in the log without
+/// its values, which only its writer has.
+pub const TOO_LARGE: &str = "too large";
 
 impl Verdict {
     /// Reads the remote log's two columns.

@@ -75,10 +75,10 @@ CREATE TABLE IF NOT EXISTS driftless_replicas (
 
 -- The replicated tables.
 CREATE TABLE IF NOT EXISTS driftless_tables (
-  name     TEXT PRIMARY KEY,            -- the table
+  name     TEXT PRIMARY KEY,            -- the table, in the spelling of all events
   conflict TEXT NOT NULL DEFAULT 'row', -- what counts as a conflict: row or columns
   triggers TEXT NOT NULL DEFAULT '',    -- fingerprint of the triggers that were installed
-  columns  TEXT NOT NULL DEFAULT '[]'   -- names of the columns that these triggers know, a JSON array
+  columns  TEXT NOT NULL DEFAULT '[]'   -- the columns that these triggers know, in the spelling of all events, a JSON array
 );
 
 -- Images of rows that a statement may be about to replace without telling any trigger.

@@ -14,15 +14,27 @@ CREATE TABLE IF NOT EXISTS driftless_state (
 
 -- Settings and identity, as names and values.
 CREATE TABLE IF NOT EXISTS driftless_settings (
-  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), marks, confirmed, ...
+  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/identity.rs), ...
   value TEXT              -- the setting's text
 ) WITHOUT ROWID;
 
+-- The identities that this file had before it was found to be a copy, or was told to go on with
+-- another remote.
+CREATE TABLE IF NOT EXISTS driftless_identities (
+  n       INTEGER PRIMARY KEY, -- counts them, from 1
+  replica TEXT NOT NULL,       -- the replica's id
+  epoch   TEXT,                -- the epoch of the remote that it belonged to
+  cursor  INTEGER NOT NULL,    -- what it had integrated when it ended
+  cause   TEXT NOT NULL,       -- why it ended: copied or accepted
+  ended   INTEGER NOT NULL     -- when: ms since 1970
+);
+
 -- The replicated tables.
 CREATE TABLE IF NOT EXISTS driftless_tables (
-  name     TEXT PRIMARY KEY,                -- the table
+  name     TEXT PRIMARY KEY,                -- the table, in the remote's spelling
   conflict TEXT NOT NULL DEFAULT 'row',     -- what counts as a conflict: row or columns
-  triggers TEXT NOT NULL DEFAULT ''         -- fingerprint of the capture triggers that were installed
+  triggers TEXT NOT NULL DEFAULT '',        -- fingerprint of the capture triggers that were installed
+  columns  TEXT NOT NULL DEFAULT '[]'       -- the remote's spelling of its columns, a JSON array
 ) WITHOUT ROWID;
 
 -- Local events whose verdict this replica does not know yet, in the order they were made. The newest
@@ -90,6 +102,13 @@ CREATE TABLE IF NOT EXISTS driftless_conflicts (
   state     TEXT NOT NULL DEFAULT 'open', -- open, restored or dismissed
   noticed   INTEGER NOT NULL         -- when this replica learnt of it: ms since 1970
 );
+
+-- Values of own events that were too large to travel: the log has none of them.
+CREATE TABLE IF NOT EXISTS driftless_kept (
+  id     BLOB PRIMARY KEY, -- the event's id, 16 bytes
+  before TEXT,             -- what was underneath it, a JSON object
+  after  TEXT              -- its new values
+) WITHOUT ROWID;
 
 -- Pulled events that cannot be applied here yet, in their order.
 CREATE TABLE IF NOT EXISTS driftless_quarantine (

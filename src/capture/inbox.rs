@@ -1,5 +1,10 @@
-//! The inbox's triggers: one for each table and kind of event, each of which judges the event,
-//! appends it to the log, and materializes it.
+//! The inbox's triggers: for each table three that materialize an event that is to be applied, one
+//! for each op, and three that are rare.
+//!
+//! The newest fires first. So an event that is to be applied, which is nearly every one, meets
+//! `inbox_again` and the *apply* triggers, whose conditions judge it, and no further ones: the last
+//! statement of its own lets no row in, and the triggers that are left do not run. One that is not
+//! to be applied passes them all, and comes to `adopt` and to `record`.
 
 use std::fmt::Write as _;
 
@@ -12,38 +17,75 @@ use super::table::PREFIX;
 use super::triggers::{Trigger, Write as Kind};
 
 /// Why the event that is being judged is not applied.
-const REASON: &str = "(SELECT driftless_meta.r FROM driftless_meta)";
-/// What spells the key of an ordinary event, and those of a key change.
-const KEYS: &[&str] = &["new.pk"];
-const BOTH_KEYS: &[&str] = &["new.pk", "new.other"];
+const REASON: &str = "driftless_meta.r";
 /// The event itself, in the log.
 const THIS: &str = "id = new.id";
-const APPLIED: &str = "(SELECT driftless_meta.r FROM driftless_meta) IS NULL";
+const LOG: &str = "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \
+                   \"after\", base, via, pair, verdict, reason, received_at)";
+const LOGGED: &str = "new.id, new.origin, new.actor, new.unit, new.tbl, new.pk, new.op, new.before, \
+                      new.after, new.base, new.via, new.pair";
+/// What was noted and not replaced is of no more use, and would send every later write of the
+/// database the careful way.
+const FORGET_NOTES: &str = "DELETE FROM driftless_notes;";
+const FORGET_VALUES: &str = "DELETE FROM driftless_values WHERE new.plain IS NULL;";
+/// Names no event any more.
+const RESET: &str = "UPDATE driftless_meta SET r = NULL, cid = NULL, cunit = NULL, corigin = NULL, \
+                     ctbl = NULL, cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE one = 1";
+/// Lets no row in, and no further trigger see it.
+const DONE: &str = "SELECT RAISE(IGNORE);";
+
+/// Decodes what has a tag, once for the event, before anything else looks at it: the values of the
+/// row, and the keys.
+pub(super) fn decode_values() -> Trigger {
+    let value = decode("driftless_part.value");
+    let mut sql = format!(
+        "CREATE TRIGGER {PREFIX}inbox_decode BEFORE INSERT ON driftless_inbox WHEN new.plain IS NULL\n\
+         BEGIN\n  DELETE FROM driftless_values;\n  \
+         INSERT INTO driftless_values (name, v) SELECT driftless_part.key, {value} \
+         FROM json_each({IMAGE}) AS driftless_part WHERE driftless_part.type = 'object';\n"
+    );
+    for json in ["new.pk", "new.other"] {
+        let _ = writeln!(
+            sql,
+            "  INSERT INTO driftless_values (name, v) SELECT {} || driftless_part.key, \
+             CASE driftless_part.type WHEN 'object' THEN {value} ELSE driftless_part.value END \
+             FROM json_each({json}) AS driftless_part;",
+            literal(&key_name(json)),
+        );
+    }
+    sql.push_str("END");
+    Trigger { name: format!("{PREFIX}inbox_decode"), sql }
+}
+
+/// The log takes an event of a table that is not replicated, and that is all.
+pub(super) fn unknown_table(names: &[String]) -> Trigger {
+    let name = format!("{PREFIX}inbox");
+    let sql = format!(
+        "CREATE TRIGGER {name} BEFORE INSERT ON driftless_inbox WHEN new.tbl NOT IN ({})\nBEGIN\n  \
+         {LOG} VALUES ({LOGGED}, 'rejected', 'table', {NOW_MS});\n  {FORGET_VALUES}\n  {DONE}\nEND",
+        names.join(", ")
+    );
+    Trigger { name, sql }
+}
+
+/// An event that is in the log already is looked at no further.
+pub(super) fn again() -> Trigger {
+    let name = format!("{PREFIX}inbox_again");
+    let sql = format!(
+        "CREATE TRIGGER {name} BEFORE INSERT ON driftless_inbox \
+         WHEN EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.id = new.id)\nBEGIN\n  \
+         {DONE}\nEND"
+    );
+    Trigger { name, sql }
+}
+
+fn case(arms: &[String]) -> String {
+    format!("CASE\n    WHEN {}\n    END", arms.join("\n    WHEN "))
+}
 
 impl Judge<'_> {
-    /// Decodes what has a tag, once for the event: the values of the row, and the keys.
-    fn decode_values(&self, keys: &[&str]) -> Vec<String> {
-        let mut statements = vec![format!(
-            "INSERT INTO driftless_values (name, v) SELECT driftless_part.key, {} \
-             FROM json_each({IMAGE}) AS driftless_part WHERE new.plain IS NULL AND driftless_part.type = 'object';",
-            decode("driftless_part.value")
-        )];
-        if !self.table.rowid_key {
-            statements.extend(keys.iter().map(|json| {
-                format!(
-                    "INSERT INTO driftless_values (name, v) SELECT {} || driftless_part.key, \
-                     CASE driftless_part.type WHEN 'object' THEN {} ELSE driftless_part.value END \
-                     FROM json_each({json}) AS driftless_part WHERE new.plain IS NULL;",
-                    literal(&key_name(json)),
-                    decode("driftless_part.value")
-                )
-            }));
-        }
-        statements
-    }
-
     /// A row that is here from before the log is the web's: log it, so that the replica gets it. In
-    /// a trigger of its own, which fires first, since it is rare.
+    /// a trigger of its own, since it is rare.
     fn adopt(&self) -> Trigger {
         let this = self.this();
         let key = "coalesce(new.other, new.pk)";
@@ -67,38 +109,34 @@ impl Judge<'_> {
         Trigger { name, sql }
     }
 
-    /// Decides, and names the event in `driftless_meta`: `word` is what capture will see of it, and
-    /// `key` the row that the write will find. Then appends it to the log.
-    ///
-    /// The verdict goes through `driftless_meta`, for an INSERT whose SELECT reads its own table
-    /// passes through a temporary one; and so does an UPDATE that may find more than one row.
-    fn judge(&self, arms: &[String], word: Option<&str>, key: &str) -> [String; 2] {
+    /// Names the event in `driftless_meta`: `word` is what capture will see of it, and `key` the
+    /// row that the write will find.
+    fn announce(&self, word: &str, key: &str) -> String {
         let this = self.this();
         let old = match word {
-            Some("update") => format!(
+            "update" => format!(
                 "(SELECT {} FROM {this} WHERE {})",
                 row_json(self.table, &this),
                 self.has_key(&this, key)
             ),
             _ => "NULL".to_owned(),
         };
-        let announce = word.map(|word| {
-            format!(
-                ", cid = new.id, cunit = new.unit, corigin = new.origin, ctbl = new.tbl, \
-                 cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1"
-            )
-        });
-        let decide = format!(
-            "UPDATE driftless_meta SET r = CASE\n    WHEN {}\n    END{} WHERE one = 1;",
-            arms.join("\n    WHEN "),
-            announce.unwrap_or_default()
-        );
+        format!(
+            "cid = new.id, cunit = new.unit, corigin = new.origin, ctbl = new.tbl, \
+             cpk = new.pk, cop = '{word}', cafter = new.after, cold = {old}, hush = 1"
+        )
+    }
+
+    /// Decides, with what is to be set beside the reason, and appends the event with its verdict.
+    ///
+    /// The verdict goes through `driftless_meta`, for an INSERT whose SELECT reads its own table
+    /// passes through a temporary one; and so does an UPDATE that may find more than one row.
+    fn judge(&self, reason: &str, announce: &str) -> [String; 2] {
+        let decide = format!("UPDATE driftless_meta SET r = {reason}{announce} WHERE one = 1;");
         let append = format!(
-            "INSERT INTO driftless_events (id, origin, actor, unit, tbl, pk, op, \"before\", \"after\", \
-             base, via, pair, verdict, reason, received_at) VALUES (new.id, new.origin, new.actor, \
-             new.unit, new.tbl, new.pk, new.op, new.before, new.after, new.base, new.via, new.pair, \
-             CASE WHEN {APPLIED} THEN 'applied' WHEN {REASON} = 'conflict' OR {REASON} = 'pair' \
-             OR {REASON} = 'via' THEN 'superseded' ELSE 'rejected' END, {REASON}, {NOW_MS});"
+            "{LOG} SELECT {LOGGED}, CASE WHEN {REASON} IS NULL THEN 'applied' WHEN {REASON} = 'conflict' \
+             OR {REASON} = 'pair' OR {REASON} = 'via' THEN 'superseded' ELSE 'rejected' END, {REASON}, \
+             {NOW_MS} FROM driftless_meta;"
         );
         [decide, append]
     }
@@ -107,8 +145,8 @@ impl Judge<'_> {
     /// refused the write without a word.
     fn refused(&self, which: &str, held: &str) -> String {
         format!(
-            "UPDATE driftless_events SET verdict = 'rejected', reason = 'refused' \
-             WHERE {which} AND (SELECT driftless_meta.hush FROM driftless_meta) = 1 AND {APPLIED} \
+            "UPDATE driftless_events SET verdict = 'rejected', reason = 'refused' WHERE {which} \
+             AND (SELECT driftless_meta.hush FROM driftless_meta WHERE driftless_meta.r IS NULL) = 1 \
              AND NOT {held};"
         )
     }
@@ -162,79 +200,79 @@ impl Judge<'_> {
             ident(&name),
             self.name(),
         );
-        let end = [
-            "UPDATE driftless_meta SET r = NULL, cid = NULL, cunit = NULL, corigin = NULL, \
-             ctbl = NULL, cpk = NULL, cop = NULL, cafter = NULL, cold = NULL, hush = NULL WHERE one = 1;"
-                .to_owned(),
-            "DELETE FROM driftless_values WHERE new.plain IS NULL;".to_owned(),
-            // What was noted and not replaced is of no more use, and would send every later write
-            // of the database the careful way.
-            "DELETE FROM driftless_notes;".to_owned(),
-            "SELECT RAISE(IGNORE);".to_owned(),
-        ];
-        for statement in body.iter().chain(&end) {
+        for statement in body {
             let _ = writeln!(sql, "  {statement}");
         }
-        sql.push_str("END");
+        let _ = write!(sql, "  {DONE}\nEND");
         Trigger { name, sql }
+    }
+
+    /// Applies an event that has nothing against it: appends it, makes `write`, and looks whether
+    /// the write took place, which is so if capture has used its silence up.
+    fn apply(&self, op: Kind, word: &str, write: String, held: &str) -> Trigger {
+        let mut body = vec![
+            format!("UPDATE driftless_meta SET {} WHERE one = 1;", self.announce(word, "new.pk")),
+            format!("{LOG} VALUES ({LOGGED}, 'applied', NULL, {NOW_MS});"),
+            write,
+            FORGET_NOTES.to_owned(),
+            format!("{RESET} AND hush = 0;"),
+            "SELECT RAISE(IGNORE) WHERE changes() > 0 AND new.plain;".to_owned(),
+            self.refused(THIS, held),
+        ];
+        body.extend([format!("{RESET};"), FORGET_VALUES.to_owned()]);
+        // The other half of a key change is not applied by itself.
+        let alone = if op == Kind::Update { "" } else { " AND new.pair IS NULL" };
+        let when = format!("new.op = '{word}'{alone} AND ({}) IS NULL", case(&self.arms(op)));
+        self.trigger(word, &when, &body)
     }
 
     fn insert(&self) -> Trigger {
         let columns: Vec<_> = self.table.column_names().map(ident).collect();
         let values: Vec<_> =
             self.table.columns.iter().map(|column| self.value("new.after", column)).collect();
-        let [decide, append] = self.judge(&self.arms(Kind::Insert), Some("insert"), "new.pk");
-        let mut body = self.decode_values(KEYS);
-        body.extend([
-            decide,
-            append,
-            format!(
-                "INSERT INTO {} ({}) SELECT {} FROM driftless_meta WHERE driftless_meta.r IS NULL;",
-                self.this(),
-                columns.join(", "),
-                values.join(", ")
-            ),
-            self.refused(THIS, &self.holds()),
-        ]);
-        self.trigger("insert", "new.op = 'insert' AND new.pair IS NULL", &body)
+        // Not by a SELECT, which would pass through a temporary table.
+        let write = format!(
+            "INSERT INTO {} ({}) VALUES ({});",
+            self.this(),
+            columns.join(", "),
+            values.join(", ")
+        );
+        self.apply(Kind::Insert, "insert", write, &self.holds())
     }
 
     fn update(&self) -> Trigger {
         let this = self.this();
-        let [decide, append] = self.judge(&self.arms(Kind::Update), Some("update"), "new.pk");
-        let mut body = self.decode_values(KEYS);
-        body.extend([
-            decide,
-            append,
-            format!(
-                "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
-                self.assignments(true),
-                self.has_key(&this, "new.pk")
-            ),
-            self.refused(THIS, &self.holds()),
-        ]);
-        self.trigger("update", "new.op = 'update'", &body)
+        let write = format!(
+            "UPDATE {this} SET {} WHERE {};",
+            self.assignments(true),
+            self.has_key(&this, "new.pk")
+        );
+        self.apply(Kind::Update, "update", write, &self.holds())
     }
 
     fn delete(&self) -> Trigger {
         let this = self.this();
-        let [decide, append] = self.judge(&self.arms(Kind::Delete), Some("delete"), "new.pk");
-        let mut body = self.decode_values(KEYS);
-        body.extend([
-            decide,
-            append,
-            format!("DELETE FROM {this} WHERE {} AND {APPLIED};", self.has_key(&this, "new.pk")),
-            self.refused(THIS, &format!("NOT {}", self.exists("new.pk"))),
-        ]);
-        self.trigger("delete", "new.op = 'delete' AND new.pair IS NULL", &body)
+        let write = format!("DELETE FROM {this} WHERE {};", self.has_key(&this, "new.pk"));
+        self.apply(Kind::Delete, "delete", write, &format!("NOT {}", self.exists("new.pk")))
     }
 
-    /// The delete of a key change is judged for both halves; nothing is written yet.
-    fn leave(&self) -> Trigger {
-        let [decide, append] = self.judge(&self.arms(Kind::Move), None, "new.pk");
-        let mut body = self.decode_values(BOTH_KEYS);
-        body.extend([decide, append]);
-        self.trigger("leave", "new.op = 'delete' AND new.pair IS NOT NULL", &body)
+    /// Logs what is not to be applied, with the reason. And the delete of a key change, which is
+    /// judged for both halves: nothing is written before the insert comes.
+    fn record(&self) -> Trigger {
+        let arms = |op| case(&self.arms(op));
+        // That there is a reason is why the event has come here.
+        let reason = format!(
+            "CASE WHEN new.pair IS NOT NULL AND new.op = 'delete' THEN {}\n    \
+             ELSE coalesce(CASE new.op WHEN 'insert' THEN {}\n    WHEN 'update' THEN {}\n    \
+             ELSE {} END, 'refused') END",
+            arms(Kind::Move),
+            arms(Kind::Insert),
+            arms(Kind::Update),
+            arms(Kind::Delete)
+        );
+        let mut body = self.judge(&reason, "").to_vec();
+        body.extend([format!("{RESET};"), FORGET_VALUES.to_owned(), FORGET_NOTES.to_owned()]);
+        self.trigger("record", "(new.op <> 'insert' OR new.pair IS NULL)", &body)
     }
 
     /// The insert of a key change shares the delete's verdict, and is materialized as an UPDATE of
@@ -244,22 +282,30 @@ impl Judge<'_> {
         let arm = "new.refuse IS NOT NULL THEN new.refuse".to_owned();
         let pair = "(SELECT driftless_events.verdict FROM driftless_events WHERE driftless_events.id = new.pair) \
                     IS NOT 'applied' THEN 'pair'";
-        let [decide, append] = self.judge(&[arm, pair.to_owned()], Some("move"), "new.other");
-        let mut body = self.decode_values(BOTH_KEYS);
+        let announce = format!(", {}", self.announce("move", "new.other"));
+        let mut body = self.judge(&case(&[arm, pair.to_owned()]), &announce).to_vec();
         body.extend([
-            decide,
-            append,
             format!(
-                "UPDATE {this} SET {} WHERE {} AND {APPLIED};",
+                "UPDATE {this} SET {} WHERE {} \
+                 AND (SELECT driftless_meta.r FROM driftless_meta) IS NULL;",
                 self.assignments(false),
                 self.has_key(&this, "new.other")
             ),
             self.refused("(id = new.id OR id = new.pair)", &self.holds()),
+            format!("{RESET};"),
+            FORGET_VALUES.to_owned(),
+            FORGET_NOTES.to_owned(),
         ]);
         self.trigger("arrive", "new.op = 'insert' AND new.pair IS NOT NULL", &body)
     }
 
-    pub(super) fn triggers(&self) -> Vec<Trigger> {
-        vec![self.arrive(), self.leave(), self.delete(), self.update(), self.insert(), self.adopt()]
+    /// What is rare, which is to be made first.
+    pub(super) fn rare_triggers(&self) -> Vec<Trigger> {
+        vec![self.record(), self.arrive(), self.adopt()]
+    }
+
+    /// What is to be made last, and fires first.
+    pub(super) fn common_triggers(&self) -> Vec<Trigger> {
+        vec![self.delete(), self.update(), self.insert()]
     }
 }

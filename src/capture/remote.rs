@@ -28,6 +28,7 @@
 use std::fmt::Write as _;
 
 use super::cell::{Cell, and};
+use super::inbox;
 use super::judge::Judge;
 use super::replica::{NOW_MS, fingerprint};
 use super::sql::*;
@@ -67,14 +68,10 @@ struct Remote;
 impl Side for Remote {
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let mut condition = match capture.silent {
-            // A row that was replaced is never what is being materialized.
-            Some(Kind::Insert) => {
-                format!(
-                    "(driftless_notes.img IS NOT NULL OR NOT coalesce({}, 0))",
-                    expected(table, Kind::Insert)
-                )
-            }
-            Some(kind) => format!("NOT coalesce({}, 0)", expected(table, kind)),
+            // Both halves ask, and the silence ends after them.
+            Some(Kind::Move) => format!("NOT coalesce({}, 0)", expected(table, Kind::Move)),
+            // The statement before this one ended the silence, or there was none.
+            Some(_) => "changes() = 0".to_owned(),
             None => "1".to_owned(),
         };
         if !capture.condition.is_empty() {
@@ -102,7 +99,7 @@ impl Side for Remote {
     }
 
     fn calm(&self, table: &Table, kind: Kind) -> String {
-        format!("UPDATE driftless_meta SET hush = 0 WHERE {};", expected(table, kind))
+        format!("UPDATE driftless_meta SET hush = 0 WHERE one = 1 AND {};", expected(table, kind))
     }
 }
 
@@ -172,31 +169,11 @@ pub fn remote_triggers(all: &[Replicated<'_>]) -> Vec<Trigger> {
         triggers.extend(Generator { side: &Remote, table, replicated: &tables }.triggers());
     }
     let names: Vec<_> = tables.iter().map(|table| literal(&table.name)).collect();
-    triggers.push(Trigger {
-        name: format!("{PREFIX}inbox"),
-        sql: format!(
-            "CREATE TRIGGER {PREFIX}inbox BEFORE INSERT ON driftless_inbox \
-             WHEN new.tbl NOT IN ({})\nBEGIN\n  INSERT INTO driftless_events (id, origin, actor, unit, \
-             tbl, pk, op, \"before\", \"after\", base, via, pair, verdict, reason, received_at) \
-             VALUES (new.id, new.origin, new.actor, new.unit, new.tbl, new.pk, new.op, new.before, \
-             new.after, new.base, new.via, new.pair, 'rejected', 'table', {NOW_MS});\n  \
-             SELECT RAISE(IGNORE);\nEND",
-            names.join(", ")
-        ),
-    });
-    for replicated in all {
-        let judge = Judge { table: replicated.table, rule: replicated.rule, all };
-        triggers.extend(judge.triggers());
-    }
-    // The newest fires first: an event that is in the log already is looked at no further.
-    triggers.push(Trigger {
-        name: format!("{PREFIX}inbox_again"),
-        sql: format!(
-            "CREATE TRIGGER {PREFIX}inbox_again BEFORE INSERT ON driftless_inbox \
-             WHEN EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.id = new.id)\nBEGIN\n  \
-             SELECT RAISE(IGNORE);\nEND"
-        ),
-    });
+    triggers.push(inbox::unknown_table(&names));
+    let judges = || all.iter().map(|&Replicated { table, rule }| Judge { table, rule, all });
+    triggers.extend(judges().flat_map(|judge| judge.rare_triggers()));
+    triggers.extend(judges().flat_map(|judge| judge.common_triggers()));
+    triggers.extend([inbox::decode_values(), inbox::again()]);
     triggers
 }
 

@@ -95,8 +95,9 @@ pub(super) trait Side {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
-    /// The statement that ends the silence about the write that a trigger saw; empty where silence
-    /// has no end of its own.
+    /// The statement that ends the silence about the write that a trigger saw, which stands before
+    /// the one that appends, and after both for a key change; empty where silence has no end of its
+    /// own.
     fn calm(&self, table: &Table, write: Write) -> String;
 }
 
@@ -263,7 +264,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Insert);
-        self.trigger("insert", "AFTER INSERT", "", &[append, calm])
+        self.trigger("insert", "AFTER INSERT", "", &[calm, append])
     }
 
     fn update(&self) -> Trigger {
@@ -291,7 +292,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Update);
-        self.trigger("update", "AFTER UPDATE", &when, &[append, calm])
+        self.trigger("update", "AFTER UPDATE", &when, &[calm, append])
     }
 
     fn key_change(&self) -> Trigger {
@@ -376,7 +377,7 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let calm = self.side.calm(table, Write::Delete);
-        self.trigger("delete", "AFTER DELETE", "", &[append, calm])
+        self.trigger("delete", "AFTER DELETE", "", &[calm, append])
     }
 }
 

@@ -14,8 +14,9 @@ use super::when::When;
 const AFTER_HELP: &str = "\
 The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file.
 
-Exit codes: 0 fine, 2 usage, 3 the remote is unavailable, 4 the remote refuses, 5 databases differ,
-6 the local database or disk failed, 130 interrupted before the work was done.";
+Exit codes: 0 fine, 1 health is red (`status`), 2 usage, 3 the remote is unavailable, 4 the remote
+refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the work was
+done.";
 
 /// What `--verdict` takes.
 const VERDICTS: [&str; 4] = ["applied", "superseded", "rejected", "pending"];
@@ -56,7 +57,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make a database into a replica of a remote; may be run again
     Init(Init),
-    /// Push and pull until both are drained
+    /// Push what is pending and pull what is new, until both are done
     Sync,
     /// Push and pull for ever, until SIGINT or SIGTERM
     Run,

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{Conflict, ConflictKind, ConflictState, NewKey, Store};
 use crate::value::Value;
+use crate::verdict::TOO_LARGE;
 
 /// Characters of a value in the listing and where one conflict is shown.
 pub(super) const LISTED_CHARS: usize = 40;
@@ -78,7 +79,10 @@ fn read_key(store: &Store, conflict: &Conflict, text: Option<String>) -> Result<
     let written: Vec<&str> =
         if old.len() == 1 { vec![text.as_str()] } else { text.split(',').collect() };
     if written.len() != old.len() {
-        let table = store.tables().iter().find(|replicated| replicated.table.name == event.table);
+        let table = store
+            .tables()
+            .iter()
+            .find(|replicated| replicated.table.name.eq_ignore_ascii_case(&event.table));
         let columns: Vec<&str> = table
             .map(|replicated| replicated.table.key_columns().map(|c| c.name.as_str()).collect())
             .unwrap_or_default();
@@ -194,6 +198,10 @@ fn reason(event: &Event) -> String {
         "exists" => "its key is taken",
         "missing" => "its row is gone",
         "refused" => "a trigger of the remote refused it",
+        TOO_LARGE => {
+            "it is too large for the remote, so its values are here alone: \
+             save them elsewhere, or write smaller ones"
+        }
         _ => return clean(reason, SHOWN_CHARS),
     };
     match about {

@@ -9,6 +9,8 @@ use crate::error::Kind;
 pub(crate) enum Exit {
     /// All is well.
     Success = 0,
+    /// `status`: health is red. Replication has stopped.
+    Red = 1,
     /// The call was wrong: a flag, a table, an id, a file that does not exist. Mend it.
     Usage = 2,
     /// The remote cannot be reached. Try again later; nothing is lost.

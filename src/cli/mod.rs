@@ -54,6 +54,7 @@ pub fn main() -> ExitCode {
     };
     let output = Output::new(cli.global.json);
     trace(cli.global.verbose, &output);
+    keep_quiet_about_the_client();
     match run(cli, &output) {
         Ok(exit) => exit.into(),
         Err(error) if output::is_closed(&error) => Exit::Success.into(),
@@ -82,6 +83,18 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Hub(args) => hub::hub(session, &args),
         Command::Demo(args) => demo::demo(session, &args),
     }
+}
+
+/// A panic of the remote's client is an unavailable remote, and told as such. The panic's own
+/// message would be in the way, and it has what the remote sent.
+fn keep_quiet_about_the_client() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.location() {
+        Some(location) if location.file().contains("libsql-") => {
+            tracing::debug!(file = location.file(), line = location.line(), "the client fell");
+        }
+        _ => usual(panic),
+    }));
 }
 
 /// Sends what the library reports to stderr.

@@ -11,7 +11,7 @@ use super::when::span;
 use crate::error::{Error, Result};
 use crate::remote::Remote;
 use crate::replicator::Replicator;
-use crate::sync::{Status, SyncState};
+use crate::sync::{Health, Status, SyncState};
 
 /// How often to look at the status.
 const LOOK: Duration = Duration::from_millis(100);
@@ -26,6 +26,7 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
     let store = session.store()?;
     let remote: std::sync::Arc<dyn Remote> = session.remote(&store.state()?.url)?;
     let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
+    let adopted = store.is_adopted()?;
     drop(store);
     let output = &session.output;
     let db = session.db()?;
@@ -49,9 +50,11 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
             if let Some(error) = hopeless(&status) {
                 break Err(error);
             }
-            let news = (status.state, status.trouble.clone(), status.conflicts, status.quarantined);
-            // Work that comes and goes is for the spinner.
-            let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing);
+            let (trouble, health) = (status.trouble.clone(), status.health);
+            let news = (status.state, trouble, health, status.conflicts, status.quarantined);
+            // Work that comes and goes is for the spinner, and so is another first contact.
+            let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
+                || (adopted && status.state == SyncState::FirstSync);
             if !passing && said.as_ref() != Some(&news) {
                 say(output, &status)?;
                 said = Some(news);
@@ -67,7 +70,8 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
 
 /// Why there is no use in going on: we were refused before anything worked.
 fn hopeless(status: &Status) -> Option<Error> {
-    let refused = matches!(status.state, SyncState::Refused | SyncState::OtherRemote);
+    let refused =
+        matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
     if !refused || status.last_success.is_some() {
         return None;
     }
@@ -95,6 +99,9 @@ fn line(status: &Status) -> String {
     let mut line = words(status.state).to_owned();
     if let Some(trouble) = &status.trouble {
         line += &format!(": {}", clean(trouble, usize::MAX));
+    }
+    if status.health == Health::Red {
+        line += "; health is red";
     }
     line += &format!("; cursor {}", status.cursor);
     if status.pending > 0 {

@@ -10,12 +10,12 @@ use super::signal;
 use super::sync::bytes;
 use super::when::{rfc3339, span};
 use crate::error::{Error, Kind, Result};
-use crate::remote::statements::{self, HEAD, META, SCHEMA_VERSION};
+use crate::remote::statements::{self, Asker, HEAD, Meta};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
-use crate::store::{State, Store};
+use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
-    HEALTH_BOUND_MS, Health, Lock, RemoteStatus, Status, SyncState, health, other_remote,
-    schema_version, unknown_column,
+    HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
+    other_remote, unknown_column,
 };
 use crate::value::Value;
 
@@ -26,8 +26,9 @@ const REQUEST: Duration = Duration::from_secs(10);
 
 /// What the remote said about itself.
 struct Contact {
-    epoch: String,
     head: i64,
+    /// How long the oldest event that is not here yet has been there, in seconds.
+    waiting_s: Option<u64>,
     /// What keeps the pending events from being pushed.
     held: Option<Error>,
 }
@@ -37,7 +38,7 @@ struct Contact {
 /// # Errors
 ///
 /// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
-/// reached is no error.
+/// reached is no error, but red health is an exit code of its own.
 pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let store = session.store()?;
     let state = store.state()?;
@@ -49,46 +50,47 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     } else {
         print(output, &status)?
     }
-    Ok(Exit::Success)
+    Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
 /// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
 /// is to be pushed.
-fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact> {
+fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact, Refusal> {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
-    let remote = Libsql::connect(&state.url, session.token()?, options)?;
-    let mut statements = vec![META.to_owned(), HEAD.to_owned()];
+    let plain = |error: Error| (error, SyncState::Refused);
+    let remote = Libsql::connect(&state.url, session.token().map_err(plain)?, options);
+    let remote = remote.map_err(plain)?;
+    let asker = Asker { replica: state.replica, place: state.place };
+    let mut statements =
+        vec![statements::meta(asker), HEAD.to_owned(), statements::waiting(state.cursor)];
     if state.unsent > 0 {
         statements.push(statements::unknown_column(&store.columns()));
     }
     let batch = Batch { statements, writes: false };
-    let answer = signal::runtime()?.block_on(remote.run(batch)).map_err(|error| {
-        if error.kind() == Kind::Rejected { other_remote(None).with_source(error) } else { error }
+    let run = signal::runtime().map_err(plain)?.block_on(remote.run(batch));
+    let answer = run.map_err(|error| match error.kind() {
+        Kind::Rejected => (other_remote(None).with_source(error), SyncState::OtherRemote),
+        Kind::Unavailable => (error, SyncState::Offline),
+        _ => (error, SyncState::Refused),
     })?;
-    let contact = read(&answer, &remote.url())?;
-    match &state.epoch {
-        Some(epoch) if *epoch != contact.epoch => Err(other_remote(Some(&contact.epoch))),
-        _ => Ok(contact),
+    let (meta, contact) = read(&answer).map_err(plain)?;
+    if state.epoch.is_some() {
+        let marks = store.marks().map_err(plain)?;
+        examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
     }
+    Ok(contact)
 }
 
-fn read(answer: &Answer, url: &str) -> Result<Contact> {
-    let cell = |statement: usize, column: usize| {
-        answer.rows.get(statement).and_then(|rows| rows.first()).and_then(|row| row.get(column))
-    };
-    let epoch = cell(0, 0).and_then(Value::as_str);
-    let version = cell(0, 1).and_then(Value::as_integer);
-    let head = cell(1, 0).and_then(Value::as_integer);
-    let (Some(epoch), Some(version), Some(head)) = (epoch, version, head) else {
-        return Err(Error::corrupt(format!("{url} does not say which database it is")));
-    };
-    if version > SCHEMA_VERSION {
-        return Err(schema_version(version));
-    }
-    let unknown = answer.rows.get(2).map(statements::read_unknown_column).transpose()?.flatten();
+fn read(answer: &Answer) -> Result<(Option<Meta>, Contact)> {
+    let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
+    let meta = statements::read_meta(&rows(0))?;
+    let head = statements::read_head(&rows(1))?;
+    let unknown = statements::read_unknown_column(&rows(3))?;
     let held = unknown.map(|(table, column)| unknown_column(&table, &column));
-    Ok(Contact { epoch: epoch.to_owned(), head, held })
+    let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
+    let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
+    Ok((meta, Contact { head: head.0, waiting_s, held }))
 }
 
 /// Puts together what is known here and what the remote said.
@@ -96,7 +98,7 @@ fn judge(
     session: &Session,
     store: &Store,
     state: &State,
-    contact: Option<Result<Contact>>,
+    contact: Option<Result<Contact, Refusal>>,
 ) -> Result<Status> {
     let now = now_ms();
     let running = Lock::take(session.db()?)?.is_none();
@@ -104,30 +106,35 @@ fn judge(
         None => (None, None),
         Some(Ok(mut contact)) => {
             let held = contact.held.take();
-            (Some(contact), held)
+            (Some(contact), held.map(|error| (error, SyncState::Trouble)))
         }
-        Some(Err(error)) => (None, Some(session.explain(error))),
+        Some(Err((error, state))) => (None, Some((session.explain(error), state))),
     };
     let reached = match &trouble {
         _ if contact.is_some() => Some(true),
         None => None,
-        Some(error) => Some(error.kind() != Kind::Unavailable),
+        Some((_, state)) => Some(*state != SyncState::Offline),
     };
     let head = contact.as_ref().map_or(state.cursor.0, |contact| contact.head);
     let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
-    // What was received last came with a success; there may have been later ones without news.
+    // A replicator notes its successes; what was received last came with one, too.
     let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
-    let last_success = contact.as_ref().map(|_| now).or(last_news);
+    let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
+    let last_success = contact.as_ref().map(|_| now).or(last_news.max(noted));
     let sync_state = match &trouble {
-        Some(error) if error.kind() == Kind::Unavailable => SyncState::Offline,
-        Some(_) if contact.is_some() => SyncState::Trouble,
-        Some(_) => SyncState::Refused,
+        Some((_, state)) => *state,
         None if !running => SyncState::Stopped,
         None if lag > 0 || state.pending > 0 => SyncState::Syncing,
         None => SyncState::InStep,
     };
+    let trouble = trouble.map(|(error, _)| error);
+    let oldest_pending_s =
+        state.oldest_pending_ms.map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0));
+    let waiting_s = oldest_pending_s.max(contact.as_ref().and_then(|contact| contact.waiting_s));
+    let trouble = trouble.or_else(|| stopped(waiting_s?, running));
     Ok(Status {
         replica: state.replica.to_string(),
+        identity: store.former()?,
         remote: RemoteStatus {
             url: state.url.clone(),
             reachable: reached,
@@ -137,17 +144,27 @@ fn judge(
         trouble: trouble.as_ref().map(|error| error.message().to_owned()),
         hint: trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned),
         pending: state.pending,
-        oldest_pending_s: state
-            .oldest_pending_ms
-            .map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0)),
+        oldest_pending_s,
         cursor: state.cursor.0,
         lag,
         conflicts: state.conflicts,
         quarantined: state.quarantined,
         last_success,
-        health: health(last_success, trouble.is_none(), now, HEALTH_BOUND_MS),
+        health: health(last_success, trouble.is_none(), waiting_s, now, HEALTH_BOUND_MS),
         bytes: state.bytes,
     })
+}
+
+/// The trouble of a replica where something has waited for so long that nobody can be at work on it.
+fn stopped(waiting_s: u64, running: bool) -> Option<Error> {
+    let message = format!("replication has stopped: something has waited for {}", span(waiting_s));
+    let hint = if running {
+        "a replicator is running on the file, and does not get on: see what it says"
+    } else {
+        "no replicator is running on the file: start the application, or `driftless run`"
+    };
+    let stopped = waiting_s * 1_000 > HEALTH_BOUND_MS;
+    stopped.then(|| Error::unavailable(message).with_hint(hint))
 }
 
 /// A state in words.
@@ -160,10 +177,26 @@ pub(crate) fn words(state: SyncState) -> &'static str {
         SyncState::Offline => "offline: the remote cannot be reached",
         SyncState::Refused => "refused by the remote",
         SyncState::OtherRemote => "the URL leads to another database",
+        SyncState::RolledBack => "the remote was rolled back",
         SyncState::Trouble => "in trouble",
         SyncState::Standby => "standing by: another replicator is at work on this file",
         SyncState::Stopped => "no replicator is running",
     }
+}
+
+/// The newest of the identities that the file had before; nothing if it had none.
+fn words_of_former(former: &[Former]) -> String {
+    let Some(Former { replica, cause, ended_ms, .. }) = former.last() else { return String::new() };
+    let why = match cause {
+        Cause::Copied => "this file was copied, or restored from a backup",
+        Cause::Accepted => "another remote was accepted",
+    };
+    let more = match former.len() {
+        1 => String::new(),
+        all => format!(" ({} more before)", all - 1),
+    };
+    let until = rfc3339(*ended_ms);
+    Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
 }
 
 fn print(output: &Output, status: &Status) -> Result<()> {
@@ -192,6 +225,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("state", words(status.state).to_owned()),
         ("replica", status.replica.clone()),
         ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
+        ("identity", words_of_former(&status.identity)),
         ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
         ("pending", format!("{}{oldest}", status.pending)),
         ("cursor", format!("{}{lag}", status.cursor)),
@@ -200,7 +234,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
         ("size", bytes(status.bytes)),
     ];
-    for (name, fact) in facts {
+    for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
         output.line(format_args!("{}  {fact}", Tone::Dim.paint(format_args!("{name:>10}"))))?;
     }
     if let Some(trouble) = &status.trouble {

@@ -1,4 +1,4 @@
-//! `driftless sync`: push and pull until both are drained.
+//! `driftless sync`: push what is pending, pull what is new.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::exit::Exit;
 use super::output::Tone;
-use super::session::Session;
+use super::session::{Session, now_ms};
 use super::signal;
 use crate::error::Result;
 use crate::sync::{Summary, drain};
@@ -22,11 +22,12 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let store = session.store()?;
     let remote = session.remote(&store.state()?.url)?;
-    let _lock = session.lock()?;
+    let lock = session.lock()?;
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let conflicts = store.state()?.conflicts;
     let summary = watched(session, || drain(store, remote))?;
+    lock.note_success(now_ms());
     if session.output.is_json() {
         session.output.json(&summary)?;
         return Ok(Exit::Success);

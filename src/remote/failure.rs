@@ -81,7 +81,7 @@ pub(super) struct Said {
 
 impl Said {
     /// A message with its code, or with the code that such a message has.
-    fn new(message: &str, code: Option<&str>) -> Said {
+    pub(super) fn new(message: &str, code: Option<&str>) -> Said {
         let message = message.strip_prefix("SQLite error: ").unwrap_or(message);
         let code = code.filter(|code| !code.is_empty()).or_else(|| code_of(message));
         let message = message.chars().take(LONGEST_MESSAGE).collect();
@@ -89,7 +89,7 @@ impl Said {
     }
 
     /// The message in the JSON body of a libSQL server, in any of its three forms.
-    fn from_body(body: &str) -> Option<Said> {
+    pub(super) fn from_body(body: &str) -> Option<Said> {
         let json: Json = serde_json::from_str(body.trim()).ok()?;
         let error = json.get("error").filter(|error| error.is_object()).unwrap_or(&json);
         let text = |name| error.get(name).and_then(Json::as_str);

@@ -12,11 +12,10 @@
 //!
 //! * The crate parses each statement and sends its own spelling of it: comments go, `a()` becomes
 //!   `a ()`, and a name that is a keyword and not quoted comes in capitals, so that a column `key`
-//!   is `KEY` in the remote's schema. That, JSON and the copies cost 6 ms a megabyte on the machine
-//!   of the design's figures.
+//!   would be `KEY` in the remote's schema. That and the copies cost 6 ms a megabyte. So
+//!   definitions and pushes pass it by (see [`verbatim`]).
 //! * It overlooks a statement after the first that does not parse, and commits the others. So they
-//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports, and to
-//!   parse a push's megabytes twice would cost another 3.6 ms each.
+//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports.
 //! * It begins transactions deferred. The first statement of a writing batch must be a write.
 //! * A connection that the server closes in the very moment of a request makes that one
 //!   unavailable. Repeating it is the caller's part.
@@ -37,6 +36,7 @@ use super::failure::Failure;
 use super::tls::{Connector, client_config};
 use super::token::{Access, Token};
 use super::url::RemoteUrl;
+use super::verbatim::{self, Direct};
 use super::wire::Meter;
 use super::{Answer, Batch, Pending, Remote, Rows};
 use crate::error::{Error, Kind, Result};
@@ -86,6 +86,7 @@ pub struct Libsql {
     tls: Option<Arc<ClientConfig>>,
     options: Options,
     idle: Mutex<Vec<Lane>>,
+    direct: Mutex<Vec<Direct>>,
 }
 
 impl Libsql {
@@ -99,7 +100,8 @@ impl Libsql {
         let url = RemoteUrl::parse(url, options.allow_plain_http)?;
         let tls =
             if url.is_secure() { Some(client_config(&options.root_certificates)?) } else { None };
-        Ok(Libsql { url, token, tls, options, idle: Mutex::new(Vec::new()) })
+        let (idle, direct) = (Mutex::default(), Mutex::default());
+        Ok(Libsql { url, token, tls, options, idle, direct })
     }
 
     /// What the token says that it may do.
@@ -120,17 +122,10 @@ impl Libsql {
             ))
             .with_hint("create one that may write, with: turso db tokens create NAME"));
         }
-        for (index, statement) in batch.statements.iter().enumerate() {
-            if index > 0 || statement.len() <= PARSED_FIRST {
-                require_one_statement(index + 1, statement)?;
-            }
-        }
-        // On lines of its own, so that a comment at a statement's end cannot swallow it.
-        let sql = batch.statements.join("\n;\n");
-        drop(batch);
         // Tokio's clock times the request for the log and decides nothing.
         let started = Instant::now();
-        let outcome = tokio::time::timeout(self.options.request_timeout, self.attempt(sql)).await;
+        let attempt = self.attempt(batch.statements);
+        let outcome = tokio::time::timeout(self.options.request_timeout, attempt).await;
         let outcome = outcome.unwrap_or_else(|_| {
             let seconds = self.options.request_timeout.as_secs_f64();
             Err(Error::unavailable(format!(
@@ -155,8 +150,43 @@ impl Libsql {
         outcome
     }
 
+    /// Sends the statements, in the one way or the other.
+    async fn attempt(&self, statements: Vec<String>) -> Result<Answer> {
+        if verbatim::carries(&statements) {
+            return self.carry(statements).await;
+        }
+        for (index, statement) in statements.iter().enumerate() {
+            if index > 0 || statement.len() <= PARSED_FIRST {
+                require_one_statement(index + 1, statement)?;
+            }
+        }
+        // On lines of its own, so that a comment at a statement's end cannot swallow it.
+        let sql = statements.join("\n;\n");
+        drop(statements);
+        self.send(sql).await
+    }
+
+    /// Sends definitions and events as they are.
+    async fn carry(&self, statements: Vec<String>) -> Result<Answer> {
+        let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let direct = idle.unwrap_or_else(|| {
+            let meter = Arc::new(Meter::default());
+            Direct::new(self.connector(&meter), meter)
+        });
+        let meter = Arc::clone(direct.meter());
+        meter.begin(self.options.answer_limit);
+        let token = self.token.as_ref().map(Token::expose).unwrap_or_default();
+        let outcome = direct.execute(self.url.http(), token, statements).await;
+        let rows = outcome.map_err(|failure| self.sorted(failure, &meter))?;
+        let mut idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_LANES {
+            idle.push(direct);
+        }
+        Ok(Answer { rows, bytes_up: meter.up(), bytes_down: meter.down() })
+    }
+
     /// Sends `sql` on an idle lane or a new one.
-    async fn attempt(&self, sql: String) -> Result<Answer> {
+    async fn send(&self, sql: String) -> Result<Answer> {
         let idle = self.lanes().pop();
         let lane = match idle {
             Some(lane) => lane,
@@ -190,20 +220,23 @@ impl Libsql {
     /// A new lane. Its connection is made with its first request.
     async fn open(&self) -> Result<Lane> {
         let meter = Arc::new(Meter::default());
-        let connector = Connector {
-            tls: self.tls.clone(),
-            timeout: self.options.connect_timeout,
-            allow_plain_http: self.options.allow_plain_http,
-            meter: Arc::clone(&meter),
-        };
         let token = self.token.as_ref().map(Token::expose).unwrap_or_default().to_owned();
         let connection = client::Builder::new_remote(self.url.http().to_owned(), token)
-            .connector(connector)
+            .connector(self.connector(&meter))
             .build()
             .await
             .and_then(|database| database.connect())
             .map_err(|error| self.explain(error, &meter))?;
         Ok(Lane { connection, meter })
+    }
+
+    fn connector(&self, meter: &Arc<Meter>) -> Connector {
+        Connector {
+            tls: self.tls.clone(),
+            timeout: self.options.connect_timeout,
+            allow_plain_http: self.options.allow_plain_http,
+            meter: Arc::clone(meter),
+        }
     }
 
     /// The answer, if it is one to as many statements as were asked.
@@ -218,20 +251,28 @@ impl Libsql {
         )))
     }
 
+    /// What the connection itself knows for certain about a failure; the HTTP client has only a
+    /// text about it.
+    fn known(&self, meter: &Meter) -> Option<Error> {
+        let (url, limit) = (self.url.as_str(), self.options.answer_limit);
+        meter.take_failure().or_else(|| {
+            let larger = || format!("the answer of {url} is larger than {limit} bytes");
+            meter.overran().then(|| Error::new(Kind::TooLarge, larger()))
+        })
+    }
+
+    /// The error for a failure.
+    fn sorted(&self, failure: Failure, meter: &Meter) -> Error {
+        let error = self.known(meter);
+        error.unwrap_or_else(|| self.without_token(failure.into_error(self.url.as_str())))
+    }
+
     /// Sorts an error of the client.
     fn explain(&self, error: client::Error, meter: &Meter) -> Error {
-        let url = self.url.as_str();
-        // Both are known for certain; the client has only a text about them.
-        if let Some(error) = meter.take_failure() {
+        if let Some(error) = self.known(meter) {
             return error;
         }
-        if meter.overran() {
-            let limit = self.options.answer_limit;
-            return Error::new(
-                Kind::TooLarge,
-                format!("the answer of {url} is larger than {limit} bytes"),
-            );
-        }
+        let url = self.url.as_str();
         let rejected = |message: &str| Error::new(Kind::Rejected, message);
         let error = match error {
             client::Error::Hrana(error) => Failure::parse(&error.to_string()).into_error(url),
@@ -291,6 +332,10 @@ impl Remote for Libsql {
 
     fn url(&self) -> String {
         self.url.as_str().to_owned()
+    }
+
+    fn forget_connections(&self) {
+        self.lanes().clear();
     }
 }
 

@@ -18,11 +18,13 @@
 
 mod failure;
 mod libsql;
+mod parcel;
 mod probe;
 pub mod statements;
 mod tls;
 mod token;
 mod url;
+mod verbatim;
 mod wire;
 
 use std::future::Future;
@@ -85,4 +87,8 @@ pub trait Remote: Send + Sync {
 
     /// The URL, without credentials, for people to read.
     fn url(&self) -> String;
+
+    /// Gives up connections that are kept between batches: the network has changed, or the machine
+    /// was asleep, and what was alive may be dead without having said so.
+    fn forget_connections(&self) {}
 }

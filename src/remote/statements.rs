@@ -4,29 +4,35 @@
 //! cursor, in one transaction. The events travel as one JSON text, whatever their number, and the
 //! page comes back as one BLOB. [`Exchange::read`] gives a [`Reply`].
 //!
-//! A push is accepted only by the database that the replica was initialised with: both of its
-//! statements insert nothing unless `driftless_meta` has the expected epoch and schema version. So
-//! a URL that leads to another database between two requests costs nothing. Nor does it insert
-//! events of a table that has a column here which the remote's triggers do not know: they would
-//! leave it out, and nobody would miss it ([`Reply::unknown`]).
+//! A push is accepted only by the database that the replica was initialised with, and from no other
+//! file than the one that pushed last under its name: the first statement leaves the push's fresh
+//! mark ([`identity`](crate::identity)) only where `driftless_meta` has the expected epoch and
+//! schema version, the log has the replica's place, and `driftless_replicas` one of its marks; the
+//! second inserts nothing unless that mark is there. So a URL that leads to another database
+//! between two requests costs nothing. Nor does it insert events of a table that has a column here
+//! which the remote's triggers do not know: they would leave it out, and nobody would miss it
+//! ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
 //! * All events of a push go in by one statement, which takes effect whole or not at all. So its
 //!   last event's presence in the log proves them all, and no other is looked up. What the remote
 //!   says about affected rows is not believed.
-//! * An idle poll reads one row on the server: that of `driftless_meta`. The log's end is looked at
-//!   only where there is something after the cursor.
+//! * An idle poll reads three rows on the server, each by its key: that of `driftless_meta`, the
+//!   event at the cursor, and the replica's own. The log's end is looked at only where there is
+//!   something after the cursor.
 
 use ulid::Ulid;
 
+use super::parcel::Parcel;
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
-use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
-use crate::json::Scanner;
+use crate::event::{Image, ReplicaId, RowKey, Seq};
+use crate::identity::{Mark, Marks, Place};
+use crate::json::{Scanner, names_json};
 use crate::page::{PULL_LINE, Page};
-use crate::store::{Outgoing, Push};
+use crate::store::Push;
 use crate::value::{Value, write_string};
 
 /// The version of `schema/remote`, in `driftless_meta`.
@@ -43,31 +49,8 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 /// with the BLOB a third longer in base64.
 pub const PAGE_BYTES: usize = 3 << 20;
 
-/// The most characters of a recorded reason: it is a message for people.
-const MAX_REASON: usize = 500;
-
 /// The remote's time, in ms since 1970.
 const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
-
-/// The columns that one pushed event fills in `driftless_inbox`, with how each is taken out of the
-/// event's JSON array. JSON inside is taken as JSON (`->`), and its null as NULL.
-const INBOX: [(&str, &str); 15] = [
-    ("id", "value ->> 0"),
-    ("actor", "value ->> 1"),
-    ("tbl", "value ->> 2"),
-    ("pk", "value -> 3"),
-    ("op", "value ->> 4"),
-    ("before", "nullif(value -> 5, 'null')"),
-    ("after", "nullif(value -> 6, 'null')"),
-    ("base", "value ->> 7"),
-    ("pair", "value ->> 8"),
-    ("via", "value ->> 9"),
-    ("other", "nullif(value -> 10, 'null')"),
-    ("image", "nullif(value -> 11, 'null')"),
-    ("late", "value ->> 12"),
-    ("refuse", "value ->> 13"),
-    ("plain", "value ->> 14"),
-];
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +61,24 @@ pub struct Sender {
     pub epoch: String,
     /// What it has integrated.
     pub cursor: Seq,
+    /// Its marks. The newest one was drawn for this push.
+    pub marks: Marks,
+}
+
+impl Sender {
+    /// The mark of this push, if one was drawn.
+    fn mark(&self) -> Option<Mark> {
+        self.marks.drawn.last().copied()
+    }
+}
+
+/// Who asks, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The newest place in the log that it knows.
+    pub place: Place,
 }
 
 /// A stretch of the log to ask for.
@@ -99,14 +100,18 @@ pub struct Exchange<'a> {
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
     /// What to pull.
     pub pull: Option<Span>,
+    /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
+    pub asker: Option<Asker>,
 }
 
 /// What an [`Exchange`] brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Whether the pushed events are in the log. False where nothing was pushed, and where the
-    /// remote is not the one that the push was meant for.
+    /// remote is not the one that the push was meant for, or knows another file by its name.
     pub pushed: bool,
+    /// Whether the remote has the push's mark now.
+    pub marked: bool,
     /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
     /// triggers do not know.
     pub unknown: Option<(String, String)>,
@@ -128,27 +133,47 @@ pub struct Meta {
     pub version: i64,
     /// The oldest seq that is kept.
     pub oldest: Seq,
+    /// The id of the event at the asker's place, if there is one.
+    pub there: Option<String>,
+    /// The asker's mark, if there is one.
+    pub mark: Option<String>,
 }
 
-/// Reads [`Meta`].
+/// Reads [`Meta`] without what is about an asker.
 pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
 
 /// Reads the log's newest seq, 0 for an empty log.
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No row
+/// where there is none.
+pub fn waiting(cursor: Seq) -> String {
+    format!(
+        "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
+         FROM driftless_events WHERE seq > {cursor} ORDER BY seq LIMIT 1"
+    )
+}
+
 /// Reads every definition: kind, name, table, SQL and rowid, in the order they were made.
 pub const DEFINITIONS: &str =
     "SELECT type, name, tbl_name, sql, rowid FROM sqlite_schema ORDER BY rowid";
 
-/// Reads the tables that the remote replicates: name, conflict rule, fingerprint.
-pub const TABLES: &str = "SELECT name, conflict, triggers FROM driftless_tables ORDER BY name";
+/// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
+/// of its columns.
+pub const TABLES: &str =
+    "SELECT name, conflict, triggers, columns FROM driftless_tables ORDER BY name";
 
 impl Exchange<'_> {
     /// The request.
+    ///
+    /// # Panics
+    ///
+    /// When something is to be pushed by nobody, or without a mark.
     pub fn batch(&self) -> Batch {
         let mut statements = Vec::with_capacity(6);
         if let Some((push, unit, sender)) = self.push {
-            statements.push(contact(sender));
+            let asker = self.asker.expect("a push has a sender with a place");
+            statements.push(contact(sender, asker.place));
             statements.push(deliver(push, unit, sender));
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
@@ -158,7 +183,7 @@ impl Exchange<'_> {
         if let Some(span) = self.pull {
             statements.push(page(span));
         }
-        statements.push(META.to_owned());
+        statements.push(self.asker.map_or_else(|| META.to_owned(), meta));
         Batch { statements, writes: self.push.is_some() }
     }
 
@@ -183,7 +208,11 @@ impl Exchange<'_> {
             (read, head) = read_page(results.next().unwrap_or_default(), span.after)?;
         }
         let meta = read_meta(&results.next().unwrap_or_default())?;
-        Ok(Reply { pushed, unknown, page: read, head, meta })
+        let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
+        let mine = self.push.and_then(|(_, _, sender)| sender.mark());
+        let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
+        // Another file with our name may have pushed the same event.
+        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, head, meta })
     }
 }
 
@@ -191,11 +220,46 @@ fn wrong(what: &str) -> Error {
     Error::corrupt(format!("the remote's answer is not one: {what}"))
 }
 
-/// The clause that holds only on the right database.
-fn guard(sender: &Sender) -> String {
-    let epoch = literal(&sender.epoch);
+/// The clause that holds only on the right database, and only where its log has the place.
+fn guard(epoch: &str, place: Place) -> String {
+    let epoch = literal(epoch);
+    let log = match place {
+        Place { seq: Seq(0), .. } => String::new(),
+        Place { seq, id } => {
+            let id = id.map(|id| format!(" AND id = '{id}'")).unwrap_or_default();
+            format!(
+                " AND (oldest > {seq} OR EXISTS \
+                 (SELECT 1 FROM driftless_events WHERE seq = {seq}{id}))"
+            )
+        }
+    };
     format!(
-        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = {epoch} AND version = {SCHEMA_VERSION})"
+        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = {epoch} \
+         AND version = {SCHEMA_VERSION}{log})"
+    )
+}
+
+/// The clause that holds only where the remote has one of the marks from before this push, or knows
+/// nothing of the replica and nothing was confirmed to it.
+fn known(replica: ReplicaId, marks: &Marks) -> String {
+    let (_, before) = marks.drawn.split_last().expect("a push has a mark of its own");
+    let all = marks.confirmed.iter().chain(before);
+    let list: Vec<_> = all.map(|mark| format!("'{mark}'")).collect();
+    let row = format!("SELECT 1 FROM driftless_replicas WHERE name = '{replica}' AND mark");
+    match (marks.confirmed, list.is_empty()) {
+        (Some(_), _) => format!("EXISTS ({row} IN ({}))", list.join(", ")),
+        (None, true) => format!("NOT EXISTS ({row} IS NOT NULL)"),
+        (None, false) => format!("NOT EXISTS ({row} NOT IN ({}))", list.join(", ")),
+    }
+}
+
+/// The statement for [`Meta`], as it is asked by a replica.
+pub fn meta(asker: Asker) -> String {
+    format!(
+        "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = {}), \
+         (SELECT mark FROM driftless_replicas WHERE name = '{}') \
+         FROM driftless_meta WHERE one = 1",
+        asker.place.seq, asker.replica
     )
 }
 
@@ -223,19 +287,6 @@ fn unknown(tables: &[(String, Vec<String>)]) -> String {
     )
 }
 
-/// Names as a JSON array.
-pub fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut json = vec![b'['];
-    for (index, name) in names.enumerate() {
-        if index > 0 {
-            json.push(b',');
-        }
-        write_string(name.as_bytes(), &mut json);
-    }
-    json.push(b']');
-    String::from_utf8(json).expect("names are UTF-8")
-}
-
 /// The statement for a column of these tables (names, with the names of their columns) that the
 /// remote's triggers do not know, if there is one.
 pub fn unknown_column(tables: &[(String, Vec<String>)]) -> String {
@@ -258,85 +309,36 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     }
 }
 
-fn contact(sender: &Sender) -> String {
+/// The statement that comes first, and leaves the push's mark.
+fn contact(sender: &Sender, place: Place) -> String {
+    let Sender { replica, epoch, cursor, marks } = sender;
     format!(
-        "INSERT INTO driftless_replicas (name, contact, cursor) \
-         SELECT '{}', {NOW_MS}, {} WHERE {} \
-         ON CONFLICT (name) DO UPDATE SET contact = excluded.contact, cursor = excluded.cursor",
-        sender.replica,
-        sender.cursor,
-        guard(sender)
+        "INSERT INTO driftless_replicas (name, mark, contact, cursor) \
+         SELECT '{replica}', '{}', {NOW_MS}, {cursor} WHERE {} AND {} \
+         ON CONFLICT (name) DO UPDATE SET mark = excluded.mark, contact = excluded.contact, \
+         cursor = excluded.cursor",
+        sender.mark().expect("a mark was drawn for this push"),
+        guard(epoch, place),
+        known(*replica, marks)
     )
 }
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
-/// columns would have the event's array spelled out anew: a fifth of the remote's work.
+/// columns would have the event's array spelled out anew. `json_each` goes through an array in its
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
-    let names: Vec<_> = INBOX.iter().map(|(name, _)| *name).collect();
-    let terms: Vec<_> = INBOX.iter().map(|(_, term)| *term).collect();
-    let mut json = vec![b'['];
-    for (index, event) in push.events.iter().enumerate() {
-        if index > 0 {
-            json.push(b',');
-        }
-        write_outgoing(event, &mut json);
-    }
-    json.push(b']');
-    let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
+    let Parcel { names, terms, json } = Parcel::pack(&push.events);
     format!(
-        "INSERT INTO driftless_inbox (origin, unit, {}) SELECT '{}', '{unit}', {} \
-         FROM (SELECT value FROM json_each({}) ORDER BY key LIMIT -1) WHERE {} \
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', '{unit}', {terms} \
+         FROM (SELECT value FROM json_each({}) LIMIT -1) WHERE EXISTS \
+         (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND mark = '{}') \
          AND NOT EXISTS ({})",
-        names.join(", "),
         sender.replica,
-        terms.join(", "),
         literal(&json),
-        guard(sender),
+        sender.replica,
+        sender.mark().expect("a mark was drawn for this push"),
         unknown(&push.tables)
     )
-}
-
-/// Appends the event's array, in the order of [`INBOX`].
-fn write_outgoing(event: &Outgoing, out: &mut Vec<u8>) {
-    let text = |out: &mut Vec<u8>, text: Option<&str>| match text {
-        Some(text) => write_string(text.as_bytes(), out),
-        None => out.extend_from_slice(b"null"),
-    };
-    let json = |out: &mut Vec<u8>, json: Option<&str>| {
-        out.extend_from_slice(json.unwrap_or("null").as_bytes());
-    };
-    let id = |out: &mut Vec<u8>, id: Option<EventId>| match id {
-        Some(id) => out.extend_from_slice(format!("\"{id}\"").as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    };
-    out.push(b'[');
-    id(out, Some(event.id));
-    out.push(b',');
-    text(out, event.actor.as_deref());
-    out.push(b',');
-    text(out, Some(&event.table));
-    out.push(b',');
-    json(out, Some(&event.key.0));
-    out.extend_from_slice(format!(",\"{}\",", event.op).as_bytes());
-    json(out, event.before.as_deref());
-    out.push(b',');
-    json(out, event.after.as_deref());
-    out.extend_from_slice(format!(",{},", event.base).as_bytes());
-    id(out, event.pair);
-    out.push(b',');
-    id(out, event.via);
-    out.push(b',');
-    json(out, event.other.as_ref().map(|key| key.0.as_str()));
-    out.push(b',');
-    json(out, event.image.as_deref());
-    out.extend_from_slice(if event.late { b",1," } else { b",null," });
-    text(out, event.refuse.as_deref().map(shorten));
-    out.extend_from_slice(if event.plain { b",1]" } else { b",null]" });
-}
-
-/// At most [`MAX_REASON`] characters of a reason.
-fn shorten(reason: &str) -> &str {
-    reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
 }
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
@@ -388,17 +390,19 @@ fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
     Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
 }
 
-/// Reads the row of [`META`].
+/// Reads the row of [`META`] or [`meta`].
 ///
 /// # Errors
 ///
 /// `Corrupt` when it is not one.
 pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let Some(row) = rows.first() else { return Ok(None) };
-    let [epoch, version, oldest] = row.as_slice() else { return Err(wrong("its identity")) };
-    match (epoch.as_str(), version.as_integer(), oldest.as_integer()) {
+    let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
+    let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
+    match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
         (Some(epoch), Some(version), Some(oldest)) => {
-            Ok(Some(Meta { epoch: epoch.to_owned(), version, oldest: Seq(oldest) }))
+            let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
+            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
         }
         _ => Err(wrong("its identity")),
     }

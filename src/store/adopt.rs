@@ -9,24 +9,35 @@
 //! * A row on both sides that differs takes the remote's version. The local one becomes a pending
 //!   insert that has seen nothing and is set aside: the remote will record it as lost, and it comes
 //!   into the conflict inbox.
-//! * A row that is only here stays, as a pending insert. A row that is only there is written.
+//! * A row that is only here stays, as a pending insert. It has seen nothing of the log either: if
+//!   the log tells of that row, it was deleted there, and the remote will record it as lost. A row
+//!   that is only there is written.
+//! * Pending events from before stay on top, where they can. Those of a row that is the same on
+//!   both sides get the cursor as their base, for their writer had seen what the remote has.
 //!
 //! # Caveats
 //!
 //! A column of the remote that is unknown here is left out, and counted.
+
+use std::collections::HashMap;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{known_key, value};
+use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
 use super::rebase::{Rebase, overlay};
 use super::redo::redo;
+use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
 use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
 use crate::page::Page;
+
+/// The setting that says that the first sync is done.
+const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,10 +68,12 @@ struct Adoption<'a, 's> {
     rebase: Rebase<'s, 's>,
     tx: &'a Connection,
     way: Way,
-    cursor: Seq,
     now_ms: i64,
     /// Outbox numbers of the inserts for rows that are only here, with their tables.
     local: Vec<(i64, usize)>,
+    /// Rows that have pending events: table and key, and whether what is underneath is the
+    /// remote's row.
+    seen: HashMap<(usize, RowKey), bool>,
     done: Adopted,
 }
 
@@ -120,6 +133,16 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
+    /// pending events on top. Before that it may be neither pushed nor pulled.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn is_adopted(&self) -> Result<bool> {
+        Ok(self.setting(ADOPTED)?.is_some())
+    }
+
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
     /// transaction, and forgets them. `now_ms` is the time of the new events, in ms since 1970.
     ///
@@ -157,8 +180,10 @@ impl Store {
         let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;
+        let row = |row: &Touched| Some(((row.table?, row.key.clone()), false));
+        let seen = rebase.rows.iter().filter_map(row).collect();
         let (local, done) = (Vec::new(), Adopted::default());
-        let mut adoption = Adoption { rebase, tx: &tx, way, cursor, now_ms, local, done };
+        let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, done };
         for table in parents_first(&self.tables.iter().map(|t| &t.table).collect::<Vec<_>>()) {
             adoption.compare(table)?;
         }
@@ -166,8 +191,9 @@ impl Store {
             adoption.write(table)?;
         }
         adoption.put_back()?;
-        let Adoption { mut rebase, local, done, .. } = adoption;
+        let Adoption { mut rebase, local, seen, done, .. } = adoption;
         rebase.put_back()?;
+        raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
             tx.execute(
@@ -179,6 +205,7 @@ impl Store {
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
+        set_setting(&tx, ADOPTED, Some("1"))?;
         tx.commit()?;
         self.pending.borrow_mut().forget();
         Ok(done)
@@ -215,12 +242,15 @@ impl Adoption<'_, '_> {
                     None => {
                         self.done.local += 1;
                         let aside = self.way == Way::Lifted;
-                        let n = self.append(table, &key, &image, self.cursor, aside)?;
+                        let n = self.append(table, &key, &image, Seq(0), aside)?;
                         self.local.push((n, at));
                         Some(n)
                     }
                     Some(theirs) if same(table, &image, &theirs) => {
                         self.done.equal += 1;
+                        if let Some(equal) = self.seen.get_mut(&(at, key.clone())) {
+                            *equal = true;
+                        }
                         let sql = "DELETE FROM driftless_staging WHERE tbl = ?1 AND pk = ?2";
                         self.tx.prepare_cached(sql)?.execute([&table.name, &key.0])?;
                         None
@@ -296,6 +326,26 @@ impl Adoption<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Who changed a row that is the same on both sides has seen all that the remote's log tells of it.
+fn raise_bases(
+    tx: &Connection,
+    rebase: &Rebase<'_, '_>,
+    seen: &HashMap<(usize, RowKey), bool>,
+    cursor: Seq,
+) -> Step {
+    let sql = "UPDATE driftless_outbox SET base = ?2 WHERE n = ?1 AND NOT aside";
+    let mut statement = tx.prepare_cached(sql)?;
+    for row in &rebase.rows {
+        let Some(table) = row.table else { continue };
+        if seen.get(&(table, row.key.clone())) == Some(&true) {
+            for (n, ..) in &row.pending {
+                statement.execute((n, cursor.0))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The staged image of a row, if there is one and the row was not deleted meanwhile.

@@ -15,8 +15,9 @@ use super::open::connect;
 use super::rebase::{Rebase, overlay};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
+use crate::page::Line;
 use crate::value::Value;
-use crate::verdict::Verdict;
+use crate::verdict::{TOO_LARGE, Verdict};
 
 /// How a local event lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,11 +157,11 @@ fn weigh(rebase: &mut Rebase<'_, '_>, one: &Lost, insert: Option<&Lost>) -> Resu
     let theirs = current(rebase, one.row)?;
     let mut moot = match line.op {
         Op::Delete => theirs.is_none(),
-        _ => holds(theirs.as_ref(), line.after)?,
+        _ => holds(theirs.as_ref(), values(line))?,
     };
     if let Some(insert) = insert {
         let there = current(rebase, insert.row)?;
-        moot = moot && holds(there.as_ref(), rebase.lines[insert.line].after)?;
+        moot = moot && holds(there.as_ref(), values(&rebase.lines[insert.line]))?;
     }
     if moot {
         return Ok(None);
@@ -193,7 +194,7 @@ fn weigh_late(rebase: &mut Rebase<'_, '_>, one: &Lost, delete: EventId) -> Resul
         None => None,
     };
     let there = current(rebase, one.row)?;
-    if theirs.is_none() && holds(there.as_ref(), rebase.lines[one.line].after)? {
+    if theirs.is_none() && holds(there.as_ref(), values(&rebase.lines[one.line]))? {
         return Ok(None);
     }
     let kind = match &delete.verdict {
@@ -201,6 +202,11 @@ fn weigh_late(rebase: &mut Rebase<'_, '_>, one: &Lost, delete: EventId) -> Resul
         _ => ConflictKind::Conflict,
     };
     Ok(Some(Loss { seq: delete.seq, id: delete.id, kind, winner: one.winner, theirs }))
+}
+
+/// The new values of a line, if it came with them.
+fn values<'l>(line: &Line<'l>) -> Option<&'l [u8]> {
+    line.after.filter(|_| line.verdict.reason() != Some(TOO_LARGE))
 }
 
 fn current(rebase: &mut Rebase<'_, '_>, row: usize) -> Result<Option<Image>> {
@@ -281,6 +287,8 @@ impl Store {
             Some(pair) if event.op == Op::Delete => self.own_event(pair)?,
             _ => None,
         };
+        let (event, insert) =
+            (self.with_values(event)?, insert.map(|event| self.with_values(event)).transpose()?);
         let winner = match winner {
             Some(winner) => self.settled(Seq(winner))?,
             None => None,
@@ -302,6 +310,23 @@ impl Store {
             },
             noticed_ms,
         })
+    }
+
+    /// An own event with the values that it could not travel with, if it is such a one.
+    fn with_values(&self, mut event: Event) -> Result<Event> {
+        if event.verdict.reason() != Some(TOO_LARGE) {
+            return Ok(event);
+        }
+        let sql = "SELECT before, after FROM driftless_kept WHERE id = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([event.id.0.to_bytes().as_slice()])?;
+        if let Some(row) = rows.next()? {
+            for (index, image) in [&mut event.before, &mut event.after].into_iter().enumerate() {
+                let json = row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?;
+                *image = json.map(Image::parse).transpose()?;
+            }
+        }
+        Ok(event)
     }
 
     /// Takes a conflict off the list; the log keeps its event.

@@ -1,6 +1,6 @@
 //! The local log, read: settled events from their sealed frames, then the pending ones.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
 use super::pending::{event_id, images, op, row_key, time};
@@ -146,6 +146,13 @@ fn pending(row: &Row<'_>) -> Result<PendingEvent> {
 fn frame(row: &Row<'_>) -> Result<Event> {
     let sealed = Sealed { header: row.get(1)?, values: row.get(2)? };
     open(&sealed, Seq(row.get(0)?))
+}
+
+/// The id of the settled event at a place in the log.
+pub(super) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<EventId>> {
+    let mut statement = db.prepare_cached("SELECT id FROM driftless_log WHERE seq = ?1")?;
+    let id = statement.query_row([seq.0], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    Ok(id.map(|bytes| EventId(ulid::Ulid::from_bytes(bytes))))
 }
 
 impl Store {

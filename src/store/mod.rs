@@ -32,6 +32,7 @@ mod arrange;
 mod conflicts;
 mod definitions;
 mod guard;
+mod identity;
 mod integrate;
 mod log;
 mod materialize;
@@ -42,11 +43,13 @@ mod quarantine;
 mod rebase;
 mod redo;
 mod schema;
+mod spelling;
 mod touched;
 
 pub use adopt::Adopted;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
+pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use outbox::{Outgoing, Push, PushLimit};
@@ -62,6 +65,7 @@ pub use rusqlite::Connection;
 use crate::error::Result;
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
+use crate::identity::Place;
 
 /// A replica's database.
 pub struct Store {
@@ -95,6 +99,8 @@ pub struct State {
     pub epoch: Option<String>,
     /// The highest seq that is integrated.
     pub cursor: Seq,
+    /// The same place, with the event there.
+    pub place: Place,
     /// The highest outbox number whose verdict the remote has given.
     pub sent: i64,
     /// Local events whose verdict is not known here.
@@ -156,6 +162,7 @@ impl Store {
                 url: String::new(),
                 epoch: None,
                 cursor: Seq(row.get(0)?),
+                place: Place::default(),
                 sent: row.get(1)?,
                 chain: row.get(2)?,
                 actor: row.get(3)?,
@@ -168,6 +175,7 @@ impl Store {
             })
         })?;
         drop(statement);
+        state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.epoch = open::setting(&tx, "epoch")?;
         let mut pending = self.pending.borrow_mut();

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use super::Store;
 use super::guard::Guard;
 use super::pending::Pending;
+use super::schema::TABLES_SQL;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 
@@ -113,6 +114,7 @@ impl Store {
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
+        upgrade(&db)?;
         Store::adopt_connection(db, path)
     }
 
@@ -160,6 +162,25 @@ pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
             path.display()
         );
         return Err(Error::storage(message).with_hint("update this program"));
+    }
+    Ok(())
+}
+
+/// Adds what a replica of an older driftless lacks.
+pub(super) fn upgrade(db: &Connection) -> Result<()> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('driftless_tables')
+               WHERE name = 'columns')";
+    let has_columns: bool = db.query_row(sql, [], |row| row.get(0))?;
+    if !has_columns {
+        db.execute_batch(
+            "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
+        )?;
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'driftless_kept')";
+    if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+        let tx = db.unchecked_transaction()?;
+        tx.execute_batch(TABLES_SQL)?;
+        tx.commit()?;
     }
     Ok(())
 }

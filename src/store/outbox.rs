@@ -257,19 +257,43 @@ impl Store {
         Ok(Some(Push { events, last_n, tables }))
     }
 
+    /// The outbox's newest number.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn newest(&self) -> Result<i64> {
+        Ok(ends(&self.db)?.0)
+    }
+
+    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
+        let sql = "SELECT cursor, NOT EXISTS (SELECT 1 FROM driftless_outbox
+                   WHERE n <= ?1 AND NOT settled) FROM driftless_state";
+        let mut statement = self.db.prepare_cached(sql)?;
+        Ok(statement.query_row([up_to], |row| Ok((Seq(row.get(0)?), row.get(1)?)))?)
+    }
+
     /// The remote has given its verdict for all outbox rows up to `up_to`.
     ///
     /// # Errors
     ///
     /// `Storage` when the database fails.
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
-        self.db
-            .prepare_cached("UPDATE driftless_state SET sent = max(sent, ?1)")?
-            .execute([up_to])?;
+        note_sent(&self.db, up_to)?;
+        self.forget_marks(up_to);
+        Ok(())
+    }
+
+    /// Forgets where the transactions ended that are sent.
+    pub(super) fn forget_marks(&mut self, up_to: i64) {
         while self.marks.len() > 1 && self.marks[0] <= up_to {
             self.marks.pop_front();
         }
-        Ok(())
     }
 
     /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
@@ -303,6 +327,13 @@ impl Store {
         self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
         Ok(())
     }
+}
+
+/// Notes that the remote has given its verdict for all outbox rows up to `up_to`.
+pub(super) fn note_sent(db: &Connection, up_to: i64) -> Result<()> {
+    let sql = "UPDATE driftless_state SET sent = max(sent, ?1)";
+    db.prepare_cached(sql)?.execute([up_to])?;
+    Ok(())
 }
 
 /// Takes rows off the end until a mark, or, where no mark is among them, until no pair is split.

@@ -19,7 +19,7 @@ use super::Store;
 use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
-use super::pending::{load, time};
+use super::pending::{PendingEvent, load, time};
 use super::touched::{NONE, Touched};
 use crate::capture::Table;
 use crate::error::Result;
@@ -27,7 +27,7 @@ use crate::event::{Columns, Image, Op, Origin, RowKey, Seq, read_columns};
 use crate::frame::{Hash, Sealed, chain, seal_line};
 use crate::page::Line;
 use crate::value::ValueRef;
-use crate::verdict::Verdict;
+use crate::verdict::{TOO_LARGE, Verdict};
 
 /// One attempt at a page.
 pub(super) struct Rebase<'s, 'p> {
@@ -300,7 +300,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
-            let known = load(self.db, n)?.and_then(|event| event.winner);
+            let event = load(self.db, n)?;
+            if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
+                self.keep(event)?;
+            }
+            let known = event.and_then(|event| event.winner);
             let beaten = self.rows[row].winners.iter().find(|&&winner| {
                 self.beats(&self.lines[winner], row, line.op, line.after, line.base)
             });
@@ -317,6 +321,20 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         self.rows[row].pending.retain(|(other, ..)| *other != n);
         self.settled.push(n);
+        Ok(())
+    }
+
+    /// Keeps the values of an event that the log has without them.
+    fn keep(&self, event: &PendingEvent) -> Step {
+        let json = |image: &Option<Vec<u8>>| -> Result<Option<String>> {
+            Ok(image.as_deref().map(Image::parse).transpose()?.map(|image| image.to_json()))
+        };
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO driftless_kept (id, before, after) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO NOTHING",
+        )?;
+        let id = event.id.0.to_bytes();
+        statement.execute((id.as_slice(), json(&event.under)?, json(&event.after)?))?;
         Ok(())
     }
 

@@ -6,15 +6,16 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
+use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting, upgrade};
 use crate::capture::{PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
+use crate::json::read_names;
 use crate::verdict::ConflictRule;
 
 /// Our tables in a replica's database.
-const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
+pub(super) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
 /// The powers of two that spell a REAL.
 const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
 
@@ -32,7 +33,7 @@ pub struct Setup {
 /// A table that is replicated.
 #[derive(Clone, Debug)]
 pub struct ReplicatedTable {
-    /// Its definition here.
+    /// Its definition here, in the remote's spelling.
     pub table: Table,
     /// What counts as a conflict.
     pub rule: ConflictRule,
@@ -41,9 +42,9 @@ pub struct ReplicatedTable {
 }
 
 impl ReplicatedTable {
-    /// Reads the definition.
-    fn read(db: &Connection, name: &str, rule: ConflictRule) -> Result<Self> {
-        let table = Table::read(db, name)?;
+    /// Reads the definition, in the spelling of `name` and `columns`.
+    fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
+        let table = Table::read(db, name)?.respelled(name, &read_names(columns));
         let mut rowid = None;
         if !table.without_rowid && !table.rowid_key {
             let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
@@ -76,6 +77,7 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(TABLES_SQL)?;
+        upgrade(&tx)?;
         let powers: bool =
             tx.query_row("SELECT EXISTS (SELECT 1 FROM driftless_pow2)", [], |row| row.get(0))?;
         if !powers {
@@ -95,11 +97,16 @@ impl Store {
         }
         for (name, rule) in &setup.tables {
             let table = Table::read(&tx, name)?;
-            tx.execute(
-                "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict",
+            let known = tx.execute(
+                "UPDATE driftless_tables SET conflict = ?2 WHERE name = ?1 COLLATE NOCASE",
                 [table.name.as_str(), rule.as_str()],
             )?;
+            if known == 0 {
+                tx.execute(
+                    "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)",
+                    [table.name.as_str(), rule.as_str()],
+                )?;
+            }
         }
         let tables = registered(&tx)?;
         let all = definitions(&tables);
@@ -196,13 +203,14 @@ impl Store {
 /// The replicated tables. One that the application has dropped, or made into something that cannot
 /// be replicated, is left out: its events wait in quarantine.
 pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
-    let mut statement = db.prepare("SELECT name, conflict FROM driftless_tables ORDER BY name")?;
+    let sql = "SELECT name, conflict, columns FROM driftless_tables ORDER BY name";
+    let mut statement = db.prepare(sql)?;
     let rows = statement
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
     let mut tables = Vec::with_capacity(rows.len());
-    for (name, rule) in rows {
-        match ReplicatedTable::read(db, &name, rule.parse()?) {
+    for (name, rule, columns) in rows {
+        match ReplicatedTable::read(db, &name, &columns, rule.parse()?) {
             Ok(table) => tables.push(table),
             Err(error) if error.kind() == Kind::Usage => {
                 tracing::warn!(table = name, "a replicated table is gone: {error}");
@@ -222,7 +230,7 @@ fn schema_version(db: &Connection) -> Result<i64> {
 }
 
 /// Drops our triggers on a table and makes them anew.
-fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
+pub(super) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     let mut statement = db.prepare(
         "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
          AND substr(name, 1, length(?2)) = ?2",

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -24,9 +25,10 @@ use crate::remote::{Answer, Batch, Remote};
 use crate::store::{Setup, Store, definitions};
 use crate::sync::definitions::{Tables, local_tables, settled_tables};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{ADOPTED, Init, Plan, Progress, Report};
+use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
+use crate::sync::request::guarded;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
 use crate::sync::trouble::other_remote;
 
@@ -44,8 +46,6 @@ const REST_PART: u64 = 4;
 const REST_MS: std::ops::RangeInclusive<u64> = 2..=110;
 /// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
 const JUMP_MS: i64 = 3_000;
-/// No request lasts longer, in ms, whatever the remote's client does.
-const REQUEST_LIMIT: Duration = Duration::from_secs(120);
 /// Pages' changes that a subscriber may be behind before it misses some.
 const CHANGES_BEHIND: usize = 1_024;
 /// How often a blocking first contact is tried.
@@ -153,7 +153,8 @@ impl Handle {
         let passed = (now.steady_ms - then.steady_ms) / 1000;
         status.oldest_pending_s = status.oldest_pending_s.map(|seconds| seconds + passed);
         let well = status.trouble.is_none();
-        status.health = health(status.last_success, well, now.wall_ms, self.health_bound_ms);
+        let (success, waiting) = (status.last_success, status.oldest_pending_s);
+        status.health = health(success, well, waiting, now.wall_ms, self.health_bound_ms);
         status
     }
 
@@ -170,6 +171,8 @@ pub(crate) struct Driver {
     commands: Receiver<Command>,
     bell: Receiver<()>,
     handle: Arc<Handle>,
+    /// The request that is under way, and perhaps one that was given up.
+    requests: JoinSet<()>,
     waiting: HashMap<Ticket, oneshot::Sender<Result<Summary>>>,
     next_ticket: u64,
     timer: Option<u64>,
@@ -179,6 +182,7 @@ pub(crate) struct Driver {
     data_version: i64,
     bell_until: u64,
     last_look: Now,
+    lock: Option<Lock>,
     ended: bool,
 }
 
@@ -225,6 +229,7 @@ impl Driver {
             commands,
             bell,
             handle: Arc::clone(&handle),
+            requests: JoinSet::new(),
             waiting: HashMap::new(),
             next_ticket: 0,
             timer: None,
@@ -233,6 +238,7 @@ impl Driver {
             data_version,
             bell_until: 0,
             last_look: now,
+            lock: None,
             ended: false,
         };
         Ok((driver, handle))
@@ -240,14 +246,13 @@ impl Driver {
 
     /// Runs until it is told to end. It stands by until `take_lock` gives the lock.
     pub(crate) fn run(mut self, mut take_lock: TakeLock) {
-        let lock = self.stand_by(&mut take_lock);
+        self.lock = self.stand_by(&mut take_lock);
         self.begin();
         while !self.ended {
             self.turn();
         }
         // What is under way in the network ends by itself; nobody waits for it.
         self.runtime.shutdown_background();
-        drop(lock);
     }
 
     /// Runs until `done` gives something.
@@ -351,7 +356,7 @@ impl Driver {
         // Some systems' steady clocks stand still in sleep, and others' go on.
         if (wall - steady).abs() > JUMP_MS {
             tracing::info!("the clock jumped, as after a sleep");
-            self.input(Input::Wake);
+            self.wake();
         }
         match self.machine.store().data_version() {
             Ok(version) if version != self.data_version => {
@@ -362,6 +367,12 @@ impl Driver {
             Ok(_) => {}
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
+    }
+
+    fn wake(&mut self) {
+        self.remote.forget_connections();
+        self.requests.abort_all();
+        self.input(Input::Wake);
     }
 
     fn command(&mut self, command: Command) {
@@ -383,7 +394,7 @@ impl Driver {
                 self.remote = remote;
                 self.input(Input::Reconfigured { url });
             }
-            Command::Wake => self.input(Input::Wake),
+            Command::Wake => self.wake(),
             Command::Shutdown(reply) => {
                 self.input(Input::Shutdown);
                 self.publish(Some(SyncState::Stopped));
@@ -436,36 +447,31 @@ impl Driver {
         match self.machine.status(now) {
             Ok(mut status) => {
                 status.state = state.unwrap_or(status.state);
+                if let (Some(lock), Some(success)) = (&self.lock, status.last_success) {
+                    lock.note_success(success);
+                }
                 self.handle.publish(status, now);
             }
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
     }
 
-    fn send(&self, id: RequestId, batch: Batch) {
+    fn send(&mut self, id: RequestId, batch: Batch) {
         let answers = self.handle.commands.clone();
         let request = guarded(Arc::clone(&self.remote), batch);
-        self.runtime.spawn(async move {
+        let request = async move {
             let outcome = request.await;
             // The driver has ended, perhaps.
             let _ = answers.send(Command::Answer(id, outcome));
-        });
+        };
+        self.requests.spawn_on(request, self.runtime.handle());
+        // Those that have ended.
+        while self.requests.try_join_next().is_some() {}
     }
 }
 
-/// Runs a batch so that neither a panic nor silence of the client does any harm.
-async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
-    let run = tokio::spawn(async move { remote.run(batch).await });
-    match tokio::time::timeout(REQUEST_LIMIT, run).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(failure)) => {
-            Err(Error::unavailable("the remote's client failed unexpectedly").with_source(failure))
-        }
-        Err(_) => Err(Error::unavailable("the remote's client gave no answer")),
-    }
-}
-
-/// Pushes and pulls until both are drained, on this thread. The caller holds the file's [`Lock`].
+/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
+/// has now is here. The caller holds the file's [`Lock`].
 ///
 /// # Errors
 ///
@@ -477,8 +483,12 @@ async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
 ///
 /// Within a tokio runtime's own thread: it blocks.
 pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
-    let config =
-        Config { poll_ms: POLL_MS, health_bound_ms: HEALTH_BOUND_MS, seed: fastrand::u64(..) };
+    let config = Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        dice: fastrand::u64(..),
+    };
     let (mut driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();
     handle.send(Command::SyncNow(reply))?;
@@ -538,7 +548,7 @@ fn existing(plan: &mut Plan) -> Result<Option<Store>> {
         return Ok(None);
     }
     let store = Store::open(&plan.path)?;
-    if store.setting(ADOPTED)?.is_some() {
+    if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         plan.tables = settled_tables(&plan.tables, known)?;
     }
@@ -569,7 +579,8 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         epoch = store.state()?.epoch;
         // What was agreed with the remote stays.
         for (name, rule) in &mut tables {
-            let known = store.tables().iter().find(|known| known.table.name == *name);
+            let known =
+                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
             *rule = known.map_or(*rule, |known| known.rule);
         }
     }

@@ -35,7 +35,8 @@ pub enum Input {
     Answer(RequestId, Result<Answer>),
     /// Go on with the page that waits: the answer to [`Effect::Continue`].
     Continue,
-    /// Push and pull until both are drained, and say so with [`Effect::Settled`].
+    /// Push and pull until what is pending now has its verdict and what the remote has now is here,
+    /// and say so with [`Effect::Settled`].
     SyncNow(Ticket),
     /// The network changed, or the machine woke from sleep: what failed before may work now.
     Wake,

@@ -20,7 +20,9 @@ use crate::capture::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
-use crate::remote::statements::{self, Exchange, SCHEMA_VERSION};
+use crate::identity::Place;
+use crate::json::{names_json, read_names};
+use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Adopted, Definition, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
@@ -33,9 +35,6 @@ use crate::verdict::ConflictRule;
 const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 const POWERS: &str = include_str!("../../schema/pow2.sql");
-
-/// The setting that says that the first sync is done.
-pub(super) const ADOPTED: &str = "adopted";
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
@@ -93,6 +92,7 @@ struct Registered {
     name: String,
     rule: ConflictRule,
     fingerprint: String,
+    columns: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -161,6 +161,11 @@ impl Init {
         self.store = None;
     }
 
+    /// Whether the remote's rows are being read, for the first time.
+    pub fn is_reading(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Whether an error of the last request is dealt with by asking again in another way.
     pub fn recover(&mut self, error: &Error) -> bool {
         match (error.kind(), &mut self.stage) {
@@ -197,7 +202,7 @@ impl Init {
             Stage::Rows { tables, index, after, limit, .. } => {
                 read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
             }
-            Stage::Log(pages) => log_exchange(pages).batch(),
+            Stage::Log(pages) => self.log_exchange(pages).batch(),
         })
     }
 
@@ -268,23 +273,24 @@ impl Init {
         let theirs = Catalog::of_remote(&schema.definitions)?;
         let mut replicated = Vec::new();
         for table in &found.tables {
-            replicated.push((table.clone(), self.rule_of(&table.name, known)?));
+            let rule = self.rule_of(&table.name, known)?;
+            replicated.push((spelled(table.clone(), &theirs, known), rule));
         }
         // The other replicas' tables stay replicated.
-        let ours = |name: &str| found.tables.iter().any(|table| table.name == name);
+        let ours =
+            |name: &str| found.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
         let others = known.iter().filter(|known| !ours(&known.name));
         let mut all: Vec<_> = replicated.clone();
         all.extend(
             others.filter_map(|known| Some((theirs.table(&known.name)?.clone(), known.rule))),
         );
+        for (table, _) in &mut all {
+            let there = theirs.table(&table.name).unwrap_or(table);
+            *table = spelled(there.clone(), &theirs, known);
+        }
         all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        let of_remote: Vec<_> = all
-            .iter()
-            .map(|(table, rule)| Replicated {
-                table: theirs.table(&table.name).unwrap_or(table),
-                rule: *rule,
-            })
-            .collect();
+        let of_remote: Vec<_> =
+            all.iter().map(|(table, rule)| Replicated { table, rule: *rule }).collect();
         let triggers = remote_triggers(&of_remote);
         let fingerprint = remote_fingerprint(&of_remote);
         let is_current = current
@@ -347,7 +353,7 @@ impl Init {
                  triggers = excluded.triggers, columns = excluded.columns",
                 literal(&table.name),
                 rule.as_str(),
-                literal(&statements::names_json(columns)),
+                literal(&names_json(columns)),
             ));
         }
         // Those of an earlier version may have other names.
@@ -388,7 +394,11 @@ impl Init {
         let setup =
             Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
-        if store.setting(ADOPTED)?.is_some() {
+        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
+        let spelling =
+            work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
+        store.spell(&spelling.collect::<Vec<_>>())?;
+        if store.is_adopted()? {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -402,7 +412,7 @@ impl Init {
         self.stage = if index < tables.len() {
             Stage::Rows { tables, index, after: None, limit: ROWS, start }
         } else {
-            Stage::Log(Pages::after(start))
+            Stage::Log(Pages::after(Place { seq: start, id: None }))
         };
     }
 
@@ -434,11 +444,17 @@ impl Init {
         self.store.as_mut().expect("rows are read when the replica is there")
     }
 
+    fn log_exchange(&self, pages: &Pages) -> Exchange<'static> {
+        let replica = self.store.as_ref().expect("the log is read when the replica is there").id();
+        let asker = Some(Asker { replica, place: pages.place() });
+        Exchange { push: None, pull: Some(pages.span()), asker }
+    }
+
     fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {
-        let reply = log_exchange(&pages).read(answer)?;
-        if reply.meta.is_none_or(|meta| meta.epoch != self.report.epoch) {
-            return Err(Error::refused("the remote became another database during the first sync"));
-        }
+        let reply = self.log_exchange(&pages).read(answer)?;
+        let meta = reply.meta.filter(|meta| meta.epoch == self.report.epoch).ok_or_else(|| {
+            Error::refused("the remote became another database during the first sync")
+        })?;
         let (end, head) = (reply.page.last, reply.head);
         if pages.came(reply.page, head) {
             self.replica().stage_events(pages.front().expect("a page came just now"))?;
@@ -449,8 +465,10 @@ impl Init {
             return Ok(Progress::More);
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
+        let there = || meta.there.and_then(|id| id.parse().ok());
+        let place = Place { seq: end, id: pages.place().id.or_else(there) };
         let adopted = store.adopt(end, now_ms)?;
-        store.set_setting(ADOPTED, Some("1"))?;
+        store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
     }
@@ -473,8 +491,16 @@ impl Schema {
     }
 }
 
-fn log_exchange(pages: &Pages) -> Exchange<'static> {
-    Exchange { push: None, pull: Some(pages.span()) }
+/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
+/// remote's own definition has it, or else as this one has it.
+fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+    let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
+    let there = theirs.table(&table.name);
+    let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
+    let name = name.unwrap_or(&table.name).clone();
+    let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
+    columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
+    table.respelled(&name, &columns)
 }
 
 fn first(answer: &Answer, index: usize) -> Rows {
@@ -501,11 +527,12 @@ fn read_schema(rows: &Rows) -> Result<Schema> {
 
 fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     let read = |row: &Vec<Value>| {
-        let [name, rule, fingerprint] = row.as_slice() else { return None };
+        let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
         Some(Registered {
             name: name.as_str()?.to_owned(),
             rule: rule.as_str()?.parse().ok()?,
             fingerprint: fingerprint.as_str()?.to_owned(),
+            columns: read_names(columns.as_str()?),
         })
     };
     let all: Option<Vec<_>> = rows.iter().map(read).collect();

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use fs4::{FileExt, TryLockError};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Lock {
     /// Closing it lets the lock go.
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -37,10 +38,29 @@ impl Lock {
             .open(&path)
             .map_err(failed)?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+}
+
+impl Lock {
+    /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
+    /// replica is: as the time of the lock's file. A write to the database would wake everybody who
+    /// watches it.
+    pub fn note_success(&self, at_ms: i64) {
+        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
+        if let Err(error) = self.file.set_modified(at) {
+            tracing::debug!("the time of the last success cannot be noted: {error}");
+        }
+    }
+
+    /// When the remote last answered a replicator of the database at `database` as it should, in ms
+    /// since 1970, as far as it is known.
+    pub fn last_success(database: &Path) -> Option<i64> {
+        let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
+        i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
     }
 }
 
@@ -62,6 +82,8 @@ mod tests {
         let first = Lock::take(&database).unwrap();
         assert!(first.is_some());
         assert!(Lock::take(&database).unwrap().is_none());
+        first.as_ref().unwrap().note_success(1_700_000_000_123);
+        assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123));
         drop(first);
         assert!(Lock::take(&database).unwrap().is_some());
     }

@@ -5,16 +5,18 @@ use std::collections::VecDeque;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::{ReplicaId, Seq};
-use crate::remote::statements::{Exchange, Meta, Reply, SCHEMA_VERSION, Sender, Span};
+use crate::event::ReplicaId;
+use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
-use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::effect::{Effect, Input, Now, RequestId};
+use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::{again, other_remote, schema_version};
+use crate::sync::trouble::other_remote;
+use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
 /// to be here within five seconds, the request and the page included.
@@ -31,8 +33,11 @@ pub struct Config {
     pub poll_ms: u64,
     /// The age of the last success, in ms, above which health is red.
     pub health_bound_ms: u64,
-    /// Where chance comes from.
+    /// Where the chance in waiting times comes from.
     pub seed: u64,
+    /// Where marks and identities come from: another number at each start, or two copies of a file
+    /// could draw the same ones.
+    pub dice: u64,
 }
 
 pub(super) struct Flight {
@@ -44,6 +49,7 @@ pub(super) struct Flight {
 pub(super) struct Asked {
     pub(super) push: Option<(Push, ulid::Ulid, Sender)>,
     pub(super) span: Option<Span>,
+    asker: Asker,
     /// Whether its page is of no use any more.
     void: bool,
 }
@@ -51,22 +57,14 @@ pub(super) struct Asked {
 impl Asked {
     fn exchange(&self) -> Exchange<'_> {
         let push = self.push.as_ref().map(|(push, unit, sender)| (push, *unit, sender));
-        Exchange { push, pull: self.span }
+        Exchange { push, pull: self.span, asker: Some(self.asker) }
     }
-}
-
-pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
-    before: Summary,
-    since: Now,
-    /// Only a request after this one counts.
-    after: RequestId,
-    pub(super) failures: u32,
 }
 
 /// The replication protocol of one replica.
 ///
-/// * At most one request is under way, and at most two pages wait.
+/// * At most one request is waited for, and at most two pages wait. One that was given up may still
+///   arrive at the remote: pushes are known by their events' ids.
 /// * A request is sent only after what it depends on is in the database.
 /// * Without a [`Store`] failure, every [`Machine::handle`] either has a request under way, or asks
 ///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
@@ -76,6 +74,7 @@ pub struct Machine {
     pub(super) config: Config,
     pub(super) now: Now,
     pub(super) random: fastrand::Rng,
+    pub(super) dice: fastrand::Rng,
     pub(super) clock: Clock,
     pub(super) backoff: Backoff,
     pub(super) init: Option<Init>,
@@ -87,6 +86,8 @@ pub struct Machine {
     pub(super) last_look: RequestId,
     pub(super) identity: Option<(ReplicaId, String)>,
     pub(super) unsent: bool,
+    /// The push that was refused because another file has this one's identity.
+    pub(super) renewing: Option<RequestId>,
     /// The next exchange only looks, since the last one's push was rejected.
     pub(super) look_first: bool,
     /// The push and the page go in requests of their own.
@@ -112,19 +113,24 @@ impl Machine {
     ///
     /// # Errors
     ///
+    /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
     /// `Storage` when the store cannot be read.
     pub fn new(store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+        if plan.is_none() && !store.is_adopted()? {
+            return Err(no_first_sync());
+        }
         let state = store.state()?;
         let mut random = fastrand::Rng::with_seed(config.seed);
         let backoff = Backoff::new(random.u64(..));
         Ok(Machine {
             init: plan.map(|plan| Init::new(plan, state.epoch.clone())),
             identity: state.epoch.map(|epoch| (state.replica, epoch)),
-            pages: Pages::after(state.cursor),
+            pages: Pages::after(state.place),
             store,
             config,
             now: Now::default(),
             random,
+            dice: fastrand::Rng::with_seed(config.dice),
             clock: Clock::default(),
             backoff,
             limits: PushLimits::default(),
@@ -132,6 +138,7 @@ impl Machine {
             last_request: RequestId(0),
             last_look: RequestId(0),
             unsent: true,
+            renewing: None,
             look_first: false,
             apart: false,
             due: 0,
@@ -170,10 +177,9 @@ impl Machine {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Start => {
-                self.due = self.now.steady_ms;
-                self.look_at_outbox();
-            }
+            // The first pull is due from the beginning. If a sync was asked for before, its answer
+            // may even be here already.
+            Input::Start | Input::Timer => self.look_at_outbox(),
             Input::LocalCommit => {
                 self.look_at_outbox();
                 if self.unsent {
@@ -181,21 +187,17 @@ impl Machine {
                 }
                 self.changed();
             }
-            Input::Timer => self.look_at_outbox(),
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
             Input::SyncNow(ticket) => {
-                self.waiters.push(Waiter {
-                    ticket,
-                    before: self.totals,
-                    since: self.now,
-                    after: self.last_request,
-                    failures: 0,
-                });
+                self.wait_for(ticket);
                 self.hurry();
                 self.look_at_outbox();
             }
-            Input::Wake => self.hurry(),
+            Input::Wake => {
+                self.give_up();
+                self.hurry();
+            }
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
@@ -207,6 +209,14 @@ impl Machine {
         self.due = self.now.steady_ms;
         self.retry_at = self.now.steady_ms;
         self.push_held_until = self.now.steady_ms;
+    }
+
+    /// The request that is under way counts as lost: its connection may be dead without having said
+    /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
+    fn give_up(&mut self) {
+        if self.flight.take().is_some() {
+            tracing::debug!("the request that was under way is given up");
+        }
     }
 
     fn be_lively(&mut self) {
@@ -223,11 +233,11 @@ impl Machine {
         if let Err(error) = self.store.set_url(url) {
             self.local_trouble(error);
         }
-        self.void_flight();
-        self.flight = None;
+        self.give_up();
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
+        self.renewing = None;
         self.reachable = None;
         self.state = SyncState::Starting;
         self.push_trouble = None;
@@ -240,10 +250,7 @@ impl Machine {
         self.stopped = true;
         self.flight = None;
         self.state = SyncState::Stopped;
-        for waiter in std::mem::take(&mut self.waiters) {
-            let error = Error::unavailable("the replicator was shut down");
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(error)));
-        }
+        self.dismiss_waiters(&Error::unavailable("the replicator was shut down"));
         self.changed();
     }
 
@@ -252,6 +259,7 @@ impl Machine {
         if self.stopped {
             return;
         }
+        self.renew();
         self.settle_waiters();
         if self.flight.is_none() && self.now.steady_ms >= self.retry_at {
             match self.next_request() {
@@ -278,6 +286,7 @@ impl Machine {
             return;
         }
         let busy = self.pages.front().is_some()
+            || self.is_renewing()
             || self.pages.more()
             || self.flight.as_ref().is_some_and(|flight| {
                 flight.exchange.as_ref().is_some_and(|asked| asked.push.is_some())
@@ -290,12 +299,14 @@ impl Machine {
     }
 
     fn wants_push(&self) -> bool {
-        self.unsent && !self.look_first && self.now.steady_ms >= self.push_held_until
+        let looks = self.look_first || self.is_renewing();
+        self.unsent && !looks && self.now.steady_ms >= self.push_held_until
     }
 
     fn wants_pull(&self) -> bool {
-        let waited_for = self.waiters.iter().any(|waiter| waiter.after >= self.last_look);
-        self.pages.more() || self.look_first || waited_for || self.now.steady_ms >= self.due
+        let waited_for = self.waiters.iter().any(|waiter| !waiter.has_looked());
+        let looks = self.look_first || self.wants_look();
+        self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
     }
 
     fn next_request(&mut self) -> Result<Option<(RequestId, Batch)>> {
@@ -303,13 +314,13 @@ impl Machine {
             return self.next_of_init();
         }
         let Some((replica, epoch)) = self.identity.clone() else {
-            return Err(Error::usage("this replica has not had its first sync")
-                .with_hint("run `driftless init` first"));
+            return Err(no_first_sync());
         };
         if !self.pages.has_room() {
             return Ok(None);
         }
         let mut push = None;
+        self.look_first |= self.wants_push() && self.must_look()?;
         if self.wants_push() {
             push = self.store.outgoing(self.limits.limit())?;
             self.unsent = push.is_some();
@@ -323,13 +334,12 @@ impl Machine {
                 self.limits.prepare(&mut push);
                 let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
                 let unit = self.clock.stamp(now_ms, self.random.u128(..));
-                let cursor = self.store.state()?.cursor;
-                Some((push, unit, Sender { replica, epoch, cursor }))
+                Some((push, unit, self.sender(replica, epoch)?))
             }
             None => None,
         };
         let span = (push.is_none() || !self.apart).then(|| self.pages.span());
-        let asked = Asked { push, span, void: false };
+        let asked = Asked { push, span, asker: self.asker(replica), void: false };
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
@@ -355,7 +365,7 @@ impl Machine {
     }
 
     fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // An answer to a request of before a new configuration comes too late.
+        // An answer to a request that was given up comes too late.
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
@@ -378,7 +388,10 @@ impl Machine {
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
                 self.succeeded();
-                self.state = SyncState::FirstSync;
+                // Of a replica whose first sync is done only the definitions are compared.
+                if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.state = SyncState::FirstSync;
+                }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
             Ok(Progress::OtherRemote(found)) => {
@@ -396,7 +409,7 @@ impl Machine {
         match self.store.state() {
             Ok(state) => {
                 self.identity = state.epoch.map(|epoch| (state.replica, epoch));
-                self.pages = Pages::after(state.cursor);
+                self.pages = Pages::after(state.place);
             }
             Err(error) => self.local_trouble(error),
         }
@@ -421,11 +434,21 @@ impl Machine {
     }
 
     fn replied(&mut self, id: RequestId, asked: Asked, reply: Reply) {
-        if let Err((error, state)) = self.check_identity(reply.meta.as_ref()) {
+        let marks = match self.store.marks() {
+            Ok(marks) => marks,
+            Err(error) => return self.local_trouble(error),
+        };
+        let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
+        if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
+        {
             return self.refused(error, state);
         }
-        let pushing = asked.push.is_some();
-        if pushing && !reply.pushed && reply.unknown.is_none() {
+        let taken = match self.take_mark(id, &asked, &marks, &reply) {
+            Ok(taken) => taken,
+            // What was pushed goes again, and the remote knows it by its id.
+            Err(error) => return self.local_trouble(error),
+        };
+        if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
             let error = Error::corrupt("the remote did not take a push in, and gave no reason");
             return self.failed(None, error);
         }
@@ -435,7 +458,7 @@ impl Machine {
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
             (Some((push, ..)), _) if reply.pushed => self.push_accepted(push),
-            (Some(_), Some((table, column))) => self.hold_for_column(table, column),
+            (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
         if asked.span.is_none() {
@@ -445,6 +468,7 @@ impl Machine {
             if self.pages.came(reply.page, reply.head) {
                 self.be_lively();
             }
+            self.looked();
         }
         self.apart &= !self.limits_are_full();
         self.changed();
@@ -465,35 +489,10 @@ impl Machine {
             tracing::warn!(table = event.table, key = %event.key, event = %event.id,
                 "recorded as rejected");
         }
-        if let Err(error) = self.store.sent(push.last_n) {
-            // It goes again, and the remote knows it by its id.
-            return self.local_trouble(error);
-        }
         self.limits.accepted();
         self.push_trouble = None;
         self.be_lively();
         self.look_at_outbox();
-    }
-
-    fn check_identity(&self, meta: Option<&Meta>) -> Result<(), (Error, SyncState)> {
-        let ours = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
-        let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == ours) else {
-            let found = meta.map(|meta| meta.epoch.as_str());
-            return Err((other_remote(found), SyncState::OtherRemote));
-        };
-        if meta.version != SCHEMA_VERSION {
-            return Err((schema_version(meta.version), SyncState::Refused));
-        }
-        let cursor = self.pages.span().after;
-        if meta.oldest.0 > cursor.0 + 1 {
-            let error = Error::refused(format!(
-                "the remote keeps its log from event {} on, and this replica stands at {cursor}",
-                meta.oldest
-            ))
-            .with_hint("this replica was away for too long: initialise a new one");
-            return Err((error, SyncState::Refused));
-        }
-        Ok(())
     }
 
     /// Integrates the page that has waited longest.
@@ -527,13 +526,9 @@ impl Machine {
         }
     }
 
-    fn cursor(&self) -> Result<Seq> {
-        Ok(self.store.state()?.cursor)
-    }
-
     fn restart_pages(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) => self.pages.restart(cursor),
             Err(error) => self.local_trouble(error),
         }
@@ -541,40 +536,21 @@ impl Machine {
 
     fn lengthen(&mut self) {
         self.void_flight();
-        match self.cursor() {
+        match self.store.place() {
             Ok(cursor) if self.pages.lengthen(cursor) => {}
             Ok(cursor) => {
                 let error = Error::storage(format!(
-                    "the log after event {cursor} cannot be applied, however much of it is read"
+                    "the log after event {} cannot be applied, however much of it is read",
+                    cursor.seq
                 ));
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),
         }
     }
+}
 
-    /// Tells those who wait, once nothing is left to do that they asked for.
-    fn settle_waiters(&mut self) {
-        let held = self.push_is_held();
-        let quiet = self.flight.is_none()
-            && self.init.is_none()
-            && (!self.unsent || held.is_some())
-            && !self.look_first
-            && self.pages.front().is_none()
-            && !self.pages.more();
-        if !quiet || self.now.steady_ms < self.retry_at {
-            return;
-        }
-        let (done, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.after < self.last_look);
-        self.waiters = kept;
-        for waiter in done {
-            let mut summary = self.totals.since(&waiter.before);
-            let ms = self.now.steady_ms - waiter.since.steady_ms;
-            summary.seconds = ms as f64 / 1000.0;
-            let outcome = held.as_ref().map_or(Ok(summary), |error| Err(again(error)));
-            self.effects.push_back(Effect::Settled(waiter.ticket, outcome));
-        }
-    }
+fn no_first_sync() -> Error {
+    Error::usage("this replica's first sync is not done")
+        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }

@@ -24,19 +24,23 @@
 mod definitions;
 mod driver;
 mod effect;
+mod identity;
 mod init;
 mod lock;
 mod look;
 mod machine;
 mod pull;
 mod push;
+mod request;
 mod status;
 mod trouble;
+mod waiters;
 
 pub use definitions::Tables;
 pub(crate) use driver::{Command, Driver, Handle, Time, fresh_plan, open_offline};
 pub use driver::{drain, initialise};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
+pub(crate) use identity::{Refusal, examine};
 pub use init::{Init, Plan, Progress, Report};
 pub use lock::Lock;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
@@ -44,4 +48,4 @@ pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
 };
-pub(crate) use trouble::{other_remote, schema_version, unknown_column};
+pub(crate) use trouble::{other_remote, unknown_column};

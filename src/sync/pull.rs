@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::event::Seq;
+use crate::event::{EventId, Seq};
+use crate::identity::Place;
 use crate::page::Page;
 use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
 
@@ -25,6 +26,7 @@ const WHOLE_DOWN_TO: usize = 256;
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
     tail: Seq,
+    tail_id: Option<EventId>,
     head: Seq,
     more: bool,
     events: usize,
@@ -33,12 +35,13 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Nothing is known about the log after `cursor`.
-    pub(super) fn after(cursor: Seq) -> Self {
+    /// Nothing is known about the log after the cursor.
+    pub(super) fn after(cursor: Place) -> Self {
         Pages {
             waiting: VecDeque::new(),
-            tail: cursor,
-            head: cursor,
+            tail: cursor.seq,
+            tail_id: cursor.id,
+            head: cursor.seq,
             more: false,
             events: MAX_EVENTS,
             target: PAGE_BYTES,
@@ -46,11 +49,16 @@ impl Pages {
         }
     }
 
-    /// Forgets the waiting pages: the next one is asked for after `cursor`.
-    pub(super) fn restart(&mut self, cursor: Seq) {
+    /// Forgets the waiting pages: the next one is asked for after the cursor.
+    pub(super) fn restart(&mut self, cursor: Place) {
         self.waiting.clear();
-        self.tail = cursor;
-        self.more = self.head > cursor;
+        (self.tail, self.tail_id) = (cursor.seq, cursor.id);
+        self.more = self.head > cursor.seq;
+    }
+
+    /// The newest place in the log that is known: what is asked for is behind it.
+    pub(super) fn place(&self) -> Place {
+        Place { seq: self.tail, id: self.tail_id }
     }
 
     /// What to ask for next.
@@ -91,7 +99,7 @@ impl Pages {
         // heavier.
         let fitting = (self.target / weight).max(1);
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
-        self.tail = page.last;
+        (self.tail, self.tail_id) = (page.last, page.last_id());
         self.waiting.push_back(page);
         true
     }
@@ -109,7 +117,7 @@ impl Pages {
 
     /// The front page can be integrated only with what follows. Gives false if it cannot be made
     /// any longer.
-    pub(super) fn lengthen(&mut self, cursor: Seq) -> bool {
+    pub(super) fn lengthen(&mut self, cursor: Place) -> bool {
         let count = self.waiting.front().map_or(self.events, |page| page.count);
         if count >= MAX_LONGER {
             return false;
@@ -134,13 +142,17 @@ impl Pages {
 mod tests {
     use super::*;
 
+    fn at(seq: i64) -> Place {
+        Place { seq: Seq(seq), id: None }
+    }
+
     fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
         Page { bytes: vec![b' '; count * weight], last: Seq(last), count, more }
     }
 
     #[test]
     fn a_page_shrinks_at_once_and_grows_slowly() {
-        let mut pages = Pages::after(Seq(7));
+        let mut pages = Pages::after(at(7));
         assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true });
         for _ in 0..5 {
             assert!(pages.too_large());
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_single_event_that_is_too_large_is_said() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         let halvings = (0..40).take_while(|_| pages.too_large()).count();
         assert_eq!(halvings, 12);
         assert_eq!(pages.span().events, 1);
@@ -164,18 +176,18 @@ mod tests {
 
     #[test]
     fn heavy_events_make_short_pages() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 1 << 20, true), Seq(500));
         assert_eq!(pages.span().events, 3);
     }
 
     #[test]
     fn a_longer_page_begins_at_the_cursor_again_and_stands_alone() {
-        let mut pages = Pages::after(Seq(0));
+        let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
-        assert!(pages.lengthen(Seq(0)));
+        assert!(pages.lengthen(at(0)));
         assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
         pages.came(page(40, 40, 10, true), Seq(500));
         assert!(!pages.has_room());

@@ -4,9 +4,13 @@ use crate::error::{Error, Result};
 use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use crate::store::{Outgoing, Push, PushLimit};
+use crate::verdict::TOO_LARGE;
 
 /// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
 const MIN_BYTES: usize = 1 << 10;
+
+/// An image without values.
+const NOTHING: &str = "{}";
 
 /// What to do after a push did not go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +19,7 @@ pub(super) enum Step {
     Again,
     /// These are to blame: record them as rejected.
     Refuse(Vec<EventId>),
-    /// Not even recording the rejection goes through, or the event is too large to travel at all.
+    /// Not even recording the rejection goes through.
     Stuck,
 }
 
@@ -29,6 +33,8 @@ pub(super) struct PushLimits {
     events: usize,
     bytes: usize,
     without_hints: bool,
+    /// The next push goes without old values, which it does not fit with.
+    slim: bool,
     searching: bool,
 }
 
@@ -38,6 +44,7 @@ impl Default for PushLimits {
             events: MAX_EVENTS,
             bytes: MAX_PUSH_BYTES,
             without_hints: false,
+            slim: false,
             searching: false,
         }
     }
@@ -49,6 +56,18 @@ fn is_alone(push: &Push) -> bool {
         [_] => true,
         [one, other] => other.pair == Some(one.id) || one.pair == Some(other.id),
         _ => false,
+    }
+}
+
+/// Takes the values out of events that are recorded as too large: they stay with their writer.
+fn strip(push: &mut Push) {
+    let large = |event: &&mut Outgoing| event.refuse.as_deref() == Some(TOO_LARGE);
+    for event in push.events.iter_mut().filter(large) {
+        for image in [&mut event.before, &mut event.after].into_iter().flatten() {
+            *image = NOTHING.to_owned();
+        }
+        event.image = None;
+        event.plain = true;
     }
 }
 
@@ -91,8 +110,13 @@ impl PushLimits {
         self.events = push.events.len();
     }
 
-    /// Takes the hints off if they are under suspicion.
+    /// Takes off what is under suspicion, and what is known not to travel.
     pub(super) fn prepare(&self, push: &mut Push) {
+        strip(push);
+        if self.slim {
+            let before = push.events.iter_mut().filter_map(|event| event.before.as_mut());
+            before.for_each(|before| NOTHING.clone_into(before));
+        }
         if self.without_hints {
             push.events.iter_mut().for_each(|event| event.late = false);
         }
@@ -103,6 +127,7 @@ impl PushLimits {
         self.events = (self.events * 2).min(MAX_EVENTS);
         self.bytes = (self.bytes * 2).min(MAX_PUSH_BYTES);
         self.without_hints = false;
+        self.slim = false;
         self.searching = self.events < MAX_EVENTS || self.bytes < MAX_PUSH_BYTES;
     }
 
@@ -127,8 +152,17 @@ impl PushLimits {
     /// The request, or its answer, was too large.
     pub(super) fn too_large(&mut self, push: &Push) -> Step {
         if is_alone(push) {
-            // Recorded as rejected it would be as large; without its values, they would be lost.
-            return Step::Stuck;
+            let old = |event: &Outgoing| event.before.as_deref().is_some_and(|old| old != NOTHING);
+            if !self.slim && push.events.iter().any(old) {
+                // What it changed is enough for the others. A row with a photo can be deleted so.
+                self.slim = true;
+                return Step::Again;
+            }
+            // The key alone is too large.
+            if push.events.iter().any(|event| event.refuse.is_some()) {
+                return Step::Stuck;
+            }
+            return Step::Refuse(push.events.iter().map(|event| event.id).collect());
         }
         self.bytes = (self.bytes / 2).max(MIN_BYTES);
         self.events = push.events.len().div_ceil(2);

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::event::{RowKey, Seq};
+use crate::store::Former;
 use crate::sync::effect::Now;
 use crate::sync::machine::Machine;
 
@@ -29,6 +30,9 @@ pub enum SyncState {
     /// The URL leads to another database than the one this replica belongs to, or to an empty one.
     /// Nothing is pushed.
     OtherRemote,
+    /// The remote has lost what it had when it was last read: it was restored from a backup, or
+    /// rolled back. Nothing is pushed or pulled.
+    RolledBack,
     /// Something else is wrong: see the trouble. It tries again by itself.
     Trouble,
     /// Another replicator is at work on the same file. This one takes over when that one goes.
@@ -45,7 +49,8 @@ pub enum Health {
     Ok,
     /// The last request failed, but the last success is not long ago.
     Degraded,
-    /// There was no success within the bound, or none at all.
+    /// There was no success within the bound, or none at all; or the last request failed and what
+    /// is to be moved has waited for longer than the bound.
     Red,
 }
 
@@ -65,6 +70,9 @@ pub struct RemoteStatus {
 pub struct Status {
     /// The replica's id.
     pub replica: String,
+    /// The identities that this file had before, the oldest first: it has another one since it was
+    /// found to be a copy, or was told to go on with another remote.
+    pub identity: Vec<Former>,
     /// The remote.
     pub remote: RemoteStatus,
     /// What the replicator is doing.
@@ -93,16 +101,21 @@ pub struct Status {
     pub bytes: u64,
 }
 
-/// Health by the last success and the last request's outcome. Times are in ms since 1970.
-pub(crate) fn health(last_success: Option<i64>, well: bool, now_ms: i64, bound_ms: u64) -> Health {
-    match last_success {
-        // A clock that was set back makes the age negative: then the success is recent enough.
-        Some(then) if now_ms.saturating_sub(then) <= bound_ms as i64 => {
-            if well {
-                Health::Ok
-            } else {
-                Health::Degraded
-            }
+/// Health by the last success, the last request's outcome, and how long the oldest thing that is to
+/// be moved has waited, in seconds. Times are in ms since 1970.
+pub(crate) fn health(
+    last_success: Option<i64>,
+    well: bool,
+    waiting_s: Option<u64>,
+    now_ms: i64,
+    bound_ms: u64,
+) -> Health {
+    // A clock that was set back makes the age negative: then the success is recent enough.
+    let recent = last_success.is_some_and(|then| now_ms.saturating_sub(then) <= bound_ms as i64);
+    match (recent, well) {
+        (true, true) => Health::Ok,
+        (true, false) if waiting_s.is_none_or(|seconds| seconds * 1_000 <= bound_ms) => {
+            Health::Degraded
         }
         _ => Health::Red,
     }
@@ -186,20 +199,23 @@ impl Machine {
         let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref());
         let bound = self.config.health_bound_ms;
         let oldest = state.oldest_pending_ms.map(|ms| now.wall_ms.saturating_sub(ms).max(0) / 1000);
+        let oldest = oldest.map(|seconds| seconds as u64);
+        let well = trouble.is_none();
         Ok(Status {
             replica: state.replica.to_string(),
+            identity: self.store.former()?,
             remote: RemoteStatus { url: state.url, reachable: self.reachable, epoch: state.epoch },
             state: self.state,
             trouble: trouble.map(|error| error.message().to_owned()),
             hint: trouble.and_then(|error| error.hint()).map(str::to_owned),
             pending: state.pending,
-            oldest_pending_s: oldest.map(|seconds| seconds as u64),
+            oldest_pending_s: oldest,
             cursor: state.cursor.0,
             lag: u64::try_from(self.pages.head().0 - state.cursor.0).unwrap_or(0),
             conflicts: state.conflicts,
             quarantined: state.quarantined,
             last_success: self.last_success,
-            health: health(self.last_success, trouble.is_none(), now.wall_ms, bound),
+            health: health(self.last_success, well, oldest, now.wall_ms, bound),
             bytes: state.bytes,
         })
     }
@@ -211,10 +227,13 @@ mod tests {
 
     #[test]
     fn silence_is_an_alarm() {
-        assert_eq!(health(None, true, 0, 60_000), Health::Red);
-        assert_eq!(health(Some(1_000), true, 61_000, 60_000), Health::Ok);
-        assert_eq!(health(Some(1_000), false, 61_000, 60_000), Health::Degraded);
-        assert_eq!(health(Some(1_000), true, 61_001, 60_000), Health::Red);
-        assert_eq!(health(Some(100_000), true, 5, 60_000), Health::Ok, "a clock set back");
+        assert_eq!(health(None, true, None, 0, 60_000), Health::Red);
+        assert_eq!(health(Some(1_000), true, None, 61_000, 60_000), Health::Ok);
+        assert_eq!(health(Some(1_000), true, Some(99), 61_000, 60_000), Health::Ok, "it moves");
+        assert_eq!(health(Some(1_000), false, None, 61_000, 60_000), Health::Degraded);
+        assert_eq!(health(Some(1_000), false, Some(60), 61_000, 60_000), Health::Degraded);
+        assert_eq!(health(Some(1_000), false, Some(61), 61_000, 60_000), Health::Red, "held up");
+        assert_eq!(health(Some(1_000), true, None, 61_001, 60_000), Health::Red);
+        assert_eq!(health(Some(100_000), true, None, 5, 60_000), Health::Ok, "a clock set back");
     }
 }

@@ -5,17 +5,16 @@
 //! smaller parts.
 
 use crate::error::{Error, Kind};
+use crate::event::EventId;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
-use crate::sync::effect::Effect;
 use crate::sync::machine::{Asked, Machine};
 use crate::sync::push::Step;
 use crate::sync::status::SyncState;
+use crate::verdict::TOO_LARGE;
 
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
 const REFUSED_RETRY_MS: u64 = 60_000;
-/// How often a sync that somebody waits for is tried before they are told.
-pub(super) const SYNC_ATTEMPTS: u32 = 3;
 
 impl Machine {
     /// The local database failed. It is tried again after a while, as a remote is.
@@ -28,19 +27,6 @@ impl Machine {
         self.changed();
     }
 
-    /// Gives up for those who have waited through `SYNC_ATTEMPTS` failures.
-    pub(super) fn fail_waiters(&mut self, error: &Error, weight: u32) {
-        let (mut kept, mut failed) = (Vec::new(), Vec::new());
-        for mut waiter in self.waiters.drain(..) {
-            waiter.failures += weight;
-            if waiter.failures < SYNC_ATTEMPTS { kept.push(waiter) } else { failed.push(waiter) }
-        }
-        self.waiters = kept;
-        for waiter in failed {
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(again(error))));
-        }
-    }
-
     /// The remote refuses us, and only a person can change that.
     pub(super) fn refused(&mut self, error: Error, state: SyncState) {
         tracing::warn!(kind = ?error.kind(), "{error}");
@@ -48,7 +34,7 @@ impl Machine {
         self.due = self.retry_at;
         self.state = state;
         self.reachable = Some(true);
-        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.dismiss_waiters(&error);
         self.trouble = Some(error);
         self.changed();
     }
@@ -94,7 +80,7 @@ impl Machine {
         self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
         self.due = self.now.steady_ms;
         self.state = SyncState::Refused;
-        self.fail_waiters(&error, SYNC_ATTEMPTS);
+        self.dismiss_waiters(&error);
         self.push_trouble = Some(error);
     }
 
@@ -125,12 +111,15 @@ impl Machine {
         }
         match self.limits.rejected(push) {
             Step::Again => {}
-            Step::Refuse(ids) => {
-                if let Err(error) = self.store.refuse(&ids, error.message()) {
-                    self.local_trouble(error);
-                }
-            }
+            Step::Refuse(ids) => self.refuse(&ids, error.message()),
             Step::Stuck => self.stuck(push, error),
+        }
+    }
+
+    /// The next push records these as rejected.
+    fn refuse(&mut self, ids: &[EventId], reason: &str) {
+        if let Err(error) = self.store.refuse(ids, reason) {
+            self.local_trouble(error);
         }
     }
 
@@ -143,8 +132,9 @@ impl Machine {
                 self.limits.suspect(push);
             }
             Some(push) => match self.limits.too_large(push) {
+                Step::Again => {}
+                Step::Refuse(ids) => self.refuse(&ids, TOO_LARGE),
                 Step::Stuck => self.stuck(push, error),
-                Step::Again | Step::Refuse(_) => {}
             },
             None if self.pages.too_large() => {}
             None => self.refused(

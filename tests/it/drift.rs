@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use driftless::remote::statements::MAX_EVENTS;
 use driftless::store::Store;
 use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
 use driftless::{Health, Kind};
@@ -25,10 +26,33 @@ fn a_sync_that_finds_nothing_to_do_asks_once() {
     let remote = remote();
     let desk = desk(&remote, 1);
     desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one')").unwrap();
+    let requests = remote.requests();
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.applied, summary.requests), (1, 1, 1));
+    assert_eq!(remote.requests(), requests + 1);
     let summary = drain(Store::open(desk.path()).unwrap(), remote.clone()).unwrap();
     assert_eq!((summary.pushed, summary.requests), (0, 1));
+    assert_eq!(remote.requests(), requests + 2);
+}
+
+/// The answer to a sync may come before the driver has begun.
+#[test]
+fn a_sync_from_before_the_start_asks_once() {
+    let remote = remote();
+    let made = desk(&remote, 1);
+    let requests = remote.requests();
+    let mut desk = made.before_start();
+    desk.input(Input::SyncNow(Ticket(7)));
+    desk.settle();
+    assert_eq!(desk.settled.len(), 1);
+    desk.input(Input::Start);
+    desk.settle();
+    assert_eq!(remote.requests(), requests + 1);
+    // Without one it looks by itself.
+    let mut desk = desk.before_start();
+    desk.input(Input::Start);
+    desk.settle();
+    assert_eq!(remote.requests(), requests + 2);
 }
 
 #[test]
@@ -45,6 +69,69 @@ fn a_request_from_before_the_call_does_not_count() {
     desk.settle();
     assert_eq!(desk.settled.len(), 1);
     assert_equal(&desk, &["notes"]);
+}
+
+/// However fast the application and the web write meanwhile.
+#[test]
+fn a_sync_ends_when_what_was_there_at_the_call_is_done() {
+    for backlog in [1, MAX_EVENTS * 2] {
+        let remote = remote();
+        let mut desk = desk(&remote, 1);
+        remote.web("INSERT INTO notes VALUES ('w', 'of the web'), ('a7', 'taken')");
+        desk.db
+            .execute_batch(&format!(
+                "WITH n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {backlog})
+                 INSERT INTO notes SELECT 'a' || n, 'before' FROM n"
+            ))
+            .unwrap();
+        desk.input(Input::SyncNow(Ticket(7)));
+        let mut steps = 0;
+        while desk.settled.is_empty() {
+            steps += 1;
+            assert!(steps < 100, "it never ends");
+            desk.write(&format!("INSERT INTO notes VALUES ('b{steps}', 'meanwhile')"));
+            desk.deliver();
+            remote.web(&format!("INSERT INTO notes VALUES ('v{steps}', 'meanwhile')"));
+            desk.write(&format!("INSERT INTO notes VALUES ('c{steps}', 'meanwhile')"));
+            desk.go_on();
+        }
+        let summary = desk.settled.remove(0).1.unwrap();
+        assert!(summary.pushed >= backlog as u64, "{summary:?}");
+        assert_eq!(desk.read("SELECT words FROM notes WHERE id = 'w'"), "of the web");
+        let pending = "SELECT count(*) FROM driftless_outbox WHERE NOT settled AND after LIKE";
+        assert_eq!(desk.read(&format!("{pending} '%before%'")), "0");
+        assert_ne!(desk.read(&format!("{pending} '%meanwhile%'")), "0", "it is not drained");
+        let lost = usize::from(backlog >= 7);
+        assert_eq!(summary.superseded + summary.rejected, lost as u64);
+        desk.sync().unwrap();
+        desk.sync().unwrap();
+        assert_equal(&desk, &["notes"]);
+    }
+}
+
+/// The culprit of a push that fails as a whole is found before the sync ends, not after.
+#[test]
+fn a_sync_waits_for_the_verdict_on_what_is_refused() {
+    let strict = "CREATE TABLE notes (id TEXT PRIMARY KEY, words TEXT CHECK (words <> 'bad'))";
+    let remote = Arc::new(LocalRemote::new(strict));
+    let mut desk = desk(&remote, 1);
+    desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'x'), ('b', 'bad'), ('c', 'y')").unwrap();
+    desk.input(Input::SyncNow(Ticket(7)));
+    let mut steps = 0;
+    while desk.settled.is_empty() {
+        steps += 1;
+        assert!(steps < 100, "it never ends");
+        desk.write(&format!("INSERT INTO notes VALUES ('b{steps}', 'meanwhile')"));
+        desk.deliver();
+        desk.go_on();
+    }
+    let summary = desk.settled.remove(0).1.unwrap();
+    assert_eq!(summary.rejected, 1);
+    assert!(summary.applied >= 2, "{summary:?}");
+    assert_eq!(
+        desk.read("SELECT group_concat(id) FROM notes WHERE words IN ('x', 'bad', 'y')"),
+        "a,c"
+    );
 }
 
 /// What was done to a replica's database while no program of ours had it open is seen by the next

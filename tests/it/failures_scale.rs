@@ -92,7 +92,7 @@ fn f40_applications_write_while_many_events_apply() {
                 db.busy_timeout(Duration::from_secs(5)).unwrap();
                 db.pragma_update(None, "foreign_keys", true).unwrap();
                 let mut written = 0;
-                // A number, for a sync ends only when nothing is left to push.
+                // A number, so that they end by themselves.
                 while written < WRITES {
                     db.execute_batch(&format!(
                         "BEGIN IMMEDIATE; INSERT INTO members (id) VALUES ('{writer}-{written}');

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each is used by the tests of another part")]
 pub(crate) enum Tool {
+    /// A C compiler, `cc`.
+    Cc,
     /// Node.js, `node`.
     Node,
     /// SQLite's own shell, `sqlite3`.
@@ -52,6 +54,7 @@ pub(crate) fn node_modules() -> PathBuf {
 
 fn find(tool: Tool) -> Option<PathBuf> {
     match tool {
+        Tool::Cc => on_path("cc"),
         Tool::Node => on_path("node"),
         Tool::Sqlite3 => on_path("sqlite3"),
         Tool::Python3 => on_path("python3"),

@@ -95,7 +95,7 @@ impl Desktop {
         self.replicator.status()
     }
 
-    /// Pushes and pulls until both are drained.
+    /// Pushes what is pending and pulls what is new.
     ///
     /// # Errors
     ///

@@ -241,40 +241,85 @@ async fn a_push_of_four_megabytes_arrives_whole() {
     assert_eq!(server.requests()[0].steps()[1], format!("{sql};"));
 }
 
-/// The crate sends its own spelling of each statement; it must mean the same.
+/// The libsql crate sends its own spelling of each statement, so definitions pass it by.
 #[tokio::test]
-async fn the_remote_schema_survives_the_spelling_of_the_client() {
-    let original = include_str!("../../../schema/remote/tables.sql");
-    let code: Vec<&str> = original.lines().map(|line| line.split("--").next().unwrap()).collect();
-    let code = code.join("\n");
-    let statements: Vec<&str> =
-        code.split(';').map(str::trim).filter(|sql| !sql.is_empty()).collect();
-    let count = statements.len();
-    assert!(count > 5, "{statements:?}");
-    let server = Server::start(move |_, _| Reply::rows(&vec![json!([]); count])).await;
-    client(&server).run(writes(&statements)).await.unwrap();
-    let steps = server.requests()[0].steps();
-    let respelled = steps[1..=count].join("\n");
-    assert_ne!(original, respelled);
-    assert_eq!(schema_of(original), schema_of(&respelled));
+async fn definitions_are_sent_to_the_letter() {
+    let statements = [
+        "INSERT INTO t (a) VALUES ('x;''y')",
+        "CREATE TABLE t (key, plan DEFAULT 'it''s', -- what is paid\n f() /* ; */)",
+        "not even SQL",
+    ];
+    let server = Server::start(|_, _| {
+        Reply::rows(&[json!([]), json!([]), json!([[{ "type": "text", "value": "ü" }]])])
+    })
+    .await;
+    let answer = client(&server).run(writes(&statements)).await.unwrap();
+    assert_eq!(answer.rows[2], [[Value::Text("ü".into())]]);
+    assert_eq!(answer.rows.len(), 3);
+    assert!(answer.bytes_up > 300 && answer.bytes_down > 300, "{answer:?}");
+    let requests = server.requests();
+    assert!(requests[0].head.starts_with("post /v3/pipeline http/1.1\r\n"));
+    assert!(requests[0].head.contains("authorization: bearer s3cret\r\n"));
+    let steps = requests[0].steps();
+    assert_eq!(steps[1..4], statements);
+    assert_eq!([&steps[0], &steps[4], &steps[5]], ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"]);
+    let kinds = requests[0].body["requests"].as_array().unwrap();
+    assert_eq!(kinds.last().unwrap()["type"], "close");
+    let ok = |step| json!({ "type": "ok", "step": step });
+    let condition = |step: usize| kinds[0]["batch"]["steps"][step]["condition"].clone();
+    let expected =
+        [json!(null), ok(0), ok(1), ok(2), ok(3), json!({ "type": "not", "cond": ok(4) })];
+    assert_eq!((0..6).map(condition).collect::<Vec<_>>(), expected);
 }
 
-/// What SQLite makes of `sql`: each table's columns and indexes, in words. In small letters, since
-/// the client writes a name that is a keyword in capitals, and SQLite does not mind.
-fn schema_of(sql: &str) -> Vec<String> {
-    let database = rusqlite::Connection::open_in_memory().unwrap();
-    database.execute_batch(sql).unwrap();
-    let lines = "SELECT lower(format('%s %s %s %s %d %Q %d', s.name, c.name, c.type, s.type, \"notnull\",
-                               c.dflt_value, c.pk))
-                 FROM sqlite_schema s JOIN pragma_table_xinfo(s.name) c
-                 UNION ALL
-                 SELECT lower(format('%s %s %d %s %d %s', s.name, i.name, i.\"unique\", i.origin, x.seqno,
-                               x.name))
-                 FROM sqlite_schema s JOIN pragma_index_list(s.name) i
-                 JOIN pragma_index_info(i.name) x
-                 ORDER BY 1";
-    let mut query = database.prepare(lines).unwrap();
-    query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+/// What goes wrong is sorted alike, whichever way a batch goes.
+#[tokio::test]
+async fn definitions_fail_as_other_statements_do() {
+    let reply = |number: usize| match number / 2 {
+        0 => Reply::failed(2, 1, "UNIQUE constraint failed: t.a", "SQLITE_CONSTRAINT_UNIQUE"),
+        1 => Reply::http("401 Unauthorized", r#"{"error":"no s3cret"}"#),
+        2 => Reply::http("200 OK", "<html>"),
+        3 => Reply::http("413 Payload Too Large", ""),
+        4 => Reply::http("200 OK", "x".repeat(100_000)),
+        5 => Reply::Last(b"not HTTP at all\r\n\r\n".to_vec()),
+        6 => Reply::Last(Vec::new()),
+        7 => Reply::failed(2, 0, "attempt to write a readonly database", "SQLITE_READONLY"),
+        _ => Reply::Silence,
+    };
+    let server = Server::start(move |number, _| reply(number)).await;
+    let options = Options { answer_limit: 50_000, ..Options::default() };
+    let hasty = Options { request_timeout: Duration::from_millis(200), ..Options::default() };
+    let (patient, hasty) = (client_with(&server, options), client_with(&server, hasty));
+    for (number, kind) in [
+        Kind::Rejected,
+        Kind::Refused,
+        Kind::Refused,
+        Kind::TooLarge,
+        Kind::TooLarge,
+        Kind::Refused,
+        Kind::Unavailable,
+        Kind::Refused,
+        Kind::Unavailable,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let remote = if number == 8 { &hasty } else { &patient };
+        let plain = remote.run(writes(&["DELETE FROM t", "SELECT 1"])).await.unwrap_err();
+        let definition = remote.run(writes(&["DELETE FROM t", "CREATE TABLE t (a)"])).await;
+        let definition = definition.unwrap_err();
+        assert_eq!(plain.kind(), kind, "{number}: {plain:?}");
+        assert_eq!(definition.kind(), kind, "{number}: {definition:?}");
+        assert!(!format!("{definition:?}").contains("s3cret"));
+        if number != 6 {
+            // Of a broken connection each HTTP client says what it saw.
+            assert_eq!(definition.message(), plain.message(), "{number}");
+        }
+    }
+    // A body that is not UTF-8 is an answer like any other.
+    let server = Server::start(|_, _| Reply::http("503 Service Unavailable", [0xff, 0xfe])).await;
+    let error = client(&server).run(writes(&["CREATE TABLE t (a)"])).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
 }
 
 /// Where a test's log goes.

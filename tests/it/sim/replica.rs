@@ -104,7 +104,7 @@ impl Replica {
         let plan = (!self.ready).then(|| plan(&self.shape, self.path.clone(), self.number));
         self.lives += 1;
         let seed = self.number as u64 ^ self.lives << 32;
-        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed };
+        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed };
         self.machine = Some(Machine::new(store, plan, config)?);
         self.input(Input::Start);
         Ok(())

@@ -45,6 +45,9 @@ pub(crate) struct Desk {
     /// What the machine wanted, in order: for tests of the order.
     pub(crate) wanted: Vec<&'static str>,
     number: u128,
+    /// How many machines there were.
+    starts: u64,
+    started: bool,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -87,11 +90,53 @@ impl Desk {
         db.execute_batch(schema).unwrap();
         let remote = Arc::clone(remote);
         let (store, _) = initialise(plan(path.clone(), number, rules), remote.clone()).unwrap();
-        let mut desk = Desk {
+        let now = Now { steady_ms: 1, wall_ms: BEGIN_MS };
+        let mut desk = Self::over(db, store, remote, (folder, path), number, now);
+        desk.input(Input::Start);
+        desk.settle();
+        desk
+    }
+
+    /// The desk's file, copied byte by byte, with another machine, which begins with its first
+    /// input.
+    pub(crate) fn copy(&self, number: u128) -> Self {
+        self.backup().open(&self.remote, number, self.now)
+    }
+
+    /// The desk's file as it is now.
+    pub(crate) fn backup(&self) -> Backup {
+        let folder = tempfile::tempdir().unwrap();
+        let mut copy = Connection::open(folder.path().join("desk.db")).unwrap();
+        let backup = rusqlite::backup::Backup::new(&self.db, &mut copy).unwrap();
+        backup.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
+        drop(backup);
+        drop(copy);
+        Backup { folder }
+    }
+
+    /// The desk's file is replaced by an earlier state of it. The machine begins with its first
+    /// input.
+    pub(crate) fn restore(&mut self, backup: &Backup) {
+        let starts = self.starts;
+        *self = backup.open(&self.remote, self.number, self.now);
+        self.starts += starts + 1;
+        let store = Store::open(&self.path).unwrap();
+        self.machine = machine(store, self.number, self.starts);
+    }
+
+    fn over(
+        db: Connection,
+        store: Store,
+        remote: Arc<LocalRemote>,
+        (folder, path): (TempDir, PathBuf),
+        number: u128,
+        now: Now,
+    ) -> Self {
+        Desk {
             db,
-            machine: machine(store, number),
+            machine: machine(store, number, 0),
             remote,
-            now: Now { steady_ms: 1, wall_ms: BEGIN_MS },
+            now,
             sent: VecDeque::new(),
             timer: None,
             go_on: false,
@@ -100,12 +145,11 @@ impl Desk {
             tickets: 0,
             wanted: Vec::new(),
             number,
+            starts: 0,
+            started: false,
             path,
             _folder: folder,
-        };
-        desk.input(Input::Start);
-        desk.settle();
-        desk
+        }
     }
 
     /// The database's file.
@@ -120,18 +164,30 @@ impl Desk {
 
     /// The machine's process ends, and another one begins.
     pub(crate) fn restart(&mut self) {
+        self.end();
+        self.input(Input::Start);
+    }
+
+    /// The same where the other one has not been started yet.
+    pub(crate) fn before_start(mut self) -> Self {
+        self.end();
+        self
+    }
+
+    fn end(&mut self) {
         let store = Store::open(&self.path).unwrap();
-        self.machine = machine(store, 99);
+        self.starts += 1;
+        self.machine = machine(store, self.number, self.starts);
         self.sent.clear();
         self.go_on = false;
-        self.input(Input::Start);
     }
 
     /// The same with another `driftless init` before it, because the tables have changed.
     pub(crate) fn initialise_again(&mut self, rules: &[(&str, ConflictRule)]) -> Result<()> {
         let plan = plan(self.path.clone(), self.number, rules);
         let (store, _) = initialise(plan, self.remote.clone())?;
-        self.machine = machine(store, self.number);
+        self.starts += 1;
+        self.machine = machine(store, self.number, self.starts);
         self.sent.clear();
         self.go_on = false;
         self.input(Input::Start);
@@ -141,6 +197,9 @@ impl Desk {
 
     /// Gives the machine an input and takes its effects.
     pub(crate) fn input(&mut self, input: Input) {
+        if !std::mem::replace(&mut self.started, true) && !matches!(input, Input::Start) {
+            self.input(Input::Start);
+        }
         for effect in self.machine.handle(self.now, input) {
             let name = match effect {
                 Effect::Send(id, batch) => {
@@ -254,9 +313,30 @@ impl Desk {
     }
 }
 
-fn machine(store: Store, seed: u128) -> Machine {
-    let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed: seed as u64 };
+/// The `start`-th machine of a desk.
+fn machine(store: Store, number: u128, start: u64) -> Machine {
+    let dice = (number as u64) << 32 | start;
+    let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed: dice, dice };
     Machine::new(store, None, config).unwrap()
+}
+
+/// A copy of a desk's file.
+pub(crate) struct Backup {
+    folder: TempDir,
+}
+
+impl Backup {
+    /// A desk over a copy of it.
+    pub(crate) fn open(&self, remote: &Arc<LocalRemote>, number: u128, now: Now) -> Desk {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.db");
+        std::fs::copy(self.folder.path().join("desk.db"), &path).unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.pragma_update(None, "foreign_keys", true).unwrap();
+        let store = Store::open(&path).unwrap();
+        Desk::over(db, store, Arc::clone(remote), (folder, path), number, now)
+    }
 }
 
 /// Both have the same rows, and nothing is pending.

@@ -71,6 +71,23 @@ impl LocalRemote {
         work(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// The whole database as it is now, for [`LocalRemote::roll_back`].
+    pub(crate) fn snapshot(&self) -> Connection {
+        self.with(|state| copy(&state.db))
+    }
+
+    /// The database is what it was once.
+    pub(crate) fn roll_back(&self, snapshot: &Connection) {
+        self.with(|state| state.db = copy(snapshot));
+    }
+
+    /// The database is made anew, with these tables of the web application's alone.
+    pub(crate) fn wipe(&self, schema: &str) {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(schema).unwrap();
+        self.roll_back(&db);
+    }
+
     /// What happens to the next requests, one each.
     pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.with(|state| state.faults.extend(faults));
@@ -197,6 +214,16 @@ fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
     let values = answer.rows.iter().flatten().flatten();
     answer.bytes_down = values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
     Ok(answer)
+}
+
+/// A copy of a database, in memory.
+fn copy(from: &Connection) -> Connection {
+    let mut to = Connection::open_in_memory().unwrap();
+    let backup = rusqlite::backup::Backup::new(from, &mut to).unwrap();
+    backup.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
+    drop(backup);
+    to.pragma_update(None, "foreign_keys", true).unwrap();
+    to
 }
 
 /// One query's rows.

@@ -5,7 +5,7 @@
 //! | `> SQL` before `desks` | tables, on both sides; `members` and `payments` unless said |
 //! | `NAME:> SQL` | a transaction of a desk or of `web`; before it has joined, done first of all |
 //! | `desks NAME… [TABLE=columns]` | makes the remote and desks; the conflict rule of tables |
-//! | `join NAME… [twin=NAME]` | more desks, later; a twin believes to be the other one |
+//! | `join NAME…` | more desks, later |
 //! | `put WHO TABLE/ID COLUMN=VALUE…` | inserts a row or changes columns of it |
 //! | `delete WHO TABLE/ID` | |
 //! | `partition NAME…`, `heal [NAME…]` | cuts desks off, and no more |
@@ -15,6 +15,10 @@
 //! | `integrate NAME` | integrates the page that waits |
 //! | `sync [NAME…]` | everything, until nothing is left |
 //! | `restart NAME`, `initialise NAME` | another process; `driftless init` once more |
+//! | `copy NAME COPY` | a desk that goes on with a copy of a desk's file |
+//! | `backup NAME`, `restored NAME` | keeps a desk's file, and puts it back; so with `remote` |
+//! | `wipe remote` | the remote has the web application's tables alone, and they are empty |
+//! | `identity NAME` | who a desk was, and why it is somebody else: its second id is `NAME'` |
 //! | `status`, `pending NAME`, `conflicts NAME [all]`, `quarantine NAME`, `log`, `rows TABLE` | |
 //! | `restore NAME #SEQ [new-key=KEY]`, `dismiss NAME #SEQ`, `retry NAME` | |
 //! | `equal` | fails unless all have the remote's rows; a script ends with it |
@@ -49,10 +53,7 @@ impl goldenscript::Runner for Script {
         let names: Vec<&str> = std::iter::from_fn(|| args.next_pos()).collect();
         let output = match (command.name.as_str(), names.as_slice()) {
             ("desks", names) => world.begin(names, &columns),
-            ("join", names) => {
-                let twin = columns.iter().find(|(name, _)| *name == "twin");
-                world.join(names, twin.map(|(_, name)| *name))
-            }
+            ("join", names) => world.join(names),
             ("put", [who, row]) => world.put(who, row, &columns),
             ("delete", [who, row]) => world.delete(who, row),
             ("partition", names) => world.partition(names, true),
@@ -62,6 +63,11 @@ impl goldenscript::Runner for Script {
             ("fetch", [name]) => world.request(name, Input::Wake),
             ("integrate", [name]) => world.integrate(name),
             ("sync", names) => world.sync(names),
+            ("copy", [name, copy]) => world.copy(name, copy),
+            ("backup", [name]) => world.backup(name),
+            ("restored", [name]) => world.restored(name),
+            ("wipe", ["remote"]) => world.wipe(),
+            ("identity", [name]) => world.identity(name),
             ("restart", [name]) => world.restart(name),
             ("initialise", [name]) => world.initialise(name),
             ("status", names) => world.status(names),

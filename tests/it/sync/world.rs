@@ -11,7 +11,7 @@ use driftless::store::{Entry, LogFilter, NewKey};
 use driftless::sync::Input;
 use driftless::verdict::{ConflictRule, Verdict};
 
-use crate::support::desk::{Desk, SCHEMA};
+use crate::support::desk::{Backup, Desk, SCHEMA};
 use crate::support::local_remote::{Fault, LocalRemote};
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -19,7 +19,8 @@ type Outcome = Result<String, Box<dyn std::error::Error>>;
 /// A desk and what the script knows about it.
 struct Member {
     name: String,
-    id: String,
+    /// Its ids, the newest last.
+    ids: Vec<String>,
     desk: Desk,
     partitioned: bool,
 }
@@ -40,6 +41,8 @@ pub(super) struct World {
     rules: Vec<(String, ConflictRule)>,
     remote: Option<Arc<LocalRemote>>,
     members: Vec<Member>,
+    backups: BTreeMap<String, Backup>,
+    snapshot: Option<rusqlite::Connection>,
     /// The newest event that has been printed.
     printed: i64,
     /// Whether everybody was found equal since something happened last.
@@ -78,27 +81,106 @@ impl World {
         }
         let web = self.own.get("web").cloned().unwrap_or_default();
         self.remote = Some(Arc::new(LocalRemote::new(&format!("{};{web}", self.schema))));
-        self.join(names, None)
+        self.join(names)
     }
 
-    /// Adds desks; or one that believes to be `twin`, as the copy of a file does.
-    pub(super) fn join(&mut self, names: &[&str], twin: Option<&str>) -> Outcome {
+    /// Adds desks.
+    pub(super) fn join(&mut self, names: &[&str]) -> Outcome {
         for &name in names {
             let own = self.own.get(name).cloned().unwrap_or_default();
             let rules: Vec<_> = self.rules.iter().map(|(table, rule)| (&**table, *rule)).collect();
-            let twin = twin.and_then(|twin| self.members.iter().position(|m| m.name == twin));
-            let number = twin.unwrap_or(self.members.len()) as u128 + 1;
+            let number = self.members.len() as u128 + 1;
             let schema = format!("{};{own}", self.schema);
             let mut desk = Desk::with_rules(self.remote(), number, &schema, &rules);
             let id = desk.machine.store().id().to_string();
-            self.members.push(Member { name: name.to_owned(), id, desk, partitioned: false });
+            self.add(name, vec![id], desk);
         }
         self.news()
+    }
+
+    fn add(&mut self, name: &str, ids: Vec<String>, desk: Desk) {
+        self.members.push(Member { name: name.to_owned(), ids, desk, partitioned: false });
+    }
+
+    /// Copies a desk's file, byte by byte, and another desk goes on with the copy.
+    pub(super) fn copy(&mut self, name: &str, copy: &str) -> Outcome {
+        let number = self.members.len() as u128 + 1;
+        let desk = self.member(name).desk.copy(number);
+        // Until it has an identity of its own it is called what the first one is called.
+        self.add(copy, Vec::new(), desk);
+        Ok(String::new())
+    }
+
+    /// Keeps a desk's file, or the remote, as it is now.
+    pub(super) fn backup(&mut self, name: &str) -> Outcome {
+        match name {
+            "remote" => self.snapshot = Some(self.remote().snapshot()),
+            name => {
+                let backup = self.member(name).desk.backup();
+                self.backups.insert(name.to_owned(), backup);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// A desk's file, or the remote, is what it was.
+    pub(super) fn restored(&mut self, name: &str) -> Outcome {
+        self.equal = false;
+        if name == "remote" {
+            let snapshot = self.snapshot.take().ok_or("the remote was not backed up")?;
+            self.remote().roll_back(&snapshot);
+            self.snapshot = Some(snapshot);
+            self.printed = self.head();
+            return Ok(String::new());
+        }
+        let backup = self.backups.remove(name).ok_or("the desk was not backed up")?;
+        self.member(name).desk.restore(&backup);
+        self.backups.insert(name.to_owned(), backup);
+        Ok(String::new())
+    }
+
+    /// The remote is made anew, with the tables of the web application's alone.
+    pub(super) fn wipe(&mut self) -> Outcome {
+        self.equal = false;
+        self.remote().wipe(&self.schema);
+        self.printed = 0;
+        Ok(String::new())
+    }
+
+    /// Who a desk was, and why it is somebody else.
+    pub(super) fn identity(&mut self, name: &str) -> Outcome {
+        let former = self.member(name).desk.status().identity;
+        let line = |f: &driftless::store::Former| {
+            format!("{:?} at cursor {}: was {}\n", f.cause, f.cursor, f.replica)
+        };
+        let text: String = former.iter().map(line).collect();
+        Ok(if text.is_empty() { "as ever".to_owned() } else { self.with_names(text) })
+    }
+
+    /// Takes note of the identities that desks have now.
+    fn learn_names(&mut self) {
+        for at in 0..self.members.len() {
+            let id = self.members[at].desk.machine.store().id().to_string();
+            if !self.members.iter().any(|member| member.ids.contains(&id)) {
+                self.members[at].ids.push(id);
+            }
+        }
+    }
+
+    /// Ids as names: of a desk's second identity, with a prime.
+    fn with_names(&self, mut text: String) -> String {
+        for member in &self.members {
+            for (at, id) in member.ids.iter().enumerate() {
+                text = text.replace(id, &format!("{}{}", member.name, "'".repeat(at)));
+            }
+        }
+        text
     }
 
     /// The log's new events, a line each.
     pub(super) fn news(&mut self) -> Outcome {
         self.equal = false;
+        self.learn_names();
         let lines = self.log_after(self.printed);
         self.printed =
             self.remote().read("SELECT coalesce(max(seq), 0) FROM driftless_events").parse()?;
@@ -114,7 +196,7 @@ impl World {
         let place = |id: &str| {
             format!("(SELECT '#' || o.seq FROM driftless_events AS o WHERE o.id = e.{id})")
         };
-        let mut text = self.remote().read(&format!(
+        let text = self.remote().read(&format!(
             "SELECT '#' || seq || ' ' || origin || ' ' || tbl || pk || ' ' || op
              || coalesce(' ' || nullif(coalesce(after, before), '') , '')
              || CASE origin WHEN 'web' THEN '' ELSE ' base ' || base END
@@ -125,10 +207,7 @@ impl World {
             place("via"),
             place("pair"),
         ));
-        for member in &self.members {
-            text = text.replace(&member.id, &member.name);
-        }
-        text
+        self.with_names(text)
     }
 
     /// A transaction of `who`. Before anybody has joined it is kept for later.
@@ -258,8 +337,15 @@ impl World {
 
     fn sync_one(&mut self, name: &str) -> Outcome {
         let desk = &mut self.member(name).desk;
-        let summary = desk.sync()?;
         let mut output = String::new();
+        let summary = match desk.sync() {
+            Ok(summary) => summary,
+            Err(error) if error.kind() == driftless::Kind::Refused => {
+                output.push_str(&format!("{name}: {:?}: {error}\n", desk.status().state));
+                return Ok(output);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(trouble) = desk.status().trouble {
             output.push_str(&format!("{name}: {trouble}\n"));
         }

@@ -1,0 +1,213 @@
+//! Who a replica is to its remote: the marks that tell a file from its copies, and the place in the
+//! log that tells a remote from an earlier state of it.
+//!
+//! A replica's id says which replica pushes, but a file that was copied to a second machine, or
+//! restored from a backup, has the id of another file that is, or was, ahead of it. So a replica
+//! draws a fresh [`Mark`] before each attempt at a push, stores it, and sends it along with those
+//! that the remote may have of it ([`Marks`]): the last confirmed one and all that were drawn
+//! since. The remote takes the push only if it has one of these, and then has the fresh one. A push
+//! whose answer was lost is therefore no alarm, and of two files with one id the second to push is
+//! refused.
+//!
+//! A mark counts. A remote that has a later one than this replica has heard of was told by another
+//! file ([`Standing::Behind`]); one that has an earlier one, or none at all, has forgotten
+//! ([`Standing::Ahead`]): it was rolled back.
+//!
+//! # Caveats
+//!
+//! Two files that were one are told apart by the first push of each, and not before. A remote whose
+//! log has grown again after it was rolled back may have a later mark, of a copy; its log shows it
+//! ([`Place`]).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::event::{EventId, Seq};
+
+/// How many marks may be drawn without an answer before a request only looks which of them the
+/// remote has: so the list stays short, however long a replica is offline.
+pub const MAX_DRAWN: usize = 16;
+/// How many of these are kept after such a look: requests that may still be on their way.
+const KEPT: usize = MAX_DRAWN / 2;
+
+/// One attempt at a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Greater than that of every mark that this file had seen when it was drawn.
+    pub count: u64,
+    /// Drawn by chance.
+    pub chance: u128,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:032x}", self.count, self.chance)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::corrupt("a replica's mark is none");
+        let (count, chance) = text.split_once('.').ok_or_else(wrong)?;
+        let count = count.parse().map_err(|_| wrong())?;
+        let chance = u128::from_str_radix(chance, 16).map_err(|_| wrong())?;
+        Ok(Mark { count, chance })
+    }
+}
+
+/// What a replica knows about its mark on the remote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The newest one that the remote is known to have had.
+    pub confirmed: Option<Mark>,
+    /// Those drawn since, in their order: the remote may have any of them.
+    pub drawn: Vec<Mark>,
+}
+
+/// How what the remote has compares with what a replica knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no mark of this replica's, and none was confirmed: a new replica.
+    New,
+    /// It has one of ours.
+    Known,
+    /// It has a later one: another file goes by the same id, and this one was copied or restored.
+    Behind,
+    /// It has an earlier one or none, although one was confirmed: it was rolled back.
+    Ahead,
+}
+
+impl Marks {
+    /// Draws the mark of the next attempt.
+    pub fn draw(&mut self, chance: u128) -> Mark {
+        let newest = self.all().map(|mark| mark.count).max().unwrap_or(0);
+        let mark = Mark { count: newest.saturating_add(1), chance };
+        self.drawn.push(mark);
+        mark
+    }
+
+    /// All of them, the oldest first.
+    pub fn all(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.confirmed.iter().chain(&self.drawn).copied()
+    }
+
+    /// The mark was seen on the remote: no earlier one can come there any more.
+    pub fn confirm(&mut self, mark: Mark) {
+        if let Some(at) = self.drawn.iter().position(|drawn| *drawn == mark) {
+            self.drawn.drain(..=at);
+            self.confirmed = Some(mark);
+        }
+    }
+
+    /// The remote has said what it has, to a request that only looked.
+    pub fn seen(&mut self, found: Option<&str>) {
+        if let Some(mark) = found.and_then(|text| text.parse().ok()) {
+            self.confirm(mark);
+        }
+        self.drawn.drain(..self.drawn.len().saturating_sub(KEPT));
+    }
+
+    /// Compares with the mark that the remote has.
+    pub fn compare(&self, found: Option<&str>) -> Standing {
+        match (found, self.confirmed) {
+            (None, None) => Standing::New,
+            (None, Some(_)) => Standing::Ahead,
+            (Some(text), confirmed) => match text.parse::<Mark>() {
+                Ok(mark) if self.all().any(|known| known == mark) => Standing::Known,
+                Ok(mark) if confirmed.is_some_and(|known| mark.count <= known.count) => {
+                    Standing::Ahead
+                }
+                _ => Standing::Behind,
+            },
+        }
+    }
+}
+
+/// A place in the remote's log, as a replica has seen it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The seq; 0 is before the first event.
+    pub seq: Seq,
+    /// The event there, where it is known.
+    pub id: Option<EventId>,
+}
+
+impl Place {
+    /// Whether the remote, which keeps its log from `oldest` on and has the event `found` at this
+    /// seq, has the log in which this place is.
+    pub fn is_in(&self, oldest: Seq, found: Option<&str>) -> bool {
+        match (found, self.id) {
+            _ if self.seq < oldest => true,
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(found), Some(id)) => found == id.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(mark: Mark) -> Option<String> {
+        Some(mark.to_string())
+    }
+
+    #[test]
+    fn a_mark_reads_as_it_is_written() {
+        for mark in [Mark { count: 1, chance: 0 }, Mark { count: u64::MAX, chance: u128::MAX }] {
+            assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
+        }
+        for wrong in ["", "1", "1.", ".1", "-1.0", "1.g", "1.1.1"] {
+            assert!(wrong.parse::<Mark>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_is_known_and_a_copy_is_not() {
+        let mut mine = Marks::default();
+        assert_eq!(mine.compare(None), Standing::New);
+        let first = mine.draw(1);
+        assert_eq!(mine.compare(None), Standing::New, "it never arrived");
+        assert_eq!(mine.compare(text(first).as_deref()), Standing::Known, "its answer was lost");
+        let second = mine.draw(2);
+        mine.confirm(second);
+        assert_eq!((mine.confirmed, mine.drawn.len()), (Some(second), 0));
+        assert_eq!(mine.compare(text(second).as_deref()), Standing::Known);
+        assert_eq!(mine.compare(text(first).as_deref()), Standing::Ahead, "an earlier state");
+        assert_eq!(mine.compare(None), Standing::Ahead, "all is forgotten");
+        let mut copy = mine.clone();
+        let (there, _) = (copy.draw(3), mine.draw(4));
+        assert_eq!(mine.compare(text(there).as_deref()), Standing::Behind);
+        assert_eq!(mine.compare(Some("nonsense")), Standing::Behind);
+    }
+
+    #[test]
+    fn the_list_of_unanswered_attempts_stays_short() {
+        let mut marks = Marks::default();
+        let first = marks.draw(0);
+        let all: Vec<_> = (1..MAX_DRAWN as u128).map(|chance| marks.draw(chance)).collect();
+        marks.seen(text(first).as_deref());
+        assert_eq!(marks.confirmed, Some(first));
+        assert_eq!(marks.drawn, all[all.len() - KEPT..]);
+        marks.seen(None);
+        assert_eq!(marks.drawn.len(), KEPT);
+    }
+
+    #[test]
+    fn a_place_is_another_ones_where_the_event_is_another_one() {
+        let id = EventId(ulid::Ulid(7));
+        let (there, other) = (id.to_string(), EventId(ulid::Ulid(8)).to_string());
+        let place = Place { seq: Seq(5), id: Some(id) };
+        assert!(place.is_in(Seq(1), Some(&there)));
+        assert!(!place.is_in(Seq(1), Some(&other)));
+        assert!(!place.is_in(Seq(1), None));
+        assert!(place.is_in(Seq(6), None), "it is not kept any more");
+        assert!(Place { id: None, ..place }.is_in(Seq(1), Some(&other)));
+        assert!(!Place { id: None, ..place }.is_in(Seq(1), None));
+        assert!(Place::default().is_in(Seq(1), None), "the very beginning is everybody's");
+    }
+}

@@ -1,0 +1,228 @@
+//! Who this file is to its remote: its marks, its place in the log, and who it was before.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::Store;
+use super::log::settled_id;
+use super::open::{set_setting, setting};
+use crate::error::{Error, Result};
+use crate::event::{ReplicaId, Seq};
+use crate::identity::{Mark, Marks, Place};
+
+/// The setting with the mark that the remote is known to have had.
+const CONFIRMED: &str = "confirmed";
+/// The setting with the marks that were drawn since, with spaces between.
+const DRAWN: &str = "marks";
+/// The setting with the place at which the first sync ended, whose event is in no frame.
+const LANDMARK: &str = "landmark";
+
+/// Why a file took another identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Another file had pushed under the same one: this one was copied, or restored from a backup.
+    Copied,
+    /// A person told it to go on with another remote, or with one that was rolled back.
+    Accepted,
+}
+
+impl Cause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Cause::Copied => "copied",
+            Cause::Accepted => "accepted",
+        }
+    }
+}
+
+/// An identity that this file had before.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Former {
+    /// Counts them, from 1.
+    pub n: i64,
+    /// The replica's id.
+    pub replica: String,
+    /// The epoch of the remote that it belonged to, if it had had its first sync.
+    pub epoch: Option<String>,
+    /// What it had integrated when it ended.
+    pub cursor: i64,
+    /// Why it ended.
+    pub cause: Cause,
+    /// When it ended: ms since 1970.
+    pub ended_ms: i64,
+}
+
+impl Store {
+    /// The newest place in the remote's log that is integrated.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn place(&self) -> Result<Place> {
+        place(&self.db.unchecked_transaction()?)
+    }
+
+    /// Notes the event at the cursor, where the first sync has ended.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_landmark(&mut self, place: Place) -> Result<()> {
+        let text = place.id.map(|id| format!("{} {id}", place.seq));
+        set_setting(&self.db, LANDMARK, text.as_deref())
+    }
+
+    /// What is known about the remote's mark of this replica.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not what was written, `Storage` when the database fails.
+    pub fn marks(&self) -> Result<Marks> {
+        let tx = self.db.unchecked_transaction()?;
+        read(&tx)
+    }
+
+    /// Draws the mark of a push, by `chance`, and keeps it so that not even a power failure takes
+    /// it away: the remote may have it a moment later. It is the newest of those that it gives.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::marks`].
+    pub fn draw_mark(&mut self, chance: u128) -> Result<Marks> {
+        let mut marks = self.marks()?;
+        marks.draw(chance);
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let kept = keep(&self.db, &marks);
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        kept.map(|()| marks)
+    }
+
+    /// The remote has this mark of a push of ours, and with `sent` also all outbox rows up to that
+    /// number: see [`Store::sent`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::marks`].
+    pub fn confirm_mark(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
+        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let mut marks = read(&tx)?;
+        marks.confirm(mark);
+        keep(&tx, &marks)?;
+        if let Some(sent) = sent {
+            super::outbox::note_sent(&tx, sent)?;
+        }
+        tx.commit()?;
+        if let Some(sent) = sent {
+            self.forget_marks(sent);
+        }
+        Ok(())
+    }
+
+    /// The remote said which mark it has to a request that pushed nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::marks`].
+    pub fn see_mark(&mut self, found: Option<&str>) -> Result<()> {
+        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let mut marks = read(&tx)?;
+        marks.seen(found);
+        keep(&tx, &marks)?;
+        Ok(tx.commit()?)
+    }
+
+    /// Takes another identity, because another file has pushed under this one. The log must have
+    /// been read to its end: what is still on top of its row has seen all of it, the former
+    /// identity's own events too, and gets the cursor as its base.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails. Then nothing has changed.
+    pub fn take_identity(&mut self, id: ReplicaId, now_ms: i64) -> Result<()> {
+        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        tx.execute(
+            "UPDATE driftless_outbox SET base = (SELECT cursor FROM driftless_state)
+             WHERE NOT settled AND NOT aside",
+            [],
+        )?;
+        tx.execute("UPDATE driftless_state SET sent = 0", [])?;
+        end_identity(&tx, id, Cause::Copied, now_ms)?;
+        tx.commit()?;
+        self.id = id;
+        Ok(())
+    }
+
+    /// The identities that this file had before, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn former(&self) -> Result<Vec<Former>> {
+        let sql = "SELECT n, replica, epoch, cursor, cause, ended FROM driftless_identities \
+                   ORDER BY n";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| {
+            let cause: String = row.get(4)?;
+            Ok(Former {
+                n: row.get(0)?,
+                replica: row.get(1)?,
+                epoch: row.get(2)?,
+                cursor: row.get(3)?,
+                cause: if cause == "accepted" { Cause::Accepted } else { Cause::Copied },
+                ended_ms: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// The cursor, with the event there.
+pub(super) fn place(tx: &Transaction<'_>) -> Result<Place> {
+    let sql = "SELECT cursor FROM driftless_state";
+    let seq = Seq(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
+    let mut id = settled_id(tx, seq)?;
+    if id.is_none()
+        && let Some(landmark) = setting(tx, LANDMARK)?
+        && let Some((at, event)) = landmark.split_once(' ')
+        && at == seq.to_string()
+    {
+        id = event.parse().ok();
+    }
+    Ok(Place { seq, id })
+}
+
+fn read(tx: &Transaction<'_>) -> Result<Marks> {
+    let drawn = setting(tx, DRAWN)?.unwrap_or_default();
+    Ok(Marks {
+        confirmed: setting(tx, CONFIRMED)?.map(|text| text.parse()).transpose()?,
+        drawn: drawn.split_whitespace().map(str::parse).collect::<Result<_>>()?,
+    })
+}
+
+fn keep(db: &Connection, marks: &Marks) -> Result<()> {
+    let drawn: Vec<_> = marks.drawn.iter().map(Mark::to_string).collect();
+    let confirmed = marks.confirmed.map(|mark| mark.to_string());
+    if setting(db, CONFIRMED)? != confirmed {
+        set_setting(db, CONFIRMED, confirmed.as_deref())?;
+    }
+    set_setting(db, DRAWN, Some(&drawn.join(" ")))
+}
+
+/// Writes the present identity down as a former one, and the new one in its place.
+pub(super) fn end_identity(
+    tx: &Transaction<'_>,
+    id: ReplicaId,
+    cause: Cause,
+    now_ms: i64,
+) -> Result<()> {
+    let former = setting(tx, "replica")?
+        .ok_or_else(|| Error::corrupt("the database has lost its replica's identity"))?;
+    tx.execute(
+        "INSERT INTO driftless_identities (replica, epoch, cursor, cause, ended)
+         SELECT ?1, ?2, cursor, ?3, ?4 FROM driftless_state",
+        (former, setting(tx, "epoch")?, cause.as_str(), now_ms),
+    )?;
+    set_setting(tx, "replica", Some(&id.to_string()))?;
+    set_setting(tx, CONFIRMED, None)?;
+    set_setting(tx, DRAWN, None)
+}

@@ -1,0 +1,160 @@
+//! What the machine does about who it is, and about which remote it speaks to.
+//!
+//! Every answer says which database the remote is, which event it has at this replica's place in
+//! the log, and which of its marks ([`identity`](crate::identity)). A remote that is another one,
+//! or that was rolled back, is left alone until a person decides: nothing is pushed, and nothing
+//! that came in that answer is integrated. A push that was refused because another file has pushed
+//! under the same name makes this file another replica: it reads the log to its end, takes a new
+//! identity, and pushes under that. A request that only pulls leaves a later mark alone: a copy
+//! that only reads does no harm.
+
+use super::effect::RequestId;
+use super::machine::{Asked, Machine};
+use super::status::SyncState;
+use super::trouble::{other_remote, schema_version};
+use crate::error::{Error, Result};
+use crate::event::{ReplicaId, Seq};
+use crate::identity::{MAX_DRAWN, Marks, Place, Standing};
+use crate::remote::statements::{Asker, Meta, Reply, SCHEMA_VERSION, Sender};
+
+/// Why a remote is not spoken to any further, and the state that this is shown as.
+pub(crate) type Refusal = (Error, SyncState);
+
+/// Whether the remote is the one that a replica belongs to, with the log that it knows.
+pub(crate) fn examine(
+    epoch: Option<&str>,
+    place: Place,
+    marks: &Marks,
+    meta: Option<&Meta>,
+) -> Result<(), Refusal> {
+    let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == epoch) else {
+        let found = meta.map(|meta| meta.epoch.as_str());
+        return Err((other_remote(found), SyncState::OtherRemote));
+    };
+    if meta.version != SCHEMA_VERSION {
+        return Err((schema_version(meta.version), SyncState::Refused));
+    }
+    let Place { seq, .. } = place;
+    if meta.oldest.0 > seq.0 + 1 {
+        let error = Error::refused(format!(
+            "the remote keeps its log from event {} on, and this replica stands at {seq}",
+            meta.oldest
+        ))
+        .with_hint("this replica was away for too long: initialise a new one");
+        return Err((error, SyncState::Refused));
+    }
+    if !place.is_in(meta.oldest, meta.there.as_deref()) {
+        return Err((rolled_back(seq, meta.there.is_some()), SyncState::RolledBack));
+    }
+    if marks.compare(meta.mark.as_deref()) == Standing::Ahead {
+        return Err((forgotten(), SyncState::RolledBack));
+    }
+    Ok(())
+}
+
+/// What to do about a remote that was rolled back.
+const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
+    purpose, go on with it by `driftless remote accept`";
+
+/// The error for a remote whose log is not the one that was read up to `seq`.
+fn rolled_back(seq: Seq, another: bool) -> Error {
+    let message = if another {
+        format!("the remote was rolled back: its event {seq} is another one than was read here")
+    } else {
+        format!("the remote was rolled back: it has no event {seq} any more")
+    };
+    Error::refused(message).with_hint(ROLLED_BACK)
+}
+
+/// The error for a remote that has lost what this replica pushed.
+fn forgotten() -> Error {
+    let message = "the remote was rolled back: it does not know this replica's last push any more";
+    Error::refused(message).with_hint(ROLLED_BACK)
+}
+
+impl Machine {
+    /// Who asks.
+    pub(super) fn asker(&self, replica: ReplicaId) -> Asker {
+        Asker { replica, place: self.pages.place() }
+    }
+
+    /// Who pushes, with a mark that is drawn for this push and stored.
+    pub(super) fn sender(&mut self, replica: ReplicaId, epoch: String) -> Result<Sender> {
+        let marks = self.store.draw_mark(self.dice.u128(..))?;
+        Ok(Sender { replica, epoch, cursor: self.store.state()?.cursor, marks })
+    }
+
+    /// Whether so many pushes have had no answer that a look comes first.
+    pub(super) fn must_look(&self) -> Result<bool> {
+        Ok(self.store.marks()?.drawn.len() >= MAX_DRAWN)
+    }
+
+    /// Takes note of the mark that the remote has. False if the push was refused for it.
+    pub(super) fn take_mark(
+        &mut self,
+        id: RequestId,
+        asked: &Asked,
+        marks: &Marks,
+        reply: &Reply,
+    ) -> Result<bool> {
+        let found = reply.meta.as_ref().and_then(|meta| meta.mark.as_deref());
+        match &asked.push {
+            Some((push, _, sender)) if reply.marked => {
+                let mark = *sender.marks.drawn.last().expect("a push has a mark");
+                self.store.confirm_mark(mark, reply.pushed.then_some(push.last_n))?;
+                Ok(true)
+            }
+            Some(_) if marks.compare(found) == Standing::Behind => {
+                tracing::warn!(
+                    replica = %self.store.id(),
+                    "another file has pushed under this replica's name: this one was copied or \
+                     restored, and takes a new one"
+                );
+                self.renewing = Some(id);
+                Ok(false)
+            }
+            Some(_) => Ok(true),
+            None => {
+                if marks.drawn.len() >= MAX_DRAWN && marks.compare(found) != Standing::Behind {
+                    self.store.see_mark(found)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether the log is still to be read to its end before a new identity is taken.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.renewing.is_some()
+    }
+
+    /// Whether that takes another request.
+    pub(super) fn wants_look(&self) -> bool {
+        self.renewing.is_some_and(|refused| self.last_look < refused)
+    }
+
+    /// Takes a new identity, if one is to be taken and the log is read to its end.
+    pub(super) fn renew(&mut self) {
+        let caught_up = self.is_renewing()
+            && !self.wants_look()
+            && self.flight.is_none()
+            && self.pages.front().is_none()
+            && !self.pages.more();
+        if !caught_up || self.now.steady_ms < self.retry_at {
+            return;
+        }
+        let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
+        let replica = ReplicaId(self.clock.stamp(now_ms, self.dice.u128(..)));
+        let former = self.store.id();
+        if let Err(error) = self.store.take_identity(replica, self.now.wall_ms) {
+            return self.local_trouble(error);
+        }
+        tracing::warn!(%former, %replica, "this file is another replica from now on");
+        if let Some((current, _)) = &mut self.identity {
+            *current = replica;
+        }
+        self.renewing = None;
+        self.look_at_outbox();
+        self.changed();
+    }
+}

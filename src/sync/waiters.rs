@@ -1,0 +1,131 @@
+//! Those who wait for a sync: what each of them asked for, and whether it is done.
+//!
+//! A sync is done when what was pending at the call has its verdict, and what the remote had at the
+//! call is integrated. What is written meanwhile is not waited for, so an application that writes
+//! faster than a push travels keeps nobody waiting.
+
+use crate::error::{Error, Result};
+use crate::event::Seq;
+use crate::sync::effect::{Effect, Now, RequestId, Ticket};
+use crate::sync::machine::Machine;
+use crate::sync::status::Summary;
+use crate::sync::trouble::again;
+
+/// How often a sync that somebody waits for is tried before they are told.
+const SYNC_ATTEMPTS: u32 = 3;
+
+/// Somebody who waits.
+pub(super) struct Waiter {
+    ticket: Ticket,
+    before: Summary,
+    since: Now,
+    /// Only a request after this one counts.
+    after: RequestId,
+    /// What is pending up to this outbox number is to have its verdict. `None` until it is known:
+    /// the first sync may put events in front.
+    last: Option<i64>,
+    /// The end of the remote's log when it was looked at after the call, which is to be integrated.
+    target: Option<Seq>,
+    failures: u32,
+}
+
+impl Waiter {
+    /// Whether the remote was looked at since the call.
+    pub(super) fn has_looked(&self) -> bool {
+        self.target.is_some()
+    }
+}
+
+/// How far somebody's sync is.
+enum Progress {
+    Waits,
+    Done,
+    /// All is here that can be pulled, and pushing waits for a person.
+    Held(Error),
+}
+
+impl Machine {
+    /// From now on somebody waits.
+    pub(super) fn wait_for(&mut self, ticket: Ticket) {
+        self.waiters.push(Waiter {
+            ticket,
+            before: self.totals,
+            since: self.now,
+            after: self.last_request,
+            last: None,
+            target: None,
+            failures: 0,
+        });
+    }
+
+    /// The request `last_look` has told how far the remote's log goes.
+    pub(super) fn looked(&mut self) {
+        let (look, head) = (self.last_look, self.pages.head());
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.after < look) {
+            waiter.target.get_or_insert(head);
+        }
+    }
+
+    /// Tells those whose sync is done.
+    pub(super) fn settle_waiters(&mut self) {
+        if self.init.is_some() {
+            return;
+        }
+        let (mut kept, mut trouble) = (Vec::new(), None);
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            match self.progress(&mut waiter) {
+                Ok(Progress::Done) => {
+                    let mut summary = self.totals.since(&waiter.before);
+                    let ms = self.now.steady_ms - waiter.since.steady_ms;
+                    summary.seconds = ms as f64 / 1000.0;
+                    self.effects.push_back(Effect::Settled(waiter.ticket, Ok(summary)));
+                }
+                Ok(Progress::Held(error)) => {
+                    self.effects.push_back(Effect::Settled(waiter.ticket, Err(error)));
+                }
+                Ok(Progress::Waits) => kept.push(waiter),
+                Err(error) => {
+                    kept.push(waiter);
+                    trouble = Some(error);
+                }
+            }
+        }
+        self.waiters = kept;
+        if let Some(error) = trouble {
+            self.local_trouble(error);
+        }
+    }
+
+    fn progress(&self, waiter: &mut Waiter) -> Result<Progress> {
+        let last = match waiter.last {
+            Some(last) => last,
+            None => *waiter.last.insert(self.store.newest()?),
+        };
+        let Some(target) = waiter.target else { return Ok(Progress::Waits) };
+        let (cursor, settled) = self.store.settled_up_to(last)?;
+        Ok(match self.push_is_held() {
+            _ if cursor < target || self.is_renewing() => Progress::Waits,
+            _ if settled => Progress::Done,
+            Some(error) => Progress::Held(error),
+            None => Progress::Waits,
+        })
+    }
+
+    /// Gives up for those who have waited through `SYNC_ATTEMPTS` failures.
+    pub(super) fn fail_waiters(&mut self, error: &Error, weight: u32) {
+        let (mut kept, mut failed) = (Vec::new(), Vec::new());
+        for mut waiter in self.waiters.drain(..) {
+            waiter.failures += weight;
+            if waiter.failures < SYNC_ATTEMPTS { kept.push(waiter) } else { failed.push(waiter) }
+        }
+        self.waiters = kept;
+        for waiter in failed {
+            self.effects.push_back(Effect::Settled(waiter.ticket, Err(again(error))));
+        }
+    }
+
+    /// Tells everybody that nothing will come of it.
+    pub(super) fn dismiss_waiters(&mut self, error: &Error) {
+        self.fail_waiters(error, SYNC_ATTEMPTS);
+    }
+}

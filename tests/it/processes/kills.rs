@@ -1,0 +1,116 @@
+//! F17 and F47: SIGKILL between any two steps, and quiet afterwards.
+
+use std::time::Duration;
+
+use super::account::check;
+use super::place::{Place, moment};
+use super::proxy::{Fault, RANDOM};
+use super::writers::{Python, Writer};
+use super::{kills, seed, wait_for};
+
+/// The longest life of a process between two kills.
+const LIFE: Duration = Duration::from_millis(90);
+
+#[test]
+fn f47_partitions_kills_and_pauses_then_quiet() {
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut place = Place::with_desks(seed, &["a.db", "b.db"]);
+    let folder = place.folder.path().to_owned();
+    let web = Writer::start(&folder, "hub.db", "w");
+    let rust = Writer::start(&folder, "a.db", "a");
+    let mut python = Python::start(&folder, "b.db", "b");
+    let desks = ["a.db", "b.db"];
+    let mut running = desks.map(|desk| place.start(&format!("run --db {desk} -vvv")));
+    let (mut killed, mut hubs) = (0, 0);
+    // Each fault comes at least once, and then they come by chance.
+    place.proxy.fail_next(&RANDOM);
+    let wanted = kills(100);
+    while killed < wanted {
+        let faults = match random.u32(..4) {
+            0 | 1 => vec![Fault::None],
+            2 => vec![RANDOM[random.usize(..RANDOM.len())]],
+            _ => RANDOM.to_vec(),
+        };
+        place.proxy.fail(&faults);
+        moment(&mut random, LIFE);
+        let at = random.usize(..2);
+        match random.u32(..10) {
+            0 => {
+                hubs += usize::from(place.kill_hub());
+                moment(&mut random, LIFE);
+                place.start_hub();
+            }
+            1 => {
+                running[at].signal("-STOP");
+                moment(&mut random, LIFE);
+                running[at].signal("-CONT");
+            }
+            2 => {
+                if let Some(python) = &mut python {
+                    python.kill_and_go_on();
+                    killed += 1;
+                }
+            }
+            turn => {
+                killed += usize::from(running[at].kill());
+                let command = if turn < 6 { "run" } else { "sync" };
+                running[at] = place.start(&format!("{command} --db {} -vvv", desks[at]));
+            }
+        }
+    }
+    let pythons = python.as_ref().map_or(1, Python::count);
+    assert!(rust.count() > 0 && web.count() > 0 && pythons > 0 && hubs > 0);
+    let mut written = vec![web.stop(), rust.stop()];
+    written.extend(python.map(Python::stop));
+    drop(running);
+    place.settle(&desks);
+    let found = check(&place, &desks, &written);
+    assert!(found.lost > 0, "nothing conflicted: {found:?}");
+    for fault in RANDOM {
+        assert!(place.proxy.seen(fault) > 0, "{fault:?} never came");
+    }
+}
+
+#[test]
+fn f17_killed_after_the_commit_and_before_the_acknowledgement() {
+    let seed = seed();
+    let place = Place::with_desks(seed, &["a.db", "b.db"]);
+    let writer = Writer::start(place.folder.path(), "a.db", "a");
+    for round in 0..kills(20) {
+        let before = writer.count();
+        wait_for("there is something to push", || writer.count() > before);
+        place.proxy.fail_next(&[Fault::HoldAnswer]);
+        let command = if round % 2 == 0 { "sync" } else { "run" };
+        let mut process = place.start(&format!("{command} --db a.db -vvv"));
+        let held = place.proxy.held();
+        // The request has taken effect, and its answer is on its way.
+        assert!(process.kill());
+        drop(held);
+    }
+    let written = vec![writer.stop()];
+    place.settle(&["a.db", "b.db"]);
+    check(&place, &["a.db", "b.db"], &written);
+}
+
+#[test]
+fn f17_killed_in_the_moment_of_the_answer() {
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let place = Place::with_desks(seed, &["a.db", "b.db"]);
+    let web = Writer::start(place.folder.path(), "hub.db", "w");
+    let writer = Writer::start(place.folder.path(), "a.db", "a");
+    let mut in_time = 0;
+    let wanted = kills(60);
+    while in_time < wanted {
+        place.proxy.fail_next(&[Fault::HoldAnswer]);
+        let mut process = place.start("run --db a.db -vvv");
+        place.proxy.held().let_go();
+        // It integrates, or asks for more.
+        moment(&mut random, Duration::from_millis(12));
+        in_time += usize::from(process.kill());
+    }
+    let written = vec![web.stop(), writer.stop()];
+    place.settle(&["a.db", "b.db"]);
+    check(&place, &["a.db", "b.db"], &written);
+}

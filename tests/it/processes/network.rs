@@ -1,0 +1,178 @@
+//! The network's faults, one after the other, with whole processes on both ends.
+
+use super::account::check;
+use super::clock::Clock;
+use super::place::{Place, TOKEN};
+use super::proxy::Fault;
+use super::writers::{Python, SECRET, Writer, Written, write};
+use super::{seed, wait_for};
+use crate::support::local_remote::read;
+
+/// Of a desk's transactions 0 to `count`.
+fn written(name: &str, file: &str, count: u64) -> Written {
+    let (name, file) = (name.to_owned(), file.to_owned());
+    Written { name, file, committed: (0..count).collect(), killed: false }
+}
+
+fn pending(place: &Place, desk: &str) -> u64 {
+    let sql = "SELECT count(*) FROM driftless_outbox WHERE NOT settled";
+    read(&place.open(desk), sql).parse().unwrap()
+}
+
+fn events(place: &Place) -> u64 {
+    read(&place.open("hub.db"), "SELECT count(*) FROM driftless_events").parse().unwrap()
+}
+
+/// F10, and the exit codes of a `sync` that meets each fault: 3 where it may be tried again, 4 where
+/// what answers is no server of ours.
+#[test]
+fn f10_whatever_comes_back_is_not_taken_for_success() {
+    let place = Place::with_desks(seed(), &["a.db", "b.db"]);
+    let mut run = place.start("run --db b.db -vv");
+    let faults = [
+        (Fault::ErrorPage, 3),
+        (Fault::LateErrorPage, 3),
+        (Fault::Unavailable, 3),
+        (Fault::TooMany, 3),
+        (Fault::ResetRequest, 3),
+        (Fault::ResetAnswer, 3),
+        (Fault::CutAnswer, 3),
+        (Fault::Garbage, 4),
+        (Fault::GarbageBody, 4),
+    ];
+    for (t, (fault, code)) in faults.into_iter().enumerate() {
+        write(&place.open("a.db"), "a", t as u64);
+        place.proxy.fail(&[fault]);
+        let ended = place.start("sync --db a.db -vv").end();
+        assert_eq!(ended.code, Some(code), "{fault:?}: {ended:#?}");
+        assert!(ended.err.contains("error: "), "{fault:?}: {ended:#?}");
+        assert!(pending(&place, "a.db") > 0, "{fault:?}: nothing is done");
+        assert!(run.lives(), "{fault:?}: {}", run.err());
+        place.proxy.heal();
+        place.sync("a.db").fine();
+    }
+    place.settle(&["a.db"]);
+    run.kill();
+    place.settle(&["a.db", "b.db"]);
+    check(&place, &["a.db", "b.db"], &[written("a", "a.db", faults.len() as u64)]);
+}
+
+#[test]
+fn f11_unavailable_for_a_while_and_then_by_itself() {
+    let place = Place::with_desks(seed(), &["a.db", "b.db"]);
+    place.proxy.fail(&[Fault::Unavailable, Fault::TooMany, Fault::ErrorPage]);
+    let run = place.start("run --db a.db -v");
+    let db = place.open("a.db");
+    for t in 0..20 {
+        assert!(write(&db, "a", t));
+    }
+    let before = place.proxy.requests();
+    wait_for("it tries again, without a further write", || place.proxy.requests() > before + 3);
+    assert!(run.out().contains("offline"), "{}", run.out());
+    assert!(pending(&place, "a.db") >= 40, "nothing is dropped");
+    place.proxy.heal();
+    wait_for("all is pushed", || pending(&place, "a.db") == 0);
+    drop(run);
+    place.settle(&["a.db", "b.db"]);
+    check(&place, &["a.db", "b.db"], &[written("a", "a.db", 20)]);
+}
+
+#[test]
+fn f20_a_laptop_sleeps_for_eight_hours() {
+    let place = Place::with_desks(seed(), &["a.db", "b.db"]);
+    let Some(clock) = Clock::new(place.folder.path()) else { return };
+    for under_way in [false, true] {
+        clock.ahead(0);
+        let run = place.start_command(clock.rules(place.command("run --db a.db -vv")));
+        wait_for("it is in step", || run.out().contains("in step"));
+        if under_way {
+            // The lid closes while an answer is on its way.
+            place.proxy.fail_next(&[Fault::HoldAnswer]);
+            assert!(write(&place.open("a.db"), "a", 1));
+        }
+        let held = under_way.then(|| place.proxy.held());
+        run.signal("-STOP");
+        place.proxy.forget();
+        let t = u64::from(under_way);
+        assert!(write(&place.open("hub.db"), "w", t));
+        if !under_way {
+            assert!(write(&place.open("a.db"), "a", t));
+        }
+        clock.ahead(8 * 3600);
+        run.signal("-CONT");
+        let key = format!("SELECT count(*) FROM payments WHERE id = 'w-{t}'");
+        wait_for("what the web wrote is here", || read(&place.open("a.db"), &key) == "1");
+        wait_for("all is pushed", || pending(&place, "a.db") == 0);
+        // It asked anew, on a new connection, and waited for none that was dead.
+        assert!(!run.err().contains("did not answer"), "{}", run.err());
+        assert_eq!(place.proxy.seen(Fault::Forgotten), 0, "{}", run.err());
+        drop(held);
+    }
+    place.settle(&["a.db", "b.db"]);
+    check(&place, &["a.db", "b.db"], &[written("a", "a.db", 2), written("w", "hub.db", 2)]);
+}
+
+/// The exit code of `status`, and what it says: health, trouble and hint.
+fn health(place: &Place, clock: &Clock) -> (Option<i32>, String) {
+    let ended = place.start_command(clock.rules(place.command("status --db a.db --json"))).end();
+    let status: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let said = ["health", "trouble", "hint"].map(|name| status[name].as_str().unwrap_or("-"));
+    (ended.code, said.join("; "))
+}
+
+#[track_caller]
+fn is(found: (Option<i32>, String), code: i32, says: &[&str]) {
+    let all = says.iter().all(|word| found.1.contains(word));
+    assert!(found.0 == Some(code) && all, "{found:?}");
+}
+
+/// The bound is 60 seconds: see docs/operations.md.
+#[test]
+fn f44_replication_has_stopped() {
+    const BOUND: i64 = 60;
+    let mut place = Place::with_desks(seed(), &["a.db"]);
+    let Some(clock) = Clock::new(place.folder.path()) else { return };
+    let hub = clock.rules(place.command("hub --db hub.db --listen 127.0.0.1:0"));
+    place.kill_hub();
+    place.start_hub_by(hub);
+    let start = || place.start_command(clock.rules(place.command("run --db a.db")));
+    let mut run = start();
+    wait_for("it is in step", || run.out().contains("in step"));
+    is(health(&place, &clock), 0, &["ok", "-"]);
+
+    // The remote is gone. Within the bound that is no reason to wake anybody.
+    place.proxy.fail(&[Fault::Unavailable]);
+    assert!(write(&place.open("a.db"), "a", 0));
+    wait_for("it is noticed", || run.out().contains("offline"));
+    is(health(&place, &clock), 0, &["degraded", "HTTP 503"]);
+    clock.ahead(BOUND + 5);
+    is(health(&place, &clock), 1, &["red", "HTTP 503"]);
+    wait_for("the replicator says so, too", || run.out().contains("health is red"));
+
+    // The remote is back, and the replicator hangs: first with something to push,
+    place.proxy.heal();
+    wait_for("all is well", || health(&place, &clock).1.starts_with("ok"));
+    run.signal("-STOP");
+    assert!(write(&place.open("a.db"), "a", 1));
+    clock.ahead(3 * BOUND);
+    is(health(&place, &clock), 1, &["red", "replication has stopped", "a replicator is running"]);
+    // then it is dead,
+    run.kill();
+    is(health(&place, &clock), 1, &["red", "stopped", "no replicator is running"]);
+    place.start_command(clock.rules(place.command("sync --db a.db"))).end().fine();
+    is(health(&place, &clock), 0, &["ok"]);
+    // and then there is something to pull that nobody pulls.
+    assert!(write(&place.open("hub.db"), "w", 0));
+    clock.ahead(5 * BOUND);
+    is(health(&place, &clock), 1, &["red", "stopped", "no replicator is running"]);
+
+    // Without asking: by what the last replicator has noted.
+    let offline = || {
+        let command = clock.rules(place.command("status --db a.db --offline"));
+        place.start_command(command).end().code
+    };
+    assert_eq!(offline(), Some(1));
+    run = start();
+    wait_for("it has synchronised", || offline() == Some(0));
+    drop(run);
+}
