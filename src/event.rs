@@ -272,6 +272,10 @@ impl Image {
     }
 }
 
+/// The most columns of an image: SQLite's own limit on a table's. More would be no image, and a
+/// column takes ten times the memory of its shortest JSON.
+const MAX_IMAGE_COLUMNS: usize = 32_767;
+
 /// The columns of an image, borrowed from its JSON.
 pub type Columns<'a> = Vec<(Cow<'a, str>, ValueRef<'a>)>;
 
@@ -293,6 +297,9 @@ pub fn read_columns<'a>(json: &'a [u8], columns: &mut Columns<'a>) -> Result<()>
             let name =
                 name.ok_or_else(|| Error::corrupt("a column's name in an event is not UTF-8"))?;
             scanner.expect(b':')?;
+            if columns.len() == MAX_IMAGE_COLUMNS {
+                return Err(Error::corrupt("an event has more columns than any table"));
+            }
             columns.push((name, scanner.value_ref()?));
             if scanner.eat(b'}') {
                 break;

@@ -20,8 +20,9 @@
 //! remote is where a replica is to leave its head, so that others witness it. Nothing writes it
 //! yet.
 
+use bincode::de::BorrowDecoder;
 use bincode::enc::Encoder;
-use bincode::error::EncodeError;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Encode, config};
 
 use crate::error::{Error, Result};
@@ -77,8 +78,26 @@ enum Cell<'a> {
     Blob(&'a [u8]),
 }
 
+/// The columns of an image. They are decoded one by one: bincode would make room for as many as a
+/// damaged frame says that there are, a gigabyte's worth.
+struct Cells<'a>(Vec<(&'a str, Cell<'a>)>);
+
+impl<'de, Context> BorrowDecode<'de, Context> for Cells<'de> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        decoder: &mut D,
+    ) -> std::result::Result<Self, DecodeError> {
+        let count = u64::borrow_decode(decoder)?;
+        let mut cells = Vec::new();
+        // Each takes two bytes at the least, so they run out long before memory does.
+        for _ in 0..count {
+            cells.push(BorrowDecode::borrow_decode(decoder)?);
+        }
+        Ok(Cells(cells))
+    }
+}
+
 /// The columns of both images.
-type Cells<'a> = (Option<Vec<(&'a str, Cell<'a>)>>, Option<Vec<(&'a str, Cell<'a>)>>);
+type Images<'a> = (Option<Cells<'a>>, Option<Cells<'a>>);
 
 /// Encodes borrowed columns to the bytes that a `Vec` of names and [`Cell`]s has.
 struct Borrowed<'x, 'a>(&'x Columns<'a>);
@@ -100,7 +119,7 @@ impl Encode for Borrowed<'_, '_> {
     }
 }
 
-fn image(columns: Option<Vec<(&str, Cell)>>) -> Option<Image> {
+fn image(columns: Option<Cells<'_>>) -> Option<Image> {
     let value = |cell: Cell<'_>| match cell {
         Cell::Null => Value::Null,
         Cell::Integer(integer) => Value::Integer(integer),
@@ -108,7 +127,7 @@ fn image(columns: Option<Vec<(&str, Cell)>>) -> Option<Image> {
         Cell::Text(text) => Value::Text(text.to_vec()),
         Cell::Blob(blob) => Value::Blob(blob.to_vec()),
     };
-    columns.map(|columns| {
+    columns.map(|Cells(columns)| {
         Image(columns.into_iter().map(|(name, cell)| (name.to_owned(), value(cell))).collect())
     })
 }
@@ -136,8 +155,7 @@ fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8], what: &str, seq: Seq) ->
             Error::corrupt(message).with_hint("a newer driftless wrote it: update this one")
         );
     }
-    let limit = config::standard().with_limit::<{ 1 << 30 }>();
-    match bincode::borrow_decode_from_slice(rest, limit) {
+    match bincode::borrow_decode_from_slice(rest, config::standard()) {
         Ok((content, used)) if used == rest.len() => Ok(content),
         _ => Err(damaged()),
     }
@@ -241,7 +259,7 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     if header.seq != seq.0 {
         return Err(damaged("it says that it is another one"));
     }
-    let (before, after): Cells<'_> = match &sealed.values {
+    let (before, after): Images<'_> = match &sealed.values {
         None => (None, None),
         Some(values) if *blake3::hash(values).as_bytes() == header.values => {
             decode(values, "values", seq)?

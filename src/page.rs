@@ -26,6 +26,14 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
 /// The greatest size of a key, in bytes: it stands in an index on the remote.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
+/// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
+/// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
+const MIN_LINE_BYTES: usize = 48;
+
+/// The greatest seq: far above what a log can have, and far enough below 2^63 that nobody's
+/// arithmetic overflows.
+pub const MAX_SEQ: Seq = Seq(1 << 60);
+
 /// The lines of a page and where in the log they end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -83,10 +91,17 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise or the last one is not
-    /// `last`, or when the count is another. Then the page must be fetched again. A line that has a
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` and
+    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that has a
     /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
+        // What the remote says of its page is believed only as far as the bytes go.
+        let most = self.bytes.len() / MIN_LINE_BYTES + 1;
+        if self.count > most {
+            let message =
+                format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
+            return Err(Error::corrupt(message));
+        }
         let mut lines = Vec::with_capacity(self.count);
         let mut previous = Seq(0);
         for bytes in self.bytes.split(|&byte| byte == b'\n').filter(|bytes| !bytes.is_empty()) {
@@ -97,6 +112,15 @@ impl Page {
                 }
                 return Err(Error::corrupt(format!("what follows event {previous} is no event")));
             };
+            if lines.len() == self.count {
+                return Err(Error::corrupt(format!(
+                    "a page has more than its {} events",
+                    self.count
+                )));
+            }
+            if line.seq > MAX_SEQ {
+                return Err(Error::corrupt(format!("no log has an event {}", line.seq)));
+            }
             if line.seq <= previous {
                 return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
             }

@@ -14,8 +14,8 @@ use crate::store::{
     Conflict, Connection, NewKey, Quarantined, Retried, Store, application_connection,
 };
 use crate::sync::{
-    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Lock, POLL_MS, Status, Summary,
-    Tables, fresh_plan, open_offline,
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Lock, Offer, POLL_MS, Status,
+    Summary, Tables, fresh_plan, open_offline,
 };
 use crate::verdict::ConflictRule;
 
@@ -241,6 +241,52 @@ impl Replicator {
     pub fn sync_now_blocking(&self) -> Result<Summary> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::SyncNow(reply))?;
+        answer.blocking_recv().map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// Looks at a remote that is refused ([`SyncState::OtherRemote`], [`SyncState::RolledBack`]),
+    /// so that a person can decide whether to go on with it. Nothing is changed, here or there.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the replica has had no first sync, or was shut down; `Unavailable` when the
+    /// remote cannot be reached; `Refused` when it refuses us.
+    ///
+    /// [`SyncState::OtherRemote`]: crate::SyncState::OtherRemote
+    /// [`SyncState::RolledBack`]: crate::SyncState::RolledBack
+    pub async fn remote_offer(&self) -> Result<Offer> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(Command::Offer(reply))?;
+        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync, rows
+    /// only here are pushed, rows only there are fetched, and rows in both take the remote's
+    /// version, with the local one in the conflict inbox. What is pending stays; the replica takes a
+    /// new identity, and keeps the former log beside the new one. Where nothing is wrong with the
+    /// remote, this is [`Replicator::sync_now`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and `Usage`, naming table and column, when the tables do not fit.
+    pub async fn accept_remote(&self) -> Result<Summary> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(Command::Accept(reply))?;
+        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// [`Replicator::accept_remote`] for a program without async.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Within a tokio runtime's own thread: it blocks.
+    pub fn accept_remote_blocking(&self) -> Result<Summary> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(Command::Accept(reply))?;
         answer.blocking_recv().map_err(|_| Error::usage("the replicator was shut down"))?
     }
 

@@ -110,6 +110,31 @@ CREATE TABLE IF NOT EXISTS driftless_kept (
   after  TEXT              -- its new values
 ) WITHOUT ROWID;
 
+-- The logs of former remotes. Their seqs and chains are their own.
+CREATE TABLE IF NOT EXISTS driftless_old_log (
+  former INTEGER NOT NULL, -- the identity that this file had then: driftless_identities.n
+  seq    INTEGER NOT NULL, -- as in driftless_log, like the others
+  id     BLOB NOT NULL,    -- the event's id
+  own    INTEGER NOT NULL, -- 1: this file's outbox had it
+  header BLOB NOT NULL,    -- the frame's header
+  vals   BLOB,             -- the frame's values
+  hash   BLOB NOT NULL,    -- the chain's hash up to this frame
+  PRIMARY KEY (former, seq)
+) WITHOUT ROWID;
+
+-- Local events that lost on former remotes.
+CREATE TABLE IF NOT EXISTS driftless_old_conflicts (
+  former  INTEGER NOT NULL, -- as in driftless_old_log
+  seq     INTEGER NOT NULL, -- as in driftless_conflicts, like the others
+  id      BLOB NOT NULL,    -- the event's id
+  kind    TEXT NOT NULL,    -- conflict, collision or rejected
+  winner  INTEGER,          -- seq of the event that won, in that log
+  theirs  TEXT,             -- the row as it stood then
+  state   TEXT NOT NULL,    -- open, restored or dismissed
+  noticed INTEGER NOT NULL, -- when this replica learnt of it
+  PRIMARY KEY (former, seq)
+) WITHOUT ROWID;
+
 -- Pulled events that cannot be applied here yet, in their order.
 CREATE TABLE IF NOT EXISTS driftless_quarantine (
   seq    INTEGER PRIMARY KEY, -- the event's place in the log, where its frame is

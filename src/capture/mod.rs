@@ -7,6 +7,7 @@ mod judge;
 mod notes;
 mod remote;
 mod replica;
+mod scratch;
 mod spelling;
 mod sql;
 mod table;

@@ -7,6 +7,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::capture::scratch::Scratch;
 use crate::capture::sql::ident;
 use crate::capture::triggers::MAX_KEY_COLUMNS;
 use crate::error::{Error, Result};
@@ -306,12 +307,17 @@ fn refuse_by_kind(name: &str, kind: &str) -> Result<()> {
         "view" => "is a view",
         "virtual" => "is a virtual table",
         "shadow" => "belongs to a virtual table",
-        _ if name.starts_with("sqlite_") => "is one of SQLite's own",
-        _ if name.starts_with(PREFIX) => "is one of driftless's own",
+        _ if begins_with(name, "sqlite_") => "is one of SQLite's own",
+        _ if begins_with(name, PREFIX) => "is one of driftless's own",
         _ => return Ok(()),
     };
     Err(Error::usage(format!("`{name}` {what} and cannot be replicated"))
         .with_hint("replicate the tables behind it; they are all that it shows"))
+}
+
+/// Whether a name begins so, in any case: SQLite's names do not differ by it.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Columns that can be written, generated ones, and which of the former are the key.
@@ -474,6 +480,12 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// The tables and views that cannot, each with the reason.
     pub skipped: Vec<(String, String)>,
+    /// The indexes that were made by a `CREATE INDEX`: the table, and SQLite's record of the
+    /// statement, in the order they were made.
+    pub indexes: Vec<(String, String)>,
+    /// The foreign keys: the child table, and the parent by the name that the child has for it,
+    /// which may be there or not.
+    pub parents: Vec<(String, String)>,
 }
 
 impl Catalog {
@@ -504,6 +516,18 @@ impl Catalog {
                 Err(error) => return Err(error),
             }
         }
+        let mut statement = db.prepare(
+            "SELECT tbl_name, sql FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL
+             ORDER BY rowid",
+        )?;
+        let indexes = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        catalog.indexes = indexes.collect::<rusqlite::Result<_>>()?;
+        let mut statement = db.prepare(
+            "SELECT DISTINCT t.name, k.\"table\" FROM sqlite_schema AS t
+             JOIN pragma_foreign_key_list(t.name) AS k WHERE t.type = 'table'",
+        )?;
+        let parents = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        catalog.parents = parents.collect::<rusqlite::Result<_>>()?;
         Ok(catalog)
     }
 
@@ -511,41 +535,19 @@ impl Catalog {
     /// `tbl_name`, `sql`), by making them anew in memory.
     ///
     /// Objects that this SQLite cannot make (a virtual table of an unknown module) are skipped,
-    /// with the reason.
+    /// with the reason. So is what is no definition at all: a remote may say anything.
     ///
     /// # Errors
     ///
-    /// `Storage` when SQLite fails in another way.
+    /// `Corrupt` when there are more than any database has; `Storage` when SQLite fails.
     pub fn of_remote(schema: &[(String, String, String, Option<String>)]) -> Result<Catalog> {
-        let scratch = Connection::open_in_memory()?;
         let mut skipped = Vec::new();
         for (_, name, ..) in schema.iter().filter(|(kind, ..)| kind == "view") {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
-        let exists =
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
-        for wanted in ["table", "index"] {
-            for (kind, name, _, sql) in schema {
-                let Some(sql) = sql else { continue };
-                if kind != wanted || name.starts_with("sqlite_") || name.starts_with(PREFIX) {
-                    continue;
-                }
-                let made =
-                    wanted == "table" && scratch.query_row(exists, [name], |row| row.get(0))?;
-                if made {
-                    // With the virtual table before it.
-                    let reason = format!("`{name}` is part of a virtual table");
-                    skipped.push((name.clone(), format!("{reason} and cannot be replicated")));
-                    continue;
-                }
-                if let Err(error) = scratch.execute_batch(sql)
-                    && wanted == "table"
-                {
-                    skipped.push((name.clone(), format!("`{name}` cannot be read here: {error}")));
-                }
-            }
-        }
-        let mut catalog = Catalog::read(&scratch)?;
+        let scratch = Scratch::of(schema)?;
+        skipped.extend(scratch.skipped);
+        let mut catalog = Catalog::read(&scratch.db)?;
         catalog.skipped.extend(skipped);
         Ok(catalog)
     }

@@ -39,6 +39,9 @@
 //!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
 //! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
 //!   REPLACE then puts a NOT NULL column's default in the NULL's place.
+//! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
+//!   row that has a wrong type and breaks another constraint too fails for its type, where the
+//!   other one came first before; OR IGNORE does not ignore a wrong type.
 //! * A row that refers to itself with ON UPDATE and changes its key has an event of that
 //!   consequence, under the new key, before the pair that brings it there; its `via` names the
 //!   pair's delete.

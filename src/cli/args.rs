@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Conflicts(Conflicts),
     /// Pulled events that cannot be applied here yet
     Quarantine(Quarantine),
+    /// Go on with a remote that was wiped, replaced or rolled back
+    Remote(Remote),
     /// Serve a SQLite file as a remote, for development and tests
     Hub(Hub),
     /// See it work: a hub, two desktops and a web app over the data of a gym
@@ -139,6 +141,9 @@ pub(crate) struct Log {
     /// Up to here: likewise
     #[arg(long, value_name = "WHEN", value_parser = when)]
     pub(crate) until: Option<When>,
+    /// The log of a former remote, by the number that `log` names
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    pub(crate) former: Option<i64>,
     /// Go on with what comes, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -201,6 +206,28 @@ pub(crate) struct Quarantine {
 pub(crate) enum QuarantineAction {
     /// Try all of them once more
     Retry,
+}
+
+/// `remote`.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    #[command(subcommand)]
+    pub(crate) action: RemoteAction,
+}
+
+/// What to do about the remote.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RemoteAction {
+    /// Show what is there, and go on with it: rows only here are pushed, rows only there fetched,
+    /// and rows in both take the remote's version
+    Accept {
+        /// Another URL than the replica has had so far
+        #[arg(long, value_name = "URL")]
+        remote: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// `hub`.

@@ -26,8 +26,8 @@ struct Done<'a> {
 }
 
 /// Rows that were found, and where.
-#[derive(Serialize)]
-struct Rows {
+#[derive(Clone, Serialize)]
+pub(super) struct Rows {
     fetched: usize,
     local: usize,
     equal: usize,
@@ -72,7 +72,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             made_here: &report.made_here,
             made_there: &report.made_there,
             installed: report.installed,
-            rows: rows(&report),
+            rows: Rows::of(&report),
             pending: state.pending,
         })?;
         return Ok(Exit::Success);
@@ -86,11 +86,8 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             output.line(format_args!("{side} {}", names.join(", ")))?;
         }
     }
-    if let Some(rows) = rows(&report) {
-        output.line(format_args!(
-            "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
-            rows.fetched, rows.local, rows.equal, rows.different
-        ))?;
+    if let Some(rows) = Rows::of(&report) {
+        output.line(rows)?;
     }
     if state.pending > 0 {
         let pending = state.pending;
@@ -99,11 +96,24 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn rows(report: &Report) -> Option<Rows> {
-    report.adopted.as_ref().map(|adopted| Rows {
-        fetched: adopted.fetched,
-        local: adopted.local,
-        equal: adopted.equal,
-        different: adopted.different,
-    })
+impl Rows {
+    /// Of a first sync; `None` where it was done before.
+    pub(super) fn of(report: &Report) -> Option<Rows> {
+        report.adopted.as_ref().map(|adopted| Rows {
+            fetched: adopted.fetched,
+            local: adopted.local,
+            equal: adopted.equal,
+            different: adopted.different,
+        })
+    }
+}
+
+impl std::fmt::Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
+            self.fetched, self.local, self.equal, self.different
+        )
+    }
 }

@@ -8,10 +8,10 @@ use super::exit::Exit;
 use super::output::{Output, Tone};
 use super::session::{Session, now_ms};
 use super::signal;
-use super::when::When;
+use super::when::{When, rfc3339};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Origin, RowKey, Seq};
-use crate::store::{Entry, LogFilter, Standing, Store};
+use crate::store::{Cause, Entry, Former, LogFilter, Standing, Store};
 
 /// How often `--follow` looks for new events.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -32,6 +32,7 @@ impl Wanted {
                 table: args.table.clone().map(|name| replicated(store, &name)).transpose()?,
                 origin: args.origin.as_deref().map(|text| origin(store, text)).transpose()?,
                 verdict: args.verdict.as_deref().map(standing),
+                former: args.former.map(|n| former(store, n)).transpose()?,
                 ..LogFilter::default()
             },
             key: args.key.clone(),
@@ -52,6 +53,13 @@ impl Wanted {
         Ok(wanted)
     }
 
+    /// Whether nothing but time and place is asked for, so that changes of identity belong in it.
+    fn is_of_everything(&self) -> bool {
+        let LogFilter { table, origin, verdict, former, .. } = &self.filter;
+        let asked = table.is_some() || origin.is_some() || verdict.is_some() || former.is_some();
+        !asked && self.key.is_none()
+    }
+
     fn takes(&self, entry: &Entry) -> bool {
         let seq = match entry {
             Entry::Settled(event) => Some(event.seq),
@@ -62,6 +70,21 @@ impl Wanted {
         self.until.is_none_or(|until| seq.is_some_and(|seq| seq <= until))
             && self.key.as_ref().is_none_or(|wanted| is_key(key, wanted))
     }
+}
+
+/// The number of a former remote's log.
+fn former(store: &Store, n: i64) -> Result<i64> {
+    let all = store.former()?;
+    let logs: Vec<_> = all.iter().filter(|former| former.cause == Cause::Accepted).collect();
+    if logs.iter().any(|former| former.n == n) {
+        return Ok(n);
+    }
+    let names: Vec<_> = logs.iter().map(|former| former.n.to_string()).collect();
+    let error = Error::usage(format!("there is no log of a former remote with the number {n}"));
+    Err(error.with_hint(match names.is_empty() {
+        true => "this file has had one remote only".to_owned(),
+        false => format!("these are: {}", names.join(", ")),
+    }))
 }
 
 /// Whether a person who writes `text` means this key.
@@ -142,6 +165,11 @@ pub(crate) fn log(session: &Session, args: args::Log) -> Result<Exit> {
         // Its end is Ctrl-C, as it should be.
         signal::end_at_once(output, Exit::Success, String::new())?;
     }
+    if wanted.is_of_everything() && !output.is_json() {
+        for former in store.former()? {
+            output.note(told(&former, &store));
+        }
+    }
     let mut printed_header = output.is_json();
     let mut pending_seen: Vec<EventId> = Vec::new();
     loop {
@@ -160,6 +188,21 @@ pub(crate) fn log(session: &Session, args: args::Log) -> Result<Exit> {
         output.note("no events");
     }
     Ok(Exit::Success)
+}
+
+/// A change of identity, as a person reads it above the events.
+fn told(former: &Former, store: &Store) -> String {
+    let Former { n, replica, cursor, cause, ended_ms, .. } = former;
+    let until = format!("until {} this file was replica {replica}", rfc3339(*ended_ms));
+    match cause {
+        Cause::Copied => {
+            format!("{until}, up to event {cursor}: it was copied, or restored from a backup")
+        }
+        Cause::Accepted => format!(
+            "{until} of another remote, whose log is kept: driftless log --db {} --former {n}",
+            store.path().display()
+        ),
+    }
 }
 
 /// Prints what is wanted and was not printed yet, and gives the place of the last settled event.

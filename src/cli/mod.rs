@@ -24,6 +24,7 @@ mod init;
 mod log;
 mod output;
 mod quarantine;
+mod remote;
 mod run;
 mod session;
 mod signal;
@@ -80,6 +81,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Show(args) => log::show(session, &args.event),
         Command::Conflicts(args) => conflicts::conflicts(session, args),
         Command::Quarantine(args) => quarantine::quarantine(session, &args),
+        Command::Remote(args) => remote::remote(session, args),
         Command::Hub(args) => hub::hub(session, &args),
         Command::Demo(args) => demo::demo(session, &args),
     }

@@ -6,14 +6,17 @@
 //! them.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::connection::Deadline;
 use super::execute::{Effect, Halt, Sink};
 use super::failure::Failure;
 
@@ -114,12 +117,42 @@ fn effect(body: &mut Body, effect: &Effect) {
     body.raw(",\"last_insert_rowid\":");
 }
 
+/// How much more an answer may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Bytes of values, as libSQL server counts them.
+    pub(super) values: usize,
+    /// Bytes of names of columns and of messages, which libSQL server does not count. A request of
+    /// 40 bytes can ask for a megabyte of them.
+    rest: usize,
+}
+
+impl Room {
+    /// As much for the one as for the other.
+    pub(super) fn new(bytes: usize) -> Self {
+        Room { values: bytes, rest: bytes }
+    }
+
+    /// Takes room for what is not a value.
+    ///
+    /// # Errors
+    ///
+    /// The answer is too large.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.rest = self.rest.checked_sub(bytes).ok_or_else(|| {
+            // From now on everything is.
+            self.rest = 0;
+            Failure::response_too_large()
+        })?;
+        Ok(())
+    }
+}
+
 /// Results inside a pipeline's answer: Hrana's `StmtResult`, alone or as the steps of a batch.
 pub(super) struct Results<'a> {
     body: &'a mut Body,
-    /// How many more bytes of values this answer may hold.
-    room: &'a mut usize,
-    /// Where the current statement's result begins, and the room that there was.
+    room: &'a mut Room,
+    /// Where the current statement's result begins, and the room for values that there was.
     start: usize,
     /// See `start`.
     room_before: usize,
@@ -128,8 +161,8 @@ pub(super) struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    pub(super) fn new(body: &'a mut Body, room: &'a mut usize) -> Self {
-        let (start, room_before) = (body.0.len(), *room);
+    pub(super) fn new(body: &'a mut Body, room: &'a mut Room) -> Self {
+        let (start, room_before) = (body.0.len(), room.values);
         Results { body, room, start, room_before, errors: Vec::new() }
     }
 
@@ -143,21 +176,22 @@ impl Sink for Results<'_> {
     fn begin(&mut self, _step: usize) {
         self.body.comma();
         self.start = self.body.0.len();
-        self.room_before = *self.room;
+        self.room_before = self.room.values;
     }
 
     fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt> {
+        let start = self.body.0.len();
         self.body.raw("{");
         self.body.columns(statement);
         self.body.raw(",\"rows\":[");
-        Ok(())
+        self.room.take(self.body.0.len() - start).map_err(Halt::All)
     }
 
     fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt> {
         self.body.comma();
         let size = self.body.row(row, columns)?;
-        let rest = self.room.checked_sub(size);
-        *self.room = rest.ok_or_else(|| Halt::All(Failure::response_too_large()))?;
+        let rest = self.room.values.checked_sub(size);
+        self.room.values = rest.ok_or_else(|| Halt::All(Failure::response_too_large()))?;
         Ok(())
     }
 
@@ -173,8 +207,9 @@ impl Sink for Results<'_> {
 
     fn failed(&mut self, failure: Failure) -> Result<(), Halt> {
         self.body.0.truncate(self.start);
-        *self.room = self.room_before;
+        self.room.values = self.room_before;
         self.body.raw("null");
+        self.room.take(failure.message.len()).map_err(Halt::All)?;
         self.errors.push(Some(failure));
         Ok(())
     }
@@ -190,26 +225,41 @@ impl Sink for Results<'_> {
 pub(super) struct Entries {
     body: Body,
     sender: mpsc::Sender<Bytes>,
+    /// Of the connection that the rows come from.
+    deadline: Deadline,
+    /// How long a chunk may wait for the client.
+    send_time: Duration,
     step: usize,
 }
 
 impl Entries {
-    pub(super) fn new(sender: mpsc::Sender<Bytes>, baton: &str) -> Self {
+    pub(super) fn new(
+        sender: mpsc::Sender<Bytes>,
+        baton: &str,
+        deadline: Deadline,
+        send_time: Duration,
+    ) -> Self {
         let mut body = Body(Vec::with_capacity(CHUNK_BYTES));
         body.json(&serde_json::json!({ "baton": baton, "base_url": null }));
         body.raw("\n");
-        Entries { body, sender, step: 0 }
+        Entries { body, sender, deadline, send_time, step: 0 }
     }
 
-    /// Sends what there is once it is worth it. Blocks while the client does not read.
+    /// Sends what there is once it is worth it. Blocks while the client does not read, but not for
+    /// ever: meanwhile the stream is not anybody's, and the database's log cannot be shortened.
     fn send_if(&mut self, at_least: usize) -> Result<(), Halt> {
         if self.body.0.len() < at_least {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.body.0, Vec::with_capacity(CHUNK_BYTES));
-        self.sender.blocking_send(Bytes::from(chunk)).map_err(|_| {
-            Halt::All(Failure::new("SQLITE_INTERRUPT", "SQLite error: the client has gone"))
-        })
+        let sent = self.sender.send(Bytes::from(chunk));
+        let sent = Handle::current().block_on(tokio::time::timeout(self.send_time, sent));
+        if !matches!(sent, Ok(Ok(()))) {
+            let message = "SQLite error: the client has gone";
+            return Err(Halt::All(Failure::new("SQLITE_INTERRUPT", message)));
+        }
+        self.deadline.renew();
+        Ok(())
     }
 
     /// Ends the answer, with an entry for what stopped the whole batch.

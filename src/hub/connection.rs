@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
@@ -27,10 +27,18 @@ const CACHED_STATEMENTS: usize = 64;
 /// 4 KiB). SQLite's default of 4 MiB is one large push, and each checkpoint waits for the disk.
 const CHECKPOINT_PAGES: u32 = 8_192;
 
-/// What each connection sets before it is used. A negative cache size is in KiB.
+/// Instructions of a compiled statement: some 100 MB. A view of a view of a view, each of which
+/// reads the one before twice, has more; our own triggers of 200 tables have not.
+const STATEMENT_INSTRUCTIONS: i32 = 4_000_000;
+
+/// Instructions of SQLite's machine between two looks at the clock: some ten microseconds. While it
+/// compiles, SQLite counts a nested SELECT as one.
+const CLOCK_INSTRUCTIONS: i32 = 1_000;
+
+/// What each connection sets before it is used. A negative cache size is in KiB. What is sorted
+/// goes to files when it is larger than that, since memory has no other bound.
 const SETTINGS: &str = "PRAGMA foreign_keys = ON;
     PRAGMA synchronous = NORMAL;
-    PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -16384;";
 
 /// Pragmas that are refused with any value, and without one: they work on the file as a whole, or
@@ -75,6 +83,37 @@ pub(super) struct Opener {
     /// Counts each time that a connection waited for a lock, for whoever wants to know whether any
     /// is waiting now.
     pub(super) waits: Arc<AtomicU64>,
+    /// See [`Limits::run_time`].
+    run_time: Duration,
+}
+
+/// When the statements of a connection must come to an end. Shared with the callbacks that SQLite
+/// calls meanwhile.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline {
+    began: Instant,
+    /// Milliseconds after `began`.
+    until: Arc<AtomicU64>,
+    run_time: Duration,
+}
+
+impl Deadline {
+    fn new(run_time: Duration) -> Self {
+        let deadline = Deadline { began: Instant::now(), until: Arc::default(), run_time };
+        deadline.renew();
+        deadline
+    }
+
+    /// Begins the time anew.
+    pub(super) fn renew(&self) {
+        let until = self.began.elapsed().saturating_add(self.run_time).as_millis();
+        self.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether the time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.began.elapsed().as_millis() >= u128::from(self.until.load(Ordering::Relaxed))
+    }
 }
 
 /// A connection that is ready for statements.
@@ -82,6 +121,7 @@ pub(super) struct Connection {
     pub(super) db: rusqlite::Connection,
     /// In a transaction that `BEGIN READONLY` opened.
     pub(super) read_only: bool,
+    pub(super) deadline: Deadline,
     /// Whether a client has set a pragma, so that the connection is not like new.
     changed: Arc<AtomicBool>,
 }
@@ -89,7 +129,8 @@ pub(super) struct Connection {
 impl Opener {
     pub(super) fn new(path: &Path, limits: &Limits) -> Self {
         let waits = Arc::default();
-        Opener { path: path.to_path_buf(), value_bytes: limits.value_bytes, waits }
+        let run_time = limits.run_time;
+        Opener { path: path.to_path_buf(), value_bytes: limits.value_bytes, waits, run_time }
     }
 
     /// Creates the database if it is not there, puts it into WAL mode, and checks that it is one.
@@ -117,11 +158,15 @@ impl Opener {
         let mut db = rusqlite::Connection::open_with_flags(&self.path, flags)?;
         let waits = Arc::clone(&self.waits);
         let tries = BUSY_TIMEOUT.as_millis() / BUSY_SLEEP.as_millis();
+        let deadline = Deadline::new(self.run_time);
+        let clock = deadline.clone();
         db.busy_handler(Some(move |count: i32| {
             waits.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(BUSY_SLEEP);
-            u128::try_from(count).is_ok_and(|count| count < tries)
+            u128::try_from(count).is_ok_and(|count| count < tries) && !clock.is_over()
         }))?;
+        let clock = deadline.clone();
+        db.progress_handler(CLOCK_INSTRUCTIONS, Some(move || clock.is_over()))?;
         db.execute_batch(SETTINGS)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         if more.contains(OpenFlags::SQLITE_OPEN_CREATE) {
@@ -130,10 +175,11 @@ impl Opener {
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let length = i32::try_from(self.value_bytes).unwrap_or(i32::MAX);
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
+        db.set_limit(Limit::SQLITE_LIMIT_VDBE_OP, STATEMENT_INSTRUCTIONS)?;
         let changed = Arc::new(AtomicBool::new(false));
         let mark = Arc::clone(&changed);
         db.authorizer(Some(move |context: AuthContext<'_>| authorize(&context.action, &mark)))?;
-        Ok(Connection { db, read_only: false, changed })
+        Ok(Connection { db, read_only: false, deadline, changed })
     }
 
     fn explain(&self, error: rusqlite::Error) -> Error {

@@ -1,6 +1,7 @@
 //! Running statements: one, a batch with conditions, a sequence; and describing one.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use libsql_hrana::proto::{Batch, BatchCond, BatchStep, DescribeCol, DescribeParam};
 use libsql_hrana::proto::{DescribeResult, NamedArg, Stmt, Value};
@@ -151,6 +152,7 @@ pub(super) fn batch(
 
 fn steps(stream: &mut Stream, batch: &Batch, sink: &mut impl Sink) -> Result<(), Failure> {
     let mut succeeded: Vec<bool> = Vec::with_capacity(batch.steps.len());
+    let mut writers: Option<Vec<bool>> = None;
     for (index, step) in batch.steps.iter().enumerate() {
         let autocommit = stream.connection.is_autocommit();
         let condition = step.condition.as_ref();
@@ -164,7 +166,10 @@ fn steps(stream: &mut Stream, batch: &Batch, sink: &mut impl Sink) -> Result<(),
             .expect("the batch was checked before it began");
         let verb = Verb::of(sql);
         let writes = verb == Verb::Begin(Begin::Deferred)
-            && transaction_writes(stream, &batch.steps[index + 1..]);
+            && *writers
+                .get_or_insert_with(|| followed_by_writes(stream, &batch.steps))
+                .get(index)
+                .unwrap_or(&false);
         let sql = spelled_for_sqlite(sql, verb, writes);
         let was_read_only = stream.connection.read_only;
         let run = run(&stream.connection, &sql, verb, &step.stmt, sink);
@@ -196,14 +201,19 @@ fn holds(condition: &BatchCond, succeeded: &[bool], autocommit: bool) -> bool {
     }
 }
 
-/// Whether any of `steps` up to the transaction's end writes.
-fn transaction_writes(stream: &Stream, steps: &[BatchStep]) -> bool {
-    steps
-        .iter()
-        .filter_map(|step| sql_of(stream, &step.stmt.sql, step.stmt.sql_id).ok())
-        .map(Verb::of)
-        .take_while(|verb| *verb != Verb::End)
-        .any(Verb::writes)
+/// For each of `steps`, whether any that follows it up to the transaction's end writes. All at
+/// once, for a batch may be a hundred thousand times `BEGIN`.
+fn followed_by_writes(stream: &Stream, steps: &[BatchStep]) -> Vec<bool> {
+    let mut writes = false;
+    let mut followed = Vec::with_capacity(steps.len());
+    for step in steps.iter().rev() {
+        followed.push(writes);
+        let sql = sql_of(stream, &step.stmt.sql, step.stmt.sql_id).unwrap_or_default();
+        let verb = Verb::of(sql);
+        writes = verb != Verb::End && (writes || verb.writes());
+    }
+    followed.reverse();
+    followed
 }
 
 /// The text that SQLite is given for `sql`.
@@ -232,6 +242,10 @@ fn run(
 ) -> Result<(), Halt> {
     if verb == Verb::Nothing {
         return Err(Failure::no_statement().into());
+    }
+    // Many short statements never look at the clock. One that ends a transaction may always run.
+    if verb != Verb::End && connection.deadline.is_over() {
+        return Err(Failure::overdue().into());
     }
     if sql.len() <= CACHED_SQL_BYTES {
         let mut statement = connection.db.prepare_cached(sql).map_err(Failure::from)?;
@@ -302,10 +316,16 @@ fn bind(
         let reason = format!("too many parameters, expected {count} found {given}");
         return Err(Failure::arguments(reason));
     }
+    // The last one of a name counts.
+    let named: HashMap<&str, (usize, &Value)> = named
+        .iter()
+        .enumerate()
+        .map(|(place, arg)| (arg.name.as_str(), (place, &arg.value)))
+        .collect();
     for index in 1..=count {
         let value = {
             let name = statement.parameter_name(index);
-            argument(index, name, positional, named).ok_or_else(|| match name {
+            argument(index, name, positional, &named).ok_or_else(|| match name {
                 Some(name) => Failure::arguments(format!("value for parameter {name} not found")),
                 None => Failure::arguments(format!("value for parameter {index} not found")),
             })?
@@ -321,13 +341,13 @@ fn argument<'a>(
     index: usize,
     name: Option<&str>,
     positional: &'a [Value],
-    named: &'a [NamedArg],
+    named: &HashMap<&str, (usize, &'a Value)>,
 ) -> Option<&'a Value> {
     let by_place = || positional.get(index - 1);
     let Some(name) = name else { return by_place() };
     let bare = name.trim_start_matches([':', '@', '$', '?']);
-    let by_name = named.iter().rfind(|arg| arg.name == name || arg.name == bare);
-    by_name.map(|arg| &arg.value).or_else(by_place)
+    let by_name = named.get(name).into_iter().chain(named.get(bare)).max_by_key(|found| found.0);
+    by_name.map(|(_, value)| *value).or_else(by_place)
 }
 
 /// Runs all statements of a text, which take no arguments and give no rows.
@@ -342,6 +362,9 @@ pub(super) fn sequence(stream: &Stream, sql: &str) -> Result<(), Failure> {
     if stream.connection.read_only {
         return Err(Failure::read_only());
     }
+    if stream.connection.deadline.is_over() {
+        return Err(Failure::overdue());
+    }
     Ok(stream.connection.db.execute_batch(sql)?)
 }
 
@@ -354,6 +377,9 @@ pub(super) fn describe(connection: &Connection, sql: &str) -> Result<DescribeRes
     let verb = Verb::of(sql);
     if verb == Verb::Nothing {
         return Err(Failure::no_statement());
+    }
+    if connection.deadline.is_over() {
+        return Err(Failure::overdue());
     }
     let sql = spelled_for_sqlite(sql, verb, false);
     let statement = connection.db.prepare(&sql)?;

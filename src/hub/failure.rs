@@ -36,6 +36,11 @@ impl Failure {
         Failure::new("RESPONSE_TOO_LARGE", "Response is too large")
     }
 
+    /// The request has run for as long as it may.
+    pub(super) fn overdue() -> Self {
+        Failure::new("SQLITE_INTERRUPT", "SQLite error: interrupted")
+    }
+
     /// The stream's transaction was rolled back because another writer waited.
     pub(super) fn transaction_timeout() -> Self {
         Failure::new("TRANSACTION_TIMEOUT", "Transaction timed out")
@@ -129,8 +134,10 @@ pub(super) enum Refusal {
     BodyTooLarge(usize),
     /// The stream of this baton was idle for too long: 500, with Hrana's `Error` object.
     Expired,
-    /// As many streams are open as may be: 503.
+    /// As many streams are open, or as many bodies held, as may be: 503.
     Crowded,
+    /// The body did not arrive in its time: 408.
+    Slow,
     /// The database cannot be opened, or a request's thread panicked: 500.
     Internal(String),
 }
@@ -165,6 +172,10 @@ impl IntoResponse for Refusal {
             Refusal::Crowded => described(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Timed out while opening database connection",
+            ),
+            Refusal::Slow => described(
+                StatusCode::REQUEST_TIMEOUT,
+                "The body of the request did not arrive in time",
             ),
             Refusal::Internal(message) => described(
                 StatusCode::INTERNAL_SERVER_ERROR,

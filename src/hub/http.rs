@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Limits;
 use super::failure::Refusal;
@@ -37,10 +37,47 @@ pub(super) struct Shared {
     pub(super) streams: Arc<Streams>,
     /// The hash of the token that requests must show; they are compared in constant time.
     pub(super) token: Option<blake3::Hash>,
+    pub(super) bodies: Bodies,
     pub(super) limits: Limits,
 }
 
 type App = State<Arc<Shared>>;
+
+/// The room that all bodies together have, counted in pieces of [`PIECE_BYTES`].
+pub(super) struct Bodies(Arc<Semaphore>);
+
+/// Bytes of a body that are counted as one: small requests cost one piece each.
+const PIECE_BYTES: usize = 16 * 1024;
+
+impl Bodies {
+    pub(super) fn new(bytes: usize) -> Self {
+        Bodies(Arc::new(Semaphore::new(bytes.div_ceil(PIECE_BYTES).min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+/// A request's body, and the room that it takes until the request is done.
+struct Held {
+    bytes: Vec<u8>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Appends `data`; false if there is no room for it.
+    fn extend(&mut self, data: &[u8], bodies: &Bodies) -> bool {
+        let has = self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needs = (self.bytes.len() + data.len()).div_ceil(PIECE_BYTES);
+        if let Some(more) = needs.checked_sub(has).filter(|more| *more > 0) {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            let Ok(more) = Arc::clone(&bodies.0).try_acquire_many_owned(more) else { return false };
+            match &mut self.room {
+                Some(room) => room.merge(more),
+                None => self.room = Some(more),
+            }
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+}
 
 /// Every route of the hub.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -68,7 +105,7 @@ async fn pipeline(
     let body = admit(&shared, &headers, body).await?;
     let work = move || {
         let room = shared.limits.response_bytes;
-        request::pipeline(&shared.streams, &body, room, version)
+        request::pipeline(&shared.streams, &body.bytes, room, version)
     };
     let answer = blocking(work).await??;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
@@ -84,7 +121,7 @@ async fn cursor(
     let (sender, receiver) = mpsc::channel(CURSOR_CHUNKS);
     // Nobody waits for the thread: it ends when the answer is written, or its reader has gone.
     tokio::task::spawn_blocking(move || {
-        request::cursor(&shared.streams, &body, accepted, sender);
+        request::cursor(&shared.streams, &body.bytes, accepted, sender);
     });
     acceptance.await.map_err(|_| panicked())??;
     let body = HttpBody::new(Chunks(receiver));
@@ -103,13 +140,18 @@ fn panicked() -> Refusal {
 }
 
 /// The request's body, if the request may be made.
-async fn admit(shared: &Shared, headers: &HeaderMap, body: HttpBody) -> Result<Vec<u8>, Refusal> {
+async fn admit(shared: &Shared, headers: &HeaderMap, body: HttpBody) -> Result<Held, Refusal> {
     let limit = shared.limits.request_bytes;
-    if let Err(refusal) = authorize(shared.token.as_ref(), headers) {
-        read(body, 0, limit).await;
-        return Err(refusal);
-    }
-    read(body, limit, limit.saturating_mul(DRAIN_FACTOR)).await.ok_or(Refusal::BodyTooLarge(limit))
+    let admitted = async {
+        if let Err(refusal) = authorize(shared.token.as_ref(), headers) {
+            // What is read is thrown away.
+            let _ = read(body, 0, limit, &shared.bodies).await;
+            return Err(refusal);
+        }
+        read(body, limit, limit.saturating_mul(DRAIN_FACTOR), &shared.bodies).await
+    };
+    let admitted = tokio::time::timeout(shared.limits.body_time, admitted).await;
+    admitted.unwrap_or(Err(Refusal::Slow))
 }
 
 fn authorize(token: Option<&blake3::Hash>, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -135,23 +177,34 @@ fn authorize(token: Option<&blake3::Hash>, headers: &HeaderMap) -> Result<(), Re
 
 /// The whole of `body` if it is at most `limit` bytes. More are read and thrown away, up to
 /// `drain`.
-async fn read(mut body: HttpBody, limit: usize, drain: usize) -> Option<Vec<u8>> {
+async fn read(
+    mut body: HttpBody,
+    limit: usize,
+    drain: usize,
+    bodies: &Bodies,
+) -> Result<Held, Refusal> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut kept = (announced <= limit).then(|| Vec::with_capacity(announced));
+    let mut held = Held { bytes: Vec::new(), room: None };
+    let mut refusal = (announced > limit).then_some(Refusal::BodyTooLarge(limit));
     let mut seen = 0_usize;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(data) = frame.ok()?.into_data() else { continue };
+        let frame = frame.map_err(|_| Refusal::protocol("The body of the request broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
         seen = seen.saturating_add(data.len());
-        if seen > limit {
-            kept = None;
-        }
-        match &mut kept {
-            Some(kept) => kept.extend_from_slice(&data),
-            None if seen > drain => break,
-            None => {}
+        if refusal.is_none() {
+            if seen > limit {
+                refusal = Some(Refusal::BodyTooLarge(limit));
+            } else if !held.extend(&data, bodies) {
+                refusal = Some(Refusal::Crowded);
+            }
+            if refusal.is_some() {
+                held = Held { bytes: Vec::new(), room: None };
+            }
+        } else if seen > drain {
+            break;
         }
     }
-    kept
+    refusal.map_or(Ok(held), Err)
 }
 
 /// A body that is made while it is sent.

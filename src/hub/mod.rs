@@ -35,17 +35,20 @@
 //!   anything.
 //! * What libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) is refused with
 //!   SQLite's code `SQLITE_AUTH`.
-//! * A statement has no time limit. A pipeline whose client has gone runs to its end.
+//! * A pipeline whose client has gone runs to its end, or to its time limit.
 //! * JSON only: no Protobuf, no WebSockets. Clients that would prefer those fall back to JSON over
 //!   HTTP when they are given an `http://` URL.
 //! * A client that stops reading in the middle of a cursor holds its stream, and the database's
-//!   log, until it goes away.
+//!   log, until it has been silent for [`Limits::send_time`].
+//! * The size of the database has no limit, and neither have the temporary files that SQLite sorts
+//!   in, but for what can be written within [`Limits::run_time`].
 
 mod answer;
 mod connection;
 mod execute;
 mod failure;
 mod http;
+mod listen;
 mod request;
 mod sql;
 mod stream;
@@ -56,14 +59,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::{Error, Kind, Result};
 use connection::Opener;
-use http::Shared;
+use http::{Bodies, Shared};
 use stream::Streams;
 
 /// How often streams are looked at for having been idle too long.
@@ -89,8 +91,8 @@ impl Config {
     }
 }
 
-/// How much a client may ask for. The defaults are libSQL server's, so that what works here works
-/// there.
+/// How much a client may ask for. The defaults of sizes, streams and idle streams are libSQL
+/// server's, so that what works here works there.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a request's body. A larger one is answered with status 413.
@@ -100,6 +102,22 @@ pub struct Limits {
     pub response_bytes: usize,
     /// Bytes of one value, or one row in the database. More is the error `SQLITE_TOOBIG`.
     pub value_bytes: usize,
+    /// Bytes of all bodies that are being read or worked on. More is answered with status 503: a
+    /// body takes some twenty times its memory when it is made of the shortest requests.
+    pub bodies_bytes: usize,
+    /// Connections open at once. More wait to be accepted.
+    pub connections: usize,
+    /// How long the head of a request may take to arrive, and how long a connection may be idle
+    /// before it is closed.
+    pub head_time: Duration,
+    /// How long a request's body may take to arrive. After that it is answered with status 408.
+    pub body_time: Duration,
+    /// How long the statements of one request may run together, their waiting for locks included.
+    /// After that they fail with `SQLITE_INTERRUPT`. A cursor's time begins anew with each chunk
+    /// that its client takes.
+    pub run_time: Duration,
+    /// How long a client may take nothing of an answer before its connection is closed.
+    pub send_time: Duration,
     /// Streams open at once.
     pub streams: usize,
     /// How long a request waits while so many are open, before it is answered with 503.
@@ -115,6 +133,25 @@ const BODY_BYTES: usize = 10_000_000;
 
 /// [`Limits::value_bytes`] by default: 5 MB.
 const VALUE_BYTES: usize = 5_000_000;
+
+/// [`Limits::bodies_bytes`] by default: six bodies of the largest size.
+const BODIES_BYTES: usize = 64_000_000;
+
+/// [`Limits::connections`] by default: twice as many as there are streams, so that those who wait
+/// for one are told so.
+const CONNECTIONS: usize = 256;
+
+/// [`Limits::head_time`] by default: a replica asks every five seconds.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// [`Limits::body_time`] by default: the largest body on a line of 3 Mbit/s.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// [`Limits::run_time`] by default: no client of ours waits for longer.
+const RUN_TIME: Duration = Duration::from_secs(30);
+
+/// [`Limits::send_time`] by default.
+const SEND_TIME: Duration = Duration::from_secs(30);
 
 /// [`Limits::streams`] by default.
 const STREAMS: usize = 128;
@@ -134,6 +171,12 @@ impl Default for Limits {
             request_bytes: BODY_BYTES,
             response_bytes: BODY_BYTES,
             value_bytes: VALUE_BYTES,
+            bodies_bytes: BODIES_BYTES,
+            connections: CONNECTIONS,
+            head_time: HEAD_TIME,
+            body_time: BODY_TIME,
+            run_time: RUN_TIME,
+            send_time: SEND_TIME,
             streams: STREAMS,
             stream_wait: STREAM_WAIT,
             idle_timeout: IDLE_TIMEOUT,
@@ -172,7 +215,8 @@ impl Hub {
         }
         let token = token.map(|token| blake3::hash(token.expose_secret().as_bytes()));
         let streams = Arc::new(Streams::new(opener, connection, limits.clone()));
-        Ok(Hub { listener, addr, shared: Arc::new(Shared { streams, token, limits }) })
+        let bodies = Bodies::new(limits.bodies_bytes);
+        Ok(Hub { listener, addr, shared: Arc::new(Shared { streams, token, bodies, limits }) })
     }
 
     /// The address that it listens on, with the port that was picked.
@@ -190,36 +234,15 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Kind::Unavailable`] when the system refuses to accept connections.
+    /// [`Kind::Storage`] when the database could not be closed in order.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let streams = Arc::clone(&self.shared.streams);
-        let stop_grace = self.shared.limits.stop_grace;
-        let (stopping, stopped) = tokio::sync::oneshot::channel();
-        let stop = async move {
-            stop.await;
-            // The receiver is there for as long as the server runs.
-            let _ = stopping.send(());
-        };
-        // Answers are small and awaited: they must not wait for more to fill a packet.
-        let listener = self.listener.tap_io(|connection| {
-            let _ = connection.set_nodelay(true);
-        });
-        let server = axum::serve(listener, http::router(self.shared)).with_graceful_shutdown(stop);
-        let grace = async move {
-            match stopped.await {
-                Ok(()) => tokio::time::sleep(stop_grace).await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let served = tokio::select! {
-            served = server => served,
-            () = grace => Ok(()),
-            () = expire(Arc::clone(&streams)) => Ok(()),
-        };
+        tokio::select! {
+            () = listen::serve(self.listener, self.shared, stop) => {}
+            () = expire(Arc::clone(&streams)) => {}
+        }
         // The last connection moves the log into the database, which takes a while.
         let closed = tokio::task::spawn_blocking(move || streams.close()).await;
-        served
-            .map_err(|e| Error::unavailable("the hub cannot accept connections").with_source(e))?;
         closed.map_err(|error| Error::storage("the database was not closed").with_source(error))
     }
 }

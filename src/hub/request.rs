@@ -8,7 +8,7 @@ use libsql_hrana::proto::{PipelineReqBody, StreamRequest};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{Body, Entries, Results};
+use super::answer::{Body, Entries, Results, Room};
 use super::execute;
 use super::failure::{Failure, Refusal};
 use super::http::Version;
@@ -28,21 +28,26 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 pub(super) fn pipeline(
     streams: &Arc<Streams>,
     body: &[u8],
-    mut room: usize,
+    room: usize,
     version: Version,
 ) -> Result<Vec<u8>, Refusal> {
     let request: PipelineReqBody = parse(body)?;
     tracing::debug!(requests = request.requests.len(), bytes = body.len(), "pipeline");
     let mut guard = streams.acquire(request.baton.as_deref())?;
     let mut answer = Body(Vec::with_capacity(1024));
+    let mut room = Room::new(room);
     answer.raw("{\"results\":[");
     for request in request.requests {
         answer.comma();
-        let (start, before) = (answer.0.len(), room);
+        let (start, before) = (answer.0.len(), room.values);
         if let Err(failure) = respond(&mut guard, request, version, &mut answer, &mut room)? {
             tracing::debug!(code = failure.code, "a request failed");
             answer.0.truncate(start);
-            room = before;
+            room.values = before;
+            let failure = match room.take(failure.message.len()) {
+                Ok(()) => failure,
+                Err(too_large) => too_large,
+            };
             answer.raw("{\"type\":\"error\",\"error\":");
             answer.json(&failure);
             answer.raw("}");
@@ -63,7 +68,7 @@ fn respond(
     request: StreamRequest,
     version: Version,
     answer: &mut Body,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Result<Done, Refusal> {
     let name = match request {
         StreamRequest::None => {
@@ -76,7 +81,7 @@ fn respond(
             return respond_batch(guard.stream()?, &request.batch, version, answer, room);
         }
         StreamRequest::Describe(request) => {
-            return respond_describe(guard.stream()?, &request, answer);
+            return respond_describe(guard.stream()?, &request, answer, room);
         }
         StreamRequest::GetAutocommit(_) => {
             if version == Version::V2 {
@@ -122,7 +127,7 @@ fn respond_execute(
     stream: &mut Stream,
     request: &ExecuteStreamReq,
     answer: &mut Body,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Result<Done, Refusal> {
     answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"execute\",\"result\":");
     let mut results = Results::new(answer, room);
@@ -136,7 +141,7 @@ fn respond_batch(
     batch: &Batch,
     version: Version,
     answer: &mut Body,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Result<Done, Refusal> {
     execute::check_batch(stream, batch, version)?;
     answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"batch\",\"result\":");
@@ -154,12 +159,15 @@ fn respond_describe(
     stream: &Stream,
     request: &DescribeStreamReq,
     answer: &mut Body,
+    room: &mut Room,
 ) -> Result<Done, Refusal> {
     let sql = execute::sql_of(stream, &request.sql, request.sql_id)?;
-    Ok(execute::describe(&stream.connection, sql).map(|result| {
+    Ok(execute::describe(&stream.connection, sql).and_then(|result| {
+        let start = answer.0.len();
         answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"describe\",\"result\":");
         answer.json(&result);
         answer.raw("}}");
+        room.take(answer.0.len() - start)
     }))
 }
 
@@ -185,7 +193,10 @@ pub(super) fn cursor(
         }
     };
     tracing::debug!(steps = batch.steps.len(), bytes = body.len(), "cursor");
-    let mut entries = Entries::new(sender, &guard.promise());
+    let baton = guard.promise();
+    let stream = guard.stream().expect("it was there when the batch was checked");
+    let deadline = stream.connection.deadline.clone();
+    let mut entries = Entries::new(sender, &baton, deadline, streams.send_time());
     if accepted.send(Ok(())).is_err() {
         return;
     }

@@ -105,6 +105,11 @@ impl Streams {
         Streams { state: Mutex::new(state), changed: Condvar::new(), opener, limits, key }
     }
 
+    /// [`Limits::send_time`].
+    pub(super) fn send_time(&self) -> Duration {
+        self.limits.send_time
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
@@ -116,10 +121,14 @@ impl Streams {
     /// [`Refusal`]: the baton is wrong, was used, or its stream has expired; too many streams are
     /// open; the database cannot be opened.
     pub(super) fn acquire(self: &Arc<Self>, baton: Option<&str>) -> Result<Guard, Refusal> {
-        match baton {
+        let guard = match baton {
             Some(baton) => self.resume(baton),
             None => self.open(),
+        }?;
+        if let Some(stream) = &guard.stream {
+            stream.connection.deadline.renew();
         }
+        Ok(guard)
     }
 
     fn open(self: &Arc<Self>) -> Result<Guard, Refusal> {

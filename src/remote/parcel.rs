@@ -131,6 +131,6 @@ impl Parcel {
 }
 
 /// At most [`MAX_REASON`] characters of a reason.
-fn shorten(reason: &str) -> &str {
+pub(super) fn shorten(reason: &str) -> &str {
     reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
 }

@@ -24,14 +24,14 @@
 
 use ulid::Ulid;
 
-use super::parcel::Parcel;
+use super::parcel::{Parcel, shorten};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
-use crate::page::{PULL_LINE, Page};
+use crate::page::{MAX_SEQ, PULL_LINE, Page};
 use crate::store::Push;
 use crate::value::{Value, write_string};
 
@@ -48,6 +48,9 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 /// The size of page to aim at, in bytes: libSQL server caps a value at 5 MB and an answer at 10 MB,
 /// with the BLOB a third longer in base64.
 pub const PAGE_BYTES: usize = 3 << 20;
+
+/// The most bytes of an epoch, which is shown to people: a ULID has 26.
+const MAX_EPOCH_BYTES: usize = 64;
 
 /// The remote's time, in ms since 1970.
 const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
@@ -302,7 +305,7 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     let Some(row) = rows.first() else { return Ok(None) };
     match row.as_slice() {
         [Value::Text(table), Value::Text(column)] => {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let text = |bytes| shorten(&String::from_utf8_lossy(bytes)).to_owned();
             Ok(Some((text(table), text(column))))
         }
         _ => Err(wrong("a column that it does not know")),
@@ -384,7 +387,7 @@ fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
     let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
         return Err(wrong("a page's lines"));
     };
-    if last <= after.0 || head < last {
+    if last <= after.0 || head < last || head > MAX_SEQ.0 {
         return Err(wrong("a page that is not after the cursor"));
     }
     Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
@@ -400,7 +403,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
     let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
     match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
-        (Some(epoch), Some(version), Some(oldest)) => {
+        (Some(epoch), Some(version), Some(oldest)) if epoch.len() <= MAX_EPOCH_BYTES => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
             Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
         }
@@ -414,8 +417,9 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
 ///
 /// `Corrupt` when it is not one.
 pub fn read_head(rows: &Rows) -> Result<Seq> {
-    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
-    seq.map(Seq).ok_or_else(|| wrong("its newest event"))
+    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
+    let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
+    seq.filter(is_one).ok_or_else(|| wrong("its newest event"))
 }
 
 /// The statement for at most `limit` rows of a table in the order of its key, after the row

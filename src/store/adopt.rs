@@ -19,13 +19,14 @@
 //!
 //! A column of the remote that is unknown here is left out, and counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
+use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
-use super::materialize::{known_key, value};
+use super::materialize::{borrow, column_index, key_matches, known_key, value};
 use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
 use super::rebase::{Rebase, overlay};
@@ -33,8 +34,8 @@ use super::redo::redo;
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
-use crate::event::{Columns, Image, Op, RowKey, Seq, read_columns};
-use crate::page::Page;
+use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
+use crate::page::{Line, Page};
 
 /// The setting that says that the first sync is done.
 const ADOPTED: &str = "adopted";
@@ -52,6 +53,17 @@ pub struct Adopted {
     pub different: usize,
     /// Rows of the remote that have columns which are unknown here.
     pub narrowed: usize,
+}
+
+/// A remote that is taken in the place of another one, and who the replica is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRemote {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Its epoch.
+    pub epoch: String,
+    /// The replica's new identity.
+    pub replica: ReplicaId,
 }
 
 /// How the remote's rows are written.
@@ -83,16 +95,21 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails.
+    /// `Corrupt` when a row is none of that table: its key has another form, or its values another
+    /// key. `Storage` when the database fails.
     pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
+        let definition = self.table_index(table).map(|at| &self.tables[at].table);
+        let definition =
+            definition.ok_or_else(|| Error::usage(format!("table `{table}` is not replicated")))?;
         let tx = self.db.unchecked_transaction()?;
         for (key, image) in rows {
+            fits(definition, &key.0, &borrow(image), Op::Insert).map_err(Error::corrupt)?;
             put(&tx, table, &key.0, Some(image))?;
         }
         Ok(tx.commit()?)
     }
 
-    /// Folds a page of the log over the staged rows.
+    /// Folds a page of the log over the staged rows. An event that is none goes to quarantine.
     ///
     /// # Errors
     ///
@@ -101,12 +118,25 @@ impl Store {
         let lines = page.lines()?;
         let tx = self.db.unchecked_transaction()?;
         let mut after = Columns::new();
-        for line in lines.iter().filter(|line| line.verdict.is_applied()) {
+        for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
+        {
+            if let Some(reason) = &line.damaged {
+                put_away(&tx, line, reason)?;
+                continue;
+            }
             let Some(table) = self.table_index(&line.table) else { continue };
             let table = &self.tables[table].table;
-            match line.after {
-                Some(json) => read_columns(json, &mut after)?,
-                None => after.clear(),
+            let read = match line.after {
+                Some(json) => read_columns(json, &mut after),
+                None => {
+                    after.clear();
+                    Ok(())
+                }
+            };
+            let read = read.map_err(|error| error.message().to_owned());
+            if let Err(reason) = read.and_then(|()| fits(table, line.key, &after, line.op)) {
+                put_away(&tx, line, &reason)?;
+                continue;
             }
             let mut image = match line.op {
                 Op::Insert => Some(Image::default()),
@@ -151,10 +181,27 @@ impl Store {
     /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
     /// the remote. `Storage` when the database fails. Then nothing has changed.
     pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        self.adopt_from(None, cursor, now_ms)
+    }
+
+    /// The same for a remote that takes the place of another one. In the same transaction the log
+    /// and what lost in it are put away, with the identity that the file had until now
+    /// ([`Store::former`], [`LogFilter::former`](super::LogFilter::former)); the outbox stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::adopt`].
+    pub fn accept(&mut self, to: &NewRemote, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        let done = self.adopt_from(Some(to), cursor, now_ms)?;
+        self.id = to.replica;
+        Ok(done)
+    }
+
+    fn adopt_from(&mut self, to: Option<&NewRemote>, cursor: Seq, now_ms: i64) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {
             self.check_triggers()?;
-            match self.adopt_once(cursor, now_ms, way) {
+            match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
@@ -170,10 +217,19 @@ impl Store {
         }
     }
 
-    fn adopt_once(&self, cursor: Seq, now_ms: i64, way: Way) -> Step<Adopted> {
+    fn adopt_once(
+        &self,
+        to: Option<&NewRemote>,
+        cursor: Seq,
+        now_ms: i64,
+        way: Way,
+    ) -> Step<Adopted> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
+        }
+        if let Some(to) = to {
+            retire(&tx, to, now_ms)?;
         }
         let start = begin(&tx)?;
         self.pending.borrow_mut().refresh(&tx, start.cursor)?;
@@ -367,6 +423,53 @@ fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result
          ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
     )?;
     statement.execute((table, key, image.map(Image::to_json)))?;
+    Ok(())
+}
+
+/// Whether a row of the remote's can be one of this table: its key has the table's arity and no
+/// NULL, its columns come once, and the key columns among them are what its key says.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+fn fits(
+    table: &Table,
+    key: &str,
+    columns: &Columns<'_>,
+    op: Op,
+) -> std::result::Result<(), String> {
+    let name = &table.name;
+    let Some(values) = known_key(table, key) else {
+        return Err(format!("a row's key is none of table `{name}`"));
+    };
+    let (mut seen, mut parts) = (HashSet::new(), 0);
+    for (place, (column, value)) in columns.iter().enumerate() {
+        let Some(index) = column_index(table, column, place) else { continue };
+        if !seen.insert(index) {
+            return Err(format!("a row of table `{name}` has a column twice"));
+        }
+        if let Some(part) = table.key.iter().position(|&column| column == index) {
+            parts += 1;
+            if !key_matches(table, part, &values[part], value) {
+                return Err(format!("a row of table `{name}` has another key than it says"));
+            }
+        }
+    }
+    if op == Op::Insert && parts != table.key.len() {
+        return Err(format!("a row of table `{name}` lacks its key"));
+    }
+    Ok(())
+}
+
+/// Puts an event that is none into quarantine: it is no reason to have no first sync.
+fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
+    )?;
+    let reason = format!("malformed: {reason}");
+    statement.execute((line.seq.0, &line.table, line.key, &reason))?;
+    tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
     Ok(())
 }
 

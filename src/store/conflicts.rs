@@ -5,11 +5,12 @@
 //! is listed once, as its delete. [`Store::restore`] writes the lost values again with ordinary SQL
 //! on a connection of its own, so that capture makes a new event of it, on today's base.
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::guard::Guard;
 use super::integrate::Step;
+use super::log::Entry;
 use super::materialize::{Writer, borrow, is_refusal, known_key};
 use super::open::connect;
 use super::rebase::{Rebase, overlay};
@@ -80,6 +81,9 @@ pub struct Conflict {
     pub state: ConflictState,
     /// When this replica learnt of it: ms since 1970.
     pub noticed_ms: i64,
+    /// Of a former remote: the number of the identity that ended with it
+    /// ([`Former`](super::Former)). The seqs of its events are of that remote's log.
+    pub former: Option<i64>,
 }
 
 /// The key under which a lost insert is to be brought back.
@@ -240,12 +244,15 @@ impl Store {
     ///
     /// `Storage` when the database fails, `Corrupt` when an event's frame is damaged.
     pub fn conflicts(&self, all: bool) -> Result<Vec<Conflict>> {
-        let sql = "SELECT seq FROM driftless_conflicts WHERE ?1 OR state = 'open' ORDER BY seq";
+        let sql = "SELECT former, seq, 0 AS age FROM driftless_old_conflicts
+             WHERE ?1 OR state = 'open'
+             UNION ALL SELECT NULL, seq, 1 FROM driftless_conflicts WHERE ?1 OR state = 'open'
+             ORDER BY age, former, seq";
         let mut statement = self.db.prepare_cached(sql)?;
-        let seqs = statement
-            .query_map([all], |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<i64>>>()?;
-        seqs.into_iter().map(|seq| self.conflict_at(Seq(seq))).collect()
+        let places = statement
+            .query_map([all], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(Option<i64>, i64)>>>()?;
+        places.into_iter().map(|(former, seq)| self.conflict_at(former, Seq(seq))).collect()
     }
 
     /// The conflict of one event; either event of a key change will do.
@@ -255,42 +262,54 @@ impl Store {
     /// `Usage` when the event is not in the inbox; and as for [`Store::conflicts`].
     pub fn conflict(&self, id: EventId) -> Result<Conflict> {
         let mut wanted = vec![id];
-        if let Some(event) = self.own_event(id)? {
+        if let Some(Entry::Settled(event)) = self.event(id)? {
             wanted.extend(event.pair);
         }
         for id in wanted {
-            let sql = "SELECT seq FROM driftless_conflicts WHERE id = ?1";
+            let sql = "SELECT NULL, seq FROM driftless_conflicts WHERE id = ?1
+                 UNION ALL SELECT former, seq FROM driftless_old_conflicts WHERE id = ?1";
             let mut statement = self.db.prepare_cached(sql)?;
-            let id = id.0.to_bytes();
-            let seq = statement.query_row([id.as_slice()], |row| row.get(0)).optional()?;
-            if let Some(seq) = seq {
-                return self.conflict_at(Seq(seq));
+            let mut rows = statement.query([id.0.to_bytes().as_slice()])?;
+            if let Some(row) = rows.next()? {
+                return self.conflict_at(row.get(0)?, Seq(row.get(1)?));
             }
         }
         Err(Error::usage(format!("event {id} is not in the conflict inbox"))
             .with_hint("`driftless conflicts` lists what is"))
     }
 
-    fn conflict_at(&self, seq: Seq) -> Result<Conflict> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT kind, winner, theirs, state, noticed FROM driftless_conflicts WHERE seq = ?1",
-        )?;
-        let (kind, winner, theirs, state, noticed_ms) = statement.query_row([seq.0], |row| {
-            let winner: Option<i64> = row.get(1)?;
-            let theirs: Option<String> = row.get(2)?;
-            Ok((row.get::<_, String>(0)?, winner, theirs, row.get::<_, String>(3)?, row.get(4)?))
-        })?;
+    fn conflict_at(&self, former: Option<i64>, seq: Seq) -> Result<Conflict> {
+        let sql = match former {
+            None => {
+                "SELECT kind, winner, theirs, state, noticed FROM driftless_conflicts
+                 WHERE ?1 IS NULL AND seq = ?2"
+            }
+            Some(_) => {
+                "SELECT kind, winner, theirs, state, noticed FROM driftless_old_conflicts
+                 WHERE former = ?1 AND seq = ?2"
+            }
+        };
+        let mut statement = self.db.prepare_cached(sql)?;
+        let (kind, winner, theirs, state, noticed_ms) =
+            statement.query_row((former, seq.0), |row| {
+                let (kind, state): (String, String) = (row.get(0)?, row.get(3)?);
+                let (winner, theirs): (Option<i64>, Option<String>) = (row.get(1)?, row.get(2)?);
+                Ok((kind, winner, theirs, state, row.get(4)?))
+            })?;
         let event = self
-            .settled(seq)?
+            .settled_in(former, seq)?
             .ok_or_else(|| Error::corrupt(format!("event {seq} lost, but is not in the log")))?;
         let insert = match event.pair {
-            Some(pair) if event.op == Op::Delete => self.own_event(pair)?,
+            Some(pair) if event.op == Op::Delete => match self.event(pair)? {
+                Some(Entry::Settled(insert)) => Some(insert),
+                _ => None,
+            },
             _ => None,
         };
         let (event, insert) =
             (self.with_values(event)?, insert.map(|event| self.with_values(event)).transpose()?);
         let winner = match winner {
-            Some(winner) => self.settled(Seq(winner))?,
+            Some(winner) => self.settled_in(former, Seq(winner))?,
             None => None,
         };
         Ok(Conflict {
@@ -309,6 +328,7 @@ impl Store {
                 _ => ConflictState::Open,
             },
             noticed_ms,
+            former,
         })
     }
 
@@ -336,9 +356,7 @@ impl Store {
     /// As for [`Store::conflict`].
     pub fn dismiss(&mut self, id: EventId) -> Result<()> {
         let conflict = self.conflict(id)?;
-        let sql = "UPDATE driftless_conflicts SET state = 'dismissed' WHERE seq = ?1";
-        self.db.execute(sql, [conflict.event.seq.0])?;
-        Ok(())
+        close(&self.db, &conflict, ConflictState::Dismissed)
     }
 
     /// Writes a lost event's values again, by ordinary SQL in one transaction, so that it is
@@ -363,10 +381,7 @@ impl Store {
             Restore { store: self, table, writer: Writer::new(&tx, &self.tables, &guard) };
         restore.run(&tx, &conflict, new_key)?;
         drop(restore);
-        tx.execute(
-            "UPDATE driftless_conflicts SET state = 'restored' WHERE seq = ?1",
-            [conflict.event.seq.0],
-        )?;
+        close(&tx, &conflict, ConflictState::Restored)?;
         tx.commit().map_err(|error| refused(&conflict.event, error))
     }
 }
@@ -516,6 +531,23 @@ impl Restore<'_> {
         self.check_columns(event, &image)?;
         Ok(image)
     }
+}
+
+/// Writes down what was done about a conflict.
+fn close(db: &Connection, conflict: &Conflict, state: ConflictState) -> Result<()> {
+    let (seq, state) = (conflict.event.seq.0, state.as_str());
+    match conflict.former {
+        None => {
+            let sql = "UPDATE driftless_conflicts SET state = ?2 WHERE seq = ?1";
+            db.execute(sql, (seq, state))?
+        }
+        Some(former) => {
+            let sql =
+                "UPDATE driftless_old_conflicts SET state = ?3 WHERE former = ?1 AND seq = ?2";
+            db.execute(sql, (former, seq, state))?
+        }
+    };
+    Ok(())
 }
 
 /// Why a restoration was refused.

@@ -3,10 +3,13 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
+use super::adopt::NewRemote;
 use super::log::settled_id;
 use super::open::{set_setting, setting};
+use crate::capture::ident;
 use crate::error::{Error, Result};
 use crate::event::{ReplicaId, Seq};
+use crate::frame::GENESIS;
 use crate::identity::{Mark, Marks, Place};
 
 /// The setting with the mark that the remote is known to have had.
@@ -152,6 +155,20 @@ impl Store {
         Ok(())
     }
 
+    /// The replicated tables, and how many rows each has.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn count_rows(&self) -> Result<Vec<(String, u64)>> {
+        let count = |name: &str| -> Result<u64> {
+            let sql = format!("SELECT count(*) FROM main.{}", ident(name));
+            Ok(self.db.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
+        };
+        let names = self.tables.iter().map(|replicated| &replicated.table.name);
+        names.map(|name| Ok((name.clone(), count(name)?))).collect()
+    }
+
     /// The identities that this file had before, the oldest first.
     ///
     /// # Errors
@@ -206,6 +223,35 @@ fn keep(db: &Connection, marks: &Marks) -> Result<()> {
         set_setting(db, CONFIRMED, confirmed.as_deref())?;
     }
     set_setting(db, DRAWN, Some(&drawn.join(" ")))
+}
+
+/// Puts the log and what lost in it away, with the identity that ends with it, and begins at the
+/// beginning of the log of another remote. Pending events have seen nothing of that.
+pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Result<()> {
+    end_identity(tx, to.replica, Cause::Accepted, now_ms)?;
+    let former = tx.last_insert_rowid();
+    tx.execute(
+        "INSERT INTO driftless_old_log (former, seq, id, own, header, vals, hash)
+         SELECT ?1, seq, id, own, header, vals, hash FROM driftless_log",
+        [former],
+    )?;
+    tx.execute(
+        "INSERT INTO driftless_old_conflicts
+             (former, seq, id, kind, winner, theirs, state, noticed)
+         SELECT ?1, seq, id, kind, winner, theirs, state, noticed FROM driftless_conflicts",
+        [former],
+    )?;
+    // What waited in quarantine is read anew with the remote's rows.
+    tx.execute_batch(
+        "DELETE FROM driftless_log; DELETE FROM driftless_conflicts;
+         DELETE FROM driftless_quarantine;
+         UPDATE driftless_outbox SET base = 0, winner = NULL, refuse = NULL WHERE NOT settled",
+    )?;
+    let sql = "UPDATE driftless_state SET cursor = 0, sent = 0, chain = ?1";
+    tx.execute(sql, [GENESIS.as_slice()])?;
+    set_setting(tx, "url", Some(&to.url))?;
+    set_setting(tx, "epoch", Some(&to.epoch))?;
+    set_setting(tx, LANDMARK, None)
 }
 
 /// Writes the present identity down as a former one, and the new one in its place.

@@ -95,6 +95,9 @@ pub struct LogFilter {
     pub until_ms: Option<i64>,
     /// Behind this place in the log. Pending events are behind every place.
     pub after_seq: Option<Seq>,
+    /// In the log of a former remote: the number of the identity that ended with it
+    /// ([`Former`](super::Former)). It has no pending events.
+    pub former: Option<i64>,
 }
 
 impl LogFilter {
@@ -148,6 +151,19 @@ fn frame(row: &Row<'_>) -> Result<Event> {
     open(&sealed, Seq(row.get(0)?))
 }
 
+/// The frames of the present log, or of that of a former remote (`?1`), from `?2` on.
+fn frames(former: Option<i64>) -> &'static str {
+    match former {
+        None => {
+            "SELECT seq, header, vals FROM driftless_log WHERE ?1 IS NULL AND seq > ?2 ORDER BY seq"
+        }
+        Some(_) => {
+            "SELECT seq, header, vals FROM driftless_old_log WHERE former = ?1 AND seq > ?2
+             ORDER BY seq"
+        }
+    }
+}
+
 /// The id of the settled event at a place in the log.
 pub(super) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<EventId>> {
     let mut statement = db.prepare_cached("SELECT id FROM driftless_log WHERE seq = ?1")?;
@@ -172,9 +188,9 @@ impl Store {
         // One snapshot, so that an event that is settled meanwhile is not missed.
         let tx = self.db.unchecked_transaction()?;
         if filter.verdict != Some(Standing::Pending) {
-            let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq > ?1 ORDER BY seq";
-            let mut statement = tx.prepare_cached(sql)?;
-            let mut rows = statement.query([filter.after_seq.unwrap_or_default().0])?;
+            let mut statement = tx.prepare_cached(frames(filter.former))?;
+            let mut rows =
+                statement.query((filter.former, filter.after_seq.unwrap_or_default().0))?;
             while let Some(row) = rows.next()? {
                 let entry = Entry::Settled(frame(row)?);
                 if filter.takes(me, &entry) {
@@ -182,7 +198,7 @@ impl Store {
                 }
             }
         }
-        if matches!(filter.verdict, None | Some(Standing::Pending)) {
+        if filter.former.is_none() && matches!(filter.verdict, None | Some(Standing::Pending)) {
             let mut statement = tx.prepare_cached(&format!("{PENDING} ORDER BY n"))?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
@@ -214,10 +230,18 @@ impl Store {
                 }
             }
         }
-        let sql = "SELECT seq, header, vals FROM driftless_log WHERE id = ?1 LIMIT 1";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let mut rows = statement.query([id.0.to_bytes().as_slice()])?;
-        rows.next()?.map(|row| frame(row).map(Entry::Settled)).transpose()
+        for sql in [
+            "SELECT seq, header, vals FROM driftless_log WHERE id = ?1 LIMIT 1",
+            "SELECT seq, header, vals FROM driftless_old_log WHERE id = ?1
+             ORDER BY former DESC LIMIT 1",
+        ] {
+            let mut statement = self.db.prepare_cached(sql)?;
+            let mut rows = statement.query([id.0.to_bytes().as_slice()])?;
+            if let Some(row) = rows.next()? {
+                return Ok(Some(Entry::Settled(frame(row)?)));
+            }
+        }
+        Ok(None)
     }
 
     /// The settled event at a place in the log.
@@ -226,10 +250,15 @@ impl Store {
     ///
     /// As for [`Store::log`].
     pub fn settled(&self, seq: Seq) -> Result<Option<Event>> {
-        let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq = ?1";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let mut rows = statement.query([seq.0])?;
-        rows.next()?.map(frame).transpose()
+        self.settled_in(None, seq)
+    }
+
+    /// The settled event at a place in the present log, or in that of a former remote.
+    pub(super) fn settled_in(&self, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
+        let mut statement = self.db.prepare_cached(frames(former))?;
+        let mut rows = statement.query((former, seq.0 - 1))?;
+        let event = rows.next()?.map(frame).transpose()?;
+        Ok(event.filter(|event| event.seq == seq))
     }
 
     /// A settled event that this file's outbox had.

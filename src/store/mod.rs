@@ -46,7 +46,7 @@ mod schema;
 mod spelling;
 mod touched;
 
-pub use adopt::Adopted;
+pub use adopt::{Adopted, NewRemote};
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};
@@ -150,7 +150,8 @@ impl Store {
         let tx = self.db.unchecked_transaction()?;
         let mut statement = tx.prepare_cached(
             "SELECT cursor, sent, chain, actor,
-                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open'),
+                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open')
+                        + (SELECT count(*) FROM driftless_old_conflicts WHERE state = 'open'),
                     (SELECT count(*) FROM driftless_quarantine),
                     (SELECT page_count FROM pragma_page_count)
                         * (SELECT page_size FROM pragma_page_size)

@@ -55,18 +55,43 @@ pub(super) fn compare(
             }
             (Some(table), None) => {
                 must_be_absent(&theirs, name)?;
-                found.make_there.push((table.name.clone(), makers(table, here)));
+                found.make_there.push((table.name.clone(), makers(table, &mine)));
                 found.tables.push(table.clone());
             }
             (None, Some(table)) => {
                 must_be_absent(&mine, name)?;
-                found.make_here.push((table.name.clone(), makers(table, there)));
+                found.make_here.push((table.name.clone(), makers(table, &theirs)));
                 found.tables.push(table.clone());
             }
             (None, None) => return Err(neither(name, &mine, &theirs)),
         }
     }
+    require_parents(&found, &mine, &theirs)?;
     Ok(found)
+}
+
+/// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
+/// whatever writes to the child; and since all tables' triggers are compiled into a push, nothing
+/// at all could be pushed.
+fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+    let is = |name: &String, other: &str| name.eq_ignore_ascii_case(other);
+    let there = |parent: &str| {
+        theirs.table(parent).is_some()
+            || theirs.skipped.iter().any(|(name, _)| is(name, parent))
+            || found.make_there.iter().any(|(name, _)| is(name, parent))
+    };
+    for table in &found.tables {
+        let side = if theirs.table(&table.name).is_some() { theirs } else { mine };
+        let mut parents = side.parents.iter().filter(|(child, _)| is(child, &table.name));
+        if let Some((_, parent)) = parents.find(|(_, parent)| !there(parent)) {
+            return Err(Error::usage(format!(
+                "table `{}` refers to table `{parent}`, which the remote does not have",
+                table.name
+            ))
+            .with_hint("replicate that table too, or make it on the remote"));
+        }
+    }
+    Ok(())
 }
 
 /// The wanted tables that this database has, by their names here.
@@ -121,14 +146,12 @@ fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
     })
 }
 
-/// The statements that make a table and its indexes, from its side's definitions.
-fn makers(table: &Table, definitions: &[Definition]) -> Vec<String> {
+/// The statements that make a table and its indexes. They are SQLite's own record of what it made
+/// of the other side's definitions: what a remote calls the definition of an index may be any SQL.
+fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
+    let indexes = catalog.indexes.iter().filter(|(of, _)| of.eq_ignore_ascii_case(&table.name));
     let mut statements = vec![create_if_missing(table)];
-    for (kind, _, of, sql) in definitions {
-        if kind == "index" && of.eq_ignore_ascii_case(&table.name) {
-            statements.extend(sql.clone());
-        }
-    }
+    statements.extend(indexes.map(|(_, sql)| sql.clone()));
     statements
 }
 
@@ -206,6 +229,27 @@ mod tests {
         assert_eq!(found.make_there[0].0, "a");
         assert_eq!(found.make_here[0].0, "b");
         assert_eq!(found.make_here[0].1[1], "CREATE INDEX b_y ON b(y)");
+    }
+
+    #[test]
+    fn a_child_needs_its_parent_on_the_remote() {
+        let here = definitions(&[
+            "CREATE TABLE p(id TEXT PRIMARY KEY)",
+            "CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES P)",
+            "CREATE TABLE d(id TEXT PRIMARY KEY, q REFERENCES q(id))",
+        ]);
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        for (names, missing) in
+            [(&["c"][..], Some("`p`")), (&["c", "p"], None), (&["d"], Some("`q`"))]
+        {
+            let found = compare(&named(names), &here, &[]).map_err(|e| e.message().to_owned());
+            match missing {
+                None => assert!(found.is_ok(), "{found:?}"),
+                Some(parent) => assert!(found.unwrap_err().contains(&parent.to_lowercase())),
+            }
+        }
+        let there = definitions(&["CREATE TABLE p(id TEXT PRIMARY KEY)"]);
+        assert!(compare(&named(&["c"]), &here, &there).is_ok());
     }
 
     #[test]

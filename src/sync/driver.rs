@@ -8,7 +8,6 @@
 //! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,20 +16,17 @@ use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 
-use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
-use crate::event::ReplicaId;
+use crate::error::{Error, Result};
 use crate::remote::{Answer, Batch, Remote};
-use crate::store::{Setup, Store, definitions};
-use crate::sync::definitions::{Tables, local_tables, settled_tables};
+use crate::store::Store;
+use crate::sync::accept::{self, Facts, Offer};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::init::Plan;
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::request::guarded;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
-use crate::sync::trouble::other_remote;
 
 /// How long a commit by another process may go unnoticed, in ms.
 pub(crate) const LOOK_MS: u64 = 50;
@@ -48,8 +44,6 @@ const REST_MS: std::ops::RangeInclusive<u64> = 2..=110;
 const JUMP_MS: i64 = 3_000;
 /// Pages' changes that a subscriber may be behind before it misses some.
 const CHANGES_BEHIND: usize = 1_024;
-/// How often a blocking first contact is tried.
-const ATTEMPTS: u32 = 3;
 
 /// The clocks.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +86,10 @@ pub(crate) enum Command {
     Work(Work),
     /// See [`Input::Reconfigured`].
     Reconfigure(Arc<dyn Remote>),
+    /// See [`Input::AcceptRemote`].
+    Accept(oneshot::Sender<Result<Summary>>),
+    /// Look at the remote, as before [`Command::Accept`].
+    Offer(oneshot::Sender<Result<Offer>>),
     /// See [`Input::Wake`].
     Wake,
     /// End.
@@ -292,7 +290,7 @@ impl Driver {
             }
             self.publish(Some(SyncState::Standby));
             match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
-                Ok(Command::SyncNow(reply)) => {
+                Ok(Command::SyncNow(reply) | Command::Accept(reply)) => {
                     let error = Error::usage("another replicator is at work on this file")
                         .with_hint("it synchronises the file; there is nothing to be done here");
                     let _ = reply.send(Err(error));
@@ -379,10 +377,23 @@ impl Driver {
         match command {
             Command::Answer(id, outcome) => self.input(Input::Answer(id, outcome)),
             Command::SyncNow(reply) => {
-                self.next_ticket += 1;
-                let ticket = Ticket(self.next_ticket);
-                self.waiting.insert(ticket, reply);
+                let ticket = self.ticket(reply);
                 self.input(Input::SyncNow(ticket));
+            }
+            Command::Accept(reply) => {
+                let ticket = self.ticket(reply);
+                self.input(Input::AcceptRemote(ticket));
+            }
+            Command::Offer(reply) => {
+                let (facts, remote) = (Facts::of(self.machine.store()), Arc::clone(&self.remote));
+                self.runtime.spawn(async move {
+                    let outcome = match facts {
+                        Ok(facts) => accept::offer(facts, &*remote).await,
+                        Err(error) => Err(error),
+                    };
+                    // Nobody waits for it any more, perhaps.
+                    let _ = reply.send(outcome);
+                });
             }
             Command::Work(work) => {
                 let now = self.handle.time.now();
@@ -403,6 +414,12 @@ impl Driver {
                 let _ = reply.send(());
             }
         }
+    }
+
+    fn ticket(&mut self, reply: oneshot::Sender<Result<Summary>>) -> Ticket {
+        self.next_ticket += 1;
+        self.waiting.insert(Ticket(self.next_ticket), reply);
+        Ticket(self.next_ticket)
     }
 
     fn input(&mut self, input: Input) {
@@ -495,105 +512,4 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
     let outcome = driver.run_until(|| answer.try_recv().ok());
     driver.runtime.shutdown_background();
     outcome
-}
-
-/// The first contact, on this thread: see [`Init`]. It may be done again at any time.
-///
-/// # Errors
-///
-/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached
-/// after a few attempts. Where the remote cannot be reached, nothing was changed on either side.
-///
-/// # Panics
-///
-/// Within a tokio runtime's own thread: it blocks.
-pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
-    let time = Time::start();
-    let mut backoff = Backoff::new(fastrand::u64(..));
-    let expected = match existing(&mut plan)? {
-        Some(store) => store.state()?.epoch,
-        None => None,
-    };
-    let mut init = Init::new(plan, expected);
-    loop {
-        let batch = init.ask()?;
-        match runtime.block_on(guarded(Arc::clone(&remote), batch)) {
-            Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
-                Progress::More => backoff.reset(),
-                Progress::Done(report, store) => return Ok((*store, report)),
-                Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
-            },
-            // It answered, at least.
-            Err(error) if init.recover(&error) => backoff.reset(),
-            Err(error) if error.kind() == Kind::Unavailable => {
-                let wait = backoff.fail();
-                if backoff.failures() >= ATTEMPTS {
-                    return Err(error);
-                }
-                std::thread::sleep(Duration::from_millis(wait));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
-/// is done, so the plan is held to them.
-fn existing(plan: &mut Plan) -> Result<Option<Store>> {
-    if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
-        return Ok(None);
-    }
-    let store = Store::open(&plan.path)?;
-    if store.is_adopted()? {
-        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
-        plan.tables = settled_tables(&plan.tables, known)?;
-    }
-    Ok(Some(store))
-}
-
-/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
-/// are here. The file is made if there is none.
-///
-/// # Errors
-///
-/// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
-pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
-    let store = existing(plan)?;
-    if !plan.path.exists() {
-        Store::define(&plan.path, &[])?;
-    }
-    let rule = |name: &str| {
-        let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
-        asked.map(|(_, rule)| *rule).unwrap_or_default()
-    };
-    let mut tables: Vec<_> = local_tables(&plan.tables, &definitions(&plan.path)?)?
-        .into_iter()
-        .map(|name| (name.clone(), rule(&name)))
-        .collect();
-    let mut epoch = None;
-    if let Some(store) = store {
-        epoch = store.state()?.epoch;
-        // What was agreed with the remote stays.
-        for (name, rule) in &mut tables {
-            let known =
-                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
-            *rule = known.map_or(*rule, |known| known.rule);
-        }
-    }
-    let setup = Setup { url: plan.url.clone(), tables, epoch };
-    Store::init(&plan.path, &setup, plan.replica)
-}
-
-/// Where a plan is made without one's own identities.
-pub(crate) fn fresh_plan(
-    path: PathBuf,
-    url: String,
-    tables: Tables,
-    rules: Vec<(String, crate::verdict::ConflictRule)>,
-) -> Plan {
-    Plan { path, url, tables, rules, replica: ReplicaId(fresh_ulid()), epoch: fresh_ulid() }
 }

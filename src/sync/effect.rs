@@ -38,6 +38,9 @@ pub enum Input {
     /// Push and pull until what is pending now has its verdict and what the remote has now is here,
     /// and say so with [`Effect::Settled`].
     SyncNow(Ticket),
+    /// Go on with the remote that is there, though it is another one than this replica's, or was
+    /// rolled back; then as [`Input::SyncNow`]. Where nothing is wrong with it, only that.
+    AcceptRemote(Ticket),
     /// The network changed, or the machine woke from sleep: what failed before may work now.
     Wake,
     /// Requests go to another URL, or with another token, from now on.

@@ -8,7 +8,9 @@
 //! identity, and pushes under that. A request that only pulls leaves a later mark alone: a copy
 //! that only reads does no harm.
 
-use super::effect::RequestId;
+use super::accept::plan_of;
+use super::effect::{RequestId, Ticket};
+use super::init::Init;
 use super::machine::{Asked, Machine};
 use super::status::SyncState;
 use super::trouble::{other_remote, schema_version};
@@ -35,7 +37,7 @@ pub(crate) fn examine(
         return Err((schema_version(meta.version), SyncState::Refused));
     }
     let Place { seq, .. } = place;
-    if meta.oldest.0 > seq.0 + 1 {
+    if meta.oldest.0 > seq.0.saturating_add(1) {
         let error = Error::refused(format!(
             "the remote keeps its log from event {} on, and this replica stands at {seq}",
             meta.oldest
@@ -121,6 +123,31 @@ impl Machine {
                 Ok(true)
             }
         }
+    }
+
+    /// Begins the first contact with a remote that was refused.
+    pub(super) fn accept_remote(&mut self, ticket: Ticket) {
+        let refused = matches!(self.state, SyncState::OtherRemote | SyncState::RolledBack);
+        if refused {
+            match self.store.state() {
+                Ok(state) => {
+                    let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
+                    let replica = ReplicaId(self.clock.stamp(now_ms, self.dice.u128(..)));
+                    let epoch = self.clock.stamp(now_ms, self.dice.u128(..));
+                    let plan = plan_of(&self.store, state.url.clone(), replica, epoch);
+                    tracing::warn!(former = %state.replica, %replica, "the remote is accepted");
+                    self.init = Some(Init::accepting(plan, replica, state.url));
+                    self.flight = None;
+                    self.renewing = None;
+                    self.trouble = None;
+                    self.push_trouble = None;
+                    self.state = SyncState::FirstSync;
+                    self.changed();
+                }
+                Err(error) => self.local_trouble(error),
+            }
+        }
+        self.sync_now(ticket);
     }
 
     /// Whether the log is still to be read to its end before a new identity is taken.

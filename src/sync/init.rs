@@ -24,7 +24,7 @@ use crate::identity::Place;
 use crate::json::{names_json, read_names};
 use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Adopted, Definition, Setup, Store, definitions};
+use crate::store::{Adopted, Definition, NewRemote, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
 use crate::sync::pull::Pages;
 use crate::sync::trouble::schema_version;
@@ -140,13 +140,24 @@ pub struct Init {
     stage: Stage,
     report: Report,
     races: u32,
+    /// The identity that the replica takes if the remote is to take the place of another one, and
+    /// that one's URL.
+    accepts: Option<(ReplicaId, String)>,
 }
 
 impl Init {
     /// Nothing is asked yet. `expected` is the epoch of the remote that the replica belongs to.
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
         let report = Report::default();
-        Init { plan, expected, store: None, stage: Stage::Definitions, report, races: 0 }
+        let (store, stage) = (None, Stage::Definitions);
+        Init { plan, expected, store, stage, report, races: 0, accepts: None }
+    }
+
+    /// The same for a remote that is to take the place of the one that the replica belongs to,
+    /// whatever it is. Until all of it is read and the local database changes in one transaction,
+    /// the replica belongs to the former one.
+    pub fn accepting(plan: Plan, replica: ReplicaId, former_url: String) -> Self {
+        Init { accepts: Some((replica, former_url)), ..Init::new(plan, None) }
     }
 
     /// Begins anew at the remote of this URL.
@@ -218,8 +229,8 @@ impl Init {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
             Stage::Install(work) => self.installed(*work, &answer),
-            Stage::Rows { tables, index, limit, start, .. } => {
-                self.rows(tables, index, limit, start, &answer)
+            Stage::Rows { tables, index, after, limit, start } => {
+                self.rows(tables, index, (after, limit), start, &answer)
             }
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
@@ -314,6 +325,7 @@ impl Init {
         let asked = self.plan.rules.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
         let known = known.iter().find(|known| known.name.eq_ignore_ascii_case(table));
         match (asked, known) {
+            (_, Some(known)) if self.accepts.is_some() => Ok(known.rule),
             (Some((_, asked)), Some(known)) if *asked != known.rule => Err(Error::usage(format!(
                 "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
                 known.rule.as_str(),
@@ -391,14 +403,17 @@ impl Init {
         self.report.made_there = names(work.found.make_there).collect();
         self.report.epoch = epoch.clone();
         let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
-        let setup =
-            Setup { url: self.plan.url.clone(), tables: tables.collect(), epoch: Some(epoch) };
+        let (url, epoch) = match &self.accepts {
+            Some((_, former)) => (former, None),
+            None => (&self.plan.url, Some(epoch)),
+        };
+        let setup = Setup { url: url.clone(), tables: tables.collect(), epoch };
         let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
-        if store.is_adopted()? {
+        if store.is_adopted()? && self.accepts.is_none() {
             return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
         }
         store.stage_clear()?;
@@ -420,12 +435,17 @@ impl Init {
         &mut self,
         tables: Vec<Table>,
         index: usize,
-        limit: usize,
+        (asked_after, limit): (Option<RowKey>, usize),
         start: Seq,
         answer: &Answer,
     ) -> Result<Progress> {
         let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
         let table = &tables[index].name;
+        // A remote that never gets on would be read for ever.
+        let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
+        if again || rows.len() > limit {
+            return Err(Error::corrupt(format!("the remote's page of table `{table}` is not one")));
+        }
         self.replica().stage(table, &rows)?;
         tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         match rows.last() {
@@ -465,9 +485,16 @@ impl Init {
             return Ok(Progress::More);
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
-        let there = || meta.there.and_then(|id| id.parse().ok());
+        let there = || meta.there.as_ref().and_then(|id| id.parse().ok());
         let place = Place { seq: end, id: pages.place().id.or_else(there) };
-        let adopted = store.adopt(end, now_ms)?;
+        let adopted = match &self.accepts {
+            None => store.adopt(end, now_ms)?,
+            Some((replica, _)) => {
+                let (url, epoch) = (self.plan.url.clone(), meta.epoch.clone());
+                let to = NewRemote { url, epoch, replica: *replica };
+                store.accept(&to, end, now_ms)?
+            }
+        };
         store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
         Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))

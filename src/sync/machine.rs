@@ -9,7 +9,7 @@ use crate::event::ReplicaId;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
-use crate::sync::effect::{Effect, Input, Now, RequestId};
+use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
@@ -189,11 +189,8 @@ impl Machine {
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue => self.integrate(),
-            Input::SyncNow(ticket) => {
-                self.wait_for(ticket);
-                self.hurry();
-                self.look_at_outbox();
-            }
+            Input::SyncNow(ticket) => self.sync_now(ticket),
+            Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => {
                 self.give_up();
                 self.hurry();
@@ -201,6 +198,12 @@ impl Machine {
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
+    }
+
+    pub(super) fn sync_now(&mut self, ticket: Ticket) {
+        self.wait_for(ticket);
+        self.hurry();
+        self.look_at_outbox();
     }
 
     /// What failed before may work now: nothing waits any longer.
@@ -358,7 +361,7 @@ impl Machine {
         Ok(Some((self.fly(None), batch)))
     }
 
-    fn void_flight(&mut self) {
+    pub(super) fn void_flight(&mut self) {
         if let Some(Flight { exchange: Some(asked), .. }) = &mut self.flight {
             asked.void = true;
         }
@@ -543,6 +546,8 @@ impl Machine {
                     "the log after event {} cannot be applied, however much of it is read",
                     cursor.seq
                 ));
+                // What waits is of no use, and may not be what is there next time.
+                self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);
             }
             Err(error) => self.local_trouble(error),

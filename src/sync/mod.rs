@@ -21,6 +21,8 @@
 //!   so. Pulling goes on.
 //! * A first sync that is interrupted begins anew.
 
+mod accept;
+mod contact;
 mod definitions;
 mod driver;
 mod effect;
@@ -36,9 +38,12 @@ mod status;
 mod trouble;
 mod waiters;
 
+pub use accept::{LogEnd, Offer, TableRows};
+pub use contact::{accept, initialise, offer};
+pub(crate) use contact::{fresh_plan, open_offline};
 pub use definitions::Tables;
-pub(crate) use driver::{Command, Driver, Handle, Time, fresh_plan, open_offline};
-pub use driver::{drain, initialise};
+pub use driver::drain;
+pub(crate) use driver::{Command, Driver, Handle, Time};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
 pub(crate) use identity::{Refusal, examine};
 pub use init::{Init, Plan, Progress, Report};

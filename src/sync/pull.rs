@@ -119,7 +119,10 @@ impl Pages {
     /// any longer.
     pub(super) fn lengthen(&mut self, cursor: Place) -> bool {
         let count = self.waiting.front().map_or(self.events, |page| page.count);
+        // A remote that gives less than it is asked for is not asked for the same again.
+        let count = count.max(self.longer.unwrap_or(0));
         if count >= MAX_LONGER {
+            self.longer = None;
             return false;
         }
         self.longer = Some((count * 4).min(MAX_LONGER));

@@ -171,8 +171,8 @@ pub(crate) fn other_remote(found: Option<&str>) -> Error {
         None => "the URL leads to a database without driftless's tables".to_owned(),
     };
     Error::refused(message).with_hint(
-        "nothing was pushed; give the URL of the database that this replica belongs to, or \
-         initialise a new replica",
+        "nothing was pushed; give the URL of the database that this replica belongs to, or go on \
+         with this one by `driftless remote accept`",
     )
 }
 

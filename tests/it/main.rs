@@ -13,6 +13,7 @@ mod failures_schema;
 mod first_sync;
 mod gym;
 mod histories;
+mod hostile;
 mod hub;
 mod names;
 mod processes;

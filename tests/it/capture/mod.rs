@@ -21,8 +21,8 @@
 
 mod catalog;
 mod clients;
-mod desk;
-mod fold;
+pub(crate) mod desk;
+pub(crate) mod fold;
 mod plans;
 pub(crate) mod property;
 mod scripts;

@@ -287,9 +287,18 @@ impl Desk {
 
     /// Synchronises until it is done, without time passing unless something fails.
     pub(crate) fn sync(&mut self) -> Result<Summary> {
+        self.settled(Input::SyncNow)
+    }
+
+    /// A person goes on with the remote that is there.
+    pub(crate) fn accept(&mut self) -> Result<Summary> {
+        self.settled(Input::AcceptRemote)
+    }
+
+    fn settled(&mut self, input: impl FnOnce(Ticket) -> Input) -> Result<Summary> {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.input(Input::SyncNow(ticket));
+        self.input(input(ticket));
         for _ in 0..1_000 {
             self.settle();
             if let Some(at) = self.settled.iter().position(|(settled, _)| *settled == ticket) {

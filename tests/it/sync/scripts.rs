@@ -18,6 +18,8 @@
 //! | `copy NAME COPY` | a desk that goes on with a copy of a desk's file |
 //! | `backup NAME`, `restored NAME` | keeps a desk's file, and puts it back; so with `remote` |
 //! | `wipe remote` | the remote has the web application's tables alone, and they are empty |
+//! | `accept NAME` | goes on with the remote that is there, though it is another one |
+//! | `former NAME N` | the log of a former remote |
 //! | `identity NAME` | who a desk was, and why it is somebody else: its second id is `NAME'` |
 //! | `status`, `pending NAME`, `conflicts NAME [all]`, `quarantine NAME`, `log`, `rows TABLE` | |
 //! | `restore NAME #SEQ [new-key=KEY]`, `dismiss NAME #SEQ`, `retry NAME` | |
@@ -67,6 +69,8 @@ impl goldenscript::Runner for Script {
             ("backup", [name]) => world.backup(name),
             ("restored", [name]) => world.restored(name),
             ("wipe", ["remote"]) => world.wipe(),
+            ("accept", [name]) => world.accept(name),
+            ("former", [name, n]) => world.former(name, n),
             ("identity", [name]) => world.identity(name),
             ("restart", [name]) => world.restart(name),
             ("initialise", [name]) => world.initialise(name),

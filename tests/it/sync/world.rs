@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use driftless::event::{EventId, Image, Seq};
 use driftless::store::{Entry, LogFilter, NewKey};
-use driftless::sync::Input;
+use driftless::sync::{Input, SyncState};
 use driftless::verdict::{ConflictRule, Verdict};
 
 use crate::support::desk::{Backup, Desk, SCHEMA};
@@ -182,8 +182,7 @@ impl World {
         self.equal = false;
         self.learn_names();
         let lines = self.log_after(self.printed);
-        self.printed =
-            self.remote().read("SELECT coalesce(max(seq), 0) FROM driftless_events").parse()?;
+        self.printed = self.head();
         Ok(lines)
     }
 
@@ -193,6 +192,9 @@ impl World {
     }
 
     fn log_after(&self, seq: i64) -> String {
+        if !self.has_log() {
+            return String::new();
+        }
         let place = |id: &str| {
             format!("(SELECT '#' || o.seq FROM driftless_events AS o WHERE o.id = e.{id})")
         };
@@ -325,7 +327,9 @@ impl World {
             let head = self.head();
             let behind = self.members.iter().find(|member| {
                 let status = member.desk.status();
-                !member.partitioned && (status.pending > 0 || status.cursor < head)
+                let refused =
+                    matches!(status.state, SyncState::OtherRemote | SyncState::RolledBack);
+                !member.partitioned && !refused && (status.pending > 0 || status.cursor < head)
             });
             let Some(behind) = behind.filter(|_| names.is_empty()) else { break };
             assert!(round < 20, "{} never comes to an end", behind.name);
@@ -336,9 +340,36 @@ impl World {
     }
 
     fn sync_one(&mut self, name: &str) -> Outcome {
+        let summary = self.member(name).desk.sync();
+        self.told(name, summary)
+    }
+
+    /// A person goes on with the remote that is there.
+    pub(super) fn accept(&mut self, name: &str) -> Outcome {
+        self.equal = false;
+        let summary = self.member(name).desk.accept();
+        self.told(name, summary)
+    }
+
+    /// The log of a desk's former remote.
+    pub(super) fn former(&mut self, name: &str, n: &str) -> Outcome {
+        let filter = LogFilter { former: Some(n.parse()?), ..LogFilter::default() };
+        let mut output = String::new();
+        self.member(name).desk.machine.store().log(&filter, &mut |entry| {
+            let (Entry::Settled(event), (table, key)) = (&entry, entry.row()) else {
+                panic!("nothing of it is pending")
+            };
+            let line = format!("#{} {} {table}{} {}", event.seq, event.origin, key.0, event.op);
+            output.push_str(&format!("{line} {}\n", event.verdict));
+            Ok(())
+        })?;
+        Ok(self.with_names(output))
+    }
+
+    fn told(&mut self, name: &str, summary: driftless::Result<driftless::Summary>) -> Outcome {
         let desk = &mut self.member(name).desk;
         let mut output = String::new();
-        let summary = match desk.sync() {
+        let summary = match summary {
             Ok(summary) => summary,
             Err(error) if error.kind() == driftless::Kind::Refused => {
                 output.push_str(&format!("{name}: {:?}: {error}\n", desk.status().state));
@@ -536,7 +567,16 @@ impl World {
         Ok(format!("{} and the remote are equal", self.named(&[]).join(", ")))
     }
 
+    /// Whether the remote has our tables.
+    fn has_log(&self) -> bool {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'driftless_events'";
+        self.remote().read(sql) == "1"
+    }
+
     fn head(&self) -> i64 {
+        if !self.has_log() {
+            return 0;
+        }
         let head = self.remote().read("SELECT coalesce(max(seq), 0) FROM driftless_events");
         Seq(head.parse().expect("a seq is a number")).0
     }

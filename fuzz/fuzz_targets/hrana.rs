@@ -1,0 +1,7 @@
+//! See the module, which the ordinary tests run too.
+#![no_main]
+
+#[path = "../../tests/it/hostile/targets/hrana.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));

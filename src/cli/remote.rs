@@ -1,0 +1,135 @@
+//! `driftless remote accept`: go on with another remote on purpose.
+
+use std::io::{self, IsTerminal};
+
+use serde::Serialize;
+
+use super::args::{self, RemoteAction};
+use super::exit::Exit;
+use super::init::Rows;
+use super::output::{Output, Tone, clean};
+use super::session::Session;
+use super::signal;
+use crate::error::{Error, Result};
+use crate::remote::{Access, Remote as _};
+use crate::sync::{Offer, accept, offer};
+
+/// Characters of a table's name.
+const NAME_CHARS: usize = 40;
+
+/// What was found and done, as `--json` prints it.
+#[derive(Serialize)]
+struct Done<'a> {
+    accepted: bool,
+    url: &'a str,
+    #[serde(flatten)]
+    offer: &'a Offer,
+    /// The new identity and what the rows came to, if it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Rows>,
+}
+
+/// Does something about the remote.
+///
+/// # Errors
+///
+/// As [`offer`] and [`accept`](crate::sync::accept); `Usage` when another replicator is at work on
+/// the file, or nobody has said yes.
+pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
+    let RemoteAction::Accept { remote: url, yes } = args.action;
+    let store = session.store()?;
+    let url = url.map_or_else(|| store.state().map(|state| state.url), Ok)?;
+    let remote = session.remote(&url)?;
+    let _lock = session.lock()?;
+    if remote.access() == Access::ReadOnly {
+        return Err(Error::refused(format!("the token for {} is read-only", remote.url()))
+            .with_hint("create one that may write, with: turso db tokens create NAME"));
+    }
+    let found = offer(&store, &*remote)?;
+    let output = &session.output;
+    let url = remote.url();
+    let mut done = Done { accepted: false, url: &url, offer: &found, replica: None, rows: None };
+    let Some(trouble) = &found.trouble else {
+        match output.is_json() {
+            true => output.json(&done)?,
+            false => output.line("the remote is the one that this replica belongs to")?,
+        }
+        return Ok(Exit::Success);
+    };
+    if !output.is_json() {
+        describe(output, &found, trouble)?;
+    }
+    if !yes && !agreed(output)? {
+        if output.is_json() {
+            output.json(&done)?;
+        }
+        return Err(Error::usage("nothing was done: the remote was not accepted")
+            .with_hint("say --yes to go on with it"));
+    }
+    let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
+    signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;
+    let spinner = output.spinner("reading the remote's rows");
+    let outcome = accept(store, remote.clone());
+    drop(spinner);
+    let (store, report) = outcome?;
+    let state = store.state()?;
+    done = Done {
+        accepted: true,
+        replica: Some(state.replica.to_string()),
+        rows: Rows::of(&report),
+        ..done
+    };
+    if output.is_json() {
+        output.json(&done)?;
+        return Ok(Exit::Success);
+    }
+    let file = session.db()?.display();
+    output.line(format_args!("{file} is replica {} of {url} now", state.replica))?;
+    if let Some(rows) = &done.rows {
+        output.line(rows)?;
+    }
+    if state.pending > 0 {
+        let pending = state.pending;
+        output.note(format_args!("{pending} events wait to be pushed: driftless sync --db {file}"));
+    }
+    Ok(Exit::Success)
+}
+
+/// Tells what there is, and what would be done.
+fn describe(output: &Output, offer: &Offer, trouble: &str) -> Result<()> {
+    output.line(format_args!("{}", Tone::Notable.paint(clean(trouble, usize::MAX))))?;
+    output.line(format_args!("here   {}", offer.ours))?;
+    output.line(format_args!("there  {}", offer.theirs))?;
+    let rows: Vec<_> = offer
+        .tables
+        .iter()
+        .map(|table| {
+            let there = table.there.map_or_else(|| "none".to_owned(), |there| there.to_string());
+            let name = clean(&table.table, NAME_CHARS);
+            (Tone::Plain, vec![name, table.here.to_string(), there])
+        })
+        .collect();
+    output.table(&["table", "rows here", "rows there"], &rows)?;
+    output.note(format_args!(
+        "To accept it is a first sync: rows only here are pushed, rows only there are fetched, and \
+         rows in both\ntake the remote's version, with the local one in the conflict inbox. {} \
+         pending events stay pending.\nThe log so far is kept beside the new one.",
+        offer.pending
+    ));
+    Ok(())
+}
+
+/// Asks, where there is somebody to ask.
+fn agreed(output: &Output) -> Result<bool> {
+    if !io::stdin().is_terminal() || output.is_json() {
+        return Ok(false);
+    }
+    output.note("Go on with it? [y/N]");
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|source| Error::storage("the answer cannot be read").with_source(source))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
