@@ -28,6 +28,7 @@ pub(crate) enum Ruling {
     Open(Vec<&'static str>),
 }
 
+#[derive(Clone)]
 struct Claim {
     seq: i64,
     origin: Origin,
@@ -36,6 +37,7 @@ struct Claim {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(crate) struct Model {
     shape: Arc<Shape>,
     pub(crate) rows: Rows,

@@ -57,6 +57,21 @@ impl Server {
         look(&self.state().db)
     }
 
+    /// The database's file.
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        let _state = self.state();
+        std::fs::read(&self.path).unwrap()
+    }
+
+    /// Another database stands in this one's place.
+    pub(crate) fn replace(&self, file: &[u8]) {
+        let mut state = self.state();
+        state.db = Connection::open_in_memory().unwrap();
+        std::fs::write(&self.path, file).unwrap();
+        state.lives += 1;
+        state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
+    }
+
     /// The greatest request and the greatest answer, in bytes.
     pub(crate) fn set_caps(&self, request: usize, answer: usize) {
         let mut state = self.state();
