@@ -176,8 +176,8 @@ pub(super) fn upgrade(db: &Connection) -> Result<()> {
             "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
         )?;
     }
-    let sql = "SELECT count(*) = 2 FROM sqlite_schema
-               WHERE name IN ('driftless_kept', 'driftless_old_log')";
+    let sql = "SELECT count(*) = 3 FROM sqlite_schema
+               WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log')";
     if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
         let tx = db.unchecked_transaction()?;
         tx.execute_batch(TABLES_SQL)?;
