@@ -1,7 +1,7 @@
 //! Runs worlds of the simulation (`tests/it/sim`) until the time is over or one fails.
 //!
 //! ```text
-//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--cores N]
+//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--cores N]
 //! ```
 //!
 //! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
@@ -44,6 +44,7 @@ fn main() {
     let drawn =
         || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
     let from = argument("--from").unwrap_or_else(|| drawn() << 16);
+    let worlds = argument("--worlds").unwrap_or(u64::MAX - from);
     let found = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let cores = argument("--cores").map_or(found, |cores| cores as usize);
     let begun = Instant::now();
@@ -56,7 +57,7 @@ fn main() {
         line: begun,
         failed: None,
     });
-    run_all(from..u64::MAX, cores, |seed, ran| {
+    run_all(from..from + worlds, cores, |seed, ran| {
         let mut progress = progress.lock().expect("nothing panics with it");
         progress.worlds += 1;
         progress.steps += ran.steps;
@@ -77,6 +78,7 @@ fn main() {
     print!("{}", progress.seen);
     println!("{} worlds, {} steps", progress.worlds, progress.steps);
     if let Some((seed, failure)) = progress.failed {
+        println!("found in world {} of this run", seed - from + 1);
         println!("{}", report::of(&History::of(seed), &failure));
         std::process::exit(1);
     }

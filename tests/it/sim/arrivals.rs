@@ -13,8 +13,8 @@ use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses};
 use rusqlite::Connection;
 
 use super::model::{Model, Ruling};
+use super::rows::{difference, snapshot};
 use super::sql::number;
-use super::watch::{difference, snapshot};
 use super::world::{Checked, World};
 
 /// The log after an event.

@@ -27,6 +27,7 @@ pub(crate) mod history;
 mod model;
 mod replica;
 mod rest;
+mod rows;
 mod server;
 mod shape;
 mod sql;

@@ -205,6 +205,13 @@ impl Replica {
         })
     }
 
+    /// Whether the machine has met a full disk.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        let status = self.machine.as_ref().filter(|_| self.full);
+        let trouble = status.and_then(|machine| machine.status(self.now).ok()?.trouble);
+        trouble.is_some_and(|trouble| trouble.contains("disk of the local database is full"))
+    }
+
     /// A person goes on with it.
     pub(crate) fn accept(&mut self) -> Ticket {
         self.tickets += 1;

@@ -4,8 +4,9 @@ use driftless::sync::Input;
 
 use super::arrivals::read_log;
 use super::history::Fate;
+use super::rows::{difference, snapshot};
 use super::sql::number;
-use super::watch::{Writer, difference, snapshot};
+use super::watch::Writer;
 use super::world::{Checked, World};
 
 /// Rounds in which each replica syncs once. A push may fail at one event in each of a few rounds,

@@ -8,7 +8,7 @@ use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
 use driftless::{Error, Kind, Result};
 use rusqlite::Connection;
 
-use super::sql::{Clock, governed, rows, rows_bound, transact};
+use super::sql::{Clock, governed, push, rows, rows_bound, transact};
 
 /// What runs on the server.
 struct State {
@@ -141,7 +141,11 @@ impl Server {
 
     fn statement(&self, db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
         let definition = !(sql.starts_with("SELECT") || sql.starts_with("INSERT INTO"));
-        if self.verbatim || definition { rows(db, sql) } else { rows_bound(db, sql) }
+        match () {
+            () if self.verbatim || definition => rows(db, sql),
+            () if sql.starts_with("INSERT INTO driftless_inbox") => push(db, sql),
+            () => rows_bound(db, sql),
+        }
     }
 }
 

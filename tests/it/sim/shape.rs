@@ -127,8 +127,8 @@ pub(crate) struct Shape {
     pub(crate) late: bool,
     /// The conflict rule is that of columns.
     pub(crate) columns_rule: bool,
-    /// Requests run as they are. Otherwise their literals are bound, so that the remote's triggers
-    /// are compiled once a world and not once a request.
+    /// Requests run to the letter. Otherwise the remote's triggers are compiled once a world, and not
+    /// once a request ([`push`](super::sql::push)).
     pub(crate) verbatim: bool,
 }
 
@@ -183,7 +183,7 @@ impl Shape {
             local: some(random, names, &LOCAL, 2),
             late: random.f64() < 0.3,
             columns_rule: random.bool(),
-            verbatim: random.f64() < 0.06,
+            verbatim: random.f64() < 0.12,
         }
     }
 

@@ -48,12 +48,8 @@ fn worlds(seeds: std::ops::Range<u64>) -> (Seen, u64) {
 fn told(history: &History) {
     eprintln!("seed {}: {:#?}", history.seed, history.shape);
     let failure = run(history, true).failure;
-    assert!(
-        failure.is_none(),
-        "after {} steps: {}",
-        failure.as_ref().unwrap().step,
-        failure.unwrap().what
-    );
+    let told = format!("{failure:?}");
+    assert!(failure.is_none(), "{told}");
 }
 
 #[test]
@@ -88,4 +84,10 @@ fn histories_that_failed_once() {
         }
     }
     assert!(count > 0, "there are such histories");
+}
+
+/// What is short can be read, and believed.
+#[test]
+fn the_model_has_fewer_than_200_lines() {
+    assert!(include_str!("model.rs").lines().count() < 200);
 }

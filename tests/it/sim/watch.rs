@@ -15,8 +15,7 @@ use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
 use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
-use super::model::{Row, Rows, key_of, row};
-use super::shape::Shape;
+use super::rows::{Rows, difference, row, snapshot};
 use super::sql::{number, rows};
 use super::world::{Checked, World};
 
@@ -89,30 +88,6 @@ pub(crate) enum Writer {
     FirstSync,
 }
 
-/// The rows of all tables.
-pub(crate) fn snapshot(db: &Connection, shape: &Shape) -> Rows {
-    let mut all = Rows::new();
-    for table in &shape.tables {
-        let columns: Vec<_> = table.columns.iter().map(|name| format!("\"{name}\"")).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
-        for values in rows(db, &sql).unwrap() {
-            let row: Row = table.columns.iter().cloned().zip(values).collect();
-            all.insert((table.name.clone(), key_of(table, &row)), row);
-        }
-    }
-    all
-}
-
-/// The first difference between two states, for a person.
-pub(crate) fn difference(one: &Rows, other: &Rows) -> String {
-    let places: BTreeSet<_> = one.keys().chain(other.keys()).collect();
-    let differs = |place: &&&(String, String)| one.get(**place) != other.get(**place);
-    let told = |place: &&(String, String)| {
-        format!("{} {}: {:?} and {:?}", place.0, place.1, one.get(*place), other.get(*place))
-    };
-    places.iter().filter(differs).map(told).collect::<Vec<_>>().join("; ")
-}
-
 /// The pending events' numbers and standing.
 const PENDING: &str = "SELECT n, ms, tail, aside, undo IS NOT NULL FROM driftless_outbox \
      WHERE NOT settled ORDER BY n";
@@ -180,6 +155,9 @@ impl World {
         if !self.replicas[at].ready {
             // Its first sync is not done; what it captures is renumbered by that.
             return Ok(());
+        }
+        if self.replicas[at].is_out_of_room() {
+            self.seen.note("a full disk");
         }
         let fresh = std::mem::take(&mut self.replicas[at].fresh);
         let writer = if fresh { Writer::FirstSync } else { writer };
@@ -356,7 +334,7 @@ impl World {
 
     /// The rows as the log up to `cursor` and the pending events have them.
     fn expected(&self, at: usize, cursor: i64) -> Rows {
-        let mut rows = self.model.all_at(cursor);
+        let mut rows = self.model.past.all_at(cursor);
         for pending in self.watches[at].pending.values().filter(|pending| !pending.aside) {
             let event = &self.ledger[&pending.id].event;
             let place = (event.table.clone(), event.key.0.clone());
@@ -436,7 +414,7 @@ impl World {
     /// Whether what a lost event wanted is so anyway.
     fn is_moot(&self, event: &Event, cursor: i64) -> bool {
         let holds = |event: &Event| {
-            let there = self.model.at(&(event.table.clone(), event.key.0.clone()), cursor);
+            let there = self.model.past.at(&(event.table.clone(), event.key.0.clone()), cursor);
             let wanted = event.after.as_ref().map(row).unwrap_or_default();
             match event.op {
                 Op::Delete => there.is_none(),
@@ -482,7 +460,7 @@ impl World {
             .map(|event| (event.table.clone(), event.key.0.clone()))
             .collect();
         let untold = before.iter().find(|(place, row)| {
-            self.model.at(place, cursor) != Some(row) && !told.contains(*place)
+            self.model.past.at(place, cursor) != Some(row) && !told.contains(*place)
         });
         match untold {
             Some((place, _)) => {

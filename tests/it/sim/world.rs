@@ -18,11 +18,12 @@ use super::coverage::Seen;
 use super::history::{Fate, History, Step};
 use super::model::Model;
 use super::replica::Replica;
+use super::rows::snapshot;
 use super::server::Server;
 use super::shape::Shape;
 use super::sql::{Clock, transact};
 use super::template::{BEGIN_MS, Template, folder, identity};
-use super::watch::{Mutation, Watch, Writer, snapshot};
+use super::watch::{Mutation, Watch, Writer};
 
 /// What went wrong, in words.
 pub(crate) type Checked<T = ()> = std::result::Result<T, String>;
