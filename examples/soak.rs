@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
-//! world that fails is shrunk and reported as by the tests, and the run ends with exit code 1.
+//! world that fails is shrunk and reported as by the tests, and the run ends with exit code 1. With
+//! `--brief` it is not shrunk.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
@@ -79,7 +80,10 @@ fn main() {
     println!("{} worlds, {} steps", progress.worlds, progress.steps);
     if let Some((seed, failure)) = progress.failed {
         println!("found in world {} of this run", seed - from + 1);
-        println!("{}", report::of(&History::of(seed), &failure));
+        match std::env::args().any(|argument| argument == "--brief") {
+            true => println!("{}", failure.what),
+            false => println!("{}", report::of(&History::of(seed), &failure)),
+        }
         std::process::exit(1);
     }
 }
