@@ -12,7 +12,6 @@ mod failures_scale;
 mod failures_schema;
 mod first_sync;
 mod gym;
-mod histories;
 mod hostile;
 mod hub;
 mod limits;
