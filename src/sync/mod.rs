@@ -38,6 +38,7 @@ mod request;
 mod status;
 mod trouble;
 mod waiters;
+mod watch;
 
 pub use accept::{LogEnd, Offer, TableRows};
 pub use contact::{accept, initialise, offer};
