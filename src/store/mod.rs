@@ -46,6 +46,7 @@ mod redo;
 mod schema;
 mod spelling;
 mod touched;
+mod unpack;
 mod upgrade;
 
 pub use adopt::{Adopted, NewRemote};
@@ -202,6 +203,16 @@ impl Store {
     pub fn data_version(&self) -> Result<i64> {
         let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
         Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// After how many pages of the write-ahead log a commit of this store writes it back, with the
+    /// write lock free again. 1,000 at first.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn checkpoint_after(&self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "wal_autocheckpoint", pages)?)
     }
 
     /// A setting's text.

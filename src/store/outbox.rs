@@ -14,6 +14,10 @@ use crate::event::{EventId, Image, Op, RowKey, Seq};
 /// for an hour of writing without a push.
 const MAX_MARKS: usize = 32_768;
 
+/// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
+/// milliseconds, and a push has ten units at the most.
+const UNIT_EVENTS: usize = 500;
+
 /// How much goes into one push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
@@ -28,6 +32,8 @@ pub struct PushLimit {
 pub struct Push {
     /// In the order in which the remote is to judge them.
     pub events: Vec<Outgoing>,
+    /// Where in `events` a unit ends and the next one begins, rising: between two transactions.
+    pub units: Vec<usize>,
     /// The highest outbox number among them: what to give [`Store::sent`] when the remote has given
     /// its verdicts.
     pub last_n: i64,
@@ -246,7 +252,8 @@ impl Store {
         let events = arrange(&tables, rows)?;
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        Ok(Some(Push { events, last_n, tables }))
+        let units = units(&events, &self.marks);
+        Ok(Some(Push { events, units, last_n, tables }))
     }
 
     /// The outbox's newest number.
@@ -319,6 +326,27 @@ impl Store {
         self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
         Ok(())
     }
+}
+
+/// Where units end: where a mark parts all events before from all behind, for a consequence stands
+/// behind its cause.
+fn units(events: &[Outgoing], marks: &std::collections::VecDeque<i64>) -> Vec<usize> {
+    let mut least = vec![i64::MAX; events.len() + 1];
+    for (at, event) in events.iter().enumerate().rev() {
+        least[at] = least[at + 1].min(event.n);
+    }
+    let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
+    for (at, event) in events.iter().enumerate() {
+        if at >= begin + UNIT_EVENTS {
+            let mark = marks.get(marks.partition_point(|&mark| mark < greatest));
+            if mark.is_some_and(|&mark| mark < least[at]) {
+                units.push(at);
+                begin = at;
+            }
+        }
+        greatest = greatest.max(event.n);
+    }
+    units
 }
 
 /// Notes that the remote has given its verdict for all outbox rows up to `up_to`.

@@ -135,6 +135,11 @@ impl Rebase<'_, '_> {
                     image = event.undo(image)?;
                 }
             }
+            if let Some(image) = &mut image {
+                // A deleted row is undone to what it was, with columns that may be gone by now.
+                let definition = &self.store.tables[table].table;
+                image.0.retain(|(name, _)| definition.column(name).is_some());
+            }
             if self.pass == Pass::Quick {
                 let same = current.as_ref().map(|row| &row.image) == image.as_ref();
                 if !same {

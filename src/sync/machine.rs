@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
+use crate::page::Offset;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
@@ -188,7 +189,7 @@ impl Machine {
                 self.changed();
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
-            Input::Continue => self.integrate(),
+            Input::Continue { events } => self.integrate(events),
             Input::SyncNow(ticket) => self.sync_now(ticket),
             Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => {
@@ -506,19 +507,19 @@ impl Machine {
         self.look_at_outbox();
     }
 
-    /// Integrates the page that has waited longest.
-    fn integrate(&mut self) {
-        let Some(page) = self.pages.front() else { return };
-        match self.store.integrate(page, None, self.now.wall_ms) {
+    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
+    fn integrate(&mut self, events: usize) {
+        let Some((page, end)) = self.pages.part(events) else { return };
+        match self.store.integrate(&page, None, self.now.wall_ms) {
             Ok(Outcome::Done(done)) => {
-                self.pages.integrated();
+                self.pages.integrated(end);
                 let totals = &mut self.totals;
                 let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
                 totals.applied += done.settled_applied as u64;
                 totals.superseded += done.settled_superseded as u64;
                 totals.rejected += done.settled_rejected as u64;
                 totals.pulled += done.pulled.saturating_sub(own) as u64;
-                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "a page is integrated");
+                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
                 if !done.changes.is_empty() {
                     let rows = done.changes.into_iter();
                     let rows = rows.map(|(table, key)| Change { table, key }).collect();
@@ -527,7 +528,7 @@ impl Machine {
                 }
                 self.changed();
             }
-            Ok(Outcome::NeedsLonger) => self.lengthen(),
+            Ok(Outcome::NeedsLonger) => self.lengthen(end),
             Err(error) if error.kind() == Kind::Storage => self.local_trouble(error),
             Err(error) => {
                 // A page that is not one is fetched again.
@@ -545,10 +546,15 @@ impl Machine {
         }
     }
 
-    fn lengthen(&mut self) {
-        self.void_flight();
+    /// What ends at `end` is integrated only with what follows it.
+    fn lengthen(&mut self, end: Offset) {
+        let before = self.pages.span();
         match self.store.place() {
-            Ok(cursor) if self.pages.lengthen(cursor) => {}
+            Ok(cursor) if self.pages.lengthen(cursor, end) => {
+                if self.pages.span() != before {
+                    self.void_flight();
+                }
+            }
             Ok(cursor) => {
                 let error = Error::storage(format!(
                     "the log after event {} cannot be applied, however much of it is read",

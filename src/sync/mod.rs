@@ -31,6 +31,7 @@ mod init;
 mod lock;
 mod look;
 mod machine;
+mod pace;
 mod pull;
 mod push;
 mod request;

@@ -214,7 +214,7 @@ mod tests {
     fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
         let end = last.min(first + limits.limit().events as i64 - 1);
         let events: Vec<_> = (first..=end).map(event).collect();
-        Push { last_n: end, events, tables: Vec::new() }
+        Push { last_n: end, events, units: Vec::new(), tables: Vec::new() }
     }
 
     #[test]

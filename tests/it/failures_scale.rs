@@ -101,8 +101,6 @@ fn f40_applications_write_while_many_events_apply() {
                     ))
                     .expect("no write of an application's fails");
                     written += 1;
-                    // SQLite's lock is not fair: writers that never rest starve each other.
-                    std::thread::sleep(Duration::from_millis(5));
                 }
                 written
             })

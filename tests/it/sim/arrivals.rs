@@ -5,13 +5,16 @@
 //! * Its verdict is the model's, and of a conflict, that of the pure rule too.
 //! * The applied log folds to the tables.
 
+use std::sync::Arc;
+
 use driftless::event::{Event, Image, Op, Origin, Seq};
 use driftless::page::{PULL_LINE, Page};
-use driftless::verdict::{Claim, ConflictRule, Verdict, loses};
+use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses};
 use rusqlite::Connection;
 
-use super::model::Ruling;
-use super::watch::{difference, snapshot};
+use super::model::{Model, Ruling};
+use super::rows::{difference, snapshot};
+use super::sql::number;
 use super::world::{Checked, World};
 
 /// The log after an event.
@@ -36,12 +39,17 @@ pub(super) fn read_log(db: &Connection, after: i64) -> Checked<Vec<Event>> {
 
 /// What the remote's own constraints and triggers say, as far as a shape has such.
 fn is_the_servers(reason: &str) -> bool {
-    reason.contains("constraint failed") || reason == "no"
+    reason.contains("constraint failed") || reason == "no" || reason == TOO_LARGE
 }
 
 impl World {
     /// Looks at the remote.
     pub(super) fn observe_remote(&mut self) -> Checked {
+        if self.blank && !self.is_installed() {
+            let rows = self.server.with(|db| snapshot(db, &self.shape));
+            self.model = Model::new(Arc::clone(&self.shape), rows);
+            return Ok(());
+        }
         let last = self.log.keys().next_back().copied().unwrap_or(0);
         let events = self.server.with(|db| read_log(db, last))?;
         let first = events.first().map(|event| event.seq.0);
@@ -76,15 +84,42 @@ impl World {
         Err(format!("the remote's rows (left) are not what the model says: {told}"))
     }
 
+    /// Whether a database that was made anew has what is ours by now.
+    fn is_installed(&mut self) -> bool {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'driftless_events'";
+        self.blank = self.server.with(|db| number(db, sql)) == 0;
+        !self.blank
+    }
+
+    /// Two files never push under one name: whoever does has all that ever came under it.
+    fn check_name(&self, event: &Event) -> Checked {
+        let Origin::Replica(name) = event.origin else { return Ok(()) };
+        if !self.names.contains(&name) {
+            return Err(format!("nobody is called {name}"));
+        }
+        let Some(carrier) = self.carrier else { return Ok(()) };
+        let mine = &self.watches[carrier].mine;
+        let of_another = self.log.values().find(|other| {
+            other.origin == event.origin && other.cause.is_none() && !mine.contains(&other.id)
+        });
+        match of_another {
+            Some(other) => Err(format!("{name} is the name of two files: see event {}", other.seq)),
+            None => Ok(()),
+        }
+    }
+
     fn judge(&mut self, event: &Event) -> Checked {
+        self.check_name(event)?;
         let Some(known) = self.ledger.get(&event.id) else {
             return Err("nobody committed it".to_owned());
         };
         let mine = &known.event;
-        let same = (&mine.table, &mine.key, mine.op, mine.base, mine.origin, mine.pair)
-            == (&event.table, &event.key, event.op, event.base, event.origin, event.pair)
-            && mine.before == event.before
-            && mine.after == event.after;
+        // What is too large to travel is recorded without its values.
+        let is_bare = event.verdict.reason() == Some(TOO_LARGE);
+        let same = (&mine.table, &mine.key, mine.op, mine.pair)
+            == (&event.table, &event.key, event.op, event.pair)
+            && known.bases.contains(&event.base.0)
+            && (is_bare || (&mine.before, &mine.after) == (&event.before, &event.after));
         if !same {
             return Err(format!("it was committed as {mine:?}, and arrived as {event:?}"));
         }
@@ -95,7 +130,10 @@ impl World {
         let by_trigger = !self.shape.web.is_empty() && reason == "refused";
         let agreed = match (&ruling, &event.verdict) {
             (_, Verdict::Rejected(reason)) if is_the_servers(reason) => {
-                self.seen.note("a culprit that was singled out");
+                self.seen.note(match reason.as_str() {
+                    TOO_LARGE => "an event too large to travel",
+                    _ => "a culprit that was singled out",
+                });
                 true
             }
             (Ruling::Lost("pair"), Verdict::Rejected(_)) if by_trigger => true,

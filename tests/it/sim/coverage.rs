@@ -12,7 +12,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 46] = [
+pub(crate) const WANTED: [&str; 53] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -39,9 +39,16 @@ pub(crate) const WANTED: [&str; 46] = [
     "a quarantine",
     "a quarantine's retry",
     "a culprit that was singled out",
+    "an event too large to travel",
     "a consequence on the remote",
     "a local foreign key's consequence",
     "a replica joins with rows",
+    "a replica restored from a copy",
+    "a copied file goes on",
+    "an identity change",
+    "a remote rolled back",
+    "a remote made anew",
+    "a remote accepted",
     "conflict by rows",
     "conflict by columns",
     "verdict pair",

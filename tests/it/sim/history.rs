@@ -135,6 +135,28 @@ pub(crate) enum Step {
     Join {
         rows: Vec<Vec<String>>,
     },
+    /// A replica's file is copied away.
+    Save {
+        at: usize,
+    },
+    /// A replica's file is what it was when it was copied.
+    Return {
+        at: usize,
+    },
+    /// A copy of a replica's file goes on beside it.
+    Copy {
+        at: usize,
+    },
+    /// The remote's file is copied away.
+    RemoteSave,
+    /// The remote is what it was when it was copied.
+    RemoteReturn,
+    /// The remote's database is made anew, without anything of ours.
+    RemoteWipe,
+    /// A person goes on with the remote that is there.
+    Accept {
+        at: usize,
+    },
 }
 
 /// See the module.
@@ -158,6 +180,8 @@ struct Weather {
     inbox: bool,
     constraints: bool,
     joins: bool,
+    files: bool,
+    remotes: bool,
 }
 
 impl Weather {
@@ -185,6 +209,8 @@ impl Weather {
             inbox: often(0.6),
             constraints: often(0.25),
             joins: often(0.2),
+            files: often(0.25),
+            remotes: often(0.12),
             faulty: [0.1, 0.3, 0.5][random.usize(..3)],
             fates,
         }
@@ -238,7 +264,7 @@ fn step(random: &mut Rng, shape: &Shape, weather: &Weather) -> Step {
 
 fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Step {
     let which = random.usize(..60);
-    match random.u8(..24) {
+    match random.u8(..32) {
         0..3 if weather.crashes => {
             Step::Crash { at, whole: random.bool(), again: random.u8(..3) > 0 }
         }
@@ -246,7 +272,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let caps = [1_500, 3_000, 8_000, 20_000, usize::MAX];
+            let caps = [3_000, 5_000, 8_000, 20_000, usize::MAX];
             Step::Caps { up: caps[random.usize(..5)], down: caps[random.usize(..5)] }
         }
         10 if weather.clocks => {
@@ -263,6 +289,13 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         21 if weather.joins => {
             Step::Join { rows: (0..6).map(|_| shape.transaction(random)).collect() }
         }
+        22..25 if weather.files => Step::Save { at },
+        25..27 if weather.files => Step::Return { at },
+        27 if weather.files => Step::Copy { at },
+        28 if weather.remotes => Step::RemoteSave,
+        29 if weather.remotes => Step::RemoteReturn,
+        30 if weather.remotes && random.bool() => Step::RemoteWipe,
+        30..32 if weather.remotes => Step::Accept { at },
         _ => Step::Sync { at, ms: 5_000, fates: Vec::new() },
     }
 }

@@ -6,18 +6,14 @@
 //! what a foreign key misses: so a missing parent only *may* be a reason, and instead no push may
 //! leave an orphan behind. And what triggers and CHECKs of the remote refuse, which it is told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use driftless::event::{Event, EventId, Image, Op, Origin, RowKey};
+use driftless::event::{Event, EventId, Op, Origin};
 use driftless::value::Value;
 
+use super::rows::{Past, Row, Rows, key_of, row};
 use super::shape::{Shape, Table};
-
-/// A row: its columns by name.
-pub(crate) type Row = BTreeMap<String, Value>;
-/// Rows by their keys, of all tables.
-pub(crate) type Rows = BTreeMap<(String, String), Row>;
 
 /// What the verdict on an arrival must be.
 #[derive(Debug, PartialEq)]
@@ -28,6 +24,7 @@ pub(crate) enum Ruling {
     Open(Vec<&'static str>),
 }
 
+#[derive(Clone)]
 struct Claim {
     seq: i64,
     origin: Origin,
@@ -36,27 +33,13 @@ struct Claim {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(crate) struct Model {
     shape: Arc<Shape>,
     pub(crate) rows: Rows,
-    versions: HashMap<(String, String), Vec<(i64, Option<Row>)>>,
+    pub(crate) past: Past,
     claims: HashMap<(String, String), Vec<Claim>>,
     applied: HashMap<EventId, bool>,
-}
-
-/// The values as a row.
-pub(crate) fn row(image: &Image) -> Row {
-    image.0.iter().cloned().collect()
-}
-
-/// The key as events spell it.
-pub(crate) fn key_of(table: &Table, row: &Row) -> String {
-    let fold = |name: &String| match row.get(name) {
-        Some(Value::Text(text)) if table.nocase => Value::Text(text.to_ascii_lowercase()),
-        Some(value) => value.clone(),
-        None => Value::Null,
-    };
-    RowKey::from_values(&table.key.iter().map(fold).collect::<Vec<_>>()).0
 }
 
 fn equal(a: &Value, b: &Value, nocase: bool) -> bool {
@@ -73,21 +56,8 @@ fn equal(a: &Value, b: &Value, nocase: bool) -> bool {
 impl Model {
     /// Tables that hold these rows before anything has happened.
     pub(crate) fn new(shape: Arc<Shape>, rows: Rows) -> Self {
-        let first = |row: &Row| vec![(0, Some(row.clone()))];
-        let versions = rows.iter().map(|(place, row)| (place.clone(), first(row))).collect();
-        Model { shape, rows, versions, claims: HashMap::new(), applied: HashMap::new() }
-    }
-
-    /// A row as it was once the log up to `seq` had happened.
-    pub(crate) fn at(&self, place: &(String, String), seq: i64) -> Option<&Row> {
-        let versions = self.versions.get(place)?;
-        versions.iter().rev().find(|(at, _)| *at <= seq).and_then(|(_, row)| row.as_ref())
-    }
-
-    /// All rows as they were then.
-    pub(crate) fn all_at(&self, seq: i64) -> Rows {
-        let row = |place| Some((Clone::clone(place), self.at(place, seq)?.clone()));
-        self.versions.keys().filter_map(row).collect()
+        let past = Past::new(&rows);
+        Model { shape, rows, past, claims: HashMap::new(), applied: HashMap::new() }
     }
 
     fn defeated(&self, place: &(String, String), event: &Event) -> bool {
@@ -143,8 +113,7 @@ impl Model {
             return Ruling::Lost("unique");
         }
         let mut against = Vec::new();
-        let orphan = |(_, parent): &(String, String)| writes && !parent.is_empty();
-        if self.missing_parents(table, &coming, &brings).iter().any(orphan) {
+        if writes && self.lacks_parent(table, &coming, &brings) {
             against.push("foreign");
         }
         if event.op != Op::Insert
@@ -170,28 +139,15 @@ impl Model {
         })
     }
 
-    /// The columns of a row that name a parent which is not there.
-    fn missing_parents(
-        &self,
-        table: &Table,
-        row: &Row,
-        brings: &dyn Fn(&String) -> bool,
-    ) -> Vec<(String, String)> {
-        let mut missing = Vec::new();
-        for foreign in table.foreign.iter().filter(|foreign| brings(&foreign.column)) {
-            let (Some(parent), Some(value)) =
-                (self.shape.table(&foreign.parent), row.get(&foreign.column))
-            else {
-                continue;
-            };
-            let named = Row::from([(parent.key[0].clone(), value.clone())]);
+    /// Whether a column of a row, one that is brought, names a parent that is not there.
+    fn lacks_parent(&self, table: &Table, row: &Row, brings: &dyn Fn(&String) -> bool) -> bool {
+        table.foreign.iter().filter(|foreign| brings(&foreign.column)).any(|foreign| {
+            let parent = self.shape.table(&foreign.parent).expect("a parent is a table");
+            let named = Row::from([(parent.key[0].clone(), row[&foreign.column].clone())]);
             let place = (parent.name.clone(), key_of(parent, &named));
             let own = parent.name == table.name && place.1 == key_of(table, row);
-            if *value != Value::Null && !own && !self.rows.contains_key(&place) {
-                missing.push(place);
-            }
-        }
-        missing
+            row[&foreign.column] != Value::Null && !own && !self.rows.contains_key(&place)
+        })
     }
 
     fn has_children(&self, parent: &Table, place: &(String, String), goes: bool) -> bool {
@@ -211,7 +167,7 @@ impl Model {
     pub(crate) fn orphan(&self) -> Option<&(String, String)> {
         let is_orphan = |(place, row): &(&(String, String), &Row)| {
             let table = self.shape.table(&place.0);
-            table.is_some_and(|table| !self.missing_parents(table, row, &|_| true).is_empty())
+            table.is_some_and(|table| self.lacks_parent(table, row, &|_| true))
         };
         self.rows.iter().find(is_orphan).map(|(place, _)| place)
     }
@@ -234,7 +190,6 @@ impl Model {
             (Op::Update, None) => return,
             (Op::Delete, _) => drop(self.rows.remove(&place)),
         }
-        let version = (event.seq.0, self.rows.get(&place).cloned());
-        self.versions.entry(place).or_default().push(version);
+        self.past.note(event.seq.0, &place, self.rows.get(&place));
     }
 }

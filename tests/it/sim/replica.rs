@@ -1,13 +1,13 @@
 //! A replica of a world: an application's database, the machine over it, and its clock.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use driftless::remote::{Answer, Batch};
 use driftless::store::{Setup, Store};
-use driftless::sync::{Config, Effect, Input, Machine, Now, RequestId, Summary, Ticket};
+use driftless::sync::{Config, Effect, Input, Machine, Now, RequestId, Summary, SyncState, Ticket};
 use driftless::{Error, Result};
 use rusqlite::Connection;
 
@@ -39,6 +39,8 @@ pub(crate) struct Replica {
     pub(crate) full: bool,
     /// The first sync is done.
     pub(crate) ready: bool,
+    /// It was done just now.
+    pub(crate) fresh: bool,
     settled: Vec<(Ticket, Result<Summary>)>,
     tickets: u64,
     lives: u64,
@@ -74,6 +76,7 @@ impl Replica {
             cut: false,
             full: false,
             ready: false,
+            fresh: false,
             settled: Vec::new(),
             tickets: 0,
             lives: 0,
@@ -139,7 +142,7 @@ impl Replica {
                 Effect::Wait(until) => self.timer = Some(until),
                 Effect::Continue => self.waits = true,
                 Effect::Settled(ticket, outcome) => self.settled.push((ticket, outcome)),
-                Effect::Initialised(_) => self.ready = true,
+                Effect::Initialised(_) => (self.ready, self.fresh) = (true, true),
                 Effect::StatusChanged | Effect::Notify(_) => {}
             }
         }
@@ -149,7 +152,9 @@ impl Replica {
     pub(crate) fn integrate(&mut self) -> bool {
         let waits = std::mem::take(&mut self.waits);
         if waits {
-            self.input(Input::Continue);
+            // Of a page, now so much in one transaction and now all of it.
+            let events = [1, 3, 40, usize::MAX][self.now.steady_ms as usize % 4];
+            self.input(Input::Continue { events });
         }
         waits
     }
@@ -170,6 +175,51 @@ impl Replica {
     pub(crate) fn set_wall(&mut self) {
         self.now.wall_ms = BEGIN_MS + self.now.steady_ms as i64 + self.skew_ms;
         self.clock.store(self.now.wall_ms, Ordering::Relaxed);
+    }
+
+    /// A copy of the file, as the application's connection sees it.
+    pub(crate) fn copy(&self, path: &Path) -> Vec<u8> {
+        let _ = std::fs::remove_file(path);
+        let mut copy = Connection::open(path).unwrap();
+        let backup = rusqlite::backup::Backup::new(&self.db, &mut copy).unwrap();
+        backup.run_to_completion(i32::MAX, std::time::Duration::ZERO, None).unwrap();
+        drop(backup);
+        drop(copy);
+        std::fs::read(path).unwrap()
+    }
+
+    /// The file becomes another one. Nothing runs on it yet.
+    pub(crate) fn replace(&mut self, file: &[u8]) {
+        self.crash(false);
+        self.db = Connection::open_in_memory().unwrap();
+        for ending in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", self.path.display()));
+        }
+        std::fs::write(&self.path, file).unwrap();
+        self.crash(true);
+    }
+
+    /// Whether the machine will not go on with the remote that it finds.
+    pub(crate) fn is_refusing(&self) -> bool {
+        let state = self.machine.as_ref().and_then(|machine| machine.status(self.now).ok());
+        state.is_some_and(|status| {
+            matches!(status.state, SyncState::OtherRemote | SyncState::RolledBack)
+        })
+    }
+
+    /// Whether the machine has met a full disk.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        let status = self.machine.as_ref().filter(|_| self.full);
+        let trouble = status.and_then(|machine| machine.status(self.now).ok()?.trouble);
+        trouble.is_some_and(|trouble| trouble.contains("disk of the local database is full"))
+    }
+
+    /// A person goes on with it.
+    pub(crate) fn accept(&mut self) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.input(Input::AcceptRemote(ticket));
+        ticket
     }
 
     /// The store, if a process has it open.

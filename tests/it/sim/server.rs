@@ -8,7 +8,7 @@ use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
 use driftless::{Error, Kind, Result};
 use rusqlite::Connection;
 
-use super::sql::{Clock, governed, rows, rows_bound, transact};
+use super::sql::{Clock, governed, push, rows, rows_bound, transact};
 
 /// What runs on the server.
 struct State {
@@ -55,6 +55,21 @@ impl Server {
     /// Looks at the database.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> T) -> T {
         look(&self.state().db)
+    }
+
+    /// The database's file.
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        let _state = self.state();
+        std::fs::read(&self.path).unwrap()
+    }
+
+    /// Another database stands in this one's place.
+    pub(crate) fn replace(&self, file: &[u8]) {
+        let mut state = self.state();
+        state.db = Connection::open_in_memory().unwrap();
+        std::fs::write(&self.path, file).unwrap();
+        state.lives += 1;
+        state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
     }
 
     /// The greatest request and the greatest answer, in bytes.
@@ -126,7 +141,11 @@ impl Server {
 
     fn statement(&self, db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
         let definition = !(sql.starts_with("SELECT") || sql.starts_with("INSERT INTO"));
-        if self.verbatim || definition { rows(db, sql) } else { rows_bound(db, sql) }
+        match () {
+            () if self.verbatim || definition => rows(db, sql),
+            () if sql.starts_with("INSERT INTO driftless_inbox") => push(db, sql),
+            () => rows_bound(db, sql),
+        }
     }
 }
 

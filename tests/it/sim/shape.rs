@@ -10,28 +10,78 @@ use serde::{Deserialize, Serialize};
 /// Worlds of consecutive seeds that have the same tables.
 pub(crate) const WORLDS_A_SHAPE: u64 = 32;
 
-/// Triggers that a web application may have.
-const WEB: [&str; 11] = [
-    "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 1 WHERE id = new.id; END",
-    "CREATE TRIGGER x_clamp AFTER UPDATE OF a ON m WHEN new.a > 90 BEGIN UPDATE m SET a = 50 WHERE id = new.id; END",
-    "CREATE TRIGGER x_ins AFTER INSERT ON m BEGIN UPDATE m SET t = 7 WHERE id = new.id; END",
-    "CREATE TRIGGER x_aba AFTER UPDATE OF a ON m BEGIN UPDATE m SET u = 'tmp' || id WHERE id = new.id; UPDATE m SET u = new.u WHERE id = new.id; END",
-    "CREATE TRIGGER x_aba2 AFTER INSERT ON p BEGIN UPDATE p SET x = -1 WHERE id = new.id; UPDATE p SET x = new.x WHERE id = new.id; END",
-    "CREATE TRIGGER x_child AFTER INSERT ON m BEGIN INSERT OR IGNORE INTO p VALUES ('w' || new.id, new.id, 0); END",
-    "CREATE TRIGGER x_del AFTER UPDATE OF a ON m WHEN new.a = 33 BEGIN DELETE FROM m WHERE id = new.id; END",
-    "CREATE TRIGGER x_undel AFTER DELETE ON s WHEN old.v = 2 BEGIN INSERT INTO s VALUES (old.id, NULL, old.v); END",
-    "CREATE TRIGGER x_quiet BEFORE UPDATE ON m WHEN new.a = 13 BEGIN SELECT RAISE(IGNORE); END",
-    "CREATE TRIGGER x_abort BEFORE INSERT ON p WHEN new.x = 5 BEGIN SELECT RAISE(ABORT, 'no'); END",
-    "CREATE TRIGGER x_other AFTER UPDATE OF x ON p BEGIN UPDATE m SET t = new.x WHERE id = new.mid; END",
+/// Triggers that a web application may have, behind the tables that they need.
+const WEB: [(&str, &str); 11] = [
+    (
+        "m",
+        "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 1 WHERE id = new.id; END",
+    ),
+    (
+        "m",
+        "CREATE TRIGGER x_clamp AFTER UPDATE OF a ON m WHEN new.a > 90 BEGIN UPDATE m SET a = 50 WHERE id = new.id; END",
+    ),
+    ("m", "CREATE TRIGGER x_ins AFTER INSERT ON m BEGIN UPDATE m SET t = 7 WHERE id = new.id; END"),
+    (
+        "m",
+        "CREATE TRIGGER x_aba AFTER UPDATE OF a ON m BEGIN UPDATE m SET u = 'tmp' || id WHERE id = new.id; UPDATE m SET u = new.u WHERE id = new.id; END",
+    ),
+    (
+        "p",
+        "CREATE TRIGGER x_aba2 AFTER INSERT ON p BEGIN UPDATE p SET x = -1 WHERE id = new.id; UPDATE p SET x = new.x WHERE id = new.id; END",
+    ),
+    (
+        "mp",
+        "CREATE TRIGGER x_child AFTER INSERT ON m BEGIN INSERT OR IGNORE INTO p VALUES ('w' || new.id, new.id, 0); END",
+    ),
+    (
+        "m",
+        "CREATE TRIGGER x_del AFTER UPDATE OF a ON m WHEN new.a = 33 BEGIN DELETE FROM m WHERE id = new.id; END",
+    ),
+    (
+        "s",
+        "CREATE TRIGGER x_undel AFTER DELETE ON s WHEN old.v = 2 BEGIN INSERT INTO s VALUES (old.id, NULL, old.v); END",
+    ),
+    (
+        "m",
+        "CREATE TRIGGER x_quiet BEFORE UPDATE ON m WHEN new.a = 13 BEGIN SELECT RAISE(IGNORE); END",
+    ),
+    (
+        "p",
+        "CREATE TRIGGER x_abort BEFORE INSERT ON p WHEN new.x = 5 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    (
+        "mp",
+        "CREATE TRIGGER x_other AFTER UPDATE OF x ON p BEGIN UPDATE m SET t = new.x WHERE id = new.mid; END",
+    ),
 ];
 
-/// Triggers that a desktop application may have.
-const LOCAL: [&str; 4] = [
-    "CREATE TRIGGER x_ltouch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 20 WHERE id = new.id; END",
-    "CREATE TRIGGER x_laudit AFTER UPDATE OF a ON m BEGIN INSERT OR IGNORE INTO q VALUES ('l' || new.id, NULL, new.a); END",
-    "CREATE TRIGGER x_lins AFTER INSERT ON p BEGIN UPDATE p SET x = coalesce(new.x, 0) + 1 WHERE id = new.id; END",
-    "CREATE TRIGGER x_ldel AFTER UPDATE OF v ON s BEGIN DELETE FROM q WHERE id = 'g1'; END",
+/// The same of a desktop application.
+const LOCAL: [(&str, &str); 4] = [
+    (
+        "m",
+        "CREATE TRIGGER x_ltouch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 20 WHERE id = new.id; END",
+    ),
+    (
+        "mq",
+        "CREATE TRIGGER x_laudit AFTER UPDATE OF a ON m BEGIN INSERT OR IGNORE INTO q VALUES ('l' || new.id, NULL, new.a); END",
+    ),
+    (
+        "p",
+        "CREATE TRIGGER x_lins AFTER INSERT ON p BEGIN UPDATE p SET x = coalesce(new.x, 0) + 1 WHERE id = new.id; END",
+    ),
+    ("qs", "CREATE TRIGGER x_ldel AFTER UPDATE OF v ON s BEGIN DELETE FROM q WHERE id = 'g1'; END"),
 ];
+
+/// Rows that are on the remote before driftless is, behind their tables.
+const ROWS: [(&str, &str); 3] = [
+    ("m", "INSERT INTO m (id, a, u) VALUES ('k0', 1, 'x'), ('k1', 2, NULL)"),
+    ("c", "INSERT INTO c VALUES (0, 'a', 'first', 1)"),
+    ("s", "INSERT INTO s VALUES ('s0', NULL, 1)"),
+];
+
+/// The tables of a shape. Few at a time: the more there are, the longer the remote's triggers, whose
+/// compilation is what a world costs.
+const TABLES: [&str; 9] = ["mpqs", "mpq", "mp", "mp", "ms", "mpn", "mc", "sc", "m"];
 
 /// Columns that no two rows may have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,8 +127,8 @@ pub(crate) struct Shape {
     pub(crate) late: bool,
     /// The conflict rule is that of columns.
     pub(crate) columns_rule: bool,
-    /// Requests run as they are. Otherwise their literals are bound, so that the remote's triggers
-    /// are compiled once a world and not once a request.
+    /// Requests run to the letter. Otherwise the remote's triggers are compiled once a world, and not
+    /// once a request ([`push`](super::sql::push)).
     pub(crate) verbatim: bool,
 }
 
@@ -86,8 +136,11 @@ fn pick<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
     from[random.usize(..from.len())]
 }
 
-fn some(random: &mut Rng, from: &[&str], most: usize) -> Vec<String> {
-    let mut all: Vec<_> = from.iter().map(|sql| (*sql).to_owned()).collect();
+/// Some of those for which there are tables.
+fn some(random: &mut Rng, tables: &str, from: &[(&str, &str)], most: usize) -> Vec<String> {
+    let fits = |needed: &str| needed.chars().all(|table| tables.contains(table));
+    let fitting = from.iter().filter(|(needed, _)| fits(needed));
+    let mut all: Vec<_> = fitting.map(|(_, sql)| (*sql).to_owned()).collect();
     random.shuffle(&mut all);
     all.truncate(random.usize(..=most));
     all
@@ -117,32 +170,31 @@ impl Shape {
 
     fn new(random: &mut Rng) -> Shape {
         let nocase = random.f64() < 0.4;
+        let names = pick(random, &TABLES);
         let mut tables = members(random, nocase);
-        if random.f64() < 0.4 {
-            tables.push(composite(random));
-        }
-        if random.f64() < 0.4 {
-            tables.push(numbered(random));
-        }
-        let rows = [
-            "INSERT INTO m (id, a, u) VALUES ('k0', 1, 'x'), ('k1', 2, NULL)",
-            "INSERT INTO p VALUES ('c0', 'k0', 3)",
-            "INSERT INTO s VALUES ('s0', NULL, 1)",
-        ];
+        tables.push(composite(random));
+        tables.push(numbered(random));
+        tables.retain(|table| names.contains(&table.name));
+        let rows: &[_] = if random.bool() { &ROWS } else { &[] };
         Shape {
             tables,
-            rows: if random.bool() { owned(&rows) } else { Vec::new() },
-            web: some(random, &WEB, 3),
-            local: some(random, &LOCAL, 2),
+            rows: some(random, names, rows, rows.len()),
+            web: some(random, names, &WEB, 3),
+            local: some(random, names, &LOCAL, 2),
             late: random.f64() < 0.3,
             columns_rule: random.bool(),
-            verbatim: random.f64() < 0.06,
+            verbatim: random.f64() < 0.12,
         }
     }
 
     /// All tables as SQL.
     pub(crate) fn schema(&self) -> String {
         self.tables.iter().map(|table| format!("{};\n", table.sql)).collect()
+    }
+
+    /// Whether there is a table of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.table(name).is_some()
     }
 
     /// The table of this name.

@@ -13,13 +13,16 @@ use rusqlite::{CachedStatement, Connection, params_from_iter};
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 256;
 
-/// A statement with a parameter for each text literal, and the literals.
+/// Literals of fewer bytes are the same in each request.
+const SHORT: usize = 20;
+
+/// A statement with a parameter for each of its long text literals, and these: identities, and the
+/// events of a push.
 pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
     let (mut text, mut literals) = (String::with_capacity(64), Vec::new());
     let mut rest = sql;
     while let Some(at) = rest.find(['\'', '"']) {
         let quote = rest.as_bytes()[at];
-        let is_blob = at > 0 && matches!(rest.as_bytes()[at - 1], b'x' | b'X');
         let mut end = at + 1;
         loop {
             end += rest[end..].find(quote as char).expect("a literal ends") + 1;
@@ -29,7 +32,7 @@ pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
             end += 1;
         }
         text.push_str(&rest[..at]);
-        if quote == b'"' || is_blob {
+        if quote == b'"' || end - at < SHORT {
             text.push_str(&rest[at..end]);
         } else {
             literals.push(rest[at + 1..end - 1].replace("''", "'"));
@@ -73,6 +76,26 @@ pub(crate) fn rows_bound(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
     fetch(&mut db.prepare_cached(&text)?, &literals)
 }
 
+/// Runs a push. What its SELECT gives goes in by a statement that is the same for every push, for
+/// with it the inbox's triggers are compiled, and that is most of what a world costs.
+pub(crate) fn push(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+    let (head, select) = sql.split_once(" SELECT ").expect("it inserts what it selects");
+    let rows = rows_bound(db, &format!("SELECT {select}"))?;
+    let Some(width) = rows.first().map(Vec::len) else { return Ok(rows) };
+    let cell = |value: &Value| match value {
+        Value::Integer(integer) => serde_json::Value::from(*integer),
+        Value::Text(text) => String::from_utf8(text.clone()).expect("JSON is UTF-8").into(),
+        _ => serde_json::Value::Null,
+    };
+    let rows = rows.iter().map(|row| row.iter().map(cell).collect());
+    let events: Vec<Vec<serde_json::Value>> = rows.collect();
+    let events = serde_json::to_string(&events).expect("it is JSON");
+    let columns: Vec<_> = (0..width).map(|at| format!("value ->> {at}")).collect();
+    let text =
+        format!("{head} SELECT {} FROM json_each(?1) ORDER BY key LIMIT -1", columns.join(", "));
+    fetch(&mut db.prepare_cached(&text)?, &[events])
+}
+
 /// The one number that a query gives.
 pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
     let mut statement = db.prepare_cached(sql).unwrap();
@@ -84,7 +107,7 @@ pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
 pub(crate) fn transact(db: &Connection, statements: &[String], abandoned: bool) -> bool {
     let simple = |sql: &str| db.prepare_cached(sql).and_then(|mut begin| begin.execute([]));
     simple("BEGIN IMMEDIATE").unwrap();
-    let done = statements.iter().try_for_each(|sql| rows_bound(db, sql).map(|_| ()));
+    let done = statements.iter().try_for_each(|sql| rows(db, sql).map(drop));
     let committed = !abandoned && done.is_ok() && simple("COMMIT").is_ok();
     if !db.is_autocommit() {
         simple("ROLLBACK").unwrap();

@@ -26,6 +26,8 @@ pub(crate) struct Template {
     pub(crate) remote: Vec<u8>,
     pub(crate) replica: Vec<u8>,
     pub(crate) bare: Vec<u8>,
+    /// The remote's tables alone, without rows.
+    pub(crate) blank: Vec<u8>,
 }
 
 /// A folder for databases: in memory, where the system has a place for that.
@@ -85,6 +87,10 @@ impl Template {
             let early: &[String] = if shape.late { &[] } else { &shape.web };
             early.iter().for_each(|sql| db.execute_batch(sql).unwrap());
         });
+        let db = Connection::open(at("blank.db")).unwrap();
+        db.execute_batch(&shape.schema()).unwrap();
+        shape.web.iter().for_each(|sql| db.execute_batch(sql).unwrap());
+        drop(db);
         let db = Connection::open(at("bare.db")).unwrap();
         db.pragma_update(None, "journal_mode", "WAL").unwrap();
         db.execute_batch(&shape.schema()).unwrap();
@@ -97,6 +103,11 @@ impl Template {
         }
         drop(server);
         let read = |name: &str| std::fs::read(at(name)).unwrap();
-        Template { remote: read("remote.db"), replica: read("replica.db"), bare: read("bare.db") }
+        Template {
+            remote: read("remote.db"),
+            replica: read("replica.db"),
+            bare: read("bare.db"),
+            blank: read("blank.db"),
+        }
     }
 }

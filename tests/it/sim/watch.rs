@@ -8,28 +8,31 @@
 //! * The local log is the remote's, sealed and chained.
 //! * What lost is in the conflict inbox, unless what it wanted is so already; nothing else is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use driftless::capture::{Captured, Layout};
 use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
-use driftless::verdict::Verdict;
+use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
-use super::model::{Row, Rows, key_of, row};
-use super::shape::Shape;
+use super::rows::{Rows, difference, row, snapshot};
 use super::sql::{number, rows};
-use super::template::identity;
 use super::world::{Checked, World};
 
 /// A change that an application committed, as its outbox tells it.
 pub(crate) struct Mutation {
     pub(super) at: usize,
     pub(super) event: Event,
+    /// The bases that it had: another one when its file takes another identity.
+    pub(super) bases: Vec<i64>,
+    /// It went with its file, or with its remote: nobody has to have it.
+    pub(super) gone: bool,
     /// The parent whose going made it.
     pub(super) parent: Option<String>,
 }
 
+#[derive(Clone)]
 struct Pending {
     id: EventId,
     aside: bool,
@@ -37,7 +40,14 @@ struct Pending {
 }
 
 /// What is known of a replica from looking at it before.
+#[derive(Clone)]
 pub(crate) struct Watch {
+    /// Whether its remote is the one that it knows, as far as is known.
+    pub(super) certain: bool,
+    /// The events that this file's outbox had.
+    pub(super) mine: HashSet<EventId>,
+    /// Its identity.
+    name: String,
     pub(super) cursor: i64,
     newest: i64,
     pending: BTreeMap<i64, Pending>,
@@ -50,6 +60,9 @@ pub(crate) struct Watch {
 impl Default for Watch {
     fn default() -> Self {
         Watch {
+            certain: true,
+            mine: HashSet::new(),
+            name: String::new(),
             cursor: 0,
             newest: 0,
             pending: BTreeMap::new(),
@@ -74,30 +87,6 @@ pub(crate) enum Writer {
     Application,
     /// The first sync has made events of the rows that were there.
     FirstSync,
-}
-
-/// The rows of all tables.
-pub(crate) fn snapshot(db: &Connection, shape: &Shape) -> Rows {
-    let mut all = Rows::new();
-    for table in &shape.tables {
-        let columns: Vec<_> = table.columns.iter().map(|name| format!("\"{name}\"")).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
-        for values in rows(db, &sql).unwrap() {
-            let row: Row = table.columns.iter().cloned().zip(values).collect();
-            all.insert((table.name.clone(), key_of(table, &row)), row);
-        }
-    }
-    all
-}
-
-/// The first difference between two states, for a person.
-pub(crate) fn difference(one: &Rows, other: &Rows) -> String {
-    let places: BTreeSet<_> = one.keys().chain(other.keys()).collect();
-    let differs = |place: &&&(String, String)| one.get(**place) != other.get(**place);
-    let told = |place: &&(String, String)| {
-        format!("{} {}: {:?} and {:?}", place.0, place.1, one.get(*place), other.get(*place))
-    };
-    places.iter().filter(differs).map(told).collect::<Vec<_>>().join("; ")
 }
 
 /// The pending events' numbers and standing.
@@ -159,8 +148,8 @@ fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i6
             verdict: Verdict::Applied,
             received_at: 0,
         };
-        let parent = line.get(8).unwrap();
-        events.push((number(0), Mutation { at, event, parent }, number(7)));
+        let (parent, bases) = (line.get(8).unwrap(), vec![event.base.0]);
+        events.push((number(0), Mutation { at, event, bases, gone: false, parent }, number(7)));
     }
     events
 }
@@ -173,11 +162,25 @@ impl World {
             // Its first sync is not done; what it captures is renumbered by that.
             return Ok(());
         }
+        if self.replicas[at].is_out_of_room() {
+            self.seen.note("a full disk");
+        }
+        let fresh = std::mem::take(&mut self.replicas[at].fresh);
+        let writer = if fresh { Writer::FirstSync } else { writer };
+        if self.observe_name(at) || !self.watches[at].certain {
+            self.note_pending(at);
+        }
         let cursor = number(&self.replicas[at].db, "SELECT cursor FROM driftless_state");
         let last = self.watches[at].cursor;
         if writer == Writer::FirstSync {
-            self.watches[at].cursor = cursor;
-            self.watches[at].newest = -1;
+            let sql = "SELECT chain FROM driftless_state";
+            let chain = rows(&self.replicas[at].db, sql).unwrap();
+            let watch = &mut self.watches[at];
+            (watch.certain, watch.cursor, watch.newest) = (true, cursor, -1);
+            watch.pending.clear();
+            watch.chain = chain[0][0].as_bytes().and_then(|hash| hash.try_into().ok()).unwrap();
+        } else if !self.watches[at].certain {
+            return Ok(());
         } else if cursor < last {
             return Err(wrong(format!("its cursor goes back from {last} to {cursor}")));
         }
@@ -202,6 +205,31 @@ impl World {
         Ok(())
     }
 
+    /// Learns the identity of a replica's file. True if it is another one than before.
+    fn observe_name(&mut self, at: usize) -> bool {
+        let sql = "SELECT value FROM driftless_settings WHERE name = 'replica'";
+        let found = rows(&self.replicas[at].db, sql).unwrap();
+        let name = found[0][0].as_str().unwrap_or_default().to_owned();
+        let watch = &mut self.watches[at];
+        if watch.name == name {
+            return false;
+        }
+        let before = std::mem::replace(&mut watch.name, name.clone());
+        self.names.insert(name.parse().expect("it is a replica's id"));
+        if !before.is_empty() {
+            self.seen.note("an identity change");
+        }
+        !before.is_empty()
+    }
+
+    /// Takes note of everything that is pending, without a word about what it should be.
+    fn note_pending(&mut self, at: usize) {
+        for (_, mutation, _) in paired(new_events(&self.replicas[at].db, at, -1)) {
+            self.watches[at].mine.insert(mutation.event.id);
+            note(&mut self.ledger, mutation);
+        }
+    }
+
     fn observe_outbox(&mut self, at: usize, writer: Writer, cursor: i64) -> Checked {
         let db = &self.replicas[at].db;
         let watch = &mut self.watches[at];
@@ -221,8 +249,13 @@ impl World {
                     "event {id} of table {table} is in the outbox, and nobody wrote"
                 ));
             }
-            let origin = Origin::Replica(identity(self.replicas[at].number));
-            record(&mut self.ledger, new, origin)?;
+            for (_, mutation, _) in paired(new) {
+                let id = mutation.event.id;
+                watch.mine.insert(id);
+                if !note(&mut self.ledger, mutation) && writer == Writer::Application {
+                    return Err(format!("event {id} was there before"));
+                }
+            }
             watch.newest = newest;
         }
         for (n, known) in &watch.pending {
@@ -250,8 +283,7 @@ impl World {
                 let id = found.id;
                 return Err(format!("event {id} is in the log up to the cursor, and pending"));
             }
-            let known = self.ledger.get(&found.id);
-            if !known.is_some_and(|known| known.at == at) {
+            if !watch.mine.contains(&found.id) {
                 return Err(format!("event {} is pending, and nobody committed it", found.id));
             }
         }
@@ -281,7 +313,7 @@ impl World {
             if line.get::<_, Vec<u8>>(4).unwrap() != head {
                 return Err(format!("the chain breaks at event {seq}"));
             }
-            let mine = self.ledger.get(&event.id).is_some_and(|known| known.at == at);
+            let mine = self.watches[at].mine.contains(&event.id);
             if line.get::<_, bool>(1).unwrap() != mine {
                 return Err(format!("event {seq} is taken for another writer's, or for one's own"));
             }
@@ -308,7 +340,7 @@ impl World {
 
     /// The rows as the log up to `cursor` and the pending events have them.
     fn expected(&self, at: usize, cursor: i64) -> Rows {
-        let mut rows = self.model.all_at(cursor);
+        let mut rows = self.model.past.all_at(cursor);
         for pending in self.watches[at].pending.values().filter(|pending| !pending.aside) {
             let event = &self.ledger[&pending.id].event;
             let place = (event.table.clone(), event.key.0.clone());
@@ -354,7 +386,7 @@ impl World {
             .collect();
         let mut listable: BTreeSet<_> = listed.range(last + 1..).map(|(seq, _)| *seq).collect();
         for (&seq, event) in self.log.range(last + 1..=cursor) {
-            let mine = self.ledger.get(&event.id).is_some_and(|known| known.at == at);
+            let mine = self.watches[at].mine.contains(&event.id);
             let first = event.pair.is_some() && event.op == Op::Delete;
             if !mine || event.verdict.is_applied() || first {
                 continue;
@@ -388,7 +420,7 @@ impl World {
     /// Whether what a lost event wanted is so anyway.
     fn is_moot(&self, event: &Event, cursor: i64) -> bool {
         let holds = |event: &Event| {
-            let there = self.model.at(&(event.table.clone(), event.key.0.clone()), cursor);
+            let there = self.model.past.at(&(event.table.clone(), event.key.0.clone()), cursor);
             let wanted = event.after.as_ref().map(row).unwrap_or_default();
             match event.op {
                 Op::Delete => there.is_none(),
@@ -397,12 +429,34 @@ impl World {
                 }),
             }
         };
+        let bare = event.verdict.reason() == Some(TOO_LARGE);
+        if bare && (event.op != Op::Delete || event.pair.is_some()) {
+            return false;
+        }
         let other = event.pair.and_then(|pair| self.ledger.get(&pair));
         holds(event) && other.is_none_or(|other| holds(&other.event))
     }
 
-    /// Every row that was only here, or was another one here, is an event now.
+    /// What was pending before a first sync is so after it, under another number, and every row
+    /// that was only here, or was another one here, is an event now.
     fn observe_adoption(&mut self, at: usize) -> Checked {
+        let pending: HashSet<_> = self.watches[at].pending.values().map(|found| found.id).collect();
+        let is_lost = |id: &&EventId| {
+            !self.ledger[*id].gone && !self.places.contains_key(*id) && !pending.contains(*id)
+        };
+        let lost: Vec<_> = self.watches[at].mine.iter().filter(is_lost).copied().collect();
+        for id in lost {
+            let known = &self.ledger[&id].event;
+            let is_twin = |twin: &&EventId| {
+                let twin = &self.ledger[*twin].event;
+                (&twin.table, &twin.key, twin.op) == (&known.table, &known.key, known.op)
+                    && (&twin.before, &twin.after) == (&known.before, &known.after)
+            };
+            if !pending.iter().any(|twin| is_twin(&twin)) {
+                return Err(format!("event {id} was pending before the first sync, and is gone"));
+            }
+            self.ledger.get_mut(&id).expect("it is there").gone = true;
+        }
         let Some(before) = self.watches[at].before.take() else { return Ok(()) };
         let cursor = self.watches[at].cursor;
         let told: BTreeSet<_> = self.watches[at]
@@ -412,7 +466,7 @@ impl World {
             .map(|event| (event.table.clone(), event.key.0.clone()))
             .collect();
         let untold = before.iter().find(|(place, row)| {
-            self.model.at(place, cursor) != Some(row) && !told.contains(*place)
+            self.model.past.at(place, cursor) != Some(row) && !told.contains(*place)
         });
         match untold {
             Some((place, _)) => {
@@ -430,12 +484,8 @@ impl World {
     }
 }
 
-/// Enters what an application committed. The halves of a key change name each other.
-fn record(
-    ledger: &mut std::collections::HashMap<EventId, Mutation>,
-    mut new: Vec<(i64, Mutation, i64)>,
-    origin: Origin,
-) -> Checked {
+/// The halves of a key change name each other.
+fn paired(mut new: Vec<(i64, Mutation, i64)>) -> Vec<(i64, Mutation, i64)> {
     for at in 1..new.len() {
         if (new[at - 1].2, new[at].2) == (1, 2) {
             let (delete, insert) = (new[at - 1].1.event.id, new[at].1.event.id);
@@ -443,12 +493,17 @@ fn record(
             new[at].1.event.pair = Some(delete);
         }
     }
-    for (_, mut mutation, _) in new {
-        mutation.event.origin = origin;
-        let id = mutation.event.id;
-        if ledger.insert(id, mutation).is_some() {
-            return Err(format!("event {id} was there before"));
+    new
+}
+
+/// Enters what an application committed. False if it was known, perhaps with another base.
+fn note(ledger: &mut HashMap<EventId, Mutation>, mutation: Mutation) -> bool {
+    match ledger.get_mut(&mutation.event.id) {
+        Some(known) => {
+            known.bases.push(mutation.event.base.0);
+            known.gone = false;
+            false
         }
+        None => ledger.insert(mutation.event.id, mutation).is_none(),
     }
-    Ok(())
 }

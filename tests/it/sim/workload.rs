@@ -42,16 +42,21 @@ impl Shape {
         let mut statements = Vec::new();
         let count = if random.u8(..5) == 0 { random.usize(2..=4) } else { 1 };
         for _ in 0..count {
-            let extra = self.tables.len() - 4;
-            let table = random.usize(..100 + 25 * extra);
-            match table {
-                0..60 => self.members(random, &mut statements),
-                60..78 => children(random, &mut statements),
-                78..100 => itself(random, &mut statements),
-                _ => match self.tables[4 + (table - 100) / 25].name.as_str() {
-                    "c" => composite(random, &mut statements),
-                    _ => numbered(random, &mut statements),
-                },
+            let weights = [("m", 60), ("p", 18), ("s", 22), ("c", 25), ("n", 25)];
+            let there = weights.into_iter().filter(|(table, _)| self.has(table));
+            let all: usize = there.clone().map(|(_, weight)| weight).sum();
+            let mut rest = random.usize(..all);
+            let chosen = there.into_iter().find(|(_, weight)| {
+                let found = rest < *weight;
+                rest = rest.saturating_sub(*weight);
+                found
+            });
+            match chosen.expect("one of them weighs enough").0 {
+                "m" => self.members(random, &mut statements),
+                "p" => self.children(random, &mut statements),
+                "s" => itself(random, &mut statements),
+                "c" => composite(random, &mut statements),
+                _ => numbered(random, &mut statements),
             }
         }
         statements
@@ -59,7 +64,7 @@ impl Shape {
 
     fn member(&self, random: &mut Rng) -> String {
         let id = name(random, "k", 5);
-        let upper = self.tables[0].nocase && random.f64() < 0.3;
+        let upper = random.f64() < 0.3 && self.table("m").is_some_and(|table| table.nocase);
         if upper { id.to_uppercase() } else { id }
     }
 
@@ -91,14 +96,15 @@ impl Shape {
                 format!("INSERT INTO m VALUES ({id}, {}, {}, NULL)", number(r), text(r))
             }
             // The child first: only a deferred constraint lets it.
-            59..61 => {
+            59..61 if self.has("p") => {
                 out.push(format!("INSERT INTO p VALUES ({}, {id}, 1)", name(r, "c", 5)));
                 format!("INSERT OR IGNORE INTO m (id, a) VALUES ({id}, 1)")
             }
-            _ => {
+            61 if self.has("p") => {
                 out.push(format!("DELETE FROM m WHERE id = {id}"));
                 format!("DELETE FROM p WHERE mid = {id}")
             }
+            _ => format!("UPDATE m SET t = {} WHERE id = {id}", r.u8(..100)),
         };
         out.push(sql);
     }
@@ -116,22 +122,23 @@ impl Shape {
             out.push(format!("UPDATE m SET u = 'y' WHERE id = {a}"));
         }
     }
-}
 
-fn children(r: &mut Rng, out: &mut Vec<String>) {
-    let (or, child, x) = (or(r), name(r, "c", 5), r.u8(..10));
-    let parent = name(r, "k", 5);
-    let parent = or_null(r, 6, parent);
-    out.push(match r.u8(..23) {
-        0..9 => format!("INSERT {or} INTO p VALUES ({child}, {parent}, {x})"),
-        9..12 => format!("UPDATE p SET x = {x}, mid = {parent} WHERE id = {child}"),
-        12..14 => format!("UPDATE p SET id = {} WHERE id = {child}", name(r, "c", 5)),
-        14..16 => format!("DELETE FROM p WHERE id = {child}"),
-        16..21 => {
-            format!("INSERT {or} INTO q VALUES ({}, {child}, {})", name(r, "g", 3), number(r))
-        }
-        _ => format!("DELETE FROM q WHERE id = {}", name(r, "g", 3)),
-    });
+    fn children(&self, r: &mut Rng, out: &mut Vec<String>) {
+        let (or, child, x) = (or(r), name(r, "c", 5), r.u8(..10));
+        let parent = name(r, "k", 5);
+        let parent = or_null(r, 6, parent);
+        out.push(match r.u8(..23) {
+            0..9 => format!("INSERT {or} INTO p VALUES ({child}, {parent}, {x})"),
+            9..12 => format!("UPDATE p SET x = {x}, mid = {parent} WHERE id = {child}"),
+            12..14 => format!("UPDATE p SET id = {} WHERE id = {child}", name(r, "c", 5)),
+            14..16 => format!("DELETE FROM p WHERE id = {child}"),
+            16..21 if self.has("q") => {
+                format!("INSERT {or} INTO q VALUES ({}, {child}, {})", name(r, "g", 3), number(r))
+            }
+            21 if self.has("q") => format!("DELETE FROM q WHERE id = {}", name(r, "g", 3)),
+            _ => format!("INSERT {or} INTO p VALUES ({child}, {parent}, NULL)"),
+        });
+    }
 }
 
 fn itself(r: &mut Rng, out: &mut Vec<String>) {

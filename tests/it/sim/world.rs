@@ -3,10 +3,10 @@
 //! Nothing in it asks the machine's clock, and nothing depends on how fast it is. After each step
 //! what it touched is looked at ([`watch`](super::watch)).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use driftless::event::{Event, EventId};
+use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
 use driftless::store::NewKey;
 use driftless::sync::{Input, RequestId};
@@ -18,11 +18,12 @@ use super::coverage::Seen;
 use super::history::{Fate, History, Step};
 use super::model::Model;
 use super::replica::Replica;
+use super::rows::snapshot;
 use super::server::Server;
 use super::shape::Shape;
 use super::sql::{Clock, transact};
 use super::template::{BEGIN_MS, Template, folder, identity};
-use super::watch::{Mutation, Watch, Writer, snapshot};
+use super::watch::{Mutation, Watch, Writer};
 
 /// What went wrong, in words.
 pub(crate) type Checked<T = ()> = std::result::Result<T, String>;
@@ -31,8 +32,16 @@ pub(crate) type Checked<T = ()> = std::result::Result<T, String>;
 const MOST: usize = 5;
 
 /// The indexes that one replica alone may have.
-const CONSTRAINTS: [(&str, &str); 3] =
-    [("x_own_p", "p (x)"), ("x_own_q", "q (y)"), ("x_own_m", "m (t)")];
+const CONSTRAINTS: [(&str, &str); 4] =
+    [("x_own_p", "p (x)"), ("x_own_m", "m (t)"), ("x_own_s", "s (par)"), ("x_own_q", "q (y)")];
+
+/// The remote as it was, and what was known of it.
+struct RemoteSave {
+    file: Vec<u8>,
+    model: Model,
+    log: BTreeMap<i64, Event>,
+    places: HashMap<EventId, i64>,
+}
 
 /// See the module.
 pub(crate) struct World {
@@ -46,8 +55,16 @@ pub(crate) struct World {
     pub(super) places: HashMap<EventId, i64>,
     /// What applications committed.
     pub(super) ledger: HashMap<EventId, Mutation>,
+    /// Every identity that a file has had.
+    pub(super) names: HashSet<ReplicaId>,
+    /// Whose request is being run.
+    pub(super) carrier: Option<usize>,
+    /// The remote was made anew, and nobody has installed anything there.
+    pub(super) blank: bool,
     /// Requests that nobody waits for any more, and that may yet arrive.
     ghosts: Vec<Batch>,
+    saves: HashMap<usize, (Vec<u8>, Watch)>,
+    remote_save: Option<RemoteSave>,
     pub(super) seen: Seen,
     pub(super) steps: u64,
     template: Arc<Template>,
@@ -75,7 +92,12 @@ impl World {
             log: BTreeMap::new(),
             places: HashMap::new(),
             ledger: HashMap::new(),
+            names: HashSet::new(),
+            carrier: None,
+            blank: false,
             ghosts: Vec::new(),
+            saves: HashMap::new(),
+            remote_save: None,
             seen: Seen::default(),
             steps: 0,
             template,
@@ -184,6 +206,13 @@ impl World {
             Step::Constrain { at, which, on } => self.constrain(at % count, *which, *on),
             Step::Retry { at } => self.retry(at % count),
             Step::Join { rows } => self.join(rows),
+            Step::Save { at } => self.save(at % count),
+            Step::Return { at } => self.go_back(at % count),
+            Step::Copy { at } => self.copy(at % count),
+            Step::RemoteSave => self.save_remote(),
+            Step::RemoteReturn => self.roll_back(),
+            Step::RemoteWipe => self.wipe(),
+            Step::Accept { at } => self.accept(at % count),
         }
     }
 
@@ -205,9 +234,11 @@ impl World {
     }
 
     /// Runs a request at the remote, and looks what it did there.
-    fn deliver(&mut self, batch: Batch) -> Checked<Outcome<Answer>> {
+    fn deliver(&mut self, carrier: Option<usize>, batch: Batch) -> Checked<Outcome<Answer>> {
         let outcome = self.server.ask(batch);
+        self.carrier = carrier;
         self.observe_remote()?;
+        self.carrier = None;
         match &outcome {
             Err(error) if error.kind() == Kind::TooLarge => self.seen.note("too large"),
             Ok(answer) if has_more(answer) => self.seen.note("a page split"),
@@ -222,10 +253,8 @@ impl World {
             Ok(_) => "     answered".to_owned(),
             Err(error) => format!("     answered: {error:?}"),
         });
-        let was_ready = self.replicas[at].ready;
         self.replicas[at].input(Input::Answer(id, outcome));
-        let ready = self.replicas[at].ready;
-        self.observe(at, if ready && !was_ready { Writer::FirstSync } else { Writer::Nobody })
+        self.observe(at, Writer::Nobody)
     }
 
     /// Carries the request that is on its way. False if there is none.
@@ -238,19 +267,19 @@ impl World {
                 self.seen.note("a request into a partition");
                 lost()
             }
-            Fate::Through => self.deliver(batch)?,
+            Fate::Through => self.deliver(Some(at), batch)?,
             Fate::LostBefore => lost(),
             Fate::Overloaded => Err(Error::unavailable("503 Service Unavailable")),
             Fate::Refused => Err(Error::refused("401 Unauthorized")),
             Fate::LostAfter => {
-                let done = self.deliver(batch)?;
+                let done = self.deliver(Some(at), batch)?;
                 if pushes && done.is_ok() {
                     self.seen.note("a lost answer that had taken effect");
                 }
                 done.and(lost())
             }
             Fate::AnswerLate => {
-                let done = self.deliver(batch)?;
+                let done = self.deliver(Some(at), batch)?;
                 self.replicas[at].answers.push_back((id, done));
                 self.seen.note_fate(fate);
                 return Ok(true);
@@ -260,11 +289,11 @@ impl World {
                 lost()
             }
             Fate::Twice => {
-                drop(self.deliver(batch.clone())?);
-                self.deliver(batch)?
+                drop(self.deliver(Some(at), batch.clone())?);
+                self.deliver(Some(at), batch)?
             }
             Fate::AnsweredTwice => {
-                let done = self.deliver(batch)?;
+                let done = self.deliver(Some(at), batch)?;
                 if let Ok(answer) = &done {
                     self.replicas[at].answers.push_back((id, Ok(answer.clone())));
                 }
@@ -272,7 +301,7 @@ impl World {
             }
             Fate::RemoteDies(after) => {
                 self.server.die_after(after.into());
-                self.deliver(batch)?
+                self.deliver(Some(at), batch)?
             }
         };
         self.seen.note_fate(fate);
@@ -293,7 +322,7 @@ impl World {
         }
         let batch = self.ghosts.swap_remove(which % self.ghosts.len());
         self.seen.note("a request that nobody waits for arrives");
-        self.deliver(batch).map(drop)
+        self.deliver(None, batch).map(drop)
     }
 
     pub(super) fn drop_ghosts(&mut self) -> Checked {
@@ -352,6 +381,99 @@ impl World {
             return Ok(());
         }
         self.replicas[at].start().map_err(|error| format!("replica {at} starts: {error:?}"))?;
+        self.observe(at, Writer::Nobody)
+    }
+
+    fn save(&mut self, at: usize) -> Checked {
+        if self.replicas[at].ready && self.watches[at].certain {
+            let file = self.replicas[at].copy(&self.folder.path().join("save.db"));
+            self.saves.insert(at, (file, self.watches[at].clone()));
+        }
+        Ok(())
+    }
+
+    /// A replica is restored from an older copy of its file.
+    fn go_back(&mut self, at: usize) -> Checked {
+        let Some((file, watch)) = self.saves.get(&at) else { return Ok(()) };
+        let lost = self.replicas[at].crash(false);
+        self.replicas[at].replace(file);
+        let now = std::mem::replace(&mut self.watches[at], watch.clone());
+        self.ghosts.extend(lost);
+        for id in now.mine.difference(&self.watches[at].mine) {
+            let known = self.ledger.get_mut(id).expect("what a file has was committed");
+            known.gone = !self.places.contains_key(id);
+        }
+        self.seen.note("a replica restored from a copy");
+        self.start(at)
+    }
+
+    /// A copy of a replica's file goes on beside it.
+    fn copy(&mut self, at: usize) -> Checked {
+        let may = self.replicas[at].ready && self.watches[at].certain;
+        if !may || self.replicas.len() >= MOST {
+            return Ok(());
+        }
+        let file = self.replicas[at].copy(&self.folder.path().join("copy.db"));
+        let mut replica = self.file(&file)?;
+        replica.set_application(true, false);
+        replica.now = self.replicas[at].now;
+        replica.set_wall();
+        self.watches.push(self.watches[at].clone());
+        replica.start().map_err(|error| error.to_string())?;
+        self.replicas.push(replica);
+        self.seen.note("a copied file goes on");
+        self.observe(self.replicas.len() - 1, Writer::Nobody)
+    }
+
+    fn save_remote(&mut self) -> Checked {
+        if !self.blank {
+            self.remote_save = Some(RemoteSave {
+                file: self.server.copy(),
+                model: self.model.clone(),
+                log: self.log.clone(),
+                places: self.places.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The remote is restored from a backup.
+    fn roll_back(&mut self) -> Checked {
+        let Some(save) = self.remote_save.take() else { return Ok(()) };
+        self.server.replace(&save.file);
+        self.blank = false;
+        (self.model, self.log, self.places) = (save.model, save.log, save.places);
+        self.seen.note("a remote rolled back");
+        self.forget_remote()
+    }
+
+    fn wipe(&mut self) -> Checked {
+        self.server.replace(&self.template.blank);
+        self.blank = true;
+        self.log.clear();
+        self.places.clear();
+        self.remote_save = None;
+        self.seen.note("a remote made anew");
+        self.forget_remote()
+    }
+
+    /// What was in the log alone is gone, and nobody knows who will go on with this remote.
+    fn forget_remote(&mut self) -> Checked {
+        self.saves.clear();
+        for (id, known) in &mut self.ledger {
+            known.gone |= !self.places.contains_key(id);
+        }
+        self.watches.iter_mut().for_each(|watch| watch.certain = false);
+        (0..self.replicas.len()).try_for_each(|at| self.observe(at, Writer::Nobody))?;
+        self.observe_remote()
+    }
+
+    /// A person goes on with a remote that a replica refuses.
+    fn accept(&mut self, at: usize) -> Checked {
+        if self.replicas[at].ready && self.replicas[at].is_refusing() {
+            self.replicas[at].accept();
+            self.seen.note("a remote accepted");
+        }
         self.observe(at, Writer::Nobody)
     }
 

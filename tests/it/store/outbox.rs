@@ -45,6 +45,23 @@ fn a_push_ends_where_a_transaction_ended() {
 }
 
 #[test]
+fn a_unit_ends_where_a_transaction_ended() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    let mut row = 0;
+    for (rows, marked) in [(300, true), (300, true), (400, false), (200, true), (100, true)] {
+        let values: Vec<_> = (row..row + rows).map(|row| format!("('{row}')")).collect();
+        desk.write(&format!("INSERT INTO m (id) VALUES {}", values.join(", ")));
+        if marked {
+            desk.store.mark().unwrap();
+        }
+        row += rows;
+    }
+    // Never within a transaction, and not where nobody saw that one ended; small ones go together.
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    assert_eq!((push.events.len(), push.units), (1_300, vec![600, 1_200]));
+}
+
+#[test]
 fn numbers_are_never_used_twice() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);

@@ -1,0 +1,89 @@
+//! Runs worlds of the simulation (`tests/it/sim`) until the time is over or one fails.
+//!
+//! ```text
+//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--cores N]
+//! ```
+//!
+//! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
+//! world that fails is shrunk and reported as by the tests, and the run ends with exit code 1. With
+//! `--brief` it is not shrunk.
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout)]
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+#[allow(dead_code)]
+#[path = "../tests/it/sim/mod.rs"]
+mod sim;
+
+use sim::coverage::Seen;
+use sim::history::History;
+use sim::report;
+use sim::run::{Failure, run_all};
+
+/// How often a line says how far it is.
+const LINE: Duration = Duration::from_secs(10);
+
+struct Progress {
+    worlds: u64,
+    steps: u64,
+    seen: Seen,
+    line: Instant,
+    failed: Option<(u64, Failure)>,
+}
+
+fn argument(name: &str) -> Option<u64> {
+    let mut all = std::env::args().skip_while(|argument| argument != name);
+    all.next()?;
+    let given = all.next().and_then(|value| value.parse().ok());
+    Some(given.unwrap_or_else(|| panic!("{name} wants a number behind it")))
+}
+
+fn main() {
+    let minutes = argument("--minutes").unwrap_or(10);
+    let drawn =
+        || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+    let from = argument("--from").unwrap_or_else(|| drawn() << 16);
+    let worlds = argument("--worlds").unwrap_or(u64::MAX - from);
+    let found = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = argument("--cores").map_or(found, |cores| cores as usize);
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(60 * minutes);
+    println!("from seed {from}, for {minutes} minutes, on {cores} cores");
+    let progress = Mutex::new(Progress {
+        worlds: 0,
+        steps: 0,
+        seen: Seen::default(),
+        line: begun,
+        failed: None,
+    });
+    run_all(from..from + worlds, cores, |seed, ran| {
+        let mut progress = progress.lock().expect("nothing panics with it");
+        progress.worlds += 1;
+        progress.steps += ran.steps;
+        progress.seen.add(&ran.seen);
+        let now = Instant::now();
+        if now - progress.line >= LINE {
+            progress.line = now;
+            let seconds = (now - begun).as_secs();
+            let Progress { worlds, steps, .. } = *progress;
+            println!("{seconds:6} s  {worlds:8} worlds  {steps:10} steps  up to seed {seed}");
+        }
+        if let Some(failure) = ran.failure {
+            progress.failed.get_or_insert((seed, failure));
+        }
+        progress.failed.is_none() && now < end
+    });
+    let progress = progress.into_inner().expect("nothing panics with it");
+    print!("{}", progress.seen);
+    println!("{} worlds, {} steps", progress.worlds, progress.steps);
+    if let Some((seed, failure)) = progress.failed {
+        println!("found in world {} of this run", seed - from + 1);
+        match std::env::args().any(|argument| argument == "--brief") {
+            true => println!("{}", failure.what),
+            false => println!("{}", report::of(&History::of(seed), &failure)),
+        }
+        std::process::exit(1);
+    }
+}
