@@ -118,7 +118,8 @@ fn f24_another_remote_gets_nothing_until_somebody_says_so() {
     let earlier = |place: &Place| copy(place, "earlier.db", "hub.db");
     let run = place.start("run --db a.db");
     wait_for("it is in step", || run.out().contains("in step"));
-    let makers: [(&str, &dyn Fn(&Place)); 3] =
+    type Maker<'a> = &'a dyn Fn(&Place);
+    let makers: [(&str, Maker<'_>); 3] =
         [("without driftless", &wiped), ("another database", &stranger), ("rolled back", &earlier)];
     for (round, (says, make)) in makers.into_iter().enumerate() {
         replace_hub(&mut place, make);
