@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use driftless::capture::{self, Table};
+use driftless::capture::{self, Layout, Table};
 use rusqlite::Connection;
 
 /// Rows of one measured stretch.
@@ -42,6 +42,9 @@ fn database(captured: bool, unique: bool) -> (tempfile::TempDir, Connection) {
         db.execute_batch(include_str!("../schema/pow2.sql")).unwrap();
         db.execute_batch("INSERT INTO driftless_state (one, chain) VALUES (1, x'')").unwrap();
         let table = Table::read(&db, "members").unwrap();
+        for statement in Layout::of(&table).statements(0) {
+            db.execute_batch(&statement).unwrap();
+        }
         for trigger in capture::triggers(&table, &[&table]) {
             db.execute_batch(&trigger.sql).unwrap();
         }

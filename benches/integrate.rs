@@ -1,126 +1,194 @@
-//! Pages of the remote log against the local database, with a plain SQLite twin: the same rows by
-//! prepared statements in transactions of the same size.
+//! Pages of the remote log against the local database: decoded, applied to indexed tables, sealed
+//! into the local log.
+//!
+//! ```text
+//! cargo bench --bench integrate
+//! cargo bench --bench integrate -- rising
+//! ```
+//!
+//! Two tables: the gym's members, with a rising key and two indexes, and one with random keys,
+//! which touches pages all over its tree. Each has its plain SQLite twin in the same round: the
+//! same rows, by prepared statements, in transactions of the same size. Prints the time on the
+//! clock, and the processor's for the thread that writes, which is steadier on a machine that
+//! others use too. Another thread reads the values and seals the frames meanwhile.
 
-use divan::Bencher;
-use divan::counter::ItemsCount;
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
 use driftless::event::{ReplicaId, Seq};
 use driftless::page::Page;
 use driftless::store::{Outcome, Setup, Store};
 use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
-use tempfile::TempDir;
+use support::Place;
 use ulid::Ulid;
 
-fn main() {
-    divan::main();
-}
-
-const EVENTS: usize = 100_000;
 const PAGE: usize = 5_000;
 
-const SCHEMA: &str = "CREATE TABLE visits (id TEXT PRIMARY KEY, member INTEGER, at TEXT, door TEXT,
-    plan TEXT, cents INTEGER, note TEXT, flags INTEGER, weight REAL, updated TEXT) WITHOUT ROWID;
-    CREATE INDEX visits_member ON visits (member, at); CREATE INDEX visits_at ON visits (at);";
-
-struct Item {
-    id: String,
-    member: usize,
-    at: String,
-    cents: usize,
+/// What one case has: its table, with indexes, a row's JSON image, and the plain insert of it.
+struct Case {
+    name: &'static str,
+    table: &'static str,
+    schema: &'static str,
+    insert: &'static str,
+    key: fn(usize) -> String,
 }
 
-fn items() -> Vec<Item> {
-    let mut random = fastrand::Rng::with_seed(1);
-    (0..EVENTS)
-        .map(|index| Item {
-            id: Ulid(random.u128(..) >> 1).to_string(),
-            member: random.usize(0..500),
-            at: format!(
-                "2026-{:02}-{:02}T{:02}:15:00Z",
-                index % 12 + 1,
-                index % 28 + 1,
-                index % 24
-            ),
-            cents: random.usize(0..10_000),
-        })
-        .collect()
+const MEMBERS: Case = Case {
+    name: "members, rising key",
+    table: "members",
+    schema: r#"CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT,
+        phone TEXT, "plan" TEXT, joined_at INTEGER, balance_cents INTEGER, notes TEXT,
+        active INTEGER, updated_at INTEGER);
+        CREATE INDEX members_email ON members (email);
+        CREATE INDEX members_joined ON members (joined_at);"#,
+    insert: "INSERT INTO members VALUES (?1, 'Maria Fernanda Oliveira', ?2, '+55 11 91234-5678',
+        'monthly-unlimited', ?3, 8990, 'Prefers mornings; trains for the half marathon in May.',
+        1, ?3)",
+    key: support::id,
+};
+
+const SCATTERED: Case = Case {
+    name: "members without rowid, random key",
+    schema: r#"CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT,
+        phone TEXT, "plan" TEXT, joined_at INTEGER, balance_cents INTEGER, notes TEXT,
+        active INTEGER, updated_at INTEGER) WITHOUT ROWID;
+        CREATE INDEX members_email ON members (email);
+        CREATE INDEX members_joined ON members (joined_at);"#,
+    key: |row| {
+        let mut random = fastrand::Rng::with_seed(row as u64);
+        Ulid(random.u128(..) >> 1).to_string()
+    },
+    ..MEMBERS
+};
+
+fn email(row: usize) -> String {
+    format!("member{row}@example.com")
 }
 
-fn pages() -> Vec<Page> {
-    let mut random = fastrand::Rng::with_seed(2);
-    let mut seq = 0_i64;
-    items()
-        .chunks(PAGE)
-        .map(|items| {
+fn joined(row: usize) -> i64 {
+    1_700_000_000_000 + row as i64
+}
+
+impl Case {
+    fn pages(&self, events: usize) -> Vec<Page> {
+        let mut random = fastrand::Rng::with_seed(2);
+        let origin = Ulid(7);
+        let rows: Vec<_> = (0..events).collect();
+        let pages = rows.chunks(PAGE).map(|rows| {
             let mut page = Page { more: true, ..Page::default() };
-            for item in items {
-                seq += 1;
+            let unit = Ulid(random.u128(..) >> 1);
+            for &row in rows {
                 if page.count > 0 {
                     page.bytes.push(b'\n');
                 }
+                let seq = row + 1;
                 let id = Ulid(random.u128(..) >> 1);
+                let (key, at) = ((self.key)(row), joined(row));
                 let line = format!(
-                    r#"[{seq},"{id}","web",null,null,"visits",["{0}"],"insert",null,{{"id":"{0}","member":{1},"at":"{2}","door":"front","plan":"monthly","cents":{3},"note":"came in with a guest","flags":3,"weight":{{"r":"7205759403792794p-50"}},"updated":"{2}"}},0,null,null,null,"applied",null,1700000000000]"#,
-                    item.id, item.member, item.at, item.cents
+                    r#"[{seq},"{id}","{origin}","maria","{unit}","{}",["{key}"],"insert",null,{{"id":"{key}","name":"Maria Fernanda Oliveira","email":"{}","phone":"+55 11 91234-5678","plan":"monthly-unlimited","joined_at":{at},"balance_cents":8990,"notes":"Prefers mornings; trains for the half marathon in May.","active":1,"updated_at":{at}}},0,null,null,null,"applied",null,1700000000000]"#,
+                    self.table,
+                    email(row)
                 );
                 page.bytes.extend_from_slice(line.as_bytes());
                 page.count += 1;
-                page.last = Seq(seq);
+                page.last = Seq(seq as i64);
             }
             page
-        })
-        .collect()
-}
+        });
+        pages.collect()
+    }
 
-fn replica() -> (TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("desk.db");
-    Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
-    let tables = vec![("visits".to_owned(), ConflictRule::Row)];
-    let setup = Setup { url: "bench".to_owned(), tables, epoch: None };
-    let store = Store::init(&path, &setup, ReplicaId(Ulid(1))).unwrap();
-    (dir, store)
-}
-
-#[divan::bench(sample_count = 5, sample_size = 1)]
-fn integrate(bencher: Bencher<'_, '_>) {
-    let pages = pages();
-    bencher.counter(ItemsCount::new(EVENTS)).with_inputs(replica).bench_local_values(
-        |(dir, mut store)| {
-            for page in &pages {
-                let done = store.integrate(page, None, 0).unwrap();
-                assert!(matches!(done, Outcome::Done(_)));
-            }
-            (dir, store)
-        },
-    );
-}
-
-#[divan::bench(sample_count = 5, sample_size = 1)]
-fn plain(bencher: Bencher<'_, '_>) {
-    let items = items();
-    let open = || {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Connection::open(dir.path().join("plain.db")).unwrap();
+    /// Plain SQLite, set up as the replica's own connection is.
+    fn plain(&self, place: &Place, events: usize) -> Spent {
+        let db = Connection::open(place.path("plain.db")).unwrap();
         db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").unwrap();
         db.execute_batch("PRAGMA cache_size = -16384").unwrap();
-        db.execute_batch(SCHEMA).unwrap();
-        (dir, db)
-    };
-    bencher.counter(ItemsCount::new(EVENTS)).with_inputs(open).bench_local_values(|(dir, db)| {
-        for items in items.chunks(PAGE) {
+        db.execute_batch(self.schema).unwrap();
+        let rows: Vec<_> = (0..events).map(|row| ((self.key)(row), email(row))).collect();
+        let start = Spent::now();
+        for (page, rows) in rows.chunks(PAGE).enumerate() {
             let tx = db.unchecked_transaction().unwrap();
-            let sql = "INSERT INTO visits VALUES (?1, ?2, ?3, 'front', 'monthly', ?4, \
-                       'came in with a guest', 3, 6.4, ?3)";
-            let mut insert = tx.prepare_cached(sql).unwrap();
-            for item in items {
-                insert
-                    .execute((&item.id, item.member as i64, &item.at, item.cents as i64))
-                    .unwrap();
+            let mut insert = tx.prepare_cached(self.insert).unwrap();
+            for (row, (key, email)) in rows.iter().enumerate() {
+                insert.execute((key, email, joined(page * PAGE + row))).unwrap();
             }
             drop(insert);
             tx.commit().unwrap();
         }
-        (dir, db)
-    });
+        start.until_now()
+    }
+
+    fn integrated(&self, place: &Place, pages: &[Page]) -> Spent {
+        let path = place.path("desk.db");
+        Connection::open(&path).unwrap().execute_batch(self.schema).unwrap();
+        let tables = vec![(self.table.to_owned(), ConflictRule::Row)];
+        let setup = Setup { url: "bench".to_owned(), tables, epoch: None };
+        let mut store = Store::init(&path, &setup, ReplicaId(Ulid(1))).unwrap();
+        let start = Spent::now();
+        for page in pages {
+            let done = store.integrate(page, None, 0).unwrap();
+            assert!(matches!(done, Outcome::Done(_)));
+        }
+        start.until_now()
+    }
+}
+
+/// Time on the clock, and of the processor for this thread.
+#[derive(Clone, Copy)]
+struct Spent {
+    start: Instant,
+    clock: Duration,
+    processor: Duration,
+}
+
+impl Spent {
+    fn now() -> Self {
+        Spent { start: Instant::now(), clock: Duration::ZERO, processor: processor() }
+    }
+
+    fn until_now(self) -> Self {
+        let (clock, processor) = (self.start.elapsed(), processor() - self.processor);
+        Spent { clock, processor, ..self }
+    }
+}
+
+/// What this thread has had of the processor; zero where the system does not say.
+fn processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ns = text.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    Duration::from_nanos(ns)
+}
+
+fn main() {
+    let events = support::events();
+    println!("{events} events in pages of {PAGE}, {} rounds", support::rounds());
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    for case in [MEMBERS, SCATTERED] {
+        if wanted.as_ref().is_some_and(|wanted| !case.name.contains(wanted)) {
+            continue;
+        }
+        let pages = case.pages(events);
+        let (mut plain, mut integrated) = (vec![], vec![]);
+        for _ in 0..support::rounds() {
+            let place = Place::new();
+            plain.push(case.plain(&place, events));
+            integrated.push(case.integrated(&place, &pages));
+        }
+        let by = |spent: &[Spent], time: fn(&Spent) -> Duration| -> Vec<Duration> {
+            spent.iter().map(time).collect()
+        };
+        println!("{}", case.name);
+        for (name, time) in [
+            ("on the clock", (|spent| spent.clock) as fn(&Spent) -> Duration),
+            ("of the processor", |spent| spent.processor),
+        ] {
+            let (plain, integrated) = (by(&plain, time), by(&integrated, time));
+            support::report(&format!("plain SQLite, {name}"), events, &plain, None);
+            support::report(&format!("integrated, {name}"), events, &integrated, Some(&plain));
+        }
+    }
 }

@@ -33,6 +33,11 @@ macro_rules! ulid_newtype {
             fn from_str(text: &str) -> Result<Self> {
                 let wrong = || Error::usage(format!("`{text}` is not {}", $what))
                     .with_hint("a ULID has 26 characters, such as 01JD8ZK3V5QWERTY0123456789");
+                // 26 characters hold 130 bits; the parser drops what is too much, and so would
+                // take two texts for one id.
+                if text.bytes().next().is_some_and(|first| first > b'7') {
+                    return Err(wrong());
+                }
                 text.parse().map($name).map_err(|_| wrong())
             }
         }
@@ -276,8 +281,11 @@ impl Image {
 /// column takes ten times the memory of its shortest JSON.
 const MAX_IMAGE_COLUMNS: usize = 32_767;
 
+/// A column of an image and its value, borrowed from the image's JSON.
+pub type Column<'a> = (Cow<'a, str>, ValueRef<'a>);
+
 /// The columns of an image, borrowed from its JSON.
-pub type Columns<'a> = Vec<(Cow<'a, str>, ValueRef<'a>)>;
+pub type Columns<'a> = Vec<Column<'a>>;
 
 /// Reads the columns of a JSON object of values into `columns`, whose content is forgotten.
 ///
@@ -286,18 +294,31 @@ pub type Columns<'a> = Vec<(Cow<'a, str>, ValueRef<'a>)>;
 /// `Corrupt` when `json` is not such an object.
 pub fn read_columns<'a>(json: &'a [u8], columns: &mut Columns<'a>) -> Result<()> {
     columns.clear();
+    read_columns_like(json, 0, columns)
+}
+
+/// The same, put at the end of `columns`. The names are taken to be those that stand there from the
+/// place `like` on: of the events of a page, most are like the one before.
+///
+/// # Errors
+///
+/// As [`read_columns`]; then what it has put there must not be used.
+pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<'a>) -> Result<()> {
+    let (begin, mut place) = (columns.len(), like);
     let mut scanner = Scanner::new(json);
     scanner.expect(b'{')?;
     if !scanner.eat(b'}') {
         loop {
-            let name = match scanner.string()? {
-                Cow::Borrowed(name) => std::str::from_utf8(name).map(Cow::Borrowed).ok(),
-                Cow::Owned(name) => String::from_utf8(name).map(Cow::Owned).ok(),
+            let name = match columns.get(place).filter(|_| place < begin) {
+                Some((Cow::Borrowed(name), _))
+                    if scanner.eat_all(&[b"\"", name.as_bytes(), b"\":"]) =>
+                {
+                    Cow::Borrowed(*name)
+                }
+                _ => read_name(&mut scanner)?,
             };
-            let name =
-                name.ok_or_else(|| Error::corrupt("a column's name in an event is not UTF-8"))?;
-            scanner.expect(b':')?;
-            if columns.len() == MAX_IMAGE_COLUMNS {
+            place += 1;
+            if columns.len() - begin == MAX_IMAGE_COLUMNS {
                 return Err(Error::corrupt("an event has more columns than any table"));
             }
             columns.push((name, scanner.value_ref()?));
@@ -308,6 +329,15 @@ pub fn read_columns<'a>(json: &'a [u8], columns: &mut Columns<'a>) -> Result<()>
         }
     }
     scanner.end()
+}
+
+fn read_name<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>> {
+    let name = match scanner.string()? {
+        Cow::Borrowed(name) => std::str::from_utf8(name).map(Cow::Borrowed).ok(),
+        Cow::Owned(name) => String::from_utf8(name).map(Cow::Owned).ok(),
+    };
+    scanner.expect(b':')?;
+    name.ok_or_else(|| Error::corrupt("a column's name in an event is not UTF-8"))
 }
 
 /// One change of one row, as it was made and as the remote decided about it.

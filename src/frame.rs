@@ -26,7 +26,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Encode, config};
 
 use crate::error::{Error, Result};
-use crate::event::{Columns, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
+use crate::event::{Column, Columns, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
 use crate::page::Line;
 use crate::value::{Value, ValueRef};
 use crate::verdict::Verdict;
@@ -100,7 +100,7 @@ impl<'de, Context> BorrowDecode<'de, Context> for Cells<'de> {
 type Images<'a> = (Option<Cells<'a>>, Option<Cells<'a>>);
 
 /// Encodes borrowed columns to the bytes that a `Vec` of names and [`Cell`]s has.
-struct Borrowed<'x, 'a>(&'x Columns<'a>);
+struct Borrowed<'x, 'a>(&'x [Column<'a>]);
 
 impl Encode for Borrowed<'_, '_> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> std::result::Result<(), EncodeError> {
@@ -136,8 +136,8 @@ fn columns(image: &Image) -> Columns<'_> {
     image.0.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect()
 }
 
+/// Appends the form of `content`.
 fn encode(content: impl Encode, bytes: &mut Vec<u8>) {
-    bytes.clear();
     bytes.push(VERSION);
     bincode::encode_into_std_write(content, bytes, config::standard())
         .expect("writing to memory cannot fail");
@@ -166,7 +166,7 @@ pub fn seal(event: &Event) -> Sealed {
     let (before, after) = (event.before.as_ref().map(columns), event.after.as_ref().map(columns));
     let mut sealed = Sealed { header: Vec::new(), values: None };
     let mut values = Vec::new();
-    encode((before.as_ref().map(Borrowed), after.as_ref().map(Borrowed)), &mut values);
+    encode((before.as_deref().map(Borrowed), after.as_deref().map(Borrowed)), &mut values);
     let header = Header {
         seq: event.seq.0,
         id: event.id.0.0,
@@ -190,16 +190,17 @@ pub fn seal(event: &Event) -> Sealed {
     sealed
 }
 
-/// Seals the event of a page's line, as [`seal`] seals the same event, into `sealed`, whose buffers
-/// are used again. `before` and `after` are the line's images.
+/// Seals the event of a page's line, as [`seal`] seals the same event: appends the values to `out`,
+/// and then the header, whose place there it gives. `before` and `after` are the line's images.
 pub fn seal_line(
     line: &Line<'_>,
-    before: Option<&Columns<'_>>,
-    after: Option<&Columns<'_>>,
-    sealed: &mut Sealed,
-) {
-    let values = sealed.values.get_or_insert_default();
-    encode((before.map(Borrowed), after.map(Borrowed)), values);
+    before: Option<&[Column<'_>]>,
+    after: Option<&[Column<'_>]>,
+    out: &mut Vec<u8>,
+) -> usize {
+    let start = out.len();
+    encode((before.map(Borrowed), after.map(Borrowed)), out);
+    let place = out.len();
     let header = Header {
         seq: line.seq.0,
         id: line.id.0.0,
@@ -216,9 +217,10 @@ pub fn seal_line(
         verdict: verdict(&line.verdict),
         reason: line.verdict.reason(),
         received_at: line.received_at,
-        values: *blake3::hash(values).as_bytes(),
+        values: *blake3::hash(&out[start..]).as_bytes(),
     };
-    encode(header, &mut sealed.header);
+    encode(header, out);
+    place
 }
 
 fn origin(origin: Origin) -> Option<u128> {
@@ -238,9 +240,14 @@ fn verdict(verdict: &Verdict) -> u8 {
 
 /// The hash of a frame whose predecessor's is `previous`.
 pub fn chain(previous: &Hash, sealed: &Sealed) -> Hash {
+    chain_header(previous, &sealed.header)
+}
+
+/// The same, by the frame's header, which is all that enters.
+pub fn chain_header(previous: &Hash, header: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(previous);
-    hasher.update(&sealed.header);
+    hasher.update(header);
     *hasher.finalize().as_bytes()
 }
 
@@ -351,8 +358,10 @@ mod tests {
         let (mut before, mut after) = (Columns::new(), Columns::new());
         crate::event::read_columns(line.before.unwrap(), &mut before).unwrap();
         crate::event::read_columns(line.after.unwrap(), &mut after).unwrap();
-        let mut sealed = seal(&event());
-        seal_line(&line, Some(&before), Some(&after), &mut sealed);
+        let mut bytes = b"before".to_vec();
+        let place = seal_line(&line, Some(&before), Some(&after), &mut bytes);
+        let sealed =
+            Sealed { header: bytes[place..].to_vec(), values: Some(bytes[6..place].to_vec()) };
         let event = line.event().unwrap();
         assert_eq!(sealed, seal(&event));
         assert_eq!(open(&sealed, Seq(7)).unwrap(), event);

@@ -14,6 +14,9 @@ use crate::value::{Value, ValueRef, read_real, write_string};
 /// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
 const MAX_DEPTH: usize = 8;
 
+/// The most digits of an integer that is read in one go: with one more, it may not fit.
+const SHORT_DIGITS: usize = 18;
+
 /// Names as a JSON array.
 pub(crate) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut json = vec![b'['];
@@ -39,6 +42,7 @@ pub(crate) struct Scanner<'a> {
     at: usize,
 }
 
+#[cold]
 fn wrong(what: &str, at: usize) -> Error {
     Error::corrupt(format!("malformed JSON in an event: {what} at byte {at}"))
 }
@@ -56,12 +60,32 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, without taking it.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
-        self.skip_space();
-        self.bytes.get(self.at).copied()
+        let next = self.bytes.get(self.at).copied();
+        if next.is_some_and(|byte| byte <= b' ') {
+            self.skip_space();
+            return self.bytes.get(self.at).copied();
+        }
+        next
+    }
+
+    /// Takes `bytes` if they are next, to the letter.
+    #[inline]
+    pub(crate) fn eat_all(&mut self, bytes: &[&[u8]]) -> bool {
+        let mut at = self.at;
+        for bytes in bytes {
+            if !self.bytes[at..].starts_with(bytes) {
+                return false;
+            }
+            at += bytes.len();
+        }
+        self.at = at;
+        true
     }
 
     /// Takes `byte` if it is next.
+    #[inline]
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let hit = self.peek() == Some(byte);
         self.at += usize::from(hit);
@@ -73,12 +97,14 @@ impl<'a> Scanner<'a> {
     /// # Errors
     ///
     /// `Corrupt` when something else is next; so it is for every method here.
+    #[inline]
     pub(crate) fn expect(&mut self, byte: u8) -> Result<()> {
-        if self.eat(byte) {
-            Ok(())
-        } else {
-            Err(wrong(&format!("expected `{}`", byte as char), self.at))
-        }
+        if self.eat(byte) { Ok(()) } else { Err(self.lacks(byte)) }
+    }
+
+    #[cold]
+    fn lacks(&self, byte: u8) -> Error {
+        wrong(&format!("expected `{}`", byte as char), self.at)
     }
 
     /// Nothing but white space may be left.
@@ -170,8 +196,36 @@ impl<'a> Scanner<'a> {
         std::str::from_utf8(&rest[..len]).map_err(|_| wrong("expected a number", self.at))
     }
 
+    /// Takes a short integer, as nearly all are.
+    #[inline]
+    fn short_integer(&mut self) -> Option<i64> {
+        let rest = self.bytes.get(self.at..)?;
+        let minus = usize::from(rest.first() == Some(&b'-'));
+        let (mut integer, mut len) = (0, minus);
+        while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0'))
+            && digit < 10
+        {
+            // What has more digits may be too large for 64 bits.
+            if len == minus + SHORT_DIGITS {
+                return None;
+            }
+            integer = integer * 10 + i64::from(digit);
+            len += 1;
+        }
+        let more = matches!(rest.get(len), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
+        if len == minus || more {
+            return None;
+        }
+        self.at += len;
+        Some(if minus == 1 { -integer } else { integer })
+    }
+
     /// Takes an integer.
     pub(crate) fn integer(&mut self) -> Result<i64> {
+        self.skip_space();
+        if let Some(integer) = self.short_integer() {
+            return Ok(integer);
+        }
         let at = self.at;
         self.number()?.parse().map_err(|_| wrong("expected an integer", at))
     }
@@ -196,6 +250,9 @@ impl<'a> Scanner<'a> {
             Some(b'{') => self.tagged(),
             Some(b'n') if self.null() => Ok(ValueRef::Null),
             Some(b'-' | b'0'..=b'9') => {
+                if let Some(integer) = self.short_integer() {
+                    return Ok(ValueRef::Integer(integer));
+                }
                 let at = self.at;
                 let number = self.number()?;
                 match number.parse::<i64>() {
@@ -232,6 +289,35 @@ impl<'a> Scanner<'a> {
         self.skip_space();
         let start = self.at;
         self.skip(0)?;
+        Ok(&self.bytes[start..self.at])
+    }
+
+    /// Takes an object and gives the bytes it stands in, up to the brace that closes it. What is in
+    /// it is looked at no further.
+    pub(crate) fn raw_object(&mut self) -> Result<&'a [u8]> {
+        self.skip_space();
+        let start = self.at;
+        let mut depth = 0;
+        loop {
+            let rest = &self.bytes[self.at..];
+            let next = rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}'));
+            self.at += next.ok_or_else(|| wrong("open object", start))?;
+            match self.bytes[self.at] {
+                b'"' => {
+                    self.skip_string()?;
+                    continue;
+                }
+                b'{' => depth += 1,
+                _ => depth -= 1,
+            }
+            self.at += 1;
+            if depth <= 0 {
+                break;
+            }
+        }
+        if self.bytes[start] != b'{' {
+            return Err(wrong("expected an object", start));
+        }
         Ok(&self.bytes[start..self.at])
     }
 
@@ -329,6 +415,38 @@ mod tests {
     fn escapes_of_others_are_read() {
         let mut scanner = Scanner::new(br#""\u00e9\ud83d\ude00\/\u0000""#);
         assert_eq!(scanner.value().unwrap(), Value::Text("é😀/\0".as_bytes().to_vec()));
+    }
+
+    #[test]
+    fn integers_of_every_length() {
+        let mut all = vec![0, -1, i64::MAX, i64::MIN];
+        for digits in 1..=18 {
+            let ten: i64 = 10_i64.pow(digits);
+            all.extend([ten - 1, ten, 1 - ten, -ten]);
+        }
+        for integer in all {
+            let text = format!(" {integer} ");
+            assert_eq!(Scanner::new(text.as_bytes()).integer().unwrap(), integer);
+            let value = Scanner::new(text.as_bytes()).value().unwrap();
+            assert_eq!(value, Value::Integer(integer));
+        }
+        for (text, real) in [("1.5", 1.5), ("9223372036854775808", 2.0_f64.powi(63)), ("1e3", 1e3)]
+        {
+            assert_eq!(Scanner::new(text.as_bytes()).value().unwrap(), Value::Real(real));
+            assert!(Scanner::new(text.as_bytes()).integer().is_err());
+        }
+    }
+
+    #[test]
+    fn an_object_ends_at_its_brace() {
+        let object = br#"{"a":{"r":"0.5"},"}":"\"}","b":null}"#;
+        let text = [object.as_slice(), b",1"].concat();
+        let mut scanner = Scanner::new(&text);
+        assert_eq!(scanner.raw_object().unwrap(), object);
+        scanner.expect(b',').unwrap();
+        for text in ["", "{", "}", "1}", "\"{}\"", "[{}]", "{\"a\":{}"] {
+            assert!(Scanner::new(text.as_bytes()).raw_object().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
 /// The greatest size of a key, in bytes: it stands in an index on the remote.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
+/// The least events of a page that two threads read: a thread costs as much as some fifty of them.
+const TWO_FROM: usize = 512;
 /// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
 /// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
 const MIN_LINE_BYTES: usize = 48;
@@ -86,14 +88,80 @@ pub struct Line<'a> {
     pub damaged: Option<String>,
 }
 
+/// How far a page has been taken apart: see [`Page::part`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offset {
+    bytes: usize,
+    events: usize,
+}
+
 impl Page {
+    /// The page's next part behind `from`, itself a page, and where it ends: at least `events`
+    /// events if there are as many, up to the end of the last one's unit and of its key change.
+    ///
+    /// Nothing is checked here: what is wrong with a page shows in its parts.
+    pub fn part(&self, from: Offset, events: usize) -> (Page, Offset) {
+        let (mut count, mut at) = (0, from.bytes);
+        let mut last: Option<(Seq, &[u8])> = None;
+        for line in pieces(&self.bytes[from.bytes..]) {
+            // What has no seq belongs to a damaged line before it.
+            if let Some(seq) = seq(line) {
+                if let Some((last, before)) = last
+                    && count >= events
+                    && ends_unit(before, line)
+                {
+                    let bytes = self.bytes[from.bytes..at - 1].to_vec();
+                    let place = Offset { bytes: at, events: from.events + count };
+                    return (Page { bytes, last, count, more: true }, place);
+                }
+                count += 1;
+                last = Some((seq, line));
+            }
+            at += line.len() + 1;
+        }
+        let rest = Page {
+            bytes: self.bytes[from.bytes..].to_vec(),
+            last: self.last,
+            count: self.count.saturating_sub(from.events),
+            more: self.more,
+        };
+        (rest, Offset { bytes: self.bytes.len(), events: self.count })
+    }
+
+    /// Whether nothing is behind `place`.
+    pub fn ends_at(&self, place: Offset) -> bool {
+        place.bytes >= self.bytes.len()
+    }
+
+    /// Reads the lines of a long page, half of them in a thread of their own. `None` if it is
+    /// short, and if anything is amiss: then it is for the one who reads them in a row to say what.
+    fn lines_by_two(&self) -> Option<Vec<Line<'_>>> {
+        if self.count < TWO_FROM {
+            return None;
+        }
+        let middle = self.bytes.len() / 2;
+        let middle = middle + memchr::memchr(b'\n', &self.bytes[middle..])?;
+        let (first, second) = self.bytes.split_at(middle);
+        let (mut lines, more) = std::thread::scope(|scope| {
+            let more = std::thread::Builder::new().name("driftless-lines".to_owned());
+            let more = more.spawn_scoped(scope, move || read_lines(second, self.count)).ok()?;
+            let lines = read_lines(first, self.count);
+            Some((lines.ok()?, more.join().ok()?.ok()?))
+        })?;
+        let rises =
+            lines.last().zip(more.first()).is_some_and(|(last, first)| last.seq < first.seq);
+        lines.extend(more);
+        rises.then_some(lines)
+    }
+
     /// Reads every line.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` and
-    /// [`MAX_SEQ`], or when the count is another. Then the page must be fetched again. A line that has a
-    /// seq and is no event otherwise comes as [`Line::damaged`], since it will be there again.
+    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` (below
+    /// [`MAX_SEQ`]), or when the count is another. Then the page must be fetched again. A line that
+    /// has a seq and is no event otherwise comes as [`Line::damaged`], since it will be there
+    /// again.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
         // What the remote says of its page is believed only as far as the bytes go.
         let most = self.bytes.len() / MIN_LINE_BYTES + 1;
@@ -102,31 +170,11 @@ impl Page {
                 format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
             return Err(Error::corrupt(message));
         }
-        let mut lines = Vec::with_capacity(self.count);
-        let mut previous = Seq(0);
-        for bytes in self.bytes.split(|&byte| byte == b'\n').filter(|bytes| !bytes.is_empty()) {
-            let Some(line) = Line::read(bytes)? else {
-                // A line feed in the middle of a damaged line: what is behind it belongs to it.
-                if lines.last().is_some_and(|line: &Line<'_>| line.damaged.is_some()) {
-                    continue;
-                }
-                return Err(Error::corrupt(format!("what follows event {previous} is no event")));
-            };
-            if lines.len() == self.count {
-                return Err(Error::corrupt(format!(
-                    "a page has more than its {} events",
-                    self.count
-                )));
-            }
-            if line.seq > MAX_SEQ {
-                return Err(Error::corrupt(format!("no log has an event {}", line.seq)));
-            }
-            if line.seq <= previous {
-                return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
-            }
-            previous = line.seq;
-            lines.push(line);
-        }
+        let lines = match self.lines_by_two() {
+            Some(lines) => lines,
+            None => read_lines(&self.bytes, self.count)?,
+        };
+        let previous = lines.last().map_or(Seq(0), |line| line.seq);
         if lines.len() != self.count || (self.count > 0 && previous != self.last) {
             return Err(Error::corrupt(format!(
                 "a page of {} events up to {} has {} up to {previous}",
@@ -144,6 +192,68 @@ impl Page {
         let line = Line::read(lines.find(|bytes| !bytes.is_empty())?).ok()??;
         (line.seq == self.last && line.damaged.is_none()).then_some(line.id)
     }
+}
+
+/// The lines of a page or of a part of it, of which there may be `most`.
+fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
+    let mut lines: Vec<Line<'_>> = Vec::with_capacity(most.min(bytes.len() / MIN_LINE_BYTES + 1));
+    let mut previous = Seq(0);
+    for bytes in pieces(bytes).filter(|bytes| !bytes.is_empty()) {
+        let Some(line) = Line::read(bytes)? else {
+            // A line feed in the middle of a damaged line: what is behind it belongs to it.
+            if lines.last().is_some_and(|line| line.damaged.is_some()) {
+                continue;
+            }
+            return Err(Error::corrupt(format!("what follows event {previous} is no event")));
+        };
+        if lines.len() == most {
+            return Err(Error::corrupt(format!("a page has more than its {most} events")));
+        }
+        if line.seq > MAX_SEQ {
+            return Err(Error::corrupt(format!("no log has an event {}", line.seq)));
+        }
+        if line.seq <= previous {
+            return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
+        }
+        previous = line.seq;
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// The pieces between line feeds.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    let mut start = 0;
+    ends.map(move |end| &bytes[std::mem::replace(&mut start, end + 1)..end])
+}
+
+/// The seq with which a line begins.
+fn seq(line: &[u8]) -> Option<Seq> {
+    let mut scanner = Scanner::new(line);
+    scanner.eat(b'[').then(|| scanner.integer().ok()).flatten().map(Seq)
+}
+
+/// The unit in a line, still in its JSON.
+fn unit(line: &[u8]) -> Result<&[u8]> {
+    let mut scanner = Scanner::new(line);
+    scanner.expect(b'[')?;
+    for _before in ["seq", "id", "origin", "actor"] {
+        scanner.raw()?;
+        scanner.expect(b',')?;
+    }
+    scanner.raw()
+}
+
+/// Whether a unit ends with the line `last`, which `next` follows. An event without a unit is one
+/// by itself, or with the other half of its key change.
+fn ends_unit(last: &[u8], next: &[u8]) -> bool {
+    let (Ok(ends), Ok(begins)) = (unit(last), unit(next)) else { return true };
+    if ends != begins || ends != b"null" {
+        return ends != begins;
+    }
+    let (Ok(last), Ok(next)) = (Line::parse(last), Line::parse(next)) else { return true };
+    last.pair != Some(next.id)
 }
 
 impl<'a> Line<'a> {
@@ -298,17 +408,18 @@ impl<'a> Fields<'a> {
     fn ulid(&mut self) -> Result<Option<ulid::Ulid>> {
         match self.text("id")? {
             None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| self.wrong("id")),
+            Some(text) => {
+                text.parse::<EventId>().map(|id| Some(id.0)).map_err(|_| self.wrong("id"))
+            }
         }
     }
 
     fn image(&mut self, field: &str) -> Result<Option<&'a [u8]>> {
-        let raw = self.raw()?;
-        match raw.first() {
-            Some(b'{') => Ok(Some(raw)),
-            _ if raw == b"null" => Ok(None),
-            _ => Err(self.wrong(field)),
+        self.scanner.expect(b',')?;
+        if self.scanner.null() {
+            return Ok(None);
         }
+        self.scanner.raw_object().map(Some).map_err(|_| self.wrong(field))
     }
 }
 
@@ -330,6 +441,73 @@ mod tests {
         assert_eq!(event.key.0, r#"["k",1]"#);
         assert_eq!(event.after.unwrap().0, [("x".to_owned(), crate::value::Value::Real(2.0))]);
         assert_eq!(event.verdict, Verdict::Rejected("unique".to_owned()));
+    }
+
+    #[test]
+    fn a_long_page_is_read_as_a_short_one_is() {
+        let count = 2 * TWO_FROM as i64;
+        let line = |seq: i64| LINE.replace("[7,", &format!("[{seq},"));
+        let lines: Vec<_> = (1..=count).map(line).collect();
+        let read = |lines: &[String]| {
+            let page = page(&lines.join("\n"), count, lines.len());
+            page.lines().map(|lines| lines.iter().map(|line| line.seq.0).collect::<Vec<_>>())
+        };
+        assert!(read(&lines).unwrap().into_iter().eq(1..=count));
+        // A damaged line whose line feed is the very middle is damaged as it would be elsewhere.
+        for at in [0, lines.len() / 2 - 1, lines.len() / 2, lines.len() - 1] {
+            let mut damaged = lines.clone();
+            damaged[at] = damaged[at].replace("\"k\"", &format!("\"{}", "k\n".repeat(400)));
+            assert!(read(&damaged).unwrap().into_iter().eq(1..=count), "{at}");
+        }
+        for (one, other) in [(0, 1), (lines.len() / 2 - 1, lines.len() / 2), (5, lines.len() - 5)] {
+            let mut mixed = lines.clone();
+            mixed.swap(one, other);
+            assert!(read(&mixed).is_err(), "{one} and {other} change places");
+        }
+    }
+
+    #[test]
+    fn a_page_comes_apart_between_units() {
+        let line = |seq: i64, unit: Option<u128>, pair: Option<u128>| {
+            let quoted = |id: Option<u128>| match id {
+                Some(id) => format!("\"{}\"", ulid::Ulid(id)),
+                None => "null".to_owned(),
+            };
+            let id = quoted(Some(seq as u128));
+            LINE.replace(
+                "[7,\"01JD8ZK3V5QWERTY0123456789\",\"web\",null,null",
+                &format!("[{seq},{id},\"web\",null,{}", quoted(unit)),
+            )
+            .replace("3,null,null,null,", &format!("3,null,null,{},", quoted(pair)))
+        };
+        let lines = [
+            line(1, Some(9), None),
+            line(2, Some(9), None),
+            line(3, Some(8), None),
+            line(4, None, None),
+            line(5, None, Some(6)),
+            line(6, None, Some(5)),
+            line(7, None, None),
+        ];
+        let whole = Page { more: true, ..page(&lines.join("\n"), 7, 7) };
+        let apart = |events: usize| -> Vec<i64> {
+            let mut ends = Vec::new();
+            let mut place = Offset::default();
+            while !whole.ends_at(place) {
+                let (part, end) = whole.part(place, events);
+                assert_eq!(part.lines().unwrap().len(), part.count);
+                assert!(part.more);
+                ends.push(part.last.0);
+                place = end;
+            }
+            ends
+        };
+        assert_eq!(apart(1), [2, 3, 4, 6, 7]);
+        assert_eq!(apart(3), [3, 6, 7]);
+        assert_eq!(apart(7), [7]);
+        let wrong = Page { count: 8, ..whole.clone() };
+        let (_, place) = wrong.part(Offset::default(), 1);
+        assert!(wrong.part(place, 9).0.lines().is_err(), "a wrong count shows in the last part");
     }
 
     #[test]

@@ -260,10 +260,10 @@ impl Replicator {
         answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
     }
 
-    /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync, rows
-    /// only here are pushed, rows only there are fetched, and rows in both take the remote's
-    /// version, with the local one in the conflict inbox. What is pending stays; the replica takes a
-    /// new identity, and keeps the former log beside the new one. Where nothing is wrong with the
+    /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync,
+    /// rows only here are pushed, rows only there are fetched, and rows in both take the remote's
+    /// version, with the local one in the conflict inbox. What is pending stays; the replica takes
+    /// a new identity, and keeps the former log beside the new one. Where nothing is wrong with the
     /// remote, this is [`Replicator::sync_now`].
     ///
     /// # Errors

@@ -37,39 +37,52 @@ CREATE TABLE IF NOT EXISTS driftless_tables (
   columns  TEXT NOT NULL DEFAULT '[]'       -- the remote's spelling of its columns, a JSON array
 ) WITHOUT ROWID;
 
--- Local events whose verdict this replica does not know yet, in the order they were made. The newest
--- row stays when all is settled (settled = 1), so that numbers are never used twice.
-CREATE TABLE IF NOT EXISTS driftless_outbox (
-  n       INTEGER PRIMARY KEY,         -- the order; also the high bits of the id's random part
-  ms      INTEGER NOT NULL,            -- the id's time part: ms since 1970
-  tail    INTEGER NOT NULL,            -- the id's low 40 bits: random
-  tbl     TEXT NOT NULL,               -- the table
-  pk      TEXT NOT NULL,               -- the row's canonical key, a JSON array
-  op      INTEGER NOT NULL,            -- 0 insert, 1 update, 2 delete
-  before  TEXT,                        -- old values, a JSON object: of the changed columns, or of all for a delete
-  after   TEXT,                        -- new values: of the changed columns, or of all for an insert
-  changes TEXT,                        -- instead of before and after: {"column": [old, new]} for each changed column
-  base    INTEGER NOT NULL,            -- the cursor when the change was made
-  actor   TEXT,                        -- who made it
-  pair    INTEGER,                     -- 1: the delete of a key change, 2: its insert, right behind it
-  via     TEXT,                        -- a foreign key's consequence: [table, key] of the parent that went, a JSON array
-  undo    TEXT,                        -- the undo image where it is no longer `before`
-  aside   INTEGER NOT NULL DEFAULT 0,  -- 1: set aside, so not in its row now
-  winner  INTEGER,                     -- seq of the event for which it was set aside
-  refuse  TEXT,                        -- what the remote said when this event alone was pushed: to be recorded as rejected
-  settled INTEGER NOT NULL DEFAULT 0   -- 1: has its verdict, and is kept for its number alone
+-- How the values of a table's events stand in the outbox. Rows are never changed: an event is read
+-- by the definition with which it was captured.
+CREATE TABLE IF NOT EXISTS driftless_layouts (
+  id   INTEGER PRIMARY KEY, -- a hash of the rest
+  tbl  TEXT NOT NULL,       -- the table
+  spec TEXT NOT NULL        -- its columns in their order, and what its key is, as JSON (see src/capture/layout.rs)
 );
 
--- Images of rows that a statement may be about to replace without telling any trigger.
-CREATE TABLE IF NOT EXISTS driftless_notes (
-  tbl TEXT NOT NULL,   -- the table
-  own INTEGER NOT NULL, -- 1: the noted row and the one whose statement made the note have one key
-  by  TEXT NOT NULL,   -- canonical key of the row whose statement made the note
-  pk  TEXT NOT NULL,   -- the noted row's canonical key
-  img TEXT NOT NULL,   -- the noted row as it was, a JSON object
-  k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14, k15, k16 -- its key's values, folded by their collations
+-- Local events whose verdict this replica does not know yet, in the order they were made. The newest
+-- row stays when all is settled (settled = 1), so that numbers are never used twice.
+-- No column is NOT NULL: a constraint that may fail would make SQLite keep a journal of each statement.
+-- A captured event has a layout, and its values in b1, b2, ... (the old ones) and a1, a2, ... (the new
+-- ones), which are added for as many columns as the widest table has. Of an update they are NULL
+-- where nothing changed; the old key is always there. An event without a layout has its values as
+-- JSON: one of adoption, or of a driftless before schema 2.
+CREATE TABLE IF NOT EXISTS driftless_outbox (
+  n       INTEGER PRIMARY KEY, -- the order; also the high bits of the id's random part
+  ms      INTEGER,             -- the id's time part: ms since 1970
+  tail    INTEGER,             -- the id's low 40 bits: random
+  layout  INTEGER,             -- which table it is, and where its values are
+  tbl     TEXT,                -- without a layout: the table
+  pk      TEXT,                -- without a layout: the row's canonical key, a JSON array
+  op      INTEGER,             -- 0 insert, 1 update, 2 delete
+  before  TEXT,                -- without a layout: old values, a JSON object: of the changed columns, or of all for a delete
+  after   TEXT,                -- without a layout: new values: of the changed columns, or of all for an insert
+  changes TEXT,                -- instead of before and after: {"column": [old, new]} for each changed column
+  base    INTEGER,             -- the cursor when the change was made
+  actor   TEXT,                -- who made it
+  pair    INTEGER,             -- 1: the delete of a key change, 2: its insert, right behind it
+  via     TEXT,                -- a foreign key's consequence: [table, key] of the parent that went, a JSON array
+  undo    TEXT,                -- the undo image where it is no longer the old values
+  aside   INTEGER DEFAULT 0,   -- 1: set aside, so not in its row now
+  winner  INTEGER,             -- seq of the event for which it was set aside
+  refuse  TEXT,                -- what the remote said when this event alone was pushed: to be recorded as rejected
+  settled INTEGER DEFAULT 0    -- 1: has its verdict, and is kept for its number alone
 );
-CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k1);
+
+-- Images of rows that a statement may be about to replace without telling any trigger. The image
+-- stands in v1, v2, ..., which are added like the outbox's columns.
+CREATE TABLE IF NOT EXISTS driftless_notes (
+  tbl TEXT,    -- the table
+  own INTEGER, -- 1: the noted row and the one whose statement made the note have one key
+  by,          -- what tells the row whose statement made the note: its key's value, folded by its collation, or the canonical JSON of a key of several columns
+  k            -- the same of the noted row
+);
+CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k);
 -- Notes of other rows than their statement's own: a look here tells that there is nothing to do.
 CREATE INDEX IF NOT EXISTS driftless_notes_others ON driftless_notes (tbl, by) WHERE own = 0;
 

@@ -4,8 +4,8 @@
 //!
 //! * A UNIQUE index over a generated column is not judged here: such an event makes the push fail
 //!   as a whole, and the pusher singles it out.
-//! * The predicate and the expressions of an index are evaluated over the event's values without
-//!   the columns' collations, unless they name one.
+//! * Nor is one whose predicate or expressions mention a generated column, or a value whose type is
+//!   not that of its column (text in an INTEGER column).
 
 use super::cell::{Cell, decode};
 use super::remote::Replicated;
@@ -29,6 +29,9 @@ pub(super) fn key_name(json: &str) -> String {
 
 /// The image that an event brings: on the delete of a key change, its other half's.
 pub(super) const IMAGE: &str = "coalesce(new.image, new.after)";
+
+/// The row as it is, beside an update of it.
+const BEFORE: &str = "driftless_before";
 
 impl Judge<'_> {
     pub(super) fn this(&self) -> String {
@@ -217,35 +220,31 @@ impl Judge<'_> {
     }
 
     /// The condition for an index with a WHERE or with expressions: both are evaluated over the
-    /// table's rows, and over a subquery that has the coming row under the table's name.
+    /// table's rows, and over a subquery that has the coming row under the table's name. There a
+    /// CAST gives each value its column's affinity, and changes nothing, for a value of another
+    /// type makes the whole condition false: then the write itself will tell.
     pub(super) fn unique_by_expression(&self, op: Kind, unique: &Unique) -> Option<String> {
         let this = self.this();
-        let before = "driftless_before";
-        let columns: Vec<_> = self
-            .table
-            .columns
-            .iter()
-            .map(|column| {
-                let cell = Cell::pushed(self.table, IMAGE, column);
-                let name = ident(&column.name);
-                match op {
-                    Kind::Update => format!(
-                        "CASE WHEN {} IS NULL THEN {before}.{name} ELSE {} END AS {name}",
-                        cell.kind(),
-                        cell.value()
-                    ),
-                    _ => format!("({}) AS {name}", cell.value()),
-                }
-            })
-            .collect();
+        if self.table.generated.iter().any(|name| unique.mentions(name)) {
+            return None;
+        }
+        let (mut columns, mut fitting) = (Vec::new(), Vec::new());
+        for column in self.table.columns.iter().filter(|column| unique.mentions(&column.name)) {
+            let value = self.coming_beside(op, column);
+            columns.push(format!("{} AS {}", typed(column, &value), ident(&column.name)));
+            fitting.extend(fits(column, &value));
+        }
         let from = match op {
             Kind::Update => {
-                format!(" FROM {this} AS {before} WHERE {}", self.has_key(before, "new.pk"))
+                format!(" FROM {this} AS {BEFORE} WHERE {}", self.has_key(BEFORE, "new.pk"))
             }
             _ => String::new(),
         };
         let coming = format!("(SELECT {}{from}) AS {this}", columns.join(", "));
         let mut parts = Vec::new();
+        if !fitting.is_empty() {
+            parts.push(format!("(SELECT {}{from})", fitting.join(" AND ")));
+        }
         for term in &unique.terms {
             let (text, collation) = match term {
                 Term::Column(column, collation) => {
@@ -261,6 +260,20 @@ impl Judge<'_> {
             parts.push(format!("(SELECT ({predicate}) FROM {coming})"));
         }
         Some(parts.join(" AND "))
+    }
+
+    /// What a column will hold, where the row as it is stands beside.
+    fn coming_beside(&self, op: Kind, column: &Column) -> String {
+        let cell = Cell::pushed(self.table, IMAGE, column);
+        match op {
+            Kind::Update => format!(
+                "CASE WHEN {} IS NULL THEN {} ELSE {} END",
+                cell.kind(),
+                of(BEFORE, &column.name),
+                cell.value()
+            ),
+            _ => format!("({})", cell.value()),
+        }
     }
 
     /// A missing parent.
@@ -369,4 +382,30 @@ impl Judge<'_> {
 
 fn reason(word: &str, names: &[String]) -> String {
     literal(&format!("{word}: {}", names.join(", ")))
+}
+
+/// A value with its column's affinity and collation. The CAST changes no value that [`fits`].
+fn typed(column: &Column, value: &str) -> String {
+    let collate = match &column.collation {
+        Collation::Binary => String::new(),
+        other => format!(" COLLATE {}", other.name()),
+    };
+    match column.affinity {
+        Affinity::Blob => format!("{value}{collate}"),
+        Affinity::Text => format!("CAST({value} AS TEXT){collate}"),
+        Affinity::Real => format!("CAST({value} AS REAL){collate}"),
+        // An INTEGER column may hold 7.5, which a CAST to INTEGER would cut.
+        Affinity::Integer | Affinity::Numeric => format!("CAST({value} AS NUMERIC){collate}"),
+    }
+}
+
+/// That a value is of the type that its column's affinity wants; `None` for a column without one.
+fn fits(column: &Column, value: &str) -> Option<String> {
+    let types = match column.affinity {
+        Affinity::Blob => return None,
+        Affinity::Text => "'text', 'null'",
+        Affinity::Real => "'real', 'null'",
+        Affinity::Integer | Affinity::Numeric => "'integer', 'real', 'null'",
+    };
+    Some(format!("typeof({value}) IN ({types})"))
 }

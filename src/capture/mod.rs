@@ -4,6 +4,7 @@ mod cell;
 mod inbox;
 mod index_sql;
 mod judge;
+mod layout;
 mod notes;
 mod remote;
 mod replica;
@@ -13,6 +14,7 @@ mod sql;
 mod table;
 mod triggers;
 
+pub use layout::{Captured, Layout};
 pub use remote::{Replicated, remote_fingerprint, remote_triggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
 pub use sql::{ident, literal};

@@ -4,7 +4,7 @@
 use super::sql::*;
 use super::table::*;
 use super::triggers::{
-    Capture, Generator, NEWEST, Side, THERE, Trigger, coming, each_once, has_replacement,
+    Capture, Generator, Named, Picture, Side, THERE, Trigger, coming, each_once, has_replacement,
     plain_columns, update_event,
 };
 
@@ -64,41 +64,23 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note is of the row whose key has these values.
     pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
-        let parts: Vec<_> = self
-            .table
-            .key_columns()
-            .enumerate()
-            .map(|(part, column)| {
-                let value = folded(self.table, part, &value(column));
-                format!("{note}k{} = {value}", part + 1)
-            })
-            .collect();
-        parts.join(" AND ")
+        self.side.noted_key(self.table, note, value)
     }
 
     /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
     /// row that is coming, whose key is `by`.
-    pub(super) fn take_note(&self, own: u8, by: &str, condition: &str) -> String {
+    pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
-        let columns: Vec<_> =
-            (1..=self.table.key.len()).map(|number| format!("k{number}")).collect();
-        let values: Vec<_> = self
-            .table
-            .key_columns()
-            .enumerate()
-            .map(|(part, column)| folded(self.table, part, &of(this, &column.name)))
-            .collect();
+        let (columns, values) = self.side.note(self.table, this);
         let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
         };
         format!(
-            "INSERT INTO driftless_notes (tbl, own, by, pk, img, {}) \
-             SELECT {}, {own}, {by}, {}, {}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
+            "INSERT INTO driftless_notes (tbl, own, by, {}) \
+             SELECT {}, {own}, {by}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
             columns.join(", "),
             self.name(),
-            self.key(this),
-            row_json(self.table, this),
             values.join(", "),
             table = ident(&self.table.name),
         )
@@ -106,7 +88,7 @@ impl<S: Side> Generator<'_, S> {
 
     pub(super) fn forget_by(&self, by: &str) -> String {
         format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by = {by};",
+            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by IS {by};",
             self.name()
         )
     }
@@ -128,16 +110,17 @@ impl<S: Side> Generator<'_, S> {
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
-        let by = self.key("new");
+        let by = self.side.maker(self.table, "new");
         let old_notes = self.forget_where(&self.has_noted_key("", &coming));
-        let mut body = vec![old_notes, self.take_note(1, &by, same)];
-        if !others.is_empty() {
+        let mut body = vec![old_notes];
+        let own = if others.is_empty() {
+            "1".to_owned()
+        } else {
             body.push(self.forget_by(&by));
-            let conditions = each_once(others).into_iter();
-            body.extend(conditions.map(|another| {
-                self.take_note(0, &by, &format!("{another} AND ({same}) IS NOT 1"))
-            }));
-        }
+            format!("({same}) IS 1")
+        };
+        let conditions = each_once(&obstacles).into_iter();
+        body.extend(conditions.map(|row| self.take_note(&own, &by, &row)));
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
 
@@ -193,10 +176,10 @@ impl<S: Side> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
-        let by = self.key("old");
+        let by = self.side.maker(table, "old");
         let mut body = vec![self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
-        body.extend(conditions.map(|row| self.take_note(0, &by, &format!("{row}{other}"))));
+        body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
@@ -212,9 +195,9 @@ impl<S: Side> Generator<'_, S> {
             .enumerate()
             .map(|(part, (column, collation))| {
                 format!(
-                    "driftless_row.{} = driftless_notes.k{} COLLATE {}",
+                    "driftless_row.{} = driftless_notes.{} COLLATE {}",
                     ident(&column.name),
-                    part + 1,
+                    self.side.noted_part(self.table, part),
                     collation.name()
                 )
             })
@@ -227,11 +210,10 @@ impl<S: Side> Generator<'_, S> {
         let append = self.side.append(
             self.table,
             &Capture {
-                key: "driftless_notes.pk",
+                key: Named::Noted,
                 op: crate::event::Op::Delete,
-                before: "driftless_notes.img",
-                after: "NULL",
-                changes: None,
+                before: Picture::Whole(Named::Noted),
+                after: Picture::None,
                 from: " CROSS JOIN driftless_notes",
                 condition: &gone,
                 pair: "NULL",
@@ -242,8 +224,8 @@ impl<S: Side> Generator<'_, S> {
         let forget = format!(
             "DELETE FROM driftless_notes WHERE rowid IN (SELECT driftless_other.rowid \
              FROM driftless_notes JOIN driftless_notes AS driftless_other \
-             ON driftless_other.tbl = driftless_notes.tbl AND driftless_other.k1 = driftless_notes.k1 \
-             AND driftless_other.pk = driftless_notes.pk WHERE {gone});"
+             ON driftless_other.tbl = driftless_notes.tbl AND {} WHERE {gone});",
+            self.side.one_row(self.table)
         );
         vec![append, forget]
     }
@@ -256,15 +238,15 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn evict_insert(&self) -> Trigger {
-        let key = self.key("new");
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
         let by = if self.table.rowid_key {
-            format!(" AND driftless_notes.by IN ({key}, '[-1]')")
+            let maker = self.side.maker(self.table, "new");
+            format!(" AND driftless_notes.by IN ({maker}, {})", self.side.unknown_rowid())
         } else if self.table.key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL, and not the default.
-            NEWEST.to_owned()
+            self.newest()
         } else {
-            format!(" AND driftless_notes.by = {key}")
+            self.made_by("new")
         };
         self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
     }
@@ -273,7 +255,7 @@ impl<S: Side> Generator<'_, S> {
         // A row with NULL in its key, which has no events of its own, may evict another.
         let same = same_key(self.table, "new", "old");
         let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
-        let body = self.evict(&format!(" AND driftless_notes.by = {}", self.key("old")), "");
+        let body = self.evict(&self.made_by("old"), "");
         let event = update_event("AFTER UPDATE", self.update_of());
         self.trigger("evict_update", &event, &when, &body)
     }
@@ -287,7 +269,7 @@ impl<S: Side> Generator<'_, S> {
             self.is_noted("old")
         );
         let mut body = vec![self.forget("old")];
-        body.extend(self.evict(NEWEST, ""));
+        body.extend(self.evict(&self.newest(), ""));
         self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 

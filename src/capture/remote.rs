@@ -2,14 +2,15 @@
 //! what the web application and the remote's own triggers write.
 //!
 //! A push is one `INSERT INTO driftless_inbox SELECT … FROM json_each(…)`. For each event the
-//! inbox's BEFORE INSERT trigger of its table and op
+//! inbox's BEFORE INSERT triggers
 //!
-//! 1. decodes the event's tagged values into `driftless_values`;
-//! 2. logs a row that is here from before the log, if the event would collide with it;
-//! 3. judges the event, and appends it to the log with its verdict;
-//! 4. if it is applied, names it in `driftless_meta`, writes it to the table, and looks whether the
-//!    write took place;
-//! 5. ends in `RAISE(IGNORE)`, so that the inbox stays empty.
+//! 1. decode the event's tagged values into `driftless_values`;
+//! 2. judge the event;
+//! 3. if it is applied, name it in `driftless_meta`, append it to the log, write it to the table,
+//!    and look whether the write took place;
+//! 4. if not, log a row that is here from before the log, should the event have met one, and append
+//!    the event with its verdict;
+//! 5. end in `RAISE(IGNORE)`, so that the inbox stays empty.
 //!
 //! Judging stands in the trigger and not in the pushing SELECT, since SQLite evaluates the whole of
 //! a SELECT before the first row goes in: a verdict could not see what an earlier event of the same
@@ -33,7 +34,7 @@ use super::judge::Judge;
 use super::replica::{NOW_MS, fingerprint};
 use super::sql::*;
 use super::table::*;
-use super::triggers::{Capture, Generator, Side, Trigger, Write as Kind};
+use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
 use crate::verdict::ConflictRule;
 
 /// A replicated table and its conflict rule.
@@ -85,21 +86,80 @@ impl Side for Remote {
              FROM driftless_meta{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
-            key = capture.key,
+            key = match capture.key {
+                Named::Row(alias) => key_json(table, alias),
+                Named::Noted => "driftless_notes.pk".to_owned(),
+            },
             op = match capture.silent {
                 Some(Kind::Insert) =>
                     "CASE WHEN driftless_notes.img IS NULL THEN 'insert' ELSE 'update' END"
                         .to_owned(),
                 _ => format!("'{}'", capture.op),
             },
-            before = capture.before,
-            after = capture.after,
+            before = image(table, capture.before),
+            after = image(table, capture.after),
             from = capture.from,
         )
     }
 
     fn calm(&self, table: &Table, kind: Kind) -> String {
         format!("UPDATE driftless_meta SET hush = 0 WHERE one = 1 AND {};", expected(table, kind))
+    }
+
+    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
+        let mut columns = vec!["pk".to_owned(), "img".to_owned()];
+        let mut values = vec![key_json(table, alias), row_json(table, alias)];
+        for (part, column) in table.key_columns().enumerate() {
+            columns.push(self.noted_part(table, part));
+            values.push(folded(table, part, &of(alias, &column.name)));
+        }
+        (columns, values)
+    }
+
+    fn forgets_updated(&self) -> bool {
+        true
+    }
+
+    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
+        let parts = table.key_columns().enumerate().map(|(part, column)| {
+            let value = folded(table, part, &value(column));
+            format!("{prefix}{} = {value}", self.noted_part(table, part))
+        });
+        parts.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn noted_part(&self, _table: &Table, part: usize) -> String {
+        format!("k{}", part + 1)
+    }
+
+    fn maker(&self, table: &Table, alias: &str) -> String {
+        key_json(table, alias)
+    }
+
+    fn unknown_rowid(&self) -> &'static str {
+        "'[-1]'"
+    }
+
+    fn is_news(&self, table: &Table) -> String {
+        format!(
+            "CASE WHEN driftless_notes.img IS NULL THEN 1 ELSE driftless_notes.img <> {} END",
+            any_row_json(table, "driftless_row")
+        )
+    }
+
+    fn one_row(&self, _table: &Table) -> String {
+        "driftless_other.k1 = driftless_notes.k1 AND driftless_other.pk = driftless_notes.pk"
+            .to_owned()
+    }
+}
+
+/// An image as JSON.
+fn image(table: &Table, picture: Picture) -> String {
+    match picture {
+        Picture::None => "NULL".to_owned(),
+        Picture::Whole(Named::Row(alias)) => row_json(table, alias),
+        Picture::Whole(Named::Noted) => "driftless_notes.img".to_owned(),
+        Picture::Changed(values) => changes_json(table, "old", "new", values),
     }
 }
 

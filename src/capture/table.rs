@@ -126,6 +126,21 @@ pub struct Unique {
     pub predicate: Option<String>,
 }
 
+impl Unique {
+    /// Whether a column of this name may stand in its terms or its predicate: it does if its
+    /// letters do.
+    pub fn mentions(&self, column: &str) -> bool {
+        let column = column.to_ascii_lowercase();
+        let texts = self.terms.iter().map(|term| match term {
+            Term::Column(name, _) => name,
+            Term::Expression(text) => text,
+        });
+        // A quote in a name is doubled in SQL.
+        column.contains(['"', '`', '[', ']'])
+            || texts.chain(&self.predicate).any(|text| text.to_ascii_lowercase().contains(&column))
+    }
+}
+
 /// What a foreign key does to children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {

@@ -29,7 +29,8 @@
 //!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
 //! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
 //!   no harm as long as the row is there: it is made anew before the next insert. When the row is
-//!   updated, as by an upsert, or deleted, it goes.
+//!   deleted or changes its key, it goes; on the remote also when it is updated, as by an upsert.
+//!   A replica spares each update the trigger for that, and its store empties the notes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!
@@ -72,15 +73,32 @@ pub(super) enum Write {
     Move,
 }
 
-/// An event to append: SQL expressions over `old`, `new`, `driftless_row` (the row as it is
-/// now) and `driftless_notes`.
+/// A row that a trigger can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// By `old`, `new` or `driftless_row`, which is the row as it is now.
+    Row(&'static str),
+    /// The row that a note of `driftless_notes` is of.
+    Noted,
+}
+
+/// An image of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Picture {
+    /// There is none.
+    None,
+    /// The whole row.
+    Whole(Named),
+    /// The columns in which `old` and `new` differ, with the values of this row.
+    Changed(&'static str),
+}
+
+/// An event to append.
 pub(super) struct Capture<'a> {
-    pub(super) key: &'a str,
+    pub(super) key: Named,
     pub(super) op: crate::event::Op,
-    pub(super) before: &'a str,
-    pub(super) after: &'a str,
-    /// For an update, both at once: an object with `[old, new]` for each changed column.
-    pub(super) changes: Option<&'a str>,
+    pub(super) before: Picture,
+    pub(super) after: Picture,
     /// Tables to join, each with its comma.
     pub(super) from: &'a str,
     /// Further conditions, joined by AND; empty for none.
@@ -102,6 +120,32 @@ pub(super) trait Side {
     /// the one that appends, and after both for a key change; empty where silence has no end of its
     /// own.
     fn calm(&self, table: &Table, write: Write) -> String;
+
+    /// What a note keeps of the noted row `alias`: columns and expressions.
+    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
+
+    /// Whether the note of a row's own goes when an upsert has turned into an update. It does no
+    /// harm if it stays, but for the room that it takes until all notes go.
+    fn forgets_updated(&self) -> bool;
+
+    /// That a note, whose columns are called with `prefix`, is of the row whose key has these values.
+    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
+
+    /// The column of a note that has the value of a part of the noted row's key.
+    fn noted_part(&self, table: &Table, part: usize) -> String;
+
+    /// What a note says of the row `alias` whose statement made it.
+    fn maker(&self, table: &Table, alias: &str) -> String;
+
+    /// The same of a row whose rowid SQLite is yet to choose: a BEFORE trigger sees -1.
+    fn unknown_rowid(&self) -> &'static str;
+
+    /// Whether an inserted row was noted under its key with the values that it has now, so that
+    /// nothing has changed: the condition that it was not.
+    fn is_news(&self, table: &Table) -> String;
+
+    /// Whether the notes `driftless_other` and `driftless_notes` are of one row.
+    fn one_row(&self, table: &Table) -> String;
 }
 
 /// The most columns that a replicated key may have: a note keeps the key's values raw, so that the
@@ -110,10 +154,6 @@ pub const MAX_KEY_COLUMNS: usize = 16;
 
 /// The alias of a table whose rows stand in the way: it may itself be called `new` or `old`.
 pub(super) const THERE: &str = "driftless_there";
-
-/// Of the notes of one row by several others, the one that has its image as it was at last.
-pub(super) const NEWEST: &str = " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) FROM driftless_notes AS driftless_other \
-     WHERE driftless_other.tbl = driftless_notes.tbl AND driftless_other.own = 0 AND driftless_other.pk = driftless_notes.pk)";
 
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
@@ -131,7 +171,10 @@ impl<S: Side> Generator<'_, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        triggers.extend([self.evict_delete(), self.forget_updated()]);
+        triggers.push(self.evict_delete());
+        if self.side.forgets_updated() {
+            triggers.push(self.forget_updated());
+        }
         triggers
     }
 
@@ -154,8 +197,20 @@ impl<S: Side> Generator<'_, S> {
         literal(&self.table.name)
     }
 
-    pub(super) fn key(&self, alias: &str) -> String {
-        key_json(self.table, alias)
+    /// That a note is by the row `alias`, as a further condition.
+    pub(super) fn made_by(&self, alias: &str) -> String {
+        format!(" AND driftless_notes.by IS {}", self.side.maker(self.table, alias))
+    }
+
+    /// Of the notes of one row by several others, the one that has its image as it was at last, as
+    /// a further condition.
+    pub(super) fn newest(&self) -> String {
+        format!(
+            " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) \
+             FROM driftless_notes AS driftless_other WHERE driftless_other.tbl = driftless_notes.tbl \
+             AND driftless_other.own = 0 AND {})",
+            self.side.one_row(self.table)
+        )
     }
 
     /// The row that stands in the table now, beside `of`, which is `new` or `old`.
@@ -242,25 +297,19 @@ impl<S: Side> Generator<'_, S> {
     fn insert(&self) -> Trigger {
         let table = self.table;
         let (from, same) = self.current("new");
-        let row = row_json(table, "driftless_row");
         let append = self.side.append(
             table,
             &Capture {
-                key: &self.key("new"),
+                key: Named::Row("new"),
                 op: crate::event::Op::Insert,
-                before: "driftless_notes.img",
-                after: &row,
-                changes: None,
+                before: Picture::Whole(Named::Noted),
+                after: Picture::Whole(Named::Row("driftless_row")),
                 from: &format!(
                     "{from} LEFT JOIN driftless_notes ON driftless_notes.tbl = {} AND driftless_notes.own = 1 AND {}",
                     self.name(),
                     self.is_noted("new")
                 ),
-                condition: &format!(
-                    "{same} AND CASE WHEN driftless_notes.img IS NULL THEN 1 \
-                     ELSE driftless_notes.img <> {} END",
-                    any_row_json(table, "driftless_row")
-                ),
+                condition: &format!("{same} AND {}", self.side.is_news(table)),
                 pair: "NULL",
                 via: "NULL",
                 silent: Some(Write::Insert),
@@ -282,11 +331,10 @@ impl<S: Side> Generator<'_, S> {
         let append = self.side.append(
             table,
             &Capture {
-                key: &self.key("old"),
+                key: Named::Row("old"),
                 op: crate::event::Op::Update,
-                before: &changes_json(table, "old", "new", "old"),
-                after: &changes_json(table, "old", "new", "driftless_row"),
-                changes: Some(&both_json(table, "old", "new", "driftless_row")),
+                before: Picture::Changed("old"),
+                after: Picture::Changed("driftless_row"),
                 from: &from,
                 condition: &same,
                 pair: "NULL",
@@ -301,7 +349,6 @@ impl<S: Side> Generator<'_, S> {
     fn key_change(&self) -> Trigger {
         let table = self.table;
         let (from, same) = self.current("new");
-        let (old_key, new_key) = (self.key("old"), self.key("new"));
         let moved: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
@@ -313,9 +360,9 @@ impl<S: Side> Generator<'_, S> {
             has_key if has_key.is_empty() => number.to_string(),
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),
         };
-        let by_this = format!(" AND driftless_notes.by = {old_key}");
+        let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
-        body.extend(self.evict(&by_this, &format!(" OR driftless_notes.pk = {new_key}")));
+        body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
         let mut gone = self.gone("old");
         let has_old = self.has_key("old");
         if !has_old.is_empty() {
@@ -324,11 +371,10 @@ impl<S: Side> Generator<'_, S> {
         body.push(self.side.append(
             table,
             &Capture {
-                key: &old_key,
+                key: Named::Row("old"),
                 op: crate::event::Op::Delete,
-                before: &row_json(table, "old"),
-                after: "NULL",
-                changes: None,
+                before: Picture::Whole(Named::Row("old")),
+                after: Picture::None,
                 from: "",
                 condition: &gone,
                 pair: &half("new", 1),
@@ -339,11 +385,10 @@ impl<S: Side> Generator<'_, S> {
         body.push(self.side.append(
             table,
             &Capture {
-                key: &new_key,
+                key: Named::Row("new"),
                 op: crate::event::Op::Insert,
-                before: "NULL",
-                after: &row_json(table, "driftless_row"),
-                changes: None,
+                before: Picture::None,
+                after: Picture::Whole(Named::Row("driftless_row")),
                 from: &from,
                 condition: &same,
                 pair: &half("old", 2),
@@ -367,11 +412,10 @@ impl<S: Side> Generator<'_, S> {
         let append = self.side.append(
             table,
             &Capture {
-                key: &self.key("old"),
+                key: Named::Row("old"),
                 op: crate::event::Op::Delete,
-                before: &row_json(table, "old"),
-                after: "NULL",
-                changes: None,
+                before: Picture::Whole(Named::Row("old")),
+                after: Picture::None,
                 from: "",
                 condition: &gone,
                 pair: "NULL",

@@ -15,8 +15,8 @@ const AFTER_HELP: &str = "\
 The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file.
 
 Exit codes: 0 fine, 1 health is red (`status`), 2 usage, 3 the remote is unavailable, 4 the remote
-refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the work was
-done.";
+refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the work
+was done.";
 
 /// What `--verdict` takes.
 const VERDICTS: [&str; 4] = ["applied", "superseded", "rejected", "pending"];

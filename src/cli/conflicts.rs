@@ -143,6 +143,9 @@ struct JsonConflict<'a> {
     insert: Option<JsonEvent<'a>>,
     winner: Option<JsonEvent<'a>>,
     theirs: Option<JsonImage<'a>>,
+    /// Of a former remote: the number of its log, whose seqs these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former: Option<i64>,
 }
 
 /// Prints a conflict, with the winner beside the loser; values have `most` characters at most.
@@ -167,6 +170,7 @@ pub(super) fn print(
             insert: conflict.insert.as_ref().map(JsonEvent::settled),
             winner: conflict.winner.as_ref().map(JsonEvent::settled),
             theirs: conflict.theirs.as_ref().map(JsonImage),
+            former: conflict.former,
         });
     }
     let state = match conflict.state {

@@ -51,7 +51,8 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
                 break Err(error);
             }
             let (trouble, health) = (status.trouble.clone(), status.health);
-            let news = (status.state, trouble, health, status.conflicts, status.quarantined);
+            let count = [status.conflicts, status.quarantined, status.identity.len() as u64];
+            let news = (status.state, trouble, health, count);
             // Work that comes and goes is for the spinner, and so is another first contact.
             let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
                 || (adopted && status.state == SyncState::FirstSync);
@@ -104,6 +105,9 @@ fn line(status: &Status) -> String {
         line += "; health is red";
     }
     line += &format!("; cursor {}", status.cursor);
+    if let Some(former) = status.identity.last() {
+        line += &format!(", was replica {} before", former.replica);
+    }
     if status.pending > 0 {
         let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
         line += &format!(", {} pending for {oldest}", status.pending);

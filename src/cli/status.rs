@@ -155,7 +155,8 @@ fn judge(
     })
 }
 
-/// The trouble of a replica where something has waited for so long that nobody can be at work on it.
+/// The trouble of a replica where something has waited for so long that nobody can be at work on
+/// it.
 fn stopped(waiting_s: u64, running: bool) -> Option<Error> {
     let message = format!("replication has stopped: something has waited for {}", span(waiting_s));
     let hint = if running {

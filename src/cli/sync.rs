@@ -25,7 +25,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let lock = session.lock()?;
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
-    let conflicts = store.state()?.conflicts;
+    let (conflicts, former) = (store.state()?.conflicts, store.former()?.len());
     let summary = watched(session, || drain(store, remote))?;
     lock.note_success(now_ms());
     if session.output.is_json() {
@@ -33,7 +33,14 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     session.output.line(describe(&summary))?;
-    let state = session.store()?.state()?;
+    let store = session.store()?;
+    let state = store.state()?;
+    if let Some(former) = store.former()?.get(former) {
+        session.output.warn(format_args!(
+            "this file was copied, or restored from a backup: it was replica {}, and is {} now",
+            former.replica, state.replica
+        ));
+    }
     if state.conflicts > conflicts {
         let new = state.conflicts - conflicts;
         let db = session.db()?.display();

@@ -127,10 +127,13 @@ pub(super) struct Room {
     rest: usize,
 }
 
+/// What is no value may always take so many bytes.
+const LEAST_REST: usize = 64 * 1024;
+
 impl Room {
     /// As much for the one as for the other.
     pub(super) fn new(bytes: usize) -> Self {
-        Room { values: bytes, rest: bytes }
+        Room { values: bytes, rest: bytes.max(LEAST_REST) }
     }
 
     /// Takes room for what is not a value.

@@ -98,6 +98,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
+    #[allow(clippy::disallowed_methods, reason = "the hub's own timer")]
     fn new(run_time: Duration) -> Self {
         let deadline = Deadline { began: Instant::now(), until: Arc::default(), run_time };
         deadline.renew();

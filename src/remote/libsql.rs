@@ -62,8 +62,9 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Root certificates in PEM to trust beside those of the machine. Empty unless set.
     pub root_certificates: Vec<u8>,
-    /// The most bytes of an answer. 64 MiB unless set: libSQL server sends 10 MB at the most
-    /// unless configured otherwise, and a hostile one must not fill our memory.
+    /// The most bytes of an answer. 32 MiB unless set: libSQL server sends 10 MB of values at the
+    /// most unless configured otherwise, which are 14 MB in base64. A hostile one must not fill our
+    /// memory, in which the emptiest rows take twenty times their JSON.
     pub answer_limit: u64,
 }
 
@@ -74,7 +75,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             root_certificates: Vec::new(),
-            answer_limit: 64 << 20,
+            answer_limit: 32 << 20,
         }
     }
 }

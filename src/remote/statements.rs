@@ -99,7 +99,8 @@ pub struct Span {
 /// One request of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
-    /// Events to push, the unit that they get, and their sender.
+    /// Events to push, the unit that the first of them get (each next unit's ULID is one higher),
+    /// and their sender.
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
     /// What to pull.
     pub pull: Option<Span>,
@@ -148,8 +149,8 @@ pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE 
 /// Reads the log's newest seq, 0 for an empty log.
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
-/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No row
-/// where there is none.
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
+/// row where there is none.
 pub fn waiting(cursor: Seq) -> String {
     format!(
         "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
@@ -328,13 +329,16 @@ fn contact(sender: &Sender, place: Place) -> String {
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
 /// columns would have the event's array spelled out anew. `json_each` goes through an array in its
-/// order, and the events with it: an ORDER BY would put them all in a temporary table first.
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
+/// signs keep SQLite's planner from looking at the values: where they are bound, the statement would
+/// be compiled again for each push.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     let Parcel { names, terms, json } = Parcel::pack(&push.events);
+    let (unit, from) = unit_term(&push.units, unit);
     format!(
-        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', '{unit}', {terms} \
-         FROM (SELECT value FROM json_each({}) LIMIT -1) WHERE EXISTS \
-         (SELECT 1 FROM driftless_replicas WHERE name = '{}' AND mark = '{}') \
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', {unit}, {terms} \
+         FROM (SELECT {from} FROM json_each({}) LIMIT -1) WHERE EXISTS \
+         (SELECT 1 FROM driftless_replicas WHERE +name = '{}' AND +mark = '{}') \
          AND NOT EXISTS ({})",
         sender.replica,
         literal(&json),
@@ -342,6 +346,19 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
         sender.mark().expect("a mark was drawn for this push"),
         unknown(&push.tables)
     )
+}
+
+/// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`,
+/// and those of each next unit the ULID after that.
+fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
+    let unit = |place: usize| Ulid(first.0.wrapping_add(place as u128));
+    if ends.is_empty() {
+        return (format!("'{first}'"), "value");
+    }
+    let cases = ends.iter().enumerate();
+    let cases: String =
+        cases.map(|(place, end)| format!("WHEN key < {end} THEN '{}' ", unit(place))).collect();
+    (format!("CASE {cases}ELSE '{}' END", unit(ends.len())), "key, value")
 }
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any

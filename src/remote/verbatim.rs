@@ -1,11 +1,11 @@
 //! Definitions and pushes on their way to the remote, to the letter.
 //!
-//! The libsql client parses SQL and sends its own spelling of it. For pages that does no harm, but a
-//! remote keeps a `CREATE` as it comes: a column `plan` would be `PLAN` there, comments would be
+//! The libsql client parses SQL and sends its own spelling of it. For pages that does no harm, but
+//! a remote keeps a `CREATE` as it comes: a column `plan` would be `PLAN` there, comments would be
 //! gone, and what SQLite knows and the client's parser does not (`IS DISTINCT FROM`) could not be
-//! made at all. And a push's text is megabytes of one literal, which the client would take apart and
-//! print again. So a batch of either kind goes to the same endpoint as the client's would, in the
-//! same messages, but with its text untouched.
+//! made at all. And a push's text is megabytes of one literal, which the client would take apart
+//! and print again. So a batch of either kind goes to the same endpoint as the client's would, in
+//! the same messages, but with its text untouched.
 //!
 //! The literals of a push travel as arguments: what is left of its statement is the same from one
 //! push to the next, and a server that keeps statements compiled need not compile it again. That

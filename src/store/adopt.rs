@@ -232,7 +232,7 @@ impl Store {
             retire(&tx, to, now_ms)?;
         }
         let start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, start.cursor)?;
+        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;
@@ -376,7 +376,7 @@ impl Adoption<'_, '_> {
             return Ok(());
         }
         for &(n, at) in &self.local {
-            let Some(event) = load(self.tx, n)? else { continue };
+            let Some(event) = load(self.tx, &self.rebase.store.layouts, n)? else { continue };
             let table = &self.rebase.store.tables[at].table;
             redo(self.tx, &mut self.rebase.writer, table, at, &event)?;
         }

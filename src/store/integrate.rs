@@ -161,7 +161,7 @@ impl Store {
                 first.seq, start.cursor
             ))));
         }
-        self.pending.borrow_mut().refresh(&tx, start.cursor)?;
+        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut rebase = Rebase::new(self, lines, pass, page.more, start)?;
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);

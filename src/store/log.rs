@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
-use super::pending::{event_id, images, op, row_key, time};
+use super::captured::{COLUMNS, Layouts, Written};
+use super::pending::{event_id, time};
 use crate::error::Result;
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::frame::{Sealed, open};
@@ -124,25 +125,25 @@ impl LogFilter {
     }
 }
 
-const PENDING: &str = "SELECT n, ms, tail, tbl, pk, op, base, actor, aside, winner, refuse, \
-     before, after, changes FROM driftless_outbox WHERE NOT settled";
+/// What [`pending`] reads.
+const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
 
-fn pending(row: &Row<'_>) -> Result<PendingEvent> {
-    let (before, after) = images(row, 11)?;
+fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEvent> {
+    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
     let n = row.get(0)?;
     Ok(PendingEvent {
         n,
-        id: event_id(row.get(1)?, n, row.get(2)?),
-        table: row.get(3)?,
-        key: row_key(row.get_ref(4)?.as_bytes().map_err(rusqlite::Error::from)?)?,
-        op: op(row.get(5)?)?,
+        id: event_id(row.get(8)?, n, row.get(9)?),
+        table,
+        key,
+        op,
         before: before.as_deref().map(Image::parse).transpose()?,
         after: after.as_deref().map(Image::parse).transpose()?,
-        base: Seq(row.get(6)?),
-        actor: row.get(7)?,
-        aside: row.get(8)?,
-        winner: row.get::<_, Option<i64>>(9)?.map(Seq),
-        refuse: row.get(10)?,
+        base: Seq(row.get(10)?),
+        actor: row.get(11)?,
+        aside: row.get(12)?,
+        winner: row.get::<_, Option<i64>>(13)?.map(Seq),
+        refuse: row.get(14)?,
     })
 }
 
@@ -199,10 +200,11 @@ impl Store {
             }
         }
         if filter.former.is_none() && matches!(filter.verdict, None | Some(Standing::Pending)) {
-            let mut statement = tx.prepare_cached(&format!("{PENDING} ORDER BY n"))?;
+            let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled ORDER BY n");
+            let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let entry = Entry::Pending(pending(row)?);
+                let entry = Entry::Pending(pending(&tx, &self.layouts, row)?);
                 if filter.takes(me, &entry) {
                     visit(entry)?;
                 }
@@ -221,10 +223,11 @@ impl Store {
             return Ok(Some(Entry::Settled(event)));
         }
         {
-            let mut statement = self.db.prepare_cached(&format!("{PENDING} AND n = ?1"))?;
+            let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled AND n = ?1");
+            let mut statement = self.db.prepare_cached(&sql)?;
             let mut rows = statement.query([super::pending::number(id)])?;
             if let Some(row) = rows.next()? {
-                let event = pending(row)?;
+                let event = pending(&self.db, &self.layouts, row)?;
                 if event.id == id {
                     return Ok(Some(Entry::Pending(event)));
                 }

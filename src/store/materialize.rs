@@ -17,7 +17,7 @@ use super::guard::Guard;
 use super::schema::ReplicatedTable;
 use crate::capture::{Affinity, Collation, Table, ident};
 use crate::error::Result;
-use crate::event::{Columns, Image, RowKey};
+use crate::event::{Column, Columns, Image, RowKey};
 use crate::value::{Value, ValueRef};
 
 /// How many statements a writer holds before it starts again: a bound for a remote whose events
@@ -81,20 +81,32 @@ pub(super) struct Writer<'c> {
     db: &'c Connection,
     tables: &'c [ReplicatedTable],
     guard: &'c Guard,
-    statements: HashMap<Box<[u16]>, CachedStatement<'c>>,
+    statements: Vec<CachedStatement<'c>>,
+    /// Where the statement for a shape is.
+    shapes: HashMap<Box<[u16]>, usize>,
     /// The key of the statement in question: table, kind, columns.
     shape: Vec<u16>,
+    /// The one before it, and where its statement is: one event is mostly like another.
+    last: (Vec<u16>, usize),
     /// Rowids of rows that were taken away in this transaction, to be given back.
     rowids: HashMap<(usize, RowKey), i64>,
 }
 
 impl<'c> Writer<'c> {
     pub(super) fn new(db: &'c Connection, tables: &'c [ReplicatedTable], guard: &'c Guard) -> Self {
-        let (statements, rowids) = (HashMap::new(), HashMap::new());
-        Writer { db, tables, guard, statements, shape: Vec::new(), rowids }
+        Writer {
+            db,
+            tables,
+            guard,
+            statements: Vec::new(),
+            shapes: HashMap::new(),
+            shape: Vec::new(),
+            last: (Vec::new(), 0),
+            rowids: HashMap::new(),
+        }
     }
 
-    fn shape(&mut self, table: usize, kind: Kind, columns: &Columns<'_>) {
+    fn shape(&mut self, table: usize, kind: Kind, columns: &[Column<'_>]) {
         let definition = &self.tables[table].table;
         self.shape.clear();
         self.shape.extend([table as u16, kind as u16]);
@@ -106,16 +118,29 @@ impl<'c> Writer<'c> {
 
     /// The statement for `self.shape`.
     fn statement(&mut self, kind: Kind) -> rusqlite::Result<&mut CachedStatement<'c>> {
-        if !self.statements.contains_key(self.shape.as_slice()) {
-            if self.statements.len() >= MAX_SHAPES {
-                self.statements.clear();
-            }
-            let replicated = &self.tables[usize::from(self.shape[0])];
-            let sql = sql(replicated, kind, &self.shape[2..]);
-            let statement = self.db.prepare_cached(&sql)?;
-            self.statements.insert(self.shape.as_slice().into(), statement);
+        if self.shape != self.last.0 {
+            let place = match self.shapes.get(self.shape.as_slice()) {
+                Some(&place) => place,
+                None => self.prepare(kind)?,
+            };
+            self.last.0.clone_from(&self.shape);
+            self.last.1 = place;
         }
-        Ok(self.statements.get_mut(self.shape.as_slice()).expect("it was put there"))
+        Ok(&mut self.statements[self.last.1])
+    }
+
+    fn prepare(&mut self, kind: Kind) -> rusqlite::Result<usize> {
+        if self.statements.len() >= MAX_SHAPES {
+            self.statements.clear();
+            self.shapes.clear();
+            self.last.0.clear();
+        }
+        let replicated = &self.tables[usize::from(self.shape[0])];
+        let sql = sql(replicated, kind, &self.shape[2..]);
+        self.statements.push(self.db.prepare_cached(&sql)?);
+        let place = self.statements.len() - 1;
+        self.shapes.insert(self.shape.as_slice().into(), place);
+        Ok(place)
     }
 
     /// Runs a write, and gives the number of rows that it wrote.
@@ -125,7 +150,7 @@ impl<'c> Writer<'c> {
     fn run(
         &mut self,
         kind: Kind,
-        values: &Columns<'_>,
+        values: &[Column<'_>],
         rest: &[ValueRef<'_>],
     ) -> rusqlite::Result<usize> {
         let foreign = self.guard.foreign;
@@ -147,7 +172,7 @@ impl<'c> Writer<'c> {
     fn execute(
         &mut self,
         kind: Kind,
-        values: &Columns<'_>,
+        values: &[Column<'_>],
         rest: &[ValueRef<'_>],
     ) -> rusqlite::Result<usize> {
         let guard = self.guard;
@@ -168,7 +193,7 @@ impl<'c> Writer<'c> {
         &mut self,
         table: usize,
         key: &str,
-        columns: &Columns<'_>,
+        columns: &[Column<'_>],
     ) -> rusqlite::Result<usize> {
         if !self.rowids.is_empty() {
             let remembered = self.rowids.get(&(table, RowKey(key.to_owned()))).copied();
@@ -193,7 +218,7 @@ impl<'c> Writer<'c> {
         &mut self,
         table: usize,
         key: &[ValueRef<'_>],
-        columns: &Columns<'_>,
+        columns: &[Column<'_>],
     ) -> rusqlite::Result<usize> {
         if columns.is_empty() {
             return Ok(1);

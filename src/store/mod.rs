@@ -29,6 +29,7 @@
 
 mod adopt;
 mod arrange;
+mod captured;
 mod conflicts;
 mod definitions;
 mod guard;
@@ -45,6 +46,8 @@ mod redo;
 mod schema;
 mod spelling;
 mod touched;
+mod unpack;
+mod upgrade;
 
 pub use adopt::{Adopted, NewRemote};
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
@@ -82,6 +85,7 @@ pub struct Store {
     retried: Option<i64>,
     guard: guard::Guard,
     pending: RefCell<pending::Pending>,
+    layouts: captured::Layouts,
     /// Outbox numbers at which a transaction ended, rising.
     marks: VecDeque<i64>,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
@@ -180,7 +184,7 @@ impl Store {
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.epoch = open::setting(&tx, "epoch")?;
         let mut pending = self.pending.borrow_mut();
-        pending.refresh(&tx, state.cursor)?;
+        pending.refresh(&tx, &self.layouts, state.cursor)?;
         state.pending = pending.len() as u64;
         state.unsent = pending.above(state.sent) as u64;
         if let Some(oldest) = pending.numbers().next() {
@@ -199,6 +203,16 @@ impl Store {
     pub fn data_version(&self) -> Result<i64> {
         let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
         Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// After how many pages of the write-ahead log a commit of this store writes it back, with the
+    /// write lock free again. 1,000 at first.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn checkpoint_after(&self, pages: u32) -> Result<()> {
+        Ok(self.db.pragma_update(None, "wal_autocheckpoint", pages)?)
     }
 
     /// A setting's text.

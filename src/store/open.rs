@@ -8,9 +8,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::Store;
+use super::captured::Layouts;
 use super::guard::Guard;
 use super::pending::Pending;
-use super::schema::TABLES_SQL;
+use super::upgrade::upgrade;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 
@@ -20,8 +21,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const CACHE_KIB: i64 = 16 << 10;
 /// Prepared statements kept between transactions: a few for each table and common set of columns.
 const CACHED_STATEMENTS: usize = 256;
+/// SQLite's `SQLITE_IOERR_SHMSIZE`.
+const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 /// The version of `schema/replica` that this program writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
@@ -42,9 +45,13 @@ impl From<rusqlite::Error> for Error {
                 "the local database is read-only".to_owned(),
                 Some("make the file and its folder writable to this user"),
             ),
-            Some(ErrorCode::DiskFull) => (
+            _ if is_full(&source) => (
                 "the disk of the local database is full".to_owned(),
                 Some("make room; nothing is lost, and the work goes on by itself"),
+            ),
+            Some(ErrorCode::SystemIoFailure) => (
+                format!("the disk of the local database failed: {source}"),
+                Some("look whether it is full, over its quota, or failing"),
             ),
             Some(ErrorCode::CannotOpen) => (
                 "the local database cannot be opened".to_owned(),
@@ -58,6 +65,12 @@ impl From<rusqlite::Error> for Error {
             None => error,
         }
     }
+}
+
+/// Whether there is no room: for a write, or for the file that connections share.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_error().is_some_and(|error| error.extended_code == IOERR_SHMSIZE)
 }
 
 /// The same error with the file's name in front.
@@ -108,13 +121,13 @@ impl Store {
     /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
     /// driftless.
     pub fn open(path: &Path) -> Result<Store> {
-        let db = connect(path, false)?;
+        let mut db = connect(path, false)?;
         if !is_replica(&db)? {
             return Err(Error::usage(format!("{} is not a replica yet", path.display()))
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
-        upgrade(&db)?;
+        upgrade(&mut db)?;
         Store::adopt_connection(db, path)
     }
 
@@ -137,6 +150,7 @@ impl Store {
             retried: None,
             guard,
             pending: RefCell::new(Pending::default()),
+            layouts: Layouts::default(),
             marks: VecDeque::new(),
             newest_ms: 0,
         };
@@ -152,36 +166,20 @@ pub(super) fn is_replica(db: &Connection) -> Result<bool> {
     Ok(found > 0 && setting(db, "replica")?.is_some())
 }
 
+/// The version of `schema/replica` that the database has.
+pub(super) fn version(db: &Connection) -> Result<i64> {
+    Ok(setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION))
+}
+
 /// Refuses a database that a newer driftless has written.
 pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
-    let version: i64 =
-        setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION);
+    let version = version(db)?;
     if version > VERSION {
         let message = format!(
             "{} was written by a newer driftless (schema {version}, this one knows {VERSION})",
             path.display()
         );
         return Err(Error::storage(message).with_hint("update this program"));
-    }
-    Ok(())
-}
-
-/// Adds what a replica of an older driftless lacks.
-pub(super) fn upgrade(db: &Connection) -> Result<()> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('driftless_tables')
-               WHERE name = 'columns')";
-    let has_columns: bool = db.query_row(sql, [], |row| row.get(0))?;
-    if !has_columns {
-        db.execute_batch(
-            "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
-        )?;
-    }
-    let sql = "SELECT count(*) = 3 FROM sqlite_schema
-               WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log')";
-    if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
-        let tx = db.unchecked_transaction()?;
-        tx.execute_batch(TABLES_SQL)?;
-        tx.commit()?;
     }
     Ok(())
 }

@@ -1,18 +1,22 @@
 //! The outbox as the pusher sees it: where transactions end, what goes next, what has been
 //! answered.
 
-use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, Row};
 
 use super::Store;
 use super::arrange::arrange;
-use super::pending::{event_id, images, number, op, row_key, time};
+use super::captured::{COLUMNS, Layouts, Written, bytes};
+use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 
 /// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
 /// for an hour of writing without a push.
 const MAX_MARKS: usize = 32_768;
+
+/// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
+/// milliseconds, and a push has ten units at the most.
+const UNIT_EVENTS: usize = 500;
 
 /// How much goes into one push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct PushLimit {
 pub struct Push {
     /// In the order in which the remote is to judge them.
     pub events: Vec<Outgoing>,
+    /// Where in `events` a unit ends and the next one begins, rising: between two transactions.
+    pub units: Vec<usize>,
     /// The highest outbox number among them: what to give [`Store::sent`] when the remote has given
     /// its verdicts.
     pub last_n: i64,
@@ -84,14 +90,6 @@ pub(super) struct OutboxRow {
     size: usize,
 }
 
-const COLUMNS: &str =
-    "n, ms, tail, tbl, pk, op, base, actor, pair, via, refuse, before, after, changes";
-
-fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
-    let value: SqlRef<'r> = row.get_ref(index)?;
-    Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?)
-}
-
 /// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
 /// that is not UTF-8 as it is; the rest is canonical already.
 fn canonical(json: Vec<u8>) -> Result<String> {
@@ -110,12 +108,11 @@ fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
 
-fn read(row: &Row<'_>) -> Result<OutboxRow> {
+fn read(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let (before, after) = images(row, 11)?;
+    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
-    let key = row_key(bytes(row, 4)?.unwrap_or_default())?;
-    let parent = match bytes(row, 9)? {
+    let parent = match bytes(row, 13)? {
         None => None,
         Some(json) => {
             let mut scanner = crate::json::Scanner::new(json);
@@ -135,23 +132,23 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
     let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
     let event = Outgoing {
         n,
-        id: event_id(row.get(1)?, n, row.get(2)?),
-        actor: row.get(7)?,
-        table: row.get(3)?,
+        id: event_id(row.get(8)?, n, row.get(9)?),
+        actor: row.get(11)?,
+        table,
         key,
-        op: op(row.get(5)?)?,
+        op,
         before,
         after,
-        base: Seq(row.get(6)?),
+        base: Seq(row.get(10)?),
         pair: None,
         via: None,
         other: None,
         image: None,
         late: false,
-        refuse: row.get(10)?,
+        refuse: row.get(14)?,
         plain: !tagged,
     };
-    Ok(OutboxRow { event, half: row.get(8)?, parent, size })
+    Ok(OutboxRow { event, half: row.get(12)?, parent, size })
 }
 
 /// The outbox's newest number and the highest one that is sent.
@@ -224,12 +221,13 @@ impl Store {
         let mut whole = true;
         {
             let sql = format!(
-                "SELECT {COLUMNS} FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n"
+                "SELECT {COLUMNS}, ms, tail, base, actor, pair, via, refuse
+                 FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n"
             );
             let mut statement = tx.prepare_cached(&sql)?;
             let mut found = statement.query([sent])?;
             while let Some(row) = found.next()? {
-                let row = read(row)?;
+                let row = read(&tx, &self.layouts, row)?;
                 size += row.size;
                 let full = rows.len() >= limit.events.max(1) || size > limit.bytes;
                 let second = row.half == Some(2) && rows.len() == 1;
@@ -254,7 +252,8 @@ impl Store {
         let events = arrange(&tables, rows)?;
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        Ok(Some(Push { events, last_n, tables }))
+        let units = units(&events, &self.marks);
+        Ok(Some(Push { events, units, last_n, tables }))
     }
 
     /// The outbox's newest number.
@@ -327,6 +326,27 @@ impl Store {
         self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
         Ok(())
     }
+}
+
+/// Where units end: where a mark parts all events before from all behind, for a consequence stands
+/// behind its cause.
+fn units(events: &[Outgoing], marks: &std::collections::VecDeque<i64>) -> Vec<usize> {
+    let mut least = vec![i64::MAX; events.len() + 1];
+    for (at, event) in events.iter().enumerate().rev() {
+        least[at] = least[at + 1].min(event.n);
+    }
+    let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
+    for (at, event) in events.iter().enumerate() {
+        if at >= begin + UNIT_EVENTS {
+            let mark = marks.get(marks.partition_point(|&mark| mark < greatest));
+            if mark.is_some_and(|&mark| mark < least[at]) {
+                units.push(at);
+                begin = at;
+            }
+        }
+        greatest = greatest.max(event.n);
+    }
+    units
 }
 
 /// Notes that the remote has given its verdict for all outbox rows up to `up_to`.

@@ -11,8 +11,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use rusqlite::{Connection, Row};
 
+use super::captured::{COLUMNS, Layouts, ROW, Written};
 use super::materialize::borrow;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::json::Scanner;
 
@@ -118,16 +119,6 @@ fn differing(before: &[u8], after: &[u8]) -> Result<Images> {
     Ok((Some(before.to_json().into_bytes()), Some(after.to_json().into_bytes())))
 }
 
-/// The op that the outbox has as a number.
-pub(super) fn op(number: i64) -> Result<Op> {
-    match number {
-        0 => Ok(Op::Insert),
-        1 => Ok(Op::Update),
-        2 => Ok(Op::Delete),
-        _ => Err(Error::corrupt("an event in the outbox has an op that is none")),
-    }
-}
-
 /// The hash of a row.
 pub(super) fn row_hash(table: &str, key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -163,23 +154,26 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Reads what is new in the outbox. `cursor` is the state's, in the same transaction.
-    pub(super) fn refresh(&mut self, db: &Connection, cursor: Seq) -> Result<()> {
+    pub(super) fn refresh(
+        &mut self,
+        db: &Connection,
+        layouts: &Layouts,
+        cursor: Seq,
+    ) -> Result<()> {
         if self.cursor != Some(cursor) {
             *self = Pending { cursor: Some(cursor), ..Pending::default() };
         }
-        let sql = "SELECT n, tbl, pk, settled FROM driftless_outbox WHERE n > ?1 ORDER BY n";
-        let mut statement = db.prepare_cached(sql)?;
+        let sql = format!("SELECT {ROW}, settled FROM driftless_outbox WHERE n > ?1 ORDER BY n");
+        let mut statement = db.prepare_cached(&sql)?;
         let mut rows = statement.query([self.seen])?;
         while let Some(row) = rows.next()? {
             let n = row.get(0)?;
             self.seen = n;
-            if row.get(3)? {
+            if row.get(5)? {
                 self.kept.push(n);
                 continue;
             }
-            let table = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-            let key = row_key(row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?)?;
-            let hash = row_hash(table, &key.0);
+            let hash = layouts.row(db, row, 0, row_hash)?;
             self.by_number.insert(n, hash);
             self.by_row
                 .entry(hash)
@@ -261,26 +255,26 @@ pub(super) struct PendingEvent {
 }
 
 /// Reads the pending event `n`; `None` if it has been settled.
-pub(super) fn load(db: &Connection, n: i64) -> Result<Option<PendingEvent>> {
-    let mut statement = db.prepare_cached(
-        "SELECT ms, tail, tbl, pk, op, before, after, changes, undo, aside, winner, base
+pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<PendingEvent>> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, ms, tail, undo, aside, winner, base
          FROM driftless_outbox WHERE n = ?1 AND NOT settled",
-    )?;
+    ))?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let (before, after) = images(row, 5)?;
-    let undo: Option<String> = row.get(8)?;
+    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
+    let undo: Option<String> = row.get(10)?;
     Ok(Some(PendingEvent {
         n,
-        id: event_id(row.get(0)?, n, row.get(1)?),
-        table: row.get(2)?,
-        key: row_key(row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)?)?,
-        op: op(row.get(4)?)?,
+        id: event_id(row.get(8)?, n, row.get(9)?),
+        table,
+        key,
+        op,
         after,
         under: undo.map(String::into_bytes).or(before),
-        base: Seq(row.get(11)?),
-        aside: row.get(9)?,
-        winner: row.get::<_, Option<i64>>(10)?.map(Seq),
+        base: Seq(row.get(13)?),
+        aside: row.get(11)?,
+        winner: row.get::<_, Option<i64>>(12)?.map(Seq),
     }))
 }
 

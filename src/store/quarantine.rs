@@ -13,7 +13,7 @@ use super::materialize::{column_index, key_matches};
 use super::rebase::{Rebase, shorten};
 use crate::capture::Table;
 use crate::error::{Error, Result};
-use crate::event::{Columns, Event, Op, RowKey, Seq};
+use crate::event::{Column, Event, Op, RowKey, Seq};
 use crate::page::{Line, Page};
 use crate::value::{ValueRef, write_string};
 
@@ -143,7 +143,7 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, start.cursor)?;
+        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut take = tx.prepare_cached("DELETE FROM driftless_quarantine WHERE seq = ?1")?;
         for line in lines {
             take.execute([line.seq.0])?;
@@ -222,7 +222,7 @@ fn write_line(event: &Event, out: &mut Vec<u8>) {
 pub(super) fn admit<'p>(
     table: &Table,
     line: &Line<'p>,
-    after: &Columns<'p>,
+    after: &[Column<'p>],
     key: &mut Vec<ValueRef<'p>>,
 ) -> std::result::Result<(), String> {
     let name = &table.name;
@@ -235,10 +235,14 @@ pub(super) fn admit<'p>(
             table.key.len()
         ));
     }
+    if !is_canonical(table, line.key, key) {
+        return Err(format!("the event's key is not spelled as keys of table `{name}` are"));
+    }
     if line.op == Op::Delete {
         return Ok(());
     }
     let mut parts = 0;
+    let mut next = 0;
     for (place, (column, value)) in after.iter().enumerate() {
         let Some(index) = column_index(table, column, place) else {
             return Err(format!("table `{name}` has no column `{}` here", shorten(column)));
@@ -252,7 +256,10 @@ pub(super) fn admit<'p>(
                 ));
             }
         }
-        if after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
+        // In the table's own order, which is usual, none comes twice.
+        let in_order = index >= next;
+        next = next.max(index + 1);
+        if !in_order && after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
             return Err(format!("the event names column `{}` twice", shorten(column)));
         }
     }
@@ -260,4 +267,19 @@ pub(super) fn admit<'p>(
         return Err(format!("the event inserts into table `{name}` without its whole key"));
     }
     Ok(())
+}
+
+/// Whether a key, which is whole, has the one spelling that its row's key has. A row under another
+/// one would be the same to SQLite, and another to whoever asks for its pending events.
+fn is_canonical(table: &Table, text: &str, key: &[ValueRef<'_>]) -> bool {
+    // Most keys are one plain word, and cannot be spelled in another way.
+    let word = text.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if word.is_some_and(|word| word.bytes().all(plain)) {
+        return true;
+    }
+    let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
+    let mut parts = key.iter().enumerate();
+    parts.all(|(part, value)| key_matches(table, part, value, value))
+        && RowKey::from_values(&values).0 == text
 }

@@ -13,7 +13,7 @@
 //! Undoing event by event through SQL would pass through states that never existed, which a UNIQUE
 //! index notices.
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use super::Store;
 use super::conflicts::{Lost, notice};
@@ -21,10 +21,11 @@ use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
 use super::touched::{NONE, Touched};
+use super::unpack::{Unpacked, unpack};
 use crate::capture::Table;
 use crate::error::Result;
-use crate::event::{Columns, Image, Op, Origin, RowKey, Seq, read_columns};
-use crate::frame::{Hash, Sealed, chain, seal_line};
+use crate::event::{Column, Image, Op, Origin, RowKey, Seq};
+use crate::frame::Hash;
 use crate::page::Line;
 use crate::value::ValueRef;
 use crate::verdict::{TOO_LARGE, Verdict};
@@ -34,6 +35,8 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) store: &'s Store,
     pub(super) db: &'s Connection,
     pub(super) writer: Writer<'s>,
+    /// Appends to the local log.
+    log: Option<CachedStatement<'s>>,
     pub(super) lines: &'s [Line<'p>],
     pub(super) pass: Pass,
     pub(super) more: bool,
@@ -41,9 +44,6 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) rows: Vec<Touched>,
     pub(super) of_line: Vec<u32>,
     pub(super) chain: Hash,
-    pub(super) sealed: Sealed,
-    pub(super) before: Columns<'p>,
-    pub(super) after: Columns<'p>,
     pub(super) key: Vec<ValueRef<'p>>,
     /// Whether anything is in quarantine, so that later events may have to follow.
     pub(super) quarantine: bool,
@@ -80,6 +80,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             store,
             db,
             writer: Writer::new(db, &store.tables, &store.guard),
+            log: None,
             lines,
             pass,
             more,
@@ -87,9 +88,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
             rows: Vec::new(),
             of_line: Vec::new(),
             chain: start.chain,
-            sealed: Sealed { header: Vec::new(), values: None },
-            before: Columns::new(),
-            after: Columns::new(),
             key: Vec::new(),
             quarantine,
             settled: Vec::new(),
@@ -113,9 +111,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(super) fn run(&mut self, now_ms: i64) -> Step {
         self.group()?;
         self.take_off()?;
-        for line in 0..self.lines.len() {
-            self.apply(line)?;
-        }
+        let (lines, chain, sealed) = (self.lines, self.chain, !self.again);
+        unpack(lines, chain, sealed, |at, event| match event {
+            Ok(event) => self.apply(at, &event),
+            // It is no event, will never be one, and must not keep the others from coming.
+            Err(reason) => self.put_away(at, &format!("malformed: {reason}")),
+        })?;
         if self.pass == Pass::Fold {
             self.place_folded()?;
         }
@@ -135,23 +136,19 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Step 3: one event of the page.
-    fn apply(&mut self, at: usize) -> Step {
+    fn apply(&mut self, at: usize, event: &Unpacked<'_, 'p>) -> Step {
         let lines = self.lines;
         let line = &lines[at];
-        if let Err(reason) = self.read_images(line) {
-            // It is no event, will never be one, and must not keep the others from coming.
-            return self.put_away(at, &format!("malformed: {reason}"));
-        }
         let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);
         let own = row.and_then(|row| {
             self.rows[row].pending.iter().find(|(_, id, _)| *id == line.id).map(|(n, ..)| *n)
         });
         if !self.again {
-            self.seal(line, own.is_some())?;
+            self.append(line, event, own.is_some())?;
         }
         let applied = line.verdict.is_applied();
         if applied && !row.is_some_and(|row| self.rows[row].quiet) {
-            self.take(at, row)?;
+            self.take(at, row, event.after)?;
         }
         match (own, row) {
             (Some(n), Some(row)) => self.settle(at, row, n)?,
@@ -163,45 +160,27 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Reads the line's values.
-    fn read_images(&mut self, line: &Line<'p>) -> std::result::Result<(), String> {
-        if let Some(reason) = &line.damaged {
-            return Err(reason.clone());
-        }
-        for (json, columns) in [(line.before, &mut self.before), (line.after, &mut self.after)] {
-            match json {
-                Some(json) => {
-                    read_columns(json, columns).map_err(|error| error.message().to_owned())?;
-                }
-                None => columns.clear(),
-            }
-        }
-        Ok(())
-    }
-
     /// Appends the event to the local log.
-    fn seal(&mut self, line: &Line<'p>, own: bool) -> Step {
-        let before = line.before.map(|_| &self.before);
-        let after = line.after.map(|_| &self.after);
-        seal_line(line, before, after, &mut self.sealed);
-        self.chain = chain(&self.chain, &self.sealed);
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        statement.execute((
-            line.seq.0,
-            line.id.0.to_bytes().as_slice(),
-            own,
-            self.sealed.header.as_slice(),
-            self.sealed.values.as_deref(),
-            self.chain.as_slice(),
-        ))?;
+    fn append(&mut self, line: &Line<'p>, event: &Unpacked<'_, 'p>, own: bool) -> Step {
+        let sql = "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let statement = match &mut self.log {
+            Some(statement) => statement,
+            none => none.insert(self.db.prepare_cached(sql)?),
+        };
+        statement.raw_bind_parameter(1, line.seq.0)?;
+        statement.raw_bind_parameter(2, line.id.0.to_bytes().as_slice())?;
+        statement.raw_bind_parameter(3, own)?;
+        statement.raw_bind_parameter(4, event.header)?;
+        statement.raw_bind_parameter(5, event.values)?;
+        statement.raw_bind_parameter(6, event.hash.as_slice())?;
+        statement.raw_execute()?;
+        self.chain = event.hash;
         Ok(())
     }
 
     /// Writes an applied event, or puts it into quarantine.
-    fn take(&mut self, at: usize, row: Option<usize>) -> Step {
+    fn take(&mut self, at: usize, row: Option<usize>, after: &[Column<'p>]) -> Step {
         let line = &self.lines[at];
         let Some(table) = self.store.table_index(&line.table) else {
             let table = shorten(&line.table);
@@ -212,8 +191,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.put_away(at, "an earlier event of this row waits");
         }
         let definition = &self.store.tables[table].table;
-        if let Err(reason) = super::quarantine::admit(definition, line, &self.after, &mut self.key)
-        {
+        if let Err(reason) = super::quarantine::admit(definition, line, after, &mut self.key) {
             return self.put_away(at, &reason);
         }
         if waiting {
@@ -225,10 +203,10 @@ impl<'s, 'p> Rebase<'s, 'p> {
             match (line.op, &mut row.image) {
                 (Op::Delete, image) => *image = None,
                 (Op::Update, None) => return self.put_away(at, &missing()),
-                (Op::Update, Some(image)) => overlay(definition, image, &self.after),
+                (Op::Update, Some(image)) => overlay(definition, image, after),
                 (Op::Insert, image) => {
                     let mut whole = image.take().unwrap_or_default();
-                    overlay(definition, &mut whole, &self.after);
+                    overlay(definition, &mut whole, after);
                     *image = Some(whole);
                 }
             }
@@ -236,8 +214,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return Ok(());
         }
         let written = match line.op {
-            Op::Insert => self.writer.upsert(table, line.key, &self.after),
-            Op::Update => self.writer.update(table, &self.key, &self.after),
+            Op::Insert => self.writer.upsert(table, line.key, after),
+            Op::Update => self.writer.update(table, &self.key, after),
             Op::Delete => self.writer.delete(table, &self.key),
         };
         if let Err(error) = &written
@@ -300,7 +278,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
-            let event = load(self.db, n)?;
+            let event = load(self.db, &self.store.layouts, n)?;
             if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
                 self.keep(event)?;
             }
@@ -312,8 +290,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.lost.push(Lost { line: at, row, winner });
         }
         if n == self.start.newest {
-            let sql = "UPDATE driftless_outbox SET settled = 1, before = NULL, after = NULL, \
-                       changes = NULL, undo = NULL, refuse = NULL WHERE n = ?1";
+            let sql = "INSERT OR REPLACE INTO driftless_outbox (n, ms, tail, op, base, settled) \
+                       SELECT n, ms, tail, op, base, 1 FROM driftless_outbox WHERE n = ?1";
             self.db.prepare_cached(sql)?.execute([n])?;
         } else {
             let sql = "DELETE FROM driftless_outbox WHERE n = ?1";
@@ -422,7 +400,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
 }
 
 /// Sets the columns of `image` to an event's values.
-pub(super) fn overlay(definition: &Table, image: &mut Image, values: &Columns<'_>) {
+pub(super) fn overlay(definition: &Table, image: &mut Image, values: &[Column<'_>]) {
     for (name, value) in values {
         let value = value.clone().into_value();
         match image.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(name)) {

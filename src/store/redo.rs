@@ -22,7 +22,7 @@ impl Rebase<'_, '_> {
         }
         remaining.sort_unstable();
         for (n, at) in remaining {
-            let Some(event) = load(self.db, n)? else { continue };
+            let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
             let winner = self.rows[at].winners.iter().find(|&&winner| {
                 self.beats(&self.lines[winner], at, event.op, event.after.as_deref(), event.base)
             });

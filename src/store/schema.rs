@@ -6,8 +6,9 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting, upgrade};
-use crate::capture::{PREFIX, Table, fingerprint, ident, triggers};
+use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
+use super::upgrade::upgrade;
+use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
@@ -73,11 +74,11 @@ impl Store {
         let mut db = connect(path, true)?;
         if is_replica(&db)? {
             check_version(&db, path)?;
+            upgrade(&mut db)?;
         }
         db.pragma_update(None, "journal_mode", "WAL")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(TABLES_SQL)?;
-        upgrade(&tx)?;
         let powers: bool =
             tx.query_row("SELECT EXISTS (SELECT 1 FROM driftless_pow2)", [], |row| row.get(0))?;
         if !powers {
@@ -221,7 +222,7 @@ pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
     Ok(tables)
 }
 
-fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
+pub(super) fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
     tables.iter().map(|replicated| &replicated.table).collect()
 }
 
@@ -229,17 +230,30 @@ fn schema_version(db: &Connection) -> Result<i64> {
     Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
 }
 
+/// Drops our triggers on a table, or all.
+pub(super) fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
+    let mut statement = db.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger'
+         AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) AND substr(name, 1, length(?2)) = ?2",
+    )?;
+    let names = statement
+        .query_map((table.map(|table| table.name.as_str()), PREFIX), |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for name in names {
+        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
+    Ok(())
+}
+
 /// Drops our triggers on a table and makes them anew.
 pub(super) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
-    let mut statement = db.prepare(
-        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
-         AND substr(name, 1, length(?2)) = ?2",
-    )?;
-    let old = statement
-        .query_map([table.name.as_str(), PREFIX], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
-    for name in old {
-        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    drop_triggers(db, Some(table))?;
+    // No statement is under way while this transaction has the lock, so no note is of use.
+    db.execute("DELETE FROM driftless_notes", [])?;
+    let sql = "SELECT count(*) FROM pragma_table_info('driftless_notes') WHERE name GLOB 'v*'";
+    let room: i64 = db.query_row(sql, [], |row| row.get(0))?;
+    for statement in Layout::of(table).statements(room as usize) {
+        db.execute_batch(&statement)?;
     }
     let triggers = triggers(table, all);
     for trigger in &triggers {

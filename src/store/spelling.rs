@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
 use super::schema::{ReplicatedTable, install, registered};
-use crate::capture::Table;
+use crate::capture::{Layout, Table};
 use crate::error::Result;
 use crate::json::{Scanner, names_json};
 use crate::value::write_string;
@@ -62,13 +62,19 @@ impl Store {
 
 /// Spells the events of a table that await their verdict as its definition does.
 fn respell_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
-    let sql = "SELECT n FROM driftless_outbox WHERE tbl = ?1 AND NOT settled";
+    let sql = "SELECT id, tbl, spec FROM driftless_layouts WHERE tbl = ?1";
+    let layouts = db
+        .prepare(sql)?
+        .query_map([old], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, String, String)>>>()?;
+    let sql = "SELECT n FROM driftless_outbox WHERE NOT settled AND (tbl = ?1
+                   OR layout IN (SELECT id FROM driftless_layouts WHERE tbl = ?1))";
     let numbers = db
         .prepare(sql)?
         .query_map([old], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<i64>>>()?;
     for n in numbers {
-        let sql = "UPDATE driftless_outbox SET tbl = ?2 WHERE n = ?1";
+        let sql = "UPDATE driftless_outbox SET tbl = ?2 WHERE n = ?1 AND layout IS NULL";
         db.prepare_cached(sql)?.execute((n, &table.name))?;
         for image in IMAGES {
             let sql = format!("SELECT CAST({image} AS BLOB) FROM driftless_outbox WHERE n = ?1");
@@ -79,6 +85,12 @@ fn respell_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
                 format!("UPDATE driftless_outbox SET {image} = CAST(?2 AS TEXT) WHERE n = ?1");
             db.prepare_cached(&sql)?.execute((n, respell_object(&json, table)?))?;
         }
+    }
+    for (id, name, spec) in layouts {
+        let layout = Layout::read(&name, &spec)?.respelled(table);
+        db.execute_batch(&layout.register())?;
+        let sql = "UPDATE driftless_outbox SET layout = ?2 WHERE layout = ?1 AND NOT settled";
+        db.execute(sql, [id, layout.id()])?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::captured::Layouts;
 use super::integrate::{Pass, Step};
 use super::materialize::{borrow, known_key};
 use super::pending::{load, number, row_hash};
@@ -71,7 +72,8 @@ impl Rebase<'_, '_> {
             let row = match index.get(&place) {
                 Some(&row) => row,
                 None => {
-                    let found = load_row(self.db, numbers, &line.table, line.key)?;
+                    let found =
+                        load_row(self.db, &self.store.layouts, numbers, &line.table, line.key)?;
                     if found.is_empty() && self.pass != Pass::Fold {
                         continue;
                     }
@@ -99,7 +101,7 @@ impl Rebase<'_, '_> {
             }
         }
         for n in pending.numbers() {
-            let Some(event) = load(self.db, n)? else { continue };
+            let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
             let Some(table) = self.store.table_index(&event.table) else { continue };
             if !busy[table] {
                 continue;
@@ -129,9 +131,14 @@ impl Rebase<'_, '_> {
             let current = self.writer.row(table, &values)?;
             let mut image = current.as_ref().map(|row| row.image.clone());
             for &(n, _, aside) in self.rows[at].pending.iter().rev() {
-                if !aside && let Some(event) = load(self.db, n)? {
+                if !aside && let Some(event) = load(self.db, &self.store.layouts, n)? {
                     image = event.undo(image)?;
                 }
+            }
+            if let Some(image) = &mut image {
+                // A deleted row is undone to what it was, with columns that may be gone by now.
+                let definition = &self.store.tables[table].table;
+                image.0.retain(|(name, _)| definition.column(name).is_some());
             }
             if self.pass == Pass::Quick {
                 let same = current.as_ref().map(|row| &row.image) == image.as_ref();
@@ -168,13 +175,14 @@ impl Rebase<'_, '_> {
 /// Reads those of the pending events that are of this row and of no other with the same hash.
 fn load_row(
     db: &Connection,
+    layouts: &Layouts,
     numbers: &[i64],
     table: &str,
     key: &str,
 ) -> Result<Vec<(i64, EventId, bool)>> {
     let mut found = Vec::with_capacity(numbers.len());
     for &n in numbers {
-        if let Some(event) = load(db, n)?
+        if let Some(event) = load(db, layouts, n)?
             && event.key.0 == key
             && event.table.eq_ignore_ascii_case(table)
         {

@@ -54,7 +54,7 @@ pub fn offer(store: &Store, remote: &dyn Remote) -> Result<Offer> {
     single_thread()?.block_on(accept::offer(Facts::of(store)?, remote))
 }
 
-/// Goes on with another remote, on this thread: see [`Offer`]. The caller holds the file's [`Lock`].
+/// Goes on with another remote, on this thread: see [`Offer`]. The caller holds the file's lock.
 ///
 /// # Errors
 ///

@@ -25,6 +25,7 @@ use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::init::Plan;
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
+use crate::sync::pace::Pace;
 use crate::sync::request::guarded;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
 
@@ -34,12 +35,10 @@ pub(crate) const LOOK_MS: u64 = 50;
 const LOOK_AFTER_BELL_MS: u64 = 1;
 /// How often a replicator that stands by tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
-/// How long the write lock is left alone after a page, as a part of the time that the page took: an
-/// application that waits for the lock only looks now and then whether it is free.
-const REST_PART: u64 = 4;
-/// The least of it, in ms, and the most: SQLite's busy handler sleeps for at most 100 ms, so nobody
-/// who waits misses a rest of that length.
-const REST_MS: std::ops::RangeInclusive<u64> = 2..=110;
+/// Pages of the write-ahead log after which it is written back, while nobody else writes: on a disk
+/// each time costs two flushes. And while somebody does, for whoever commits first above SQLite's
+/// own 1,000 has to do it.
+const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
 /// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
 const JUMP_MS: i64 = 3_000;
 /// Pages' changes that a subscriber may be behind before it misses some.
@@ -57,11 +56,17 @@ impl Time {
         Time { start: Instant::now() }
     }
 
+    /// Since it was started.
+    #[allow(clippy::disallowed_methods)]
+    fn elapsed(self) -> Duration {
+        self.start.elapsed()
+    }
+
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now {
-            steady_ms: self.start.elapsed().as_millis() as u64,
+            steady_ms: self.elapsed().as_millis() as u64,
             wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
         }
     }
@@ -175,8 +180,10 @@ pub(crate) struct Driver {
     next_ticket: u64,
     timer: Option<u64>,
     go_on: bool,
-    /// When the next page may be integrated, in steady ms.
+    pace: Pace,
+    /// When the next events may be integrated, in steady ms.
     rested_at: u64,
+    polite: bool,
     data_version: i64,
     bell_until: u64,
     last_look: Now,
@@ -232,7 +239,9 @@ impl Driver {
             next_ticket: 0,
             timer: None,
             go_on: false,
+            pace: Pace::new(),
             rested_at: 0,
+            polite: true,
             data_version,
             bell_until: 0,
             last_look: now,
@@ -319,13 +328,29 @@ impl Driver {
         }
         if self.go_on && now.steady_ms >= self.rested_at {
             self.go_on = false;
-            self.input(Input::Continue);
-            let end = self.handle.time.now().steady_ms;
-            let rest = (end - now.steady_ms) / REST_PART;
-            self.rested_at = end + rest.clamp(*REST_MS.start(), *REST_MS.end());
+            self.integrate();
         } else {
             self.rest();
         }
+    }
+
+    /// One transaction of the page that waits, and then rest.
+    fn integrate(&mut self) {
+        let now = self.handle.time.now().steady_ms;
+        let polite = self.pace.is_polite(now);
+        if polite != self.polite {
+            self.polite = polite;
+            let pages = if polite { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 };
+            if let Err(error) = self.machine.store().checkpoint_after(pages) {
+                tracing::warn!(kind = ?error.kind(), "{error}");
+            }
+        }
+        let start = self.handle.time.elapsed();
+        self.input(Input::Continue { events: self.pace.events() });
+        let took_us = (self.handle.time.elapsed() - start).as_micros() as u64;
+        let rest = self.pace.took(now, took_us);
+        tracing::trace!(took_us, rest, next = self.pace.events(), polite, "one transaction");
+        self.rested_at = self.handle.time.now().steady_ms + rest;
     }
 
     /// Waits for a command or the bell, and no longer than until the next look or the timer.
@@ -360,6 +385,7 @@ impl Driver {
             Ok(version) if version != self.data_version => {
                 self.data_version = version;
                 self.bell_until = 0;
+                self.pace.others_wrote(now.steady_ms);
                 self.input(Input::LocalCommit);
             }
             Ok(_) => {}

@@ -34,7 +34,10 @@ pub enum Input {
     /// The answer to a request, or why there is none.
     Answer(RequestId, Result<Answer>),
     /// Go on with the page that waits: the answer to [`Effect::Continue`].
-    Continue,
+    Continue {
+        /// How many events to integrate in one transaction, up to the end of the last one's unit.
+        events: usize,
+    },
     /// Push and pull until what is pending now has its verdict and what the remote has now is here,
     /// and say so with [`Effect::Settled`].
     SyncNow(Ticket),
@@ -60,7 +63,7 @@ pub enum Effect {
     /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). Replaces what was asked before.
     Wait(u64),
     /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work
-    /// in between two pages.
+    /// in between two transactions.
     Continue,
     /// A pull changed these rows.
     Notify(Changes),

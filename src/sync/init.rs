@@ -477,8 +477,9 @@ impl Init {
         })?;
         let (end, head) = (reply.page.last, reply.head);
         if pages.came(reply.page, head) {
-            self.replica().stage_events(pages.front().expect("a page came just now"))?;
-            pages.integrated();
+            let (page, end) = pages.part(usize::MAX).expect("a page came just now");
+            self.replica().stage_events(&page)?;
+            pages.integrated(end);
         }
         if pages.more() {
             self.stage = Stage::Log(pages);

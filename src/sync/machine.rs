@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
+use crate::page::Offset;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
@@ -15,7 +16,7 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
 use crate::sync::status::{Change, Changes, Summary, SyncState};
-use crate::sync::trouble::other_remote;
+use crate::sync::trouble::{no_first_sync, other_remote};
 use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
@@ -188,7 +189,7 @@ impl Machine {
                 self.changed();
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
-            Input::Continue => self.integrate(),
+            Input::Continue { events } => self.integrate(events),
             Input::SyncNow(ticket) => self.sync_now(ticket),
             Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => {
@@ -276,7 +277,10 @@ impl Machine {
             self.effects.push_back(Effect::Continue);
         } else if self.flight.is_none() {
             let held = if self.unsent { self.push_held_until } else { u64::MAX };
-            let next = held.min(self.due).max(self.retry_at).max(self.now.steady_ms + 1);
+            // A page that could not be integrated waits for no poll.
+            let page = if self.pages.front().is_some() { self.retry_at } else { u64::MAX };
+            let next = held.min(self.due).min(page).max(self.retry_at);
+            let next = next.max(self.now.steady_ms + 1);
             self.effects.push_back(Effect::Wait(next));
         }
         self.rest();
@@ -390,10 +394,15 @@ impl Machine {
         let init = self.init.as_mut().expect("only the first sync asks without an exchange");
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
-                self.succeeded();
                 // Of a replica whose first sync is done only the definitions are compared.
                 if self.init.as_ref().is_some_and(Init::is_reading) {
+                    self.succeeded();
                     self.state = SyncState::FirstSync;
+                } else {
+                    // Whether it is the right remote is not known yet: that is no success.
+                    self.backoff.reset();
+                    self.reachable = Some(true);
+                    self.trouble = None;
                 }
             }
             Ok(Progress::Done(report, store)) => self.initialised(report, *store),
@@ -498,19 +507,19 @@ impl Machine {
         self.look_at_outbox();
     }
 
-    /// Integrates the page that has waited longest.
-    fn integrate(&mut self) {
-        let Some(page) = self.pages.front() else { return };
-        match self.store.integrate(page, None, self.now.wall_ms) {
+    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
+    fn integrate(&mut self, events: usize) {
+        let Some((page, end)) = self.pages.part(events) else { return };
+        match self.store.integrate(&page, None, self.now.wall_ms) {
             Ok(Outcome::Done(done)) => {
-                self.pages.integrated();
+                self.pages.integrated(end);
                 let totals = &mut self.totals;
                 let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
                 totals.applied += done.settled_applied as u64;
                 totals.superseded += done.settled_superseded as u64;
                 totals.rejected += done.settled_rejected as u64;
                 totals.pulled += done.pulled.saturating_sub(own) as u64;
-                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "a page is integrated");
+                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
                 if !done.changes.is_empty() {
                     let rows = done.changes.into_iter();
                     let rows = rows.map(|(table, key)| Change { table, key }).collect();
@@ -519,7 +528,7 @@ impl Machine {
                 }
                 self.changed();
             }
-            Ok(Outcome::NeedsLonger) => self.lengthen(),
+            Ok(Outcome::NeedsLonger) => self.lengthen(end),
             Err(error) if error.kind() == Kind::Storage => self.local_trouble(error),
             Err(error) => {
                 // A page that is not one is fetched again.
@@ -537,10 +546,15 @@ impl Machine {
         }
     }
 
-    fn lengthen(&mut self) {
-        self.void_flight();
+    /// What ends at `end` is integrated only with what follows it.
+    fn lengthen(&mut self, end: Offset) {
+        let before = self.pages.span();
         match self.store.place() {
-            Ok(cursor) if self.pages.lengthen(cursor) => {}
+            Ok(cursor) if self.pages.lengthen(cursor, end) => {
+                if self.pages.span() != before {
+                    self.void_flight();
+                }
+            }
             Ok(cursor) => {
                 let error = Error::storage(format!(
                     "the log after event {} cannot be applied, however much of it is read",
@@ -553,9 +567,4 @@ impl Machine {
             Err(error) => self.local_trouble(error),
         }
     }
-}
-
-fn no_first_sync() -> Error {
-    Error::usage("this replica's first sync is not done")
-        .with_hint("run `driftless init` again with the same arguments: it completes it")
 }

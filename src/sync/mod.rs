@@ -17,8 +17,8 @@
 //!
 //! * What a reader of the outbox sees is a whole number of transactions, but a transaction of more
 //!   events than a push may have travels in parts, and arrives in parts.
-//! * An event that is larger than the remote takes in one request holds the pushing up, and says
-//!   so. Pulling goes on.
+//! * An event that is larger than the remote takes in one request is recorded without its values,
+//!   as rejected. They stay in its writer's conflict inbox.
 //! * A first sync that is interrupted begins anew.
 
 mod accept;
@@ -31,6 +31,7 @@ mod init;
 mod lock;
 mod look;
 mod machine;
+mod pace;
 mod pull;
 mod push;
 mod request;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::event::{EventId, Seq};
 use crate::identity::Place;
-use crate::page::Page;
+use crate::page::{Offset, Page};
 use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
 
 /// Pages that may wait: one is integrated while the next one is under way.
@@ -21,10 +21,14 @@ const WHOLE_DOWN_TO: usize = 256;
 ///
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
+/// * `begun` is how much of the front page is integrated already.
 /// * `target` only shrinks: a server's cap does not change from one request to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
+    begun: Offset,
+    /// The front page does not come apart: a part of it could not be integrated by itself.
+    at_once: bool,
     tail: Seq,
     tail_id: Option<EventId>,
     head: Seq,
@@ -39,6 +43,8 @@ impl Pages {
     pub(super) fn after(cursor: Place) -> Self {
         Pages {
             waiting: VecDeque::new(),
+            begun: Offset::default(),
+            at_once: false,
             tail: cursor.seq,
             tail_id: cursor.id,
             head: cursor.seq,
@@ -52,6 +58,8 @@ impl Pages {
     /// Forgets the waiting pages: the next one is asked for after the cursor.
     pub(super) fn restart(&mut self, cursor: Place) {
         self.waiting.clear();
+        self.begun = Offset::default();
+        self.at_once = false;
         (self.tail, self.tail_id) = (cursor.seq, cursor.id);
         self.more = self.head > cursor.seq;
     }
@@ -109,15 +117,33 @@ impl Pages {
         self.waiting.front()
     }
 
-    /// The front page is integrated.
-    pub(super) fn integrated(&mut self) {
-        assert!(self.waiting.pop_front().is_some(), "a page that waited was integrated");
+    /// What to integrate next: at least `events` events of the front page, if it has as many, up
+    /// to the end of a unit.
+    pub(super) fn part(&self, events: usize) -> Option<(Page, Offset)> {
+        let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
+        self.front().map(|page| page.part(self.begun, events))
+    }
+
+    /// The front page is integrated up to there.
+    pub(super) fn integrated(&mut self, end: Offset) {
+        let front = self.front().expect("a page that waited was integrated");
+        if !front.ends_at(end) {
+            self.begun = end;
+            return;
+        }
+        self.waiting.pop_front();
+        self.begun = Offset::default();
+        self.at_once = false;
         self.longer = None;
     }
 
-    /// The front page can be integrated only with what follows. Gives false if it cannot be made
-    /// any longer.
-    pub(super) fn lengthen(&mut self, cursor: Place) -> bool {
+    /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
+    /// if there cannot be any more of it.
+    pub(super) fn lengthen(&mut self, cursor: Place, end: Offset) -> bool {
+        if self.front().is_some_and(|page| !page.ends_at(end)) {
+            self.at_once = true;
+            return true;
+        }
         let count = self.waiting.front().map_or(self.events, |page| page.count);
         // A remote that gives less than it is asked for is not asked for the same again.
         let count = count.max(self.longer.unwrap_or(0));
@@ -178,6 +204,34 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
+        let lines = |first: i64| -> Vec<u8> {
+            let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
+            (first..first + 10).map(line).collect::<Vec<_>>().join("\n").into_bytes()
+        };
+        let mut pages = Pages::after(at(0));
+        let two = |first| Page { bytes: lines(first), last: Seq(first + 9), count: 10, more: true };
+        pages.came(two(1), Seq(500));
+        pages.came(two(11), Seq(500));
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(4)));
+        pages.integrated(end);
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(8)));
+        assert!(pages.lengthen(at(4), end), "there is more of this page");
+        assert!(!pages.has_room(), "and both still wait");
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (6, Seq(10)));
+        pages.integrated(end);
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last), (4, Seq(14)));
+        pages.integrated(end);
+        let (_, end) = pages.part(100).unwrap();
+        assert!(pages.lengthen(at(14), end));
+        assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true });
+    }
+
+    #[test]
     fn heavy_events_make_short_pages() {
         let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 1 << 20, true), Seq(500));
@@ -190,11 +244,14 @@ mod tests {
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
-        assert!(pages.lengthen(at(0)));
+        let (_, end) = pages.part(1).unwrap();
+        assert!(pages.lengthen(at(0), end));
         assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
         pages.came(page(40, 40, 10, true), Seq(500));
         assert!(!pages.has_room());
-        pages.integrated();
+        let (part, end) = pages.part(1).unwrap();
+        assert_eq!(part.last, Seq(40), "and does not come apart");
+        pages.integrated(end);
         assert!(pages.has_room());
         assert!(pages.span().events > 40);
     }

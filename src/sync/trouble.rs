@@ -197,3 +197,9 @@ pub(crate) fn schema_version(found: i64) -> Error {
         error.with_hint("run `driftless init` once more: it brings the remote up to date")
     }
 }
+
+/// The error for a replica that may neither push nor pull yet.
+pub(super) fn no_first_sync() -> Error {
+    Error::usage("this replica's first sync is not done")
+        .with_hint("run `driftless init` again with the same arguments: it completes it")
+}

@@ -376,6 +376,30 @@ fn units_are_read_whole() {
 }
 
 #[test]
+fn a_page_is_integrated_by_units() {
+    let remote = remote();
+    let (mut a, mut b) = (Desk::new(&remote, 1), Desk::new(&remote, 2));
+    // The first of these is under way while the others are written.
+    for name in ["a", "b", "c"] {
+        a.write(&many(600, name));
+    }
+    a.sync().unwrap();
+    let units = "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM driftless_events
+        GROUP BY unit ORDER BY min(seq))";
+    assert_eq!(remote.read(units), "600,600,600");
+    b.input(Input::SyncNow(driftless::sync::Ticket(5)));
+    b.deliver();
+    b.transaction = 1;
+    let mut cursors = Vec::new();
+    while b.go_on() {
+        cursors.push(b.status().cursor);
+    }
+    assert_eq!(cursors, [600, 1_200, 1_800], "a unit is never seen in part");
+    b.sync().unwrap();
+    assert_equal(&b, &TABLES);
+}
+
+#[test]
 fn a_crash_between_the_answer_and_the_page_loses_nothing() {
     let remote = remote();
     let mut desk = Desk::new(&remote, 1);

@@ -298,7 +298,8 @@ fn f23_a_replica_from_before_there_were_marks() {
     remote.web("UPDATE driftless_replicas SET mark = NULL");
     a.db.execute_batch(
         "DELETE FROM driftless_settings WHERE name IN ('marks', 'confirmed', 'landmark');
-         DROP TABLE driftless_identities",
+         DROP TABLE driftless_identities; DROP TABLE driftless_old_log;
+         DROP TABLE driftless_old_conflicts",
     )
     .unwrap();
     let mut c = a.copy(2);

@@ -82,3 +82,17 @@ fn f39_the_same_table_made_twice() {
     assert_eq!(remote.read("SELECT count(*) FROM driftless_events"), "2", "nothing is doubled");
     assert_eq!(remote.read("SELECT count(*) FROM members"), "2");
 }
+
+#[test]
+fn f38_a_pending_delete_of_a_row_that_had_a_column_more() {
+    let remote = Arc::new(LocalRemote::new(SCHEMA));
+    let mut desk = Desk::new(&remote, 1);
+    desk.write("INSERT INTO members VALUES ('m1', 'Ana', NULL)");
+    desk.sync().unwrap();
+    desk.write("DELETE FROM members; ALTER TABLE members DROP COLUMN name");
+    remote.web("UPDATE members SET email = 'a@x' WHERE id = 'm1'");
+    desk.sync().unwrap();
+    // The web was first. Its row comes back, without the column that this desk has no more.
+    assert_eq!(desk.read("SELECT id, email FROM members"), "m1|a@x");
+    assert_eq!(desk.status().conflicts, 1);
+}

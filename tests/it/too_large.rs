@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use driftless::Kind;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::{Conflict, ConflictKind, Store};
 use driftless::sync::{Input, drain, initialise};
@@ -114,6 +115,23 @@ fn a_large_row_can_be_deleted_and_given_another_key() {
     settle(&mut a, &mut b);
     assert_eq!(b.read("SELECT name, length(photo) FROM members WHERE id = '2'"), "");
     assert_eq!(b.read("SELECT name, length(photo) FROM members WHERE id = 'two'"), "Bea|300000");
+}
+
+/// A limit that nobody meant costs no change: pushing waits for a person, and says so.
+#[test]
+fn a_remote_that_takes_next_to_nothing_refuses_nothing() {
+    let (remote, mut a, mut b) = two_desks();
+    remote.set_caps(2_500, usize::MAX);
+    a.write("INSERT INTO members VALUES ('1', 'Ana', zeroblob(5000))");
+    remote.web("INSERT INTO members VALUES ('w', 'Web', NULL)");
+    let error = a.sync().unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+    assert!(error.message().contains("does not reach the remote"), "{error}");
+    assert_eq!(a.read(ROWS), "1|Ana|5000\nw|Web|NULL", "pulls go on");
+    assert_eq!((a.status().pending, a.status().conflicts), (1, 0));
+    remote.set_caps(CAP, usize::MAX);
+    settle(&mut a, &mut b);
+    assert_eq!(b.read(ROWS), "1|Ana|5000\nw|Web|NULL");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! An application's database, and the reader of its outbox.
 
-use driftless::capture::{self, PREFIX, Table, ident};
+use driftless::capture::{self, Layout, PREFIX, Table, ident};
 use rusqlite::Connection;
 
 use super::fold::{Change, Rows, read_outbox};
@@ -68,6 +68,14 @@ pub(crate) fn install(db: &Connection, tables: &[Table]) {
     db.execute_batch("SAVEPOINT install").unwrap();
     for name in old {
         db.execute_batch(&format!("DROP TRIGGER {}", ident(&name))).unwrap();
+    }
+    db.execute_batch("DELETE FROM driftless_notes").unwrap();
+    for table in tables {
+        let sql = "SELECT count(*) FROM pragma_table_info('driftless_notes') WHERE name GLOB 'v*'";
+        let room: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
+        for statement in Layout::of(table).statements(room as usize) {
+            db.execute_batch(&statement).unwrap();
+        }
     }
     let all: Vec<_> = tables.iter().collect();
     for trigger in tables.iter().flat_map(|table| capture::triggers(table, &all)) {

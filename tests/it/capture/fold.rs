@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use driftless::capture::{Affinity, Collation, Table, ident};
+use driftless::capture::{Affinity, Collation, Layout, Table, ident};
 use driftless::event::{Image, Op, RowKey};
 use driftless::value::Value;
 use rusqlite::Connection;
@@ -27,94 +27,45 @@ pub(crate) struct Change {
 pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
     let mut statement = db
         .prepare(
-            "SELECT n, tbl, pk, op, before, after, pair, via, changes FROM driftless_outbox
-             WHERE n > ?1 ORDER BY n",
+            "SELECT n, op, pair, via, layouts.tbl, layouts.spec FROM driftless_outbox
+             JOIN driftless_layouts AS layouts ON layouts.id = layout WHERE n > ?1 ORDER BY n",
         )
         .unwrap();
     let mut rows = statement.query([n]).unwrap();
     let mut changes = Vec::new();
     while let Some(row) = rows.next().unwrap() {
-        let image = |column| match row.get_ref(column).unwrap() {
-            ValueRef::Text(json) => Some(Image::parse(json).unwrap_or_else(|error| {
-                panic!("{error}: {}", String::from_utf8_lossy(json));
-            })),
-            _ => None,
-        };
-        let (before, after) = match row.get_ref(8).unwrap() {
-            ValueRef::Text(json) => {
-                let (before, after) = read_changes(json);
-                (Some(before), Some(after))
-            }
-            _ => (image(4), image(5)),
+        let (n, table, spec): (i64, String, String) =
+            (row.get(0).unwrap(), row.get(4).unwrap(), row.get(5).unwrap());
+        let op = [Op::Insert, Op::Update, Op::Delete][row.get::<_, u8>(1).unwrap() as usize];
+        let layout = Layout::read(&table, &spec).unwrap();
+        let mut values = db.prepare_cached(layout.select()).unwrap();
+        let captured = values
+            .query_row([n], |row| Ok(layout.captured(op, row).expect("the values can be read")))
+            .unwrap();
+        let image = |json: Option<Vec<u8>>| {
+            json.map(|json| {
+                Image::parse(&json)
+                    .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&json)))
+            })
         };
         changes.push(Change {
-            n: row.get(0).unwrap(),
-            table: row.get(1).unwrap(),
-            key: read_key(row.get_ref(2).unwrap().as_bytes().unwrap()),
-            op: [Op::Insert, Op::Update, Op::Delete][row.get::<_, u8>(3).unwrap() as usize],
-            before,
-            after,
-            pair: row.get(6).unwrap(),
-            via: row.get(7).unwrap(),
+            n,
+            table,
+            key: captured.key,
+            op,
+            before: image(captured.before),
+            after: image(captured.after),
+            pair: row.get(2).unwrap(),
+            via: row.get(3).unwrap(),
         });
     }
+    let count: i64 = db
+        .query_row("SELECT count(*) FROM driftless_outbox WHERE layout IS NULL", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(count, 0, "an event without a layout");
     changes
-}
-
-/// A key's text, which must be spelled as [`RowKey::from_values`] spells it. Text that is not UTF-8
-/// is the exception: SQL cannot tell, and leaves its bytes as they are.
-fn read_key(json: &[u8]) -> RowKey {
-    if let Ok(text) = std::str::from_utf8(json) {
-        let key = RowKey(text.to_owned());
-        assert_eq!(RowKey::from_values(&key.values().unwrap()), key, "not canonical");
-        return key;
-    }
-    let inside = &json[1..json.len() - 1];
-    let parts = split(inside, b',').into_iter().map(|part| {
-        let object = [b"{\"k\":", part, b"}"].concat();
-        Image::parse(&object).unwrap().0.remove(0).1
-    });
-    RowKey::from_values(&parts.collect::<Vec<_>>())
-}
-
-/// The old and the new values of `{"column": [old, new], …}`.
-fn read_changes(json: &[u8]) -> (Image, Image) {
-    let mut images = [Vec::new(), Vec::new()];
-    for entry in split(&json[1..json.len() - 1], b',') {
-        let name_end = entry.len() - split(entry, b':').pop().unwrap().len();
-        let array = &entry[name_end + 1..entry.len() - 1];
-        let values = split(array, b',');
-        assert_eq!(values.len(), 2, "{}", String::from_utf8_lossy(json));
-        for (image, value) in images.iter_mut().zip(values) {
-            image.extend_from_slice(if image.is_empty() { b"{" } else { b"," });
-            image.extend_from_slice(&entry[..name_end]);
-            image.extend_from_slice(value);
-        }
-    }
-    let [before, after] = images.map(|json| Image::parse(&[&json[..], b"}"].concat()).unwrap());
-    (before, after)
-}
-
-/// Splits JSON where `mark` stands outside of strings and brackets.
-fn split(json: &[u8], mark: u8) -> Vec<&[u8]> {
-    let (mut parts, mut start, mut depth, mut at) = (Vec::new(), 0, 0, 0);
-    let mut quoted = false;
-    while at < json.len() {
-        match json[at] {
-            b'"' => quoted = !quoted,
-            b'\\' => at += 1,
-            b'[' | b'{' if !quoted => depth += 1,
-            b']' | b'}' if !quoted => depth -= 1,
-            byte if byte == mark && !quoted && depth == 0 => {
-                parts.push(&json[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    parts.push(&json[start..]);
-    parts
 }
 
 /// The rows of some tables.

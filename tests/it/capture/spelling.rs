@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use driftless::value::spell_real;
+use driftless::value::Value;
 use rusqlite::Connection;
 
 use super::desk::Desk;
+use super::fold::read_outbox;
 use crate::tools::{Tool, require};
 
 /// How many doubles of random bits are spelled.
@@ -41,13 +42,11 @@ fn desk(db: Connection) -> Desk {
 }
 
 fn compare(db: &Connection, doubles: &[f64]) {
-    let mut statement =
-        db.prepare("SELECT json_extract(after, '$.x.r') FROM driftless_outbox ORDER BY n").unwrap();
-    let spelled = statement.query_map([], |row| row.get(0)).unwrap();
-    let spelled: Vec<String> = spelled.map(Result::unwrap).collect();
-    assert_eq!(spelled.len(), doubles.len());
-    for (spelled, double) in spelled.iter().zip(doubles) {
-        assert_eq!(spelled, &spell_real(*double), "{double:?}");
+    let changes = read_outbox(db, 0);
+    assert_eq!(changes.len(), doubles.len());
+    for (change, double) in changes.iter().zip(doubles) {
+        let after = change.after.as_ref().unwrap();
+        assert_eq!(after.get("x"), Some(&Value::Real(*double)), "{double:?}");
     }
 }
 

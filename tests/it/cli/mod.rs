@@ -1,6 +1,7 @@
 //! The command, as people and programs run it: the built binary in a folder of its own.
 
 mod demo;
+mod identity;
 mod scripts;
 mod signals;
 mod streams;
@@ -82,6 +83,17 @@ impl Folder {
         db.busy_timeout(PATIENCE).unwrap();
         db.execute_batch("PRAGMA foreign_keys = on; PRAGMA journal_mode = wal;").unwrap();
         db.execute_batch(sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    /// Copies a database, whole, over what is there.
+    pub(super) fn copy(&self, from: &str, to: &str) {
+        let db = rusqlite::Connection::open(self.path(from)).unwrap();
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        for left in ["-wal", "-shm"] {
+            // There is none, perhaps.
+            let _ = std::fs::remove_file(self.path(&format!("{to}{left}")));
+        }
+        std::fs::copy(self.path(from), self.path(to)).unwrap();
     }
 
     /// Starts a hub on `hub.db`.

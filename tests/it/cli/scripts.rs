@@ -7,6 +7,7 @@
 //! | `plug` | starts it again, at the same address |
 //! | `sql FILE "…"` | runs SQL on a file, as an application does |
 //! | `write FILE "…"` | writes a file |
+//! | `copy FILE TO` | copies a database, whole, over what is there; of `hub.db` while it is unplugged |
 //! | `driftless "…"` | runs the command; stderr is behind `!`, a failure's exit code at the end |
 //!
 //! What is another in each run is replaced: a ULID, or its last eight characters, by a number in
@@ -32,6 +33,7 @@ enum Step {
     Plug,
     Sql(String, String),
     Write(String, String),
+    Copy(String, String),
     Driftless(String),
 }
 
@@ -59,6 +61,7 @@ impl goldenscript::Runner for Runner {
             }
             Step::Sql(file, sql) => self.folder.sql(file, sql),
             Step::Write(file, text) => std::fs::write(self.folder.path(file), text)?,
+            Step::Copy(from, to) => self.folder.copy(from, to),
             Step::Driftless(args) => return Ok(self.driftless(args)),
         }
         Ok(String::new())
@@ -119,9 +122,15 @@ impl Runner {
                 rest = &rest[word..];
             }
         }
-        for field in
-            ["bytes", "bytes_up", "bytes_down", "seconds", "last_success", "oldest_pending_s"]
-        {
+        for field in [
+            "bytes",
+            "bytes_up",
+            "bytes_down",
+            "seconds",
+            "last_success",
+            "oldest_pending_s",
+            "ended_ms",
+        ] {
             settled = without(&settled, field);
         }
         settled.trim_end().to_owned()

@@ -14,7 +14,7 @@ use super::targets::{ddl, frame, hrana, page};
 const MOST: usize = 20_000;
 
 /// Pieces that inputs of more than one target are made of.
-const TOKENS: [&str; 40] = [
+pub(super) const TOKENS: [&str; 40] = [
     "null",
     "\"",
     "\\u0000",
@@ -57,7 +57,7 @@ const TOKENS: [&str; 40] = [
     ",",
 ];
 
-fn number(name: &str) -> Option<u64> {
+pub(super) fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }

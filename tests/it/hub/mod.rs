@@ -3,7 +3,7 @@
 
 mod crate_client;
 mod exchanges;
-mod limits;
+pub(crate) mod limits;
 mod node_client;
 
 use std::path::PathBuf;

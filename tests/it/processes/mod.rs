@@ -11,7 +11,10 @@
 
 mod account;
 mod clock;
+mod damage;
+mod disk;
 mod first;
+mod identity;
 mod kills;
 mod network;
 mod place;

@@ -2,25 +2,15 @@
 
 use super::account::check;
 use super::clock::Clock;
-use super::place::{Place, TOKEN};
+use super::place::Place;
 use super::proxy::Fault;
-use super::writers::{Python, SECRET, Writer, Written, write};
+use super::writers::{Written, write};
 use super::{seed, wait_for};
 use crate::support::local_remote::read;
-
-/// Of a desk's transactions 0 to `count`.
-fn written(name: &str, file: &str, count: u64) -> Written {
-    let (name, file) = (name.to_owned(), file.to_owned());
-    Written { name, file, committed: (0..count).collect(), killed: false }
-}
 
 fn pending(place: &Place, desk: &str) -> u64 {
     let sql = "SELECT count(*) FROM driftless_outbox WHERE NOT settled";
     read(&place.open(desk), sql).parse().unwrap()
-}
-
-fn events(place: &Place) -> u64 {
-    read(&place.open("hub.db"), "SELECT count(*) FROM driftless_events").parse().unwrap()
 }
 
 /// F10, and the exit codes of a `sync` that meets each fault: 3 where it may be tried again, 4 where
@@ -54,7 +44,7 @@ fn f10_whatever_comes_back_is_not_taken_for_success() {
     place.settle(&["a.db"]);
     run.kill();
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("a", "a.db", faults.len() as u64)]);
+    check(&place, &["a.db", "b.db"], &[Written::of("a", "a.db", 0..faults.len() as u64)]);
 }
 
 #[test]
@@ -74,7 +64,7 @@ fn f11_unavailable_for_a_while_and_then_by_itself() {
     wait_for("all is pushed", || pending(&place, "a.db") == 0);
     drop(run);
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("a", "a.db", 20)]);
+    check(&place, &["a.db", "b.db"], &[Written::of("a", "a.db", 0..20)]);
 }
 
 #[test]
@@ -109,7 +99,11 @@ fn f20_a_laptop_sleeps_for_eight_hours() {
         drop(held);
     }
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("a", "a.db", 2), written("w", "hub.db", 2)]);
+    check(
+        &place,
+        &["a.db", "b.db"],
+        &[Written::of("a", "a.db", 0..2), Written::of("w", "hub.db", 0..2)],
+    );
 }
 
 /// The exit code of `status`, and what it says: health, trouble and hint.

@@ -57,12 +57,12 @@ fn f17_a_sync_that_ends_at_each_write() {
     }
     assert!(cut > 20, "cut off {cut} times only");
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("a", "a.db", t), written("w", "hub.db", t)]);
-}
-
-fn written(name: &str, file: &str, count: u64) -> Written {
-    let (name, file) = (name.to_owned(), file.to_owned());
-    Written { name, file, committed: (0..count).collect(), killed: false }
+    let found = check(
+        &place,
+        &["a.db", "b.db"],
+        &[Written::of("a", "a.db", 0..t), Written::of("w", "hub.db", 0..t)],
+    );
+    assert_eq!(found.identities, 1, "an end makes nobody another replica");
 }
 
 #[test]
@@ -92,5 +92,6 @@ fn f17_a_hub_that_ends_at_each_write() {
     }
     assert!(cut > 3, "cut off {cut} times only");
     place.settle(&["a.db", "b.db"]);
-    check(&place, &["a.db", "b.db"], &[written("a", "a.db", t)]);
+    let found = check(&place, &["a.db", "b.db"], &[Written::of("a", "a.db", 0..t)]);
+    assert_eq!(found.identities, 1, "an end makes nobody another replica");
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
+use super::PATIENCE;
 use super::place::{MEMBERS, open};
 use crate::tools::{Tool, require};
 
@@ -77,6 +78,14 @@ pub(super) struct Written {
     pub(super) killed: bool,
 }
 
+impl Written {
+    /// Transactions that were committed one by one.
+    pub(super) fn of(name: &str, file: &str, committed: impl IntoIterator<Item = u64>) -> Written {
+        let (name, file) = (name.to_owned(), file.to_owned());
+        Written { name, file, committed: committed.into_iter().collect(), killed: false }
+    }
+}
+
 /// A thread of this process that writes until it is stopped.
 pub(super) struct Writer {
     name: String,
@@ -129,8 +138,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 const PYTHON: &str = r#"
 import sqlite3, sys, time
 path, name, secret, first = sys.argv[1:5]
-members, new_member, addresses = [int(a) for a in sys.argv[5:]]
-db = sqlite3.connect(path, timeout=120, isolation_level=None)
+members, new_member, addresses, patience = [int(a) for a in sys.argv[5:]]
+db = sqlite3.connect(path, timeout=patience, isolation_level=None)
 db.execute("PRAGMA foreign_keys = on")
 t = int(first)
 while True:
@@ -160,10 +169,20 @@ pub(super) struct Python {
 impl Python {
     /// Begins to write; `None` where there is no Python.
     pub(super) fn start(folder: &std::path::Path, file: &str, name: &str) -> Option<Python> {
+        Python::patient(folder, file, name, PATIENCE.as_secs())
+    }
+
+    /// The same, and a write fails that has waited so many seconds for the lock.
+    pub(super) fn patient(
+        folder: &std::path::Path,
+        file: &str,
+        name: &str,
+        seconds: u64,
+    ) -> Option<Python> {
         let path = folder.join(file);
         let python = require(Tool::Python3)?;
         let committed = Committed::default();
-        let (child, reader) = spawn(&python, &path, name, 0, &committed);
+        let (child, reader) = spawn(&python, &path, name, 0, seconds, &committed);
         let (name, file) = (name.to_owned(), file.to_owned());
         Some(Python { name, file, path: path.clone(), child, reader: Some(reader), committed })
     }
@@ -171,6 +190,11 @@ impl Python {
     /// How many transactions were committed, as far as it has said.
     pub(super) fn count(&self) -> usize {
         lock(&self.committed).len()
+    }
+
+    /// Whether it writes still.
+    pub(super) fn lives(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
     }
 
     fn end(&mut self) {
@@ -195,7 +219,8 @@ impl Python {
         }
         let python = require(Tool::Python3).expect("it was there before");
         let next = known + u64::from(there);
-        let (child, reader) = spawn(&python, &self.path, &self.name, next, &self.committed);
+        let (child, reader) =
+            spawn(&python, &self.path, &self.name, next, PATIENCE.as_secs(), &self.committed);
         (self.child, self.reader) = (child, Some(reader));
     }
 
@@ -220,13 +245,14 @@ fn spawn(
     path: &std::path::Path,
     name: &str,
     first: u64,
+    patience: u64,
     committed: &Committed,
 ) -> (Child, JoinHandle<()>) {
     let mut child = Command::new(python)
         .args(["-c", PYTHON])
         .arg(path)
         .args([name, SECRET, &first.to_string()])
-        .args([MEMBERS, NEW_MEMBER, ADDRESSES].map(|number| number.to_string()))
+        .args([MEMBERS, NEW_MEMBER, ADDRESSES, patience].map(|number| number.to_string()))
         .stdout(Stdio::piped())
         .stdin(Stdio::null())
         .spawn()

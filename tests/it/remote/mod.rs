@@ -3,7 +3,7 @@
 mod failure;
 mod probe;
 mod request;
-mod server;
+pub(crate) mod server;
 mod tls;
 
 use driftless::remote::{Batch, Libsql, Options, Token};

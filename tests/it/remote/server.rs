@@ -32,6 +32,8 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
+    /// Sends the first bytes, and then the others without end.
+    Endless(Vec<u8>, Vec<u8>),
     /// Never answers, and notes when the client gives up.
     Silence,
 }
@@ -206,6 +208,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen, ans
         let (bytes, last) = match answer(number, &request) {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Last(bytes) => (bytes, true),
+            Reply::Endless(first, again) => {
+                let mut bytes = first;
+                while stream.write_all(&bytes).await.is_ok() {
+                    seen.bytes_out.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                    bytes.clone_from(&again);
+                }
+                return seen.given_up.notify_one();
+            }
             Reply::Silence => {
                 let _ = stream.read(&mut [0]).await;
                 return seen.given_up.notify_one();

@@ -152,7 +152,9 @@ impl Replica {
     pub(crate) fn integrate(&mut self) -> bool {
         let waits = std::mem::take(&mut self.waits);
         if waits {
-            self.input(Input::Continue);
+            // Of a page, now so much in one transaction and now all of it.
+            let events = [1, 3, 40, usize::MAX][self.now.steady_ms as usize % 4];
+            self.input(Input::Continue { events });
         }
         waits
     }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use driftless::capture::{Captured, Layout};
 use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
 use driftless::verdict::{TOO_LARGE, Verdict};
@@ -92,11 +93,12 @@ pub(crate) enum Writer {
 const PENDING: &str = "SELECT n, ms, tail, aside, undo IS NOT NULL FROM driftless_outbox \
      WHERE NOT settled ORDER BY n";
 
-/// New events whole, with the images of an update taken out of `changes`.
-const NEW: &str = "SELECT n, ms, tail, tbl, pk, op, base, pair, via,
-     coalesce(before, (SELECT '{' || group_concat(json_quote(key) || ':' || (value -> 0)) || '}' FROM json_each(changes))),
-     coalesce(after, (SELECT '{' || group_concat(json_quote(key) || ':' || (value -> 1)) || '}' FROM json_each(changes)))
-     FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n";
+/// New events, with their layout where their values stand in columns of their own.
+const NEW: &str =
+    "SELECT n, ms, tail, coalesce(driftless_layouts.tbl, driftless_outbox.tbl), pk, op,
+     base, pair, via, before, after, spec FROM driftless_outbox
+     LEFT JOIN driftless_layouts ON driftless_layouts.id = layout
+     WHERE n > ?1 AND NOT settled ORDER BY n";
 
 fn id_of(ms: i64, n: i64, tail: i64) -> EventId {
     let low = |value: i64| value as u128 & ((1 << 40) - 1);
@@ -110,28 +112,32 @@ fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i6
     let mut events = Vec::new();
     while let Some(line) = found.next().unwrap() {
         let number = |column| line.get::<_, Option<i64>>(column).unwrap().unwrap_or(0);
-        let image = |column| -> Option<Image> {
-            let json: Option<String> = line.get(column).unwrap();
-            json.map(|json| Image::parse(json.as_bytes()).unwrap())
-        };
         let op = [Op::Insert, Op::Update, Op::Delete][number(5) as usize];
-        let (mut before, mut after) = (image(9), image(10));
-        if let (Op::Update, Some(before), Some(after)) = (op, &mut before, &mut after) {
-            // What a REPLACE came to has both images whole; what did not change is none of it.
-            let same = |name: &String| before.get(name) == after.get(name);
-            let kept: BTreeSet<_> =
-                before.0.iter().map(|(name, _)| name.clone()).filter(|name| !same(name)).collect();
-            before.0.retain(|(name, _)| kept.contains(name));
-            after.0.retain(|(name, _)| kept.contains(name));
-        }
+        let table: String = line.get(3).unwrap();
+        let captured = match line.get::<_, Option<String>>(11).unwrap() {
+            Some(spec) => {
+                let layout = Layout::read(&table, &spec).unwrap();
+                let mut values = db.prepare_cached(layout.select()).unwrap();
+                values.query_row([number(0)], |row| Ok(layout.captured(op, row).unwrap())).unwrap()
+            }
+            None => {
+                let json = |column| {
+                    let json: Option<String> = line.get(column).unwrap();
+                    json.map(String::into_bytes)
+                };
+                Captured { key: RowKey(line.get(4).unwrap()), before: json(9), after: json(10) }
+            }
+        };
+        let image = |json: Option<Vec<u8>>| json.map(|json| Image::parse(&json).unwrap());
+        let (before, after) = (image(captured.before), image(captured.after));
         let event = Event {
             seq: Seq(0),
             id: id_of(number(1), number(0), number(2)),
             origin: Origin::Web,
             actor: None,
             unit: None,
-            table: line.get(3).unwrap(),
-            key: RowKey(line.get(4).unwrap()),
+            table,
+            key: captured.key,
             op,
             before,
             after,

@@ -45,6 +45,23 @@ fn a_push_ends_where_a_transaction_ended() {
 }
 
 #[test]
+fn a_unit_ends_where_a_transaction_ended() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    let mut row = 0;
+    for (rows, marked) in [(300, true), (300, true), (400, false), (200, true), (100, true)] {
+        let values: Vec<_> = (row..row + rows).map(|row| format!("('{row}')")).collect();
+        desk.write(&format!("INSERT INTO m (id) VALUES {}", values.join(", ")));
+        if marked {
+            desk.store.mark().unwrap();
+        }
+        row += rows;
+    }
+    // Never within a transaction, and not where nobody saw that one ended; small ones go together.
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    assert_eq!((push.events.len(), push.units), (1_300, vec![600, 1_200]));
+}
+
+#[test]
 fn numbers_are_never_used_twice() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
@@ -263,4 +280,100 @@ fn a_hundred_thousand_pending_events_are_soon_counted() {
     desk.store.sent(push.last_n).unwrap();
     assert_eq!(desk.store.state().unwrap().unsent, 95_000);
     assert!(state.oldest_pending_ms.is_some());
+}
+
+/// What `fixtures/replica/schema-1.sql` has in its queue: sixteen events that a driftless with
+/// schema 1 captured and did not push.
+const FORMER: &str = r#"
+insert members ["ana"] - {"id":"Ana","email":"ana@example.com","weight":{"r":"8627208036181606p-47"},"photo":{"x":"00FF"},"visits":1}
+insert members ["bea"] - {"id":"Bea","email":"bea@example.com","weight":{"r":"58.0"},"photo":null,"visits":2}
+insert members ["cy"] - {"id":"Cy","email":null,"weight":null,"photo":null,"visits":-9223372036854775808}
+insert payments [1] - {"id":1,"member":"ana","cents":8990}
+insert payments [2] - {"id":2,"member":"bea","cents":4500}
+insert payments [3] - {"id":3,"member":"cy","cents":10}
+update members ["ana"] {"weight":{"r":"8627208036181606p-47"},"visits":1} {"weight":{"r":"5404319552844596p-54"},"visits":2}
+update members ["ana"] {"id":"Ana"} {"id":"ANA"}
+delete members ["bea"] {"id":"Bea","email":"bea@example.com","weight":{"r":"58.0"},"photo":null,"visits":2} -
+delete payments [2] {"id":2,"member":"bea","cents":4500} -
+insert members ["dee"] - {"id":"Dee","email":"bea@example.com","weight":{"r":"6724873095247260p944"},"photo":{"x":""},"visits":0}
+delete payments [1] {"id":1,"member":"ana","cents":8990} -
+insert payments [9] - {"id":9,"member":"ana","cents":8990}
+update members ["ana"] {"visits":2} {"visits":3}
+delete members ["cy"] {"id":"Cy","email":null,"weight":null,"photo":null,"visits":-9223372036854775808} -
+delete payments [3] {"id":3,"member":"cy","cents":10} -
+"#;
+
+/// The same writes as in the fixture.
+const FORMER_WRITES: [&str; 9] = [
+    "INSERT INTO members VALUES ('Ana', 'ana@example.com', 61.3, x'00ff', 1),
+         ('Bea', 'bea@example.com', 58.0, NULL, 2), ('Cy', NULL, NULL, NULL, -9223372036854775808)",
+    "INSERT INTO payments VALUES (1, 'ana', 8990), (2, 'bea', 4500), (3, 'cy', 10)",
+    "UPDATE members SET weight = 0.1 + 0.2, visits = 2 WHERE id = 'ana'",
+    "UPDATE members SET id = 'ANA' WHERE id = 'ana'",
+    "INSERT OR REPLACE INTO members VALUES ('Dee', 'bea@example.com', 1e300, x'', 0)",
+    "UPDATE payments SET id = 9 WHERE id = 1",
+    "INSERT INTO members VALUES ('ana', 'x', 1, 1, 1) ON CONFLICT (id) DO UPDATE SET visits = 3",
+    "DELETE FROM members WHERE id = 'cy'",
+    "UPDATE payments SET cents = cents",
+];
+
+const FORMER_SCHEMA: &str = "
+    CREATE TABLE members (id TEXT COLLATE NOCASE PRIMARY KEY, email TEXT UNIQUE, weight REAL,
+        photo BLOB, visits INTEGER);
+    CREATE TABLE payments (id INTEGER PRIMARY KEY,
+        member TEXT REFERENCES members (id) ON DELETE CASCADE, cents INTEGER);";
+
+fn queue(desk: &mut Desk) -> String {
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    let mut text = String::from("\n");
+    for event in push.events {
+        let image = |json: &Option<String>| json.clone().unwrap_or_else(|| "-".to_owned());
+        text.push_str(&format!("{} {} {} ", event.op, event.table, event.key.0));
+        text.push_str(&format!("{} {}\n", image(&event.before), image(&event.after)));
+    }
+    text
+}
+
+#[test]
+fn a_queue_of_the_former_schema_drains() {
+    let dump = include_str!("../../../fixtures/replica/schema-1.sql");
+    let mut remote = Remote::new(FORMER_SCHEMA, "", ConflictRule::Row);
+    let mut desk = Desk::of_dump(dump);
+    assert_eq!(queue(&mut desk), FORMER);
+    assert!(!desk.store.check_triggers().unwrap(), "the triggers are those of this version");
+    desk.write("UPDATE members SET visits = visits + 1; DELETE FROM payments WHERE id = 9");
+    desk.sync(&mut remote);
+    assert_eq!(actual(&desk.app), actual(&remote.db));
+    assert_eq!(desk.rows("SELECT visits FROM members ORDER BY id"), ["4", "1"]);
+    assert_eq!(desk.store.outgoing(ALL).unwrap(), None);
+}
+
+#[test]
+fn an_outbox_of_values_says_what_one_of_json_said() {
+    let mut desk = Desk::new(1, FORMER_SCHEMA, "", ConflictRule::Row);
+    for write in FORMER_WRITES {
+        desk.write(write);
+    }
+    assert_eq!(queue(&mut desk), FORMER);
+}
+
+#[test]
+fn an_event_is_read_by_the_definition_that_it_was_captured_with() {
+    let schema = "CREATE TABLE m (id TEXT PRIMARY KEY, a TEXT, b INT, c REAL)";
+    let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
+    desk.write("INSERT INTO m VALUES ('x', 'one', 2, 3.0)");
+    desk.write("ALTER TABLE m RENAME COLUMN b TO bee");
+    assert!(desk.store.check_triggers().unwrap());
+    desk.write("UPDATE m SET c = 4");
+    desk.write("ALTER TABLE m ADD COLUMN d DEFAULT 'd'");
+    assert!(desk.store.check_triggers().unwrap());
+    desk.write("DELETE FROM m");
+    assert_eq!(
+        queue(&mut desk),
+        r#"
+insert m ["x"] - {"id":"x","a":"one","b":2,"c":{"r":"3.0"}}
+update m ["x"] {"c":{"r":"3.0"}} {"c":{"r":"4.0"}}
+delete m ["x"] {"id":"x","a":"one","bee":2,"c":{"r":"4.0"},"d":"d"} -
+"#
+    );
 }

@@ -217,6 +217,20 @@ impl Desk {
         Desk { store, app, id, _dir: dir }
     }
 
+    /// A desktop whose database another driftless has left: its dump, without the powers of two.
+    pub(super) fn of_dump(dump: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("desk.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch(dump).unwrap();
+        app.execute_batch(include_str!("../../../schema/pow2.sql")).unwrap();
+        app.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = OFF").unwrap();
+        let store = Store::open(&path).unwrap();
+        let id = "SELECT value FROM driftless_settings WHERE name = 'replica'";
+        let id: String = app.query_row(id, [], |row| row.get(0)).unwrap();
+        Desk { store, app, id: id.parse().unwrap(), _dir: dir }
+    }
+
     /// Writes as the application does. What a constraint refuses is rolled back.
     pub(super) fn write(&self, sql: &str) {
         batch(&self.app, sql);

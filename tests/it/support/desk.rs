@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) sent: VecDeque<(RequestId, Batch)>,
     pub(crate) timer: Option<u64>,
     pub(crate) go_on: bool,
+    /// How many events are integrated in one transaction, the rest of a unit aside.
+    pub(crate) transaction: usize,
     pub(crate) changes: Vec<Changes>,
     pub(crate) settled: Vec<(Ticket, Result<Summary>)>,
     tickets: u64,
@@ -140,6 +142,7 @@ impl Desk {
             sent: VecDeque::new(),
             timer: None,
             go_on: false,
+            transaction: usize::MAX,
             changes: Vec::new(),
             settled: Vec::new(),
             tickets: 0,
@@ -155,6 +158,11 @@ impl Desk {
     /// The database's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u128 {
+        self.number
     }
 
     /// What it was initialised with.
@@ -242,7 +250,7 @@ impl Desk {
     pub(crate) fn go_on(&mut self) -> bool {
         let go_on = std::mem::take(&mut self.go_on);
         if go_on {
-            self.input(Input::Continue);
+            self.input(Input::Continue { events: self.transaction });
         }
         go_on
     }

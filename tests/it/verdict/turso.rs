@@ -8,6 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use driftless::capture::{Catalog, Replicated, literal, remote_triggers};
+use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
+use driftless::identity::{Mark, Marks, Place};
+use driftless::remote::statements::{Asker, Exchange, Sender, Span};
+use driftless::store::{Outgoing, Push};
 use driftless::verdict::ConflictRule;
 
 use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
@@ -217,6 +221,97 @@ fn the_turso_engine_ends_with_sqlites_tables_and_verdicts() {
         assert_eq!(ours, theirs);
     }
     assert_eq!(expected.len(), results.len());
+}
+
+/// The request of a replica that has these marks and stands at this event, and pushes one insert.
+fn exchange(n: u64, marks: Marks, place: Place) -> String {
+    let replica = ReplicaId(ulid::Ulid(7));
+    let id = EventId(ulid::Ulid::from_parts(n, 1));
+    let image = format!("{{\"id\":\"e{n}\",\"a\":null,\"u\":null,\"t\":0}}");
+    let event = Outgoing {
+        n: n as i64,
+        id,
+        actor: None,
+        table: "m".to_owned(),
+        key: RowKey(format!("[\"e{n}\"]")),
+        op: Op::Insert,
+        before: None,
+        after: Some(image),
+        base: Seq(0),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse: None,
+        plain: true,
+    };
+    let tables = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
+    let push = Push { events: vec![event], last_n: n as i64, units: Vec::new(), tables };
+    let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
+    let exchange = Exchange {
+        push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
+        pull: Some(Span { after: place.seq, events: 10, whole: true }),
+        asker: Some(Asker { replica, place }),
+    };
+    format!("BEGIN;\n{};\nCOMMIT;\n", exchange.batch().statements.join(";\n"))
+}
+
+#[test]
+fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
+    let mark = |count, chance| Mark { count, chance };
+    let marks =
+        |confirmed: Option<Mark>, drawn: &[Mark]| Marks { confirmed, drawn: drawn.to_vec() };
+    let at =
+        |seq, id: u64| Place { seq: Seq(seq), id: Some(EventId(ulid::Ulid::from_parts(id, 1))) };
+    let (start, one) = (Place::default(), Some(mark(1, 1)));
+    let script: String = [
+        (1, marks(None, &[mark(1, 1)]), start, "a new replica"),
+        (2, marks(one, &[mark(2, 2)]), at(1, 1), "the same one"),
+        (3, marks(one, &[mark(2, 3)]), at(1, 1), "a copy of it"),
+        (4, marks(None, &[mark(1, 4)]), start, "a copy from before the first push"),
+        (5, marks(one, &[mark(2, 2), mark(3, 5)]), at(2, 2), "one whose answer was lost"),
+        (6, marks(None, &[mark(3, 5), mark(4, 6)]), start, "a new one whose answer was lost"),
+        (7, marks(Some(mark(4, 6)), &[mark(5, 7)]), at(4, 9), "another log"),
+        (8, marks(Some(mark(4, 6)), &[mark(5, 8)]), at(9, 9), "a longer log"),
+        (9, marks(Some(mark(4, 6)), &[mark(5, 9)]), at(4, 6), "all is well"),
+    ]
+    .map(|(n, marks, place, _)| exchange(n, marks, place))
+    .concat();
+    let result = "SELECT 'e|' || seq || pk || verdict FROM driftless_events ORDER BY seq;
+        SELECT 'mark|' || mark || '|' || cursor FROM driftless_replicas;";
+    let remote =
+        Remote::new("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER)", |_| {
+            ConflictRule::Row
+        });
+    let all: Vec<_> =
+        remote.tables.iter().map(|table| Replicated { table, rule: ConflictRule::Row }).collect();
+    remote.db.execute_batch("UPDATE driftless_meta SET epoch = 'e'").unwrap();
+    remote.db.execute_batch(&script).unwrap();
+    let mut expected = Vec::new();
+    for sql in result.split_inclusive(';') {
+        let mut statement = remote.db.prepare(sql).unwrap();
+        let found = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        expected.extend(found.map(|row| row.unwrap()));
+    }
+    assert_eq!(
+        expected[..5],
+        [1, 2, 5, 6, 9].map(|n| {
+            let seq = [1, 2, 5, 6, 9].iter().position(|&other| other == n).unwrap() + 1;
+            format!("e|{seq}[\"e{n}\"]applied")
+        })
+    );
+    assert_eq!(expected[5..], [format!("mark|{}|4", mark(5, 9))]);
+    let Some(program) = require(Tool::Tursodb) else { return };
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n");
+    sql.push_str("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER);\n");
+    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
+    for trigger in remote_triggers(&all) {
+        sql.push_str(&trigger.sql);
+        sql.push_str(";\n");
+    }
+    sql.push_str(&format!("{script}SELECT {};\n{result}\n", literal(MARK)));
+    assert_eq!(results(&through(&program, &sql)), expected);
 }
 
 #[test]

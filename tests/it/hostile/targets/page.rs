@@ -226,8 +226,9 @@ fn check_line(line: &Line<'_>) {
     if let Some(json) = line.after {
         read_columns(json, &mut after).expect("it was read before");
     }
-    let mut sealed = Sealed { header: Vec::new(), values: None };
-    let (before, after) = (line.before.map(|_| &before), line.after.map(|_| &after));
-    seal_line(line, before, after, &mut sealed);
+    let mut bytes = Vec::new();
+    let (before, after) = (line.before.map(|_| &before[..]), line.after.map(|_| &after[..]));
+    let header = seal_line(line, before, after, &mut bytes);
+    let sealed = Sealed { header: bytes.split_off(header), values: Some(bytes) };
     assert_eq!(sealed, seal(&event), "a line is sealed as its event is");
 }

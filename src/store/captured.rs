@@ -1,0 +1,110 @@
+//! Reads what the triggers wrote into the outbox: a row's table, key and images.
+//!
+//! A captured event has a layout, and its values in columns of their own. An event of adoption, or
+//! one that a driftless before schema 2 captured, has its table, its key and JSON.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::pending::{images, row_key};
+use crate::capture::{Captured, Layout};
+use crate::error::{Error, Result};
+use crate::event::{Op, RowKey};
+
+/// The columns that [`Layouts::read`] reads, in its order.
+pub(super) const COLUMNS: &str = "n, op, layout, tbl, pk, before, after, changes";
+
+/// The columns that [`Layouts::row`] reads, in its order.
+pub(super) const ROW: &str = "n, op, layout, tbl, pk";
+
+/// What an outbox row says happened.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) table: String,
+    pub(super) op: Op,
+    pub(super) key: RowKey,
+    pub(super) before: Option<Vec<u8>>,
+    pub(super) after: Option<Vec<u8>>,
+}
+
+/// The layouts of the events read so far. What a number means never changes.
+#[derive(Debug, Default)]
+pub(super) struct Layouts(RefCell<HashMap<i64, Arc<Layout>>>);
+
+impl Layouts {
+    fn get(&self, db: &Connection, id: i64) -> Result<Arc<Layout>> {
+        if let Some(layout) = self.0.borrow().get(&id) {
+            return Ok(Arc::clone(layout));
+        }
+        let sql = "SELECT tbl, spec FROM driftless_layouts WHERE id = ?1";
+        let found: Option<(String, String)> = db
+            .prepare_cached(sql)?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (table, spec) =
+            found.ok_or_else(|| Error::corrupt("an event in the outbox has no layout"))?;
+        let layout = Arc::new(Layout::read(&table, &spec)?);
+        self.0.borrow_mut().insert(id, Arc::clone(&layout));
+        Ok(layout)
+    }
+
+    fn captured(&self, db: &Connection, layout: &Layout, n: i64, op: Op) -> Result<Captured> {
+        let mut statement = db.prepare_cached(layout.select())?;
+        let mut rows = statement.query([n])?;
+        let row = rows.next()?.ok_or_else(|| Error::corrupt("an event in the outbox is gone"))?;
+        layout.captured(op, row)
+    }
+
+    /// Reads the row of [`COLUMNS`], which stand from the column `first` on.
+    pub(super) fn read(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<Written> {
+        let op = op(row.get(first + 1)?)?;
+        if let Some(layout) = row.get(first + 2)? {
+            let layout = self.get(db, layout)?;
+            let captured = self.captured(db, &layout, row.get(first)?, op)?;
+            let Captured { key, before, after } = captured;
+            return Ok(Written { table: layout.table().to_owned(), op, key, before, after });
+        }
+        let (before, after) = images(row, first + 5)?;
+        let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
+        Ok(Written { table: row.get(first + 3)?, op, key, before, after })
+    }
+
+    /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
+    pub(super) fn row<T>(
+        &self,
+        db: &Connection,
+        row: &Row<'_>,
+        first: usize,
+        take: impl FnOnce(&str, &str) -> T,
+    ) -> Result<T> {
+        if let Some(layout) = row.get(first + 2)? {
+            let layout = self.get(db, layout)?;
+            let op = op(row.get(first + 1)?)?;
+            let key = self.captured(db, &layout, row.get(first)?, op)?.key;
+            return Ok(take(layout.table(), &key.0));
+        }
+        let table = row.get_ref(first + 3)?.as_str().map_err(rusqlite::Error::from)?;
+        let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
+        Ok(take(table, &key.0))
+    }
+}
+
+/// The bytes of a text column, or NULL.
+pub(super) fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
+    let value: ValueRef<'r> = row.get_ref(index)?;
+    Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+}
+
+/// The op that the outbox has as a number.
+fn op(number: i64) -> Result<Op> {
+    match number {
+        0 => Ok(Op::Insert),
+        1 => Ok(Op::Update),
+        2 => Ok(Op::Delete),
+        _ => Err(Error::corrupt("an event in the outbox has an op that is none")),
+    }
+}

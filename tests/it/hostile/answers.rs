@@ -1,0 +1,336 @@
+//! A remote whose answers are nonsense: each is refused or goes to quarantine, touches nothing
+//! else, and is forgotten when the remote is sane again.
+
+use std::sync::Arc;
+
+use driftless::remote::{Answer, statements};
+use driftless::sync::{Input, Ticket};
+use driftless::value::Value;
+
+use crate::support::desk::{Desk, assert_equal};
+use crate::support::local_remote::LocalRemote;
+
+/// A table of the application's that is not replicated, made after the first sync.
+pub(super) const SECRETS: &str = "CREATE TABLE secrets (id TEXT PRIMARY KEY, v);
+    INSERT INTO secrets VALUES ('s1', 'not replicated')";
+
+/// What no answer may change.
+const OTHERS: &str = "SELECT (SELECT group_concat(id || v) FROM secrets),
+    (SELECT group_concat(name || '=' || value) FROM driftless_settings
+        WHERE name IN ('url', 'epoch', 'version', 'adopted')),
+    (SELECT group_concat(name || conflict || triggers) FROM driftless_tables),
+    (SELECT count(*) FROM sqlite_schema)";
+
+/// A desk and its remote, with a row on both sides and an edit pending.
+pub(super) struct Scene {
+    pub(super) remote: Arc<LocalRemote>,
+    pub(super) desk: Desk,
+    others: String,
+    writes: usize,
+}
+
+impl Scene {
+    pub(super) fn new() -> Scene {
+        let remote = Arc::new(LocalRemote::new(crate::support::desk::SCHEMA));
+        let mut desk = Desk::new(&remote, 1);
+        desk.write("INSERT INTO members VALUES ('m1', 'Ana', 'a@x'), ('m2', 'Bea', NULL)");
+        desk.sync().unwrap();
+        desk.db.execute_batch(SECRETS).unwrap();
+        desk.input(Input::Timer);
+        desk.settle();
+        let others = desk.read(OTHERS);
+        Scene { remote, desk, others, writes: 0 }
+    }
+
+    /// The machine's next request is answered by `answer`, which is told what an honest remote
+    /// would say. Gives whether there was a request.
+    pub(super) fn answer(&mut self, answer: impl FnOnce(Answer) -> Answer) -> bool {
+        self.desk.input(Input::SyncNow(Ticket(u64::MAX)));
+        let Some((id, batch)) = self.desk.sent.pop_front() else { return false };
+        let outcome = self.remote.run_now(batch).map(answer);
+        self.desk.input(Input::Answer(id, outcome));
+        while self.desk.go_on() {}
+        true
+    }
+
+    /// Nothing else is touched, the application writes and is captured, and there is a status.
+    pub(super) fn check(&mut self) {
+        assert_eq!(self.desk.read(OTHERS), self.others, "nothing else is touched");
+        let pending = self.desk.status().pending;
+        self.writes += 1;
+        let id = 1_000_000_000 + self.writes;
+        self.desk.write(&format!("INSERT INTO payments VALUES ({id}, NULL, 5)"));
+        let status = self.desk.status();
+        assert_eq!(status.pending, pending + 1, "the application's write is captured");
+        self.desk.machine.store().retry_quarantine(0).expect("what waits can be tried again");
+        assert_eq!(self.desk.read(OTHERS), self.others, "nothing else is touched");
+    }
+
+    /// The remote is sane again.
+    pub(super) fn recover(&mut self) {
+        self.desk.settled.clear();
+        self.desk.advance(120_000);
+        let done = self.desk.sync();
+        assert!(done.is_ok(), "it does not recover: {done:?}, {:?}", self.desk.status());
+    }
+
+    /// The remote is sane again, and has never heard of what it made up: to this replica its log
+    /// looks rolled back, and a person says that it counts.
+    pub(super) fn recover_from_lies(&mut self) {
+        self.desk.settled.clear();
+        self.desk.advance(120_000);
+        if self.desk.sync().is_err() {
+            let done = self.desk.accept();
+            assert!(done.is_ok(), "it does not recover: {done:?}, {:?}", self.desk.status());
+        }
+        let done = self.desk.sync();
+        assert!(done.is_ok(), "it does not recover: {done:?}, {:?}", self.desk.status());
+    }
+}
+
+/// A line of a page; `change` may put other fields in.
+fn line(seq: i64, change: &[(usize, &str)]) -> String {
+    let id = format!("\"01JD8ZK3V5QWERTY{seq:010}\"");
+    let seq = seq.to_string();
+    let mut fields = [
+        &seq,
+        &id,
+        "\"web\"",
+        "null",
+        "null",
+        "\"members\"",
+        "[\"m1\"]",
+        "\"update\"",
+        "{\"name\":\"Ana\"}",
+        "{\"name\":\"Eva\"}",
+        "0",
+        "null",
+        "null",
+        "null",
+        "\"applied\"",
+        "null",
+        "1700000000000",
+    ];
+    for (place, field) in change {
+        fields[*place] = field;
+    }
+    format!("[{}]", fields.join(","))
+}
+
+const ID: usize = 1;
+const TABLE: usize = 5;
+const KEY: usize = 6;
+const OP: usize = 7;
+const BEFORE: usize = 8;
+const AFTER: usize = 9;
+const BASE: usize = 10;
+const VERDICT: usize = 14;
+const RECEIVED: usize = 16;
+
+/// The answer with another page: these lines, the last seq, the count, and the log's end. Zeros
+/// stand for what would be true.
+fn with_page(mut answer: Answer, lines: &[String], last: i64, count: i64, head: i64) -> Answer {
+    let place = answer.rows.len() - 2;
+    let true_last = || lines.last()?.get(1..)?.split(',').next()?.parse::<i64>().ok();
+    let last = if last == 0 { true_last().unwrap_or(1) } else { last };
+    let count = if count == 0 { lines.len() as i64 } else { count };
+    let head = if head == 0 { last } else { head };
+    let bytes = Value::Blob(lines.join("\n").into_bytes());
+    let numbers = [last, count, head].map(Value::Integer);
+    answer.rows[place] = vec![[vec![bytes], numbers.to_vec()].concat()];
+    answer
+}
+
+/// What an answer comes to.
+enum Fate {
+    /// It is refused as a whole, for a reason that has these words.
+    Refused(&'static str),
+    /// Its event waits in quarantine, for a reason that has these words.
+    Waits(&'static str),
+}
+
+use Fate::{Refused, Waits};
+
+#[test]
+fn a_page_that_cannot_be_is_refused() {
+    // The log's end stands at 2.
+    let one = |seq| vec![line(seq, &[])];
+    let cases: Vec<(&str, Vec<String>, [i64; 3], Fate)> = vec![
+        ("seqs that go back", vec![line(5, &[]), line(4, &[])], [5, 0, 0], Refused("comes after")),
+        ("a seq twice", vec![line(5, &[]), line(5, &[])], [0; 3], Refused("comes after")),
+        ("a page of before", one(1), [0; 3], Refused("not after the cursor")),
+        ("a last beyond its lines", one(3), [9, 0, 0], Refused("a page of 1 events up to 9")),
+        ("an end before its last", one(3), [0, 0, 2], Refused("not after the cursor")),
+        ("fewer events than said", one(3), [0, 2, 0], Refused("a page of 2 events")),
+        (
+            "more events than said",
+            vec![line(3, &[]), line(4, &[])],
+            [0, 1, 0],
+            Refused("more than"),
+        ),
+        ("a count without end", one(3), [0, i64::MAX, 0], Refused("cannot have")),
+        ("a negative count", one(3), [0, -1, 0], Refused("a page's count")),
+        ("a seq that no log has", one(i64::MAX), [0; 3], Refused("not after the cursor")),
+        ("no event at all", vec!["nonsense".to_owned()], [3, 0, 0], Refused("is no event")),
+        ("no lines at all", vec![String::new()], [3, 0, 0], Refused("a page of 1 events")),
+        (
+            "a million tiny lines",
+            (3..50_000).map(|n| format!("[{n}")).collect(),
+            [0; 3],
+            Refused("cannot have"),
+        ),
+        ("a page that is text of bytes", one(3), [0, 0, i64::MAX], Refused("not after the cursor")),
+    ];
+    for (name, lines, [last, count, head], fate) in cases {
+        let mut scene = Scene::new();
+        assert!(scene.answer(|answer| with_page(answer, &lines, last, count, head)), "{name}");
+        let Refused(words) = fate else { panic!("{name}") };
+        let status = scene.desk.status();
+        let trouble = status.trouble.expect(name);
+        assert!(trouble.contains(words), "{name}: {trouble}");
+        assert_eq!(status.cursor, 2, "{name}");
+        scene.check();
+        scene.recover();
+        assert_equal(&scene.desk, &["members", "payments"]);
+    }
+}
+
+#[test]
+fn an_event_that_is_none_waits_in_quarantine() {
+    let long_key = format!("[\"{}\"]", "k".repeat(70_000));
+    let deep = format!("{{\"name\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let many = format!("{{{}}}", vec!["\"\":1"; 40_000].join(","));
+    let cases: Vec<(&str, Vec<(usize, &str)>, Fate)> = vec![
+        ("an unknown table", vec![(TABLE, "\"nobody\"")], Waits("`nobody` is not replicated")),
+        ("a table that is not replicated", vec![(TABLE, "\"secrets\"")], Waits("not replicated")),
+        ("one of ours", vec![(TABLE, "\"driftless_settings\"")], Waits("not replicated")),
+        ("SQLite's own", vec![(TABLE, "\"sqlite_schema\"")], Waits("not replicated")),
+        (
+            "SQL in the table's name",
+            vec![(TABLE, r#""members\"; DROP TABLE secrets; --""#)],
+            Waits("not replicated"),
+        ),
+        ("an unknown column", vec![(AFTER, "{\"nobody\":1}")], Waits("has no column `nobody`")),
+        (
+            "SQL in a column's name",
+            vec![(AFTER, r#"{"name\" = 1; --":1}"#)],
+            Waits("has no column"),
+        ),
+        ("a column twice", vec![(AFTER, r#"{"name":1,"NAME":2}"#)], Waits("twice")),
+        ("more columns than any table", vec![(AFTER, &many)], Waits("malformed")),
+        ("a key of two parts", vec![(KEY, r#"["m1","m2"]"#)], Waits("key is none")),
+        ("a key of no part", vec![(KEY, "[]")], Waits("key is none")),
+        ("a key of NULL", vec![(KEY, "[null]")], Waits("key is none")),
+        ("a key that is an object", vec![(KEY, "{}")], Waits("malformed")),
+        ("a key with spaces", vec![(KEY, "[ \"m1\" ]")], Waits("not spelled")),
+        ("a key with escapes", vec![(KEY, r#"["m\u0031"]"#)], Waits("not spelled")),
+        ("a gigantic key", vec![(KEY, &long_key)], Waits("malformed")),
+        ("a key and another one", vec![(AFTER, "{\"id\":\"m2\"}")], Waits("differ")),
+        ("an unknown op", vec![(OP, "\"truncate\"")], Waits("malformed")),
+        (
+            "an insert without its row",
+            vec![(OP, "\"insert\""), (BEFORE, "null"), (AFTER, "{}")],
+            Waits("without its whole key"),
+        ),
+        ("a verdict that there is not", vec![(VERDICT, "\"perhaps\"")], Waits("malformed")),
+        ("an id of another length", vec![(ID, "\"X\"")], Waits("malformed")),
+        ("a gigantic id", vec![(ID, "\"ZZZZZZZZZZZZZZZZZZZZZZZZZZ\"")], Waits("malformed")),
+        ("a nested value", vec![(AFTER, &deep)], Waits("malformed")),
+        ("hex that is none", vec![(AFTER, r#"{"name":{"x":"0G"}}"#)], Waits("malformed")),
+        (
+            "a REAL that is none",
+            vec![(AFTER, r#"{"name":{"r":"1p999999999999"}}"#)],
+            Waits("malformed"),
+        ),
+        ("an infinite exponent", vec![(AFTER, r#"{"name":1e999}"#)], Waits("malformed")),
+        ("a lone surrogate", vec![(AFTER, r#"{"name":"\ud800"}"#)], Waits("malformed")),
+        ("a base that is none", vec![(BASE, "99999999999999999999")], Waits("malformed")),
+        ("a time that is none", vec![(RECEIVED, "\"now\"")], Waits("malformed")),
+        ("a row that is not here", vec![(KEY, "[\"nobody\"]")], Waits("no such row")),
+    ];
+    let mut scene = Scene::new();
+    for at in 0..cases.len() {
+        scene.desk.write(&format!("INSERT INTO members VALUES ('k{at}', 'Ana', NULL)"));
+    }
+    scene.desk.sync().unwrap();
+    for (at, (name, change, fate)) in cases.iter().enumerate() {
+        let seq = scene.desk.status().cursor + 1;
+        // A row of its own, for what waits holds its row.
+        let own = format!("[\"k{at}\"]");
+        let bad = line(seq, &[&[(KEY, own.as_str())], change.as_slice()].concat());
+        // The next event is as it should be, and comes through.
+        let good =
+            line(seq + 1, &[(AFTER, &format!("{{\"name\":\"good {at}\"}}")), (KEY, "[\"m2\"]")]);
+        scene.answer(|answer| with_page(answer, &[bad, good], 0, 0, 0));
+        let Waits(words) = fate else { panic!("{name}") };
+        let waiting = scene.desk.machine.store().quarantine().unwrap();
+        let reason = waiting.last().map(|last| last.reason.clone()).unwrap_or_default();
+        assert_eq!(waiting.len(), at + 1, "{name}: {:?}", scene.desk.status());
+        assert!(reason.contains(words), "{name}: {reason}");
+        assert!(reason.len() < 1_000, "{name}: a reason of {} bytes", reason.len());
+        let name_of = "SELECT name FROM members WHERE id = 'm2'";
+        assert_eq!(scene.desk.read(name_of), format!("good {at}"), "{name}");
+        scene.check();
+    }
+    let changed = "SELECT count(*) FROM members WHERE id LIKE 'k%' AND name <> 'Ana'";
+    assert_eq!(scene.desk.read(changed), "0");
+    scene.recover_from_lies();
+}
+
+#[test]
+fn an_answer_of_another_shape_is_refused() {
+    type Change = fn(&mut Answer);
+    let cases: [(&str, Change); 16] = [
+        ("no results", |a| a.rows.clear()),
+        ("a result missing", |a| drop(a.rows.remove(0))),
+        ("a result too many", |a| a.rows.push(Vec::new())),
+        ("a page without a row", |a| a.rows[0].clear()),
+        ("a page of no columns", |a| a.rows[0][0].clear()),
+        ("a page of five columns", |a| a.rows[0][0].push(Value::Null)),
+        ("a count that is text", |a| a.rows[0][0][2] = Value::from("many")),
+        ("a page that is a number", |a| a.rows[0][0] = [7, 9, 1, 9].map(Value::Integer).to_vec()),
+        ("an end that is NULL", |a| a.rows[0][0][1..].fill(Value::Integer(9))),
+        ("no identity", |a| a.rows[1].clear()),
+        ("an identity of no columns", |a| a.rows[1][0].clear()),
+        ("an epoch that is a number", |a| a.rows[1][0][0] = Value::Integer(1)),
+        ("a gigantic epoch", |a| a.rows[1][0][0] = Value::Text(vec![b'e'; 5 << 20])),
+        ("another epoch", |a| a.rows[1][0][0] = Value::from("01JD8ZK3V5QWERTY0123456789")),
+        ("a version of tomorrow", |a| a.rows[1][0][1] = Value::Integer(i64::MAX)),
+        ("a log that begins tomorrow", |a| a.rows[1][0][2] = Value::Integer(i64::MAX)),
+    ];
+    for (name, change) in cases {
+        let mut scene = Scene::new();
+        scene.answer(|mut answer| {
+            assert_eq!(answer.rows.len(), 2, "a page, and the identity");
+            change(&mut answer);
+            answer
+        });
+        let trouble = scene.desk.status().trouble.expect(name);
+        assert!(trouble.len() < 1_000, "{name}: {} bytes of trouble", trouble.len());
+        scene.check();
+        scene.recover();
+        assert_equal(&scene.desk, &["members", "payments"]);
+    }
+    assert!(statements::META.contains("epoch"));
+}
+
+#[test]
+fn a_remote_that_gives_less_than_it_is_asked_for_is_not_asked_for_ever() {
+    let mut scene = Scene::new();
+    // A value that is taken here, in a page behind which there is said to be more, always.
+    let taken = [(KEY, "[\"m2\"]"), (AFTER, "{\"email\":\"a@x\"}")];
+    scene.desk.input(Input::SyncNow(Ticket(7)));
+    let mut requests = 0;
+    while let Some((id, batch)) = scene.desk.sent.pop_front() {
+        requests += 1;
+        assert!(requests < 50, "it asks without end");
+        let honest = scene.remote.run_now(batch).unwrap();
+        let answer = with_page(honest, &[line(3, &taken)], 0, 0, 1_000);
+        scene.desk.input(Input::Answer(id, Ok(answer)));
+        while scene.desk.go_on() {}
+    }
+    assert!(scene.desk.status().trouble.is_some());
+    scene.check();
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
