@@ -147,6 +147,9 @@ enum Fate {
 
 use Fate::{Refused, Waits};
 
+/// What is changed in an honest answer: places of a line, and what stands there instead.
+type Lies<'a> = Vec<(usize, &'a str)>;
+
 #[test]
 fn a_page_that_cannot_be_is_refused() {
     // The log's end stands at 2.
@@ -196,7 +199,7 @@ fn an_event_that_is_none_waits_in_quarantine() {
     let long_key = format!("[\"{}\"]", "k".repeat(70_000));
     let deep = format!("{{\"name\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let many = format!("{{{}}}", vec!["\"\":1"; 40_000].join(","));
-    let cases: Vec<(&str, Vec<(usize, &str)>, Fate)> = vec![
+    let cases: Vec<(&str, Lies<'_>, Fate)> = vec![
         ("an unknown table", vec![(TABLE, "\"nobody\"")], Waits("`nobody` is not replicated")),
         ("a table that is not replicated", vec![(TABLE, "\"secrets\"")], Waits("not replicated")),
         ("one of ours", vec![(TABLE, "\"driftless_settings\"")], Waits("not replicated")),

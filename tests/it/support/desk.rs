@@ -160,11 +160,6 @@ impl Desk {
         &self.path
     }
 
-    /// Its number.
-    pub(crate) fn number(&self) -> u128 {
-        self.number
-    }
-
     /// What it was initialised with.
     pub(crate) fn plan(&self) -> Plan {
         plan(self.path.clone(), self.number, &[])
