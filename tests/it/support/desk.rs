@@ -203,6 +203,10 @@ impl Desk {
         if !std::mem::replace(&mut self.started, true) && !matches!(input, Input::Start) {
             self.input(Input::Start);
         }
+        if matches!(input, Input::Wake) {
+            // What was under way is given up, and its connection with it.
+            self.sent.clear();
+        }
         for effect in self.machine.handle(self.now, input) {
             let name = match effect {
                 Effect::Send(id, batch) => {
