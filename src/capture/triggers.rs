@@ -128,7 +128,8 @@ pub(super) trait Side {
     /// harm if it stays, but for the room that it takes until all notes go.
     fn forgets_updated(&self) -> bool;
 
-    /// That a note, whose columns are called with `prefix`, is of the row whose key has these values.
+    /// That a note, whose columns are called with `prefix`, is of the row whose key has these
+    /// values.
     fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
 
     /// The column of a note that has the value of a part of the noted row's key.

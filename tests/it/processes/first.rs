@@ -122,7 +122,7 @@ fn f17_an_init_that_ends_at_each_write() {
     let place = place();
     let mut desks: Vec<String> = Vec::new();
     // The last desk's init is whole: its payment is written after it.
-    for limit in (32_u64 << 10..).step_by(90 << 10) {
+    for limit in (32_u64 << 10..).step_by(24 << 10) {
         let name = format!("d{}.db", desks.len());
         desk(&place, &name);
         let init = place.command_in(&limited(limit), &place.init_args(&name));
@@ -131,7 +131,7 @@ fn f17_an_init_that_ends_at_each_write() {
         if !was_cut(&ended) {
             break;
         }
-        go_on(&place, &name, desks.len() % 2 == 0);
+        go_on(&place, &name, desks.len().is_multiple_of(2));
     }
     assert!(desks.len() > 6, "cut off {} times only", desks.len());
     let last = desks.last().unwrap();
