@@ -290,6 +290,9 @@ impl Adoption<'_, '_> {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let key = row_key(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?)?;
+                if !key.is_utf8() {
+                    return Err(RowKey::not_utf8("this database", &table.name).into());
+                }
                 let mut image = Image::default();
                 for (index, column) in table.columns.iter().enumerate() {
                     image.0.push((column.name.clone(), value(row.get_ref(index + 1)?)));

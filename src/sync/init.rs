@@ -439,8 +439,8 @@ impl Init {
         start: Seq,
         answer: &Answer,
     ) -> Result<Progress> {
-        let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
         let table = &tables[index].name;
+        let (rows, bytes) = statements::read_table_page(table, &first(answer, 0))?;
         // A remote that never gets on would be read for ever.
         let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
         if again || rows.len() > limit {
