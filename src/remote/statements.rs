@@ -330,8 +330,8 @@ fn contact(sender: &Sender, place: Place) -> String {
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
 /// columns would have the event's array spelled out anew. `json_each` goes through an array in its
 /// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
-/// signs keep SQLite's planner from looking at the values: where they are bound, the statement would
-/// be compiled again for each push.
+/// signs keep SQLite's planner from looking at the values: where they are bound, the statement
+/// would be compiled again for each push.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     let Parcel { names, terms, json } = Parcel::pack(&push.events);
     let (unit, from) = unit_term(&push.units, unit);

@@ -80,7 +80,7 @@ impl World {
         self.observe(at, Writer::Nobody)?;
         let refuses = self.replicas[at].ready && self.replicas[at].is_refusing();
         let ticket = match refuses {
-            true => self.replicas[at].accept(),
+            true => self.accept_now(at),
             false => self.replicas[at].sync(),
         };
         for _ in 0..ACTIONS {

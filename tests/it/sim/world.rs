@@ -9,7 +9,7 @@ use std::sync::Arc;
 use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
 use driftless::store::NewKey;
-use driftless::sync::{Input, RequestId};
+use driftless::sync::{Input, RequestId, Ticket};
 use driftless::{Error, Kind, Result as Outcome};
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -471,10 +471,16 @@ impl World {
     /// A person goes on with a remote that a replica refuses.
     fn accept(&mut self, at: usize) -> Checked {
         if self.replicas[at].ready && self.replicas[at].is_refusing() {
-            self.replicas[at].accept();
-            self.seen.note("a remote accepted");
+            self.accept_now(at);
         }
         self.observe(at, Writer::Nobody)
+    }
+
+    pub(super) fn accept_now(&mut self, at: usize) -> Ticket {
+        self.seen.note("a remote accepted");
+        let (ticket, given_up) = self.replicas[at].accept();
+        self.ghosts.extend(given_up);
+        ticket
     }
 
     /// A person brings a lost event back.
