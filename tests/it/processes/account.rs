@@ -187,7 +187,7 @@ fn account(place: &Place, log: &[Line], written: &Written) -> usize {
     }
     for t in &numbers {
         let mut parts = vec![("payments", "insert"), ("members", "update")];
-        parts.extend((t % NEW_MEMBER == 0).then_some(("members", "insert")));
+        parts.extend(t.is_multiple_of(NEW_MEMBER).then_some(("members", "insert")));
         for (table, op) in parts {
             let lines = mine.remove(&(table, op, format!("{name}-{t}"))).unwrap_or_default();
             assert_eq!(lines.len(), 1, "{op} of {name}-{t} in {table}: {lines:?}");

@@ -131,7 +131,7 @@ fn f17_an_init_that_ends_at_each_write() {
         if !was_cut(&ended) {
             break;
         }
-        go_on(&place, &name, desks.len() % 2 == 0);
+        go_on(&place, &name, desks.len().is_multiple_of(2));
     }
     assert!(desks.len() > 6, "cut off {} times only", desks.len());
     let last = desks.last().unwrap();

@@ -69,7 +69,9 @@ fn f23_copied_to_a_second_machine() {
     for desk in ["a.db", "b.db"] {
         wait_for("all is pushed", || read(&place.open(desk), pending) == "0");
     }
-    runs.each_mut().map(|run| run.kill());
+    for run in &mut runs {
+        run.kill();
+    }
     place.settle(&["a.db", "b.db"]);
     let a = Written::of("a", "a.db", (0..5).chain((5..15).step_by(2)));
     let b = Written::of("b", "b.db", (6..15).step_by(2));
@@ -118,7 +120,8 @@ fn f24_another_remote_gets_nothing_until_somebody_says_so() {
     let earlier = |place: &Place| copy(place, "earlier.db", "hub.db");
     let run = place.start("run --db a.db");
     wait_for("it is in step", || run.out().contains("in step"));
-    let makers: [(&str, &dyn Fn(&Place)); 3] =
+    type Maker<'a> = &'a dyn Fn(&Place);
+    let makers: [(&str, Maker<'_>); 3] =
         [("without driftless", &wiped), ("another database", &stranger), ("rolled back", &earlier)];
     for (round, (says, make)) in makers.into_iter().enumerate() {
         replace_hub(&mut place, make);

@@ -75,18 +75,19 @@ fn f47_partitions_kills_and_pauses_then_quiet() {
 }
 
 #[test]
-fn f17_killed_after_the_commit_and_before_the_acknowledgement() {
+fn f17_killed_before_the_commit_and_before_the_acknowledgement() {
     let seed = seed();
     let place = Place::with_desks(seed, &["a.db", "b.db"]);
     let writer = Writer::start(place.folder.path(), "a.db", "a");
     for round in 0..kills(20) {
         let before = writer.count();
         wait_for("there is something to push", || writer.count() > before);
-        place.proxy.fail_next(&[Fault::HoldAnswer]);
+        let hold = if round % 4 < 2 { Fault::HoldAnswer } else { Fault::HoldRequest };
+        place.proxy.fail_next(&[hold]);
         let command = if round % 2 == 0 { "sync" } else { "run" };
         let mut process = place.start(&format!("{command} --db a.db -vvv"));
         let held = place.proxy.held();
-        // The request has taken effect, and its answer is on its way.
+        // The request is on its way; or it has taken effect, and its answer is.
         assert!(process.kill());
         drop(held);
     }

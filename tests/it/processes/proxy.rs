@@ -269,11 +269,7 @@ impl Line {
             Fault::ErrorPage => return page(client, "502 Bad Gateway", BINARY),
             Fault::Unavailable => return page(client, "503 Service Unavailable", b"upstream"),
             Fault::TooMany => return page(client, "429 Too Many Requests", b"slow down"),
-            Fault::HoldRequest => {
-                if !self.hold(client) {
-                    return Ok(false);
-                }
-            }
+            Fault::HoldRequest if !self.hold(client) => return Ok(false),
             Fault::Slow => {
                 let ms = self.random(|random| random.u64(..SLOW_MS));
                 std::thread::sleep(Duration::from_millis(ms));

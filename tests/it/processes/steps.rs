@@ -47,10 +47,12 @@ fn f17_a_sync_that_ends_at_each_write() {
         let sync = place.command_in(&limited(limit), "sync --db a.db");
         let whole = !was_cut(&place.start_command(sync).end());
         cut += usize::from(!whole);
-        // Whoever comes next finds a database in order, and finishes the work.
+        // Whoever comes next finds a database in order, in which capture works, and finishes the work.
+        write_to(&place, "a.db", "a", t + 1);
+        write_to(&place, "hub.db", "w", t + 1);
         place.sync("a.db").fine();
         assert!(!place.path("a.db-wal").exists(), "each run begins without a log");
-        (t, limit) = (t + 1, limit + STEP);
+        (t, limit) = (t + 2, limit + STEP);
         if whole {
             break;
         }

@@ -38,7 +38,7 @@ pub(super) fn statements(name: &str, t: u64) -> String {
         "INSERT INTO payments VALUES ('{name}-{t}', 'm{member}', {t});
          UPDATE members SET name = '{secret}{name}-{t}' WHERE id = 'm{member}';"
     );
-    if t % NEW_MEMBER == 0 {
+    if t.is_multiple_of(NEW_MEMBER) {
         let address = t % ADDRESSES;
         sql += &format!(
             "INSERT INTO members SELECT '{name}-{t}', 'new', iif(count(*), NULL, '{address}@example.org')
