@@ -2,10 +2,9 @@
 #![no_main]
 
 /// The tests' strict reader of an outbox.
+#[path = "../../tests/it/capture"]
 mod capture {
-    #[path = "../../../tests/it/capture/desk.rs"]
     pub(crate) mod desk;
-    #[path = "../../../tests/it/capture/fold.rs"]
     pub(crate) mod fold;
 }
 

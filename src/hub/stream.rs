@@ -132,7 +132,7 @@ impl Streams {
     }
 
     fn open(self: &Arc<Self>) -> Result<Guard, Refusal> {
-        let crowded = |state: &mut State| state.open >= self.limits.streams;
+        let crowded = |state: &mut State| state.open >= self.limits.streams && !state.closing;
         let (mut state, _) = self
             .changed
             .wait_timeout_while(self.lock(), self.limits.stream_wait, crowded)
@@ -165,6 +165,7 @@ impl Streams {
         let running = |state: &mut State| {
             let slot = state.slots.get(&id);
             matches!(slot, Some(Slot::Busy { promised: Some(next), .. }) if *next == sequence)
+                && !state.closing
         };
         let (mut state, _) = self
             .changed
@@ -254,6 +255,8 @@ impl Streams {
             .collect();
         state.open -= waiting.iter().filter(|slot| matches!(slot, Slot::Waiting { .. })).count();
         drop(state);
+        // Those who wait for a stream wait in vain.
+        self.changed.notify_all();
         drop((idle, waiting));
         let mut state = self.lock();
         for _ in 0..INTERRUPTS {

@@ -147,14 +147,17 @@ enum Fate {
 
 use Fate::{Refused, Waits};
 
-/// What is changed in an honest answer: places of a line, and what stands there instead.
-type Lies<'a> = Vec<(usize, &'a str)>;
+/// A page: what is wrong with it, its lines, and what is said of it as in [`with_page`].
+type Page<'a> = (&'a str, Vec<String>, [i64; 3], Fate);
+
+/// An event: what is wrong with it, and which fields say so.
+type Event<'a> = (&'a str, Vec<(usize, &'a str)>, Fate);
 
 #[test]
 fn a_page_that_cannot_be_is_refused() {
     // The log's end stands at 2.
     let one = |seq| vec![line(seq, &[])];
-    let cases: Vec<(&str, Vec<String>, [i64; 3], Fate)> = vec![
+    let cases: Vec<Page<'_>> = vec![
         ("seqs that go back", vec![line(5, &[]), line(4, &[])], [5, 0, 0], Refused("comes after")),
         ("a seq twice", vec![line(5, &[]), line(5, &[])], [0; 3], Refused("comes after")),
         ("a page of before", one(1), [0; 3], Refused("not after the cursor")),
@@ -199,7 +202,7 @@ fn an_event_that_is_none_waits_in_quarantine() {
     let long_key = format!("[\"{}\"]", "k".repeat(70_000));
     let deep = format!("{{\"name\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let many = format!("{{{}}}", vec!["\"\":1"; 40_000].join(","));
-    let cases: Vec<(&str, Lies<'_>, Fate)> = vec![
+    let cases: Vec<Event<'_>> = vec![
         ("an unknown table", vec![(TABLE, "\"nobody\"")], Waits("`nobody` is not replicated")),
         ("a table that is not replicated", vec![(TABLE, "\"secrets\"")], Waits("not replicated")),
         ("one of ours", vec![(TABLE, "\"driftless_settings\"")], Waits("not replicated")),

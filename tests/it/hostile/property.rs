@@ -1,6 +1,7 @@
 //! Honest answers, changed at random where their structure is: the machine goes on, and what no
 //! answer may touch stays as it is.
 
+// What repeats a failure stands behind the panic's message.
 #![allow(clippy::print_stderr)]
 
 use driftless::remote::{Answer, Rows};

@@ -4,6 +4,7 @@
 //! The targets are those of `fuzz/`, where coverage leads the mutations. Here they hold in the
 //! ordinary tests what was found there.
 
+// What repeats a failure stands behind the panic's message.
 #![allow(clippy::print_stderr)]
 
 use std::fs;

@@ -44,7 +44,10 @@ impl World {
             .machine
             .as_ref()
             .map(|machine| machine.status(self.replicas[restless[0]].now));
-        Err(format!("the replicas {restless:?} are not at rest after {ROUNDS} rounds: {status:?}"))
+        let waiting = self.replicas[restless[0]].store().and_then(|store| store.quarantine().ok());
+        Err(format!(
+            "the replicas {restless:?} are not at rest after {ROUNDS} rounds: {status:?} {waiting:?}"
+        ))
     }
 
     fn head(&self) -> i64 {

@@ -522,15 +522,20 @@ impl World {
     }
 
     fn constrain(&mut self, at: usize, which: usize, on: bool) -> Checked {
-        let replica = &mut self.replicas[at];
+        let replica = &self.replicas[at];
         if replica.machine.is_none() || replica.full || !replica.ready {
             return Ok(());
         }
-        let (name, columns) = CONSTRAINTS[which % CONSTRAINTS.len()];
+        let fitting = CONSTRAINTS.iter().filter(|(_, columns)| self.shape.has(&columns[..1]));
+        let fitting: Vec<_> = fitting.collect();
+        let Some((name, columns)) = fitting.get(which % fitting.len().max(1)) else {
+            return Ok(());
+        };
         let sql = match on {
             true => format!("CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {columns}"),
             false => format!("DROP INDEX IF EXISTS {name}"),
         };
+        let replica = &mut self.replicas[at];
         let done = replica.db.execute_batch(&sql).is_ok();
         replica.input(Input::LocalCommit);
         if on && done {

@@ -103,7 +103,7 @@ fn is_exact(catalog: &Catalog, lower: &str) -> bool {
     let itself = catalog.tables.iter().any(|table| {
         table.foreign_keys.iter().any(|key| key.parent.eq_ignore_ascii_case(&table.name))
     });
-    !(itself || generated && lower.contains("replace"))
+    !(itself || lower.contains("replace") && generated)
 }
 
 /// Whether every foreign key leads to columns that are there. Where one does not, SQLite refuses
