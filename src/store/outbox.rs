@@ -319,11 +319,9 @@ fn units(events: &[Outgoing], marks: &Marks) -> Vec<usize> {
     }
     let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
     for (at, event) in events.iter().enumerate() {
-        if at >= begin + UNIT_EVENTS {
-            if marks.from(greatest).is_some_and(|mark| mark < least[at]) {
-                units.push(at);
-                begin = at;
-            }
+        if at >= begin + UNIT_EVENTS && marks.from(greatest).is_some_and(|mark| mark < least[at]) {
+            units.push(at);
+            begin = at;
         }
         greatest = greatest.max(event.n);
     }
