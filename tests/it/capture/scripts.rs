@@ -157,5 +157,5 @@ impl goldenscript::Runner for Script {
 
 #[test]
 fn every_script() {
-    every_golden_script("tests/it/capture/scripts", || Script::new());
+    every_golden_script("tests/it/capture/scripts", Script::new);
 }
