@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--cores N]
+//! cargo run --release --example soak -- --history target/sim/17.json
 //! ```
 //!
 //! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
@@ -41,6 +42,12 @@ fn argument(name: &str) -> Option<u64> {
 }
 
 fn main() {
+    let mut all = std::env::args().skip_while(|argument| argument != "--history").skip(1);
+    if let Some(path) = all.next() {
+        let ran = sim::run::run(&report::read(path.as_ref()), true);
+        println!("{:?}", ran.failure);
+        return;
+    }
     let minutes = argument("--minutes").unwrap_or(10);
     let drawn =
         || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();

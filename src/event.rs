@@ -101,6 +101,22 @@ impl RowKey {
         scanner.end()
     }
 
+    /// Whether all text in it is UTF-8. A remote takes no change of a row whose key is not: see
+    /// [`KEY_NOT_UTF8`](crate::verdict::KEY_NOT_UTF8).
+    pub fn is_utf8(&self) -> bool {
+        // Such text stands there in hex, which is rare.
+        let is_utf8 = |value: &Value| !matches!(value, Value::Text(_)) || value.as_str().is_some();
+        !self.0.contains("{\"t\"") || self.values().is_ok_and(|key| key.iter().all(is_utf8))
+    }
+
+    /// The error of a first sync that finds such a row.
+    pub(crate) fn not_utf8(side: &str, table: &str) -> Error {
+        Error::usage(format!(
+            "table `{table}` of {side} has a row whose key is text that is not UTF-8"
+        ))
+        .with_hint("give the row another key there, or take it out: SELECT hex(key) shows it")
+    }
+
     /// The key that has these values, which must be canonical already.
     pub fn from_values(values: &[Value]) -> Self {
         let mut json = vec![b'['];

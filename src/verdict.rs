@@ -14,13 +14,17 @@ pub enum Verdict {
     /// change lost) or `via` (the event of which it is a consequence lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server. Or it is [`TOO_LARGE`].
+    /// the message of the server. Or it is [`TOO_LARGE`] or [`KEY_NOT_UTF8`].
     Rejected(String),
 }
 
 /// Why an event was rejected that does not fit into a request even alone. It is in the log without
 /// its values, which only its writer has.
 pub const TOO_LARGE: &str = "too large";
+
+/// Why an event was rejected that names its row by text that is not UTF-8. No other replica could
+/// find the row: the remote's own capture spells such text as it is, and JSON has no form for it.
+pub const KEY_NOT_UTF8: &str = "key is not UTF-8";
 
 impl Verdict {
     /// Reads the remote log's two columns.

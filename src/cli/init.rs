@@ -4,11 +4,15 @@ use serde::Serialize;
 
 use super::args;
 use super::exit::Exit;
+use super::output::{Output, Spinner, Tone, clean};
 use super::session::Session;
 use super::signal;
 use crate::error::{Error, Result};
 use crate::remote::{Access, Remote as _};
-use crate::sync::{Report, Tables, fresh_plan, initialise};
+use crate::sync::{Doing, Report, Tables, fresh_plan, initialise_watched};
+
+/// Characters of a table's name that are shown.
+pub(super) const NAME_CHARS: usize = 40;
 
 /// What was done, as `--json` prints it.
 #[derive(Serialize)]
@@ -32,13 +36,25 @@ pub(super) struct Rows {
     local: usize,
     equal: usize,
     different: usize,
+    tables: Vec<TableRows>,
+}
+
+/// The same of one table.
+#[derive(Clone, Serialize)]
+struct TableRows {
+    table: String,
+    fetched: usize,
+    local: usize,
+    equal: usize,
+    different: usize,
 }
 
 /// Installs what is missing on both sides, and brings their rows together.
 ///
 /// # Errors
 ///
-/// As [`initialise`], and `Usage` when another replicator is at work on the file.
+/// As [`initialise`](crate::sync::initialise), and `Usage` when another replicator is at work on
+/// the file.
 pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let db = session.db()?.to_owned();
     let remote = session.remote(&args.remote)?;
@@ -58,7 +74,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db, remote.url(), tables, args.conflict);
     let spinner = session.output.spinner("the first contact");
-    let outcome = initialise(plan, remote);
+    let outcome = initialise_watched(plan, remote, &mut |doing| show(&spinner, doing));
     drop(spinner);
     let (store, report) = outcome?;
     let state = store.state()?;
@@ -87,7 +103,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
         }
     }
     if let Some(rows) = Rows::of(&report) {
-        output.line(rows)?;
+        rows.print(output)?;
     }
     if state.pending > 0 {
         let pending = state.pending;
@@ -96,24 +112,57 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Shows how far a first contact is.
+pub(super) fn show(spinner: &Spinner, doing: &Doing) {
+    spinner.progress(match doing {
+        Doing::Installing => "installing what is missing".to_owned(),
+        Doing::Reading { table, rows } => {
+            format!("reading {}: {rows} rows so far", clean(table, NAME_CHARS))
+        }
+        Doing::Merging => "bringing the rows of both sides together".to_owned(),
+    });
+}
+
 impl Rows {
     /// Of a first sync; `None` where it was done before.
     pub(super) fn of(report: &Report) -> Option<Rows> {
-        report.adopted.as_ref().map(|adopted| Rows {
+        let adopted = report.adopted.as_ref()?;
+        let tables = adopted.tables.iter().map(|found| TableRows {
+            table: found.table.clone(),
+            fetched: found.fetched,
+            local: found.local,
+            equal: found.equal,
+            different: found.different,
+        });
+        Some(Rows {
             fetched: adopted.fetched,
             local: adopted.local,
             equal: adopted.equal,
             different: adopted.different,
+            tables: tables.collect(),
         })
     }
-}
 
-impl std::fmt::Display for Rows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
+    /// The figures together, and, where there is more than one table, for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(super) fn print(&self, output: &Output) -> Result<()> {
+        output.line(format_args!(
             "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
             self.fetched, self.local, self.equal, self.different
-        )
+        ))?;
+        if self.tables.len() < 2 {
+            return Ok(());
+        }
+        let line = |found: &TableRows| {
+            let counts = [found.fetched, found.local, found.equal, found.different];
+            let name = clean(&found.table, NAME_CHARS);
+            let counts = counts.iter().map(usize::to_string);
+            (Tone::Plain, std::iter::once(name).chain(counts).collect())
+        };
+        let lines: Vec<_> = self.tables.iter().map(line).collect();
+        output.table(&["table", "fetched", "only here", "equal", "different"], &lines)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -13,8 +14,12 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::session::now_ms;
 use crate::error::{Error, Kind, Result};
 
+/// How often a long work says how far it is where nothing can move: in a log of the output, a line
+/// now and then shows that it goes on.
+const PLAIN_PROGRESS_MS: i64 = 15_000;
 /// How often a spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
@@ -213,19 +218,36 @@ impl Output {
         if self.is_live() {
             bar.enable_steady_tick(SPINNER_TICK);
         }
-        Spinner { bar }
+        let said_ms = AtomicI64::new(now_ms());
+        Spinner { bar, output: self.clone(), said_ms }
     }
 }
 
 /// See [`Output::spinner`].
 pub(crate) struct Spinner {
     bar: ProgressBar,
+    output: Output,
+    /// When the last plain line of progress was printed, or the work began: ms since 1970.
+    said_ms: AtomicI64,
 }
 
 impl Spinner {
     /// Says something else.
     pub(crate) fn say(&self, text: impl Into<String>) {
         self.bar.set_message(text.into());
+    }
+
+    /// Says how far the work is: on a terminal at once, elsewhere in a plain line now and then.
+    pub(crate) fn progress(&self, text: impl Into<String>) {
+        if self.output.is_live() {
+            return self.say(text);
+        }
+        let now = now_ms();
+        let said = self.said_ms.load(Ordering::Relaxed);
+        if !self.output.is_json() && now - said >= PLAIN_PROGRESS_MS {
+            self.said_ms.store(now, Ordering::Relaxed);
+            self.output.note(text.into());
+        }
     }
 }
 

@@ -6,16 +6,13 @@ use serde::Serialize;
 
 use super::args::{self, RemoteAction};
 use super::exit::Exit;
-use super::init::Rows;
+use super::init::{NAME_CHARS, Rows, show};
 use super::output::{Output, Tone, clean};
 use super::session::Session;
 use super::signal;
 use crate::error::{Error, Result};
 use crate::remote::{Access, Remote as _};
 use crate::sync::{Offer, accept, offer};
-
-/// Characters of a table's name.
-const NAME_CHARS: usize = 40;
 
 /// What was found and done, as `--json` prints it.
 #[derive(Serialize)]
@@ -71,7 +68,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
     let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
     signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;
     let spinner = output.spinner("reading the remote's rows");
-    let outcome = accept(store, remote.clone());
+    let outcome = accept(store, remote.clone(), &mut |doing| show(&spinner, doing));
     drop(spinner);
     let (store, report) = outcome?;
     let state = store.state()?;
@@ -88,7 +85,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
     let file = session.db()?.display();
     output.line(format_args!("{file} is replica {} of {url} now", state.replica))?;
     if let Some(rows) = &done.rows {
-        output.line(rows)?;
+        rows.print(output)?;
     }
     if state.pending > 0 {
         let pending = state.pending;

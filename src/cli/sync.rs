@@ -14,6 +14,9 @@ use crate::sync::{Summary, drain};
 /// How often what is shown of the progress is brought up to date.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// The same where nobody looks on: a line is printed now and then.
+const SLOW_GLANCE: Duration = Duration::from_secs(1);
+
 /// Brings the replica and the remote in step, once.
 ///
 /// # Errors
@@ -57,18 +60,21 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Does `work`, and shows on a terminal how far it is.
+/// Does `work`, and shows how far it is.
 fn watched<T>(session: &Session, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let spinner = session.output.spinner("pushing and pulling");
-    let watcher = if session.output.is_live() { Some(session.store()?) } else { None };
+    let store = session.store()?;
+    let all = store.state()?.unsent;
     let (done, is_done) = crossbeam_channel::bounded::<()>(1);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let Some(store) = watcher else { return };
-            while is_done.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
+        let (spinner, is_live) = (&spinner, session.output.is_live());
+        scope.spawn(move || {
+            let glance = if is_live { GLANCE } else { SLOW_GLANCE };
+            while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {
                 // What cannot be shown now is shown the next time.
                 if let Ok(state) = store.state() {
-                    spinner.say(format!("{} to push, at seq {}", state.unsent, state.cursor));
+                    let sent = all.saturating_sub(state.unsent);
+                    spinner.progress(format!("{sent} of {all} pushed, at seq {}", state.cursor));
                 }
             }
         });

@@ -330,8 +330,8 @@ fn contact(sender: &Sender, place: Place) -> String {
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
 /// columns would have the event's array spelled out anew. `json_each` goes through an array in its
 /// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
-/// signs keep SQLite's planner from looking at the values: where they are bound, the statement would
-/// be compiled again for each push.
+/// signs keep SQLite's planner from looking at the values: where they are bound, the statement
+/// would be compiled again for each push.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
     let Parcel { names, terms, json } = Parcel::pack(&push.events);
     let (unit, from) = unit_term(&push.units, unit);
@@ -505,12 +505,12 @@ fn sql_real(real: f64) -> String {
     }
 }
 
-/// Reads the row of [`table_page`]: the rows, and how many bytes they came in.
+/// Reads the row of [`table_page`] for `table`: the rows, and how many bytes they came in.
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one.
-pub fn read_table_page(rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
+/// `Corrupt` when it is not one, `Usage` when a row's key is text that is not UTF-8.
+pub fn read_table_page(table: &str, rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
     let row = rows.first().ok_or_else(|| wrong("a table without a row"))?;
     let [lines, count] = row.as_slice() else { return Err(wrong("a table's columns")) };
     let bytes = lines.as_bytes().unwrap_or_default();
@@ -518,7 +518,8 @@ pub fn read_table_page(rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
     for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
         let mut scanner = Scanner::new(line);
         scanner.expect(b'[')?;
-        let key = std::str::from_utf8(scanner.raw()?).map_err(|_| wrong("a row's key"))?;
+        let key = std::str::from_utf8(scanner.raw()?);
+        let key = key.map_err(|_| RowKey::not_utf8("the remote", table))?;
         scanner.expect(b',')?;
         read.push((RowKey(key.to_owned()), Image::parse(scanner.raw()?)?));
         scanner.expect(b']')?;

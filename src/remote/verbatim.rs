@@ -199,9 +199,9 @@ mod tests {
 
     #[test]
     fn the_strings_of_a_push_become_arguments() {
-        let (sql, strings) = without_literals("SELECT '', 'it''s', \"a\",  || 'é' FROM t");
+        let (sql, strings) = without_literals("SELECT '', 'it''s', \"a\", '''' || 'é' FROM t");
         assert_eq!(sql, "SELECT ?, ?, \"a\", ? || ? FROM t");
-        assert_eq!(strings, ["", "it's", "''", "é"]);
+        assert_eq!(strings, ["", "it's", "'", "é"]);
         assert_eq!(without_literals("SELECT 1"), ("SELECT 1".to_owned(), Vec::new()));
     }
 }

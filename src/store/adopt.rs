@@ -53,6 +53,37 @@ pub struct Adopted {
     pub different: usize,
     /// Rows of the remote that have columns which are unknown here.
     pub narrowed: usize,
+    /// The same figures for each table.
+    pub tables: Vec<AdoptedTable>,
+}
+
+/// What the first sync found in one table: see [`Adopted`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdoptedTable {
+    /// The table.
+    pub table: String,
+    /// Rows that were only on the remote.
+    pub fetched: usize,
+    /// Rows that were only here.
+    pub local: usize,
+    /// Rows that were the same on both sides.
+    pub equal: usize,
+    /// Rows that differed.
+    pub different: usize,
+}
+
+impl Adopted {
+    fn new(tables: Vec<AdoptedTable>, narrowed: usize) -> Adopted {
+        let sum = |of: fn(&AdoptedTable) -> usize| tables.iter().map(of).sum();
+        Adopted {
+            fetched: sum(|table| table.fetched),
+            local: sum(|table| table.local),
+            equal: sum(|table| table.equal),
+            different: sum(|table| table.different),
+            narrowed,
+            tables,
+        }
+    }
 }
 
 /// A remote that is taken in the place of another one, and who the replica is to it.
@@ -86,7 +117,9 @@ struct Adoption<'a, 's> {
     /// Rows that have pending events: table and key, and whether what is underneath is the
     /// remote's row.
     seen: HashMap<(usize, RowKey), bool>,
-    done: Adopted,
+    /// What was found in each table.
+    found: Vec<AdoptedTable>,
+    narrowed: usize,
 }
 
 impl Store {
@@ -238,8 +271,10 @@ impl Store {
         rebase.take_off()?;
         let row = |row: &Touched| Some(((row.table?, row.key.clone()), false));
         let seen = rebase.rows.iter().filter_map(row).collect();
-        let (local, done) = (Vec::new(), Adopted::default());
-        let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, done };
+        let names = self.tables.iter().map(|known| known.table.name.clone());
+        let found = names.map(|table| AdoptedTable { table, ..AdoptedTable::default() }).collect();
+        let (local, narrowed) = (Vec::new(), 0);
+        let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, found, narrowed };
         for table in parents_first(&self.tables.iter().map(|t| &t.table).collect::<Vec<_>>()) {
             adoption.compare(table)?;
         }
@@ -247,7 +282,8 @@ impl Store {
             adoption.write(table)?;
         }
         adoption.put_back()?;
-        let Adoption { mut rebase, local, seen, done, .. } = adoption;
+        let Adoption { mut rebase, local, seen, found, narrowed, .. } = adoption;
+        let done = Adopted::new(found, narrowed);
         rebase.put_back()?;
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
@@ -290,20 +326,23 @@ impl Adoption<'_, '_> {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let key = row_key(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?)?;
+                if !key.is_utf8() {
+                    return Err(RowKey::not_utf8("this database", &table.name).into());
+                }
                 let mut image = Image::default();
                 for (index, column) in table.columns.iter().enumerate() {
                     image.0.push((column.name.clone(), value(row.get_ref(index + 1)?)));
                 }
                 let n = match staged(self.tx, &table.name, &key.0)? {
                     None => {
-                        self.done.local += 1;
+                        self.found[at].local += 1;
                         let aside = self.way == Way::Lifted;
                         let n = self.append(table, &key, &image, Seq(0), aside)?;
                         self.local.push((n, at));
                         Some(n)
                     }
                     Some(theirs) if same(table, &image, &theirs) => {
-                        self.done.equal += 1;
+                        self.found[at].equal += 1;
                         if let Some(equal) = self.seen.get_mut(&(at, key.clone())) {
                             *equal = true;
                         }
@@ -312,7 +351,7 @@ impl Adoption<'_, '_> {
                         None
                     }
                     Some(_) => {
-                        self.done.different += 1;
+                        self.found[at].different += 1;
                         Some(self.append(table, &key, &image, Seq(0), true)?)
                     }
                 };
@@ -360,10 +399,10 @@ impl Adoption<'_, '_> {
             let key: String = row.get(0)?;
             let image = Image::parse(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?)?;
             let columns = known_columns(table, &image);
-            self.done.narrowed += usize::from(columns.len() < image.0.len());
+            self.narrowed += usize::from(columns.len() < image.0.len());
             let written = self.rebase.writer.upsert(at, &key, &columns);
             self.rebase.check(written)?;
-            self.done.fetched += 1;
+            self.found[at].fetched += 1;
         }
         // The different ones have been counted as such.
         Ok(())
@@ -371,7 +410,9 @@ impl Adoption<'_, '_> {
 
     /// Puts the rows that are only here back, where they were lifted.
     fn put_back(&mut self) -> Step {
-        self.done.fetched -= self.done.different.min(self.done.fetched);
+        for table in &mut self.found {
+            table.fetched -= table.different.min(table.fetched);
+        }
         if self.way == Way::InPlace {
             return Ok(());
         }

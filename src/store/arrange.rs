@@ -36,6 +36,9 @@ fn join_halves(rows: &mut [OutboxRow]) {
         delete.event.other = Some(insert.event.key.clone());
         delete.event.image.clone_from(&insert.event.after);
         insert.event.other = Some(delete.event.key.clone());
+        // They share one verdict.
+        let refuse = delete.event.refuse.take().or_else(|| insert.event.refuse.take());
+        (delete.event.refuse, insert.event.refuse) = (refuse.clone(), refuse);
         let plain = delete.event.plain && insert.event.plain;
         (delete.event.plain, insert.event.plain) = (plain, plain);
     }

@@ -49,7 +49,7 @@ mod touched;
 mod unpack;
 mod upgrade;
 
-pub use adopt::{Adopted, NewRemote};
+pub use adopt::{Adopted, AdoptedTable, NewRemote};
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};

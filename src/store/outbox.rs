@@ -9,6 +9,7 @@ use super::captured::{COLUMNS, Layouts, Written, bytes};
 use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
+use crate::verdict::KEY_NOT_UTF8;
 
 /// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
 /// for an hour of writing without a push.
@@ -72,7 +73,8 @@ pub struct Outgoing {
     pub image: Option<String>,
     /// A later event of this push may supply what its foreign keys miss.
     pub late: bool,
-    /// What the remote said when this event alone was pushed: it is to be recorded as rejected.
+    /// Why it is to be recorded as rejected: what the remote said when this event alone was
+    /// pushed, or [`KEY_NOT_UTF8`].
     pub refuse: Option<String>,
     /// No value in it has a tag.
     pub plain: bool,
@@ -129,6 +131,10 @@ fn read(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<OutboxRow> 
     };
     let images = before.iter().chain(&after);
     let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
+    let mut refuse: Option<String> = row.get(14)?;
+    if refuse.is_none() && !key.is_utf8() {
+        refuse = Some(KEY_NOT_UTF8.to_owned());
+    }
     let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
     let event = Outgoing {
         n,
@@ -145,7 +151,7 @@ fn read(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<OutboxRow> 
         other: None,
         image: None,
         late: false,
-        refuse: row.get(14)?,
+        refuse,
         plain: !tagged,
     };
     Ok(OutboxRow { event, half: row.get(12)?, parent, size })

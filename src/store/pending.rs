@@ -16,6 +16,7 @@ use super::materialize::borrow;
 use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::json::Scanner;
+use crate::value::Value;
 
 /// The width of an id's random part below the outbox number, in bits.
 const TAIL_BITS: u32 = 40;
@@ -287,11 +288,15 @@ impl PendingEvent {
             Op::Delete => under()?,
             Op::Update => match (image, under()?) {
                 (Some(mut image), Some(under)) => {
+                    let after = self.after()?;
                     // A column that is gone from the table is of no interest any more.
                     for (name, value) in under.0 {
-                        if let Some((_, mine)) =
-                            image.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(&name))
-                        {
+                        let same =
+                            |(mine, _): &&mut (String, Value)| mine.eq_ignore_ascii_case(&name);
+                        let Some((_, mine)) = image.0.iter_mut().find(same) else { continue };
+                        // What an action of a foreign key did to a row under its new key stands in
+                        // front of the key change. On the row that had the key before, it is not.
+                        if after.get(&name).is_none_or(|after| alike(mine, after)) {
                             *mine = value;
                         }
                     }
@@ -311,6 +316,14 @@ impl PendingEvent {
     pub(super) fn is_over(&self, under: &Image) -> Result<bool> {
         let known = self.under.as_deref().map(Image::parse).transpose()?;
         Ok(known.is_some_and(|known| known.0.len() == under.0.len() && known.holds(under)))
+    }
+}
+
+/// Whether a row's value is that of an event, which cannot tell −0.0 from 0.0.
+fn alike(row: &Value, event: &Value) -> bool {
+    match (row, event) {
+        (Value::Real(row), Value::Real(event)) => row == event,
+        (row, event) => row == event,
     }
 }
 

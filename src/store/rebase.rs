@@ -326,9 +326,22 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
-    /// The fold's writes: each row once. Rows that the page does not touch go first, since they
-    /// held their values before it.
+    /// The fold's writes: each row once.
     fn place_folded(&mut self) -> Step {
+        let before = (self.done.quarantined, self.quarantine);
+        self.db.execute_batch("SAVEPOINT driftless_fold")?;
+        if !self.place_together()? {
+            self.db.execute_batch("ROLLBACK TO driftless_fold")?;
+            (self.done.quarantined, self.quarantine) = before;
+            self.place_singly()?;
+        }
+        Ok(self.db.execute_batch("RELEASE driftless_fold")?)
+    }
+
+    /// Writes each row as it is to be. Rows that the page does not touch go first, since they held
+    /// their values before it. False if a row can neither become what it is to be nor stay what it
+    /// was, because another one has what it held.
+    fn place_together(&mut self) -> Step<bool> {
         let (untouched, touched): (Vec<_>, Vec<_>) =
             (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());
         for at in untouched.into_iter().chain(touched) {
@@ -337,21 +350,63 @@ impl<'s, 'p> Rebase<'s, 'p> {
             let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) else {
                 continue;
             };
-            let fatal = row.lines.is_empty() || !(is_refusal(&error) || is_uncompiled(&error));
-            if fatal || self.db.is_autocommit() || (is_taken(&error) && self.more) {
-                return self.check(Err(error)).map(|_| ());
-            }
+            let error = self.bear(at, error)?;
             self.leave_out(at, table, &error)?;
+            let row = &self.rows[at];
+            if let Some(base) = &row.base {
+                let written = self.writer.upsert(table, &row.key.0, &borrow(base));
+                if written.as_ref().is_err_and(is_refusal) && !self.db.is_autocommit() {
+                    return Ok(false);
+                }
+                self.check(written)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same where a constraint that this database alone has is in the way: first the rows that
+    /// stay are what they were, and then each becomes what it is to be, if it can.
+    fn place_singly(&mut self) -> Step {
+        for row in &self.rows {
+            if let (Some(table), Some(base), Some(_)) = (row.table, &row.base, &row.image) {
+                let written = self.writer.upsert(table, &row.key.0, &borrow(base));
+                if !written.as_ref().is_err_and(is_refusal) || self.db.is_autocommit() {
+                    self.check(written)?;
+                }
+            }
+        }
+        for at in 0..self.rows.len() {
+            let row = &self.rows[at];
+            let (Some(table), Some(image)) = (row.table, &row.image) else { continue };
+            if row.lines.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) {
+                let error = self.bear(at, error)?;
+                self.leave_out(at, table, &error)?;
+            }
         }
         Ok(())
     }
 
-    /// A constraint that this database alone has refuses a row: its events wait, and the row stays
-    /// what it was.
+    /// Gives the error back if the refused row's events may wait; else the page is to be tried in
+    /// another way.
+    fn bear(&self, at: usize, error: rusqlite::Error) -> Step<rusqlite::Error> {
+        let bearable = (is_refusal(&error) || is_uncompiled(&error))
+            && !self.rows[at].lines.is_empty()
+            && !self.db.is_autocommit()
+            && !(is_taken(&error) && self.more);
+        if bearable {
+            return Ok(error);
+        }
+        Err(self.check(Err(error)).expect_err("what failed is a reason to stop"))
+    }
+
+    /// A constraint that this database alone has refuses a row: its events wait.
     fn leave_out(&mut self, at: usize, table: usize, error: &rusqlite::Error) -> Step {
         let name = &self.store.tables[table].table.name;
         let reason = format!("table `{name}` refuses the row here: {}", constraint(error));
-        for line in std::mem::take(&mut self.rows[at].lines) {
+        for line in self.rows[at].lines.clone() {
             let event = &self.lines[line];
             if event.verdict.is_applied() {
                 let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE seq = ?1)";
@@ -360,15 +415,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 if !there {
                     self.put_away(line, &reason)?;
                 }
-            }
-        }
-        let row = &self.rows[at];
-        if let Some(base) = &row.base {
-            let written = self.writer.upsert(table, &row.key.0, &borrow(base));
-            if let Err(error) = written
-                && !is_refusal(&error)
-            {
-                self.check(Err(error))?;
             }
         }
         Ok(())

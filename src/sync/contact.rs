@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::accept::{self, Facts, Offer};
 use super::definitions::{Tables, local_tables, settled_tables};
 use super::driver::{Time, fresh_ulid};
-use super::init::{Init, Plan, Progress, Report};
+use super::init::{Doing, Init, Plan, Progress, Report};
 use super::request::guarded;
 use super::trouble::other_remote;
 use crate::backoff::Backoff;
@@ -32,12 +32,29 @@ const ATTEMPTS: u32 = 3;
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-pub fn initialise(mut plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
+pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
+    initialise_watched(plan, remote, &mut |_| {})
+}
+
+/// The same, and `watch` is told before each request what it is for.
+///
+/// # Errors
+///
+/// As for [`initialise`].
+///
+/// # Panics
+///
+/// As for [`initialise`].
+pub fn initialise_watched(
+    mut plan: Plan,
+    remote: Arc<dyn Remote>,
+    watch: &mut dyn FnMut(&Doing),
+) -> Result<(Store, Report)> {
     let expected = match existing(&mut plan)? {
         Some(store) => store.state()?.epoch,
         None => None,
     };
-    contact(Init::new(plan, expected), &remote)
+    contact(Init::new(plan, expected), &remote, watch)
 }
 
 /// Looks at the remote, on this thread, before it is accepted.
@@ -55,6 +72,7 @@ pub fn offer(store: &Store, remote: &dyn Remote) -> Result<Offer> {
 }
 
 /// Goes on with another remote, on this thread: see [`Offer`]. The caller holds the file's lock.
+/// `watch` is told before each request what it is for.
 ///
 /// # Errors
 ///
@@ -63,12 +81,16 @@ pub fn offer(store: &Store, remote: &dyn Remote) -> Result<Offer> {
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-pub fn accept(store: Store, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
+pub fn accept(
+    store: Store,
+    remote: Arc<dyn Remote>,
+    watch: &mut dyn FnMut(&Doing),
+) -> Result<(Store, Report)> {
     let former = store.state()?.url;
     let replica = ReplicaId(fresh_ulid());
     let plan = accept::plan_of(&store, remote.url(), replica, fresh_ulid());
     drop(store);
-    contact(Init::accepting(plan, replica, former), &remote)
+    contact(Init::accepting(plan, replica, former), &remote, watch)
 }
 
 fn single_thread() -> Result<Runtime> {
@@ -78,10 +100,15 @@ fn single_thread() -> Result<Runtime> {
 }
 
 /// Carries a first contact to its end.
-fn contact(mut init: Init, remote: &Arc<dyn Remote>) -> Result<(Store, Report)> {
+fn contact(
+    mut init: Init,
+    remote: &Arc<dyn Remote>,
+    watch: &mut dyn FnMut(&Doing),
+) -> Result<(Store, Report)> {
     let (runtime, time) = (single_thread()?, Time::start());
     let mut backoff = Backoff::new(fastrand::u64(..));
     loop {
+        watch(&init.doing());
         let batch = init.ask()?;
         match runtime.block_on(guarded(Arc::clone(remote), batch)) {
             Ok(answer) => match init.answered(answer, time.now().wall_ms)? {

@@ -15,20 +15,19 @@ use std::path::PathBuf;
 use ulid::Ulid;
 
 use crate::capture::{
-    Catalog, PREFIX, Replicated, Table, Trigger, ident, literal, remote_fingerprint,
-    remote_triggers,
+    Catalog, Replicated, Table, Trigger, ident, literal, remote_fingerprint, remote_triggers,
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
-use crate::json::{names_json, read_names};
+use crate::json::names_json;
 use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Adopted, Definition, NewRemote, Setup, Store, definitions};
+use crate::store::{Adopted, NewRemote, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
+use crate::sync::found::{Registered, Schema, read_registered, read_schema, spelled};
 use crate::sync::pull::Pages;
 use crate::sync::trouble::schema_version;
-use crate::value::Value;
 use crate::verdict::ConflictRule;
 
 /// The remote schema's fixed part.
@@ -76,6 +75,22 @@ pub struct Report {
     pub adopted: Option<Adopted>,
 }
 
+/// What is being done next in a first contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// Definitions are compared, and what is missing is made.
+    Installing,
+    /// The remote's rows of a table are read: so many so far.
+    Reading {
+        /// The table.
+        table: String,
+        /// Its rows that are here already.
+        rows: usize,
+    },
+    /// What was logged meanwhile is read, and then the rows of both sides are brought together.
+    Merging,
+}
+
 /// What an answer led to.
 pub enum Progress {
     /// Ask again.
@@ -84,29 +99,6 @@ pub enum Progress {
     Done(Report, Box<Store>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
-}
-
-/// A table of `driftless_tables` on the remote.
-#[derive(Clone, Debug)]
-struct Registered {
-    name: String,
-    rule: ConflictRule,
-    fingerprint: String,
-    columns: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Schema {
-    definitions: Vec<Definition>,
-    triggers: Vec<FoundTrigger>,
-}
-
-#[derive(Clone, Debug)]
-struct FoundTrigger {
-    name: String,
-    ours: bool,
-    /// Greater for a newer one.
-    age: i64,
 }
 
 enum Stage {
@@ -139,6 +131,8 @@ pub struct Init {
     store: Option<Store>,
     stage: Stage,
     report: Report,
+    /// Rows of the present table that are staged.
+    staged: usize,
     races: u32,
     /// The identity that the replica takes if the remote is to take the place of another one, and
     /// that one's URL.
@@ -150,7 +144,7 @@ impl Init {
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
         let report = Report::default();
         let (store, stage) = (None, Stage::Definitions);
-        Init { plan, expected, store, stage, report, races: 0, accepts: None }
+        Init { plan, expected, store, stage, report, staged: 0, races: 0, accepts: None }
     }
 
     /// The same for a remote that is to take the place of the one that the replica belongs to,
@@ -175,6 +169,17 @@ impl Init {
     /// Whether the remote's rows are being read, for the first time.
     pub fn is_reading(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// What the next request is for.
+    pub fn doing(&self) -> Doing {
+        match &self.stage {
+            Stage::Definitions | Stage::Identity(_) | Stage::Install(_) => Doing::Installing,
+            Stage::Rows { tables, index, .. } => {
+                Doing::Reading { table: tables[*index].name.clone(), rows: self.staged }
+            }
+            Stage::Log(_) => Doing::Merging,
+        }
     }
 
     /// Whether an error of the last request is dealt with by asking again in another way.
@@ -424,6 +429,7 @@ impl Init {
     }
 
     fn next_table(&mut self, tables: Vec<Table>, index: usize, start: Seq) {
+        self.staged = 0;
         self.stage = if index < tables.len() {
             Stage::Rows { tables, index, after: None, limit: ROWS, start }
         } else {
@@ -439,14 +445,15 @@ impl Init {
         start: Seq,
         answer: &Answer,
     ) -> Result<Progress> {
-        let (rows, bytes) = statements::read_table_page(&first(answer, 0))?;
         let table = &tables[index].name;
+        let (rows, bytes) = statements::read_table_page(table, &first(answer, 0))?;
         // A remote that never gets on would be read for ever.
         let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
         if again || rows.len() > limit {
             return Err(Error::corrupt(format!("the remote's page of table `{table}` is not one")));
         }
         self.replica().stage(table, &rows)?;
+        self.staged += rows.len();
         tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         match rows.last() {
             None => self.next_table(tables, index + 1, start),
@@ -502,69 +509,8 @@ impl Init {
     }
 }
 
-impl Schema {
-    /// Whether all of our triggers are newer than the application's: the newest fires first, and
-    /// ours must see a change last.
-    fn ours_are_newest(&self) -> bool {
-        let ages = |wanted: bool| {
-            let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
-            mine.map(|trigger| trigger.age)
-        };
-        // Ours are made together, so the oldest stands for them all.
-        match (ages(false).max(), ages(true).min()) {
-            (Some(theirs), Some(ours)) => ours > theirs,
-            (_, None) => false,
-            (None, Some(_)) => true,
-        }
-    }
-}
-
-/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
-/// remote's own definition has it, or else as this one has it.
-fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
-    let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
-    let there = theirs.table(&table.name);
-    let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
-    let name = name.unwrap_or(&table.name).clone();
-    let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
-    columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
-    table.respelled(&name, &columns)
-}
-
 fn first(answer: &Answer, index: usize) -> Rows {
     answer.rows.get(index).cloned().unwrap_or_default()
-}
-
-fn read_schema(rows: &Rows) -> Result<Schema> {
-    let mut schema = Schema::default();
-    for row in rows {
-        let [kind, name, table, sql, rowid] = row.as_slice() else {
-            return Err(Error::corrupt("the remote's definitions have other columns"));
-        };
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (kind, name, table) = (text(kind), text(name), text(table));
-        if kind == "trigger" {
-            let ours = name.starts_with(PREFIX);
-            let age = rowid.as_integer().unwrap_or(0);
-            schema.triggers.push(FoundTrigger { name: name.clone(), ours, age });
-        }
-        schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
-    }
-    Ok(schema)
-}
-
-fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
-    let read = |row: &Vec<Value>| {
-        let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
-        Some(Registered {
-            name: name.as_str()?.to_owned(),
-            rule: rule.as_str()?.parse().ok()?,
-            fingerprint: fingerprint.as_str()?.to_owned(),
-            columns: read_names(columns.as_str()?),
-        })
-    };
-    let all: Option<Vec<_>> = rows.iter().map(read).collect();
-    all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
 }
 
 /// The statements of one of our own files, without its comments. None of them has a semicolon or

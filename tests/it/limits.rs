@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 
-use driftless::store::Store;
+use driftless::error::Kind;
+use driftless::event::Op;
+use driftless::store::{NewKey, Store};
+use driftless::sync::initialise;
 use driftless::value::Value;
+use rusqlite::Connection;
 
-use crate::support::desk::Desk;
+use crate::support::desk::{Desk, plan};
 use crate::support::local_remote::{LocalRemote, rows};
 
 const NUMBERS: &str = "CREATE TABLE numbers (id INTEGER PRIMARY KEY, r REAL, i INTEGER, n NUMERIC,
@@ -40,28 +44,61 @@ fn minus_zero_is_zero() {
     assert_eq!((desk.status().pending, desk.status().conflicts), (0, 0));
 }
 
-/// Such a row arrives. But the remote's capture spells its key otherwise than the pusher, so it does
-/// not know the write for the pushed one and logs it again, under a key that no reader takes.
+const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, words TEXT)";
+
+/// The remote's own capture could not spell such a key, so no change of such a row goes there: it is
+/// recorded as rejected, once, and waits in the conflict inbox, from where another key saves it.
 #[test]
-fn a_key_that_is_not_utf8_is_logged_twice() {
-    const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, words TEXT)";
+fn a_key_that_is_not_utf8_is_rejected() {
     let remote = Arc::new(LocalRemote::new(NOTES));
     let desk = |number| Desk::with_schema(&remote, number, NOTES);
     let (mut a, mut b) = (desk(1), desk(2));
-    a.write("INSERT INTO notes VALUES (CAST(x'61ff' AS TEXT), 'bad key'), ('b', 'good')");
+    a.write(
+        "INSERT INTO notes VALUES (CAST(x'61ff' AS TEXT), 'bad key'), ('b', 'good'), ('c', '')",
+    );
+    a.write("UPDATE notes SET id = CAST(x'ff' AS TEXT), words = 'moved' WHERE id = 'c'");
     a.sync().unwrap();
     b.sync().unwrap();
-    b.write("UPDATE notes SET words = 'changed' WHERE id <> 'b'");
-    b.sync().unwrap();
-    a.sync().unwrap();
     let all = "SELECT hex(id), words FROM notes ORDER BY id";
-    assert_eq!(a.read(all), "61FF|changed\n62|good");
+    assert_eq!(a.read(all), "62|good\n63|");
     assert_eq!((remote.read(all), b.read(all)), (a.read(all), a.read(all)));
-    a.write("DELETE FROM notes WHERE id <> 'b'");
+    let log = "SELECT pk, op, verdict, reason FROM driftless_events WHERE verdict <> 'applied'";
+    let refused = "rejected|key is not UTF-8";
+    assert_eq!(
+        remote.read(log),
+        format!(
+            "[{{\"t\":\"61FF\"}}]|insert|{refused}\n[\"c\"]|delete|{refused}\n\
+             [{{\"t\":\"FF\"}}]|insert|{refused}"
+        )
+    );
+    let mut store = Store::open(a.path()).unwrap();
+    let lost = store.conflicts(false).unwrap();
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    let insert = lost.iter().find(|lost| lost.event.op == Op::Insert).unwrap().event.id;
+    let key = NewKey::Values(vec![Value::Text(b"a".to_vec())]);
+    store.restore(insert, Some(key)).unwrap();
     a.sync().unwrap();
     b.sync().unwrap();
-    assert_eq!((remote.read(all).as_str(), b.read(all).as_str()), ("62|good", "62|good"));
-    let waiting = Store::open(b.path()).unwrap().quarantine().unwrap();
-    assert_eq!(waiting.len(), 3, "each change a second time: {waiting:?}");
-    assert!(waiting.iter().all(|event| event.reason.contains("a key that is none")));
+    assert_eq!(b.read(all), "61|bad key\n62|good\n63|");
+    assert!(Store::open(b.path()).unwrap().quarantine().unwrap().is_empty());
+}
+
+/// What was there before is not taken off anybody's table: a person gives the row another key first.
+#[test]
+fn a_first_sync_refuses_a_key_that_is_not_utf8() {
+    let refusal = |here: &str, there: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!("{NOTES};{here}")).unwrap();
+        let remote = Arc::new(LocalRemote::new(&format!("{NOTES};{there}")));
+        let error = initialise(plan(path, 1, &[]), remote).unwrap_err();
+        let left: i64 = db.query_row("SELECT count(*) FROM notes", [], |row| row.get(0)).unwrap();
+        assert_eq!((error.kind(), left), (Kind::Usage, i64::from(!here.is_empty())));
+        error.message().to_owned()
+    };
+    let bad = "INSERT INTO notes VALUES (CAST(x'ff' AS TEXT), 'bad key')";
+    let why = "has a row whose key is text that is not UTF-8";
+    assert_eq!(refusal(bad, ""), format!("table `notes` of this database {why}"));
+    assert_eq!(refusal("", bad), format!("table `notes` of the remote {why}"));
 }

@@ -18,10 +18,6 @@ const CASES: [(&str, &str, &str); 7] = [
     ("(mail, lower(twice))", "words = 'a'", "words = 'b'"),
 ];
 
-/// How many rows with the contested address are in the index.
-const ENTRIES: &str =
-    "SELECT count(*) FROM t WHERE mail = 'a' AND coalesce(state, n, words, r) IS NOT NULL";
-
 fn schema(index: &str) -> String {
     format!(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, mail TEXT, state TEXT COLLATE NOCASE, n INTEGER,

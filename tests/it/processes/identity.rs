@@ -69,7 +69,9 @@ fn f23_copied_to_a_second_machine() {
     for desk in ["a.db", "b.db"] {
         wait_for("all is pushed", || read(&place.open(desk), pending) == "0");
     }
-    runs.each_mut().map(|run| run.kill());
+    for run in &mut runs {
+        run.kill();
+    }
     place.settle(&["a.db", "b.db"]);
     let a = Written::of("a", "a.db", (0..5).chain((5..15).step_by(2)));
     let b = Written::of("b", "b.db", (6..15).step_by(2));

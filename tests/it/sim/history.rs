@@ -207,10 +207,10 @@ impl Weather {
             clocks: often(0.3),
             disk: often(0.25),
             inbox: often(0.6),
-            constraints: often(0.25),
+            constraints: often(0.35),
             joins: often(0.2),
             files: often(0.25),
-            remotes: often(0.12),
+            remotes: often(0.15),
             faulty: [0.1, 0.3, 0.5][random.usize(..3)],
             fates,
         }
@@ -272,8 +272,9 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let caps = [3_000, 5_000, 8_000, 20_000, usize::MAX];
-            Step::Caps { up: caps[random.usize(..5)], down: caps[random.usize(..5)] }
+            let up = [2_500, 3_500, 8_000, usize::MAX][random.usize(..4)];
+            let down = [1_500, 3_000, 8_000, usize::MAX][random.usize(..4)];
+            Step::Caps { up, down }
         }
         10 if weather.clocks => {
             let ms = [-YEAR_MS, YEAR_MS, -300_000, 300_000, 0][random.usize(..5)];

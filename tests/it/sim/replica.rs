@@ -214,12 +214,13 @@ impl Replica {
         trouble.is_some_and(|trouble| trouble.contains("disk of the local database is full"))
     }
 
-    /// A person goes on with it.
-    pub(crate) fn accept(&mut self) -> Ticket {
+    /// A person goes on with it. What is on its way is given up, and is given as well.
+    pub(crate) fn accept(&mut self) -> (Ticket, Option<Batch>) {
+        let given_up = self.sent.take().map(|(_, batch)| batch);
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.input(Input::AcceptRemote(ticket));
-        ticket
+        (ticket, given_up)
     }
 
     /// The store, if a process has it open.

@@ -44,7 +44,10 @@ impl World {
             .machine
             .as_ref()
             .map(|machine| machine.status(self.replicas[restless[0]].now));
-        Err(format!("the replicas {restless:?} are not at rest after {ROUNDS} rounds: {status:?}"))
+        let waiting = self.replicas[restless[0]].store().and_then(|store| store.quarantine().ok());
+        Err(format!(
+            "the replicas {restless:?} are not at rest after {ROUNDS} rounds: {status:?} {waiting:?}"
+        ))
     }
 
     fn head(&self) -> i64 {
@@ -80,7 +83,7 @@ impl World {
         self.observe(at, Writer::Nobody)?;
         let refuses = self.replicas[at].ready && self.replicas[at].is_refusing();
         let ticket = match refuses {
-            true => self.replicas[at].accept(),
+            true => self.accept_now(at),
             false => self.replicas[at].sync(),
         };
         for _ in 0..ACTIONS {

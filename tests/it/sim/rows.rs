@@ -53,9 +53,12 @@ pub(crate) fn difference(one: &Rows, other: &Rows) -> String {
     places.iter().filter(differs).map(told).collect::<Vec<_>>().join("; ")
 }
 
+/// What a row became, and where in the log.
+type Versions = Vec<(i64, Option<Row>)>;
+
 /// The rows as they were at each place of the log.
 #[derive(Clone)]
-pub(crate) struct Past(HashMap<(String, String), Vec<(i64, Option<Row>)>>);
+pub(crate) struct Past(HashMap<(String, String), Versions>);
 
 impl Past {
     /// What there is before the log begins.

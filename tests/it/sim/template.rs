@@ -21,6 +21,9 @@ pub(crate) const BEGIN_MS: i64 = 1_700_000_000_000;
 /// Shapes whose databases are kept.
 const KEPT: usize = 4;
 
+/// What was made, by the shapes' numbers.
+type Made = HashMap<u64, (Arc<Shape>, Arc<Template>)>;
+
 /// See the module.
 pub(crate) struct Template {
     pub(crate) remote: Vec<u8>,
@@ -59,7 +62,7 @@ pub(crate) fn identity(number: u128) -> ReplicaId {
 impl Template {
     /// That of a shape, made now or before.
     pub(crate) fn of(shape: &Arc<Shape>, seed: u64) -> Arc<Template> {
-        static MADE: Mutex<Option<HashMap<u64, (Arc<Shape>, Arc<Template>)>>> = Mutex::new(None);
+        static MADE: Mutex<Option<Made>> = Mutex::new(None);
         let number = seed / WORLDS_A_SHAPE;
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let made = made.get_or_insert_default();

@@ -452,7 +452,13 @@ impl World {
                 (&twin.table, &twin.key, twin.op) == (&known.table, &known.key, known.op)
                     && (&twin.before, &twin.after) == (&known.before, &known.after)
             };
-            if !pending.iter().any(|twin| is_twin(&twin)) {
+            // A page of the former remote may have settled it meanwhile.
+            let sql = format!(
+                "SELECT count(*) FROM driftless_old_log WHERE own AND hex(id) = '{:032X}'",
+                id.0.0
+            );
+            let settled = number(&self.replicas[at].db, &sql) > 0;
+            if !settled && !pending.iter().any(|twin| is_twin(&twin)) {
                 return Err(format!("event {id} was pending before the first sync, and is gone"));
             }
             self.ledger.get_mut(&id).expect("it is there").gone = true;

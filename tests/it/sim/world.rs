@@ -9,7 +9,7 @@ use std::sync::Arc;
 use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
 use driftless::store::NewKey;
-use driftless::sync::{Input, RequestId};
+use driftless::sync::{Input, RequestId, Ticket};
 use driftless::{Error, Kind, Result as Outcome};
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -471,10 +471,16 @@ impl World {
     /// A person goes on with a remote that a replica refuses.
     fn accept(&mut self, at: usize) -> Checked {
         if self.replicas[at].ready && self.replicas[at].is_refusing() {
-            self.replicas[at].accept();
-            self.seen.note("a remote accepted");
+            self.accept_now(at);
         }
         self.observe(at, Writer::Nobody)
+    }
+
+    pub(super) fn accept_now(&mut self, at: usize) -> Ticket {
+        self.seen.note("a remote accepted");
+        let (ticket, given_up) = self.replicas[at].accept();
+        self.ghosts.extend(given_up);
+        ticket
     }
 
     /// A person brings a lost event back.
@@ -516,15 +522,20 @@ impl World {
     }
 
     fn constrain(&mut self, at: usize, which: usize, on: bool) -> Checked {
-        let replica = &mut self.replicas[at];
+        let replica = &self.replicas[at];
         if replica.machine.is_none() || replica.full || !replica.ready {
             return Ok(());
         }
-        let (name, columns) = CONSTRAINTS[which % CONSTRAINTS.len()];
+        let fitting = CONSTRAINTS.iter().filter(|(_, columns)| self.shape.has(&columns[..1]));
+        let fitting: Vec<_> = fitting.collect();
+        let Some((name, columns)) = fitting.get(which % fitting.len().max(1)) else {
+            return Ok(());
+        };
         let sql = match on {
             true => format!("CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {columns}"),
             false => format!("DROP INDEX IF EXISTS {name}"),
         };
+        let replica = &mut self.replicas[at];
         let done = replica.db.execute_batch(&sql).is_ok();
         replica.input(Input::LocalCommit);
         if on && done {

@@ -160,11 +160,6 @@ impl Desk {
         &self.path
     }
 
-    /// Its number.
-    pub(crate) fn number(&self) -> u128 {
-        self.number
-    }
-
     /// What it was initialised with.
     pub(crate) fn plan(&self) -> Plan {
         plan(self.path.clone(), self.number, &[])
@@ -207,6 +202,10 @@ impl Desk {
     pub(crate) fn input(&mut self, input: Input) {
         if !std::mem::replace(&mut self.started, true) && !matches!(input, Input::Start) {
             self.input(Input::Start);
+        }
+        if matches!(input, Input::Wake) {
+            // What was under way is given up, and its connection with it.
+            self.sent.clear();
         }
         for effect in self.machine.handle(self.now, input) {
             let name = match effect {

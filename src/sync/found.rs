@@ -1,0 +1,94 @@
+//! What a first contact finds on the remote: definitions, triggers, and the tables that other
+//! replicas have registered.
+
+use crate::capture::{Catalog, PREFIX, Table};
+use crate::error::{Error, Result};
+use crate::json::read_names;
+use crate::remote::Rows;
+use crate::store::Definition;
+use crate::value::Value;
+use crate::verdict::ConflictRule;
+
+/// A table of `driftless_tables` on the remote.
+#[derive(Clone, Debug)]
+pub(super) struct Registered {
+    pub(super) name: String,
+    pub(super) rule: ConflictRule,
+    pub(super) fingerprint: String,
+    pub(super) columns: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Schema {
+    pub(super) definitions: Vec<Definition>,
+    pub(super) triggers: Vec<FoundTrigger>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FoundTrigger {
+    pub(super) name: String,
+    pub(super) ours: bool,
+    /// Greater for a newer one.
+    pub(super) age: i64,
+}
+
+impl Schema {
+    /// Whether all of our triggers are newer than the application's: the newest fires first, and
+    /// ours must see a change last.
+    pub(super) fn ours_are_newest(&self) -> bool {
+        let ages = |wanted: bool| {
+            let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
+            mine.map(|trigger| trigger.age)
+        };
+        // Ours are made together, so the oldest stands for them all.
+        match (ages(false).max(), ages(true).min()) {
+            (Some(theirs), Some(ours)) => ours > theirs,
+            (_, None) => false,
+            (None, Some(_)) => true,
+        }
+    }
+}
+
+/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
+/// remote's own definition has it, or else as this one has it.
+pub(super) fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+    let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
+    let there = theirs.table(&table.name);
+    let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
+    let name = name.unwrap_or(&table.name).clone();
+    let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
+    columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
+    table.respelled(&name, &columns)
+}
+
+pub(super) fn read_schema(rows: &Rows) -> Result<Schema> {
+    let mut schema = Schema::default();
+    for row in rows {
+        let [kind, name, table, sql, rowid] = row.as_slice() else {
+            return Err(Error::corrupt("the remote's definitions have other columns"));
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name, table) = (text(kind), text(name), text(table));
+        if kind == "trigger" {
+            let ours = name.starts_with(PREFIX);
+            let age = rowid.as_integer().unwrap_or(0);
+            schema.triggers.push(FoundTrigger { name: name.clone(), ours, age });
+        }
+        schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
+    }
+    Ok(schema)
+}
+
+pub(super) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
+    let read = |row: &Vec<Value>| {
+        let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
+        Some(Registered {
+            name: name.as_str()?.to_owned(),
+            rule: rule.as_str()?.parse().ok()?,
+            fingerprint: fingerprint.as_str()?.to_owned(),
+            columns: read_names(columns.as_str()?),
+        })
+    };
+    let all: Option<Vec<_>> = rows.iter().map(read).collect();
+    all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
+}
