@@ -272,7 +272,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let up = [2_500, 3_500, 8_000, usize::MAX][random.usize(..4)];
+            let up = [1_500, 3_500, 8_000, usize::MAX][random.usize(..4)];
             let down = [1_500, 3_000, 8_000, usize::MAX][random.usize(..4)];
             Step::Caps { up, down }
         }

@@ -541,7 +541,12 @@ impl World {
         if on && done {
             self.seen.note("a constraint of one replica's own");
         }
-        self.observe(at, Writer::Nobody)
+        let waited = self.watches[at].quarantine.len();
+        self.observe(at, Writer::Nobody)?;
+        if self.watches[at].quarantine.len() < waited {
+            self.seen.note("a quarantine's retry");
+        }
+        Ok(())
     }
 
     /// Takes away what one replica's database alone refuses.
