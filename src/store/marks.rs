@@ -152,9 +152,11 @@ mod tests {
         for newest in [5, 9, 7, 9, 12] {
             marks.note(newest);
         }
-        assert_eq!(marks.lock().0, [5, 7, 9, 12]);
-        assert_eq!((marks.lock().from(8), marks.lock().up_to(8)), (Some(9), Some(7)));
-        assert_eq!((marks.lock().from(13), marks.lock().up_to(4)), (None, None));
+        let noted = marks.lock();
+        assert_eq!(noted.0, [5, 7, 9, 12]);
+        assert_eq!((noted.from(8), noted.up_to(8)), (Some(9), Some(7)));
+        assert_eq!((noted.from(13), noted.up_to(4)), (None, None));
+        drop(noted);
         marks.forget(9);
         assert_eq!(marks.lock().0, [12]);
         marks.forget(12);
