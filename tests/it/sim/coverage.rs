@@ -39,7 +39,6 @@ pub(crate) const WANTED: [&str; 53] = [
     "a quarantine",
     "a quarantine's retry",
     "a culprit that was singled out",
-    "an event too large to travel",
     "a consequence on the remote",
     "a local foreign key's consequence",
     "a replica joins with rows",
