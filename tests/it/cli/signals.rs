@@ -24,8 +24,13 @@ fn a_second_run_stands_by_and_takes_over() {
     let first = Running::start(&mut folder.command("run --db a.db"));
     assert!(first.first.starts_with("in step"), "{}", first.first);
     let mut second = Running::start(&mut folder.command("run --db a.db"));
-    assert!(second.first.starts_with("standing by: another replicator"), "{}", second.first);
-    folder.run("sync --db a.db").failed(2, "another replicator is at work on a.db");
+    let process = format!("process {}", first.process());
+    let says = format!("standing by: {process} replicates; cursor 2");
+    assert_eq!(second.first, says, "health is the replica's, and well");
+    let status = folder.run("status --db a.db");
+    assert!(status.fine().contains(&format!("in step; {process} replicates\n")));
+    assert_eq!(folder.run("status --db a.db --json").json()[0]["process"], first.process());
+    folder.run("sync --db a.db").failed(2, &format!("at work on a.db ({process})"));
     folder.run("init --db a.db --remote http://127.0.0.1:1 --all-tables").failed(2, "another");
 
     first.signal("-INT");

@@ -47,6 +47,7 @@ fn a_token_comes_from_a_file_or_the_environment() {
     folder.run("run --db a.db").failed(4, "none was given");
     let status = folder.run("status --db a.db");
     assert!(status.code == 0 && status.err.contains("none was given"), "{status:?}");
+    assert!(status.out.contains("state  refused by the remote"), "{status:?}");
     for file in ["a.db", "a.db-wal", "hub.db", "hub.db-wal"] {
         let bytes = std::fs::read(folder.path(file)).unwrap_or_default();
         assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "{file} holds the token");
@@ -64,6 +65,23 @@ fn a_token_that_may_only_read_is_refused_before_anything_is_made() {
     let ran = command.env("DRIFTLESS_AUTH_TOKEN", "x.eyJhIjoicm8ifQ.y").output().unwrap();
     super::ended(ran).failed(4, "is read-only");
     folder.run("status --db a.db").failed(2, "not a replica yet");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_status_without_a_usable_token_asks_nobody_and_says_why() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (folder, _hub) = hub_and_replica();
+    token_file(&folder, "s3cret");
+    let everybody = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(folder.path("token"), everybody).unwrap();
+    let ran = folder.run("status --db a.db --auth-token-file token");
+    assert!(ran.err.contains("the token file token can be read or written by others"), "{ran:?}");
+    assert!(ran.err.contains("hint: chmod 600 token") && !ran.err.contains("s3cret"), "{ran:?}");
+    assert!(ran.out.contains("(not asked)") && !ran.out.contains("refused"), "{ran:?}");
+    assert_eq!(ran.code, 0, "the last success is not long ago");
+    folder.run("sync --db a.db --auth-token-file token").failed(2, "hint: chmod 600 token");
 }
 
 #[test]
