@@ -111,7 +111,7 @@ impl<S: Side> Generator<'_, S> {
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.side.maker(self.table, "new");
-        let old_notes = self.forget_where(&self.has_noted_key("", &coming));
+        let old_notes = self.forget_where(&self.has_noted_key("", &coming_converted));
         let mut body = vec![old_notes];
         let own = if others.is_empty() {
             "1".to_owned()
