@@ -4,8 +4,8 @@
 use super::sql::*;
 use super::table::*;
 use super::triggers::{
-    Capture, Generator, Named, Picture, Side, THERE, Trigger, coming, each_once, has_replacement,
-    plain_columns, update_event,
+    Capture, Generator, Named, Picture, Side, THERE, Trigger, coming, coming_converted, each_once,
+    has_replacement, plain_columns, update_event,
 };
 
 impl<S: Side> Generator<'_, S> {
@@ -50,7 +50,7 @@ impl<S: Side> Generator<'_, S> {
             .table
             .columns
             .iter()
-            .map(|column| format!("{} AS {}", coming(column), ident(&column.name)))
+            .map(|column| format!("{} AS {}", coming_converted(column), ident(&column.name)))
             .collect();
         columns
             .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
@@ -111,7 +111,7 @@ impl<S: Side> Generator<'_, S> {
             .collect();
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.side.maker(self.table, "new");
-        let old_notes = self.forget_where(&self.has_noted_key("", &coming));
+        let old_notes = self.forget_where(&self.has_noted_key("", &coming_converted));
         let mut body = vec![old_notes];
         let own = if others.is_empty() {
             "1".to_owned()

@@ -74,13 +74,12 @@ impl Machine {
         self.trouble = Some(error);
     }
 
-    /// Pushing waits for a person; pulling goes on.
+    /// Pushing waits for a person; pulling goes on, and those who wait are told when it is done.
     fn hold_push(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
         self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
         self.due = self.now.steady_ms;
         self.state = SyncState::Refused;
-        self.dismiss_waiters(&error);
         self.push_trouble = Some(error);
     }
 

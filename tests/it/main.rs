@@ -24,6 +24,7 @@ mod store;
 mod support;
 mod sync;
 mod tidy;
+mod tidy_docs;
 mod too_large;
 mod tools;
 mod unique;

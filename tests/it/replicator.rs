@@ -144,6 +144,8 @@ fn a_second_one_stands_by_and_takes_over() {
     first.sync_now_blocking().unwrap();
     let second = place.start();
     wait_for("it stands by", || second.status().state == SyncState::Standby);
+    let (status, own) = (second.status(), Some(std::process::id()));
+    assert_eq!((status.health, status.process), (Health::Ok, own), "of the replica, not of itself");
     let error = second.sync_now_blocking().unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     drop(first);
