@@ -15,7 +15,7 @@ use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
-    other_remote, unknown_column,
+    other_log, other_remote, unknown_column,
 };
 use crate::value::Value;
 
@@ -78,6 +78,9 @@ fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact, Refus
     if state.epoch.is_some() {
         let marks = store.marks().map_err(plain)?;
         examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
+        if let Some((id, seq)) = store.contradiction().map_err(plain)? {
+            return Err((other_log(&id, &seq), SyncState::RolledBack));
+        }
     }
     Ok(contact)
 }

@@ -28,7 +28,7 @@ use super::parcel::{Parcel, shorten};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
-use crate::event::{Image, ReplicaId, RowKey, Seq};
+use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
 use crate::page::{MAX_SEQ, PULL_LINE, Page};
@@ -386,6 +386,28 @@ fn page(span: Span) -> String {
          FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
          WHERE seq > {after} AND seq <= {edge} ORDER BY seq)"
     )
+}
+
+/// The statement for the lines of these events, as [`Exchange`] asks for a page.
+pub fn lookup(ids: &[EventId]) -> String {
+    let list: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+    format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), max(seq) \
+         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events WHERE id IN ({}) \
+         ORDER BY seq)",
+        list.join(", ")
+    )
+}
+
+/// Reads the results of [`lookup`] and [`meta`].
+///
+/// # Errors
+///
+/// `Corrupt` when they are not that.
+pub fn read_lookup(answer: Answer) -> Result<(Page, Option<Meta>)> {
+    let [page, meta]: [Rows; 2] =
+        answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
+    Ok((read_page(page, Seq(0))?.0, read_meta(&meta)?))
 }
 
 fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {

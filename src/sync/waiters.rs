@@ -61,8 +61,11 @@ impl Machine {
     /// The request `last_look` has told how far the remote's log goes.
     pub(super) fn looked(&mut self) {
         let (look, head) = (self.last_look, self.pages.head());
+        let ends = !self.pages.more();
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.after < look) {
-            waiter.target.get_or_insert(head);
+            let target = waiter.target.get_or_insert(head);
+            // An end that an earlier answer told of and that there is not is not waited for.
+            *target = if ends { head.min(*target) } else { *target };
         }
     }
 
