@@ -25,13 +25,15 @@
 use ulid::Ulid;
 
 use super::parcel::{Parcel, shorten};
+pub use super::span::{Part, Slice, Span, lookup, read_lookup};
+use super::span::{page, read_page, read_part, slice};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
-use crate::event::{EventId, Image, ReplicaId, RowKey, Seq};
+use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
-use crate::page::{MAX_SEQ, PULL_LINE, Page};
+use crate::page::{MAX_SEQ, Page};
 use crate::store::Push;
 use crate::value::{Value, write_string};
 
@@ -84,18 +86,6 @@ pub struct Asker {
     pub place: Place,
 }
 
-/// A stretch of the log to ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// It begins after this.
-    pub after: Seq,
-    /// At most so many events, up to the end of the last one's unit.
-    pub events: usize,
-    /// Whether the last event's unit is completed. A unit that is larger than an answer may be is
-    /// read in parts.
-    pub whole: bool,
-}
-
 /// One request of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
@@ -122,6 +112,8 @@ pub struct Reply {
     /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
+    /// A slice of a line, if that was asked for and there is a line; then the page is empty.
+    pub part: Option<Part>,
     /// The log's newest seq, or the page's end where nothing came.
     pub head: Seq,
     /// The remote's identity; `None` if it has lost the row.
@@ -185,7 +177,7 @@ impl Exchange<'_> {
             statements.push(unknown_column(&push.tables));
         }
         if let Some(span) = self.pull {
-            statements.push(page(span));
+            statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.to_owned(), meta));
         Batch { statements, writes: self.push.is_some() }
@@ -207,20 +199,26 @@ impl Exchange<'_> {
             pushed = !results.nth(2).unwrap_or_default().is_empty();
             unknown = read_unknown_column(&results.next().unwrap_or_default())?;
         }
-        let (mut read, mut head) = (Page::default(), Seq(0));
+        let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
         if let Some(span) = self.pull {
-            (read, head) = read_page(results.next().unwrap_or_default(), span.after)?;
+            let rows = results.next().unwrap_or_default();
+            if span.slice.is_some() {
+                (read.last, head) = (span.after, span.after);
+                part = read_part(rows)?;
+            } else {
+                (read, head) = read_page(rows, span.after)?;
+            }
         }
         let meta = read_meta(&results.next().unwrap_or_default())?;
         let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
         let mine = self.push.and_then(|(_, _, sender)| sender.mark());
         let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
         // Another file with our name may have pushed the same event.
-        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, head, meta })
+        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, part, head, meta })
     }
 }
 
-fn wrong(what: &str) -> Error {
+pub(super) fn wrong(what: &str) -> Error {
     Error::corrupt(format!("the remote's answer is not one: {what}"))
 }
 
@@ -359,77 +357,6 @@ fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
     let cases: String =
         cases.map(|(place, end)| format!("WHEN key < {end} THEN '{}' ", unit(place))).collect();
     (format!("CASE {cases}ELSE '{}' END", unit(ends.len())), "key, value")
-}
-
-/// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
-/// event, the log's newest seq.
-fn page(span: Span) -> String {
-    let Span { after, events, whole } = span;
-    let cut = format!(
-        "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > {after} \
-         ORDER BY seq LIMIT {events}))"
-    );
-    // Units are contiguous: a unit ends before the next event that is not of it.
-    let edge = if whole {
-        format!(
-            "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
-             FROM driftless_events AS n WHERE n.seq > l.seq AND n.unit IS NOT l.unit \
-             ORDER BY n.seq LIMIT 1), (SELECT max(seq) FROM driftless_events)) END \
-             FROM driftless_events AS l WHERE l.seq = {cut})"
-        )
-    } else {
-        cut
-    };
-    format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
-         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
-         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
-         WHERE seq > {after} AND seq <= {edge} ORDER BY seq)"
-    )
-}
-
-/// The statement for the lines of these events, as [`Exchange`] asks for a page.
-pub fn lookup(ids: &[EventId]) -> String {
-    let list: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
-    format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), max(seq) \
-         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events WHERE id IN ({}) \
-         ORDER BY seq)",
-        list.join(", ")
-    )
-}
-
-/// Reads the results of [`lookup`] and [`meta`].
-///
-/// # Errors
-///
-/// `Corrupt` when they are not that.
-pub fn read_lookup(answer: Answer) -> Result<(Page, Option<Meta>)> {
-    let [page, meta]: [Rows; 2] =
-        answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
-    Ok((read_page(page, Seq(0))?.0, read_meta(&meta)?))
-}
-
-fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
-    let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
-    let [bytes, last, count, head] = row.as_mut_slice() else {
-        return Err(wrong("a page's columns"));
-    };
-    let count = count.as_integer().and_then(|count| usize::try_from(count).ok());
-    let count = count.ok_or_else(|| wrong("a page's count"))?;
-    if count == 0 {
-        return Ok((Page { last: after, ..Page::default() }, after));
-    }
-    let (Some(last), Some(head)) = (last.as_integer(), head.as_integer()) else {
-        return Err(wrong("a page's end"));
-    };
-    let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
-        return Err(wrong("a page's lines"));
-    };
-    if last <= after.0 || head < last || head > MAX_SEQ.0 {
-        return Err(wrong("a page that is not after the cursor"));
-    }
-    Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
 }
 
 /// Reads the row of [`META`] or [`meta`].

@@ -483,7 +483,7 @@ impl Init {
             Error::refused("the remote became another database during the first sync")
         })?;
         let (end, head) = (reply.page.last, reply.head);
-        if pages.came(reply.page, head) {
+        if pages.came_in(reply.page, reply.part, head)? && pages.front().is_some() {
             let (page, end) = pages.part(usize::MAX).expect("a page came just now");
             self.replica().stage_events(&page)?;
             pages.integrated(end);

@@ -235,7 +235,7 @@ impl Machine {
         }
     }
 
-    fn be_lively(&mut self) {
+    pub(super) fn be_lively(&mut self) {
         self.lively_until = self.now.steady_ms + LIVELY_MS;
     }
 
@@ -506,11 +506,10 @@ impl Machine {
         if asked.span.is_none() {
             self.pages.expect();
         } else if !asked.void {
-            self.last_look = id;
-            if self.pages.came(reply.page, reply.head) {
-                self.be_lively();
+            match self.pages.came_in(reply.page, reply.part, reply.head) {
+                Ok(new) => self.looked(id, new),
+                Err(error) => return self.failed(None, error),
             }
-            self.looked();
         }
         self.apart &= !self.limits_are_full();
         self.changed();

@@ -37,6 +37,7 @@ mod pace;
 mod pull;
 mod push;
 mod request;
+mod slices;
 mod status;
 mod trouble;
 mod waiters;

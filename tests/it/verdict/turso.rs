@@ -251,7 +251,7 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(Span { after: place.seq, events: 10, whole: true }),
+        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
         asker: Some(Asker { replica, place }),
     };
     format!("BEGIN;\n{};\nCOMMIT;\n", exchange.batch().statements.join(";\n"))
