@@ -119,7 +119,7 @@ fn judge(
         Some((_, state)) => Some(*state != SyncState::Offline),
     };
     let head = contact.as_ref().map_or(state.cursor.0, |contact| contact.head);
-    let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
+    let lag = u64::try_from(head.saturating_sub(state.cursor.0)).unwrap_or(0);
     // A replicator notes its successes; what was received last came with one, too.
     let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
     let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
@@ -131,8 +131,9 @@ fn judge(
         None => SyncState::InStep,
     };
     let trouble = trouble.map(|(error, _)| error);
-    let oldest_pending_s =
-        state.oldest_pending_ms.map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0));
+    let oldest_pending_s = state
+        .oldest_pending_ms
+        .map(|made| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0));
     let waiting_s = oldest_pending_s.max(contact.as_ref().and_then(|contact| contact.waiting_s));
     let trouble = trouble.or_else(|| stopped(waiting_s?, running));
     Ok(Status {

@@ -359,6 +359,11 @@ fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
     (format!("CASE {cases}ELSE '{}' END", unit(ends.len())), "key, value")
 }
 
+/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
+fn is_epoch(text: &str) -> bool {
+    (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Reads the row of [`META`] or [`meta`].
 ///
 /// # Errors
@@ -369,7 +374,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
     let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
     match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
-        (Some(epoch), Some(version), Some(oldest)) if epoch.len() <= MAX_EPOCH_BYTES => {
+        (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
             Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
         }

@@ -280,7 +280,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)",
         )?;
         statement.execute((line.seq.0, &line.table, line.key, reason))?;
-        tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
+        let table = shorten(&line.table);
+        tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
         self.quarantine = true;
         self.done.quarantined += 1;
         Ok(())

@@ -211,7 +211,7 @@ impl Machine {
             pending: state.pending,
             oldest_pending_s: oldest,
             cursor: state.cursor.0,
-            lag: u64::try_from(self.pages.head().0 - state.cursor.0).unwrap_or(0),
+            lag: u64::try_from(self.pages.head().0.saturating_sub(state.cursor.0)).unwrap_or(0),
             conflicts: state.conflicts,
             quarantined: state.quarantined,
             last_success: self.last_success,
