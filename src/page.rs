@@ -23,8 +23,8 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
     CASE WHEN pair IS NULL THEN 'null' ELSE '\"' || pair || '\"' END || ',\"' || verdict || '\",' || \
     CASE WHEN reason IS NULL THEN 'null' ELSE json_quote(reason) END || ',' || received_at || ']'";
 
-/// The greatest size of a key, in bytes: it stands in an index on the remote. A change of a row with
-/// a larger one is recorded as rejected, and one of the web's waits in quarantine.
+/// The greatest size of a key, in bytes: it stands in an index on the remote. A change of a row
+/// with a larger one is recorded as rejected, and one of the web's waits in quarantine.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// The least events of a page that two threads read: a thread costs as much as some fifty of them.

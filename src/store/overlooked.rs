@@ -56,8 +56,8 @@ impl Store {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The remote does not have this event, though it said so: it and all behind it are to be pushed
-    /// again. Those that the remote has are known there by their ids.
+    /// The remote does not have this event, though it said so: it and all behind it are to be
+    /// pushed again. Those that the remote has are known there by their ids.
     ///
     /// # Errors
     ///

@@ -52,7 +52,7 @@ pub(super) enum Errand {
     /// The first sync.
     FirstSync,
     /// To push and pull.
-    Exchange(Asked),
+    Exchange(Box<Asked>),
     /// To learn what became of these.
     Inquiry(Vec<EventId>),
 }
@@ -366,7 +366,7 @@ impl Machine {
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
-        Ok(Some((self.fly(Errand::Exchange(asked)), batch)))
+        Ok(Some((self.fly(Errand::Exchange(Box::new(asked))), batch)))
     }
 
     pub(super) fn fly(&mut self, errand: Errand) -> RequestId {
@@ -395,7 +395,7 @@ impl Machine {
             Err(error) => {
                 return match flight.errand {
                     Errand::FirstSync => self.failed(None, error),
-                    Errand::Exchange(asked) => self.failed(Some(asked), error),
+                    Errand::Exchange(asked) => self.failed(Some(*asked), error),
                     Errand::Inquiry(ids) if error.kind() == Kind::TooLarge => {
                         self.inquiry_too_large(&ids, error);
                     }
@@ -409,8 +409,8 @@ impl Machine {
         match flight.errand {
             Errand::FirstSync => self.init_answered(answer),
             Errand::Exchange(asked) => match asked.exchange().read(answer) {
-                Ok(reply) => self.replied(id, asked, reply),
-                Err(error) => self.failed(Some(asked), error),
+                Ok(reply) => self.replied(id, *asked, reply),
+                Err(error) => self.failed(Some(*asked), error),
             },
             Errand::Inquiry(ids) => self.inquired(&ids, answer),
         }

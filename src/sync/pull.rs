@@ -24,9 +24,9 @@ const WHOLE_DOWN_TO: usize = 256;
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
 /// * `begun` is how much of the front page is integrated already.
-/// * `target` shrinks when a page was too large, and does not grow above what has fitted: a server's
-///   cap does not change from one request to the next. If it turns out that it was one event that
-///   did not fit, it is again what it was before.
+/// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
+///   server's cap does not change from one request to the next. If it turns out that it was one
+///   event that did not fit, it is again what it was before.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,

@@ -9,8 +9,8 @@ use crate::event::Seq;
 use crate::page::Page;
 use crate::remote::statements::{Part, Slice};
 
-/// The first slice that is tried, in bytes: a third more in base64, it is below the lowest limit that
-/// was met, 2 MB.
+/// The first slice that is tried, in bytes. A third more in base64, it is far below libSQL server's
+/// limit; where a lower one was seen, of a megabyte, the second fits.
 const SLICE_BYTES: usize = 1 << 20;
 
 /// The least slice, in bytes. A remote that sends less than this has a limit that nobody meant.

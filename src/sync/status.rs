@@ -31,7 +31,7 @@ pub enum SyncState {
     /// Nothing is pushed.
     OtherRemote,
     /// The remote has lost what it had when it was last read: it was restored from a backup, or
-    /// rolled back. Nothing is pushed or pulled.
+    /// rolled back. Or its log is not the one that was read here. Nothing is pushed or pulled.
     RolledBack,
     /// Something else is wrong: see the trouble. It tries again by itself.
     Trouble,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use driftless::Kind;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::Store;
-use driftless::sync::{SyncState, drain, initialise};
+use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
 use rusqlite::Connection;
 
 use crate::hub::Running;
 use crate::support::desk::{Desk, assert_equal, plan};
-use crate::support::local_remote::{LocalRemote, read};
+use crate::support::local_remote::{Fault, LocalRemote, read};
 
 const MEMBERS: &str = "CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT, photo BLOB)";
 const ROWS: &str = "SELECT id, name, length(photo), hex(substr(photo, 1, 9)) FROM members
@@ -78,20 +78,19 @@ fn a_line_in_slices_survives_what_requests_meet() {
     a.write(&format!("INSERT INTO members VALUES ('1', 'Ana', {LARGE})"));
     a.sync().unwrap();
     remote.set_caps(usize::MAX, CAP);
-    let mut happened = 0;
-    for _ in 0..200 {
-        b.advance(1_000);
-        while slices(&remote) < 3 + 6 * happened && b.deliver() {}
-        match happened {
-            0 => remote.set_offline(true),
+    for (what, seen) in [3, 6, 9, 12].into_iter().enumerate() {
+        b.input(Input::SyncNow(Ticket(1_000 + what as u64)));
+        while slices(&remote) < seen {
+            assert!(b.deliver(), "it asks for slices");
+        }
+        assert_eq!(b.status().cursor, 0, "it is in the middle of the line");
+        match what {
+            0 => remote.fail([Fault::LostAfter]),
             1 => remote.set_caps(usize::MAX, CAP / 3),
             2 => b.restart(),
-            3 => remote.web("INSERT INTO members VALUES ('2', 'Bea', NULL)"),
-            _ => break,
+            _ => remote.web("INSERT INTO members VALUES ('2', 'Bea', NULL)"),
         }
-        b.advance(1_000);
-        remote.set_offline(false);
-        happened += 1;
+        b.deliver();
     }
     b.sync().unwrap();
     assert_equal(&b, &["members"]);
