@@ -401,6 +401,55 @@ pub fn read_head(rows: &Rows) -> Result<Seq> {
 ///
 /// `Corrupt` when `after` is not a key of the table.
 pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<String> {
+    Ok(format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
+         || {} || ']' AS line {} LIMIT {limit})",
+        key_json(table, "r"),
+        row_json(table, "r"),
+        rows_after(table, after)?
+    ))
+}
+
+/// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its
+/// row: the row's key, the whole line's length, the slice, and the newest event of that row.
+///
+/// # Errors
+///
+/// As for [`table_page`].
+pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<String> {
+    Ok(format!(
+        "SELECT key, length(line), substr(line, {}, {}), (SELECT max(seq) FROM driftless_events \
+         WHERE tbl = {} AND pk = key) FROM (SELECT {key} AS key, \
+         CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line {} LIMIT 1)",
+        slice.from + 1,
+        slice.bytes,
+        literal(&table.name),
+        row_json(table, "r"),
+        rows_after(table, after)?,
+        key = key_json(table, "r"),
+    ))
+}
+
+/// Which row a slice is of: its key, and the newest event of it.
+pub type RowState = (Vec<u8>, Option<i64>);
+
+/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the slice.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_row_slice(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let [Value::Text(key), Value::Integer(size), Value::Blob(bytes), event] = row.as_slice() else {
+        return Err(wrong("a row's slice"));
+    };
+    let size = usize::try_from(*size).map_err(|_| wrong("a row's length"))?;
+    Ok(Some(((key.clone(), event.as_integer()), size, bytes)))
+}
+
+/// The FROM, WHERE and ORDER BY for the rows `r` of a table after a key. Rows with NULL in their
+/// key are left out.
+fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<String> {
     let columns: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
@@ -417,10 +466,7 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
         conditions.push(format!("({}) > ({})", columns.join(", "), values.join(", ")));
     }
     Ok(format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
-         || {} || ']' AS line FROM {} AS r WHERE {} ORDER BY {} LIMIT {limit})",
-        key_json(table, "r"),
-        row_json(table, "r"),
+        "FROM {} AS r WHERE {} ORDER BY {}",
         ident(&table.name),
         conditions.join(" AND "),
         columns.join(", ")

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::identity::Place;
 use crate::page::{Offset, Page};
@@ -43,7 +43,7 @@ pub(super) struct Pages {
     target_before: Option<usize>,
     longer: Option<usize>,
     /// The next event's line is read in slices, for it does not fit into a page alone.
-    slices: Option<Slices>,
+    slices: Option<Slices<Seq>>,
 }
 
 impl Pages {
@@ -87,7 +87,7 @@ impl Pages {
             after: self.tail,
             events: self.longer.unwrap_or(self.events),
             whole,
-            slice: self.slices.as_ref().map(Slices::next),
+            slice: self.slices.as_ref().map(Slices::<Seq>::next),
         }
     }
 
@@ -140,11 +140,18 @@ impl Pages {
             self.slices = None;
             return Ok(self.came(page, head));
         };
-        let head = part.head;
+        let Part { seq, size, bytes, head } = part;
         let Some(slices) = &mut self.slices else { return Ok(false) };
-        match slices.came(part, self.tail) {
+        let came = match seq > self.tail {
+            true => slices.came(seq, size, &bytes),
+            false => {
+                Err(Error::corrupt(format!("a slice of event {seq} is not behind the cursor")))
+            }
+        };
+        match came {
             Ok(None) => self.more = true,
-            Ok(Some(page)) => {
+            Ok(Some(bytes)) => {
+                let page = Page { bytes, last: seq, count: 1, more: head > seq };
                 // The others may be as large as before.
                 self.target = self.target_before.take().unwrap_or(self.target);
                 self.slices = None;

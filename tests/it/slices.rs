@@ -1,10 +1,10 @@
 //! An event that fits into a request and not into an answer: its line is read in slices, and keeps
 //! nobody from reading on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use driftless::Kind;
-use driftless::remote::{Libsql, Options, Remote};
+use driftless::remote::{Batch, Libsql, Options, Pending, Remote};
 use driftless::store::Store;
 use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
 use rusqlite::Connection;
@@ -119,6 +119,62 @@ fn what_no_slice_brings_is_named_and_pushes_go_on() {
     assert_equal(&b, &["members"]);
 }
 
+/// Somebody writes to the remote while a large row is read.
+struct Meddled {
+    remote: Arc<LocalRemote>,
+    writes: Mutex<Vec<&'static str>>,
+}
+
+impl Remote for Meddled {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        let meddles = batch.statements[0].contains("substr(line, 65537");
+        let outcome = self.remote.run_now(batch);
+        if meddles && let Some(sql) = self.writes.lock().unwrap().pop() {
+            self.remote.web(sql);
+        }
+        Box::pin(async move { outcome })
+    }
+
+    fn url(&self) -> String {
+        self.remote.url()
+    }
+}
+
+/// A row that no answer takes, in the first sync. It changes while it is read, and goes: what is
+/// here in the end is what is there.
+#[test]
+fn a_row_that_no_answer_takes_is_read_in_slices() {
+    let remote = Arc::new(LocalRemote::new(MEMBERS));
+    remote.set_caps(usize::MAX, CAP);
+    remote.web(&format!(
+        "INSERT INTO members VALUES ('1', 'Ana', NULL), ('2', 'Bea', {LARGE}), ('3', 'Cid', {LARGE}),
+         ('4', 'Dan', {LARGE}), ('5', 'Eva', NULL)"
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("desk.db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(MEMBERS).unwrap();
+    // The last first: of the same length, of another one, and the row's end, of which the first is
+    // from before the log.
+    let writes = Mutex::new(vec![
+        "DELETE FROM members WHERE id = '4'",
+        "UPDATE members SET photo = randomblob(200000) WHERE id = '3'",
+        "UPDATE members SET photo = randomblob(300000) WHERE id = '2'",
+        "UPDATE members SET photo = randomblob(300000) WHERE id = '2'",
+    ]);
+    let meddled = Arc::new(Meddled { remote: Arc::clone(&remote), writes });
+    initialise(plan(path.clone(), 1, &[]), meddled.clone()).unwrap();
+    assert!(meddled.writes.lock().unwrap().is_empty(), "all of it happened");
+    assert_eq!(read(&db, ROWS), remote.read(ROWS));
+    assert!(slices(&remote) > 40, "{}", slices(&remote));
+    // A limit that nobody meant.
+    let path = folder.path().join("other.db");
+    Connection::open(&path).unwrap().execute_batch(MEMBERS).unwrap();
+    remote.set_caps(usize::MAX, 3_000);
+    let error = initialise(plan(path, 2, &[]), remote.clone()).unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+}
+
 /// A hub that sends a megabyte at most, as Turso has been seen to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_sends_less_than_it_takes() {
@@ -148,6 +204,9 @@ async fn a_hub_that_sends_less_than_it_takes() {
         let pushed = sync(&a);
         assert_eq!((pushed.pushed, pushed.applied), (3, 3));
         assert_eq!(sync(&b).pulled, 3);
+        // One that comes later reads the row, and not the event.
+        let c = desk(3);
+        assert_eq!(read(&c.2, ROWS), read(&a.2, ROWS));
         (read(&a.2, ROWS), read(&b.2, ROWS))
     };
     let (a, b) = tokio::task::spawn_blocking(work).await.unwrap();
