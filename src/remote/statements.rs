@@ -418,13 +418,14 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
 /// As for [`table_page`].
 pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<String> {
     Ok(format!(
-        "SELECT key, length(line), substr(line, {}, {}), (SELECT max(seq) FROM driftless_events \
-         WHERE tbl = {} AND pk = key) FROM (SELECT {key} AS key, \
-         CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line {} LIMIT 1)",
+        "SELECT k, length(line), substr(line, {}, {}), event FROM (SELECT {key} AS k, \
+         CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line, \
+         (SELECT max(e.seq) FROM driftless_events AS e WHERE e.tbl = {} AND e.pk = {key}) AS event \
+         {} LIMIT 1)",
         slice.from + 1,
         slice.bytes,
-        literal(&table.name),
         row_json(table, "r"),
+        literal(&table.name),
         rows_after(table, after)?,
         key = key_json(table, "r"),
     ))
