@@ -420,7 +420,7 @@ pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<
     Ok(format!(
         "SELECT k, length(line), substr(line, {}, {}), event FROM (SELECT {key} AS k, \
          CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line, \
-         (SELECT max(e.seq) FROM driftless_events AS e WHERE e.tbl = {} AND e.pk = {key}) AS event \
+         (SELECT max(seq) FROM driftless_events WHERE tbl = {} AND pk = {key}) AS event \
          {} LIMIT 1)",
         slice.from + 1,
         slice.bytes,
