@@ -23,11 +23,14 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
     CASE WHEN pair IS NULL THEN 'null' ELSE '\"' || pair || '\"' END || ',\"' || verdict || '\",' || \
     CASE WHEN reason IS NULL THEN 'null' ELSE json_quote(reason) END || ',' || received_at || ']'";
 
-/// The greatest size of a key, in bytes: it stands in an index on the remote.
+/// The greatest size of a key, in bytes: it stands in an index on the remote. A change of a row
+/// with a larger one is recorded as rejected, and one of the web's waits in quarantine.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// The least events of a page that two threads read: a thread costs as much as some fifty of them.
 const TWO_FROM: usize = 512;
+/// The most characters of a table's name in a reason.
+const MAX_SHOWN: usize = 100;
 /// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
 /// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
 const MIN_LINE_BYTES: usize = 48;
@@ -84,7 +87,8 @@ pub struct Line<'a> {
     pub verdict: Verdict,
     /// When the remote received it, in ms since 1970.
     pub received_at: i64,
-    /// Why this is no event, if it is none; then everything but `seq` is empty.
+    /// Why this is no event, if it is none; then everything but `seq`, and `table` where it
+    /// can be told, is empty.
     pub damaged: Option<String>,
 }
 
@@ -267,12 +271,12 @@ impl<'a> Line<'a> {
         Ok(Some(match Self::parse(bytes) {
             Ok(line) => line,
             Err(error) => Line {
+                table: salvage(bytes).unwrap_or(Cow::Borrowed("")),
                 seq: Seq(seq),
                 id: EventId(ulid::Ulid(0)),
                 origin: Origin::Web,
                 actor: None,
                 unit: None,
-                table: Cow::Borrowed(""),
                 key: "[]",
                 op: Op::Delete,
                 before: None,
@@ -298,8 +302,8 @@ impl<'a> Line<'a> {
         let actor = fields.text("actor")?;
         let unit = fields.ulid()?;
         let table = fields.required("table")?;
-        let key = std::str::from_utf8(fields.raw()?).map_err(|_| fields.wrong("key"))?;
-        if key.len() > MAX_KEY_BYTES || !key.starts_with('[') {
+        let key = std::str::from_utf8(fields.raw()?).map_err(|_| fields.not_utf8(&table))?;
+        if !key.starts_with('[') {
             return Err(fields.wrong("key"));
         }
         let op = fields.required("op")?.parse()?;
@@ -367,6 +371,20 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The table in a line that is no event otherwise: it tells a person where to look.
+fn salvage(line: &[u8]) -> Option<Cow<'_, str>> {
+    let mut scanner = Scanner::new(line);
+    scanner.expect(b'[').ok()?;
+    for _before in ["seq", "id", "origin", "actor", "unit"] {
+        scanner.raw().ok()?;
+        scanner.expect(b',').ok()?;
+    }
+    match scanner.string().ok()? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+    }
+}
+
 /// The fields of a line after its seq, each behind a comma.
 struct Fields<'a> {
     scanner: Scanner<'a>,
@@ -376,6 +394,14 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn wrong(&self, field: &str) -> Error {
         Error::corrupt(format!("event {} has a {field} that is none", self.seq))
+    }
+
+    fn not_utf8(&self, table: &str) -> Error {
+        let table: String = table.chars().take(MAX_SHOWN).collect();
+        Error::corrupt(format!(
+            "event {} names its row of table `{table}` by text that is not UTF-8",
+            self.seq
+        ))
     }
 
     fn raw(&mut self) -> Result<&'a [u8]> {

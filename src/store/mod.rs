@@ -40,6 +40,7 @@ mod marks;
 mod materialize;
 mod open;
 mod outbox;
+mod overlooked;
 mod pending;
 mod quarantine;
 mod rebase;
@@ -58,6 +59,7 @@ pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use marks::Watch;
 pub use outbox::{Outgoing, Push, PushLimit};
+pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use schema::{ReplicatedTable, Setup};
 

@@ -13,7 +13,8 @@ use super::marks::Marks;
 use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
-use crate::verdict::KEY_NOT_UTF8;
+use crate::page::MAX_KEY_BYTES;
+use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
 
 /// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
 /// milliseconds, and a push has ten units at the most.
@@ -78,7 +79,7 @@ pub struct Outgoing {
     /// A later event of this push may supply what its foreign keys miss.
     pub late: bool,
     /// Why it is to be recorded as rejected: what the remote said when this event alone was
-    /// pushed, or [`KEY_NOT_UTF8`].
+    /// pushed, [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
     pub refuse: Option<String>,
     /// No value in it has a tag.
     pub plain: bool,
@@ -138,6 +139,9 @@ fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let mut refuse: Option<String> = row.get(14)?;
     if refuse.is_none() && !key.is_utf8() {
         refuse = Some(KEY_NOT_UTF8.to_owned());
+    }
+    if refuse.is_none() && key.0.len() > MAX_KEY_BYTES {
+        refuse = Some(KEY_TOO_LARGE.to_owned());
     }
     let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
     let event = Outgoing {

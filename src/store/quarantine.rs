@@ -14,7 +14,7 @@ use super::rebase::{Rebase, shorten};
 use crate::capture::Table;
 use crate::error::{Error, Result};
 use crate::event::{Column, Event, Op, RowKey, Seq};
-use crate::page::{Line, Page};
+use crate::page::{Line, MAX_KEY_BYTES, Page};
 use crate::value::{ValueRef, write_string};
 
 /// The setting that has the definitions under which the quarantine was last tried by itself.
@@ -179,7 +179,7 @@ impl Store {
 }
 
 /// Appends an event's line, as a page has it.
-fn write_line(event: &Event, out: &mut Vec<u8>) {
+pub(super) fn write_line(event: &Event, out: &mut Vec<u8>) {
     let id = |id: Option<String>| id.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let text = |text: Option<&str>, out: &mut Vec<u8>| match text {
         Some(text) => write_string(text.as_bytes(), out),
@@ -226,6 +226,10 @@ pub(super) fn admit<'p>(
     key: &mut Vec<ValueRef<'p>>,
 ) -> std::result::Result<(), String> {
     let name = &table.name;
+    if line.key.len() > MAX_KEY_BYTES {
+        let most = MAX_KEY_BYTES >> 10;
+        return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
+    }
     let whole = RowKey::read(line.key, key).is_ok()
         && key.len() == table.key.len()
         && !key.iter().any(|value| matches!(value, ValueRef::Null));

@@ -53,6 +53,8 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) lost: Vec<Lost>,
     /// The events are in the log already, and come out of quarantine.
     pub(super) again: bool,
+    /// What the events up to here did is in the rows already: they only settle the outbox.
+    pub(super) adopted: Seq,
     /// All pending events come off, not only those of the page's tables.
     pub(super) everything: bool,
     pub(super) done: Integrated,
@@ -96,6 +98,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             settled: Vec::new(),
             lost: Vec::new(),
             again: false,
+            adopted: Seq(0),
             everything: false,
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
         })
@@ -109,6 +112,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// For events that are in the log already: they are not sealed again.
     pub(super) fn again(self) -> Self {
         Rebase { again: true, ..self }
+    }
+
+    /// For events of which those up to `adopted` are in the rows already.
+    pub(super) fn adopted(self, adopted: Seq) -> Self {
+        Rebase { adopted, ..self }
     }
 
     /// For a rebase of all rows that have pending events.
@@ -155,7 +163,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.append(line, event, own.is_some())?;
         }
         let applied = line.verdict.is_applied();
-        if applied && !row.is_some_and(|row| self.rows[row].quiet) {
+        let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].quiet);
+        if applied && !there {
             self.take(at, row, event.after)?;
         }
         match (own, row) {
@@ -271,7 +280,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)",
         )?;
         statement.execute((line.seq.0, &line.table, line.key, reason))?;
-        tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
+        let table = shorten(&line.table);
+        tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
         self.quarantine = true;
         self.done.quarantined += 1;
         Ok(())

@@ -20,6 +20,7 @@ mod processes;
 mod remote;
 mod replicator;
 mod sim;
+mod slices;
 mod store;
 mod support;
 mod sync;
