@@ -45,6 +45,10 @@ fn is_the_servers(reason: &str) -> bool {
 impl World {
     /// Looks at the remote.
     pub(super) fn observe_remote(&mut self) -> Checked {
+        let version = self.server.version();
+        if std::mem::replace(&mut self.server_version, version) == version {
+            return Ok(());
+        }
         if self.blank && !self.is_installed() {
             let rows = self.server.with(|db| snapshot(db, &self.shape));
             self.model = Model::new(Arc::clone(&self.shape), rows);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::shape::Shape;
 
 /// Steps of a world, at least and at most.
-const STEPS: std::ops::RangeInclusive<usize> = 40..=90;
+const STEPS: std::ops::RangeInclusive<usize> = 35..=80;
 /// Replicas at first, at least and at most; others may join.
 const REPLICAS: std::ops::RangeInclusive<usize> = 2..=3;
 /// A year, in ms.
@@ -272,7 +272,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let up = [1_500, 3_500, 8_000, usize::MAX][random.usize(..4)];
+            let up = [random.usize(1_000..3_500), 3_500, 8_000, usize::MAX][random.usize(..4)];
             let down = [1_500, 3_000, 8_000, usize::MAX][random.usize(..4)];
             Step::Caps { up, down }
         }

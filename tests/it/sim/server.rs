@@ -52,6 +52,12 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is another one when the database has changed.
+    pub(crate) fn version(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.lives, state.db.total_changes())
+    }
+
     /// Looks at the database.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> T) -> T {
         look(&self.state().db)

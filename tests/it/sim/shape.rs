@@ -4,6 +4,8 @@
 //! Thirty-two seeds in a row have the same shape: making the databases of one costs more than a
 //! world's steps do, so they are made once and copied.
 
+use std::sync::OnceLock;
+
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +129,9 @@ pub(crate) struct Shape {
     pub(crate) late: bool,
     /// The conflict rule is that of columns.
     pub(crate) columns_rule: bool,
+    /// What reads the tables, in their order.
+    #[serde(skip)]
+    reading: OnceLock<Vec<String>>,
     /// Requests run to the letter. Otherwise the remote's triggers are compiled once a world, and not
     /// once a request ([`push`](super::sql::push)).
     pub(crate) verbatim: bool,
@@ -183,6 +188,7 @@ impl Shape {
             local: some(random, names, &LOCAL, 2),
             late: random.f64() < 0.3,
             columns_rule: random.bool(),
+            reading: OnceLock::new(),
             verbatim: random.f64() < 0.12,
         }
     }
@@ -190,6 +196,18 @@ impl Shape {
     /// All tables as SQL.
     pub(crate) fn schema(&self) -> String {
         self.tables.iter().map(|table| format!("{};\n", table.sql)).collect()
+    }
+
+    /// The statements that read the tables, in their order.
+    pub(crate) fn reading(&self) -> &[String] {
+        self.reading.get_or_init(|| {
+            let quoted = |name: &String| format!("\"{name}\"");
+            let read = |table: &Table| {
+                let columns: Vec<_> = table.columns.iter().map(quoted).collect();
+                format!("SELECT {} FROM {}", columns.join(", "), table.name)
+            };
+            self.tables.iter().map(read).collect()
+        })
     }
 
     /// Whether there is a table of this name.

@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(super) ledger: HashMap<EventId, Mutation>,
     /// Every identity that a file has had.
     pub(super) names: HashSet<ReplicaId>,
+    /// The remote's state at the last look.
+    pub(super) server_version: (u64, u64),
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
     /// The remote was made anew, and nobody has installed anything there.
@@ -93,6 +95,7 @@ impl World {
             places: HashMap::new(),
             ledger: HashMap::new(),
             names: HashSet::new(),
+            server_version: (0, 0),
             carrier: None,
             blank: false,
             ghosts: Vec::new(),
