@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::shape::Shape;
 
 /// Steps of a world, at least and at most.
-const STEPS: std::ops::RangeInclusive<usize> = 35..=80;
-/// Replicas at first, at least and at most; others may join.
-const REPLICAS: std::ops::RangeInclusive<usize> = 2..=3;
+const STEPS: std::ops::RangeInclusive<usize> = 30..=75;
+/// How many worlds have three replicas at first, and not two; others may join.
+const THREE: f64 = 0.4;
 /// A year, in ms.
 const YEAR_MS: i64 = 365 * 86_400_000;
 
@@ -233,7 +233,7 @@ impl History {
         let mut random = Rng::with_seed(seed ^ 0x5EED);
         let shape = Shape::of(seed);
         let weather = Weather::new(&mut random);
-        let replicas = random.usize(REPLICAS);
+        let replicas = if random.f64() < THREE { 3 } else { 2 };
         let count = random.usize(STEPS);
         let steps = (0..count).map(|_| step(&mut random, &shape, &weather)).collect();
         History { seed, shape, replicas, steps }

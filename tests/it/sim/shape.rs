@@ -1,7 +1,7 @@
 //! The tables of a world, with what the web application's and the desktops' triggers do on them.
 //!
 //! A shape is data, so that a history that failed can be kept without the generator that made it.
-//! Thirty-two seeds in a row have the same shape: making the databases of one costs more than a
+//! Fifty seeds in a row have the same shape: making the databases of one costs more than a
 //! world's steps do, so they are made once and copied.
 
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Worlds of consecutive seeds that have the same tables.
-pub(crate) const WORLDS_A_SHAPE: u64 = 32;
+pub(crate) const WORLDS_A_SHAPE: u64 = 50;
 
 /// Triggers that a web application may have, behind the tables that they need.
 const WEB: [(&str, &str); 11] = [
