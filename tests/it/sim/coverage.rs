@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use driftless::event::Event;
+use serde::{Deserialize, Serialize};
 
 use super::history::Fate;
 
 /// Counts of what happened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.

@@ -41,6 +41,8 @@ pub(crate) struct Replica {
     pub(crate) ready: bool,
     /// It was done just now.
     pub(crate) fresh: bool,
+    /// It has, or had, a constraint of its own.
+    pub(crate) constrained: bool,
     settled: Vec<(Ticket, Result<Summary>)>,
     tickets: u64,
     lives: u64,
@@ -79,6 +81,7 @@ impl Replica {
             full: false,
             ready: false,
             fresh: false,
+            constrained: false,
             settled: Vec::new(),
             tickets: 0,
             lives: 0,

@@ -32,7 +32,8 @@ pub(crate) struct Server {
 fn connect(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
     let db = Connection::open(path).unwrap();
     db.execute_batch(
-        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; \
+         PRAGMA locking_mode = EXCLUSIVE",
     )
     .unwrap();
     governed(&db, clock, seed);
@@ -119,6 +120,7 @@ impl Server {
             if dies_after == Some(number) {
                 // The process is gone, and the transaction with it.
                 state.lives += 1;
+                state.db = Connection::open_in_memory().unwrap();
                 state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
                 return Err(Error::unavailable("connection reset by peer"));
             }

@@ -418,6 +418,7 @@ impl World {
         }
         let file = self.replicas[at].copy(&self.folder.path().join("copy.db"));
         let mut replica = self.file(&file)?;
+        replica.constrained = self.replicas[at].constrained;
         replica.set_application(true, false);
         replica.now = self.replicas[at].now;
         replica.set_wall();
@@ -539,6 +540,7 @@ impl World {
             false => format!("DROP INDEX IF EXISTS {name}"),
         };
         let replica = &mut self.replicas[at];
+        replica.constrained |= on;
         let done = replica.db.execute_batch(&sql).is_ok();
         replica.input(Input::LocalCommit);
         if on && done {
@@ -554,10 +556,12 @@ impl World {
 
     /// Takes away what one replica's database alone refuses.
     pub(super) fn unconstrain(&mut self, at: usize) -> Checked {
-        for which in 0..CONSTRAINTS.len() {
-            self.constrain(at, which, false)?;
+        if self.replicas[at].constrained {
+            for which in 0..CONSTRAINTS.len() {
+                self.constrain(at, which, false)?;
+            }
         }
-        self.retry(at)
+        if self.watches[at].quarantine.is_empty() { Ok(()) } else { self.retry(at) }
     }
 
     fn retry(&mut self, at: usize) -> Checked {
