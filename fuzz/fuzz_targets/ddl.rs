@@ -3,6 +3,7 @@
 
 /// The tests' strict reader of an outbox.
 #[path = "../../tests/it/capture"]
+#[allow(dead_code)]
 mod capture {
     pub(crate) mod desk;
     pub(crate) mod fold;

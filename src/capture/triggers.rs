@@ -43,6 +43,8 @@
 //! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
 //!   row that has a wrong type and breaks another constraint too fails for its type, where the
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
+//! * In a table that refers to itself, SQLite lets a REPLACE leave a child without its parent; with
+//!   an AFTER UPDATE trigger, of anybody's, it refuses the statement.
 //! * A row that refers to itself with ON UPDATE and changes its key has an event of that
 //!   consequence, under the new key, before the pair that brings it there; its `via` names the
 //!   pair's delete.

@@ -106,10 +106,15 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
         rows.print(output)?;
     }
     if state.pending > 0 {
-        let pending = state.pending;
-        output.note(format_args!("{pending} events wait to be pushed: driftless sync --db {file}"));
+        output.note(waiting(state.pending, &file));
     }
     Ok(Exit::Success)
+}
+
+/// What a person is told when there is something to push.
+pub(super) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
+    let wait = if pending == 1 { "event waits" } else { "events wait" };
+    format!("{pending} {wait} to be pushed: driftless sync --db {db}")
 }
 
 /// Shows how far a first contact is.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{self, RemoteAction};
 use super::exit::Exit;
-use super::init::{NAME_CHARS, Rows, show};
+use super::init::{NAME_CHARS, Rows, show, waiting};
 use super::output::{Output, Tone, clean};
 use super::session::Session;
 use super::signal;
@@ -88,8 +88,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
         rows.print(output)?;
     }
     if state.pending > 0 {
-        let pending = state.pending;
-        output.note(format_args!("{pending} events wait to be pushed: driftless sync --db {file}"));
+        output.note(waiting(state.pending, &file));
     }
     Ok(Exit::Success)
 }

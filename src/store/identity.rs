@@ -116,7 +116,7 @@ impl Store {
         }
         tx.commit()?;
         if let Some(sent) = sent {
-            self.forget_marks(sent);
+            self.marks.forget(sent);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::rebase::Rebase;
+use super::unpack::Ahead;
 use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
 use crate::frame::Hash;
@@ -107,10 +108,12 @@ impl Store {
     /// `Storage` when the database fails. After an error nothing has changed.
     pub fn integrate(&mut self, page: &Page, sent: Option<i64>, now_ms: i64) -> Result<Outcome> {
         let lines = page.lines()?;
+        // All that needs no lock is done before it is taken: the application may want it.
+        let ahead = Ahead::new(&lines, chain(&self.db)?);
         let mut pass = Pass::Quick;
         loop {
             self.check_triggers()?;
-            pass = match self.attempt(page, &lines, pass, sent, now_ms) {
+            pass = match self.attempt(page, (&lines, &ahead), pass, sent, now_ms) {
                 Ok(done) => return Ok(Outcome::Done(done)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => pass,
@@ -118,7 +121,7 @@ impl Store {
                     // Such a trigger could stop this page for ever. It is left out of it, and the
                     // guard is set anew for the next page.
                     self.guard.watch(&mut self.db, &self.tables, false)?;
-                    let done = self.attempt(page, &lines, pass, sent, now_ms);
+                    let done = self.attempt(page, (&lines, &ahead), pass, sent, now_ms);
                     self.load_definitions()?;
                     match done {
                         Ok(done) => return Ok(Outcome::Done(done)),
@@ -140,10 +143,10 @@ impl Store {
         }
     }
 
-    fn attempt(
+    fn attempt<'p>(
         &self,
         page: &Page,
-        lines: &[Line<'_>],
+        (lines, ahead): (&[Line<'p>], &Ahead<'p>),
         pass: Pass,
         sent: Option<i64>,
         now_ms: i64,
@@ -162,7 +165,7 @@ impl Store {
             ))));
         }
         self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
-        let mut rebase = Rebase::new(self, lines, pass, page.more, start)?;
+        let mut rebase = Rebase::new(self, lines, pass, page.more, start)?.unpacked(ahead);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;
@@ -188,8 +191,15 @@ pub(super) fn begin(db: &Connection) -> Result<Start> {
     )?;
     let (cursor, chain, newest) =
         statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?)))?;
-    let chain = chain
-        .try_into()
-        .map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))?;
-    Ok(Start { cursor: Seq(cursor), chain, newest })
+    Ok(Start { cursor: Seq(cursor), chain: hash(chain)?, newest })
+}
+
+/// The head of the local log's chain.
+fn chain(db: &Connection) -> Result<Hash> {
+    let mut statement = db.prepare_cached("SELECT chain FROM driftless_state")?;
+    hash(statement.query_row([], |row| row.get(0))?)
+}
+
+fn hash(bytes: Vec<u8>) -> Result<Hash> {
+    bytes.try_into().map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))
 }

@@ -36,6 +36,7 @@ mod guard;
 mod identity;
 mod integrate;
 mod log;
+mod marks;
 mod materialize;
 mod open;
 mod outbox;
@@ -55,12 +56,12 @@ pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
+pub use marks::Watch;
 pub use outbox::{Outgoing, Push, PushLimit};
 pub use quarantine::{Quarantined, Retried};
 pub use schema::{ReplicatedTable, Setup};
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 pub use rusqlite::Connection;
@@ -86,8 +87,8 @@ pub struct Store {
     guard: guard::Guard,
     pending: RefCell<pending::Pending>,
     layouts: captured::Layouts,
-    /// Outbox numbers at which a transaction ended, rising.
-    marks: VecDeque<i64>,
+    /// Outbox numbers at which a transaction ended.
+    marks: marks::Shared,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
     newest_ms: i64,
 }

@@ -1,7 +1,6 @@
 //! Opening a replica's database, and what SQLite's errors mean to a caller.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use super::Store;
 use super::captured::Layouts;
 use super::guard::Guard;
+use super::marks::Shared;
 use super::pending::Pending;
 use super::upgrade::upgrade;
 use crate::error::{Error, Kind, Result};
@@ -151,7 +151,7 @@ impl Store {
             guard,
             pending: RefCell::new(Pending::default()),
             layouts: Layouts::default(),
-            marks: VecDeque::new(),
+            marks: Shared::default(),
             newest_ms: 0,
         };
         store.load_definitions()?;

@@ -6,14 +6,11 @@ use rusqlite::{Connection, Row};
 use super::Store;
 use super::arrange::arrange;
 use super::captured::{COLUMNS, Layouts, Written, bytes};
+use super::marks::Marks;
 use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::verdict::KEY_NOT_UTF8;
-
-/// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
-/// for an hour of writing without a push.
-const MAX_MARKS: usize = 32_768;
 
 /// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
 /// milliseconds, and a push has ten units at the most.
@@ -188,7 +185,7 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn mark(&mut self) -> Result<bool> {
         let (newest, sent) = ends(&self.db)?;
-        self.note(newest);
+        self.marks.note(newest);
         self.watch_clock()?;
         if newest <= sent {
             return Ok(false);
@@ -196,20 +193,6 @@ impl Store {
         // The newest row may be settled and there for its number alone.
         let sql = "SELECT EXISTS (SELECT 1 FROM driftless_outbox WHERE n > ?1 AND NOT settled)";
         Ok(self.db.prepare_cached(sql)?.query_row([sent], |row| row.get(0))?)
-    }
-
-    fn note(&mut self, newest: i64) {
-        if self.marks.back().is_some_and(|&last| last >= newest) {
-            return;
-        }
-        if self.marks.len() >= MAX_MARKS {
-            let mut keep = false;
-            self.marks.retain(|_| {
-                keep = !keep;
-                keep
-            });
-        }
-        self.marks.push_back(newest);
     }
 
     /// The next unsent events, arranged for the remote; `None` if there are none. They end where a
@@ -246,9 +229,9 @@ impl Store {
         }
         tx.commit()?;
         // All of the outbox at one moment ends where a transaction ended.
-        self.note(newest);
+        self.marks.note(newest);
         if !whole {
-            cut(&mut rows, &self.marks);
+            cut(&mut rows, &self.marks.lock());
         }
         let Some(last) = rows.last() else { return Ok(None) };
         let last_n = last.event.n;
@@ -258,7 +241,7 @@ impl Store {
         let events = arrange(&tables, rows)?;
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        let units = units(&events, &self.marks);
+        let units = units(&events, &self.marks.lock());
         Ok(Some(Push { events, units, last_n, tables }))
     }
 
@@ -290,15 +273,8 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
         note_sent(&self.db, up_to)?;
-        self.forget_marks(up_to);
+        self.marks.forget(up_to);
         Ok(())
-    }
-
-    /// Forgets where the transactions ended that are sent.
-    pub(super) fn forget_marks(&mut self, up_to: i64) {
-        while self.marks.len() > 1 && self.marks[0] <= up_to {
-            self.marks.pop_front();
-        }
     }
 
     /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
@@ -336,19 +312,16 @@ impl Store {
 
 /// Where units end: where a mark parts all events before from all behind, for a consequence stands
 /// behind its cause.
-fn units(events: &[Outgoing], marks: &std::collections::VecDeque<i64>) -> Vec<usize> {
+fn units(events: &[Outgoing], marks: &Marks) -> Vec<usize> {
     let mut least = vec![i64::MAX; events.len() + 1];
     for (at, event) in events.iter().enumerate().rev() {
         least[at] = least[at + 1].min(event.n);
     }
     let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
     for (at, event) in events.iter().enumerate() {
-        if at >= begin + UNIT_EVENTS {
-            let mark = marks.get(marks.partition_point(|&mark| mark < greatest));
-            if mark.is_some_and(|&mark| mark < least[at]) {
-                units.push(at);
-                begin = at;
-            }
+        if at >= begin + UNIT_EVENTS && marks.from(greatest).is_some_and(|mark| mark < least[at]) {
+            units.push(at);
+            begin = at;
         }
         greatest = greatest.max(event.n);
     }
@@ -363,11 +336,10 @@ pub(super) fn note_sent(db: &Connection, up_to: i64) -> Result<()> {
 }
 
 /// Takes rows off the end until a mark, or, where no mark is among them, until no pair is split.
-fn cut(rows: &mut Vec<OutboxRow>, marks: &std::collections::VecDeque<i64>) {
+fn cut(rows: &mut Vec<OutboxRow>, marks: &Marks) {
     let numbers = rows.first().zip(rows.last()).map(|(first, last)| (first.event.n, last.event.n));
     let Some((first, last)) = numbers else { return };
-    let after = marks.partition_point(|&mark| mark <= last);
-    if let Some(&mark) = after.checked_sub(1).and_then(|at| marks.get(at))
+    if let Some(mark) = marks.up_to(last)
         && mark >= first
     {
         rows.truncate(rows.partition_point(|row| row.event.n <= mark));

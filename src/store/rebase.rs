@@ -21,7 +21,7 @@ use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
 use super::touched::{NONE, Touched};
-use super::unpack::{Unpacked, unpack};
+use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
 use crate::error::Result;
 use crate::event::{Column, Image, Op, Origin, RowKey, Seq};
@@ -38,6 +38,8 @@ pub(super) struct Rebase<'s, 'p> {
     /// Appends to the local log.
     log: Option<CachedStatement<'s>>,
     pub(super) lines: &'s [Line<'p>],
+    /// What was unpacked of them before the transaction.
+    ahead: Option<&'s Ahead<'p>>,
     pub(super) pass: Pass,
     pub(super) more: bool,
     pub(super) start: Start,
@@ -82,6 +84,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             writer: Writer::new(db, &store.tables, &store.guard),
             log: None,
             lines,
+            ahead: None,
             pass,
             more,
             start,
@@ -98,6 +101,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         })
     }
 
+    /// With what was unpacked before the transaction.
+    pub(super) fn unpacked(self, ahead: &'s Ahead<'p>) -> Self {
+        Rebase { ahead: Some(ahead), ..self }
+    }
+
     /// For events that are in the log already: they are not sealed again.
     pub(super) fn again(self) -> Self {
         Rebase { again: true, ..self }
@@ -111,8 +119,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(super) fn run(&mut self, now_ms: i64) -> Step {
         self.group()?;
         self.take_off()?;
-        let (lines, chain, sealed) = (self.lines, self.chain, !self.again);
-        unpack(lines, chain, sealed, |at, event| match event {
+        let (lines, ahead, chain, sealed) = (self.lines, self.ahead, self.chain, !self.again);
+        unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, will never be one, and must not keep the others from coming.
             Err(reason) => self.put_away(at, &format!("malformed: {reason}")),

@@ -2,7 +2,8 @@
 //!
 //! Of the work on an event, SQLite's part is one thread's; to read its JSON, to encode its frame
 //! and to hash both needs no database. So for a page of some length [`unpack`] does this in a
-//! thread of its own, a few batches ahead of the writer.
+//! thread of its own, a few batches ahead of the writer. A page that is short, as pages are while
+//! the application writes too, is unpacked before the write lock is taken ([`Ahead`]).
 
 use std::ops::Range;
 
@@ -19,6 +20,10 @@ const BATCH: usize = 64;
 const AHEAD: usize = 4;
 /// The least events for which a thread is begun: it costs as much as to unpack a few of them.
 const THREAD_FROM: usize = 4 * BATCH;
+
+/// The most events that are unpacked before the first is written: the memory for as many, some
+/// 3 MB, is what that costs.
+const AHEAD_OF_LOCK: usize = 2_000;
 
 /// An event of a page, unpacked.
 #[derive(Debug)]
@@ -119,19 +124,50 @@ impl<'p> Batch<'p> {
     }
 }
 
+/// A page that was unpacked before its transaction, for the local log as it was then.
+pub(super) struct Ahead<'p> {
+    /// The chain's hash before the page.
+    chain: Hash,
+    batches: Vec<Batch<'p>>,
+}
+
+impl<'p> Ahead<'p> {
+    /// Unpacks `lines`, and seals them behind `chain`; nothing of a long page.
+    pub(super) fn new(lines: &[Line<'p>], chain: Hash) -> Self {
+        let mut hash = chain;
+        let short = if lines.len() <= AHEAD_OF_LOCK { lines } else { &[] };
+        let batches = short.chunks(BATCH).map(|lines| Batch::new(lines, &mut hash, true));
+        Ahead { chain, batches: batches.collect() }
+    }
+
+    /// The batches, if they are what a transaction wants whose log ends in `chain`.
+    fn fitting(&self, chain: Hash, sealed: bool) -> &[Batch<'p>] {
+        if sealed && self.chain == chain { &self.batches } else { &[] }
+    }
+}
+
 /// Gives each line's place, with its event or why it is none, to `take`, in their order. They are
-/// sealed behind `hash` where `sealed` says so.
+/// sealed behind `hash` where `sealed` says so. What is in `ahead` is taken from there.
 pub(super) fn unpack<'p>(
     lines: &[Line<'p>],
     mut hash: Hash,
     sealed: bool,
+    ahead: Option<&Ahead<'p>>,
     mut take: impl FnMut(usize, Result<Unpacked<'_, 'p>, &str>) -> Step,
 ) -> Step {
     let mut all = |first: usize, batch: &Batch<'p>| -> Step {
         (0..batch.items.len()).try_for_each(|at| take(first + at, batch.get(at)))
     };
+    let mut from = 0;
+    for batch in ahead.map_or(&[][..], |ahead| ahead.fitting(hash, sealed)) {
+        all(from, batch)?;
+        from += batch.items.len();
+    }
+    if from == lines.len() {
+        return Ok(());
+    }
+    assert_eq!(from, 0, "a page is unpacked ahead as a whole");
     std::thread::scope(|scope| {
-        let mut from = 0;
         if lines.len() >= THREAD_FROM {
             let (sender, batches) = bounded(AHEAD);
             let ahead = std::thread::Builder::new().name("driftless-unpack".to_owned());
@@ -190,29 +226,37 @@ mod tests {
     #[test]
     fn every_event_comes_in_its_order_with_its_frame() {
         for count in [0, 1, BATCH, THREAD_FROM - 1, THREAD_FROM, THREAD_FROM + 100] {
-            let page = page(count);
-            let lines = page.lines().unwrap();
-            let (mut hash, mut next) = (GENESIS, 0);
-            let done = unpack(&lines, GENESIS, true, |at, event| {
-                assert_eq!(at, next);
-                next += 1;
-                let Ok(expected) = lines[at].event() else {
-                    assert!(event.is_err());
-                    return Ok(());
-                };
-                let event = event.expect("it is an event");
-                let sealed = seal(&expected);
-                assert_eq!(event.header, sealed.header);
-                assert_eq!(Some(event.values), sealed.values.as_deref());
-                hash = chain(&hash, &sealed);
-                assert_eq!(event.hash, hash);
-                let sealed = Sealed { header: sealed.header, values: Some(event.values.to_vec()) };
-                assert_eq!(open(&sealed, lines[at].seq).unwrap(), expected);
-                Ok(())
-            });
-            assert!(done.is_ok());
-            assert_eq!(next, count);
+            for behind in [None, Some([7; 32]), Some(GENESIS)] {
+                comes_in_order(count, behind);
+            }
         }
+    }
+
+    /// A page is unpacked, after it was unpacked ahead behind `chain`.
+    fn comes_in_order(count: usize, behind: Option<Hash>) {
+        let page = page(count);
+        let lines = page.lines().unwrap();
+        let ahead = behind.map(|chain| Ahead::new(&lines, chain));
+        let (mut hash, mut next) = (GENESIS, 0);
+        let done = unpack(&lines, GENESIS, true, ahead.as_ref(), |at, event| {
+            assert_eq!(at, next);
+            next += 1;
+            let Ok(expected) = lines[at].event() else {
+                assert!(event.is_err());
+                return Ok(());
+            };
+            let event = event.expect("it is an event");
+            let sealed = seal(&expected);
+            assert_eq!(event.header, sealed.header);
+            assert_eq!(Some(event.values), sealed.values.as_deref());
+            hash = chain(&hash, &sealed);
+            assert_eq!(event.hash, hash);
+            let sealed = Sealed { header: sealed.header, values: Some(event.values.to_vec()) };
+            assert_eq!(open(&sealed, lines[at].seq).unwrap(), expected);
+            Ok(())
+        });
+        assert!(done.is_ok());
+        assert_eq!(next, count);
     }
 
     #[test]
@@ -220,7 +264,7 @@ mod tests {
         let page = page(50 * BATCH);
         let lines = page.lines().unwrap();
         let mut taken = 0;
-        let done = unpack(&lines, GENESIS, false, |_, _| {
+        let done = unpack(&lines, GENESIS, false, None, |_, _| {
             taken += 1;
             if taken == 3 { Err(super::super::integrate::Stop::Refused) } else { Ok(()) }
         });

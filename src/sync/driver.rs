@@ -28,6 +28,7 @@ use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::pace::Pace;
 use crate::sync::request::guarded;
 use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
+use crate::sync::watch::Watcher;
 
 /// How long a commit by another process may go unnoticed, in ms.
 pub(crate) const LOOK_MS: u64 = 50;
@@ -187,6 +188,7 @@ pub(crate) struct Driver {
     data_version: i64,
     bell_until: u64,
     last_look: Now,
+    watcher: Watcher,
     lock: Option<Lock>,
     ended: bool,
 }
@@ -210,6 +212,7 @@ impl Driver {
         let now = time.now();
         let mut machine = Machine::new(store, plan, config)?;
         let data_version = machine.store().data_version()?;
+        let watcher = Watcher::start(machine.store().watch());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("driftless-network")
@@ -245,6 +248,7 @@ impl Driver {
             data_version,
             bell_until: 0,
             last_look: now,
+            watcher,
             lock: None,
             ended: false,
         };
@@ -365,7 +369,10 @@ impl Driver {
                 Ok(command) => self.command(command),
                 Err(_) => self.ended = true,
             },
-            recv(bell) -> _ => self.bell_until = now + LOOK_MS,
+            recv(bell) -> _ => {
+                self.bell_until = now + LOOK_MS;
+                self.watcher.ring();
+            }
             default(Duration::from_millis(look.min(timer).min(page))) => {}
         }
     }
@@ -386,6 +393,7 @@ impl Driver {
                 self.data_version = version;
                 self.bell_until = 0;
                 self.pace.others_wrote(now.steady_ms);
+                self.watcher.ring();
                 self.input(Input::LocalCommit);
             }
             Ok(_) => {}
@@ -471,6 +479,7 @@ impl Driver {
                 Effect::Initialised(report) => {
                     // The machine has another store now, with a count of its own.
                     self.data_version = self.machine.store().data_version().unwrap_or(-1);
+                    self.watcher = Watcher::start(self.machine.store().watch());
                     let (here, there) = (report.made_here.len(), report.made_there.len());
                     tracing::info!(epoch = report.epoch, here, there, "the first contact is done");
                 }

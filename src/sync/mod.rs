@@ -39,6 +39,7 @@ mod request;
 mod status;
 mod trouble;
 mod waiters;
+mod watch;
 
 pub use accept::{LogEnd, Offer, TableRows};
 pub use contact::{accept, initialise, initialise_watched, offer};

@@ -17,13 +17,13 @@
 //! `UPDATE_GOLDENFILES=1 cargo test capture::scripts` writes the output anew; read the difference.
 
 use std::error::Error;
-use std::path::Path;
 
 use driftless::capture::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
 use super::desk::Desk;
 use super::fold::{line, literal, value};
+use crate::support::golden::every_golden_script;
 
 struct Script {
     desk: Desk,
@@ -157,17 +157,5 @@ impl goldenscript::Runner for Script {
 
 #[test]
 fn every_script() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/capture/scripts");
-    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "there are no scripts in {}", folder.display());
-    let only = std::env::var("DRIFTLESS_TEST_SCRIPT").unwrap_or_default();
-    let mut failed = Vec::new();
-    for path in paths.iter().filter(|path| path.to_string_lossy().contains(&only)) {
-        let run = || goldenscript::run(&mut Script::new(), path).unwrap();
-        if std::panic::catch_unwind(run).is_err() {
-            failed.push(path.file_name().unwrap().to_owned());
-        }
-    }
-    assert!(failed.is_empty(), "scripts that failed: {failed:?}");
+    every_golden_script("tests/it/capture/scripts", Script::new);
 }

@@ -15,11 +15,11 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use goldenscript::Context;
 
 use super::{Folder, Running};
+use crate::support::golden::every_golden_script;
 
 /// Characters by which an id is abbreviated.
 const TAIL: usize = 8;
@@ -175,14 +175,10 @@ fn without(json: &str, field: &str) -> String {
 
 #[test]
 fn golden_scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/scripts/cli");
-    let mut scripts: Vec<_> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    scripts.sort();
-    assert!(scripts.len() >= 4, "the scripts are not where they were");
-    for script in scripts {
-        let mut runner =
-            Runner { folder: Folder::new(), hub: None, url: String::new(), tails: Vec::new() };
-        goldenscript::run(&mut runner, &script).unwrap();
-    }
+    every_golden_script("fixtures/scripts/cli", || Runner {
+        folder: Folder::new(),
+        hub: None,
+        url: String::new(),
+        tails: Vec::new(),
+    });
 }

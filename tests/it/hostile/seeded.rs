@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::targets::{ddl, frame, hrana, page};
 
+/// Where chance begins, unless it is set otherwise: the same in every run, so that what fails is new
+/// because the program is. Other seeds are for whoever looks for more.
+pub(super) const SEED: u64 = 1;
 /// The most bytes of a mutated input.
 const MOST: usize = 20_000;
 
@@ -134,7 +137,7 @@ fn explore(name: &str, target: fn(&[u8]), cases: u64) {
     for (path, bytes) in &inputs {
         attempt(target, bytes, || format!("the input is {}", path.display()));
     }
-    let seed = number("DRIFTLESS_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let seed = number("DRIFTLESS_TEST_SEED").unwrap_or(SEED);
     let cases = number("DRIFTLESS_TEST_CASES").unwrap_or(cases);
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..cases {

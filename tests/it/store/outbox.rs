@@ -61,6 +61,25 @@ fn a_unit_ends_where_a_transaction_ended() {
     assert_eq!((push.events.len(), push.units), (1_300, vec![600, 1_200]));
 }
 
+/// The thread of the store may be busy while the application writes.
+#[test]
+fn a_watch_sees_where_transactions_end() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    let mut watch = desk.store.watch();
+    for transaction in 0..5 {
+        let first = transaction * 300;
+        let values: Vec<_> = (first..first + 300).map(|row| format!("('{row}')")).collect();
+        desk.write(&format!("INSERT INTO m (id) VALUES {}", values.join(", ")));
+        assert!(watch.look().unwrap());
+        assert!(!watch.look().unwrap());
+    }
+    let push = desk.store.outgoing(three(1_000)).unwrap().unwrap();
+    assert_eq!((push.events.len(), push.units), (900, vec![600]));
+    desk.store.sent(900).unwrap();
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    assert_eq!((push.events.len(), push.units), (600, vec![]));
+}
+
 #[test]
 fn numbers_are_never_used_twice() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);

@@ -1,4 +1,5 @@
 //! What the tests of synchronising stand on: a remote in memory, and a desk with a machine.
 
 pub(crate) mod desk;
+pub(crate) mod golden;
 pub(crate) mod local_remote;

@@ -30,11 +30,11 @@
 //! output anew; read the difference. `DRIFTLESS_TEST_SCRIPT=via` runs those with `via` in the name.
 
 use std::error::Error;
-use std::path::Path;
 
 use driftless::sync::Input;
 
 use super::world::World;
+use crate::support::golden::every_golden_script;
 
 struct Script(World);
 
@@ -103,17 +103,5 @@ impl goldenscript::Runner for Script {
 
 #[test]
 fn every_script() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sync/scripts");
-    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "there are no scripts in {}", folder.display());
-    let only = std::env::var("DRIFTLESS_TEST_SCRIPT").unwrap_or_default();
-    let mut failed = Vec::new();
-    for path in paths.iter().filter(|path| path.to_string_lossy().contains(&only)) {
-        let run = || goldenscript::run(&mut Script(World::default()), path).unwrap();
-        if std::panic::catch_unwind(run).is_err() {
-            failed.push(path.file_name().unwrap().to_owned());
-        }
-    }
-    assert!(failed.is_empty(), "scripts that failed: {failed:?}");
+    every_golden_script("tests/it/sync/scripts", || Script(World::default()));
 }

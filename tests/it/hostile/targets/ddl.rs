@@ -56,7 +56,7 @@ pub(crate) fn run(data: &[u8]) {
     for (sql, values) in &writes {
         let one = execute(&plain, sql, values);
         let other = execute(&desk.db, sql, values);
-        if steady && !is_strict(&catalog) {
+        if steady && !is_strict(&catalog) && !refers_to_itself(&catalog) {
             assert_eq!(one, other, "capture changes what the application sees: {sql}");
         }
         let exact = is_exact(&catalog, &lower);
@@ -100,10 +100,13 @@ fn remote(catalog: &Catalog, sql: &[String], writes: &[(String, Vec<Value>)]) {
 /// and a generated column or a foreign key is about, what is captured may be something else.
 fn is_exact(catalog: &Catalog, lower: &str) -> bool {
     let generated = catalog.tables.iter().any(|table| !table.generated.is_empty());
-    let itself = catalog.tables.iter().any(|table| {
-        table.foreign_keys.iter().any(|key| key.parent.eq_ignore_ascii_case(&table.name))
-    });
-    !(itself || lower.contains("replace") && generated)
+    !(refers_to_itself(catalog) || lower.contains("replace") && generated)
+}
+
+/// Another limit of those: a REPLACE in a table that refers to itself may be refused where SQLite
+/// would have let a child without its parent in.
+fn refers_to_itself(catalog: &Catalog) -> bool {
+    catalog.parents.iter().any(|(child, parent)| child.eq_ignore_ascii_case(parent))
 }
 
 /// Whether every foreign key leads to columns that are there. Where one does not, SQLite refuses
