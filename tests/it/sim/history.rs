@@ -246,6 +246,12 @@ impl History {
 fn step(random: &mut Rng, shape: &Shape, weather: &Weather) -> Step {
     let at = random.usize(..60);
     match random.u8(..100) {
+        0 if weather.caps && shape.has("m") => Step::Write {
+            at,
+            sql: vec![shape.large(random)],
+            told: random.bool(),
+            abandoned: false,
+        },
         0..34 => Step::Write {
             at,
             sql: shape.transaction(random),
@@ -275,7 +281,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let up = [2_000, 3_500, 8_000, usize::MAX][random.usize(..4)];
+            let up = [2_000, 3_500, 8_000, 270_000, usize::MAX][random.usize(..5)];
             let down = [1_500, 3_000, 8_000, usize::MAX][random.usize(..4)];
             Step::Caps { up, down }
         }
