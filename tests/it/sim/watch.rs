@@ -81,6 +81,11 @@ impl Watch {
     pub(crate) fn joining(rows: Rows) -> Self {
         Watch { before: Some(rows), ..Watch::default() }
     }
+
+    /// Its remote is another one: it is looked at once more, although nothing has changed here.
+    pub(super) fn doubt(&mut self) {
+        (self.certain, self.version) = (false, Default::default());
+    }
 }
 
 /// Who may have written since the last look.

@@ -467,7 +467,7 @@ impl World {
         for (id, known) in &mut self.ledger {
             known.gone |= !self.places.contains_key(id);
         }
-        self.watches.iter_mut().for_each(|watch| watch.certain = false);
+        self.watches.iter_mut().for_each(Watch::doubt);
         (0..self.replicas.len()).try_for_each(|at| self.observe(at, Writer::Nobody))?;
         self.observe_remote()
     }
