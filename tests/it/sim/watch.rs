@@ -17,7 +17,7 @@ use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
 use super::rows::{Rows, difference, row, snapshot};
-use super::sql::{number, rows};
+use super::sql::{number, rows, version};
 use super::world::{Checked, World};
 
 /// A change that an application committed, as its outbox tells it.
@@ -48,6 +48,8 @@ pub(crate) struct Watch {
     pub(super) mine: HashSet<EventId>,
     /// Its identity.
     name: String,
+    /// The connection's number and its database's state at the last look.
+    version: (u64, (i64, u64)),
     pub(super) cursor: i64,
     newest: i64,
     pending: BTreeMap<i64, Pending>,
@@ -63,6 +65,7 @@ impl Default for Watch {
             certain: true,
             mine: HashSet::new(),
             name: String::new(),
+            version: (0, (0, 0)),
             cursor: 0,
             newest: 0,
             pending: BTreeMap::new(),
@@ -77,6 +80,11 @@ impl Watch {
     /// Of a replica that joins with these rows.
     pub(crate) fn joining(rows: Rows) -> Self {
         Watch { before: Some(rows), ..Watch::default() }
+    }
+
+    /// Its remote is another one: it is looked at once more, although nothing has changed here.
+    pub(super) fn doubt(&mut self) {
+        (self.certain, self.version) = (false, Default::default());
     }
 }
 
@@ -166,6 +174,11 @@ impl World {
             self.seen.note("a full disk");
         }
         let fresh = std::mem::take(&mut self.replicas[at].fresh);
+        let version = (self.replicas[at].connections, version(&self.replicas[at].db));
+        if !fresh && self.watches[at].version == version {
+            return Ok(());
+        }
+        self.watches[at].version = version;
         let writer = if fresh { Writer::FirstSync } else { writer };
         if self.observe_name(at) || !self.watches[at].certain {
             self.note_pending(at);
