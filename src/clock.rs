@@ -78,4 +78,13 @@ mod tests {
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 3));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 4));
     }
+
+    #[test]
+    fn the_end_of_time_is_not_passed() {
+        let mut clock = Clock::after(Ulid::nil());
+        assert_eq!(clock.stamp(u64::MAX, 1), Ulid::from_parts((1 << 48) - 1, 1));
+        assert_eq!(clock.newest_ms(), 281_474_976_710_655);
+        clock.observe(Ulid(u128::MAX));
+        assert_eq!(clock.stamp(u64::MAX, 1), Ulid(u128::MAX), "there is no next one");
+    }
 }
