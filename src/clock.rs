@@ -87,4 +87,10 @@ mod tests {
         clock.observe(Ulid(u128::MAX));
         assert_eq!(clock.stamp(u64::MAX, 1), Ulid(u128::MAX), "there is no next one");
     }
+
+    #[test]
+    fn it_begins_above_what_it_is_given() {
+        let mut clock = Clock::after(Ulid::from_parts(10, 7));
+        assert_eq!(clock.stamp(9, 3), Ulid::from_parts(10, 8));
+    }
 }

@@ -361,7 +361,9 @@ mod tests {
         assert_eq!(read_real("9007199254740991p0").unwrap(), 9_007_199_254_740_991.0);
         assert_eq!(read_real("-3p-1074").unwrap(), -1.5e-323);
         assert_eq!(read_real("4503599627370496p971").unwrap(), 2.0_f64.powi(1023));
-        for wrong in ["9007199254740992p0", "-9007199254740992p0", "4503599627370496p972", "1p-1127", "nan"] {
+        for wrong in
+            ["9007199254740992p0", "-9007199254740992p0", "4503599627370496p972", "1p-1127", "nan"]
+        {
             assert!(read_real(wrong).is_err(), "{wrong}");
         }
     }

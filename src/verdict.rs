@@ -206,7 +206,9 @@ mod tests {
         let of = |op| Claim { origin: ONE, op, after: Some(&y) };
         let rule = ConflictRule::Columns;
         assert!(!collide(rule, update(&x), update(&y)));
-        assert!(collide(rule, update(&x), update(&both)) && collide(rule, update(&both), update(&x)));
+        assert!(
+            collide(rule, update(&x), update(&both)) && collide(rule, update(&both), update(&x))
+        );
         assert!(collide(ConflictRule::Row, update(&x), update(&y)));
         for op in [Op::Insert, Op::Delete] {
             assert!(collide(rule, of(op), update(&x)) && collide(rule, update(&x), of(op)));
