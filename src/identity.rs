@@ -206,6 +206,7 @@ mod tests {
         assert!(!place.is_in(Seq(1), Some(&other)));
         assert!(!place.is_in(Seq(1), None));
         assert!(place.is_in(Seq(6), None), "it is not kept any more");
+        assert!(!place.is_in(Seq(5), Some(&other)), "the oldest one is kept");
         assert!(Place { id: None, ..place }.is_in(Seq(1), Some(&other)));
         assert!(!Place { id: None, ..place }.is_in(Seq(1), None));
         assert!(Place::default().is_in(Seq(1), None), "the very beginning is everybody's");

@@ -485,6 +485,11 @@ mod tests {
             damaged[at] = damaged[at].replace("\"k\"", &format!("\"{}", "k\n".repeat(400)));
             assert!(read(&damaged).unwrap().into_iter().eq(1..=count), "{at}");
         }
+        for at in lines.len() / 2 - 3..lines.len() / 2 + 3 {
+            let mut double = lines.clone();
+            double[at] = double[at - 1].clone();
+            assert!(read(&double).is_err(), "event {at} comes twice");
+        }
         for (one, other) in [(0, 1), (lines.len() / 2 - 1, lines.len() / 2), (5, lines.len() - 5)] {
             let mut mixed = lines.clone();
             mixed.swap(one, other);
@@ -528,6 +533,9 @@ mod tests {
             }
             ends
         };
+        let (first, place) = whole.part(Offset::default(), 3);
+        let (second, _) = whole.part(place, 9);
+        assert_eq!([first.bytes, second.bytes].join(&b'\n'), whole.bytes);
         assert_eq!(apart(1), [2, 3, 4, 6, 7]);
         assert_eq!(apart(3), [3, 6, 7]);
         assert_eq!(apart(7), [7]);
@@ -560,5 +568,47 @@ mod tests {
             assert!(lines[0].damaged.is_some(), "{new}");
             assert_eq!(lines[0].seq, Seq(7));
         }
+    }
+
+    #[test]
+    fn only_a_long_page_is_worth_a_thread() {
+        let long = |count: usize| {
+            let line = |seq: usize| LINE.replace("[7,", &format!("[{seq},"));
+            let lines: Vec<_> = (1..=count).map(line).collect();
+            page(&lines.join("\n"), count as i64, count)
+        };
+        assert!(long(TWO_FROM - 1).lines_by_two().is_none());
+        assert_eq!(long(TWO_FROM).lines_by_two().unwrap().len(), TWO_FROM);
+    }
+
+    #[test]
+    fn a_page_is_believed_as_far_as_its_bytes_go() {
+        assert!(page("[7", 7, 1).lines().unwrap()[0].damaged.is_some());
+        assert!(page("[1\n[2\n[3", 3, 3).lines().is_err(), "no event is so short");
+        assert!(page("", 7, 0).lines().unwrap().is_empty());
+        let at = |seq: i64| page(&LINE.replace("[7,", &format!("[{seq},")), seq, 1);
+        assert_eq!(at(MAX_SEQ.0).lines().unwrap()[0].seq, MAX_SEQ);
+        assert!(at(MAX_SEQ.0 + 1).lines().is_err());
+    }
+
+    #[test]
+    fn a_key_fits_into_an_index() {
+        let damaged = |bytes: usize| {
+            let key = format!("[\"{}\"]", "k".repeat(bytes - 4));
+            let page = page(&LINE.replace("[\"k\",1]", &key), 7, 1);
+            page.lines().unwrap()[0].damaged.is_some()
+        };
+        assert!(!damaged(MAX_KEY_BYTES));
+        assert!(damaged(MAX_KEY_BYTES + 1));
+    }
+
+    #[test]
+    fn the_last_id_is_that_of_the_last_event_if_it_is_one() {
+        let two = format!("{}\n{LINE}\n", LINE.replace("[7,", "[6,").replace("789\"", "788\""));
+        let id = Some("01JD8ZK3V5QWERTY0123456789".parse().unwrap());
+        assert_eq!(page(&two, 7, 2).last_id(), id);
+        assert_eq!(page(&two, 8, 2).last_id(), None, "it is not the last one");
+        assert_eq!(page(&LINE.replace("web", "wob"), 7, 1).last_id(), None);
+        assert_eq!(page("", 0, 0).last_id(), None);
     }
 }
