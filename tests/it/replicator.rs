@@ -178,6 +178,8 @@ fn what_is_pending_at_the_end_goes_out_after_the_next_start() {
 
 #[test]
 fn it_may_start_and_end_within_a_runtime() {
+    fn may_be_shared<Shared: Send + Sync>() {}
+    may_be_shared::<Replicator>();
     let place = Place::new(SCHEMA);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
