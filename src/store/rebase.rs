@@ -20,6 +20,7 @@ use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
+use super::quarantine::MALFORMED;
 use super::touched::{NONE, Touched};
 use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
@@ -131,7 +132,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, will never be one, and must not keep the others from coming.
-            Err(reason) => self.put_away(at, &format!("malformed: {reason}")),
+            Err(reason) => self.put_away(at, &format!("{MALFORMED}{reason}")),
         })?;
         if self.pass == Pass::Fold {
             self.place_folded()?;
