@@ -31,6 +31,11 @@ use crate::page::Line;
 use crate::value::ValueRef;
 use crate::verdict::{TOO_LARGE, Verdict};
 
+/// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
+/// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
+/// everybody's time, and nothing that is pending would ever be seen to wait.
+const MAX_AHEAD_MS: i64 = 10 * 365 * 24 * 3_600_000;
+
 /// One attempt at a page.
 pub(super) struct Rebase<'s, 'p> {
     pub(super) store: &'s Store,
@@ -441,7 +446,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
 
     /// Brings the state up to date.
     pub(super) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
-        let clock = self.lines.iter().map(|line| time(line.id)).max().unwrap_or(0);
+        let ahead =
+            |line: &&Line<'_>| time(line.id) <= line.received_at.saturating_add(MAX_AHEAD_MS);
+        let clock = self.lines.iter().filter(ahead).map(|line| time(line.id)).max().unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
              clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM
