@@ -283,7 +283,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn put_away(&mut self, at: usize, reason: &str) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
         )?;
         statement.execute((line.seq.0, &line.table, line.key, reason))?;
         let table = shorten(&line.table);
