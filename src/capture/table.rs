@@ -501,8 +501,7 @@ pub struct Catalog {
     /// The foreign keys: the child table, and the parent by the name that the child has for it,
     /// which may be there or not.
     pub parents: Vec<(String, String)>,
-    /// Those among them that lead to columns which are no key of the parent. Known of definitions
-    /// alone ([`Catalog::of_remote`]).
+    /// Those of them that lead to no key of the parent: see [`Catalog::of_remote`], which knows it.
     pub unfounded: Vec<(String, String)>,
 }
 
@@ -564,10 +563,10 @@ impl Catalog {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
         let scratch = Scratch::of(schema)?;
-        skipped.extend(scratch.skipped);
         let mut catalog = Catalog::read(&scratch.db)?;
+        catalog.unfounded = scratch.unfounded(&catalog.parents);
+        skipped.extend(scratch.skipped);
         catalog.skipped.extend(skipped);
-        catalog.unfounded = unfounded(&scratch.db, &catalog.parents);
         Ok(catalog)
     }
 
@@ -592,22 +591,6 @@ impl Catalog {
             None => Error::usage(format!("there is no table `{name}`")),
         })
     }
-}
-
-/// Those among children and parents where a foreign key leads to columns that are no key of the
-/// parent. The tables are empty, so that SQLite looks at nothing but the definitions.
-fn unfounded(db: &Connection, parents: &[(String, String)]) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for (child, parent) in parents {
-        let check = format!("PRAGMA foreign_key_check({})", ident(child));
-        let mismatch = format!("foreign key mismatch - \"{child}\" referencing \"{parent}\"");
-        let checked = db.prepare(&check).and_then(|mut check| check.query([])?.next().map(|_| ()));
-        // Another error is of a parent that is not there, and for others to tell.
-        if checked.is_err_and(|error| error.to_string().contains(&mismatch)) {
-            found.push((child.clone(), parent.clone()));
-        }
-    }
-    found
 }
 
 /// The statement that makes a table where it is missing.

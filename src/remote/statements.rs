@@ -434,7 +434,8 @@ pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<
 /// Which row a slice is of: its key, and the newest event of it.
 pub type RowState = (Vec<u8>, Option<i64>);
 
-/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the slice.
+/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the
+/// slice.
 ///
 /// # Errors
 ///

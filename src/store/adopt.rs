@@ -29,6 +29,7 @@ use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{borrow, column_index, key_matches, known_key, value};
 use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
+use super::quarantine::MALFORMED;
 use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
 use super::touched::Touched;
@@ -508,7 +509,7 @@ fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
         "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
     )?;
-    let reason = format!("malformed: {reason}");
+    let reason = format!("{MALFORMED}{reason}");
     statement.execute((line.seq.0, &line.table, line.key, &reason))?;
     let table = shorten(&line.table);
     tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");

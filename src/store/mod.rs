@@ -185,7 +185,9 @@ impl Store {
         drop(statement);
         state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
-        state.epoch = open::setting(&tx, "epoch")?;
+        // What is none, in a file that somebody has changed, must not become a part of SQL.
+        let epoch = open::setting(&tx, "epoch")?;
+        state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
         let mut pending = self.pending.borrow_mut();
         pending.refresh(&tx, &self.layouts, state.cursor)?;
         state.pending = pending.len() as u64;

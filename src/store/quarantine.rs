@@ -35,6 +35,16 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// How the reason of an event begins that is none.
+pub(super) const MALFORMED: &str = "malformed: ";
+
+impl Quarantined {
+    /// Whether it is no event, and will never be one. It has no frame in the log.
+    pub fn is_malformed(&self) -> bool {
+        self.reason.starts_with(MALFORMED)
+    }
+}
+
 /// What a retry did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retried {
@@ -64,6 +74,25 @@ impl Store {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes an event off the quarantine that is malformed: nothing can come of it here.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when none waits at that place, or one that may still be applied; `Storage` when the
+    /// database fails.
+    pub fn dismiss_quarantined(&mut self, seq: Seq) -> Result<()> {
+        let waiting = self.quarantine()?.into_iter().find(|event| event.seq == seq);
+        let Some(event) = waiting else {
+            return Err(Error::usage(format!("no event {seq} waits in quarantine")));
+        };
+        if !event.is_malformed() {
+            return Err(Error::usage(format!("event {seq} waits, and can still be applied"))
+                .with_hint("once its reason is gone: driftless quarantine retry"));
+        }
+        self.db.execute("DELETE FROM driftless_quarantine WHERE seq = ?1", [seq.0])?;
+        Ok(())
     }
 
     /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when

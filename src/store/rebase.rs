@@ -20,6 +20,7 @@ use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
+use super::quarantine::MALFORMED;
 use super::touched::{NONE, Touched};
 use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
@@ -29,6 +30,11 @@ use crate::frame::Hash;
 use crate::page::Line;
 use crate::value::ValueRef;
 use crate::verdict::{TOO_LARGE, Verdict};
+
+/// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
+/// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
+/// everybody's time, and nothing that is pending would ever be seen to wait.
+const MAX_AHEAD_MS: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// One attempt at a page.
 pub(super) struct Rebase<'s, 'p> {
@@ -131,7 +137,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, will never be one, and must not keep the others from coming.
-            Err(reason) => self.put_away(at, &format!("malformed: {reason}")),
+            Err(reason) => self.put_away(at, &format!("{MALFORMED}{reason}")),
         })?;
         if self.pass == Pass::Fold {
             self.place_folded()?;
@@ -282,7 +288,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn put_away(&mut self, at: usize, reason: &str) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
         )?;
         statement.execute((line.seq.0, &line.table, line.key, reason))?;
         let table = shorten(&line.table);
@@ -445,7 +452,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
 
     /// Brings the state up to date.
     pub(super) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
-        let clock = self.lines.iter().map(|line| time(line.id)).max().unwrap_or(0);
+        let ahead =
+            |line: &&Line<'_>| time(line.id) <= line.received_at.saturating_add(MAX_AHEAD_MS);
+        let clock = self.lines.iter().filter(ahead).map(|line| time(line.id)).max().unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
              clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM

@@ -270,6 +270,19 @@ fn an_event_that_is_none_waits_in_quarantine() {
     }
 }
 
+/// The clock of whoever made it is wrong, or it is made up. The application's events keep their time,
+/// and what waits is seen to wait.
+#[test]
+fn an_id_of_another_century_sets_nobodys_clock() {
+    let mut scene = Scene::new();
+    let id = format!("\"{}\"", ulid::Ulid::from_parts(4_102_444_800_000, 1));
+    scene.answer(|answer| with_page(answer, &[line(3, &[(ID, &id)])], 0, 0, 0));
+    assert_eq!(scene.desk.status().cursor, 3);
+    scene.check();
+    let behind = "SELECT ms < 4000000000000 FROM driftless_outbox ORDER BY n DESC LIMIT 1";
+    assert_eq!(scene.desk.read(behind), "1");
+}
+
 #[test]
 fn an_answer_of_another_shape_is_refused() {
     type Change = fn(&mut Answer);

@@ -370,6 +370,53 @@ fn a_log_that_is_not_the_one_that_was_read_stops_replication() {
     assert_eq!(scene.desk.read("SELECT name FROM members WHERE id IN ('m1', 'm2')"), "Eva\nBea");
 }
 
+/// Two of our inserts are said to be the other half of one delete, which came in a page before. The
+/// loss is listed once, and the page is integrated.
+#[test]
+fn two_halves_of_one_loss_are_listed_once() {
+    let mut scene = Scene::new();
+    scene.remote.web(
+        "UPDATE members SET name = 'W' WHERE id = 'm1'; INSERT INTO members VALUES ('m9', 'W', NULL)",
+    );
+    scene.desk.write(
+        "BEGIN; UPDATE members SET id = 'x1' WHERE id = 'm1';
+         INSERT INTO members VALUES ('m9', 'mine', NULL); COMMIT",
+    );
+    let mut delete = String::new();
+    let lines = |answer: &Answer| {
+        let Value::Blob(bytes) = &answer.rows[answer.rows.len() - 2][0][0] else {
+            panic!("a page")
+        };
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        text.split('\n').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let paged = |mut answer: Answer, lines: &[String], last: i64| {
+        let place = answer.rows.len() - 2;
+        let numbers = [last, lines.len() as i64, 7].map(Value::Integer);
+        let bytes = Value::Blob(lines.join("\n").into_bytes());
+        answer.rows[place] = vec![[vec![bytes], numbers.to_vec()].concat()];
+        answer
+    };
+    assert!(scene.answer(|answer| {
+        let lines = lines(&answer);
+        assert_eq!(lines.len(), 5);
+        delete = lines[2].split('"').nth(1).unwrap().to_owned();
+        paged(answer, &lines[..3], 5)
+    }));
+    assert!(scene.answer(|answer| {
+        let mut lines = lines(&answer);
+        let pair = format!("null,null,\"{delete}\",\"superseded\"");
+        lines[1] = lines[1].replacen("null,null,null,\"superseded\"", &pair, 1);
+        assert!(lines[1].contains(&pair), "{}", lines[1]);
+        paged(answer, &lines, 7)
+    }));
+    assert_eq!(scene.desk.status().trouble, None);
+    assert_eq!((scene.desk.status().cursor, scene.desk.status().pending), (7, 0));
+    scene.check();
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
+
 /// An answer tells of a log that is longer than it is. Who waits for that end is told that it is
 /// not there, and does not wait for ever.
 #[test]
