@@ -53,6 +53,8 @@ pub(crate) struct Watch {
     /// The connection's number and its database's state at the last look.
     version: (u64, (i64, u64)),
     pub(super) cursor: i64,
+    /// The cursor after the first sync.
+    adopted: i64,
     newest: i64,
     pending: BTreeMap<i64, Pending>,
     chain: Hash,
@@ -69,6 +71,7 @@ impl Default for Watch {
             name: String::new(),
             version: (0, (0, 0)),
             cursor: 0,
+            adopted: 0,
             newest: 0,
             pending: BTreeMap::new(),
             chain: GENESIS,
@@ -188,6 +191,7 @@ impl World {
         let cursor = number(&self.replicas[at].db, "SELECT cursor FROM driftless_state");
         let last = self.watches[at].cursor;
         if writer == Writer::FirstSync {
+            self.watches[at].adopted = cursor;
             let sql = "SELECT chain FROM driftless_state";
             let chain = rows(&self.replicas[at].db, sql).unwrap();
             let watch = &mut self.watches[at];
@@ -316,8 +320,28 @@ impl World {
                 let id = found.id;
                 return Err(format!("event {id} is set aside for {winner}, which does not win"));
             }
+            if let Some(winner) = self.winner(at, found, cursor) {
+                let id = found.id;
+                return Err(format!("event {id} has lost to {winner}, and is not set aside"));
+            }
         }
         Ok(())
+    }
+
+    /// What defeats a pending event that is on its row, by the pure rule. What was there before
+    /// the first sync is the remote's to decide.
+    fn winner(&self, at: usize, found: &Pending, cursor: i64) -> Option<i64> {
+        let (watch, mutation) = (&self.watches[at], &self.ledger[&found.id]);
+        if found.aside {
+            return None;
+        }
+        let seen = mutation.bases.iter().copied().max().unwrap_or(0).max(watch.adopted);
+        let mine = &mutation.event;
+        let others = self.log.range(seen + 1..).take_while(|(seq, _)| **seq <= cursor);
+        others
+            .filter(|(seq, event)| event.key == mine.key && self.defeats(at, **seq, mutation))
+            .find(|(_, event)| self.beat(event, mine))
+            .map(|(seq, _)| *seq)
     }
 
     /// Whether an event of the log may be what another writer did to the row meanwhile.
