@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::model::{Model, Ruling};
 use super::rows::{difference, snapshot};
 use super::sql::number;
+use super::template::identity;
 use super::workload::LARGE;
 use super::world::{Checked, World};
 
@@ -190,6 +191,16 @@ impl World {
             let others = others.map(|other| (other.seq, claim(other, other.after.as_ref())));
             loses(rule, claim(event, event.after.as_ref().or(None::<&Image>)), event.base, others)
         })
+    }
+
+    /// Whether two events of one row, by two writers, conflict.
+    pub(super) fn beat(&self, theirs: &Event, mine: &Event) -> bool {
+        let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
+        fn claim(event: &Event, origin: Origin) -> Claim<'_> {
+            Claim { origin, op: event.op, after: event.after.as_ref() }
+        }
+        let ours = claim(mine, Origin::Replica(identity(0)));
+        loses(rule, ours, Seq(0), [(theirs.seq, claim(theirs, Origin::Web))])
     }
 
     /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.
