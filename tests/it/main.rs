@@ -28,3 +28,4 @@ mod too_large;
 mod tools;
 mod unique;
 mod verdict;
+mod waits;
