@@ -515,12 +515,13 @@ mod tests {
             ("0", 0),
             ("-7,", -7),
             ("12]", 12),
+            ("12:", 12),
             ("999999999999999999", 999_999_999_999_999_999),
             ("-999999999999999999}", -999_999_999_999_999_999),
         ] {
             let mut scanner = Scanner::new(text.as_bytes());
             assert_eq!(scanner.short_integer(), Some(integer));
-            assert_eq!(scanner.at, text.trim_end_matches([',', ']', '}']).len());
+            assert_eq!(scanner.at, text.trim_end_matches([',', ']', ':', '}']).len());
         }
         let long = ["1000000000000000000", "-1000000000000000000"];
         for text in ["", "-", "x", "1.5", "1e3", "1E3", "1-", "1+"].into_iter().chain(long) {

@@ -1,6 +1,7 @@
 //! When the machine asks, how long it waits, and what it says meanwhile: all by its own clock, which
 //! stands still unless a test moves it.
 
+use driftless::remote::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
     Config, Effect, Input, LIVELY_POLL_MS, Machine, Now, RequestId, SyncState, Ticket,
@@ -8,7 +9,7 @@ use driftless::sync::{
 use driftless::verdict::ConflictRule;
 use driftless::{Health, Kind};
 
-use crate::failures::{TABLES, remote};
+use crate::failures::{TABLES, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 
@@ -274,4 +275,92 @@ fn a_machine_that_was_shut_down_asks_for_nothing() {
     assert!(desk.machine.handle(desk.now, Input::Start).is_empty());
     let late = Input::Answer(RequestId(1), Err(driftless::Error::unavailable("too late")));
     assert!(desk.machine.handle(desk.now, late).is_empty());
+}
+
+#[test]
+fn another_url_is_asked_at_once_and_is_another_remote_until_it_has_answered() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    remote.fail([Fault::Refused]);
+    desk.sync().unwrap_err();
+    desk.input(Input::Reconfigured { url: "memory://elsewhere".to_owned() });
+    let status = desk.status();
+    assert_eq!((status.state, status.trouble), (SyncState::Starting, None));
+    assert_eq!(status.remote.url, "memory://elsewhere");
+    assert_eq!(status.remote.reachable, None, "nobody has asked it yet");
+    assert_eq!(asked(&mut desk, 0), 1);
+    assert_eq!(desk.status().state, SyncState::InStep);
+}
+
+#[test]
+fn it_says_whether_it_is_in_step() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    assert_eq!(desk.status().state, SyncState::InStep);
+    let seen = desk.status().last_success;
+    desk.now.wall_ms += 7;
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    assert_eq!(desk.status().state, SyncState::Syncing, "a push is under way");
+    assert_eq!(desk.status().last_success, seen);
+    desk.deliver();
+    assert_eq!(desk.status().state, SyncState::Syncing, "its verdict waits to be integrated");
+    assert_eq!(desk.status().last_success, Some(desk.now.wall_ms));
+    desk.go_on();
+    assert_eq!(desk.status().state, SyncState::InStep);
+    desk.input(Input::Wake);
+    assert_eq!(desk.status().state, SyncState::InStep, "a look is no work");
+    desk.settle();
+    // A log of two pages: between them it is not in step either.
+    remote.web(&many(MAX_EVENTS + 1, "w"));
+    desk.input(Input::Wake);
+    desk.deliver();
+    assert_eq!((desk.status().state, desk.status().lag), (SyncState::Syncing, 5_001));
+    desk.go_on();
+    assert_eq!((desk.status().state, desk.status().lag), (SyncState::Syncing, 1));
+    desk.settle();
+    assert_eq!((desk.status().state, desk.status().lag), (SyncState::InStep, 0));
+    // What went wrong is shown for as long as it is wrong.
+    remote.fail([Fault::Unavailable]);
+    desk.input(Input::Wake);
+    desk.deliver();
+    desk.input(Input::LocalCommit);
+    assert_eq!(desk.status().state, SyncState::Offline);
+}
+
+#[test]
+fn each_change_of_the_status_is_told_once() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    let told = |effects: &[Effect]| {
+        effects.iter().filter(|effect| matches!(effect, Effect::StatusChanged)).count()
+    };
+    desk.db.execute_batch("INSERT INTO members (id, name) VALUES ('1', 'Ana')").unwrap();
+    let effects = desk.machine.handle(desk.now, Input::LocalCommit);
+    let [.., Effect::Send(id, batch), Effect::StatusChanged] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(told(&effects), 2, "something is pending, and then it is under way");
+    let answer = remote.run_now(batch.clone());
+    let effects = desk.machine.handle(desk.now, Input::Answer(*id, answer));
+    assert_eq!(told(&effects), 1, "{effects:?}");
+    let effects = desk.machine.handle(desk.now, Input::Continue { events: 100 });
+    assert_eq!(told(&effects), 1, "{effects:?}");
+    let effects = desk.machine.handle(desk.now, Input::Start);
+    assert_eq!(told(&effects), 0, "nothing has changed: {effects:?}");
+}
+
+#[test]
+fn a_remote_whose_log_cannot_be_read_waits_for_a_person() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    let rename = |from, to| format!("ALTER TABLE driftless_events RENAME COLUMN {from} TO {to}");
+    remote.web(&rename("received_at", "came"));
+    assert_eq!(desk.sync().unwrap_err().kind(), Kind::Rejected);
+    let status = desk.status();
+    assert_eq!((status.state, status.remote.reachable), (SyncState::Trouble, Some(true)));
+    assert_eq!(asked(&mut desk, REFUSED_MS - 1), 0);
+    assert_eq!(asked(&mut desk, 1), 1);
+    remote.web(&rename("came", "received_at"));
+    desk.sync().unwrap();
+    assert_eq!(desk.status().state, SyncState::InStep);
 }
