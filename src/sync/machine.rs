@@ -465,7 +465,6 @@ impl Machine {
             return self.failed(None, error);
         }
         self.succeeded();
-        self.due = self.now.steady_ms + self.interval();
         self.look_first = false;
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
@@ -482,6 +481,8 @@ impl Machine {
             }
             self.looked();
         }
+        // Behind what makes it lively: the next look comes soon after the first change.
+        self.due = self.now.steady_ms + self.interval();
         self.apart &= !self.limits_are_full();
         self.changed();
     }

@@ -344,7 +344,7 @@ fn each_change_of_the_status_is_told_once() {
     let effects = desk.machine.handle(desk.now, Input::Answer(*id, answer));
     assert_eq!(told(&effects), 1, "{effects:?}");
     let effects = desk.machine.handle(desk.now, Input::Continue { events: 100 });
-    assert_eq!(told(&effects), 1, "{effects:?}");
+    assert_eq!(told(&effects), 2, "nothing is pending, and then it is in step: {effects:?}");
     let effects = desk.machine.handle(desk.now, Input::Start);
     assert_eq!(told(&effects), 0, "nothing has changed: {effects:?}");
 }
