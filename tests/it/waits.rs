@@ -1,6 +1,7 @@
 //! When the machine asks, how long it waits, and what it says meanwhile: all by its own clock, which
 //! stands still unless a test moves it.
 
+use driftless::identity::MAX_DRAWN;
 use driftless::remote::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
@@ -363,4 +364,66 @@ fn a_remote_whose_log_cannot_be_read_waits_for_a_person() {
     remote.web(&rename("came", "received_at"));
     desk.sync().unwrap();
     assert_eq!(desk.status().state, SyncState::InStep);
+}
+
+#[test]
+fn a_change_that_is_larger_than_any_answer_waits_for_a_person() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    remote.web("INSERT INTO members (id, name) VALUES ('1', printf('%.*c', 5000, 'x'))");
+    remote.set_caps(usize::MAX, 4_000);
+    let before = remote.requests();
+    assert_eq!(desk.sync().unwrap_err().kind(), Kind::TooLarge);
+    assert!((8..20).contains(&(remote.requests() - before)), "down to one event");
+    assert_eq!(desk.status().state, SyncState::Trouble);
+    assert_eq!(asked(&mut desk, REFUSED_MS - 1), 0);
+    remote.set_caps(usize::MAX, usize::MAX);
+    assert_eq!(asked(&mut desk, 1), 1);
+    assert_equal(&desk, &TABLES);
+}
+
+/// It is not known which of the two was too large, so none of the pushed events is given up for it.
+#[test]
+fn a_push_whose_answer_is_too_large_goes_without_a_page() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    remote.web("INSERT INTO members (id, name) VALUES ('w', printf('%.*c', 300000, 'x'))");
+    desk.write("INSERT INTO members (id, name) VALUES ('1', printf('%.*c', 300000, 'y'))");
+    remote.set_caps(usize::MAX, 400_000);
+    desk.sync().unwrap();
+    assert_equal(&desk, &TABLES);
+    assert_eq!(desk.status().conflicts, 0);
+    let asks_for_a_page =
+        |writes: bool| remote.batches().iter().rev().take(4).any(|batch| batch.writes == writes);
+    assert!(asks_for_a_page(true) && asks_for_a_page(false), "they went apart");
+}
+
+#[test]
+fn an_idle_desk_leaves_its_file_alone() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    desk.sync().unwrap();
+    let before = desk.read("PRAGMA data_version");
+    assert!(asked(&mut desk, 60_000) > 10);
+    assert_eq!(desk.read("PRAGMA data_version"), before);
+}
+
+/// Each push draws a mark, and the list of those that the remote may have stays short.
+#[test]
+fn after_many_pushes_without_an_answer_it_looks_before_the_next() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    for _ in 0..MAX_DRAWN {
+        assert!(desk.sent[0].1.writes);
+        remote.fail([Fault::LostBefore]);
+        desk.deliver();
+        desk.input(Input::Wake);
+    }
+    assert!(!desk.sent[0].1.writes, "it only looks");
+    desk.deliver();
+    assert!(desk.sent[0].1.writes, "and then it pushes");
+    desk.settle();
+    assert_equal(&desk, &TABLES);
 }
