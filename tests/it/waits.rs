@@ -427,3 +427,23 @@ fn after_many_pushes_without_an_answer_it_looks_before_the_next() {
     desk.settle();
     assert_equal(&desk, &TABLES);
 }
+
+#[test]
+fn a_sync_says_how_much_it_moved() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    desk.write("INSERT INTO members (id, name) VALUES ('1', printf('%.*c', 1000, 'x'))");
+    remote.web("INSERT INTO members (id, name) VALUES ('2', printf('%.*c', 3000, 'y'))");
+    let (id, batch) = desk.sent.pop_front().expect("a change leaves at once");
+    desk.input(Input::SyncNow(Ticket(9)));
+    desk.now.steady_ms += 1_500;
+    let answer = remote.run_now(batch);
+    desk.input(Input::Answer(id, answer));
+    desk.settle();
+    let (_, summary) = desk.settled.pop().expect("it is done");
+    let summary = summary.unwrap();
+    assert_eq!((summary.pushed, summary.applied, summary.pulled), (1, 1, 1));
+    assert_eq!((summary.requests, summary.seconds), (2, 1.5), "the first began before the call");
+    assert!((1_000..3_000).contains(&summary.bytes_up), "{summary:?}");
+    assert!((4_000..8_000).contains(&summary.bytes_down), "{summary:?}");
+}
