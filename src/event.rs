@@ -325,7 +325,7 @@ pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<
     scanner.expect(b'{')?;
     if !scanner.eat(b'}') {
         loop {
-            let name = match columns.get(place).filter(|_| place < begin) {
+            let name = match columns.get(place) {
                 Some((Cow::Borrowed(name), _))
                     if scanner.eat_all(&[b"\"", name.as_bytes(), b"\":"]) =>
                 {

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(marks.confirmed, Some(first));
         assert_eq!(marks.drawn, all[all.len() - KEPT..]);
         marks.seen(None);
-        assert_eq!(marks.drawn.len(), KEPT);
+        assert_eq!(marks.drawn.len(), 8);
     }
 
     #[test]

@@ -354,7 +354,8 @@ impl<'a> Scanner<'a> {
     fn skip_string(&mut self) -> Result<()> {
         self.expect(b'"')?;
         loop {
-            let rest = &self.bytes[self.at..];
+            // What is escaped may be missing, and then there is nothing behind it.
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
             let stop =
                 memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", self.at))?;
             self.at += stop + 1;
@@ -362,9 +363,6 @@ impl<'a> Scanner<'a> {
                 return Ok(());
             }
             self.at += 1;
-            if self.at > self.bytes.len() {
-                return Err(wrong("open string", self.at));
-            }
         }
     }
 }
@@ -375,7 +373,7 @@ pub(crate) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
     if !hex.len().is_multiple_of(2) {
         return None;
     }
-    hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? * 16 + digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]
@@ -459,8 +457,12 @@ mod tests {
             let value = Scanner::new(text).value();
             assert!(value.is_err(), "{value:?}");
         }
-        for text in ["\"\\", "{\"a\":", deep.as_str(), "[1 2]"] {
+        for text in ["\"\\", "\"\\\"", "{\"a\":", deep.as_str(), "[1 2]"] {
             assert!(Scanner::new(text.as_bytes()).raw().is_err());
+        }
+        for (depth, is) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
+            let nested = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(Scanner::new(nested.as_bytes()).raw().is_ok(), is, "{depth}");
         }
     }
 
@@ -513,12 +515,13 @@ mod tests {
             ("0", 0),
             ("-7,", -7),
             ("12]", 12),
+            ("12:", 12),
             ("999999999999999999", 999_999_999_999_999_999),
             ("-999999999999999999}", -999_999_999_999_999_999),
         ] {
             let mut scanner = Scanner::new(text.as_bytes());
             assert_eq!(scanner.short_integer(), Some(integer));
-            assert_eq!(scanner.at, text.trim_end_matches([',', ']', '}']).len());
+            assert_eq!(scanner.at, text.trim_end_matches([',', ']', ':', '}']).len());
         }
         let long = ["1000000000000000000", "-1000000000000000000"];
         for text in ["", "-", "x", "1.5", "1e3", "1E3", "1-", "1+"].into_iter().chain(long) {

@@ -177,9 +177,6 @@ impl std::fmt::Display for Value {
         match self {
             Value::Null => f.write_str("NULL"),
             Value::Integer(integer) => write!(f, "{integer}"),
-            Value::Real(real) if real.is_infinite() => {
-                f.write_str(if *real > 0.0 { "inf" } else { "-inf" })
-            }
             Value::Real(real) => write!(f, "{real:?}"),
             Value::Text(text) => f.write_str(&String::from_utf8_lossy(text)),
             Value::Blob(blob) => {
@@ -196,7 +193,7 @@ impl std::fmt::Display for Value {
 /// The exact spelling of a double: see the module's table.
 pub fn spell_real(real: f64) -> String {
     if real.is_infinite() {
-        return if real > 0.0 { "inf" } else { "-inf" }.to_owned();
+        return real.to_string();
     }
     if real.trunc() == real && real.abs() < EXACT_LIMIT {
         return format!("{}.0", real as i64);
@@ -210,7 +207,7 @@ pub fn spell_real(real: f64) -> String {
         let shift = fraction.leading_zeros() as i32 - (63 - MANTISSA_BITS);
         (fraction << shift, -1074 - shift)
     } else {
-        (fraction | (1 << MANTISSA_BITS), biased - 1075)
+        (fraction + (1 << MANTISSA_BITS), biased - 1075)
     };
     format!("{sign}{mantissa}p{exponent}")
 }
@@ -389,7 +386,7 @@ mod tests {
         let (text, broken) = (Value::from("é"), Value::Text(vec![b'a', 0xff]));
         let blob = Value::Blob(vec![0x0f, 0xa0]);
         assert_eq!((text.as_str(), broken.as_str(), blob.as_str()), (Some("é"), None, None));
-        assert_eq!((Value::Integer(-7).as_integer(), Value::Null.as_integer()), (Some(-7), None));
+        assert_eq!((Value::from(-7).as_integer(), Value::Null.as_integer()), (Some(-7), None));
         assert_eq!(broken.as_bytes(), Some(&b"a\xff"[..]));
         assert_eq!((blob.as_bytes(), Value::Null.as_bytes()), (Some(&[0x0f, 0xa0][..]), None));
         for (value, shown) in [

@@ -373,4 +373,16 @@ mod tests {
         pages.came(page(1, 1, PAGE_BYTES / 8, true), Seq(500));
         assert_eq!(pages.span().events, 4);
     }
+
+    #[test]
+    fn a_page_grows_longer_until_memory_would_not_do() {
+        let mut pages = Pages::after(at(0));
+        let mut asked = Vec::new();
+        while pages.lengthen(at(0), Offset::default()) {
+            asked.push(pages.span().events);
+        }
+        let most = [4, 16, 64].map(|times| times * MAX_EVENTS);
+        assert_eq!(asked, most, "the last is what half a gigabyte holds");
+        assert_eq!(pages.span().events, MAX_EVENTS);
+    }
 }

@@ -30,3 +30,4 @@ mod too_large;
 mod tools;
 mod unique;
 mod verdict;
+mod waits;
