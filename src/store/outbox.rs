@@ -7,9 +7,9 @@ use rusqlite::{Connection, ErrorCode, Row};
 
 use super::Store;
 use super::arrange::arrange;
-use super::open::BUSY_TIMEOUT;
 use super::captured::{COLUMNS, Reader, Written, bytes};
 use super::marks::Marks;
+use super::open::BUSY_TIMEOUT;
 use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
