@@ -141,17 +141,6 @@ fn a_page_is_believed_as_far_as_its_bytes_go() {
 }
 
 #[test]
-fn a_key_fits_into_an_index() {
-    let damaged = |bytes: usize| {
-        let key = format!("[\"{}\"]", "k".repeat(bytes - 4));
-        let page = page(&LINE.replace("[\"k\",1]", &key), 7, 1);
-        page.lines().unwrap()[0].damaged.is_some()
-    };
-    assert!(!damaged(MAX_KEY_BYTES));
-    assert!(damaged(MAX_KEY_BYTES + 1));
-}
-
-#[test]
 fn the_last_id_is_that_of_the_last_event_if_it_is_one() {
     let two = format!("{}\n{LINE}\n", LINE.replace("[7,", "[6,").replace("789\"", "788\""));
     let id = Some("01JD8ZK3V5QWERTY0123456789".parse().unwrap());
