@@ -447,3 +447,20 @@ fn a_sync_says_how_much_it_moved() {
     assert!((4_000..8_000).contains(&summary.bytes_up), "{summary:?}");
     assert!((4_000..8_000).contains(&summary.bytes_down), "{summary:?}");
 }
+
+/// A remote that was rolled back or replaced may reject anything, and none of it is the events' fault.
+#[test]
+fn after_a_rejected_push_it_looks_at_the_remote_before_it_looks_for_a_culprit() {
+    let check = SCHEMA.replace("name TEXT", "name TEXT CHECK (name <> 'bad')");
+    let remote = std::sync::Arc::new(LocalRemote::new(&check));
+    let mut desk = Desk::new(&remote, 1);
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'bad'), ('2', 'Bea')");
+    assert!(desk.sent[0].1.writes);
+    desk.deliver();
+    assert!(!desk.sent[0].1.writes, "it looks");
+    desk.deliver();
+    assert!(desk.sent[0].1.writes, "and then it searches");
+    desk.settle();
+    assert_equal(&desk, &TABLES);
+    assert_eq!(desk.status().conflicts, 1);
+}
