@@ -5,7 +5,7 @@ use driftless::identity::MAX_DRAWN;
 use driftless::remote::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
-    Config, Effect, Input, LIVELY_POLL_MS, Machine, Now, RequestId, SyncState, Ticket,
+    Config, Effect, Input, LIVELY_POLL_MS, Machine, Now, RequestId, SyncState, Ticket, initialise,
 };
 use driftless::verdict::ConflictRule;
 use driftless::{Health, Kind};
@@ -463,4 +463,18 @@ fn after_a_rejected_push_it_looks_at_the_remote_before_it_looks_for_a_culprit() 
     desk.settle();
     assert_equal(&desk, &TABLES);
     assert_eq!(desk.status().conflicts, 1);
+}
+
+#[test]
+fn a_command_asks_thrice_for_what_may_come_and_once_for_what_will_not() {
+    for (fault, kind, times) in
+        [(Fault::Refused, Kind::Refused, 1), (Fault::Unavailable, Kind::Unavailable, 3)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = remote();
+        remote.fail([fault; 5]);
+        let plan = plan(folder.path().join("desk.db"), 1, &[]);
+        let Err(error) = initialise(plan, remote.clone()) else { panic!("nobody was there") };
+        assert_eq!((error.kind(), remote.requests()), (kind, times));
+    }
 }
