@@ -43,6 +43,16 @@ impl Clock {
     }
 }
 
+/// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +87,14 @@ mod tests {
         let mut clock = Clock::after(Ulid::from_parts(10, 7));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 3));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 4));
+    }
+
+    #[test]
+    fn lengths_of_time_for_people() {
+        assert_eq!(
+            [span(5), span(600), span(9_000), span(900_000)],
+            ["5 s", "10 min", "2 h", "10 days"]
+        );
     }
 
     #[test]

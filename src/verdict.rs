@@ -14,7 +14,8 @@ pub enum Verdict {
     /// change lost) or `via` (the event of which it is a consequence lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server. Or it is [`TOO_LARGE`] or [`KEY_NOT_UTF8`].
+    /// the message of the server. Or it is [`TOO_LARGE`], [`KEY_NOT_UTF8`] or
+    /// [`KEY_TOO_LARGE`].
     Rejected(String),
 }
 
@@ -25,6 +26,10 @@ pub const TOO_LARGE: &str = "too large";
 /// Why an event was rejected that names its row by text that is not UTF-8. No other replica could
 /// find the row: the remote's own capture spells such text as it is, and JSON has no form for it.
 pub const KEY_NOT_UTF8: &str = "key is not UTF-8";
+
+/// Why an event was rejected whose key is larger than
+/// [`MAX_KEY_BYTES`](crate::page::MAX_KEY_BYTES).
+pub const KEY_TOO_LARGE: &str = "key is too large";
 
 impl Verdict {
     /// Reads the remote log's two columns.

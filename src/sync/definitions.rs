@@ -66,8 +66,28 @@ pub(super) fn compare(
             (None, None) => return Err(neither(name, &mine, &theirs)),
         }
     }
+    for table in &found.tables {
+        require_key(&table.name, &mine)?;
+        require_key(&table.name, &theirs)?;
+    }
     require_parents(&found, &mine, &theirs)?;
     Ok(found)
+}
+
+/// A foreign key must lead to a key of its parent. Where it does not, SQLite refuses whatever
+/// writes to the child, and to a parent that has a trigger, as capture gives it one.
+fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
+    let is = |name: &str| name.eq_ignore_ascii_case(table);
+    match catalog.unfounded.iter().find(|(child, parent)| is(child) || is(parent)) {
+        None => Ok(()),
+        Some((child, parent)) => Err(Error::usage(format!(
+            "table `{child}` refers to columns of table `{parent}` that are no key of it"
+        ))
+        .with_hint(format!(
+            "make a UNIQUE index on these columns of `{parent}` on both sides, or mend the foreign \
+             key: SQLite refuses what is written there"
+        ))),
+    }
 }
 
 /// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
@@ -102,11 +122,17 @@ fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Resu
 pub(super) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
     let mine = Catalog::of_remote(here)?;
     match wanted {
-        Tables::All => Ok(mine.tables.into_iter().map(|table| table.name).collect()),
+        Tables::All => {
+            for table in &mine.tables {
+                require_key(&table.name, &mine)?;
+            }
+            Ok(mine.tables.into_iter().map(|table| table.name).collect())
+        }
         Tables::Named(names) => {
             let mut found = Vec::new();
             for name in names {
                 must_be_absent(&mine, name)?;
+                require_key(name, &mine)?;
                 found.extend(mine.table(name).map(|table| table.name.clone()));
             }
             Ok(found)
@@ -208,7 +234,8 @@ mod tests {
 
     fn definitions(sql: &[&str]) -> Vec<Definition> {
         let define = |sql: &&str| {
-            let words: Vec<_> = sql.split([' ', '(']).collect();
+            let words = sql.replace("CREATE UNIQUE", "CREATE");
+            let words: Vec<_> = words.split([' ', '(']).collect();
             let (kind, name) = (words[1].to_lowercase(), words[2].to_owned());
             let of = if kind == "index" { words[4] } else { words[2] };
             (kind, name, of.to_owned(), Some((*sql).to_owned()))
@@ -250,6 +277,25 @@ mod tests {
         }
         let there = definitions(&["CREATE TABLE p(id TEXT PRIMARY KEY)"]);
         assert!(compare(&named(&["c"]), &here, &there).is_ok());
+    }
+
+    #[test]
+    fn a_foreign_key_leads_to_a_key() {
+        let child = "CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES p(n))";
+        let parent = "CREATE TABLE p(id TEXT PRIMARY KEY, n TEXT)";
+        let unique = "CREATE UNIQUE INDEX p_n ON p(n)";
+        let partial = "CREATE UNIQUE INDEX p_n ON p(n) WHERE n > 0";
+        let all = |sql: &[&str]| {
+            let here = definitions(sql);
+            let found = compare(&Tables::All, &here, &[]).map(|_| ());
+            assert_eq!(found.is_ok(), local_tables(&Tables::All, &here).is_ok());
+            assert_eq!(found.is_ok(), compare(&Tables::All, &[], &here).is_ok());
+            found.map_err(|error| error.message().to_owned())
+        };
+        let refused = "table `c` refers to columns of table `p` that are no key of it";
+        assert_eq!(all(&[parent, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, partial, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, unique, child]), Ok(()));
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub(crate) fn examine(
     Ok(())
 }
 
+/// What to do about a log that is not the one that was read.
+pub(super) fn acceptable_hint() -> &'static str {
+    "nothing is lost: what is pending stays; go on with the remote as it is by `driftless remote \
+     accept`"
+}
+
 /// What to do about a remote that was rolled back.
 const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
     purpose, go on with it by `driftless remote accept`";
