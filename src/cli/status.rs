@@ -16,7 +16,7 @@ use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
-    other_remote, stopped, unknown_column,
+    other_log, other_remote, stopped, unknown_column,
 };
 use crate::value::Value;
 
@@ -99,6 +99,9 @@ fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal>
     if state.epoch.is_some() {
         let marks = store.marks().map_err(plain)?;
         examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
+        if let Some((id, seq)) = store.contradiction().map_err(plain)? {
+            return Err((other_log(&id, &seq), SyncState::RolledBack));
+        }
     }
     Ok(said)
 }
@@ -130,7 +133,7 @@ fn judge(session: &Session, store: &Store, state: &State, contact: Contact) -> R
         }
     };
     let head = remote.as_ref().map_or(state.cursor.0, |remote| remote.head);
-    let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
+    let lag = u64::try_from(head.saturating_sub(state.cursor.0)).unwrap_or(0);
     // A replicator notes its successes; what was received last came with one, too.
     let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
     let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
@@ -141,8 +144,9 @@ fn judge(session: &Session, store: &Store, state: &State, contact: Contact) -> R
         None if lag > 0 || state.pending > 0 => SyncState::Syncing,
         None => SyncState::InStep,
     };
-    let oldest_pending_s =
-        state.oldest_pending_ms.map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0));
+    let oldest_pending_s = state
+        .oldest_pending_ms
+        .map(|made| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0));
     let waiting_s = oldest_pending_s.max(remote.as_ref().and_then(|remote| remote.waiting_s));
     let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
     Ok(Status {

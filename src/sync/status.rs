@@ -33,7 +33,7 @@ pub enum SyncState {
     /// Nothing is pushed.
     OtherRemote,
     /// The remote has lost what it had when it was last read: it was restored from a backup, or
-    /// rolled back. Nothing is pushed or pulled.
+    /// rolled back. Or its log is not the one that was read here. Nothing is pushed or pulled.
     RolledBack,
     /// Something else is wrong: see the trouble. It tries again by itself.
     Trouble,
@@ -251,7 +251,7 @@ impl Machine {
             pending: state.pending,
             oldest_pending_s: oldest,
             cursor: state.cursor.0,
-            lag: u64::try_from(self.pages.head().0 - state.cursor.0).unwrap_or(0),
+            lag: u64::try_from(self.pages.head().0.saturating_sub(state.cursor.0)).unwrap_or(0),
             conflicts: state.conflicts,
             quarantined: state.quarantined,
             last_success: self.last_success,

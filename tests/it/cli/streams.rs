@@ -32,6 +32,22 @@ fn a_row_cannot_repaint_the_screen() {
 }
 
 #[test]
+fn a_name_on_the_remote_cannot_repaint_the_screen() {
+    let folder = super::Folder::new();
+    folder.sql(
+        "hub.db",
+        "CREATE TABLE \"a\u{1b}[2J\" (id TEXT PRIMARY KEY); CREATE TABLE b (id TEXT PRIMARY KEY)",
+    );
+    let hub = folder.hub("");
+    let init = format!("init --db a.db --remote {} --all-tables", hub.url());
+    // What is printed for a terminal is not cleaned of a terminal's commands once more.
+    let init = folder.command(&init).env("CLICOLOR_FORCE", "1").output().unwrap();
+    let init = super::ended(init);
+    assert!(!(init.out.clone() + &init.err).contains("\u{1b}[2J"), "{init:?}");
+    assert!(init.out.contains("made here  a\\u{1b}[2J, b"), "{init:?}");
+}
+
+#[test]
 fn status_is_one_object_with_every_field() {
     let (folder, hub) = hub_and_replica();
     folder.sql("a.db", "UPDATE people SET phone = '44' WHERE id = 1");
