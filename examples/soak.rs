@@ -1,17 +1,16 @@
 //! Runs worlds of the simulation (`tests/it/sim`) until the time is over or one fails.
 //!
 //! ```text
-//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--cores N]
+//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--brief]
 //! cargo run --release --example soak -- --history target/sim/17.json
 //! ```
 //!
 //! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
 //! world that fails is shrunk and reported as by the tests, and the run ends with exit code 1. With
-//! `--brief` it is not shrunk.
+//! `--brief` it is not shrunk. It takes one core: start one for each.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[allow(dead_code)]
@@ -21,16 +20,16 @@ mod sim;
 use sim::coverage::Seen;
 use sim::history::History;
 use sim::report;
-use sim::run::{Failure, run_all};
+use sim::run::{Failure, run};
 
 /// How often a line says how far it is.
 const LINE: Duration = Duration::from_secs(10);
 
+#[derive(Default)]
 struct Progress {
     worlds: u64,
     steps: u64,
     seen: Seen,
-    line: Instant,
     failed: Option<(u64, Failure)>,
 }
 
@@ -44,7 +43,7 @@ fn argument(name: &str) -> Option<u64> {
 fn main() {
     let mut all = std::env::args().skip_while(|argument| argument != "--history").skip(1);
     if let Some(path) = all.next() {
-        let ran = sim::run::run(&report::read(path.as_ref()), true);
+        let ran = run(&report::read(path.as_ref()), true);
         println!("{:?}", ran.failure);
         return;
     }
@@ -53,36 +52,28 @@ fn main() {
         || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
     let from = argument("--from").unwrap_or_else(|| drawn() << 16);
     let worlds = argument("--worlds").unwrap_or(u64::MAX - from);
-    let found = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let cores = argument("--cores").map_or(found, |cores| cores as usize);
     let begun = Instant::now();
     let end = begun + Duration::from_secs(60 * minutes);
-    println!("from seed {from}, for {minutes} minutes, on {cores} cores");
-    let progress = Mutex::new(Progress {
-        worlds: 0,
-        steps: 0,
-        seen: Seen::default(),
-        line: begun,
-        failed: None,
-    });
-    run_all(from..from + worlds, cores, |seed, ran| {
-        let mut progress = progress.lock().expect("nothing panics with it");
+    println!("from seed {from}, for {minutes} minutes");
+    let mut progress = Progress::default();
+    let mut line = begun;
+    for seed in from..from + worlds {
+        let ran = run(&History::of(seed), false);
         progress.worlds += 1;
         progress.steps += ran.steps;
         progress.seen.add(&ran.seen);
+        progress.failed = ran.failure.map(|failure| (seed, failure));
         let now = Instant::now();
-        if now - progress.line >= LINE {
-            progress.line = now;
+        if now - line >= LINE {
+            line = now;
             let seconds = (now - begun).as_secs();
-            let Progress { worlds, steps, .. } = *progress;
+            let Progress { worlds, steps, .. } = progress;
             println!("{seconds:6} s  {worlds:8} worlds  {steps:10} steps  up to seed {seed}");
         }
-        if let Some(failure) = ran.failure {
-            progress.failed.get_or_insert((seed, failure));
+        if progress.failed.is_some() || now >= end {
+            break;
         }
-        progress.failed.is_none() && now < end
-    });
-    let progress = progress.into_inner().expect("nothing panics with it");
+    }
     print!("{}", progress.seen);
     println!("{} worlds, {} steps", progress.worlds, progress.steps);
     if let Some((seed, failure)) = progress.failed {

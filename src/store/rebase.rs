@@ -274,9 +274,14 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// An insert has the whole row and a delete none of it: what waited before is of no more use.
     /// (A trigger on the remote that is newer than capture is logged before the insert that fired
     /// it, so an update may come before its row.)
-    fn release(&self, line: &Line<'_>) -> Step {
-        let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 AND seq < ?3";
-        self.db.prepare_cached(sql)?.execute((&line.table, line.key, line.seq.0))?;
+    fn release(&mut self, line: &Line<'_>) -> Step {
+        let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 \
+                   AND seq >= ?3 AND seq < ?4";
+        let mut delete = self.db.prepare_cached(sql)?;
+        let first = self.lines.first().map_or(line.seq.0, |first| first.seq.0);
+        delete.execute((&line.table, line.key, i64::MIN, first))?;
+        // What this page itself had put there waits no longer.
+        self.done.quarantined -= delete.execute((&line.table, line.key, first, line.seq.0))?;
         Ok(())
     }
 

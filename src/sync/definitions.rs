@@ -320,4 +320,35 @@ mod tests {
         }
         assert!(compare(&Tables::Named(vec!["u".to_owned()]), &here, &here).is_err());
     }
+
+    #[test]
+    fn a_settled_replica_takes_no_other_table() {
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        let known = || vec!["Members".to_owned(), "t".to_owned()];
+        for wanted in [Tables::All, named(&["members"]), named(&[])] {
+            assert_eq!(settled_tables(&wanted, known()).unwrap(), Tables::Named(known()));
+        }
+        let error = settled_tables(&named(&["t", "u"]), known()).unwrap_err();
+        assert!(error.message().contains("`u`"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_replicated_is_in_the_way_by_its_name_alone() {
+        let here = definitions(&[
+            "CREATE TABLE Members(id TEXT PRIMARY KEY)",
+            "CREATE TABLE t(id TEXT PRIMARY KEY)",
+            "CREATE TABLE odd(x)",
+        ]);
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        assert_eq!(local_tables(&Tables::All, &here).unwrap(), ["Members", "t"]);
+        assert_eq!(local_tables(&named(&["members", "u"]), &here).unwrap(), ["Members"]);
+        let error = local_tables(&named(&["t", "Odd"]), &here).unwrap_err();
+        assert!(error.message().contains("odd"), "{error}");
+        // Nor does what the other side has help.
+        let there = definitions(&["CREATE TABLE odd(id TEXT PRIMARY KEY)"]);
+        for (here, there) in [(&here, &there), (&there, &here)] {
+            assert!(compare(&named(&["odd"]), here, there).is_err());
+        }
+        assert!(compare(&Tables::All, &here, &[]).is_ok(), "it is left alone where all are taken");
+    }
 }

@@ -492,7 +492,6 @@ impl Machine {
             return self.failed(None, error);
         }
         self.succeeded();
-        self.due = self.now.steady_ms + self.interval();
         self.look_first = false;
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
@@ -511,6 +510,8 @@ impl Machine {
                 Err(error) => return self.failed(None, error),
             }
         }
+        // Behind what makes it lively: the next look comes soon after the first change.
+        self.due = self.now.steady_ms + self.interval();
         self.apart &= !self.limits_are_full();
         self.changed();
     }

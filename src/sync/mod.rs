@@ -53,10 +53,10 @@ pub use effect::{Effect, Input, Now, RequestId, Ticket};
 pub(crate) use identity::{Refusal, examine};
 pub use init::{Doing, Init, Plan, Progress, Report};
 pub(crate) use inquiry::other_log;
-pub use lock::Lock;
+pub use lock::{Holder, Lock};
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
-pub(crate) use status::health;
 pub use status::{
     Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
 };
+pub(crate) use status::{health, stopped};
 pub(crate) use trouble::{other_remote, unknown_column};

@@ -348,4 +348,41 @@ mod tests {
         assert!(pages.has_room());
         assert!(pages.span().events > 40);
     }
+
+    #[test]
+    fn the_log_goes_on_as_far_as_it_is_known() {
+        let mut pages = Pages::after(at(7));
+        assert_eq!((pages.place(), pages.head(), pages.more()), (at(7), Seq(7), false));
+        pages.expect();
+        assert!(pages.more());
+        assert!(pages.came(page(10, 3, 100, true), Seq(20)));
+        assert_eq!((pages.place(), pages.head(), pages.more()), (at(10), Seq(20), true));
+        assert!(!pages.came(page(10, 0, 100, false), Seq(5)));
+        assert_eq!((pages.head(), pages.more()), (Seq(10), false), "a log ends behind its pages");
+        for (cursor, more) in [(9, true), (10, false), (11, false)] {
+            pages.restart(at(cursor));
+            assert_eq!((pages.place(), pages.more()), (at(cursor), more));
+            assert!(pages.front().is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_too_large_once_is_the_measure_from_then_on() {
+        let mut pages = Pages::after(at(0));
+        pages.too_large();
+        pages.came(page(1, 1, PAGE_BYTES / 8, true), Seq(500));
+        assert_eq!(pages.span().events, 4);
+    }
+
+    #[test]
+    fn a_page_grows_longer_until_memory_would_not_do() {
+        let mut pages = Pages::after(at(0));
+        let mut asked = Vec::new();
+        while pages.lengthen(at(0), Offset::default()) {
+            asked.push(pages.span().events);
+        }
+        let most = [4, 16, 64].map(|times| times * MAX_EVENTS);
+        assert_eq!(asked, most, "the last is what half a gigabyte holds");
+        assert_eq!(pages.span().events, MAX_EVENTS);
+    }
 }

@@ -15,6 +15,8 @@ use rusqlite::Connection;
 use super::model::{Model, Ruling};
 use super::rows::{difference, snapshot};
 use super::sql::number;
+use super::template::identity;
+use super::workload::LARGE;
 use super::world::{Checked, World};
 
 /// The log after an event.
@@ -42,9 +44,19 @@ fn is_the_servers(reason: &str) -> bool {
     reason.contains("constraint failed") || reason == "no" || reason == TOO_LARGE
 }
 
+/// Whether an event has a value that not every remote takes.
+fn is_large(event: &Event) -> bool {
+    let values = [&event.before, &event.after].into_iter().flatten().flat_map(|image| &image.0);
+    values.map(|(_, value)| value.as_bytes().map_or(0, <[u8]>::len)).any(|bytes| bytes >= LARGE)
+}
+
 impl World {
     /// Looks at the remote.
     pub(super) fn observe_remote(&mut self) -> Checked {
+        let version = self.server.version();
+        if std::mem::replace(&mut self.server_version, version) == version {
+            return Ok(());
+        }
         if self.blank && !self.is_installed() {
             let rows = self.server.with(|db| snapshot(db, &self.shape));
             self.model = Model::new(Arc::clone(&self.shape), rows);
@@ -116,14 +128,18 @@ impl World {
         let mine = &known.event;
         // What is too large to travel is recorded without its values.
         let is_bare = event.verdict.reason() == Some(TOO_LARGE);
+        // Or, where that is enough, without its old values.
+        let bare = event.before.as_ref().is_some_and(|before| before.0.is_empty());
+        let other = event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event);
+        let is_slim = bare && [Some(mine), other].into_iter().flatten().any(is_large);
         let same = (&mine.table, &mine.key, mine.op, mine.pair)
             == (&event.table, &event.key, event.op, event.pair)
             && known.bases.contains(&event.base.0)
-            && (is_bare || (&mine.before, &mine.after) == (&event.before, &event.after));
+            && (is_bare || is_slim || mine.before == event.before)
+            && (is_bare || mine.after == event.after);
         if !same {
             return Err(format!("it was committed as {mine:?}, and arrived as {event:?}"));
         }
-        let other = event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event);
         let ruling = self.model.judge(event, other);
         let reason = event.verdict.reason().unwrap_or_default();
         let word = reason.split(':').next().unwrap_or_default();
@@ -156,6 +172,9 @@ impl World {
         if decided && !half && self.loses_by_rule(event, other) != (word == "conflict") {
             return Err(format!("the pure rule does not say `{}`: {event:?}", event.verdict));
         }
+        if is_slim {
+            self.seen.note("an event without its old values");
+        }
         self.seen.note_verdict(event, self.shape.columns_rule);
         Ok(())
     }
@@ -172,6 +191,16 @@ impl World {
             let others = others.map(|other| (other.seq, claim(other, other.after.as_ref())));
             loses(rule, claim(event, event.after.as_ref().or(None::<&Image>)), event.base, others)
         })
+    }
+
+    /// Whether two events of one row, by two writers, conflict.
+    pub(super) fn beat(&self, theirs: &Event, mine: &Event) -> bool {
+        let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
+        fn claim(event: &Event, origin: Origin) -> Claim<'_> {
+            Claim { origin, op: event.op, after: event.after.as_ref() }
+        }
+        let ours = claim(mine, Origin::Replica(identity(0)));
+        loses(rule, ours, Seq(0), [(theirs.seq, claim(theirs, Origin::Web))])
     }
 
     /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 
 use driftless::event::Event;
+use serde::{Deserialize, Serialize};
 
 use super::history::Fate;
 
 /// Counts of what happened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 52] = [
+pub(crate) const WANTED: [&str; 53] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -39,6 +40,7 @@ pub(crate) const WANTED: [&str; 52] = [
     "a quarantine",
     "a quarantine's retry",
     "a culprit that was singled out",
+    "an event too large to travel",
     "a consequence on the remote",
     "a local foreign key's consequence",
     "a replica joins with rows",

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::shape::Shape;
 
 /// Steps of a world, at least and at most.
-const STEPS: std::ops::RangeInclusive<usize> = 40..=90;
-/// Replicas at first, at least and at most; others may join.
-const REPLICAS: std::ops::RangeInclusive<usize> = 2..=3;
+const STEPS: std::ops::RangeInclusive<usize> = 22..=55;
+/// The same from this seed on: where a run takes hours, histories may be longer.
+const LONG_STEPS: std::ops::RangeInclusive<usize> = 40..=120;
+const LONG_FROM: u64 = 1_000_000;
+/// How many worlds have three replicas at first, and not two; others may join.
+const THREE: f64 = 0.3;
 /// A year, in ms.
 const YEAR_MS: i64 = 365 * 86_400_000;
 
@@ -233,8 +236,8 @@ impl History {
         let mut random = Rng::with_seed(seed ^ 0x5EED);
         let shape = Shape::of(seed);
         let weather = Weather::new(&mut random);
-        let replicas = random.usize(REPLICAS);
-        let count = random.usize(STEPS);
+        let replicas = if random.f64() < THREE { 3 } else { 2 };
+        let count = random.usize(if seed < LONG_FROM { STEPS } else { LONG_STEPS });
         let steps = (0..count).map(|_| step(&mut random, &shape, &weather)).collect();
         History { seed, shape, replicas, steps }
     }
@@ -243,6 +246,12 @@ impl History {
 fn step(random: &mut Rng, shape: &Shape, weather: &Weather) -> Step {
     let at = random.usize(..60);
     match random.u8(..100) {
+        0 if weather.caps && shape.has("m") => Step::Write {
+            at,
+            sql: vec![shape.large(random)],
+            told: random.bool(),
+            abandoned: false,
+        },
         0..34 => Step::Write {
             at,
             sql: shape.transaction(random),
@@ -272,7 +281,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         4..6 => Step::Ghost { which },
         6..8 if weather.cuts => Step::Cut { at, cut: random.bool() },
         8..10 if weather.caps => {
-            let up = [1_500, 3_500, 8_000, usize::MAX][random.usize(..4)];
+            let up = [2_000, 3_500, 8_000, 270_000, usize::MAX][random.usize(..5)];
             let down = [1_500, 3_000, 8_000, usize::MAX][random.usize(..4)];
             Step::Caps { up, down }
         }

@@ -41,9 +41,13 @@ pub(crate) struct Replica {
     pub(crate) ready: bool,
     /// It was done just now.
     pub(crate) fresh: bool,
+    /// It has, or had, a constraint of its own.
+    pub(crate) constrained: bool,
     settled: Vec<(Ticket, Result<Summary>)>,
     tickets: u64,
     lives: u64,
+    /// How many connections the application has had.
+    pub(crate) connections: u64,
     foreign_keys: bool,
     recursive: bool,
     shape: Arc<Shape>,
@@ -77,9 +81,11 @@ impl Replica {
             full: false,
             ready: false,
             fresh: false,
+            constrained: false,
             settled: Vec::new(),
             tickets: 0,
             lives: 0,
+            connections: 1,
             foreign_keys: true,
             recursive: false,
             shape: Arc::clone(shape),
@@ -122,6 +128,7 @@ impl Replica {
         (self.timer, self.waits, self.full) = (None, false, false);
         if whole {
             self.lives += 1;
+            self.connections += 1;
             self.db = open(&self.path, &self.clock, self.number as u64 ^ self.lives << 32);
             self.set_application(self.foreign_keys, self.recursive);
         } else {

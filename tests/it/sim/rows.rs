@@ -32,10 +32,8 @@ pub(crate) fn key_of(table: &Table, row: &Row) -> String {
 /// The rows of all tables.
 pub(crate) fn snapshot(db: &Connection, shape: &Shape) -> Rows {
     let mut all = Rows::new();
-    for table in &shape.tables {
-        let columns: Vec<_> = table.columns.iter().map(|name| format!("\"{name}\"")).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), table.name);
-        for values in sql::rows(db, &sql).unwrap() {
+    for (table, sql) in shape.tables.iter().zip(shape.reading()) {
+        for values in sql::rows(db, sql).unwrap() {
             let row: Row = table.columns.iter().cloned().zip(values).collect();
             all.insert((table.name.clone(), key_of(table, &row)), row);
         }

@@ -1,10 +1,10 @@
-//! Runs histories: one, many on all cores, or one with steps left out until it is as short as it
-//! gets.
+//! Runs a history, or one that fails with steps left out until it is as short as it gets.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::Once;
+
+use serde::{Deserialize, Serialize};
 
 use super::coverage::Seen;
 use super::history::{History, Step};
@@ -14,7 +14,7 @@ use super::world::World;
 const ATTEMPTS: usize = 600;
 
 /// Where and how a history failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     /// How many steps had been taken before; all of them if it failed at rest.
     pub(crate) step: usize,
@@ -75,33 +75,6 @@ pub(crate) fn run(history: &History, trace: bool) -> Ran {
     });
     ran.failure = outcome.err().map(|what| Failure { step: taken, what });
     ran
-}
-
-/// Runs the histories of `seeds`, each taken by the first core that is free. `report` is told of
-/// each; where it says so, no more are begun.
-pub(crate) fn run_all(
-    seeds: std::ops::Range<u64>,
-    cores: usize,
-    report: impl Fn(u64, Ran) -> bool + Sync,
-) {
-    let next = AtomicU64::new(seeds.start);
-    let stop = Mutex::new(false);
-    let stopped = || *stop.lock().unwrap_or_else(PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || stopped() {
-                        return;
-                    }
-                    if !report(seed, run(&History::of(seed), false)) {
-                        *stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                    }
-                }
-            });
-        }
-    });
 }
 
 /// Leaves out what can be left out of a history that fails, by delta debugging: steps first, then

@@ -32,7 +32,8 @@ pub(crate) struct Server {
 fn connect(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
     let db = Connection::open(path).unwrap();
     db.execute_batch(
-        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; \
+         PRAGMA locking_mode = EXCLUSIVE",
     )
     .unwrap();
     governed(&db, clock, seed);
@@ -50,6 +51,12 @@ impl Server {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is another one when the database has changed.
+    pub(crate) fn version(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.lives, state.db.total_changes())
     }
 
     /// Looks at the database.
@@ -113,6 +120,7 @@ impl Server {
             if dies_after == Some(number) {
                 // The process is gone, and the transaction with it.
                 state.lives += 1;
+                state.db = Connection::open_in_memory().unwrap();
                 state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
                 return Err(Error::unavailable("connection reset by peer"));
             }

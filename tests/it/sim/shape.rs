@@ -1,14 +1,16 @@
 //! The tables of a world, with what the web application's and the desktops' triggers do on them.
 //!
 //! A shape is data, so that a history that failed can be kept without the generator that made it.
-//! Thirty-two seeds in a row have the same shape: making the databases of one costs more than a
+//! Fifty seeds in a row have the same shape: making the databases of one costs more than a
 //! world's steps do, so they are made once and copied.
+
+use std::sync::OnceLock;
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Worlds of consecutive seeds that have the same tables.
-pub(crate) const WORLDS_A_SHAPE: u64 = 32;
+pub(crate) const WORLDS_A_SHAPE: u64 = 50;
 
 /// Triggers that a web application may have, behind the tables that they need.
 const WEB: [(&str, &str); 11] = [
@@ -115,6 +117,17 @@ pub(crate) struct Table {
     pub(crate) foreign: Vec<Foreign>,
 }
 
+/// Statements that are made of a shape when they are first asked for.
+#[derive(Clone, Debug, Default)]
+struct Reading(OnceLock<Vec<String>>);
+
+/// Two shapes are the same whether or not one has been asked.
+impl PartialEq for Reading {
+    fn eq(&self, _: &Reading) -> bool {
+        true
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shape {
@@ -127,6 +140,9 @@ pub(crate) struct Shape {
     pub(crate) late: bool,
     /// The conflict rule is that of columns.
     pub(crate) columns_rule: bool,
+    /// What reads the tables, in their order.
+    #[serde(skip)]
+    reading: Reading,
     /// Requests run to the letter. Otherwise the remote's triggers are compiled once a world, and not
     /// once a request ([`push`](super::sql::push)).
     pub(crate) verbatim: bool,
@@ -183,6 +199,7 @@ impl Shape {
             local: some(random, names, &LOCAL, 2),
             late: random.f64() < 0.3,
             columns_rule: random.bool(),
+            reading: Reading::default(),
             verbatim: random.f64() < 0.12,
         }
     }
@@ -190,6 +207,18 @@ impl Shape {
     /// All tables as SQL.
     pub(crate) fn schema(&self) -> String {
         self.tables.iter().map(|table| format!("{};\n", table.sql)).collect()
+    }
+
+    /// The statements that read the tables, in their order.
+    pub(crate) fn reading(&self) -> &[String] {
+        self.reading.0.get_or_init(|| {
+            let quoted = |name: &String| format!("\"{name}\"");
+            let read = |table: &Table| {
+                let columns: Vec<_> = table.columns.iter().map(quoted).collect();
+                format!("SELECT {} FROM {}", columns.join(", "), table.name)
+            };
+            self.tables.iter().map(read).collect()
+        })
     }
 
     /// Whether there is a table of this name.

@@ -21,11 +21,12 @@ const SHORT: usize = 20;
 pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
     let (mut text, mut literals) = (String::with_capacity(64), Vec::new());
     let mut rest = sql;
-    while let Some(at) = rest.find(['\'', '"']) {
+    while let Some(at) = memchr::memchr2(b'\'', b'"', rest.as_bytes()) {
         let quote = rest.as_bytes()[at];
         let mut end = at + 1;
         loop {
-            end += rest[end..].find(quote as char).expect("a literal ends") + 1;
+            let length = memchr::memchr(quote, &rest.as_bytes()[end..]);
+            end += length.expect("a literal ends") + 1;
             if rest.as_bytes().get(end) != Some(&quote) {
                 break;
             }
@@ -100,6 +101,11 @@ pub(crate) fn push(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
 pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
     let mut statement = db.prepare_cached(sql).unwrap();
     statement.query_row([], |row| row.get::<_, Option<i64>>(0)).unwrap().unwrap_or(0)
+}
+
+/// What is another one when the database has changed, by this connection or by another.
+pub(crate) fn version(db: &Connection) -> (i64, u64) {
+    (number(db, "PRAGMA data_version"), db.total_changes())
 }
 
 /// Runs statements in a transaction. False if one fails, and then nothing has happened. With

@@ -2,13 +2,17 @@
 
 #![allow(clippy::print_stderr)]
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
 
 use super::coverage::Seen;
 use super::history::History;
 use super::report;
-use super::run::{run, run_all};
+use super::run::{Failure, run};
+use super::shape::WORLDS_A_SHAPE;
 
 /// The worlds of a run of the default size.
 const WORLDS: std::ops::Range<u64> = 0..2_000;
@@ -23,25 +27,64 @@ fn trace() -> bool {
     std::env::var_os("DRIFTLESS_TRACE").is_some()
 }
 
-/// Runs the worlds of these seeds; one that fails ends the run with its report.
-fn worlds(seeds: std::ops::Range<u64>) -> (Seen, u64) {
-    let sum = Mutex::new((Seen::default(), 0));
-    let failed = Mutex::new(Vec::new());
+/// What came of some worlds.
+#[derive(Default, Serialize, Deserialize)]
+struct Sum {
+    seen: Seen,
+    steps: u64,
+    failed: Option<(u64, Failure)>,
+}
+
+/// Which part of the worlds a process takes, and where it says what came of them: the part's number,
+/// how many parts there are, and a file.
+const SHARE: &str = "DRIFTLESS_SIM_SHARE";
+
+/// Runs the worlds of this process' share, until one fails.
+fn share(seeds: Range<u64>, share: &str) {
+    let mut parts = share.splitn(3, ' ');
+    let mut number = || parts.next().unwrap().parse::<u64>().unwrap();
+    let (part, of) = (number(), number());
+    let mut sum = Sum::default();
+    for seed in seeds.filter(|seed| seed / WORLDS_A_SHAPE % of == part) {
+        let ran = run(&History::of(seed), false);
+        sum.seen.add(&ran.seen);
+        sum.steps += ran.steps;
+        sum.failed = ran.failure.map(|failure| (seed, failure));
+        if sum.failed.is_some() {
+            break;
+        }
+    }
+    std::fs::write(parts.next().unwrap(), serde_json::to_vec(&sum).unwrap()).unwrap();
+}
+
+/// Runs the worlds of these seeds, in a process for each core: threads would wait for each other,
+/// since SQLite counts its memory under one lock. The first that fails is reported.
+fn worlds(seeds: &Range<u64>) -> Sum {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    run_all(seeds, cores, |seed, ran| {
-        let mut sum = sum.lock().unwrap();
-        sum.0.add(&ran.seen);
-        sum.1 += ran.steps;
-        let Some(failure) = ran.failure else { return true };
-        failed.lock().unwrap().push((seed, failure));
-        false
-    });
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort_by_key(|(seed, _)| *seed);
-    if let Some((seed, failure)) = failed.first() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |part: usize| {
+        let file = folder.path().join(part.to_string());
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["sim::tests::worlds_end_equal", "--exact"])
+            .env("DRIFTLESS_SEEDS", format!("{}..{}", seeds.start, seeds.end))
+            .env(SHARE, format!("{part} {cores} {}", file.display()))
+            .stdout(Stdio::null())
+            .spawn();
+        (child.unwrap(), file)
+    };
+    let mut sum = Sum::default();
+    for (mut child, file) in (0..cores).map(start).collect::<Vec<_>>() {
+        assert!(child.wait().unwrap().success(), "a share of the worlds came to an end");
+        let part: Sum = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        sum.seen.add(&part.seen);
+        sum.steps += part.steps;
+        let failed = sum.failed.into_iter().chain(part.failed);
+        sum.failed = failed.min_by_key(|(seed, _)| *seed);
+    }
+    if let Some((seed, failure)) = &sum.failed {
         panic!("{}", report::of(&History::of(*seed), failure));
     }
-    sum.into_inner().unwrap()
+    sum
 }
 
 /// Runs one history, telling each step.
@@ -62,7 +105,10 @@ fn worlds_end_equal() {
     if trace() {
         return range.for_each(|seed| told(&History::of(seed)));
     }
-    let (seen, steps) = worlds(range.clone());
+    if let Ok(part) = std::env::var(SHARE) {
+        return share(range, &part);
+    }
+    let Sum { seen, steps, .. } = worlds(&range);
     eprintln!("{} worlds, {steps} steps:\n{seen}", range.count());
     if given.is_none() {
         let missing = seen.missing();

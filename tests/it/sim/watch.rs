@@ -17,7 +17,7 @@ use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
 use super::rows::{Rows, difference, row, snapshot};
-use super::sql::{number, rows};
+use super::sql::{number, rows, version};
 use super::world::{Checked, World};
 
 /// A change that an application committed, as its outbox tells it.
@@ -37,6 +37,8 @@ struct Pending {
     id: EventId,
     aside: bool,
     undo: bool,
+    /// The event because of which it is set aside, if it is because of one.
+    winner: Option<i64>,
 }
 
 /// What is known of a replica from looking at it before.
@@ -48,7 +50,11 @@ pub(crate) struct Watch {
     pub(super) mine: HashSet<EventId>,
     /// Its identity.
     name: String,
+    /// The connection's number and its database's state at the last look.
+    version: (u64, (i64, u64)),
     pub(super) cursor: i64,
+    /// The cursor after the first sync.
+    adopted: i64,
     newest: i64,
     pending: BTreeMap<i64, Pending>,
     chain: Hash,
@@ -63,7 +69,9 @@ impl Default for Watch {
             certain: true,
             mine: HashSet::new(),
             name: String::new(),
+            version: (0, (0, 0)),
             cursor: 0,
+            adopted: 0,
             newest: 0,
             pending: BTreeMap::new(),
             chain: GENESIS,
@@ -78,6 +86,11 @@ impl Watch {
     pub(crate) fn joining(rows: Rows) -> Self {
         Watch { before: Some(rows), ..Watch::default() }
     }
+
+    /// Its remote is another one: it is looked at once more, although nothing has changed here.
+    pub(super) fn doubt(&mut self) {
+        (self.certain, self.version) = (false, Default::default());
+    }
 }
 
 /// Who may have written since the last look.
@@ -90,8 +103,8 @@ pub(crate) enum Writer {
 }
 
 /// The pending events' numbers and standing.
-const PENDING: &str = "SELECT n, ms, tail, aside, undo IS NOT NULL FROM driftless_outbox \
-     WHERE NOT settled ORDER BY n";
+const PENDING: &str = "SELECT n, ms, tail, aside, undo IS NOT NULL, winner \
+     FROM driftless_outbox WHERE NOT settled ORDER BY n";
 
 /// New events, with their layout where their values stand in columns of their own.
 const NEW: &str =
@@ -166,6 +179,11 @@ impl World {
             self.seen.note("a full disk");
         }
         let fresh = std::mem::take(&mut self.replicas[at].fresh);
+        let version = (self.replicas[at].connections, version(&self.replicas[at].db));
+        if !fresh && self.watches[at].version == version {
+            return Ok(());
+        }
+        self.watches[at].version = version;
         let writer = if fresh { Writer::FirstSync } else { writer };
         if self.observe_name(at) || !self.watches[at].certain {
             self.note_pending(at);
@@ -173,6 +191,7 @@ impl World {
         let cursor = number(&self.replicas[at].db, "SELECT cursor FROM driftless_state");
         let last = self.watches[at].cursor;
         if writer == Writer::FirstSync {
+            self.watches[at].adopted = cursor;
             let sql = "SELECT chain FROM driftless_state";
             let chain = rows(&self.replicas[at].db, sql).unwrap();
             let watch = &mut self.watches[at];
@@ -237,7 +256,8 @@ impl World {
         for line in rows(db, PENDING).unwrap() {
             let part = |column: usize| line[column].as_integer().unwrap_or(0);
             let (n, aside, undo) = (part(0), part(3) == 1, part(4) == 1);
-            now.insert(n, Pending { id: id_of(part(1), n, part(2)), aside, undo });
+            let (id, winner) = (id_of(part(1), n, part(2)), line[5].as_integer());
+            now.insert(n, Pending { id, aside, undo, winner });
         }
         let newest = now.keys().next_back().copied().unwrap_or(watch.newest);
         if newest > watch.newest {
@@ -278,7 +298,15 @@ impl World {
                 }
             }
         }
-        for found in now.values() {
+        watch.pending = now;
+        self.check_pending(at, cursor)
+    }
+
+    /// What is pending is not in the log yet, somebody committed it, and what it is set aside for
+    /// defeats it.
+    fn check_pending(&self, at: usize, cursor: i64) -> Checked {
+        let watch = &self.watches[at];
+        for found in watch.pending.values() {
             if self.places.get(&found.id).is_some_and(|seq| *seq <= cursor) {
                 let id = found.id;
                 return Err(format!("event {id} is in the log up to the cursor, and pending"));
@@ -286,9 +314,52 @@ impl World {
             if !watch.mine.contains(&found.id) {
                 return Err(format!("event {} is pending, and nobody committed it", found.id));
             }
+            if let Some(winner) = found.winner.filter(|_| found.aside)
+                && !self.defeats(at, winner, &self.ledger[&found.id])
+            {
+                let id = found.id;
+                return Err(format!("event {id} is set aside for {winner}, which does not win"));
+            }
+            if let Some(winner) = self.winner(at, found, cursor) {
+                let id = found.id;
+                return Err(format!("event {id} has lost to {winner}, and is not set aside"));
+            }
         }
-        watch.pending = now;
         Ok(())
+    }
+
+    /// What defeats a pending event that is on its row, by the pure rule. What was there before
+    /// the first sync is the remote's to decide.
+    fn winner(&self, at: usize, found: &Pending, cursor: i64) -> Option<i64> {
+        let (watch, mutation) = (&self.watches[at], &self.ledger[&found.id]);
+        if found.aside {
+            return None;
+        }
+        let seen = mutation.bases.iter().copied().max().unwrap_or(0).max(watch.adopted);
+        let mine = &mutation.event;
+        let others = self.log.range(seen + 1..).take_while(|(seq, _)| **seq <= cursor);
+        others
+            .filter(|(seq, event)| event.key == mine.key && self.defeats(at, **seq, mutation))
+            .find(|(_, event)| self.beat(event, mine))
+            .map(|(seq, _)| *seq)
+    }
+
+    /// Whether an event of the log may be what another writer did to the row meanwhile.
+    fn defeats(&self, at: usize, winner: i64, mutation: &Mutation) -> bool {
+        let (Some(winner), watch) = (self.log.get(&winner), &self.watches[at]) else {
+            return false;
+        };
+        let event = &mutation.event;
+        let other =
+            event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event.key);
+        let ours = winner.origin.to_string() == watch.name
+            && winner.cause.is_some_and(|cause| watch.mine.contains(&cause));
+        winner.verdict.is_applied()
+            && winner.table == event.table
+            && (winner.key == event.key || other == Some(&winner.key))
+            && mutation.bases.iter().any(|base| *base < winner.seq.0)
+            && !watch.mine.contains(&winner.id)
+            && !ours
     }
 
     /// The stretch of the local log that is new.

@@ -5,6 +5,9 @@ use fastrand::Rng;
 
 use super::shape::Shape;
 
+/// Bytes of a value that not every remote takes.
+pub(crate) const LARGE: usize = 280_000;
+
 fn any<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
     from[random.usize(..from.len())]
 }
@@ -66,6 +69,16 @@ impl Shape {
         let id = name(random, "k", 5);
         let upper = random.f64() < 0.3 && self.table("m").is_some_and(|table| table.nocase);
         if upper { id.to_uppercase() } else { id }
+    }
+
+    /// A value that a remote with a limit takes from nobody.
+    pub(crate) fn large(&self, r: &mut Rng) -> String {
+        let (id, value) = (self.member(r), format!("hex(zeroblob({}))", LARGE / 2));
+        match r.u8(..4) {
+            0 => format!("DELETE FROM m WHERE id = {id}"),
+            1 => format!("INSERT OR IGNORE INTO m (id, a) VALUES ({id}, {value})"),
+            _ => format!("UPDATE m SET a = {value} WHERE id = {id}"),
+        }
     }
 
     fn members(&self, r: &mut Rng, out: &mut Vec<String>) {

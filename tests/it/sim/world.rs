@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(super) ledger: HashMap<EventId, Mutation>,
     /// Every identity that a file has had.
     pub(super) names: HashSet<ReplicaId>,
+    /// The remote's state at the last look.
+    pub(super) server_version: (u64, u64),
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
     /// The remote was made anew, and nobody has installed anything there.
@@ -93,6 +95,7 @@ impl World {
             places: HashMap::new(),
             ledger: HashMap::new(),
             names: HashSet::new(),
+            server_version: (0, 0),
             carrier: None,
             blank: false,
             ghosts: Vec::new(),
@@ -415,6 +418,7 @@ impl World {
         }
         let file = self.replicas[at].copy(&self.folder.path().join("copy.db"));
         let mut replica = self.file(&file)?;
+        replica.constrained = self.replicas[at].constrained;
         replica.set_application(true, false);
         replica.now = self.replicas[at].now;
         replica.set_wall();
@@ -463,7 +467,7 @@ impl World {
         for (id, known) in &mut self.ledger {
             known.gone |= !self.places.contains_key(id);
         }
-        self.watches.iter_mut().for_each(|watch| watch.certain = false);
+        self.watches.iter_mut().for_each(Watch::doubt);
         (0..self.replicas.len()).try_for_each(|at| self.observe(at, Writer::Nobody))?;
         self.observe_remote()
     }
@@ -536,6 +540,7 @@ impl World {
             false => format!("DROP INDEX IF EXISTS {name}"),
         };
         let replica = &mut self.replicas[at];
+        replica.constrained |= on;
         let done = replica.db.execute_batch(&sql).is_ok();
         replica.input(Input::LocalCommit);
         if on && done {
@@ -551,10 +556,12 @@ impl World {
 
     /// Takes away what one replica's database alone refuses.
     pub(super) fn unconstrain(&mut self, at: usize) -> Checked {
-        for which in 0..CONSTRAINTS.len() {
-            self.constrain(at, which, false)?;
+        if self.replicas[at].constrained {
+            for which in 0..CONSTRAINTS.len() {
+                self.constrain(at, which, false)?;
+            }
         }
-        self.retry(at)
+        if self.watches[at].quarantine.is_empty() { Ok(()) } else { self.retry(at) }
     }
 
     fn retry(&mut self, at: usize) -> Checked {
