@@ -375,7 +375,7 @@ fn a_change_that_is_larger_than_any_answer_waits_for_a_person() {
     let before = remote.requests();
     assert_eq!(desk.sync().unwrap_err().kind(), Kind::TooLarge);
     let requests = remote.requests() - before;
-    assert!((12..40).contains(&requests), "down to one event, and to a slice of it: {requests}");
+    assert!((8..40).contains(&requests), "down to one event, and to a slice of it: {requests}");
     assert_eq!(desk.status().state, SyncState::Trouble);
     assert_eq!(asked(&mut desk, REFUSED_MS - 1), 0);
     remote.set_caps(usize::MAX, usize::MAX);
