@@ -87,9 +87,14 @@ impl Rebase<'_, '_> {
             self.rows[row as usize].lines.push(at);
         }
         if self.pass == Pass::Quick {
-            for row in &mut self.rows {
-                row.quiet = is_quiet(row, self.lines, self.adopted);
+            let mut rows = std::mem::take(&mut self.rows);
+            for row in &mut rows {
+                // Own events follow what waits for their row, too: else that would go on top of them
+                // one day.
+                let waits = self.quarantine && self.is_waiting(&self.lines[row.lines[0]])?;
+                row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
             }
+            self.rows = rows;
             return Ok(());
         }
         // A constraint is of one table, so only pending events of the page's tables can be in the

@@ -6,6 +6,7 @@
 //! * A row is the log's fold up to the cursor with the pending events, those that have not lost, on
 //!   top. So capture says what was written, and nothing is undone or redone in a wrong way.
 //! * The local log is the remote's, sealed and chained.
+//! * A pending event is set aside if the rule says that it has lost, and for what defeats it.
 //! * What lost is in the conflict inbox, unless what it wanted is so already; nothing else is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
