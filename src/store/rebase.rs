@@ -5,8 +5,8 @@
 //! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
-//!    its first pending ones, all applied, and for which nothing waits in quarantine, is *quiet* and
-//!    is not written at all;
+//!    its first pending ones, all applied, and for which nothing waits in quarantine, is *quiet*
+//!    and is not written at all;
 //! 2. takes the pending events off the other rows: works out in memory what is underneath;
 //! 3. applies the page in the order of the log, and settles the outbox with it;
 //! 4. puts the remaining pending events back on top, oldest first, or sets one aside.
