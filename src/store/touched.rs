@@ -89,8 +89,8 @@ impl Rebase<'_, '_> {
         if self.pass == Pass::Quick {
             let mut rows = std::mem::take(&mut self.rows);
             for row in &mut rows {
-                // Own events follow what waits for their row, too: else that would go on top of them
-                // one day.
+                // Own events follow what waits for their row, too: else that would go on top of
+                // them one day.
                 let waits = self.quarantine && self.is_waiting(&self.lines[row.lines[0]])?;
                 row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
             }
