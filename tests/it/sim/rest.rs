@@ -1,6 +1,7 @@
 //! All becomes quiet: within a bounded number of rounds everybody must have the same rows.
 
 use driftless::sync::Input;
+use rusqlite::Connection;
 
 use super::arrivals::read_log;
 use super::history::Fate;
@@ -59,12 +60,23 @@ impl World {
         let cursor = "SELECT cursor FROM driftless_state";
         let on = self.replicas[at].ready
             && !self.replicas[at].is_refusing()
-            && number(&self.replicas[at].db, cursor) == self.head();
+            && number(&self.replicas[at].db, cursor) == self.head()
+            && self.has_its_epoch(at);
         if on && !self.watches[at].certain {
             self.replicas[at].fresh = true;
             self.observe(at, Writer::Nobody)?;
         }
         Ok(())
+    }
+
+    /// Whether a replica is on this remote, and not on another one whose log was as long.
+    fn has_its_epoch(&self, at: usize) -> bool {
+        let text = |db: &Connection, sql: &str| -> Option<String> {
+            db.query_row(sql, [], |row| row.get(0)).ok()
+        };
+        let here = "SELECT value FROM driftless_settings WHERE name = 'epoch'";
+        let there = self.server.with(|db| text(db, "SELECT epoch FROM driftless_meta"));
+        there.is_some() && text(&self.replicas[at].db, here) == there
     }
 
     fn is_in_step(&self, at: usize) -> bool {
