@@ -75,4 +75,13 @@ mod tests {
         one.reset();
         assert!(one.fail() <= FIRST_MS);
     }
+
+    #[test]
+    fn no_count_of_failures_is_too_great() {
+        let mut backoff = Backoff { failures: u32::MAX - 1, random: fastrand::Rng::with_seed(1) };
+        for _ in 0..3 {
+            assert!((1..=CAP_MS).contains(&backoff.fail()));
+        }
+        assert_eq!(backoff.failures(), u32::MAX);
+    }
 }

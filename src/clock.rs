@@ -43,6 +43,16 @@ impl Clock {
     }
 }
 
+/// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +87,28 @@ mod tests {
         let mut clock = Clock::after(Ulid::from_parts(10, 7));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 3));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 4));
+    }
+
+    #[test]
+    fn lengths_of_time_for_people() {
+        assert_eq!(
+            [span(5), span(600), span(9_000), span(900_000)],
+            ["5 s", "10 min", "2 h", "10 days"]
+        );
+    }
+
+    #[test]
+    fn the_end_of_time_is_not_passed() {
+        let mut clock = Clock::after(Ulid::nil());
+        assert_eq!(clock.stamp(u64::MAX, 1), Ulid::from_parts((1 << 48) - 1, 1));
+        assert_eq!(clock.newest_ms(), 281_474_976_710_655);
+        clock.observe(Ulid(u128::MAX));
+        assert_eq!(clock.stamp(u64::MAX, 1), Ulid(u128::MAX), "there is no next one");
+    }
+
+    #[test]
+    fn it_begins_above_what_it_is_given() {
+        let mut clock = Clock::after(Ulid::from_parts(10, 7));
+        assert_eq!(clock.stamp(9, 3), Ulid::from_parts(10, 8));
     }
 }

@@ -23,7 +23,7 @@ macro_rules! ulid_newtype {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                fmt::Display::fmt(self, f)
             }
         }
 
@@ -325,7 +325,7 @@ pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<
     scanner.expect(b'{')?;
     if !scanner.eat(b'}') {
         loop {
-            let name = match columns.get(place).filter(|_| place < begin) {
+            let name = match columns.get(place) {
                 Some((Cow::Borrowed(name), _))
                     if scanner.eat_all(&[b"\"", name.as_bytes(), b"\":"]) =>
                 {
@@ -395,4 +395,119 @@ pub struct Event {
     pub verdict: Verdict,
     /// When the remote received it: milliseconds since 1970, by the remote's clock.
     pub received_at: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "01JD8ZK3V5QWERTY0123456789";
+
+    #[test]
+    fn an_id_has_one_text() {
+        let id: EventId = ID.parse().unwrap();
+        let replica: ReplicaId = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap();
+        assert_eq!((id.to_string(), format!("{id:?}")), (ID.to_owned(), ID.to_owned()));
+        assert_eq!(replica, ReplicaId(ulid::Ulid(u128::MAX)));
+        for wrong in ["8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01JD8ZK3V5QWERTY012345678", "", "web"] {
+            assert!(wrong.parse::<EventId>().is_err(), "{wrong}");
+        }
+        assert_eq!(format!("{:>3}", Seq(7)), "  7");
+    }
+
+    #[test]
+    fn a_key_is_its_values() {
+        let values =
+            [Value::from("a\"b"), Value::Integer(-1), Value::Null, Value::Text(vec![0xff])];
+        let key = RowKey::from_values(&values);
+        assert_eq!(key.0, r#"["a\"b",-1,null,{"t":"FF"}]"#);
+        assert_eq!(key.values().unwrap(), values);
+        assert_eq!(key.to_string(), "a\"b,-1,NULL,\u{fffd}");
+        assert_eq!(format!("{key:?}"), key.0);
+        let mut borrowed = vec![ValueRef::Null];
+        RowKey::read("[1]", &mut borrowed).unwrap();
+        assert_eq!(borrowed.len(), 1, "what was there is forgotten");
+        for wrong in ["", "[", "[]", "[1", "[1,]", "[1]x", "{}", "1"] {
+            let key = RowKey(wrong.to_owned());
+            assert!(key.values().is_err(), "{wrong}");
+            assert_eq!(key.to_string(), wrong, "and is shown as it is");
+        }
+    }
+
+    #[test]
+    fn a_key_is_utf8_if_all_its_text_is() {
+        let is = |values: &[Value]| RowKey::from_values(values).is_utf8();
+        let (nul, wrong) = (Value::Text(vec![0]), Value::Text(vec![0xff]));
+        assert!(is(&[Value::from("{\"t\"")]) && is(&[Value::Blob(vec![0xff])]));
+        assert!(is(&[nul.clone(), Value::Integer(1)]), "it is in hex for its NUL");
+        assert!(!is(std::slice::from_ref(&wrong)) && !is(&[nul, wrong]));
+        assert!(!RowKey("[{\"t\":\"F\"}]".to_owned()).is_utf8(), "what is no key is not either");
+        let error = RowKey::not_utf8("the remote", "members");
+        assert!(error.message().contains("`members` of the remote"));
+    }
+
+    #[test]
+    fn ops_and_origins_are_read_from_the_words_they_are_written_in() {
+        for (op, word) in [(Op::Insert, "insert"), (Op::Update, "update"), (Op::Delete, "delete")] {
+            assert_eq!(op.to_string(), word);
+            assert_eq!(word.parse::<Op>().unwrap(), op);
+        }
+        assert!("replace".parse::<Op>().is_err());
+        for (origin, word) in [(Origin::Web, "web"), (Origin::Replica(ID.parse().unwrap()), ID)] {
+            assert_eq!((origin.to_string(), format!("{origin:?}")), (word.into(), word.into()));
+            assert_eq!(word.parse::<Origin>().unwrap(), origin);
+        }
+        assert!("desk".parse::<Origin>().is_err());
+    }
+
+    #[test]
+    fn an_image_is_its_columns() {
+        let json = r#"{"a":1,"b\n":{"x":"00"},"c":null}"#;
+        let image = Image::parse(json.as_bytes()).unwrap();
+        assert_eq!(image.to_json(), json);
+        assert_eq!(image.get("b\n"), Some(&Value::Blob(vec![0])));
+        assert_eq!(image.get("b"), None);
+        assert!(!image.is_plain());
+        let mut other = Image::parse(br#"{"c":"x","a":1}"#).unwrap();
+        assert!(other.is_plain() && !image.holds(&other) && image.holds(&Image::default()));
+        other.overlay(&image);
+        assert_eq!(other.to_json(), r#"{"c":null,"a":1,"b\n":{"x":"00"}}"#);
+        assert!(image.holds(&other));
+        assert_eq!(Image::default().to_json(), "{}");
+        for wrong in ["", "{", "[]", "{\"a\"}", "{\"a\":1,}", "{\"a\":1}x", "{\"a\":1 \"b\":2}"] {
+            assert!(Image::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(Image::parse(b"{\"\xff\":1}").is_err(), "a name is UTF-8");
+        assert!(Image::parse(b"{\"\\n\xff\":1}").is_err(), "with escapes as well");
+    }
+
+    #[test]
+    fn the_names_of_the_event_before_are_only_a_guess() {
+        let mut columns = Columns::new();
+        read_columns(br#"{"a":1,"bb":2,"c\n":3}"#, &mut columns).unwrap();
+        let names = |columns: &Columns<'_>, from: usize| -> Vec<String> {
+            columns[from..].iter().map(|(name, _)| name.to_string()).collect()
+        };
+        let same = br#"{"a":4,"bb":5,"c\n":6,"d":7}"#;
+        read_columns_like(same, 0, &mut columns).unwrap();
+        assert_eq!(names(&columns, 3), ["a", "bb", "c\n", "d"]);
+        read_columns_like(br#"{"b":1,"a":2}"#, 3, &mut columns).unwrap();
+        assert_eq!(names(&columns, 7), ["b", "a"]);
+        read_columns(br#"{"z":1}"#, &mut columns).unwrap();
+        assert_eq!(names(&columns, 0), ["z"]);
+    }
+
+    #[test]
+    fn an_image_has_no_more_columns_than_a_table() {
+        let json = |count: usize| {
+            let columns = (0..count).map(|_| "\"\":0").collect::<Vec<_>>().join(",");
+            format!("{{{columns}}}")
+        };
+        let (most, more) = (json(MAX_IMAGE_COLUMNS), json(MAX_IMAGE_COLUMNS + 1));
+        let mut columns = Columns::new();
+        read_columns(br#"{"a":1}"#, &mut columns).unwrap();
+        read_columns_like(most.as_bytes(), 0, &mut columns).unwrap();
+        assert_eq!(columns.len(), MAX_IMAGE_COLUMNS + 1);
+        assert!(read_columns(more.as_bytes(), &mut columns).is_err());
+    }
 }

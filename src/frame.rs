@@ -393,4 +393,31 @@ mod tests {
             assert_ne!(chain(&GENESIS, &damaged), chain(&GENESIS, &sealed));
         }
     }
+
+    #[test]
+    fn every_op_writer_and_verdict_comes_back() {
+        let writer = Origin::Replica(ReplicaId(ulid::Ulid(9)));
+        let (lost, refused) = (Verdict::Superseded("via".into()), Verdict::Rejected("x".into()));
+        for (op, origin, verdict) in [
+            (Op::Insert, Origin::Web, Verdict::Applied),
+            (Op::Update, writer, lost),
+            (Op::Delete, writer, refused),
+        ] {
+            let event = Event { op, origin, verdict, ..event() };
+            assert_eq!(open(&seal(&event), Seq(7)).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn what_follows_a_frame_is_damage_and_a_newer_form_is_not_guessed_at() {
+        let sealed = seal(&event());
+        let mut longer = sealed.clone();
+        longer.header.push(0);
+        assert!(open(&longer, Seq(7)).unwrap_err().message().contains("damaged"));
+        let mut newer = sealed;
+        newer.header[0] = VERSION + 1;
+        assert!(open(&newer, Seq(7)).unwrap_err().message().contains("form 2"));
+        newer.header.clear();
+        assert!(open(&newer, Seq(7)).unwrap_err().message().contains("damaged"));
+    }
 }

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(marks.confirmed, Some(first));
         assert_eq!(marks.drawn, all[all.len() - KEPT..]);
         marks.seen(None);
-        assert_eq!(marks.drawn.len(), KEPT);
+        assert_eq!(marks.drawn.len(), 8);
     }
 
     #[test]
@@ -206,6 +206,7 @@ mod tests {
         assert!(!place.is_in(Seq(1), Some(&other)));
         assert!(!place.is_in(Seq(1), None));
         assert!(place.is_in(Seq(6), None), "it is not kept any more");
+        assert!(!place.is_in(Seq(5), Some(&other)), "the oldest one is kept");
         assert!(Place { id: None, ..place }.is_in(Seq(1), Some(&other)));
         assert!(!Place { id: None, ..place }.is_in(Seq(1), None));
         assert!(Place::default().is_in(Seq(1), None), "the very beginning is everybody's");

@@ -354,7 +354,8 @@ impl<'a> Scanner<'a> {
     fn skip_string(&mut self) -> Result<()> {
         self.expect(b'"')?;
         loop {
-            let rest = &self.bytes[self.at..];
+            // What is escaped may be missing, and then there is nothing behind it.
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
             let stop =
                 memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", self.at))?;
             self.at += stop + 1;
@@ -362,9 +363,6 @@ impl<'a> Scanner<'a> {
                 return Ok(());
             }
             self.at += 1;
-            if self.at > self.bytes.len() {
-                return Err(wrong("open string", self.at));
-            }
         }
     }
 }
@@ -375,7 +373,7 @@ pub(crate) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
     if !hex.len().is_multiple_of(2) {
         return None;
     }
-    hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? * 16 + digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]
@@ -459,8 +457,76 @@ mod tests {
             let value = Scanner::new(text).value();
             assert!(value.is_err(), "{value:?}");
         }
-        for text in ["\"\\", "{\"a\":", deep.as_str(), "[1 2]"] {
+        for text in ["\"\\", "\"\\\"", "{\"a\":", deep.as_str(), "[1 2]"] {
             assert!(Scanner::new(text.as_bytes()).raw().is_err());
+        }
+        for (depth, is) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
+            let nested = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(Scanner::new(nested.as_bytes()).raw().is_ok(), is, "{depth}");
+        }
+    }
+
+    #[test]
+    fn names_are_an_array_of_strings() {
+        assert_eq!(names_json(["a", "b\"", ""].into_iter()), r#"["a","b\"",""]"#);
+        assert_eq!(read_names(r#"["a","b\"",""]"#), ["a", "b\"", ""]);
+        assert_eq!(names_json(std::iter::empty()), "[]");
+        assert!(read_names("[1]").is_empty() && read_names("").is_empty());
+    }
+
+    #[test]
+    fn bytes_are_taken_all_or_not_at_all() {
+        let mut scanner = Scanner::new(b"\"ab\": 1");
+        assert!(!scanner.eat_all(&[b"\"", b"ab", b"\","]));
+        assert!(!scanner.eat_all(&[b"\"", b"ab", b"\": 1", b"2"]), "there is no more of it");
+        assert!(scanner.eat_all(&[b"\"", b"ab", b"\":"]));
+        assert_eq!(scanner.integer().unwrap(), 1);
+        assert!(scanner.eat_all(&[]));
+        scanner.end().unwrap();
+    }
+
+    #[test]
+    fn every_escape_is_undone() {
+        let mut scanner = Scanner::new(br#" "\b\t\n\f\r\"\\\/\u007f\uD7FF\uE000\udbff\udfff" "#);
+        let text = "\u{8}\t\n\u{c}\r\"\\/\u{7f}\u{d7ff}\u{e000}\u{10ffff}";
+        assert_eq!(scanner.value().unwrap(), Value::from(text));
+        scanner.end().unwrap();
+        for wrong in [
+            r#""\x""#,
+            r#""\"#,
+            r#""\u00e""#,
+            r#""\u00g0""#,
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800\u0041""#,
+            r#""\ud800\ue000""#,
+            r#""\ud800\ud800""#,
+            r#""\ud800\n0041""#,
+            r#""\n"#,
+            r#""\u0041"#,
+        ] {
+            assert!(Scanner::new(wrong.as_bytes()).value().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_short_integer_is_taken_in_one_go_and_anything_else_is_left() {
+        for (text, integer) in [
+            ("0", 0),
+            ("-7,", -7),
+            ("12]", 12),
+            ("12:", 12),
+            ("999999999999999999", 999_999_999_999_999_999),
+            ("-999999999999999999}", -999_999_999_999_999_999),
+        ] {
+            let mut scanner = Scanner::new(text.as_bytes());
+            assert_eq!(scanner.short_integer(), Some(integer));
+            assert_eq!(scanner.at, text.trim_end_matches([',', ']', ':', '}']).len());
+        }
+        let long = ["1000000000000000000", "-1000000000000000000"];
+        for text in ["", "-", "x", "1.5", "1e3", "1E3", "1-", "1+"].into_iter().chain(long) {
+            let mut scanner = Scanner::new(text.as_bytes());
+            assert_eq!((scanner.short_integer(), scanner.at), (None, 0), "{text}");
         }
     }
 }

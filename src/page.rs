@@ -23,11 +23,14 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
     CASE WHEN pair IS NULL THEN 'null' ELSE '\"' || pair || '\"' END || ',\"' || verdict || '\",' || \
     CASE WHEN reason IS NULL THEN 'null' ELSE json_quote(reason) END || ',' || received_at || ']'";
 
-/// The greatest size of a key, in bytes: it stands in an index on the remote.
+/// The greatest size of a key, in bytes: it stands in an index on the remote. A change of a row
+/// with a larger one is recorded as rejected, and one of the web's waits in quarantine.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// The least events of a page that two threads read: a thread costs as much as some fifty of them.
 const TWO_FROM: usize = 512;
+/// The most characters of a table's name in a reason.
+const MAX_SHOWN: usize = 100;
 /// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
 /// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
 const MIN_LINE_BYTES: usize = 48;
@@ -84,7 +87,8 @@ pub struct Line<'a> {
     pub verdict: Verdict,
     /// When the remote received it, in ms since 1970.
     pub received_at: i64,
-    /// Why this is no event, if it is none; then everything but `seq` is empty.
+    /// Why this is no event, if it is none; then everything but `seq`, and `table` where it
+    /// can be told, is empty.
     pub damaged: Option<String>,
 }
 
@@ -267,12 +271,12 @@ impl<'a> Line<'a> {
         Ok(Some(match Self::parse(bytes) {
             Ok(line) => line,
             Err(error) => Line {
+                table: salvage(bytes).unwrap_or(Cow::Borrowed("")),
                 seq: Seq(seq),
                 id: EventId(ulid::Ulid(0)),
                 origin: Origin::Web,
                 actor: None,
                 unit: None,
-                table: Cow::Borrowed(""),
                 key: "[]",
                 op: Op::Delete,
                 before: None,
@@ -298,8 +302,8 @@ impl<'a> Line<'a> {
         let actor = fields.text("actor")?;
         let unit = fields.ulid()?;
         let table = fields.required("table")?;
-        let key = std::str::from_utf8(fields.raw()?).map_err(|_| fields.wrong("key"))?;
-        if key.len() > MAX_KEY_BYTES || !key.starts_with('[') {
+        let key = std::str::from_utf8(fields.raw()?).map_err(|_| fields.not_utf8(&table))?;
+        if !key.starts_with('[') {
             return Err(fields.wrong("key"));
         }
         let op = fields.required("op")?.parse()?;
@@ -367,6 +371,20 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The table in a line that is no event otherwise: it tells a person where to look.
+fn salvage(line: &[u8]) -> Option<Cow<'_, str>> {
+    let mut scanner = Scanner::new(line);
+    scanner.expect(b'[').ok()?;
+    for _before in ["seq", "id", "origin", "actor", "unit"] {
+        scanner.raw().ok()?;
+        scanner.expect(b',').ok()?;
+    }
+    match scanner.string().ok()? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+    }
+}
+
 /// The fields of a line after its seq, each behind a comma.
 struct Fields<'a> {
     scanner: Scanner<'a>,
@@ -376,6 +394,14 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn wrong(&self, field: &str) -> Error {
         Error::corrupt(format!("event {} has a {field} that is none", self.seq))
+    }
+
+    fn not_utf8(&self, table: &str) -> Error {
+        let table: String = table.chars().take(MAX_SHOWN).collect();
+        Error::corrupt(format!(
+            "event {} names its row of table `{table}` by text that is not UTF-8",
+            self.seq
+        ))
     }
 
     fn raw(&mut self) -> Result<&'a [u8]> {
@@ -424,115 +450,4 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LINE: &str = r#"[7,"01JD8ZK3V5QWERTY0123456789","web",null,null,"a\"b",["k",1],"update",{"x":1},{"x":{"r":"2.0"}},3,null,null,null,"rejected","unique",1700000000000]"#;
-
-    fn page(bytes: &str, last: i64, count: usize) -> Page {
-        Page { bytes: bytes.as_bytes().to_vec(), last: Seq(last), count, more: false }
-    }
-
-    #[test]
-    fn a_line_is_read() {
-        let page = page(LINE, 7, 1);
-        let event = page.lines().unwrap()[0].event().unwrap();
-        assert_eq!(event.table, "a\"b");
-        assert_eq!(event.key.0, r#"["k",1]"#);
-        assert_eq!(event.after.unwrap().0, [("x".to_owned(), crate::value::Value::Real(2.0))]);
-        assert_eq!(event.verdict, Verdict::Rejected("unique".to_owned()));
-    }
-
-    #[test]
-    fn a_long_page_is_read_as_a_short_one_is() {
-        let count = 2 * TWO_FROM as i64;
-        let line = |seq: i64| LINE.replace("[7,", &format!("[{seq},"));
-        let lines: Vec<_> = (1..=count).map(line).collect();
-        let read = |lines: &[String]| {
-            let page = page(&lines.join("\n"), count, lines.len());
-            page.lines().map(|lines| lines.iter().map(|line| line.seq.0).collect::<Vec<_>>())
-        };
-        assert!(read(&lines).unwrap().into_iter().eq(1..=count));
-        // A damaged line whose line feed is the very middle is damaged as it would be elsewhere.
-        for at in [0, lines.len() / 2 - 1, lines.len() / 2, lines.len() - 1] {
-            let mut damaged = lines.clone();
-            damaged[at] = damaged[at].replace("\"k\"", &format!("\"{}", "k\n".repeat(400)));
-            assert!(read(&damaged).unwrap().into_iter().eq(1..=count), "{at}");
-        }
-        for (one, other) in [(0, 1), (lines.len() / 2 - 1, lines.len() / 2), (5, lines.len() - 5)] {
-            let mut mixed = lines.clone();
-            mixed.swap(one, other);
-            assert!(read(&mixed).is_err(), "{one} and {other} change places");
-        }
-    }
-
-    #[test]
-    fn a_page_comes_apart_between_units() {
-        let line = |seq: i64, unit: Option<u128>, pair: Option<u128>| {
-            let quoted = |id: Option<u128>| match id {
-                Some(id) => format!("\"{}\"", ulid::Ulid(id)),
-                None => "null".to_owned(),
-            };
-            let id = quoted(Some(seq as u128));
-            LINE.replace(
-                "[7,\"01JD8ZK3V5QWERTY0123456789\",\"web\",null,null",
-                &format!("[{seq},{id},\"web\",null,{}", quoted(unit)),
-            )
-            .replace("3,null,null,null,", &format!("3,null,null,{},", quoted(pair)))
-        };
-        let lines = [
-            line(1, Some(9), None),
-            line(2, Some(9), None),
-            line(3, Some(8), None),
-            line(4, None, None),
-            line(5, None, Some(6)),
-            line(6, None, Some(5)),
-            line(7, None, None),
-        ];
-        let whole = Page { more: true, ..page(&lines.join("\n"), 7, 7) };
-        let apart = |events: usize| -> Vec<i64> {
-            let mut ends = Vec::new();
-            let mut place = Offset::default();
-            while !whole.ends_at(place) {
-                let (part, end) = whole.part(place, events);
-                assert_eq!(part.lines().unwrap().len(), part.count);
-                assert!(part.more);
-                ends.push(part.last.0);
-                place = end;
-            }
-            ends
-        };
-        assert_eq!(apart(1), [2, 3, 4, 6, 7]);
-        assert_eq!(apart(3), [3, 6, 7]);
-        assert_eq!(apart(7), [7]);
-        let wrong = Page { count: 8, ..whole.clone() };
-        let (_, place) = wrong.part(Offset::default(), 1);
-        assert!(wrong.part(place, 9).0.lines().is_err(), "a wrong count shows in the last part");
-    }
-
-    #[test]
-    fn a_damaged_line_does_not_stop_the_others() {
-        let broken = LINE.replace("[\"k\",1]", "[\"k\n\",1").replace("[7,", "[6,");
-        let page = page(&format!("{broken}\n{LINE}"), 7, 2);
-        let lines = page.lines().unwrap();
-        assert!(lines[0].damaged.is_some());
-        assert!(lines[1].damaged.is_none());
-    }
-
-    #[test]
-    fn a_page_that_is_not_what_it_says_is_refused() {
-        let two = format!("{LINE}\n{LINE}");
-        let bad = [page(LINE, 8, 1), page(LINE, 7, 2), page(&two, 7, 2), page("[]", 7, 1)];
-        for page in bad {
-            assert!(page.lines().is_err());
-        }
-        for (old, new) in
-            [("web", "wob"), ("{\"x\":1}", "[]"), ("update", "delete"), ("[\"k\",1]", "1")]
-        {
-            let page = page(&LINE.replace(old, new), 7, 1);
-            let lines = page.lines().unwrap();
-            assert!(lines[0].damaged.is_some(), "{new}");
-            assert_eq!(lines[0].seq, Seq(7));
-        }
-    }
-}
+mod tests;

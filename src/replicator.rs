@@ -14,8 +14,8 @@ use crate::store::{
     Conflict, Connection, NewKey, Quarantined, Retried, Store, application_connection,
 };
 use crate::sync::{
-    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Lock, Offer, POLL_MS, Status,
-    Summary, Tables, fresh_plan, open_offline,
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, Status, Summary,
+    Tables, fresh_plan, open_offline,
 };
 use crate::verdict::ConflictRule;
 
@@ -130,7 +130,7 @@ impl Builder {
         let path = self.path.clone();
         let thread = std::thread::Builder::new()
             .name("driftless".to_owned())
-            .spawn(move || driver.run(Box::new(move || Lock::take(&path))))
+            .spawn(move || driver.run(&path))
             .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
         Ok(Replicator {
             path: self.path,

@@ -177,9 +177,6 @@ impl std::fmt::Display for Value {
         match self {
             Value::Null => f.write_str("NULL"),
             Value::Integer(integer) => write!(f, "{integer}"),
-            Value::Real(real) if real.is_infinite() => {
-                f.write_str(if *real > 0.0 { "inf" } else { "-inf" })
-            }
             Value::Real(real) => write!(f, "{real:?}"),
             Value::Text(text) => f.write_str(&String::from_utf8_lossy(text)),
             Value::Blob(blob) => {
@@ -196,7 +193,7 @@ impl std::fmt::Display for Value {
 /// The exact spelling of a double: see the module's table.
 pub fn spell_real(real: f64) -> String {
     if real.is_infinite() {
-        return if real > 0.0 { "inf" } else { "-inf" }.to_owned();
+        return real.to_string();
     }
     if real.trunc() == real && real.abs() < EXACT_LIMIT {
         return format!("{}.0", real as i64);
@@ -210,7 +207,7 @@ pub fn spell_real(real: f64) -> String {
         let shift = fraction.leading_zeros() as i32 - (63 - MANTISSA_BITS);
         (fraction << shift, -1074 - shift)
     } else {
-        (fraction | (1 << MANTISSA_BITS), biased - 1075)
+        (fraction + (1 << MANTISSA_BITS), biased - 1075)
     };
     format!("{sign}{mantissa}p{exponent}")
 }
@@ -335,5 +332,100 @@ mod tests {
         for text in ["", "x", "nan", "1p", "p3", "99999999999999999p0", "1p99999", "1e999"] {
             assert!(read_real(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_real_has_the_one_spelling_that_sql_gives_it() {
+        let cases = [
+            (9_007_199_254_740_991.0, "9007199254740991.0"),
+            (9_007_199_254_740_992.0, "4503599627370496p1"),
+            (-9_007_199_254_740_992.0, "-4503599627370496p1"),
+            (-1.5, "-6755399441055744p-52"),
+            (f64::MIN_POSITIVE, "4503599627370496p-1074"),
+            (f64::MIN_POSITIVE / 2.0, "4503599627370496p-1075"),
+            (5e-324, "4503599627370496p-1126"),
+            (f64::MAX, "9007199254740991p971"),
+            (f64::INFINITY, "inf"),
+        ];
+        for (real, spelled) in cases {
+            assert_eq!(spell_real(real), spelled);
+            assert_eq!(read_real(spelled).unwrap().to_bits(), real.to_bits(), "{spelled}");
+        }
+    }
+
+    #[test]
+    fn a_real_is_read_as_far_as_it_is_one() {
+        assert_eq!(read_real("9007199254740991p0").unwrap(), 9_007_199_254_740_991.0);
+        assert_eq!(read_real("-3p-1074").unwrap(), -1.5e-323);
+        assert_eq!(read_real("4503599627370496p971").unwrap(), 2.0_f64.powi(1023));
+        for wrong in
+            ["9007199254740992p0", "-9007199254740992p0", "4503599627370496p972", "1p-1127", "nan"]
+        {
+            assert!(read_real(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn values_are_equal_by_type_and_bits() {
+        let mut other = Value::Blob(b"a".to_vec());
+        assert_ne!(Value::from("a"), other);
+        assert_ne!(Value::Real(0.0), Value::Real(-0.0));
+        assert_ne!(Value::Real(1.0), Value::Integer(1));
+        assert_ne!(Value::Integer(1), Value::Integer(2));
+        other = Value::Blob(b"b".to_vec());
+        assert_ne!(Value::Blob(b"a".to_vec()), other);
+        let all = [Value::Null, Value::Integer(1), Value::Real(0.5), Value::from("a"), other];
+        for value in &all {
+            assert_eq!(all.iter().filter(|other| *other == value).count(), 1);
+            assert_eq!(ValueRef::from(value).into_value(), *value);
+        }
+    }
+
+    #[test]
+    fn a_value_gives_what_it_is_and_shows_it() {
+        let (text, broken) = (Value::from("é"), Value::Text(vec![b'a', 0xff]));
+        let blob = Value::Blob(vec![0x0f, 0xa0]);
+        assert_eq!((text.as_str(), broken.as_str(), blob.as_str()), (Some("é"), None, None));
+        assert_eq!((Value::from(-7).as_integer(), Value::Null.as_integer()), (Some(-7), None));
+        assert_eq!(broken.as_bytes(), Some(&b"a\xff"[..]));
+        assert_eq!((blob.as_bytes(), Value::Null.as_bytes()), (Some(&[0x0f, 0xa0][..]), None));
+        for (value, shown) in [
+            (text, "é"),
+            (broken, "a\u{fffd}"),
+            (blob, "x'0FA0'"),
+            (Value::Null, "NULL"),
+            (Value::Integer(-7), "-7"),
+            (Value::Real(0.1), "0.1"),
+            (Value::Real(5.0), "5.0"),
+            (Value::Real(f64::INFINITY), "inf"),
+            (Value::Real(f64::NEG_INFINITY), "-inf"),
+        ] {
+            assert_eq!(value.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_value_is_tagged_where_its_spelling_is() {
+        let values = [
+            Value::Null,
+            Value::Integer(0),
+            Value::Real(1.0),
+            Value::from("{"),
+            Value::Text(b"a\0".to_vec()),
+            Value::Text(vec![0xff]),
+            Value::Blob(vec![]),
+        ];
+        for value in values {
+            let mut json = Vec::new();
+            value.write_json(&mut json);
+            assert_eq!(value.is_tagged(), json[0] == b'{', "{value:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_escaped_as_sqlite_escapes_it() {
+        let mut out = Vec::new();
+        write_string(b"\x08\x09\x0a\x0b\x0c\x0d\x1f \x7f/\"\\", &mut out);
+        assert_eq!(out, b"\"\\b\\t\\n\\u000b\\f\\r\\u001f \x7f/\\\"\\\\\"");
     }
 }

@@ -14,7 +14,8 @@ pub enum Verdict {
     /// change lost) or `via` (the event of which it is a consequence lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server. Or it is [`TOO_LARGE`] or [`KEY_NOT_UTF8`].
+    /// the message of the server. Or it is [`TOO_LARGE`], [`KEY_NOT_UTF8`] or
+    /// [`KEY_TOO_LARGE`].
     Rejected(String),
 }
 
@@ -25,6 +26,10 @@ pub const TOO_LARGE: &str = "too large";
 /// Why an event was rejected that names its row by text that is not UTF-8. No other replica could
 /// find the row: the remote's own capture spells such text as it is, and JSON has no form for it.
 pub const KEY_NOT_UTF8: &str = "key is not UTF-8";
+
+/// Why an event was rejected whose key is larger than
+/// [`MAX_KEY_BYTES`](crate::page::MAX_KEY_BYTES).
+pub const KEY_TOO_LARGE: &str = "key is too large";
 
 impl Verdict {
     /// Reads the remote log's two columns.
@@ -143,4 +148,77 @@ pub fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
     }
     let (Some(one), Some(other)) = (one.after, other.after) else { return true };
     one.0.iter().any(|(column, _)| other.get(column).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ReplicaId;
+    use crate::value::Value;
+
+    const ONE: Origin = Origin::Replica(ReplicaId(ulid::Ulid(1)));
+
+    fn image(columns: &[&str]) -> Image {
+        Image(columns.iter().map(|name| ((*name).to_owned(), Value::Null)).collect())
+    }
+
+    #[test]
+    fn a_verdict_is_read_from_the_words_it_is_written_in() {
+        let all = [
+            (Verdict::Applied, None, "applied"),
+            (Verdict::Superseded("pair".to_owned()), Some("pair"), "superseded: pair"),
+            (Verdict::Rejected("unique".to_owned()), Some("unique"), "rejected: unique"),
+        ];
+        for (verdict, reason, shown) in all {
+            assert_eq!(Verdict::parse(verdict.as_str(), reason).unwrap(), verdict);
+            assert_eq!(verdict.reason(), reason);
+            assert_eq!(verdict.is_applied(), reason.is_none());
+            assert_eq!(verdict.to_string(), shown);
+        }
+        assert_eq!(Verdict::parse("rejected", None).unwrap().to_string(), "rejected");
+        assert_eq!(format!("{:>9}|", Verdict::Applied), "  applied|");
+        assert!(Verdict::parse("lost", None).is_err());
+    }
+
+    #[test]
+    fn a_rule_is_read_from_the_word_it_is_written_in() {
+        for (rule, word) in [(ConflictRule::Row, "row"), (ConflictRule::Columns, "columns")] {
+            assert_eq!(rule.as_str(), word);
+            assert_eq!(word.parse::<ConflictRule>().unwrap(), rule);
+        }
+        let error = "rows".parse::<ConflictRule>().unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Usage);
+    }
+
+    #[test]
+    fn what_another_writer_did_after_the_base_defeats() {
+        let claim = |origin| Claim { origin, op: Op::Update, after: None };
+        let loses = |applied: &[(i64, Origin)]| {
+            let applied = applied.iter().map(|&(seq, origin)| (Seq(seq), claim(origin)));
+            loses(ConflictRule::Row, claim(ONE), Seq(5), applied)
+        };
+        assert!(!loses(&[]));
+        assert!(!loses(&[(4, Origin::Web), (5, Origin::Web)]), "its writer had seen them");
+        assert!(loses(&[(6, Origin::Web)]));
+        assert!(!loses(&[(6, ONE), (7, ONE)]), "nobody loses to himself");
+        assert!(loses(&[(4, Origin::Web), (6, Origin::Web), (7, ONE)]), "one is enough");
+    }
+
+    #[test]
+    fn by_columns_two_updates_collide_where_they_changed_the_same() {
+        let (x, y, both) = (image(&["x"]), image(&["y"]), image(&["y", "x"]));
+        let update = |after| Claim { origin: ONE, op: Op::Update, after: Some(after) };
+        let of = |op| Claim { origin: ONE, op, after: Some(&y) };
+        let rule = ConflictRule::Columns;
+        assert!(!collide(rule, update(&x), update(&y)));
+        assert!(
+            collide(rule, update(&x), update(&both)) && collide(rule, update(&both), update(&x))
+        );
+        assert!(collide(ConflictRule::Row, update(&x), update(&y)));
+        for op in [Op::Insert, Op::Delete] {
+            assert!(collide(rule, of(op), update(&x)) && collide(rule, update(&x), of(op)));
+        }
+        let unknown = Claim { origin: ONE, op: Op::Update, after: None };
+        assert!(collide(rule, unknown, update(&x)), "what is not known is not taken for harmless");
+    }
 }

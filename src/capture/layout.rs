@@ -29,6 +29,7 @@ pub struct Layout {
     table: String,
     spec: Spec,
     select: String,
+    select_key: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,13 +108,9 @@ impl Layout {
         let hash = hasher.finalize();
         let head = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
         let number = u64::from_le_bytes(*head);
-        let mut select = String::from("SELECT ");
-        for at in 0..spec.columns.len() {
-            let comma = if at > 0 { ", " } else { "" };
-            let _ = write!(select, "{comma}{}, {}", Layout::before(at), Layout::after(at));
-        }
-        select.push_str(" FROM driftless_outbox WHERE n = ?1");
-        Layout { id: (number >> (64 - ID_BITS)) as i64, table, spec, select }
+        let select = select_of((0..spec.columns.len()).collect());
+        let select_key = select_of(spec.key.iter().map(|part| part.column).collect());
+        Layout { id: (number >> (64 - ID_BITS)) as i64, table, spec, select, select_key }
     }
 
     /// Its number.
@@ -185,6 +182,26 @@ impl Layout {
         &self.select
     }
 
+    /// The statement that gives the key's values of the outbox's row `?1`, for
+    /// [`Layout::captured_key`].
+    pub fn select_key(&self) -> &str {
+        &self.select_key
+    }
+
+    /// The row that an event is of, from `row`, which has the key's values.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the row cannot be read.
+    pub fn captured_key(&self, op: Op, row: &Row<'_>) -> Result<RowKey> {
+        let side = usize::from(op == Op::Insert);
+        let mut values = Vec::with_capacity(self.spec.key.len());
+        for (at, part) in self.spec.key.iter().enumerate() {
+            values.push(part.canonical(value(row.get_ref(2 * at + side)?)));
+        }
+        Ok(RowKey::from_values(&values))
+    }
+
     /// The event whose values are in `row`.
     ///
     /// # Errors
@@ -228,12 +245,7 @@ impl Layout {
     }
 
     fn canonical_key(&self, values: &[Value]) -> Vec<Value> {
-        let part = |part: &Part| match &values[part.column] {
-            Value::Text(text) => Value::Text(part.fold.apply(text)),
-            Value::Real(real) if part.integral && is_integer(*real) => Value::Integer(*real as i64),
-            other => other.clone(),
-        };
-        self.spec.key.iter().map(part).collect()
+        self.spec.key.iter().map(|part| part.canonical(values[part.column].clone())).collect()
     }
 
     /// The JSON of the columns that `takes` takes.
@@ -252,23 +264,45 @@ impl Layout {
     }
 }
 
+/// The statement that gives the old and the new values of some columns of the outbox's row `?1`.
+fn select_of(columns: Vec<usize>) -> String {
+    let mut sql = String::from("SELECT ");
+    for (at, column) in columns.into_iter().enumerate() {
+        let comma = if at > 0 { ", " } else { "" };
+        let _ = write!(sql, "{comma}{}, {}", Layout::before(column), Layout::after(column));
+    }
+    sql.push_str(" FROM driftless_outbox WHERE n = ?1");
+    sql
+}
+
+impl Part {
+    /// The canonical one of all spellings of this part of a key.
+    fn canonical(&self, value: Value) -> Value {
+        match value {
+            Value::Text(text) => Value::Text(self.fold.apply(text)),
+            Value::Real(real) if self.integral && is_integer(real) => Value::Integer(real as i64),
+            other => other,
+        }
+    }
+}
+
 impl Fold {
     /// The canonical one of all spellings of a key.
-    fn apply(self, text: &[u8]) -> Vec<u8> {
+    fn apply(self, mut text: Vec<u8>) -> Vec<u8> {
         match self {
-            Fold::Binary => text.to_vec(),
+            Fold::Binary => {}
             Fold::RTrim => {
                 let end = text.iter().rposition(|&byte| byte != b' ').map_or(0, |at| at + 1);
-                text[..end].to_vec()
+                text.truncate(end);
             }
             // SQLite compares up to a NUL, and from there on nothing but the length.
             Fold::NoCase => {
-                let end = memchr::memchr(0, text).unwrap_or(text.len());
-                let mut folded = text[..end].to_ascii_lowercase();
-                folded.resize(text.len(), 0);
-                folded
+                let end = memchr::memchr(0, &text).unwrap_or(text.len());
+                text[..end].make_ascii_lowercase();
+                text[end..].fill(0);
             }
         }
+        text
     }
 }
 

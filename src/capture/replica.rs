@@ -10,9 +10,9 @@ use super::sql::*;
 use super::table::{Column, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
 
-/// Milliseconds since 1970, in SQL that SQLite 3.35 knows.
-pub(super) const NOW_MS: &str =
-    "CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER)";
+/// Milliseconds since 1970, in SQL that SQLite 3.35 knows: 1970 began at the Julian day 2440587.5,
+/// and half a millisecond rounds.
+pub(super) const NOW_MS: &str = "CAST(julianday() * 86400000.0 - 210866759999999.5 AS INTEGER)";
 
 /// The bits of an id that are random; above them stands the outbox's own row number.
 pub const TAIL_BITS: u32 = 40;

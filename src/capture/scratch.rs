@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 
+use super::sql::ident;
 use super::table::PREFIX;
 use crate::error::{Error, Result};
 
@@ -70,6 +71,23 @@ fn tables(db: &Connection) -> Result<HashSet<String>> {
 }
 
 impl Scratch {
+    /// Those among children and parents where a foreign key leads to columns that are no key of the
+    /// parent. The tables are empty, so that SQLite looks at nothing but the definitions.
+    pub(super) fn unfounded(&self, parents: &[(String, String)]) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for (child, parent) in parents {
+            let check = format!("PRAGMA foreign_key_check({})", ident(child));
+            let mismatch = format!("foreign key mismatch - \"{child}\" referencing \"{parent}\"");
+            let checked =
+                self.db.prepare(&check).and_then(|mut check| check.query([])?.next().map(|_| ()));
+            // Another error is of a parent that is not there, and for others to tell.
+            if checked.is_err_and(|error| error.to_string().contains(&mismatch)) {
+                found.push((child.clone(), parent.clone()));
+            }
+        }
+        found
+    }
+
     /// Makes the tables and indexes of `schema`. Objects that this SQLite cannot make, or that are
     /// no definitions, are left out.
     ///

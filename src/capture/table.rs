@@ -501,6 +501,8 @@ pub struct Catalog {
     /// The foreign keys: the child table, and the parent by the name that the child has for it,
     /// which may be there or not.
     pub parents: Vec<(String, String)>,
+    /// Those of them that lead to no key of the parent: see [`Catalog::of_remote`], which knows it.
+    pub unfounded: Vec<(String, String)>,
 }
 
 impl Catalog {
@@ -561,8 +563,9 @@ impl Catalog {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
         let scratch = Scratch::of(schema)?;
-        skipped.extend(scratch.skipped);
         let mut catalog = Catalog::read(&scratch.db)?;
+        catalog.unfounded = scratch.unfounded(&catalog.parents);
+        skipped.extend(scratch.skipped);
         catalog.skipped.extend(skipped);
         Ok(catalog)
     }

@@ -462,6 +462,28 @@ pub(super) fn coming(column: &Column) -> String {
     }
 }
 
+/// The same for an expression, to which a default's affinity makes a difference: `1` in a REAL
+/// column is `1.0`. A comparison with the column itself sees to it by itself.
+pub(super) fn coming_converted(column: &Column) -> String {
+    if !has_replacement(column) {
+        return coming(column);
+    }
+    let new = of("new", &column.name);
+    let default = column.default.as_deref().unwrap_or("NULL");
+    let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
+    let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
+    // A number is compared as one with text that looks like one; no other text equals its cast.
+    let cases = match column.affinity {
+        Affinity::Blob => return coming(column),
+        Affinity::Text => format!("WHEN typeof({default}) IN ('integer', 'real') THEN {text}"),
+        Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
+        Affinity::Integer | Affinity::Numeric => format!(
+            "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
+        ),
+    };
+    format!("coalesce({new}, CASE {cases} ELSE ({default}) END)")
+}
+
 pub(super) fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
     match columns {
         Some(columns) => {

@@ -206,6 +206,12 @@ pub(crate) struct Quarantine {
 pub(crate) enum QuarantineAction {
     /// Try all of them once more
     Retry,
+    /// Take one off the list that is malformed, and never comes: its row has been mended there
+    Dismiss {
+        /// Its place in the log
+        #[arg(value_name = "SEQ")]
+        seq: i64,
+    },
 }
 
 /// `remote`.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{Conflict, ConflictKind, ConflictState, NewKey, Store};
 use crate::value::Value;
-use crate::verdict::{KEY_NOT_UTF8, TOO_LARGE};
+use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 
 /// Characters of a value in the listing and where one conflict is shown.
 pub(super) const LISTED_CHARS: usize = 40;
@@ -207,6 +207,7 @@ fn reason(event: &Event) -> String {
              save them elsewhere, or write smaller ones"
         }
         KEY_NOT_UTF8 => "its key is text that is not UTF-8: restore it under another key",
+        KEY_TOO_LARGE => "its key is larger than 64 KiB: restore it under another key",
         _ => return clean(reason, SHOWN_CHARS),
     };
     match about {

@@ -22,7 +22,8 @@ const BLOB_BYTES: usize = 8;
 /// The end of an id, by which a person can name it.
 pub(crate) fn tail(id: &impl ToString) -> String {
     let text = id.to_string();
-    text[text.len().saturating_sub(ID_TAIL)..].to_owned()
+    let from = text.char_indices().rev().nth(ID_TAIL - 1).map_or(0, |(at, _)| at);
+    text[from..].to_owned()
 }
 
 /// When an event was made: ms since 1970, by its writer's clock.

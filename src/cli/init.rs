@@ -96,10 +96,10 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let output = &session.output;
     let (file, url) = (session.db()?.display(), &state.url);
     output.line(format_args!("{file} is replica {} of {url}", state.replica))?;
-    output.line(format_args!("tables     {}", tables.join(", ")))?;
+    output.line(format_args!("tables     {}", clean(&tables.join(", "), usize::MAX)))?;
     for (names, side) in [(&report.made_here, "made here "), (&report.made_there, "made there")] {
         if !names.is_empty() {
-            output.line(format_args!("{side} {}", names.join(", ")))?;
+            output.line(format_args!("{side} {}", clean(&names.join(", "), usize::MAX)))?;
         }
     }
     if let Some(rows) = Rows::of(&report) {

@@ -59,6 +59,13 @@ impl Tone {
     }
 }
 
+/// Whether a character has no look of its own, and changes that of others: it moves the cursor,
+/// begins a line, or turns the order of what follows.
+fn is_sly(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// `text` with control characters spelled out, and cut off after `most` characters.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(most));
@@ -67,7 +74,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() {
+        if is_sly(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -294,6 +301,7 @@ mod tests {
     #[test]
     fn a_row_cannot_take_over_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\nc\u{9b}d", 99), "a\\u{1b}[2Jb\\nc\\u{9b}d");
+        assert_eq!(clean("a\u{202e}b\u{2028}c", 99), "a\\u{202e}b\\u{2028}c");
         assert_eq!(clean("José", 3), "Jos…");
         assert_eq!(clean("José", 4), "José");
     }

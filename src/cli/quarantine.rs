@@ -8,19 +8,22 @@ use super::exit::Exit;
 use super::output::{Tone, clean};
 use super::session::{Session, now_ms};
 use crate::error::Result;
+use crate::event::Seq;
 
 /// Characters of a table's name and a reason.
 const CHARS: usize = 200;
 
-/// Lists the quarantine, or tries it once more.
+/// Lists the quarantine, tries it once more, or takes an event off it.
 ///
 /// # Errors
 ///
-/// `Storage` when the database fails.
+/// `Usage` for an event that does not wait or that may still be applied; `Storage` when the
+/// database fails.
 pub(crate) fn quarantine(session: &Session, args: &args::Quarantine) -> Result<Exit> {
     match args.action {
         None => list(session),
         Some(args::QuarantineAction::Retry) => retry(session),
+        Some(args::QuarantineAction::Dismiss { seq }) => dismiss(session, Seq(seq)),
     }
 }
 
@@ -56,6 +59,27 @@ fn list(session: &Session) -> Result<Exit> {
         .collect();
     output.table(&["seq", "table", "row", "why it waits"], &rows)?;
     output.note("\nOnce the reason is gone, try again with: driftless quarantine retry");
+    if let Some(event) = waiting.iter().find(|event| event.is_malformed()) {
+        output.note(format_args!(
+            "What is malformed never comes. Once its row is mended on the remote: driftless \
+             quarantine dismiss {}",
+            event.seq
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+fn dismiss(session: &Session, seq: Seq) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Dismissed {
+        dismissed: i64,
+    }
+    session.store()?.dismiss_quarantined(seq)?;
+    if session.output.is_json() {
+        session.output.json(&Dismissed { dismissed: seq.0 })?;
+    } else {
+        session.output.line(format_args!("event {seq} is off the list"))?;
+    }
     Ok(Exit::Success)
 }
 

@@ -6,8 +6,8 @@ use super::exit::Exit;
 use super::output::{Output, clean};
 use super::session::Session;
 use super::signal;
-use super::status::words;
-use super::when::span;
+use super::status::{described, words};
+use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::remote::Remote;
 use crate::replicator::Replicator;
@@ -97,7 +97,10 @@ fn say(output: &Output, status: &Status) -> Result<()> {
 
 /// A status in a line.
 fn line(status: &Status) -> String {
-    let mut line = words(status.state).to_owned();
+    let mut line = match status.state {
+        SyncState::Standby => described(status),
+        state => words(state).to_owned(),
+    };
     if let Some(trouble) = &status.trouble {
         line += &format!(": {}", clean(trouble, usize::MAX));
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::Global;
 use super::output::Output;
@@ -9,6 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::remote::{Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::{Lock, Time};
+
+/// How often to try to take a file's lock, and how long to wait in between: whoever asks for its
+/// holder keeps it for a moment.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Now, in ms since 1970.
 pub(crate) fn now_ms() -> i64 {
@@ -111,8 +117,19 @@ impl Session {
     /// `Usage` when another replicator has it, or no file was named.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let db = self.db()?;
+        for _ in 1..LOCK_ATTEMPTS {
+            if let Some(lock) = Lock::take(db)? {
+                return Ok(lock);
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         Lock::take(db)?.ok_or_else(|| {
-            Error::usage(format!("another replicator is at work on {}", db.display()))
+            let process = match Lock::holder(db).and_then(|holder| holder.process) {
+                Some(process) => format!(" (process {process})"),
+                None => String::new(),
+            };
+            let db = db.display();
+            Error::usage(format!("another replicator is at work on {db}{process}"))
                 .with_hint("it synchronises the file by itself; `driftless status` says how it is")
         })
     }

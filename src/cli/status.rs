@@ -8,14 +8,15 @@ use super::output::{Output, Tone, clean};
 use super::session::{Session, now_ms};
 use super::signal;
 use super::sync::bytes;
-use super::when::{rfc3339, span};
+use super::when::rfc3339;
+use crate::clock::span;
 use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{self, Asker, HEAD, Meta};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
     HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
-    other_remote, unknown_column,
+    other_log, other_remote, stopped, unknown_column,
 };
 use crate::value::Value;
 
@@ -24,8 +25,18 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The same for its answer.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// What came of asking the remote.
+enum Contact {
+    /// Nobody asked.
+    Unasked,
+    /// It cannot be asked from here: the token or the URL is none.
+    Unable(Error),
+    Failed(Error, SyncState),
+    Answered(Remote),
+}
+
 /// What the remote said about itself.
-struct Contact {
+struct Remote {
     head: i64,
     /// How long the oldest event that is not here yet has been there, in seconds.
     waiting_s: Option<u64>,
@@ -42,7 +53,7 @@ struct Contact {
 pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let store = session.store()?;
     let state = store.state()?;
-    let contact = if args.offline { None } else { Some(ask(session, &store, &state)) };
+    let contact = if args.offline { Contact::Unasked } else { contact(session, &store, &state) };
     let status = judge(session, &store, &state, contact)?;
     let output = &session.output;
     if output.is_json() {
@@ -53,14 +64,24 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
-/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
-/// is to be pushed.
-fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact, Refusal> {
+/// Asks the remote, if it can be asked.
+fn contact(session: &Session, store: &Store, state: &State) -> Contact {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
+    let token = session.token();
+    match token.and_then(|token| Libsql::connect(&state.url, token, options)) {
+        Err(error) => Contact::Unable(error),
+        Ok(remote) => match ask(&remote, store, state) {
+            Ok(remote) => Contact::Answered(remote),
+            Err((error, state)) => Contact::Failed(session.explain(error), state),
+        },
+    }
+}
+
+/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
+/// is to be pushed.
+fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal> {
     let plain = |error: Error| (error, SyncState::Refused);
-    let remote = Libsql::connect(&state.url, session.token().map_err(plain)?, options);
-    let remote = remote.map_err(plain)?;
     let asker = Asker { replica: state.replica, place: state.place };
     let mut statements =
         vec![statements::meta(asker), HEAD.to_owned(), statements::waiting(state.cursor)];
@@ -74,15 +95,18 @@ fn ask(session: &Session, store: &Store, state: &State) -> Result<Contact, Refus
         Kind::Unavailable => (error, SyncState::Offline),
         _ => (error, SyncState::Refused),
     })?;
-    let (meta, contact) = read(&answer).map_err(plain)?;
+    let (meta, said) = read(&answer).map_err(plain)?;
     if state.epoch.is_some() {
         let marks = store.marks().map_err(plain)?;
         examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
+        if let Some((id, seq)) = store.contradiction().map_err(plain)? {
+            return Err((other_log(&id, &seq), SyncState::RolledBack));
+        }
     }
-    Ok(contact)
+    Ok(said)
 }
 
-fn read(answer: &Answer) -> Result<(Option<Meta>, Contact)> {
+fn read(answer: &Answer) -> Result<(Option<Meta>, Remote)> {
     let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
     let meta = statements::read_meta(&rows(0))?;
     let head = statements::read_head(&rows(1))?;
@@ -90,48 +114,41 @@ fn read(answer: &Answer) -> Result<(Option<Meta>, Contact)> {
     let held = unknown.map(|(table, column)| unknown_column(&table, &column));
     let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
     let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
-    Ok((meta, Contact { head: head.0, waiting_s, held }))
+    Ok((meta, Remote { head: head.0, waiting_s, held }))
 }
 
 /// Puts together what is known here and what the remote said.
-fn judge(
-    session: &Session,
-    store: &Store,
-    state: &State,
-    contact: Option<Result<Contact, Refusal>>,
-) -> Result<Status> {
+fn judge(session: &Session, store: &Store, state: &State, contact: Contact) -> Result<Status> {
     let now = now_ms();
-    let running = Lock::take(session.db()?)?.is_none();
-    let (contact, trouble) = match contact {
-        None => (None, None),
-        Some(Ok(mut contact)) => {
-            let held = contact.held.take();
-            (Some(contact), held.map(|error| (error, SyncState::Trouble)))
+    let holder = Lock::holder(session.db()?);
+    let (reached, remote, failed, trouble) = match contact {
+        Contact::Unasked => (None, None, None, None),
+        Contact::Unable(error) => (None, None, None, Some(error)),
+        Contact::Failed(error, state) => {
+            (Some(state != SyncState::Offline), None, Some(state), Some(error))
         }
-        Some(Err((error, state))) => (None, Some((session.explain(error), state))),
+        Contact::Answered(mut remote) => {
+            let held = remote.held.take();
+            (Some(true), Some(remote), held.as_ref().map(|_| SyncState::Trouble), held)
+        }
     };
-    let reached = match &trouble {
-        _ if contact.is_some() => Some(true),
-        None => None,
-        Some((_, state)) => Some(*state != SyncState::Offline),
-    };
-    let head = contact.as_ref().map_or(state.cursor.0, |contact| contact.head);
-    let lag = u64::try_from(head - state.cursor.0).unwrap_or(0);
+    let head = remote.as_ref().map_or(state.cursor.0, |remote| remote.head);
+    let lag = u64::try_from(head.saturating_sub(state.cursor.0)).unwrap_or(0);
     // A replicator notes its successes; what was received last came with one, too.
     let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
     let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
-    let last_success = contact.as_ref().map(|_| now).or(last_news.max(noted));
-    let sync_state = match &trouble {
-        Some((_, state)) => *state,
-        None if !running => SyncState::Stopped,
+    let last_success = remote.as_ref().map(|_| now).or(last_news.max(noted));
+    let sync_state = match failed {
+        Some(state) => state,
+        None if holder.is_none() => SyncState::Stopped,
         None if lag > 0 || state.pending > 0 => SyncState::Syncing,
         None => SyncState::InStep,
     };
-    let trouble = trouble.map(|(error, _)| error);
-    let oldest_pending_s =
-        state.oldest_pending_ms.map(|made| u64::try_from((now - made) / 1_000).unwrap_or(0));
-    let waiting_s = oldest_pending_s.max(contact.as_ref().and_then(|contact| contact.waiting_s));
-    let trouble = trouble.or_else(|| stopped(waiting_s?, running));
+    let oldest_pending_s = state
+        .oldest_pending_ms
+        .map(|made| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0));
+    let waiting_s = oldest_pending_s.max(remote.as_ref().and_then(|remote| remote.waiting_s));
+    let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
     Ok(Status {
         replica: state.replica.to_string(),
         identity: store.former()?,
@@ -141,6 +158,7 @@ fn judge(
             epoch: state.epoch.clone(),
         },
         state: sync_state,
+        process: holder.and_then(|holder| holder.process),
         trouble: trouble.as_ref().map(|error| error.message().to_owned()),
         hint: trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned),
         pending: state.pending,
@@ -155,19 +173,6 @@ fn judge(
     })
 }
 
-/// The trouble of a replica where something has waited for so long that nobody can be at work on
-/// it.
-fn stopped(waiting_s: u64, running: bool) -> Option<Error> {
-    let message = format!("replication has stopped: something has waited for {}", span(waiting_s));
-    let hint = if running {
-        "a replicator is running on the file, and does not get on: see what it says"
-    } else {
-        "no replicator is running on the file: start the application, or `driftless run`"
-    };
-    let stopped = waiting_s * 1_000 > HEALTH_BOUND_MS;
-    stopped.then(|| Error::unavailable(message).with_hint(hint))
-}
-
 /// A state in words.
 pub(crate) fn words(state: SyncState) -> &'static str {
     match state {
@@ -180,8 +185,19 @@ pub(crate) fn words(state: SyncState) -> &'static str {
         SyncState::OtherRemote => "the URL leads to another database",
         SyncState::RolledBack => "the remote was rolled back",
         SyncState::Trouble => "in trouble",
-        SyncState::Standby => "standing by: another replicator is at work on this file",
+        SyncState::Standby => "standing by",
         SyncState::Stopped => "no replicator is running",
+    }
+}
+
+/// A state in words, with the process that replicates the file.
+pub(crate) fn described(status: &Status) -> String {
+    let state = words(status.state);
+    match (status.process, status.state) {
+        (Some(process), SyncState::Standby) => format!("{state}: process {process} replicates"),
+        (None, SyncState::Standby) => format!("{state}: another process replicates"),
+        (Some(process), _) => format!("{state}; process {process} replicates"),
+        (None, _) => state.to_owned(),
     }
 }
 
@@ -223,7 +239,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
     };
     let facts = [
         ("health", tone.paint(health)),
-        ("state", words(status.state).to_owned()),
+        ("state", described(status)),
         ("replica", status.replica.clone()),
         ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
         ("identity", words_of_former(&status.identity)),

@@ -91,16 +91,6 @@ pub(crate) fn short(ms: i64) -> String {
     }
 }
 
-/// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
-pub(crate) fn span(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,9 +116,5 @@ mod tests {
     fn times_for_people() {
         assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.500Z");
         assert_eq!(short(1_500), "1970-01-01 00:00:01");
-        assert_eq!(
-            [span(5), span(600), span(9_000), span(900_000)],
-            ["5 s", "10 min", "2 h", "10 days"]
-        );
     }
 }

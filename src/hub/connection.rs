@@ -138,12 +138,21 @@ impl Opener {
     ///
     /// # Errors
     ///
-    /// [`Kind::Storage`] when the file cannot be opened, or is not a database.
+    /// [`Kind::Storage`] when the file cannot be opened or written, or is not a database;
+    /// [`Kind::Usage`] when it is a folder.
     pub(super) fn create(&self) -> Result<Connection> {
+        if self.path.is_dir() {
+            let message = format!("{} is a folder, and not a database", self.path.display());
+            return Err(Error::usage(message).with_hint("name the database's file"));
+        }
         let connection = self.open(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {
             // Only the first connection changes the mode; it is kept in the file. Reading the
             // schema finds damage that the mode's change does not.
             connection.db.execute_batch("SELECT count(*) FROM sqlite_schema")?;
+            if connection.db.is_readonly("main")? {
+                let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+                return Err(rusqlite::Error::SqliteFailure(error, None));
+            }
             Ok(connection)
         });
         connection.map_err(|error| self.explain(error))

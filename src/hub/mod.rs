@@ -198,17 +198,18 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// * [`Kind::Usage`]: the address is in use, or is not this machine's.
-    /// * [`Kind::Storage`]: the file cannot be opened, is not a database, or is locked.
+    /// * [`Kind::Usage`]: the address is in use, or is not this machine's; the file is a folder.
+    /// * [`Kind::Storage`]: the file cannot be opened or written, is not a database, or is locked.
     pub async fn bind(config: Config) -> Result<Hub> {
         let Config { db, listen, token, limits } = config;
+        // First, so that no file is made where the address is none.
+        let listener = TcpListener::bind(listen).await.map_err(|error| unusable(listen, error))?;
         let opener = Opener::new(&db, &limits);
         let (opener, connection) = tokio::task::spawn_blocking(move || {
             opener.create().map(|connection| (opener, connection))
         })
         .await
         .map_err(|error| Error::storage("the database was not opened").with_source(error))??;
-        let listener = TcpListener::bind(listen).await.map_err(|error| unusable(listen, error))?;
         let addr = listener.local_addr().map_err(|error| unusable(listen, error))?;
         if token.is_none() && !addr.ip().is_loopback() {
             tracing::warn!(%addr, "the hub serves everybody who can reach it, without a token");

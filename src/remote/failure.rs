@@ -219,7 +219,10 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
             return Error::refused(format!("{url} forbids this to the token (HTTP 403){because}"))
                 .with_hint("use a token of this very database that may read and write");
         }
-        413 => return Error::new(Kind::TooLarge, format!("{url} finds the request too large")),
+        413 => {
+            return Error::new(Kind::TooLarge, format!("{url} finds the request too large"))
+                .with_hint("raise the limit of the server, or of a proxy before it, on requests");
+        }
         429 => return unavailable().with_hint("the remote asks for fewer requests: it passes"),
         _ => {}
     }

@@ -337,6 +337,7 @@ impl Remote for Libsql {
 
     fn forget_connections(&self) {
         self.lanes().clear();
+        self.direct.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -20,6 +20,7 @@ mod failure;
 mod libsql;
 mod parcel;
 mod probe;
+mod span;
 pub mod statements;
 mod tls;
 mod token;

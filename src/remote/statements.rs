@@ -25,13 +25,15 @@
 use ulid::Ulid;
 
 use super::parcel::{Parcel, shorten};
+pub use super::span::{Part, Slice, Span, lookup, read_lookup};
+use super::span::{page, read_page, read_part, slice};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
-use crate::page::{MAX_SEQ, PULL_LINE, Page};
+use crate::page::{MAX_SEQ, Page};
 use crate::store::Push;
 use crate::value::{Value, write_string};
 
@@ -84,18 +86,6 @@ pub struct Asker {
     pub place: Place,
 }
 
-/// A stretch of the log to ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// It begins after this.
-    pub after: Seq,
-    /// At most so many events, up to the end of the last one's unit.
-    pub events: usize,
-    /// Whether the last event's unit is completed. A unit that is larger than an answer may be is
-    /// read in parts.
-    pub whole: bool,
-}
-
 /// One request of a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
@@ -122,6 +112,8 @@ pub struct Reply {
     /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
+    /// A slice of a line, if that was asked for and there is a line; then the page is empty.
+    pub part: Option<Part>,
     /// The log's newest seq, or the page's end where nothing came.
     pub head: Seq,
     /// The remote's identity; `None` if it has lost the row.
@@ -185,7 +177,7 @@ impl Exchange<'_> {
             statements.push(unknown_column(&push.tables));
         }
         if let Some(span) = self.pull {
-            statements.push(page(span));
+            statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.to_owned(), meta));
         Batch { statements, writes: self.push.is_some() }
@@ -207,20 +199,26 @@ impl Exchange<'_> {
             pushed = !results.nth(2).unwrap_or_default().is_empty();
             unknown = read_unknown_column(&results.next().unwrap_or_default())?;
         }
-        let (mut read, mut head) = (Page::default(), Seq(0));
+        let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
         if let Some(span) = self.pull {
-            (read, head) = read_page(results.next().unwrap_or_default(), span.after)?;
+            let rows = results.next().unwrap_or_default();
+            if span.slice.is_some() {
+                (read.last, head) = (span.after, span.after);
+                part = read_part(rows)?;
+            } else {
+                (read, head) = read_page(rows, span.after)?;
+            }
         }
         let meta = read_meta(&results.next().unwrap_or_default())?;
         let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
         let mine = self.push.and_then(|(_, _, sender)| sender.mark());
         let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
         // Another file with our name may have pushed the same event.
-        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, head, meta })
+        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, part, head, meta })
     }
 }
 
-fn wrong(what: &str) -> Error {
+pub(super) fn wrong(what: &str) -> Error {
     Error::corrupt(format!("the remote's answer is not one: {what}"))
 }
 
@@ -361,53 +359,9 @@ fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
     (format!("CASE {cases}ELSE '{}' END", unit(ends.len())), "key, value")
 }
 
-/// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
-/// event, the log's newest seq.
-fn page(span: Span) -> String {
-    let Span { after, events, whole } = span;
-    let cut = format!(
-        "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > {after} \
-         ORDER BY seq LIMIT {events}))"
-    );
-    // Units are contiguous: a unit ends before the next event that is not of it.
-    let edge = if whole {
-        format!(
-            "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
-             FROM driftless_events AS n WHERE n.seq > l.seq AND n.unit IS NOT l.unit \
-             ORDER BY n.seq LIMIT 1), (SELECT max(seq) FROM driftless_events)) END \
-             FROM driftless_events AS l WHERE l.seq = {cut})"
-        )
-    } else {
-        cut
-    };
-    format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
-         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
-         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
-         WHERE seq > {after} AND seq <= {edge} ORDER BY seq)"
-    )
-}
-
-fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
-    let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
-    let [bytes, last, count, head] = row.as_mut_slice() else {
-        return Err(wrong("a page's columns"));
-    };
-    let count = count.as_integer().and_then(|count| usize::try_from(count).ok());
-    let count = count.ok_or_else(|| wrong("a page's count"))?;
-    if count == 0 {
-        return Ok((Page { last: after, ..Page::default() }, after));
-    }
-    let (Some(last), Some(head)) = (last.as_integer(), head.as_integer()) else {
-        return Err(wrong("a page's end"));
-    };
-    let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
-        return Err(wrong("a page's lines"));
-    };
-    if last <= after.0 || head < last || head > MAX_SEQ.0 {
-        return Err(wrong("a page that is not after the cursor"));
-    }
-    Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
+/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
+fn is_epoch(text: &str) -> bool {
+    (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads the row of [`META`] or [`meta`].
@@ -420,7 +374,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
     let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
     match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
-        (Some(epoch), Some(version), Some(oldest)) if epoch.len() <= MAX_EPOCH_BYTES => {
+        (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
             Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
         }
@@ -447,6 +401,57 @@ pub fn read_head(rows: &Rows) -> Result<Seq> {
 ///
 /// `Corrupt` when `after` is not a key of the table.
 pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<String> {
+    Ok(format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
+         || {} || ']' AS line {} LIMIT {limit})",
+        key_json(table, "r"),
+        row_json(table, "r"),
+        rows_after(table, after)?
+    ))
+}
+
+/// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its
+/// row: the row's key, the whole line's length, the slice, and the newest event of that row.
+///
+/// # Errors
+///
+/// As for [`table_page`].
+pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<String> {
+    Ok(format!(
+        "SELECT k, length(line), substr(line, {}, {}), event FROM (SELECT {key} AS k, \
+         CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line, \
+         (SELECT max(seq) FROM driftless_events WHERE tbl = {} AND pk = {key}) AS event \
+         {} LIMIT 1)",
+        slice.from + 1,
+        slice.bytes,
+        row_json(table, "r"),
+        literal(&table.name),
+        rows_after(table, after)?,
+        key = key_json(table, "r"),
+    ))
+}
+
+/// Which row a slice is of: its key, and the newest event of it.
+pub type RowState = (Vec<u8>, Option<i64>);
+
+/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the
+/// slice.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_row_slice(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let [Value::Text(key), Value::Integer(size), Value::Blob(bytes), event] = row.as_slice() else {
+        return Err(wrong("a row's slice"));
+    };
+    let size = usize::try_from(*size).map_err(|_| wrong("a row's length"))?;
+    Ok(Some(((key.clone(), event.as_integer()), size, bytes)))
+}
+
+/// The FROM, WHERE and ORDER BY for the rows `r` of a table after a key. Rows with NULL in their
+/// key are left out.
+fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<String> {
     let columns: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
@@ -463,10 +468,7 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
         conditions.push(format!("({}) > ({})", columns.join(", "), values.join(", ")));
     }
     Ok(format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
-         || {} || ']' AS line FROM {} AS r WHERE {} ORDER BY {} LIMIT {limit})",
-        key_json(table, "r"),
-        row_json(table, "r"),
+        "FROM {} AS r WHERE {} ORDER BY {}",
         ident(&table.name),
         conditions.join(" AND "),
         columns.join(", ")

@@ -80,6 +80,10 @@ impl Meter {
 }
 
 /// A TCP stream whose bytes are counted.
+///
+/// It writes one slice at a time. Several at once are a `writev`, and that raises SIGPIPE where the
+/// peer is gone, which ends a host that does not ignore it, as one in C. A plain write is a `send`
+/// that asks for no signal.
 #[derive(Debug)]
 pub(super) struct Metered {
     stream: TcpStream,
@@ -115,24 +119,49 @@ impl AsyncWrite for Metered {
         self.meter.sent(written)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.meter.sent(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_an_error_and_no_signal() {
+        let mut pipe = signal(SignalKind::pipe()).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let mut wire = Metered::new(stream, Arc::default());
+        let slices = [io::IoSlice::new(b"two"), io::IoSlice::new(b"slices")];
+        // The first one may go out before the peer's answer to it arrives.
+        let error = loop {
+            match wire.write_vectored(&slices).await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => break error,
+            }
+        };
+        let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        assert!(gone.contains(&error.kind()), "{error:?}");
+        // Once an error was told, the next write is to a broken pipe for certain.
+        let error = wire.write_vectored(&slices).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        // A signal of before would be there by now: one that is raised arrives after it.
+        let pid = std::process::id().to_string();
+        let mut other = signal(SignalKind::user_defined2()).unwrap();
+        let kill = std::process::Command::new("kill").args(["-USR2", &pid]).status().unwrap();
+        assert!(kill.success());
+        other.recv().await;
+        let raised = tokio::time::timeout(std::time::Duration::ZERO, pipe.recv()).await;
+        assert!(raised.is_err(), "SIGPIPE would end a program that does not ignore it");
     }
 }

@@ -29,7 +29,8 @@ use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{borrow, column_index, key_matches, known_key, value};
 use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
-use super::rebase::{Rebase, overlay};
+use super::quarantine::MALFORMED;
+use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
@@ -508,9 +509,10 @@ fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
         "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
     )?;
-    let reason = format!("malformed: {reason}");
+    let reason = format!("{MALFORMED}{reason}");
     statement.execute((line.seq.0, &line.table, line.key, &reason))?;
-    tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
+    let table = shorten(&line.table);
+    tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
     Ok(())
 }
 

@@ -8,17 +8,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use super::pending::{images, row_key};
 use crate::capture::{Captured, Layout};
 use crate::error::{Error, Result};
 use crate::event::{Op, RowKey};
 
-/// The columns that [`Layouts::read`] reads, in its order.
+/// The columns that [`Reader::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "n, op, layout, tbl, pk, before, after, changes";
 
-/// The columns that [`Layouts::row`] reads, in its order.
+/// The columns that [`Reader::row`] reads, in its order.
 pub(super) const ROW: &str = "n, op, layout, tbl, pk";
 
 /// What an outbox row says happened.
@@ -52,21 +52,64 @@ impl Layouts {
         Ok(layout)
     }
 
-    fn captured(&self, db: &Connection, layout: &Layout, n: i64, op: Op) -> Result<Captured> {
-        let mut statement = db.prepare_cached(layout.select())?;
+    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. Where many are read
+    /// one after the other, a [`Reader`] is quicker.
+    pub(super) fn read(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<Written> {
+        Reader::of_values(db, self).read(row, first)
+    }
+}
+
+/// Reads one outbox row after the other. A captured event's values are read by number, with a
+/// statement for each layout, which stays at hand.
+pub(super) struct Reader<'a> {
+    db: &'a Connection,
+    layouts: &'a Layouts,
+    select: fn(&Layout) -> &str,
+    open: Vec<(i64, Arc<Layout>, CachedStatement<'a>)>,
+}
+
+impl<'a> Reader<'a> {
+    /// For [`Reader::read`].
+    pub(super) fn of_values(db: &'a Connection, layouts: &'a Layouts) -> Self {
+        Reader { db, layouts, select: Layout::select, open: Vec::new() }
+    }
+
+    /// For [`Reader::row`].
+    pub(super) fn of_keys(db: &'a Connection, layouts: &'a Layouts) -> Self {
+        Reader { db, layouts, select: Layout::select_key, open: Vec::new() }
+    }
+
+    /// Gives the values of the event `n` to `take`.
+    fn captured<T>(
+        &mut self,
+        layout: i64,
+        n: i64,
+        take: impl FnOnce(&Layout, &Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let known = self.open.iter().position(|(id, ..)| *id == layout);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let found = self.layouts.get(self.db, layout)?;
+                let statement = self.db.prepare_cached((self.select)(&found))?;
+                self.open.push((layout, found, statement));
+                self.open.len() - 1
+            }
+        };
+        let (_, layout, statement) = &mut self.open[at];
         let mut rows = statement.query([n])?;
         let row = rows.next()?.ok_or_else(|| Error::corrupt("an event in the outbox is gone"))?;
-        layout.captured(op, row)
+        take(layout, row)
     }
 
     /// Reads the row of [`COLUMNS`], which stand from the column `first` on.
-    pub(super) fn read(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<Written> {
+    pub(super) fn read(&mut self, row: &Row<'_>, first: usize) -> Result<Written> {
         let op = op(row.get(first + 1)?)?;
         if let Some(layout) = row.get(first + 2)? {
-            let layout = self.get(db, layout)?;
-            let captured = self.captured(db, &layout, row.get(first)?, op)?;
-            let Captured { key, before, after } = captured;
-            return Ok(Written { table: layout.table().to_owned(), op, key, before, after });
+            return self.captured(layout, row.get(first)?, |layout, row| {
+                let Captured { key, before, after } = layout.captured(op, row)?;
+                Ok(Written { table: layout.table().to_owned(), op, key, before, after })
+            });
         }
         let (before, after) = images(row, first + 5)?;
         let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
@@ -75,17 +118,16 @@ impl Layouts {
 
     /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
     pub(super) fn row<T>(
-        &self,
-        db: &Connection,
+        &mut self,
         row: &Row<'_>,
         first: usize,
         take: impl FnOnce(&str, &str) -> T,
     ) -> Result<T> {
         if let Some(layout) = row.get(first + 2)? {
-            let layout = self.get(db, layout)?;
             let op = op(row.get(first + 1)?)?;
-            let key = self.captured(db, &layout, row.get(first)?, op)?.key;
-            return Ok(take(layout.table(), &key.0));
+            return self.captured(layout, row.get(first)?, |layout, row| {
+                Ok(take(layout.table(), &layout.captured_key(op, row)?.0))
+            });
         }
         let table = row.get_ref(first + 3)?.as_str().map_err(rusqlite::Error::from)?;
         let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;

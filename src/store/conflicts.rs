@@ -138,9 +138,10 @@ pub(super) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_ms: i64) ->
             _ => weigh(rebase, one, None)?,
         };
         let Some(loss) = loss else { continue };
+        // A remote may say of two inserts that they are the other half of one delete.
         let mut statement = rebase.db.prepare_cached(
             "INSERT INTO driftless_conflicts (seq, id, kind, winner, theirs, noticed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (seq) DO NOTHING",
         )?;
         statement.execute((
             loss.seq.0,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::naming;
-use crate::error::{Error, Result};
+use super::open::{must_be_file, naming};
+use crate::error::Result;
 
 /// How long to wait for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -24,7 +24,9 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
+    must_be_file(path)?;
     let read = || -> Result<Vec<Definition>> {
+        // The journal stays what it is: whoever only looks changes nothing in the file.
         let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid";
         let mut statement = db.prepare(sql)?;
@@ -45,8 +47,15 @@ pub fn application_connection(
     path: &Path,
     on_commit: impl Fn() + Send + 'static,
 ) -> Result<Connection> {
-    let mut db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    db.pragma_update(None, "foreign_keys", true)?;
+    must_be_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let open = || -> Result<Connection> {
+        let db = open(path, flags)?;
+        db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        Ok(db)
+    };
+    let mut db = open().map_err(|error| naming(path, error))?;
     db.commit_hook(Some(move || {
         on_commit();
         // False lets the commit happen.
@@ -57,11 +66,7 @@ pub fn application_connection(
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(|source| {
-        Error::storage(format!("`{}` cannot be opened: {source}", path.display()))
-            .with_source(source)
-    })?;
+    let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
-    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     Ok(db)
 }

@@ -55,7 +55,32 @@ pub struct Former {
     pub ended_ms: i64,
 }
 
+/// The setting with the event, and its place, by which the remote's log contradicts what was read.
+const CONTRADICTION: &str = "contradiction";
+
 impl Store {
+    /// The id and the seq of the event by which the remote's log was found not to be the one that
+    /// was read here, if it was.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn contradiction(&self) -> Result<Option<(String, String)>> {
+        let text = self.setting(CONTRADICTION)?;
+        let parts = text.as_deref().and_then(|text| text.split_once(' '));
+        Ok(parts.map(|(id, seq)| (id.to_owned(), seq.to_owned())))
+    }
+
+    /// Notes it; `None` if nothing is missing any more.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_contradiction(&mut self, event: Option<(&str, &str)>) -> Result<()> {
+        let text = event.map(|(id, seq)| format!("{id} {seq}"));
+        self.set_setting(CONTRADICTION, text.as_deref())
+    }
+
     /// The newest place in the remote's log that is integrated.
     ///
     /// # Errors
@@ -199,13 +224,21 @@ pub(super) fn place(tx: &Transaction<'_>) -> Result<Place> {
     let seq = Seq(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
     let mut id = settled_id(tx, seq)?;
     if id.is_none()
-        && let Some(landmark) = setting(tx, LANDMARK)?
-        && let Some((at, event)) = landmark.split_once(' ')
-        && at == seq.to_string()
+        && let Some(landmark) = landmark(tx)?
+        && landmark.seq == seq
     {
-        id = event.parse().ok();
+        id = landmark.id;
     }
     Ok(Place { seq, id })
+}
+
+/// Where the first sync ended, if there was an event then.
+pub(super) fn landmark(db: &Connection) -> Result<Option<Place>> {
+    let text = setting(db, LANDMARK)?;
+    Ok(text.as_deref().and_then(|text| text.split_once(' ')).and_then(|(seq, id)| {
+        let seq = seq.parse().ok().map(Seq)?;
+        Some(Place { seq, id: id.parse().ok() })
+    }))
 }
 
 fn read(tx: &Transaction<'_>) -> Result<Marks> {
@@ -251,6 +284,7 @@ pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Resul
     tx.execute(sql, [GENESIS.as_slice()])?;
     set_setting(tx, "url", Some(&to.url))?;
     set_setting(tx, "epoch", Some(&to.epoch))?;
+    set_setting(tx, CONTRADICTION, None)?;
     set_setting(tx, LANDMARK, None)
 }
 

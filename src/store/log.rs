@@ -147,7 +147,8 @@ fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingE
     })
 }
 
-fn frame(row: &Row<'_>) -> Result<Event> {
+/// The event in a row of seq, header and values.
+pub(super) fn frame(row: &Row<'_>) -> Result<Event> {
     let sealed = Sealed { header: row.get(1)?, values: row.get(2)? };
     open(&sealed, Seq(row.get(0)?))
 }

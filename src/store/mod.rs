@@ -40,6 +40,7 @@ mod marks;
 mod materialize;
 mod open;
 mod outbox;
+mod overlooked;
 mod pending;
 mod quarantine;
 mod rebase;
@@ -58,6 +59,7 @@ pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use marks::Watch;
 pub use outbox::{Outgoing, Push, PushLimit};
+pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use schema::{ReplicatedTable, Setup};
 
@@ -183,7 +185,9 @@ impl Store {
         drop(statement);
         state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
-        state.epoch = open::setting(&tx, "epoch")?;
+        // What is none, in a file that somebody has changed, must not become a part of SQL.
+        let epoch = open::setting(&tx, "epoch")?;
+        state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
         let mut pending = self.pending.borrow_mut();
         pending.refresh(&tx, &self.layouts, state.cursor)?;
         state.pending = pending.len() as u64;

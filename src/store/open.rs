@@ -84,8 +84,18 @@ pub(super) fn naming(path: &Path, error: Error) -> Error {
     named.with_source(error)
 }
 
+/// Refuses a folder, of which SQLite says no more than that it cannot be opened.
+pub(super) fn must_be_file(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::usage(format!("{} is a folder, and not a database", path.display()))
+            .with_hint("name the database's file"));
+    }
+    Ok(())
+}
+
 /// Opens the file and proves that it is a database that can be written.
 pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
+    must_be_file(path)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;

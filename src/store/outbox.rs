@@ -1,20 +1,28 @@
 //! The outbox as the pusher sees it: where transactions end, what goes next, what has been
 //! answered.
 
-use rusqlite::{Connection, Row};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, Row};
 
 use super::Store;
 use super::arrange::arrange;
-use super::captured::{COLUMNS, Layouts, Written, bytes};
+use super::captured::{COLUMNS, Reader, Written, bytes};
 use super::marks::Marks;
+use super::open::BUSY_TIMEOUT;
 use super::pending::{event_id, number, row_key, time};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
-use crate::verdict::KEY_NOT_UTF8;
+use crate::page::MAX_KEY_BYTES;
+use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
 
 /// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
 /// milliseconds, and a push has ten units at the most.
 const UNIT_EVENTS: usize = 500;
+
+/// How many notes of rows may lie about: each row that an upsert found there leaves one, and one
+/// that is deleted takes its own along, which costs.
+const NOTES: i64 = 1_000;
 
 /// How much goes into one push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +79,7 @@ pub struct Outgoing {
     /// A later event of this push may supply what its foreign keys miss.
     pub late: bool,
     /// Why it is to be recorded as rejected: what the remote said when this event alone was
-    /// pushed, or [`KEY_NOT_UTF8`].
+    /// pushed, [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
     pub refuse: Option<String>,
     /// No value in it has a tag.
     pub plain: bool,
@@ -107,9 +115,9 @@ fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
 
-fn read(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<OutboxRow> {
+fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
+    let Written { table, op, key, before, after } = reader.read(row, 0)?;
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
     let parent = match bytes(row, 13)? {
         None => None,
@@ -131,6 +139,9 @@ fn read(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<OutboxRow> 
     let mut refuse: Option<String> = row.get(14)?;
     if refuse.is_none() && !key.is_utf8() {
         refuse = Some(KEY_NOT_UTF8.to_owned());
+    }
+    if refuse.is_none() && key.0.len() > MAX_KEY_BYTES {
+        refuse = Some(KEY_TOO_LARGE.to_owned());
     }
     let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
     let event = Outgoing {
@@ -177,6 +188,22 @@ impl Store {
         Ok(())
     }
 
+    /// Empties the notes when there are many: none outlives its transaction. Nobody waits for that;
+    /// while another writes, it is left to the next look.
+    fn sweep_notes(&self) -> Result<()> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_notes LIMIT 1 OFFSET ?1)";
+        if !self.db.prepare_cached(sql)?.query_row([NOTES], |row| row.get(0))? {
+            return Ok(());
+        }
+        self.db.busy_timeout(Duration::ZERO)?;
+        let swept = self.db.execute("DELETE FROM driftless_notes", []);
+        self.db.busy_timeout(BUSY_TIMEOUT)?;
+        match swept {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+            swept => Ok(swept.map(|_| ())?),
+        }
+    }
+
     /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
     /// so a push may end here. True if there are unsent events.
     ///
@@ -187,6 +214,7 @@ impl Store {
         let (newest, sent) = ends(&self.db)?;
         self.marks.note(newest);
         self.watch_clock()?;
+        self.sweep_notes()?;
         if newest <= sent {
             return Ok(false);
         }
@@ -215,8 +243,9 @@ impl Store {
             );
             let mut statement = tx.prepare_cached(&sql)?;
             let mut found = statement.query([sent])?;
+            let mut reader = Reader::of_values(&tx, &self.layouts);
             while let Some(row) = found.next()? {
-                let row = read(&tx, &self.layouts, row)?;
+                let row = read(&mut reader, row)?;
                 size += row.size;
                 let full = rows.len() >= limit.events.max(1) || size > limit.bytes;
                 let second = row.half == Some(2) && rows.len() == 1;

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use rusqlite::{Connection, Row};
 
-use super::captured::{COLUMNS, Layouts, ROW, Written};
+use super::captured::{COLUMNS, Layouts, ROW, Reader, Written};
 use super::materialize::borrow;
 use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
@@ -167,6 +167,7 @@ impl Pending {
         let sql = format!("SELECT {ROW}, settled FROM driftless_outbox WHERE n > ?1 ORDER BY n");
         let mut statement = db.prepare_cached(&sql)?;
         let mut rows = statement.query([self.seen])?;
+        let mut reader = Reader::of_keys(db, layouts);
         while let Some(row) = rows.next()? {
             let n = row.get(0)?;
             self.seen = n;
@@ -174,7 +175,7 @@ impl Pending {
                 self.kept.push(n);
                 continue;
             }
-            let hash = layouts.row(db, row, 0, row_hash)?;
+            let hash = reader.row(row, 0, row_hash)?;
             self.by_number.insert(n, hash);
             self.by_row
                 .entry(hash)

@@ -14,7 +14,7 @@ use super::rebase::{Rebase, shorten};
 use crate::capture::Table;
 use crate::error::{Error, Result};
 use crate::event::{Column, Event, Op, RowKey, Seq};
-use crate::page::{Line, Page};
+use crate::page::{Line, MAX_KEY_BYTES, Page};
 use crate::value::{ValueRef, write_string};
 
 /// The setting that has the definitions under which the quarantine was last tried by itself.
@@ -33,6 +33,16 @@ pub struct Quarantined {
     pub key: RowKey,
     /// Why it waits.
     pub reason: String,
+}
+
+/// How the reason of an event begins that is none.
+pub(super) const MALFORMED: &str = "malformed: ";
+
+impl Quarantined {
+    /// Whether it is no event, and will never be one. It has no frame in the log.
+    pub fn is_malformed(&self) -> bool {
+        self.reason.starts_with(MALFORMED)
+    }
 }
 
 /// What a retry did.
@@ -64,6 +74,25 @@ impl Store {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes an event off the quarantine that is malformed: nothing can come of it here.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when none waits at that place, or one that may still be applied; `Storage` when the
+    /// database fails.
+    pub fn dismiss_quarantined(&mut self, seq: Seq) -> Result<()> {
+        let waiting = self.quarantine()?.into_iter().find(|event| event.seq == seq);
+        let Some(event) = waiting else {
+            return Err(Error::usage(format!("no event {seq} waits in quarantine")));
+        };
+        if !event.is_malformed() {
+            return Err(Error::usage(format!("event {seq} waits, and can still be applied"))
+                .with_hint("once its reason is gone: driftless quarantine retry"));
+        }
+        self.db.execute("DELETE FROM driftless_quarantine WHERE seq = ?1", [seq.0])?;
+        Ok(())
     }
 
     /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when
@@ -179,7 +208,7 @@ impl Store {
 }
 
 /// Appends an event's line, as a page has it.
-fn write_line(event: &Event, out: &mut Vec<u8>) {
+pub(super) fn write_line(event: &Event, out: &mut Vec<u8>) {
     let id = |id: Option<String>| id.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let text = |text: Option<&str>, out: &mut Vec<u8>| match text {
         Some(text) => write_string(text.as_bytes(), out),
@@ -226,6 +255,10 @@ pub(super) fn admit<'p>(
     key: &mut Vec<ValueRef<'p>>,
 ) -> std::result::Result<(), String> {
     let name = &table.name;
+    if line.key.len() > MAX_KEY_BYTES {
+        let most = MAX_KEY_BYTES >> 10;
+        return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
+    }
     let whole = RowKey::read(line.key, key).is_ok()
         && key.len() == table.key.len()
         && !key.iter().any(|value| matches!(value, ValueRef::Null));

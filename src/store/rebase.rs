@@ -21,6 +21,7 @@ use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, borrow, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
+use super::quarantine::MALFORMED;
 use super::touched::{NONE, Touched};
 use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
@@ -30,6 +31,11 @@ use crate::frame::Hash;
 use crate::page::Line;
 use crate::value::ValueRef;
 use crate::verdict::{TOO_LARGE, Verdict};
+
+/// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
+/// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
+/// everybody's time, and nothing that is pending would ever be seen to wait.
+const MAX_AHEAD_MS: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// One attempt at a page.
 pub(super) struct Rebase<'s, 'p> {
@@ -54,6 +60,8 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) lost: Vec<Lost>,
     /// The events are in the log already, and come out of quarantine.
     pub(super) again: bool,
+    /// What the events up to here did is in the rows already: they only settle the outbox.
+    pub(super) adopted: Seq,
     /// All pending events come off, not only those of the page's tables.
     pub(super) everything: bool,
     pub(super) done: Integrated,
@@ -97,6 +105,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             settled: Vec::new(),
             lost: Vec::new(),
             again: false,
+            adopted: Seq(0),
             everything: false,
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
         })
@@ -112,6 +121,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Rebase { again: true, ..self }
     }
 
+    /// For events of which those up to `adopted` are in the rows already.
+    pub(super) fn adopted(self, adopted: Seq) -> Self {
+        Rebase { adopted, ..self }
+    }
+
     /// For a rebase of all rows that have pending events.
     pub(super) fn of_everything(self) -> Self {
         Rebase { everything: true, ..self }
@@ -124,7 +138,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, will never be one, and must not keep the others from coming.
-            Err(reason) => self.put_away(at, &format!("malformed: {reason}")),
+            Err(reason) => self.put_away(at, &format!("{MALFORMED}{reason}")),
         })?;
         if self.pass == Pass::Fold {
             self.place_folded()?;
@@ -156,7 +170,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.append(line, event, own.is_some())?;
         }
         let applied = line.verdict.is_applied();
-        if applied && !row.is_some_and(|row| self.rows[row].quiet) {
+        let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].quiet);
+        if applied && !there {
             self.take(at, row, event.after)?;
         }
         match (own, row) {
@@ -274,10 +289,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
     fn put_away(&mut self, at: usize, reason: &str) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
         )?;
         statement.execute((line.seq.0, &line.table, line.key, reason))?;
-        tracing::warn!(seq = line.seq.0, table = %line.table, reason, "into quarantine");
+        let table = shorten(&line.table);
+        tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
         self.quarantine = true;
         self.done.quarantined += 1;
         Ok(())
@@ -436,7 +453,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
 
     /// Brings the state up to date.
     pub(super) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
-        let clock = self.lines.iter().map(|line| time(line.id)).max().unwrap_or(0);
+        let ahead =
+            |line: &&Line<'_>| time(line.id) <= line.received_at.saturating_add(MAX_AHEAD_MS);
+        let clock = self.lines.iter().filter(ahead).map(|line| time(line.id)).max().unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
              clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM

@@ -11,7 +11,7 @@ use super::materialize::{borrow, known_key};
 use super::pending::{load, number, row_hash};
 use super::rebase::Rebase;
 use crate::error::Result;
-use crate::event::{EventId, Image, RowKey};
+use crate::event::{EventId, Image, RowKey, Seq};
 use crate::page::Line;
 
 /// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
@@ -92,7 +92,7 @@ impl Rebase<'_, '_> {
                 // Own events follow what waits for their row, too: else that would go on top of
                 // them one day.
                 let waits = self.quarantine && self.is_waiting(&self.lines[row.lines[0]])?;
-                row.quiet = !waits && is_quiet(row, self.lines);
+                row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
             }
             self.rows = rows;
             return Ok(());
@@ -198,12 +198,12 @@ fn load_row(
 }
 
 /// Whether a row's events in the page are its first pending ones, all applied and none set aside:
-/// then the row is what it will be.
-fn is_quiet(row: &Touched, lines: &[Line<'_>]) -> bool {
+/// then the row is what it will be. What is in the row already is underneath, and not on top.
+fn is_quiet(row: &Touched, lines: &[Line<'_>], adopted: Seq) -> bool {
     row.lines.len() <= row.pending.len()
         && row.lines.iter().zip(&row.pending).all(|(&at, (n, id, aside))| {
             let line = &lines[at];
             debug_assert!(line.id != *id || number(line.id) == *n);
-            line.id == *id && line.verdict.is_applied() && !aside
+            line.id == *id && line.verdict.is_applied() && !aside && line.seq > adopted
         })
 }

@@ -12,6 +12,7 @@ use ulid::Ulid;
 
 use super::identity::{Refusal, examine};
 use super::init::Plan;
+use super::inquiry::other_log;
 use super::status::SyncState;
 use crate::capture::ident;
 use crate::error::{Error, Result};
@@ -67,6 +68,7 @@ pub(crate) struct Facts {
     epoch: Option<String>,
     place: Place,
     marks: Marks,
+    contradiction: Option<(String, String)>,
     pending: u64,
     tables: Vec<(String, u64)>,
 }
@@ -80,6 +82,7 @@ impl Facts {
             epoch: state.epoch,
             place: state.place,
             marks: store.marks()?,
+            contradiction: store.contradiction()?,
             pending: state.pending,
             tables: store.count_rows()?,
         })
@@ -92,7 +95,7 @@ impl Facts {
 ///
 /// `Usage` when the replica has had no first sync; else the remote's.
 pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
-    let Facts { replica, epoch, place, marks, pending, tables } = facts;
+    let Facts { replica, epoch, place, marks, contradiction, pending, tables } = facts;
     if epoch.is_none() {
         return Err(Error::usage("this replica has not had its first sync")
             .with_hint("run `driftless init`: there is no former remote"));
@@ -135,7 +138,9 @@ pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
         let there = there.and_then(|_| count());
         TableRows { table, here, there }
     });
-    let trouble = examine(epoch.as_deref(), place, &marks, meta.as_ref()).err();
+    let contradiction =
+        contradiction.map(|(id, seq)| (other_log(&id, &seq), SyncState::RolledBack));
+    let trouble = examine(epoch.as_deref(), place, &marks, meta.as_ref()).err().or(contradiction);
     Ok(Offer {
         tables: rows.collect(),
         trouble: acceptable(trouble)?,

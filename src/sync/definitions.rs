@@ -66,8 +66,28 @@ pub(super) fn compare(
             (None, None) => return Err(neither(name, &mine, &theirs)),
         }
     }
+    for table in &found.tables {
+        require_key(&table.name, &mine)?;
+        require_key(&table.name, &theirs)?;
+    }
     require_parents(&found, &mine, &theirs)?;
     Ok(found)
+}
+
+/// A foreign key must lead to a key of its parent. Where it does not, SQLite refuses whatever
+/// writes to the child, and to a parent that has a trigger, as capture gives it one.
+fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
+    let is = |name: &str| name.eq_ignore_ascii_case(table);
+    match catalog.unfounded.iter().find(|(child, parent)| is(child) || is(parent)) {
+        None => Ok(()),
+        Some((child, parent)) => Err(Error::usage(format!(
+            "table `{child}` refers to columns of table `{parent}` that are no key of it"
+        ))
+        .with_hint(format!(
+            "make a UNIQUE index on these columns of `{parent}` on both sides, or mend the foreign \
+             key: SQLite refuses what is written there"
+        ))),
+    }
 }
 
 /// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
@@ -102,11 +122,17 @@ fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Resu
 pub(super) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
     let mine = Catalog::of_remote(here)?;
     match wanted {
-        Tables::All => Ok(mine.tables.into_iter().map(|table| table.name).collect()),
+        Tables::All => {
+            for table in &mine.tables {
+                require_key(&table.name, &mine)?;
+            }
+            Ok(mine.tables.into_iter().map(|table| table.name).collect())
+        }
         Tables::Named(names) => {
             let mut found = Vec::new();
             for name in names {
                 must_be_absent(&mine, name)?;
+                require_key(name, &mine)?;
                 found.extend(mine.table(name).map(|table| table.name.clone()));
             }
             Ok(found)
@@ -208,7 +234,8 @@ mod tests {
 
     fn definitions(sql: &[&str]) -> Vec<Definition> {
         let define = |sql: &&str| {
-            let words: Vec<_> = sql.split([' ', '(']).collect();
+            let words = sql.replace("CREATE UNIQUE", "CREATE");
+            let words: Vec<_> = words.split([' ', '(']).collect();
             let (kind, name) = (words[1].to_lowercase(), words[2].to_owned());
             let of = if kind == "index" { words[4] } else { words[2] };
             (kind, name, of.to_owned(), Some((*sql).to_owned()))
@@ -253,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_key_leads_to_a_key() {
+        let child = "CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES p(n))";
+        let parent = "CREATE TABLE p(id TEXT PRIMARY KEY, n TEXT)";
+        let unique = "CREATE UNIQUE INDEX p_n ON p(n)";
+        let partial = "CREATE UNIQUE INDEX p_n ON p(n) WHERE n > 0";
+        let all = |sql: &[&str]| {
+            let here = definitions(sql);
+            let found = compare(&Tables::All, &here, &[]).map(|_| ());
+            assert_eq!(found.is_ok(), local_tables(&Tables::All, &here).is_ok());
+            assert_eq!(found.is_ok(), compare(&Tables::All, &[], &here).is_ok());
+            found.map_err(|error| error.message().to_owned())
+        };
+        let refused = "table `c` refers to columns of table `p` that are no key of it";
+        assert_eq!(all(&[parent, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, partial, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, unique, child]), Ok(()));
+    }
+
+    #[test]
     fn differences_are_named() {
         let cases = [
             ("CREATE TABLE t(id TEXT PRIMARY KEY, x INT)", "no column `x`"),
@@ -273,5 +319,36 @@ mod tests {
             assert!(error.message().contains("table `t`"), "{error}");
         }
         assert!(compare(&Tables::Named(vec!["u".to_owned()]), &here, &here).is_err());
+    }
+
+    #[test]
+    fn a_settled_replica_takes_no_other_table() {
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        let known = || vec!["Members".to_owned(), "t".to_owned()];
+        for wanted in [Tables::All, named(&["members"]), named(&[])] {
+            assert_eq!(settled_tables(&wanted, known()).unwrap(), Tables::Named(known()));
+        }
+        let error = settled_tables(&named(&["t", "u"]), known()).unwrap_err();
+        assert!(error.message().contains("`u`"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_replicated_is_in_the_way_by_its_name_alone() {
+        let here = definitions(&[
+            "CREATE TABLE Members(id TEXT PRIMARY KEY)",
+            "CREATE TABLE t(id TEXT PRIMARY KEY)",
+            "CREATE TABLE odd(x)",
+        ]);
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        assert_eq!(local_tables(&Tables::All, &here).unwrap(), ["Members", "t"]);
+        assert_eq!(local_tables(&named(&["members", "u"]), &here).unwrap(), ["Members"]);
+        let error = local_tables(&named(&["t", "Odd"]), &here).unwrap_err();
+        assert!(error.message().contains("odd"), "{error}");
+        // Nor does what the other side has help.
+        let there = definitions(&["CREATE TABLE odd(id TEXT PRIMARY KEY)"]);
+        for (here, there) in [(&here, &there), (&there, &here)] {
+            assert!(compare(&named(&["odd"]), here, there).is_err());
+        }
+        assert!(compare(&Tables::All, &here, &[]).is_ok(), "it is left alone where all are taken");
     }
 }

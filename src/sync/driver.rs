@@ -8,6 +8,7 @@
 //! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -193,9 +194,6 @@ pub(crate) struct Driver {
     ended: bool,
 }
 
-/// Takes the lock, if there is one to take.
-type TakeLock = Box<dyn FnMut() -> Result<Option<Lock>> + Send>;
-
 impl Driver {
     /// A driver that has not begun, and its handle.
     ///
@@ -255,9 +253,9 @@ impl Driver {
         Ok((driver, handle))
     }
 
-    /// Runs until it is told to end. It stands by until `take_lock` gives the lock.
-    pub(crate) fn run(mut self, mut take_lock: TakeLock) {
-        self.lock = self.stand_by(&mut take_lock);
+    /// Runs until it is told to end. It stands by until it gets the lock of the file at `database`.
+    pub(crate) fn run(mut self, database: &Path) {
+        self.lock = self.stand_by(database);
         self.begin();
         while !self.ended {
             self.turn();
@@ -289,10 +287,10 @@ impl Driver {
         }
     }
 
-    fn stand_by(&mut self, take_lock: &mut TakeLock) -> Option<Lock> {
+    fn stand_by(&mut self, database: &Path) -> Option<Lock> {
         let mut said = false;
         while !self.ended {
-            match take_lock() {
+            match Lock::take(database) {
                 Ok(Some(lock)) => return Some(lock),
                 Ok(None) if !said => {
                     tracing::info!("another replicator is at work on this file: standing by");
@@ -301,7 +299,7 @@ impl Driver {
                 Ok(None) => {}
                 Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
             }
-            self.publish(Some(SyncState::Standby));
+            self.publish_standby(database);
             match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
                 Ok(Command::SyncNow(reply) | Command::Accept(reply)) => {
                     let error = Error::usage("another replicator is at work on this file")
@@ -499,9 +497,24 @@ impl Driver {
         match self.machine.status(now) {
             Ok(mut status) => {
                 status.state = state.unwrap_or(status.state);
+                let at_work = status.state != SyncState::Stopped && self.lock.is_some();
+                status.process = at_work.then(std::process::id);
                 if let (Some(lock), Some(success)) = (&self.lock, status.last_success) {
                     lock.note_success(success);
                 }
+                self.handle.publish(status, now);
+            }
+            Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+        }
+    }
+
+    fn publish_standby(&mut self, database: &Path) {
+        let now = self.handle.time.now();
+        let (holder, success) = (Lock::holder(database), Lock::last_success(database));
+        let bound_ms = self.handle.health_bound_ms;
+        match self.machine.status(now) {
+            Ok(status) => {
+                let status = status.standing_by(holder, success, now.wall_ms, bound_ms);
                 self.handle.publish(status, now);
             }
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),

@@ -92,3 +92,45 @@ pub(super) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     let all: Option<Vec<_>> = rows.iter().map(read).collect();
     all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_are_newest_if_none_of_theirs_is_newer_than_any_of_ours() {
+        let is = |triggers: &[(bool, i64)]| {
+            let found =
+                |&(ours, age): &(bool, i64)| FoundTrigger { name: String::new(), ours, age };
+            let triggers = triggers.iter().map(found).collect();
+            Schema { triggers, ..Schema::default() }.ours_are_newest()
+        };
+        assert!(is(&[(true, 5)]) && is(&[(true, 5), (false, 4), (true, 6)]));
+        assert!(!is(&[(true, 5), (false, 6), (true, 7)]), "one of ours fires too late");
+        assert!(!is(&[]) && !is(&[(false, 1)]), "there are none");
+    }
+
+    #[test]
+    fn what_the_remote_says_of_itself_is_read() {
+        let text = |words: &[&str]| -> Vec<Value> { words.iter().map(|w| (*w).into()).collect() };
+        let row = |words: &[&str], rowid: i64| [text(words), vec![rowid.into()]].concat();
+        let found = read_schema(&vec![
+            row(&["table", "t", "t", "CREATE TABLE t(id)"], 2),
+            row(&["trigger", "driftless_x", "t", "CREATE TRIGGER"], 9),
+            row(&["trigger", "touch", "t", "CREATE TRIGGER"], 8),
+        ])
+        .unwrap();
+        assert_eq!(found.definitions.len(), 3);
+        assert_eq!(found.definitions[0].3.as_deref(), Some("CREATE TABLE t(id)"));
+        let triggers: Vec<_> = found.triggers.iter().map(|found| (found.ours, found.age)).collect();
+        assert_eq!(triggers, [(true, 9), (false, 8)]);
+        assert!(read_schema(&vec![text(&["table", "t"])]).is_err());
+        let known = read_registered(&vec![text(&["t", "columns", "f", r#"["id"]"#])]).unwrap();
+        assert_eq!((known[0].name.as_str(), known[0].rule), ("t", ConflictRule::Columns));
+        assert_eq!(
+            (known[0].fingerprint.as_str(), &known[0].columns[..]),
+            ("f", &["id".into()][..])
+        );
+        assert!(read_registered(&vec![text(&["t", "odd", "f", "[]"])]).is_err());
+    }
+}

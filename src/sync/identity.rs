@@ -54,6 +54,12 @@ pub(crate) fn examine(
     Ok(())
 }
 
+/// What to do about a log that is not the one that was read.
+pub(super) fn acceptable_hint() -> &'static str {
+    "nothing is lost: what is pending stays; go on with the remote as it is by `driftless remote \
+     accept`"
+}
+
 /// What to do about a remote that was rolled back.
 const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
     purpose, go on with it by `driftless remote accept`";
@@ -183,5 +189,57 @@ impl Machine {
         self.renewing = None;
         self.look_at_outbox();
         self.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventId;
+    use crate::identity::Mark;
+
+    #[test]
+    fn a_remote_is_spoken_to_if_it_is_ours_and_has_forgotten_nothing() {
+        let id = EventId(ulid::Ulid(7));
+        let place = Place { seq: Seq(5), id: Some(id) };
+        let confirmed = Mark { count: 3, chance: 1 };
+        let marks = Marks { confirmed: Some(confirmed), drawn: Vec::new() };
+        let well = Meta {
+            epoch: "e".to_owned(),
+            version: SCHEMA_VERSION,
+            oldest: Seq(1),
+            there: Some(id.to_string()),
+            mark: Some(confirmed.to_string()),
+        };
+        let state = |meta: Meta| {
+            examine(Some("e"), place, &marks, Some(&meta)).err().map(|(_, state)| state)
+        };
+        assert_eq!(state(well.clone()), None);
+        for epoch in [None, Some("f")] {
+            let (_, state) = examine(epoch, place, &marks, Some(&well)).unwrap_err();
+            assert_eq!(state, SyncState::OtherRemote);
+        }
+        let (error, other) = examine(Some("e"), place, &marks, None).unwrap_err();
+        assert_eq!(other, SyncState::OtherRemote);
+        assert!(error.message().contains("without"), "{error}");
+        let version = SCHEMA_VERSION + 1;
+        assert_eq!(state(Meta { version, ..well.clone() }), Some(SyncState::Refused));
+        // The log may begin right behind the place, and no later.
+        let kept_from = |oldest| Meta { oldest: Seq(oldest), there: None, ..well.clone() };
+        assert_eq!(state(kept_from(6)), None);
+        assert_eq!(state(kept_from(7)), Some(SyncState::Refused));
+        // The event at the place is gone, or is another one; or our last push is.
+        let other = Some(EventId(ulid::Ulid(8)).to_string());
+        let message = |there: Option<String>| {
+            let meta = Meta { there, ..well.clone() };
+            let (error, state) = examine(Some("e"), place, &marks, Some(&meta)).unwrap_err();
+            assert_eq!(state, SyncState::RolledBack);
+            error.message().to_owned()
+        };
+        assert!(message(None).contains("has no event 5"));
+        assert!(message(other).contains("its event 5 is another one"));
+        assert_eq!(state(Meta { mark: None, ..well.clone() }), Some(SyncState::RolledBack));
+        let copy = Some(Mark { count: 4, chance: 2 }.to_string());
+        assert_eq!(state(Meta { mark: copy, ..well }), None, "a copy is told apart by its push");
     }
 }

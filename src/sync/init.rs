@@ -21,13 +21,15 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
 use crate::json::names_json;
-use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
+use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Adopted, NewRemote, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
 use crate::sync::found::{Registered, Schema, read_registered, read_schema, spelled};
 use crate::sync::pull::Pages;
+use crate::sync::slices::Slices;
 use crate::sync::trouble::schema_version;
+use crate::value::Value;
 use crate::verdict::ConflictRule;
 
 /// The remote schema's fixed part.
@@ -42,6 +44,8 @@ const ROWS_BYTES: usize = statements::PAGE_BYTES;
 /// How often all is begun anew before a rejection is told: it may come from a race with another
 /// replica's first contact.
 const RACES: u32 = 3;
+/// How often a large row may change while it is read.
+const CHANGES: u32 = 8;
 
 /// What a replica is to be.
 #[derive(Clone, Debug)]
@@ -110,9 +114,14 @@ enum Stage {
     Install(Box<Work>),
     /// Reads a table, after a row.
     Rows { tables: Vec<Table>, index: usize, after: Option<RowKey>, limit: usize, start: Seq },
+    /// Reads a row that does not fit into an answer alone, after a row.
+    Slices { tables: Vec<Table>, index: usize, after: Option<RowKey>, slices: Cut, start: Seq },
     /// Reads the log.
     Log(Pages),
 }
+
+/// The slices of a row, and how often it has changed meanwhile.
+type Cut = (Slices<RowState>, u32);
 
 struct Work {
     found: Comparison,
@@ -175,7 +184,7 @@ impl Init {
     pub fn doing(&self) -> Doing {
         match &self.stage {
             Stage::Definitions | Stage::Identity(_) | Stage::Install(_) => Doing::Installing,
-            Stage::Rows { tables, index, .. } => {
+            Stage::Rows { tables, index, .. } | Stage::Slices { tables, index, .. } => {
                 Doing::Reading { table: tables[*index].name.clone(), rows: self.staged }
             }
             Stage::Log(_) => Doing::Merging,
@@ -189,6 +198,13 @@ impl Init {
                 *limit /= 2;
                 true
             }
+            (Kind::TooLarge, Stage::Rows { tables, index, after, start, .. }) => {
+                let (tables, after) = (std::mem::take(tables), after.take());
+                let (index, start, slices) = (*index, *start, (Slices::new(), 0));
+                self.stage = Stage::Slices { tables, index, after, slices, start };
+                true
+            }
+            (Kind::TooLarge, Stage::Slices { slices, .. }) => slices.0.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             // Another replica has installed something since we looked.
             (Kind::Rejected, _) => {
@@ -218,6 +234,10 @@ impl Init {
             Stage::Rows { tables, index, after, limit, .. } => {
                 read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
             }
+            Stage::Slices { tables, index, after, slices, .. } => {
+                let slice = slices.0.next();
+                read(vec![statements::row_slice(&tables[*index], after.as_ref(), slice)?])
+            }
             Stage::Log(pages) => self.log_exchange(pages).batch(),
         })
     }
@@ -236,6 +256,9 @@ impl Init {
             Stage::Install(work) => self.installed(*work, &answer),
             Stage::Rows { tables, index, after, limit, start } => {
                 self.rows(tables, index, (after, limit), start, &answer)
+            }
+            Stage::Slices { tables, index, after, slices, start } => {
+                self.slice(tables, index, (after, slices), start, answer)
             }
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
@@ -467,6 +490,43 @@ impl Init {
         Ok(Progress::More)
     }
 
+    fn slice(
+        &mut self,
+        tables: Vec<Table>,
+        index: usize,
+        (after, (mut slices, mut changes)): (Option<RowKey>, Cut),
+        start: Seq,
+        mut answer: Answer,
+    ) -> Result<Progress> {
+        let rows = first(&answer, 0);
+        // Where the row is gone, and no other is behind it, there is an empty page.
+        let mut page = vec![vec![Value::Null, Value::Integer(0)]];
+        if let Some((row, size, bytes)) = statements::read_row_slice(&rows)? {
+            let whole = if slices.is_of(&row, size) {
+                slices.came(row, size, bytes)?
+            } else {
+                changes += 1;
+                slices.restart();
+                None
+            };
+            match whole {
+                Some(line) => page = vec![vec![Value::Blob(line), Value::Integer(1)]],
+                None if changes <= CHANGES => {
+                    let slices = (slices, changes);
+                    self.stage = Stage::Slices { tables, index, after, slices, start };
+                    return Ok(Progress::More);
+                }
+                None => {
+                    let table = &tables[index].name;
+                    let message = format!("a large row of table `{table}` changes all the time");
+                    return Err(Error::unavailable(message).with_hint("try again later"));
+                }
+            }
+        }
+        answer.rows = vec![page];
+        self.rows(tables, index, (after, 1), start, &answer)
+    }
+
     fn replica(&mut self) -> &mut Store {
         self.store.as_mut().expect("rows are read when the replica is there")
     }
@@ -483,7 +543,7 @@ impl Init {
             Error::refused("the remote became another database during the first sync")
         })?;
         let (end, head) = (reply.page.last, reply.head);
-        if pages.came(reply.page, head) {
+        if pages.came_in(reply.page, reply.part, head)? && pages.front().is_some() {
             let (page, end) = pages.part(usize::MAX).expect("a page came just now");
             self.replica().stage_events(&page)?;
             pages.integrated(end);

@@ -1,12 +1,16 @@
 //! One replicator a file: an advisory lock beside the database.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fs4::{FileExt, TryLockError};
 
 use crate::error::{Error, Result};
+
+/// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
+const LONGEST_PID: u64 = 16;
 
 /// The right to replicate a database file, held until it is dropped or the process ends.
 ///
@@ -31,6 +35,7 @@ impl Lock {
                 .with_hint("the folder of the database must be writable")
                 .with_source(source)
         };
+        let is_new = !path.exists();
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -38,14 +43,48 @@ impl Lock {
             .open(&path)
             .map_err(failed)?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Lock { file })),
+            Ok(()) => {
+                let lock = Lock { file };
+                lock.sign(is_new);
+                Ok(Some(lock))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
-}
 
-impl Lock {
+    /// The replicator that has the lock of the database at `database`, if one has it. Nothing is
+    /// made. Whoever wants the lock in this very moment does not get it, and must try again.
+    pub fn holder(database: &Path) -> Option<Holder> {
+        let file = File::open(lock_path(database)).ok()?;
+        match FileExt::try_lock_shared(&file) {
+            Err(TryLockError::WouldBlock) => {}
+            // A system that cannot tell is asked for the lock itself, where it is needed.
+            Ok(()) | Err(TryLockError::Error(_)) => return None,
+        }
+        let mut text = String::new();
+        // Where a lock keeps readers out too, the number stays unknown.
+        let _ = (&file).take(LONGEST_PID).read_to_string(&mut text);
+        Some(Holder { process: text.trim().parse().ok() })
+    }
+
+    /// Writes this process's number into the file, whose time goes on to say what it said.
+    fn sign(&self, is_new: bool) {
+        let signed = || {
+            let modified = match is_new {
+                // A new file's time would say that the remote had answered now.
+                true => UNIX_EPOCH,
+                false => self.file.metadata()?.modified()?,
+            };
+            self.file.set_len(0)?;
+            (&self.file).write_all(std::process::id().to_string().as_bytes())?;
+            self.file.set_modified(modified)
+        };
+        if let Err(error) = signed() {
+            tracing::debug!("the lock's file cannot be signed: {error}");
+        }
+    }
+
     /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
     /// replica is: as the time of the lock's file. A write to the database would wake everybody who
     /// watches it.
@@ -60,8 +99,16 @@ impl Lock {
     /// since 1970, as far as it is known.
     pub fn last_success(database: &Path) -> Option<i64> {
         let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
-        i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+        let ms = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+        (ms > 0).then_some(ms)
     }
+}
+
+/// Who has a [`Lock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process's number, as far as it is known.
+    pub process: Option<u32>,
 }
 
 /// `gym.db` has `gym.db-driftless-lock`, beside SQLite's `gym.db-wal`.
@@ -82,9 +129,25 @@ mod tests {
         let first = Lock::take(&database).unwrap();
         assert!(first.is_some());
         assert!(Lock::take(&database).unwrap().is_none());
+        assert_eq!(Lock::last_success(&database), None, "a new file tells of no success");
         first.as_ref().unwrap().note_success(1_700_000_000_123);
         assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123));
         drop(first);
         assert!(Lock::take(&database).unwrap().is_some());
+        assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123), "signing leaves it");
+    }
+
+    #[test]
+    fn its_holder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        assert_eq!(Lock::holder(&database), None);
+        assert!(!lock_path(&database).exists(), "who asks makes no file");
+        let lock = Lock::take(&database).unwrap();
+        let process = Lock::holder(&database).unwrap().process;
+        // Elsewhere a lock keeps readers out.
+        assert!(process == Some(std::process::id()) || cfg!(not(unix)));
+        drop(lock);
+        assert_eq!(Lock::holder(&database), None);
     }
 }

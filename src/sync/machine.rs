@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::ReplicaId;
+use crate::event::{EventId, ReplicaId};
 use crate::page::Offset;
 use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
 use crate::remote::{Answer, Batch};
@@ -13,9 +13,10 @@ use crate::store::{Outcome, Push, Store};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::inquiry::Inquiry;
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
-use crate::sync::status::{Change, Changes, Summary, SyncState};
+use crate::sync::status::{Summary, SyncState};
 use crate::sync::trouble::{no_first_sync, other_remote};
 use crate::sync::waiters::Waiter;
 
@@ -43,8 +44,17 @@ pub struct Config {
 
 pub(super) struct Flight {
     id: RequestId,
-    /// `None` while it belongs to the first sync.
-    exchange: Option<Asked>,
+    errand: Errand,
+}
+
+/// What a request is for.
+pub(super) enum Errand {
+    /// The first sync.
+    FirstSync,
+    /// To push and pull.
+    Exchange(Box<Asked>),
+    /// To learn what became of these.
+    Inquiry(Vec<EventId>),
 }
 
 pub(super) struct Asked {
@@ -81,6 +91,7 @@ pub struct Machine {
     pub(super) init: Option<Init>,
     pub(super) limits: PushLimits,
     pub(super) pages: Pages,
+    pub(super) inquiry: Inquiry,
     pub(super) flight: Option<Flight>,
     pub(super) last_request: RequestId,
     /// The last request that has brought a page, be it an empty one.
@@ -127,6 +138,7 @@ impl Machine {
             init: plan.map(|plan| Init::new(plan, state.epoch.clone())),
             identity: state.epoch.map(|epoch| (state.replica, epoch)),
             pages: Pages::after(state.place),
+            inquiry: Inquiry::new(store.contradiction()?.is_some()),
             store,
             config,
             now: Now::default(),
@@ -223,7 +235,7 @@ impl Machine {
         }
     }
 
-    fn be_lively(&mut self) {
+    pub(super) fn be_lively(&mut self) {
         self.lively_until = self.now.steady_ms + LIVELY_MS;
     }
 
@@ -295,8 +307,9 @@ impl Machine {
         let busy = self.pages.front().is_some()
             || self.is_renewing()
             || self.pages.more()
-            || self.flight.as_ref().is_some_and(|flight| {
-                flight.exchange.as_ref().is_some_and(|asked| asked.push.is_some())
+            || self.flight.as_ref().is_some_and(|flight| match &flight.errand {
+                Errand::Exchange(asked) => asked.push.is_some(),
+                Errand::FirstSync | Errand::Inquiry(_) => true,
             });
         let state = if busy { SyncState::Syncing } else { SyncState::InStep };
         if state != self.state {
@@ -326,6 +339,9 @@ impl Machine {
         if !self.pages.has_room() {
             return Ok(None);
         }
+        if let Some(question) = self.next_inquiry()? {
+            return Ok(Some(question));
+        }
         let mut push = None;
         self.look_first |= self.wants_push() && self.must_look()?;
         if self.wants_push() {
@@ -350,23 +366,23 @@ impl Machine {
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
-        Ok(Some((self.fly(Some(asked)), batch)))
+        Ok(Some((self.fly(Errand::Exchange(Box::new(asked))), batch)))
     }
 
-    fn fly(&mut self, exchange: Option<Asked>) -> RequestId {
+    pub(super) fn fly(&mut self, errand: Errand) -> RequestId {
         self.last_request = RequestId(self.last_request.0 + 1);
-        self.flight = Some(Flight { id: self.last_request, exchange });
+        self.flight = Some(Flight { id: self.last_request, errand });
         self.last_request
     }
 
     fn next_of_init(&mut self) -> Result<Option<(RequestId, Batch)>> {
         let init = self.init.as_mut().expect("the first sync is under way");
         let batch = init.ask()?;
-        Ok(Some((self.fly(None), batch)))
+        Ok(Some((self.fly(Errand::FirstSync), batch)))
     }
 
     pub(super) fn void_flight(&mut self) {
-        if let Some(Flight { exchange: Some(asked), .. }) = &mut self.flight {
+        if let Some(Flight { errand: Errand::Exchange(asked), .. }) = &mut self.flight {
             asked.void = true;
         }
     }
@@ -376,17 +392,27 @@ impl Machine {
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
-            Err(error) => return self.failed(flight.exchange, error),
+            Err(error) => {
+                return match flight.errand {
+                    Errand::FirstSync => self.failed(None, error),
+                    Errand::Exchange(asked) => self.failed(Some(*asked), error),
+                    Errand::Inquiry(ids) if error.kind() == Kind::TooLarge => {
+                        self.inquiry_too_large(&ids, error);
+                    }
+                    Errand::Inquiry(_) => self.failed(None, error),
+                };
+            }
         };
         self.totals.requests += 1;
         self.totals.bytes_up += answer.bytes_up;
         self.totals.bytes_down += answer.bytes_down;
-        match flight.exchange {
-            None => self.init_answered(answer),
-            Some(asked) => match asked.exchange().read(answer) {
-                Ok(reply) => self.replied(id, asked, reply),
-                Err(error) => self.failed(Some(asked), error),
+        match flight.errand {
+            Errand::FirstSync => self.init_answered(answer),
+            Errand::Exchange(asked) => match asked.exchange().read(answer) {
+                Ok(reply) => self.replied(id, *asked, reply),
+                Err(error) => self.failed(Some(*asked), error),
             },
+            Errand::Inquiry(ids) => self.inquired(&ids, answer),
         }
     }
 
@@ -422,6 +448,7 @@ impl Machine {
             Ok(state) => {
                 self.identity = state.epoch.map(|epoch| (state.replica, epoch));
                 self.pages = Pages::after(state.place);
+                self.inquiry.stopped = false;
             }
             Err(error) => self.local_trouble(error),
         }
@@ -438,7 +465,7 @@ impl Machine {
     }
 
     /// The remote answered as it should.
-    fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.backoff.reset();
         self.reachable = Some(true);
         self.last_success = Some(self.now.wall_ms);
@@ -465,23 +492,26 @@ impl Machine {
             return self.failed(None, error);
         }
         self.succeeded();
-        self.due = self.now.steady_ms + self.interval();
         self.look_first = false;
         match (&asked.push, &reply.unknown) {
             // What is in the log already was pushed when its columns were known.
-            (Some((push, ..)), _) if reply.pushed => self.push_accepted(push),
+            (Some((push, ..)), _) if reply.pushed => {
+                self.inquiry.acknowledged = id;
+                self.push_accepted(push);
+            }
             (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
         if asked.span.is_none() {
             self.pages.expect();
         } else if !asked.void {
-            self.last_look = id;
-            if self.pages.came(reply.page, reply.head) {
-                self.be_lively();
+            match self.pages.came_in(reply.page, reply.part, reply.head) {
+                Ok(new) => self.looked(id, new),
+                Err(error) => return self.failed(None, error),
             }
-            self.looked();
         }
+        // Behind what makes it lively: the next look comes soon after the first change.
+        self.due = self.now.steady_ms + self.interval();
         self.apart &= !self.limits_are_full();
         self.changed();
     }
@@ -513,20 +543,7 @@ impl Machine {
         match self.store.integrate(&page, None, self.now.wall_ms) {
             Ok(Outcome::Done(done)) => {
                 self.pages.integrated(end);
-                let totals = &mut self.totals;
-                let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
-                totals.applied += done.settled_applied as u64;
-                totals.superseded += done.settled_superseded as u64;
-                totals.rejected += done.settled_rejected as u64;
-                totals.pulled += done.pulled.saturating_sub(own) as u64;
-                tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
-                if !done.changes.is_empty() {
-                    let rows = done.changes.into_iter();
-                    let rows = rows.map(|(table, key)| Change { table, key }).collect();
-                    let changes = Changes { rows, cursor: done.cursor, missed: false };
-                    self.effects.push_back(Effect::Notify(changes));
-                }
-                self.changed();
+                self.count(done);
             }
             Ok(Outcome::NeedsLonger) => self.lengthen(end),
             Err(error) if error.kind() == Kind::Storage => self.local_trouble(error),

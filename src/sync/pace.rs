@@ -163,4 +163,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn one_transaction_changes_the_next_by_no_more_than_half_or_double() {
+        for (took_us, events) in [(15_000, 341), (1_000_000, 128), (0, 512)] {
+            let mut pace = Pace::new();
+            pace.took(0, took_us);
+            assert_eq!(pace.events(), events);
+        }
+        let mut pace = Pace::new();
+        (0..5).for_each(|_| _ = pace.took(0, 0));
+        assert_eq!(pace.events(), MAX_EVENTS);
+        pace.others_wrote(7);
+        assert_eq!(pace.events(), MAX_EVENTS / 4, "what fits into the shorter hold");
+        pace.others_wrote(8);
+        assert_eq!(pace.events(), MAX_EVENTS / 4, "which it is already");
+        assert!(pace.is_polite(7 + POLITE_MS) && !pace.is_polite(8 + POLITE_MS));
+    }
+
+    #[test]
+    fn a_pause_that_a_writer_must_have_found_begins_a_new_run() {
+        for (begun_ms, rest_ms) in [(500, LONG_REST_MS), (610, LONG_REST_MS), (611, 0)] {
+            let mut pace = Pace::new();
+            assert_eq!(pace.took(0, 500_000), 0);
+            assert_eq!(pace.took(begun_ms, 400_000), rest_ms, "{begun_ms}");
+        }
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::identity::Place;
 use crate::page::{Offset, Page};
-use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Span};
+use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Part, Span};
+use crate::sync::slices::Slices;
 
 /// Pages that may wait: one is integrated while the next one is under way.
 const MAX_WAITING: usize = 2;
@@ -22,7 +24,9 @@ const WHOLE_DOWN_TO: usize = 256;
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
 /// * `begun` is how much of the front page is integrated already.
-/// * `target` only shrinks: a server's cap does not change from one request to the next.
+/// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
+///   server's cap does not change from one request to the next. If it turns out that it was one
+///   event that did not fit, it is again what it was before.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
@@ -35,7 +39,11 @@ pub(super) struct Pages {
     more: bool,
     events: usize,
     target: usize,
+    /// What `target` was before pages became too large: perhaps for one event's sake.
+    target_before: Option<usize>,
     longer: Option<usize>,
+    /// The next event's line is read in slices, for it does not fit into a page alone.
+    slices: Option<Slices<Seq>>,
 }
 
 impl Pages {
@@ -51,7 +59,9 @@ impl Pages {
             more: false,
             events: MAX_EVENTS,
             target: PAGE_BYTES,
+            target_before: None,
             longer: None,
+            slices: None,
         }
     }
 
@@ -60,6 +70,7 @@ impl Pages {
         self.waiting.clear();
         self.begun = Offset::default();
         self.at_once = false;
+        self.slices = None;
         (self.tail, self.tail_id) = (cursor.seq, cursor.id);
         self.more = self.head > cursor.seq;
     }
@@ -72,7 +83,12 @@ impl Pages {
     /// What to ask for next.
     pub(super) fn span(&self) -> Span {
         let whole = self.longer.is_some() || self.events >= WHOLE_DOWN_TO;
-        Span { after: self.tail, events: self.longer.unwrap_or(self.events), whole }
+        Span {
+            after: self.tail,
+            events: self.longer.unwrap_or(self.events),
+            whole,
+            slice: self.slices.as_ref().map(Slices::<Seq>::next),
+        }
     }
 
     /// Whether another page may come. A longer page stands alone, for it must be integrated first.
@@ -102,6 +118,8 @@ impl Pages {
         if page.count == 0 {
             return false;
         }
+        // What has fitted once is no reason to ask for less.
+        self.target = self.target.max(page.bytes.len().min(PAGE_BYTES));
         let weight = (page.bytes.len() / page.count).max(1);
         // As many as fill the target, growing by a quarter at the most: the next ones may be
         // heavier.
@@ -110,6 +128,41 @@ impl Pages {
         (self.tail, self.tail_id) = (page.last, page.last_id());
         self.waiting.push_back(page);
         true
+    }
+
+    /// What was asked for came, and may be a slice of a line. Gives whether there is something new.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the slice is none of the line; then the line is begun anew.
+    pub(super) fn came_in(&mut self, page: Page, part: Option<Part>, head: Seq) -> Result<bool> {
+        let Some(part) = part else {
+            self.slices = None;
+            return Ok(self.came(page, head));
+        };
+        let Part { seq, size, bytes, head } = part;
+        let Some(slices) = &mut self.slices else { return Ok(false) };
+        let came = match seq > self.tail {
+            true => slices.came(seq, size, &bytes),
+            false => {
+                Err(Error::corrupt(format!("a slice of event {seq} is not behind the cursor")))
+            }
+        };
+        match came {
+            Ok(None) => self.more = true,
+            Ok(Some(bytes)) => {
+                let page = Page { bytes, last: seq, count: 1, more: head > seq };
+                // The others may be as large as before.
+                self.target = self.target_before.take().unwrap_or(self.target);
+                self.slices = None;
+                self.came(page, head);
+            }
+            Err(error) => {
+                self.slices = None;
+                return Err(error);
+            }
+        }
+        Ok(true)
     }
 
     /// The page to integrate next.
@@ -157,13 +210,24 @@ impl Pages {
         true
     }
 
-    /// The page that was asked for is too large. Gives false if it was of one event.
+    /// What was asked for is too large. Gives false if less cannot be asked for.
     pub(super) fn too_large(&mut self) -> bool {
+        if let Some(slices) = &mut self.slices {
+            let smaller = slices.too_large();
+            if !smaller {
+                self.slices = None;
+            }
+            return smaller;
+        }
         let asked = self.span().events;
         self.longer = None;
+        self.target_before.get_or_insert(self.target);
         self.target = (self.target / 2).max(1);
         self.events = (asked / 2).clamp(1, MAX_EVENTS);
-        asked > 1
+        if asked == 1 {
+            self.slices = Some(Slices::new());
+        }
+        true
     }
 }
 
@@ -182,7 +246,10 @@ mod tests {
     #[test]
     fn a_page_shrinks_at_once_and_grows_slowly() {
         let mut pages = Pages::after(at(7));
-        assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true });
+        assert_eq!(
+            pages.span(),
+            Span { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None }
+        );
         for _ in 0..5 {
             assert!(pages.too_large());
         }
@@ -199,8 +266,34 @@ mod tests {
     fn a_single_event_that_is_too_large_is_said() {
         let mut pages = Pages::after(at(0));
         let halvings = (0..40).take_while(|_| pages.too_large()).count();
-        assert_eq!(halvings, 12);
+        assert_eq!(halvings, 13 + 8);
         assert_eq!(pages.span().events, 1);
+    }
+
+    #[test]
+    fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
+        let mut pages = Pages::after(at(7));
+        while pages.span().slice.is_none() {
+            assert!(pages.too_large());
+        }
+        let slice = pages.span().slice.unwrap();
+        let part = |bytes: usize| Part {
+            seq: Seq(8),
+            size: slice.bytes + 5,
+            bytes: vec![b' '; bytes],
+            head: Seq(900),
+        };
+        assert!(pages.came_in(Page::default(), Some(part(slice.bytes)), Seq(7)).unwrap());
+        assert!(pages.front().is_none() && pages.more());
+        assert_eq!(pages.span().slice.unwrap().from, slice.bytes);
+        assert!(pages.came_in(Page::default(), Some(part(5)), Seq(7)).unwrap());
+        assert_eq!(pages.front().unwrap().bytes.len(), slice.bytes + 5);
+        assert_eq!((pages.place().seq, pages.head(), pages.span().slice), (Seq(8), Seq(900), None));
+        for seq in 9..40 {
+            pages.came(page(seq, 1, 100, true), Seq(900));
+            pages.waiting.clear();
+        }
+        assert!(pages.span().events > 100, "{:?}", pages.span());
     }
 
     #[test]
@@ -228,7 +321,7 @@ mod tests {
         pages.integrated(end);
         let (_, end) = pages.part(100).unwrap();
         assert!(pages.lengthen(at(14), end));
-        assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true });
+        assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true, slice: None });
     }
 
     #[test]
@@ -246,7 +339,7 @@ mod tests {
         assert!(!pages.has_room());
         let (_, end) = pages.part(1).unwrap();
         assert!(pages.lengthen(at(0), end));
-        assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true });
+        assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true, slice: None });
         pages.came(page(40, 40, 10, true), Seq(500));
         assert!(!pages.has_room());
         let (part, end) = pages.part(1).unwrap();
@@ -254,5 +347,42 @@ mod tests {
         pages.integrated(end);
         assert!(pages.has_room());
         assert!(pages.span().events > 40);
+    }
+
+    #[test]
+    fn the_log_goes_on_as_far_as_it_is_known() {
+        let mut pages = Pages::after(at(7));
+        assert_eq!((pages.place(), pages.head(), pages.more()), (at(7), Seq(7), false));
+        pages.expect();
+        assert!(pages.more());
+        assert!(pages.came(page(10, 3, 100, true), Seq(20)));
+        assert_eq!((pages.place(), pages.head(), pages.more()), (at(10), Seq(20), true));
+        assert!(!pages.came(page(10, 0, 100, false), Seq(5)));
+        assert_eq!((pages.head(), pages.more()), (Seq(10), false), "a log ends behind its pages");
+        for (cursor, more) in [(9, true), (10, false), (11, false)] {
+            pages.restart(at(cursor));
+            assert_eq!((pages.place(), pages.more()), (at(cursor), more));
+            assert!(pages.front().is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_too_large_once_is_the_measure_from_then_on() {
+        let mut pages = Pages::after(at(0));
+        pages.too_large();
+        pages.came(page(1, 1, PAGE_BYTES / 8, true), Seq(500));
+        assert_eq!(pages.span().events, 4);
+    }
+
+    #[test]
+    fn a_page_grows_longer_until_memory_would_not_do() {
+        let mut pages = Pages::after(at(0));
+        let mut asked = Vec::new();
+        while pages.lengthen(at(0), Offset::default()) {
+            asked.push(pages.span().events);
+        }
+        let most = [4, 16, 64].map(|times| times * MAX_EVENTS);
+        assert_eq!(asked, most, "the last is what half a gigabyte holds");
+        assert_eq!(pages.span().events, MAX_EVENTS);
     }
 }

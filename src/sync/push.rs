@@ -273,4 +273,101 @@ mod tests {
         pair.events[0].refuse = Some("no".to_owned());
         assert_eq!(limits.rejected(&pair), Step::Stuck);
     }
+
+    #[test]
+    fn each_op_asks_for_its_images() {
+        let some = || Some(NOTHING.to_owned());
+        for (op, before, after, is) in [
+            (Op::Insert, None, some(), true),
+            (Op::Insert, some(), None, false),
+            (Op::Update, some(), some(), true),
+            (Op::Update, None, some(), false),
+            (Op::Update, some(), None, false),
+            (Op::Delete, some(), None, true),
+            (Op::Delete, None, None, false),
+            (Op::Delete, some(), some(), false),
+        ] {
+            let mut push = next(&PushLimits::default(), 1, 1);
+            push.events[0] = Outgoing { op, before, after, ..event(1) };
+            assert_eq!(check(&push).is_ok(), is, "{:?}", push.events[0]);
+        }
+    }
+
+    #[test]
+    fn limits_close_in_and_open_again() {
+        let mut limits = PushLimits::default();
+        assert!(!limits.is_searching());
+        limits.suspect(&next(&limits, 1, 12));
+        assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
+        assert_eq!(limits.rejected(&next(&limits, 1, 12)), Step::Again);
+        assert_eq!(limits.limit().events, 6, "there were no hints to take off first");
+        limits.accepted();
+        assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
+        (0..20).for_each(|_| limits.accepted());
+        assert_eq!(limits, PushLimits::default());
+        // The bytes alone keep the search going, and so do the events.
+        assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64)), Step::Again);
+        assert_eq!(limits.limit(), PushLimit { events: MAX_EVENTS / 2, bytes: MAX_PUSH_BYTES / 2 });
+        limits.bytes = MAX_PUSH_BYTES / 4;
+        limits.accepted();
+        assert_eq!(limits.limit(), PushLimit { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES / 2 });
+        assert!(limits.is_searching(), "for the bytes");
+        limits.accepted();
+        assert!(!limits.is_searching());
+        limits.events = MAX_EVENTS / 4;
+        limits.accepted();
+        assert!(limits.is_searching(), "for the events");
+        for _ in 0..20 {
+            limits.too_large(&next(&PushLimits::default(), 1, 12));
+        }
+        assert_eq!(limits.limit(), PushLimit { events: 6, bytes: MIN_BYTES });
+    }
+
+    #[test]
+    fn half_a_pair_names_the_other_half() {
+        for half in [0, 1] {
+            let limits = PushLimits::default();
+            let mut pair = next(&limits, 1, 2);
+            pair.events[half].pair = Some(pair.events[1 - half].id);
+            assert!(is_alone(&pair));
+        }
+    }
+
+    #[test]
+    fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
+        let of = |weight: usize| {
+            let mut push = next(&PushLimits::default(), 1, 1);
+            let event = &mut push.events[0];
+            let rest = weight - event.key.0.len() - 10 - 20;
+            event.before = Some("b".repeat(10));
+            event.after = Some("a".repeat(20));
+            event.image = Some("i".repeat(rest));
+            push
+        };
+        let mut limits = PushLimits::default();
+        assert_eq!(limits.too_large(&of(LARGE_BYTES - 1)), Step::Stuck, "it is the remote's fault");
+        let mut push = of(LARGE_BYTES);
+        assert_eq!(limits.too_large(&push), Step::Again);
+        limits.prepare(&mut push);
+        assert_eq!(push.events[0].before.as_deref(), Some(NOTHING));
+        assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
+        let refuse = Step::Refuse(vec![push.events[0].id]);
+        assert_eq!(limits.too_large(&of(LARGE_BYTES)), refuse, "slim already");
+        // Without old values there is nothing to take off.
+        for before in [None, Some(NOTHING.to_owned())] {
+            let mut push = of(LARGE_BYTES + 10);
+            push.events[0].before = before;
+            assert_eq!(PushLimits::default().too_large(&push), refuse);
+        }
+        // What is recorded as too large keeps its values here, and other refusals send theirs.
+        let mut push = of(LARGE_BYTES);
+        push.events[0].refuse = Some("no".to_owned());
+        PushLimits::default().prepare(&mut push);
+        assert_eq!(weight(&push), LARGE_BYTES);
+        push.events[0].refuse = Some(TOO_LARGE.to_owned());
+        PushLimits::default().prepare(&mut push);
+        let event = &push.events[0];
+        let images = (event.before.as_deref(), event.after.as_deref(), event.image.as_deref());
+        assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
+    }
 }

@@ -1,9 +1,11 @@
 //! What a replica says about itself.
 
-use crate::error::Result;
+use crate::clock::span;
+use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
 use crate::store::Former;
 use crate::sync::effect::Now;
+use crate::sync::lock::Holder;
 use crate::sync::machine::Machine;
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
@@ -31,7 +33,7 @@ pub enum SyncState {
     /// Nothing is pushed.
     OtherRemote,
     /// The remote has lost what it had when it was last read: it was restored from a backup, or
-    /// rolled back. Nothing is pushed or pulled.
+    /// rolled back. Or its log is not the one that was read here. Nothing is pushed or pulled.
     RolledBack,
     /// Something else is wrong: see the trouble. It tries again by itself.
     Trouble,
@@ -77,6 +79,8 @@ pub struct Status {
     pub remote: RemoteStatus,
     /// What the replicator is doing.
     pub state: SyncState,
+    /// The process that replicates the file, as far as it is known; `None` if none does.
+    pub process: Option<u32>,
     /// What is wrong, in a sentence, if anything is.
     pub trouble: Option<String>,
     /// What to do about it.
@@ -118,6 +122,41 @@ pub(crate) fn health(
             Health::Degraded
         }
         _ => Health::Red,
+    }
+}
+
+/// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
+/// that nobody can be at work on it; `running` says whether somebody pretends to be.
+pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Error> {
+    let message = format!("replication has stopped: something has waited for {}", span(waiting_s));
+    let hint = if running {
+        "a replicator is running on the file, and does not get on: see what it says"
+    } else {
+        "no replicator is running on the file: start the application, or `driftless run`"
+    };
+    let stopped = waiting_s.saturating_mul(1_000) > bound_ms;
+    stopped.then(|| Error::unavailable(message).with_hint(hint))
+}
+
+impl Status {
+    /// The same as a replicator tells it that stands by: health is the replica's and not its own.
+    pub(crate) fn standing_by(
+        mut self,
+        holder: Option<Holder>,
+        last_success: Option<i64>,
+        now_ms: i64,
+        bound_ms: u64,
+    ) -> Status {
+        self.state = SyncState::Standby;
+        self.process = holder.and_then(|holder| holder.process);
+        // Before the first contact nothing can have gone well.
+        self.last_success = last_success.filter(|_| self.remote.epoch.is_some());
+        let trouble = self.oldest_pending_s.and_then(|waiting| stopped(waiting, true, bound_ms));
+        self.trouble = trouble.as_ref().map(|error| error.message().to_owned());
+        self.hint = trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned);
+        let (well, waiting) = (trouble.is_none(), self.oldest_pending_s);
+        self.health = health(self.last_success, well, waiting, now_ms, bound_ms);
+        self
     }
 }
 
@@ -206,12 +245,13 @@ impl Machine {
             identity: self.store.former()?,
             remote: RemoteStatus { url: state.url, reachable: self.reachable, epoch: state.epoch },
             state: self.state,
+            process: None,
             trouble: trouble.map(|error| error.message().to_owned()),
             hint: trouble.and_then(|error| error.hint()).map(str::to_owned),
             pending: state.pending,
             oldest_pending_s: oldest,
             cursor: state.cursor.0,
-            lag: u64::try_from(self.pages.head().0 - state.cursor.0).unwrap_or(0),
+            lag: u64::try_from(self.pages.head().0.saturating_sub(state.cursor.0)).unwrap_or(0),
             conflicts: state.conflicts,
             quarantined: state.quarantined,
             last_success: self.last_success,

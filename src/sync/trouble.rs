@@ -74,13 +74,12 @@ impl Machine {
         self.trouble = Some(error);
     }
 
-    /// Pushing waits for a person; pulling goes on.
+    /// Pushing waits for a person; pulling goes on, and those who wait are told when it is done.
     fn hold_push(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
         self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
         self.due = self.now.steady_ms;
         self.state = SyncState::Refused;
-        self.dismiss_waiters(&error);
         self.push_trouble = Some(error);
     }
 
@@ -137,12 +136,20 @@ impl Machine {
                 Step::Stuck => self.stuck(push, error),
             },
             None if self.pages.too_large() => {}
-            None => self.refused(
-                Error::new(Kind::TooLarge, "one event of the log is larger than the remote sends")
-                    .with_hint("raise the remote's limit on the size of an answer")
-                    .with_source(error),
-                SyncState::Trouble,
-            ),
+            None => {
+                // What is to be pushed goes by itself, and is not kept by what cannot be pulled.
+                self.apart = true;
+                self.look_first = false;
+                let after = self.pages.place().seq;
+                let message = format!(
+                    "the event behind {after} in the log cannot be pulled, for the remote sends \
+                     next to nothing: {error}"
+                );
+                let error = Error::new(Kind::TooLarge, message)
+                    .with_hint("raise the remote's limit on the size of an answer; pushes go on")
+                    .with_source(error);
+                self.refused(error, SyncState::Trouble);
+            }
         }
     }
 
@@ -202,4 +209,25 @@ pub(crate) fn schema_version(found: i64) -> Error {
 pub(super) fn no_first_sync() -> Error {
     Error::usage("this replica's first sync is not done")
         .with_hint("run `driftless init` again with the same arguments: it completes it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_side_is_older_is_to_be_updated() {
+        let hint = |version| schema_version(version).hint().unwrap_or_default().to_owned();
+        assert!(hint(SCHEMA_VERSION + 1).contains("update driftless"));
+        assert!(hint(SCHEMA_VERSION - 1).contains("driftless init"));
+    }
+
+    #[test]
+    fn who_waits_as_well_is_told_the_same() {
+        let error = other_remote(Some("e"));
+        let copy = again(&error);
+        assert_eq!((copy.kind(), copy.message()), (error.kind(), error.message()));
+        assert_eq!(copy.hint(), error.hint());
+        assert!(again(&Error::unavailable("x")).hint().is_none());
+    }
 }

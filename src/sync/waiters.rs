@@ -58,11 +58,19 @@ impl Machine {
         });
     }
 
-    /// The request `last_look` has told how far the remote's log goes.
-    pub(super) fn looked(&mut self) {
+    /// The request `id` has told how far the remote's log goes, and has brought something new or
+    /// nothing.
+    pub(super) fn looked(&mut self, id: RequestId, new: bool) {
+        self.last_look = id;
+        if new {
+            self.be_lively();
+        }
         let (look, head) = (self.last_look, self.pages.head());
+        let ends = !self.pages.more();
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.after < look) {
-            waiter.target.get_or_insert(head);
+            let target = waiter.target.get_or_insert(head);
+            // An end that an earlier answer told of and that there is not is not waited for.
+            *target = if ends { head.min(*target) } else { *target };
         }
     }
 

@@ -83,6 +83,59 @@ fn a_key_that_is_not_utf8_is_rejected() {
     assert!(Store::open(b.path()).unwrap().quarantine().unwrap().is_empty());
 }
 
+/// What the web writes to such a row reaches nobody, and everybody is told where to look. The row can
+/// be given another key there, and is then everybody's.
+#[test]
+fn a_key_of_the_webs_that_is_not_utf8_is_told() {
+    let remote = Arc::new(LocalRemote::new(NOTES));
+    let mut desk = Desk::with_schema(&remote, 1, NOTES);
+    remote.web(
+        "INSERT INTO notes VALUES (CAST(x'61ff' AS TEXT), 'bad key'), ('b', 'good');
+         UPDATE notes SET words = 'worse' WHERE words = 'bad key'",
+    );
+    desk.sync().unwrap();
+    let told = || {
+        let waiting = Store::open(desk.path()).unwrap().quarantine().unwrap();
+        waiting.into_iter().map(|event| format!("{} {}: {}", event.seq, event.table, event.reason))
+    };
+    let why = "names its row of table `notes` by text that is not UTF-8";
+    let expected = [1, 3].map(|seq| format!("{seq} notes: malformed: event {seq} {why}"));
+    assert!(told().eq(expected), "{:?}", told().collect::<Vec<_>>());
+    remote.web("UPDATE notes SET id = 'a' WHERE hex(id) = '61FF'");
+    desk.sync().unwrap();
+    let all = "SELECT id, words FROM notes ORDER BY id";
+    assert_eq!(desk.read(all), "a|worse\nb|good");
+    assert_eq!(remote.read(all), desk.read(all));
+}
+
+/// No replica takes a key that is larger than 64 KiB. A change of such a row is recorded as rejected,
+/// and is settled: it does not keep a sync waiting.
+#[test]
+fn a_key_that_is_too_large_is_rejected() {
+    let remote = Arc::new(LocalRemote::new(NOTES));
+    let desk = |number| Desk::with_schema(&remote, number, NOTES);
+    let (mut a, mut b) = (desk(1), desk(2));
+    let large = "replace(hex(zeroblob(40000)), '00', 'ab')";
+    a.write(&format!("INSERT INTO notes VALUES ({large}, 'large'), ('b', 'good')"));
+    a.sync().unwrap();
+    remote.web(&format!("INSERT INTO notes VALUES ({large}, 'of the web')"));
+    a.sync().unwrap();
+    b.sync().unwrap();
+    assert_eq!(a.read("SELECT id, words FROM notes"), "b|good");
+    assert_eq!(b.read("SELECT id, words FROM notes"), "b|good");
+    let log = "SELECT verdict, coalesce(reason, '') FROM driftless_events ORDER BY seq";
+    assert_eq!(remote.read(log), "rejected|key is too large\napplied|\napplied|");
+    let mut store = Store::open(a.path()).unwrap();
+    let lost = store.conflicts(false).unwrap();
+    assert_eq!((lost.len(), a.status().pending), (1, 0));
+    let waits = store.quarantine().unwrap();
+    assert!(waits.len() == 1 && waits[0].reason.contains("larger than 64 KiB"), "{waits:?}");
+    let key = NewKey::Values(vec![Value::Text(b"a".to_vec())]);
+    store.restore(lost[0].event.id, Some(key)).unwrap();
+    a.sync().unwrap();
+    assert_eq!(remote.read("SELECT words FROM notes WHERE id = 'a'"), "large");
+}
+
 /// What was there before is not taken off anybody's table: a person gives the row another key first.
 #[test]
 fn a_first_sync_refuses_a_key_that_is_not_utf8() {

@@ -144,6 +144,8 @@ fn a_second_one_stands_by_and_takes_over() {
     first.sync_now_blocking().unwrap();
     let second = place.start();
     wait_for("it stands by", || second.status().state == SyncState::Standby);
+    let (status, own) = (second.status(), Some(std::process::id()));
+    assert_eq!((status.health, status.process), (Health::Ok, own), "of the replica, not of itself");
     let error = second.sync_now_blocking().unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     drop(first);
@@ -176,6 +178,8 @@ fn what_is_pending_at_the_end_goes_out_after_the_next_start() {
 
 #[test]
 fn it_may_start_and_end_within_a_runtime() {
+    fn may_be_shared<Shared: Send + Sync>() {}
+    may_be_shared::<Replicator>();
     let place = Place::new(SCHEMA);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

@@ -136,6 +136,26 @@ fn f24_the_command_goes_on_at_another_url() {
     assert_eq!(lost[0]["event"]["after"]["phone"], "44");
 }
 
+/// A replicator has found that the log is not the one that was read: later commands know it too.
+#[test]
+fn a_log_that_is_not_the_one_that_was_read_is_told_and_accepted() {
+    let (folder, _hub) = hub_and_replica();
+    let found = "INSERT INTO driftless_settings VALUES
+        ('contradiction', '01JD8ZK3V5QWERTY0123456789 2')";
+    folder.sql("a.db", found);
+    let says = "event 01JD8ZK3V5QWERTY0123456789 stands at 2 there";
+    let status = folder.run("status --db a.db");
+    assert!(status.err.contains(says) && status.err.contains("remote accept"), "{status:?}");
+    let status = folder.run("status --db a.db --json").json().remove(0);
+    assert_eq!(status["state"], "rolled_back");
+    assert_eq!(folder.run("remote --db a.db accept").code, 2, "nobody has said yes");
+    let accepted = folder.run("remote --db a.db accept --yes").fine();
+    assert!(accepted.contains(says), "{accepted}");
+    folder.run("sync --db a.db").fine();
+    let status = folder.run("status --db a.db --json").json().remove(0);
+    assert!(status["trouble"].is_null(), "{status}");
+}
+
 #[test]
 fn f24_a_replicator_accepts_a_remote() {
     let (folder, hub) = hub_and_replica();

@@ -157,6 +157,11 @@ impl Running {
         self.first.strip_prefix("listening on ").expect("a hub says where it listens").to_owned()
     }
 
+    /// The number of its process.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     #[cfg(unix)]
     pub(super) fn signal(&self, name: &str) {

@@ -7,6 +7,7 @@
 //! | `plug` | starts it again, at the same address |
 //! | `sql FILE "…"` | runs SQL on a file, as an application does |
 //! | `write FILE "…"` | writes a file |
+//! | `folder NAME` | makes a folder |
 //! | `copy FILE TO` | copies a database, whole, over what is there; of `hub.db` while it is unplugged |
 //! | `driftless "…"` | runs the command; stderr is behind `!`, a failure's exit code at the end |
 //!
@@ -33,6 +34,7 @@ enum Step {
     Plug,
     Sql(String, String),
     Write(String, String),
+    Folder(String),
     Copy(String, String),
     Driftless(String),
 }
@@ -61,6 +63,7 @@ impl goldenscript::Runner for Runner {
             }
             Step::Sql(file, sql) => self.folder.sql(file, sql),
             Step::Write(file, text) => std::fs::write(self.folder.path(file), text)?,
+            Step::Folder(name) => std::fs::create_dir(self.folder.path(name))?,
             Step::Copy(from, to) => self.folder.copy(from, to),
             Step::Driftless(args) => return Ok(self.driftless(args)),
         }
@@ -75,7 +78,13 @@ impl Runner {
         for (index, tail) in self.tails.iter().enumerate() {
             args = args.replace(&format!("<{}>", index + 1), tail);
         }
+        let file = args.split_once("init --db ").and_then(|(_, rest)| rest.split(' ').next());
+        let before = file.map(|file| std::fs::read(self.folder.path(file)).ok());
         let ran = self.folder.run(&args);
+        if ran.code != 0 {
+            let after = file.map(|file| std::fs::read(self.folder.path(file)).ok());
+            assert!(before == after, "{args} failed, and has changed the file");
+        }
         let mut text = String::new();
         for line in ran.out.lines() {
             writeln!(text, "{}", self.settle(line)).unwrap();

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use super::{Running, hub_and_replica};
+use super::{Folder, Running, hub_and_replica};
 
 #[test]
 fn a_hub_says_where_it_listens_and_stops_in_order() {
@@ -24,8 +24,13 @@ fn a_second_run_stands_by_and_takes_over() {
     let first = Running::start(&mut folder.command("run --db a.db"));
     assert!(first.first.starts_with("in step"), "{}", first.first);
     let mut second = Running::start(&mut folder.command("run --db a.db"));
-    assert!(second.first.starts_with("standing by: another replicator"), "{}", second.first);
-    folder.run("sync --db a.db").failed(2, "another replicator is at work on a.db");
+    let process = format!("process {}", first.process());
+    let says = format!("standing by: {process} replicates; cursor 2");
+    assert_eq!(second.first, says, "health is the replica's, and well");
+    let status = folder.run("status --db a.db");
+    assert!(status.fine().contains(&format!("in step; {process} replicates\n")));
+    assert_eq!(folder.run("status --db a.db --json").json()[0]["process"], first.process());
+    folder.run("sync --db a.db").failed(2, &format!("at work on a.db ({process})"));
     folder.run("init --db a.db --remote http://127.0.0.1:1 --all-tables").failed(2, "another");
 
     first.signal("-INT");
@@ -102,4 +107,40 @@ fn an_interrupted_sync_says_so_and_loses_nothing() {
     folder
         .sql("a.db", &format!("UPDATE driftless_settings SET value = '{url}' WHERE name = 'url'"));
     assert!(folder.run("sync --db a.db").fine().starts_with("pushed 1 (1 applied)"));
+}
+
+#[test]
+fn an_interrupted_first_contact_leaves_the_file_as_it_was() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = Folder::new();
+    let db = rusqlite::Connection::open(folder.path("a.db")).unwrap();
+    db.execute_batch("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)").unwrap();
+    drop(db);
+    let before = std::fs::read(folder.path("a.db")).unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let mut command = folder.command(&format!("init --db a.db --remote {url} --all-tables"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Its request is here: it is at work.
+        let stream = silent.accept().unwrap();
+        let pid = child.id().to_string();
+        let kill = std::process::Command::new("kill").args([signal, &pid]).status();
+        assert!(kill.unwrap().success());
+        super::ended(child.wait_with_output().unwrap()).failed(130, "interrupted");
+        drop(stream);
+        assert!(std::fs::read(folder.path("a.db")).unwrap() == before, "{signal}");
+        assert!(!folder.path("a.db-journal").exists() && !folder.path("a.db-wal").exists());
+    }
+}
+
+#[test]
+fn an_interrupted_demo_says_where_its_files_are() {
+    let folder = Folder::new();
+    let demo = Running::start(&mut folder.command("demo --dir here"));
+    assert!(!demo.first.is_empty(), "it tells what it does");
+    demo.signal("-INT");
+    let ran = demo.end();
+    assert_eq!(ran.code, 130, "{ran:?}");
+    assert!(ran.err.contains("interrupted; the databases are in here"), "{ran:?}");
+    assert!(folder.path("here").is_dir());
 }

@@ -32,6 +32,22 @@ fn a_row_cannot_repaint_the_screen() {
 }
 
 #[test]
+fn a_name_on_the_remote_cannot_repaint_the_screen() {
+    let folder = super::Folder::new();
+    folder.sql(
+        "hub.db",
+        "CREATE TABLE \"a\u{1b}[2J\" (id TEXT PRIMARY KEY); CREATE TABLE b (id TEXT PRIMARY KEY)",
+    );
+    let hub = folder.hub("");
+    let init = format!("init --db a.db --remote {} --all-tables", hub.url());
+    // What is printed for a terminal is not cleaned of a terminal's commands once more.
+    let init = folder.command(&init).env("CLICOLOR_FORCE", "1").output().unwrap();
+    let init = super::ended(init);
+    assert!(!(init.out.clone() + &init.err).contains("\u{1b}[2J"), "{init:?}");
+    assert!(init.out.contains("made here  a\\u{1b}[2J, b"), "{init:?}");
+}
+
+#[test]
 fn status_is_one_object_with_every_field() {
     let (folder, hub) = hub_and_replica();
     folder.sql("a.db", "UPDATE people SET phone = '44' WHERE id = 1");
@@ -110,15 +126,42 @@ fn a_damaged_file_is_named() {
 #[test]
 fn a_read_only_file_is_named() {
     use std::os::unix::fs::PermissionsExt;
-    let (folder, _hub) = hub_and_replica();
-    let path = folder.path("a.db");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-    if std::fs::OpenOptions::new().write(true).open(&path).is_ok() {
-        #[expect(clippy::print_stderr, reason = "a person must see that a test did not run")]
-        {
-            eprintln!("skipped: this user may write to read-only files");
+    use std::os::unix::process::CommandExt;
+
+    /// Who owns nothing, where the test is root, who may write everywhere.
+    const NOBODY: u32 = 65_534;
+    let (folder, hub) = hub_and_replica();
+    let mode = |file: &str, mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(folder.path(file), mode).unwrap();
+    };
+    let open = || std::fs::OpenOptions::new().write(true).open(folder.path("a.db"));
+    let init = format!("init --db a.db --remote {} --all-tables", hub.url());
+    let before = std::fs::read(folder.path("a.db")).unwrap();
+    // The file alone, and then the folder too.
+    for folder_mode in [0o777, 0o555] {
+        mode("a.db", 0o444);
+        mode(".", folder_mode);
+        for args in ["sync --db a.db", "run --db a.db", "status --db a.db --offline", &init] {
+            let mut command = folder.command(args);
+            if open().is_ok() {
+                command.uid(NOBODY);
+            }
+            let ran = match command.output() {
+                Ok(output) => super::ended(output),
+                Err(error) => {
+                    #[expect(clippy::print_stderr, reason = "a person must see that")]
+                    {
+                        eprintln!("skipped: nobody cannot run the program: {error}");
+                    }
+                    return;
+                }
+            };
+            let says = if ran.err.contains("read-only") { "read-only" } else { "must be writable" };
+            ran.failed(6, says);
+            ran.failed(6, "hint: ");
         }
-        return;
+        assert!(std::fs::read(folder.path("a.db")).unwrap() == before);
     }
-    folder.run("sync --db a.db").failed(6, "read-only");
+    mode(".", 0o755);
 }

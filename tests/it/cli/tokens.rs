@@ -47,6 +47,7 @@ fn a_token_comes_from_a_file_or_the_environment() {
     folder.run("run --db a.db").failed(4, "none was given");
     let status = folder.run("status --db a.db");
     assert!(status.code == 0 && status.err.contains("none was given"), "{status:?}");
+    assert!(status.out.contains("state  refused by the remote"), "{status:?}");
     for file in ["a.db", "a.db-wal", "hub.db", "hub.db-wal"] {
         let bytes = std::fs::read(folder.path(file)).unwrap_or_default();
         assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "{file} holds the token");
@@ -66,6 +67,23 @@ fn a_token_that_may_only_read_is_refused_before_anything_is_made() {
     folder.run("status --db a.db").failed(2, "not a replica yet");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_status_without_a_usable_token_asks_nobody_and_says_why() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (folder, _hub) = hub_and_replica();
+    token_file(&folder, "s3cret");
+    let everybody = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(folder.path("token"), everybody).unwrap();
+    let ran = folder.run("status --db a.db --auth-token-file token");
+    assert!(ran.err.contains("the token file token can be read or written by others"), "{ran:?}");
+    assert!(ran.err.contains("hint: chmod 600 token") && !ran.err.contains("s3cret"), "{ran:?}");
+    assert!(ran.out.contains("(not asked)") && !ran.out.contains("refused"), "{ran:?}");
+    assert_eq!(ran.code, 0, "the last success is not long ago");
+    folder.run("sync --db a.db --auth-token-file token").failed(2, "hint: chmod 600 token");
+}
+
 #[test]
 fn a_hub_wants_its_token_file_private() {
     let folder = Folder::new();
@@ -83,6 +101,24 @@ fn a_hub_wants_its_token_file_private() {
     ran.failed(2, "cannot read the token file none");
 }
 
+/// Reads a request to its end: a server that closes before it sends a reset.
+fn read_request(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let (mut request, mut part) = (Vec::new(), [0; 4096]);
+    let whole = |request: &[u8]| {
+        let text = String::from_utf8_lossy(request).to_lowercase();
+        let (head, _) = text.split_once("\r\n\r\n")?;
+        let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next());
+        Some(head.len() + 4 + length.map_or(0, |length| length.parse().unwrap()))
+    };
+    while whole(&request).is_none_or(|length| request.len() < length) {
+        match stream.read(&mut part) {
+            Ok(read @ 1..) => request.extend_from_slice(&part[..read]),
+            _ => break,
+        }
+    }
+    request
+}
+
 /// A server that gives every request the same answer.
 fn server(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,35 +126,138 @@ fn server(answer: &'static str) -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
+            read_request(&mut stream);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
     url
 }
 
+/// What a server may answer that is none of ours, with the exit code and what is said of it.
+const STRANGERS: [(&str, i32, &str); 10] = [
+    ("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnope", 4, "HTTP 404"),
+    ("HTTP/1.1 501 Nope\r\ncontent-length: 0\r\n\r\n", 4, "HTTP 501"),
+    (
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 17\r\n\r\n<p>PAGE-TEXT</p>\n",
+        4,
+        "does not answer like a libSQL server",
+    ),
+    (
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{\"hello\":\"x\"}",
+        4,
+        "does not answer like a libSQL server",
+    ),
+    ("SSH-2.0-OpenSSH_9.2\r\n", 4, "does not answer like a libSQL server"),
+    (
+        "HTTP/1.1 301 Moved Permanently\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n",
+        4,
+        "sends elsewhere (HTTP 301)",
+    ),
+    ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", 4, "refuses the token (HTTP 401)"),
+    ("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", 4, "forbids this to the token"),
+    ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", 3, "answers HTTP 503"),
+    ("", 3, "the connection to http://127.0.0.1"),
+];
+
 #[test]
-fn what_is_no_hrana_is_refused() {
+fn a_stranger_is_refused_and_nothing_is_half_done() {
+    let (replica, hub) = hub_and_replica();
+    drop(hub);
+    replica.sql("a.db", "UPDATE people SET name = 'ROW-VALUE' WHERE id = 1");
     let folder = Folder::new();
-    folder.sql("a.db", TABLE);
-    for (answer, says) in [
-        (
-            "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\nconnection: close\r\n\r\nnope",
-            "HTTP 404",
-        ),
-        ("HTTP/1.1 501 Nope\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", "HTTP 501"),
-        (
-            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\
-             connection: close\r\n\r\n<html></html>",
-            "does not answer like a libSQL server",
-        ),
-    ] {
-        let ran =
-            folder.run(&format!("init --db a.db --remote {} --tables people", server(answer)));
-        ran.failed(4, says);
-        folder.run("status --db a.db").failed(2, "not a replica yet");
+    // The journal that SQLite begins with, and that a first look must not change.
+    let db = rusqlite::Connection::open(folder.path("a.db")).unwrap();
+    db.execute_batch(TABLE).unwrap();
+    drop(db);
+    let before = std::fs::read(folder.path("a.db")).unwrap();
+    for (answer, code, says) in STRANGERS {
+        let url = server(answer);
+        let settle = |folder: &Folder, args: &str| {
+            let mut command = folder.command(args);
+            let ran = command.env("DRIFTLESS_AUTH_TOKEN", "TOKEN-TEXT").output().unwrap();
+            let ran = super::ended(ran);
+            for secret in ["TOKEN-TEXT", "PAGE-TEXT", "ROW-VALUE"] {
+                assert!(!(ran.out.clone() + &ran.err).contains(secret), "{ran:#?}");
+            }
+            assert!(ran.err.contains(says) && ran.err.contains("hint: "), "{answer}: {ran:#?}");
+            ran
+        };
+        let init = format!("init --db a.db --remote {url} --tables people");
+        settle(&folder, &init).failed(code, "error: ");
+        assert!(std::fs::read(folder.path("a.db")).unwrap() == before, "{answer}");
+        assert!(!folder.path("a.db-wal").exists() && !folder.path("a.db-journal").exists());
+
+        let moved = format!("UPDATE driftless_settings SET value = '{url}' WHERE name = 'url'");
+        replica.sql("a.db", &moved);
+        settle(&replica, "sync --db a.db").failed(code, "error: ");
+        // A remote that answers nonsense is no reason to worry yet.
+        assert_eq!(settle(&replica, "status --db a.db").code, 0);
+        let log = replica.run("log --db a.db --verdict pending").fine();
+        assert!(log.contains("ROW-VALUE"), "it is still there to be pushed: {log}");
     }
+    folder.run("status --db a.db").failed(2, "not a replica yet");
+}
+
+/// A way to a hub by which nothing can be written, as with a token that does not say so of itself.
+fn read_only_way(hub: &str) -> String {
+    const BLOCKED: &str = r#"{"message":"Operation was blocked: SQL write operations are forbidden","code":"BLOCKED"}"#;
+    let hub = hub.strip_prefix("http://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let request = String::from_utf8(read_request(&mut stream)).unwrap();
+            let writes =
+                ["CREATE ", "INSERT INTO", "UPDATE "].iter().any(|sql| request.contains(sql));
+            if writes {
+                let body = format!(
+                    r#"{{"baton":null,"base_url":null,"results":[{{"type":"error","error":{BLOCKED}}}]}}"#
+                );
+                let length = body.len();
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+                     connection: close\r\n\r\n{body}"
+                );
+                continue;
+            }
+            // One request a connection, so that the answer's end is the connection's.
+            let request = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            let Ok(mut there) = std::net::TcpStream::connect(&hub) else { continue };
+            there.write_all(request.as_bytes()).unwrap();
+            let _ = std::io::copy(&mut there, &mut stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_remote_that_takes_no_writes_is_named_and_pulls_go_on() {
+    let (replica, hub) = hub_and_replica();
+    let way = read_only_way(&hub.url());
+    let folder = Folder::new();
+    folder.sql("b.db", TABLE);
+    let before = std::fs::read(folder.path("b.db")).unwrap();
+    let empty = folder.hub("");
+    let init = format!("init --db b.db --remote {} --tables people", read_only_way(&empty.url()));
+    let ran = folder.run(&init);
+    ran.failed(4, "Operation was blocked");
+    ran.failed(4, "hint: ");
+    assert!(std::fs::read(folder.path("b.db")).unwrap() == before);
+    folder.run("status --db b.db").failed(2, "not a replica yet");
+
+    let moved = format!("UPDATE driftless_settings SET value = '{way}' WHERE name = 'url'");
+    replica.sql("a.db", &moved);
+    replica.sql("a.db", "UPDATE people SET phone = '33' WHERE id = 2");
+    replica.sql("hub.db", "UPDATE people SET phone = '55' WHERE id = 1");
+    replica.run("sync --db a.db").failed(4, "Operation was blocked");
+    let log = replica.run("log --db a.db").fine();
+    assert!(log.contains("phone: NULL → 55"), "{log}");
+    assert!(log.lines().last().unwrap().contains("pending"), "{log}");
+    let home = format!("UPDATE driftless_settings SET value = '{}' WHERE name = 'url'", hub.url());
+    replica.sql("a.db", &home);
+    assert!(replica.run("sync --db a.db").fine().starts_with("pushed 1 (1 applied)"));
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn an_event_that_is_none_waits_in_quarantine() {
         ("a key that is an object", vec![(KEY, "{}")], Waits("malformed")),
         ("a key with spaces", vec![(KEY, "[ \"m1\" ]")], Waits("not spelled")),
         ("a key with escapes", vec![(KEY, r#"["m\u0031"]"#)], Waits("not spelled")),
-        ("a gigantic key", vec![(KEY, &long_key)], Waits("malformed")),
+        ("a gigantic key", vec![(KEY, &long_key)], Waits("larger than 64 KiB")),
         ("a key and another one", vec![(AFTER, "{\"id\":\"m2\"}")], Waits("differ")),
         ("an unknown op", vec![(OP, "\"truncate\"")], Waits("malformed")),
         (
@@ -270,10 +270,23 @@ fn an_event_that_is_none_waits_in_quarantine() {
     }
 }
 
+/// The clock of whoever made it is wrong, or it is made up. The application's events keep their time,
+/// and what waits is seen to wait.
+#[test]
+fn an_id_of_another_century_sets_nobodys_clock() {
+    let mut scene = Scene::new();
+    let id = format!("\"{}\"", ulid::Ulid::from_parts(4_102_444_800_000, 1));
+    scene.answer(|answer| with_page(answer, &[line(3, &[(ID, &id)])], 0, 0, 0));
+    assert_eq!(scene.desk.status().cursor, 3);
+    scene.check();
+    let behind = "SELECT ms < 4000000000000 FROM driftless_outbox ORDER BY n DESC LIMIT 1";
+    assert_eq!(scene.desk.read(behind), "1");
+}
+
 #[test]
 fn an_answer_of_another_shape_is_refused() {
     type Change = fn(&mut Answer);
-    let cases: [(&str, Change); 16] = [
+    let cases: [(&str, Change); 18] = [
         ("no results", |a| a.rows.clear()),
         ("a result missing", |a| drop(a.rows.remove(0))),
         ("a result too many", |a| a.rows.push(Vec::new())),
@@ -287,6 +300,10 @@ fn an_answer_of_another_shape_is_refused() {
         ("an identity of no columns", |a| a.rows[1][0].clear()),
         ("an epoch that is a number", |a| a.rows[1][0][0] = Value::Integer(1)),
         ("a gigantic epoch", |a| a.rows[1][0][0] = Value::Text(vec![b'e'; 5 << 20])),
+        ("an epoch that repaints the screen", |a| {
+            a.rows[1][0][0] = Value::from("\u{1b}[2J\u{1b}]0;title\u{7}");
+        }),
+        ("an empty epoch", |a| a.rows[1][0][0] = Value::from("")),
         ("another epoch", |a| a.rows[1][0][0] = Value::from("01JD8ZK3V5QWERTY0123456789")),
         ("a version of tomorrow", |a| a.rows[1][0][1] = Value::Integer(i64::MAX)),
         ("a log that begins tomorrow", |a| a.rows[1][0][2] = Value::Integer(i64::MAX)),
@@ -300,6 +317,7 @@ fn an_answer_of_another_shape_is_refused() {
         });
         let trouble = scene.desk.status().trouble.expect(name);
         assert!(trouble.len() < 1_000, "{name}: {} bytes of trouble", trouble.len());
+        assert!(!trouble.contains(char::is_control), "{name}: {trouble:?}");
         scene.check();
         scene.recover();
         assert_equal(&scene.desk, &["members", "payments"]);

@@ -1,16 +1,18 @@
-//! A remote that lies during the first sync: what it calls its definitions and its rows.
+//! A remote that lies: during the first sync, what it calls its definitions and its rows; later,
+//! which events of ours it has.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use driftless::remote::{Answer, Batch, Pending, Remote};
-use driftless::sync::initialise;
+use driftless::sync::{Health, Input, SyncState, Ticket, initialise};
 use driftless::value::Value;
 use driftless::{Kind, Result};
 use rusqlite::Connection;
 
-use crate::support::desk::{SCHEMA, plan};
-use crate::support::local_remote::{LocalRemote, read};
+use super::answers::Scene;
+use crate::support::desk::{SCHEMA, assert_equal, plan};
+use crate::support::local_remote::{Fault, LocalRemote, read};
 
 type Lie = Box<dyn Fn(&Batch, &mut Answer) + Send + Sync>;
 
@@ -198,4 +200,235 @@ fn an_event_that_is_none_does_not_stop_the_first_sync() {
     outcome.unwrap();
     assert_eq!(read(&db, "SELECT name FROM members ORDER BY id"), "Ana\nBeate");
     assert_eq!(read(&db, "SELECT seq FROM driftless_quarantine ORDER BY seq"), "5\n6\n7");
+}
+
+/// The page that an answer has, without the lines of these seqs.
+fn without(mut answer: Answer, seqs: &[i64]) -> Answer {
+    let place = answer.rows.len() - 2;
+    let Value::Blob(bytes) = &answer.rows[place][0][0] else { panic!("it has a page") };
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let left_out = |line: &&str| !seqs.iter().any(|seq| line.starts_with(&format!("[{seq},")));
+    let lines: Vec<_> = text.split('\n').filter(left_out).collect();
+    answer.rows[place][0][2] = Value::Integer(lines.len() as i64);
+    answer.rows[place][0][0] = Value::Blob(lines.join("\n").into_bytes());
+    answer
+}
+
+/// An answer that has an empty page.
+fn with_nothing(mut answer: Answer) -> Answer {
+    let place = answer.rows.len() - 2;
+    answer.rows[place] = vec![vec![Value::Null, Value::Null, Value::Integer(0), Value::Null]];
+    answer
+}
+
+/// The desk pushes `desk`, and hears nothing; then the web writes `web`; and the page with both
+/// comes without the events of `seqs`. Nothing in that page is wrong by itself.
+fn overlooked(desk: &str, web: &str, seqs: &[i64]) -> Scene {
+    let mut scene = Scene::new();
+    scene.remote.fail([Fault::LostAfter]);
+    scene.desk.write(desk);
+    assert!(scene.answer(|answer| answer));
+    scene.remote.web(web);
+    assert!(scene.answer(|answer| without(answer, seqs)));
+    scene
+}
+
+/// What makes the page's last line that of another event.
+const AFTER_IT: &str = "INSERT INTO members VALUES ('after', 'it', NULL)";
+
+/// The cursor goes past an event that was pushed. That is a contradiction, which is noticed at the
+/// log's end: the remote is asked for the event by its id.
+#[test]
+fn an_event_of_ours_that_the_page_left_out_is_asked_for() {
+    let cases = [
+        ("UPDATE members SET name = 'Anna' WHERE id = 'm1'", ""),
+        // The web has changed the row since, and what it changed comes out on top.
+        (
+            "UPDATE members SET name = 'Anna', email = 'new' WHERE id = 'm1'",
+            "UPDATE members SET name = 'Eva' WHERE id = 'm1'",
+        ),
+        ("INSERT INTO members VALUES ('m3', 'Cid', NULL)", "UPDATE members SET name = id || name"),
+        ("INSERT INTO members VALUES ('m3', 'Cid', NULL)", "DELETE FROM members WHERE id = 'm3'"),
+        ("DELETE FROM members WHERE id = 'm1'", "INSERT INTO members VALUES ('m1', 'x', 'y')"),
+        (
+            "UPDATE members SET email = 'b' WHERE id = 'm1'",
+            "UPDATE members SET email = 'c' WHERE id = 'm1';
+             UPDATE members SET email = 'b' WHERE id = 'm2'",
+        ),
+        (
+            "UPDATE members SET id = 'm0' WHERE id = 'm1'",
+            "UPDATE members SET name = 'moved' WHERE id = 'm0'",
+        ),
+    ];
+    for (desk, web) in cases {
+        let seqs = if desk.contains("SET id") { &[3, 4][..] } else { &[3] };
+        let mut scene = overlooked(desk, &format!("{web}; {AFTER_IT}"), seqs);
+        assert!(scene.desk.status().cursor > 3 && scene.desk.status().pending > 0, "{desk}");
+        scene.recover();
+        assert_equal(&scene.desk, &["members", "payments"]);
+        assert_eq!(scene.desk.status().quarantined, 0, "{desk}, {web}");
+        scene.check();
+        scene.recover();
+        assert_equal(&scene.desk, &["members", "payments"]);
+    }
+}
+
+/// A push is acknowledged, and the page of the same transaction does not have it.
+#[test]
+fn an_acknowledged_event_that_no_page_has_is_asked_for() {
+    let mut scene = Scene::new();
+    scene.desk.write("UPDATE members SET name = 'Anna' WHERE id = 'm1'");
+    assert!(scene.answer(with_nothing));
+    let question = scene.remote.batches().len();
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+    let asked = &scene.remote.batches()[question].statements[0];
+    assert!(asked.contains("WHERE id IN ('"), "{asked}");
+}
+
+/// An acknowledgement that was none, from a remote that says so again and again: the sync ends, and
+/// says which event it is about. What was said to be there is pushed again.
+#[test]
+fn an_event_that_was_acknowledged_and_is_not_there_is_pushed_again() {
+    let mut scene = Scene::new();
+    scene.desk.write("UPDATE members SET name = 'Anna' WHERE id = 'm1'");
+    scene.desk.input(Input::SyncNow(Ticket(7)));
+    for _ in 0..40 {
+        let Some((id, batch)) = scene.desk.sent.pop_front() else {
+            scene.desk.now.steady_ms += 300;
+            scene.desk.input(Input::Timer);
+            continue;
+        };
+        let pushes = batch.writes;
+        let outcome = scene.remote.run_now(batch);
+        if pushes {
+            // The mark stays, and what was pushed is taken back.
+            scene.remote.web(
+                "DELETE FROM driftless_events WHERE seq = 3;
+                 UPDATE sqlite_sequence SET seq = 2 WHERE name = 'driftless_events'",
+            );
+        }
+        let honest = |answer| if pushes { with_nothing(answer) } else { answer };
+        scene.desk.input(Input::Answer(id, outcome.map(honest)));
+    }
+    let told = scene.desk.settled.iter().position(|(ticket, _)| *ticket == Ticket(7));
+    let told = told.map(|at| scene.desk.settled.remove(at));
+    let (_, told) = told.expect("the sync ends");
+    let error = told.unwrap_err();
+    assert!(error.message().contains("does not have it now"), "{error}");
+    assert!(error.hint().unwrap().contains("pushed again"), "{error:?}");
+    scene.recover();
+    // Here the row has the new name already, for only the log was changed behind its back.
+    assert_equal(&scene.desk, &["members", "payments"]);
+    assert_eq!(scene.remote.read("SELECT name FROM members WHERE id = 'm1'"), "Anna");
+}
+
+/// Where our event stands, another one was read. That cannot be mended event by event: replication
+/// stops, says so, in later processes too, and goes on when a person says that the remote counts.
+#[test]
+fn a_log_that_is_not_the_one_that_was_read_stops_replication() {
+    let mut scene = Scene::new();
+    scene.remote.fail([Fault::LostAfter]);
+    scene.desk.write("UPDATE members SET name = 'Anna' WHERE id = 'm1'");
+    assert!(scene.answer(|answer| answer));
+    scene.remote.web(AFTER_IT);
+    assert!(scene.answer(|mut answer| {
+        let place = answer.rows.len() - 2;
+        let Value::Blob(bytes) = &answer.rows[place][0][0] else { panic!("it has a page") };
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let made_up = r#"[3,"01JD8ZK3V5QWERTY0000000003","web",null,null,"members",["m2"],"update",{},{"name":"made up"},0,null,null,null,"applied",null,1]"#;
+        let (_, rest) = text.split_once('\n').unwrap();
+        answer.rows[place][0][0] = Value::Blob(format!("{made_up}\n{rest}").into_bytes());
+        answer
+    }));
+    for again in 0..3 {
+        scene.desk.settled.clear();
+        scene.desk.advance(120_000);
+        let error = scene.desk.sync().unwrap_err();
+        assert!(error.message().contains("not the one that was read here"), "{error}");
+        assert!(error.hint().unwrap().contains("remote accept"), "{error:?}");
+        let status = scene.desk.status();
+        assert_eq!(status.state, SyncState::RolledBack);
+        assert_eq!(status.health, Health::Red);
+        let (cursor, log) =
+            (status.cursor, scene.remote.read("SELECT max(seq) FROM driftless_events"));
+        scene.remote.web(&format!("INSERT INTO members VALUES ('later {again}', NULL, NULL)"));
+        scene.desk.write(&format!("INSERT INTO payments VALUES ({again}, NULL, 5)"));
+        scene.desk.restart();
+        scene.desk.advance(120_000);
+        assert_eq!(scene.desk.status().cursor, cursor, "nothing is pulled");
+        let now = scene.remote.read("SELECT max(seq) - 1 FROM driftless_events");
+        assert_eq!(now, log, "nothing is pushed");
+    }
+    // What the web has made of our event meanwhile is on top of it.
+    scene.remote.web("UPDATE members SET name = 'Eva' WHERE id = 'm1'");
+    scene.desk.settled.clear();
+    scene.desk.accept().unwrap();
+    scene.desk.sync().unwrap();
+    assert_equal(&scene.desk, &["members", "payments"]);
+    assert_eq!(scene.desk.read("SELECT count(*) FROM payments"), "3");
+    assert_eq!(scene.desk.read("SELECT name FROM members WHERE id IN ('m1', 'm2')"), "Eva\nBea");
+}
+
+/// Two of our inserts are said to be the other half of one delete, which came in a page before. The
+/// loss is listed once, and the page is integrated.
+#[test]
+fn two_halves_of_one_loss_are_listed_once() {
+    let mut scene = Scene::new();
+    scene.remote.web(
+        "UPDATE members SET name = 'W' WHERE id = 'm1'; INSERT INTO members VALUES ('m9', 'W', NULL)",
+    );
+    scene.desk.write(
+        "BEGIN; UPDATE members SET id = 'x1' WHERE id = 'm1';
+         INSERT INTO members VALUES ('m9', 'mine', NULL); COMMIT",
+    );
+    let mut delete = String::new();
+    let lines = |answer: &Answer| {
+        let Value::Blob(bytes) = &answer.rows[answer.rows.len() - 2][0][0] else {
+            panic!("a page")
+        };
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        text.split('\n').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let paged = |mut answer: Answer, lines: &[String], last: i64| {
+        let place = answer.rows.len() - 2;
+        let numbers = [last, lines.len() as i64, 7].map(Value::Integer);
+        let bytes = Value::Blob(lines.join("\n").into_bytes());
+        answer.rows[place] = vec![[vec![bytes], numbers.to_vec()].concat()];
+        answer
+    };
+    assert!(scene.answer(|answer| {
+        let lines = lines(&answer);
+        assert_eq!(lines.len(), 5);
+        delete = lines[2].split('"').nth(1).unwrap().to_owned();
+        paged(answer, &lines[..3], 5)
+    }));
+    assert!(scene.answer(|answer| {
+        let mut lines = lines(&answer);
+        let pair = format!("null,null,\"{delete}\",\"superseded\"");
+        lines[1] = lines[1].replacen("null,null,null,\"superseded\"", &pair, 1);
+        assert!(lines[1].contains(&pair), "{}", lines[1]);
+        paged(answer, &lines, 7)
+    }));
+    assert_eq!(scene.desk.status().trouble, None);
+    assert_eq!((scene.desk.status().cursor, scene.desk.status().pending), (7, 0));
+    scene.check();
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
+
+/// An answer tells of a log that is longer than it is. Who waits for that end is told that it is
+/// not there, and does not wait for ever.
+#[test]
+fn an_end_that_there_is_not_is_not_waited_for() {
+    let mut scene = Scene::new();
+    scene.remote.web(AFTER_IT);
+    assert!(scene.answer(|mut answer| {
+        let place = answer.rows.len() - 2;
+        answer.rows[place][0][3] = Value::Integer(1_000);
+        answer
+    }));
+    scene.desk.advance(1);
+    assert!(matches!(scene.desk.settled.as_slice(), [(_, Ok(_))]), "{:?}", scene.desk.settled);
+    assert_equal(&scene.desk, &["members", "payments"]);
 }

@@ -280,7 +280,7 @@ async fn a_bad_start_is_explained() {
         (folder.path().join("a.db"), taken, Kind::Usage, "the address is in use"),
         (nonsense.clone(), free, Kind::Storage, "is not a SQLite database"),
         (folder.path().join("no/such/folder.db"), free, Kind::Storage, "cannot be opened"),
-        (folder.path().to_path_buf(), free, Kind::Storage, "cannot be opened"),
+        (folder.path().to_path_buf(), free, Kind::Usage, "is a folder, and not a database"),
     ] {
         let error = Hub::bind(Config::new(db, listen)).await.err().unwrap();
         assert_eq!(error.kind(), kind, "{error:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::account::check;
 use super::place::{Place, moment};
 use super::proxy::{Fault, RANDOM};
-use super::writers::{Python, Writer};
+use super::writers::{Python, Shell, Writer};
 use super::{kills, seed, wait_for};
 use crate::support::local_remote::read;
 
@@ -20,6 +20,7 @@ fn f47_partitions_kills_and_pauses_then_quiet() {
     let folder = place.folder.path().to_owned();
     let web = Writer::start(&folder, "hub.db", "w");
     let rust = Writer::start(&folder, "a.db", "a");
+    let shell = Shell::start(&folder, "a.db", "s");
     let mut python = Python::start(&folder, "b.db", "b");
     let desks = ["a.db", "b.db"];
     let mut running = desks.map(|desk| place.start(&format!("run --db {desk} -vvv")));
@@ -48,6 +49,7 @@ fn f47_partitions_kills_and_pauses_then_quiet() {
                 running[at].signal("-CONT");
             }
             2 => {
+                killed += usize::from(shell.as_ref().is_some_and(Shell::kill));
                 if let Some(python) = &mut python {
                     python.kill_and_go_on();
                     killed += 1;
@@ -61,9 +63,11 @@ fn f47_partitions_kills_and_pauses_then_quiet() {
         }
     }
     let pythons = python.as_ref().map_or(1, Python::count);
-    assert!(rust.count() > 0 && web.count() > 0 && pythons > 0 && hubs > 0);
+    let shells = shell.as_ref().map_or(1, Shell::count);
+    assert!(rust.count() > 0 && web.count() > 0 && pythons > 0 && shells > 0 && hubs > 0);
     let mut written = vec![web.stop(), rust.stop()];
     written.extend(python.map(Python::stop));
+    written.extend(shell.map(Shell::stop));
     drop(running);
     place.settle(&desks);
     let found = check(&place, &desks, &written);

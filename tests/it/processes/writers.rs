@@ -98,15 +98,27 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins to write to a file of a folder.
     pub(super) fn start(folder: &std::path::Path, file: &str, name: &str) -> Writer {
+        let (path, own) = (folder.join(file), name.to_owned());
+        Writer::by(file, name, move || {
+            let db = open(&path);
+            move |t| write(&db, &own, t)
+        })
+    }
+
+    /// The same by other means: what `prepare` makes does the transaction of a number, and says
+    /// whether it was committed.
+    fn by<Write: FnMut(u64) -> bool>(
+        file: &str,
+        name: &str,
+        prepare: impl FnOnce() -> Write + Send + 'static,
+    ) -> Writer {
         let committed = Committed::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let path = folder.join(file);
-        let (shared, stopped, own) = (Arc::clone(&committed), Arc::clone(&stop), name.to_owned());
+        let (shared, stopped) = (Arc::clone(&committed), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let db = open(&path);
-            let mut t = 0;
+            let (mut write, mut t) = (prepare(), 0);
             while !stopped.load(Ordering::Relaxed) {
-                if write(&db, &own, t) {
+                if write(t) {
                     lock(&shared).push(t);
                 }
                 t += 1;
@@ -132,6 +144,68 @@ impl Writer {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The stock `sqlite3` program, once for each transaction, as scripts call it.
+pub(super) struct Shell {
+    writer: Writer,
+    /// What runs now.
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl Shell {
+    /// Begins to write; `None` where there is no such program.
+    pub(super) fn start(folder: &std::path::Path, file: &str, name: &str) -> Option<Shell> {
+        let program = require(Tool::Sqlite3)?;
+        let child = Arc::new(Mutex::new(None));
+        let (path, own, slot) = (folder.join(file), name.to_owned(), Arc::clone(&child));
+        let writer = Writer::by(file, name, move || {
+            let db = open(&path);
+            move |t| {
+                let sql = format!("BEGIN IMMEDIATE; {} COMMIT;", statements(&own, t));
+                let timeout = format!(".timeout {}", PATIENCE.as_millis());
+                let mut command = Command::new(&program);
+                command.args(["-bail", "-cmd", &timeout, "-cmd", "PRAGMA foreign_keys = on"]);
+                command.arg(&path).arg(sql).stdin(Stdio::null()).stdout(Stdio::null());
+                *slot.lock().unwrap() = Some(command.spawn().unwrap());
+                let status = loop {
+                    let status = slot.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
+                    match status {
+                        Some(status) => break status,
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                };
+                // Of one that was killed the file knows whether it had committed.
+                assert!(status.success() || status.code().is_none(), "{own}-{t}: {status}");
+                let there = "SELECT count(*) FROM payments WHERE id = ?1";
+                let there = db.query_row(there, [format!("{own}-{t}")], |row| row.get(0)).unwrap();
+                assert!(there || !status.success(), "{own}-{t} was committed");
+                there
+            }
+        });
+        Some(Shell { writer, child })
+    }
+
+    /// How many transactions were committed.
+    pub(super) fn count(&self) -> usize {
+        self.writer.count()
+    }
+
+    /// Kills what runs now, in the middle of whatever it does; the next one goes on. False if
+    /// nothing ran.
+    pub(super) fn kill(&self) -> bool {
+        let mut child = self.child.lock().unwrap();
+        child.as_mut().is_some_and(|child| {
+            let runs = child.try_wait().unwrap().is_none();
+            child.kill().unwrap();
+            runs
+        })
+    }
+
+    /// Stops it.
+    pub(super) fn stop(self) -> Written {
+        self.writer.stop()
+    }
 }
 
 /// What another program runs: it says each number once its transaction is committed.

@@ -90,6 +90,23 @@ async fn a_connection_is_kept_between_batches_and_its_bytes_are_counted() {
     assert_eq!((server.connections(), server.requests().len()), (1, 3));
 }
 
+/// Of both kinds: those of pages, and those of pushes.
+#[tokio::test]
+async fn connections_that_may_be_dead_are_given_up() {
+    let push = "INSERT INTO driftless_inbox (id) SELECT 1";
+    for batch in [reads(&["SELECT 1"]), writes(&[push])] {
+        let server = Server::start(|_, _| Reply::rows(&[json!([])])).await;
+        let remote = client(&server);
+        for _ in 0..2 {
+            remote.run(batch.clone()).await.unwrap();
+        }
+        assert_eq!(server.connections(), 1);
+        remote.forget_connections();
+        remote.run(batch.clone()).await.unwrap();
+        assert_eq!(server.connections(), 2, "{batch:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_rejected_batch_keeps_the_connection() {
     let server = Server::start(|number, _| match number {

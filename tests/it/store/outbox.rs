@@ -96,6 +96,25 @@ fn numbers_are_never_used_twice() {
 }
 
 #[test]
+fn notes_do_not_pile_up_while_nothing_is_pulled() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    let upsert = "WITH RECURSIVE c (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i < 1000)
+                  INSERT INTO m (id) SELECT 'm' || i FROM c WHERE true
+                  ON CONFLICT (id) DO UPDATE SET name = coalesce(name, '') || 'y'";
+    let notes = |desk: &Desk| desk.rows("SELECT count(*) FROM driftless_notes").remove(0);
+    desk.write(upsert);
+    desk.write(upsert);
+    assert_eq!(notes(&desk), "1001");
+    // While another writes, they stay.
+    desk.app.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(desk.store.mark().unwrap());
+    desk.app.execute_batch("COMMIT").unwrap();
+    assert_eq!(notes(&desk), "1001");
+    assert!(desk.store.mark().unwrap());
+    assert_eq!(notes(&desk), "0");
+}
+
+#[test]
 fn consequences_follow_their_cause_and_late_parents_are_announced() {
     let schema = "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT);
         CREATE TABLE b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES a (id) ON DELETE CASCADE

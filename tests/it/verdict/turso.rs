@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use driftless::capture::{Catalog, Replicated, literal, remote_triggers};
+use driftless::capture::{Catalog, Replicated, Table, literal, remote_triggers};
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::identity::{Mark, Marks, Place};
-use driftless::remote::statements::{Asker, Exchange, Sender, Span};
+use driftless::remote::statements::{Asker, Exchange, Sender, Slice, Span, lookup, row_slice};
 use driftless::store::{Outgoing, Push};
 use driftless::verdict::ConflictRule;
 
@@ -251,10 +251,29 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(Span { after: place.seq, events: 10, whole: true }),
+        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
         asker: Some(Asker { replica, place }),
     };
     format!("BEGIN;\n{};\nCOMMIT;\n", exchange.batch().statements.join(";\n"))
+}
+
+/// What reads an event's line and a row in slices, and events by their ids. What comes from the clock
+/// stands behind the slices.
+fn in_parts(table: &Table) -> String {
+    let slice = Slice { from: 3, bytes: 40 };
+    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
+    let line = Exchange { push: None, pull: Some(span), asker: None }.batch().statements.remove(0);
+    let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
+    let ids = [1, 5, 77].map(|n| EventId(ulid::Ulid::from_parts(n, 1)));
+    format!(
+        "WITH a(seq, size, part, head) AS ({line})
+             SELECT 'line|' || seq || '|' || size || '|' || hex(part) || '|' || head FROM a;
+         WITH a(k, size, part, seq) AS ({row})
+             SELECT 'row|' || k || '|' || size || '|' || hex(part) || '|' || seq FROM a;
+         WITH a(bytes, last, n, head) AS ({})
+             SELECT 'ids|' || last || '|' || n || '|' || length(bytes) FROM a;",
+        lookup(&ids)
+    )
 }
 
 #[test]
@@ -286,6 +305,7 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
         });
     let all: Vec<_> =
         remote.tables.iter().map(|table| Replicated { table, rule: ConflictRule::Row }).collect();
+    let result = format!("{result}{}", in_parts(&remote.tables[0]));
     remote.db.execute_batch("UPDATE driftless_meta SET epoch = 'e'").unwrap();
     remote.db.execute_batch(&script).unwrap();
     let mut expected = Vec::new();
@@ -301,7 +321,10 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
             format!("e|{seq}[\"e{n}\"]applied")
         })
     );
-    assert_eq!(expected[5..], [format!("mark|{}|4", mark(5, 9))]);
+    assert_eq!(expected[5], format!("mark|{}|4", mark(5, 9)));
+    let parts: Vec<_> =
+        expected[6..].iter().map(|part| part.split('|').take(2).collect::<Vec<_>>()).collect();
+    assert_eq!(parts, [["line", "2"], ["row", "[\"e2\"]"], ["ids", "3"]].map(Vec::from));
     let Some(program) = require(Tool::Tursodb) else { return };
     let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n");
     sql.push_str("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER);\n");

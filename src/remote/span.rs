@@ -1,0 +1,142 @@
+//! What is asked of the log: a stretch of it, a slice of a line that does not fit into an answer,
+//! and the lines of events by their ids. All pure.
+
+use super::statements::{Meta, read_meta, wrong};
+use super::{Answer, Rows};
+use crate::error::Result;
+use crate::event::{EventId, Seq};
+use crate::page::{MAX_SEQ, PULL_LINE, Page};
+use crate::value::Value;
+
+/// A stretch of the log to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// It begins after this.
+    pub after: Seq,
+    /// At most so many events, up to the end of the last one's unit.
+    pub events: usize,
+    /// Whether the last event's unit is completed. A unit that is larger than an answer may be is
+    /// read in parts.
+    pub whole: bool,
+    /// Of the first event's line only this: it is larger than an answer may be.
+    pub slice: Option<Slice>,
+}
+
+/// A slice of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// How many bytes stand before it.
+    pub from: usize,
+    /// How many it has, where the line goes on for as long.
+    pub bytes: usize,
+}
+
+/// A [`Slice`] as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The event.
+    pub seq: Seq,
+    /// The length of its whole line, in bytes.
+    pub size: usize,
+    /// The slice.
+    pub bytes: Vec<u8>,
+    /// The log's newest seq.
+    pub head: Seq,
+}
+
+/// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
+/// event, the log's newest seq.
+pub(super) fn page(span: Span) -> String {
+    let Span { after, events, whole, .. } = span;
+    let cut = format!(
+        "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > {after} \
+         ORDER BY seq LIMIT {events}))"
+    );
+    // Units are contiguous: a unit ends before the next event that is not of it.
+    let edge = if whole {
+        format!(
+            "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
+             FROM driftless_events AS n WHERE n.seq > l.seq AND n.unit IS NOT l.unit \
+             ORDER BY n.seq LIMIT 1), (SELECT max(seq) FROM driftless_events)) END \
+             FROM driftless_events AS l WHERE l.seq = {cut})"
+        )
+    } else {
+        cut
+    };
+    format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
+         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
+         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
+         WHERE seq > {after} AND seq <= {edge} ORDER BY seq)"
+    )
+}
+
+/// The statement for a slice of the line of the first event after a place. Its row: the seq, the
+/// whole line's length, the slice, and the log's newest seq.
+pub(super) fn slice(after: Seq, Slice { from, bytes }: Slice) -> String {
+    format!(
+        "SELECT seq, length(line), substr(line, {}, {bytes}), \
+         (SELECT max(seq) FROM driftless_events) FROM (SELECT seq, CAST({PULL_LINE} AS BLOB) AS line \
+         FROM driftless_events WHERE seq > {after} ORDER BY seq LIMIT 1)",
+        from + 1
+    )
+}
+
+pub(super) fn read_part(rows: Rows) -> Result<Option<Part>> {
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    let [seq, size, bytes, head]: [Value; 4] =
+        row.try_into().map_err(|_| wrong("a slice's columns"))?;
+    let size = size.as_integer().and_then(|size| usize::try_from(size).ok());
+    match (seq.as_integer(), size, bytes, head.as_integer()) {
+        (Some(seq), Some(size), Value::Blob(bytes) | Value::Text(bytes), Some(head))
+            if seq <= head && head <= MAX_SEQ.0 =>
+        {
+            Ok(Some(Part { seq: Seq(seq), size, bytes, head: Seq(head) }))
+        }
+        _ => Err(wrong("a slice")),
+    }
+}
+
+/// The statement for the lines of these events, as an exchange asks for a page.
+pub fn lookup(ids: &[EventId]) -> String {
+    let list: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+    format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), max(seq) \
+         FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events WHERE id IN ({}) \
+         ORDER BY seq)",
+        list.join(", ")
+    )
+}
+
+/// Reads the results of [`lookup`] and [`meta`].
+///
+/// # Errors
+///
+/// `Corrupt` when they are not that.
+pub fn read_lookup(answer: Answer) -> Result<(Page, Option<Meta>)> {
+    let [page, meta]: [Rows; 2] =
+        answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
+    Ok((read_page(page, Seq(0))?.0, read_meta(&meta)?))
+}
+
+pub(super) fn read_page(rows: Rows, after: Seq) -> Result<(Page, Seq)> {
+    let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
+    let [bytes, last, count, head] = row.as_mut_slice() else {
+        return Err(wrong("a page's columns"));
+    };
+    let count = count.as_integer().and_then(|count| usize::try_from(count).ok());
+    let count = count.ok_or_else(|| wrong("a page's count"))?;
+    if count == 0 {
+        return Ok((Page { last: after, ..Page::default() }, after));
+    }
+    let (Some(last), Some(head)) = (last.as_integer(), head.as_integer()) else {
+        return Err(wrong("a page's end"));
+    };
+    let (Value::Blob(bytes) | Value::Text(bytes)) = std::mem::take(bytes) else {
+        return Err(wrong("a page's lines"));
+    };
+    if last <= after.0 || head < last || head > MAX_SEQ.0 {
+        return Err(wrong("a page that is not after the cursor"));
+    }
+    Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
+}
