@@ -19,28 +19,38 @@ pub(crate) fn runtime() -> Result<Runtime> {
         .map_err(|source| Error::storage("no thread could be made").with_source(source))
 }
 
-/// Ready when somebody wants the command to stop.
+/// Ready when somebody wants the command to stop. It listens from the call on, and not from the
+/// first time that somebody waits for it.
 ///
-/// # Errors
+/// Its outcome is `Storage` when the system refuses to tell us.
 ///
-/// `Storage` when the system refuses to tell us.
-pub(crate) async fn stop() -> Result<()> {
+/// # Panics
+///
+/// Outside a runtime.
+pub(crate) fn stop() -> impl Future<Output = Result<()>> {
     let refused = |source: std::io::Error| {
         Error::storage("the system does not tell about signals").with_source(source)
     };
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(refused)?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(refused),
-            _ = terminate.recv() => Ok(()),
-            _ = hangup.recv() => Ok(()),
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let signals = kinds.map(signal);
+        async move {
+            let [interrupt, terminate, hangup] = signals.map(|signal| signal.map_err(refused));
+            let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            Ok(())
         }
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map_err(refused)
+    async move {
+        tokio::signal::ctrl_c().await.map_err(refused)
+    }
 }
 
 /// From now on Ctrl-C and SIGTERM end the process at once, with a word about what that means.
@@ -54,10 +64,15 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
         .enable_all()
         .build()
         .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+    // Before this returns, or a signal that comes at once would find nobody.
+    let stop = {
+        let _within = runtime.enter();
+        stop()
+    };
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            if runtime.block_on(stop()).is_ok() {
+            if runtime.block_on(stop).is_ok() {
                 if !advice.is_empty() {
                     output.clear();
                     output.note(advice);

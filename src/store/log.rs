@@ -260,7 +260,7 @@ impl Store {
     /// The settled event at a place in the present log, or in that of a former remote.
     pub(super) fn settled_in(&self, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
         let mut statement = self.db.prepare_cached(frames(former))?;
-        let mut rows = statement.query((former, seq.0 - 1))?;
+        let mut rows = statement.query((former, seq.0.saturating_sub(1)))?;
         let event = rows.next()?.map(frame).transpose()?;
         Ok(event.filter(|event| event.seq == seq))
     }

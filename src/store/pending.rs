@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 
 use rusqlite::{Connection, Row};
 
@@ -236,7 +237,7 @@ impl Pending {
 
     /// How many are above `n`.
     pub(super) fn above(&self, n: i64) -> usize {
-        self.by_number.range(n + 1..).count()
+        self.by_number.range((Bound::Excluded(n), Bound::Unbounded)).count()
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::captured::Layouts;
 use super::integrate::{Pass, Step};
 use super::materialize::{borrow, known_key};
-use super::pending::{load, number, row_hash};
+use super::pending::{load, row_hash};
 use super::rebase::Rebase;
 use crate::error::Result;
 use crate::event::{EventId, Image, RowKey, Seq};
@@ -201,9 +201,8 @@ fn load_row(
 /// then the row is what it will be. What is in the row already is underneath, and not on top.
 fn is_quiet(row: &Touched, lines: &[Line<'_>], adopted: Seq) -> bool {
     row.lines.len() <= row.pending.len()
-        && row.lines.iter().zip(&row.pending).all(|(&at, (n, id, aside))| {
+        && row.lines.iter().zip(&row.pending).all(|(&at, (_, id, aside))| {
             let line = &lines[at];
-            debug_assert!(line.id != *id || number(line.id) == *n);
             line.id == *id && line.verdict.is_applied() && !aside && line.seq > adopted
         })
 }

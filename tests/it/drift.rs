@@ -281,3 +281,28 @@ fn f38_a_column_of_the_webs_waits_for_the_local_migration() {
     assert_eq!(b.status().quarantined, 0);
     assert_equal(&b, &["notes"]);
 }
+
+/// What waits in quarantine for a column is applied when a migration brings it, and told like a page.
+#[test]
+fn what_a_migration_releases_is_told() {
+    let remote = remote();
+    let (mut a, mut b) = (desk(&remote, 1), desk(&remote, 2));
+    remote.web(MIGRATION);
+    a.write(MIGRATION);
+    a.initialise_again(&[]).unwrap();
+    remote.web("INSERT INTO notes VALUES ('w', 'one', 3)");
+    b.sync().unwrap();
+    assert_eq!(b.status().quarantined, 1);
+    b.changes.clear();
+    b.write(MIGRATION);
+    assert_eq!(b.status().quarantined, 0);
+    let [changes] = b.changes.as_slice() else { panic!("{:?}", b.changes) };
+    assert_eq!((changes.rows.len(), changes.cursor.0), (1, b.status().cursor));
+    assert_eq!(
+        (changes.rows[0].table.as_str(), changes.rows[0].key.0.as_str()),
+        ("notes", "[\"w\"]")
+    );
+    b.changes.clear();
+    b.write("INSERT INTO notes VALUES ('b', 'of b', 1)");
+    assert!(b.changes.is_empty(), "nothing came");
+}

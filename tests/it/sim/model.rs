@@ -6,7 +6,7 @@
 //! what a foreign key misses: so a missing parent only *may* be a reason, and instead no push may
 //! leave an orphan behind. And what triggers and CHECKs of the remote refuse, which it is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use driftless::event::{Event, EventId, Op, Origin};
@@ -163,13 +163,13 @@ impl Model {
         })
     }
 
-    /// A row whose parent is not there; a push leaves none behind.
-    pub(crate) fn orphan(&self) -> Option<&(String, String)> {
+    /// The rows whose parent is not there.
+    pub(crate) fn orphans(&self) -> BTreeSet<(String, String)> {
         let is_orphan = |(place, row): &(&(String, String), &Row)| {
             let table = self.shape.table(&place.0);
             table.is_some_and(|table| self.lacks_parent(table, row, &|_| true))
         };
-        self.rows.iter().find(is_orphan).map(|(place, _)| place)
+        self.rows.iter().filter(is_orphan).map(|(place, _)| place.clone()).collect()
     }
 
     /// An event is in the log, with its verdict.

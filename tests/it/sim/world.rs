@@ -3,7 +3,7 @@
 //! Nothing in it asks the machine's clock, and nothing depends on how fast it is. After each step
 //! what it touched is looked at ([`watch`](super::watch)).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use driftless::event::{Event, EventId, ReplicaId};
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(super) names: HashSet<ReplicaId>,
     /// The remote's state at the last look.
     pub(super) server_version: (u64, u64),
+    /// Rows of the remote whose parent is not there.
+    pub(super) orphans: BTreeSet<(String, String)>,
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
     /// The remote was made anew, and nobody has installed anything there.
@@ -96,6 +98,7 @@ impl World {
             ledger: HashMap::new(),
             names: HashSet::new(),
             server_version: (0, 0),
+            orphans: BTreeSet::new(),
             carrier: None,
             blank: false,
             ghosts: Vec::new(),
