@@ -47,7 +47,7 @@
 //!   an AFTER UPDATE trigger, of anybody's, it refuses the statement.
 //! * A row that refers to itself with ON UPDATE and changes its key has an event of that
 //!   consequence, under the new key, before the pair that brings it there; its `via` names the
-//!   pair's delete.
+//!   pair's delete. The store passes over it while the pair's insert, which has it all, is pending.
 //! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from
 //!   other text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other
 //!   bytes for a key with a NUL.

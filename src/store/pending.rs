@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use rusqlite::{Connection, Row};
 
-use super::captured::{COLUMNS, Layouts, ROW, Reader, Written};
+use super::captured::{COLUMNS, Layouts, ROW, Reader, Written, bytes};
 use super::materialize::borrow;
 use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
@@ -255,18 +255,26 @@ pub(super) struct PendingEvent {
     pub(super) base: Seq,
     pub(super) aside: bool,
     pub(super) winner: Option<Seq>,
+    /// 1: the delete of a key change, 2: its insert.
+    pub(super) half: Option<i64>,
+    /// Of an update that a foreign key made within its own table: the row that is referred to.
+    pub(super) parent: Option<RowKey>,
 }
 
 /// Reads the pending event `n`; `None` if it has been settled.
 pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<PendingEvent>> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS}, ms, tail, undo, aside, winner, base
+        "SELECT {COLUMNS}, ms, tail, undo, aside, winner, base, pair, via
          FROM driftless_outbox WHERE n = ?1 AND NOT settled",
     ))?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
     let undo: Option<String> = row.get(10)?;
+    let parent = match (op, bytes(row, 15)?) {
+        (Op::Update, Some(via)) => parent_within(&table, via)?,
+        _ => None,
+    };
     Ok(Some(PendingEvent {
         n,
         id: event_id(row.get(8)?, n, row.get(9)?),
@@ -278,7 +286,20 @@ pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<
         base: Seq(row.get(13)?),
         aside: row.get(11)?,
         winner: row.get::<_, Option<i64>>(12)?.map(Seq),
+        half: row.get(14)?,
+        parent,
     }))
+}
+
+/// The key of the parent that a consequence names, if it is a row of this table.
+fn parent_within(table: &str, via: &[u8]) -> Result<Option<RowKey>> {
+    let mut scanner = Scanner::new(via);
+    scanner.expect(b'[')?;
+    let parent = scanner.string()?;
+    scanner.expect(b',')?;
+    let key = scanner.raw()?;
+    let within = parent.eq_ignore_ascii_case(table.as_bytes()) && key.starts_with(b"[");
+    within.then(|| row_key(key)).transpose()
 }
 
 impl PendingEvent {

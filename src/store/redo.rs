@@ -48,6 +48,9 @@ impl Rebase<'_, '_> {
 
     /// Puts a pending event on top of its row. False if that cannot be.
     fn redo(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
+        if self.is_within_key_change(at, event)? {
+            return Ok(true);
+        }
         let table = self.rows[at].table.expect("only rows of replicated tables are rebased");
         redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
     }

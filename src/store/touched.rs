@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use super::captured::Layouts;
 use super::integrate::{Pass, Step};
 use super::materialize::{borrow, known_key};
-use super::pending::{load, row_hash};
+use super::pending::{PendingEvent, load, row_hash};
 use super::rebase::Rebase;
 use crate::error::Result;
-use crate::event::{EventId, Image, RowKey, Seq};
+use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::page::Line;
 
 /// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
@@ -136,7 +136,10 @@ impl Rebase<'_, '_> {
             let current = self.writer.row(table, &values)?;
             let mut image = current.as_ref().map(|row| row.image.clone());
             for &(n, _, aside) in self.rows[at].pending.iter().rev() {
-                if !aside && let Some(event) = load(self.db, &self.store.layouts, n)? {
+                if !aside
+                    && let Some(event) = load(self.db, &self.store.layouts, n)?
+                    && !self.is_within_key_change(at, &event)?
+                {
                     image = event.undo(image)?;
                 }
             }
@@ -174,6 +177,45 @@ impl Rebase<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Rebase<'_, '_> {
+    /// Whether an event is what a foreign key did to a row that refers to itself and changes its
+    /// key, and the insert of that key change is pending as well. Such an event has the new key and
+    /// stands before the pair, and before the delete of a row that had the key and was replaced: on
+    /// that row it never was. The insert's image has what it did, so there is nothing to undo or to
+    /// do again.
+    pub(super) fn is_within_key_change(&self, at: usize, event: &PendingEvent) -> Step<bool> {
+        let Some(parent) = event.parent.as_ref().filter(|parent| **parent != event.key) else {
+            return Ok(false);
+        };
+        let read = |n| load(self.db, &self.store.layouts, n);
+        let later = self.rows[at].pending.iter().filter(|(n, ..)| *n > event.n);
+        for &(n, ..) in later {
+            let Some(insert) = read(n)?.filter(|insert| insert.half == Some(2)) else { continue };
+            if insert.op != Op::Insert {
+                continue;
+            }
+            // Events settle in the order of their push, where a consequence stands behind its
+            // cause: if the delete has been settled and this has not, then that was the cause.
+            let Some(delete) = read(n - 1)? else { return Ok(true) };
+            if delete.key != *parent || !delete.table.eq_ignore_ascii_case(&event.table) {
+                continue;
+            }
+            // The cause is the next delete of the parent, not a later one.
+            let pending = self.store.pending.borrow();
+            let numbers = pending.of_row(row_hash(&event.table, &parent.0));
+            let between: Vec<i64> =
+                numbers.iter().copied().filter(|&m| m > event.n && m < n - 1).collect();
+            for m in between {
+                if read(m)?.is_some_and(|e| e.op == Op::Delete && e.key == *parent) {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        Ok(false)
     }
 }
 
