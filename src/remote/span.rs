@@ -108,7 +108,7 @@ pub fn lookup(ids: &[EventId]) -> String {
     )
 }
 
-/// Reads the results of [`lookup`] and [`meta`].
+/// Reads the results of [`lookup`] and [`meta`](super::statements::meta).
 ///
 /// # Errors
 ///
