@@ -177,10 +177,12 @@ fn f05_state_never_goes_back() {
 fn f40_another_program_writes_while_many_events_apply() {
     const EVENTS: u64 = 12_000;
     let place = Place::with_desks(seed(), &["a.db"]);
-    let Some(python) = Python::patient(place.folder.path(), "a.db", "a", 5) else { return };
     let mut follow = place.start("log --db a.db --follow");
     let mut run = place.start("run --db a.db");
+    // Later there is nearly always something pending.
     wait_for("it is in step", || run.out().contains("in step"));
+    let Some(python) = Python::patient(place.folder.path(), "a.db", "a", 5) else { return };
+    wait_for("it writes", || python.count() > 0);
     place
         .open("hub.db")
         .execute_batch(&format!(
