@@ -19,6 +19,8 @@ fn pending(place: &Place, desk: &str) -> u64 {
 fn f10_whatever_comes_back_is_not_taken_for_success() {
     let place = Place::with_desks(seed(), &["a.db", "b.db"]);
     let mut run = place.start("run --db b.db -vv");
+    // A remote that is refused at the first contact ends it.
+    wait_for("it is in step", || run.out().contains("in step"));
     let faults = [
         (Fault::ErrorPage, 3),
         (Fault::LateErrorPage, 3),
