@@ -60,7 +60,7 @@ impl Engine {
     /// Runs any number of statements. An error is the engine's message.
     pub(crate) fn execute_batch(&self, sql: &str) -> Result<(), String> {
         match self {
-            Engine::Bundled(db) => db.execute_batch(sql).map_err(|error| error.to_string()),
+            Engine::Bundled(db) => db.execute_batch(sql).map_err(message),
             Engine::Libsql(engine) => engine.ask("exec", sql).map(drop),
         }
     }
@@ -68,7 +68,7 @@ impl Engine {
     /// Runs one statement, and gives its rows.
     pub(crate) fn rows(&self, sql: &str) -> Result<Rows, String> {
         match self {
-            Engine::Bundled(db) => rows(db, sql).map_err(|error| error.to_string()),
+            Engine::Bundled(db) => rows(db, sql).map_err(message),
             Engine::Libsql(engine) => engine.ask("rows", sql),
         }
     }
@@ -150,6 +150,14 @@ impl LibsqlEngine {
         }
         let rows = answer["rows"].as_array().unwrap().iter();
         Ok(rows.map(|row| row.as_array().unwrap().iter().map(value).collect()).collect())
+    }
+}
+
+/// What SQLite says of an error.
+pub(crate) fn message(error: rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+        other => other.to_string(),
     }
 }
 

@@ -39,7 +39,7 @@ function look(sql) {
   const kinds = names.map((name) => `typeof(${name})`);
   const list = (names) => names.join(", ");
   const found = db
-    .prepare(`WITH s(${list(names)}) AS (${sql}) SELECT ${list([...bytes, ...kinds])} FROM s`)
+    .prepare(`WITH looked_at(${list(names)}) AS (${sql}) SELECT ${list([...bytes, ...kinds])} FROM looked_at`)
     .raw(true)
     .all([]);
   return found.map((row) =>
