@@ -565,13 +565,10 @@ impl Machine {
 
     /// What ends at `end` is integrated only with what follows it.
     fn lengthen(&mut self, end: Offset) {
-        let before = self.pages.span();
+        if self.pages.lengthen(end) {
+            return;
+        }
         match self.store.place() {
-            Ok(cursor) if self.pages.lengthen(cursor, end) => {
-                if self.pages.span() != before {
-                    self.void_flight();
-                }
-            }
             Ok(cursor) => {
                 let error = Error::storage(format!(
                     "the log after event {} cannot be applied, however much of it is read",
