@@ -200,7 +200,8 @@ impl Pages {
 
     /// The page to integrate next.
     pub(super) fn front(&self) -> Option<&Page> {
-        let long = |page: &&Page| !page.more || self.longer.is_none_or(|events| page.count >= events);
+        let long =
+            |page: &&Page| !page.more || self.longer.is_none_or(|events| page.count >= events);
         self.waiting.front().filter(long)
     }
 
@@ -235,7 +236,7 @@ impl Pages {
             self.at_once = true;
             return true;
         }
-        if front.count >= MAX_LONGER || front.bytes.len() >= MAX_LONGER_BYTES {
+        if !front.more || front.count >= MAX_LONGER || front.bytes.len() >= MAX_LONGER_BYTES {
             self.longer = None;
             return false;
         }
