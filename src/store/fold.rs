@@ -1,14 +1,15 @@
 //! The writes of a page that is folded: each of its rows once, with its final image.
 //!
 //! The remote had all these rows together, so the first way is to write them so
-//! ([`Rebase::place_together`]). What refuses a row then is a constraint that this database alone has,
-//! and its events wait in quarantine. Two more things can stand against such a constraint here:
+//! ([`Rebase::place_together`]). What refuses a row then is a constraint that this database alone
+//! has, and its events wait in quarantine. Two more rows can be refused by such a constraint:
 //!
-//! * a row that the page does not touch, once its pending events are off: then it stays as it is, with
-//!   them on it;
-//! * a row as it was underneath its pending events, when they have lost: they had hidden it from the
-//!   constraint, and another row has its value by now. No event of the page brings that row, and the
-//!   log need not have it whole, so it waits in quarantine itself ([`Rebase::keep_whole`]).
+//! * one that the page does not touch, once its pending events are off: then it stays as it is,
+//!   with them on it;
+//! * one as it was underneath its pending events, when they have lost: they had hidden it from
+//!   the constraint, and another row has its value by now. No event of the page brings that row,
+//!   and the log need not have it whole, so it waits in quarantine itself
+//!   ([`Rebase::keep_whole`]).
 
 use super::integrate::Step;
 use super::materialize::{borrow, is_refusal, is_taken};

@@ -3,8 +3,8 @@
 //! An event comes here when this database does not know its table or a column, when it contradicts
 //! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
 //! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
-//! until a retry applies them. A row that such a constraint keeps out as it was underneath one's own
-//! lost events waits as a whole, in front of its first event here.
+//! until a retry applies them. A row that such a constraint keeps out as it was underneath one's
+//! own lost events waits as a whole, in front of its first event here.
 
 use std::collections::HashMap;
 
@@ -204,8 +204,8 @@ impl Store {
 /// Rows that are not here at all, as they are to be before an event that waited.
 pub(super) type Whole = HashMap<Seq, Image>;
 
-/// Takes these events out of quarantine, and gives the rows that waited with them. Those are for the
-/// fold: in another pass the page is refused if there are any.
+/// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
+/// the fold: in another pass the page is refused if there are any.
 pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], pass: Pass) -> Step<Whole> {
     let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
     let mut take = db.prepare_cached(sql)?;

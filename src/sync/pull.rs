@@ -32,8 +32,8 @@ const WHOLE_DOWN_TO: usize = 256;
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
 /// * `begun` is how much of the front page is integrated already.
-/// * While `longer` says so, what comes is joined to the front page, since an answer may be too small
-///   for all of it. It is the front page again when it is long enough, or when nothing follows.
+/// * While `longer` says so, what comes is joined to the front page, since an answer may be too
+///   small for all of it. It is there again when it is long enough, or when nothing follows.
 /// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
 ///   server's cap does not change from one request to the next. If it turns out that it was one
 ///   event that did not fit, it is again what it was before.
