@@ -480,7 +480,7 @@ impl Machine {
         let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
         if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
         {
-            return self.at_odds(asked.asker.place, error, state);
+            return self.at_odds(error, state);
         }
         let taken = match self.take_mark(id, &asked, &marks, &reply) {
             Ok(taken) => taken,

@@ -150,6 +150,11 @@ impl Pages {
         true
     }
 
+    /// Whether a page is here that waits for what follows it.
+    pub(super) fn is_joining(&self) -> bool {
+        self.longer.is_some() && self.front().is_none()
+    }
+
     /// Joins what waits to the front page.
     fn join(&mut self) {
         let mut pages = std::mem::take(&mut self.waiting).into_iter();

@@ -6,7 +6,6 @@
 
 use crate::error::{Error, Kind};
 use crate::event::EventId;
-use crate::identity::Place;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
 use crate::sync::machine::{Asked, Machine};
@@ -63,18 +62,15 @@ impl Machine {
         self.changed();
     }
 
-    /// The remote is not the one that was read up to `place`. If that is behind the cursor, by pages
-    /// that wait, it may still be the one that this file is of: it is asked again without them.
-    pub(super) fn at_odds(&mut self, place: Place, error: Error, state: SyncState) {
-        match self.store.place() {
-            Ok(cursor) if state == SyncState::RolledBack && cursor.seq < place.seq => {
-                self.restart_pages();
-                let message = "the remote's log has changed behind what is integrated";
-                self.failed(None, Error::corrupt(message).with_source(error));
-            }
-            Ok(_) => self.refused(error, state),
-            Err(error) => self.local_trouble(error),
+    /// The remote is not the one that was read. Where that was found with a page that waits for what
+    /// follows, which cannot be integrated, the remote is asked once more from the cursor on.
+    pub(super) fn at_odds(&mut self, error: Error, state: SyncState) {
+        if state != SyncState::RolledBack || !self.pages.is_joining() {
+            return self.refused(error, state);
         }
+        self.restart_pages();
+        let message = "the remote's log has changed in front of what waits to be integrated";
+        self.failed(None, Error::corrupt(message).with_source(error));
     }
 
     pub(super) fn unavailable(&mut self, error: Error) {
