@@ -62,8 +62,8 @@ impl Machine {
         self.changed();
     }
 
-    /// The remote is not the one that was read. Where that was found with a page that waits for what
-    /// follows, which cannot be integrated, the remote is asked once more from the cursor on.
+    /// The remote is not the one that was read. Where that was found with a page that waits for
+    /// what follows, which cannot be integrated, it is asked once more from the cursor on.
     pub(super) fn at_odds(&mut self, error: Error, state: SyncState) {
         if state != SyncState::RolledBack || !self.pages.is_joining() {
             return self.refused(error, state);
