@@ -77,14 +77,19 @@ impl Session {
                 None => named,
             };
         }
-        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
-        if !of_token || !matches!(self.token(), Ok(None)) {
+        if !self.lacks_token(&error) {
             return error;
         }
         let message = format!("{}; none was given", error.message());
         Error::refused(message)
             .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
             .with_source(error)
+    }
+
+    /// Whether the remote wants a token, and none was given.
+    pub(crate) fn lacks_token(&self, error: &Error) -> bool {
+        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
+        of_token && matches!(self.token(), Ok(None))
     }
 
     /// How to speak to a remote.

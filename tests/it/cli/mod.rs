@@ -162,6 +162,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it runs.
+    pub(super) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Sends a signal.
     #[cfg(unix)]
     pub(super) fn signal(&self, name: &str) {
