@@ -153,7 +153,8 @@ CREATE TABLE IF NOT EXISTS driftless_quarantine (
   seq    INTEGER PRIMARY KEY, -- the event's place in the log, where its frame is
   tbl    TEXT NOT NULL,       -- its table
   pk     TEXT NOT NULL,       -- its row's key: later events of that row follow it
-  reason TEXT NOT NULL        -- why it could not be applied
+  reason TEXT NOT NULL,       -- why it could not be applied
+  line   BLOB                 -- what came, of one that could not be read and has no frame; or NULL
 );
 CREATE INDEX IF NOT EXISTS driftless_quarantine_row ON driftless_quarantine (tbl, pk);
 

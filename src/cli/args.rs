@@ -206,7 +206,7 @@ pub(crate) struct Quarantine {
 pub(crate) enum QuarantineAction {
     /// Try all of them once more
     Retry,
-    /// Take one off the list that is malformed, and never comes: its row has been mended there
+    /// Take one off the list that is malformed: its row has been mended on the remote
     Dismiss {
         /// Its place in the log
         #[arg(value_name = "SEQ")]

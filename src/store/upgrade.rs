@@ -6,6 +6,11 @@ use super::open::{VERSION, set_setting, version};
 use super::schema::{TABLES_SQL, definitions, drop_triggers, install, registered};
 use crate::error::Result;
 
+/// Columns that came later: table, column and definition.
+const COLUMNS: [(&str, &str, &str); 2] = [
+    ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
+    ("driftless_quarantine", "line", "BLOB"),
+];
 /// Puts the outbox of schema 1 aside; its constraints went with schema 2.
 const OUTBOX_1_SQL: &str = "
     CREATE TEMP TABLE driftless_former AS
@@ -27,10 +32,10 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
         return Ok(());
     }
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !has_columns(&tx)? {
-        tx.execute_batch(
-            "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
-        )?;
+    for (table, column, definition) in COLUMNS {
+        if !has_column(&tx, table, column)? {
+            tx.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))?;
+        }
     }
     if version(&tx)? < VERSION {
         let tables = registered(&tx)?;
@@ -53,11 +58,15 @@ fn is_complete(db: &Connection) -> Result<bool> {
     let sql = "SELECT count(*) = 3 FROM sqlite_schema
                WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log')";
     let has_tables: bool = db.query_row(sql, [], |row| row.get(0))?;
-    Ok(has_tables && has_columns(db)? && version(db)? >= VERSION)
+    for (table, column, _) in COLUMNS {
+        if !has_column(db, table, column)? {
+            return Ok(false);
+        }
+    }
+    Ok(has_tables && version(db)? >= VERSION)
 }
 
-fn has_columns(db: &Connection) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('driftless_tables')
-               WHERE name = 'columns')";
-    Ok(db.query_row(sql, [], |row| row.get(0))?)
+fn has_column(db: &Connection, table: &str, column: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
+    Ok(db.query_row(sql, [table, column], |row| row.get(0))?)
 }
