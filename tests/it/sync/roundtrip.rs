@@ -14,7 +14,7 @@ use driftless::value::Value;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::capture::property::{Definition, Step, explore};
+use crate::capture::property::{Definition, Explored, Step, explore};
 use crate::support::desk::Desk;
 use crate::support::local_remote::{LocalRemote, rows};
 
@@ -125,6 +125,9 @@ fn same_row(a: &[Value], b: &[Value]) -> bool {
 #[test]
 fn what_is_written_on_one_desk_is_on_the_other() {
     let events = Cell::new(0);
-    let cases = explore(CASES, "sync::roundtrip", |table, steps| run(table, steps, &events));
-    assert!(events.get() > cases as usize, "too little happened: {} events", events.get());
+    let check = |table: &_, steps: &_| run(table, steps, &events);
+    let Explored { cases, repeat } = explore(CASES, "sync::roundtrip", check);
+    let events = events.get();
+    let lively = cases < CASES || events > cases as usize;
+    assert!(lively, "too little happened: {events} events\n{repeat} repeats this");
 }
