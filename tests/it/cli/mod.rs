@@ -62,6 +62,16 @@ impl Folder {
         self.0.path().join(name)
     }
 
+    /// The names that begin so, in their order.
+    pub(super) fn names(&self, start: &str) -> Vec<String> {
+        let names = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with(start));
+        names.sort();
+        names
+    }
+
     /// A command with these arguments, which white space separates, that has not been started.
     pub(super) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_driftless"));

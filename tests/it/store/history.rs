@@ -230,7 +230,10 @@ fn histories_converge() {
     for seed in seeds {
         let run = std::panic::AssertUnwindSafe(|| history(seed, 150, &mut seen));
         if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("DRIFTLESS_TEST_SEED={seed} cargo test store::history repeats this");
+            #[expect(clippy::print_stderr, reason = "a person needs the seed to repeat the run")]
+            {
+                eprintln!("DRIFTLESS_TEST_SEED={seed} cargo test store::history repeats this");
+            }
             std::panic::resume_unwind(panic);
         }
     }
