@@ -76,7 +76,8 @@ impl Folder {
     pub(super) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_driftless"));
         command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
-        for variable in driftless::remote::VARIABLES.into_iter().chain(["NO_COLOR"]) {
+        let ours = driftless::remote::VARIABLES.into_iter().chain(driftless::remote::URL_VARIABLES);
+        for variable in ours.chain(["NO_COLOR"]) {
             command.env_remove(variable);
         }
         command
