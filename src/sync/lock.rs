@@ -45,7 +45,8 @@ impl Lock {
                 .with_source(source)
         };
         for _ in 0..ATTEMPTS {
-            match attempt(&path, open(&path).map_err(failed)?).map_err(failed)? {
+            let opened = open(&path, database).map_err(failed)?;
+            match attempt(&path, opened).map_err(failed)? {
                 Attempt::Got(lock) => return Ok(Some(lock)),
                 Attempt::Busy => return Ok(None),
                 Attempt::Gone => {}
@@ -123,17 +124,38 @@ pub struct Holder {
 }
 
 /// Opens the lock's file, and says whether it was made.
-fn open(path: &Path) -> std::io::Result<(File, bool)> {
+fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.write(true);
     match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        made => return made.map(|file| (file, true)),
+        made => {
+            let file = made?;
+            give_mode(&file, database);
+            return Ok((file, true));
+        }
     }
     // It may be taken away in between.
     let file = options.create(true).truncate(false).open(path)?;
     Ok((file, false))
 }
+
+/// Gives the lock's file the mode of the database, as SQLite does with the files beside it: who may
+/// not read the database must not lock it either, and who may write it must be able to.
+#[cfg(unix)]
+fn give_mode(file: &File, database: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let given = std::fs::metadata(database).and_then(|database| {
+        let mode = database.permissions().mode() & 0o666;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    });
+    if let Err(error) = given {
+        tracing::debug!("the lock's file keeps its mode: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+fn give_mode(_: &File, _: &Path) {}
 
 /// What came of an attempt to lock a file.
 enum Attempt {
@@ -208,7 +230,7 @@ mod tests {
         assert!(!path.exists());
         // Somebody has opened the file, and waits a little too long.
         let first = Lock::take(&database).unwrap().unwrap();
-        let late = || open(&path).unwrap();
+        let late = || open(&path, &database).unwrap();
         let (before, beside) = (late(), late());
         first.discard();
         assert!(matches!(attempt(&path, before).unwrap(), Attempt::Gone), "none has the name");

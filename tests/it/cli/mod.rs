@@ -2,6 +2,8 @@
 
 mod demo;
 mod identity;
+#[cfg(unix)]
+mod modes;
 mod scripts;
 mod signals;
 mod streams;
