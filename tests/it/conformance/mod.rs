@@ -1,6 +1,7 @@
 //! One suite for every implementation of `Remote`: the one in memory that most tests use, `Libsql`
-//! over HTTP to the hub, and `Libsql` to the server that `DRIFTLESS_TEST_REMOTE` names, with the
-//! token in `DRIFTLESS_AUTH_TOKEN`: a libSQL server or a Turso database.
+//! over HTTP to the hub, to libSQL's own engine behind a small server (`libsql_server.mjs`), and to
+//! the server that `DRIFTLESS_TEST_REMOTE` names, with the token in `DRIFTLESS_AUTH_TOKEN`: a libSQL
+//! server or a Turso database.
 //!
 //! * [`contract`] is what the trait promises.
 //! * [`protocol`] is what replicas do with it.
@@ -13,6 +14,9 @@
 mod contract;
 mod protocol;
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driftless::Result;
@@ -21,6 +25,7 @@ use tokio::runtime::Runtime;
 
 use crate::hub::Running;
 use crate::support::local_remote::LocalRemote;
+use crate::tools::{Tool, node_modules, require};
 
 /// The most bytes of an answer of [`Subject::narrow`].
 const NARROW: u64 = 100_000;
@@ -129,6 +134,53 @@ fn hub(check: fn(&Subject)) {
     runtime.block_on(hub.stop());
 }
 
+/// libSQL's own engine, served by Node.
+struct Engine {
+    server: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Engine {
+    /// `None` where the test must be skipped.
+    fn start(token: &str) -> Option<Engine> {
+        let (node, _) = (require(Tool::Node)?, require(Tool::NodePackage("libsql"))?);
+        let folder = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut server = Command::new(node)
+            .arg(root.join("tests/it/conformance/libsql_server.mjs"))
+            .arg(folder.path().join("remote.db"))
+            .arg(token)
+            .env("DRIFTLESS_TEST_NODE_MODULES", node_modules())
+            // It ends when this does.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let url = said.trim().strip_prefix("listening on ").expect("the server started").to_owned();
+        Some(Engine { server, url, _folder: folder })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.server.stdin.take());
+        let ended = self.server.wait();
+        if !std::thread::panicking() {
+            assert!(ended.unwrap().success(), "the server failed; what it said is above");
+        }
+    }
+}
+
+/// Over HTTP to libSQL's engine.
+fn engine(check: fn(&Subject)) {
+    let Some(engine) = Engine::start("s3cret") else { return };
+    let token = Some("s3cret".to_owned());
+    check(&Subject::over_http(Runtime::new().unwrap(), engine.url.clone(), token));
+}
+
 /// Over HTTP to whatever is named.
 fn named(check: fn(&Subject)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -153,6 +205,9 @@ macro_rules! suite {
         mod in_memory { $(#[test] fn $check() { crate::conformance::local(super::$check); })+ }
         mod over_http_to_the_hub {
             $(#[test] fn $check() { crate::conformance::hub(super::$check); })+
+        }
+        mod over_http_to_libsqls_engine {
+            $(#[test] fn $check() { crate::conformance::engine(super::$check); })+
         }
         mod of_the_named_server {
             $(#[test] fn $check() { crate::conformance::named(super::$check); })+

@@ -1,5 +1,5 @@
-//! A remote in memory: the real schema on a real SQLite, without a network between. It counts what it
-//! is asked, and fails as it is told.
+//! A remote in memory: the real schema on a real SQLite, or on libSQL's engine, without a network
+//! between. It counts what it is asked, and fails as it is told.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,6 +9,8 @@ use driftless::value::Value;
 use driftless::{Error, Kind, Result};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+
+use super::engine::Engine;
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(crate) enum Fault {
 }
 
 struct State {
-    db: Connection,
+    db: Engine,
     faults: VecDeque<Fault>,
     batches: Vec<Batch>,
     offline: bool,
@@ -47,18 +49,19 @@ pub(crate) struct LocalRemote {
 impl LocalRemote {
     /// A remote with these tables of the web application's.
     pub(crate) fn new(schema: &str) -> Self {
-        Self::over(Connection::open_in_memory().unwrap(), schema)
+        Self::over(Engine::bundled(), schema)
     }
 
     /// The same in a file, so that other connections may write beside it.
     pub(crate) fn at(path: &std::path::Path, schema: &str) -> Self {
         let db = Connection::open(path).unwrap();
         db.pragma_update(None, "journal_mode", "WAL").unwrap();
-        Self::over(db, schema)
+        Self::over(Engine::Bundled(db), schema)
     }
 
-    fn over(db: Connection, schema: &str) -> Self {
-        db.pragma_update(None, "foreign_keys", true).unwrap();
+    /// The same over an empty database.
+    pub(crate) fn over(db: Engine, schema: &str) -> Self {
+        db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
         db.execute_batch(schema).unwrap();
         let (faults, batches) = (VecDeque::new(), Vec::new());
         let caps = usize::MAX;
@@ -72,18 +75,20 @@ impl LocalRemote {
     }
 
     /// The whole database as it is now, for [`LocalRemote::roll_back`].
-    pub(crate) fn snapshot(&self) -> Connection {
-        self.with(|state| copy(&state.db))
+    pub(crate) fn snapshot(&self) -> Engine {
+        self.with(|state| state.db.copy())
     }
 
     /// The database is what it was once.
-    pub(crate) fn roll_back(&self, snapshot: &Connection) {
-        self.with(|state| state.db = copy(snapshot));
+    pub(crate) fn roll_back(&self, snapshot: &Engine) {
+        let db = snapshot.copy();
+        db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        self.with(|state| state.db = db);
     }
 
     /// The database is made anew, with these tables of the web application's alone.
     pub(crate) fn wipe(&self, schema: &str) {
-        let db = Connection::open_in_memory().unwrap();
+        let db = self.with(|state| state.db.another());
         db.execute_batch(schema).unwrap();
         self.roll_back(&db);
     }
@@ -136,12 +141,12 @@ impl LocalRemote {
 
     /// One query's rows as text, a line each.
     pub(crate) fn read(&self, sql: &str) -> String {
-        self.with(|state| read(&state.db, sql))
+        self.with(|state| told(state.db.look(sql)))
     }
 
     /// One query's rows.
     pub(crate) fn rows(&self, sql: &str) -> Rows {
-        self.with(|state| rows(&state.db, sql).unwrap())
+        self.with(|state| state.db.look(sql))
     }
 
     /// The work of [`Remote::run`], at once.
@@ -187,8 +192,8 @@ impl Remote for LocalRemote {
     }
 }
 
-fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
-    let refused = |source: rusqlite::Error| Error::new(Kind::Rejected, source.to_string());
+fn transact(db: &Engine, batch: &Batch, swallow: bool) -> Result<Answer> {
+    let refused = |message: String| Error::new(Kind::Rejected, message);
     db.execute_batch(if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" }).unwrap();
     let mut answer = Answer::default();
     for statement in &batch.statements {
@@ -197,7 +202,7 @@ fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
             answer.rows.push(Rows::new());
             continue;
         }
-        match rows(db, statement) {
+        match db.rows(statement) {
             Ok(rows) => answer.rows.push(rows),
             Err(error) => {
                 if !db.is_autocommit() {
@@ -214,16 +219,6 @@ fn transact(db: &Connection, batch: &Batch, swallow: bool) -> Result<Answer> {
     let values = answer.rows.iter().flatten().flatten();
     answer.bytes_down = values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
     Ok(answer)
-}
-
-/// A copy of a database, in memory.
-fn copy(from: &Connection) -> Connection {
-    let mut to = Connection::open_in_memory().unwrap();
-    let backup = rusqlite::backup::Backup::new(from, &mut to).unwrap();
-    backup.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
-    drop(backup);
-    to.pragma_update(None, "foreign_keys", true).unwrap();
-    to
 }
 
 /// One query's rows.
@@ -249,8 +244,11 @@ pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
 
 /// One query's rows as text, a line each.
 pub(crate) fn read(db: &Connection, sql: &str) -> String {
-    let lines: Vec<_> = rows(db, sql)
-        .unwrap()
+    told(rows(db, sql).unwrap())
+}
+
+fn told(rows: Rows) -> String {
+    let lines: Vec<_> = rows
         .into_iter()
         .map(|row| {
             let values: Vec<_> = row.iter().map(Value::to_string).collect();

@@ -34,6 +34,7 @@ use std::error::Error;
 use driftless::sync::Input;
 
 use super::world::World;
+use crate::support::engine::Engine;
 use crate::support::golden::every_golden_script;
 
 struct Script(World);
@@ -104,4 +105,13 @@ impl goldenscript::Runner for Script {
 #[test]
 fn every_script() {
     every_golden_script("tests/it/sync/scripts", || Script(World::default()));
+}
+
+/// libSQL's engine, which Turso runs, does the same, word for word.
+#[test]
+fn every_script_over_libsqls_engine() {
+    if Engine::libsql().is_some() {
+        let world = || World::over(Engine::libsql().expect("it was there before"));
+        every_golden_script("tests/it/sync/scripts", || Script(world()));
+    }
 }

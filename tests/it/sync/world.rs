@@ -12,6 +12,7 @@ use driftless::sync::{Input, SyncState};
 use driftless::verdict::{ConflictRule, Verdict};
 
 use crate::support::desk::{Backup, Desk, SCHEMA};
+use crate::support::engine::Engine;
 use crate::support::local_remote::{Fault, LocalRemote};
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -42,7 +43,9 @@ pub(super) struct World {
     remote: Option<Arc<LocalRemote>>,
     members: Vec<Member>,
     backups: BTreeMap<String, Backup>,
-    snapshot: Option<rusqlite::Connection>,
+    snapshot: Option<Engine>,
+    /// What the remote is to run on, if not on the SQLite that is bundled.
+    engine: Option<Engine>,
     /// The newest event that has been printed.
     printed: i64,
     /// Whether everybody was found equal since something happened last.
@@ -50,6 +53,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// One whose remote runs on this.
+    pub(super) fn over(engine: Engine) -> World {
+        World { engine: Some(engine), ..World::default() }
+    }
+
     fn remote(&self) -> &Arc<LocalRemote> {
         self.remote.as_ref().expect("a script begins with `desks`")
     }
@@ -80,7 +88,9 @@ impl World {
             self.rules.push(((*table).to_owned(), ConflictRule::Columns));
         }
         let web = self.own.get("web").cloned().unwrap_or_default();
-        self.remote = Some(Arc::new(LocalRemote::new(&format!("{};{web}", self.schema))));
+        let engine = self.engine.take().unwrap_or_else(Engine::bundled);
+        let schema = format!("{};{web}", self.schema);
+        self.remote = Some(Arc::new(LocalRemote::over(engine, &schema)));
         self.join(names)
     }
 

@@ -15,37 +15,39 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use driftless::verdict::ConflictRule;
 use goldenscript::{Command, Context, Runner};
 use serde::de::IgnoredAny;
 
-use super::remote::{Logged, Pushed, Remote, value_of};
+use super::remote::{Logged, Pushed, Remote};
+use crate::support::engine::Engine;
+use crate::support::golden::every_golden_script;
 
 #[derive(Default)]
 struct Scripted {
     schema: String,
+    /// What the remote is to run on, if not on the SQLite that is bundled.
+    engine: Option<Engine>,
     remote: Option<Remote>,
     queue: Vec<Pushed>,
     shown: i64,
 }
 
+const SCRIPTS: &str = "tests/it/verdict/scripts";
+
 #[test]
 fn scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/verdict/scripts");
-    let mut scripts: Vec<_> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    scripts.sort();
-    assert!(scripts.len() > 20, "the scripts are not where they were");
-    let mut failed = Vec::new();
-    for script in scripts {
-        let run = || goldenscript::run(&mut Scripted::default(), &script).unwrap();
-        if std::panic::catch_unwind(run).is_err() {
-            failed.push(script.file_name().unwrap().to_owned());
-        }
+    every_golden_script(SCRIPTS, Scripted::default);
+}
+
+/// libSQL's engine, which Turso runs, does the same, word for word.
+#[test]
+fn scripts_over_libsqls_engine() {
+    if Engine::libsql().is_some() {
+        let engine = || Engine::libsql();
+        every_golden_script(SCRIPTS, || Scripted { engine: engine(), ..Scripted::default() });
     }
-    assert!(failed.is_empty(), "{failed:?}");
 }
 
 impl Runner for Scripted {
@@ -85,7 +87,8 @@ impl Runner for Scripted {
                         .find(|(table, _)| table == name)
                         .map_or_else(ConflictRule::default, |(_, rule)| *rule)
                 };
-                self.remote = Some(Remote::new(&self.schema, rule));
+                let engine = self.engine.take().unwrap_or_else(Engine::bundled);
+                self.remote = Some(Remote::over(engine, &self.schema, rule));
                 self.remote()?.check();
                 Ok(String::new())
             }
@@ -209,15 +212,12 @@ fn read_event(line: &str) -> Result<Vec<Pushed>, Box<dyn Error>> {
 }
 
 fn show_rows(remote: &Remote, sql: &str) -> Result<String, Box<dyn Error>> {
-    let mut statement = remote.db.prepare(sql)?;
-    let width = statement.column_count();
-    let mut rows = statement.query([])?;
     let mut out = String::new();
-    while let Some(row) = rows.next()? {
+    for row in remote.db.look(sql) {
         let mut cells = Vec::new();
-        for index in 0..width {
+        for value in row {
             let mut json = Vec::new();
-            value_of(row.get_ref(index)?).write_json(&mut json);
+            value.write_json(&mut json);
             cells.push(String::from_utf8(json)?);
         }
         writeln!(out, "{}", cells.join(" | "))?;

@@ -19,6 +19,7 @@ use fastrand::Rng;
 
 use super::remote::{Pushed, Remote};
 use super::{each_seed, said};
+use crate::support::engine::Engine;
 
 const STEPS: usize = 50;
 
@@ -232,7 +233,7 @@ fn push(remote: &Remote, origin: &str, events: Vec<Pushed>, seen: &mut BTreeMap<
     }
 }
 
-fn run(seed: u64, seen: &mut BTreeMap<String, usize>) {
+fn run(seed: u64, engine: Engine, seen: &mut BTreeMap<String, usize>) {
     let mut random = Rng::with_seed(seed);
     let rule = any(&mut random, &[ConflictRule::Row, ConflictRule::Columns]);
     let mut triggers = TRIGGERS.to_vec();
@@ -242,8 +243,8 @@ fn run(seed: u64, seen: &mut BTreeMap<String, usize>) {
     let late = random.u8(..10) < 3;
     let schema = schema(&mut random);
     let mut remote = match late {
-        true => Remote::new(&schema, |_| rule),
-        false => Remote::new(&format!("{schema}\n{triggers}"), |_| rule),
+        true => Remote::over(engine, &schema, |_| rule),
+        false => Remote::over(engine, &format!("{schema}\n{triggers}"), |_| rule),
     };
     if late {
         remote.db.execute_batch(&triggers).unwrap();
@@ -277,7 +278,8 @@ fn run(seed: u64, seen: &mut BTreeMap<String, usize>) {
 #[test]
 fn the_applied_log_folds_to_the_tables() {
     let mut seen = BTreeMap::new();
-    let repeat = each_seed(24, "verdict::histories", |seed| run(seed, &mut seen));
+    let filter = "verdict::histories";
+    let repeat = each_seed(24, filter, |seed| run(seed, Engine::bundled(), &mut seen));
     if std::env::var("DRIFTLESS_TEST_SEED").is_ok() {
         return;
     }
@@ -305,4 +307,10 @@ fn the_applied_log_folds_to_the_tables() {
     }
     let by_check = |what: &String| what.contains("rejected CHECK constraint failed");
     assert!(seen.keys().any(by_check), "no CHECK refused anything: {seen:?}\n{repeat}");
+}
+
+#[test]
+fn libsqls_engine_folds_it_too() {
+    let Some(engine) = Engine::libsql() else { return };
+    each_seed(8, "verdict::histories", |seed| run(seed, engine.another(), &mut BTreeMap::new()));
 }

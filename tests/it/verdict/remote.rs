@@ -6,8 +6,8 @@ use driftless::capture::{Catalog, Replicated, Table, ident, literal, remote_trig
 use driftless::event::{Image, Op, RowKey};
 use driftless::value::Value;
 use driftless::verdict::ConflictRule;
-use rusqlite::Connection;
-use rusqlite::types::ValueRef;
+
+use crate::support::engine::{Engine, message};
 
 pub(crate) const TABLES: &str = include_str!("../../../schema/remote/tables.sql");
 pub(crate) const POW2: &str = include_str!("../../../schema/pow2.sql");
@@ -115,7 +115,7 @@ pub(crate) struct Logged {
 type Rows = BTreeMap<(String, String), Image>;
 
 pub(crate) struct Remote {
-    pub(crate) db: Connection,
+    pub(crate) db: Engine,
     pub(crate) tables: Vec<Table>,
     /// What stood in the tables before there was a log.
     before: Rows,
@@ -128,14 +128,21 @@ impl Remote {
     /// A remote whose web application made `schema`, its own triggers included, before driftless
     /// came. `rule` gives each table's rule.
     pub(crate) fn new(schema: &str, rule: impl Fn(&str) -> ConflictRule) -> Self {
-        let db = Connection::open_in_memory().unwrap();
+        Remote::over(Engine::bundled(), schema, rule)
+    }
+
+    /// The same over an empty database.
+    pub(crate) fn over(db: Engine, schema: &str, rule: impl Fn(&str) -> ConflictRule) -> Self {
         db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
         db.execute_batch(schema).unwrap();
         db.execute_batch(TABLES).unwrap();
         db.execute_batch(POW2).unwrap();
         db.execute_batch("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1)")
             .unwrap();
-        let catalog = Catalog::read(&db).unwrap();
+        // The tables are as the bundled SQLite reads them, whose definitions are the same.
+        let Engine::Bundled(twin) = Engine::bundled() else { unreachable!("it is bundled") };
+        twin.execute_batch(schema).unwrap();
+        let catalog = Catalog::read(&twin).unwrap();
         assert!(catalog.skipped.is_empty(), "{:?}", catalog.skipped);
         let tables = catalog.tables;
         let all: Vec<_> =
@@ -152,13 +159,17 @@ impl Remote {
 
     /// Pushes events in one request. What it fails with is the server's message.
     pub(crate) fn push(&self, origin: &str, events: &[Pushed]) -> Result<(), String> {
-        let (db, json) = (&self.db, json(events));
-        // Compiled once: the compilation of all the triggers is what a push costs here.
-        self.run(|| db.prepare_cached(PUSH)?.execute([origin, &json]).map(drop))?;
+        self.run(|| match &self.db {
+            // Compiled once: the compilation of all the triggers is what a push costs here.
+            Engine::Bundled(db) => {
+                let mut push = db.prepare_cached(PUSH).map_err(message)?;
+                push.execute([origin, &json(events)]).map(drop).map_err(message)
+            }
+            Engine::Libsql(_) => self.db.execute_batch(&push_sql(origin, events)),
+        })?;
         // What a statement of the web's left there is gone, too, or every later write would have
         // to look through it.
-        let sql = "SELECT count(*) FROM driftless_notes";
-        let left: i64 = self.db.query_row(sql, [], |row| row.get(0)).unwrap();
+        let left = self.number("SELECT count(*) FROM driftless_notes");
         assert!(left == 0 || events.is_empty(), "rows are left in driftless_notes");
         Ok(())
     }
@@ -168,46 +179,47 @@ impl Remote {
         self.run(|| self.db.execute_batch(sql))
     }
 
-    fn run(&self, write: impl Fn() -> rusqlite::Result<()>) -> Result<(), String> {
+    fn run(&self, write: impl Fn() -> Result<(), String>) -> Result<(), String> {
         self.db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let done = write().and_then(|()| self.db.execute_batch("COMMIT"));
-        done.map_err(|error| {
-            if !self.db.is_autocommit() {
-                self.db.execute_batch("ROLLBACK").unwrap();
-            }
-            match error {
-                rusqlite::Error::SqliteFailure(_, Some(message)) => message,
-                other => other.to_string(),
-            }
-        })
+        if done.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK").unwrap();
+        }
+        done
+    }
+
+    /// The number that a query gives.
+    fn number(&self, sql: &str) -> i64 {
+        let rows = self.db.look(sql);
+        let Value::Integer(number) = rows[0][0] else { panic!("{sql} gives no number") };
+        number
     }
 
     /// The log after `seq`.
     pub(crate) fn log(&self, after: i64) -> Vec<Logged> {
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT seq, id, origin, tbl, pk, op, after, verdict, reason, cause, before, via
-                 FROM driftless_events WHERE seq > ?1 ORDER BY seq",
-            )
-            .unwrap();
-        let rows = statement.query_map([after], |row| {
-            Ok(Logged {
-                seq: row.get(0)?,
-                id: row.get(1)?,
-                origin: row.get(2)?,
-                table: row.get(3)?,
-                key: row.get(4)?,
-                op: row.get::<_, String>(5)?.parse().unwrap(),
-                after: row.get(6)?,
-                verdict: row.get(7)?,
-                reason: row.get(8)?,
-                cause: row.get(9)?,
-                before: row.get(10)?,
-                via: row.get(11)?,
-            })
-        });
-        rows.unwrap().map(|row| row.unwrap()).collect()
+        let rows = self.db.look(&format!(
+            "SELECT seq, id, origin, tbl, pk, op, after, verdict, reason, cause, before, via
+             FROM driftless_events WHERE seq > {after} ORDER BY seq"
+        ));
+        let logged = |row: Vec<Value>| {
+            let text = |at: usize| row[at].as_str().map(str::to_owned);
+            let Value::Integer(seq) = row[0] else { panic!("a place in the log is a number") };
+            Logged {
+                seq,
+                id: text(1).unwrap(),
+                origin: text(2).unwrap(),
+                table: text(3).unwrap(),
+                key: text(4).unwrap(),
+                op: text(5).unwrap().parse().unwrap(),
+                after: text(6),
+                verdict: text(7).unwrap(),
+                reason: text(8),
+                cause: text(9),
+                before: text(10),
+                via: text(11),
+            }
+        };
+        rows.into_iter().map(logged).collect()
     }
 
     /// The rows of every table, read with plain SELECTs.
@@ -233,10 +245,8 @@ impl Remote {
                 keys.join(", "),
                 ident(&table.name)
             );
-            let mut statement = self.db.prepare(&sql).unwrap();
-            let mut found = statement.query([]).unwrap();
-            while let Some(row) = found.next().unwrap() {
-                let value = |index: usize| value_of(row.get_ref(index).unwrap());
+            for row in self.db.look(&sql) {
+                let value = |index: usize| row[index].clone();
                 let columns = table.column_names().enumerate();
                 let image: Vec<_> =
                     columns.map(|(at, name)| (name.to_owned(), value(at))).collect();
@@ -300,27 +310,14 @@ impl Remote {
         assert!(differing.is_empty(), "the log folds to other rows than there are: {differing:?}");
         for empty in ["driftless_inbox", "driftless_values"] {
             let sql = format!("SELECT count(*) FROM {empty}");
-            let left: i64 = self.db.query_row(&sql, [], |row| row.get(0)).unwrap();
-            assert_eq!(left, 0, "rows are left in {empty}");
+            assert_eq!(self.number(&sql), 0, "rows are left in {empty}");
         }
         let sql = "SELECT cid IS NULL AND cafter IS NULL AND cold IS NULL AND hush IS NULL
                    FROM driftless_meta";
-        let calm: bool = self.db.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert!(calm, "an event is still named in driftless_meta");
+        assert_eq!(self.number(sql), 1, "an event is still named in driftless_meta");
         let sql = "SELECT count(*) FROM pragma_foreign_key_check";
-        let broken: i64 = self.db.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(broken, 0, "foreign keys are broken");
+        assert_eq!(self.number(sql), 0, "foreign keys are broken");
         let mut ids = HashSet::new();
         assert!(self.log(0).into_iter().all(|event| ids.insert(event.id)), "an id is there twice");
-    }
-}
-
-pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(integer) => Value::Integer(integer),
-        ValueRef::Real(real) => Value::Real(real),
-        ValueRef::Text(text) => Value::Text(text.to_vec()),
-        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
     }
 }

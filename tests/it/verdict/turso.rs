@@ -17,6 +17,7 @@ use driftless::store::{Outgoing, Push};
 use driftless::verdict::ConflictRule;
 
 use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
+use crate::support::engine::Engine;
 use crate::tools::{Tool, require};
 
 /// A hang is a failure, and not the test's own. The engine takes a second.
@@ -190,6 +191,12 @@ fn results(output: &str) -> Vec<String> {
     results.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+/// The texts in a query's only column.
+fn texts(db: &Engine, sql: &str) -> Vec<String> {
+    let rows = db.look(sql.trim_end_matches(';')).into_iter();
+    rows.map(|row| row[0].as_str().expect("a text").to_owned()).collect()
+}
+
 /// The same on the SQLite that is bundled.
 fn by_sqlite() -> Vec<String> {
     let remote = Remote::new(SCHEMA, |_| ConflictRule::Row);
@@ -202,9 +209,7 @@ fn by_sqlite() -> Vec<String> {
     }
     let mut rows = Vec::new();
     for sql in RESULT.split(';').filter(|sql| !sql.trim().is_empty()) {
-        let mut statement = remote.db.prepare(sql).unwrap();
-        let found = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        rows.extend(found.map(|row| row.unwrap()));
+        rows.extend(texts(&remote.db, sql));
     }
     rows
 }
@@ -315,9 +320,7 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
     remote.db.execute_batch(&script).unwrap();
     let mut expected = Vec::new();
     for sql in result.split_inclusive(';') {
-        let mut statement = remote.db.prepare(sql).unwrap();
-        let found = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        expected.extend(found.map(|row| row.unwrap()));
+        expected.extend(texts(&remote.db, sql));
     }
     assert_eq!(
         expected[..5],
