@@ -129,7 +129,10 @@ impl fmt::Debug for Error {
         if let Some(hint) = &self.hint {
             write!(f, " ({hint})")?;
         }
-        if let Some(source) = &self.source {
+        // A message often ends in what caused it; that is said once.
+        if let Some(source) = self.source.as_ref().map(ToString::to_string)
+            && !self.message.contains(&source)
+        {
             write!(f, ": {source}")?;
         }
         Ok(())
@@ -139,5 +142,19 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_caused_it_is_said_once() {
+        let source = || std::io::Error::other("no room");
+        let error = Error::storage("it failed: no room").with_source(source());
+        assert_eq!(format!("{error:?}"), "Storage: it failed: no room");
+        let error = Error::storage("it failed").with_source(source()).with_hint("make room");
+        assert_eq!(format!("{error:?}"), "Storage: it failed (make room): no room");
     }
 }

@@ -87,9 +87,11 @@ pub struct Line<'a> {
     pub verdict: Verdict,
     /// When the remote received it, in ms since 1970.
     pub received_at: i64,
-    /// Why this is no event, if it is none; then everything but `seq`, and `table` where it
-    /// can be told, is empty.
+    /// Why this is no event, if it is none; then everything but `seq`, `bytes`, and `table` where
+    /// it can be told, is empty.
     pub damaged: Option<String>,
+    /// The line as it came.
+    pub bytes: &'a [u8],
 }
 
 /// How far a page has been taken apart: see [`Page::part`].
@@ -288,6 +290,7 @@ impl<'a> Line<'a> {
                 verdict: Verdict::Rejected("malformed".to_owned()),
                 received_at: 0,
                 damaged: Some(error.message().to_owned()),
+                bytes,
             },
         }))
     }
@@ -340,6 +343,7 @@ impl<'a> Line<'a> {
             verdict,
             received_at,
             damaged: None,
+            bytes,
         })
     }
 

@@ -154,7 +154,8 @@ CREATE TABLE IF NOT EXISTS driftless_quarantine (
   tbl    TEXT NOT NULL,       -- its table
   pk     TEXT NOT NULL,       -- its row's key: later events of that row follow it
   reason TEXT NOT NULL,       -- why it could not be applied
-  img    TEXT                 -- the row before the event, a JSON object, if the row cannot be here at all
+  img    TEXT,                -- the row before the event, a JSON object, if the row cannot be here at all
+  line   BLOB                 -- what came, of one that could not be read and has no frame; or NULL
 );
 CREATE INDEX IF NOT EXISTS driftless_quarantine_row ON driftless_quarantine (tbl, pk);
 

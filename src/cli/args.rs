@@ -12,7 +12,9 @@ use super::when::When;
 
 /// What stands below the list of commands.
 const AFTER_HELP: &str = "\
-The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file.
+The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file. Of the
+first two each goes to no other host than that of DRIFTLESS_REMOTE_URL or TURSO_DATABASE_URL, where
+that is set.
 
 Exit codes: 0 fine, 1 health is red (`status`), 2 usage, 3 the remote is unavailable, 4 the remote
 refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the work
@@ -206,7 +208,7 @@ pub(crate) struct Quarantine {
 pub(crate) enum QuarantineAction {
     /// Try all of them once more
     Retry,
-    /// Take one off the list that is malformed, and never comes: its row has been mended there
+    /// Take one off the list that is malformed: its row has been mended on the remote
     Dismiss {
         /// Its place in the log
         #[arg(value_name = "SEQ")]

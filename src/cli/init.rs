@@ -9,6 +9,7 @@ use super::session::Session;
 use super::signal;
 use crate::error::{Error, Result};
 use crate::remote::{Access, Remote as _};
+use crate::store::Store;
 use crate::sync::{Doing, Report, Tables, fresh_plan, initialise_watched};
 
 /// Characters of a table's name that are shown.
@@ -69,14 +70,23 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             .with_hint("make it first, or check the path"));
     }
     // Nobody is at work on a file that is not there yet.
-    let _lock = if db.exists() { Some(session.lock()?) } else { None };
+    let lock = if db.exists() { Some(session.lock()?) } else { None };
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
-    let plan = fresh_plan(db, remote.url(), tables, args.conflict);
+    let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
     let spinner = session.output.spinner("the first contact");
     let outcome = initialise_watched(plan, remote, &mut |doing| show(&spinner, doing));
     drop(spinner);
-    let (store, report) = outcome?;
+    let (store, report) = match outcome {
+        Ok(done) => done,
+        Err(error) => {
+            // What was made for a replica that did not come about goes.
+            if let Some(lock) = lock.filter(|_| Store::open(&db).is_err()) {
+                lock.discard();
+            }
+            return Err(error);
+        }
+    };
     let state = store.state()?;
     let tables: Vec<&str> = store.tables().iter().map(|r| r.table.name.as_str()).collect();
     if session.output.is_json() {

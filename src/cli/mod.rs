@@ -72,6 +72,7 @@ fn run(cli: Cli, output: &Output) -> Result<Exit> {
 }
 
 fn perform(session: &Session, command: Command) -> Result<Exit> {
+    keep_private(&command);
     match command {
         Command::Init(args) => init::init(session, args),
         Command::Sync => sync::sync(session),
@@ -85,6 +86,17 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Hub(args) => hub::hub(session, &args),
         Command::Demo(args) => demo::demo(session, &args),
     }
+}
+
+/// The files that `init`, `hub` and `demo` make have a business's rows: they are their owner's
+/// alone. What is there keeps its mode, and SQLite gives the files beside a database its mode.
+fn keep_private(command: &Command) {
+    #[cfg(unix)]
+    if matches!(command, Command::Init(_) | Command::Hub(_) | Command::Demo(_)) {
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
+    #[cfg(not(unix))]
+    let _ = command;
 }
 
 /// A panic of the remote's client is an unavailable remote, and told as such. The panic's own

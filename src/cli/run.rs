@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
-/// refuses us before anything has worked.
+/// refuses us at the first contact that the file ever has, or for want of a token.
 pub(crate) fn run(session: &Session) -> Result<Exit> {
     let store = session.store()?;
     let remote: std::sync::Arc<dyn Remote> = session.remote(&store.state()?.url)?;
@@ -47,7 +47,7 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
             }
             let status = replicator.status();
             spinner.say(line(&status));
-            if let Some(error) = hopeless(&status) {
+            if let Some(error) = hopeless(session, adopted, &status) {
                 break Err(error);
             }
             let (trouble, health) = (status.trouble.clone(), status.health);
@@ -69,8 +69,11 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Why there is no use in going on: we were refused before anything worked.
-fn hopeless(status: &Status) -> Option<Error> {
+/// Why there is no use in going on: we were refused before anything worked, and waiting mends
+/// nothing. It does where the file has been in step before (`adopted`). What answers in the
+/// morning may be a login page, or a server that is not ready; what went wrong on the remote may be
+/// put right; and a desktop's replicator that has ended is started again by nobody.
+fn hopeless(session: &Session, adopted: bool, status: &Status) -> Option<Error> {
     let refused =
         matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
     if !refused || status.last_success.is_some() {
@@ -78,10 +81,11 @@ fn hopeless(status: &Status) -> Option<Error> {
     }
     let trouble = status.trouble.as_deref().unwrap_or(words(status.state));
     let error = Error::refused(trouble);
-    Some(match &status.hint {
+    let error = match &status.hint {
         Some(hint) => error.with_hint(hint.as_str()),
         None => error,
-    })
+    };
+    (!adopted || session.lacks_token(&error)).then_some(error)
 }
 
 fn say(output: &Output, status: &Status) -> Result<()> {

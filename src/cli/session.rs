@@ -1,5 +1,6 @@
 //! What the commands share: the replica's file, its remote, and where to print.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::args::Global;
 use super::output::Output;
 use crate::error::{Error, Kind, Result};
-use crate::remote::{Libsql, Options, Token};
+use crate::remote::{Granted, Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::{Lock, Time};
 
@@ -24,6 +25,8 @@ pub(crate) fn now_ms() -> i64 {
 /// One run of the command.
 pub(crate) struct Session {
     global: Global,
+    /// The variables of a token that was not sent, and of the URL that it is for.
+    withheld: Cell<Option<(&'static str, &'static str)>>,
     /// Where to print.
     pub(crate) output: Output,
 }
@@ -31,7 +34,7 @@ pub(crate) struct Session {
 impl Session {
     /// A run with what every command takes.
     pub(crate) fn new(global: Global, output: Output) -> Session {
-        Session { global, output }
+        Session { global, withheld: Cell::new(None), output }
     }
 
     /// The replica's file.
@@ -51,16 +54,19 @@ impl Session {
         self.global.auth_token_file.as_deref()
     }
 
-    /// The token: of the file that was named, or else of the environment.
-    ///
-    /// # Errors
-    ///
-    /// `Usage` when it cannot be read or is none.
-    pub(crate) fn token(&self) -> Result<Option<Token>> {
-        match self.token_file() {
-            Some(file) => Token::from_file(file).map(Some),
-            None => Token::from_environment(),
+    /// The token for the remote at `url`: of the file that was named, or else of the environment.
+    fn token(&self, url: &str) -> Result<Option<Token>> {
+        if let Some(file) = self.token_file() {
+            return Token::from_file(file).map(Some);
         }
+        Ok(match Token::for_remote(url)? {
+            Granted::Token(token) => Some(token),
+            Granted::Nothing => None,
+            Granted::Withheld { token, url } => {
+                self.withheld.set(Some((token, url)));
+                None
+            }
+        })
     }
 
     /// An error with what only the command knows: the file's name, and whether there was a token.
@@ -77,14 +83,29 @@ impl Session {
                 None => named,
             };
         }
-        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
-        if !of_token || !matches!(self.token(), Ok(None)) {
+        if !self.lacks_token(&error) {
             return error;
         }
-        let message = format!("{}; none was given", error.message());
-        Error::refused(message)
-            .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
-            .with_source(error)
+        let Some((token, url)) = self.withheld.get() else {
+            let message = format!("{}; none was given", error.message());
+            return Error::refused(message)
+                .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
+                .with_source(error);
+        };
+        let message = format!("{}; the one in {token} was not sent", error.message());
+        let hint = format!(
+            "{url} says that it is for another host; if it is for this one, name a file with \
+             --auth-token-file, or mend {url}"
+        );
+        Error::refused(message).with_hint(hint).with_source(error)
+    }
+
+    /// Whether the remote wants a token, and none was given.
+    pub(crate) fn lacks_token(&self, error: &Error) -> bool {
+        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
+        let in_environment = || matches!(Token::from_environment(), Ok(Some(_)));
+        let given = self.token_file().is_some() || in_environment();
+        of_token && (!given || self.withheld.get().is_some())
     }
 
     /// How to speak to a remote.
@@ -98,7 +119,16 @@ impl Session {
     ///
     /// `Usage` when the URL is not allowed or the token is none.
     pub(crate) fn remote(&self, url: &str) -> Result<Arc<Libsql>> {
-        Ok(Arc::new(Libsql::connect(url, self.token()?, self.options())?))
+        self.connect(url, self.options()).map(Arc::new)
+    }
+
+    /// The same, spoken to in another way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::remote`].
+    pub(crate) fn connect(&self, url: &str, options: Options) -> Result<Libsql> {
+        Libsql::connect(url, self.token(url)?, options)
     }
 
     /// The replica.

@@ -68,8 +68,7 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
 fn contact(session: &Session, store: &Store, state: &State) -> Contact {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
-    let token = session.token();
-    match token.and_then(|token| Libsql::connect(&state.url, token, options)) {
+    match session.connect(&state.url, options) {
         Err(error) => Contact::Unable(error),
         Ok(remote) => match ask(&remote, store, state) {
             Ok(remote) => Contact::Answered(remote),

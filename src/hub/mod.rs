@@ -42,6 +42,9 @@
 //!   log, until it has been silent for [`Limits::send_time`].
 //! * The size of the database has no limit, and neither have the temporary files that SQLite sorts
 //!   in, but for what can be written within [`Limits::run_time`].
+//! * SQLite looks at the clock between the instructions of a statement, and a function is one. Over
+//!   values of megabytes `trim`, `replace` and `instr` with a second argument that is large, too,
+//!   take minutes and more, and nothing can stop them meanwhile.
 
 mod answer;
 mod connection;

@@ -247,8 +247,10 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
 
 /// The error for an answer that no libSQL server gives.
 fn foreign(url: &str, what: &str) -> Error {
-    Error::refused(format!("{url} does not answer like a libSQL server: {what}"))
-        .with_hint("check the URL: it must be the database's own, not a web page's")
+    Error::refused(format!("{url} does not answer like a libSQL server: {what}")).with_hint(
+        "check the URL: it must be the database's own, not a web page's; where a network has a \
+             login page, log in",
+    )
 }
 
 #[cfg(test)]

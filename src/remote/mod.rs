@@ -33,7 +33,8 @@ use std::pin::Pin;
 
 pub use self::libsql::{Libsql, Options};
 pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};
-pub use self::token::{Access, Token, VARIABLES};
+pub(crate) use self::token::Granted;
+pub use self::token::{Access, Token, URL_VARIABLES, VARIABLES};
 pub use self::url::RemoteUrl;
 
 use crate::error::Result;

@@ -73,11 +73,16 @@ pub(super) fn page(span: Span) -> String {
 
 /// The statement for a slice of the line of the first event after a place. Its row: the seq, the
 /// whole line's length, the slice, and the log's newest seq.
-pub(super) fn slice(after: Seq, Slice { from, bytes }: Slice) -> String {
+pub(super) fn slice(after: Seq, slice: Slice) -> String {
+    sliced(slice, &format!("seq > {after} ORDER BY seq LIMIT 1"))
+}
+
+/// The statement for a slice of the one line that `which` leaves.
+fn sliced(Slice { from, bytes }: Slice, which: &str) -> String {
     format!(
         "SELECT seq, length(line), substr(line, {}, {bytes}), \
          (SELECT max(seq) FROM driftless_events) FROM (SELECT seq, CAST({PULL_LINE} AS BLOB) AS line \
-         FROM driftless_events WHERE seq > {after} ORDER BY seq LIMIT 1)",
+         FROM driftless_events WHERE {which})",
         from + 1
     )
 }
@@ -106,6 +111,24 @@ pub fn lookup(ids: &[EventId]) -> String {
          ORDER BY seq)",
         list.join(", ")
     )
+}
+
+/// The statement for a slice of the line of this event. Its row is as for a slice of the first
+/// event after a place.
+pub fn lookup_slice(id: EventId, slice: Slice) -> String {
+    sliced(slice, &format!("id = '{id}'"))
+}
+
+/// Reads the results of [`lookup_slice`] and [`meta`](super::statements::meta). There is no part
+/// where there is no such event.
+///
+/// # Errors
+///
+/// `Corrupt` when they are not that.
+pub fn read_lookup_slice(answer: Answer) -> Result<(Option<Part>, Option<Meta>)> {
+    let [part, meta]: [Rows; 2] =
+        answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
+    Ok((read_part(part)?, read_meta(&meta)?))
 }
 
 /// Reads the results of [`lookup`] and [`meta`](super::statements::meta).

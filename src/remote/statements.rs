@@ -25,7 +25,7 @@
 use ulid::Ulid;
 
 use super::parcel::{Parcel, shorten};
-pub use super::span::{Part, Slice, Span, lookup, read_lookup};
+pub use super::span::{Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice};
 use super::span::{page, read_page, read_part, slice};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};

@@ -4,6 +4,10 @@
 //! command line, where every process can see it. [`Token`] prints nothing of it and wipes it from
 //! memory. Turso's tokens are JSON Web Tokens that say whether they may write and until when they
 //! hold; we read that without verifying it, only to tell a person earlier than the remote would.
+//!
+//! A replica's file names its remote, and a file may come from anybody. So a token of the
+//! environment goes to no other host than the one of the URL beside it ([`URL_VARIABLES`]), where
+//! there is one.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,10 +18,15 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
+use super::url::destination;
 use crate::error::{Error, Result};
 
 /// The environment variables that are looked at, the first that is set wins.
 pub const VARIABLES: [&str; 2] = ["DRIFTLESS_AUTH_TOKEN", "TURSO_AUTH_TOKEN"];
+
+/// The environment variables that may say which remote the token in the one of [`VARIABLES`] at the
+/// same place is for: the command sends it nowhere else.
+pub const URL_VARIABLES: [&str; 2] = ["DRIFTLESS_REMOTE_URL", "TURSO_DATABASE_URL"];
 
 /// The most bytes of a token, its file included. Turso's have a few hundred, and a web server
 /// seldom takes headers beyond 8 KiB or 16 KiB.
@@ -39,6 +48,17 @@ pub enum Access {
     Unknown,
 }
 
+/// What the environment has for one remote.
+#[derive(Debug)]
+pub(crate) enum Granted {
+    /// A token.
+    Token(Token),
+    /// No token.
+    Nothing,
+    /// A token in the variable `token` that is for another remote, by the variable `url`.
+    Withheld { token: &'static str, url: &'static str },
+}
+
 impl Token {
     /// A token from text. White space around it is taken off.
     ///
@@ -58,7 +78,31 @@ impl Token {
         Token::from_variables(|name| std::env::var_os(name))
     }
 
+    /// What the environment has for the remote at `url`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Token::from_environment`].
+    pub(crate) fn for_remote(url: &str) -> Result<Granted> {
+        Token::granted(url, |name| std::env::var_os(name))
+    }
+
     /// The same for any source of variables.
+    fn granted(url: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Granted> {
+        let Some(token) = Token::from_variables(&variable)? else { return Ok(Granted::Nothing) };
+        let first =
+            VARIABLES.into_iter().zip(URL_VARIABLES).find(|(name, _)| variable(name).is_some());
+        let (of_token, of_url) = first.expect("a token came of one of them");
+        let named = variable(of_url).and_then(|text| destination(text.to_str()?));
+        Ok(match named {
+            Some(named) if destination(url).as_ref() != Some(&named) => {
+                Granted::Withheld { token: of_token, url: of_url }
+            }
+            _ => Granted::Token(token),
+        })
+    }
+
+    /// The token, from any source of variables.
     fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<Token>> {
         for name in VARIABLES {
             if let Some(text) = variable(name) {
@@ -256,6 +300,32 @@ mod tests {
         assert!(Token::from_variables(|_| None).unwrap().is_none());
         let error = Token::from_variables(|_| Some(OsString::new())).unwrap_err();
         assert!(error.message().contains("DRIFTLESS_AUTH_TOKEN is empty"), "{error:?}");
+    }
+
+    #[test]
+    fn a_token_goes_to_the_remote_beside_it_alone() {
+        let granted = |set: &[(&str, &str)]| {
+            let value = |name: &str| {
+                let found = set.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            match Token::granted("https://gym.turso.io/", value).unwrap() {
+                Granted::Token(token) => token.expose().to_owned(),
+                Granted::Nothing => "nothing".to_owned(),
+                Granted::Withheld { token, url } => format!("{token} is for {url}"),
+            }
+        };
+        let (ours, turso) = (("DRIFTLESS_AUTH_TOKEN", "t"), ("TURSO_AUTH_TOKEN", "u"));
+        let (here, there) = ("libsql://gym.turso.io", "libsql://shop.turso.io");
+        assert_eq!(granted(&[("TURSO_DATABASE_URL", here)]), "nothing");
+        assert_eq!(granted(&[turso]), "u");
+        assert_eq!(granted(&[turso, ("TURSO_DATABASE_URL", here)]), "u");
+        assert_eq!(granted(&[turso, ("TURSO_DATABASE_URL", "file:gym.db")]), "u");
+        let withheld = "TURSO_AUTH_TOKEN is for TURSO_DATABASE_URL";
+        assert_eq!(granted(&[turso, ("TURSO_DATABASE_URL", there)]), withheld);
+        assert_eq!(granted(&[ours, turso, ("TURSO_DATABASE_URL", there)]), "t");
+        let withheld = "DRIFTLESS_AUTH_TOKEN is for DRIFTLESS_REMOTE_URL";
+        assert_eq!(granted(&[ours, turso, ("DRIFTLESS_REMOTE_URL", there)]), withheld);
     }
 
     #[cfg(unix)]

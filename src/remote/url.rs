@@ -83,6 +83,21 @@ impl RemoteUrl {
     }
 }
 
+/// Where requests to `url` go: its host and its port. `None` if it is the URL of no remote, as that
+/// of a file.
+pub(super) fn destination(url: &str) -> Option<String> {
+    let url = without_secrets(url.trim());
+    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, port) = match scheme.to_ascii_lowercase().as_str() {
+        "libsql" | "https" | "wss" => ("https", 443),
+        "http" | "ws" => ("http", 80),
+        _ => return None,
+    };
+    let uri: Uri = format!("{scheme}://{rest}").parse().ok()?;
+    let host = uri.host()?.to_ascii_lowercase();
+    Some(format!("{host}:{}", uri.port_u16().unwrap_or(port)))
+}
+
 /// The scheme of `url`, if it is one of those we speak.
 fn scheme(url: &str, shown: &str) -> Result<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -206,6 +221,31 @@ mod tests {
         ] {
             refused(url, url, "--allow-plain-http");
             assert!(RemoteUrl::parse(url, true).is_ok());
+        }
+    }
+
+    #[test]
+    fn one_place_has_many_spellings() {
+        let place = Some("gym.turso.io:443".to_owned());
+        for url in [
+            "libsql://gym.turso.io",
+            " https://GYM.turso.io/ ",
+            "wss://gym.turso.io:443/x?authToken=s3cret",
+            "libsql://ana:s3cret@gym.turso.io",
+        ] {
+            assert_eq!(destination(url), place, "{url}");
+        }
+        for url in [
+            "http://gym.turso.io",
+            "libsql://gym.turso.io:8080",
+            "libsql://gym.turso.io.evil.example",
+            "libsql://gym.turso.io@evil.example",
+            "https://evil.example/gym.turso.io",
+        ] {
+            assert!(destination(url).is_some_and(|other| Some(other) != place), "{url}");
+        }
+        for url in ["file:gym.db", "file:///gym.db", ":memory:", "gym.turso.io", "", "https://"] {
+            assert_eq!(destination(url), None, "{url}");
         }
     }
 

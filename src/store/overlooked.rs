@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::identity::landmark;
@@ -92,14 +92,25 @@ impl Store {
                 return Ok(Late::Contradicts(line.id, line.seq));
             }
         }
+        self.apply_late(&found, now_ms, true).map(Late::Settled)
+    }
+
+    /// Seals and applies events that stand at or before the cursor and have no frame in the log, in
+    /// one transaction. `own` says that all of them are in the outbox, and are to leave it.
+    pub(super) fn apply_late(
+        &mut self,
+        found: &[Line<'_>],
+        now_ms: i64,
+        own: bool,
+    ) -> Result<Integrated> {
         let adopted = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
-        let page = self.with_followers(&found, adopted)?;
+        let page = self.with_followers(found, adopted)?;
         let lines = page.lines()?;
         let mut pass = Pass::Quick;
         loop {
             self.check_triggers()?;
-            pass = match self.attempt_overlooked(&found, &lines, adopted, pass, now_ms) {
-                Ok(done) => return Ok(Late::Settled(done)),
+            pass = match self.attempt_late(found, (&lines, adopted), pass, now_ms, own) {
+                Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => pass,
                 Err(Stop::Taken) if pass == Pass::Quick => Pass::Slow,
@@ -134,13 +145,13 @@ impl Store {
         Ok(page)
     }
 
-    fn attempt_overlooked(
+    fn attempt_late(
         &self,
         found: &[Line<'_>],
-        lines: &[Line<'_>],
-        adopted: Seq,
+        (lines, adopted): (&[Line<'_>], Seq),
         pass: Pass,
         now_ms: i64,
+        own: bool,
     ) -> Step<Integrated> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         if self.current_schema_version()? != self.schema_version {
@@ -156,7 +167,7 @@ impl Store {
         let finished = rebase.finish(start.cursor, None)?;
         // An event that none of the outbox's is would be asked for again, without end.
         let left = found.iter().find(|line| !finished.settled.contains(&number(line.id)));
-        if let Some(left) = left {
+        if let Some(left) = left.filter(|_| own) {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
             return Err(Stop::Failed(Error::corrupt(message)));
         }
@@ -175,7 +186,7 @@ impl Store {
     fn seal_late(&self, found: &[Line<'_>], mut head: Hash) -> Result<Hash> {
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
-             VALUES (?1, ?2, 1, ?3, ?4, ?5)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
         for line in found {
             let sealed = seal(&line.event()?);
@@ -183,8 +194,18 @@ impl Store {
             let id = line.id.0.to_bytes();
             let values = sealed.values.as_deref();
             let (id, hash) = (id.as_slice(), head.as_slice());
-            statement.execute((line.seq.0, id, &sealed.header, values, hash))?;
+            let own = self.is_pending(line.id)?;
+            statement.execute((line.seq.0, id, own, &sealed.header, values, hash))?;
         }
         Ok(head)
+    }
+
+    /// Whether an event is one of this outbox's that has no verdict yet.
+    fn is_pending(&self, id: EventId) -> Result<bool> {
+        let sql = "SELECT ms, tail FROM driftless_outbox WHERE n = ?1 AND NOT settled";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let found = statement
+            .query_row([number(id)], |row| Ok(event_id(row.get(0)?, number(id), row.get(1)?)));
+        Ok(found.optional()? == Some(id))
     }
 }

@@ -4,13 +4,16 @@
 //! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
 //! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
 //! until a retry applies them. A row that such a constraint keeps out as it was underneath one's
-//! own lost events waits as a whole, in front of its first event here.
+//! own lost events waits as a whole, in front of its first event here. What is no event at all has
+//! no frame; its line is kept, and read again by each retry, for a later version of this program
+//! may know what it is.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Store;
+use super::identity::landmark;
 use super::integrate::{Integrated, Pass, Step, Stop, begin};
 use super::materialize::{column_index, key_matches};
 use super::rebase::{Rebase, shorten};
@@ -24,6 +27,10 @@ use crate::value::{ValueRef, write_string};
 const RETRIED: &str = "retried";
 /// How many waiting events are tried in one transaction: an application's write waits for it.
 const RETRY_EVENTS: usize = 2_000;
+/// How many bytes of lines are read again in one transaction: as much as a page has.
+const RETRY_BYTES: usize = 4 << 20;
+/// Another version of the program may read what this one cannot.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 /// An event in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +49,7 @@ pub struct Quarantined {
 pub(super) const MALFORMED: &str = "malformed: ";
 
 impl Quarantined {
-    /// Whether it is no event, and will never be one. It has no frame in the log.
+    /// Whether it is no event, to this version of the program at least. It has no frame in the log.
     pub fn is_malformed(&self) -> bool {
         self.reason.starts_with(MALFORMED)
     }
@@ -79,7 +86,8 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes an event off the quarantine that is malformed: nothing can come of it here.
+    /// Takes an event off the quarantine that is malformed: its row was mended on the remote, or is
+    /// given up here.
     ///
     /// # Errors
     ///
@@ -106,7 +114,7 @@ impl Store {
     /// `Storage` when the database fails, `Corrupt` when a waiting event's frame is damaged. What
     /// was applied before stays applied.
     pub fn retry_quarantine(&mut self, now_ms: i64) -> Result<Retried> {
-        let mut retried = Retried::default();
+        let mut retried = self.read_again(now_ms)?;
         let mut after = Seq(0);
         loop {
             self.check_triggers()?;
@@ -137,9 +145,9 @@ impl Store {
     }
 
     /// Tries the quarantine again if the replicated tables' definitions have changed since that
-    /// was last done: an event may have waited for a column that is here now. `None` if there was
-    /// nothing to try. It follows [`Store::check_triggers`], and costs nothing while the schema
-    /// stays as it is.
+    /// was last done, or the program's version: an event may have waited for a column that is here
+    /// now, or for a program that can read it. `None` if there was nothing to try. It follows
+    /// [`Store::check_triggers`], and costs nothing while the schema stays as it is.
     ///
     /// # Errors
     ///
@@ -154,10 +162,11 @@ impl Store {
             // The fingerprints of the triggers stand for the definitions that they were made from.
             let sql = "SELECT group_concat(name || ' ' || triggers, char(10)) FROM \
                        (SELECT name, triggers FROM driftless_tables ORDER BY name)";
-            let now: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
-            if self.setting(RETRIED)? != now {
+            let tables: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
+            let now = format!("{PROGRAM}\n{}", tables.unwrap_or_default());
+            if self.setting(RETRIED)?.as_ref() != Some(&now) {
                 done = Some(self.retry_quarantine(now_ms)?);
-                self.set_setting(RETRIED, now.as_deref())?;
+                self.set_setting(RETRIED, Some(&now))?;
             }
         }
         self.retried = self.checked;
@@ -179,9 +188,59 @@ impl Store {
         Ok(finished.done)
     }
 
+    /// Reads the lines again that were no events, and applies those that are. What came before the
+    /// first sync ended stays: what followed it on its row is not in the log.
+    fn read_again(&mut self, now_ms: i64) -> Result<Retried> {
+        let mut retried = Retried::default();
+        let mut after = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
+        while let Some((page, last)) = self.readable_page(after)? {
+            after = last;
+            if page.count == 0 {
+                continue;
+            }
+            let lines = page.lines()?;
+            let before = self.state()?.quarantined;
+            let done = self.apply_late(&lines, now_ms, false)?;
+            // Those that have waited for them came along, and those that wait for another reason
+            // now are tried again and counted with the others that do.
+            retried.applied += before.saturating_sub(self.state()?.quarantined) as usize;
+            retried.changes.extend(done.changes);
+        }
+        Ok(retried)
+    }
+
+    /// The lines behind `after` that this version of the program can read, as far as one
+    /// transaction takes them, and up to where they were looked at. `None` at the end.
+    fn readable_page(&self, after: Seq) -> Result<Option<(Page, Seq)>> {
+        let sql = "SELECT seq, line FROM driftless_quarantine
+                   WHERE seq > ?1 AND line IS NOT NULL
+                     AND seq NOT IN (SELECT seq FROM driftless_log)
+                   ORDER BY seq LIMIT ?2";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query((after.0, RETRY_EVENTS as i64))?;
+        let (mut page, mut looked) = (Page::default(), None);
+        while let Some(row) = rows.next()? {
+            let seq = Seq(row.get(0)?);
+            looked = Some(seq);
+            let alone = Page { bytes: row.get(1)?, last: seq, count: 1, more: false };
+            let is_event = |line: &Line<'_>| line.damaged.is_none() && line.event().is_ok();
+            if alone.lines().is_ok_and(|lines| lines.iter().all(is_event)) {
+                if page.count > 0 {
+                    page.bytes.push(b'\n');
+                }
+                page.bytes.extend_from_slice(&alone.bytes);
+                (page.last, page.count) = (seq, page.count + 1);
+            }
+            if page.bytes.len() >= RETRY_BYTES {
+                break;
+            }
+        }
+        Ok(looked.map(|looked| (page, looked)))
+    }
+
     /// The next waiting events as a page.
     fn waiting_page(&self, after: Seq) -> Result<Page> {
-        // What was malformed has no frame, and stays where it is.
+        // What is malformed has no frame, and stays where it is.
         let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 \
                    AND seq IN (SELECT seq FROM driftless_log) ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;

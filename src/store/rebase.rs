@@ -142,8 +142,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let (lines, ahead, chain, sealed) = (self.lines, self.ahead, self.chain, !self.again);
         unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
-            // It is no event, will never be one, and must not keep the others from coming.
-            Err(reason) => self.put_away(at, &format!("{MALFORMED}{reason}")),
+            // It is no event, to this version at least, and must not keep the others from coming.
+            Err(reason) => {
+                let bytes = lines[at].bytes;
+                self.put_away_as(at, &format!("{MALFORMED}{reason}"), Some(bytes))
+            }
         })?;
         if self.pass == Pass::Fold {
             self.place_folded()?;
@@ -292,12 +295,18 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     pub(super) fn put_away(&mut self, at: usize, reason: &str) -> Step {
+        self.put_away_as(at, reason, None)
+    }
+
+    /// The same with the line as it came, where there is no frame of it.
+    fn put_away_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
+            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason, line)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason, line = excluded.line",
         )?;
-        statement.execute((line.seq.0, &line.table, line.key, reason))?;
+        statement.execute((line.seq.0, &line.table, line.key, reason, bytes))?;
         let table = shorten(&line.table);
         tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
         self.quarantine = true;

@@ -190,10 +190,12 @@ impl Rebase<'_, '_> {
 }
 
 impl Rebase<'_, '_> {
-    /// The row that waited in quarantine as a whole, in front of the row's first event here.
+    /// The row that waited in quarantine as a whole. What stands in front of its event here is what
+    /// could not be read when it began to wait.
     fn whole_row(&mut self, at: usize, table: usize) -> Option<Image> {
         let &first = self.rows[at].lines.first()?;
-        let mut image = self.whole.remove(&self.lines[first].seq)?;
+        let mut seqs = self.rows[at].lines.iter().map(|&line| self.lines[line].seq);
+        let mut image = seqs.find_map(|seq| self.whole.remove(&seq))?;
         let definition = &self.store.tables[table].table;
         image.0.retain(|(name, _)| definition.column(name).is_some());
         self.changed(first, table);

@@ -6,6 +6,12 @@ use super::open::{VERSION, set_setting, version};
 use super::schema::{TABLES_SQL, definitions, drop_triggers, install, registered};
 use crate::error::Result;
 
+/// Columns that came later: table, column and definition.
+const COLUMNS: [(&str, &str, &str); 3] = [
+    ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
+    ("driftless_quarantine", "img", "TEXT"),
+    ("driftless_quarantine", "line", "BLOB"),
+];
 /// Puts the outbox of schema 1 aside; its constraints went with schema 2.
 const OUTBOX_1_SQL: &str = "
     CREATE TEMP TABLE driftless_former AS
@@ -21,12 +27,6 @@ const OUTBOX_2_SQL: &str = "
              pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
     DROP TABLE temp.driftless_former;";
 
-/// Columns that came later, with their tables and what they are.
-const COLUMNS: [(&str, &str, &str); 2] = [
-    ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
-    ("driftless_quarantine", "img", "TEXT"),
-];
-
 /// Adds what a replica of an older driftless lacks, in one transaction.
 pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
     if is_complete(db)? {
@@ -35,8 +35,7 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, column, definition) in COLUMNS {
         if !has_column(&tx, table, column)? {
-            let sql = format!("ALTER TABLE {table} ADD COLUMN {column} {definition}");
-            tx.execute_batch(&sql)?;
+            tx.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))?;
         }
     }
     if version(&tx)? < VERSION {

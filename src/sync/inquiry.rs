@@ -15,6 +15,8 @@
 //!   says that the remote counts, or the remote is again what it was. That is noted in the
 //!   database, so that the next process begins with the question too.
 //!
+//! Where the answer would be too large fewer are asked for, and in the end one, in slices.
+//!
 //! # Caveats
 //!
 //! Only own events are missed. What a page left out or changed of others' is not seen here: nothing
@@ -27,10 +29,11 @@ use super::status::{Change, Changes, SyncState};
 use crate::error::{Error, Kind, Result};
 use crate::event::{EventId, Seq};
 use crate::page::Page;
-use crate::remote::statements::{self, Asker};
+use crate::remote::statements::{self, Asker, Part};
 use crate::remote::{Answer, Batch};
 use crate::store::{Integrated, Late};
 use crate::sync::effect::RequestId;
+use crate::sync::slices::Slices;
 
 /// The most events that are asked for at once: a statement of some 15 KB.
 pub(super) const MAX_ASKED: usize = 500;
@@ -40,12 +43,14 @@ pub(super) const MAX_ASKED: usize = 500;
 const LOOKS: u32 = 3;
 
 /// Where the machine stands with such events.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     /// The last request that has acknowledged a push.
     pub(super) acknowledged: RequestId,
     /// At most so many are asked for.
     limit: usize,
+    /// The line of this event is read in slices, for it does not fit into an answer alone.
+    slices: Option<(EventId, Slices<Seq>)>,
     /// How often the answers have contradicted each other since they last held together.
     contradictions: u32,
     /// The log that was read is not the remote's.
@@ -54,8 +59,22 @@ pub(super) struct Inquiry {
 
 impl Inquiry {
     pub(super) fn new(stopped: bool) -> Self {
-        Inquiry { acknowledged: RequestId(0), limit: MAX_ASKED, contradictions: 0, stopped }
+        Inquiry {
+            acknowledged: RequestId(0),
+            limit: MAX_ASKED,
+            slices: None,
+            contradictions: 0,
+            stopped,
+        }
     }
+}
+
+/// What an answer has.
+enum Found {
+    /// Lines.
+    Page(Page),
+    /// A slice of a line, if there is one.
+    Part(Option<Part>),
 }
 
 /// What is wrong with an answer, and whether it may be right the next time.
@@ -110,7 +129,13 @@ impl Machine {
         };
         tracing::info!(events = ids.len(), first = %ids[0], "the log has gone past own events");
         let asker = Asker { replica: *replica, place: self.pages.place() };
-        let statements = vec![statements::lookup(&ids), statements::meta(asker)];
+        // What was begun of another one is of no use.
+        self.inquiry.slices.take_if(|(id, _)| *id != ids[0]);
+        let question = match &self.inquiry.slices {
+            Some((id, slices)) => statements::lookup_slice(*id, slices.next()),
+            None => statements::lookup(&ids),
+        };
+        let statements = vec![question, statements::meta(asker)];
         let batch = Batch { statements, writes: false };
         Ok(Some((self.fly(Errand::Inquiry(ids)), batch)))
     }
@@ -122,12 +147,20 @@ impl Machine {
         }
         self.inquiry.contradictions = 0;
         self.inquiry.limit = MAX_ASKED;
+        self.inquiry.slices = None;
         Ok(())
     }
 
     /// The remote has answered.
     pub(super) fn inquired(&mut self, ids: &[EventId], answer: Answer) {
-        let (page, meta) = match statements::read_lookup(answer) {
+        let slices = self.inquiry.slices.is_some();
+        let read = if slices {
+            let read = statements::read_lookup_slice(answer);
+            read.map(|(part, meta)| (Found::Part(part), meta))
+        } else {
+            statements::read_lookup(answer).map(|(page, meta)| (Found::Page(page), meta))
+        };
+        let (found, meta) = match read {
             Ok(read) => read,
             Err(error) => return self.failed(None, error),
         };
@@ -139,6 +172,14 @@ impl Machine {
         if let Err((error, state)) = examine(epoch, self.pages.place(), &marks, meta.as_ref()) {
             return self.refused(error, state);
         }
+        let page = match found {
+            Found::Page(page) => page,
+            Found::Part(part) => match self.line_of(part) {
+                Ok(Some(page)) => page,
+                Ok(None) => return self.succeeded(),
+                Err(error) => return self.failed(None, error),
+            },
+        };
         match self.settle_overlooked(ids, &page) {
             Ok(done) => {
                 self.succeeded();
@@ -156,6 +197,19 @@ impl Machine {
             }
         }
         self.changed();
+    }
+
+    /// A slice came, or none where there is no such event. Gives the page with the event's line
+    /// once it is whole, or an empty one.
+    fn line_of(&mut self, part: Option<Part>) -> Result<Option<Page>> {
+        let Some((id, mut slices)) = self.inquiry.slices.take() else { return Ok(None) };
+        let Some(Part { seq, size, bytes, .. }) = part else { return Ok(Some(Page::default())) };
+        // What is none of it is begun anew with the next request.
+        let line = slices.came(seq, size, &bytes)?;
+        if line.is_none() {
+            self.inquiry.slices = Some((id, slices));
+        }
+        Ok(line.map(|bytes| Page { bytes, last: seq, count: 1, more: false }))
     }
 
     /// What is missing is settled as far as it is in the log.
@@ -195,13 +249,26 @@ impl Machine {
         }
     }
 
-    /// The answer would be too large: fewer are asked for.
+    /// The answer would be too large: fewer are asked for, or less of one.
     pub(super) fn inquiry_too_large(&mut self, ids: &[EventId], error: Error) {
         if ids.len() > 1 {
             self.inquiry.limit = ids.len() / 2;
             return;
         }
-        let message = format!("event {} is larger than the remote sends", ids[0]);
+        match self.inquiry.slices.as_mut().map(|(_, slices)| slices.too_large()) {
+            None => self.inquiry.slices = Some((ids[0], Slices::new())),
+            Some(true) => {}
+            Some(false) => {
+                self.inquiry.slices = None;
+                self.cannot_be_sent(ids[0], error);
+            }
+        }
+    }
+
+    /// Not even a slice fits into an answer.
+    fn cannot_be_sent(&mut self, id: EventId, error: Error) {
+        let message =
+            format!("event {id} cannot be asked for, for the remote sends next to nothing");
         let error = Error::new(Kind::TooLarge, message)
             .with_hint("raise the remote's limit on the size of an answer")
             .with_source(error);

@@ -28,7 +28,11 @@ impl Machine {
 
     fn retried(&mut self, retried: Retried) -> Result<()> {
         let Retried { applied, waiting, changes } = retried;
-        tracing::info!(applied, waiting, "definitions changed: the quarantine was tried again");
+        tracing::info!(
+            applied,
+            waiting,
+            "definitions or the program changed: the quarantine was tried again"
+        );
         if !changes.is_empty() {
             let cursor = self.store.state()?.cursor;
             let rows = changes.into_iter().map(|(table, key)| Change { table, key }).collect();

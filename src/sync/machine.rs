@@ -16,7 +16,7 @@ use crate::sync::init::{Init, Plan, Progress, Report};
 use crate::sync::inquiry::Inquiry;
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
-use crate::sync::status::{Summary, SyncState};
+use crate::sync::status::{Changes, Summary, SyncState};
 use crate::sync::trouble::{no_first_sync, other_remote};
 use crate::sync::waiters::Waiter;
 
@@ -454,6 +454,7 @@ impl Machine {
         }
         self.look_at_outbox();
         self.due = self.now.steady_ms;
+        self.effects.extend(Changes::of_first_sync(&report).map(Effect::Notify));
         self.effects.push_back(Effect::Initialised(report));
     }
 

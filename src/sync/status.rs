@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
 use crate::store::Former;
 use crate::sync::effect::Now;
+use crate::sync::init::Report;
 use crate::sync::lock::Holder;
 use crate::sync::machine::Machine;
 
@@ -216,7 +217,8 @@ pub struct Changes {
     pub rows: Vec<Change>,
     /// The cursor after the page; 0 with `missed`.
     pub cursor: Seq,
-    /// Whether this stands for pages that a slow subscriber missed: then anything may have changed.
+    /// Whether this stands for pages that a slow subscriber missed, or for a first sync that has
+    /// brought rows or tables: then anything may have changed.
     pub missed: bool,
 }
 
@@ -224,6 +226,12 @@ impl Changes {
     /// What a subscriber gets who was too slow.
     pub(crate) fn missed() -> Self {
         Changes { missed: true, ..Changes::default() }
+    }
+
+    /// The same after a first sync, if there is anything here that was not here before.
+    pub(super) fn of_first_sync(report: &Report) -> Option<Self> {
+        let rows = report.adopted.as_ref().map_or(0, |adopted| adopted.fetched + adopted.different);
+        (rows > 0 || !report.made_here.is_empty()).then(Changes::missed)
     }
 }
 

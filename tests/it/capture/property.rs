@@ -393,19 +393,29 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn the_outbox_folds_to_the_table() {
     let seen = std::cell::Cell::new(Seen::default());
-    let cases = explore(CASES, "capture::property", |table, steps| {
+    let Explored { cases, repeat } = explore(CASES, "capture::property", |table, steps| {
         let mut now = seen.get();
         let result = run(table, steps, &mut now);
         seen.set(now);
         result
     });
     let (seen, enough) = (seen.get(), cases as usize);
-    assert!(seen.events > 5 * enough && seen.refused > enough, "too little happened: {seen:?}");
-    assert!(seen.moves > enough / 10, "too few keys changed: {seen:?}");
+    // Some eight events a table, four refusals and one moved key; of a few tables, anything.
+    let few = cases < CASES;
+    let lively = seen.events > 3 * enough && seen.refused > enough && seen.moves > enough / 10;
+    assert!(few || lively, "too little happened: {seen:?}\n{repeat} repeats this");
 }
 
-/// Checks so many random tables and applications, or as many as the environment says, and gives their
-/// number. `filter` is what repeats the test that asks.
+/// What [`explore`] did.
+pub(crate) struct Explored {
+    /// How many tables were made.
+    pub(crate) cases: u32,
+    /// The command that makes them again.
+    pub(crate) repeat: String,
+}
+
+/// Checks so many random tables and applications, or as many as the environment says. `filter` is the
+/// test that asks.
 ///
 /// # Panics
 ///
@@ -414,9 +424,11 @@ pub(crate) fn explore(
     cases: u32,
     filter: &str,
     check: impl Fn(&Definition, &[Step]) -> Result<(), TestCaseError>,
-) -> u32 {
+) -> Explored {
     let seed = number("DRIFTLESS_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let cases = number("DRIFTLESS_TEST_CASES").map_or(cases, |cases| cases as u32);
+    let repeat =
+        format!("DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} cargo test {filter}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -438,10 +450,7 @@ pub(crate) fn explore(
         let error = match error {
             TestError::Fail(reason, _) | TestError::Abort(reason) => reason,
         };
-        panic!(
-            "DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} cargo test {filter} \
-             repeats this:\n{error}"
-        );
+        panic!("{repeat} repeats this:\n{error}");
     }
-    cases
+    Explored { cases, repeat }
 }

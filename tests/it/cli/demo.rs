@@ -11,6 +11,15 @@ fn the_demo_ends_with_equal_databases_that_can_be_looked_at() {
         assert!(out.contains(line), "{line} is missing in:\n{out}");
     }
     assert!(!out.contains('\u{1b}'));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |name: &str| folder.path(name).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode("demo"), mode("demo/hub.db"), mode("demo/desk.db")),
+            (0o700, 0o600, 0o600)
+        );
+    }
 
     let conflicts = folder.run("conflicts --db demo/laptop.db --json").json();
     let kinds: Vec<&str> = conflicts.iter().map(|c| c["kind"].as_str().unwrap()).collect();

@@ -2,6 +2,8 @@
 
 mod demo;
 mod identity;
+#[cfg(unix)]
+mod modes;
 mod scripts;
 mod signals;
 mod streams;
@@ -62,11 +64,22 @@ impl Folder {
         self.0.path().join(name)
     }
 
+    /// The names that begin so, in their order.
+    pub(super) fn names(&self, start: &str) -> Vec<String> {
+        let names = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with(start));
+        names.sort();
+        names
+    }
+
     /// A command with these arguments, which white space separates, that has not been started.
     pub(super) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_driftless"));
         command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
-        for variable in driftless::remote::VARIABLES.into_iter().chain(["NO_COLOR"]) {
+        let ours = driftless::remote::VARIABLES.into_iter().chain(driftless::remote::URL_VARIABLES);
+        for variable in ours.chain(["NO_COLOR"]) {
             command.env_remove(variable);
         }
         command
@@ -160,6 +173,11 @@ impl Running {
     /// The number of its process.
     pub(super) fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it runs.
+    pub(super) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Sends a signal.

@@ -36,9 +36,7 @@ fn a_token_comes_from_a_file_or_the_environment() {
     let wrong = with("DRIFTLESS_AUTH_TOKEN", "of-another", &init);
     wrong.failed(4, "refuses the token");
     assert!(!wrong.err.contains("of-another") && !wrong.err.contains("none was given"));
-    assert!(
-        !folder.path("a.db-driftless-lock").exists() || folder.run("status --db a.db").code == 2
-    );
+    assert_eq!(folder.names("a.db"), ["a.db"], "nothing that was made for it is left");
 
     with("DRIFTLESS_AUTH_TOKEN", "s3cret-of-the-hub", &init).fine();
     with("TURSO_AUTH_TOKEN", "s3cret-of-the-hub", "sync --db a.db").fine();
@@ -52,6 +50,33 @@ fn a_token_comes_from_a_file_or_the_environment() {
         let bytes = std::fs::read(folder.path(file)).unwrap_or_default();
         assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "{file} holds the token");
     }
+}
+
+/// A file that somebody else has made leads wherever they want, and the token of the environment does
+/// not go there if it is said where it belongs.
+#[test]
+fn a_strangers_file_does_not_get_the_token() {
+    let folder = Folder::new();
+    token_file(&folder, "s3cret-of-the-hub\n");
+    let hub = folder.hub("--auth-token-file token");
+    folder.sql("a.db", TABLE);
+    let with = |url: &str, args: &str| -> Ran {
+        let mut command = folder.command(args);
+        command.env("TURSO_AUTH_TOKEN", "s3cret-of-the-hub").env("TURSO_DATABASE_URL", url);
+        super::ended(command.output().unwrap())
+    };
+    let init = format!("init --db a.db --remote {} --tables people", hub.url());
+    let elsewhere = "libsql://gym.turso.io";
+    with(elsewhere, &init).failed(4, "the one in TURSO_AUTH_TOKEN was not sent");
+    with(&hub.url(), &init).fine();
+    with(&hub.url(), "sync --db a.db").fine();
+    let refused = with(elsewhere, "sync --db a.db");
+    refused.failed(4, "the one in TURSO_AUTH_TOKEN was not sent");
+    refused.failed(4, "TURSO_DATABASE_URL says that it is for another host");
+    with(elsewhere, "run --db a.db").failed(4, "the one in TURSO_AUTH_TOKEN was not sent");
+    let status = with(elsewhere, "status --db a.db");
+    assert!(status.err.contains("was not sent"), "{status:?}");
+    with(elsewhere, "sync --db a.db --auth-token-file token").fine();
 }
 
 #[test]

@@ -84,6 +84,64 @@ impl Scene {
     }
 }
 
+/// An op of the future comes, and is applied when the program knows it: what has followed on its row
+/// is on top.
+#[test]
+fn what_no_version_could_read_is_read_again() {
+    for restart in [false, true] {
+        let mut scene = Scene::new();
+        scene.remote.web(
+            "UPDATE members SET name = 'Eva', email = 'e@x' WHERE id = 'm1';
+             UPDATE members SET name = 'Ewa' WHERE id = 'm1';
+             INSERT INTO members VALUES ('m3', 'Cid', NULL);
+             UPDATE members SET name = 'Sid' WHERE id = 'm3'",
+        );
+        let changed = scene.answer(|mut answer| {
+            let place = answer.rows.len() - 2;
+            let Value::Blob(page) = &answer.rows[place][0][0] else { panic!("it has a page") };
+            let page = String::from_utf8(page.clone()).unwrap();
+            let mut lines: Vec<_> = page.split('\n').map(str::to_owned).collect();
+            lines[0] = lines[0].replace("\"update\"", "\"merge\"");
+            lines[2] = lines[2].replace("\"Cid\"", "{\"z\":1}");
+            answer.rows[place][0][0] = Value::Blob(lines.join("\n").into_bytes());
+            answer
+        });
+        assert!(changed);
+        let rows = "SELECT id, name, email FROM members ORDER BY id";
+        assert_eq!(scene.desk.read(rows), "m1|Ewa|a@x\nm2|Bea|NULL");
+        scene.check();
+        let waits =
+            "SELECT seq, reason GLOB 'malformed: *', line IS NULL FROM driftless_quarantine";
+        assert_eq!(scene.desk.read(waits), "3|1|0\n5|1|0\n6|0|1", "no program has learnt it yet");
+        // What this version cannot read, the next one can.
+        scene.desk.db.execute_batch(
+            "UPDATE driftless_quarantine SET line = CAST(replace(replace(CAST(line AS TEXT),
+                 '\"merge\"', '\"update\"'), '{\"z\":1}', '\"Cid\"') AS BLOB) WHERE line IS NOT NULL;
+             UPDATE driftless_settings SET value = 'an older one' WHERE name = 'retried'",
+        ).unwrap();
+        if restart {
+            scene.desk.restart();
+        } else {
+            let retried = scene.desk.machine.store().retry_quarantine(0).unwrap();
+            assert_eq!((retried.applied, retried.waiting), (3, 0));
+            assert_eq!(retried.changes.len(), 2, "{retried:?}");
+        }
+        scene.recover();
+        assert_eq!(scene.desk.read(waits), "");
+        assert_eq!(scene.desk.read(rows), "m1|Ewa|e@x\nm2|Bea|NULL\nm3|Sid|NULL");
+        assert_equal(&scene.desk, &["members", "payments"]);
+        assert_eq!(
+            scene
+                .desk
+                .read("SELECT group_concat(seq) FROM (SELECT seq FROM driftless_log ORDER BY 1)"),
+            scene.remote.read(
+                "SELECT group_concat(seq) FROM (SELECT seq FROM driftless_events ORDER BY 1)"
+            )
+        );
+        scene.check();
+    }
+}
+
 /// A line of a page; `change` may put other fields in.
 fn line(seq: i64, change: &[(usize, &str)]) -> String {
     let id = format!("\"01JD8ZK3V5QWERTY{seq:010}\"");

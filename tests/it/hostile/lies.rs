@@ -286,6 +286,65 @@ fn an_acknowledged_event_that_no_page_has_is_asked_for() {
     assert!(asked.contains("WHERE id IN ('"), "{asked}");
 }
 
+/// The same where the event is larger than an answer may be: its line is asked for in slices, and an
+/// answer is lost, the limit falls, and the process ends, all in the middle of it.
+#[test]
+fn an_overlooked_event_that_no_answer_takes_is_read_in_slices() {
+    const CAP: usize = 100_000;
+    let desk = format!(
+        "UPDATE members SET email = '{}' WHERE id = 'm1';
+         UPDATE members SET name = 'Bo' WHERE id = 'm2'",
+        "x".repeat(600_000)
+    );
+    let web = format!("UPDATE members SET name = 'Eva' WHERE id = 'm1'; {AFTER_IT}");
+    let mut scene = overlooked(&desk, &web, &[3, 4]);
+    scene.remote.set_caps(usize::MAX, CAP);
+    let slices = |scene: &Scene| {
+        let sliced = |batch: &Batch| {
+            let question = &batch.statements[0];
+            question.contains("substr(line") && question.contains("id = '")
+        };
+        scene.remote.batches().iter().filter(|batch| sliced(batch)).count()
+    };
+    for (what, seen) in [7, 10, 14].into_iter().enumerate() {
+        scene.desk.input(Input::SyncNow(Ticket(7 + what as u64)));
+        while slices(&scene) < seen {
+            assert!(scene.desk.deliver(), "it asks for slices");
+        }
+        let status = scene.desk.status();
+        assert_eq!((status.cursor, status.pending), (6, 2), "it is in the middle of the line");
+        match what {
+            0 => scene.remote.fail([Fault::LostAfter]),
+            1 => scene.remote.set_caps(usize::MAX, CAP / 3),
+            _ => scene.desk.restart(),
+        }
+        scene.desk.deliver();
+    }
+    scene.recover();
+    assert!(slices(&scene) > 20, "{}", slices(&scene));
+    assert_equal(&scene.desk, &["members", "payments"]);
+    let status = scene.desk.status();
+    assert_eq!((status.pending, status.trouble), (0, None));
+    scene.check();
+}
+
+/// A limit that nobody meant is named; nothing is lost.
+#[test]
+fn an_overlooked_event_that_no_slice_brings_is_named() {
+    let large = "x".repeat(300_000);
+    let desk = format!("UPDATE members SET email = '{large}' WHERE id = 'm1'");
+    let mut scene = overlooked(&desk, AFTER_IT, &[3]);
+    scene.remote.set_caps(usize::MAX, 2_000);
+    scene.desk.settled.clear();
+    let error = scene.desk.sync().unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge, "{error}");
+    assert!(error.message().contains("the remote sends next to nothing"), "{error}");
+    assert!(error.hint().unwrap().contains("limit on the size of an answer"), "{error:?}");
+    scene.remote.set_caps(usize::MAX, usize::MAX);
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
+
 /// An acknowledgement that was none, from a remote that says so again and again: the sync ends, and
 /// says which event it is about. What was said to be there is pushed again.
 #[test]

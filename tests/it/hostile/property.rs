@@ -303,6 +303,10 @@ fn a_changed_answer_touches_nothing_else() {
     let enough = seen.refused > 0 && waited && seen.changes as u64 > cases;
     // One history is what repeats a failure.
     let enough = enough && (cases == 1 || seen.equal > 1);
-    assert!(enough, "too little happened: {seen:?}");
+    assert!(
+        enough,
+        "too little happened: {seen:?}\nDRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} \
+         cargo test hostile::property repeats this"
+    );
     println!("{seen:?}");
 }

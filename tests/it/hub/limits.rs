@@ -268,6 +268,22 @@ async fn a_hub_that_stops_interrupts_what_has_no_end() {
     drop(request.await.unwrap());
 }
 
+/// SQLite cannot be interrupted in the middle of a LIKE: what makes one long is the pattern.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_has_a_limit() {
+    let hub = Running::start(|_| ()).await;
+    for operator in ["LIKE", "GLOB"] {
+        let asked =
+            |bytes| execute(&format!("SELECT 'x' {operator} '{}' AS found", "a".repeat(bytes)));
+        let requests = json!([asked(1_000), asked(1_001), close()]);
+        let (_, answer) = hub.pipeline(None, requests).await;
+        assert_eq!(code(&answer, 0), "no error", "{answer}");
+        let error = &answer["results"][1]["error"];
+        assert_eq!(error["message"], "SQLite error: LIKE or GLOB pattern too complex", "{answer}");
+    }
+    hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_start_is_explained() {
     let hub = Running::start(|_| {}).await;

@@ -19,8 +19,6 @@ fn pending(place: &Place, desk: &str) -> u64 {
 fn f10_whatever_comes_back_is_not_taken_for_success() {
     let place = Place::with_desks(seed(), &["a.db", "b.db"]);
     let mut run = place.start("run --db b.db -vv");
-    // A remote that is refused at the first contact ends it.
-    wait_for("it is in step", || run.out().contains("in step"));
     let faults = [
         (Fault::ErrorPage, 3),
         (Fault::LateErrorPage, 3),
@@ -47,6 +45,76 @@ fn f10_whatever_comes_back_is_not_taken_for_success() {
     run.kill();
     place.settle(&["a.db", "b.db"]);
     check(&place, &["a.db", "b.db"], &[Written::of("a", "a.db", 0..faults.len() as u64)]);
+}
+
+/// F10 and F11 in the morning: the desktop starts before the router does, and whatever answers first,
+/// `run` says so and goes on by itself.
+#[test]
+fn f10_whatever_answers_first_in_the_morning() {
+    let mut place = Place::with_desks(seed(), &["a.db"]);
+    let clock = Clock::new(place.folder.path());
+    let faults = [
+        (Fault::Page(200), "does not answer like a libSQL server"),
+        (Fault::Page(302), "sends elsewhere"),
+        (Fault::Page(401), "refuses the token"),
+        (Fault::Page(403), "forbids this"),
+        (Fault::Page(404), "does not answer like a libSQL server"),
+        (Fault::Page(501), "does not answer like a libSQL server"),
+        (Fault::Page(511), "HTTP 511"),
+        (Fault::Garbage, "does not answer like a libSQL server"),
+        (Fault::GarbageBody, "does not answer like a libSQL server"),
+        (Fault::ErrorPage, "sent what cannot be read"),
+        (Fault::TooMany, "HTTP 429"),
+        (Fault::ResetRequest, "the connection to"),
+    ];
+    for (t, (fault, says)) in faults.into_iter().enumerate() {
+        place.proxy.fail(&[fault]);
+        let command = place.command("run --db a.db");
+        let command = match &clock {
+            Some(clock) => clock.rules(command),
+            None => command,
+        };
+        let mut run = place.start_command(command);
+        let what = format!("{fault:?}: it says what is wrong");
+        wait_for(&what, || !run.lives() || run.out().contains(says));
+        assert!(write(&place.open("a.db"), "a", t as u64));
+        let asked = place.proxy.requests();
+        // A minute later, or after a moment if it takes the remote to be away.
+        if let Some(clock) = &clock {
+            clock.ahead(61 * (1 + t as i64));
+            wait_for("it asks again", || !run.lives() || place.proxy.requests() > asked);
+        }
+        assert!(run.lives(), "{fault:?} ended it: {}", run.err());
+        place.proxy.heal();
+        if let Some(clock) = &clock {
+            clock.ahead(61 * (1 + t as i64) + 30);
+            wait_for("all is pushed", || !run.lives() || pending(&place, "a.db") == 0);
+        }
+        run.signal("-TERM");
+        run.end().fine();
+    }
+    // Nothing listens, and the name leads nowhere.
+    place.kill_hub();
+    for url in ["http://127.0.0.1:1", "libsql://nowhere.invalid"] {
+        let sql = "UPDATE driftless_settings SET value = ?1 WHERE name = 'url'";
+        place.open("a.db").execute(sql, [url]).unwrap();
+        let mut run = place.start("run --db a.db");
+        wait_for("it is offline", || !run.lives() || run.out().contains(": cannot "));
+        assert!(run.lives(), "{url} ended it: {}", run.err());
+        run.signal("-TERM");
+        run.end().fine();
+    }
+}
+
+/// A file that never had its first sync is not waited for where a person has to look.
+#[test]
+fn f10_whatever_answers_before_the_first_sync() {
+    let place = Place::new(seed());
+    place.make("a.db");
+    place.proxy.fail_next(&[Fault::None, Fault::None, Fault::Page(200)]);
+    place.start(&place.init_args("a.db")).end().failed(4, "like a libSQL server");
+    place.proxy.fail(&[Fault::Page(200)]);
+    place.start("run --db a.db").end().failed(4, "like a libSQL server");
 }
 
 #[test]

@@ -174,7 +174,8 @@ impl Place {
 
     fn prepare(&self, command: &mut Command) {
         command.current_dir(self.folder.path()).stdin(Stdio::null());
-        for variable in driftless::remote::VARIABLES.into_iter().chain(["NO_COLOR"]) {
+        let ours = driftless::remote::VARIABLES.into_iter().chain(driftless::remote::URL_VARIABLES);
+        for variable in ours.chain(["NO_COLOR"]) {
             command.env_remove(variable);
         }
         command.env("DRIFTLESS_AUTH_TOKEN", TOKEN);

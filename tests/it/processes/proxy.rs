@@ -49,6 +49,8 @@ pub(super) enum Fault {
     ErrorPage,
     /// The same, after it took effect.
     LateErrorPage,
+    /// It goes nowhere; a page in HTML with this HTTP status, as the login page of a hotel's network.
+    Page(u16),
     /// It goes nowhere; HTTP 503.
     Unavailable,
     /// It goes nowhere; HTTP 429.
@@ -267,6 +269,9 @@ impl Line {
                 return self.wait_for_end(client).map(|()| false);
             }
             Fault::ErrorPage => return page(client, "502 Bad Gateway", BINARY),
+            Fault::Page(status) => {
+                return page(client, &format!("{status} As It Is"), LOGIN);
+            }
             Fault::Unavailable => return page(client, "503 Service Unavailable", b"upstream"),
             Fault::TooMany => return page(client, "429 Too Many Requests", b"slow down"),
             Fault::HoldRequest if !self.hold(client) => return Ok(false),
@@ -385,6 +390,9 @@ impl Line {
 
 /// The body of an error page that is not UTF-8.
 const BINARY: &[u8] = b"<html>\xff\xfe the upstream has gone \xc3\x28\xa0</html>";
+
+/// The body of a page that asks a guest to log in.
+const LOGIN: &[u8] = b"<!doctype html><html><body><form>Your room number?</form></body></html>";
 
 /// An error page as proxies have them: not JSON.
 fn page(mut client: &TcpStream, status: &str, body: &[u8]) -> io::Result<bool> {

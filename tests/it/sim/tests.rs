@@ -74,7 +74,12 @@ fn worlds(seeds: &Range<u64>) -> Sum {
     };
     let mut sum = Sum::default();
     for (mut child, file) in (0..cores).map(start).collect::<Vec<_>>() {
-        assert!(child.wait().unwrap().success(), "a share of the worlds came to an end");
+        let Range { start, end } = seeds;
+        assert!(
+            child.wait().unwrap().success(),
+            "a share of the worlds came to an end: DRIFTLESS_SEEDS={start}..{end} cargo test --test \
+             it sim::worlds repeats this"
+        );
         let part: Sum = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         sum.seen.add(&part.seen);
         sum.steps += part.steps;
@@ -112,7 +117,11 @@ fn worlds_end_equal() {
     eprintln!("{} worlds, {steps} steps:\n{seen}", range.count());
     if given.is_none() {
         let missing = seen.missing();
-        assert!(missing.is_empty(), "nothing of this happened: {missing:?}\n{seen}");
+        assert!(
+            missing.is_empty(),
+            "nothing of this happened: {missing:?}\n{seen}\ncargo test --test it sim::worlds \
+             repeats this"
+        );
     }
 }
 

@@ -228,11 +228,19 @@ fn histories_converge() {
     };
     let mut seen = Seen::default();
     for seed in seeds {
-        history(seed, 150, &mut seen);
+        let run = std::panic::AssertUnwindSafe(|| history(seed, 150, &mut seen));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            #[expect(clippy::print_stderr, reason = "a person needs the seed to repeat the run")]
+            {
+                eprintln!("DRIFTLESS_TEST_SEED={seed} cargo test store::history repeats this");
+            }
+            std::panic::resume_unwind(panic);
+        }
     }
     if first.is_none() {
         // A simulation in which nothing went wrong would prove little.
         let least = [seen.applied, seen.superseded, seen.rejected, seen.conflicts, seen.set_aside];
-        assert!(least.iter().all(|&times| times > 20), "{seen:?}");
+        let lively = least.iter().all(|&times| times > 20);
+        assert!(lively, "too little happened: {seen:?}\ncargo test store::history repeats this");
     }
 }

@@ -378,6 +378,8 @@ fn a_queue_of_the_former_schema_drains() {
     let mut remote = Remote::new(FORMER_SCHEMA, "", ConflictRule::Row);
     let mut desk = Desk::of_dump(dump);
     assert_eq!(queue(&mut desk), FORMER);
+    let kept = "SELECT count(*) FROM pragma_table_info('driftless_quarantine') WHERE name = 'line'";
+    assert_eq!(desk.rows(kept), ["1"], "and what came later is there");
     assert!(!desk.store.check_triggers().unwrap(), "the triggers are those of this version");
     desk.write("UPDATE members SET visits = visits + 1; DELETE FROM payments WHERE id = 9");
     desk.sync(&mut remote);

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use driftless::capture::{Catalog, Replicated, Table, literal, remote_triggers};
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::identity::{Mark, Marks, Place};
-use driftless::remote::statements::{Asker, Exchange, Sender, Slice, Span, lookup, row_slice};
+use driftless::remote::statements::{
+    Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
+};
 use driftless::store::{Outgoing, Push};
 use driftless::verdict::ConflictRule;
 
@@ -276,8 +278,11 @@ fn in_parts(table: &Table) -> String {
          WITH a(k, size, part, seq) AS ({row})
              SELECT 'row|' || k || '|' || size || '|' || hex(part) || '|' || seq FROM a;
          WITH a(bytes, last, n, head) AS ({})
-             SELECT 'ids|' || last || '|' || n || '|' || length(bytes) FROM a;",
-        lookup(&ids)
+             SELECT 'ids|' || last || '|' || n || '|' || length(bytes) FROM a;
+         WITH a(seq, size, part, head) AS ({})
+             SELECT 'id|' || seq || '|' || size || '|' || hex(part) || '|' || head FROM a;",
+        lookup(&ids),
+        lookup_slice(ids[1], slice)
     )
 }
 
@@ -327,7 +332,10 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
     assert_eq!(expected[5], format!("mark|{}|4", mark(5, 9)));
     let parts: Vec<_> =
         expected[6..].iter().map(|part| part.split('|').take(2).collect::<Vec<_>>()).collect();
-    assert_eq!(parts, [["line", "2"], ["row", "[\"e2\"]"], ["ids", "3"]].map(Vec::from));
+    assert_eq!(
+        parts,
+        [["line", "2"], ["row", "[\"e2\"]"], ["ids", "3"], ["id", "3"]].map(Vec::from)
+    );
     let Some(program) = require(Tool::Tursodb) else { return };
     let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n");
     sql.push_str("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER);\n");
