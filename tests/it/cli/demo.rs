@@ -22,7 +22,9 @@ fn the_demo_ends_with_equal_databases_that_can_be_looked_at() {
     assert!(mine.len() > conflicts.len());
 
     // The commands that it names at its end work.
+    let separator = std::path::MAIN_SEPARATOR_STR;
     let line = |text: &str| {
+        let text = &text.replace('/', separator);
         let found = out.lines().map(str::trim).find(|line| line.contains(text));
         found.and_then(|line| line.split_once(' ')).unwrap_or_else(|| panic!("{text}: {out}")).1
     };

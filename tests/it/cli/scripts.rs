@@ -103,6 +103,8 @@ impl Runner {
         let mut line = line.to_owned();
         if !self.url.is_empty() {
             line = line.replace(&self.url, "$hub");
+            // As it is called on Windows.
+            line = line.replace("Usage: driftless.exe ", "Usage: driftless ");
             line = line.replace(self.url.strip_prefix("http://").unwrap(), "$address");
         }
         if let Some(cost) = line.find("; ").filter(|_| line.contains(" down in ")) {

@@ -1,7 +1,7 @@
 //! A wall clock that a test can put ahead, for single processes.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,8 +15,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that goes right, with its files in `folder`; `None` where there is no C compiler.
+    /// A clock that goes right, with its files in `folder`; `None` where there is no C compiler, or no
+    /// way to preload a library.
     pub(super) fn new(folder: &Path) -> Option<Clock> {
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
         let compiler = require(Tool::Cc)?;
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/processes/clock.c");
         let (library, path) = (folder.join("clock.so"), folder.join("clock"));
@@ -40,6 +44,8 @@ impl Clock {
 
     /// Puts it ahead of the true time, by so many seconds.
     pub(super) fn ahead(&self, seconds: i64) {
-        self.file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(&seconds.to_ne_bytes()).unwrap();
     }
 }

@@ -1,9 +1,7 @@
 //! A first sync that is killed: nothing half done stays, and the next one completes.
 
-use rusqlite::Connection;
-
 use super::account::{check, nothing_is_left, triggers_are_whole};
-use super::place::{Ended, MEMBERS, Place};
+use super::place::{MEMBERS, Place};
 use super::proxy::Fault;
 use super::seed;
 use super::writers::write;
@@ -126,7 +124,7 @@ fn f17_an_init_that_ends_at_each_write() {
         let name = format!("d{}.db", desks.len());
         desk(&place, &name);
         let init = place.command_in(&limited(limit), &place.init_args(&name));
-        let ended: Ended = place.start_command(init).end();
+        let ended = place.start_command(init).end();
         desks.push(name.clone());
         if !was_cut(&ended) {
             break;
@@ -135,7 +133,7 @@ fn f17_an_init_that_ends_at_each_write() {
     }
     assert!(desks.len() > 6, "cut off {} times only", desks.len());
     let last = desks.last().unwrap();
-    let db: Connection = place.open(last);
+    let db = place.open(last);
     assert!(write(&db, last, 1));
     settle(&place, &desks);
 }
