@@ -24,6 +24,9 @@ use support::{Counting, Place, Served};
 /// How long an idle replica is watched.
 const WATCHED: Duration = Duration::from_secs(20);
 
+/// After a change, a replica looks more often for a while.
+const LIVELY: Duration = Duration::from_secs(16);
+
 /// Between two writes of the application.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -37,12 +40,14 @@ fn memory(field: &str) -> f64 {
     line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
 }
 
-/// The processor time of this process, in clock ticks of 10 ms.
-fn ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let field = |index: usize| fields.get(index).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
-    field(11) + field(12)
+/// The processor time of this process's threads, in ms.
+fn processor_time() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let spent = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    spent.sum::<f64>() / 1e6
 }
 
 fn percentile(times: &mut [Duration], percent: usize) -> f64 {
@@ -91,17 +96,27 @@ fn at_rest(place: &Place) {
     let remote = Counting { inner: hub.client(), requests: Arc::clone(&requests) };
     let replicator =
         Replicator::builder(place.path("rest.db")).with_remote(Arc::new(remote)).start().unwrap();
-    let summary = replicator.sync_now_blocking().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    let (asked, used) = (requests.load(Ordering::Relaxed), ticks());
-    std::thread::sleep(WATCHED);
-    let (asked, used) = (requests.load(Ordering::Relaxed) - asked, ticks() - used);
-    println!(
-        "  idle for {} s: {asked} requests, {} ms of processor time with the hub's ({} requests before)",
-        WATCHED.as_secs(),
-        used * 10,
-        summary.requests
-    );
+    replicator.sync_now_blocking().unwrap();
+    std::thread::sleep(LIVELY);
+    let watched = |what: &str| {
+        let (asked, used) = (requests.load(Ordering::Relaxed), processor_time());
+        std::thread::sleep(WATCHED);
+        let (asked, used) = (requests.load(Ordering::Relaxed) - asked, processor_time() - used);
+        let seconds = WATCHED.as_secs();
+        println!("  {what} for {seconds} s: {asked} requests, {used:.0} ms of processor time");
+    };
+    watched("a hub and an idle replica");
+    drop(replicator);
+    watched("the hub alone");
+    let remote = Counting { inner: hub.client(), requests: Arc::clone(&requests) };
+    let replicator = Replicator::builder(place.path("rest.db"))
+        .with_remote(Arc::new(remote))
+        .poll_interval(Duration::from_secs(3600))
+        .start()
+        .unwrap();
+    replicator.sync_now_blocking().unwrap();
+    std::thread::sleep(LIVELY);
+    watched("the same between two polls");
 }
 
 /// Writes of an application, one transaction each.

@@ -16,6 +16,8 @@ pub(crate) enum Tool {
     Node,
     /// SQLite's own shell, `sqlite3`.
     Sqlite3,
+    /// A client with the oldest SQLite that may write, which `.ci/run` builds of `.ci/oldest`.
+    OldestSqlite,
     /// Python 3 with its `sqlite3` module, `python3`.
     Python3,
     /// The shell of the Turso engine, `tursodb`, of the npm package `turso`.
@@ -57,6 +59,10 @@ fn find(tool: Tool) -> Option<PathBuf> {
         Tool::Cc => on_path("cc"),
         Tool::Node => on_path("node"),
         Tool::Sqlite3 => on_path("sqlite3"),
+        Tool::OldestSqlite => {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/tools/oldest/release");
+            Some(folder.join(format!("oldest{}", env::consts::EXE_SUFFIX))).filter(|p| p.is_file())
+        }
         Tool::Python3 => on_path("python3"),
         Tool::Tursodb => tursodb().or_else(|| on_path("tursodb")),
         Tool::NodePackage(name) => {

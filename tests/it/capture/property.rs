@@ -33,7 +33,7 @@ const CLAUSES: [&str; 6] = ["", "OR ABORT", "OR FAIL", "OR IGNORE", "OR REPLACE"
 
 /// A value to bind.
 #[derive(Clone)]
-pub(crate) struct Bound(Value);
+pub(crate) struct Bound(pub(crate) Value);
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,7 +74,7 @@ struct Index {
 pub(crate) struct Definition {
     columns: Vec<Column>,
     key: Vec<usize>,
-    strict: bool,
+    pub(crate) strict: bool,
     without_rowid: bool,
     /// A generated column, stored or not, with a UNIQUE index on it.
     generated: Option<bool>,

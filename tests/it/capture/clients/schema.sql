@@ -6,4 +6,3 @@ CREATE UNIQUE INDEX payments_once ON payments (member, paid_at) WHERE cents > 0;
 CREATE TABLE pairs (a INT, b TEXT, x, PRIMARY KEY (b, a)) WITHOUT ROWID;
 CREATE TABLE loose (k PRIMARY KEY, x, double AS (x * 2) STORED);
 CREATE UNIQUE INDEX loose_x ON loose (lower(x));
-CREATE TABLE strict (id INTEGER PRIMARY KEY, i INT, r REAL, t TEXT, b BLOB, a ANY) STRICT;
