@@ -331,6 +331,8 @@ fn a_question_whose_answer_is_too_large_is_asked_in_parts() {
     scene.remote.set_caps(usize::MAX, usize::MAX);
     scene.recover();
     assert_equal(&scene.desk, &["members", "payments"]);
+    let batches = scene.remote.batches().split_off(begun);
+    assert_eq!(batches.iter().filter(|batch| batch.writes).count(), 6, "nor is this one");
 }
 
 /// A process that has just begun has not read the log to its end, and may find there what it misses.
