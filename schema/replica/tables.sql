@@ -153,7 +153,8 @@ CREATE TABLE IF NOT EXISTS driftless_quarantine (
   seq    INTEGER PRIMARY KEY, -- the event's place in the log, where its frame is
   tbl    TEXT NOT NULL,       -- its table
   pk     TEXT NOT NULL,       -- its row's key: later events of that row follow it
-  reason TEXT NOT NULL        -- why it could not be applied
+  reason TEXT NOT NULL,       -- why it could not be applied
+  img    TEXT                 -- the row before the event, a JSON object, if the row cannot be here at all
 );
 CREATE INDEX IF NOT EXISTS driftless_quarantine_row ON driftless_quarantine (tbl, pk);
 

@@ -32,6 +32,7 @@ mod arrange;
 mod captured;
 mod conflicts;
 mod definitions;
+mod fold;
 mod guard;
 mod identity;
 mod integrate;

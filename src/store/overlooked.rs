@@ -22,7 +22,7 @@ use super::identity::landmark;
 use super::integrate::{Integrated, Pass, Step, Stop, begin};
 use super::log::{frame, settled_id};
 use super::pending::{event_id, number};
-use super::quarantine::write_line;
+use super::quarantine::{take_out, write_line};
 use super::rebase::Rebase;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
@@ -148,14 +148,10 @@ impl Store {
         }
         let mut start = begin(&tx)?;
         self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
-        {
-            let mut take = tx.prepare_cached("DELETE FROM driftless_quarantine WHERE seq = ?1")?;
-            for line in lines {
-                take.execute([line.seq.0])?;
-            }
-        }
+        let whole = take_out(&tx, lines, pass)?;
         start.chain = self.seal_late(found, start.chain)?;
-        let mut rebase = Rebase::new(self, lines, pass, false, start)?.again().adopted(adopted);
+        let mut rebase =
+            Rebase::new(self, lines, pass, false, start)?.again(whole).adopted(adopted);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         // An event that none of the outbox's is would be asked for again, without end.

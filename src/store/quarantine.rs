@@ -3,17 +3,20 @@
 //! An event comes here when this database does not know its table or a column, when it contradicts
 //! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
 //! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
-//! until a retry applies them.
+//! until a retry applies them. A row that such a constraint keeps out as it was underneath one's
+//! own lost events waits as a whole, in front of its first event here.
 
-use rusqlite::{Transaction, TransactionBehavior};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Store;
-use super::integrate::{Pass, Stop, begin};
+use super::integrate::{Integrated, Pass, Step, Stop, begin};
 use super::materialize::{column_index, key_matches};
 use super::rebase::{Rebase, shorten};
 use crate::capture::Table;
 use crate::error::{Error, Result};
-use crate::event::{Column, Event, Op, RowKey, Seq};
+use crate::event::{Column, Event, Image, Op, RowKey, Seq};
 use crate::page::{Line, MAX_KEY_BYTES, Page};
 use crate::value::{ValueRef, write_string};
 
@@ -161,24 +164,15 @@ impl Store {
         Ok(done)
     }
 
-    fn retry(
-        &self,
-        lines: &[Line<'_>],
-        pass: Pass,
-        now_ms: i64,
-    ) -> super::integrate::Step<super::integrate::Integrated> {
+    fn retry(&self, lines: &[Line<'_>], pass: Pass, now_ms: i64) -> Step<Integrated> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
         self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
-        let mut take = tx.prepare_cached("DELETE FROM driftless_quarantine WHERE seq = ?1")?;
-        for line in lines {
-            take.execute([line.seq.0])?;
-        }
-        drop(take);
-        let mut rebase = Rebase::new(self, lines, pass, false, start)?.again();
+        let whole = take_out(&tx, lines, pass)?;
+        let mut rebase = Rebase::new(self, lines, pass, false, start)?.again(whole);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         tx.commit()?;
@@ -205,6 +199,28 @@ impl Store {
         }
         Ok(page)
     }
+}
+
+/// Rows that are not here at all, as they are to be before an event that waited.
+pub(super) type Whole = HashMap<Seq, Image>;
+
+/// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
+/// the fold: in another pass the page is refused if there are any.
+pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], pass: Pass) -> Step<Whole> {
+    let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
+    let mut take = db.prepare_cached(sql)?;
+    let mut whole = Whole::new();
+    for line in lines {
+        let image: Option<Option<String>> =
+            take.query_row([line.seq.0], |row| row.get(0)).optional()?;
+        if let Some(image) = image.flatten() {
+            whole.insert(line.seq, Image::parse(image.as_bytes())?);
+        }
+    }
+    if !whole.is_empty() && pass != Pass::Fold {
+        return Err(Stop::Taken);
+    }
+    Ok(whole)
 }
 
 /// Appends an event's line, as a page has it.

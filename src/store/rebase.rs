@@ -19,9 +19,9 @@ use rusqlite::{CachedStatement, Connection};
 use super::Store;
 use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
-use super::materialize::{Writer, borrow, is_refusal, is_taken};
+use super::materialize::{Writer, is_refusal, is_taken};
 use super::pending::{PendingEvent, load, time};
-use super::quarantine::MALFORMED;
+use super::quarantine::{MALFORMED, Whole};
 use super::touched::{NONE, Touched};
 use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
@@ -62,6 +62,8 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) again: bool,
     /// What the events up to here did is in the rows already: they only settle the outbox.
     pub(super) adopted: Seq,
+    /// Rows that are not here at all, by the first of their events that waited.
+    pub(super) whole: Whole,
     /// All pending events come off, not only those of the page's tables.
     pub(super) everything: bool,
     pub(super) done: Integrated,
@@ -106,6 +108,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             lost: Vec::new(),
             again: false,
             adopted: Seq(0),
+            whole: Whole::new(),
             everything: false,
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
         })
@@ -116,9 +119,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Rebase { ahead: Some(ahead), ..self }
     }
 
-    /// For events that are in the log already: they are not sealed again.
-    pub(super) fn again(self) -> Self {
-        Rebase { again: true, ..self }
+    /// For events that are in the log already: they are not sealed again. `whole` has come out of
+    /// quarantine with them, which is for the fold alone.
+    pub(super) fn again(self, whole: Whole) -> Self {
+        assert!(whole.is_empty() || self.pass == Pass::Fold, "the other passes read rows in place");
+        Rebase { again: true, whole, ..self }
     }
 
     /// For events of which those up to `adopted` are in the rows already.
@@ -255,7 +260,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    fn changed(&mut self, at: usize, table: usize) {
+    pub(super) fn changed(&mut self, at: usize, table: usize) {
         let key = self.lines[at].key;
         if self.done.changes.last().is_some_and(|(_, last)| last.0 == key) {
             return;
@@ -286,7 +291,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    fn put_away(&mut self, at: usize, reason: &str) -> Step {
+    pub(super) fn put_away(&mut self, at: usize, reason: &str) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
@@ -357,100 +362,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
-    /// The fold's writes: each row once.
-    fn place_folded(&mut self) -> Step {
-        let before = (self.done.quarantined, self.quarantine);
-        self.db.execute_batch("SAVEPOINT driftless_fold")?;
-        if !self.place_together()? {
-            self.db.execute_batch("ROLLBACK TO driftless_fold")?;
-            (self.done.quarantined, self.quarantine) = before;
-            self.place_singly()?;
-        }
-        Ok(self.db.execute_batch("RELEASE driftless_fold")?)
-    }
-
-    /// Writes each row as it is to be. Rows that the page does not touch go first, since they held
-    /// their values before it. False if a row can neither become what it is to be nor stay what it
-    /// was, because another one has what it held.
-    fn place_together(&mut self) -> Step<bool> {
-        let (untouched, touched): (Vec<_>, Vec<_>) =
-            (0..self.rows.len()).partition(|&at| self.rows[at].lines.is_empty());
-        for at in untouched.into_iter().chain(touched) {
-            let row = &self.rows[at];
-            let (Some(table), Some(image)) = (row.table, &row.image) else { continue };
-            let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) else {
-                continue;
-            };
-            let error = self.bear(at, error)?;
-            self.leave_out(at, table, &error)?;
-            let row = &self.rows[at];
-            if let Some(base) = &row.base {
-                let written = self.writer.upsert(table, &row.key.0, &borrow(base));
-                if written.as_ref().is_err_and(is_refusal) && !self.db.is_autocommit() {
-                    return Ok(false);
-                }
-                self.check(written)?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// The same where a constraint that this database alone has is in the way: first the rows that
-    /// stay are what they were, and then each becomes what it is to be, if it can.
-    fn place_singly(&mut self) -> Step {
-        for row in &self.rows {
-            if let (Some(table), Some(base), Some(_)) = (row.table, &row.base, &row.image) {
-                let written = self.writer.upsert(table, &row.key.0, &borrow(base));
-                if !written.as_ref().is_err_and(is_refusal) || self.db.is_autocommit() {
-                    self.check(written)?;
-                }
-            }
-        }
-        for at in 0..self.rows.len() {
-            let row = &self.rows[at];
-            let (Some(table), Some(image)) = (row.table, &row.image) else { continue };
-            if row.lines.is_empty() {
-                continue;
-            }
-            if let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) {
-                let error = self.bear(at, error)?;
-                self.leave_out(at, table, &error)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the error back if the refused row's events may wait; else the page is to be tried in
-    /// another way.
-    fn bear(&self, at: usize, error: rusqlite::Error) -> Step<rusqlite::Error> {
-        let bearable = (is_refusal(&error) || is_uncompiled(&error))
-            && !self.rows[at].lines.is_empty()
-            && !self.db.is_autocommit()
-            && !(is_taken(&error) && self.more);
-        if bearable {
-            return Ok(error);
-        }
-        Err(self.check(Err(error)).expect_err("what failed is a reason to stop"))
-    }
-
-    /// A constraint that this database alone has refuses a row: its events wait.
-    fn leave_out(&mut self, at: usize, table: usize, error: &rusqlite::Error) -> Step {
-        let name = &self.store.tables[table].table.name;
-        let reason = format!("table `{name}` refuses the row here: {}", constraint(error));
-        for line in self.rows[at].lines.clone() {
-            let event = &self.lines[line];
-            if event.verdict.is_applied() {
-                let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE seq = ?1)";
-                let there: bool =
-                    self.db.prepare_cached(sql)?.query_row([event.seq.0], |row| row.get(0))?;
-                if !there {
-                    self.put_away(line, &reason)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Brings the state up to date.
     pub(super) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
         let ahead =
@@ -497,14 +408,6 @@ pub(super) fn overlay(definition: &Table, image: &mut Image, values: &[Column<'_
 pub(super) fn is_uncompiled(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
         || error.sqlite_error().is_some_and(|error| error.extended_code == 1)
-}
-
-/// What SQLite says of a refused write; it names tables and columns, and no values.
-fn constraint(error: &rusqlite::Error) -> String {
-    match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) => shorten(message).to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// The longest piece of a remote's text in a reason, in bytes.

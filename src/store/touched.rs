@@ -33,6 +33,8 @@ pub(super) struct Touched {
     pub(super) image: Option<Image>,
     /// What was underneath before the page.
     pub(super) base: Option<Image>,
+    /// The row as it stood, with its pending events; only where all of them come off.
+    pub(super) current: Option<Image>,
     /// Applied events of other writers in the page so far.
     pub(super) winners: Vec<usize>,
 }
@@ -47,6 +49,7 @@ impl Touched {
             quiet: false,
             image: None,
             base: None,
+            current: None,
             winners: Vec::new(),
         }
     }
@@ -163,8 +166,14 @@ impl Rebase<'_, '_> {
                     let lifted = self.writer.lift(table, &key, &values, row);
                     self.check(lifted)?;
                 }
-                self.rows[at].base.clone_from(&image);
-                self.rows[at].image = image;
+                let image = match image {
+                    None => self.whole_row(at, table),
+                    image => image,
+                };
+                let row = &mut self.rows[at];
+                row.current = current.map(|current| current.image);
+                row.base.clone_from(&image);
+                row.image = image;
             }
         }
         if self.pass == Pass::Slow {
@@ -181,6 +190,16 @@ impl Rebase<'_, '_> {
 }
 
 impl Rebase<'_, '_> {
+    /// The row that waited in quarantine as a whole, in front of the row's first event here.
+    fn whole_row(&mut self, at: usize, table: usize) -> Option<Image> {
+        let &first = self.rows[at].lines.first()?;
+        let mut image = self.whole.remove(&self.lines[first].seq)?;
+        let definition = &self.store.tables[table].table;
+        image.0.retain(|(name, _)| definition.column(name).is_some());
+        self.changed(first, table);
+        Some(image)
+    }
+
     /// Whether an event is what a foreign key did to a row that refers to itself and changes its
     /// key, and the insert of that key change is pending as well. Such an event has the new key and
     /// stands before the pair, and before the delete of a row that had the key and was replaced: on

@@ -21,16 +21,23 @@ const OUTBOX_2_SQL: &str = "
              pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
     DROP TABLE temp.driftless_former;";
 
+/// Columns that came later, with their tables and what they are.
+const COLUMNS: [(&str, &str, &str); 2] = [
+    ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
+    ("driftless_quarantine", "img", "TEXT"),
+];
+
 /// Adds what a replica of an older driftless lacks, in one transaction.
 pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
     if is_complete(db)? {
         return Ok(());
     }
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !has_columns(&tx)? {
-        tx.execute_batch(
-            "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'",
-        )?;
+    for (table, column, definition) in COLUMNS {
+        if !has_column(&tx, table, column)? {
+            let sql = format!("ALTER TABLE {table} ADD COLUMN {column} {definition}");
+            tx.execute_batch(&sql)?;
+        }
     }
     if version(&tx)? < VERSION {
         let tables = registered(&tx)?;
@@ -53,11 +60,15 @@ fn is_complete(db: &Connection) -> Result<bool> {
     let sql = "SELECT count(*) = 3 FROM sqlite_schema
                WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log')";
     let has_tables: bool = db.query_row(sql, [], |row| row.get(0))?;
-    Ok(has_tables && has_columns(db)? && version(db)? >= VERSION)
+    for (table, column, _) in COLUMNS {
+        if !has_column(db, table, column)? {
+            return Ok(false);
+        }
+    }
+    Ok(has_tables && version(db)? >= VERSION)
 }
 
-fn has_columns(db: &Connection) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('driftless_tables')
-               WHERE name = 'columns')";
-    Ok(db.query_row(sql, [], |row| row.get(0))?)
+fn has_column(db: &Connection, table: &str, column: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
+    Ok(db.query_row(sql, [table, column], |row| row.get(0))?)
 }

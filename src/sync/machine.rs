@@ -480,7 +480,7 @@ impl Machine {
         let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
         if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
         {
-            return self.refused(error, state);
+            return self.at_odds(error, state);
         }
         let taken = match self.take_mark(id, &asked, &marks, &reply) {
             Ok(taken) => taken,
@@ -555,7 +555,7 @@ impl Machine {
         }
     }
 
-    fn restart_pages(&mut self) {
+    pub(super) fn restart_pages(&mut self) {
         self.void_flight();
         match self.store.place() {
             Ok(cursor) => self.pages.restart(cursor),
@@ -565,13 +565,10 @@ impl Machine {
 
     /// What ends at `end` is integrated only with what follows it.
     fn lengthen(&mut self, end: Offset) {
-        let before = self.pages.span();
+        if self.pages.lengthen(end) {
+            return;
+        }
         match self.store.place() {
-            Ok(cursor) if self.pages.lengthen(cursor, end) => {
-                if self.pages.span() != before {
-                    self.void_flight();
-                }
-            }
             Ok(cursor) => {
                 let error = Error::storage(format!(
                     "the log after event {} cannot be applied, however much of it is read",

@@ -12,9 +12,17 @@ use crate::sync::slices::Slices;
 /// Pages that may wait: one is integrated while the next one is under way.
 const MAX_WAITING: usize = 2;
 
-/// The most events that are asked for when a page must be longer to be integrated, in memory all
-/// of it: 320,000 events of 500 bytes are 160 MB, and no unit is near that.
+/// The most events of a page that is made longer to be integrated, in memory all of it: 320,000
+/// events of 500 bytes are 160 MB, and no unit is near that.
 const MAX_LONGER: usize = 64 * MAX_EVENTS;
+
+/// The most bytes of such a page before it is made longer still: what its events would have if they
+/// were of a common size.
+const MAX_LONGER_BYTES: usize = 160 << 20;
+
+/// How many times as long a page is before it is tried again: so all tries of a page together cost
+/// little more than the last one.
+const LONGER: usize = 4;
 
 /// Below this many events a unit is no longer read whole: it does not fit into an answer.
 const WHOLE_DOWN_TO: usize = 256;
@@ -24,6 +32,8 @@ const WHOLE_DOWN_TO: usize = 256;
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
 /// * `begun` is how much of the front page is integrated already.
+/// * While `longer` says so, what comes is joined to the front page, since an answer may be too
+///   small for all of it. It is there again when it is long enough, or when nothing follows.
 /// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
 ///   server's cap does not change from one request to the next. If it turns out that it was one
 ///   event that did not fit, it is again what it was before.
@@ -41,6 +51,7 @@ pub(super) struct Pages {
     target: usize,
     /// What `target` was before pages became too large: perhaps for one event's sake.
     target_before: Option<usize>,
+    /// How many events the front page must have before it is tried again.
     longer: Option<usize>,
     /// The next event's line is read in slices, for it does not fit into a page alone.
     slices: Option<Slices<Seq>>,
@@ -70,6 +81,7 @@ impl Pages {
         self.waiting.clear();
         self.begun = Offset::default();
         self.at_once = false;
+        self.longer = None;
         self.slices = None;
         (self.tail, self.tail_id) = (cursor.seq, cursor.id);
         self.more = self.head > cursor.seq;
@@ -82,18 +94,20 @@ impl Pages {
 
     /// What to ask for next.
     pub(super) fn span(&self) -> Span {
-        let whole = self.longer.is_some() || self.events >= WHOLE_DOWN_TO;
         Span {
             after: self.tail,
-            events: self.longer.unwrap_or(self.events),
-            whole,
+            events: self.events,
+            whole: self.events >= WHOLE_DOWN_TO,
             slice: self.slices.as_ref().map(Slices::<Seq>::next),
         }
     }
 
     /// Whether another page may come. A longer page stands alone, for it must be integrated first.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < if self.longer.is_some() { 1 } else { MAX_WAITING }
+        match self.longer {
+            Some(_) => self.front().is_none(),
+            None => self.waiting.len() < MAX_WAITING,
+        }
     }
 
     /// Whether the log is known to go on.
@@ -116,6 +130,9 @@ impl Pages {
         self.head = head.max(self.tail);
         self.more = page.more;
         if page.count == 0 {
+            if let Some(last) = self.waiting.back_mut() {
+                last.more = page.more;
+            }
             return false;
         }
         // What has fitted once is no reason to ask for less.
@@ -127,7 +144,28 @@ impl Pages {
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
         (self.tail, self.tail_id) = (page.last, page.last_id());
         self.waiting.push_back(page);
+        if self.longer.is_some() {
+            self.join();
+        }
         true
+    }
+
+    /// Whether a page is here that waits for what follows it.
+    pub(super) fn is_joining(&self) -> bool {
+        self.longer.is_some() && self.front().is_none()
+    }
+
+    /// Joins what waits to the front page.
+    fn join(&mut self) {
+        let mut pages = std::mem::take(&mut self.waiting).into_iter();
+        let Some(mut front) = pages.next() else { return };
+        for page in pages {
+            front.bytes.push(b'\n');
+            front.bytes.extend_from_slice(&page.bytes);
+            front.count += page.count;
+            (front.last, front.more) = (page.last, page.more);
+        }
+        self.waiting.push_back(front);
     }
 
     /// What was asked for came, and may be a slice of a line. Gives whether there is something new.
@@ -167,7 +205,9 @@ impl Pages {
 
     /// The page to integrate next.
     pub(super) fn front(&self) -> Option<&Page> {
-        self.waiting.front()
+        let long =
+            |page: &&Page| !page.more || self.longer.is_none_or(|events| page.count >= events);
+        self.waiting.front().filter(long)
     }
 
     /// What to integrate next: at least `events` events of the front page, if it has as many, up
@@ -192,21 +232,21 @@ impl Pages {
 
     /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
     /// if there cannot be any more of it.
-    pub(super) fn lengthen(&mut self, cursor: Place, end: Offset) -> bool {
-        if self.front().is_some_and(|page| !page.ends_at(end)) {
+    ///
+    /// What follows is joined to it here, and not asked for together with it: the remote's answers
+    /// may be too small for that.
+    pub(super) fn lengthen(&mut self, end: Offset) -> bool {
+        let front = self.front().expect("a page that waited was refused");
+        if !front.ends_at(end) {
             self.at_once = true;
             return true;
         }
-        let count = self.waiting.front().map_or(self.events, |page| page.count);
-        // A remote that gives less than it is asked for is not asked for the same again.
-        let count = count.max(self.longer.unwrap_or(0));
-        if count >= MAX_LONGER {
+        if !front.more || front.count >= MAX_LONGER || front.bytes.len() >= MAX_LONGER_BYTES {
             self.longer = None;
             return false;
         }
-        self.longer = Some((count * 4).min(MAX_LONGER));
-        self.restart(cursor);
-        self.more = true;
+        self.longer = Some((front.count * LONGER).min(MAX_LONGER));
+        self.join();
         true
     }
 
@@ -219,8 +259,7 @@ impl Pages {
             }
             return smaller;
         }
-        let asked = self.span().events;
-        self.longer = None;
+        let asked = self.events;
         self.target_before.get_or_insert(self.target);
         self.target = (self.target / 2).max(1);
         self.events = (asked / 2).clamp(1, MAX_EVENTS);
@@ -311,7 +350,7 @@ mod tests {
         pages.integrated(end);
         let (part, end) = pages.part(4).unwrap();
         assert_eq!((part.count, part.last), (4, Seq(8)));
-        assert!(pages.lengthen(at(4), end), "there is more of this page");
+        assert!(pages.lengthen(end), "there is more of this page");
         assert!(!pages.has_room(), "and both still wait");
         let (part, end) = pages.part(4).unwrap();
         assert_eq!((part.count, part.last), (6, Seq(10)));
@@ -320,8 +359,16 @@ mod tests {
         assert_eq!((part.count, part.last), (4, Seq(14)));
         pages.integrated(end);
         let (_, end) = pages.part(100).unwrap();
-        assert!(pages.lengthen(at(14), end));
-        assert_eq!(pages.span(), Span { after: Seq(14), events: 40, whole: true, slice: None });
+        assert!(pages.lengthen(end));
+        assert!(pages.front().is_none() && pages.has_room(), "40 events are wanted");
+        pages.came(Page { bytes: lines(21), last: Seq(30), count: 10, more: true }, Seq(500));
+        assert!(pages.front().is_none() && pages.has_room());
+        pages.came(Page { bytes: lines(31), last: Seq(40), count: 10, more: false }, Seq(40));
+        assert!(!pages.has_room());
+        let (part, end) = pages.part(4).unwrap();
+        assert_eq!((part.count, part.last, part.more), (26, Seq(40), false), "nothing follows");
+        pages.integrated(end);
+        assert!(pages.front().is_none() && pages.has_room());
     }
 
     #[test]
@@ -332,15 +379,16 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_page_begins_at_the_cursor_again_and_stands_alone() {
+    fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
         let mut pages = Pages::after(at(0));
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
         let (_, end) = pages.part(1).unwrap();
-        assert!(pages.lengthen(at(0), end));
-        assert_eq!(pages.span(), Span { after: Seq(0), events: 40, whole: true, slice: None });
-        pages.came(page(40, 40, 10, true), Seq(500));
+        assert!(pages.lengthen(end));
+        assert_eq!(pages.span().after, Seq(20), "what is here already is not asked for again");
+        assert!(pages.has_room() && pages.front().is_none() && pages.more());
+        pages.came(page(40, 20, 10, true), Seq(500));
         assert!(!pages.has_room());
         let (part, end) = pages.part(1).unwrap();
         assert_eq!(part.last, Seq(40), "and does not come apart");
@@ -375,14 +423,52 @@ mod tests {
     }
 
     #[test]
-    fn a_page_grows_longer_until_memory_would_not_do() {
+    fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
         let mut pages = Pages::after(at(0));
-        let mut asked = Vec::new();
-        while pages.lengthen(at(0), Offset::default()) {
-            asked.push(pages.span().events);
+        let long = |pages: &Pages| pages.front().map(|page| page.count);
+        for seq in 1..=4 {
+            while pages.span().slice.is_none() {
+                assert!(pages.too_large());
+            }
+            let bytes = vec![b' '; 100];
+            let part = Part { seq: Seq(seq), size: 100, bytes, head: Seq(9) };
+            assert!(pages.came_in(Page::default(), Some(part), Seq(9)).unwrap());
+            if seq == 1 {
+                let end = pages.part(1).unwrap().1;
+                assert!(pages.lengthen(end));
+            }
+            assert_eq!(long(&pages), (seq == 4).then_some(4), "after event {seq}");
         }
-        let most = [4, 16, 64].map(|times| times * MAX_EVENTS);
-        assert_eq!(asked, most, "the last is what half a gigabyte holds");
-        assert_eq!(pages.span().events, MAX_EVENTS);
+        assert_eq!((pages.part(1).unwrap().0.last, pages.place().seq), (Seq(4), Seq(4)));
+    }
+
+    #[test]
+    fn an_end_that_comes_without_an_event_is_one() {
+        let mut pages = Pages::after(at(0));
+        pages.came(page(10, 10, 10, true), Seq(500));
+        let end = pages.part(1).unwrap().1;
+        assert!(pages.lengthen(end));
+        assert!(pages.front().is_none());
+        assert!(!pages.came(page(10, 0, 0, false), Seq(10)));
+        assert!(pages.front().is_some_and(|page| !page.more));
+    }
+
+    #[test]
+    fn a_page_grows_longer_until_memory_would_not_do() {
+        for (weight, most) in [(40, MAX_LONGER), (1 << 14, MAX_LONGER_BYTES >> 14)] {
+            let mut pages = Pages::after(at(0));
+            let mut tried = Vec::new();
+            for seq in 1.. {
+                pages.came(page(seq * 1_000, 1_000, weight, true), Seq(1 << 40));
+                let Some((part, end)) = pages.part(1) else { continue };
+                tried.push(part.count);
+                if !pages.lengthen(end) {
+                    break;
+                }
+            }
+            let last = tried.pop().unwrap();
+            assert!((most..2 * most).contains(&last), "{last} of {tried:?}");
+            assert!(tried.windows(2).all(|two| two[1] >= LONGER * two[0]), "{tried:?}");
+        }
     }
 }

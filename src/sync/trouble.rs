@@ -62,6 +62,17 @@ impl Machine {
         self.changed();
     }
 
+    /// The remote is not the one that was read. Where that was found with a page that waits for
+    /// what follows, which cannot be integrated, it is asked once more from the cursor on.
+    pub(super) fn at_odds(&mut self, error: Error, state: SyncState) {
+        if state != SyncState::RolledBack || !self.pages.is_joining() {
+            return self.refused(error, state);
+        }
+        self.restart_pages();
+        let message = "the remote's log has changed in front of what waits to be integrated";
+        self.failed(None, Error::corrupt(message).with_source(error));
+    }
+
     pub(super) fn unavailable(&mut self, error: Error) {
         let wait = self.backoff.fail();
         tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");

@@ -210,6 +210,66 @@ fn a_constraint_of_this_database_alone_sends_a_row_to_quarantine() {
     assert_eq!(members(&desk), ["b|Bea|-|1"]);
 }
 
+/// A desk with a UNIQUE index of its own, in the way of which `a` would be without its pending
+/// event: the remote has `a` and `b` with the same `n`.
+fn hidden() -> (Remote, Desk) {
+    let tables = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);";
+    let mut remote = Remote::new(tables, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, tables, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1)");
+    desk.sync(&mut remote);
+    desk.write("CREATE UNIQUE INDEX own ON m (n)");
+    desk.write("UPDATE m SET n = 2, email = 'x' WHERE id = 'a'");
+    remote.web("INSERT INTO m VALUES ('b', 'Bea', NULL, 1)");
+    desk.pull(&remote, 10);
+    assert_eq!(members(&desk), ["a|Ana|x|2", "b|Bea|-|1"]);
+    (remote, desk)
+}
+
+#[test]
+fn a_row_that_a_lost_event_hid_from_a_constraint_waits_as_a_whole() {
+    let (mut remote, mut desk) = hidden();
+    remote.web("INSERT INTO m VALUES ('c', 'Cem', 'x', 3)");
+    let done = desk.sync(&mut remote);
+    assert_eq!((done.settled_rejected, done.quarantined), (1, 1));
+    assert_eq!(members(&desk), ["b|Bea|-|1", "c|Cem|x|3"], "`a` cannot be here beside `b`");
+    // What comes of the row follows it, and a retry that is of no use changes nothing.
+    remote.web("UPDATE m SET name = 'Ada' WHERE id = 'a'");
+    assert_eq!(desk.sync(&mut remote).quarantined, 1);
+    let retried = desk.store.retry_quarantine(NOW).unwrap();
+    assert_eq!((retried.applied, retried.waiting), (0, 2));
+    desk.write("DROP INDEX own");
+    let retried = desk.store.retry_quarantine(NOW).unwrap();
+    assert_eq!((retried.applied, retried.waiting), (2, 0));
+    assert_eq!(members(&desk), ["a|Ada|-|1", "b|Bea|-|1", "c|Cem|x|3"]);
+    assert_eq!(desk.actual(), desk.expected(&remote));
+}
+
+#[test]
+fn a_row_that_waits_as_a_whole_is_released_by_a_delete() {
+    let (mut remote, mut desk) = hidden();
+    remote.web("INSERT INTO m VALUES ('c', 'Cem', 'x', 3)");
+    desk.sync(&mut remote);
+    remote.web("DELETE FROM m WHERE id = 'a'");
+    desk.sync(&mut remote);
+    assert_eq!(desk.store.state().unwrap().quarantined, 0);
+    assert_eq!(desk.actual(), desk.expected(&remote));
+}
+
+#[test]
+fn a_row_that_a_pending_event_hides_from_a_constraint_stays_hidden() {
+    let (mut remote, mut desk) = hidden();
+    desk.write("INSERT INTO m VALUES ('d', 'Dua', 'y', 4)");
+    remote.web("INSERT INTO m VALUES ('e', 'Eva', 'y', 5)");
+    // To make room for `e`, all that is pending comes off, and `a` cannot be here without it.
+    let done = desk.pull(&remote, 10);
+    assert_eq!((done.quarantined, done.set_aside), (0, 1));
+    assert_eq!(members(&desk), ["a|Ana|x|2", "b|Bea|-|1", "e|Eva|y|5"]);
+    assert_eq!(pending(&desk)[0], (Op::Update, false, None));
+    desk.sync(&mut remote);
+    assert_eq!(desk.actual(), desk.expected(&remote));
+}
+
 #[test]
 fn the_applications_triggers_do_not_change_what_the_remote_said() {
     let tables = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);
