@@ -190,7 +190,11 @@ fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<()> {
         .flat_map(|table| table.foreign_keys.iter().map(|key| (table.name.as_str(), key)))
         .collect();
     let mut later = Later::default();
+    let mut late_half = None;
     for event in events.iter_mut().rev() {
+        // A key change is judged with its delete, for the row that its insert brings.
+        event.late |=
+            late_half.is_some_and(|half| event.op == Op::Delete && event.pair == Some(half));
         let related = |(child, key): &(&str, &ForeignKey)| {
             child.eq_ignore_ascii_case(&event.table)
                 || key.parent.eq_ignore_ascii_case(&event.table)
@@ -234,6 +238,7 @@ fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<()> {
                 }
             }
         }
+        late_half = (event.op == Op::Insert && event.late).then_some(event.id);
     }
     Ok(())
 }

@@ -145,7 +145,10 @@ impl Machine {
         if std::mem::take(&mut self.inquiry.stopped) {
             self.store.set_contradiction(None)?;
         }
-        self.inquiry.contradictions = 0;
+        // What is pushed again was missing a moment ago.
+        if !self.unsent {
+            self.inquiry.contradictions = 0;
+        }
         self.inquiry.limit = MAX_ASKED;
         self.inquiry.slices = None;
         Ok(())

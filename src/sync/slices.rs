@@ -107,6 +107,7 @@ mod tests {
             assert!(came.is_err(), "{size}, {bytes}");
         }
         let (mut slices, slice) = (Slices::new(), vec![b'x'; SLICE_BYTES]);
+        assert_eq!(slices.clone().came(8, MAX_LINE_BYTES, &slice).unwrap(), None, "the largest");
         slices.came(8, 2 * SLICE_BYTES, &slice).unwrap();
         for (of, size) in [(9, 2 * SLICE_BYTES), (8, SLICE_BYTES)] {
             assert!(!slices.is_of(&of, size));

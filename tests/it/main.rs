@@ -2,6 +2,7 @@
 
 mod capture;
 mod cli;
+mod coincidences;
 mod conformance;
 mod consequences;
 mod drift;

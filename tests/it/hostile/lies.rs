@@ -345,6 +345,85 @@ fn an_overlooked_event_that_no_slice_brings_is_named() {
     assert_equal(&scene.desk, &["members", "payments"]);
 }
 
+/// How many events a request asks for by their ids; `None` if it does no such thing.
+fn asked(batch: &Batch) -> Option<usize> {
+    let (_, ids) = batch.statements[0].split_once("WHERE id IN (")?;
+    Some(ids.split_once(')').unwrap().0.split(',').count())
+}
+
+/// The desk pushes large rows and hears nothing, and the page that has them comes without them.
+fn rows_overlooked(scene: &mut Scene, prefix: &str, seqs: &[i64]) {
+    scene.remote.fail([Fault::LostAfter]);
+    scene.desk.write(&format!(
+        "INSERT INTO members SELECT '{prefix}' || value, printf('%.*c', 2000, 'x'), NULL \
+         FROM json_each('{seqs:?}')"
+    ));
+    assert!(scene.answer(|answer| answer));
+    scene.remote.web(&format!("INSERT INTO members VALUES ('after {prefix}', NULL, NULL)"));
+    assert!(scene.answer(|answer| without(answer, seqs)));
+}
+
+/// Fewer are asked for where the answer would be too large, and only there.
+#[test]
+fn a_question_whose_answer_is_too_large_is_asked_in_parts() {
+    let mut scene = Scene::new();
+    let begun = scene.remote.batches().len();
+    rows_overlooked(&mut scene, "a", &[3, 4, 5, 6]);
+    scene.remote.set_caps(usize::MAX, 5_500);
+    scene.desk.settle();
+    scene.remote.set_caps(usize::MAX, usize::MAX);
+    rows_overlooked(&mut scene, "b", &[8, 9, 10, 11]);
+    scene.desk.settle();
+    let batches = scene.remote.batches().split_off(begun);
+    let questions: Vec<_> = batches.iter().filter_map(asked).collect();
+    assert_eq!(questions, [4, 2, 2, 4]);
+    assert_eq!(batches.iter().filter(|batch| batch.writes).count(), 4, "none is pushed thrice");
+    assert_eq!(scene.desk.status().trouble, None);
+    assert_equal(&scene.desk, &["members", "payments"]);
+    rows_overlooked(&mut scene, "c", &[13]);
+    scene.desk.settle();
+    assert_eq!((scene.desk.status().trouble, scene.desk.status().pending), (None, 0));
+}
+
+/// A process that has just begun has not read the log to its end, and may find there what it misses.
+#[test]
+fn whoever_begins_looks_before_it_asks() {
+    let mut scene = Scene::new();
+    scene.desk.write("UPDATE members SET name = 'Anna' WHERE id = 'm1'");
+    assert!(scene.answer(with_nothing));
+    assert!(asked(&scene.desk.sent[0].1).is_some());
+    scene.desk.restart();
+    assert_eq!(asked(&scene.desk.sent[0].1), None);
+    scene.desk.settle();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
+
+/// What does not hold together is looked at thrice, and then the remote is left alone for a minute.
+#[test]
+fn a_remote_that_goes_on_contradicting_itself_is_left_alone() {
+    let mut scene = Scene::new();
+    scene.desk.write("UPDATE members SET name = 'Anna' WHERE id = 'm1'");
+    let (mut questions, mut waited) = (0, 0);
+    while waited < 50_000 {
+        assert!(questions < 10, "it asks for ever");
+        if let Some((id, batch)) = scene.desk.sent.pop_front() {
+            questions += usize::from(asked(&batch).is_some());
+            let outcome = scene.remote.run_now(batch).map(with_nothing);
+            scene.desk.input(Input::Answer(id, outcome));
+        } else {
+            let timer = scene.desk.timer.take().expect("it waits for something");
+            waited = timer - scene.desk.now.steady_ms;
+            scene.desk.now.steady_ms = timer;
+            scene.desk.input(Input::Timer);
+        }
+    }
+    assert_eq!(questions, 3);
+    scene.desk.sent.clear();
+    scene.desk.input(Input::Wake);
+    scene.recover();
+    assert_equal(&scene.desk, &["members", "payments"]);
+}
+
 /// An acknowledgement that was none, from a remote that says so again and again: the sync ends, and
 /// says which event it is about. What was said to be there is pushed again.
 #[test]

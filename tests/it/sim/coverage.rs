@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 53] = [
+pub(crate) const WANTED: [&str; 55] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -60,6 +60,8 @@ pub(crate) const WANTED: [&str; 53] = [
     "verdict foreign",
     "verdict children",
     "verdict refused",
+    "late foreign",
+    "late children",
     "fate LostBefore",
     "fate LostAfter",
     "fate AnswerLate",

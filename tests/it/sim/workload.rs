@@ -43,6 +43,10 @@ impl Shape {
     /// A transaction of an application, on either side.
     pub(crate) fn transaction(&self, random: &mut Rng) -> Vec<String> {
         let mut statements = Vec::new();
+        if (self.has("p") || self.has("s")) && random.u8(..16) == 0 {
+            self.late(random, &mut statements);
+            return statements;
+        }
         let count = if random.u8(..5) == 0 { random.usize(2..=4) } else { 1 };
         for _ in 0..count {
             let weights = [("m", 60), ("p", 18), ("s", 22), ("c", 25), ("n", 25)];
@@ -133,6 +137,51 @@ impl Shape {
             out.push(format!("UPDATE m SET u = NULL WHERE id = {a}"));
             out.push(format!("UPDATE m SET u = 'x' WHERE id = {b}"));
             out.push(format!("UPDATE m SET u = 'y' WHERE id = {a}"));
+        }
+    }
+
+    /// What a foreign key misses until the transaction ends: the child comes first, or goes last.
+    fn late(&self, r: &mut Rng, out: &mut Vec<String>) {
+        out.push("PRAGMA defer_foreign_keys = 1".to_owned());
+        if !self.has("p") || self.has("s") && r.bool() {
+            let (id, other) = (name(r, "s", 4), name(r, "s", 4));
+            out.push(match r.u8(..3) {
+                0 => format!("UPDATE s SET id = 's9' WHERE id = {other}"),
+                1 => format!("DELETE FROM s WHERE id = {other}"),
+                _ => format!("INSERT OR IGNORE INTO s VALUES ({id}, 's9', NULL)"),
+            });
+            out.push(format!("UPDATE s SET par = 's9' WHERE par = {other} AND id <> par"));
+            out.push("INSERT OR IGNORE INTO s VALUES ('s9', NULL, NULL)".to_owned());
+            return;
+        }
+        let (id, to) = (self.member(r), name(r, "k", 5));
+        let (child, other) = (name(r, "c", 5), name(r, "c", 5));
+        let comes = format!("INSERT OR IGNORE INTO m (id, a) VALUES ({to}, 1)");
+        match r.u8(..5) {
+            0 => {
+                out.push(format!("INSERT OR IGNORE INTO p VALUES ({child}, {to}, 1)"));
+                out.push(comes);
+            }
+            1 => {
+                out.push(format!("UPDATE OR IGNORE m SET id = {to} WHERE id = {id}"));
+                out.push(format!("UPDATE p SET mid = {to} WHERE mid = {id}"));
+            }
+            2 => {
+                out.push(format!(
+                    "UPDATE OR IGNORE p SET id = {other}, mid = {to} WHERE id = {child}"
+                ));
+                out.push(comes);
+            }
+            3 => {
+                out.push(format!("DELETE FROM m WHERE id = {to}"));
+                out.push(format!("UPDATE p SET x = 2 WHERE mid = {to}"));
+                out.push(comes);
+            }
+            _ => {
+                out.push(format!("DELETE FROM m WHERE id = {id}"));
+                out.push(format!("UPDATE p SET mid = {to} WHERE mid = {id}"));
+                out.push(comes);
+            }
         }
     }
 

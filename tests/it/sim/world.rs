@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(super) orphans: BTreeSet<(String, String)>,
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
+    /// Replicas a request of which was rejected, and that may push without hints since.
+    pub(super) doubted: HashSet<usize>,
     /// The remote was made anew, and nobody has installed anything there.
     pub(super) blank: bool,
     /// Requests that nobody waits for any more, and that may yet arrive.
@@ -100,6 +102,7 @@ impl World {
             server_version: (0, 0),
             orphans: BTreeSet::new(),
             carrier: None,
+            doubted: HashSet::new(),
             blank: false,
             ghosts: Vec::new(),
             saves: HashMap::new(),
@@ -247,6 +250,7 @@ impl World {
         self.carrier = None;
         match &outcome {
             Err(error) if error.kind() == Kind::TooLarge => self.seen.note("too large"),
+            Err(error) if error.kind() == Kind::Rejected => self.doubted.extend(carrier),
             Ok(answer) if has_more(answer) => self.seen.note("a page split"),
             _ => {}
         }
@@ -311,6 +315,9 @@ impl World {
             }
         };
         self.seen.note_fate(fate);
+        if pushes && outcome.is_ok() {
+            self.doubted.remove(&at);
+        }
         self.give(at, id, outcome)?;
         Ok(true)
     }
