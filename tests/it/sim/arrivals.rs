@@ -54,6 +54,9 @@ fn is_large(event: &Event) -> bool {
 impl World {
     /// Looks at the remote.
     pub(super) fn observe_remote(&mut self) -> Checked {
+        if self.server.is_doubted() {
+            return Err("an honest remote is asked for events by their ids".to_owned());
+        }
         let version = self.server.version();
         if std::mem::replace(&mut self.server_version, version) == version {
             return Ok(());

@@ -18,6 +18,10 @@ struct State {
     /// Dies when so many statements of the next batch have run.
     dies_after: Option<usize>,
     lives: u64,
+    /// Somebody has asked for events by their ids, though this database was always this one: what it
+    /// acknowledged was missed.
+    doubted: bool,
+    replaced: bool,
 }
 
 /// See the module.
@@ -45,7 +49,9 @@ impl Server {
     pub(crate) fn new(path: PathBuf, clock: Clock, seed: u64, verbatim: bool) -> Self {
         let db = connect(&path, &clock, seed);
         let (cap, dies_after) = (usize::MAX, None);
-        let state = State { db, request_cap: cap, answer_cap: cap, dies_after, lives: 1 };
+        let (doubted, replaced) = (false, false);
+        let (request_cap, answer_cap, lives) = (cap, cap, 1);
+        let state = State { db, request_cap, answer_cap, dies_after, lives, doubted, replaced };
         Server { state: Mutex::new(state), path, clock, seed, verbatim }
     }
 
@@ -76,7 +82,13 @@ impl Server {
         state.db = Connection::open_in_memory().unwrap();
         std::fs::write(&self.path, file).unwrap();
         state.lives += 1;
+        state.replaced = true;
         state.db = connect(&self.path, &self.clock, self.seed ^ state.lives << 32);
+    }
+
+    /// Whether somebody missed what this remote has acknowledged, and it was never another one.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.state().doubted
     }
 
     /// The greatest request and the greatest answer, in bytes.
@@ -113,6 +125,7 @@ impl Server {
         if size > state.request_cap {
             return Err(Error::new(Kind::TooLarge, "413"));
         }
+        state.doubted |= !state.replaced && batch.statements[0].contains("WHERE id IN (");
         let dies_after = state.dies_after.take();
         let mut answer = Answer { bytes_up: size as u64, ..Answer::default() };
         simple(&state.db, if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" })?;
