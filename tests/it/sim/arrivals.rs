@@ -64,6 +64,7 @@ impl World {
         if self.blank && !self.is_installed() {
             let rows = self.server.with(|db| snapshot(db, &self.shape));
             self.model = Model::new(Arc::clone(&self.shape), rows);
+            self.orphans = self.model.orphans();
             return Ok(());
         }
         let last = self.log.keys().next_back().copied().unwrap_or(0);
@@ -222,7 +223,9 @@ impl World {
     fn check_late(&mut self, first: i64) -> Checked {
         let hints = self.carrier.is_some_and(|carrier| !self.doubted.contains(&carrier));
         for (seq, event) in self.log.range(first..) {
-            let word = event.verdict.reason().and_then(|reason| reason.split(':').next());
+            let reason = event.verdict.reason().unwrap_or_default();
+            // What refers to nothing, by its column; or whose rows refer to it, by their table.
+            let (word, named) = reason.split_once(": ").unwrap_or((reason, ""));
             let other =
                 event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event);
             let image = event.after.as_ref().or(other.and_then(|other| other.after.as_ref()));
@@ -233,13 +236,11 @@ impl World {
                 let brings = done && later.op == Op::Insert;
                 let frees = done && later.op != Op::Insert;
                 match word {
-                    Some("foreign") if brings => self.refers(&event.table, image, later, false),
-                    Some("children") if frees => {
-                        self.refers(&later.table, later.before.as_ref(), event, restricts)
+                    "foreign" if brings => self.refers((&event.table, named), image, later, false),
+                    "children" if frees && later.table == named => {
+                        self.refers((named, ""), later.before.as_ref(), event, restricts)
                     }
-                    Some("children") => {
-                        brings && later.table == event.table && later.key == event.key
-                    }
+                    "children" => brings && later.table == event.table && later.key == event.key,
                     _ => false,
                 }
             });
@@ -258,11 +259,19 @@ impl World {
         Ok(())
     }
 
-    /// Whether a row of a table names the row of an event as its parent, by a foreign key that waits
-    /// for the end of a transaction, if it is asked for such a one.
-    fn refers(&self, table: &str, row: Option<&Image>, parent: &Event, waits: bool) -> bool {
+    /// Whether a row of a table names the row of an event as its parent, in a column, or in any where
+    /// none is named, by a foreign key that waits for the end of a transaction, if it is asked for
+    /// such a one.
+    fn refers(
+        &self,
+        (table, column): (&str, &str),
+        row: Option<&Image>,
+        parent: &Event,
+        waits: bool,
+    ) -> bool {
         let Some(table) = self.shape.table(table) else { return false };
-        table.foreign.iter().filter(|foreign| foreign.parent == parent.table).any(|foreign| {
+        let foreign = table.foreign.iter().filter(|foreign| foreign.parent == parent.table);
+        foreign.filter(|foreign| column.is_empty() || foreign.column == column).any(|foreign| {
             let parents = self.shape.table(&foreign.parent).expect("a parent is a table");
             let value = row.and_then(|row| row.get(&foreign.column));
             value.is_some_and(|value| {
