@@ -240,7 +240,10 @@ impl World {
                     "children" if frees && later.table == named => {
                         self.refers((named, ""), later.before.as_ref(), event, restricts)
                     }
-                    "children" => brings && later.table == event.table && later.key == event.key,
+                    "children" => {
+                        let same = later.table == event.table && later.key == event.key;
+                        brings && same && !(restricts && self.restricts(named, event))
+                    }
                     _ => false,
                 }
             });
@@ -257,6 +260,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a table has a foreign key that refuses the deletion of an event's row at once.
+    fn restricts(&self, table: &str, parent: &Event) -> bool {
+        self.shape.table(table).is_some_and(|table| {
+            table.foreign.iter().any(|foreign| foreign.parent == parent.table)
+                && table.sql.contains("ON DELETE RESTRICT")
+        })
     }
 
     /// Whether a row of a table names the row of an event as its parent, in a column, or in any where
