@@ -204,6 +204,16 @@ impl Shape {
         }
     }
 
+    /// Whether SQLite itself may lose a row over a transaction, without a word to any trigger: an UPDATE
+    /// OR REPLACE evicts the parent of its own row, the cascade deletes that row, and a trigger makes
+    /// it anew.
+    pub(crate) fn is_lost_by_sqlite(&self, transaction: &[String]) -> bool {
+        let cascades = self.table("s").is_some_and(|s| s.sql.contains("ON DELETE CASCADE"));
+        cascades
+            && self.web.iter().any(|trigger| trigger.contains("x_undel"))
+            && transaction.iter().any(|sql| sql.starts_with("UPDATE OR REPLACE s"))
+    }
+
     /// All tables as SQL.
     pub(crate) fn schema(&self) -> String {
         self.tables.iter().map(|table| format!("{};\n", table.sql)).collect()

@@ -176,7 +176,7 @@ impl World {
                 self.write(at % count, sql, *told, *abandoned)
             }
             Step::Web { sql } => {
-                if self.server.web(sql) {
+                if !self.shape.is_lost_by_sqlite(sql) && self.server.web(sql) {
                     self.seen.note("a write of the web's");
                 }
                 self.observe_remote()
