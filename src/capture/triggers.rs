@@ -45,9 +45,9 @@
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
 //! * In a table that refers to itself, SQLite lets a REPLACE leave a child without its parent; with
 //!   an AFTER UPDATE trigger, of anybody's, it refuses the statement.
-//! * Where an UPDATE OR REPLACE evicts the parent of the row that it updates, ON DELETE CASCADE takes
-//!   that row, and a trigger of the application's inserts it anew, SQLite loses the new row and
-//!   tells no trigger: it is in the log, and not in the table.
+//! * An UPDATE OR REPLACE may evict the parent of the row that it updates. Where ON DELETE CASCADE
+//!   then takes that row and a trigger of the application's inserts it anew, SQLite loses the new
+//!   row and tells no trigger: it is in the log, and not in the table.
 //! * A row that refers to itself with ON UPDATE and changes its key has an event of that
 //!   consequence, under the new key, before the pair that brings it there; its `via` names the
 //!   pair's delete. The store passes over it while the pair's insert, which has it all, is pending.
