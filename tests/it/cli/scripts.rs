@@ -6,6 +6,7 @@
 //! | `unplug` | ends it |
 //! | `plug` | starts it again, at the same address |
 //! | `sql FILE "…"` | runs SQL on a file, as an application does |
+//! | `older FILE DUMP` | makes the database of another driftless, of a dump in `fixtures/replica/` |
 //! | `write FILE "…"` | writes a file |
 //! | `folder NAME` | makes a folder |
 //! | `copy FILE TO` | copies a database, whole, over what is there; of `hub.db` while it is unplugged |
@@ -16,6 +17,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use goldenscript::Context;
 
@@ -33,6 +35,7 @@ enum Step {
     Unplug,
     Plug,
     Sql(String, String),
+    Older(String, String),
     Write(String, String),
     Folder(String),
     Copy(String, String),
@@ -62,6 +65,11 @@ impl goldenscript::Runner for Runner {
                 self.hub = Some(Running::start(&mut self.folder.command(&args)));
             }
             Step::Sql(file, sql) => self.folder.sql(file, sql),
+            Step::Older(file, dump) => {
+                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/replica");
+                self.folder.sql(file, &std::fs::read_to_string(folder.join(dump))?);
+                self.folder.sql(file, include_str!("../../../schema/pow2.sql"));
+            }
             Step::Write(file, text) => std::fs::write(self.folder.path(file), text)?,
             Step::Folder(name) => std::fs::create_dir(self.folder.path(name))?,
             Step::Copy(from, to) => self.folder.copy(from, to),

@@ -2,5 +2,6 @@
 
 mod history;
 mod integrate;
+mod older;
 mod outbox;
 mod world;

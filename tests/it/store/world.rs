@@ -197,7 +197,7 @@ pub(super) struct Desk {
     pub(super) store: Store,
     pub(super) app: Connection,
     pub(super) id: ReplicaId,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Desk {
@@ -214,7 +214,7 @@ impl Desk {
         let setup = Setup { url: "test".to_owned(), tables, epoch: None };
         let id = ReplicaId(Ulid(number));
         let store = Store::init(&path, &setup, id).unwrap();
-        Desk { store, app, id, _dir: dir }
+        Desk { store, app, id, dir }
     }
 
     /// A desktop whose database another driftless has left: its dump, without the powers of two.
@@ -228,7 +228,13 @@ impl Desk {
         let store = Store::open(&path).unwrap();
         let id = "SELECT value FROM driftless_settings WHERE name = 'replica'";
         let id: String = app.query_row(id, [], |row| row.get(0)).unwrap();
-        Desk { store, app, id: id.parse().unwrap(), _dir: dir }
+        Desk { store, app, id: id.parse().unwrap(), dir }
+    }
+
+    /// The replicator's process ends, and another one begins.
+    pub(super) fn reopen(&mut self) {
+        let path = self.dir.path().join("desk.db");
+        self.store = Store::open(&path).unwrap();
     }
 
     /// Writes as the application does. What a constraint refuses is rolled back.

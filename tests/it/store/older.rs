@@ -1,0 +1,125 @@
+//! Files that an older driftless left: the present one adds what they lack, and loses nothing.
+//!
+//! The dumps in `fixtures/replica/` were made by those versions: `schema-1.sql` has pending events
+//! and nothing else; `schema-2.sql` is from before quarantined events had columns for a row that
+//! waits as a whole and for a line that could not be read, and has four of them, a conflict and two
+//! pending events. What lies between the two, and between the second and the present one, is made
+//! of the second by taking away what came later.
+
+use driftless::store::Store;
+use driftless::verdict::ConflictRule;
+use rusqlite::Connection;
+
+use super::world::{ALL, Desk, NOW, rows};
+
+const SCHEMA_1: &str = include_str!("../../../fixtures/replica/schema-1.sql");
+const SCHEMA_2: &str = include_str!("../../../fixtures/replica/schema-2.sql");
+
+/// What makes a file with the second dump into one of another version, by what that lacked.
+const BETWEEN: [(&str, &str); 7] = [
+    ("as it was", ""),
+    (
+        "identities and the logs of former remotes",
+        "
+        DROP TABLE driftless_identities; DROP TABLE driftless_old_log;
+        DROP TABLE driftless_old_conflicts",
+    ),
+    ("identities", "DROP TABLE driftless_identities"),
+    ("values of what was too large", "DROP TABLE driftless_kept"),
+    ("the remote's spelling", "ALTER TABLE driftless_tables DROP COLUMN columns"),
+    ("the row that waits", "ALTER TABLE driftless_quarantine ADD COLUMN line BLOB"),
+    ("the line that could not be read", "ALTER TABLE driftless_quarantine ADD COLUMN img TEXT"),
+];
+
+/// Our tables with their columns, and our indexes, in an order of their own.
+const SHAPE: &str = "
+    SELECT s.type, s.name, c.name, c.type, c.\"notnull\", c.dflt_value, c.pk
+    FROM sqlite_schema s LEFT JOIN pragma_table_info(s.name) c ON s.type = 'table'
+    WHERE s.name GLOB 'driftless_*' AND s.type <> 'trigger' ORDER BY 1, 2, 3";
+
+/// All that must not be lost.
+const KEPT: [&str; 7] = [
+    "SELECT seq, tbl, pk, reason FROM driftless_quarantine",
+    "SELECT n, ms, tail, op, base, settled FROM driftless_outbox",
+    "SELECT seq, id, own, header, vals, hash FROM driftless_log",
+    "SELECT seq, id, kind, winner, theirs, state, noticed FROM driftless_conflicts",
+    "SELECT name, value FROM driftless_settings WHERE name <> 'version'",
+    "SELECT cursor, clock, sent, chain FROM driftless_state",
+    "SELECT count(*) FROM driftless_pow2",
+];
+
+fn kept(db: &Connection) -> Vec<Vec<String>> {
+    KEPT.iter().map(|sql| rows(db, sql)).collect()
+}
+
+#[test]
+fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
+    let former = BETWEEN.map(|(what, sql)| (what, format!("{SCHEMA_2}; {sql}")));
+    for (what, dump) in [("all", SCHEMA_1.to_owned())].into_iter().chain(former) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch(&dump).unwrap_or_else(|error| panic!("without {what}: {error}"));
+        app.execute_batch(include_str!("../../../schema/pow2.sql")).unwrap();
+        let before = kept(&app);
+        // The triggers, and the outbox's columns, follow the application's definitions.
+        let theirs = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND type <> 'trigger'
+                      AND name NOT GLOB 'driftless_*' ORDER BY type DESC";
+        let tables = rows(&app, theirs);
+        let present = Desk::new(1, &format!("{};", tables.join(";")), "", ConflictRule::Row);
+        // The second time nothing is to be done.
+        for time in 1..=2 {
+            let mut store = Store::open(&path).unwrap();
+            assert_eq!(rows(&app, SHAPE), present.rows(SHAPE), "without {what}, time {time}");
+            assert_eq!(kept(&app), before, "without {what}, time {time}");
+            store.check_triggers().unwrap();
+            assert_eq!(store.setting("version").unwrap().as_deref(), Some("2"));
+        }
+        assert_eq!(rows(&app, "PRAGMA integrity_check"), ["ok"]);
+        for trigger in rows(&app, "SELECT name FROM sqlite_schema WHERE type = 'trigger'") {
+            let sql = format!("SELECT sql FROM sqlite_schema WHERE name = '{trigger}'");
+            assert_eq!(rows(&app, &sql), present.rows(&sql), "without {what}");
+        }
+    }
+}
+
+#[test]
+fn what_waited_in_an_older_file_is_applied_when_its_reason_is_gone() {
+    for again in [false, true] {
+        let mut desk = Desk::of_dump(SCHEMA_2);
+        if again {
+            desk.reopen();
+        }
+        let reasons = |desk: &Desk| -> Vec<_> {
+            desk.store.quarantine().unwrap().into_iter().map(|w| (w.seq.0, w.reason)).collect()
+        };
+        let malformed =
+            "malformed: event 4 names its row of table `members` by text that is not UTF-8";
+        let expected = [
+            (1, "table `members` refuses the row here: UNIQUE constraint failed: members.n"),
+            (2, "table `members` has no column `phone` here"),
+            (3, "an earlier event of this row waits"),
+            (4, malformed),
+        ];
+        assert_eq!(reasons(&desk), expected.map(|(seq, why)| (seq, why.to_owned())));
+        let state = desk.store.state().unwrap();
+        assert_eq!((state.quarantined, state.conflicts, state.pending), (4, 1, 2));
+        // What is of no use yet changes nothing: `a` has 7 by a pending event, and 1 underneath.
+        let retried = desk.store.retry_quarantine(NOW).unwrap();
+        assert_eq!((retried.applied, retried.waiting), (1, 2));
+        assert_eq!(reasons(&desk).len(), 3);
+        // The application's migration, which is noticed.
+        desk.write("ALTER TABLE members ADD COLUMN phone TEXT");
+        assert!(desk.store.check_triggers().unwrap());
+        let retried = desk.store.retry_after_migration(NOW).unwrap().unwrap();
+        assert_eq!((retried.applied, retried.waiting), (2, 0));
+        assert_eq!(reasons(&desk), [(4, malformed.to_owned())]);
+        assert_eq!(
+            desk.rows("SELECT id, name, email, n, phone FROM members ORDER BY id"),
+            ["a|Ana|-|7|-", "b|Bia|-|2|-", "c|Cid|-|3|555", "d|Dua|-|1|-", "f|Fay|f@x|6|-"]
+        );
+        assert_eq!(desk.store.outgoing(ALL).unwrap().unwrap().events.len(), 2);
+        desk.store.dismiss_quarantined(driftless::event::Seq(4)).unwrap();
+        assert_eq!(desk.store.state().unwrap().quarantined, 0);
+    }
+}
