@@ -212,7 +212,7 @@ fn a_constraint_of_this_database_alone_sends_a_row_to_quarantine() {
 
 /// A desk with a UNIQUE index of its own, in the way of which `a` would be without its pending
 /// event: the remote has `a` and `b` with the same `n`.
-fn hidden() -> (Remote, Desk) {
+pub(super) fn hidden() -> (Remote, Desk) {
     let tables = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);";
     let mut remote = Remote::new(tables, "", ConflictRule::Row);
     let mut desk = Desk::new(1, tables, "", ConflictRule::Row);

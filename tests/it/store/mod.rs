@@ -4,4 +4,5 @@ mod history;
 mod integrate;
 mod older;
 mod outbox;
+mod waiting;
 mod world;

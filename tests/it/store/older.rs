@@ -3,8 +3,7 @@
 //! The dumps in `fixtures/replica/` were made by those versions: `schema-1.sql` has pending events
 //! and nothing else; `schema-2.sql` is from before quarantined events had columns for a row that
 //! waits as a whole and for a line that could not be read, and has four of them, a conflict and two
-//! pending events. What lies between the two, and between the second and the present one, is made
-//! of the second by taking away what came later.
+//! pending events. What lies between is made of these by adding and taking away.
 
 use driftless::store::Store;
 use driftless::verdict::ConflictRule;
@@ -15,20 +14,22 @@ use super::world::{ALL, Desk, NOW, rows};
 const SCHEMA_1: &str = include_str!("../../../fixtures/replica/schema-1.sql");
 const SCHEMA_2: &str = include_str!("../../../fixtures/replica/schema-2.sql");
 
-/// What makes a file with the second dump into one of another version, by what that lacked.
-const BETWEEN: [(&str, &str); 7] = [
-    ("as it was", ""),
+/// All that came after the second dump.
+const SINCE: &str = "ALTER TABLE driftless_quarantine ADD COLUMN img TEXT;
+    ALTER TABLE driftless_quarantine ADD COLUMN line BLOB";
+
+/// What makes a file that has everything into one that lacks this.
+const LACKING: [(&str, &str); 6] = [
     (
-        "identities and the logs of former remotes",
-        "
-        DROP TABLE driftless_identities; DROP TABLE driftless_old_log;
-        DROP TABLE driftless_old_conflicts",
+        "the identities and logs of before",
+        "DROP TABLE driftless_identities; DROP TABLE driftless_old_log;
+         DROP TABLE driftless_old_conflicts",
     ),
-    ("identities", "DROP TABLE driftless_identities"),
+    ("the logs of before", "DROP TABLE driftless_old_log; DROP TABLE driftless_old_conflicts"),
     ("values of what was too large", "DROP TABLE driftless_kept"),
     ("the remote's spelling", "ALTER TABLE driftless_tables DROP COLUMN columns"),
-    ("the row that waits", "ALTER TABLE driftless_quarantine ADD COLUMN line BLOB"),
-    ("the line that could not be read", "ALTER TABLE driftless_quarantine ADD COLUMN img TEXT"),
+    ("rows that wait", "ALTER TABLE driftless_quarantine DROP COLUMN img"),
+    ("lines that could not be read", "ALTER TABLE driftless_quarantine DROP COLUMN line"),
 ];
 
 /// Our tables with their columns, and our indexes, in an order of their own.
@@ -54,8 +55,15 @@ fn kept(db: &Connection) -> Vec<Vec<String>> {
 
 #[test]
 fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
-    let former = BETWEEN.map(|(what, sql)| (what, format!("{SCHEMA_2}; {sql}")));
-    for (what, dump) in [("all", SCHEMA_1.to_owned())].into_iter().chain(former) {
+    let spelling = "ALTER TABLE driftless_tables ADD COLUMN columns TEXT NOT NULL DEFAULT '[]'";
+    let tables = include_str!("../../../schema/replica/tables.sql");
+    let dumps = [
+        ("all", SCHEMA_1.to_owned()),
+        ("values in the outbox", format!("{SCHEMA_1}; {SINCE}; {spelling}; {tables}")),
+        ("both columns", SCHEMA_2.to_owned()),
+    ];
+    let lacking = LACKING.map(|(what, sql)| (what, format!("{SCHEMA_2}; {SINCE}; {sql}")));
+    for (what, dump) in dumps.into_iter().chain(lacking) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("desk.db");
         let app = Connection::open(&path).unwrap();
@@ -81,6 +89,18 @@ fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
             assert_eq!(rows(&app, &sql), present.rows(&sql), "without {what}");
         }
     }
+}
+
+/// Triggers of before would write columns that the outbox has no longer, and refuse each write.
+#[test]
+fn a_table_that_is_replicated_no_more_keeps_no_trigger_of_before() {
+    let dump = format!("{SCHEMA_1}; DELETE FROM driftless_tables WHERE name = 'payments'");
+    let desk = Desk::of_dump(&dump);
+    let triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ";
+    assert_eq!(desk.rows(&format!("{triggers}'payments'")), ["0"]);
+    assert_ne!(desk.rows(&format!("{triggers}'members'")), ["0"]);
+    desk.write("INSERT INTO payments VALUES (10, 'ana', 1)");
+    assert_eq!(desk.rows("SELECT count(*) FROM driftless_outbox"), ["16"]);
 }
 
 #[test]
