@@ -12,7 +12,8 @@
 //!   ([`Rebase::keep_whole`]).
 
 use super::integrate::Step;
-use super::materialize::{borrow, is_refusal, is_taken};
+use super::materialize::{borrow, is_refusal, is_taken, known_key};
+use super::quarantine::put_in_front;
 use super::rebase::{Rebase, is_uncompiled, shorten};
 use crate::event::Image;
 
@@ -27,6 +28,7 @@ impl Rebase<'_, '_> {
             (self.done.quarantined, self.quarantine) = before;
             self.place_singly()?;
         }
+        self.keep_strangers()?;
         Ok(self.db.execute_batch("RELEASE driftless_fold")?)
     }
 
@@ -167,9 +169,31 @@ impl Rebase<'_, '_> {
             self.put_away(first, &reason)?;
         }
         let line = &self.lines[first];
-        let sql = "UPDATE driftless_quarantine SET img = ?3 WHERE seq =
-                   (SELECT min(seq) FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2)";
-        self.db.prepare_cached(sql)?.execute((&line.table, line.key, base))?;
+        let base = base.expect("only a row that there was is refused");
+        let kept = put_in_front(self.db, &line.table, line.key, &base)?;
+        assert!(kept, "its first event waits");
+        Ok(())
+    }
+
+    /// A row that has waited as a whole goes on waiting if its table is not replicated here now.
+    fn keep_strangers(&mut self) -> Step {
+        let mut rows: Vec<_> = self.whole.drain().collect();
+        rows.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        for (seq, image) in rows {
+            let found = self.lines.binary_search_by_key(&seq, |line| line.seq);
+            let at = found.expect("it has come out of quarantine with the page");
+            let line = &self.lines[at];
+            let table = self.store.table_index(&line.table);
+            if table.is_some_and(|at| known_key(&self.store.tables[at].table, line.key).is_some()) {
+                // The row is here: what waits of it is on top.
+                continue;
+            }
+            if !self.waits(at)? {
+                let table = shorten(&line.table);
+                self.put_away(at, &format!("table `{table}` has no place for the row here"))?;
+            }
+            put_in_front(self.db, &line.table, line.key, &image.to_json())?;
+        }
         Ok(())
     }
 }

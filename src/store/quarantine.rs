@@ -6,7 +6,7 @@
 //! until a retry applies them. A row that such a constraint keeps out as it was underneath one's
 //! own lost events waits as a whole, in front of its first event here. What is no event at all has
 //! no frame; its line is kept, and read again by each retry, for a later version of this program
-//! may know what it is.
+//! may know what it is. A row that waits in front of such a line is tried without it.
 
 use std::collections::HashMap;
 
@@ -91,8 +91,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Usage` when none waits at that place, or one that may still be applied; `Storage` when the
-    /// database fails.
+    /// `Usage` when none waits at that place, or one that may still be applied, or one that alone
+    /// keeps its row's former values; `Storage` when the database fails.
     pub fn dismiss_quarantined(&mut self, seq: Seq) -> Result<()> {
         let waiting = self.quarantine()?.into_iter().find(|event| event.seq == seq);
         let Some(event) = waiting else {
@@ -102,8 +102,16 @@ impl Store {
             return Err(Error::usage(format!("event {seq} waits, and can still be applied"))
                 .with_hint("once its reason is gone: driftless quarantine retry"));
         }
-        self.db.execute("DELETE FROM driftless_quarantine WHERE seq = ?1", [seq.0])?;
-        Ok(())
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
+        let image: Option<String> = tx.query_row(sql, [seq.0], |row| row.get(0))?;
+        if let Some(image) = image
+            && !put_in_front(&tx, &event.table, &event.key.0, &image)?
+        {
+            return Err(Error::usage(format!("a row of table `{}` waits with it", event.table))
+                .with_hint("once its reason is gone: driftless quarantine retry"));
+        }
+        Ok(tx.commit()?)
     }
 
     /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when
@@ -115,11 +123,14 @@ impl Store {
     /// was applied before stays applied.
     pub fn retry_quarantine(&mut self, now_ms: i64) -> Result<Retried> {
         let mut retried = self.read_again(now_ms)?;
+        let before = self.waiting()?;
         let mut after = Seq(0);
         loop {
             self.check_triggers()?;
             let page = self.waiting_page(after)?;
             if page.count == 0 {
+                retried.waiting = self.waiting()?;
+                retried.applied += before.saturating_sub(retried.waiting);
                 return Ok(retried);
             }
             let lines = page.lines()?;
@@ -137,8 +148,6 @@ impl Store {
                     Err(_) => return Err(Error::storage("the transaction was rolled back")),
                 };
             };
-            retried.applied += page.count - done.quarantined;
-            retried.waiting += done.quarantined;
             retried.changes.extend(done.changes);
             after = page.last;
         }
@@ -225,10 +234,7 @@ impl Store {
             let alone = Page { bytes: row.get(1)?, last: seq, count: 1, more: false };
             let is_event = |line: &Line<'_>| line.damaged.is_none() && line.event().is_ok();
             if alone.lines().is_ok_and(|lines| lines.iter().all(is_event)) {
-                if page.count > 0 {
-                    page.bytes.push(b'\n');
-                }
-                page.bytes.extend_from_slice(&alone.bytes);
+                append(&alone.bytes, &mut page.bytes);
                 (page.last, page.count) = (seq, page.count + 1);
             }
             if page.bytes.len() >= RETRY_BYTES {
@@ -238,26 +244,55 @@ impl Store {
         Ok(looked.map(|looked| (page, looked)))
     }
 
+    /// How many events wait that are events.
+    fn waiting(&self) -> Result<usize> {
+        let sql = "SELECT count(*) FROM driftless_quarantine \
+                   WHERE seq IN (SELECT seq FROM driftless_log)";
+        let waiting: i64 = self.db.query_row(sql, [], |row| row.get(0))?;
+        Ok(waiting as usize)
+    }
+
     /// The next waiting events as a page.
     fn waiting_page(&self, after: Seq) -> Result<Page> {
-        // What is malformed has no frame, and stays where it is.
-        let sql = "SELECT seq FROM driftless_quarantine WHERE seq > ?1 \
-                   AND seq IN (SELECT seq FROM driftless_log) ORDER BY seq LIMIT ?2";
+        // What is malformed has no frame, and stays where it is; but for a row in front of it.
+        let sql = "SELECT seq, line FROM driftless_quarantine WHERE seq > ?1 \
+                   AND (seq IN (SELECT seq FROM driftless_log) \
+                        OR (img IS NOT NULL AND line IS NOT NULL)) ORDER BY seq LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;
-        let seqs = statement
-            .query_map((after.0, RETRY_EVENTS as i64), |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<i64>>>()?;
+        let waiting = statement
+            .query_map((after.0, RETRY_EVENTS as i64), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(i64, Option<Vec<u8>>)>>>()?;
         let mut page = Page::default();
-        for seq in seqs {
-            let event = self.settled(Seq(seq))?.ok_or_else(|| {
-                Error::corrupt(format!("event {seq} is in quarantine, but not in the log"))
-            })?;
-            write_line(&event, &mut page.bytes);
-            page.last = event.seq;
-            page.count += 1;
+        for (seq, line) in waiting {
+            match (self.settled(Seq(seq))?, line) {
+                (Some(event), _) => write_line(&event, &mut page.bytes),
+                (None, Some(line)) => append(&line, &mut page.bytes),
+                (None, None) => {
+                    let message = format!("event {seq} is in quarantine, but not in the log");
+                    return Err(Error::corrupt(message));
+                }
+            }
+            (page.last, page.count) = (Seq(seq), page.count + 1);
         }
         Ok(page)
     }
+}
+
+/// Appends a line as it came.
+fn append(line: &[u8], page: &mut Vec<u8>) {
+    if !page.is_empty() {
+        page.push(b'\n');
+    }
+    page.extend_from_slice(line);
+}
+
+/// Lets a row wait as a whole, in front of the first of its events here that a retry looks at.
+/// False if there is none.
+pub(super) fn put_in_front(db: &Connection, table: &str, key: &str, image: &str) -> Result<bool> {
+    let sql = "UPDATE driftless_quarantine SET img = ?3 WHERE seq =
+               (SELECT min(seq) FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
+                AND (line IS NOT NULL OR seq IN (SELECT seq FROM driftless_log)))";
+    Ok(db.prepare_cached(sql)?.execute((table, key, image))? > 0)
 }
 
 /// Rows that are not here at all, as they are to be before an event that waited.
