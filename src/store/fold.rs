@@ -15,7 +15,12 @@ use super::integrate::Step;
 use super::materialize::{borrow, is_refusal, is_taken, known_key};
 use super::quarantine::put_in_front;
 use super::rebase::{Rebase, is_uncompiled, shorten};
+use super::touched::Touched;
 use crate::event::Image;
+
+/// How often the rows that a page does not touch are written anew, with more of them as they were:
+/// rows that hide one behind the other are few, and each time costs as much as all of them.
+const MAX_ROUNDS: usize = 8;
 
 impl Rebase<'_, '_> {
     /// The fold's writes.
@@ -36,30 +41,39 @@ impl Rebase<'_, '_> {
     fn place_untouched(&mut self) -> Step {
         let mut rows = std::mem::take(&mut self.rows);
         self.db.execute_batch("SAVEPOINT driftless_fold")?;
-        let mut apart = true;
-        for row in rows.iter_mut().filter(|row| row.lines.is_empty()) {
-            if !self.try_image(row.table, &row.key.0, row.image.as_ref())? {
-                // Its pending events have never left it.
-                row.quiet = true;
-                apart = self.try_image(row.table, &row.key.0, row.current.as_ref())?;
-            }
-            if !apart {
-                break;
-            }
-        }
-        if !apart {
-            // Together they were here before, so together they can be.
+        let mut round = 1;
+        while !self.place_apart(rows.iter_mut().filter(|row| row.lines.is_empty()))? {
             self.db.execute_batch("ROLLBACK TO driftless_fold")?;
-            for row in rows.iter_mut().filter(|row| row.lines.is_empty()) {
-                row.quiet = true;
-                if let (Some(table), Some(current)) = (row.table, &row.current) {
-                    let written = self.writer.upsert(table, &row.key.0, &borrow(current));
-                    self.check(written)?;
-                }
+            round += 1;
+            if round == MAX_ROUNDS {
+                let untouched = rows.iter_mut().filter(|row| row.lines.is_empty());
+                untouched.for_each(|row| row.quiet = true);
             }
         }
         self.rows = rows;
         Ok(self.db.execute_batch("RELEASE driftless_fold")?)
+    }
+
+    /// Writes these rows as they are underneath, and those that cannot be so as they were, with
+    /// their pending events, which have never left them: these are quiet. False if one that is
+    /// quiet now would have had to go first.
+    fn place_apart<'r>(&mut self, rows: impl Iterator<Item = &'r mut Touched>) -> Step<bool> {
+        let (quiet, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.quiet);
+        for row in quiet {
+            // Together they were here before, so together they can be.
+            if let (Some(table), Some(current)) = (row.table, &row.current) {
+                let written = self.writer.upsert(table, &row.key.0, &borrow(current));
+                self.check(written)?;
+            }
+        }
+        let mut apart = true;
+        for row in rows {
+            if !self.try_image(row.table, &row.key.0, row.image.as_ref())? {
+                row.quiet = true;
+                apart &= self.try_image(row.table, &row.key.0, row.current.as_ref())?;
+            }
+        }
+        Ok(apart)
     }
 
     /// Writes a row, if there is one. False if a constraint refuses it.

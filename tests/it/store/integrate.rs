@@ -270,6 +270,28 @@ fn a_row_that_a_pending_event_hides_from_a_constraint_stays_hidden() {
     assert_eq!(desk.actual(), desk.expected(&remote));
 }
 
+/// One has by a pending event what another has underneath: without their pending events they cannot
+/// even stay what they are.
+#[test]
+fn rows_that_hide_one_behind_the_other_stay_as_they_are() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1), ('b', 'Bea', NULL, 5)");
+    desk.sync(&mut remote);
+    desk.write("CREATE UNIQUE INDEX own ON m (n)");
+    desk.write("UPDATE m SET n = 2 WHERE id = 'a'");
+    desk.write("UPDATE m SET n = 1 WHERE id = 'b'");
+    remote.web("INSERT INTO m VALUES ('c', 'Cem', NULL, 5)");
+    desk.pull(&remote, 10);
+    desk.write("INSERT INTO m VALUES ('d', 'Dua', 'y', 4)");
+    remote.web("INSERT INTO m VALUES ('e', 'Eva', 'y', 6)");
+    let done = desk.pull(&remote, 10);
+    assert_eq!((done.quarantined, done.set_aside), (0, 1));
+    assert_eq!(members(&desk), ["a|Ana|-|2", "b|Bea|-|1", "c|Cem|-|5", "e|Eva|y|6"]);
+    desk.sync(&mut remote);
+    assert_eq!(desk.actual(), desk.expected(&remote));
+}
+
 #[test]
 fn the_applications_triggers_do_not_change_what_the_remote_said() {
     let tables = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);

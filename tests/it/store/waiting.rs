@@ -76,13 +76,17 @@ const TOUCHES: [Then; 6] = [
     Then::App("UPDATE m SET email = 'mine' WHERE id IN ('a', 'b')"),
 ];
 
+/// What the web makes of a row where it is not to be read, and what is put in its place.
+const WRITTEN: &str = r#"},{"name":"unreadable"#;
+const SPOILT: &str = r#"},{"name":{"z":1},"was":"unreadable"#;
+
 /// The page, with unreadable lines where the web wrote what is to be so.
 fn spoil(page: &mut Page, spoilt: Spoilt) {
     let text = String::from_utf8(std::mem::take(&mut page.bytes)).unwrap();
     let lines = text.split('\n').map(|line| match spoilt {
-        _ if !line.contains(r#"},{"name":"unreadable"}"#) => line.to_owned(),
+        _ if !line.contains(WRITTEN) => line.to_owned(),
         Spoilt::Op => line.replace(r#""update""#, r#""merge""#),
-        Spoilt::Value => line.replace(r#"},{"name":"unreadable"}"#, r#"},{"name":{"z":1}}"#),
+        Spoilt::Value => line.replace(WRITTEN, SPOILT),
     });
     page.bytes = lines.collect::<Vec<_>>().join("\n").into_bytes();
 }
@@ -110,11 +114,11 @@ impl Scene {
     fn comes(&mut self, comes: Comes) {
         match comes {
             Comes::Web(sql) => self.remote.web(sql),
-            Comes::Spoilt => {
-                // Another value each time, so that it is an event.
-                self.remote.web("UPDATE m SET name = 'was read' WHERE id = 'a'");
-                self.remote.web("UPDATE m SET name = 'unreadable' WHERE id = 'a'");
-            }
+            // Another value each time, so that it is an event.
+            Comes::Spoilt => self.remote.web(
+                "UPDATE m SET name = 'unreadable ' || (SELECT max(seq) FROM driftless_events)
+                 WHERE id = 'a'",
+            ),
             Comes::Push => {
                 self.desk.push(&mut self.remote, ALL);
             }
@@ -126,12 +130,12 @@ impl Scene {
             Then::Free => self.desk.write("DROP INDEX IF EXISTS own"),
             Then::Read => {
                 self.newer = true;
-                self.desk.write(
+                self.desk.write(&format!(
                     r#"UPDATE driftless_quarantine SET line = CAST(replace(replace(
-                       CAST(line AS TEXT), '"merge"', '"update"'), '{"z":1}', '"unreadable"')
+                       CAST(line AS TEXT), '"merge"', '"update"'), '{SPOILT}', '{WRITTEN}')
                        AS BLOB) WHERE line IS NOT NULL;
-                       DELETE FROM driftless_settings WHERE name = 'retried'"#,
-                );
+                       DELETE FROM driftless_settings WHERE name = 'retried'"#
+                ));
             }
             Then::Retry => {}
             Then::App(sql) => self.desk.write(sql),
@@ -278,7 +282,8 @@ fn a_line_that_is_dismissed_takes_no_row_with_it() {
 /// While a table is gone, as in the middle of a migration, what waited of its rows goes on waiting.
 #[test]
 fn a_row_that_waits_as_a_whole_outlives_a_table_that_is_gone_for_a_while() {
-    for history in HISTORIES {
+    let readable: &[Comes] = &[TAKEN, Push];
+    for history in HISTORIES.into_iter().chain([readable]) {
         let mut scene = scene(history, Spoilt::Value, false, true, format!("{history:?}"));
         scene.desk.write("ALTER TABLE m RENAME TO away");
         scene.retry();
