@@ -114,16 +114,16 @@ fn list(output: &Output, store: &Store, all: bool) -> Result<()> {
         }
         print(output, conflict, store.id(), LISTED_CHARS)?;
     }
-    if let Some(first) = conflicts.first().filter(|_| !output.is_json()) {
+    // What was restored or dismissed needs nothing more.
+    let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open && !output.is_json());
+    if let Some(first) = open.clone().next() {
         let id = tail(&first.event.id);
         let db = store.path().display();
         let command = format!("driftless conflicts --db {db}");
         output.note(format_args!("\nTo write its values again:  {command} restore {id}"));
         output.note(format_args!("To take it off the list:    {command} dismiss {id}"));
     }
-    if let Some(collision) = conflicts.iter().find(|c| c.kind == ConflictKind::Collision)
-        && !output.is_json()
-    {
+    if let Some(collision) = open.find(|c| c.kind == ConflictKind::Collision) {
         let (id, db) = (tail(&collision.event.id), store.path().display());
         output.note(format_args!(
             "To keep both of a collision: driftless conflicts --db {db} restore {id} --new-key"
