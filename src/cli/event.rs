@@ -101,10 +101,10 @@ impl Listing {
         Listing { me, table_width: longest.unwrap_or(0).max("table".len()) }
     }
 
-    /// The heading.
-    pub(crate) fn header(&self) -> String {
+    /// The heading, and that of the last column.
+    pub(crate) fn header(&self) -> (String, &'static str) {
         let line = self.line("seq", "made (UTC)", "by", "verdict", "op", "table", "event");
-        format!("{line}  row and change")
+        (line, "row and change")
     }
 
     #[allow(clippy::too_many_arguments, reason = "the columns")]
@@ -119,11 +119,11 @@ impl Listing {
         id: &str,
     ) -> String {
         let width = self.table_width;
-        format!("{seq:>8}  {made:19}  {id:8}  {by:8}  {verdict:10}  {op:6}  {table:width$}")
+        format!("{seq:>8}  {made:19}  {id:8}  {by:8}  {verdict:10}  {op:6}  {table:width$}  ")
     }
 
-    /// An event's line, and how it looks.
-    pub(crate) fn entry(&self, entry: &Entry) -> (Tone, String) {
+    /// How an event looks, its line, and what stands in the last column.
+    pub(crate) fn entry(&self, entry: &Entry) -> (Tone, String, String) {
         let view = View::of(entry, self.me);
         let line = self.line(
             &view.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
@@ -136,14 +136,14 @@ impl Listing {
         );
         let reason = view.reason.map(|reason| format!(" [{}]", clean(reason, VALUE_CHARS)));
         let actor = view.actor.map(|actor| format!(" by {}", clean(actor, VALUE_CHARS)));
-        let text = format!(
-            "{line}  {}{}{}  {}",
+        let last = format!(
+            "{}{}{}  {}",
             key(view.key),
             reason.unwrap_or_default(),
             actor.unwrap_or_default(),
             change(view.op, view.before, view.after)
         );
-        (tone(view.verdict), text)
+        (tone(view.verdict), line, last)
     }
 }
 

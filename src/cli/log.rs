@@ -230,13 +230,14 @@ fn print(
             return Ok(());
         }
         if !std::mem::replace(printed_header, true) {
-            output.row(Tone::Strong, &listing.header())?;
+            let (line, last) = listing.header();
+            output.row_in_two(Tone::Strong, &line, last)?;
         }
         match output.is_json() {
             true => output.json(&JsonEvent::new(&entry, store.id())),
             false => {
-                let (tone, text) = listing.entry(&entry);
-                output.row(tone, &text)
+                let (tone, line, last) = listing.entry(&entry);
+                output.row_in_two(tone, &line, &last)
             }
         }
     })?;

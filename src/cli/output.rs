@@ -22,6 +22,11 @@ use crate::error::{Error, Kind, Result};
 const PLAIN_PROGRESS_MS: i64 = 15_000;
 /// How often a spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
+/// The least characters that are left to a listing's last column: a reason, or what has changed,
+/// says something in as many.
+const LAST_COLUMN: usize = 40;
+/// How far the last column is indented on a line of its own.
+const INDENT: usize = 10;
 
 /// What a text is, as far as its looks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,11 +132,20 @@ impl Output {
     ///
     /// As [`Output::line`].
     pub(crate) fn row(&self, tone: Tone, text: &str) -> Result<()> {
-        let most = match terminal_size::terminal_size_of(io::stdout()) {
-            Some((width, _)) => usize::from(width.0).saturating_sub(1),
-            None => usize::MAX,
-        };
-        self.line(tone.paint(clean(text.trim_end(), most)))
+        self.line(tone.paint(clean(text.trim_end(), columns())))
+    }
+
+    /// A row of a listing of which the last column says most. On a terminal that has no room for
+    /// that it has a line of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn row_in_two(&self, tone: Tone, lead: &str, last: &str) -> Result<()> {
+        for line in in_two(lead, last, columns()) {
+            self.row(tone, &line)?;
+        }
+        Ok(())
     }
 
     /// A line of JSON.
@@ -181,19 +195,27 @@ impl Output {
     ///
     /// As [`Output::line`].
     pub(crate) fn table(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(header);
-        for (_, row) in rows {
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
         let tones = std::iter::once(Tone::Strong).chain(rows.iter().map(|(tone, _)| *tone));
-        for (line, tone) in table.lines().zip(tones) {
+        for (line, tone) in lay_out(header, rows).lines().zip(tones) {
             self.row(tone, &line)?;
+        }
+        Ok(())
+    }
+
+    /// A table whose last column says most: see [`Output::row_in_two`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(crate) fn listing(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
+        let heading = (Tone::Strong, header.last().map_or("", |last| *last));
+        let rows_end =
+            rows.iter().map(|(tone, row)| (*tone, row.last().map_or("", String::as_str)));
+        let ends = std::iter::once(heading).chain(rows_end);
+        for (line, (tone, last)) in lay_out(header, rows).lines().zip(ends) {
+            let line = line.trim_end();
+            let lead = line.strip_suffix(last.trim_end()).unwrap_or(line);
+            self.row_in_two(tone, lead, &line[lead.len()..])?;
         }
         Ok(())
     }
@@ -228,6 +250,37 @@ impl Output {
         let said_ms = AtomicI64::new(now_ms());
         Spinner { bar, output: self.clone(), said_ms }
     }
+}
+
+fn lay_out(header: &[&str], rows: &[(Tone, Vec<String>)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for (_, row) in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// How many characters a line of the terminal has; what is no terminal has no edge.
+fn columns() -> usize {
+    match terminal_size::terminal_size_of(io::stdout()) {
+        Some((width, _)) => usize::from(width.0).saturating_sub(1),
+        None => usize::MAX,
+    }
+}
+
+/// A row as one line, or as two where its last column would be cut and has little room.
+fn in_two(lead: &str, last: &str, columns: usize) -> Vec<String> {
+    let (before, room) = (lead.chars().count(), last.chars().count());
+    if before + room <= columns || columns - before.min(columns) >= LAST_COLUMN {
+        return vec![format!("{lead}{last}")];
+    }
+    vec![lead.to_owned(), format!("{:INDENT$}{last}", "")]
 }
 
 /// See [`Output::spinner`].
@@ -297,6 +350,17 @@ pub(crate) fn is_closed(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_column_without_room_has_a_line_of_its_own() {
+        let (lead, last) = ("x".repeat(50), "y".repeat(60));
+        assert_eq!(in_two(&lead, &last, 110), [format!("{lead}{last}")], "it fits");
+        assert_eq!(in_two(&lead, &last, 90), [format!("{lead}{last}")], "it is cut");
+        let below = [lead.clone(), format!("          {last}")];
+        assert_eq!(in_two(&lead, &last, 89), below);
+        assert_eq!(in_two(&lead, "y", 51), [format!("{lead}y")]);
+        assert_eq!(in_two(&lead, &last, usize::MAX), [format!("{lead}{last}")]);
+    }
 
     #[test]
     fn a_row_cannot_take_over_the_terminal() {

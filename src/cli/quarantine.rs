@@ -57,7 +57,7 @@ fn list(session: &Session) -> Result<Exit> {
             (Tone::Plain, [row, vec![clean(&event.reason, CHARS)]].concat())
         })
         .collect();
-    output.table(&["seq", "table", "row", "why it waits"], &rows)?;
+    output.listing(&["seq", "table", "row", "why it waits"], &rows)?;
     output.note("\nOnce the reason is gone, try again with: driftless quarantine retry");
     if let Some(event) = waiting.iter().find(|event| event.is_malformed()) {
         output.note(format_args!(
