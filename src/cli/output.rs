@@ -202,7 +202,8 @@ impl Output {
         Ok(())
     }
 
-    /// A table whose last column says most: see [`Output::row_in_two`].
+    /// A table whose last column is a sentence: where a terminal's edge would cut it, it goes on
+    /// below, and is not cut.
     ///
     /// # Errors
     ///
@@ -215,7 +216,12 @@ impl Output {
         for (line, (tone, last)) in lay_out(header, rows).lines().zip(ends) {
             let line = line.trim_end();
             let lead = line.strip_suffix(last.trim_end()).unwrap_or(line);
-            self.row_in_two(tone, lead, &line[lead.len()..])?;
+            if line.chars().count() <= columns() {
+                self.row(tone, line)?;
+                continue;
+            }
+            self.row(tone, lead)?;
+            self.line(tone.paint(format!("{:INDENT$}{}", "", clean(last, usize::MAX))))?;
         }
         Ok(())
     }
