@@ -119,7 +119,7 @@ impl Machine {
             self.limits.suspect(push);
             return;
         }
-        match self.limits.rejected(push) {
+        match self.limits.rejected(push, error.message()) {
             Step::Again => {}
             Step::Refuse(ids) => self.refuse(&ids, error.message()),
             Step::Stuck => self.stuck(push, error),

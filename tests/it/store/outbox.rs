@@ -9,7 +9,7 @@ use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};
 
 fn three(events: usize) -> PushLimit {
-    PushLimit { events, bytes: 1 << 20 }
+    PushLimit::of(events, 1 << 20)
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_push_ends_where_a_transaction_ended() {
     let push = desk.store.outgoing(three(2)).unwrap().unwrap();
     assert_eq!(push.last_n, 9);
     desk.store.sent(9).unwrap();
-    let push = desk.store.outgoing(PushLimit { events: 2, bytes: 1 }).unwrap().unwrap();
+    let push = desk.store.outgoing(PushLimit::of(2, 1)).unwrap().unwrap();
     assert_eq!(push.last_n, 11);
     let [delete, insert] = &push.events[..] else { panic!("a pair") };
     assert_eq!((delete.op, insert.op), (Op::Delete, Op::Insert));
