@@ -73,6 +73,14 @@ impl Machine {
         self.failed(None, Error::corrupt(message).with_source(error));
     }
 
+    /// What came is no page. The answers themselves are as they should be, so that they must not
+    /// end the waits that grow: each would be asked for at once.
+    pub(super) fn unreadable(&mut self, error: Error) {
+        self.no_page = true;
+        self.unavailable(error);
+        self.changed();
+    }
+
     pub(super) fn unavailable(&mut self, error: Error) {
         let wait = self.backoff.fail();
         tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
