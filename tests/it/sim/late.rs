@@ -12,6 +12,7 @@ use driftless::error::{Kind, Result};
 use driftless::event::{Event, EventId, Image, Op};
 use driftless::remote::Answer;
 
+use super::coverage::Seen;
 use super::rows::{Row, key_of};
 use super::world::{Checked, World};
 
@@ -48,8 +49,11 @@ impl Doubts {
     }
 
     /// A push of a replica went through.
-    pub(super) fn pushed(&mut self, at: usize) {
-        self.rejected.remove(&at);
+    pub(super) fn pushed(&mut self, at: usize, seen: &mut Seen) {
+        let (_, foreign) = self.rejected.remove(&at).unwrap_or_default();
+        if foreign >= REJECTED.1 {
+            seen.note("a hint that was wrong");
+        }
     }
 
     fn has_hints(&self, at: Option<usize>) -> bool {

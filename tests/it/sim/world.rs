@@ -316,7 +316,7 @@ impl World {
         };
         self.seen.note_fate(fate);
         if pushes && outcome.is_ok() {
-            self.doubts.pushed(at);
+            self.doubts.pushed(at, &mut self.seen);
         }
         self.give(at, id, outcome)?;
         Ok(true)
