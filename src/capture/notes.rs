@@ -105,10 +105,17 @@ impl<S: Side> Generator<'_, S> {
     pub(super) fn note_insert(&self) -> Trigger {
         let this = ident(&self.table.name);
         let obstacles = self.obstacles();
-        let when: Vec<_> = obstacles
+        let mut when: Vec<_> = obstacles
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
+        // An old note of a row that has gone, where a newer trigger than ours makes it anew, would
+        // turn its insert into an update.
+        when.push(format!(
+            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND {})",
+            self.name(),
+            self.has_noted_key("driftless_notes.", &coming_converted)
+        ));
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.side.maker(self.table, "new");
         let old_notes = self.forget_where(&self.has_noted_key("", &coming_converted));

@@ -28,9 +28,11 @@
 //!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
 //!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
 //! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
-//!   no harm as long as the row is there: it is made anew before the next insert. When the row is
-//!   deleted or changes its key, it goes; on the remote also when it is updated, as by an upsert.
-//!   A replica spares each update the trigger for that, and its store empties the notes.
+//!   no harm as long as the row is there: it is made anew before the next insert, or goes if there
+//!   is no such row then, for a trigger of the application's that is newer than ours may insert
+//!   what was just deleted. When the row is deleted or changes its key, it goes; on the remote also
+//!   when it is updated, as by an upsert. A replica spares each update the trigger for that, and
+//!   its store empties the notes.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!

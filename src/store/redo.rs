@@ -21,15 +21,25 @@ impl Rebase<'_, '_> {
             }
         }
         remaining.sort_unstable();
+        let mut within: Vec<(PendingEvent, i64)> = Vec::new();
         for (n, at) in remaining {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
             let winner = self.rows[at].winners.iter().find(|&&winner| {
                 self.beats(&self.lines[winner], at, event.op, event.after.as_deref(), event.base)
             });
             let winner = winner.map(|&winner| self.lines[winner].seq);
-            if event.aside || winner.is_some() || !self.redo(&event, at)? {
+            if event.aside || winner.is_some() {
                 self.set_aside(&event, winner)?;
-                self.done.set_aside += usize::from(!event.aside);
+            } else if let Some(insert) = self.key_change_around(at, &event)? {
+                within.push((event, insert));
+            } else if !self.redo(&event, at)? {
+                self.set_aside(&event, None)?;
+            }
+        }
+        // What a key change did to its own row is on it as long as the key change is.
+        for (event, insert) in within {
+            if load(self.db, &self.store.layouts, insert)?.is_some_and(|insert| insert.aside) {
+                self.set_aside(&event, None)?;
             }
         }
         Ok(())
@@ -42,15 +52,13 @@ impl Rebase<'_, '_> {
         statement.execute((event.n, winner.map(|winner| winner.0)))?;
         if !event.aside {
             self.done.changes.push((event.table.clone(), event.key.clone()));
+            self.done.set_aside += 1;
         }
         Ok(())
     }
 
     /// Puts a pending event on top of its row. False if that cannot be.
     fn redo(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
-        if self.is_within_key_change(at, event)? {
-            return Ok(true);
-        }
         let table = self.rows[at].table.expect("only rows of replicated tables are rebased");
         redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
     }

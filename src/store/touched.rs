@@ -141,7 +141,7 @@ impl Rebase<'_, '_> {
             for &(n, _, aside) in self.rows[at].pending.iter().rev() {
                 if !aside
                     && let Some(event) = load(self.db, &self.store.layouts, n)?
-                    && !self.is_within_key_change(at, &event)?
+                    && self.key_change_around(at, &event)?.is_none()
                 {
                     image = event.undo(image)?;
                 }
@@ -202,14 +202,14 @@ impl Rebase<'_, '_> {
         Some(image)
     }
 
-    /// Whether an event is what a foreign key did to a row that refers to itself and changes its
-    /// key, and the insert of that key change is pending as well. Such an event has the new key and
-    /// stands before the pair, and before the delete of a row that had the key and was replaced: on
-    /// that row it never was. The insert's image has what it did, so there is nothing to undo or to
-    /// do again.
-    pub(super) fn is_within_key_change(&self, at: usize, event: &PendingEvent) -> Step<bool> {
+    /// The number of the insert of a key change, if an event is what a foreign key did to a row that
+    /// refers to itself and changes its key, and that insert is pending as well. Such an event has
+    /// the new key and stands before the pair, and before the delete of a row that had the key and
+    /// was replaced: on that row it never was. The insert's image has what it did, so there is
+    /// nothing to undo or to do again.
+    pub(super) fn key_change_around(&self, at: usize, event: &PendingEvent) -> Step<Option<i64>> {
         let Some(parent) = event.parent.as_ref().filter(|parent| **parent != event.key) else {
-            return Ok(false);
+            return Ok(None);
         };
         let read = |n| load(self.db, &self.store.layouts, n);
         let later = self.rows[at].pending.iter().filter(|(n, ..)| *n > event.n);
@@ -220,7 +220,7 @@ impl Rebase<'_, '_> {
             }
             // Events settle in the order of their push, where a consequence stands behind its
             // cause: if the delete has been settled and this has not, then that was the cause.
-            let Some(delete) = read(n - 1)? else { return Ok(true) };
+            let Some(delete) = read(n - 1)? else { return Ok(Some(n)) };
             if delete.key != *parent || !delete.table.eq_ignore_ascii_case(&event.table) {
                 continue;
             }
@@ -231,12 +231,12 @@ impl Rebase<'_, '_> {
                 numbers.iter().copied().filter(|&m| m > event.n && m < n - 1).collect();
             for m in between {
                 if read(m)?.is_some_and(|e| e.op == Op::Delete && e.key == *parent) {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
-            return Ok(true);
+            return Ok(Some(n));
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -316,7 +316,9 @@ impl World {
     fn check_pending(&self, at: usize, cursor: i64) -> Checked {
         let watch = &self.watches[at];
         for found in watch.pending.values() {
-            if self.places.get(&found.id).is_some_and(|seq| *seq <= cursor) {
+            // A copy of the file may have pushed it to the new remote before this file took that in.
+            let passed = |seq: &i64| *seq > watch.adopted && *seq <= cursor;
+            if self.places.get(&found.id).is_some_and(passed) {
                 let id = found.id;
                 return Err(format!("event {id} is in the log up to the cursor, and pending"));
             }
