@@ -55,6 +55,9 @@ pub(super) struct PushLimits {
     hints: Hints,
     /// A push of so many events has no culprit, and fails for its foreign keys.
     above: usize,
+    /// The number in the outbox of the last of them: none up to it is a culprit, though fewer may
+    /// be left of them.
+    cleared: i64,
     /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
     failing: usize,
     /// A push of so many events was too large; `usize::MAX` if none was.
@@ -71,6 +74,7 @@ impl Default for PushLimits {
             bytes: MAX_PUSH_BYTES,
             hints: Hints::Kept,
             above: 0,
+            cleared: 0,
             failing: usize::MAX,
             too_many: usize::MAX,
             slim: false,
@@ -88,11 +92,9 @@ fn are_one(events: &[&Outgoing]) -> bool {
     }
 }
 
-/// The events of a push behind the first `above` of the outbox's order.
-fn behind(push: &Push, above: usize) -> Vec<&Outgoing> {
-    let mut events: Vec<_> = push.events.iter().collect();
-    events.sort_unstable_by_key(|event| event.n);
-    events.split_off(above.min(events.len()))
+/// The events of a push with a higher number in the outbox than this.
+fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
+    push.events.iter().filter(|event| event.n > cleared).collect()
 }
 
 /// The bytes of the events' keys and images.
@@ -184,7 +186,8 @@ impl PushLimits {
     fn begin(&mut self, events: usize, hints: Hints) {
         self.events = events;
         self.hints = hints;
-        (self.above, self.failing, self.too_many) = (0, usize::MAX, usize::MAX);
+        (self.above, self.cleared) = (0, 0);
+        (self.failing, self.too_many) = (usize::MAX, usize::MAX);
     }
 
     /// The remote rejected `push` for what is in it, in these words.
@@ -214,7 +217,7 @@ impl PushLimits {
             _ => len,
         };
         if len < most && most < self.too_many {
-            self.above = len;
+            (self.above, self.cleared) = (len, push.last_n);
             self.events = most;
         } else {
             self.begin(len, Hints::Moved);
@@ -225,24 +228,24 @@ impl PushLimits {
     /// One of the events of `push` makes it fail, behind those that are known not to.
     fn has_culprit(&mut self, push: &Push) -> Step {
         let len = push.events.len();
-        let suspects = behind(push, self.above);
+        let suspects = behind(push, self.cleared);
         if suspects.is_empty() {
             // What was in front has been settled meanwhile.
             self.begin(len, self.hints);
             return Step::Again;
         }
         if !are_one(&suspects) {
-            self.failing = len;
+            (self.failing, self.above) = (len, len - suspects.len());
             self.events = self.above + suspects.len() / 2;
             return Step::Again;
         }
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
             // What waits in front of it goes with what it waits for.
-            self.begin(if self.above > 0 { MAX_EVENTS } else { len }, self.hints);
+            self.begin(if suspects.len() < len { MAX_EVENTS } else { len }, self.hints);
             return Step::Refuse(ids);
         }
-        if self.above == 0 {
+        if suspects.len() == len {
             return Step::Stuck;
         }
         self.begin(len, Hints::Moved);
@@ -254,13 +257,13 @@ impl PushLimits {
         let len = push.events.len();
         if self.above > 0 {
             // What waits does not fit beside what it waits for.
-            match behind(push, self.above).as_slice() {
+            match behind(push, self.cleared).as_slice() {
                 suspects if suspects.is_empty() || are_one(suspects) => {
                     self.begin(self.above, Hints::Moved);
                 }
                 suspects => {
                     self.too_many = len;
-                    self.events = self.above + suspects.len() / 2;
+                    self.events = len - suspects.len() + suspects.len() / 2;
                 }
             }
             return Step::Again;
