@@ -34,8 +34,8 @@ pub(super) fn arrange(
     Ok(events)
 }
 
-/// Where a stretch of the outbox can be parted so that no hint, no consequence and no key change has
-/// one end in each part; and which of its events have hints.
+/// Where a stretch of the outbox can be parted so that no hint, no consequence and no key change
+/// has one end in each part; and which of its events have hints.
 pub(super) struct Seams {
     /// How many events stand in front of each seam, rising. The last one is behind all.
     at: Vec<usize>,

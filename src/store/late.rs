@@ -3,8 +3,8 @@
 //!
 //! An event that waits travels with a *late* hint: the remote does not judge its foreign keys, but
 //! leaves them to the database, which looks at them when the push is over. So a hint that turns out
-//! wrong (what was to come is rejected itself) makes the whole push fail. [`suppliers_first`] is for
-//! that case: where what is waited for comes first, each event can be judged when it arrives.
+//! wrong (what was to come is rejected itself) makes the whole push fail. [`suppliers_first`] is
+//! for that case: where what is waited for comes first, each event can be judged when it arrives.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -47,8 +47,8 @@ pub struct PushLimit {
     pub events: usize,
     /// Bytes of their keys and images; one event may be larger.
     pub bytes: usize,
-    /// If it is not 0, the push has more events than this, if there are more, wherever a transaction
-    /// ended and however large they are. Less than `events`.
+    /// If it is not 0, the push has more events than this, if there are more, wherever a
+    /// transaction ended and however large they are. Less than `events`.
     pub above: usize,
     /// How many events are looked at, at the least, to see which of them hang together: the push
     /// ends between two that do not, if it can.

@@ -41,8 +41,8 @@ const FOREIGN_KEY: &str = "foreign key";
 ///   hints are kept in the search, or else the remote would judge what waits without what it waits
 ///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
 ///   it has no culprit, and `above` is raised to it.
-/// * A push that has all that its hints wait for, and fails for its foreign keys, has a hint that is
-///   wrong: what was to come is rejected. It goes once more with what is waited for in front, so
+/// * A push that has all that its hints wait for, and fails for its foreign keys, has a hint that
+///   is wrong: what was to come is rejected. It goes once more with what is waited for in front, so
 ///   that each event is judged by what is there; what waits in a ring keeps its hint. If that fails
 ///   too, the push goes without any hint, and is halved.
 ///
