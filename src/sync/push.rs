@@ -35,8 +35,8 @@ const FOREIGN_KEY: &str = "foreign key";
 /// * In health they are the greatest ones. Each push that goes through doubles them.
 /// * After a rejection they close in on the culprit. The remote takes the events in their order and
 ///   stops at the first that it cannot take, so what is looked for is the shortest push that it
-///   rejects: one ahead of `above` events, and at most `failing` ones. What is shorter goes through
-///   and is done with.
+///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
+///   is done with.
 /// * Events may wait for a foreign key's sake for what comes later, perhaps behind the push. These
 ///   hints are kept in the search, or else the remote would judge what waits without what it waits
 ///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
