@@ -46,7 +46,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
     let epoch = read_meta(&answer.rows[0]).unwrap().unwrap().epoch;
     let state = store.state().unwrap();
     let asker = Some(Asker { replica: state.replica, place: state.place });
-    let limit = PushLimit { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES };
+    let limit = PushLimit::of(MAX_EVENTS, MAX_PUSH_BYTES);
     let mut parts = Parts::default();
     loop {
         let start = Instant::now();

@@ -290,7 +290,13 @@ impl Judge<'_> {
             conditions.push(format!("({coming}) IS NOT NULL"));
             same.push(format!("driftless_parent.{} = ({coming})", ident(to)));
             if let Some(to) = self.table.column(to) {
-                own.push(format!("({coming}) = ({})", self.coming(op, to)));
+                // SQLite makes an integer of what is to be a rowid; others it compares as they are.
+                let is_rowid = self.table.rowid_key && self.table.key_columns().any(|k| k == to);
+                let own_value = match is_rowid {
+                    true => format!("CAST({} AS INTEGER)", self.coming(op, to)),
+                    false => format!("({})", self.coming(op, to)),
+                };
+                own.push(format!("({coming}) = {own_value}"));
             }
         }
         if key.parent.eq_ignore_ascii_case(&self.table.name) && !own.is_empty() {

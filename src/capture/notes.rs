@@ -277,6 +277,14 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("evict_delete", "AFTER DELETE", when, &body)
     }
 
+    /// A row that is about to be deleted needs no note any more. AFTER DELETE is too late where a
+    /// foreign key deletes other rows of the same table in between: they would find an old note of
+    /// a row that is gone, and take it for evicted.
+    pub(super) fn forget_deleted(&self) -> Trigger {
+        let when = "EXISTS (SELECT 1 FROM driftless_notes)";
+        self.trigger("forget", "BEFORE DELETE", when, &[self.forget("old")])
+    }
+
     /// An upsert noted its own row, and then turned into an update.
     pub(super) fn forget_updated(&self) -> Trigger {
         let own = format!("tbl = {} AND own = 1 AND", self.name());

@@ -47,6 +47,8 @@
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
 //! * In a table that refers to itself, SQLite lets a REPLACE leave a child without its parent; with
 //!   an AFTER UPDATE trigger, of anybody's, it refuses the statement.
+//!   An upsert of several rows may leave one too, where it sets the key of a row that refers to
+//!   itself to what it is. The remote rejects such a row.
 //! * An UPDATE OR REPLACE may evict the parent of the row that it updates. Where ON DELETE CASCADE
 //!   then takes that row and a trigger of the application's inserts it anew, SQLite loses the new
 //!   row and tells no trigger: it is in the log, and not in the table.
@@ -178,6 +180,9 @@ impl<S: Side> Generator<'_, S> {
         triggers.extend([self.insert(), self.update(), self.delete(), self.key_change()]);
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
+        }
+        if !self.table.foreign_keys.is_empty() {
+            triggers.push(self.forget_deleted());
         }
         triggers.push(self.evict_delete());
         if self.side.forgets_updated() {

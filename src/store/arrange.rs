@@ -10,18 +10,88 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::outbox::{OutboxRow, Outgoing};
+use super::late::{hint, suppliers_first, values};
+use super::outbox::{Hints, OutboxRow, Outgoing};
 use crate::capture::{ForeignKey, Table};
 use crate::error::Result;
-use crate::event::{Image, Op};
-use crate::value::Value;
+use crate::event::{EventId, Image, Op};
 
 /// The rows as the remote is to judge them.
-pub(super) fn arrange(tables: &[&Table], mut rows: Vec<OutboxRow>) -> Result<Vec<Outgoing>> {
+pub(super) fn arrange(
+    tables: &[&Table],
+    mut rows: Vec<OutboxRow>,
+    hints: Hints,
+) -> Result<Vec<Outgoing>> {
     join_halves(&mut rows);
     let mut events = after_their_causes(tables, rows)?;
+    if hints != Hints::Kept {
+        events = suppliers_first(tables, events)?;
+    }
     hint(tables, &mut events)?;
+    if hints == Hints::Gone {
+        events.iter_mut().for_each(|event| event.late = false);
+    }
     Ok(events)
+}
+
+/// Where a stretch of the outbox can be parted so that no hint, no consequence and no key change
+/// has one end in each part; and which of its events have hints.
+pub(super) struct Seams {
+    /// How many events stand in front of each seam, rising. The last one is behind all.
+    at: Vec<usize>,
+    late: HashSet<EventId>,
+}
+
+impl Seams {
+    pub(super) fn of(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Seams> {
+        let numbers: Vec<i64> = rows.iter().map(|row| row.event.n).collect();
+        let place = |n: i64| numbers.partition_point(|&number| number < n);
+        let mut events = {
+            let mut rows = rows;
+            join_halves(&mut rows);
+            after_their_causes(tables, rows)?
+        };
+        let waits = hint(tables, &mut events)?;
+        let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
+        // How far what stands there reaches.
+        let mut reach: Vec<usize> = (0..numbers.len()).collect();
+        for (event, supplier) in events.iter().zip(&waits) {
+            let others = [
+                supplier.map(|at| events[at].n),
+                event.via.and_then(|id| by_id.get(&id).copied()),
+                event.pair.and_then(|id| by_id.get(&id).copied()),
+            ];
+            for other in others.into_iter().flatten() {
+                let (first, last) = (place(event.n.min(other)), place(event.n.max(other)));
+                reach[first] = reach[first].max(last);
+            }
+        }
+        let mut at = Vec::new();
+        let mut furthest = 0;
+        for (here, &reach) in reach.iter().enumerate() {
+            furthest = furthest.max(reach);
+            if furthest <= here {
+                at.push(here + 1);
+            }
+        }
+        let late = events.iter().filter(|event| event.late).map(|event| event.id).collect();
+        Ok(Seams { at, late })
+    }
+
+    /// The last seam that has more than `above` events in front of it, and at most `most`.
+    pub(super) fn up_to(&self, above: usize, most: usize) -> Option<usize> {
+        let at = self.at.partition_point(|&seam| seam <= most);
+        at.checked_sub(1).map(|at| self.at[at]).filter(|&seam| seam > above)
+    }
+
+    /// The first seam with at least `least` events in front of it.
+    pub(super) fn from(&self, least: usize) -> usize {
+        self.at.get(self.at.partition_point(|&seam| seam < least)).copied().unwrap_or(least)
+    }
+
+    pub(super) fn is_late(&self, id: EventId) -> bool {
+        self.late.contains(&id)
+    }
 }
 
 fn join_halves(rows: &mut [OutboxRow]) {
@@ -144,101 +214,4 @@ fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Out
         }
     }
     Ok(arranged)
-}
-
-/// A value as foreign keys may compare it, whatever the columns' collations and types: too much
-/// alike does no harm.
-fn loosely(value: &Value) -> Option<Vec<u8>> {
-    let mut text = match value {
-        Value::Null => return None,
-        Value::Integer(integer) => integer.to_string().into_bytes(),
-        Value::Real(real) if real.trunc() == *real && real.abs() < 1e15 => {
-            (*real as i64).to_string().into_bytes()
-        }
-        Value::Real(real) => real.to_string().into_bytes(),
-        Value::Text(bytes) | Value::Blob(bytes) => bytes.to_ascii_lowercase(),
-    };
-    while text.last() == Some(&b' ') {
-        text.pop();
-    }
-    Some(text)
-}
-
-/// The values of columns in an image; `None` if one is missing or NULL.
-fn values<'a>(image: &Image, columns: impl Iterator<Item = &'a String>) -> Option<Vec<Vec<u8>>> {
-    columns
-        .map(|column| {
-            let found = image.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
-            found.and_then(|(_, value)| loosely(value))
-        })
-        .collect()
-}
-
-/// What events later in the push supply: for each foreign key, parents that come, children that go,
-/// and rows that change or go themselves.
-#[derive(Default)]
-struct Later {
-    parents: HashSet<(usize, Vec<Vec<u8>>)>,
-    freed: HashSet<(usize, Vec<Vec<u8>>)>,
-    rows: HashSet<(usize, String)>,
-}
-
-/// Sets the late hints, from the last event to the first.
-fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<()> {
-    let keys: Vec<(&str, &ForeignKey)> = tables
-        .iter()
-        .flat_map(|table| table.foreign_keys.iter().map(|key| (table.name.as_str(), key)))
-        .collect();
-    let mut later = Later::default();
-    let mut late_half = None;
-    for event in events.iter_mut().rev() {
-        // A key change is judged with its delete, for the row that its insert brings.
-        event.late |=
-            late_half.is_some_and(|half| event.op == Op::Delete && event.pair == Some(half));
-        let related = |(child, key): &(&str, &ForeignKey)| {
-            child.eq_ignore_ascii_case(&event.table)
-                || key.parent.eq_ignore_ascii_case(&event.table)
-        };
-        if !keys.iter().any(related) {
-            continue;
-        }
-        let image = |json: &Option<String>| -> Result<Image> {
-            Ok(json
-                .as_deref()
-                .map(|json| Image::parse(json.as_bytes()))
-                .transpose()?
-                .unwrap_or_default())
-        };
-        let (before, after) = (image(&event.before)?, image(&event.after)?);
-        for (at, &(child, key)) in keys.iter().enumerate() {
-            let children = || key.columns.iter().map(|(child, _)| child);
-            let parents = || key.columns.iter().map(|(_, parent)| parent);
-            if child.eq_ignore_ascii_case(&event.table) {
-                if let Some(wanted) = values(&after, children()) {
-                    let same_row = (at, event.key.0.clone());
-                    event.late |=
-                        later.parents.contains(&(at, wanted)) || later.rows.contains(&same_row);
-                }
-                if let Some(freed) = values(&before, children()) {
-                    later.freed.insert((at, freed));
-                }
-                let changes =
-                    children().any(|column| after.0.iter().any(|(name, _)| name == column));
-                if event.op == Op::Delete || changes {
-                    later.rows.insert((at, event.key.0.clone()));
-                }
-            }
-            if key.parent.eq_ignore_ascii_case(&event.table) {
-                if let Some(gone) = values(&before, parents()) {
-                    event.late |= later.freed.contains(&(at, gone.clone()))
-                        || later.parents.contains(&(at, gone));
-                }
-                if let Some(coming) = values(&after, parents()) {
-                    later.parents.insert((at, coming));
-                }
-            }
-        }
-        late_half = (event.op == Op::Insert && event.late).then_some(event.id);
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, Row};
 
 use super::Store;
-use super::arrange::arrange;
+use super::arrange::{Seams, arrange};
 use super::captured::{COLUMNS, Reader, Written, bytes};
 use super::marks::Marks;
 use super::open::BUSY_TIMEOUT;
@@ -24,13 +24,44 @@ const UNIT_EVENTS: usize = 500;
 /// that is deleted takes its own along, which costs.
 const NOTES: i64 = 1_000;
 
-/// How much goes into one push.
+/// The most bytes that are looked at behind a push that is cut short: a full push has as many.
+const SIGHT_BYTES: usize = 2 << 20;
+
+/// What becomes of events whose foreign keys a later event of the same push satisfies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hints {
+    /// They say so, and the database looks at them when the push is over.
+    #[default]
+    Kept,
+    /// They are moved behind what they wait for, and judged there. Only what waits in a ring says
+    /// so.
+    Moved,
+    /// They are moved, and none says so.
+    Gone,
+}
+
+/// How much goes into one push, and how it is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
     /// Events, at least 1. The two of a key change are never split.
     pub events: usize,
     /// Bytes of their keys and images; one event may be larger.
     pub bytes: usize,
+    /// If it is not 0, the push has more events than this, if there are more, wherever a
+    /// transaction ended and however large they are. Less than `events`.
+    pub above: usize,
+    /// How many events are looked at, at the least, to see which of them hang together: the push
+    /// ends between two that do not, if it can.
+    pub sight: usize,
+    /// How they are arranged.
+    pub hints: Hints,
+}
+
+impl PushLimit {
+    /// So many events and bytes, and nothing is looked at behind them.
+    pub const fn of(events: usize, bytes: usize) -> PushLimit {
+        PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
+    }
 }
 
 /// The next unsent events.
@@ -43,6 +74,9 @@ pub struct Push {
     /// The highest outbox number among them: what to give [`Store::sent`] when the remote has given
     /// its verdicts.
     pub last_n: i64,
+    /// How many events the least push has that begins so and has all that its hints wait for: as
+    /// many as this one, if nothing was looked at behind it.
+    pub whole: usize,
     /// The tables of these events, by name, with the names of the columns that they have here.
     pub tables: Vec<(String, Vec<String>)>,
 }
@@ -231,11 +265,44 @@ impl Store {
     ///
     /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
     pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
+        let Stretch { mut rows, taken, newest } = self.stretch(limit)?;
+        // All of the outbox at one moment ends where a transaction ended.
+        self.marks.note(newest);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        // Looked at after the events, the definitions know every column that they have.
+        self.check_triggers()?;
+        let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
+        let (mut whole, mut seams) = (None, None);
+        if taken < rows.len() && limit.sight > 0 {
+            let found = Seams::of(&tables, rows.clone())?;
+            let taken = seam(&rows, taken, limit.above, &self.marks.lock(), &found);
+            rows.truncate(taken);
+            whole = Some(found.from(taken));
+            seams = Some(found).filter(|_| limit.hints == Hints::Kept);
+        } else if taken < rows.len() {
+            rows.truncate(taken);
+            cut(&mut rows, &self.marks.lock());
+        }
+        let last_n = rows.last().expect("one is taken at the least").event.n;
+        let whole = whole.unwrap_or(rows.len());
+        let mut events = arrange(&tables, rows, limit.hints)?;
+        if let Some(seams) = seams {
+            events.iter_mut().for_each(|event| event.late |= seams.is_late(event.id));
+        }
+        let mut tables = self.columns();
+        tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
+        let units = units(&events, &self.marks.lock());
+        Ok(Some(Push { events, units, last_n, whole, tables }))
+    }
+
+    /// Reads what fits into a push, what is looked at behind it, and one more.
+    fn stretch(&self, limit: PushLimit) -> Result<Stretch> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
-        let mut rows = Vec::new();
-        let mut size = 0;
-        let mut whole = true;
+        let mut rows: Vec<OutboxRow> = Vec::new();
+        let (mut taken, mut size) = (None, 0);
         {
             let sql = format!(
                 "SELECT {COLUMNS}, ms, tail, base, actor, pair, via, refuse
@@ -247,31 +314,23 @@ impl Store {
             while let Some(row) = found.next()? {
                 let row = read(&mut reader, row)?;
                 size += row.size;
-                let full = rows.len() >= limit.events.max(1) || size > limit.bytes;
+                let heavy = size > limit.bytes && limit.above == 0;
+                let full = rows.len() >= limit.events.max(1) || heavy;
                 let second = row.half == Some(2) && rows.len() == 1;
                 if full && !rows.is_empty() && !second {
-                    whole = false;
+                    taken.get_or_insert(rows.len());
+                }
+                let out_of_sight = rows.len() > limit.sight || size > limit.bytes.max(SIGHT_BYTES);
+                let end = taken.is_some() && out_of_sight;
+                rows.push(row);
+                if end {
                     break;
                 }
-                rows.push(row);
             }
         }
         tx.commit()?;
-        // All of the outbox at one moment ends where a transaction ended.
-        self.marks.note(newest);
-        if !whole {
-            cut(&mut rows, &self.marks.lock());
-        }
-        let Some(last) = rows.last() else { return Ok(None) };
-        let last_n = last.event.n;
-        // Looked at after the events, the definitions know every column that they have.
-        self.check_triggers()?;
-        let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
-        let events = arrange(&tables, rows)?;
-        let mut tables = self.columns();
-        tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        let units = units(&events, &self.marks.lock());
-        Ok(Some(Push { events, units, last_n, tables }))
+        let taken = taken.unwrap_or(rows.len());
+        Ok(Stretch { rows, taken, newest })
     }
 
     /// The outbox's newest number.
@@ -336,6 +395,32 @@ impl Store {
     pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
         self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
         Ok(())
+    }
+}
+
+/// What was read of the outbox at one moment.
+struct Stretch {
+    rows: Vec<OutboxRow>,
+    /// How many of them fit into the push.
+    taken: usize,
+    /// The outbox's newest number.
+    newest: i64,
+}
+
+/// Where a push of up to `most` events ends, and of more than `above`: at a mark, or else where
+/// nothing that hangs together is parted, or else where no key change is split.
+fn seam(rows: &[OutboxRow], most: usize, above: usize, marks: &Marks, seams: &Seams) -> usize {
+    if above == 0
+        && let Some(mark) = marks.up_to(rows[most - 1].event.n)
+        && mark >= rows[0].event.n
+    {
+        return rows.partition_point(|row| row.event.n <= mark);
+    }
+    match seams.up_to(above, most) {
+        Some(seam) => seam,
+        None if rows[most - 1].half != Some(1) => most,
+        None if most - 1 > above => most - 1,
+        None => most + 1,
     }
 }
 

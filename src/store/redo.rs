@@ -30,7 +30,7 @@ impl Rebase<'_, '_> {
             let winner = winner.map(|&winner| self.lines[winner].seq);
             if event.aside || winner.is_some() {
                 self.set_aside(&event, winner)?;
-            } else if let Some(insert) = self.key_change_around(at, &event)? {
+            } else if let Some(insert) = self.change_around(at, &event)? {
                 within.push((event, insert));
             } else if !self.redo(&event, at)? {
                 self.set_aside(&event, None)?;

@@ -141,7 +141,7 @@ impl Rebase<'_, '_> {
             for &(n, _, aside) in self.rows[at].pending.iter().rev() {
                 if !aside
                     && let Some(event) = load(self.db, &self.store.layouts, n)?
-                    && self.key_change_around(at, &event)?.is_none()
+                    && self.change_around(at, &event)?.is_none()
                 {
                     image = event.undo(image)?;
                 }
@@ -207,7 +207,7 @@ impl Rebase<'_, '_> {
     /// has the new key and stands before the pair, and before the delete of a row that had the key
     /// and was replaced: on that row it never was. The insert's image has what it did, so there is
     /// nothing to undo or to do again.
-    pub(super) fn key_change_around(&self, at: usize, event: &PendingEvent) -> Step<Option<i64>> {
+    pub(super) fn change_around(&self, at: usize, event: &PendingEvent) -> Step<Option<i64>> {
         let Some(parent) = event.parent.as_ref().filter(|parent| **parent != event.key) else {
             return Ok(None);
         };

@@ -104,6 +104,8 @@ pub struct Machine {
     pub(super) look_first: bool,
     /// The push and the page go in requests of their own.
     pub(super) apart: bool,
+    /// The last page was none. Until there is one, an answer is no success.
+    pub(super) no_page: bool,
     pub(super) due: u64,
     pub(super) retry_at: u64,
     pub(super) lively_until: u64,
@@ -154,6 +156,7 @@ impl Machine {
             renewing: None,
             look_first: false,
             apart: false,
+            no_page: false,
             due: 0,
             retry_at: 0,
             lively_until: 0,
@@ -291,7 +294,9 @@ impl Machine {
             let held = if self.unsent { self.push_held_until } else { u64::MAX };
             // A page that could not be integrated waits for no poll.
             let page = if self.pages.front().is_some() { self.retry_at } else { u64::MAX };
-            let next = held.min(self.due).min(page).max(self.retry_at);
+            // An answer to what was given up may have put the next look off.
+            let due = if self.wants_pull() { self.retry_at } else { self.due };
+            let next = held.min(due).min(page).max(self.retry_at);
             let next = next.max(self.now.steady_ms + 1);
             self.effects.push_back(Effect::Wait(next));
         }
@@ -442,6 +447,7 @@ impl Machine {
 
     fn initialised(&mut self, report: Report, store: Store) {
         self.store = store;
+        self.no_page = false;
         self.succeeded();
         self.init = None;
         match self.store.state() {
@@ -465,10 +471,13 @@ impl Machine {
         }
     }
 
-    /// The remote answered as it should.
+    /// The remote answered as it should, if its last page was one.
     pub(super) fn succeeded(&mut self) {
-        self.backoff.reset();
         self.reachable = Some(true);
+        if self.no_page {
+            return;
+        }
+        self.backoff.reset();
         self.last_success = Some(self.now.wall_ms);
         self.trouble = None;
     }
@@ -508,7 +517,7 @@ impl Machine {
         } else if !asked.void {
             match self.pages.came_in(reply.page, reply.part, reply.head) {
                 Ok(new) => self.looked(id, new),
-                Err(error) => return self.failed(None, error),
+                Err(error) => return self.unreadable(error),
             }
         }
         // Behind what makes it lively: the next look comes soon after the first change.
@@ -544,6 +553,9 @@ impl Machine {
         match self.store.integrate(&page, None, self.now.wall_ms) {
             Ok(Outcome::Done(done)) => {
                 self.pages.integrated(end);
+                if std::mem::take(&mut self.no_page) {
+                    self.succeeded();
+                }
                 self.count(done);
             }
             Ok(Outcome::NeedsLonger) => self.lengthen(end),
@@ -551,7 +563,7 @@ impl Machine {
             Err(error) => {
                 // A page that is not one is fetched again.
                 self.restart_pages();
-                self.unavailable(error);
+                self.unreadable(error);
             }
         }
     }

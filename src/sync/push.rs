@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
-use crate::store::{Outgoing, Push, PushLimit};
+use crate::store::{Hints, Outgoing, Push, PushLimit};
 use crate::verdict::TOO_LARGE;
 
 /// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
@@ -19,7 +19,7 @@ const NOTHING: &str = "{}";
 /// What to do after a push did not go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Push again: less, or without hints.
+    /// Push again: less, or more of what hangs together, or in another order.
     Again,
     /// These are to blame: record them as rejected.
     Refuse(Vec<EventId>),
@@ -27,16 +27,41 @@ pub(super) enum Step {
     Stuck,
 }
 
+/// How a server words that a foreign key is broken, in any case of letters.
+const FOREIGN_KEY: &str = "foreign key";
+
 /// The limits of the next push.
 ///
-/// * In health they are the greatest ones.
-/// * After a rejection they close in on the culprit: first the hints about foreign keys go, then
-///   the batch is halved until the culprit stands alone. Each push that goes through doubles them.
+/// * In health they are the greatest ones. Each push that goes through doubles them.
+/// * After a rejection they close in on the culprit. The remote takes the events in their order and
+///   stops at the first that it cannot take, so what is looked for is the shortest push that it
+///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
+///   is done with.
+/// * Events may wait for a foreign key's sake for what comes later, perhaps behind the push. These
+///   hints are kept in the search, or else the remote would judge what waits without what it waits
+///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
+///   it has no culprit, and `above` is raised to it.
+/// * A push that has all that its hints wait for, and fails for its foreign keys, has a hint that
+///   is wrong: what was to come is rejected. It goes once more with what is waited for in front, so
+///   that each event is judged by what is there; what waits in a ring keeps its hint. If that fails
+///   too, the push goes without any hint, and is halved.
+///
+/// So the search ends: each try has a smaller gap between `above` and `failing`, or fewer hints, or
+/// one event more is recorded as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PushLimits {
     events: usize,
     bytes: usize,
-    without_hints: bool,
+    hints: Hints,
+    /// A push of so many events has no culprit, and fails for its foreign keys.
+    above: usize,
+    /// The number in the outbox of the last of them: none up to it is a culprit, though fewer may
+    /// be left of them.
+    cleared: i64,
+    /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
+    failing: usize,
+    /// A push of so many events was too large; `usize::MAX` if none was.
+    too_many: usize,
     /// The next push goes without old values, which it does not fit with.
     slim: bool,
     searching: bool,
@@ -47,20 +72,29 @@ impl Default for PushLimits {
         PushLimits {
             events: MAX_EVENTS,
             bytes: MAX_PUSH_BYTES,
-            without_hints: false,
+            hints: Hints::Kept,
+            above: 0,
+            cleared: 0,
+            failing: usize::MAX,
+            too_many: usize::MAX,
             slim: false,
             searching: false,
         }
     }
 }
 
-/// Whether a push cannot be split: one event, or the two halves of a key change.
-fn is_alone(push: &Push) -> bool {
-    match push.events.as_slice() {
+/// Whether events cannot be parted: one, or the two halves of a key change.
+fn are_one(events: &[&Outgoing]) -> bool {
+    match events {
         [_] => true,
         [one, other] => other.pair == Some(one.id) || one.pair == Some(other.id),
         _ => false,
     }
+}
+
+/// The events of a push with a higher number in the outbox than this.
+fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
+    push.events.iter().filter(|event| event.n > cleared).collect()
 }
 
 /// The bytes of the events' keys and images.
@@ -109,7 +143,14 @@ pub(super) fn check(push: &Push) -> Result<()> {
 impl PushLimits {
     /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
     pub(super) fn limit(&self) -> PushLimit {
-        PushLimit { events: self.events, bytes: self.bytes }
+        let cut = self.searching || self.events < MAX_EVENTS || self.bytes < MAX_PUSH_BYTES;
+        PushLimit {
+            events: self.events,
+            bytes: self.bytes,
+            above: self.above,
+            sight: if cut { MAX_EVENTS } else { 0 },
+            hints: self.hints,
+        }
     }
 
     /// Whether a culprit is being looked for.
@@ -130,41 +171,104 @@ impl PushLimits {
             let before = push.events.iter_mut().filter_map(|event| event.before.as_mut());
             before.for_each(|before| NOTHING.clone_into(before));
         }
-        if self.without_hints {
-            push.events.iter_mut().for_each(|event| event.late = false);
-        }
     }
 
     /// A push went through.
     pub(super) fn accepted(&mut self) {
         self.events = (self.events * 2).min(MAX_EVENTS);
         self.bytes = (self.bytes * 2).min(MAX_PUSH_BYTES);
-        self.without_hints = false;
+        self.begin(self.events, Hints::Kept);
         self.slim = false;
         self.searching = self.events < MAX_EVENTS || self.bytes < MAX_PUSH_BYTES;
     }
 
-    /// The remote rejected `push` for what is in it.
-    pub(super) fn rejected(&mut self, push: &Push) -> Step {
-        if !self.without_hints && push.events.iter().any(|event| event.late) {
-            // The same events once more, and none that came since.
-            self.without_hints = true;
-            self.events = push.events.len();
+    /// Looks for a culprit anew, from a push of so many events on.
+    fn begin(&mut self, events: usize, hints: Hints) {
+        self.events = events;
+        self.hints = hints;
+        (self.above, self.cleared) = (0, 0);
+        (self.failing, self.too_many) = (usize::MAX, usize::MAX);
+    }
+
+    /// The remote rejected `push` for what is in it, in these words.
+    pub(super) fn rejected(&mut self, push: &Push, words: &str) -> Step {
+        let len = push.events.len();
+        let hinted = push.events.iter().any(|event| event.late);
+        let foreign = words.to_ascii_lowercase().contains(FOREIGN_KEY);
+        match self.hints {
+            Hints::Kept if hinted && foreign => self.parted(push),
+            Hints::Moved if hinted && foreign => {
+                self.begin(len, Hints::Gone);
+                Step::Again
+            }
+            _ => self.has_culprit(push),
+        }
+    }
+
+    /// A push failed for its foreign keys' sake, and events of it wait for what comes later: behind
+    /// it, or in vain.
+    fn parted(&mut self, push: &Push) -> Step {
+        let len = push.events.len();
+        let gap = self.failing.saturating_sub(len);
+        let most = match push.whole {
+            // The least that goes through by itself, if there is no culprit in it.
+            whole if whole > len && whole < self.failing => whole,
+            whole if whole > len => len + gap.div_ceil(2),
+            _ => len,
+        };
+        if len < most && most < self.too_many {
+            (self.above, self.cleared) = (len, push.last_n);
+            self.events = most;
+        } else {
+            self.begin(len, Hints::Moved);
+        }
+        Step::Again
+    }
+
+    /// One of the events of `push` makes it fail, behind those that are known not to.
+    fn has_culprit(&mut self, push: &Push) -> Step {
+        let len = push.events.len();
+        let suspects = behind(push, self.cleared);
+        if suspects.is_empty() {
+            // What was in front has been settled meanwhile.
+            self.begin(len, self.hints);
             return Step::Again;
         }
-        if !is_alone(push) {
-            self.events = push.events.len().div_ceil(2);
+        if !are_one(&suspects) {
+            (self.failing, self.above) = (len, len - suspects.len());
+            self.events = self.above + suspects.len() / 2;
             return Step::Again;
         }
-        if push.events.iter().any(|event| event.refuse.is_some()) {
+        if suspects.iter().all(|event| event.refuse.is_none()) {
+            let ids = suspects.iter().map(|event| event.id).collect();
+            // What waits in front of it goes with what it waits for.
+            self.begin(if suspects.len() < len { MAX_EVENTS } else { len }, self.hints);
+            return Step::Refuse(ids);
+        }
+        if suspects.len() == len {
             return Step::Stuck;
         }
-        Step::Refuse(push.events.iter().map(|event| event.id).collect())
+        self.begin(len, Hints::Moved);
+        Step::Again
     }
 
     /// The request, or its answer, was too large.
     pub(super) fn too_large(&mut self, push: &Push) -> Step {
-        if is_alone(push) {
+        let len = push.events.len();
+        if self.above > 0 {
+            // What waits does not fit beside what it waits for.
+            match behind(push, self.cleared).as_slice() {
+                suspects if suspects.is_empty() || are_one(suspects) => {
+                    self.begin(self.above, Hints::Moved);
+                }
+                suspects => {
+                    self.too_many = len;
+                    self.events = len - suspects.len() + suspects.len() / 2;
+                }
+            }
+            return Step::Again;
+        }
+        if are_one(&behind(push, 0)) {
             if weight(push) < LARGE_BYTES {
                 return Step::Stuck;
             }
@@ -177,197 +281,11 @@ impl PushLimits {
             return Step::Refuse(push.events.iter().map(|event| event.id).collect());
         }
         self.bytes = (self.bytes / 2).max(MIN_BYTES);
-        self.events = push.events.len().div_ceil(2);
+        self.events = len.div_ceil(2);
+        self.too_many = len;
         Step::Again
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use ulid::Ulid;
-
-    use super::*;
-    use crate::event::{RowKey, Seq};
-
-    fn event(n: i64) -> Outgoing {
-        Outgoing {
-            n,
-            id: EventId(Ulid::from_parts(1, n as u128)),
-            actor: None,
-            table: "t".to_owned(),
-            key: RowKey(format!("[{n}]")),
-            op: Op::Update,
-            before: None,
-            after: None,
-            base: Seq(0),
-            pair: None,
-            via: None,
-            other: None,
-            image: None,
-            late: false,
-            refuse: None,
-            plain: true,
-        }
-    }
-
-    /// The events from `first` on, as many as the limits take.
-    fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
-        let end = last.min(first + limits.limit().events as i64 - 1);
-        let events: Vec<_> = (first..=end).map(event).collect();
-        Push { last_n: end, events, units: Vec::new(), tables: Vec::new() }
-    }
-
-    #[test]
-    fn the_culprit_is_found_and_no_other() {
-        for culprit in 1..=37 {
-            let mut limits = PushLimits::default();
-            let (mut sent, mut pushes, mut refused) = (0, 0, Vec::new());
-            limits.suspect(&next(&limits, 1, 37));
-            while sent < 37 {
-                pushes += 1;
-                assert!(pushes < 40, "culprit {culprit}");
-                let push = next(&limits, sent + 1, 37);
-                let has = push.events.iter().any(|event| event.n == culprit);
-                if !has || !refused.is_empty() {
-                    sent = push.last_n;
-                    limits.accepted();
-                } else if let Step::Refuse(ids) = limits.rejected(&push) {
-                    refused.extend(ids);
-                }
-            }
-            assert_eq!(refused, [event(culprit).id]);
-        }
-    }
-
-    #[test]
-    fn an_event_without_its_values_stays_here() {
-        let mut push = next(&PushLimits::default(), 1, 2);
-        for event in &mut push.events {
-            (event.before, event.after) = (Some("{}".to_owned()), Some("{}".to_owned()));
-        }
-        assert!(check(&push).is_ok());
-        push.events[1].after = None;
-        let error = check(&push).unwrap_err();
-        assert!(error.message().contains(&push.events[1].id.to_string()));
-    }
-
-    #[test]
-    fn the_hints_go_first_and_a_pair_stays_together() {
-        let mut limits = PushLimits::default();
-        let mut push = next(&limits, 1, 4);
-        push.events[1].late = true;
-        assert_eq!(limits.rejected(&push), Step::Again);
-        limits.prepare(&mut push);
-        assert!(!push.events[1].late);
-        assert_eq!(limits.limit().events, 4, "the same once more");
-        assert_eq!(limits.rejected(&push), Step::Again);
-        assert_eq!(limits.limit().events, 2);
-        let mut pair = next(&limits, 1, 2);
-        assert_eq!(limits.clone().rejected(&pair), Step::Again);
-        pair.events[0].pair = Some(pair.events[1].id);
-        pair.events[1].pair = Some(pair.events[0].id);
-        assert_eq!(
-            limits.rejected(&pair),
-            Step::Refuse(vec![pair.events[0].id, pair.events[1].id])
-        );
-        pair.events[0].refuse = Some("no".to_owned());
-        assert_eq!(limits.rejected(&pair), Step::Stuck);
-    }
-
-    #[test]
-    fn each_op_asks_for_its_images() {
-        let some = || Some(NOTHING.to_owned());
-        for (op, before, after, is) in [
-            (Op::Insert, None, some(), true),
-            (Op::Insert, some(), None, false),
-            (Op::Update, some(), some(), true),
-            (Op::Update, None, some(), false),
-            (Op::Update, some(), None, false),
-            (Op::Delete, some(), None, true),
-            (Op::Delete, None, None, false),
-            (Op::Delete, some(), some(), false),
-        ] {
-            let mut push = next(&PushLimits::default(), 1, 1);
-            push.events[0] = Outgoing { op, before, after, ..event(1) };
-            assert_eq!(check(&push).is_ok(), is, "{:?}", push.events[0]);
-        }
-    }
-
-    #[test]
-    fn limits_close_in_and_open_again() {
-        let mut limits = PushLimits::default();
-        assert!(!limits.is_searching());
-        limits.suspect(&next(&limits, 1, 12));
-        assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
-        assert_eq!(limits.rejected(&next(&limits, 1, 12)), Step::Again);
-        assert_eq!(limits.limit().events, 6, "there were no hints to take off first");
-        limits.accepted();
-        assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
-        (0..20).for_each(|_| limits.accepted());
-        assert_eq!(limits, PushLimits::default());
-        // The bytes alone keep the search going, and so do the events.
-        assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64)), Step::Again);
-        assert_eq!(limits.limit(), PushLimit { events: MAX_EVENTS / 2, bytes: MAX_PUSH_BYTES / 2 });
-        limits.bytes = MAX_PUSH_BYTES / 4;
-        limits.accepted();
-        assert_eq!(limits.limit(), PushLimit { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES / 2 });
-        assert!(limits.is_searching(), "for the bytes");
-        limits.accepted();
-        assert!(!limits.is_searching());
-        limits.events = MAX_EVENTS / 4;
-        limits.accepted();
-        assert!(limits.is_searching(), "for the events");
-        for _ in 0..20 {
-            limits.too_large(&next(&PushLimits::default(), 1, 12));
-        }
-        assert_eq!(limits.limit(), PushLimit { events: 6, bytes: MIN_BYTES });
-    }
-
-    #[test]
-    fn half_a_pair_names_the_other_half() {
-        for half in [0, 1] {
-            let limits = PushLimits::default();
-            let mut pair = next(&limits, 1, 2);
-            pair.events[half].pair = Some(pair.events[1 - half].id);
-            assert!(is_alone(&pair));
-        }
-    }
-
-    #[test]
-    fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
-        let of = |weight: usize| {
-            let mut push = next(&PushLimits::default(), 1, 1);
-            let event = &mut push.events[0];
-            let rest = weight - event.key.0.len() - 10 - 20;
-            event.before = Some("b".repeat(10));
-            event.after = Some("a".repeat(20));
-            event.image = Some("i".repeat(rest));
-            push
-        };
-        let mut limits = PushLimits::default();
-        assert_eq!(limits.too_large(&of(LARGE_BYTES - 1)), Step::Stuck, "it is the remote's fault");
-        let mut push = of(LARGE_BYTES);
-        assert_eq!(limits.too_large(&push), Step::Again);
-        limits.prepare(&mut push);
-        assert_eq!(push.events[0].before.as_deref(), Some(NOTHING));
-        assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
-        let refuse = Step::Refuse(vec![push.events[0].id]);
-        assert_eq!(limits.too_large(&of(LARGE_BYTES)), refuse, "slim already");
-        // Without old values there is nothing to take off.
-        for before in [None, Some(NOTHING.to_owned())] {
-            let mut push = of(LARGE_BYTES + 10);
-            push.events[0].before = before;
-            assert_eq!(PushLimits::default().too_large(&push), refuse);
-        }
-        // What is recorded as too large keeps its values here, and other refusals send theirs.
-        let mut push = of(LARGE_BYTES);
-        push.events[0].refuse = Some("no".to_owned());
-        PushLimits::default().prepare(&mut push);
-        assert_eq!(weight(&push), LARGE_BYTES);
-        push.events[0].refuse = Some(TOO_LARGE.to_owned());
-        PushLimits::default().prepare(&mut push);
-        let event = &push.events[0];
-        let images = (event.before.as_deref(), event.after.as_deref(), event.image.as_deref());
-        assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
-    }
-}
+mod tests;

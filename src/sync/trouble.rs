@@ -73,6 +73,14 @@ impl Machine {
         self.failed(None, Error::corrupt(message).with_source(error));
     }
 
+    /// What came is no page. The answers themselves are as they should be, so that they must not
+    /// end the waits that grow: each would be asked for at once.
+    pub(super) fn unreadable(&mut self, error: Error) {
+        self.no_page = true;
+        self.unavailable(error);
+        self.changed();
+    }
+
     pub(super) fn unavailable(&mut self, error: Error) {
         let wait = self.backoff.fail();
         tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
@@ -119,7 +127,7 @@ impl Machine {
             self.limits.suspect(push);
             return;
         }
-        match self.limits.rejected(push) {
+        match self.limits.rejected(push, error.message()) {
             Step::Again => {}
             Step::Refuse(ids) => self.refuse(&ids, error.message()),
             Step::Stuck => self.stuck(push, error),

@@ -67,6 +67,10 @@ impl Machine {
         }
         let (look, head) = (self.last_look, self.pages.head());
         let ends = !self.pages.more();
+        if ends && self.pages.front().is_none() && std::mem::take(&mut self.no_page) {
+            // The log ends here, and there is no page to be one.
+            self.succeeded();
+        }
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.after < look) {
             let target = waiter.target.get_or_insert(head);
             // An end that an earlier answer told of and that there is not is not waited for.

@@ -1,11 +1,12 @@
 //! What the machine does where two things meet that seldom do: driven by hand, as in
 //! [`waits`](crate::waits).
 
-use driftless::Replicator;
+use driftless::backoff::{CAP_MS, FIRST_MS};
 use driftless::remote::Answer;
 use driftless::remote::statements::MAX_EVENTS;
 use driftless::sync::{Input, SyncState, Ticket};
 use driftless::value::Value;
+use driftless::{Health, Replicator};
 
 use crate::failures::{TABLES, many, remote};
 use crate::support::desk::{Desk, assert_equal};
@@ -192,8 +193,42 @@ fn a_page_that_was_under_way_when_its_predecessor_was_none_is_not_taken() {
     two_pages(&remote, &mut desk, true);
     desk.go_on();
     assert_eq!(desk.status().state, SyncState::Trouble);
-    desk.advance(POLL_MS);
-    assert_eq!(desk.read(ALL), remote.read(ALL));
+    desk.advance(FIRST_MS);
+    assert_eq!(desk.read(ALL), remote.read(ALL), "the wait after a failure is all that is waited");
+    assert_eq!(desk.status().state, SyncState::InStep);
+}
+
+/// Each page is none, and each answer is one otherwise: also where two are under way at a time.
+#[test]
+fn a_remote_that_always_answers_with_no_page_is_left_alone_for_longer_and_longer() {
+    for events in [1, MAX_EVENTS + 1] {
+        let remote = remote();
+        let mut desk = Desk::new(&remote, 1);
+        remote.web(&many(events, "w"));
+        let before = remote.requests();
+        let end = desk.now.steady_ms + 600_000;
+        while desk.now.steady_ms < end {
+            while let Some((id, batch)) = desk.sent.pop_front() {
+                let mut answer = remote.run_now(batch);
+                damaged(answer.as_mut().unwrap());
+                desk.input(Input::Answer(id, answer));
+                desk.go_on();
+            }
+            let timer = desk.timer.take().expect("it waits for something");
+            desk.now.wall_ms += (timer - desk.now.steady_ms) as i64;
+            desk.now.steady_ms = timer;
+            desk.input(Input::Timer);
+        }
+        // Eight waits grow to half a minute, and are half of that on average.
+        let requests = remote.requests() - before;
+        assert!((20..200).contains(&requests), "{requests} requests for {events} events");
+        let status = desk.status();
+        assert_eq!((status.state, status.health), (SyncState::Trouble, Health::Red));
+        desk.advance(CAP_MS);
+        assert_eq!(desk.read(ALL), remote.read(ALL));
+        assert_eq!((desk.status().state, desk.status().trouble), (SyncState::InStep, None));
+        assert_equal(&desk, &TABLES);
+    }
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn a_column_that_was_added_is_captured_after_the_next_check() {
     assert!(store.check_triggers().unwrap());
     assert!(!store.check_triggers().unwrap());
     desk.db.execute_batch("INSERT INTO notes VALUES ('a', 'one', 5)").unwrap();
-    let limit = PushLimit { events: 1, bytes: 1 << 10 };
+    let limit = PushLimit::of(1, 1 << 10);
     let push = store.outgoing(limit).unwrap().unwrap();
     let after = push.events[0].after.as_deref().unwrap();
     assert_eq!(after, r#"{"id":"a","words":"one","stars":5}"#);

@@ -5,6 +5,7 @@ mod cli;
 mod coincidences;
 mod conformance;
 mod consequences;
+mod culprits;
 mod drift;
 mod failures;
 mod failures_identity;

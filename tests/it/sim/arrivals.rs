@@ -3,7 +3,7 @@
 //! * What an application committed is in the log at most once, as it was committed, and nothing is
 //!   there that nobody committed.
 //! * Its verdict is the model's, and of a conflict, that of the pure rule too.
-//! * What its foreign keys miss, no later event of the same push brings.
+//! * What its foreign keys miss, no later event brings ([`late`](super::late)).
 //! * The applied log folds to the tables.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses};
 use rusqlite::Connection;
 
 use super::model::{Model, Ruling};
-use super::rows::{Row, difference, key_of, snapshot};
+use super::rows::{difference, snapshot};
 use super::sql::number;
 use super::template::identity;
 use super::workload::LARGE;
@@ -215,82 +215,6 @@ impl World {
         }
         let ours = claim(mine, Origin::Replica(identity(0)));
         loses(rule, ours, Seq(0), [(theirs.seq, claim(theirs, Origin::Web))])
-    }
-
-    /// What a foreign key missed when an event was judged, a later event of the same push did not
-    /// bring: it would have been there by the end of the request. SQLite judges RESTRICT at once; and
-    /// a push that was rejected goes once more without hints, at the expense of such events.
-    fn check_late(&mut self, first: i64) -> Checked {
-        let hints = self.carrier.is_some_and(|carrier| !self.doubted.contains(&carrier));
-        for (seq, event) in self.log.range(first..) {
-            let reason = event.verdict.reason().unwrap_or_default();
-            // What refers to nothing, by its column; or whose rows refer to it, by their table.
-            let (word, named) = reason.split_once(": ").unwrap_or((reason, ""));
-            let other =
-                event.pair.and_then(|pair| self.ledger.get(&pair)).map(|other| &other.event);
-            let image = event.after.as_ref().or(other.and_then(|other| other.after.as_ref()));
-            let restricts = event.op == Op::Delete && other.is_none();
-            let mut later = self.log.range(seq + 1..).map(|(_, later)| later);
-            let brought = later.find(|later| {
-                let done = later.cause.is_none() && later.verdict.is_applied();
-                let brings = done && later.op == Op::Insert;
-                let frees = done && later.op != Op::Insert;
-                match word {
-                    "foreign" if brings => self.refers((&event.table, named), image, later, false),
-                    "children" if frees && later.table == named => {
-                        self.refers((named, ""), later.before.as_ref(), event, restricts)
-                    }
-                    "children" => {
-                        let same = later.table == event.table && later.key == event.key;
-                        brings && same && !(restricts && self.restricts(named, event))
-                    }
-                    _ => false,
-                }
-            });
-            if let Some(brought) = brought {
-                if !hints {
-                    self.seen.note("an event rejected for want of its hint");
-                    continue;
-                }
-                let verdict = &event.verdict;
-                return Err(format!(
-                    "event {seq} is `{verdict}`, though {} was to come",
-                    brought.seq
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a table has a foreign key that refuses the deletion of an event's row at once.
-    fn restricts(&self, table: &str, parent: &Event) -> bool {
-        self.shape.table(table).is_some_and(|table| {
-            table.foreign.iter().any(|foreign| foreign.parent == parent.table)
-                && table.sql.contains("ON DELETE RESTRICT")
-        })
-    }
-
-    /// Whether a row of a table names the row of an event as its parent, in a column, or in any where
-    /// none is named, by a foreign key that waits for the end of a transaction, if it is asked for
-    /// such a one.
-    fn refers(
-        &self,
-        (table, column): (&str, &str),
-        row: Option<&Image>,
-        parent: &Event,
-        waits: bool,
-    ) -> bool {
-        let Some(table) = self.shape.table(table) else { return false };
-        let foreign = table.foreign.iter().filter(|foreign| foreign.parent == parent.table);
-        foreign.filter(|foreign| column.is_empty() || foreign.column == column).any(|foreign| {
-            let parents = self.shape.table(&foreign.parent).expect("a parent is a table");
-            let value = row.and_then(|row| row.get(&foreign.column));
-            value.is_some_and(|value| {
-                let named = Row::from([(parents.key[0].clone(), value.clone())]);
-                !(waits && table.sql.contains("ON DELETE RESTRICT"))
-                    && key_of(parents, &named) == parent.key.0
-            })
-        })
     }
 
     /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.

@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 55] = [
+pub(crate) const WANTED: [&str; 56] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -62,6 +62,7 @@ pub(crate) const WANTED: [&str; 55] = [
     "verdict refused",
     "late foreign",
     "late children",
+    "a hint that was wrong",
     "fate LostBefore",
     "fate LostAfter",
     "fate AnswerLate",

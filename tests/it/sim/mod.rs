@@ -24,6 +24,7 @@ pub(crate) mod run;
 mod arrivals;
 pub(crate) mod coverage;
 pub(crate) mod history;
+mod late;
 mod model;
 mod replica;
 mod rest;

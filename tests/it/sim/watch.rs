@@ -31,6 +31,8 @@ pub(crate) struct Mutation {
     pub(super) gone: bool,
     /// The parent whose going made it.
     pub(super) parent: Option<String>,
+    /// The first event of the transaction that made it, if that was seen.
+    pub(super) made: Option<EventId>,
 }
 
 #[derive(Clone)]
@@ -163,7 +165,11 @@ fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i6
             received_at: 0,
         };
         let (parent, bases) = (line.get(8).unwrap(), vec![event.base.0]);
-        events.push((number(0), Mutation { at, event, bases, gone: false, parent }, number(7)));
+        events.push((
+            number(0),
+            Mutation { at, event, bases, gone: false, parent, made: None },
+            number(7),
+        ));
     }
     events
 }
@@ -270,7 +276,9 @@ impl World {
                     "event {id} of table {table} is in the outbox, and nobody wrote"
                 ));
             }
-            for (_, mutation, _) in paired(new) {
+            let made = (writer == Writer::Application).then(|| new[0].1.event.id);
+            for (_, mut mutation, _) in paired(new) {
+                mutation.made = made;
                 let id = mutation.event.id;
                 watch.mine.insert(id);
                 if !note(&mut self.ledger, mutation) && writer == Writer::Application {

@@ -63,8 +63,8 @@ pub(crate) struct World {
     pub(super) orphans: BTreeSet<(String, String)>,
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
-    /// Replicas a request of which was rejected, and that may push without hints since.
-    pub(super) doubted: HashSet<usize>,
+    /// What keeps events from having their hints.
+    pub(super) doubts: super::late::Doubts,
     /// The remote was made anew, and nobody has installed anything there.
     pub(super) blank: bool,
     /// Requests that nobody waits for any more, and that may yet arrive.
@@ -102,7 +102,7 @@ impl World {
             server_version: (0, 0),
             orphans: BTreeSet::new(),
             carrier: None,
-            doubted: HashSet::new(),
+            doubts: Default::default(),
             blank: false,
             ghosts: Vec::new(),
             saves: HashMap::new(),
@@ -248,9 +248,9 @@ impl World {
         self.carrier = carrier;
         self.observe_remote()?;
         self.carrier = None;
+        self.doubts.answered(carrier, &outcome);
         match &outcome {
             Err(error) if error.kind() == Kind::TooLarge => self.seen.note("too large"),
-            Err(error) if error.kind() == Kind::Rejected => self.doubted.extend(carrier),
             Ok(answer) if has_more(answer) => self.seen.note("a page split"),
             _ => {}
         }
@@ -316,7 +316,7 @@ impl World {
         };
         self.seen.note_fate(fate);
         if pushes && outcome.is_ok() {
-            self.doubted.remove(&at);
+            self.doubts.pushed(at, &mut self.seen);
         }
         self.give(at, id, outcome)?;
         Ok(true)

@@ -192,7 +192,7 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
             }
             50..62 => remote.web(&operation(&mut random, shape.nocase)),
             62..80 => {
-                let limit = PushLimit { events: random.usize(1..8), bytes: 1 << 20 };
+                let limit = PushLimit::of(random.usize(1..8), 1 << 20);
                 desks[at].push(&mut remote, limit);
             }
             _ => {

@@ -1,7 +1,7 @@
 //! The outbox: marks, what goes next, how it is arranged; and the conflict inbox and first sync.
 
 use driftless::event::{Op, RowKey, Seq};
-use driftless::store::{ConflictKind, ConflictState, NewKey, PushLimit, Store};
+use driftless::store::{ConflictKind, ConflictState, Hints, NewKey, PushLimit, Store};
 use driftless::value::Value;
 use driftless::verdict::ConflictRule;
 
@@ -9,7 +9,7 @@ use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};
 
 fn three(events: usize) -> PushLimit {
-    PushLimit { events, bytes: 1 << 20 }
+    PushLimit::of(events, 1 << 20)
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_push_ends_where_a_transaction_ended() {
     let push = desk.store.outgoing(three(2)).unwrap().unwrap();
     assert_eq!(push.last_n, 9);
     desk.store.sent(9).unwrap();
-    let push = desk.store.outgoing(PushLimit { events: 2, bytes: 1 }).unwrap().unwrap();
+    let push = desk.store.outgoing(PushLimit::of(2, 1)).unwrap().unwrap();
     assert_eq!(push.last_n, 11);
     let [delete, insert] = &push.events[..] else { panic!("a pair") };
     assert_eq!((delete.op, insert.op), (Op::Delete, Op::Insert));
@@ -112,6 +112,36 @@ fn notes_do_not_pile_up_while_nothing_is_pulled() {
     assert_eq!(notes(&desk), "1001");
     assert!(desk.store.mark().unwrap());
     assert_eq!(notes(&desk), "0");
+}
+
+/// A push is cut where nothing that hangs together is parted, if it can be; and if it cannot, it says
+/// what it lacks.
+#[test]
+fn a_short_push_looks_at_what_comes_behind_it() {
+    let schema = "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT);
+        CREATE TABLE b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES a (id)
+            DEFERRABLE INITIALLY DEFERRED);";
+    let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
+    desk.write(
+        "INSERT INTO a VALUES (1, 'x'), (2, 'x');
+         INSERT INTO b VALUES (1, 3), (2, NULL); INSERT INTO a VALUES (3, 'y'), (4, 'z')",
+    );
+    let mut push = |events: usize, above: usize, sight: usize, hints: Hints| {
+        let limit = PushLimit { above, sight, hints, ..PushLimit::of(events, 1 << 20) };
+        let push = desk.store.outgoing(limit).unwrap().unwrap();
+        let told = push.events.iter().map(|event| (event.n, event.late)).collect::<Vec<_>>();
+        (told, push.whole)
+    };
+    let (one, two, child, other) = ((1, false), (2, false), (3, true), (4, false));
+    assert_eq!(push(3, 0, 0, Hints::Kept), (vec![one, two, (3, false)], 3), "nothing is looked at");
+    assert_eq!(push(3, 0, 9, Hints::Kept), (vec![one, two], 2), "the child waits for its parent");
+    assert_eq!(push(4, 2, 9, Hints::Kept), (vec![one, two, child, other], 5));
+    assert_eq!(push(5, 2, 9, Hints::Kept), (vec![one, two, child, other, (5, false)], 5));
+    assert_eq!(
+        push(5, 0, 9, Hints::Moved),
+        (vec![one, two, other, (5, false), (3, false)], 5),
+        "its parent is in front of it"
+    );
 }
 
 #[test]

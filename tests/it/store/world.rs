@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use ulid::Ulid;
 
 /// Everything in one push.
-pub(super) const ALL: PushLimit = PushLimit { events: 10_000, bytes: 10 << 20 };
+pub(super) const ALL: PushLimit = PushLimit::of(10_000, 10 << 20);
 /// The time at which all tests take place: ms since 1970.
 pub(super) const NOW: i64 = 1_700_000_000_000;
 

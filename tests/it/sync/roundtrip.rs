@@ -41,7 +41,8 @@ fn fold(desk: &mut Desk) -> driftless::Result<BTreeMap<String, Image>> {
         match (event.op, event.after) {
             (Op::Insert, Some(after)) => drop(rows.insert(key, after)),
             (Op::Update, Some(after)) => rows.get_mut(&key).expect("a row").overlay(&after),
-            _ => drop(rows.remove(&key).expect("a row")),
+            // What a foreign key deletes here it deletes on the remote as well, and first.
+            _ => assert!(rows.remove(&key).is_some() || event.via.is_some(), "a row"),
         }
         Ok(())
     })?;
@@ -63,9 +64,20 @@ fn run(
         let (sql, binds) = step.sql(table);
         // What is refused is refused: that its events are none is capture's test.
         let _ = a.db.execute(&sql, rusqlite::params_from_iter(binds));
+        if a.db.prepare("PRAGMA foreign_key_check").map_err(failed)?.exists([]).map_err(failed)? {
+            if a.db.is_autocommit() {
+                // A limit of SQLite's, which is said in capture; the remote rejects the orphan.
+                return Ok(());
+            }
+            continue;
+        }
         if index % STRETCH == 0 && a.db.is_autocommit() {
             a.sync().map_err(failed)?;
         }
+    }
+    if !a.db.is_autocommit() {
+        // A reference leads nowhere.
+        a.db.execute_batch("ROLLBACK").map_err(failed)?;
     }
     a.sync().map_err(failed)?;
     b.sync().map_err(failed)?;

@@ -254,7 +254,7 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
         plain: true,
     };
     let tables = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
-    let push = Push { events: vec![event], last_n: n as i64, units: Vec::new(), tables };
+    let push = Push { events: vec![event], last_n: n as i64, units: Vec::new(), whole: 1, tables };
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),

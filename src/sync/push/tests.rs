@@ -1,0 +1,320 @@
+//! The search for a culprit, and what does not fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ulid::Ulid;
+
+use super::*;
+use crate::event::{RowKey, Seq};
+
+/// What a trigger says.
+const NO: &str = "no";
+
+fn size(limits: &PushLimits) -> (usize, usize) {
+    (limits.limit().events, limits.limit().bytes)
+}
+
+fn event(n: i64) -> Outgoing {
+    Outgoing {
+        n,
+        id: EventId(Ulid::from_parts(1, n as u128)),
+        actor: None,
+        table: "t".to_owned(),
+        key: RowKey(format!("[{n}]")),
+        op: Op::Update,
+        before: None,
+        after: None,
+        base: Seq(0),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse: None,
+        plain: true,
+    }
+}
+
+/// The events from `first` on, as many as the limits take.
+fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
+    let end = last.min(first + limits.limit().events as i64 - 1);
+    let events: Vec<_> = (first..=end).map(event).collect();
+    let whole = events.len();
+    Push { last_n: end, events, units: Vec::new(), whole, tables: Vec::new() }
+}
+
+#[test]
+fn the_culprit_is_found_and_no_other() {
+    for culprit in 1..=37 {
+        let mut limits = PushLimits::default();
+        let (mut sent, mut pushes, mut refused) = (0, 0, Vec::new());
+        limits.suspect(&next(&limits, 1, 37));
+        while sent < 37 {
+            pushes += 1;
+            assert!(pushes < 40, "culprit {culprit}");
+            let push = next(&limits, sent + 1, 37);
+            let has = push.events.iter().any(|event| event.n == culprit);
+            if !has || !refused.is_empty() {
+                sent = push.last_n;
+                limits.accepted();
+            } else if let Step::Refuse(ids) = limits.rejected(&push, NO) {
+                refused.extend(ids);
+            }
+        }
+        assert_eq!(refused, [event(culprit).id]);
+    }
+}
+
+#[test]
+fn an_event_without_its_values_stays_here() {
+    let mut push = next(&PushLimits::default(), 1, 2);
+    for event in &mut push.events {
+        (event.before, event.after) = (Some("{}".to_owned()), Some("{}".to_owned()));
+    }
+    assert!(check(&push).is_ok());
+    push.events[1].after = None;
+    let error = check(&push).unwrap_err();
+    assert!(error.message().contains(&push.events[1].id.to_string()));
+}
+
+#[test]
+fn a_pair_stays_together() {
+    let limits = PushLimits::default();
+    let mut pair = next(&limits, 1, 2);
+    assert_eq!(limits.clone().rejected(&pair, NO), Step::Again);
+    pair.events[0].pair = Some(pair.events[1].id);
+    pair.events[1].pair = Some(pair.events[0].id);
+    assert_eq!(
+        limits.clone().rejected(&pair, NO),
+        Step::Refuse(vec![pair.events[0].id, pair.events[1].id])
+    );
+    pair.events[0].refuse = Some("no".to_owned());
+    assert_eq!(limits.clone().rejected(&pair, NO), Step::Stuck);
+}
+
+/// What a remote makes of a push: the first culprit in it fails it, and then what waits in it
+/// for what is not there.
+fn answer(
+    push: &Push,
+    culprits: &BTreeMap<i64, &'static str>,
+    links: &[(i64, i64)],
+    refused: &BTreeSet<i64>,
+) -> Option<&'static str> {
+    let taken = |n: i64| !refused.contains(&n);
+    let found = push.events.iter().find(|event| {
+        culprits.contains_key(&event.n) && taken(event.n) && !culprits[&event.n].is_empty()
+    });
+    if let Some(event) = found {
+        return Some(culprits[&event.n]);
+    }
+    let there = |n: i64| push.events.iter().any(|event| event.n == n) && taken(n);
+    // Of no name: one that loses, and is not there although nothing fails.
+    let comes = |n: i64| there(n) && !culprits.contains_key(&n);
+    let dangles = push
+        .events
+        .iter()
+        .filter(|event| event.late && taken(event.n))
+        .any(|event| links.iter().any(|&(child, parent)| child == event.n && !comes(parent)));
+    dangles.then_some("SQLite error: FOREIGN KEY constraint failed")
+}
+
+/// The push that a store gives for the limits: events from `sent` on, the links as hints.
+fn given(
+    limits: &PushLimits,
+    sent: i64,
+    last: i64,
+    links: &[(i64, i64)],
+    refused: &BTreeSet<i64>,
+) -> Push {
+    let limit = limits.limit();
+    let mut push = next(limits, sent + 1, last);
+    let end = push.last_n;
+    let holds = |&&(child, parent): &&(i64, i64)| {
+        child > sent && !refused.contains(&child) && !refused.contains(&parent)
+    };
+    let mut whole = end;
+    for &(child, parent) in links.iter().filter(holds) {
+        let event = push.events.iter_mut().find(|event| event.n == child);
+        let event = event.filter(|_| limit.hints == Hints::Kept && child < parent);
+        event.into_iter().for_each(|event| event.late = true);
+    }
+    loop {
+        let over = links
+            .iter()
+            .filter(holds)
+            .filter(|(child, parent)| child.min(parent) <= &whole && child.max(parent) > &whole);
+        match over.map(|(child, parent)| *child.max(parent)).max() {
+            Some(further) => whole = further,
+            None => break,
+        }
+    }
+    push.whole = (whole - sent) as usize;
+    for event in &mut push.events {
+        event.refuse = refused.contains(&event.n).then(|| "no".to_owned());
+    }
+    push
+}
+
+/// Any links and any culprits: the search ends, the culprits are refused, and so is nobody else
+/// unless a culprit's words are those of a foreign key.
+#[test]
+fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
+    for seed in 0..3_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let last = random.i64(1..40);
+        let mut links = Vec::new();
+        for _ in 0..random.usize(0..12) {
+            let pair = (random.i64(1..=last), random.i64(1..=last));
+            links.extend((pair.0 != pair.1).then_some(pair));
+        }
+        let words = if seed % 3 == 0 { [NO, "foreign key", ""] } else { [NO, NO, ""] };
+        let culprits: BTreeMap<_, _> = (0..random.usize(0..5))
+            .map(|_| (random.i64(1..=last), words[random.usize(0..3)]))
+            .collect();
+        let mut limits = PushLimits::default();
+        let (mut sent, mut pushes, mut refused) = (0, 0, BTreeSet::new());
+        limits.suspect(&given(&limits, 0, last, &links, &refused));
+        while sent < last {
+            pushes += 1;
+            assert!(pushes < 500, "seed {seed}: {links:?} {culprits:?} {limits:?}");
+            let push = given(&limits, sent, last, &links, &refused);
+            match answer(&push, &culprits, &links, &refused) {
+                None => {
+                    sent = push.last_n;
+                    limits.accepted();
+                }
+                Some(words) => match limits.rejected(&push, words) {
+                    Step::Again => {}
+                    Step::Refuse(ids) => {
+                        let of = |id| push.events.iter().find(|event| event.id == id);
+                        refused.extend(ids.into_iter().map(|id| of(id).unwrap().n));
+                    }
+                    Step::Stuck => panic!("seed {seed}: stuck"),
+                },
+            }
+        }
+        let named = culprits.iter().filter(|(_, words)| !words.is_empty());
+        let named: BTreeSet<_> = named.map(|(&n, _)| n).collect();
+        assert_eq!(refused, named, "seed {seed}: {links:?} {culprits:?}");
+    }
+}
+
+/// What waits and what it waits for may not fit into one request: then they are parted.
+#[test]
+fn what_does_not_fit_beside_what_it_waits_for_goes_without() {
+    let links = [(1, 30), (2, 29), (3, 28)];
+    for fits in 1..30 {
+        let mut limits = PushLimits::default();
+        let (mut sent, mut pushes, refused) = (0, 0, BTreeSet::new());
+        while sent < 30 {
+            pushes += 1;
+            assert!(pushes < 200, "{fits}: {limits:?}");
+            let push = given(&limits, sent, 30, &links, &refused);
+            if push.events.len() > fits {
+                assert_eq!(limits.too_large(&push), Step::Again);
+            } else if let Some(words) = answer(&push, &BTreeMap::new(), &links, &refused) {
+                assert_eq!(limits.rejected(&push, words), Step::Again);
+            } else {
+                sent = push.last_n;
+                limits.accepted();
+            }
+        }
+    }
+}
+
+#[test]
+fn each_op_asks_for_its_images() {
+    let some = || Some(NOTHING.to_owned());
+    for (op, before, after, is) in [
+        (Op::Insert, None, some(), true),
+        (Op::Insert, some(), None, false),
+        (Op::Update, some(), some(), true),
+        (Op::Update, None, some(), false),
+        (Op::Update, some(), None, false),
+        (Op::Delete, some(), None, true),
+        (Op::Delete, None, None, false),
+        (Op::Delete, some(), some(), false),
+    ] {
+        let mut push = next(&PushLimits::default(), 1, 1);
+        push.events[0] = Outgoing { op, before, after, ..event(1) };
+        assert_eq!(check(&push).is_ok(), is, "{:?}", push.events[0]);
+    }
+}
+
+#[test]
+fn limits_close_in_and_open_again() {
+    let mut limits = PushLimits::default();
+    assert!(!limits.is_searching());
+    limits.suspect(&next(&limits, 1, 12));
+    assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
+    assert_eq!(limits.rejected(&next(&limits, 1, 12), NO), Step::Again);
+    assert_eq!(limits.limit().events, 6, "there were no hints to take off first");
+    limits.accepted();
+    assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
+    (0..20).for_each(|_| limits.accepted());
+    assert_eq!(limits, PushLimits::default());
+    // The bytes alone keep the search going, and so do the events.
+    assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64)), Step::Again);
+    assert_eq!(size(&limits), (MAX_EVENTS / 2, MAX_PUSH_BYTES / 2));
+    limits.bytes = MAX_PUSH_BYTES / 4;
+    limits.accepted();
+    assert_eq!(size(&limits), (MAX_EVENTS, MAX_PUSH_BYTES / 2));
+    assert!(limits.is_searching(), "for the bytes");
+    limits.accepted();
+    assert!(!limits.is_searching());
+    limits.events = MAX_EVENTS / 4;
+    limits.accepted();
+    assert!(limits.is_searching(), "for the events");
+    for _ in 0..20 {
+        limits.too_large(&next(&PushLimits::default(), 1, 12));
+    }
+    assert_eq!(size(&limits), (6, MIN_BYTES));
+}
+
+#[test]
+fn half_a_pair_names_the_other_half() {
+    for half in [0, 1] {
+        let limits = PushLimits::default();
+        let mut pair = next(&limits, 1, 2);
+        pair.events[half].pair = Some(pair.events[1 - half].id);
+        assert!(are_one(&pair.events.iter().collect::<Vec<_>>()));
+    }
+}
+
+#[test]
+fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
+    let of = |weight: usize| {
+        let mut push = next(&PushLimits::default(), 1, 1);
+        let event = &mut push.events[0];
+        let rest = weight - event.key.0.len() - 10 - 20;
+        event.before = Some("b".repeat(10));
+        event.after = Some("a".repeat(20));
+        event.image = Some("i".repeat(rest));
+        push
+    };
+    let mut limits = PushLimits::default();
+    assert_eq!(limits.too_large(&of(LARGE_BYTES - 1)), Step::Stuck, "it is the remote's fault");
+    let mut push = of(LARGE_BYTES);
+    assert_eq!(limits.too_large(&push), Step::Again);
+    limits.prepare(&mut push);
+    assert_eq!(push.events[0].before.as_deref(), Some(NOTHING));
+    assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
+    let refuse = Step::Refuse(vec![push.events[0].id]);
+    assert_eq!(limits.too_large(&of(LARGE_BYTES)), refuse, "slim already");
+    // Without old values there is nothing to take off.
+    for before in [None, Some(NOTHING.to_owned())] {
+        let mut push = of(LARGE_BYTES + 10);
+        push.events[0].before = before;
+        assert_eq!(PushLimits::default().too_large(&push), refuse);
+    }
+    // What is recorded as too large keeps its values here, and other refusals send theirs.
+    let mut push = of(LARGE_BYTES);
+    push.events[0].refuse = Some("no".to_owned());
+    PushLimits::default().prepare(&mut push);
+    assert_eq!(weight(&push), LARGE_BYTES);
+    push.events[0].refuse = Some(TOO_LARGE.to_owned());
+    PushLimits::default().prepare(&mut push);
+    let event = &push.events[0];
+    let images = (event.before.as_deref(), event.after.as_deref(), event.image.as_deref());
+    assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
+}
