@@ -336,6 +336,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
+        for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
+            let mut pages = Pages::after(at(7));
+            while pages.span().slice.is_none() {
+                assert!(pages.too_large());
+            }
+            let part = Part { seq: Seq(seq), size: 3, bytes: vec![b' '; 3], head: Seq(head) };
+            let came = pages.came_in(Page::default(), Some(part), Seq(7));
+            assert_eq!(came.is_ok(), taken, "event {seq} of {head}");
+            assert_eq!(pages.front().map(|page| page.more), taken.then_some(head > seq));
+            assert_eq!(pages.span().slice, None);
+        }
+    }
+
+    #[test]
     fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
         let lines = |first: i64| -> Vec<u8> {
             let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
@@ -384,12 +399,14 @@ mod tests {
         pages.came(page(10, 10, 10, true), Seq(500));
         pages.came(page(20, 10, 10, true), Seq(500));
         assert!(!pages.has_room());
+        assert!(!pages.is_joining());
         let (_, end) = pages.part(1).unwrap();
         assert!(pages.lengthen(end));
         assert_eq!(pages.span().after, Seq(20), "what is here already is not asked for again");
         assert!(pages.has_room() && pages.front().is_none() && pages.more());
+        assert!(pages.is_joining());
         pages.came(page(40, 20, 10, true), Seq(500));
-        assert!(!pages.has_room());
+        assert!(!pages.has_room() && !pages.is_joining(), "it is long enough");
         let (part, end) = pages.part(1).unwrap();
         assert_eq!(part.last, Seq(40), "and does not come apart");
         pages.integrated(end);

@@ -318,3 +318,99 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     let images = (event.before.as_deref(), event.after.as_deref(), event.image.as_deref());
     assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
 }
+
+/// A push of the events 1 to `len`, of which the first waits for what is behind it.
+fn waiting(len: i64, whole: usize) -> Push {
+    let mut push = next(&PushLimits::default(), 1, len);
+    push.events[0].late = true;
+    Push { whole, ..push }
+}
+
+/// What a database says.
+const FOREIGN: &str = "SQLite error: FOREIGN KEY constraint failed";
+
+#[test]
+fn a_search_and_a_small_push_look_behind_their_end() {
+    let health = PushLimits::default();
+    assert_eq!(health.limit().sight, 0);
+    for limits in [
+        PushLimits { searching: true, ..health.clone() },
+        PushLimits { events: MAX_EVENTS - 1, ..health.clone() },
+        PushLimits { bytes: MAX_PUSH_BYTES - 1, ..health.clone() },
+    ] {
+        assert_eq!(limits.limit().sight, MAX_EVENTS, "{limits:?}");
+    }
+}
+
+#[test]
+fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
+    // Length, what hangs together, what is known to fail and to be too large: the next one's
+    // length, and none if it goes with what is waited for in front.
+    for (len, whole, failing, too_many, most) in [
+        (10, 17, usize::MAX, usize::MAX, Some(17)),
+        (10, 17, 18, 18, Some(17)),
+        (10, 17, 17, usize::MAX, Some(14)),
+        (10, 40, 17, usize::MAX, Some(14)),
+        (10, 40, 11, usize::MAX, Some(11)),
+        (10, 17, usize::MAX, 18, Some(17)),
+        (10, 17, usize::MAX, 17, None),
+        (10, 17, usize::MAX, 16, None),
+        (10, 10, usize::MAX, usize::MAX, None),
+        (10, 10, 17, usize::MAX, None),
+    ] {
+        let mut limits = PushLimits { failing, too_many, ..PushLimits::default() };
+        limits.suspect(&waiting(len, whole));
+        assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Step::Again);
+        let case = format!("{len} {whole} {failing} {too_many}: {limits:?}");
+        let (events, hints, above, cleared) = match most {
+            Some(most) => (most, Hints::Kept, len as usize, len),
+            None => (len as usize, Hints::Moved, 0, 0),
+        };
+        assert_eq!((limits.events, limits.hints), (events, hints), "{case}");
+        assert_eq!((limits.above, limits.cleared), (above, cleared), "{case}");
+        assert_eq!(limits.failing, most.map_or(usize::MAX, |_| failing), "{case}");
+    }
+}
+
+#[test]
+fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
+    let moved = PushLimits { hints: Hints::Moved, ..PushLimits::default() };
+    for (push, words, gone) in [
+        (waiting(10, 10), FOREIGN, true),
+        (waiting(10, 10), NO, false),
+        (next(&moved, 1, 10), FOREIGN, false),
+    ] {
+        let mut limits = moved.clone();
+        assert_eq!(limits.rejected(&push, words), Step::Again);
+        let (events, hints) = if gone { (10, Hints::Gone) } else { (5, Hints::Moved) };
+        assert_eq!((limits.events, limits.hints), (events, hints), "{words}");
+    }
+}
+
+#[test]
+fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
+    for (cleared, events) in [(0, 1), (9, MAX_EVENTS)] {
+        let mut limits = PushLimits { above: cleared as usize, cleared, ..PushLimits::default() };
+        let push = next(&PushLimits::default(), 1, cleared + 1);
+        assert_eq!(limits.rejected(&push, NO), Step::Refuse(vec![event(cleared + 1).id]));
+        assert_eq!((limits.events, limits.above, limits.cleared), (events, 0, 0));
+    }
+}
+
+#[test]
+fn a_push_that_grew_too_large_is_halved_behind_what_waits_and_then_goes_in_another_order() {
+    let grown = |cleared: i64| PushLimits { above: 4, cleared, ..PushLimits::default() };
+    let push = next(&PushLimits::default(), 1, 10);
+    let mut limits = grown(4);
+    assert_eq!(limits.too_large(&push), Step::Again);
+    assert_eq!(limits, PushLimits { events: 7, too_many: 10, ..grown(4) });
+    let mut pair = push.clone();
+    pair.events[8].pair = Some(pair.events[9].id);
+    // One event, the halves of a key change, and none since what was in front is settled.
+    for (push, cleared) in [(&push, 9), (&pair, 8), (&push, 10)] {
+        let mut limits = PushLimits { failing: 10, ..grown(cleared) };
+        assert_eq!(limits.too_large(push), Step::Again);
+        let moved = PushLimits { events: 4, hints: Hints::Moved, ..PushLimits::default() };
+        assert_eq!(limits, moved, "{cleared}");
+    }
+}
