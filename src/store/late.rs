@@ -234,3 +234,6 @@ impl Order {
         sorted
     }
 }
+
+#[cfg(test)]
+mod tests;
