@@ -199,6 +199,12 @@ fn suppliers_come_first() {
     let mut push = events(&[kid, ("people", "q", r#"{"id":"q"}"#, ""), p]);
     join(&mut push, 1, 2);
     assert_eq!(order(push), [1, 2, 0]);
+    // Nor does what waits for the first half alone come between the two.
+    let gone = ("people", "p", P, "");
+    let mut push = events(&[gone, ("kids", "j", KID_OF_P, ""), ("kids", "k", "", r#"{"id":"k"}"#)]);
+    assert_eq!(order(push.clone()), [1, 0, 2]);
+    join(&mut push, 1, 2);
+    assert_eq!(order(push), [1, 2, 0]);
     // A row's events keep their order, whatever the case of its table's name.
     let later = ("KIDS", "k", r#"{"name":"a"}"#, r#"{"name":"b"}"#);
     assert_eq!(order(events(&[kid, later, p])), [2, 0, 1]);

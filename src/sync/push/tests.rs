@@ -388,6 +388,15 @@ fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
 }
 
 #[test]
+fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
+    for (push, words) in [(waiting(10, 20), NO), (next(&PushLimits::default(), 1, 10), FOREIGN)] {
+        let mut limits = PushLimits::default();
+        assert_eq!(limits.rejected(&push, words), Step::Again);
+        assert_eq!((limits.events, limits.hints, limits.failing), (5, Hints::Kept, 10), "{words}");
+    }
+}
+
+#[test]
 fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
     for (cleared, events) in [(0, 1), (9, MAX_EVENTS)] {
         let mut limits = PushLimits { above: cleared as usize, cleared, ..PushLimits::default() };

@@ -293,6 +293,25 @@ fn rows_that_hide_one_behind_the_other_stay_as_they_are() {
 }
 
 #[test]
+fn a_trigger_that_rolls_back_what_is_put_back_has_no_say() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Columns);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Columns);
+    remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1)");
+    desk.sync(&mut remote);
+    desk.write("UPDATE m SET n = 2");
+    desk.write(
+        "CREATE TRIGGER t BEFORE UPDATE ON m WHEN old.n = 1 AND new.n = 2
+            BEGIN SELECT RAISE(ROLLBACK, 'no'); END;",
+    );
+    remote.web("UPDATE m SET name = 'Bea'");
+    desk.pull(&remote, 100);
+    assert_eq!(members(&desk), ["a|Bea|-|2"]);
+    assert_eq!(pending(&desk), [(Op::Update, false, None)]);
+    desk.sync(&mut remote);
+    assert_eq!(desk.actual(), super::world::actual(&remote.db));
+}
+
+#[test]
 fn the_applications_triggers_do_not_change_what_the_remote_said() {
     let tables = "CREATE TABLE m (id TEXT PRIMARY KEY, name TEXT, email TEXT UNIQUE, n INTEGER);
         CREATE TABLE p (id TEXT PRIMARY KEY, m TEXT);";

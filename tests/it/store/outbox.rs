@@ -311,6 +311,12 @@ fn the_first_sync_merges_both_sides() {
     assert_eq!(counts, (1, 2, 1, 1));
     let here = desk.rows("SELECT id, name, n FROM m ORDER BY id");
     assert_eq!(here, ["both|B|1", "differs|D|1", "here|H|5", "new|N|1", "there|T|1"]);
+    let aside = desk.rows("SELECT pk FROM driftless_outbox WHERE aside ORDER BY pk");
+    assert_eq!(
+        aside,
+        [r#"["differs"]"#, r#"["taken"]"#],
+        "what is back on its row is none of them"
+    );
     let done = desk.sync(&mut remote);
     assert_eq!(desk.actual(), actual(&remote.db));
     assert_eq!((done.settled_applied, done.conflicts), (3, 2));
