@@ -80,6 +80,20 @@ fn what_the_remote_did_goes_underneath_pending_events() {
 }
 
 #[test]
+fn an_echo_leaves_what_is_underneath_later_events_as_it_was() {
+    let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    desk.write("INSERT INTO m VALUES ('a', 'Ana', NULL, 1)");
+    desk.push(&mut remote, ALL);
+    desk.write("UPDATE m SET n = 2");
+    desk.pull(&remote, 100);
+    assert_eq!(members(&desk), ["a|Ana|-|2"]);
+    remote.web("UPDATE m SET email = 'x'");
+    desk.pull(&remote, 100);
+    assert_eq!(members(&desk), ["a|Ana|x|1"], "what lost is off the row");
+}
+
+#[test]
 fn a_winner_sets_aside_all_that_it_defeats() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
