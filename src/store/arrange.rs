@@ -36,8 +36,8 @@ pub(super) fn arrange(
 
 /// Where a stretch of the outbox can be parted, and what its events are when it is whole.
 pub(super) struct Seams {
-    /// How many events stand in front of each seam, rising: places where no hint, no consequence and
-    /// no key change has one end in each part. The last one is behind all.
+    /// How many events stand in front of each seam, rising: places where no hint, no consequence
+    /// and no key change has one end in each part. The last one is behind all.
     at: Vec<usize>,
     /// The same where a hint may.
     firm: Vec<usize>,
