@@ -34,54 +34,91 @@ pub(super) fn arrange(
     Ok(events)
 }
 
-/// Where a stretch of the outbox can be parted so that no hint, no consequence and no key change
-/// has one end in each part; and which of its events have hints.
+/// Where a stretch of the outbox can be parted, and what its events are when it is whole.
 pub(super) struct Seams {
-    /// How many events stand in front of each seam, rising. The last one is behind all.
+    /// How many events stand in front of each seam, rising: places where no hint, no consequence
+    /// and no key change has one end in each part. The last one is behind all.
     at: Vec<usize>,
+    /// The same where a hint may.
+    firm: Vec<usize>,
     late: HashSet<EventId>,
+    /// Consequences whose causes are in the stretch.
+    via: HashSet<EventId>,
+}
+
+/// The places between events behind which none reaches: `reach` has for each event the furthest
+/// that it hangs together with.
+fn places(reach: &[usize]) -> Vec<usize> {
+    let mut furthest = 0;
+    let ends = reach.iter().enumerate().filter_map(|(here, &reach)| {
+        furthest = furthest.max(reach);
+        (furthest <= here).then_some(here + 1)
+    });
+    ends.collect()
+}
+
+/// The events that are behind one and in front of another, in the outbox, must go where these go:
+/// a consequence and its cause, and the halves of a key change. For each event, by its number, the
+/// furthest that it hangs together with.
+fn bonds(numbers: &[i64], events: &[Outgoing]) -> Vec<usize> {
+    let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
+    let mut reach: Vec<usize> = (0..numbers.len()).collect();
+    for event in events {
+        for id in [event.via, event.pair].into_iter().flatten() {
+            let Some(&other) = by_id.get(&id) else { continue };
+            bind(numbers, &mut reach, event.n, other);
+        }
+    }
+    reach
+}
+
+fn bind(numbers: &[i64], reach: &mut [usize], one: i64, other: i64) {
+    let place = |n: i64| numbers.partition_point(|&number| number < n);
+    let (first, last) = (place(one.min(other)), place(one.max(other)));
+    reach[first] = reach[first].max(last);
+}
+
+/// Whether the events of a push with a higher number in the outbox than `above` hang together, so
+/// that none can go without the others: there is one, or a key change, or a cause with its
+/// consequences and what stands between them.
+pub(crate) fn are_bound(events: &[Outgoing], above: i64) -> bool {
+    let mut numbers: Vec<i64> = events.iter().map(|event| event.n).collect();
+    numbers.sort_unstable();
+    let cleared = numbers.partition_point(|&n| n <= above);
+    let ends = places(&bonds(&numbers, events));
+    !ends.iter().any(|&end| end > cleared && end < numbers.len())
 }
 
 impl Seams {
     pub(super) fn of(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Seams> {
         let numbers: Vec<i64> = rows.iter().map(|row| row.event.n).collect();
-        let place = |n: i64| numbers.partition_point(|&number| number < n);
         let mut events = {
             let mut rows = rows;
             join_halves(&mut rows);
             after_their_causes(tables, rows)?
         };
         let waits = hint(tables, &mut events)?;
-        let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
-        // How far what stands there reaches.
-        let mut reach: Vec<usize> = (0..numbers.len()).collect();
+        let mut reach = bonds(&numbers, &events);
+        let firm = places(&reach);
         for (event, supplier) in events.iter().zip(&waits) {
-            let others = [
-                supplier.map(|at| events[at].n),
-                event.via.and_then(|id| by_id.get(&id).copied()),
-                event.pair.and_then(|id| by_id.get(&id).copied()),
-            ];
-            for other in others.into_iter().flatten() {
-                let (first, last) = (place(event.n.min(other)), place(event.n.max(other)));
-                reach[first] = reach[first].max(last);
+            if let Some(supplier) = supplier {
+                bind(&numbers, &mut reach, event.n, events[*supplier].n);
             }
         }
-        let mut at = Vec::new();
-        let mut furthest = 0;
-        for (here, &reach) in reach.iter().enumerate() {
-            furthest = furthest.max(reach);
-            if furthest <= here {
-                at.push(here + 1);
-            }
-        }
-        let late = events.iter().filter(|event| event.late).map(|event| event.id).collect();
-        Ok(Seams { at, late })
+        let ids = |is: fn(&&Outgoing) -> bool| events.iter().filter(is).map(|event| event.id);
+        let late = ids(|event| event.late).collect();
+        let via = ids(|event| event.via.is_some()).collect();
+        Ok(Seams { at: places(&reach), firm, late, via })
     }
 
-    /// The last seam that has more than `above` events in front of it, and at most `most`.
+    /// The last seam that has more than `above` events in front of it, and at most `most`; if there
+    /// is none, the last such place where only hints are parted.
     pub(super) fn up_to(&self, above: usize, most: usize) -> Option<usize> {
-        let at = self.at.partition_point(|&seam| seam <= most);
-        at.checked_sub(1).map(|at| self.at[at]).filter(|&seam| seam > above)
+        let last = |places: &[usize]| {
+            let at = places.partition_point(|&place| place <= most);
+            at.checked_sub(1).map(|at| places[at]).filter(|&place| place > above)
+        };
+        last(&self.at).or_else(|| last(&self.firm))
     }
 
     /// The first seam with at least `least` events in front of it.
@@ -89,8 +126,15 @@ impl Seams {
         self.at.get(self.at.partition_point(|&seam| seam < least)).copied().unwrap_or(least)
     }
 
-    pub(super) fn is_late(&self, id: EventId) -> bool {
-        self.late.contains(&id)
+    /// The first place with at least `least` events in front of it where only hints are parted.
+    pub(super) fn firm_from(&self, least: usize) -> Option<usize> {
+        self.firm.get(self.firm.partition_point(|&place| place < least)).copied()
+    }
+
+    /// Whether an event waits for what may be behind the push: for a foreign key's sake, or, if it
+    /// has been parted from its cause, for that.
+    pub(super) fn is_late(&self, event: &Outgoing) -> bool {
+        self.late.contains(&event.id) || (event.via.is_none() && self.via.contains(&event.id))
     }
 }
 

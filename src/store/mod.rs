@@ -54,6 +54,7 @@ mod unpack;
 mod upgrade;
 
 pub use adopt::{Adopted, AdoptedTable, NewRemote};
+pub(crate) use arrange::are_bound;
 pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
 pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};

@@ -50,6 +50,9 @@ pub struct PushLimit {
     /// If it is not 0, the push has more events than this, if there are more, wherever a
     /// transaction ended and however large they are. Less than `events`.
     pub above: usize,
+    /// So many are too many for a request. What hangs together makes the push longer than `events`,
+    /// but not as long as this.
+    pub too_many: usize,
     /// How many events are looked at, at the least, to see which of them hang together: the push
     /// ends between two that do not, if it can.
     pub sight: usize,
@@ -60,7 +63,7 @@ pub struct PushLimit {
 impl PushLimit {
     /// So many events and bytes, and nothing is looked at behind them.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
-        PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
+        PushLimit { events, bytes, above: 0, too_many: usize::MAX, sight: 0, hints: Hints::Kept }
     }
 }
 
@@ -277,7 +280,7 @@ impl Store {
         let (mut whole, mut seams) = (None, None);
         if taken < rows.len() && limit.sight > 0 {
             let found = Seams::of(&tables, rows.clone())?;
-            let taken = seam(&rows, taken, limit.above, &self.marks.lock(), &found);
+            let taken = seam(&rows, taken, limit, &self.marks.lock(), &found);
             rows.truncate(taken);
             whole = Some(found.from(taken));
             seams = Some(found).filter(|_| limit.hints == Hints::Kept);
@@ -289,7 +292,7 @@ impl Store {
         let whole = whole.unwrap_or(rows.len());
         let mut events = arrange(&tables, rows, limit.hints)?;
         if let Some(seams) = seams {
-            events.iter_mut().for_each(|event| event.late |= seams.is_late(event.id));
+            events.iter_mut().for_each(|event| event.late |= seams.is_late(event));
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
@@ -407,16 +410,23 @@ struct Stretch {
     newest: i64,
 }
 
-/// Where a push of up to `most` events ends, and of more than `above`: at a mark, or else where
-/// nothing that hangs together is parted, or else where no key change is split.
-fn seam(rows: &[OutboxRow], most: usize, above: usize, marks: &Marks, seams: &Seams) -> usize {
+/// Where a push of up to `most` events ends, and of more than `limit.above`: at a mark, or else
+/// where nothing that hangs together is parted but perhaps by a hint. Where what hangs together is more
+/// than `most`, all of it is pushed, for a consequence that went without its cause would stay when
+/// that is refused; but if it is too heavy, it is parted where no key change is split.
+fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams: &Seams) -> usize {
+    let above = limit.above;
     if above == 0
         && let Some(mark) = marks.up_to(rows[most - 1].event.n)
         && mark >= rows[0].event.n
     {
         return rows.partition_point(|row| row.event.n <= mark);
     }
-    match seams.up_to(above, most) {
+    let fits = |&end: &usize| {
+        let size = || rows[..end].iter().map(|row| row.size).sum::<usize>();
+        end < limit.too_many && end <= limit.sight && size() <= limit.bytes
+    };
+    match seams.up_to(above, most).or_else(|| seams.firm_from(most).filter(fits)) {
         Some(seam) => seam,
         None if rows[most - 1].half != Some(1) => most,
         None if most - 1 > above => most - 1,

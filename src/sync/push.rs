@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
-use crate::store::{Hints, Outgoing, Push, PushLimit};
+use crate::store::{Hints, Outgoing, Push, PushLimit, are_bound};
 use crate::verdict::TOO_LARGE;
 
 /// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
@@ -37,6 +37,8 @@ const FOREIGN_KEY: &str = "foreign key";
 ///   stops at the first that it cannot take, so what is looked for is the shortest push that it
 ///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
 ///   is done with.
+/// * What hangs together, as a cause and its foreign keys' consequences, goes together, and is
+///   recorded as rejected together: a consequence loses if its cause lost.
 /// * Events may wait for a foreign key's sake for what comes later, perhaps behind the push. These
 ///   hints are kept in the search, or else the remote would judge what waits without what it waits
 ///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
@@ -83,7 +85,7 @@ impl Default for PushLimits {
     }
 }
 
-/// Whether events cannot be parted: one, or the two halves of a key change.
+/// Whether events can never be parted: one, or the two halves of a key change.
 fn are_one(events: &[&Outgoing]) -> bool {
     match events {
         [_] => true,
@@ -148,6 +150,7 @@ impl PushLimits {
             events: self.events,
             bytes: self.bytes,
             above: self.above,
+            too_many: self.too_many,
             sight: if cut { MAX_EVENTS } else { 0 },
             hints: self.hints,
         }
@@ -234,7 +237,7 @@ impl PushLimits {
             self.begin(len, self.hints);
             return Step::Again;
         }
-        if !are_one(&suspects) {
+        if !are_bound(&push.events, self.cleared) {
             (self.failing, self.above) = (len, len - suspects.len());
             self.events = self.above + suspects.len() / 2;
             return Step::Again;

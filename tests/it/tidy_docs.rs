@@ -203,3 +203,34 @@ fn each_known_failure_has_a_test_by_its_number() {
         assert!(found > 0, "F{number:02} has no test");
     }
 }
+
+/// What a bug takes away, with the lines about it, stands in the sources: so it can be planted, and
+/// is planted where it belongs.
+#[test]
+fn each_bug_to_plant_fits_the_sources() {
+    let folder = root().join("fixtures/mutations");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "patch") {
+            continue;
+        }
+        let patch = fs::read_to_string(&path).unwrap();
+        let mut source = String::new();
+        // What stood in front of the first hunk is no part of one.
+        for (number, hunk) in patch.split("\n@@").enumerate() {
+            let lines = || hunk.lines().skip(1);
+            if number > 0 {
+                let old = lines().filter_map(|line| line.strip_prefix([' ', '-']));
+                let old: String = old.take_while(|line| !line.starts_with("-- ")).collect();
+                assert!(!old.is_empty() && source.contains(&old), "{}", path.display());
+            }
+            if let Some(name) = lines().find_map(|line| line.strip_prefix("+++ b/")) {
+                // Without the ends of lines, which the hunk's lines have lost.
+                source = fs::read_to_string(root().join(name)).unwrap().lines().collect();
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 20, "{count} bugs");
+}

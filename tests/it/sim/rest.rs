@@ -98,6 +98,7 @@ impl World {
             true => self.accept_now(at),
             false => self.replicas[at].sync(),
         };
+        self.observe(at, Writer::Nobody)?;
         for _ in 0..ACTIONS {
             if self.carry(at, Fate::Through)? || self.answer(at)? || self.integrate(at)? {
                 continue;
