@@ -411,9 +411,9 @@ struct Stretch {
 }
 
 /// Where a push of up to `most` events ends, and of more than `limit.above`: at a mark, or else
-/// where nothing that hangs together is parted but perhaps by a hint. Where what hangs together is more
-/// than `most`, all of it is pushed, for a consequence that went without its cause would stay when
-/// that is refused; but if it is too heavy, it is parted where no key change is split.
+/// where nothing that hangs together is parted but perhaps by a hint. Where what hangs together is
+/// more than `most`, all of it is pushed, for a consequence that went without its cause would stay
+/// when that is refused; but if it is too heavy, it is parted where no key change is split.
 fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams: &Seams) -> usize {
     let above = limit.above;
     if above == 0
