@@ -57,9 +57,8 @@ fn places(reach: &[usize]) -> Vec<usize> {
     ends.collect()
 }
 
-/// The events that are behind one and in front of another, in the outbox, must go where these go:
-/// a consequence and its cause, and the halves of a key change. For each event, by its number, the
-/// furthest that it hangs together with.
+/// For each place in the outbox, whose numbers are `numbers`, the furthest that must go where its
+/// event goes: the other half of a key change, or a consequence's cause.
 fn bonds(numbers: &[i64], events: &[Outgoing]) -> Vec<usize> {
     let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
     let mut reach: Vec<usize> = (0..numbers.len()).collect();
@@ -72,6 +71,7 @@ fn bonds(numbers: &[i64], events: &[Outgoing]) -> Vec<usize> {
     reach
 }
 
+/// Notes that two events, by their numbers, hang together.
 fn bind(numbers: &[i64], reach: &mut [usize], one: i64, other: i64) {
     let place = |n: i64| numbers.partition_point(|&number| number < n);
     let (first, last) = (place(one.min(other)), place(one.max(other)));

@@ -423,3 +423,20 @@ fn a_push_that_grew_too_large_is_halved_behind_what_waits_and_then_goes_in_anoth
         assert_eq!(limits, moved, "{cleared}");
     }
 }
+
+#[test]
+fn what_a_cause_took_along_is_refused_with_it() {
+    let push = |first: i64| {
+        let mut push = next(&PushLimits::default(), first, 5);
+        // The second and the third are consequences of the fifth; the fourth stands between.
+        for consequence in push.events.iter_mut().filter(|event| [2, 3].contains(&event.n)) {
+            consequence.via = Some(event(5).id);
+        }
+        push
+    };
+    let mut limits = PushLimits::default();
+    assert_eq!(limits.rejected(&push(1), NO), Step::Again, "the first may go alone");
+    let mut limits = PushLimits::default();
+    let together = [2, 3, 4, 5].map(|n| event(n).id).to_vec();
+    assert_eq!(limits.rejected(&push(2), NO), Step::Refuse(together));
+}
