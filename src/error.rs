@@ -31,6 +31,21 @@ pub enum Kind {
     Storage,
 }
 
+impl Kind {
+    /// The word for it, as `--json` prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Usage => "usage",
+            Kind::Unavailable => "unavailable",
+            Kind::Refused => "refused",
+            Kind::Rejected => "rejected",
+            Kind::TooLarge => "too_large",
+            Kind::Corrupt => "corrupt",
+            Kind::Storage => "storage",
+        }
+    }
+}
+
 /// An error: what happened, what to do about it, and its source.
 ///
 /// `Display` prints one line without the source; [`Error::hint`] gives the advice separately, so

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::args::{self, ConflictAction};
-use super::event::{JsonEvent, JsonImage, key, made_at, names, resolve, tail, value, who};
+use super::event::{
+    JsonEvent, JsonExact, JsonImage, exact, key, made_at, names, resolve, tail, value, who,
+};
 use super::exit::Exit;
 use super::output::{Output, Tone, clean};
 use super::session::Session;
@@ -143,6 +145,8 @@ struct JsonConflict<'a> {
     insert: Option<JsonEvent<'a>>,
     winner: Option<JsonEvent<'a>>,
     theirs: Option<JsonImage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    theirs_exact: Option<JsonExact<'a>>,
     /// Of a former remote: the number of its log, whose seqs these are.
     #[serde(skip_serializing_if = "Option::is_none")]
     former: Option<i64>,
@@ -170,6 +174,7 @@ pub(super) fn print(
             insert: conflict.insert.as_ref().map(JsonEvent::settled),
             winner: conflict.winner.as_ref().map(JsonEvent::settled),
             theirs: conflict.theirs.as_ref().map(JsonImage),
+            theirs_exact: exact(conflict.theirs.as_ref()),
             former: conflict.former,
         });
     }

@@ -238,35 +238,97 @@ impl<'a> View<'a> {
     }
 }
 
-/// An image as a JSON object whose columns keep their order.
+/// The largest integer that JavaScript's numbers hold exactly, with all below it: 2^53 − 1.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// An image as a JSON object whose columns keep their order, in a form that every JSON reader can
+/// read. [`exact`] has what this form does not tell.
 pub(crate) struct JsonImage<'a>(pub(crate) &'a Image);
 
 impl Serialize for JsonImage<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.0.len()))?;
         for (column, value) in &self.0.0 {
-            map.serialize_entry(column, &JsonValue(value))?;
+            map.serialize_entry(column, &readable(value))?;
         }
         map.end()
     }
 }
 
-/// A value in its exact spelling.
-struct JsonValue<'a>(&'a Value);
+/// The columns of an image whose readable form is not exact, in their exact form.
+pub(crate) struct JsonExact<'a>(Vec<(&'a str, &'a Value)>);
 
-impl Serialize for JsonValue<'_> {
+impl Serialize for JsonExact<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut json = Vec::new();
-        self.0.write_json(&mut json);
-        let json: serde_json::Value =
-            serde_json::from_slice(&json).expect("a value's spelling is JSON");
-        json.serialize(serializer)
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (column, value) in &self.0 {
+            map.serialize_entry(column, &exact_value(value))?;
+        }
+        map.end()
     }
 }
 
-/// A key as a JSON array.
+/// What stands beside an image; `None` where its readable form is exact.
+pub(crate) fn exact(image: Option<&Image>) -> Option<JsonExact<'_>> {
+    let columns: Vec<_> = image?
+        .0
+        .iter()
+        .filter(|(_, value)| !is_exact(value))
+        .map(|(column, value)| (column.as_str(), value))
+        .collect();
+    (!columns.is_empty()).then_some(JsonExact(columns))
+}
+
+/// Whether a reader of JSON gets the value itself from [`readable`].
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Integer(integer) => integer.unsigned_abs() <= MAX_SAFE_INTEGER,
+        value => !value.is_tagged(),
+    }
+}
+
+/// A value as JSON: a number, a string or null. `docs/operations.md` has the table.
+fn readable(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(integer) if is_exact(value) => (*integer).into(),
+        Value::Integer(integer) => integer.to_string().into(),
+        Value::Real(real) if real.is_infinite() => {
+            if *real > 0.0 { "Infinity" } else { "-Infinity" }.into()
+        }
+        Value::Real(real) => (*real).into(),
+        Value::Text(text) => String::from_utf8_lossy(text).into(),
+        Value::Blob(blob) => {
+            blob.iter().map(|byte| format!("{byte:02X}")).collect::<String>().into()
+        }
+    }
+}
+
+/// A value as the protocol spells it, but for an integer that JavaScript cannot read.
+fn exact_value(value: &Value) -> serde_json::Value {
+    if let Value::Integer(integer) = value
+        && !is_exact(value)
+    {
+        return serde_json::json!({ "i": integer.to_string() });
+    }
+    let mut json = Vec::new();
+    value.write_json(&mut json);
+    serde_json::from_slice(&json).expect("a value's spelling is JSON")
+}
+
+/// A key as a JSON array of readable values.
 pub(crate) fn json_key(key: &RowKey) -> serde_json::Value {
-    serde_json::from_str(&key.0).unwrap_or_else(|_| key.0.clone().into())
+    match key.values() {
+        Ok(values) => values.iter().map(readable).collect(),
+        Err(_) => serde_json::from_str(&key.0).unwrap_or_else(|_| key.0.clone().into()),
+    }
+}
+
+/// A key in its exact form, where the readable one is not.
+pub(crate) fn exact_key(key: &RowKey) -> Option<serde_json::Value> {
+    let values = key.values().ok()?;
+    let all_exact = values.iter().all(is_exact);
+    (!all_exact).then(|| values.iter().map(exact_value).collect())
 }
 
 /// An event, as `--json` prints it.
@@ -280,9 +342,15 @@ pub(crate) struct JsonEvent<'a> {
     unit: Option<String>,
     table: &'a str,
     key: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_exact: Option<serde_json::Value>,
     op: &'static str,
     before: Option<JsonImage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_exact: Option<JsonExact<'a>>,
     after: Option<JsonImage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_exact: Option<JsonExact<'a>>,
     base: i64,
     cause: Option<String>,
     via: Option<String>,
@@ -331,9 +399,12 @@ impl<'a> JsonEvent<'a> {
             unit: None,
             table: view.table,
             key: json_key(view.key),
+            key_exact: exact_key(view.key),
             op: view.op.as_str(),
             before: view.before.map(JsonImage),
+            before_exact: exact(view.before),
             after: view.after.map(JsonImage),
+            after_exact: exact(view.after),
             base: view.base,
             cause: None,
             via: None,

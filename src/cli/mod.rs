@@ -6,7 +6,8 @@
 //! starts a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
 //! What is printed goes through `output`: data to stdout, everything else to stderr. With
-//! `--json` stdout holds JSON and nothing else.
+//! `--json` both hold JSON, a value a line: errors, warnings and notes are objects on stderr. Only
+//! what `--verbose` asks for is plain text there.
 //!
 //! # Caveats
 //!
@@ -48,7 +49,9 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            Output::usage(&error);
+            // The parser has failed, so it does not tell.
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            Output::new(json).usage(&error);
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
             return exit.into();
         }

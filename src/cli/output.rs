@@ -13,7 +13,9 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::json;
 
+use super::exit::Exit;
 use super::session::now_ms;
 use crate::error::{Error, Kind, Result};
 
@@ -158,21 +160,40 @@ impl Output {
         self.line(text)
     }
 
-    /// A line for people, on stderr.
+    /// A line for people, on stderr; with `--json` an object with the text as its `note`.
     pub(crate) fn note(&self, text: impl Display) {
+        match self.json {
+            true => self.tell(json!({ "note": plain(text) })),
+            false => self.tell(text),
+        }
+    }
+
+    /// A warning; with `--json` an object with the text as its `warning`.
+    pub(crate) fn warn(&self, text: impl Display) {
+        match self.json {
+            true => self.tell(json!({ "warning": plain(text) })),
+            false => self.tell(format_args!("{} {text}", Tone::Notable.paint("warning:"))),
+        }
+    }
+
+    fn tell(&self, line: impl Display) {
         self.bars.suspend(|| {
             // Where there is nobody to tell, nobody is told.
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{line}");
         });
     }
 
-    /// A warning.
-    pub(crate) fn warn(&self, text: impl Display) {
-        self.note(format_args!("{} {text}", Tone::Notable.paint("warning:")));
-    }
-
-    /// An error, with its sources and its hint.
+    /// An error, with its hint; with `--json` as one object: see [`JsonError`].
     pub(crate) fn error(&self, error: &Error) {
+        if self.json {
+            return self.failure(&JsonError {
+                kind: error.kind().as_str(),
+                code: error.code(),
+                message: error.message(),
+                hint: error.hint(),
+                exit: Exit::from(error.kind()).code(),
+            });
+        }
         self.note(format_args!(
             "{} {}",
             Tone::Bad.paint("error:"),
@@ -183,8 +204,26 @@ impl Output {
         }
     }
 
+    /// The end of a command that failed, for a program.
+    pub(crate) fn failure(&self, error: &JsonError<'_>) {
+        #[derive(Serialize)]
+        struct Failure<'a> {
+            error: &'a JsonError<'a>,
+        }
+        let line = serde_json::to_string(&Failure { error }).expect("it has text as its keys");
+        self.tell(line);
+    }
+
     /// What the parser of the command line has to say: its help, or what is wrong.
-    pub(crate) fn usage(error: &clap::Error) {
+    pub(crate) fn usage(&self, error: &clap::Error) {
+        if self.json && error.use_stderr() {
+            let text = plain(error);
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+            let (kind, code, exit) = (Kind::Usage.as_str(), None, Exit::Usage.code());
+            let hint = Some(rest).filter(|rest| !rest.is_empty());
+            return self.failure(&JsonError { kind, code, message, hint, exit });
+        }
         // Where there is nobody to tell, nobody is told.
         let _ = error.print();
     }
@@ -256,6 +295,24 @@ impl Output {
         let said_ms = AtomicI64::new(now_ms());
         Spinner { bar, output: self.clone(), said_ms }
     }
+}
+
+/// An error, as `--json` prints it on stderr: `{"error": …}`, one line.
+#[derive(Serialize)]
+pub(crate) struct JsonError<'a> {
+    /// What to do about it: a word of [`Kind`], or `interrupted`.
+    pub(crate) kind: &'static str,
+    /// The remote's own code for it, or null.
+    pub(crate) code: Option<&'a str>,
+    pub(crate) message: &'a str,
+    pub(crate) hint: Option<&'a str>,
+    /// The exit code of the command.
+    pub(crate) exit: u8,
+}
+
+/// A text without colours, and without empty lines around it.
+fn plain(text: impl Display) -> String {
+    anstream::adapter::strip_str(&text.to_string()).to_string().trim().to_owned()
 }
 
 fn lay_out(header: &[&str], rows: &[(Tone, Vec<String>)]) -> Table {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::args;
-use super::event::{json_key, key};
+use super::event::{exact_key, json_key, key};
 use super::exit::Exit;
 use super::output::{Tone, clean};
 use super::session::{Session, now_ms};
@@ -33,15 +33,17 @@ fn list(session: &Session) -> Result<Exit> {
         seq: i64,
         table: &'a str,
         key: serde_json::Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_exact: Option<serde_json::Value>,
         reason: &'a str,
     }
     let output = &session.output;
     let waiting = session.store()?.quarantine()?;
     if output.is_json() {
         for event in &waiting {
-            let key = json_key(&event.key);
+            let (key, key_exact) = (json_key(&event.key), exact_key(&event.key));
             let (table, reason) = (event.table.as_str(), event.reason.as_str());
-            output.json(&Line { seq: event.seq.0, table, key, reason })?;
+            output.json(&Line { seq: event.seq.0, table, key, key_exact, reason })?;
         }
         return Ok(Exit::Success);
     }

@@ -3,7 +3,7 @@
 use tokio::runtime::{Builder, Runtime};
 
 use super::exit::Exit;
-use super::output::Output;
+use super::output::{JsonError, Output};
 use crate::error::{Error, Result};
 
 /// A runtime for a command that has one thing to wait for.
@@ -75,7 +75,16 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
             if runtime.block_on(stop).is_ok() {
                 if !advice.is_empty() {
                     output.clear();
-                    output.note(advice);
+                    match output.is_json() {
+                        true => output.failure(&JsonError {
+                            kind: "interrupted",
+                            code: None,
+                            message: &advice,
+                            hint: None,
+                            exit: exit.code(),
+                        }),
+                        false => output.note(advice),
+                    }
                 }
                 std::process::exit(i32::from(exit.code()));
             }

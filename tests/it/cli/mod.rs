@@ -2,6 +2,7 @@
 
 mod demo;
 mod identity;
+mod json;
 #[cfg(unix)]
 mod modes;
 mod scripts;
