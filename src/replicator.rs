@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::error::{Error, Result};
 use crate::event::EventId;
-use crate::remote::{Libsql, Options, ProbeReport, Remote, Token, probe};
+use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
 use crate::store::{
     Conflict, Connection, NewKey, Quarantined, Retried, Store, application_connection,
 };
@@ -24,6 +24,7 @@ use crate::verdict::ConflictRule;
 pub struct Builder {
     path: PathBuf,
     remote: Where,
+    credentials: Option<Credentials>,
     options: Options,
     tables: Tables,
     rules: Vec<(String, ConflictRule)>,
@@ -44,6 +45,26 @@ impl Builder {
     /// token, which may be empty where none is needed.
     pub fn remote(mut self, url: impl Into<String>, token: impl Into<String>) -> Self {
         self.remote = Where::Url(url.into(), SecretString::from(token.into()));
+        self
+    }
+
+    /// Where the token comes from, instead of the one beside the URL: a file that is read again
+    /// when it changes, or a function that is asked again when the remote has refused the token.
+    ///
+    /// ```no_run
+    /// # fn example(url: &str) -> driftless::Result<()> {
+    /// use driftless::Replicator;
+    /// use driftless::remote::Credentials;
+    ///
+    /// let replicator = Replicator::builder("gym.db")
+    ///     .remote(url, "")
+    ///     .credentials(Credentials::file("/run/secrets/turso-token"))
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
@@ -104,12 +125,19 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `Usage` when no remote was named, its URL is not allowed, or a table cannot be replicated;
+    /// `Usage` when no remote was named, its URL is not allowed, the token's file is of no use, or
+    /// a table cannot be replicated;
     /// `Storage` when the file cannot be opened or written.
     pub fn start(self) -> Result<Replicator> {
         let remote: Arc<dyn Remote> = match self.remote {
             Where::Given(remote) => remote,
-            Where::Url(url, token) => Arc::new(connect(&url, &token, self.options.clone())?),
+            Where::Url(url, token) => {
+                let credentials = match self.credentials {
+                    Some(credentials) => credentials,
+                    None => read_token(&token)?.into(),
+                };
+                Arc::new(Libsql::connect_with(&url, credentials, self.options.clone())?)
+            }
             Where::Nowhere => {
                 return Err(Error::usage("the replicator has no remote")
                     .with_hint("name one with `.remote(url, token)`"));
@@ -139,10 +167,6 @@ impl Builder {
             thread: Mutex::new(Some(thread)),
         })
     }
-}
-
-fn connect(url: &str, token: &SecretString, options: Options) -> Result<Libsql> {
-    Libsql::connect(url, read_token(token)?, options)
 }
 
 fn read_token(token: &SecretString) -> Result<Option<Token>> {
@@ -184,6 +208,7 @@ impl Replicator {
         Builder {
             path: path.as_ref().to_owned(),
             remote: Where::Nowhere,
+            credentials: None,
             options: Options::default(),
             tables: Tables::All,
             rules: Vec::new(),
@@ -336,8 +361,17 @@ impl Replicator {
     ///
     /// `Usage` when the URL is not allowed or the token is none.
     pub fn reconfigure(&self, url: &str, token: impl Into<String>) -> Result<()> {
-        let token = SecretString::from(token.into());
-        let remote = connect(url, &token, self.options.clone())?;
+        let token = read_token(&SecretString::from(token.into()))?;
+        self.reconfigure_with(url, token.into())
+    }
+
+    /// [`Replicator::reconfigure`] with a token that may be another one in the course of time.
+    ///
+    /// # Errors
+    ///
+    /// As there, and `Usage` when the token's file is of no use.
+    pub fn reconfigure_with(&self, url: &str, credentials: Credentials) -> Result<()> {
+        let remote = Libsql::connect_with(url, credentials, self.options.clone())?;
         self.handle.send(Command::Reconfigure(Arc::new(remote)))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::Global;
 use super::output::Output;
 use crate::error::{Error, Kind, Result};
-use crate::remote::{Granted, Libsql, Options, Token};
+use crate::remote::{Credentials, Granted, Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::{Lock, Time};
 
@@ -55,18 +55,19 @@ impl Session {
     }
 
     /// The token for the remote at `url`: of the file that was named, or else of the environment.
-    fn token(&self, url: &str) -> Result<Option<Token>> {
+    fn credentials(&self, url: &str) -> Result<Credentials> {
         if let Some(file) = self.token_file() {
-            return Token::from_file(file).map(Some);
+            return Ok(Credentials::file(file));
         }
-        Ok(match Token::for_remote(url)? {
+        let token = match Token::for_remote(url)? {
             Granted::Token(token) => Some(token),
             Granted::Nothing => None,
             Granted::Withheld { token, url } => {
                 self.withheld.set(Some((token, url)));
                 None
             }
-        })
+        };
+        Ok(token.into())
     }
 
     /// An error with what only the command knows: the file's name, and whether there was a token.
@@ -128,7 +129,7 @@ impl Session {
     ///
     /// As for [`Session::remote`].
     pub(crate) fn connect(&self, url: &str, options: Options) -> Result<Libsql> {
-        Libsql::connect(url, self.token(url)?, options)
+        Libsql::connect_with(url, self.credentials(url)?, options)
     }
 
     /// The replica.

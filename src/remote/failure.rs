@@ -16,6 +16,15 @@ use crate::error::{Error, Kind};
 /// The most characters of a server's message that are passed on.
 const LONGEST_MESSAGE: usize = 300;
 
+/// The code of an HTTP 413: the request was too large, and not its answer.
+pub(crate) const REQUEST_TOO_LARGE: &str = "HTTP_413";
+
+/// The code of a token that says that it may only read.
+pub(super) const READ_ONLY: &str = "TOKEN_READ_ONLY";
+
+/// The codes of refusals that another token may end.
+pub(super) const OF_TOKEN: [&str; 3] = ["HTTP_401", "HTTP_403", READ_ONLY];
+
 /// How messages of SQLite and of libSQL server begin, and the code that belongs to them. Only the
 /// beginning counts: a trigger of the application's may say anything, and must not stop us by it.
 const CODES: [(&str, &str); 23] = [
@@ -68,7 +77,9 @@ pub(super) enum Failure {
     Statement(Said),
     /// An answer that is not Hrana.
     Foreign,
-    /// The request did not get through, or the answer did not arrive whole.
+    /// An answer whose head was in order and that ended too early.
+    CutOff(String),
+    /// The request did not get through, or nothing came back.
     Transport(String),
 }
 
@@ -152,12 +163,16 @@ impl Failure {
         if let Some(inner) = inner("stream") {
             return Failure::Statement(parse_debug(inner));
         }
+        if let Some(why) = inner("json").filter(|why| ends_early(why)) {
+            return Failure::CutOff(why.to_owned());
+        }
         if inner("json").is_some() || text.starts_with("unexpected response") {
             return Failure::Foreign;
         }
         match inner("http") {
             // What hyper says of bytes that are not HTTP.
             Some(inner) if inner.starts_with("invalid HTTP") => Failure::Foreign,
+            Some(inner) if inner.starts_with(BODY_ENDED) => Failure::CutOff(inner.to_owned()),
             Some(inner) => Failure::Transport(inner.to_owned()),
             None => Failure::Transport(text.to_owned()),
         }
@@ -178,12 +193,27 @@ impl Failure {
             }
             Failure::Status { status, said } => status_error(status, said, url),
             Failure::Foreign => foreign(url, "what comes back is not Hrana"),
+            Failure::CutOff(why) => {
+                Error::unavailable(format!("the answer of {url} was cut off: {why}")).with_hint(
+                    "it is asked for again; if it stays so, look at the network, or at a proxy, \
+                     between here and the remote",
+                )
+            }
             Failure::Transport(why) => {
                 Error::unavailable(format!("the connection to {url} broke: {why}"))
                     .with_hint("check that this machine is online")
             }
         }
     }
+}
+
+/// How hyper's text begins about a body that did not come whole.
+const BODY_ENDED: &str = "error reading a body from connection";
+
+/// Whether this is what serde says of JSON that has begun and ends too early. An answer without
+/// anything in it has not begun: that is no answer of a libSQL server.
+fn ends_early(why: &str) -> bool {
+    why.starts_with("EOF while parsing") && !why.ends_with("column 0")
 }
 
 /// Takes apart `status=401 Unauthorized, body=…`.
@@ -213,14 +243,18 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
     match status {
         401 => {
             return Error::refused(format!("{url} refuses the token (HTTP 401){because}"))
+                .with_code("HTTP_401")
                 .with_hint("create a new one with: turso db tokens create NAME");
         }
         403 => {
             return Error::refused(format!("{url} forbids this to the token (HTTP 403){because}"))
+                .with_code("HTTP_403")
                 .with_hint("use a token of this very database that may read and write");
         }
         413 => {
-            return Error::new(Kind::TooLarge, format!("{url} finds the request too large"))
+            let message = format!("{url} finds the request too large (HTTP 413){because}");
+            return Error::new(Kind::TooLarge, message)
+                .with_code(REQUEST_TOO_LARGE)
                 .with_hint("raise the limit of the server, or of a proxy before it, on requests");
         }
         429 => return unavailable().with_hint("the remote asks for fewer requests: it passes"),
@@ -273,10 +307,11 @@ mod tests {
             "api error: `status=401 Unauthorized, body={\"error\":\"Unauthorized: `The JWT is \
                invalid`\"}`",
             Kind::Refused,
-            None,
+            Some("HTTP_401"),
             "The JWT is invalid",
         );
-        check("api error: `status=403 Forbidden, body=`", Kind::Refused, None, "read and write");
+        let text = "api error: `status=403 Forbidden, body=`";
+        check(text, Kind::Refused, Some("HTTP_403"), "read and write");
         check(
             "api error: `SQLite error: attempt to write a readonly database`",
             Kind::Refused,
@@ -392,6 +427,21 @@ mod tests {
     }
 
     #[test]
+    fn f71_an_answer_that_is_cut_off_is_asked_for_again() {
+        for text in [
+            "json error: `EOF while parsing a string at line 1 column 812`",
+            "json error: `EOF while parsing an object at line 1 column 1`",
+            "http error: `error reading a body from connection: end of file before message length \
+             reached`",
+        ] {
+            check(text, Kind::Unavailable, None, "was cut off");
+        }
+        // Nothing at all has not begun.
+        let empty = "json error: `EOF while parsing a value at line 1 column 0`";
+        check(empty, Kind::Refused, None, "does not answer like a libSQL server");
+    }
+
+    #[test]
     fn what_is_no_libsql_server_is_said_to_be_none() {
         for text in [
             "json error: `expected value at line 1 column 1`",
@@ -413,7 +463,8 @@ mod tests {
 
     #[test]
     fn too_large_is_told_apart() {
-        check("api error: `status=413 Payload Too Large, body=`", Kind::TooLarge, None, "request");
+        let text = "api error: `status=413 Payload Too Large, body=`";
+        check(text, Kind::TooLarge, Some(REQUEST_TOO_LARGE), "the request too large (HTTP 413)");
         check("api error: `Response is too large`", Kind::TooLarge, Some("RESPONSE_TOO_LARGE"), "");
         check(
             "api error: `SQLite error: string or blob too big`",

@@ -32,7 +32,8 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 use tracing::Instrument;
 
-use super::failure::Failure;
+use super::credentials::{Credentials, Key, Keyring};
+use super::failure::{Failure, OF_TOKEN, READ_ONLY};
 use super::tls::{Connector, client_config};
 use super::token::{Access, Token};
 use super::url::RemoteUrl;
@@ -83,7 +84,7 @@ impl Default for Options {
 /// A remote behind HTTP.
 pub struct Libsql {
     url: RemoteUrl,
-    token: Option<Token>,
+    keys: Keyring,
     tls: Option<Arc<ClientConfig>>,
     options: Options,
     idle: Mutex<Vec<Lane>>,
@@ -98,16 +99,26 @@ impl Libsql {
     /// [`Usage`](Kind::Usage) if the URL is not allowed (see [`RemoteUrl::parse`]) or
     /// `root_certificates` are none; [`Refused`](Kind::Refused) if TLS has no root certificate.
     pub fn connect(url: &str, token: Option<Token>, options: Options) -> Result<Libsql> {
+        Libsql::connect_with(url, Credentials::fixed(token), options)
+    }
+
+    /// The same with a token that may be another one in the course of time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Libsql::connect`], and as [`Token::from_file`] for a token from a file.
+    pub fn connect_with(url: &str, credentials: Credentials, options: Options) -> Result<Libsql> {
         let url = RemoteUrl::parse(url, options.allow_plain_http)?;
         let tls =
             if url.is_secure() { Some(client_config(&options.root_certificates)?) } else { None };
         let (idle, direct) = (Mutex::default(), Mutex::default());
-        Ok(Libsql { url, token, tls, options, idle, direct })
+        let keys = Keyring::new(credentials)?;
+        Ok(Libsql { url, keys, tls, options, idle, direct })
     }
 
     /// What the token says that it may do.
     pub fn access(&self) -> Access {
-        self.token.as_ref().map_or(Access::Unknown, Token::access)
+        access(&self.keys.current())
     }
 
     /// Runs `batch` within its time.
@@ -116,16 +127,9 @@ impl Libsql {
         if expected == 0 {
             return Err(Error::usage("a batch must hold at least one statement"));
         }
-        if batch.writes && self.access() == Access::ReadOnly {
-            return Err(Error::refused(format!(
-                "the token for {} is read-only",
-                self.url.as_str()
-            ))
-            .with_hint("create one that may write, with: turso db tokens create NAME"));
-        }
         // Tokio's clock times the request for the log and decides nothing.
         let started = Instant::now();
-        let attempt = self.attempt(batch.statements);
+        let attempt = self.authorised(batch);
         let outcome = tokio::time::timeout(self.options.request_timeout, attempt).await;
         let outcome = outcome.unwrap_or_else(|_| {
             let seconds = self.options.request_timeout.as_secs_f64();
@@ -151,10 +155,49 @@ impl Libsql {
         outcome
     }
 
+    /// Sends a batch, and once more if its token was refused and there is another one by now. A
+    /// batch that was refused has not begun.
+    async fn authorised(&self, batch: Batch) -> Result<Answer> {
+        let key = self.keys.obtain().await?;
+        let again = self.keys.may_change().then(|| batch.clone());
+        let outcome = self.permitted(batch, &key).await;
+        let refused = matches!(&outcome, Err(error) if error.kind() == Kind::Refused
+            && error.code().is_some_and(|code| OF_TOKEN.contains(&code)));
+        let Some(again) = again.filter(|_| refused) else { return outcome };
+        match self.keys.after_refusal(key.number).await {
+            Ok(true) => {
+                let key = self.keys.current();
+                self.permitted(again, &key).await
+            }
+            Ok(false) => outcome,
+            Err(why) => outcome.map_err(|error| {
+                let told = Error::new(error.kind(), format!("{error}; {why}")).with_source(error);
+                match why.hint() {
+                    Some(hint) => told.with_hint(hint),
+                    None => told,
+                }
+            }),
+        }
+    }
+
+    /// Sends a batch, if the token may do what it does.
+    async fn permitted(&self, batch: Batch, key: &Key) -> Result<Answer> {
+        if batch.writes && access(key) == Access::ReadOnly {
+            return Err(Error::refused(format!(
+                "the token for {} is read-only",
+                self.url.as_str()
+            ))
+            .with_code(READ_ONLY)
+            .with_hint("create one that may write, with: turso db tokens create NAME"));
+        }
+        let outcome = self.attempt(batch.statements, key).await;
+        outcome.map_err(|error| without_token(error, key))
+    }
+
     /// Sends the statements, in the one way or the other.
-    async fn attempt(&self, statements: Vec<String>) -> Result<Answer> {
+    async fn attempt(&self, statements: Vec<String>, key: &Key) -> Result<Answer> {
         if verbatim::carries(&statements) {
-            return self.carry(statements).await;
+            return self.carry(statements, key).await;
         }
         for (index, statement) in statements.iter().enumerate() {
             if index > 0 || statement.len() <= PARSED_FIRST {
@@ -164,11 +207,11 @@ impl Libsql {
         // On lines of its own, so that a comment at a statement's end cannot swallow it.
         let sql = statements.join("\n;\n");
         drop(statements);
-        self.send(sql).await
+        self.send(sql, key).await
     }
 
     /// Sends definitions and events as they are.
-    async fn carry(&self, statements: Vec<String>) -> Result<Answer> {
+    async fn carry(&self, statements: Vec<String>, key: &Key) -> Result<Answer> {
         let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let direct = idle.unwrap_or_else(|| {
             let meter = Arc::new(Meter::default());
@@ -176,7 +219,7 @@ impl Libsql {
         });
         let meter = Arc::clone(direct.meter());
         meter.begin(self.options.answer_limit);
-        let token = self.token.as_ref().map(Token::expose).unwrap_or_default();
+        let token = key.token.as_ref().map(Token::expose).unwrap_or_default();
         let outcome = direct.execute(self.url.http(), token, statements).await;
         let rows = outcome.map_err(|failure| self.sorted(failure, &meter))?;
         let mut idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,11 +230,11 @@ impl Libsql {
     }
 
     /// Sends `sql` on an idle lane or a new one.
-    async fn send(&self, sql: String) -> Result<Answer> {
+    async fn send(&self, sql: String, key: &Key) -> Result<Answer> {
         let idle = self.lanes().pop();
-        let lane = match idle {
+        let lane = match idle.filter(|lane| lane.key == key.number) {
             Some(lane) => lane,
-            None => self.open().await?,
+            None => self.open(key).await?,
         };
         let meter = Arc::clone(&lane.meter);
         meter.begin(self.options.answer_limit);
@@ -219,16 +262,16 @@ impl Libsql {
     }
 
     /// A new lane. Its connection is made with its first request.
-    async fn open(&self) -> Result<Lane> {
+    async fn open(&self, key: &Key) -> Result<Lane> {
         let meter = Arc::new(Meter::default());
-        let token = self.token.as_ref().map(Token::expose).unwrap_or_default().to_owned();
+        let token = key.token.as_ref().map(Token::expose).unwrap_or_default().to_owned();
         let connection = client::Builder::new_remote(self.url.http().to_owned(), token)
             .connector(self.connector(&meter))
             .build()
             .await
             .and_then(|database| database.connect())
             .map_err(|error| self.explain(error, &meter))?;
-        Ok(Lane { connection, meter })
+        Ok(Lane { connection, meter, key: key.number })
     }
 
     fn connector(&self, meter: &Arc<Meter>) -> Connector {
@@ -265,7 +308,7 @@ impl Libsql {
     /// The error for a failure.
     fn sorted(&self, failure: Failure, meter: &Meter) -> Error {
         let error = self.known(meter);
-        error.unwrap_or_else(|| self.without_token(failure.into_error(self.url.as_str())))
+        error.unwrap_or_else(|| failure.into_error(self.url.as_str()))
     }
 
     /// Sorts an error of the client.
@@ -275,7 +318,7 @@ impl Libsql {
         }
         let url = self.url.as_str();
         let rejected = |message: &str| Error::new(Kind::Rejected, message);
-        let error = match error {
+        match error {
             client::Error::Hrana(error) => Failure::parse(&error.to_string()).into_error(url),
             // Never the text that was found there: it may be a value.
             client::Error::Sqlite3SyntaxError(line, column, _) => {
@@ -293,24 +336,35 @@ impl Libsql {
             }
             // No other has been seen of a remote connection, so its text is not trusted.
             _ => Error::unavailable(format!("the client of {url} failed")),
-        };
-        self.without_token(error)
-    }
-
-    /// `error`, unless the server repeated the token in its message.
-    fn without_token(&self, error: Error) -> Error {
-        match &self.token {
-            Some(token) if error.message().contains(token.expose()) => {
-                let message = error.message().replace(token.expose(), "…");
-                Error::new(error.kind(), message)
-            }
-            _ => error,
         }
     }
 
     /// The idle lanes.
     fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a token says that it may do.
+fn access(key: &Key) -> Access {
+    key.token.as_ref().map_or(Access::Unknown, Token::access)
+}
+
+/// `error`, without the token if the server repeated it in its message.
+fn without_token(error: Error, key: &Key) -> Error {
+    match &key.token {
+        Some(token) if error.message().contains(token.expose()) => {
+            let message = error.message().replace(token.expose(), "…");
+            let mut clean = Error::new(error.kind(), message);
+            if let Some(code) = error.code() {
+                clean = clean.with_code(code);
+            }
+            match error.hint() {
+                Some(hint) => clean.with_hint(hint),
+                None => clean,
+            }
+        }
+        _ => error,
     }
 }
 
@@ -339,12 +393,22 @@ impl Remote for Libsql {
         self.lanes().clear();
         self.direct.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+
+    fn renew_credentials(&self) -> bool {
+        self.keys.look()
+    }
+
+    fn notice(&self) -> Option<Error> {
+        self.keys.problem()
+    }
 }
 
 /// A connection that stays open between batches, and the meter of its bytes.
 struct Lane {
     connection: client::Connection,
     meter: Arc<Meter>,
+    /// The number of its token.
+    key: u64,
 }
 
 impl Lane {

@@ -16,6 +16,7 @@
 //!   A server that takes the wish literally is of no use here; [`probe()`] notices.
 //! * libsql prints SQL, and so values, at its `trace` level. A subscriber must leave that out.
 
+mod credentials;
 mod failure;
 mod libsql;
 mod parcel;
@@ -31,13 +32,15 @@ mod wire;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use self::credentials::Credentials;
+pub(crate) use self::failure::REQUEST_TOO_LARGE;
 pub use self::libsql::{Libsql, Options};
 pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};
 pub(crate) use self::token::Granted;
 pub use self::token::{Access, Token, URL_VARIABLES, VARIABLES};
 pub use self::url::RemoteUrl;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::value::Value;
 
 /// SQL statements that run in one transaction and in one round trip.
@@ -93,4 +96,16 @@ pub trait Remote: Send + Sync {
     /// Gives up connections that are kept between batches: the network has changed, or the machine
     /// was asleep, and what was alive may be dead without having said so.
     fn forget_connections(&self) {}
+
+    /// Looks whether there are other credentials than before, for example because their file has
+    /// changed. Gives whether there are: then what was refused may work now. It is called once a
+    /// second or so, and must not wait for the network.
+    fn renew_credentials(&self) -> bool {
+        false
+    }
+
+    /// What is wrong with the credentials although the ones in use are good.
+    fn notice(&self) -> Option<Error> {
+        None
+    }
 }

@@ -80,12 +80,15 @@ impl Direct {
             .map_err(|error| Failure::Transport(error.to_string()))?;
         let answer = self.client.request(request).await.map_err(transport)?;
         let status = answer.status();
-        let body = hyper::body::to_bytes(answer.into_body()).await.map_err(transport)?;
+        let body = hyper::body::to_bytes(answer.into_body()).await.map_err(cut_off)?;
         if !status.is_success() {
             let said = Said::from_body(&String::from_utf8_lossy(&body));
             return Err(Failure::Status { status: status.as_u16(), said });
         }
-        let body: PipelineRespBody = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
+        let body: PipelineRespBody = serde_json::from_slice(&body).map_err(|error| {
+            let begun = error.is_eof() && !body.is_empty();
+            if begun { Failure::CutOff(error.to_string()) } else { Failure::Foreign }
+        })?;
         match body.results.into_iter().next() {
             Some(StreamResult::Ok { response: StreamResponse::Batch(batch) }) => {
                 read(batch.result, expected)
@@ -181,6 +184,11 @@ fn value(value: Carried) -> Value {
 fn transport(error: hyper::Error) -> Failure {
     // Bytes that are not HTTP.
     if error.is_parse() { Failure::Foreign } else { Failure::Transport(error.to_string()) }
+}
+
+/// What hyper says of an answer whose head came, and whose body did not come whole.
+fn cut_off(error: hyper::Error) -> Failure {
+    if error.is_parse() { Failure::Foreign } else { Failure::CutOff(error.to_string()) }
 }
 
 #[cfg(test)]

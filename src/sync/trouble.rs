@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Kind};
 use crate::event::EventId;
+use crate::remote::REQUEST_TOO_LARGE;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
 use crate::sync::machine::{Asked, Machine};
@@ -56,6 +57,9 @@ impl Machine {
             }
             (Kind::Rejected, Some(push)) => self.push_rejected(push, error),
             (Kind::Rejected, None) => self.refused(error, SyncState::Trouble),
+            (Kind::TooLarge, None) if error.code() == Some(REQUEST_TOO_LARGE) => {
+                self.request_too_large(error);
+            }
             (Kind::TooLarge, push) => self.too_large(push, paged, error),
             _ => self.unavailable(error),
         }
@@ -170,6 +174,15 @@ impl Machine {
                 self.refused(error, SyncState::Trouble);
             }
         }
+    }
+
+    /// A request that pushes nothing has some hundred bytes. A smaller one does not help, so asking
+    /// for less of the log would be no use.
+    fn request_too_large(&mut self, error: Error) {
+        let message = format!("nothing can be pulled: {error}, although it pushes nothing");
+        let hint = error.hint().unwrap_or_default().to_owned();
+        let error = Error::new(Kind::TooLarge, message).with_hint(hint).with_source(error);
+        self.refused(error, SyncState::Trouble);
     }
 
     fn stuck(&mut self, push: &Push, error: Error) {

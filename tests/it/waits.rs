@@ -83,6 +83,28 @@ fn a_remote_that_refuses_is_left_alone_for_a_minute() {
     desk.sync().unwrap();
 }
 
+/// F71. To ask for less of the log makes a request no shorter.
+#[test]
+fn f71_a_remote_that_finds_each_request_too_large_is_left_alone_for_a_minute() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    desk.advance(60_000);
+    remote.set_caps(1, usize::MAX);
+    assert_eq!(asked(&mut desk, 5_000), 1);
+    let status = desk.status();
+    let trouble = status.trouble.unwrap();
+    assert!(trouble.starts_with("nothing can be pulled: ") && status.hint.is_some(), "{trouble}");
+    assert_eq!((status.state, status.health), (SyncState::Trouble, Health::Degraded));
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    desk.settle();
+    assert!(asked(&mut desk, REFUSED_MS - 5_000) <= 2, "a push, and a look");
+    remote.set_caps(usize::MAX, usize::MAX);
+    desk.advance(REFUSED_MS);
+    desk.settle();
+    assert_equal(&desk, &TABLES);
+    assert_eq!((desk.status().state, desk.status().pending), (SyncState::InStep, 0));
+}
+
 #[test]
 fn a_push_that_is_refused_waits_and_pulling_goes_on() {
     let remote = remote();

@@ -27,6 +27,9 @@ fn f10_whatever_comes_back_is_not_taken_for_success() {
         (Fault::ResetRequest, 3),
         (Fault::ResetAnswer, 3),
         (Fault::CutAnswer, 3),
+        (Fault::CutBody, 3),
+        (Fault::CutJson, 3),
+        (Fault::Page(413), 4),
         (Fault::Garbage, 4),
         (Fault::GarbageBody, 4),
     ];
@@ -66,6 +69,9 @@ fn f10_whatever_answers_first_in_the_morning() {
         (Fault::ErrorPage, "sent what cannot be read"),
         (Fault::TooMany, "HTTP 429"),
         (Fault::ResetRequest, "the connection to"),
+        (Fault::Page(413), "finds the request too large (HTTP 413)"),
+        (Fault::CutBody, "was cut off"),
+        (Fault::CutJson, "was cut off"),
     ];
     for (t, (fault, says)) in faults.into_iter().enumerate() {
         place.proxy.fail(&[fault]);

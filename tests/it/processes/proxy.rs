@@ -37,6 +37,11 @@ pub(super) enum Fault {
     ResetAnswer,
     /// It takes effect; the connection ends, in order, in the middle of the answer.
     CutAnswer,
+    /// It takes effect; the answer's head is whole and says how long the body is, and the body is
+    /// cut off in front of that.
+    CutBody,
+    /// It takes effect; the answer is whole as HTTP, but its JSON ends in the middle.
+    CutJson,
     /// It takes effect, and nobody hears of it: the connection stays open, and nothing comes.
     HalfOpen,
     /// It goes nowhere: the connection stays open, and nothing comes.
@@ -64,13 +69,15 @@ pub(super) enum Fault {
 }
 
 /// Every fault that comes without anybody to look after it.
-pub(super) const RANDOM: [Fault; 14] = [
+pub(super) const RANDOM: [Fault; 16] = [
     Fault::None,
     Fault::Slow,
     Fault::Twice,
     Fault::ResetRequest,
     Fault::ResetAnswer,
     Fault::CutAnswer,
+    Fault::CutBody,
+    Fault::CutJson,
     Fault::HalfOpen,
     Fault::BlackHole,
     Fault::Garbage,
@@ -303,6 +310,16 @@ impl Line {
                 reset(client).map(|()| false)
             }
             Fault::CutAnswer => client.write_all(&answer[..part]).map(|()| false),
+            Fault::CutBody | Fault::CutJson => {
+                let head = head_end(answer).unwrap_or(answer.len());
+                let (head, body) = answer.split_at(head);
+                let most = body.len().max(2);
+                let body = &body[..self.random(|random| random.usize(1..most))];
+                let whole = fault == Fault::CutJson;
+                let head = if whole { with_length(head, body.len()) } else { head.to_vec() };
+                client.write_all(&head)?;
+                client.write_all(body).map(|()| whole)
+            }
             Fault::HalfOpen => self.wait_for_end(client).map(|()| false),
             Fault::Garbage => {
                 let bytes = self.random(|random| noise(random, part.max(16)));
@@ -424,6 +441,16 @@ fn content_length(head: &str) -> Option<usize> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     })
+}
+
+/// The head of a message for a body of another length.
+fn with_length(head: &[u8], length: usize) -> Vec<u8> {
+    let head = String::from_utf8_lossy(head);
+    let other = |line: &&str| !line.to_ascii_lowercase().starts_with("content-length:");
+    let mut lines: Vec<_> = head.split_inclusive("\r\n").filter(other).collect();
+    let line = format!("content-length: {length}\r\n");
+    lines.insert(1, &line);
+    lines.concat().into_bytes()
 }
 
 /// A whole request; `None` when the client has ended the connection.

@@ -34,12 +34,13 @@ async fn check(
 #[tokio::test]
 async fn a_token_that_is_refused() {
     let body = r#"{"error":"Unauthorized: `The JWT is invalid`"}"#;
-    check(move || Reply::http("401 Unauthorized", body), Kind::Refused, None, "JWT is invalid")
+    let refused = Some("HTTP_401");
+    check(move || Reply::http("401 Unauthorized", body), Kind::Refused, refused, "JWT is invalid")
         .await;
-    check(|| Reply::http("403 Forbidden", ""), Kind::Refused, None, "403").await;
+    check(|| Reply::http("403 Forbidden", ""), Kind::Refused, Some("HTTP_403"), "403").await;
     // A server that repeats the token.
     let body = r#"{"error":"s3cret is no token"}"#;
-    check(move || Reply::http("401 Unauthorized", body), Kind::Refused, None, "… is no token")
+    check(move || Reply::http("401 Unauthorized", body), Kind::Refused, refused, "… is no token")
         .await;
 }
 
@@ -96,7 +97,8 @@ async fn an_error_body_that_is_not_utf8_does_not_end_the_client() {
 
 #[tokio::test]
 async fn too_large_either_way() {
-    check(|| Reply::http("413 Payload Too Large", ""), Kind::TooLarge, None, "request").await;
+    let request = || Reply::http("413 Payload Too Large", "");
+    check(request, Kind::TooLarge, Some("HTTP_413"), "the request too large (HTTP 413)").await;
     check(
         || Reply::failed(1, 0, "Response is too large", "RESPONSE_TOO_LARGE"),
         Kind::TooLarge,
@@ -123,9 +125,25 @@ async fn what_is_no_libsql_server() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off() {
-    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"baton\":null";
-    for bytes in [&b""[..], b"HTTP/1.1 200", head] {
+    for bytes in [&b""[..], b"HTTP/1.1 200"] {
         check(move || Reply::Last(bytes.to_vec()), Kind::Unavailable, None, "broke").await;
+    }
+}
+
+/// F71. By its length, by its chunks, and as JSON.
+#[tokio::test]
+async fn f71_an_answer_that_is_cut_off() {
+    const CUT: &str = "was cut off";
+    let length = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"baton\":null";
+    let chunk = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\n{\"bato";
+    let no_last_chunk = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{\"\r\n";
+    for bytes in [&length[..], chunk, no_last_chunk] {
+        check(move || Reply::Last(bytes.to_vec()), Kind::Unavailable, None, CUT).await;
+    }
+    for body in
+        ["{", "{\"baton\":null", "{\"baton\":null,\"base_url\":null,\"results\":[{\"type\":\"o"]
+    {
+        check(move || Reply::http("200 OK", body), Kind::Unavailable, None, CUT).await;
     }
 }
 

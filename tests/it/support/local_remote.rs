@@ -165,7 +165,7 @@ impl LocalRemote {
                 Fault::Refused => return Err(Error::refused("the token is none")),
                 Fault::Panic => panic!("the uploader panics, as it was told"),
                 _ if size > state.request_cap => {
-                    return Err(Error::new(Kind::TooLarge, "413"));
+                    return Err(Error::new(Kind::TooLarge, "413").with_code("HTTP_413"));
                 }
                 _ => {}
             }
