@@ -2,19 +2,45 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+use tokio::time::Instant;
+
 use super::exit::Exit;
-use super::output::{Output, clean};
+use super::output::{Output, Spinner, clean};
 use super::session::Session;
 use super::signal;
-use super::status::{described, words};
+use super::status::{described, progress, words};
 use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::remote::Remote;
 use crate::replicator::Replicator;
-use crate::sync::{Health, Status, SyncState};
+use crate::sync::{Health, Status, SyncState, remembered_success};
 
 /// How often to look at the status.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The least time between two lines of JSON: at most four a second.
+const PACE: Duration = Duration::from_millis(250);
+
+/// Why `run` ended.
+enum End {
+    /// A signal came.
+    Signal,
+}
+
+/// What the last line of JSON has beside the status.
+#[derive(Serialize)]
+struct Last<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    ended: Ended<'a>,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    reason: &'a str,
+    exit_code: u8,
+}
 
 /// Runs a replicator until SIGINT or SIGTERM.
 ///
@@ -26,57 +52,66 @@ pub(crate) fn run(session: &Session) -> Result<Exit> {
     let store = session.store()?;
     let remote: std::sync::Arc<dyn Remote> = session.remote(&store.state()?.url)?;
     let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
-    let adopted = store.is_adopted()?;
+    let success = remembered_success(&store, session.db()?)?;
+    let before = Before { adopted: store.is_adopted()?, success };
     drop(store);
     let output = &session.output;
     let db = session.db()?;
     let runtime = signal::runtime()?;
     runtime.block_on(async {
         let stop = signal::stop();
-        tokio::pin!(stop);
         let url = remote.url();
         let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
         output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
-        let spinner = output.spinner("starting");
-        let mut ticks = tokio::time::interval(LOOK);
-        let mut said = None;
-        let outcome = loop {
-            tokio::select! {
-                stopped = &mut stop => break stopped,
-                _ = ticks.tick() => {}
-            }
-            let status = replicator.status();
-            spinner.say(line(&status));
-            if let Some(error) = hopeless(session, adopted, &status) {
-                break Err(error);
-            }
-            let (trouble, health) = (status.trouble.clone(), status.health);
-            let count = [status.conflicts, status.quarantined, status.identity.len() as u64];
-            let news = (status.state, trouble, health, count);
-            // Work that comes and goes is for the spinner, and so is another first contact.
-            let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
-                || (adopted && status.state == SyncState::FirstSync);
-            if !passing && said.as_ref() != Some(&news) {
-                say(output, &status)?;
-                said = Some(news);
-            }
-        };
-        drop(spinner);
-        replicator.shutdown().await?;
-        outcome
+        let mut teller = Teller::new(output, before.adopted);
+        let outcome = watch(session, &replicator, &before, &mut teller, stop).await;
+        let ended = replicator.shutdown().await;
+        teller.end(&replicator.status(), &outcome)?;
+        outcome.and(ended)
     })?;
     output.note("stopped");
     Ok(Exit::Success)
+}
+
+/// What the file was when `run` began.
+struct Before {
+    /// Its first sync was done.
+    adopted: bool,
+    success: Option<i64>,
+}
+
+/// Tells what the replicator does until there is a reason to end.
+async fn watch(
+    session: &Session,
+    replicator: &Replicator,
+    before: &Before,
+    teller: &mut Teller<'_>,
+    stop: impl Future<Output = Result<()>>,
+) -> Result<End> {
+    tokio::pin!(stop);
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            stopped = &mut stop => return stopped.map(|()| End::Signal),
+            now = ticks.tick() => {
+                let status = replicator.status();
+                if let Some(error) = hopeless(session, before, &status) {
+                    return Err(error);
+                }
+                teller.tell(status, now)?;
+            }
+        }
+    }
 }
 
 /// Why there is no use in going on: we were refused before anything worked, and waiting mends
 /// nothing. It does where the file has been in step before (`adopted`). What answers in the
 /// morning may be a login page, or a server that is not ready; what went wrong on the remote may be
 /// put right; and a desktop's replicator that has ended is started again by nobody.
-fn hopeless(session: &Session, adopted: bool, status: &Status) -> Option<Error> {
+fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error> {
     let refused =
         matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
-    if !refused || status.last_success.is_some() {
+    if !refused || status.last_success > before.success {
         return None;
     }
     let trouble = status.trouble.as_deref().unwrap_or(words(status.state));
@@ -85,18 +120,80 @@ fn hopeless(session: &Session, adopted: bool, status: &Status) -> Option<Error> 
         Some(hint) => error.with_hint(hint.as_str()),
         None => error,
     };
-    (!adopted || session.lacks_token(&error)).then_some(error)
+    (!before.adopted || session.lacks_token(&error)).then_some(error)
 }
 
-fn say(output: &Output, status: &Status) -> Result<()> {
-    if output.is_json() {
-        return output.json(status);
+/// Prints what is new: each change as a line of JSON, at most four a second, or what a person
+/// should see.
+struct Teller<'a> {
+    output: &'a Output,
+    adopted: bool,
+    spinner: Spinner,
+    said: Option<Status>,
+    said_at: Option<Instant>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(output: &'a Output, adopted: bool) -> Teller<'a> {
+        let spinner = output.spinner("starting");
+        Teller { output, adopted, spinner, said: None, said_at: None }
     }
-    output.line(line(status))?;
-    if let Some(hint) = &status.hint {
-        output.note(format_args!("  hint: {}", clean(hint, usize::MAX)));
+
+    /// What is not told now because it comes too soon is told at one of the next looks, or is what
+    /// the last line says.
+    fn tell(&mut self, status: Status, now: Instant) -> Result<()> {
+        self.spinner.say(line(&status));
+        let is_news = match self.output.is_json() {
+            true => self.said.as_ref().is_none_or(|said| differ(said, &status)),
+            false => self.is_notable(&status),
+        };
+        let soon = self.said_at.is_some_and(|then| now.duration_since(then) < PACE);
+        if !is_news || (soon && self.output.is_json()) {
+            return Ok(());
+        }
+        if self.output.is_json() {
+            self.output.json(&status)?;
+        } else {
+            self.output.line(line(&status))?;
+            if let Some(hint) = &status.hint {
+                self.output.note(format_args!("  hint: {}", clean(hint, usize::MAX)));
+            }
+        }
+        (self.said, self.said_at) = (Some(status), Some(now));
+        Ok(())
     }
-    Ok(())
+
+    /// Whether a person should see it. Work that comes and goes is for the spinner, and so is
+    /// another first contact.
+    fn is_notable(&self, status: &Status) -> bool {
+        let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
+            || (self.adopted && status.state == SyncState::FirstSync);
+        let facts = |status: &Status| {
+            let counts = [status.conflicts, status.quarantined, status.identity.len() as u64];
+            (status.state, status.trouble.clone(), status.health, counts)
+        };
+        !passing && self.said.as_ref().map(facts) != Some(facts(status))
+    }
+
+    /// The last line of JSON: how the replica is at the end, and why this is the end.
+    fn end(self, status: &Status, outcome: &Result<End>) -> Result<()> {
+        drop(self.spinner);
+        if !self.output.is_json() {
+            return Ok(());
+        }
+        let (reason, exit) = match outcome {
+            Ok(End::Signal) => ("signal", Exit::Success),
+            Err(error) => (error.message(), Exit::from(error.kind())),
+        };
+        let ended = Ended { reason, exit_code: exit.code() };
+        self.output.json(&Last { status, ended })
+    }
+}
+
+/// Whether anything but an age, which rises by itself, is another one.
+fn differ(one: &Status, other: &Status) -> bool {
+    let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
+    ageless(one) != ageless(other)
 }
 
 /// A status in a line.
@@ -105,6 +202,9 @@ fn line(status: &Status) -> String {
         SyncState::Standby => described(status),
         state => words(state).to_owned(),
     };
+    if let Some(first) = &status.first_sync {
+        line += &format!(": {}", progress(first));
+    }
     if let Some(trouble) = &status.trouble {
         line += &format!(": {}", clean(trouble, usize::MAX));
     }

@@ -15,8 +15,8 @@ use crate::remote::statements::{self, Asker, HEAD, Meta};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
-    HEALTH_BOUND_MS, Health, Lock, Refusal, RemoteStatus, Status, SyncState, examine, health,
-    other_log, other_remote, stopped, unknown_column,
+    FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, Refusal, Status, SyncState,
+    examine, heard, other_log, other_remote, remembered_success, stopped, unknown_column,
 };
 use crate::value::Value;
 
@@ -52,9 +52,11 @@ struct Remote {
 /// reached is no error, but red health is an exit code of its own.
 pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
     let store = session.store()?;
-    let state = store.state()?;
-    let contact = if args.offline { Contact::Unasked } else { contact(session, &store, &state) };
-    let status = judge(session, &store, &state, contact)?;
+    let known = match said(session)? {
+        Some(known) => known,
+        None => asked(session, &store, args.offline)?,
+    };
+    let status = Status::of(store.state()?, store.former()?, known, now_ms());
     let output = &session.output;
     if output.is_json() {
         output.json(&status)?
@@ -62,6 +64,12 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
         print(output, &status)?
     }
     Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
+}
+
+/// What a replicator that is at work on the file says of itself; `None` if none does.
+fn said(session: &Session) -> Result<Option<Known>> {
+    let db = session.db()?;
+    Ok(Lock::holder(db).and_then(|holder| heard(db, holder, now_ms())))
 }
 
 /// Asks the remote, if it can be asked.
@@ -116,8 +124,11 @@ fn read(answer: &Answer) -> Result<(Option<Meta>, Remote)> {
     Ok((meta, Remote { head: head.0, waiting_s, held }))
 }
 
-/// Puts together what is known here and what the remote said.
-fn judge(session: &Session, store: &Store, state: &State, contact: Contact) -> Result<Status> {
+/// What is known where no replicator says anything: what the remote says, if it is asked, and what
+/// was noted.
+fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
+    let state = store.state()?;
+    let contact = if offline { Contact::Unasked } else { contact(session, store, &state) };
     let now = now_ms();
     let holder = Lock::holder(session.db()?);
     let (reached, remote, failed, trouble) = match contact {
@@ -132,44 +143,33 @@ fn judge(session: &Session, store: &Store, state: &State, contact: Contact) -> R
         }
     };
     let head = remote.as_ref().map_or(state.cursor.0, |remote| remote.head);
-    let lag = u64::try_from(head.saturating_sub(state.cursor.0)).unwrap_or(0);
-    // A replicator notes its successes; what was received last came with one, too.
-    let last_news = store.settled(state.cursor)?.map(|event| event.received_at);
-    let noted = Lock::last_success(session.db()?).filter(|_| state.epoch.is_some());
-    let last_success = remote.as_ref().map(|_| now).or(last_news.max(noted));
+    let last_success = match remote {
+        Some(_) => Some(now),
+        None => remembered_success(store, session.db()?)?,
+    };
     let sync_state = match failed {
         Some(state) => state,
         None if holder.is_none() => SyncState::Stopped,
-        None if lag > 0 || state.pending > 0 => SyncState::Syncing,
+        None if head > state.cursor.0 || state.pending > 0 => SyncState::Syncing,
         None => SyncState::InStep,
     };
-    let oldest_pending_s = state
-        .oldest_pending_ms
-        .map(|made| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0));
-    let waiting_s = oldest_pending_s.max(remote.as_ref().and_then(|remote| remote.waiting_s));
+    let age = |made: i64| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0);
+    let there = remote.and_then(|remote| remote.waiting_s);
+    let waiting_s = state.oldest_pending_ms.map(age).max(there);
     let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
-    Ok(Status {
-        replica: state.replica.to_string(),
-        identity: store.former()?,
-        remote: RemoteStatus {
-            url: state.url.clone(),
-            reachable: reached,
-            epoch: state.epoch.clone(),
-        },
+    let known = Known {
         state: sync_state,
+        first_sync: None,
         process: holder.and_then(|holder| holder.process),
-        trouble: trouble.as_ref().map(|error| error.message().to_owned()),
-        hint: trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned),
-        pending: state.pending,
-        oldest_pending_s,
-        cursor: state.cursor.0,
-        lag,
-        conflicts: state.conflicts,
-        quarantined: state.quarantined,
+        trouble: None,
+        hint: None,
+        reachable: reached,
+        head,
         last_success,
-        health: health(last_success, trouble.is_none(), waiting_s, now, HEALTH_BOUND_MS),
-        bytes: state.bytes,
-    })
+        waiting_s: there,
+        bound_ms: HEALTH_BOUND_MS,
+    };
+    Ok(known.with_trouble(trouble.as_ref()))
 }
 
 /// A state in words.
@@ -197,6 +197,18 @@ pub(crate) fn described(status: &Status) -> String {
         (None, SyncState::Standby) => format!("{state}: another process replicates"),
         (Some(process), _) => format!("{state}; process {process} replicates"),
         (None, _) => state.to_owned(),
+    }
+}
+
+/// How far a first sync is, in words.
+pub(crate) fn progress(first: &FirstSync) -> String {
+    match (first.step, &first.table, first.rows) {
+        (FirstSyncStep::Installing, ..) => "comparing and making tables".to_owned(),
+        (FirstSyncStep::Merging, ..) => "bringing the rows of both sides together".to_owned(),
+        (FirstSyncStep::Reading, Some(table), Some(rows)) => {
+            format!("reading the remote's rows: {}, {rows} so far", clean(table, usize::MAX))
+        }
+        (FirstSyncStep::Reading, ..) => "reading the remote's rows".to_owned(),
     }
 }
 
@@ -239,6 +251,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
     let facts = [
         ("health", tone.paint(health)),
         ("state", described(status)),
+        ("first sync", status.first_sync.as_ref().map(progress).unwrap_or_default()),
         ("replica", status.replica.clone()),
         ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
         ("identity", words_of_former(&status.identity)),

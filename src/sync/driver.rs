@@ -12,29 +12,33 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::remote::{Answer, Batch, Remote};
+use crate::remote::{Batch, Remote};
 use crate::store::Store;
-use crate::sync::accept::{self, Facts, Offer};
+use crate::sync::accept::{self, Facts};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::handle::{Command, Handle};
 use crate::sync::init::Plan;
 use crate::sync::lock::Lock;
 use crate::sync::machine::{Config, Machine, POLL_MS};
 use crate::sync::pace::Pace;
 use crate::sync::request::guarded;
-use crate::sync::status::{Changes, HEALTH_BOUND_MS, Status, Summary, SyncState, health};
+use crate::sync::status::{HEALTH_BOUND_MS, Known, Summary, SyncState, remembered_success};
 use crate::sync::watch::Watcher;
+use crate::sync::word::{Word, known_by};
 
 /// How long a commit by another process may go unnoticed, in ms.
 pub(crate) const LOOK_MS: u64 = 50;
 /// How often to look after the bell, in ms: it rings in the moment before the commit takes effect.
 const LOOK_AFTER_BELL_MS: u64 = 1;
+/// How often to look whether there is another token, in ms.
+const CREDENTIALS_LOOK_MS: u64 = 1_000;
 /// How often a replicator that stands by tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
 /// Pages of the write-ahead log after which it is written back, while nobody else writes: on a disk
@@ -80,94 +84,6 @@ pub(crate) fn fresh_ulid() -> ulid::Ulid {
     Clock::default().stamp(now_ms, fastrand::u128(..))
 }
 
-/// Work for the thread that owns the store.
-type Work = Box<dyn FnOnce(&mut Store, Now) + Send>;
-
-/// What the driver's thread is told.
-pub(crate) enum Command {
-    /// See [`Input::Answer`].
-    Answer(RequestId, Result<Answer>),
-    /// See [`Input::SyncNow`].
-    SyncNow(oneshot::Sender<Result<Summary>>),
-    /// Something to do with the store between two inputs.
-    Work(Work),
-    /// See [`Input::Reconfigured`].
-    Reconfigure(Arc<dyn Remote>),
-    /// See [`Input::AcceptRemote`].
-    Accept(oneshot::Sender<Result<Summary>>),
-    /// Look at the remote, as before [`Command::Accept`].
-    Offer(oneshot::Sender<Result<Offer>>),
-    /// See [`Input::Wake`].
-    Wake,
-    /// End.
-    Shutdown(oneshot::Sender<()>),
-}
-
-/// What others share with the driver's thread.
-pub(crate) struct Handle {
-    commands: Sender<Command>,
-    bell: Sender<()>,
-    /// `None` once the driver has ended, so that subscribers see the end.
-    changes: Mutex<Option<broadcast::Sender<Changes>>>,
-    status: Mutex<(Status, Now)>,
-    time: Time,
-    health_bound_ms: u64,
-    network: tokio::runtime::Handle,
-}
-
-impl Handle {
-    /// Runs something in the network's thread. It is dropped where the driver has ended.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.network.spawn(work);
-    }
-
-    /// Says that something was committed, or will be in a moment.
-    pub(crate) fn ring(&self) {
-        // A bell that is ringing already is enough.
-        let _ = self.bell.try_send(());
-    }
-
-    /// Gives a command. It is an error when the thread has ended.
-    pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| Error::usage("the replicator was shut down"))
-    }
-
-    /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
-    pub(crate) fn with<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store, Now) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let (reply, answer) = bounded(1);
-        self.send(Command::Work(Box::new(move |store, now| {
-            let _ = reply.send(work(store, now));
-        })))?;
-        answer.recv().map_err(|_| Error::usage("the replicator was shut down"))?
-    }
-
-    /// See [`Changes`].
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changes> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = || broadcast::channel(1).1;
-        changes.as_ref().map_or_else(ended, broadcast::Sender::subscribe)
-    }
-
-    /// The newest status, with its ages as of now. It never waits for the database.
-    pub(crate) fn status(&self) -> Status {
-        let (mut status, then) = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = self.time.now();
-        let passed = (now.steady_ms - then.steady_ms) / 1000;
-        status.oldest_pending_s = status.oldest_pending_s.map(|seconds| seconds + passed);
-        let well = status.trouble.is_none();
-        let (success, waiting) = (status.last_success, status.oldest_pending_s);
-        status.health = health(success, well, waiting, now.wall_ms, self.health_bound_ms);
-        status
-    }
-
-    fn publish(&self, status: Status, now: Now) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = (status, now);
-    }
-}
-
 /// Runs a [`Machine`].
 pub(crate) struct Driver {
     machine: Machine,
@@ -191,6 +107,9 @@ pub(crate) struct Driver {
     last_look: Now,
     watcher: Watcher,
     lock: Option<Lock>,
+    /// What other processes are told, while this one has the lock.
+    word: Option<Word>,
+    credentials_looked: u64,
     ended: bool,
 }
 
@@ -208,7 +127,9 @@ impl Driver {
     ) -> Result<(Driver, Arc<Handle>)> {
         let time = Time::start();
         let now = time.now();
+        let success = remembered_success(&store, store.path())?;
         let mut machine = Machine::new(store, plan, config)?;
+        machine.remember(success);
         let data_version = machine.store().data_version()?;
         let watcher = Watcher::start(machine.store().watch());
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -248,6 +169,8 @@ impl Driver {
             last_look: now,
             watcher,
             lock: None,
+            word: None,
+            credentials_looked: 0,
             ended: false,
         };
         Ok((driver, handle))
@@ -256,9 +179,18 @@ impl Driver {
     /// Runs until it is told to end. It stands by until it gets the lock of the file at `database`.
     pub(crate) fn run(mut self, database: &Path) {
         self.lock = self.stand_by(database);
+        self.word = self.lock.as_ref().map(|_| Word::beside(database));
+        // Another replicator may have worked on the file until now.
+        match remembered_success(self.machine.store(), database) {
+            Ok(success) => self.machine.remember(success),
+            Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+        }
         self.begin();
         while !self.ended {
             self.turn();
+        }
+        if let Some(word) = self.word.take() {
+            word.end();
         }
         // What is under way in the network ends by itself; nobody waits for it.
         self.runtime.shutdown_background();
@@ -397,6 +329,23 @@ impl Driver {
             Ok(_) => {}
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
+        if now.steady_ms >= self.credentials_looked + CREDENTIALS_LOOK_MS {
+            self.credentials_looked = now.steady_ms;
+            self.look_at_credentials();
+        }
+        if let Some(word) = &mut self.word {
+            word.speak(now);
+        }
+    }
+
+    /// Another token is tried at once; what is wrong with its file is said.
+    fn look_at_credentials(&mut self) {
+        if self.remote.renew_credentials() {
+            self.wake();
+        }
+        if self.machine.note(self.remote.notice()) {
+            self.publish(None);
+        }
     }
 
     fn wake(&mut self) {
@@ -494,29 +443,33 @@ impl Driver {
 
     fn publish(&mut self, state: Option<SyncState>) {
         let now = self.handle.time.now();
-        match self.machine.status(now) {
-            Ok(mut status) => {
-                status.state = state.unwrap_or(status.state);
-                let at_work = status.state != SyncState::Stopped && self.lock.is_some();
-                status.process = at_work.then(std::process::id);
-                if let (Some(lock), Some(success)) = (&self.lock, status.last_success) {
-                    lock.note_success(success);
-                }
-                self.handle.publish(status, now);
-            }
+        let mut known = self.machine.known();
+        known.state = state.unwrap_or(known.state);
+        let at_work = known.state != SyncState::Stopped && self.lock.is_some();
+        known.process = at_work.then(std::process::id);
+        if let (Some(lock), Some(success)) = (&self.lock, known.last_success) {
+            lock.note_success(success);
+        }
+        match self.machine.told(known.clone(), now) {
+            Ok(status) => self.handle.publish(status, now),
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+        }
+        if let Some(word) = &mut self.word {
+            word.say(known, now);
         }
     }
 
     fn publish_standby(&mut self, database: &Path) {
         let now = self.handle.time.now();
-        let (holder, success) = (Lock::holder(database), Lock::last_success(database));
-        let bound_ms = self.handle.health_bound_ms;
-        match self.machine.status(now) {
-            Ok(status) => {
-                let status = status.standing_by(holder, success, now.wall_ms, bound_ms);
-                self.handle.publish(status, now);
-            }
+        let holder = Lock::holder(database);
+        let store = self.machine.store();
+        let status = known_by(store, database, holder, now.wall_ms, self.handle.health_bound_ms)
+            .and_then(|known| {
+                let known = Known { state: SyncState::Standby, ..known };
+                self.machine.told(known, now)
+            });
+        match status {
+            Ok(status) => self.handle.publish(status, now),
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
     }

@@ -143,7 +143,7 @@ fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
 /// Gives the lock's file the mode of the database, as SQLite does with the files beside it: who may
 /// not read the database must not lock it either, and who may write it must be able to.
 #[cfg(unix)]
-fn give_mode(file: &File, database: &Path) {
+pub(super) fn give_mode(file: &File, database: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let given = std::fs::metadata(database).and_then(|database| {
         let mode = database.permissions().mode() & 0o666;
@@ -155,7 +155,7 @@ fn give_mode(file: &File, database: &Path) {
 }
 
 #[cfg(not(unix))]
-fn give_mode(_: &File, _: &Path) {}
+pub(super) fn give_mode(_: &File, _: &Path) {}
 
 /// What came of an attempt to lock a file.
 enum Attempt {

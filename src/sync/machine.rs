@@ -113,6 +113,8 @@ pub struct Machine {
     pub(super) state: SyncState,
     pub(super) trouble: Option<Error>,
     pub(super) push_trouble: Option<Error>,
+    /// What is wrong although requests go through.
+    pub(super) notice: Option<Error>,
     pub(super) reachable: Option<bool>,
     pub(super) last_success: Option<i64>,
     pub(super) totals: Summary,
@@ -164,6 +166,7 @@ impl Machine {
             state: SyncState::Starting,
             trouble: None,
             push_trouble: None,
+            notice: None,
             reachable: None,
             last_success: None,
             totals: Summary::default(),

@@ -27,6 +27,7 @@ mod definitions;
 mod driver;
 mod effect;
 mod found;
+mod handle;
 mod identity;
 mod init;
 mod inquiry;
@@ -42,21 +43,25 @@ mod status;
 mod trouble;
 mod waiters;
 mod watch;
+mod word;
 
 pub use accept::{LogEnd, Offer, TableRows};
 pub use contact::{accept, initialise, initialise_watched, offer};
 pub(crate) use contact::{fresh_plan, open_offline};
 pub use definitions::Tables;
 pub use driver::drain;
-pub(crate) use driver::{Command, Driver, Handle, Time};
+pub(crate) use driver::{Driver, Time};
 pub use effect::{Effect, Input, Now, RequestId, Ticket};
+pub(crate) use handle::{Command, Handle};
 pub(crate) use identity::{Refusal, examine};
 pub use init::{Doing, Init, Plan, Progress, Report};
 pub(crate) use inquiry::other_log;
 pub use lock::{Holder, Lock};
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
 pub use status::{
-    Change, Changes, HEALTH_BOUND_MS, Health, RemoteStatus, Status, Summary, SyncState,
+    Change, Changes, FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
+    Summary, SyncState,
 };
-pub(crate) use status::{health, stopped};
+pub(crate) use status::{Known, remembered_success, stopped};
 pub(crate) use trouble::{other_remote, unknown_column};
+pub(crate) use word::heard;

@@ -1,12 +1,14 @@
 //! What a replica says about itself.
 
+use std::path::Path;
+
 use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
-use crate::store::Former;
+use crate::store::{Former, State, Store};
 use crate::sync::effect::Now;
-use crate::sync::init::Report;
-use crate::sync::lock::Holder;
+use crate::sync::init::{Doing, Init, Report};
+use crate::sync::lock::Lock;
 use crate::sync::machine::Machine;
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
@@ -14,7 +16,7 @@ use crate::sync::machine::Machine;
 pub const HEALTH_BOUND_MS: u64 = 60_000;
 
 /// What a replicator is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
     /// It has not spoken to the remote yet.
@@ -68,6 +70,44 @@ pub struct RemoteStatus {
     pub epoch: Option<String>,
 }
 
+/// What a first sync is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstSyncStep {
+    /// Definitions are compared, and what is missing is made.
+    Installing,
+    /// The remote's rows are read.
+    Reading,
+    /// The rows of both sides are brought together.
+    Merging,
+}
+
+/// How far a first sync is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FirstSync {
+    /// What it is doing.
+    pub step: FirstSyncStep,
+    /// The table whose rows are read.
+    pub table: Option<String>,
+    /// How many of its rows are here.
+    pub rows: Option<u64>,
+}
+
+impl From<Doing> for FirstSync {
+    fn from(doing: Doing) -> Self {
+        let step = |step| FirstSync { step, table: None, rows: None };
+        match doing {
+            Doing::Installing => step(FirstSyncStep::Installing),
+            Doing::Merging => step(FirstSyncStep::Merging),
+            Doing::Reading { table, rows } => FirstSync {
+                step: FirstSyncStep::Reading,
+                table: Some(table),
+                rows: Some(rows as u64),
+            },
+        }
+    }
+}
+
 /// How a replica is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
@@ -80,6 +120,8 @@ pub struct Status {
     pub remote: RemoteStatus,
     /// What the replicator is doing.
     pub state: SyncState,
+    /// How far the first sync is; `None` before it begins and once it is done.
+    pub first_sync: Option<FirstSync>,
     /// The process that replicates the file, as far as it is known; `None` if none does.
     pub process: Option<u32>,
     /// What is wrong, in a sentence, if anything is.
@@ -139,26 +181,84 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
     stopped.then(|| Error::unavailable(message).with_hint(hint))
 }
 
-impl Status {
-    /// The same as a replicator tells it that stands by: health is the replica's and not its own.
-    pub(crate) fn standing_by(
-        mut self,
-        holder: Option<Holder>,
-        last_success: Option<i64>,
-        now_ms: i64,
-        bound_ms: u64,
-    ) -> Status {
-        self.state = SyncState::Standby;
-        self.process = holder.and_then(|holder| holder.process);
-        // Before the first contact nothing can have gone well.
-        self.last_success = last_success.filter(|_| self.remote.epoch.is_some());
-        let trouble = self.oldest_pending_s.and_then(|waiting| stopped(waiting, true, bound_ms));
-        self.trouble = trouble.as_ref().map(|error| error.message().to_owned());
-        self.hint = trouble.as_ref().and_then(|error| error.hint()).map(str::to_owned);
-        let (well, waiting) = (trouble.is_none(), self.oldest_pending_s);
-        self.health = health(self.last_success, well, waiting, now_ms, bound_ms);
+/// What is known of a replica beside what its file says: by its replicator, or by whoever has asked
+/// the remote.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Known {
+    pub(crate) state: SyncState,
+    pub(crate) first_sync: Option<FirstSync>,
+    pub(crate) process: Option<u32>,
+    pub(crate) trouble: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) reachable: Option<bool>,
+    /// The newest seq of the remote's log.
+    pub(crate) head: i64,
+    pub(crate) last_success: Option<i64>,
+    /// How long an event has been on the remote that is not here, in seconds.
+    pub(crate) waiting_s: Option<u64>,
+    /// The age of the last success above which health is red, in ms.
+    pub(crate) bound_ms: u64,
+}
+
+impl Known {
+    /// The same with this trouble.
+    pub(crate) fn with_trouble(mut self, trouble: Option<&Error>) -> Known {
+        self.trouble = trouble.map(|error| error.message().to_owned());
+        self.hint = trouble.and_then(|error| error.hint()).map(str::to_owned);
         self
     }
+}
+
+impl Status {
+    /// The status of a replica, by its file and by what else is known. Every status is made here:
+    /// a replicator's, the one of a process that stands by, and the one that the command prints.
+    pub(crate) fn of(file: State, identity: Vec<Former>, known: Known, now_ms: i64) -> Status {
+        let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
+        let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
+        let status = Status {
+            replica: file.replica.to_string(),
+            identity,
+            remote: RemoteStatus { url: file.url, reachable: known.reachable, epoch: file.epoch },
+            state: known.state,
+            first_sync: known.first_sync,
+            process: known.process,
+            trouble: known.trouble,
+            hint: known.hint,
+            pending: file.pending,
+            oldest_pending_s: file.oldest_pending_ms.map(age),
+            cursor: file.cursor.0,
+            lag: u64::try_from(known.head.saturating_sub(file.cursor.0)).unwrap_or(0),
+            conflicts: file.conflicts,
+            quarantined: file.quarantined,
+            last_success: known.last_success,
+            health: Health::Red,
+            bytes: file.bytes,
+        };
+        status.judged(waiting_s, now_ms, bound_ms)
+    }
+
+    /// The same with its health as of now.
+    pub(crate) fn judged(mut self, waiting_s: Option<u64>, now_ms: i64, bound_ms: u64) -> Status {
+        let well = self.trouble.is_none();
+        let waiting_s = self.oldest_pending_s.max(waiting_s);
+        self.health = health(self.last_success, well, waiting_s, now_ms, bound_ms);
+        self
+    }
+}
+
+/// When the remote last answered a replicator of this file as it should, in ms since 1970, as far
+/// as the file and what is beside it tell: a replicator notes its successes, and what was received
+/// last came with one, too.
+///
+/// # Errors
+///
+/// `Storage` when the store cannot be read.
+pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
+    let state = store.state()?;
+    let received = store.settled(state.cursor)?.map(|event| event.received_at);
+    // Before the first contact nothing can have gone well.
+    let noted = Lock::last_success(database).filter(|_| state.epoch.is_some());
+    Ok(received.max(noted))
 }
 
 /// What was done between two moments.
@@ -242,30 +342,45 @@ impl Machine {
     ///
     /// `Storage` when the store cannot be read.
     pub fn status(&self, now: Now) -> Result<Status> {
-        let state = self.store.state()?;
-        let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref());
-        let bound = self.config.health_bound_ms;
-        let oldest = state.oldest_pending_ms.map(|ms| now.wall_ms.saturating_sub(ms).max(0) / 1000);
-        let oldest = oldest.map(|seconds| seconds as u64);
-        let well = trouble.is_none();
-        Ok(Status {
-            replica: state.replica.to_string(),
-            identity: self.store.former()?,
-            remote: RemoteStatus { url: state.url, reachable: self.reachable, epoch: state.epoch },
+        self.told(self.known(), now)
+    }
+
+    /// The same with what is known, the file's part being this replica's.
+    pub(super) fn told(&self, known: Known, now: Now) -> Result<Status> {
+        Ok(Status::of(self.store.state()?, self.store.former()?, known, now.wall_ms))
+    }
+
+    /// What this replicator knows, and its file does not say.
+    pub(super) fn known(&self) -> Known {
+        let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref()).or(self.notice.as_ref());
+        let begun = |init: &&Init| init.is_reading() || self.identity.is_none();
+        Known {
             state: self.state,
+            first_sync: self.init.as_ref().filter(begun).map(|init| init.doing().into()),
             process: None,
-            trouble: trouble.map(|error| error.message().to_owned()),
-            hint: trouble.and_then(|error| error.hint()).map(str::to_owned),
-            pending: state.pending,
-            oldest_pending_s: oldest,
-            cursor: state.cursor.0,
-            lag: u64::try_from(self.pages.head().0.saturating_sub(state.cursor.0)).unwrap_or(0),
-            conflicts: state.conflicts,
-            quarantined: state.quarantined,
+            trouble: None,
+            hint: None,
+            reachable: self.reachable,
+            head: self.pages.head().0,
             last_success: self.last_success,
-            health: health(self.last_success, well, oldest, now.wall_ms, bound),
-            bytes: state.bytes,
-        })
+            waiting_s: None,
+            bound_ms: self.config.health_bound_ms,
+        }
+        .with_trouble(trouble)
+    }
+
+    /// Remembers a success from before this process began, so that silence is counted from there.
+    pub(crate) fn remember(&mut self, success: Option<i64>) {
+        self.last_success = self.last_success.max(success);
+    }
+
+    /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
+    /// is news.
+    pub(super) fn note(&mut self, notice: Option<Error>) -> bool {
+        let said = |error: &Option<Error>| error.as_ref().map(|error| error.message().to_owned());
+        let news = said(&self.notice) != said(&notice);
+        self.notice = notice;
+        news
     }
 }
 

@@ -5,6 +5,8 @@ mod identity;
 mod json;
 #[cfg(unix)]
 mod modes;
+#[cfg(unix)]
+mod running;
 mod scripts;
 mod signals;
 mod streams;

@@ -3,8 +3,8 @@
 use super::account::{check, nothing_is_left, triggers_are_whole};
 use super::place::{MEMBERS, Place};
 use super::proxy::Fault;
-use super::seed;
 use super::writers::write;
+use super::{seed, wait_for};
 use crate::support::local_remote::read;
 
 /// Members on the remote from before the log.
@@ -111,6 +111,37 @@ fn f17_an_init_that_is_killed_at_each_request() {
     let last = desks.last().unwrap();
     assert!(write(&place.open(last), last, 1));
     settle(&place, &desks);
+}
+
+/// F71, and `status` says the same.
+#[test]
+fn f71_run_says_how_far_a_first_sync_is() {
+    let place = place();
+    desk(&place, "a.db");
+    // An init that is killed while it reads leaves a first sync to `run`.
+    let hold = [Fault::None, Fault::None, Fault::HoldAnswer];
+    place.proxy.fail_next(&hold);
+    let mut init = place.start(&place.init_args("a.db"));
+    let held = place.proxy.held();
+    assert!(init.kill());
+    drop(held);
+    place.proxy.fail_next(&hold);
+    let run = place.start("run --db a.db --json");
+    let held = place.proxy.held();
+    let reading =
+        r#""state":"first_sync","first_sync":{"step":"reading","table":"members","rows":0}"#;
+    wait_for("it says what it reads", || run.out().contains(reading));
+    wait_for("status says it too", || {
+        place.start("status --db a.db --json").end().out.contains(reading)
+    });
+    let words = "reading the remote's rows: members, 0 so far";
+    let status = place.start("status --db a.db").end();
+    assert!(status.out.contains(words), "{status:?}");
+    held.let_go();
+    let done = r#""state":"in_step","first_sync":null"#;
+    wait_for("it is done", || run.out().lines().last().is_some_and(|line| line.contains(done)));
+    run.signal("-TERM");
+    run.end().fine();
 }
 
 #[cfg(target_os = "linux")]

@@ -1,0 +1,304 @@
+//! `run`: what it says, and what `status` says at the same moment; a token that is rotated.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use serde_json::Value as Json;
+
+use super::{Folder, LOOK, PATIENCE, Running, hub_and_replica};
+
+/// A `run --json` whose lines are collected while it runs.
+struct Told {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
+}
+
+impl Told {
+    fn start(folder: &Folder, more: &str) -> Told {
+        let mut command = folder.command(&format!("run --db a.db --json {more}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut err = child.stderr.take().unwrap();
+        let mut first = String::new();
+        out.read_line(&mut first).unwrap();
+        let lines = Arc::new(Mutex::new(vec![first]));
+        let shared = Arc::clone(&lines);
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            err.read_to_string(&mut said).unwrap();
+            said
+        });
+        let heard = std::thread::spawn(move || {
+            for line in out.lines() {
+                shared.lock().unwrap().push(line.unwrap());
+            }
+        });
+        Told { child, lines, readers: Some((heard, said)) }
+    }
+
+    fn lines(&self) -> Vec<Json> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn last(&self) -> Json {
+        self.lines().pop().unwrap()
+    }
+
+    /// Waits until the newest line is such a one.
+    #[track_caller]
+    fn until(&self, what: &str, is: impl Fn(&Json) -> bool) -> Json {
+        let mut looks = 0;
+        loop {
+            let last = self.last();
+            if is(&last) {
+                return last;
+            }
+            assert!(LOOK * looks < PATIENCE, "waited in vain for {what}: {last:#}");
+            looks += 1;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until the newest line and `status` say the same, with and without asking.
+    #[track_caller]
+    fn agrees(&self, folder: &Folder, is: impl Fn(&Json) -> bool) -> Json {
+        let mut looks = 0;
+        loop {
+            let mut status = Vec::new();
+            for args in ["status --db a.db --json", "status --db a.db --json --offline"] {
+                status.push(serde_json::from_str(&folder.run(args).out).unwrap());
+            }
+            let line = self.last();
+            let differ: Vec<_> =
+                status.iter().flat_map(|status| differences(&line, status)).collect();
+            if differ.is_empty() && is(&line) {
+                return line;
+            }
+            assert!(LOOK * looks < PATIENCE, "they differ: {differ:#?}, {line:#}");
+            looks += 1;
+        }
+    }
+
+    /// Ends it in order. Gives its lines and what it said.
+    fn end(mut self) -> (Vec<Json>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        let (heard, said) = self.readers.take().unwrap();
+        heard.join().unwrap();
+        (self.lines(), said.join().unwrap())
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // It has ended, perhaps.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The fields that are not the same. An age goes on while nobody looks.
+fn differences(one: &Json, other: &Json) -> Vec<String> {
+    let fields = |status: &Json| -> BTreeMap<String, Json> {
+        let mut fields: BTreeMap<_, _> = status.as_object().unwrap().clone().into_iter().collect();
+        if let Some(age) = fields.get_mut("oldest_pending_s") {
+            *age = Json::from(!age.is_null());
+        }
+        fields
+    };
+    let (one, other) = (fields(one), fields(other));
+    let names = one.keys().chain(other.keys());
+    let differ = names.filter(|name| one.get(*name) != other.get(*name));
+    differ.map(|name| format!("{name}: {:?} and {:?}", one.get(name), other.get(name))).collect()
+}
+
+fn is(line: &Json, field: &str, value: impl Into<Json>) -> bool {
+    line[field] == value.into()
+}
+
+/// F71. One type, one place that makes it: whatever happens, both say it.
+#[test]
+fn f71_run_and_status_say_the_same() {
+    let (folder, hub) = hub_and_replica();
+    let address = hub.url().replace("http://", "");
+    let restart =
+        || Running::start(&mut folder.command(&format!("hub --db hub.db --listen {address}")));
+    let told = Told::start(&folder, "");
+    told.agrees(&folder, |line| is(line, "state", "in_step") && is(line, "health", "ok"));
+    // It goes on by itself: the cursor, and the last success.
+    folder.sql("hub.db", "INSERT INTO people VALUES (3, 'Cid', NULL)");
+    let line = told.agrees(&folder, |line| is(line, "cursor", 3));
+    let later = told.until("a later success", |next| {
+        next["last_success"].as_i64() > line["last_success"].as_i64()
+    });
+    assert_eq!(later["health"], "ok");
+
+    drop(hub);
+    folder.sql("a.db", "UPDATE people SET phone = '1' WHERE id = 1");
+    let line = told.agrees(&folder, |line| is(line, "state", "offline") && is(line, "pending", 1));
+    assert_eq!((&line["health"], line["trouble"].is_string()), (&"degraded".into(), true));
+    folder.sql("hub.db", "UPDATE people SET phone = '2' WHERE id = 1");
+    let hub = restart();
+    let line =
+        told.agrees(&folder, |line| is(line, "conflicts", 1) && is(line, "state", "in_step"));
+    assert_eq!((&line["pending"], line["trouble"].is_null()), (&0.into(), true));
+
+    // What cannot be applied here waits, and is said.
+    folder.sql("hub.db", "INSERT INTO people VALUES (9, 'Zoe', NULL)");
+    told.agrees(&folder, |line| is(line, "cursor", 6));
+    folder.sql("a.db", "CREATE UNIQUE INDEX one_name ON people (name)");
+    folder.sql("hub.db", "INSERT INTO people VALUES (10, 'Zoe', NULL)");
+    told.agrees(&folder, |line| is(line, "quarantined", 1) && is(line, "state", "in_step"));
+    // Many small changes, and then none: the last one is told.
+    for id in 20..60 {
+        folder.sql("a.db", &format!("INSERT INTO people VALUES ({id}, 'n{id}', NULL)"));
+    }
+    told.agrees(&folder, |line| is(line, "pending", 0) && is(line, "cursor", 47));
+    drop(hub);
+    told.agrees(&folder, |line| is(line, "state", "offline"));
+
+    let (lines, said) = told.end();
+    assert!(said.trim_end().ends_with(r#"{"note":"stopped"}"#), "{said}");
+    let last = lines.last().unwrap();
+    let ended = serde_json::json!({"reason": "signal", "exit_code": 0});
+    assert_eq!((&last["state"], &last["ended"]), (&"stopped".into(), &ended));
+    assert_eq!(
+        (&last["cursor"], &last["conflicts"], &last["quarantined"]),
+        (&47.into(), &1.into(), &1.into())
+    );
+    assert!(folder.names("a.db-driftless-status").is_empty(), "nobody says anything any more");
+}
+
+/// F71. Each line tells something new.
+#[test]
+fn f71_a_line_is_a_change() {
+    let (folder, _hub) = hub_and_replica();
+    let told = Told::start(&folder, "");
+    told.until("it is in step", |line| is(line, "state", "in_step"));
+    folder.sql("a.db", "UPDATE people SET phone = '1' WHERE id = 1");
+    told.until("it is pushed", |line| is(line, "cursor", 3) && is(line, "pending", 0));
+    let lines = told.lines();
+    for pair in lines.windows(2) {
+        assert!(!differences(&pair[0], &pair[1]).is_empty(), "{:#}", pair[1]);
+    }
+    told.end();
+}
+
+/// F71. The reason and the code stand in the last line.
+#[test]
+fn f71_a_run_that_gives_up_says_why() {
+    let (folder, hub) = hub_and_replica();
+    let url = hub.url();
+    let with = |token: &str| {
+        std::fs::write(folder.path("token"), token).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(folder.path("token"), private).unwrap();
+    };
+    drop(hub);
+    with("s3cret");
+    let address = url.replace("http://", "");
+    let args = format!("hub --db hub.db --listen {address} --auth-token-file token");
+    let _hub = Running::start(&mut folder.command(&args));
+    let ran = folder.run("run --db a.db --json");
+    assert_eq!(ran.code, 4, "{ran:?}");
+    let last: Json = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["ended"]["exit_code"], 4, "{ran:?}");
+    let reason = last["ended"]["reason"].as_str().unwrap();
+    assert!(reason.contains("refuses the token"), "{ran:?}");
+}
+
+/// F71. Silence is counted from the last success, which may be from before the start.
+#[test]
+fn f71_starting_offline_after_a_good_sync_is_no_alarm() {
+    let (folder, hub) = hub_and_replica();
+    drop(hub);
+    let told = Told::start(&folder, "");
+    let line = told.agrees(&folder, |line| is(line, "state", "offline"));
+    assert_eq!(line["health"], "degraded", "{line:#}");
+    assert!(line["last_success"].is_i64(), "{line:#}");
+    assert!(told.lines().iter().all(|line| line["health"] != "red"), "{:#?}", told.lines());
+    told.end();
+}
+
+mod tokens {
+    use std::fs::{Permissions, rename, set_permissions, write};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn put(folder: &Folder, name: &str, token: &str) {
+        write(folder.path(name), token).unwrap();
+        mode(folder, name, 0o600);
+    }
+
+    fn mode(folder: &Folder, name: &str, mode: u32) {
+        set_permissions(folder.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn says(line: &Json, text: &str) -> bool {
+        line["trouble"].as_str().is_some_and(|trouble| trouble.contains(text))
+    }
+
+    fn count(folder: &Folder, sql: &str) -> i64 {
+        let db = rusqlite::Connection::open(folder.path("hub.db")).unwrap();
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// F71. The file is replaced, as Kubernetes does it, after the old token was revoked.
+    #[test]
+    fn f71_a_token_file_is_read_again() {
+        let folder = Folder::new();
+        put(&folder, "hubs", "s3cret-one");
+        put(&folder, "v1", "s3cret-one");
+        symlink("v1", folder.path("data")).unwrap();
+        symlink("data", folder.path("token")).unwrap();
+        let hub = folder.hub("--auth-token-file hubs");
+        let address = hub.url().replace("http://", "");
+        folder.sql("a.db", "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)");
+        let init = format!("init --db a.db --remote {} --all-tables", hub.url());
+        folder.run(&format!("{init} --auth-token-file token")).fine();
+        let told = Told::start(&folder, "--auth-token-file token -vv");
+        told.until("it is in step", |line| is(line, "state", "in_step"));
+
+        drop(hub);
+        put(&folder, "hubs", "s3cret-two");
+        let args = format!("hub --db hub.db --listen {address} --auth-token-file hubs");
+        let _hub = Running::start(&mut folder.command(&args));
+        folder.sql("a.db", "INSERT INTO people VALUES (1, 'Ana')");
+        told.until("it is refused", |line| is(line, "state", "refused"));
+        assert!(says(&told.last(), "refuses the token (HTTP 401)"), "{:#}", told.last());
+        put(&folder, "v2", "s3cret-two");
+        symlink("v2", folder.path("next")).unwrap();
+        rename(folder.path("next"), folder.path("data")).unwrap();
+        told.until("all is pushed", |line| is(line, "state", "in_step") && is(line, "pending", 0));
+        assert_eq!(count(&folder, "SELECT count(*) FROM people"), 1);
+
+        // A file that is of no use is said, and the token stays in use.
+        for (say, make) in [
+            ("can be read or written by others", &(|| mode(&folder, "v2", 0o644)) as &dyn Fn()),
+            ("is empty", &|| put(&folder, "v2", "")),
+            ("cannot read the token file", &|| std::fs::remove_file(folder.path("v2")).unwrap()),
+        ] {
+            make();
+            let line = told.until(say, |line| says(line, say));
+            assert!(says(&line, "the former token stays in use"), "{line:#}");
+            assert_eq!((&line["state"], &line["health"]), (&"in_step".into(), &"degraded".into()));
+            let before = count(&folder, "SELECT max(seq) FROM driftless_events");
+            folder.sql("a.db", "INSERT INTO people (name) VALUES ('more')");
+            told.until("it is pushed", |line| line["cursor"].as_i64() > Some(before));
+            told.agrees(&folder, |line| says(line, say));
+            put(&folder, "v2", "s3cret-two");
+            told.until("all is well", |line| line["trouble"].is_null());
+        }
+        let (lines, said) = told.end();
+        assert!(!format!("{lines:?}{said}").contains("s3cret"), "{lines:#?}{said}");
+        assert!(said.contains("the token's file has another token"), "{said}");
+    }
+}
