@@ -11,12 +11,13 @@ use super::sync::bytes;
 use super::when::rfc3339;
 use crate::clock::span;
 use crate::error::{Error, Kind, Result};
-use crate::remote::statements::{self, Asker, HEAD, Meta};
+use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Former, State, Store};
 use crate::sync::{
     FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, Refusal, Status, SyncState,
-    examine, heard, other_log, other_remote, remembered_success, stopped, unknown_column,
+    examine, heard, missing_table, other_log, other_remote, remembered_success, stopped,
+    unknown_column,
 };
 use crate::value::Value;
 
@@ -90,8 +91,12 @@ fn contact(session: &Session, store: &Store, state: &State) -> Contact {
 fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal> {
     let plain = |error: Error| (error, SyncState::Refused);
     let asker = Asker { replica: state.replica, place: state.place };
-    let mut statements =
-        vec![statements::meta(asker), HEAD.to_owned(), statements::waiting(state.cursor)];
+    let mut statements = vec![
+        statements::meta(asker),
+        HEAD.to_owned(),
+        statements::waiting(state.cursor),
+        TABLE_NAMES.to_owned(),
+    ];
     if state.unsent > 0 {
         statements.push(statements::unknown_column(&store.columns()));
     }
@@ -102,7 +107,7 @@ fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal>
         Kind::Unavailable => (error, SyncState::Offline),
         _ => (error, SyncState::Refused),
     })?;
-    let (meta, said) = read(&answer).map_err(plain)?;
+    let (meta, mut said) = read(&answer).map_err(plain)?;
     if state.epoch.is_some() {
         let marks = store.marks().map_err(plain)?;
         examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
@@ -110,14 +115,26 @@ fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal>
             return Err((other_log(&id, &seq), SyncState::RolledBack));
         }
     }
+    // What the remote has lost keeps more waiting than a column does.
+    said.held = lost(store, state, &answer).or(said.held);
     Ok(said)
+}
+
+/// A replicated table that the remote has no longer.
+fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
+    let there: Vec<_> =
+        answer.rows.get(3)?.iter().filter_map(|row| row.first()?.as_str()).collect();
+    let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
+    // Before the first contact there need be none.
+    let names = store.tables().iter().map(|known| known.table.name.as_str());
+    names.filter(|_| state.epoch.is_some()).find(|name| !is(name)).map(missing_table)
 }
 
 fn read(answer: &Answer) -> Result<(Option<Meta>, Remote)> {
     let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
     let meta = statements::read_meta(&rows(0))?;
     let head = statements::read_head(&rows(1))?;
-    let unknown = statements::read_unknown_column(&rows(3))?;
+    let unknown = statements::read_unknown_column(&rows(4))?;
     let held = unknown.map(|(table, column)| unknown_column(&table, &column));
     let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
     let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));

@@ -154,6 +154,9 @@ pub fn waiting(cursor: Seq) -> String {
 pub const DEFINITIONS: &str =
     "SELECT type, name, tbl_name, sql, rowid FROM sqlite_schema ORDER BY rowid";
 
+/// Reads the names of the remote's tables.
+pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+
 /// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
 /// of its columns.
 pub const TABLES: &str =

@@ -6,8 +6,22 @@ use crate::error::{Error, Result};
 use crate::json::read_names;
 use crate::remote::Rows;
 use crate::store::Definition;
+use crate::sync::definitions::Tables;
 use crate::value::Value;
 use crate::verdict::ConflictRule;
+
+/// The remote schema's fixed part.
+pub(super) const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
+/// What fills `driftless_pow2`.
+pub(super) const POWERS: &str = include_str!("../../schema/pow2.sql");
+
+/// The code of the error for a remote that has lost something.
+pub(super) const MISSING: &str = "MISSING";
+
+/// The tables that a push needs beside the replicated ones, and that are made anew where they are
+/// missing. The others have an identity or a log.
+const OURS: [&str; 4] =
+    ["driftless_inbox", "driftless_notes", "driftless_values", "driftless_pow2"];
 
 /// A table of `driftless_tables` on the remote.
 #[derive(Clone, Debug)]
@@ -27,12 +41,55 @@ pub(super) struct Schema {
 #[derive(Clone, Debug)]
 pub(super) struct FoundTrigger {
     pub(super) name: String,
+    pub(super) table: String,
     pub(super) ours: bool,
     /// Greater for a newer one.
     pub(super) age: i64,
 }
 
+impl FoundTrigger {
+    /// Whether it is on this table.
+    pub(super) fn is_on(&self, table: &str) -> bool {
+        self.table.eq_ignore_ascii_case(table)
+    }
+}
+
 impl Schema {
+    /// Whether there is a table or a view of this name.
+    fn has(&self, name: &str) -> bool {
+        self.definitions.iter().any(|(kind, found, ..)| {
+            ["table", "view"].contains(&kind.as_str()) && found.eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// Whether all tables of ours are there, and capture of ours is on each of these tables. One
+    /// that was dropped and made anew has none.
+    pub(super) fn is_whole<'a>(&self, mut tables: impl Iterator<Item = &'a Table>) -> bool {
+        let captured =
+            |name: &str| self.triggers.iter().any(|found| found.ours && found.is_on(name));
+        OURS.iter().all(|name| self.has(name)) && tables.all(|table| captured(&table.name))
+    }
+
+    /// Refuses a remote that has lost something without which it takes no push in: a table of ours
+    /// that it has registered, or what a rejection has named (`sought`). What driftless itself
+    /// needs is made anew.
+    pub(super) fn require(
+        &self,
+        sought: Option<&str>,
+        wanted: &Tables,
+        known: &[Registered],
+    ) -> Result<()> {
+        let named: &[String] = if let Tables::Named(names) = wanted { names } else { &[] };
+        let is = |name: &str| known.iter().any(|known| known.name.eq_ignore_ascii_case(name));
+        if let Some(name) = named.iter().find(|name| is(name) && !self.has(name)) {
+            return Err(missing_table(name));
+        }
+        match sought.filter(|name| !name.starts_with(PREFIX) && !self.has(name)) {
+            Some(name) => Err(missing_object(name)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether all of our triggers are newer than the application's: the newest fires first, and
     /// ours must see a change last.
     pub(super) fn ours_are_newest(&self) -> bool {
@@ -72,7 +129,8 @@ pub(super) fn read_schema(rows: &Rows) -> Result<Schema> {
         if kind == "trigger" {
             let ours = name.starts_with(PREFIX);
             let age = rowid.as_integer().unwrap_or(0);
-            schema.triggers.push(FoundTrigger { name: name.clone(), ours, age });
+            let (name, table) = (name.clone(), table.clone());
+            schema.triggers.push(FoundTrigger { name, table, ours, age });
         }
         schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
     }
@@ -93,15 +151,61 @@ pub(super) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
 }
 
+/// The error for a replicated table that the remote has no longer.
+pub(crate) fn missing_table(name: &str) -> Error {
+    let message = format!(
+        "the remote has no table `{name}` any more: it was dropped or renamed there; no table's \
+         changes can be pushed"
+    );
+    Error::refused(message).with_code(MISSING).with_hint(
+        "nothing is lost here, and pulls go on; bring the table back there under that name, with its \
+         rows: from a backup, or from this file",
+    )
+}
+
+/// The error for something else that the remote has no longer.
+fn missing_object(name: &str) -> Error {
+    let message = format!(
+        "a trigger or a view of the remote refers to `{name}`, which is not there; nothing can be \
+         pushed"
+    );
+    Error::refused(message).with_code(MISSING).with_hint(
+        "nothing is lost, and pulls go on; make it there, or drop what refers to it on the remote",
+    )
+}
+
+/// The statements of one of our own files, without its comments. None of them has a semicolon or
+/// two hyphens in a literal.
+pub(super) fn split(sql: &str) -> Vec<String> {
+    let code: Vec<_> =
+        sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
+    let code = code.join("\n");
+    let statements = code.split(';').map(str::trim).filter(|statement| !statement.is_empty());
+    statements.map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn the_schema_files_are_split_into_statements() {
+        let tables = split(REMOTE_SCHEMA);
+        assert!(tables.iter().all(|statement| statement.starts_with("CREATE ")), "{tables:?}");
+        assert!(tables.len() >= 10, "{}", tables.len());
+        let made = |name: &&str| tables.iter().any(|statement| statement.contains(*name));
+        assert!(OURS.iter().all(made), "{OURS:?}");
+        let powers = split(POWERS);
+        assert!(powers.iter().all(|statement| statement.starts_with("INSERT INTO")), "{powers:?}");
+    }
+
+    #[test]
     fn ours_are_newest_if_none_of_theirs_is_newer_than_any_of_ours() {
         let is = |triggers: &[(bool, i64)]| {
-            let found =
-                |&(ours, age): &(bool, i64)| FoundTrigger { name: String::new(), ours, age };
+            let found = |&(ours, age): &(bool, i64)| {
+                let (name, table) = (String::new(), String::new());
+                FoundTrigger { name, table, ours, age }
+            };
             let triggers = triggers.iter().map(found).collect();
             Schema { triggers, ..Schema::default() }.ours_are_newest()
         };

@@ -147,6 +147,7 @@ impl Machine {
                     self.renewing = None;
                     self.trouble = None;
                     self.push_trouble = None;
+                    self.trust_definitions();
                     self.state = SyncState::FirstSync;
                     self.changed();
                 }

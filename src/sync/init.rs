@@ -25,17 +25,14 @@ use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION}
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Adopted, NewRemote, Setup, Store, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare};
-use crate::sync::found::{Registered, Schema, read_registered, read_schema, spelled};
+use crate::sync::found::{
+    POWERS, REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled, split,
+};
 use crate::sync::pull::Pages;
 use crate::sync::slices::Slices;
 use crate::sync::trouble::schema_version;
 use crate::value::Value;
 use crate::verdict::ConflictRule;
-
-/// The remote schema's fixed part.
-const REMOTE_SCHEMA: &str = include_str!("../../schema/remote/tables.sql");
-/// What fills `driftless_pow2`.
-const POWERS: &str = include_str!("../../schema/pow2.sql");
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;
@@ -146,6 +143,8 @@ pub struct Init {
     /// The identity that the replica takes if the remote is to take the place of another one, and
     /// that one's URL.
     accepts: Option<(ReplicaId, String)>,
+    /// A table or a view without which the remote takes nothing in.
+    sought: Option<String>,
 }
 
 impl Init {
@@ -153,7 +152,13 @@ impl Init {
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
         let report = Report::default();
         let (store, stage) = (None, Stage::Definitions);
-        Init { plan, expected, store, stage, report, staged: 0, races: 0, accepts: None }
+        let (accepts, sought) = (None, None);
+        Init { plan, expected, store, stage, report, staged: 0, races: 0, accepts, sought }
+    }
+
+    /// The same, which ends with an error if the remote has no table or view of this name.
+    pub(super) fn seeking(self, name: Option<&str>) -> Self {
+        Init { sought: name.map(str::to_owned), ..self }
     }
 
     /// The same for a remote that is to take the place of the one that the replica belongs to,
@@ -169,7 +174,8 @@ impl Init {
         self.restart();
     }
 
-    fn restart(&mut self) {
+    /// Begins anew.
+    pub(super) fn restart(&mut self) {
         self.stage = Stage::Definitions;
         self.report = Report::default();
         self.store = None;
@@ -295,6 +301,9 @@ impl Init {
         if meta.version > SCHEMA_VERSION {
             return Err(schema_version(meta.version));
         }
+        if self.expected.is_some() {
+            schema.require(self.sought.as_deref(), &self.plan.tables, &registered)?;
+        }
         let work = self.prepare(schema, &registered, meta.version == SCHEMA_VERSION)?;
         if work {
             return Ok(Progress::More);
@@ -341,7 +350,8 @@ impl Init {
                         && known.fingerprint == fingerprint
                 })
             })
-            && schema.ours_are_newest();
+            && schema.ours_are_newest()
+            && schema.is_whole(all.iter().map(|(table, _)| table));
         let statements = self.statements(&schema, &found, &of_remote, triggers, &fingerprint);
         self.stage = Stage::Install(Box::new(Work { found, replicated, statements }));
         self.report.installed = !is_current;
@@ -571,28 +581,4 @@ impl Init {
 
 fn first(answer: &Answer, index: usize) -> Rows {
     answer.rows.get(index).cloned().unwrap_or_default()
-}
-
-/// The statements of one of our own files, without its comments. None of them has a semicolon or
-/// two hyphens in a literal.
-fn split(sql: &str) -> Vec<String> {
-    let code: Vec<_> =
-        sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
-    let code = code.join("\n");
-    let statements = code.split(';').map(str::trim).filter(|statement| !statement.is_empty());
-    statements.map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_schema_files_are_split_into_statements() {
-        let tables = split(REMOTE_SCHEMA);
-        assert!(tables.iter().all(|statement| statement.starts_with("CREATE ")), "{tables:?}");
-        assert!(tables.len() >= 10, "{}", tables.len());
-        let powers = split(POWERS);
-        assert!(powers.iter().all(|statement| statement.starts_with("INSERT INTO")), "{powers:?}");
-    }
 }

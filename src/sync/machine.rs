@@ -12,12 +12,13 @@ use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::identity::examine;
-use crate::sync::init::{Init, Plan, Progress, Report};
+use crate::sync::init::{Init, Plan};
 use crate::sync::inquiry::Inquiry;
+use crate::sync::missing::Doubt;
 use crate::sync::pull::Pages;
 use crate::sync::push::{PushLimits, check};
-use crate::sync::status::{Changes, Summary, SyncState};
-use crate::sync::trouble::{no_first_sync, other_remote};
+use crate::sync::status::{Summary, SyncState};
+use crate::sync::trouble::no_first_sync;
 use crate::sync::waiters::Waiter;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
@@ -115,6 +116,7 @@ pub struct Machine {
     pub(super) push_trouble: Option<Error>,
     /// What is wrong although requests go through.
     pub(super) notice: Option<Error>,
+    pub(super) doubt: Doubt,
     pub(super) reachable: Option<bool>,
     pub(super) last_success: Option<i64>,
     pub(super) totals: Summary,
@@ -167,6 +169,7 @@ impl Machine {
             trouble: None,
             push_trouble: None,
             notice: None,
+            doubt: Doubt::default(),
             reachable: None,
             last_success: None,
             totals: Summary::default(),
@@ -260,6 +263,7 @@ impl Machine {
             init.restart_at(url);
         }
         self.renewing = None;
+        self.trust_definitions();
         self.reachable = None;
         self.state = SyncState::Starting;
         self.push_trouble = None;
@@ -308,6 +312,12 @@ impl Machine {
 
     /// The state that is shown, if nothing is wrong.
     fn rest(&mut self) {
+        let held = self.trouble.is_none() && self.push_trouble.is_some();
+        if held && self.state == SyncState::Offline && self.reachable == Some(true) {
+            // The remote is back, and pushes still wait.
+            self.state = SyncState::Trouble;
+            self.changed();
+        }
         let well = self.trouble.is_none() && self.push_trouble.is_none();
         if !well || self.reachable != Some(true) || self.init.is_some() {
             return;
@@ -338,6 +348,7 @@ impl Machine {
     }
 
     fn next_request(&mut self) -> Result<Option<(RequestId, Batch)>> {
+        self.compare_again();
         if self.init.is_some() {
             return self.next_of_init();
         }
@@ -424,56 +435,6 @@ impl Machine {
         }
     }
 
-    fn init_answered(&mut self, answer: Answer) {
-        let init = self.init.as_mut().expect("only the first sync asks without an exchange");
-        match init.answered(answer, self.now.wall_ms) {
-            Ok(Progress::More) => {
-                // Of a replica whose first sync is done only the definitions are compared.
-                if self.init.as_ref().is_some_and(Init::is_reading) {
-                    self.succeeded();
-                    self.state = SyncState::FirstSync;
-                } else {
-                    // Whether it is the right remote is not known yet: that is no success.
-                    self.backoff.reset();
-                    self.reachable = Some(true);
-                    self.trouble = None;
-                }
-            }
-            Ok(Progress::Done(report, store)) => self.initialised(report, *store),
-            Ok(Progress::OtherRemote(found)) => {
-                self.refused(other_remote(found.as_deref()), SyncState::OtherRemote);
-            }
-            Err(error) => self.init_failed(error),
-        }
-        self.changed();
-    }
-
-    fn initialised(&mut self, report: Report, store: Store) {
-        self.store = store;
-        self.no_page = false;
-        self.succeeded();
-        self.init = None;
-        match self.store.state() {
-            Ok(state) => {
-                self.identity = state.epoch.map(|epoch| (state.replica, epoch));
-                self.pages = Pages::after(state.place);
-                self.inquiry.stopped = false;
-            }
-            Err(error) => self.local_trouble(error),
-        }
-        self.look_at_outbox();
-        self.due = self.now.steady_ms;
-        self.effects.extend(Changes::of_first_sync(&report).map(Effect::Notify));
-        self.effects.push_back(Effect::Initialised(report));
-    }
-
-    fn init_failed(&mut self, error: Error) {
-        match error.kind() {
-            Kind::Unavailable | Kind::Storage | Kind::Corrupt => self.failed(None, error),
-            _ => self.refused(error, SyncState::Refused),
-        }
-    }
-
     /// The remote answered as it should, if its last page was one.
     pub(super) fn succeeded(&mut self) {
         self.reachable = Some(true);
@@ -546,6 +507,7 @@ impl Machine {
         }
         self.limits.accepted();
         self.push_trouble = None;
+        self.trust_definitions();
         self.be_lively();
         self.look_at_outbox();
     }

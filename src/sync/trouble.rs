@@ -15,7 +15,7 @@ use crate::sync::status::SyncState;
 use crate::verdict::TOO_LARGE;
 
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
-const REFUSED_RETRY_MS: u64 = 60_000;
+pub(super) const REFUSED_RETRY_MS: u64 = 60_000;
 
 impl Machine {
     /// The local database failed. It is tried again after a while, as a remote is.
@@ -53,8 +53,10 @@ impl Machine {
             }
             (Kind::Refused, None) => self.refused(error, SyncState::Refused),
             (Kind::Rejected, _) if error.message().contains("no such table: driftless_") => {
-                self.refused(other_remote(None), SyncState::OtherRemote);
+                let error = other_remote(None).with_source(error);
+                self.refused(error, SyncState::OtherRemote);
             }
+            (Kind::Rejected, Some(_)) if self.doubts(&error) => {}
             (Kind::Rejected, Some(push)) => self.push_rejected(push, error),
             (Kind::Rejected, None) => self.refused(error, SyncState::Trouble),
             (Kind::TooLarge, None) if error.code() == Some(REQUEST_TOO_LARGE) => {

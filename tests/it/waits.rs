@@ -105,6 +105,45 @@ fn f71_a_remote_that_finds_each_request_too_large_is_left_alone_for_a_minute() {
     assert_eq!((desk.status().state, desk.status().pending), (SyncState::InStep, 0));
 }
 
+/// F71. No event is to blame for a table that is gone: none is recorded as rejected.
+#[test]
+fn f71_pushes_wait_for_a_table_that_was_renamed_and_pulls_go_on() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    desk.advance(60_000);
+    let rename = |from: &str, to: &str| {
+        // So that what refers to it is not renamed with it.
+        remote.web("PRAGMA legacy_alter_table = ON");
+        remote.web(&format!("ALTER TABLE {from} RENAME TO {to}"));
+    };
+    rename("members", "people");
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
+    desk.settle();
+    let status = desk.status();
+    let trouble = status.trouble.expect("it is said");
+    assert!(trouble.starts_with("the remote has no table `members` any more"), "{trouble}");
+    assert_eq!((status.state, status.health), (SyncState::Trouble, Health::Degraded));
+    assert_eq!((status.pending, status.conflicts), (1, 0));
+    assert!(asked(&mut desk, 30_000) > 5, "pulls go on");
+    assert_eq!(desk.sync().unwrap_err().kind(), Kind::Refused, "who waits is told");
+    // The network goes and comes, and it is still so.
+    remote.set_offline(true);
+    desk.advance(10_000);
+    desk.settle();
+    assert_eq!(desk.status().state, SyncState::Offline);
+    remote.set_offline(false);
+    desk.advance(30_000);
+    desk.settle();
+    assert_eq!((desk.status().state, desk.status().trouble), (SyncState::Trouble, Some(trouble)));
+    rename("people", "members");
+    desk.advance(REFUSED_MS);
+    desk.settle();
+    let status = desk.status();
+    assert_eq!((status.state, status.trouble, status.pending), (SyncState::InStep, None, 0));
+    assert_eq!((status.conflicts, status.health), (0, Health::Ok));
+    assert_equal(&desk, &TABLES);
+}
+
 #[test]
 fn a_push_that_is_refused_waits_and_pulling_goes_on() {
     let remote = remote();

@@ -227,6 +227,111 @@ fn f71_starting_offline_after_a_good_sync_is_no_alarm() {
     told.end();
 }
 
+/// A hub, and a replica `a.db` of it with two tables that is in step.
+fn two_tables() -> (Folder, Running) {
+    let folder = Folder::new();
+    let hub = folder.hub("");
+    folder.sql(
+        "a.db",
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT);
+         CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT);
+         INSERT INTO people VALUES (1, 'Ana'), (2, 'Bob');
+         INSERT INTO pets VALUES (1, 'Rex');",
+    );
+    folder.run(&format!("init --db a.db --remote {} --all-tables", hub.url())).fine();
+    folder.run("sync --db a.db").fine();
+    (folder, hub)
+}
+
+fn read(folder: &Folder, file: &str, sql: &str) -> String {
+    let db = rusqlite::Connection::open(folder.path(file)).unwrap();
+    db.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+const PEOPLE: &str = "SELECT coalesce(group_concat(name, ' '), '-') FROM people";
+const PETS: &str = "SELECT group_concat(name, ' ') FROM pets";
+
+/// F71. A table that was dropped on the remote is named, by whoever is asked. It is not made anew
+/// without its rows, no change is blamed for it, and pulls go on.
+#[test]
+fn f71_a_table_that_was_dropped_on_the_remote_is_named() {
+    let (folder, _hub) = two_tables();
+    let named = |line: &Json| {
+        let trouble = line["trouble"].as_str().unwrap_or_default();
+        is(line, "state", "trouble")
+            && trouble.contains("the remote has no table `people` any more")
+    };
+    let told = Told::start(&folder, "");
+    told.until("it is in step", |line| is(line, "state", "in_step"));
+    folder.sql("hub.db", "DROP TABLE people");
+    folder.sql("a.db", "UPDATE pets SET name = 'Max'");
+    let line = told.agrees(&folder, named);
+    assert_eq!((&line["health"], &line["pending"]), (&"degraded".into(), &1.into()));
+    assert_eq!(line["conflicts"], 0, "{line:#}");
+    folder.sql("hub.db", "INSERT INTO pets VALUES (2, 'Kit')");
+    told.until("it is pulled", |line| is(line, "cursor", 4) && named(line));
+    told.end();
+
+    // Without a replicator, and from the start on.
+    let status: Json = serde_json::from_str(&folder.run("status --db a.db --json").out).unwrap();
+    assert!(named(&status), "{status:#}");
+    folder.run("sync --db a.db").failed(4, "no table `people`");
+    let told = Told::start(&folder, "");
+    told.agrees(&folder, named);
+    folder.sql("hub.db", "INSERT INTO pets VALUES (3, 'Pip')");
+    told.until("it is pulled", |line| is(line, "cursor", 5) && named(line));
+    let tables = "SELECT group_concat(name) FROM sqlite_schema WHERE name IN ('people', 'pets')";
+    assert_eq!(read(&folder, "hub.db", tables), "pets", "nothing was made anew");
+    told.end();
+
+    // It is back, as another table without any triggers.
+    folder.sql(
+        "hub.db",
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT);
+         INSERT INTO people VALUES (1, 'Ana'), (2, 'Bob');",
+    );
+    let told = Told::start(&folder, "");
+    let line = told.until("all is well", |line| {
+        is(line, "state", "in_step") && is(line, "pending", 0) && line["trouble"].is_null()
+    });
+    assert_eq!(line["conflicts"], 0, "{line:#}");
+    folder.sql("hub.db", "INSERT INTO people VALUES (3, 'Cid')");
+    folder.sql("a.db", "UPDATE people SET name = 'Bea' WHERE id = 2");
+    told.until("both have gone", |_| {
+        read(&folder, "a.db", PEOPLE) == "Ana Bea Cid"
+            && read(&folder, "hub.db", PEOPLE) == "Ana Bea Cid"
+    });
+    assert_eq!(read(&folder, "hub.db", PETS), "Max Kit Pip");
+    told.end();
+}
+
+/// F71. So is what a trigger of the web's refers to. What driftless needs itself is made anew.
+#[test]
+fn f71_what_a_trigger_on_the_remote_refers_to_is_named() {
+    let (folder, _hub) = two_tables();
+    folder.sql(
+        "hub.db",
+        "CREATE TRIGGER audit AFTER UPDATE ON pets BEGIN INSERT INTO trail VALUES (new.id); END",
+    );
+    let told = Told::start(&folder, "");
+    told.until("it is in step", |line| is(line, "state", "in_step"));
+    folder.sql("a.db", "UPDATE pets SET name = 'Max'");
+    let line = told.agrees(&folder, |line| is(line, "state", "trouble"));
+    let trouble = line["trouble"].as_str().unwrap();
+    assert!(trouble.contains("refers to `trail`, which is not there"), "{trouble}");
+    assert_eq!((&line["pending"], &line["conflicts"]), (&1.into(), &0.into()));
+    told.end();
+    folder.sql("hub.db", "CREATE TABLE trail (pet)");
+    folder.run("sync --db a.db").fine();
+    assert_eq!(read(&folder, "hub.db", PETS), "Max");
+
+    folder.sql("hub.db", "DROP TABLE driftless_notes; DROP TABLE driftless_values");
+    folder.sql("a.db", "UPDATE pets SET name = 'Rex'");
+    folder.run("sync --db a.db").fine();
+    assert_eq!(read(&folder, "hub.db", PETS), "Rex");
+    assert_eq!(folder.run("status --db a.db --json").json()[0]["conflicts"], 0);
+}
+
 mod tokens {
     use std::fs::{Permissions, rename, set_permissions, write};
     use std::os::unix::fs::{PermissionsExt, symlink};
