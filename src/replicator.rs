@@ -86,6 +86,13 @@ impl Builder {
         self
     }
 
+    /// Tables to leave out, where all others are replicated. It takes the place of
+    /// [`Builder::tables`].
+    pub fn exclude<Name: Into<String>>(mut self, tables: impl IntoIterator<Item = Name>) -> Self {
+        self.tables = Tables::AllBut(tables.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// A table's conflict rule, where it is not [`ConflictRule::Row`]. It is the same for all
     /// replicas: the first one sets it.
     pub fn conflict(mut self, table: impl Into<String>, rule: ConflictRule) -> Self {

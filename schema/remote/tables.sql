@@ -81,6 +81,13 @@ CREATE TABLE IF NOT EXISTS driftless_tables (
   columns  TEXT NOT NULL DEFAULT '[]'   -- the columns that these triggers know, in the spelling of all events, a JSON array
 );
 
+-- One row: which replica last began to install triggers here. An installation may take several
+-- requests, each a transaction; each asks whether another replica has begun since.
+CREATE TABLE IF NOT EXISTS driftless_installs (
+  one   INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  token TEXT NOT NULL                        -- drawn by that replica
+);
+
 -- Images of rows that a statement may be about to replace without telling any trigger.
 CREATE TABLE IF NOT EXISTS driftless_notes (
   tbl TEXT NOT NULL,  -- the table

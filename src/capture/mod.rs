@@ -1,10 +1,12 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
+mod bookkeeping;
 mod cell;
 mod inbox;
 mod index_sql;
 mod judge;
 mod layout;
+mod left_out;
 mod notes;
 mod remote;
 mod replica;
@@ -14,10 +16,13 @@ mod sql;
 mod table;
 mod triggers;
 
+pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
 pub use layout::{Captured, Layout};
-pub use remote::{Replicated, remote_fingerprint, remote_triggers};
+pub use left_out::{Choice, LeftOut, Where, Why};
+pub use remote::{RemoteTriggers, Replicated, TableTriggers, remote_triggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
-pub use sql::{ident, literal};
+pub use scratch::rehearse;
+pub use sql::{create_if_missing, ident, literal};
 pub(crate) use sql::{key_json, row_json};
 pub use table::*;
 pub use triggers::{MAX_KEY_COLUMNS, Trigger};

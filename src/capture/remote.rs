@@ -220,24 +220,76 @@ fn expected(table: &Table, kind: Kind) -> String {
     format!("CASE WHEN {this} THEN {rest} ELSE 0 END")
 }
 
+/// The triggers of the remote, table by table. A trigger that is made later fires earlier: so those
+/// of the application are to be older than `capture`, `rare` older than `common`, and both older
+/// than `first`. The order among tables does not matter.
+pub struct RemoteTriggers {
+    /// What the log says of a table that is not replicated.
+    pub unknown: Trigger,
+    /// Each table's, in the order of the tables.
+    pub tables: Vec<TableTriggers>,
+    /// What looks at each event first.
+    pub first: Vec<Trigger>,
+}
+
+/// The triggers of one table.
+pub struct TableTriggers {
+    /// On the table itself: what captures its changes.
+    pub capture: Vec<Trigger>,
+    /// On the inbox: what is rare.
+    pub rare: Vec<Trigger>,
+    /// On the inbox: what is common.
+    pub common: Vec<Trigger>,
+}
+
+impl RemoteTriggers {
+    /// Those for these tables.
+    pub fn of(all: &[Replicated<'_>]) -> RemoteTriggers {
+        let tables: Vec<_> = all.iter().map(|replicated| replicated.table).collect();
+        let names: Vec<_> = tables.iter().map(|table| literal(&table.name)).collect();
+        let of_table = |&Replicated { table, rule }: &Replicated<'_>| {
+            let judge = Judge { table, rule, all };
+            TableTriggers {
+                capture: Generator { side: &Remote, table, replicated: &tables }.triggers(),
+                rare: judge.rare_triggers(),
+                common: judge.common_triggers(),
+            }
+        };
+        RemoteTriggers {
+            unknown: inbox::unknown_table(&names),
+            tables: all.iter().map(of_table).collect(),
+            first: vec![inbox::decode_values(), inbox::again()],
+        }
+    }
+
+    /// A short text that changes when any of them does.
+    pub fn fingerprint(&self) -> String {
+        let (mut capture, mut rare, mut common) = (Vec::new(), Vec::new(), Vec::new());
+        for table in &self.tables {
+            capture.extend(&table.capture);
+            rare.extend(&table.rare);
+            common.extend(&table.common);
+        }
+        let inbox = std::iter::once(&self.unknown).chain(rare).chain(common).chain(&self.first);
+        fingerprint(capture.into_iter().chain(inbox))
+    }
+
+    /// All of them, in an order in which they may be made.
+    pub fn all(self) -> Vec<Trigger> {
+        let (mut triggers, mut rare, mut common) = (Vec::new(), Vec::new(), Vec::new());
+        for table in self.tables {
+            triggers.extend(table.capture);
+            rare.extend(table.rare);
+            common.extend(table.common);
+        }
+        triggers.push(self.unknown);
+        triggers.extend(rare.into_iter().chain(common).chain(self.first));
+        triggers
+    }
+}
+
 /// All triggers of the remote, in the order in which they are to be made: those of the tables, so
 /// that capture is newer than the application's own, and those of the inbox.
 pub fn remote_triggers(all: &[Replicated<'_>]) -> Vec<Trigger> {
-    let tables: Vec<_> = all.iter().map(|replicated| replicated.table).collect();
-    let mut triggers = Vec::new();
-    for table in &tables {
-        triggers.extend(Generator { side: &Remote, table, replicated: &tables }.triggers());
-    }
-    let names: Vec<_> = tables.iter().map(|table| literal(&table.name)).collect();
-    triggers.push(inbox::unknown_table(&names));
-    let judges = || all.iter().map(|&Replicated { table, rule }| Judge { table, rule, all });
-    triggers.extend(judges().flat_map(|judge| judge.rare_triggers()));
-    triggers.extend(judges().flat_map(|judge| judge.common_triggers()));
-    triggers.extend([inbox::decode_values(), inbox::again()]);
-    triggers
-}
-
-/// A short text that changes when any trigger of the remote would.
-pub fn remote_fingerprint(all: &[Replicated<'_>]) -> String {
-    fingerprint(&remote_triggers(all))
+    RemoteTriggers::of(all).all()
 }

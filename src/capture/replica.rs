@@ -162,7 +162,7 @@ pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
 }
 
 /// A short text that changes when any of the triggers does.
-pub fn fingerprint(triggers: &[Trigger]) -> String {
+pub fn fingerprint<'t>(triggers: impl IntoIterator<Item = &'t Trigger>) -> String {
     let mut hasher = blake3::Hasher::new();
     for trigger in triggers {
         hasher.update(trigger.sql.as_bytes());

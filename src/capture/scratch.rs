@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) db: Connection,
     /// Names, each with the reason.
     pub(super) skipped: Vec<(String, String)>,
+    /// Those among them that are shadow tables.
+    pub(super) shadows: Vec<String>,
 }
 
 /// What a definition may do, beside making what it names: SQLite asks about each step. `within` a
@@ -65,9 +67,46 @@ fn is_virtual(sql: &str) -> bool {
     is("create") && is("virtual")
 }
 
+/// Whether a definition is one of libSQL's vector index, which keeps its data in a table.
+fn is_vector(sql: &str) -> bool {
+    sql.to_ascii_lowercase().contains("libsql_vector_idx")
+}
+
+/// Whether `name` is that of a shadow table of `of`: its name, an underline, and more. That of a
+/// vector index is the one word `shadow`.
+fn begins_like(name: &str, of: &str, any: bool) -> bool {
+    let rest = name.get(of.len()..).and_then(|rest| rest.strip_prefix('_'));
+    let begins = name.get(..of.len()).is_some_and(|start| start.eq_ignore_ascii_case(of));
+    begins && rest.is_some_and(|rest| any || rest.eq_ignore_ascii_case("shadow"))
+}
+
 fn tables(db: &Connection) -> Result<HashSet<String>> {
     let mut statement = db.prepare("SELECT lower(name) FROM sqlite_schema WHERE type = 'table'")?;
     Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Runs statements of ours over another database's definitions, made anew in memory: what this
+/// refuses that database would refuse, too.
+///
+/// # Errors
+///
+/// `Usage`, naming what cannot be made.
+pub fn rehearse(schema: &[Definition], statements: &[String]) -> Result<()> {
+    let db = Scratch::of(schema)?.db;
+    for limit in [Limit::SQLITE_LIMIT_SQL_LENGTH, Limit::SQLITE_LIMIT_LENGTH] {
+        db.set_limit(limit, i32::MAX)?;
+    }
+    for statement in statements {
+        let done = db.prepare(statement).and_then(|mut made| made.query([])?.next().map(|_| ()));
+        if let Err(source) = done {
+            let what: Vec<_> = statement.split_whitespace().take(6).collect();
+            let what = what.join(" ");
+            let message = format!("the remote cannot take `{what} …`: {source}");
+            return Err(Error::usage(message)
+                .with_hint("nothing was changed: change what stands in the way, on either side"));
+        }
+    }
+    Ok(())
 }
 
 impl Scratch {
@@ -91,47 +130,85 @@ impl Scratch {
     /// Makes the tables and indexes of `schema`. Objects that this SQLite cannot make, or that are
     /// no definitions, are left out.
     ///
+    /// A virtual table makes tables of its own, its shadow tables. The order of the definitions
+    /// does not tell which they are: VACUUM writes the virtual tables last. So a table whose name
+    /// begins like that of a virtual table is made after it, if it is not there by then.
+    ///
     /// # Errors
     ///
     /// `Corrupt` when there are more than any database has; `Storage` when SQLite fails.
     pub(super) fn of(schema: &[Definition]) -> Result<Scratch> {
-        if schema.len() > MAX_DEFINITIONS {
+        let count = schema.iter().filter(|(kind, ..)| kind != "trigger").count();
+        if count > MAX_DEFINITIONS {
             return Err(Error::corrupt(format!(
-                "a database with {} definitions is more than can be read",
-                schema.len()
+                "a database with {count} definitions is more than can be read"
             )));
         }
         let db = Connection::open_in_memory()?;
         db.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES)?;
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_SQL_BYTES)?;
-        let mut scratch = Scratch { db, skipped: Vec::new() };
-        let mut of_virtual = HashSet::new();
-        for wanted in ["table", "index"] {
-            for (kind, name, _, sql) in schema {
-                let Some(sql) = sql else { continue };
-                if kind != wanted || name.starts_with("sqlite_") || name.starts_with(PREFIX) {
-                    continue;
-                }
-                if wanted == "table" && of_virtual.contains(&name.to_ascii_lowercase()) {
-                    let reason = format!("`{name}` is part of a virtual table");
-                    let reason = format!("{reason} and cannot be replicated");
-                    scratch.skipped.push((name.clone(), reason));
-                    continue;
-                }
-                let made = scratch.make(sql);
-                if let Err(error) = made
-                    && wanted == "table"
-                {
-                    let reason = format!("`{name}` cannot be read here: {error}");
-                    scratch.skipped.push((name.clone(), reason));
-                } else if is_virtual(sql) {
-                    of_virtual = tables(&scratch.db)?;
-                }
+        let mut scratch = Scratch { db, skipped: Vec::new(), shadows: Vec::new() };
+        let foreign = |name: &str| !name.starts_with("sqlite_") && !name.starts_with(PREFIX);
+        let of_kind = |wanted: &'static str| {
+            schema.iter().filter_map(move |(kind, name, _, sql)| {
+                let sql = sql.as_deref()?;
+                (kind == wanted && foreign(name)).then_some((name.as_str(), sql))
+            })
+        };
+        let virtuals: Vec<_> = of_kind("table").filter(|(_, sql)| is_virtual(sql)).collect();
+        let vectors: Vec<_> =
+            of_kind("index").filter(|(_, sql)| is_vector(sql)).map(|(name, _)| name).collect();
+        let parent = |name: &str| {
+            let of = virtuals.iter().map(|(of, _)| *of).find(|of| begins_like(name, of, true));
+            of.or_else(|| vectors.iter().copied().find(|of| begins_like(name, of, false)))
+        };
+        let (parts, plain): (Vec<_>, Vec<_>) = of_kind("table")
+            .filter(|(_, sql)| !is_virtual(sql))
+            .partition(|(name, _)| parent(name).is_some());
+        for (name, sql) in plain {
+            scratch.make_table(name, sql);
+        }
+        let mut unmade = HashSet::new();
+        for &(name, sql) in &virtuals {
+            if !scratch.make_table(name, sql) {
+                unmade.insert(name);
             }
+        }
+        scratch.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+        let made = tables(&scratch.db)?;
+        for (name, sql) in parts {
+            let of = parent(name).expect("it was told apart by its parent");
+            // Of a module that is unknown here, nobody can tell which tables are its own.
+            if made.contains(&name.to_ascii_lowercase())
+                || unmade.contains(of)
+                || vectors.contains(&of)
+            {
+                let reason = format!("`{name}` is part of `{of}` and cannot be replicated");
+                scratch.skipped.push((name.to_owned(), reason));
+                if !unmade.contains(of) {
+                    scratch.shadows.push(name.to_owned());
+                }
+            } else {
+                scratch.make_table(name, sql);
+            }
+        }
+        for (_, sql) in of_kind("index") {
+            // One that cannot be made here is not needed here.
+            let _ = scratch.make(sql);
         }
         scratch.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
         scratch.db.progress_handler(0, None::<fn() -> bool>)?;
         Ok(scratch)
+    }
+
+    /// Makes a table, or notes why it cannot be made. Whether it was made.
+    fn make_table(&mut self, name: &str, sql: &str) -> bool {
+        let made = self.make(sql);
+        if let Err(error) = &made {
+            let reason = format!("`{name}` cannot be read here: {error}");
+            self.skipped.push((name.to_owned(), reason));
+        }
+        made.is_ok()
     }
 
     /// Runs one definition.

@@ -360,3 +360,9 @@ pub(crate) fn equals(column: &Column, a: &str, b: &str, collation: &Collation) -
         format!("{a} = {b} COLLATE {}", collation.name())
     }
 }
+
+/// The statement that makes a table where it is missing.
+pub fn create_if_missing(table: &Table) -> String {
+    let body = super::index_sql::body(&table.sql);
+    format!("CREATE TABLE IF NOT EXISTS {} {body}", ident(&table.name))
+}

@@ -8,7 +8,6 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::capture::scratch::Scratch;
-use crate::capture::sql::ident;
 use crate::capture::triggers::MAX_KEY_COLUMNS;
 use crate::error::{Error, Result};
 
@@ -495,6 +494,8 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// The tables and views that cannot, each with the reason.
     pub skipped: Vec<(String, String)>,
+    /// Views and shadow tables among them: nobody expects them to be replicated.
+    pub quiet: Vec<String>,
     /// The indexes that were made by a `CREATE INDEX`: the table, and SQLite's record of the
     /// statement, in the order they were made.
     pub indexes: Vec<(String, String)>,
@@ -565,6 +566,8 @@ impl Catalog {
         let scratch = Scratch::of(schema)?;
         let mut catalog = Catalog::read(&scratch.db)?;
         catalog.unfounded = scratch.unfounded(&catalog.parents);
+        catalog.quiet = skipped.iter().map(|(name, _)| name.clone()).collect();
+        catalog.quiet.extend(scratch.shadows);
         skipped.extend(scratch.skipped);
         catalog.skipped.extend(skipped);
         Ok(catalog)
@@ -591,10 +594,4 @@ impl Catalog {
             None => Error::usage(format!("there is no table `{name}`")),
         })
     }
-}
-
-/// The statement that makes a table where it is missing.
-pub fn create_if_missing(table: &Table) -> String {
-    let body = super::index_sql::body(&table.sql);
-    format!("CREATE TABLE IF NOT EXISTS {} {body}", ident(&table.name))
 }

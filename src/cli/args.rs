@@ -91,9 +91,13 @@ pub(crate) struct Init {
     /// The tables to replicate, with commas between
     #[arg(long, value_name = "TABLES", value_delimiter = ',')]
     pub(crate) tables: Vec<String>,
-    /// Replicate every table that has a primary key, of either side
+    /// Replicate every table that has a primary key, of either side, but for the bookkeeping of
+    /// migration tools
     #[arg(long)]
     pub(crate) all_tables: bool,
+    /// With --all-tables: leave these tables out, with commas between
+    #[arg(long, value_name = "TABLES", value_delimiter = ',', conflicts_with = "tables")]
+    pub(crate) exclude: Vec<String>,
     /// What counts as a conflict in a table: `row` (the default) or `columns`
     #[arg(long, value_name = "TABLE=RULE", value_delimiter = ',', value_parser = conflict_rule)]
     pub(crate) conflict: Vec<(String, ConflictRule)>,

@@ -7,9 +7,10 @@ use super::exit::Exit;
 use super::output::{Output, Spinner, Tone, clean};
 use super::session::Session;
 use super::signal;
+use crate::capture::{LeftOut, Why};
 use crate::error::{Error, Result};
 use crate::remote::{Access, Remote as _};
-use crate::store::Store;
+use crate::store::{Orphans, Store};
 use crate::sync::{Doing, Report, Tables, fresh_plan, initialise_watched};
 
 /// Characters of a table's name that are shown.
@@ -22,6 +23,15 @@ struct Done<'a> {
     url: String,
     epoch: &'a str,
     tables: Vec<&'a str>,
+    left_out: &'a [LeftOut],
+    /// Of an earlier `init`: not asked for any more, and replicated all the same.
+    kept: &'a [String],
+    /// Replicated, though their names look like the bookkeeping of a migration tool.
+    like_bookkeeping: &'a [String],
+    /// Before anything was moved.
+    orphans: &'a [Orphans],
+    /// After the first sync.
+    orphans_left: &'a [Orphans],
     made_here: &'a [String],
     made_there: &'a [String],
     installed: bool,
@@ -59,7 +69,11 @@ struct TableRows {
 pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let db = session.db()?.to_owned();
     let remote = session.remote(&args.remote)?;
-    let tables = if args.all_tables { Tables::All } else { Tables::Named(args.tables) };
+    let tables = match (args.all_tables, args.exclude.is_empty()) {
+        (false, _) => Tables::Named(args.tables),
+        (true, true) => Tables::All,
+        (true, false) => Tables::AllBut(args.exclude),
+    };
     if remote.access() == Access::ReadOnly {
         return Err(Error::refused(format!("the token for {} is read-only", remote.url()))
             .with_hint("create one that may write, with: turso db tokens create NAME"));
@@ -75,7 +89,10 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
     let spinner = session.output.spinner("the first contact");
-    let outcome = initialise_watched(plan, remote, &mut |doing| show(&spinner, doing));
+    let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
+        Doing::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
+        _ => show(&spinner, doing),
+    });
     drop(spinner);
     let (store, report) = match outcome {
         Ok(done) => done,
@@ -87,24 +104,34 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             return Err(error);
         }
     };
+    tell(&session.output, &store, &report)?;
+    Ok(Exit::Success)
+}
+
+/// Says what was done.
+fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
     let state = store.state()?;
+    let left_out = store.left_out()?;
     let tables: Vec<&str> = store.tables().iter().map(|r| r.table.name.as_str()).collect();
-    if session.output.is_json() {
-        session.output.json(&Done {
+    if output.is_json() {
+        return output.json(&Done {
             replica: state.replica.to_string(),
             url: state.url,
             epoch: &report.epoch,
             tables,
+            left_out: &left_out,
+            kept: &report.kept,
+            like_bookkeeping: &report.suspects,
+            orphans: &report.orphans,
+            orphans_left: &report.orphans_left,
             made_here: &report.made_here,
             made_there: &report.made_there,
             installed: report.installed,
-            rows: Rows::of(&report),
+            rows: Rows::of(report),
             pending: state.pending,
-        })?;
-        return Ok(Exit::Success);
+        });
     }
-    let output = &session.output;
-    let (file, url) = (session.db()?.display(), &state.url);
+    let (file, url) = (store.path().display(), &state.url);
     output.line(format_args!("{file} is replica {} of {url}", state.replica))?;
     output.line(format_args!("tables     {}", clean(&tables.join(", "), usize::MAX)))?;
     for (names, side) in [(&report.made_here, "made here "), (&report.made_there, "made there")] {
@@ -112,13 +139,80 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             output.line(format_args!("{side} {}", clean(&names.join(", "), usize::MAX)))?;
         }
     }
-    if let Some(rows) = Rows::of(&report) {
+    print_left_out(output, &left_out)?;
+    if let Some(rows) = Rows::of(report) {
         rows.print(output)?;
     }
+    advise(output, report);
     if state.pending > 0 {
         output.note(waiting(state.pending, &file));
     }
-    Ok(Exit::Success)
+    Ok(())
+}
+
+/// The tables that are not replicated, each with the reason, and in one line those that nobody
+/// named.
+fn print_left_out(output: &Output, left_out: &[LeftOut]) -> Result<()> {
+    let (unnamed, told): (Vec<_>, Vec<_>) =
+        left_out.iter().partition(|found| found.why == Why::NotNamed);
+    for found in told {
+        let (table, reason) = (clean(&found.table, NAME_CHARS), clean(&found.reason, usize::MAX));
+        output.line(Tone::Notable.paint(format_args!("left out   `{table}`: {reason}")))?;
+    }
+    if !unnamed.is_empty() {
+        let names: Vec<_> = unnamed.iter().map(|found| found.table.as_str()).collect();
+        let names = clean(&names.join(", "), usize::MAX);
+        output.line(format_args!("not named  {names}"))?;
+    }
+    Ok(())
+}
+
+/// What a person should know, and may do something about.
+fn advise(output: &Output, report: &Report) {
+    let named = |tables: &[String]| {
+        let names: Vec<_> = tables.iter().map(|name| format!("`{name}`")).collect();
+        clean(&names.join(", "), usize::MAX)
+    };
+    if !report.kept.is_empty() {
+        output.warn(format_args!(
+            "not asked for any more, and replicated all the same, for tables cannot be taken out \
+             yet: {}",
+            named(&report.kept)
+        ));
+    }
+    if !report.suspects.is_empty() {
+        output.warn(format_args!(
+            "replicated, though the name is like that of a migration tool's bookkeeping, which \
+             must not be replicated: {}",
+            named(&report.suspects)
+        ));
+        output.note("   hint: if it is, make the replica again, with --exclude");
+    }
+    if !report.orphans_left.is_empty() {
+        for orphans in &report.orphans_left {
+            output.warn(format_args!("after the first sync {}", clean_words(orphans)));
+        }
+        output.note(
+            "   hint: those that only this database has are rejected when they are pushed: they \
+             leave their tables, and `driftless conflicts` lists them. Give them a parent before \
+             `driftless sync`, or set the column to NULL",
+        );
+    }
+}
+
+/// Names rows that refer to rows that are not there.
+fn warn_of(output: &Output, orphans: &[Orphans]) {
+    for orphans in orphans {
+        output.warn(clean_words(orphans));
+    }
+    output.note(
+        "   nothing was changed so far; those of which the remote has the parent are no orphans \
+         after the first sync",
+    );
+}
+
+fn clean_words(orphans: &Orphans) -> String {
+    clean(&orphans.words(), usize::MAX)
 }
 
 /// What a person is told when there is something to push.
@@ -130,7 +224,7 @@ pub(super) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
 /// Shows how far a first contact is.
 pub(super) fn show(spinner: &Spinner, doing: &Doing) {
     spinner.progress(match doing {
-        Doing::Installing => "installing what is missing".to_owned(),
+        Doing::Installing | Doing::Found(_) => "installing what is missing".to_owned(),
         Doing::Reading { table, rows } => {
             format!("reading {}: {rows} rows so far", clean(table, NAME_CHARS))
         }

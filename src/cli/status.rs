@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::args;
 use super::exit::Exit;
+use super::init::NAME_CHARS;
 use super::output::{Output, Tone, clean};
 use super::session::{Session, now_ms};
 use super::signal;
 use super::sync::bytes;
 use super::when::rfc3339;
+use crate::capture::{LeftOut, Why};
 use crate::clock::span;
 use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
@@ -57,7 +59,7 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
         Some(known) => known,
         None => asked(session, &store, args.offline)?,
     };
-    let status = Status::of(store.state()?, store.former()?, known, now_ms());
+    let status = Status::of(&store, known, now_ms())?;
     let output = &session.output;
     if output.is_json() {
         output.json(&status)?
@@ -244,6 +246,25 @@ fn words_of_former(former: &[Former]) -> String {
     Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
 }
 
+/// The tables that are not replicated. Those that nobody named are counted: somebody chose that.
+fn left_out_in_words(tables: &[LeftOut]) -> String {
+    let (unnamed, told): (Vec<_>, Vec<_>) =
+        tables.iter().partition(|found| found.why == Why::NotNamed);
+    let one = |found: &&LeftOut| {
+        format!("`{}`: {}", clean(&found.table, NAME_CHARS), clean(&found.reason, usize::MAX))
+    };
+    let mut parts: Vec<_> = told.iter().map(one).collect();
+    match unnamed.len() {
+        0 => {}
+        1 => parts.push("1 table that was not named".to_owned()),
+        count => parts.push(format!("{count} tables that were not named")),
+    }
+    let grave = |found: &&LeftOut| matches!(found.why, Why::Gone | Why::Later | Why::Unfit);
+    let tone = if told.iter().any(grave) { Tone::Notable } else { Tone::Plain };
+    let gap = format!("\n{:12}", "");
+    if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
+}
+
 fn print(output: &Output, status: &Status) -> Result<()> {
     let (health, tone) = match status.health {
         Health::Ok => ("ok", Tone::Good),
@@ -277,6 +298,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("cursor", format!("{}{lag}", status.cursor)),
         ("conflicts", attention(status.conflicts).paint(status.conflicts)),
         ("quarantine", attention(status.quarantined).paint(status.quarantined)),
+        ("left out", left_out_in_words(&status.left_out)),
         ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
         ("size", bytes(status.bytes)),
     ];

@@ -150,9 +150,10 @@ pub fn waiting(cursor: Seq) -> String {
     )
 }
 
-/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made.
-pub const DEFINITIONS: &str =
-    "SELECT type, name, tbl_name, sql, rowid FROM sqlite_schema ORDER BY rowid";
+/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of a
+/// trigger the SQL is left out: ours come to megabytes, and nobody asks for it.
+pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, \
+     CASE WHEN type <> 'trigger' THEN sql END, rowid FROM sqlite_schema ORDER BY rowid";
 
 /// Reads the names of the remote's tables.
 pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";

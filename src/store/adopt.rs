@@ -39,7 +39,7 @@ use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
 use crate::page::{Line, Page};
 
 /// The setting that says that the first sync is done.
-const ADOPTED: &str = "adopted";
+pub(super) const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -37,6 +37,7 @@ mod guard;
 mod identity;
 mod integrate;
 mod late;
+mod left_out;
 mod log;
 mod marks;
 mod materialize;
@@ -47,6 +48,7 @@ mod pending;
 mod quarantine;
 mod rebase;
 mod redo;
+mod rehearse;
 mod schema;
 mod spelling;
 mod touched;
@@ -64,6 +66,8 @@ pub use marks::Watch;
 pub use outbox::{Hints, Outgoing, Push, PushLimit};
 pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
+pub use rehearse::Orphans;
+pub(crate) use schema::TABLES_SQL;
 pub use schema::{ReplicatedTable, Setup};
 
 use std::cell::RefCell;
@@ -71,6 +75,7 @@ use std::path::{Path, PathBuf};
 
 pub use rusqlite::Connection;
 
+use crate::capture::LeftOut;
 use crate::error::Result;
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
@@ -96,6 +101,8 @@ pub struct Store {
     marks: marks::Shared,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
     newest_ms: i64,
+    /// The tables that are not replicated, and the schema version for which that is.
+    left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
 }
 
 /// Where a replica stands.

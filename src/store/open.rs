@@ -163,6 +163,7 @@ impl Store {
             layouts: Layouts::default(),
             marks: Shared::default(),
             newest_ms: 0,
+            left_out: RefCell::default(),
         };
         store.load_definitions()?;
         Ok(store)

@@ -16,7 +16,7 @@ use crate::json::read_names;
 use crate::verdict::ConflictRule;
 
 /// Our tables in a replica's database.
-pub(super) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
+pub(crate) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
 /// The powers of two that spell a REAL.
 const POW2_SQL: &str = include_str!("../../schema/pow2.sql");
 
@@ -71,6 +71,16 @@ impl Store {
     /// `Usage`, naming the table, when a table cannot be replicated. `Storage` as for
     /// [`Store::open`]. After an error nothing has changed.
     pub fn init(path: &Path, setup: &Setup, id: ReplicaId) -> Result<Store> {
+        Store::make(path, &[], setup, id)
+    }
+
+    /// The same, and `makers` make missing tables in the same transaction: see
+    /// [`create_if_missing`](crate::capture::create_if_missing).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::init`].
+    pub fn make(path: &Path, makers: &[String], setup: &Setup, id: ReplicaId) -> Result<Store> {
         let mut db = connect(path, true)?;
         if is_replica(&db)? {
             check_version(&db, path)?;
@@ -78,42 +88,7 @@ impl Store {
         }
         db.pragma_update(None, "journal_mode", "WAL")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute_batch(TABLES_SQL)?;
-        let powers: bool =
-            tx.query_row("SELECT EXISTS (SELECT 1 FROM driftless_pow2)", [], |row| row.get(0))?;
-        if !powers {
-            tx.execute_batch(POW2_SQL)?;
-        }
-        tx.execute(
-            "INSERT INTO driftless_state (one, chain) VALUES (1, ?1) ON CONFLICT DO NOTHING",
-            [GENESIS.as_slice()],
-        )?;
-        set_setting(&tx, "version", Some(&VERSION.to_string()))?;
-        set_setting(&tx, "url", Some(&setup.url))?;
-        if setting(&tx, "replica")?.is_none() {
-            set_setting(&tx, "replica", Some(&id.to_string()))?;
-        }
-        if let (Some(epoch), None) = (&setup.epoch, setting(&tx, "epoch")?) {
-            set_setting(&tx, "epoch", Some(epoch))?;
-        }
-        for (name, rule) in &setup.tables {
-            let table = Table::read(&tx, name)?;
-            let known = tx.execute(
-                "UPDATE driftless_tables SET conflict = ?2 WHERE name = ?1 COLLATE NOCASE",
-                [table.name.as_str(), rule.as_str()],
-            )?;
-            if known == 0 {
-                tx.execute(
-                    "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)",
-                    [table.name.as_str(), rule.as_str()],
-                )?;
-            }
-        }
-        let tables = registered(&tx)?;
-        let all = definitions(&tables);
-        for table in &all {
-            install(&tx, table, &all)?;
-        }
+        establish(&tx, makers, setup, id)?;
         tx.commit()?;
         Store::adopt_connection(db, path)
     }
@@ -199,6 +174,59 @@ impl Store {
     pub fn tables(&self) -> &[ReplicatedTable] {
         &self.tables
     }
+}
+
+/// Makes what driftless has in a replica's database, within a transaction.
+pub(super) fn establish(
+    tx: &Connection,
+    makers: &[String],
+    setup: &Setup,
+    id: ReplicaId,
+) -> Result<()> {
+    for statement in makers {
+        tx.execute_batch(statement).map_err(|source| {
+            let what: Vec<_> = statement.split_whitespace().take(6).collect();
+            Error::usage(format!("this database cannot take `{} …`: {source}", what.join(" ")))
+                .with_hint("change what stands in the way, on either side")
+        })?;
+    }
+    tx.execute_batch(TABLES_SQL)?;
+    let powers: bool =
+        tx.query_row("SELECT EXISTS (SELECT 1 FROM driftless_pow2)", [], |row| row.get(0))?;
+    if !powers {
+        tx.execute_batch(POW2_SQL)?;
+    }
+    tx.execute(
+        "INSERT INTO driftless_state (one, chain) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+        [GENESIS.as_slice()],
+    )?;
+    set_setting(tx, "version", Some(&VERSION.to_string()))?;
+    set_setting(tx, "url", Some(&setup.url))?;
+    if setting(tx, "replica")?.is_none() {
+        set_setting(tx, "replica", Some(&id.to_string()))?;
+    }
+    if let (Some(epoch), None) = (&setup.epoch, setting(tx, "epoch")?) {
+        set_setting(tx, "epoch", Some(epoch))?;
+    }
+    for (name, rule) in &setup.tables {
+        let table = Table::read(tx, name)?;
+        let known = tx.execute(
+            "UPDATE driftless_tables SET conflict = ?2 WHERE name = ?1 COLLATE NOCASE",
+            [table.name.as_str(), rule.as_str()],
+        )?;
+        if known == 0 {
+            tx.execute(
+                "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)",
+                [table.name.as_str(), rule.as_str()],
+            )?;
+        }
+    }
+    let tables = registered(tx)?;
+    let all = definitions(&tables);
+    for table in &all {
+        install(tx, table, &all)?;
+    }
+    Ok(())
 }
 
 /// The replicated tables. One that the application has dropped, or made into something that cannot

@@ -10,7 +10,8 @@ use tokio::runtime::Runtime;
 use super::accept::{self, Facts, Offer};
 use super::definitions::{Tables, local_tables, settled_tables};
 use super::driver::{Time, fresh_ulid};
-use super::init::{Doing, Init, Plan, Progress, Report};
+use super::init::{Init, Plan, Progress};
+use super::report::{Doing, Report};
 use super::request::guarded;
 use super::trouble::other_remote;
 use crate::backoff::Backoff;
@@ -50,11 +51,14 @@ pub fn initialise_watched(
     remote: Arc<dyn Remote>,
     watch: &mut dyn FnMut(&Doing),
 ) -> Result<(Store, Report)> {
-    let expected = match existing(&mut plan)? {
+    let (store, kept) = existing(&mut plan)?;
+    let expected = match store {
         Some(store) => store.state()?.epoch,
         None => None,
     };
-    contact(Init::new(plan, expected), &remote, watch)
+    let (store, mut report) = contact(Init::new(plan, expected), &remote, watch)?;
+    report.kept = kept;
+    Ok((store, report))
 }
 
 /// Looks at the remote, on this thread, before it is accepted.
@@ -107,13 +111,19 @@ fn contact(
 ) -> Result<(Store, Report)> {
     let (runtime, time) = (single_thread()?, Time::start());
     let mut backoff = Backoff::new(fastrand::u64(..));
+    let mut told = false;
     loop {
+        let orphans = &init.report().orphans;
+        if !told && !orphans.is_empty() {
+            watch(&Doing::Found(orphans.clone()));
+            told = true;
+        }
         watch(&init.doing());
         let batch = init.ask()?;
         match runtime.block_on(guarded(Arc::clone(remote), batch)) {
             Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
                 Progress::More => backoff.reset(),
-                Progress::Done(report, store) => return Ok((*store, report)),
+                Progress::Done(report, store) => return Ok((*store, *report)),
                 Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
             },
             // It answered, at least.
@@ -125,23 +135,27 @@ fn contact(
                 }
                 std::thread::sleep(Duration::from_millis(wait));
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(init.explain(error)),
         }
     }
 }
 
 /// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
-/// is done, so the plan is held to them.
-fn existing(plan: &mut Plan) -> Result<Option<Store>> {
+/// is done, so the plan is held to them. Beside it, the tables that were not asked for again.
+fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     }
     let store = Store::open(&plan.path)?;
+    let mut kept = Vec::new();
     if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
-        plan.tables = settled_tables(&plan.tables, known)?;
+        (plan.tables, kept) = settled_tables(&plan.tables, known)?;
+        for table in &kept {
+            tracing::warn!(table, "not asked for any more, and replicated all the same");
+        }
     }
-    Ok(Some(store))
+    Ok((Some(store), kept))
 }
 
 /// Opens the replica of a plan without the remote: capture is installed on those of its tables that
@@ -151,7 +165,7 @@ fn existing(plan: &mut Plan) -> Result<Option<Store>> {
 ///
 /// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
 pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
-    let store = existing(plan)?;
+    let (store, _) = existing(plan)?;
     if !plan.path.exists() {
         Store::define(&plan.path, &[])?;
     }
@@ -174,7 +188,11 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         }
     }
     let setup = Setup { url: plan.url.clone(), tables, epoch };
-    Store::init(&plan.path, &setup, plan.replica)
+    let store = Store::init(&plan.path, &setup, plan.replica)?;
+    if !store.is_adopted()? {
+        store.set_choice(&plan.tables.choice())?;
+    }
+    Ok(store)
 }
 
 /// Where a plan is made without one's own identities.

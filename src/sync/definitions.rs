@@ -1,6 +1,9 @@
 //! The tables of both sides, compared: what must be made where, and what cannot work.
 
-use crate::capture::{Catalog, Collation, Table, create_if_missing};
+use super::names::require_free_names;
+use crate::capture::{
+    Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
+};
 use crate::error::{Error, Result};
 use crate::store::Definition;
 
@@ -9,8 +12,23 @@ use crate::store::Definition;
 pub enum Tables {
     /// These. Each must be on one side at least.
     Named(Vec<String>),
-    /// Every table that can be replicated, of either side.
+    /// Every table that can be replicated, of either side, but for the bookkeeping of migration
+    /// tools.
     All,
+    /// The same without these. Each must be on one side at least.
+    AllBut(Vec<String>),
+}
+
+impl Tables {
+    /// What is kept of it, to say later why a table is left out.
+    pub(super) fn choice(&self) -> Choice {
+        let (all, but) = match self {
+            Tables::Named(_) => (false, Vec::new()),
+            Tables::All => (true, Vec::new()),
+            Tables::AllBut(but) => (true, but.clone()),
+        };
+        Choice { all, but, there: Vec::new() }
+    }
 }
 
 /// What a comparison found.
@@ -22,6 +40,8 @@ pub(super) struct Comparison {
     pub(super) make_here: Vec<(String, Vec<String>)>,
     /// The names of those that only this database has, and what makes them there.
     pub(super) make_there: Vec<(String, Vec<String>)>,
+    /// Which tables were asked for, and those of the remote that are left out.
+    pub(super) choice: Choice,
 }
 
 /// Compares the tables of this database with those of the remote.
@@ -29,18 +49,23 @@ pub(super) struct Comparison {
 /// # Errors
 ///
 /// `Usage`, naming the table and the column, when a table cannot be replicated or is not the same
-/// on both sides.
+/// on both sides; when none can be replicated; when a name is taken.
 pub(super) fn compare(
     wanted: &Tables,
     here: &[Definition],
     there: &[Definition],
 ) -> Result<Comparison> {
     let (mine, theirs) = (Catalog::of_remote(here)?, Catalog::of_remote(there)?);
+    let mut choice = wanted.choice();
+    for name in &choice.but {
+        require_known(name, &mine, &theirs)?;
+    }
     let names: Vec<String> = match wanted {
         Tables::Named(names) => names.clone(),
-        Tables::All => {
+        Tables::All | Tables::AllBut(_) => {
             let mut names: Vec<_> =
                 mine.tables.iter().chain(&theirs.tables).map(|table| table.name.clone()).collect();
+            names.retain(|name| choice.leaves(name).is_none());
             names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
             names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
             names
@@ -54,12 +79,12 @@ pub(super) fn compare(
                 found.tables.push(mine.clone());
             }
             (Some(table), None) => {
-                must_be_absent(&theirs, name)?;
+                must_be_absent(&theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
                 found.make_there.push((table.name.clone(), makers(table, &mine)));
                 found.tables.push(table.clone());
             }
             (None, Some(table)) => {
-                must_be_absent(&mine, name)?;
+                must_be_absent(&mine, name).map_err(|error| of_one_side(error, "local"))?;
                 found.make_here.push((table.name.clone(), makers(table, &theirs)));
                 found.tables.push(table.clone());
             }
@@ -71,7 +96,53 @@ pub(super) fn compare(
         require_key(&table.name, &theirs)?;
     }
     require_parents(&found, &mine, &theirs)?;
+    require_free_names(&found.make_there, here, there, "the remote")?;
+    require_free_names(&found.make_here, there, here, "this database")?;
+    choice.there = choice.left_out(&theirs, Where::Remote, &found.tables);
+    if choice.all && found.tables.is_empty() {
+        return Err(none_left(choice.left_out(&mine, Where::Local, &[]), choice.there));
+    }
+    found.choice = choice;
     Ok(found)
+}
+
+/// Refuses a name that is no table of either side.
+fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+    let has = |catalog: &Catalog| catalog.told().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    if has(mine) || has(theirs) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "there is no table `{name}` to leave out, neither here nor on the remote"
+    ))
+    .with_hint("check the spelling of what --exclude names"))
+}
+
+/// Says of which side's table an error is, and that it can be left out.
+fn of_one_side(error: Error, whose: &str) -> Error {
+    let message = format!("the {whose} table cannot be replicated: {}", error.message());
+    Error::usage(message)
+        .with_hint("make it the same on both sides, or leave it out with --exclude")
+        .with_source(error)
+}
+
+/// The error for two databases of which no table can be replicated.
+fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
+    let left = LeftOut::joined(here, there);
+    if left.is_empty() {
+        return Error::usage("there is no table to replicate, neither here nor on the remote")
+            .with_hint("make the application's tables on one side first, then run it again");
+    }
+    let each: Vec<_> =
+        left.iter().map(|found| format!("`{}`: {}", found.table, found.reason)).collect();
+    Error::usage(format!("no table is left to replicate: {}", each.join("; ")))
+        .with_hint("give a table a PRIMARY KEY, or name tables with --tables")
+}
+
+/// The tables that are replicated, though their names look like a migration tool's.
+pub(super) fn suspects(tables: &[Table]) -> Vec<String> {
+    let names = tables.iter().map(|table| table.name.clone());
+    names.filter(|name| may_be_bookkeeping(name)).collect()
 }
 
 /// A foreign key must lead to a key of its parent. Where it does not, SQLite refuses whatever
@@ -121,41 +192,60 @@ fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Resu
 /// `Usage`, naming the table, when one cannot be replicated.
 pub(super) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
     let mine = Catalog::of_remote(here)?;
-    match wanted {
-        Tables::All => {
-            for table in &mine.tables {
-                require_key(&table.name, &mine)?;
-            }
-            Ok(mine.tables.into_iter().map(|table| table.name).collect())
+    let Tables::Named(names) = wanted else {
+        let choice = wanted.choice();
+        let names = mine.tables.iter().map(|table| table.name.clone());
+        let taken: Vec<_> = names.filter(|name| choice.leaves(name).is_none()).collect();
+        for name in &taken {
+            require_key(name, &mine)?;
         }
-        Tables::Named(names) => {
-            let mut found = Vec::new();
-            for name in names {
-                must_be_absent(&mine, name)?;
-                require_key(name, &mine)?;
-                found.extend(mine.table(name).map(|table| table.name.clone()));
-            }
-            Ok(found)
-        }
+        return Ok(taken);
+    };
+    let mut found = Vec::new();
+    for name in names {
+        must_be_absent(&mine, name)?;
+        require_key(name, &mine)?;
+        found.extend(mine.table(name).map(|table| table.name.clone()));
     }
+    Ok(found)
 }
 
 /// The tables of a replica whose first sync is done: those that it has, and no others, for the rows
-/// of another one were never compared.
+/// of another one were never compared. Beside them, those that were not asked for again, and stay
+/// replicated all the same.
 ///
 /// # Errors
 ///
-/// `Usage`, naming the table, when another one is wanted.
-pub(super) fn settled_tables(wanted: &Tables, known: Vec<String>) -> Result<Tables> {
-    let named: &[String] = if let Tables::Named(names) = wanted { names } else { &[] };
-    let new = named.iter().find(|name| !known.iter().any(|known| known.eq_ignore_ascii_case(name)));
-    match new {
-        Some(name) => Err(Error::usage(format!(
-            "table `{name}` is not one of those that this replica was initialised with"
-        ))
-        .with_hint("initialise a new replica with all of the tables")),
-        None => Ok(Tables::Named(known)),
-    }
+/// `Usage`, naming the tables, when others are wanted.
+pub(super) fn settled_tables(wanted: &Tables, known: Vec<String>) -> Result<(Tables, Vec<String>)> {
+    let is_in = |names: &[String], name: &String| {
+        names.iter().any(|other| other.eq_ignore_ascii_case(name))
+    };
+    let kept = match wanted {
+        Tables::All => Vec::new(),
+        Tables::AllBut(but) => known.iter().filter(|name| is_in(but, name)).cloned().collect(),
+        Tables::Named(names) => {
+            let new: Vec<_> = names.iter().filter(|name| !is_in(&known, name)).collect();
+            if !new.is_empty() {
+                return Err(wider(&new));
+            }
+            known.iter().filter(|name| !is_in(names, name)).cloned().collect()
+        }
+    };
+    Ok((Tables::Named(known), kept))
+}
+
+/// The error for tables that a replica was not made with.
+fn wider(names: &[&String]) -> Error {
+    let each: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let what = if each.len() == 1 { "table" } else { "tables" };
+    let verb = if each.len() == 1 { "was not among those" } else { "were not among those" };
+    Error::usage(format!(
+        "{what} {} {verb} that this replica was made with, and cannot be added yet; nothing was \
+         changed",
+        each.join(", ")
+    ))
+    .with_hint("make a new replica, of another file, with all of the tables")
 }
 
 /// An object of this name that is no table to replicate stands in the way.
@@ -325,11 +415,20 @@ mod tests {
     fn a_settled_replica_takes_no_other_table() {
         let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
         let known = || vec!["Members".to_owned(), "t".to_owned()];
-        for wanted in [Tables::All, named(&["members"]), named(&[])] {
-            assert_eq!(settled_tables(&wanted, known()).unwrap(), Tables::Named(known()));
+        for (wanted, kept) in [
+            (Tables::All, &[][..]),
+            (named(&["members"]), &["t"][..]),
+            (named(&["T", "members"]), &[][..]),
+            (Tables::AllBut(vec!["MEMBERS".to_owned(), "x".to_owned()]), &["Members"][..]),
+        ] {
+            let (tables, found) = settled_tables(&wanted, known()).unwrap();
+            assert_eq!(
+                (tables, found),
+                (Tables::Named(known()), kept.iter().map(|&k| k.into()).collect())
+            );
         }
-        let error = settled_tables(&named(&["t", "u"]), known()).unwrap_err();
-        assert!(error.message().contains("`u`"), "{error}");
+        let error = settled_tables(&named(&["t", "u", "v"]), known()).unwrap_err();
+        assert!(error.message().contains("`u`, `v`"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::remote::{Answer, Batch};
-use crate::sync::init::Report;
+use crate::sync::report::Report;
 use crate::sync::status::{Changes, Summary};
 
 /// The time, as the driver tells it.

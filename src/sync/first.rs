@@ -1,9 +1,10 @@
 //! What the machine does with the answers to a first sync.
 
 use super::effect::Effect;
-use super::init::{Init, Progress, Report};
+use super::init::{Init, Progress};
 use super::machine::Machine;
 use super::pull::Pages;
+use super::report::Report;
 use super::status::{Changes, SyncState};
 use super::trouble::other_remote;
 use crate::error::{Error, Kind};
@@ -27,7 +28,7 @@ impl Machine {
                     self.trouble = None;
                 }
             }
-            Ok(Progress::Done(report, store)) => self.initialised(report, *store),
+            Ok(Progress::Done(report, store)) => self.initialised(*report, *store),
             Ok(Progress::OtherRemote(found)) => {
                 self.refused(other_remote(found.as_deref()), SyncState::OtherRemote);
             }

@@ -14,21 +14,21 @@ use std::path::PathBuf;
 
 use ulid::Ulid;
 
-use crate::capture::{
-    Catalog, Replicated, Table, Trigger, ident, literal, remote_fingerprint, remote_triggers,
-};
+use crate::capture::{Catalog, Replicated, Table, rehearse};
 use crate::error::{Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
-use crate::json::names_json;
 use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Adopted, NewRemote, Setup, Store, definitions};
-use crate::sync::definitions::{Comparison, Tables, compare};
+use crate::store::{Definition, NewRemote, Setup, Store, TABLES_SQL, definitions};
+use crate::sync::definitions::{Comparison, Tables, compare, suspects};
 use crate::sync::found::{
-    POWERS, REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled, split,
+    REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
 };
+use crate::sync::install::{Installation, Installed};
+use crate::sync::names::require_our_names;
 use crate::sync::pull::Pages;
+use crate::sync::report::{Doing, Report};
 use crate::sync::slices::Slices;
 use crate::sync::trouble::schema_version;
 use crate::value::Value;
@@ -61,43 +61,12 @@ pub struct Plan {
     pub epoch: Ulid,
 }
 
-/// What a first contact did.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The remote's epoch.
-    pub epoch: String,
-    /// Tables that were made here.
-    pub made_here: Vec<String>,
-    /// Tables that were made on the remote.
-    pub made_there: Vec<String>,
-    /// Whether anything was installed on the remote.
-    pub installed: bool,
-    /// The rows of both sides; `None` where the first sync was done already.
-    pub adopted: Option<Adopted>,
-}
-
-/// What is being done next in a first contact.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doing {
-    /// Definitions are compared, and what is missing is made.
-    Installing,
-    /// The remote's rows of a table are read: so many so far.
-    Reading {
-        /// The table.
-        table: String,
-        /// Its rows that are here already.
-        rows: usize,
-    },
-    /// What was logged meanwhile is read, and then the rows of both sides are brought together.
-    Merging,
-}
-
 /// What an answer led to.
 pub enum Progress {
     /// Ask again.
     More,
     /// It is done, and this is the replica.
-    Done(Report, Box<Store>),
+    Done(Box<Report>, Box<Store>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
 }
@@ -123,7 +92,7 @@ type Cut = (Slices<RowState>, u32);
 struct Work {
     found: Comparison,
     replicated: Vec<(Table, ConflictRule)>,
-    statements: Vec<String>,
+    installation: Installation,
 }
 
 /// A first contact under way.
@@ -181,6 +150,30 @@ impl Init {
         self.store = None;
     }
 
+    fn take_report(&mut self) -> Box<Report> {
+        Box::new(std::mem::take(&mut self.report))
+    }
+
+    /// What is known so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The error of a request that [`Init::recover`] knows no way for, in words of this request.
+    pub fn explain(&self, error: Error) -> Error {
+        match &self.stage {
+            Stage::Install(work) if error.kind() == Kind::TooLarge => {
+                work.installation.larger_than_any(error)
+            }
+            _ if error.message().contains("driftless_installs.token") => {
+                Error::new(error.kind(), "another replica was initialised at the same time")
+                    .with_hint("run it again: it goes on with what the other one has made")
+                    .with_source(error)
+            }
+            _ => error,
+        }
+    }
+
     /// Whether the remote's rows are being read, for the first time.
     pub fn is_reading(&self) -> bool {
         self.store.is_some()
@@ -212,6 +205,7 @@ impl Init {
             }
             (Kind::TooLarge, Stage::Slices { slices, .. }) => slices.0.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
+            (Kind::TooLarge, Stage::Install(work)) => work.installation.too_large(),
             // Another replica has installed something since we looked.
             (Kind::Rejected, _) => {
                 self.restart();
@@ -236,7 +230,7 @@ impl Init {
                 statements::HEAD.to_owned(),
                 statements::TABLES.to_owned(),
             ]),
-            Stage::Install(work) => Batch { statements: work.statements.clone(), writes: true },
+            Stage::Install(work) => work.installation.batch(),
             Stage::Rows { tables, index, after, limit, .. } => {
                 read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
             }
@@ -259,7 +253,7 @@ impl Init {
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
-            Stage::Install(work) => self.installed(*work, &answer),
+            Stage::Install(work) => self.installed(work, &answer),
             Stage::Rows { tables, index, after, limit, start } => {
                 self.rows(tables, index, (after, limit), start, &answer)
             }
@@ -339,8 +333,10 @@ impl Init {
         all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         let of_remote: Vec<_> =
             all.iter().map(|(table, rule)| Replicated { table, rule: *rule }).collect();
-        let triggers = remote_triggers(&of_remote);
-        let fingerprint = remote_fingerprint(&of_remote);
+        let names = (self.plan.epoch.to_string(), self.plan.replica.to_string());
+        let names = (names.0.as_str(), names.1.as_str());
+        let (installation, fingerprint) =
+            Installation::new(names, &schema, known, &found, &of_remote);
         let is_current = current
             && found.make_there.is_empty()
             && all.iter().all(|(table, rule)| {
@@ -352,10 +348,66 @@ impl Init {
             })
             && schema.ours_are_newest()
             && schema.is_whole(all.iter().map(|(table, _)| table));
-        let statements = self.statements(&schema, &found, &of_remote, triggers, &fingerprint);
-        self.stage = Stage::Install(Box::new(Work { found, replicated, statements }));
+        let work = Work { found, replicated, installation };
+        self.check(&work, &here, &schema, is_current)?;
+        self.stage = Stage::Install(Box::new(work));
         self.report.installed = !is_current;
         Ok(!is_current)
+    }
+
+    /// Whatever may be refused is refused here, before anything is changed on either side: what is
+    /// to be made is made in memory, and in this database's file in a transaction that is taken
+    /// back. And finds what a person should know before anything is moved.
+    fn check(
+        &mut self,
+        work: &Work,
+        here: &[Definition],
+        schema: &Schema,
+        is_current: bool,
+    ) -> Result<()> {
+        if !here.iter().any(|(_, name, ..)| name == "driftless_state") {
+            require_our_names(here, TABLES_SQL, "this database")?;
+        }
+        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_meta") {
+            require_our_names(&schema.definitions, REMOTE_SCHEMA, "the remote")?;
+        }
+        let taken = &work.found.tables;
+        let is = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        if let Some((name, _)) = self.plan.rules.iter().find(|(name, _)| !is(name)) {
+            return Err(Error::usage(format!(
+                "table `{name}` has a conflict rule, and is not replicated"
+            ))
+            .with_hint("check the spelling, or replicate it too"));
+        }
+        if !is_current {
+            rehearse(&schema.definitions, &work.installation.rehearsal())?;
+        }
+        let makers = makers_here(&work.found);
+        let adopted = Store::was_adopted(&self.plan.path)?;
+        if !adopted || !is_current || !makers.is_empty() {
+            let setup = self.setup(work, None);
+            Store::rehearse(&self.plan.path, &makers, &setup, self.plan.replica)?;
+        }
+        let is_table = |name: &str| {
+            here.iter().any(|(kind, other, ..)| kind == "table" && other.eq_ignore_ascii_case(name))
+        };
+        let names = taken.iter().map(|table| table.name.clone());
+        let tables: Vec<_> = names.filter(|name| is_table(name)).collect();
+        if !adopted || self.accepts.is_some() {
+            self.report.orphans = Store::orphans_of(&self.plan.path, &tables)?;
+        }
+        self.report.suspects = suspects(taken);
+        Ok(())
+    }
+
+    /// What the replica is to be made with.
+    fn setup(&self, work: &Work, epoch: Option<String>) -> Setup {
+        let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
+        let (url, epoch) = match &self.accepts {
+            Some((_, former)) => (former, None),
+            None => (&self.plan.url, epoch),
+        };
+        Setup { url: url.clone(), tables: tables.collect(), epoch }
     }
 
     /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
@@ -376,83 +428,34 @@ impl Init {
         }
     }
 
-    fn statements(
-        &self,
-        schema: &Schema,
-        found: &Comparison,
-        all: &[Replicated<'_>],
-        triggers: Vec<Trigger>,
-        fingerprint: &str,
-    ) -> Vec<String> {
-        let mut statements = split(REMOTE_SCHEMA);
-        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_pow2") {
-            statements.extend(split(POWERS));
+    fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Progress> {
+        match work.installation.answered(answer)? {
+            Installed::All(meta, head) => self.settle_here(*work, meta.epoch, head),
+            Installed::Part => {
+                self.stage = Stage::Install(work);
+                Ok(Progress::More)
+            }
         }
-        statements.push(format!(
-            "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, '{}', {SCHEMA_VERSION}) \
-             ON CONFLICT (one) DO UPDATE SET version = excluded.version",
-            self.plan.epoch
-        ));
-        statements.extend(found.make_there.iter().flat_map(|(_, makers)| makers.clone()));
-        for Replicated { table, rule } in all {
-            let columns = table.column_names();
-            statements.push(format!(
-                "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
-                 VALUES ({}, '{}', '{fingerprint}', {}) \
-                 ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
-                 triggers = excluded.triggers, columns = excluded.columns",
-                literal(&table.name),
-                rule.as_str(),
-                literal(&names_json(columns)),
-            ));
-        }
-        // Those of an earlier version may have other names.
-        let old = schema.triggers.iter().filter(|trigger| trigger.ours);
-        let drop = |name: &str| format!("DROP TRIGGER IF EXISTS {}", ident(name));
-        statements.extend(old.map(|trigger| drop(&trigger.name)));
-        statements.extend(triggers.iter().map(|trigger| drop(&trigger.name)));
-        statements.extend(triggers.into_iter().map(|trigger| trigger.sql));
-        statements.push(statements::META.to_owned());
-        statements.push(statements::HEAD.to_owned());
-        statements
-    }
-
-    fn installed(&mut self, work: Work, answer: &Answer) -> Result<Progress> {
-        let results = answer.rows.len();
-        if results != work.statements.len() {
-            return Err(Error::corrupt("the remote's answer has another number of results"));
-        }
-        let meta = statements::read_meta(&first(answer, results - 2))?;
-        let head = statements::read_head(&first(answer, results - 1))?;
-        let meta = meta.ok_or_else(|| Error::corrupt("the remote has no identity"))?;
-        tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
-        self.settle_here(work, meta.epoch, head)
     }
 
     /// The remote is as it should be: makes this side so, and goes on to the rows.
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Progress> {
-        let makers: Vec<_> =
-            work.found.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect();
-        if !makers.is_empty() {
-            Store::define(&self.plan.path, &makers)?;
-        }
+        let setup = self.setup(&work, Some(epoch.clone()));
+        let makers = makers_here(&work.found);
+        let mut store = Store::make(&self.plan.path, &makers, &setup, self.plan.replica)?;
         let names = |made: Vec<(String, Vec<String>)>| made.into_iter().map(|(name, _)| name);
         self.report.made_here = names(work.found.make_here).collect();
         self.report.made_there = names(work.found.make_there).collect();
-        self.report.epoch = epoch.clone();
-        let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
-        let (url, epoch) = match &self.accepts {
-            Some((_, former)) => (former, None),
-            None => (&self.plan.url, Some(epoch)),
-        };
-        let setup = Setup { url: url.clone(), tables: tables.collect(), epoch };
-        let mut store = Store::init(&self.plan.path, &setup, self.plan.replica)?;
+        self.report.epoch = epoch;
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
         if store.is_adopted()? && self.accepts.is_none() {
-            return Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)));
+            return Ok(Progress::Done(self.take_report(), Box::new(store)));
+        }
+        if self.accepts.is_none() {
+            store.set_choice(&work.found.choice)?;
         }
         store.stage_clear()?;
         self.store = Some(store);
@@ -575,10 +578,16 @@ impl Init {
         };
         store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
-        Ok(Progress::Done(std::mem::take(&mut self.report), Box::new(store)))
+        self.report.orphans_left = store.orphans()?;
+        Ok(Progress::Done(self.take_report(), Box::new(store)))
     }
 }
 
 fn first(answer: &Answer, index: usize) -> Rows {
     answer.rows.get(index).cloned().unwrap_or_default()
+}
+
+/// The statements that make the tables that only the remote has.
+fn makers_here(found: &Comparison) -> Vec<String> {
+    found.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect()
 }

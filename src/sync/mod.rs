@@ -32,13 +32,16 @@ mod handle;
 mod identity;
 mod init;
 mod inquiry;
+mod install;
 mod lock;
 mod look;
 mod machine;
 mod missing;
+mod names;
 mod pace;
 mod pull;
 mod push;
+mod report;
 mod request;
 mod slices;
 mod status;
@@ -57,10 +60,11 @@ pub use effect::{Effect, Input, Now, RequestId, Ticket};
 pub(crate) use found::missing_table;
 pub(crate) use handle::{Command, Handle};
 pub(crate) use identity::{Refusal, examine};
-pub use init::{Doing, Init, Plan, Progress, Report};
+pub use init::{Init, Plan, Progress};
 pub(crate) use inquiry::other_log;
 pub use lock::{Holder, Lock};
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
+pub use report::{Doing, Report};
 pub use status::{
     Change, Changes, FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
     Summary, SyncState,

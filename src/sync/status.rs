@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use crate::capture::LeftOut;
 use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
-use crate::store::{Former, State, Store};
+use crate::store::{Former, Store};
 use crate::sync::effect::Now;
-use crate::sync::init::{Doing, Init, Report};
+use crate::sync::init::Init;
 use crate::sync::lock::Lock;
 use crate::sync::machine::Machine;
+use crate::sync::report::{Doing, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
 /// twelve polls that failed are no hiccup.
@@ -97,7 +99,7 @@ impl From<Doing> for FirstSync {
     fn from(doing: Doing) -> Self {
         let step = |step| FirstSync { step, table: None, rows: None };
         match doing {
-            Doing::Installing => step(FirstSyncStep::Installing),
+            Doing::Installing | Doing::Found(_) => step(FirstSyncStep::Installing),
             Doing::Merging => step(FirstSyncStep::Merging),
             Doing::Reading { table, rows } => FirstSync {
                 step: FirstSyncStep::Reading,
@@ -140,6 +142,8 @@ pub struct Status {
     pub conflicts: u64,
     /// Pulled events that cannot be applied here yet.
     pub quarantined: u64,
+    /// The tables that are not replicated, each with the reason.
+    pub left_out: Vec<LeftOut>,
     /// When the remote last answered as it should: ms since 1970.
     pub last_success: Option<i64>,
     /// Whether a person should worry.
@@ -212,7 +216,12 @@ impl Known {
 impl Status {
     /// The status of a replica, by its file and by what else is known. Every status is made here:
     /// a replicator's, the one of a process that stands by, and the one that the command prints.
-    pub(crate) fn of(file: State, identity: Vec<Former>, known: Known, now_ms: i64) -> Status {
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read.
+    pub(crate) fn of(store: &Store, known: Known, now_ms: i64) -> Result<Status> {
+        let (file, identity) = (store.state()?, store.former()?);
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let status = Status {
@@ -230,11 +239,12 @@ impl Status {
             lag: u64::try_from(known.head.saturating_sub(file.cursor.0)).unwrap_or(0),
             conflicts: file.conflicts,
             quarantined: file.quarantined,
+            left_out: store.left_out()?,
             last_success: known.last_success,
             health: Health::Red,
             bytes: file.bytes,
         };
-        status.judged(waiting_s, now_ms, bound_ms)
+        Ok(status.judged(waiting_s, now_ms, bound_ms))
     }
 
     /// The same with its health as of now.
@@ -347,7 +357,7 @@ impl Machine {
 
     /// The same with what is known, the file's part being this replica's.
     pub(super) fn told(&self, known: Known, now: Now) -> Result<Status> {
-        Ok(Status::of(self.store.state()?, self.store.former()?, known, now.wall_ms))
+        Status::of(&self.store, known, now.wall_ms)
     }
 
     /// What this replicator knows, and its file does not say.

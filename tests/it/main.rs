@@ -16,6 +16,7 @@ mod first_sync;
 mod gym;
 mod hostile;
 mod hub;
+mod init;
 mod limits;
 mod names;
 mod processes;

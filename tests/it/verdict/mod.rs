@@ -17,7 +17,7 @@ use remote::Pushed;
 
 /// Runs a test for each of its seeds, of which there are `count` unless the environment says more, and
 /// gives the command that runs them all again. `filter` is the test that asks.
-fn each_seed(count: u64, filter: &str, mut run: impl FnMut(u64)) -> String {
+pub(crate) fn each_seed(count: u64, filter: &str, mut run: impl FnMut(u64)) -> String {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let count = number("DRIFTLESS_TEST_SEEDS").unwrap_or(count);
     let seeds = match number("DRIFTLESS_TEST_SEED") {

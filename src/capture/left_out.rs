@@ -1,0 +1,123 @@
+//! Tables that are not replicated, and why: each of them is named to whoever asks.
+
+use super::bookkeeping::bookkeeper;
+use super::table::{Catalog, Table};
+
+/// A table that is not replicated.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub table: String,
+    /// The side that has it.
+    pub side: Where,
+    /// Why, for a program.
+    pub why: Why,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// The side that has a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Where {
+    /// This database alone.
+    Local,
+    /// The remote alone.
+    Remote,
+    /// Both.
+    Both,
+}
+
+/// Why a table is not replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It cannot be replicated: it has no primary key, a collation that other programs do not
+    /// know, too many columns, or cannot be read.
+    Unfit,
+    /// A migration tool, or another one, keeps it for itself.
+    Bookkeeping,
+    /// It was named with `--exclude`.
+    Excluded,
+    /// Others were named with `--tables`.
+    NotNamed,
+    /// It was not there when the replica was made.
+    Later,
+    /// It was replicated, and is gone, or cannot be replicated any more.
+    Gone,
+}
+
+/// Which tables were asked for when the replica was made, and which of the remote's were left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Choice {
+    /// Every table that can be replicated, and not those that were named.
+    pub all: bool,
+    /// But for these.
+    pub but: Vec<String>,
+    /// Tables that only the remote has, and that are not replicated.
+    pub there: Vec<LeftOut>,
+}
+
+impl Choice {
+    /// Why a table that can be replicated is not taken where all are; `None` if it is taken.
+    pub fn leaves(&self, table: &str) -> Option<(Why, String)> {
+        if self.but.iter().any(|name| name.eq_ignore_ascii_case(table)) {
+            return Some((Why::Excluded, "it was left out with --exclude".to_owned()));
+        }
+        let tool = bookkeeper(table)?;
+        let reason = format!("it is bookkeeping of {tool}; --tables replicates it all the same");
+        Some((Why::Bookkeeping, reason))
+    }
+
+    /// The tables of one side that are not taken when a replica is made.
+    pub fn left_out(&self, catalog: &Catalog, side: Where, taken: &[Table]) -> Vec<LeftOut> {
+        let is_taken = |name: &str| taken.iter().any(|table| is(&table.name, name));
+        let not_named = || (Why::NotNamed, "it was not named".to_owned());
+        let mut found = Vec::new();
+        for (table, reason) in catalog.told() {
+            if is_taken(table) {
+                continue;
+            }
+            let (why, reason) = match (self.all, reason) {
+                (false, _) => not_named(),
+                (true, Some(reason)) => match self.leaves(table) {
+                    Some((Why::Excluded, why)) => (Why::Excluded, why),
+                    _ => (Why::Unfit, reason.to_owned()),
+                },
+                (true, None) => self.leaves(table).unwrap_or_else(not_named),
+            };
+            found.push(LeftOut { table: table.to_owned(), side, why, reason });
+        }
+        found
+    }
+}
+
+fn is(name: &str, other: &str) -> bool {
+    name.eq_ignore_ascii_case(other)
+}
+
+impl LeftOut {
+    /// The tables of both sides, each once.
+    pub fn joined(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Vec<LeftOut> {
+        let mut all = here;
+        for found in there {
+            match all.iter_mut().find(|known| is(&known.table, &found.table)) {
+                Some(known) => known.side = Where::Both,
+                None => all.push(found),
+            }
+        }
+        all.sort_by_key(|found| found.table.to_ascii_lowercase());
+        all
+    }
+}
+
+impl Catalog {
+    /// The tables that a person thinks of as tables, each with the reason if it cannot be
+    /// replicated. Views are none, and neither are the shadow tables of a virtual table.
+    pub fn told(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let quiet = |name: &str| self.quiet.iter().any(|quiet| is(quiet, name));
+        let skipped = self.skipped.iter().filter(move |(name, _)| !quiet(name));
+        let fit = self.tables.iter().map(|table| (table.name.as_str(), None));
+        fit.chain(skipped.map(|(name, reason)| (name.as_str(), Some(reason.as_str()))))
+    }
+}

@@ -1,0 +1,93 @@
+//! The tables of a replica's database that are not replicated.
+
+use rusqlite::Connection;
+
+use super::Store;
+use super::open::{set_setting, setting};
+use super::schema::registered;
+use crate::capture::{Catalog, Choice, LeftOut, Where, Why};
+use crate::error::{Error, Result};
+
+/// The setting that keeps the choice that a replica was made with, as JSON.
+const CHOICE: &str = "choice";
+
+impl Store {
+    /// Keeps which tables were asked for.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_choice(&self, choice: &Choice) -> Result<()> {
+        let json = serde_json::to_string(choice)
+            .map_err(|source| Error::storage("a choice cannot be kept").with_source(source))?;
+        set_setting(&self.db, CHOICE, Some(&json))
+    }
+
+    /// The tables that are not replicated, each with the reason: those of this database as it is
+    /// now, and those that the remote had when the replica was made.
+    ///
+    /// It is worked out again only when the schema has changed.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn left_out(&self) -> Result<Vec<LeftOut>> {
+        let version = self.current_schema_version()?;
+        let mut kept = self.left_out.borrow_mut();
+        if kept.0 != Some(version) {
+            kept.1 = self.find_left_out()?;
+            kept.0 = Some(version);
+        }
+        Ok(kept.1.clone())
+    }
+
+    fn find_left_out(&self) -> Result<Vec<LeftOut>> {
+        let choice: Option<Choice> =
+            setting(&self.db, CHOICE)?.and_then(|json| serde_json::from_str(&json).ok());
+        let known = choice.is_some();
+        let choice = choice.unwrap_or_default();
+        let catalog = Catalog::of_remote(&schema(&self.db)?)?;
+        let taken = registered(&self.db)?.into_iter().map(|known| known.table);
+        let taken: Vec<_> = taken.collect();
+        let mut here = choice.left_out(&catalog, Where::Local, &taken);
+        for found in &mut here {
+            // All were taken, or nobody knows which: so it is newer than the choice.
+            if found.why == Why::NotNamed && (choice.all || !known) {
+                found.why = Why::Later;
+                found.reason = "it was not there when `init` was run; tables cannot be added yet: \
+                                a new replica has it"
+                    .to_owned();
+            }
+        }
+        let sql = "SELECT name FROM driftless_tables ORDER BY name";
+        let mut statement = self.db.prepare(sql)?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+        for name in names.collect::<rusqlite::Result<Vec<_>>>()? {
+            if taken.iter().any(|table| table.name.eq_ignore_ascii_case(&name)) {
+                continue;
+            }
+            let now = here.iter().position(|found| found.table.eq_ignore_ascii_case(&name));
+            let now = now.map(|at| here.remove(at));
+            let reason = match now.filter(|found| found.why == Why::Unfit) {
+                Some(found) => format!("it was replicated until it was changed: {}", found.reason),
+                None => "it was replicated, and is not in this database any more".to_owned(),
+            };
+            here.push(LeftOut { table: name, side: Where::Local, why: Why::Gone, reason });
+        }
+        let is_here = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        let there = choice.there.into_iter().filter(|found| !is_here(&found.table)).collect();
+        Ok(LeftOut::joined(here, there))
+    }
+}
+
+/// A row of `sqlite_schema`.
+type Definition = (String, String, String, Option<String>);
+
+fn schema(db: &Connection) -> Result<Vec<Definition>> {
+    let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE type <> 'trigger'
+         ORDER BY rowid";
+    let mut statement = db.prepare(sql)?;
+    let rows =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
