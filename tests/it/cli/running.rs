@@ -175,6 +175,88 @@ fn f71_run_and_status_say_the_same() {
     assert!(folder.names("a.db-driftless-status").is_empty(), "nobody says anything any more");
 }
 
+/// What may happen to a replica, drawn by chance.
+struct Chance<'a> {
+    folder: &'a Folder,
+    random: fastrand::Rng,
+    address: String,
+    hub: Option<Running>,
+    rows: u32,
+}
+
+impl Chance<'_> {
+    fn start_hub(&mut self) {
+        let args = format!("hub --db hub.db --listen {}", self.address);
+        self.hub = Some(Running::start(&mut self.folder.command(&args)));
+    }
+
+    fn step(&mut self) -> &'static str {
+        self.rows += 1;
+        let (new, old) = (100 + self.rows, self.random.u32(1..3));
+        match self.random.u32(0..7) {
+            0 => self.folder.sql("a.db", &format!("INSERT INTO people VALUES ({new}, 'a', NULL)")),
+            1 => {
+                self.folder.sql("hub.db", &format!("INSERT INTO people VALUES ({new}, 'w', NULL)"))
+            }
+            2 => {
+                let update =
+                    |who| format!("UPDATE people SET phone = '{who}{new}' WHERE id = {old}");
+                self.folder.sql("hub.db", &update('w'));
+                self.folder.sql("a.db", &update('a'));
+                return "a row is changed on both sides";
+            }
+            3 => self.folder.sql("a.db", &format!("DELETE FROM people WHERE id = {}", new - 1)),
+            4 => {
+                let rows = format!(
+                    "INSERT INTO people SELECT {new}000 + value, 'many', NULL
+                     FROM (WITH RECURSIVE n(value) AS
+                           (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 900)
+                           SELECT value FROM n)"
+                );
+                self.folder.sql(if self.random.bool() { "a.db" } else { "hub.db" }, &rows);
+                return "many rows";
+            }
+            _ if self.hub.is_some() => {
+                self.hub = None;
+                return "the hub goes";
+            }
+            _ => {
+                self.start_hub();
+                return "the hub comes";
+            }
+        }
+        "a row"
+    }
+}
+
+/// F71. Whatever happens, and in whatever order.
+#[test]
+#[expect(clippy::print_stderr, reason = "whoever repeats a failure needs it")]
+fn f71_run_and_status_say_the_same_whatever_happens() {
+    let given = std::env::var("DRIFTLESS_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    eprintln!("to repeat: DRIFTLESS_TEST_SEED={seed} cargo test f71_run_and_status");
+    let (folder, hub) = hub_and_replica();
+    let address = hub.url().replace("http://", "");
+    let random = fastrand::Rng::with_seed(seed);
+    let mut chance = Chance { folder: &folder, random, address, hub: Some(hub), rows: 0 };
+    let told = Told::start(&folder, "");
+    for _ in 0..16 {
+        let what = chance.step();
+        eprintln!("{what}");
+        told.agrees(&folder, |_| true);
+    }
+    if chance.hub.is_none() {
+        chance.start_hub();
+    }
+    told.agrees(&folder, |line| is(line, "state", "in_step") && is(line, "pending", 0));
+    let count = "SELECT CAST(count(*) AS TEXT) FROM people";
+    told.until("the last row of the web's", |_| {
+        read(&folder, "a.db", count) == read(&folder, "hub.db", count)
+    });
+    told.end();
+}
+
 /// F71. Each line tells something new.
 #[test]
 fn f71_a_line_is_a_change() {

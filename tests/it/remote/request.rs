@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use driftless::Kind;
-use driftless::remote::{Libsql, Options, Remote, Token};
+use driftless::remote::{Credentials, Libsql, Options, Remote, Token};
 use driftless::value::Value;
 use serde_json::json;
 
@@ -189,6 +189,47 @@ async fn a_token_that_is_read_only_is_noticed_before_a_write_is_sent() {
     assert!(error.message().contains("read-only"), "{error:?}");
     assert!(server.requests().is_empty());
     remote.run(reads(&["SELECT 1"])).await.unwrap();
+}
+
+/// F71. Either way of sending. What is refused once more is told.
+#[tokio::test]
+async fn f71_a_batch_that_was_refused_goes_once_more_with_another_token() {
+    for batch in [reads(&["SELECT 1"]), writes(&["CREATE TABLE t(a)"])] {
+        let good = Arc::new(Mutex::new("s3cret-2".to_owned()));
+        let wanted = Arc::clone(&good);
+        let server = Server::start(move |_, request| {
+            let bearer = format!("bearer {}", wanted.lock().unwrap());
+            match request.head.to_lowercase().contains(&bearer) {
+                true => Reply::rows(&[json!([])]),
+                false => Reply::http("401 Unauthorized", r#"{"error":"s3cret-1 is none"}"#),
+            }
+        })
+        .await;
+        let asked = Arc::new(Mutex::new(0));
+        let counter = Arc::clone(&asked);
+        let credentials = Credentials::source(move || {
+            let mut asked = counter.lock().unwrap();
+            *asked += 1;
+            Token::new(format!("s3cret-{asked}")).map(Some)
+        });
+        let options = Options::default();
+        let remote = Libsql::connect_with(&server.url(), credentials, options).unwrap();
+        remote.run(batch.clone()).await.unwrap();
+        assert_eq!((*asked.lock().unwrap(), server.requests().len()), (2, 2));
+        remote.run(batch.clone()).await.unwrap();
+        assert_eq!((*asked.lock().unwrap(), server.requests().len()), (2, 3), "it is kept");
+        // The one that comes next is as bad.
+        *good.lock().unwrap() = "nobody's".to_owned();
+        let error = remote.run(batch).await.unwrap_err();
+        assert_eq!((*asked.lock().unwrap(), server.requests().len()), (3, 5));
+        assert_eq!((error.kind(), error.code()), (Kind::Refused, Some("HTTP_401")));
+        for shown in [format!("{error:?}"), format!("{remote:?}")] {
+            assert!(!shown.contains("s3cret-3"), "{shown}");
+        }
+    }
+    let fixed = Credentials::fixed(Some(Token::new("s3cret").unwrap()));
+    let shown = format!("{fixed:?} {:?}", Credentials::source(|| Ok(None)));
+    assert_eq!(shown, "Fixed(Some(Token(…))) Source(…)");
 }
 
 #[tokio::test]
