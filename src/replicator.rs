@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::event::EventId;
 use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
 use crate::store::{
-    Conflict, Connection, NewKey, Quarantined, Retried, Store, application_connection,
+    Conflict, Connection, Dismissed, NewKey, Quarantined, Restored, Retried, Selection, Store,
+    application_connection,
 };
 use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, Status, Summary,
@@ -437,14 +438,25 @@ impl Replicator {
         self.handle.with(move |store, _| store.conflicts(all))
     }
 
-    /// Writes the values of an event that lost once more, as a new event on today's base.
+    /// Writes the values of an event that lost once more, as new events on today's base, with what
+    /// else is open of its group: of what may be of one transaction ([`Conflict::group`]). All of
+    /// it is restored, or nothing. What was restored before is not written again.
     ///
     /// # Errors
     ///
-    /// `Usage` when the inbox has no such event, or its row's key is taken (see [`NewKey`]);
-    /// `Storage` when a constraint or the disk refuses it.
-    pub fn restore(&self, id: EventId, new_key: Option<NewKey>) -> Result<()> {
-        self.handle.with(move |store, _| store.restore(id, new_key).map(drop))
+    /// `Usage` when the inbox has no such event, its row's key is taken (see [`NewKey`]), or a
+    /// constraint refuses a row, which it names; `Storage` when the database fails.
+    pub fn restore(&self, id: EventId, new_key: Option<NewKey>) -> Result<Restored> {
+        self.handle.with(move |store, _| store.restore(id, new_key))
+    }
+
+    /// The same for many, in one transaction: see [`Restored`] for what could not be restored.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the inbox has not one of the events; `Storage` when the database fails.
+    pub fn restore_selected(&self, wanted: Selection, new_key: Option<NewKey>) -> Result<Restored> {
+        self.handle.with(move |store, _| store.restore_selected(&wanted, new_key))
     }
 
     /// Takes an event off the conflict inbox. The log keeps it.
@@ -454,6 +466,15 @@ impl Replicator {
     /// `Usage` when the inbox has no such event.
     pub fn dismiss(&self, id: EventId) -> Result<()> {
         self.handle.with(move |store, _| store.dismiss(id))
+    }
+
+    /// The same for many, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Replicator::dismiss`].
+    pub fn dismiss_selected(&self, wanted: Selection) -> Result<Dismissed> {
+        self.handle.with(move |store, _| store.dismiss_selected(&wanted))
     }
 
     /// The pulled events that cannot be applied here yet.

@@ -112,9 +112,20 @@ CREATE TABLE IF NOT EXISTS driftless_conflicts (
   kind      TEXT NOT NULL,           -- conflict, collision (two inserts with one key) or rejected
   winner    INTEGER,                 -- seq of the event that won, where there is one
   theirs    TEXT,                    -- the row as it stood when the loss was learnt, a JSON object; NULL if it was gone
-  state     TEXT NOT NULL DEFAULT 'open', -- open, restored or dismissed
-  noticed   INTEGER NOT NULL         -- when this replica learnt of it: ms since 1970
+  state     TEXT NOT NULL DEFAULT 'open', -- open, restored, dismissed, or moot: what it wanted came another way
+  noticed   INTEGER NOT NULL,        -- when this replica learnt of it: ms since 1970
+  tbl       TEXT,                    -- the lost event's table
+  pk        TEXT,                    -- its row's canonical key
+  other     TEXT,                    -- of a key change: the new key
+  ends      INTEGER                  -- outbox number at which a transaction ended, the first that is known from the event on; its own number if it was not captured; NULL: not known
 );
+CREATE INDEX IF NOT EXISTS driftless_conflicts_id ON driftless_conflicts (id);
+CREATE INDEX IF NOT EXISTS driftless_conflicts_ends ON driftless_conflicts (ends);
+-- Which conflicts a later event of the row may make moot.
+CREATE INDEX IF NOT EXISTS driftless_conflicts_row ON driftless_conflicts (tbl, pk)
+  WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS driftless_conflicts_other ON driftless_conflicts (tbl, other)
+  WHERE state = 'open';
 
 -- Values of own events that were too large to travel: the log has none of them.
 CREATE TABLE IF NOT EXISTS driftless_kept (
@@ -134,6 +145,7 @@ CREATE TABLE IF NOT EXISTS driftless_old_log (
   hash   BLOB NOT NULL,    -- the chain's hash up to this frame
   PRIMARY KEY (former, seq)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS driftless_old_log_own ON driftless_old_log (id) WHERE own;
 
 -- Local events that lost on former remotes.
 CREATE TABLE IF NOT EXISTS driftless_old_conflicts (
@@ -143,10 +155,19 @@ CREATE TABLE IF NOT EXISTS driftless_old_conflicts (
   kind    TEXT NOT NULL,    -- conflict, collision or rejected
   winner  INTEGER,          -- seq of the event that won, in that log
   theirs  TEXT,             -- the row as it stood then
-  state   TEXT NOT NULL,    -- open, restored or dismissed
+  state   TEXT NOT NULL,    -- open, restored, dismissed or moot
   noticed INTEGER NOT NULL, -- when this replica learnt of it
+  tbl     TEXT,             -- the lost event's table
+  pk      TEXT,             -- its row's canonical key
+  other   TEXT,             -- of a key change: the new key
+  ends    INTEGER,          -- as in driftless_conflicts
   PRIMARY KEY (former, seq)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS driftless_old_conflicts_id ON driftless_old_conflicts (id);
+CREATE INDEX IF NOT EXISTS driftless_old_conflicts_row ON driftless_old_conflicts (tbl, pk)
+  WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS driftless_old_conflicts_other ON driftless_old_conflicts (tbl, other)
+  WHERE state = 'open';
 
 -- Pulled events that cannot be applied here yet, in their order.
 CREATE TABLE IF NOT EXISTS driftless_quarantine (

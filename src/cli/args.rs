@@ -166,12 +166,46 @@ pub(crate) struct Show {
 /// `conflicts`.
 #[derive(Debug, Args)]
 pub(crate) struct Conflicts {
-    /// Also those that were restored or dismissed
+    /// Also those that were restored or dismissed, or are moot
     #[arg(long)]
     pub(crate) all: bool,
+    /// Only those of this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Only those that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    pub(crate) kind: Option<String>,
+    /// How many there are of each table and kind, and nothing more
+    #[arg(long)]
+    pub(crate) summary: bool,
+    /// Show no more than this; 50 if nothing is said, and all with --json
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Leave out the first N
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) skip: usize,
     #[command(subcommand)]
     pub(crate) action: Option<ConflictAction>,
 }
+
+impl Conflicts {
+    /// The flags that are for the listing, and were given to an action.
+    pub(crate) fn misplaced(&self) -> Option<&'static str> {
+        self.action.as_ref()?;
+        let given = [
+            ("--all", self.all),
+            ("--table", self.table.is_some()),
+            ("--kind", self.kind.is_some()),
+            ("--summary", self.summary),
+            ("--limit", self.limit.is_some()),
+            ("--skip", self.skip > 0),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
+/// What `--kind` takes.
+const KINDS: [&str; 3] = ["conflict", "collision", "rejected"];
 
 /// What to do about a conflict.
 #[derive(Debug, Subcommand)]
@@ -182,22 +216,55 @@ pub(crate) enum ConflictAction {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Write the values that lost once more, as a new event
-    Restore {
-        /// The event that lost: its id, or the beginning or end of it
-        #[arg(value_name = "ID")]
-        id: String,
-        /// Under a new key: for a row whose key another one has taken. Without KEY, a fresh number
-        #[arg(long, value_name = "KEY", num_args = 0..=1)]
-        #[allow(clippy::option_option, reason = "the flag may come without a value")]
-        new_key: Option<Option<String>>,
-    },
-    /// Take it off the list; the log keeps it
-    Dismiss {
-        /// The event that lost: its id, or the beginning or end of it
-        #[arg(value_name = "ID")]
-        id: String,
-    },
+    /// Write the values that lost once more, as new events
+    Restore(RestoreConflicts),
+    /// Take them off the list; the log keeps them
+    Dismiss(DismissConflicts),
+}
+
+/// `conflicts restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["ids", "table", "kind", "all"]))]
+pub(crate) struct RestoreConflicts {
+    /// Events that lost: their ids, or the beginning or end. With each, what its transaction lost
+    #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
+    pub(crate) ids: Vec<String>,
+    /// Only the named events, and not what their transactions lost besides
+    #[arg(long, requires = "ids")]
+    pub(crate) alone: bool,
+    /// Every open one of this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Every open one that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    pub(crate) kind: Option<String>,
+    /// Every open one
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Under a new key: for rows whose key another one has taken. Without KEY, a fresh number
+    #[arg(long, value_name = "KEY", num_args = 0..=1)]
+    #[allow(clippy::option_option, reason = "the flag may come without a value")]
+    pub(crate) new_key: Option<Option<String>>,
+}
+
+/// `conflicts dismiss`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["ids", "table", "kind", "all"]))]
+pub(crate) struct DismissConflicts {
+    /// Events that lost: their ids, or the beginning or end of them
+    #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
+    pub(crate) ids: Vec<String>,
+    /// Every open one of this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Every open one that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    pub(crate) kind: Option<String>,
+    /// Every open one
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// `quarantine`.

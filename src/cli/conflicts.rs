@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::args::{self, ConflictAction};
 use super::event::{
-    JsonEvent, JsonExact, JsonImage, exact, key, made_at, names, resolve, tail, value, who,
+    JsonEvent, JsonExact, JsonImage, exact, json_key, key, made_at, names, resolve, tail, value,
+    who,
 };
 use super::exit::Exit;
 use super::output::{Output, Tone, clean};
@@ -12,7 +13,10 @@ use super::session::Session;
 use super::when::{rfc3339, short};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
-use crate::store::{Conflict, ConflictKind, ConflictState, NewKey, Store};
+use crate::store::{
+    Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, NewKey, Restored,
+    Selection, Store,
+};
 use crate::value::Value;
 use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 
@@ -20,7 +24,12 @@ use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 pub(super) const LISTED_CHARS: usize = 40;
 const SHOWN_CHARS: usize = 200;
 
-/// Lists the conflicts, or does something about one.
+/// How many conflicts a person is shown who has not said how many.
+const SHOWN: usize = 50;
+/// How many ids a line names.
+const NAMED: usize = 20;
+
+/// Lists the conflicts, or does something about them.
 ///
 /// # Errors
 ///
@@ -29,57 +38,216 @@ const SHOWN_CHARS: usize = 200;
 pub(crate) fn conflicts(session: &Session, args: args::Conflicts) -> Result<Exit> {
     let mut store = session.store()?;
     let output = &session.output;
+    if let Some(flag) = args.misplaced() {
+        return Err(Error::usage(format!("{flag} stands in front of what is to be done"))
+            .with_hint("write it at the end: driftless conflicts dismiss --table TABLE"));
+    }
     match args.action {
-        None => list(output, &store, args.all)?,
+        None if args.summary => summary(output, &store, &filter(&store, &args)?)?,
+        None => list(output, &store, &args)?,
         Some(ConflictAction::Show { id }) => {
-            let conflict = find(&store, &id)?;
+            let conflict = store.conflict(find_all(&store, &[id])?[0])?;
             print(output, &conflict, store.id(), SHOWN_CHARS)?;
         }
-        Some(ConflictAction::Restore { id, new_key }) => {
-            let conflict = find(&store, &id)?;
-            let new_key = new_key.map(|text| read_key(&store, &conflict, text)).transpose()?;
-            store.restore(conflict.event.id, new_key)?;
-            done(output, &conflict, "restored", ": its values are a new event now, to be pushed")?;
-        }
-        Some(ConflictAction::Dismiss { id }) => {
-            let conflict = find(&store, &id)?;
-            store.dismiss(conflict.event.id)?;
-            done(output, &conflict, "dismissed", ": it is off the list, and stays in the log")?;
-        }
+        Some(ConflictAction::Restore(args)) => restore(output, &mut store, &args)?,
+        Some(ConflictAction::Dismiss(args)) => dismiss(output, &mut store, &args)?,
     }
     Ok(Exit::Success)
 }
 
-/// The conflict that a person means.
-fn find(store: &Store, text: &str) -> Result<Conflict> {
-    let ids: Vec<EventId> = store.conflicts(true)?.iter().map(|c| c.event.id).collect();
-    // The other half of a key change names its conflict, too.
-    let id = match text.parse() {
-        Ok(id) => id,
-        Err(_) => resolve(text, "conflict", ids.into_iter())?,
+/// The events of the conflicts that a person means. The other half of a key change names it, too.
+fn find_all(store: &Store, texts: &[String]) -> Result<Vec<EventId>> {
+    let ids = store.conflict_ids()?;
+    let find = |text: &String| match text.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => resolve(text, "conflict", ids.iter().copied()),
     };
-    store.conflict(id)
+    texts.iter().map(find).collect()
 }
 
-fn done(output: &Output, conflict: &Conflict, state: &str, what: &str) -> Result<()> {
+/// Which conflicts a table's name and a kind mean. A table that nobody knows is a mistake.
+fn matching(
+    store: &Store,
+    table: Option<&String>,
+    kind: Option<&String>,
+    closed: bool,
+) -> Result<ConflictFilter> {
+    if let Some(table) = table {
+        let here = store.tables().iter().map(|replicated| replicated.table.name.clone());
+        let listed = store.conflict_counts()?.into_iter().map(|count| count.table);
+        if !here.chain(listed).any(|known| known.eq_ignore_ascii_case(table)) {
+            let table = clean(table, LISTED_CHARS);
+            return Err(Error::usage(format!("table `{table}` is not replicated here"))
+                .with_hint("`driftless conflicts --summary` names the tables with conflicts"));
+        }
+    }
+    let kind = kind.map(|kind| match kind.as_str() {
+        "collision" => ConflictKind::Collision,
+        "rejected" => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    });
+    Ok(ConflictFilter { table: table.cloned(), kind, closed })
+}
+
+fn filter(store: &Store, args: &args::Conflicts) -> Result<ConflictFilter> {
+    matching(store, args.table.as_ref(), args.kind.as_ref(), args.all)
+}
+
+fn restore(output: &Output, store: &mut Store, args: &args::RestoreConflicts) -> Result<()> {
+    let ids = find_all(store, &args.ids)?;
+    let new_key = match (&args.new_key, &ids[..]) {
+        (None, _) => None,
+        (Some(text), &[id]) => Some(read_key(store, &store.conflict(id)?, text.as_deref())?),
+        (Some(None), _) => Some(NewKey::Fresh),
+        (Some(Some(_)), _) => {
+            return Err(Error::usage("one new key cannot be that of several rows")
+                .with_hint("leave KEY out, and each row gets a fresh number"));
+        }
+    };
+    let one = ids.len() == 1;
+    let wanted = match (ids.is_empty(), args.alone) {
+        (true, _) => {
+            let (table, kind) = (args.table.as_ref(), args.kind.as_ref());
+            Selection::Matching(matching(store, table, kind, false)?)
+        }
+        (false, true) => Selection::Events(ids),
+        (false, false) => Selection::Together(ids),
+    };
+    let done = store.restore_selected(&wanted, new_key)?;
+    // Who has named one event wants it and nothing less.
+    if let Some(error) = done.refusal().filter(|_| one) {
+        return Err(error);
+    }
+    tell_restored(output, &done)?;
+    match done.refused.len() {
+        0 => Ok(()),
+        refused => {
+            let left = refused + done.held_back;
+            let all = left + done.restored.len();
+            Err(Error::usage(format!("{left} of {all} conflicts were not restored"))
+                .with_hint(
+                    "they are open still, with what may be of their transactions: make room for them, or `driftless conflicts dismiss` them",
+                ))
+        }
+    }
+}
+
+fn names_of(ids: &[EventId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
     if output.is_json() {
         #[derive(Serialize)]
-        struct Done<'a> {
+        struct Refused<'a> {
             id: String,
-            state: &'a str,
+            table: &'a str,
+            key: serde_json::Value,
+            reason: &'a str,
+            hint: Option<&'a str>,
         }
-        return output.json(&Done { id: conflict.event.id.to_string(), state });
+        #[derive(Serialize)]
+        struct Done<'a> {
+            restored: Vec<String>,
+            already: Vec<String>,
+            refused: Vec<Refused<'a>>,
+            held_back: usize,
+        }
+        let refused = done.refused.iter().map(|one| Refused {
+            id: one.id.to_string(),
+            table: &one.table,
+            key: json_key(&one.key),
+            reason: &one.reason,
+            hint: one.hint.as_deref(),
+        });
+        return output.json(&Done {
+            restored: names_of(&done.restored),
+            already: names_of(&done.already),
+            refused: refused.collect(),
+            held_back: done.held_back,
+        });
     }
-    output.line(format_args!("{} {state}{what}", tail(&conflict.event.id)))
+    match &done.restored[..] {
+        [] if done.already.is_empty() && done.refused.is_empty() => output.note("no conflicts"),
+        [] => {}
+        [one] => output.line(format_args!(
+            "{} restored: its values are a new event now, to be pushed",
+            tail(one)
+        ))?,
+        many => output.line(format_args!(
+            "{} restored: their values are new events now, to be pushed ({})",
+            many.len(),
+            tails(many)
+        ))?,
+    }
+    tell_already(output, &done.already, "restored before: nothing was written again")?;
+    if done.refused.is_empty() {
+        return Ok(());
+    }
+    let rows = done.refused.iter().map(|one| {
+        let row = vec![tail(&one.id), clean(&one.table, LISTED_CHARS), key(&one.key)];
+        (Tone::Plain, [row, vec![clean(&one.reason, SHOWN_CHARS)]].concat())
+    });
+    output.listing(&["event", "table", "row", "why not"], &rows.collect::<Vec<_>>())
+}
+
+/// The ends of ids; of many, those of the first.
+fn tails(ids: &[EventId]) -> String {
+    let mut text: Vec<_> = ids.iter().take(NAMED).map(tail).collect();
+    if ids.len() > NAMED {
+        text.push("…".to_owned());
+    }
+    text.join(", ")
+}
+
+fn tell_already(output: &Output, already: &[EventId], what: &str) -> Result<()> {
+    match already {
+        [] => Ok(()),
+        [one] => output.line(format_args!("{} was {what}", tail(one))),
+        many => output.line(format_args!("{} were {what} ({})", many.len(), tails(many))),
+    }
+}
+
+fn dismiss(output: &Output, store: &mut Store, args: &args::DismissConflicts) -> Result<()> {
+    let wanted = match args.ids.is_empty() {
+        true => {
+            let (table, kind) = (args.table.as_ref(), args.kind.as_ref());
+            Selection::Matching(matching(store, table, kind, false)?)
+        }
+        false => Selection::Events(find_all(store, &args.ids)?),
+    };
+    let done = store.dismiss_selected(&wanted)?;
+    if output.is_json() {
+        #[derive(Serialize)]
+        struct Done {
+            dismissed: Vec<String>,
+            already: Vec<String>,
+        }
+        let (dismissed, already) = (names_of(&done.dismissed), names_of(&done.already));
+        return output.json(&Done { dismissed, already });
+    }
+    match &done.dismissed[..] {
+        [] if done.already.is_empty() => output.note("no conflicts"),
+        [] => {}
+        [one] => output.line(format_args!(
+            "{} dismissed: it is off the list, and stays in the log",
+            tail(one)
+        ))?,
+        many => output.line(format_args!(
+            "{} dismissed: they are off the list, and stay in the log ({})",
+            many.len(),
+            tails(many)
+        ))?,
+    }
+    tell_already(output, &done.already, "off the list before")
 }
 
 /// The new key that was asked for. Its values have the types of the lost row's key.
-fn read_key(store: &Store, conflict: &Conflict, text: Option<String>) -> Result<NewKey> {
+fn read_key(store: &Store, conflict: &Conflict, text: Option<&str>) -> Result<NewKey> {
     let Some(text) = text else { return Ok(NewKey::Fresh) };
     let event = &conflict.event;
     let old = event.key.values()?;
-    let written: Vec<&str> =
-        if old.len() == 1 { vec![text.as_str()] } else { text.split(',').collect() };
+    let written: Vec<&str> = if old.len() == 1 { vec![text] } else { text.split(',').collect() };
     if written.len() != old.len() {
         let table = store
             .tables()
@@ -105,33 +273,100 @@ fn read_key(store: &Store, conflict: &Conflict, text: Option<String>) -> Result<
     Ok(NewKey::Values(values.collect::<Result<_>>()?))
 }
 
-fn list(output: &Output, store: &Store, all: bool) -> Result<()> {
-    let conflicts = store.conflicts(all)?;
-    if conflicts.is_empty() && !output.is_json() {
+/// How many conflicts there are of each table and kind.
+fn summary(output: &Output, store: &Store, wanted: &ConflictFilter) -> Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        table: &'a str,
+        kind: &'static str,
+        state: &'static str,
+        count: usize,
+    }
+    let counts = counted(store, wanted)?;
+    if output.is_json() {
+        for ConflictCount { table, kind, state, count } in &counts {
+            let (kind, state) = (kind.as_str(), state.as_str());
+            output.json(&Line { table, kind, state, count: *count })?;
+        }
+        return Ok(());
+    }
+    if counts.is_empty() {
+        output.note("no conflicts");
+        return Ok(());
+    }
+    let rows = counts.iter().map(|count| {
+        let table = clean(&count.table, LISTED_CHARS);
+        let words = [count.kind.as_str(), count.state.as_str()].map(str::to_owned);
+        (Tone::Plain, [vec![table], words.to_vec(), vec![count.count.to_string()]].concat())
+    });
+    output.table(&["table", "kind", "state", "conflicts"], &rows.collect::<Vec<_>>())
+}
+
+fn counted(store: &Store, wanted: &ConflictFilter) -> Result<Vec<ConflictCount>> {
+    let mut counts = store.conflict_counts()?;
+    counts.retain(|count| {
+        (wanted.closed || count.state == ConflictState::Open)
+            && wanted.kind.is_none_or(|kind| kind == count.kind)
+            && wanted.table.as_ref().is_none_or(|table| table.eq_ignore_ascii_case(&count.table))
+    });
+    Ok(counts)
+}
+
+fn list(output: &Output, store: &Store, args: &args::Conflicts) -> Result<()> {
+    let wanted = filter(store, args)?;
+    let most = if output.is_json() { usize::MAX } else { SHOWN };
+    let limit = args.limit.unwrap_or(most);
+    let conflicts = store.conflict_page(&wanted, args.skip, limit)?;
+    if output.is_json() {
+        return conflicts
+            .iter()
+            .try_for_each(|conflict| print(output, conflict, store.id(), LISTED_CHARS));
+    }
+    if conflicts.is_empty() {
         output.note("no conflicts");
     }
-    for (index, conflict) in conflicts.iter().enumerate() {
-        if index > 0 && !output.is_json() {
-            output.line("")?;
+    let mut first = true;
+    let together = |a: &Conflict, b: &Conflict| (a.former, a.group) == (b.former, b.group);
+    for group in conflicts.chunk_by(together) {
+        for (index, conflict) in group.iter().enumerate() {
+            if !std::mem::take(&mut first) {
+                output.line("")?;
+            }
+            if index == 0 && group.len() > 1 {
+                let what = "changes that may be one transaction; `restore` takes them together";
+                output.line(Tone::Strong.paint(format_args!("{} {what}", group.len())))?;
+            }
+            print(output, conflict, store.id(), LISTED_CHARS)?;
         }
-        print(output, conflict, store.id(), LISTED_CHARS)?;
     }
-    // What was restored or dismissed needs nothing more.
-    let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open && !output.is_json());
+    let shown = args.skip + conflicts.len();
+    let all: usize = counted(store, &wanted)?.iter().map(|count| count.count).sum();
+    if all > shown && !conflicts.is_empty() {
+        output.line("")?;
+        summary(output, store, &wanted)?;
+        output.note(format_args!(
+            "\n{} more: go on with --skip {shown}, or choose by --table and --kind",
+            all - shown
+        ));
+    }
+    advise(output, store, &conflicts);
+    Ok(())
+}
+
+/// Says what can be done about what is open. What was restored or dismissed needs nothing more.
+fn advise(output: &Output, store: &Store, conflicts: &[Conflict]) {
+    let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open);
+    let db = store.path().display();
+    let command = format!("driftless conflicts --db {db}");
     if let Some(first) = open.clone().next() {
         let id = tail(&first.event.id);
-        let db = store.path().display();
-        let command = format!("driftless conflicts --db {db}");
         output.note(format_args!("\nTo write its values again:  {command} restore {id}"));
         output.note(format_args!("To take it off the list:    {command} dismiss {id}"));
     }
     if let Some(collision) = open.find(|c| c.kind == ConflictKind::Collision) {
-        let (id, db) = (tail(&collision.event.id), store.path().display());
-        output.note(format_args!(
-            "To keep both of a collision: driftless conflicts --db {db} restore {id} --new-key"
-        ));
+        let id = tail(&collision.event.id);
+        output.note(format_args!("To keep both of a collision: {command} restore {id} --new-key"));
     }
-    Ok(())
 }
 
 /// A conflict, as `--json` prints it.
@@ -141,6 +376,8 @@ struct JsonConflict<'a> {
     kind: &'static str,
     state: &'static str,
     noticed_at: String,
+    /// What may be of one transaction has the same.
+    group: String,
     event: JsonEvent<'a>,
     insert: Option<JsonEvent<'a>>,
     winner: Option<JsonEvent<'a>>,
@@ -170,6 +407,7 @@ pub(super) fn print(
             kind: conflict.kind.as_str(),
             state: conflict.state.as_str(),
             noticed_at: rfc3339(conflict.noticed_ms),
+            group: conflict.group.to_string(),
             event: JsonEvent::settled(event),
             insert: conflict.insert.as_ref().map(JsonEvent::settled),
             winner: conflict.winner.as_ref().map(JsonEvent::settled),

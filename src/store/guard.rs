@@ -70,23 +70,27 @@ impl Guard {
             ))?;
             self.guarded.push(table.clone());
         }
-        let replicated: HashSet<_> =
-            tables.iter().map(|replicated| replicated.table.name.to_ascii_lowercase()).collect();
-        Ok(db.authorizer(Some(move |context: AuthContext<'_>| {
-            let table = match context.action {
-                AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => {
-                    table_name
-                }
-                _ => return Authorization::Allow,
-            };
-            let theirs = context.accessor.is_some_and(|trigger| !trigger.starts_with(PREFIX));
-            if theirs && replicated.contains(&table.to_ascii_lowercase()) {
-                Authorization::Ignore
-            } else {
-                Authorization::Allow
-            }
-        }))?)
+        leave_out_writes(db, tables)
     }
+}
+
+/// Leaves out what triggers of the application insert into replicated tables or update there, on
+/// this connection.
+pub(super) fn leave_out_writes(db: &mut Connection, tables: &[ReplicatedTable]) -> Result<()> {
+    let replicated: HashSet<_> =
+        tables.iter().map(|replicated| replicated.table.name.to_ascii_lowercase()).collect();
+    Ok(db.authorizer(Some(move |context: AuthContext<'_>| {
+        let table = match context.action {
+            AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => table_name,
+            _ => return Authorization::Allow,
+        };
+        let theirs = context.accessor.is_some_and(|trigger| !trigger.starts_with(PREFIX));
+        if theirs && replicated.contains(&table.to_ascii_lowercase()) {
+            Authorization::Ignore
+        } else {
+            Authorization::Allow
+        }
+    }))?)
 }
 
 fn trigger(table: &str) -> String {

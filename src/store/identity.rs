@@ -270,8 +270,9 @@ pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Resul
     )?;
     tx.execute(
         "INSERT INTO driftless_old_conflicts
-             (former, seq, id, kind, winner, theirs, state, noticed)
-         SELECT ?1, seq, id, kind, winner, theirs, state, noticed FROM driftless_conflicts",
+             (former, seq, id, kind, winner, theirs, state, noticed, tbl, pk, other, ends)
+         SELECT ?1, seq, id, kind, winner, theirs, state, noticed, tbl, pk, other, ends
+         FROM driftless_conflicts",
         [former],
     )?;
     // What waited in quarantine is read anew with the remote's rows.

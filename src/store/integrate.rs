@@ -39,6 +39,8 @@ pub struct Integrated {
     pub settled_rejected: usize,
     /// Own events that are new in the conflict inbox.
     pub conflicts: usize,
+    /// Conflicts that were open, and whose effect the page has brought.
+    pub moot: usize,
     /// Events that went into quarantine.
     pub quarantined: usize,
     /// Pending events that are off their rows, for they have probably lost.

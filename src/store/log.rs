@@ -259,20 +259,38 @@ impl Store {
 
     /// The settled event at a place in the present log, or in that of a former remote.
     pub(super) fn settled_in(&self, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
-        let mut statement = self.db.prepare_cached(frames(former))?;
-        let mut rows = statement.query((former, seq.0.saturating_sub(1)))?;
-        let event = rows.next()?.map(frame).transpose()?;
-        Ok(event.filter(|event| event.seq == seq))
+        settled_in(&self.db, former, seq)
     }
 
     /// A settled event that this file's outbox had.
     pub(super) fn own_event(&self, id: EventId) -> Result<Option<Event>> {
-        let sql = "SELECT seq FROM driftless_log WHERE id = ?1 AND own";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let seq = statement.query_row([id.0.to_bytes().as_slice()], |row| row.get(0)).optional()?;
-        match seq {
-            Some(seq) => self.settled(Seq(seq)),
-            None => Ok(None),
-        }
+        own_event(&self.db, None, id)
+    }
+}
+
+/// The settled event at a place in the present log, or in that of a former remote.
+pub(super) fn settled_in(db: &Connection, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
+    let mut statement = db.prepare_cached(frames(former))?;
+    let mut rows = statement.query((former, seq.0.saturating_sub(1)))?;
+    let event = rows.next()?.map(frame).transpose()?;
+    Ok(event.filter(|event| event.seq == seq))
+}
+
+/// A settled event that this file's outbox had, in the present log or in that of a former remote.
+pub(super) fn own_event(
+    db: &Connection,
+    former: Option<i64>,
+    id: EventId,
+) -> Result<Option<Event>> {
+    let sql = match former {
+        None => "SELECT seq FROM driftless_log WHERE ?1 IS NULL AND id = ?2 AND own",
+        Some(_) => "SELECT seq FROM driftless_old_log WHERE id = ?2 AND own AND former = ?1",
+    };
+    let mut statement = db.prepare_cached(sql)?;
+    let id = id.0.to_bytes();
+    let seq = statement.query_row((former, id.as_slice()), |row| row.get(0)).optional()?;
+    match seq {
+        Some(seq) => settled_in(db, former, Seq(seq)),
+        None => Ok(None),
     }
 }

@@ -26,6 +26,10 @@ const CACHE_KIB: i64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Marks(VecDeque<i64>);
 
+/// The same of events that are sent: what lost among them is told apart by them.
+#[derive(Debug, Default)]
+struct Past(VecDeque<i64>);
+
 impl Marks {
     /// A transaction ended at `newest`. Two may look, so an older one may come late.
     fn note(&mut self, newest: i64) {
@@ -43,11 +47,16 @@ impl Marks {
         }
     }
 
-    /// Forgets those up to `sent`, but for the newest.
-    fn forget(&mut self, sent: i64) {
+    /// Gives those up to `sent` away, but for the newest.
+    fn forget(&mut self, sent: i64, past: &mut Past) {
         while self.0.len() > 1 && self.0[0] <= sent {
-            self.0.pop_front();
+            let mark = self.0.pop_front().expect("there are two");
+            if past.0.back().is_none_or(|&last| last < mark) {
+                past.0.push_back(mark);
+            }
         }
+        let surplus = past.0.len().saturating_sub(MAX_MARKS);
+        past.0.drain(..surplus);
     }
 
     /// The first mark from `n` on.
@@ -64,12 +73,27 @@ impl Marks {
 
 /// Marks that a store and its watches share.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shared(Arc<Mutex<Marks>>);
+pub(super) struct Shared {
+    marks: Arc<Mutex<Marks>>,
+    past: Arc<Mutex<Past>>,
+}
 
 impl Shared {
     /// The marks; nobody holds them for longer than it takes to look one up.
     pub(super) fn lock(&self) -> MutexGuard<'_, Marks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first mark from `n` on, also if it is of events that are sent.
+    pub(super) fn ended(&self, n: i64) -> Option<i64> {
+        let past = self.past();
+        let found = past.0.get(past.0.partition_point(|&mark| mark < n)).copied();
+        drop(past);
+        found.or_else(|| self.lock().from(n))
     }
 
     pub(super) fn note(&self, newest: i64) {
@@ -77,7 +101,7 @@ impl Shared {
     }
 
     pub(super) fn forget(&self, sent: i64) {
-        self.lock().forget(sent);
+        self.lock().forget(sent, &mut self.past());
     }
 }
 
@@ -161,6 +185,8 @@ mod tests {
         assert_eq!(marks.lock().0, [12]);
         marks.forget(12);
         assert_eq!(marks.lock().0, [12], "the newest stays");
+        assert_eq!((marks.ended(6), marks.ended(10)), (Some(7), Some(12)), "and all are known");
+        assert_eq!(marks.ended(13), None);
     }
 
     #[test]

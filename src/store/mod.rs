@@ -41,6 +41,7 @@ mod left_out;
 mod log;
 mod marks;
 mod materialize;
+mod notice;
 mod open;
 mod outbox;
 mod overlooked;
@@ -49,15 +50,21 @@ mod quarantine;
 mod rebase;
 mod redo;
 mod rehearse;
+mod restore;
+mod rewrite;
 mod schema;
 mod spelling;
+mod together;
 mod touched;
 mod unpack;
 mod upgrade;
 
 pub use adopt::{Adopted, AdoptedTable, NewRemote};
 pub(crate) use arrange::are_bound;
-pub use conflicts::{Conflict, ConflictKind, ConflictState, NewKey};
+pub use conflicts::{
+    Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey,
+    Selection,
+};
 pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
@@ -67,6 +74,7 @@ pub use outbox::{Hints, Outgoing, Push, PushLimit};
 pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use rehearse::Orphans;
+pub use restore::{Restored, Unrestored};
 pub(crate) use schema::TABLES_SQL;
 pub use schema::{ReplicatedTable, Setup};
 

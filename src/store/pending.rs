@@ -257,6 +257,8 @@ pub(super) struct PendingEvent {
     pub(super) winner: Option<Seq>,
     /// 1: the delete of a key change, 2: its insert.
     pub(super) half: Option<i64>,
+    /// Whether a trigger captured it, or a first sync made it.
+    pub(super) captured: bool,
     /// Of an update that a foreign key made within its own table: the row that is referred to.
     pub(super) parent: Option<RowKey>,
 }
@@ -287,6 +289,7 @@ pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<
         aside: row.get(11)?,
         winner: row.get::<_, Option<i64>>(12)?.map(Seq),
         half: row.get(14)?,
+        captured: row.get::<_, Option<i64>>(2)?.is_some(),
         parent,
     }))
 }

@@ -17,9 +17,9 @@
 use rusqlite::{CachedStatement, Connection};
 
 use super::Store;
-use super::conflicts::{Lost, notice};
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, is_refusal, is_taken};
+use super::notice::{Lost, notice, settle_moot};
 use super::pending::{PendingEvent, load, time};
 use super::quarantine::{MALFORMED, Whole};
 use super::touched::{NONE, Touched};
@@ -153,6 +153,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         let lost = std::mem::take(&mut self.lost);
         notice(self, &lost, now_ms)?;
+        settle_moot(self)?;
         self.put_back()
     }
 
@@ -327,12 +328,17 @@ impl<'s, 'p> Rebase<'s, 'p> {
             if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
                 self.keep(event)?;
             }
+            // Those of a first sync are of no transaction of the application's.
+            let ends = match event.as_ref().is_some_and(|event| event.captured) {
+                true => self.store.ends(n, self.start.newest)?,
+                false => n,
+            };
             let known = event.and_then(|event| event.winner);
             let beaten = self.rows[row].winners.iter().find(|&&winner| {
                 self.beats(&self.lines[winner], row, line.op, line.after, line.base)
             });
             let winner = known.or(beaten.map(|&winner| self.lines[winner].seq));
-            self.lost.push(Lost { line: at, row, winner });
+            self.lost.push(Lost { line: at, winner, ends });
         }
         if n == self.start.newest {
             let sql = "INSERT OR REPLACE INTO driftless_outbox (n, ms, tail, op, base, settled) \

@@ -2,15 +2,25 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::log::{own_event, settled_in};
 use super::open::{VERSION, set_setting, version};
 use super::schema::{TABLES_SQL, definitions, drop_triggers, install, registered};
 use crate::error::Result;
+use crate::event::{Op, Seq};
 
 /// Columns that came later: table, column and definition.
-const COLUMNS: [(&str, &str, &str); 3] = [
+const COLUMNS: [(&str, &str, &str); 11] = [
     ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
     ("driftless_quarantine", "img", "TEXT"),
     ("driftless_quarantine", "line", "BLOB"),
+    ("driftless_conflicts", "tbl", "TEXT"),
+    ("driftless_conflicts", "pk", "TEXT"),
+    ("driftless_conflicts", "other", "TEXT"),
+    ("driftless_conflicts", "ends", "INTEGER"),
+    ("driftless_old_conflicts", "tbl", "TEXT"),
+    ("driftless_old_conflicts", "pk", "TEXT"),
+    ("driftless_old_conflicts", "other", "TEXT"),
+    ("driftless_old_conflicts", "ends", "INTEGER"),
 ];
 /// Puts the outbox of schema 1 aside; its constraints went with schema 2.
 const OUTBOX_1_SQL: &str = "
@@ -34,7 +44,7 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
     }
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, column, definition) in COLUMNS {
-        if !has_column(&tx, table, column)? {
+        if has_table(&tx, table)? && !has_column(&tx, table, column)? {
             tx.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))?;
         }
     }
@@ -52,7 +62,39 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
         set_setting(&tx, "version", Some(&VERSION.to_string()))?;
     }
     tx.execute_batch(TABLES_SQL)?;
+    name_rows(&tx)?;
     Ok(tx.commit()?)
+}
+
+/// Writes down the rows of conflicts that a driftless has listed which did not.
+fn name_rows(tx: &Connection) -> Result<()> {
+    let places = |sql: &str| -> Result<Vec<(Option<i64>, i64)>> {
+        let mut statement = tx.prepare(sql)?;
+        let places = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(places.collect::<rusqlite::Result<_>>()?)
+    };
+    let here = places("SELECT NULL, seq FROM driftless_conflicts WHERE tbl IS NULL")?;
+    let old = places("SELECT former, seq FROM driftless_old_conflicts WHERE tbl IS NULL")?;
+    for (former, seq) in here.into_iter().chain(old) {
+        let Some(event) = settled_in(tx, former, Seq(seq))? else { continue };
+        let other = match event.pair {
+            Some(pair) if event.op == Op::Delete => own_event(tx, former, pair)?,
+            _ => None,
+        };
+        let other = other.map(|insert| insert.key.0);
+        let sql = match former {
+            None => {
+                "UPDATE driftless_conflicts SET tbl = ?3, pk = ?4, other = ?5
+                 WHERE ?1 IS NULL AND seq = ?2"
+            }
+            Some(_) => {
+                "UPDATE driftless_old_conflicts SET tbl = ?3, pk = ?4, other = ?5
+                 WHERE former = ?1 AND seq = ?2"
+            }
+        };
+        tx.prepare_cached(sql)?.execute((former, seq, &event.table, &event.key.0, other))?;
+    }
+    Ok(())
 }
 
 fn is_complete(db: &Connection) -> Result<bool> {
@@ -65,6 +107,11 @@ fn is_complete(db: &Connection) -> Result<bool> {
         }
     }
     Ok(has_tables && version(db)? >= VERSION)
+}
+
+fn has_table(db: &Connection, table: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    Ok(db.query_row(sql, [table], |row| row.get(0))?)
 }
 
 fn has_column(db: &Connection, table: &str, column: &str) -> Result<bool> {

@@ -2,6 +2,7 @@
 
 mod demo;
 mod identity;
+mod inbox;
 mod json;
 #[cfg(unix)]
 mod modes;

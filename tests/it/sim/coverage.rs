@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 56] = [
+pub(crate) const WANTED: [&str; 57] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -35,6 +35,7 @@ pub(crate) const WANTED: [&str; 56] = [
     "a rejected event in the inbox",
     "a moot loss",
     "a conflict restored",
+    "a conflict that became moot",
     "a conflict dismissed",
     "a constraint of one replica's own",
     "a quarantine",

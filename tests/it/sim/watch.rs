@@ -495,8 +495,37 @@ impl World {
         }
         match listable.first() {
             Some(seq) => Err(format!("event {seq} is in the conflict inbox, and did not lose")),
-            None => Ok(()),
+            None => self.observe_open(at, cursor),
         }
+    }
+
+    /// What lost and is there by now is no open conflict, whenever it came.
+    fn observe_open(&mut self, at: usize, cursor: i64) -> Checked {
+        let sql = "SELECT seq, state = 'moot' FROM driftless_conflicts
+                   WHERE state IN ('open', 'moot')";
+        for line in rows(&self.replicas[at].db, sql).unwrap() {
+            let seq = line[0].as_integer().unwrap_or(0);
+            if line[1].as_integer() == Some(1) {
+                self.seen.note("a conflict that became moot");
+                continue;
+            }
+            let Some(event) = self.log.get(&seq) else { continue };
+            let other = event.pair.and_then(|pair| self.places.get(&pair));
+            let watch = &self.watches[at];
+            let unclear =
+                [Some(event), other.map(|seq| &self.log[seq])].into_iter().flatten().any(|event| {
+                    let place = (event.table.clone(), event.key.0.clone());
+                    let on_top = |pending: &Pending| {
+                        let pending = &self.ledger[&pending.id].event;
+                        (&pending.table, &pending.key) == (&event.table, &event.key)
+                    };
+                    watch.quarantine.contains(&place) || watch.pending.values().any(on_top)
+                });
+            if !unclear && self.is_moot(event, cursor) {
+                return Err(format!("event {seq} lost and is there, but is an open conflict"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether what a lost event wanted is so anyway.

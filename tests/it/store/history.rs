@@ -2,7 +2,11 @@
 //! end anywhere, and after every page each desktop's rows are the remote's log with its own pending
 //! events on top. In the end all are equal.
 
-use driftless::store::PushLimit;
+use std::collections::{BTreeMap, BTreeSet};
+
+use driftless::event::{Event, EventId, Op};
+use driftless::store::{Conflict, NewKey, PushLimit};
+use driftless::value::Value;
 use driftless::verdict::ConflictRule;
 
 use super::world::{Desk, Remote, actual};
@@ -151,6 +155,71 @@ struct Seen {
     rejected: usize,
     conflicts: usize,
     set_aside: usize,
+    moot: usize,
+    restored: usize,
+    refused: usize,
+}
+
+/// Where each transaction of a desktop ended in its outbox.
+type Ends = Vec<i64>;
+
+/// What is open is so for a reason: nothing that a lost event wanted is in the remote's row.
+fn look_at_inbox(desk: &Desk, remote: &Remote, why: &str) {
+    let rows = remote.fold(desk.store.state().unwrap().cursor);
+    let is_there = |event: &Event| {
+        let row = rows.get(&(event.table.clone(), event.key.0.clone()));
+        match event.op {
+            Op::Delete => row.is_none(),
+            _ => row.is_some_and(|row| row.holds(event.after.as_ref().unwrap())),
+        }
+    };
+    for conflict in desk.store.conflicts(false).unwrap() {
+        let Conflict { event, insert, .. } = &conflict;
+        let moot = is_there(event) && insert.as_ref().is_none_or(&is_there);
+        assert!(!moot, "{why}: what event {} wanted is there, and it is open", event.seq);
+    }
+}
+
+/// What one transaction lost is one group, and nothing else is in it.
+fn look_at_groups(desk: &Desk, ends: &Ends, why: &str) {
+    let mut groups = BTreeMap::new();
+    for conflict in desk.store.conflicts(true).unwrap() {
+        let number = (conflict.event.id.0.0 >> 40) as i64 & ((1 << 40) - 1);
+        let transaction = ends.partition_point(|&end| end < number);
+        let group = groups.entry(conflict.group).or_insert(transaction);
+        assert_eq!(*group, transaction, "{why}: event {} is of another", conflict.event.seq);
+    }
+    let transactions: BTreeSet<_> = groups.values().collect();
+    assert_eq!(transactions.len(), groups.len(), "{why}: a transaction is parted");
+}
+
+/// A person restores what one transaction lost: all of it, or nothing, and once.
+fn restore(desk: &mut Desk, random: &mut fastrand::Rng, seen: &mut Seen, why: &str) {
+    let open = desk.store.conflicts(false).unwrap();
+    let Some(one) = random.choice(&open) else { return };
+    let whole: Vec<_> = open.iter().filter(|c| c.group == one.group).map(|c| c.event.id).collect();
+    let fresh = random.bool() && one.event.op == Op::Insert;
+    let key =
+        fresh.then(|| NewKey::Values(vec![Value::from(format!("n{}", one.event.seq).as_str())]));
+    let before = (desk.actual(), desk.store.state().unwrap().pending);
+    match desk.store.restore(one.event.id, key) {
+        Ok(done) => {
+            let both = |ids: &[EventId]| ids.iter().copied().collect::<BTreeSet<_>>();
+            assert_eq!(both(&done.restored), both(&whole), "{why}");
+            seen.restored += 1;
+            let (rows, pending) = (desk.actual(), desk.store.state().unwrap().pending);
+            let again = desk.store.restore(one.event.id, None).unwrap();
+            assert_eq!((again.restored.len(), again.already.len()), (0, 1), "{why}");
+            assert_eq!((desk.actual(), desk.store.state().unwrap().pending), (rows, pending));
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), driftless::Kind::Usage, "{why}: {error:?}");
+            let after = (desk.actual(), desk.store.state().unwrap().pending);
+            assert!(before == after, "{why}: half of it was restored: {error}");
+            assert_eq!(desk.store.conflicts(false).unwrap(), open, "{why}");
+            seen.refused += 1;
+        }
+    }
 }
 
 fn pull(desk: &mut Desk, remote: &Remote, limit: usize, seen: &mut Seen, why: &str) -> usize {
@@ -167,6 +236,7 @@ fn pull(desk: &mut Desk, remote: &Remote, limit: usize, seen: &mut Seen, why: &s
     seen.rejected += done.settled_rejected;
     seen.conflicts += done.conflicts;
     seen.set_aside += done.set_aside;
+    seen.moot += done.moot;
     done.pulled
 }
 
@@ -183,12 +253,15 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
         let enforced = random.f64() < 0.7;
         desk.app.pragma_update(None, "foreign_keys", enforced).unwrap();
     }
+    let mut ends = vec![Ends::new(); desks.len()];
+    let mut person = fastrand::Rng::with_seed(!seed);
     for _ in 0..steps {
         let at = random.usize(0..desks.len());
         match random.u8(0..100) {
             0..50 => {
                 desks[at].write(&operation(&mut random, shape.nocase));
                 desks[at].store.mark().unwrap();
+                ends[at].push(desks[at].store.newest().unwrap());
             }
             50..62 => remote.web(&operation(&mut random, shape.nocase)),
             62..80 => {
@@ -198,14 +271,23 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
             _ => {
                 let limit = random.usize(1..=6);
                 pull(&mut desks[at], &remote, limit, seen, &why);
+                look_at_inbox(&desks[at], &remote, &why);
+                if person.u8(0..8) == 0 {
+                    look_at_groups(&desks[at], &ends[at], &why);
+                    restore(&mut desks[at], &mut person, seen, &why);
+                    desks[at].store.mark().unwrap();
+                    ends[at].push(desks[at].store.newest().unwrap());
+                }
             }
         }
     }
     for _ in 0..24 {
         let mut moved = 0;
-        for desk in &mut desks {
+        for (desk, ends) in desks.iter_mut().zip(&ends) {
             moved += desk.push(&mut remote, super::world::ALL);
             moved += pull(desk, &remote, random.usize(1..=20), seen, &why);
+            look_at_inbox(desk, &remote, &why);
+            look_at_groups(desk, ends, &why);
         }
         if moved == 0 {
             break;
@@ -240,7 +322,8 @@ fn histories_converge() {
     if first.is_none() {
         // A simulation in which nothing went wrong would prove little.
         let least = [seen.applied, seen.superseded, seen.rejected, seen.conflicts, seen.set_aside];
-        let lively = least.iter().all(|&times| times > 20);
+        let rare = [seen.moot, seen.restored, seen.refused];
+        let lively = least.iter().all(|&times| times > 20) && rare.iter().all(|&times| times > 4);
         assert!(lively, "too little happened: {seen:?}\ncargo test store::history repeats this");
     }
 }

@@ -1,6 +1,7 @@
 //! The local database: integrating pages, conflicts, quarantine, the first sync.
 
 mod history;
+mod inbox;
 mod integrate;
 mod older;
 mod outbox;

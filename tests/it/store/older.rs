@@ -16,10 +16,19 @@ const SCHEMA_2: &str = include_str!("../../../fixtures/replica/schema-2.sql");
 
 /// All that came after the second dump.
 const SINCE: &str = "ALTER TABLE driftless_quarantine ADD COLUMN img TEXT;
-    ALTER TABLE driftless_quarantine ADD COLUMN line BLOB";
+    ALTER TABLE driftless_quarantine ADD COLUMN line BLOB;
+    ALTER TABLE driftless_conflicts ADD COLUMN tbl TEXT;
+    ALTER TABLE driftless_conflicts ADD COLUMN pk TEXT;
+    ALTER TABLE driftless_conflicts ADD COLUMN other TEXT;
+    ALTER TABLE driftless_conflicts ADD COLUMN ends INTEGER";
+/// The same of the logs of before, which the first dump has not.
+const SINCE_OLD: &str = "ALTER TABLE driftless_old_conflicts ADD COLUMN tbl TEXT;
+    ALTER TABLE driftless_old_conflicts ADD COLUMN pk TEXT;
+    ALTER TABLE driftless_old_conflicts ADD COLUMN other TEXT;
+    ALTER TABLE driftless_old_conflicts ADD COLUMN ends INTEGER";
 
 /// What makes a file that has everything into one that lacks this.
-const LACKING: [(&str, &str); 6] = [
+const LACKING: [(&str, &str); 8] = [
     (
         "the identities and logs of before",
         "DROP TABLE driftless_identities; DROP TABLE driftless_old_log;
@@ -30,6 +39,8 @@ const LACKING: [(&str, &str); 6] = [
     ("the remote's spelling", "ALTER TABLE driftless_tables DROP COLUMN columns"),
     ("rows that wait", "ALTER TABLE driftless_quarantine DROP COLUMN img"),
     ("lines that could not be read", "ALTER TABLE driftless_quarantine DROP COLUMN line"),
+    ("rows of conflicts", "ALTER TABLE driftless_conflicts DROP COLUMN ends"),
+    ("rows of old conflicts", "ALTER TABLE driftless_old_conflicts DROP COLUMN ends"),
 ];
 
 /// Our tables with their columns, and our indexes, in an order of their own.
@@ -62,7 +73,8 @@ fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
         ("values in the outbox", format!("{SCHEMA_1}; {SINCE}; {spelling}; {tables}")),
         ("both columns", SCHEMA_2.to_owned()),
     ];
-    let lacking = LACKING.map(|(what, sql)| (what, format!("{SCHEMA_2}; {SINCE}; {sql}")));
+    let lacking =
+        LACKING.map(|(what, sql)| (what, format!("{SCHEMA_2}; {SINCE}; {SINCE_OLD}; {sql}")));
     for (what, dump) in dumps.into_iter().chain(lacking) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("desk.db");
@@ -80,6 +92,8 @@ fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
             let mut store = Store::open(&path).unwrap();
             assert_eq!(rows(&app, SHAPE), present.rows(SHAPE), "without {what}, time {time}");
             assert_eq!(kept(&app), before, "without {what}, time {time}");
+            let unnamed = "SELECT seq FROM driftless_conflicts WHERE tbl IS NULL OR pk IS NULL";
+            assert!(rows(&app, unnamed).is_empty(), "without {what}: rows of conflicts");
             store.check_triggers().unwrap();
             assert_eq!(store.setting("version").unwrap().as_deref(), Some("2"));
         }

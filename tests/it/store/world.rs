@@ -135,6 +135,11 @@ impl Remote {
             }
             let place = (line.table.to_string(), line.key.to_owned());
             let after = line.after.map(|json| Image::parse(json).unwrap());
+            // What a foreign key did to the very row whose key changes is logged in front of its
+            // insert, which has it already.
+            if line.op == Op::Update && !rows.contains_key(&place) {
+                continue;
+            }
             apply(&mut rows, place, line.op, after.as_ref());
         }
         rows
@@ -148,7 +153,9 @@ pub(super) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Opt
             rows.insert(place, after.unwrap().clone());
         }
         Op::Update => {
-            rows.get_mut(&place).expect("an update's row is there").overlay(after.unwrap())
+            let row = rows.get_mut(&place);
+            row.unwrap_or_else(|| panic!("an update of {place:?}, which is not there"))
+                .overlay(after.unwrap())
         }
         Op::Delete => {
             rows.remove(&place);

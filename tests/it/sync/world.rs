@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use driftless::event::{EventId, Image, Seq};
-use driftless::store::{Entry, LogFilter, NewKey};
+use driftless::store::{Entry, LogFilter, NewKey, Selection};
 use driftless::sync::{Input, SyncState};
 use driftless::verdict::{ConflictRule, Verdict};
 
@@ -498,11 +498,15 @@ impl World {
             key => NewKey::Values(vec![driftless::value::Value::Text(key.as_bytes().to_vec())]),
         });
         self.equal = false;
-        self.member(name).desk.machine.store().restore(id, key).map_err(|error| {
-            // An id is made of chance.
-            error.message().replace(&id.to_string(), place)
-        })?;
-        Ok(String::new())
+        // The scripts write faster than people, so what is of one transaction is not told apart.
+        let alone = Selection::Events(vec![id]);
+        let done = self.member(name).desk.machine.store().restore_selected(&alone, key);
+        // An id is made of chance.
+        let told = |error: driftless::Error| error.message().replace(&id.to_string(), place);
+        match done.map_err(told)?.refusal() {
+            Some(error) => Err(told(error).into()),
+            None => Ok(String::new()),
+        }
     }
 
     /// Takes a conflict off the list.
