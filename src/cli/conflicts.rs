@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::args::{self, ConflictAction};
 use super::event::{
-    JsonEvent, JsonExact, JsonImage, exact, json_key, key, made_at, names, resolve, tail, value,
-    who,
+    JsonEvent, JsonExact, JsonImage, exact, exact_key, json_key, key, made_at, names, resolve,
+    tail, value, who,
 };
 use super::exit::Exit;
 use super::output::{Output, Tone, clean};
@@ -143,6 +143,8 @@ fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
             id: String,
             table: &'a str,
             key: serde_json::Value,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key_exact: Option<serde_json::Value>,
             reason: &'a str,
             hint: Option<&'a str>,
         }
@@ -157,6 +159,7 @@ fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
             id: one.id.to_string(),
             table: &one.table,
             key: json_key(&one.key),
+            key_exact: exact_key(&one.key),
             reason: &one.reason,
             hint: one.hint.as_deref(),
         });
