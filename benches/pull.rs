@@ -27,7 +27,7 @@ fn download(hub: &Served) -> (Vec<Page>, Duration) {
     let start = Instant::now();
     loop {
         let span = Span { after, events: MAX_EVENTS, whole: true, slice: None };
-        let exchange = Exchange { push: None, pull: Some(span), asker: None };
+        let exchange = Exchange { pull: Some(span), ..Exchange::default() };
         let answer = hub.block_on(client.run(exchange.batch())).unwrap();
         let page = exchange.read(answer).unwrap().page;
         let more = page.more;

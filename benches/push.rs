@@ -58,7 +58,8 @@ fn push(hub: &Served, place: &Place) -> Parts {
         let marks = store.draw_mark(unit.0).unwrap();
         let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
         let sender = Sender { replica, epoch, cursor, marks };
-        let exchange = Exchange { push: Some((&push, unit, &sender)), pull: None, asker };
+        let exchange =
+            Exchange { push: Some((&push, unit, &sender)), asker, ..Exchange::default() };
         let batch = exchange.batch();
         parts.write += start.elapsed();
         let start = Instant::now();

@@ -134,6 +134,47 @@ impl Page {
         (rest, Offset { bytes: self.bytes.len(), events: self.count })
     }
 
+    /// Parts the page in front of its last unit, if that may go on in the next page. The first part
+    /// is `None` if the page has one unit alone, the second if nothing may go on.
+    ///
+    /// Nothing is checked here, as in [`Page::part`].
+    pub fn split_last_unit(self) -> (Option<Page>, Option<Page>) {
+        let (mut count, mut end) = (0, self.bytes.len());
+        let mut next: Option<usize> = None;
+        loop {
+            let start = memchr::memrchr(b'\n', &self.bytes[..end]).map_or(0, |at| at + 1);
+            if let Some(found) = seq(&self.bytes[start..end]) {
+                let (line, rest) = (&self.bytes[start..end], next.unwrap_or(end));
+                let behind = pieces(&self.bytes[rest..]).next();
+                if next.is_some() && behind.is_some_and(|behind| ends_unit(line, behind)) {
+                    let (bytes, more) = (self.bytes[..rest - 1].to_vec(), true);
+                    let before = self.count.saturating_sub(count);
+                    let done = Page { bytes, last: found, count: before, more };
+                    let last = Page { bytes: self.bytes[rest..].to_vec(), count, ..self };
+                    return (Some(done), Some(last));
+                }
+                if next.is_none() && is_alone(line) {
+                    return (Some(self), None);
+                }
+                count += 1;
+                next = Some(start);
+            }
+            if start == 0 {
+                return if next.is_some() { (None, Some(self)) } else { (Some(self), None) };
+            }
+            end = start - 1;
+        }
+    }
+
+    /// This page and the one that follows it, as one.
+    pub fn joined(mut self, next: Page) -> Page {
+        self.bytes.push(b'\n');
+        self.bytes.extend_from_slice(&next.bytes);
+        self.count += next.count;
+        (self.last, self.more) = (next.last, next.more);
+        self
+    }
+
     /// Whether nothing is behind `place`.
     pub fn ends_at(&self, place: Offset) -> bool {
         place.bytes >= self.bytes.len()
@@ -249,6 +290,12 @@ fn unit(line: &[u8]) -> Result<&[u8]> {
         scanner.expect(b',')?;
     }
     scanner.raw()
+}
+
+/// Whether a line's event has no unit and no other half.
+fn is_alone(line: &[u8]) -> bool {
+    unit(line).is_ok_and(|unit| unit == b"null")
+        && Line::parse(line).map_or(true, |line| line.pair.is_none())
 }
 
 /// Whether a unit ends with the line `last`, which `next` follows. An event without a unit is one

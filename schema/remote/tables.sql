@@ -46,6 +46,16 @@ CREATE TABLE IF NOT EXISTS driftless_inbox (
   plain   INTEGER   -- 1: no value in it has a tag, so that none needs decoding
 );
 
+-- Parts of pushes that are larger than a request. They take effect together, with the last request.
+CREATE TABLE IF NOT EXISTS driftless_staged (
+  name      TEXT NOT NULL,    -- the replica
+  token     TEXT NOT NULL,    -- a ULID that was drawn for the push
+  part      INTEGER NOT NULL, -- which part of it this is, from 0
+  events    TEXT NOT NULL,    -- the events, a JSON array of arrays
+  staged_at INTEGER NOT NULL, -- ms since 1970, by this server's clock
+  PRIMARY KEY (name, token, part)
+);
+
 -- One row.
 CREATE TABLE IF NOT EXISTS driftless_meta (
   one     INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row

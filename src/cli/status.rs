@@ -191,6 +191,12 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
     Ok(known.with_trouble(trouble.as_ref()))
 }
 
+/// That a large transaction is half here.
+fn words_of_parts(in_parts: bool) -> String {
+    let words = "a large transaction is on its way, and a part of it is here";
+    if in_parts { words.to_owned() } else { String::new() }
+}
+
 /// A state in words.
 pub(crate) fn words(state: SyncState) -> &'static str {
     match state {
@@ -296,6 +302,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
         ("pending", format!("{}{oldest}", status.pending)),
         ("cursor", format!("{}{lag}", status.cursor)),
+        ("in parts", words_of_parts(status.in_parts)),
         ("conflicts", attention(status.conflicts).paint(status.conflicts)),
         ("quarantine", attention(status.quarantined).paint(status.quarantined)),
         ("left out", left_out_in_words(&status.left_out)),

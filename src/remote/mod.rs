@@ -22,6 +22,7 @@ mod libsql;
 mod parcel;
 mod probe;
 mod span;
+mod staged;
 pub mod statements;
 mod tls;
 mod token;

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::ops::Range;
 
 use crate::capture::literal;
 use crate::event::EventId;
@@ -18,6 +19,9 @@ use crate::value::write_string;
 
 /// The most characters of a recorded reason: it is a message for people.
 const MAX_REASON: usize = 500;
+
+/// The most bytes of a value that stands in the SELECT of a push in parts.
+const SHARED_BYTES: usize = 256;
 
 /// A value of the inbox.
 #[derive(PartialEq)]
@@ -89,25 +93,31 @@ const INBOX: [Column; 15] = [
 ];
 
 /// Events, ready for the inbox.
-pub(super) struct Parcel {
+#[derive(Debug)]
+pub struct Parcel {
     /// The names of the inbox's columns.
     pub(super) names: String,
     /// What fills them, in the same order: over `value`, an event's array.
     pub(super) terms: String,
-    /// An array of the events' arrays.
-    pub(super) json: String,
+    /// Arrays of the events' arrays, one behind the other.
+    pub(super) parts: Vec<String>,
+    /// How many events are in the parts up to each.
+    ends: Vec<usize>,
 }
 
 impl Parcel {
-    /// Packs events, of which there is at least one.
-    pub(super) fn pack(events: &[Outgoing]) -> Parcel {
+    /// Packs events, of which there is at least one, into as many parts as it takes: each has at
+    /// most so many events, and so many bytes of them if it has more than one.
+    pub fn pack(events: &[Outgoing], (most, bytes): (usize, usize)) -> Parcel {
         let (first, rest) = events.split_first().expect("a push has events");
         let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (column, (name, field)) in INBOX.iter().enumerate() {
             names.push(*name);
             let value = field(first);
             let shared = column > 0 && rest.iter().all(|event| field(event) == value);
-            match value.literal().filter(|_| shared) {
+            // What is large travels in the parts, or the last request would be as large.
+            let fits = |literal: &String| bytes == usize::MAX || literal.len() <= SHARED_BYTES;
+            match value.literal().filter(|literal| shared && fits(literal)) {
                 Some(literal) => terms.push(literal),
                 None => {
                     terms.push(format!("value ->> {}", places.len()));
@@ -115,19 +125,42 @@ impl Parcel {
                 }
             }
         }
-        let mut json = Vec::new();
+        let (mut parts, mut ends, mut json, mut weight) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (index, event) in events.iter().enumerate() {
-            json.push(if index == 0 { b'[' } else { b',' });
+            let begun = index - ends.last().unwrap_or(&0);
+            weight += event.weight();
+            if begun > 0 && (begun >= most || weight > bytes) {
+                parts.push(closed(&mut json));
+                ends.push(index);
+                weight = event.weight();
+            }
+            json.push(if json.is_empty() { b'[' } else { b',' });
             for (place, field) in places.iter().enumerate() {
                 json.push(if place == 0 { b'[' } else { b',' });
                 field(event).write(&mut json);
             }
             json.push(b']');
         }
-        json.push(b']');
-        let json = String::from_utf8(json).expect("events are UTF-8, for other bytes are in hex");
-        Parcel { names: names.join(", "), terms: terms.join(", "), json }
+        parts.push(closed(&mut json));
+        ends.push(events.len());
+        Parcel { names: names.join(", "), terms: terms.join(", "), parts, ends }
     }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Which of the events are in a part.
+    pub fn range(&self, part: usize) -> Range<usize> {
+        part.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[part]
+    }
+}
+
+/// An array that is complete; the next one begins.
+fn closed(json: &mut Vec<u8>) -> String {
+    json.push(b']');
+    String::from_utf8(std::mem::take(json)).expect("events are UTF-8, for other bytes are in hex")
 }
 
 /// At most [`MAX_REASON`] characters of a reason.

@@ -24,9 +24,14 @@
 
 use ulid::Ulid;
 
-use super::parcel::{Parcel, shorten};
-pub use super::span::{Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice};
+pub use super::parcel::Parcel;
+use super::parcel::shorten;
+pub use super::span::{
+    MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
+};
 use super::span::{page, read_page, read_part, slice};
+pub use super::staged::Part as PushPart;
+use super::staged::{forget, source};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
 use crate::error::{Error, Result};
@@ -55,7 +60,7 @@ pub const PAGE_BYTES: usize = 3 << 20;
 const MAX_EPOCH_BYTES: usize = 64;
 
 /// The remote's time, in ms since 1970.
-const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+pub(super) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +92,16 @@ pub struct Asker {
 }
 
 /// One request of a replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Exchange<'a> {
     /// Events to push, the unit that the first of them get (each next unit's ULID is one higher),
     /// and their sender.
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
+    /// All of the push, if its parts are on the remote already. Its token is the unit, and it has
+    /// no other.
+    pub staged: Option<&'a Parcel>,
+    /// A part of a push that is larger than a request, to be kept until its last part is there.
+    pub part: Option<PushPart<'a>>,
     /// What to pull.
     pub pull: Option<Span>,
     /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
@@ -170,21 +180,32 @@ impl Exchange<'_> {
     ///
     /// When something is to be pushed by nobody, or without a mark.
     pub fn batch(&self) -> Batch {
-        let mut statements = Vec::with_capacity(6);
+        let mut statements = Vec::with_capacity(7);
         if let Some((push, unit, sender)) = self.push {
             let asker = self.asker.expect("a push has a sender with a place");
             statements.push(contact(sender, asker.place));
-            statements.push(deliver(push, unit, sender));
+            statements.push(deliver(push, unit, sender, self.staged));
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
             statements.push(format!("SELECT seq FROM driftless_events WHERE id = '{last}'"));
             statements.push(unknown_column(&push.tables));
+            statements.extend(self.staged.map(|_| forget(sender.replica)));
+        }
+        if let Some(part) = self.part {
+            let asker = self.asker.expect("a push has a sender with a place");
+            statements.extend(part.statements(asker.place));
         }
         if let Some(span) = self.pull {
             statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.to_owned(), meta));
-        Batch { statements, writes: self.push.is_some() }
+        Batch { statements, writes: self.writes() > 0 }
+    }
+
+    /// How many of the statements are for what is pushed.
+    fn writes(&self) -> usize {
+        let push = if self.push.is_some() { 4 } else { 0 } + usize::from(self.staged.is_some());
+        push + self.part.map_or(0, |part| part.count())
     }
 
     /// What this request's answer says.
@@ -193,15 +214,16 @@ impl Exchange<'_> {
     ///
     /// `Corrupt` when it is not an answer to this request.
     pub fn read(&self, answer: Answer) -> Result<Reply> {
-        let expected = if self.push.is_some() { 4 } else { 0 } + usize::from(self.pull.is_some());
+        let expected = self.writes() + usize::from(self.pull.is_some());
         if answer.rows.len() != expected + 1 {
             return Err(wrong("the number of results"));
         }
         let mut results = answer.rows.into_iter();
         let (mut pushed, mut unknown) = (false, None);
+        let written: Vec<Rows> = results.by_ref().take(self.writes()).collect();
         if self.push.is_some() {
-            pushed = !results.nth(2).unwrap_or_default().is_empty();
-            unknown = read_unknown_column(&results.next().unwrap_or_default())?;
+            pushed = !written[2].is_empty();
+            unknown = read_unknown_column(&written[3])?;
         }
         let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
         if let Some(span) = self.pull {
@@ -227,7 +249,7 @@ pub(super) fn wrong(what: &str) -> Error {
 }
 
 /// The clause that holds only on the right database, and only where its log has the place.
-fn guard(epoch: &str, place: Place) -> String {
+pub(super) fn guard(epoch: &str, place: Place) -> String {
     let epoch = literal(epoch);
     let log = match place {
         Place { seq: Seq(0), .. } => String::new(),
@@ -334,16 +356,25 @@ fn contact(sender: &Sender, place: Place) -> String {
 /// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
 /// signs keep SQLite's planner from looking at the values: where they are bound, the statement
 /// would be compiled again for each push.
-fn deliver(push: &Push, unit: Ulid, sender: &Sender) -> String {
-    let Parcel { names, terms, json } = Parcel::pack(&push.events);
-    let (unit, from) = unit_term(&push.units, unit);
+fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) -> String {
+    let packed;
+    let (parcel, unit, (events, complete)) = match staged {
+        Some(parcel) => (parcel, format!("'{unit}'"), source(parcel, sender.replica, unit)),
+        None => {
+            packed = Parcel::pack(&push.events, (usize::MAX, usize::MAX));
+            let (unit, from) = unit_term(&push.units, unit);
+            let events = literal(&packed.parts[0]);
+            let events = format!("SELECT {from} FROM json_each({events}) LIMIT -1");
+            (&packed, unit, (events, String::new()))
+        }
+    };
+    let Parcel { names, terms, .. } = parcel;
     format!(
         "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', {unit}, {terms} \
-         FROM (SELECT {from} FROM json_each({}) LIMIT -1) WHERE EXISTS \
+         FROM ({events}) WHERE EXISTS \
          (SELECT 1 FROM driftless_replicas WHERE +name = '{}' AND +mark = '{}') \
-         AND NOT EXISTS ({})",
+         AND NOT EXISTS ({}){complete}",
         sender.replica,
-        literal(&json),
         sender.replica,
         sender.mark().expect("a mark was drawn for this push"),
         unknown(&push.tables)

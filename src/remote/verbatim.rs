@@ -27,8 +27,8 @@ use super::tls::Connector;
 use super::wire::Meter;
 use crate::value::Value;
 
-/// What a statement that carries events begins with.
-const PUSH: &str = "INSERT INTO driftless_inbox";
+/// What a statement that carries events begins with: all of a push, or a part of it.
+const PUSHES: [&str; 2] = ["INSERT INTO driftless_inbox", "INSERT INTO driftless_staged"];
 
 /// Whether a batch must go this way: it holds a definition, or events.
 pub(super) fn carries(statements: &[String]) -> bool {
@@ -36,7 +36,8 @@ pub(super) fn carries(statements: &[String]) -> bool {
         let start = statement.trim_start().get(..with.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(with))
     };
-    statements.iter().any(|statement| begins(statement, "create") || begins(statement, PUSH))
+    let pushes = |statement| PUSHES.iter().any(|push| begins(statement, push));
+    statements.iter().any(|statement| begins(statement, "create") || pushes(statement))
 }
 
 /// A connection that stays open between batches, and the meter of its bytes.
@@ -120,7 +121,7 @@ fn transaction(statements: Vec<String>) -> Batch {
 }
 
 fn statement(sql: String) -> Stmt {
-    if !sql.starts_with(PUSH) {
+    if !PUSHES.iter().any(|push| sql.starts_with(push)) {
         return Stmt::new(sql, true);
     }
     let (sql, literals) = without_literals(&sql);
@@ -201,6 +202,7 @@ mod tests {
         assert!(carries("CREATE TABLE t(a)"));
         assert!(carries("\n create index i on t(a)"));
         assert!(carries("INSERT INTO driftless_inbox (id) SELECT 1"));
+        assert!(carries("INSERT INTO driftless_staged (name) SELECT 1"));
         assert!(!carries("INSERT INTO t VALUES ('CREATE TABLE')"));
         assert!(!carries("é"));
     }

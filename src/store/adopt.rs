@@ -32,6 +32,7 @@ use super::pending::{known_columns, load, row_key};
 use super::quarantine::MALFORMED;
 use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
+use super::row_order::{Component, Rows, components};
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
@@ -276,8 +277,9 @@ impl Store {
         let found = names.map(|table| AdoptedTable { table, ..AdoptedTable::default() }).collect();
         let (local, narrowed) = (Vec::new(), 0);
         let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, found, narrowed };
-        for table in parents_first(&self.tables.iter().map(|t| &t.table).collect::<Vec<_>>()) {
-            adoption.compare(table)?;
+        let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
+        for component in components(&tables) {
+            adoption.compare_all(&tables, &component)?;
         }
         for table in 0..self.tables.len() {
             adoption.write(table)?;
@@ -301,13 +303,42 @@ impl Store {
         set_setting(&tx, ADOPTED, Some("1"))?;
         tx.commit()?;
         self.pending.borrow_mut().forget();
+        self.spans.take();
         Ok(done)
     }
 }
 
 impl Adoption<'_, '_> {
+    /// Compares tables that refer to one another. Rows that are only here are appended with parents
+    /// first.
+    fn compare_all(&mut self, tables: &[&Table], component: &Component) -> Step {
+        let first = self.local.len();
+        let mut rows = component.is_circle.then(|| Rows::of(tables));
+        for &at in &component.tables {
+            self.compare(at, rows.as_mut())?;
+        }
+        let Some(rows) = rows else { return Ok(()) };
+        let order = rows.sorted();
+        if order.is_sorted() {
+            return Ok(());
+        }
+        let highest = "SELECT max(n) FROM driftless_outbox";
+        let highest: i64 = self.tx.query_row(highest, [], |row| row.get(0))?;
+        let mut statement =
+            self.tx.prepare_cached("UPDATE driftless_outbox SET n = ?2 WHERE n = ?1")?;
+        let unordered = self.local.split_off(first);
+        for (place, from) in order.into_iter().enumerate() {
+            let (n, at) = unordered[from];
+            let to = highest + 1 + place as i64;
+            statement.execute([n, to])?;
+            self.local.push((to, at));
+        }
+        Ok(())
+    }
+
     /// Compares a table's rows with the staged ones, and appends the events that follow from it.
-    fn compare(&mut self, at: usize) -> Step {
+    /// The rows that are only here go to `order` too.
+    fn compare(&mut self, at: usize, mut order: Option<&mut Rows<'_>>) -> Step {
         let table = &self.rebase.store.tables[at].table;
         let names: Vec<_> = table.column_names().map(|name| format!("r.{}", ident(name))).collect();
         let whole: Vec<_> = table
@@ -340,6 +371,7 @@ impl Adoption<'_, '_> {
                         let aside = self.way == Way::Lifted;
                         let n = self.append(table, &key, &image, Seq(0), aside)?;
                         self.local.push((n, at));
+                        order.iter_mut().for_each(|rows| rows.push(&table.name, &image));
                         Some(n)
                     }
                     Some(theirs) if same(table, &image, &theirs) => {
@@ -522,24 +554,4 @@ fn same(table: &Table, mine: &Image, theirs: &Image) -> bool {
         let found = mine.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(&name));
         found.is_some_and(|(_, mine)| *mine == value.into_value())
     })
-}
-
-/// The tables in an order in which parents come before their children, as far as there is one.
-fn parents_first(tables: &[&Table]) -> Vec<usize> {
-    let mut order: Vec<usize> = Vec::with_capacity(tables.len());
-    while order.len() < tables.len() {
-        let waits = |&at: &usize| {
-            tables[at].foreign_keys.iter().any(|key| {
-                tables.iter().enumerate().any(|(parent, table)| {
-                    parent != at
-                        && !order.contains(&parent)
-                        && table.name.eq_ignore_ascii_case(&key.parent)
-                })
-            })
-        };
-        let left: Vec<_> = (0..tables.len()).filter(|at| !order.contains(at)).collect();
-        let next = left.iter().copied().find(|at| !waits(at)).unwrap_or(left[0]);
-        order.push(next);
-    }
-    order
 }

@@ -160,7 +160,7 @@ fn join_halves(rows: &mut [OutboxRow]) {
 
 /// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
 /// values of other columns that foreign keys refer to.
-struct Deletes<'t> {
+pub(super) struct Deletes<'t> {
     by_key: HashMap<(String, String), usize>,
     /// Parent and columns of the foreign keys that refer to no primary key.
     references: Vec<(&'t str, Vec<&'t String>)>,
@@ -168,7 +168,7 @@ struct Deletes<'t> {
 }
 
 impl<'t> Deletes<'t> {
-    fn new(tables: &[&'t Table]) -> Self {
+    pub(super) fn new(tables: &[&'t Table]) -> Self {
         let keys = tables.iter().flat_map(|table| &table.foreign_keys);
         let is_key = |key: &ForeignKey| {
             tables.iter().any(|table| {
@@ -186,7 +186,8 @@ impl<'t> Deletes<'t> {
         Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
     }
 
-    fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
+    /// Notes the delete at a place. Places are given from the last to the first.
+    pub(super) fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
         self.by_key.insert((event.table.to_ascii_lowercase(), event.key.0.clone()), at);
         for (number, (parent, columns)) in self.references.iter().enumerate() {
             if !parent.eq_ignore_ascii_case(&event.table) {
@@ -201,7 +202,8 @@ impl<'t> Deletes<'t> {
         Ok(())
     }
 
-    fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
+    /// The place of the next delete of a parent that a consequence names.
+    pub(super) fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
         if named.starts_with('[') {
             let place = (table.to_ascii_lowercase(), named.to_owned());
             return Ok(self.by_key.get(&place).copied());

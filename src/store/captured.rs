@@ -52,6 +52,14 @@ impl Layouts {
         Ok(layout)
     }
 
+    /// The table of the row of [`COLUMNS`], which stand from the column `first` on.
+    pub(super) fn table(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<String> {
+        match row.get(first + 2)? {
+            Some(layout) => Ok(self.get(db, layout)?.table().to_owned()),
+            None => Ok(row.get(first + 3)?),
+        }
+    }
+
     /// Reads the row of [`COLUMNS`], which stand from the column `first` on. Where many are read
     /// one after the other, a [`Reader`] is quicker.
     pub(super) fn read(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<Written> {

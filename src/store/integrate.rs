@@ -49,6 +49,13 @@ pub struct Integrated {
     pub cursor: Seq,
 }
 
+impl Integrated {
+    /// This replica's own events in the page.
+    pub fn settled(&self) -> usize {
+        self.settled_applied + self.settled_superseded + self.settled_rejected
+    }
+}
+
 /// How thoroughly a page is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {

@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::outbox::Outgoing;
 use crate::capture::{ForeignKey, Table};
@@ -49,19 +50,37 @@ pub(super) fn values<'a>(
         .collect()
 }
 
-/// What events later in the push supply, and which of them is the next to do so: for each foreign
-/// key, parents that come, children that go, and rows that change or go themselves.
+/// What events later in the outbox supply, and which of them is the next to do so: for each foreign
+/// key, parents that come, children that go, and rows that change or go themselves. Values stand
+/// there by their hash: an outbox may have a million of them.
 #[derive(Default)]
-struct Later {
-    parents: HashMap<(usize, Vec<Vec<u8>>), usize>,
-    freed: HashMap<(usize, Vec<Vec<u8>>), usize>,
-    rows: HashMap<(usize, String), usize>,
+pub(super) struct Later {
+    parents: HashMap<(usize, u64), usize>,
+    freed: HashMap<(usize, u64), usize>,
+    rows: HashMap<(usize, u64), usize>,
+}
+
+/// A hash of 64 bits. Two values may share one; too much alike does no harm.
+pub(super) fn hashed(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The foreign keys of the tables with their numbers and the tables that have them.
+pub(super) fn numbered<'t>(tables: &[&'t Table]) -> Vec<(usize, &'t str, &'t ForeignKey)> {
+    let of = |table: &&'t Table| {
+        let table: &'t Table = table;
+        table.foreign_keys.iter().map(|key| (table.name.as_str(), key))
+    };
+    let keys = tables.iter().flat_map(of).enumerate();
+    keys.map(|(number, (child, key))| (number, child, key)).collect()
 }
 
 impl Later {
     /// Notes what an event supplies to those in front of it, and gives the one behind it that it
     /// waits for itself, if it does, by one foreign key.
-    fn pass(
+    pub(super) fn pass(
         &mut self,
         (number, child, key): (usize, &str, &ForeignKey),
         (at, event): (usize, &Outgoing),
@@ -71,25 +90,26 @@ impl Later {
         let children = || key.columns.iter().map(|(child, _)| child);
         let parents = || key.columns.iter().map(|(_, parent)| parent);
         if child.eq_ignore_ascii_case(&event.table) {
-            if let Some(wanted) = values(after, children()) {
-                let row = self.rows.get(&(number, event.key.0.clone()));
+            let row = (number, hashed(&event.key.0));
+            if let Some(wanted) = values(after, children()).map(hashed) {
+                let row = self.rows.get(&row);
                 waits = waits.max(self.parents.get(&(number, wanted)).or(row).copied());
             }
-            if let Some(freed) = values(before, children()) {
+            if let Some(freed) = values(before, children()).map(hashed) {
                 self.freed.insert((number, freed), at);
             }
             let changes = children().any(|column| after.0.iter().any(|(name, _)| name == column));
             if event.op == Op::Delete || changes {
-                self.rows.insert((number, event.key.0.clone()), at);
+                self.rows.insert(row, at);
             }
         }
         if key.parent.eq_ignore_ascii_case(&event.table) {
-            if let Some(gone) = values(before, parents()) {
+            if let Some(gone) = values(before, parents()).map(hashed) {
                 let gone = (number, gone);
                 waits = waits.max(self.freed.get(&gone).copied());
                 waits = waits.max(self.parents.get(&gone).copied());
             }
-            if let Some(coming) = values(after, parents()) {
+            if let Some(coming) = values(after, parents()).map(hashed) {
                 self.parents.insert((number, coming), at);
             }
         }
@@ -101,12 +121,7 @@ impl Later {
 /// waits for: of several the last. What is recorded as rejected waits for nothing and supplies
 /// nothing.
 pub(super) fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<Vec<Option<usize>>> {
-    let keys: Vec<(usize, &str, &ForeignKey)> = tables
-        .iter()
-        .flat_map(|table| table.foreign_keys.iter().map(|key| (table.name.as_str(), key)))
-        .enumerate()
-        .map(|(number, (child, key))| (number, child, key))
-        .collect();
+    let keys = numbered(tables);
     let image = |json: &Option<String>| -> Result<Image> {
         let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
         Ok(image.unwrap_or_default())

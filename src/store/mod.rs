@@ -52,8 +52,11 @@ mod redo;
 mod rehearse;
 mod restore;
 mod rewrite;
+mod row_order;
 mod schema;
+mod spans;
 mod spelling;
+mod stretch;
 mod together;
 mod touched;
 mod unpack;
@@ -70,7 +73,7 @@ pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use marks::Watch;
-pub use outbox::{Hints, Outgoing, Push, PushLimit};
+pub use outbox::{GROUP_BYTES, GROUP_EVENTS, Hints, Outgoing, Push, PushLimit};
 pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use rehearse::Orphans;
@@ -88,6 +91,9 @@ use crate::error::Result;
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
 use crate::identity::Place;
+
+/// The setting for [`State::in_parts`].
+const IN_PARTS: &str = "in_parts";
 
 /// A replica's database.
 pub struct Store {
@@ -107,6 +113,10 @@ pub struct Store {
     layouts: captured::Layouts,
     /// Outbox numbers at which a transaction ended.
     marks: marks::Shared,
+    /// The dependency spans of a stretch of the outbox that is larger than a push, and the schema
+    /// version of the definitions that they were found with. An event's values never change, but
+    /// numbers may: what renumbers events forgets them.
+    spans: RefCell<Option<(i64, spans::Spans)>>,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
     newest_ms: i64,
     /// The tables that are not replicated, and the schema version for which that is.
@@ -144,6 +154,8 @@ pub struct State {
     pub chain: Hash,
     /// Who is at work, as the application set it.
     pub actor: Option<String>,
+    /// Whether a transaction of another writer is being integrated in parts.
+    pub in_parts: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -198,11 +210,13 @@ impl Store {
                 conflicts: row.get::<_, i64>(4)? as u64,
                 quarantined: row.get::<_, i64>(5)? as u64,
                 bytes: row.get::<_, i64>(6)? as u64,
+                in_parts: false,
             })
         })?;
         drop(statement);
         state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
+        state.in_parts = open::setting(&tx, IN_PARTS)?.is_some();
         // What is none, in a file that somebody has changed, must not become a part of SQL.
         let epoch = open::setting(&tx, "epoch")?;
         state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
@@ -263,6 +277,16 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
+    }
+
+    /// Notes whether a transaction of another writer is being integrated in parts, so that
+    /// `driftless status` can say it.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_in_parts(&mut self, in_parts: bool) -> Result<()> {
+        self.set_setting(IN_PARTS, in_parts.then_some("1"))
     }
 
     /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a

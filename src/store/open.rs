@@ -162,6 +162,7 @@ impl Store {
             pending: RefCell::new(Pending::default()),
             layouts: Layouts::default(),
             marks: Shared::default(),
+            spans: RefCell::default(),
             newest_ms: 0,
             left_out: RefCell::default(),
         };

@@ -7,10 +7,12 @@ use rusqlite::{Connection, ErrorCode, Row};
 
 use super::Store;
 use super::arrange::{Seams, arrange};
-use super::captured::{COLUMNS, Reader, Written, bytes};
+use super::captured::{Reader, Written, bytes};
 use super::marks::Marks;
 use super::open::BUSY_TIMEOUT;
 use super::pending::{event_id, number, row_key, time};
+use super::spans::Spans;
+use super::stretch::{Stretch, named, too_much};
 use crate::error::{Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::page::MAX_KEY_BYTES;
@@ -26,6 +28,29 @@ const NOTES: i64 = 1_000;
 
 /// The most bytes that are looked at behind a push that is cut short: a full push has as many.
 const SIGHT_BYTES: usize = 2 << 20;
+
+/// The most events of a transaction that is pushed whole although no foreign key asks for it, and
+/// of a group that is pushed without a word. libSQL server takes a write transaction away after 5 s
+/// if another writer waits; docs/performance.md has how many events a second it takes.
+pub const GROUP_EVENTS: usize = 30_000;
+
+/// The most bytes of such a transaction or group.
+pub const GROUP_BYTES: usize = 24 << 20;
+
+/// The most events of a group that is tried at all: a push is in memory as a whole.
+const MOST_EVENTS: usize = 500_000;
+
+/// The most bytes of such a group.
+const MOST_BYTES: usize = 256 << 20;
+
+/// A group with more events than this goes with parents first, as far as it can. While a foreign
+/// key is broken, SQLite looks through the children of each row that comes, all of them where they
+/// have no index. And others may integrate such a group in parts: they see the parents first.
+const PARENTS_FIRST: usize = 1_000;
+
+/// What is read of each event, for [`read`].
+pub(super) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
+    ms, tail, base, actor, pair, via, refuse";
 
 /// What becomes of events whose foreign keys a later event of the same push satisfies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,27 +68,25 @@ pub enum Hints {
 /// How much goes into one push, and how it is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
-    /// Events, at least 1. The two of a key change are never split.
+    /// Events, at least 1. A push has more if they hang together.
     pub events: usize,
-    /// Bytes of their keys and images; one event may be larger.
+    /// Bytes of their keys and images; one event may be larger, and what hangs together too.
     pub bytes: usize,
     /// If it is not 0, the push has more events than this, if there are more, wherever a
     /// transaction ended and however large they are. Less than `events`.
     pub above: usize,
-    /// So many are too many for a request. What hangs together makes the push longer than `events`,
-    /// but not as long as this.
-    pub too_many: usize,
-    /// How many events are looked at, at the least, to see which of them hang together: the push
-    /// ends between two that do not, if it can.
+    /// A search for a culprit is under way if this is not 0. It is how many events are looked at,
+    /// at the least, to see which of them hang together: the push ends between two that do not, if
+    /// it can.
     pub sight: usize,
     /// How they are arranged.
     pub hints: Hints,
 }
 
 impl PushLimit {
-    /// So many events and bytes, and nothing is looked at behind them.
+    /// So many events and bytes, and no search.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
-        PushLimit { events, bytes, above: 0, too_many: usize::MAX, sight: 0, hints: Hints::Kept }
+        PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
     }
 }
 
@@ -80,6 +103,8 @@ pub struct Push {
     /// How many events the least push has that begins so and has all that its hints wait for: as
     /// many as this one, if nothing was looked at behind it.
     pub whole: usize,
+    /// The bytes of the events' keys and images.
+    pub bytes: usize,
     /// The tables of these events, by name, with the names of the columns that they have here.
     pub tables: Vec<(String, Vec<String>)>,
 }
@@ -131,7 +156,7 @@ pub(super) struct OutboxRow {
     /// Table and key of the parent that went.
     pub(super) parent: Option<(String, RowKey)>,
     /// What it costs, in bytes.
-    size: usize,
+    pub(super) size: usize,
 }
 
 /// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
@@ -152,7 +177,8 @@ fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
 
-fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
+/// Reads the row of [`EVENT`].
+pub(super) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
     let Written { table, op, key, before, after } = reader.read(row, 0)?;
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
@@ -260,80 +286,123 @@ impl Store {
         Ok(self.db.prepare_cached(sql)?.query_row([sent], |row| row.get(0))?)
     }
 
-    /// The next unsent events, arranged for the remote; `None` if there are none. They end where a
-    /// transaction ended, as far as [`Store::mark`] has noted that, unless one stretch is larger
-    /// than the limit; the halves of a key change stay together even then.
+    /// The next unsent events, arranged for the remote; `None` if there are none.
+    ///
+    /// They end where a transaction ended, as far as [`Store::mark`] has noted that. Where none is
+    /// known to end within the limit, they end at a cut point, where nothing that hangs together is
+    /// parted; the push is then as much longer than the limit as it takes ([`Push::is_oversized`]).
+    /// A transaction whose two ends are known is pushed whole up to [`GROUP_EVENTS`] events and
+    /// [`GROUP_BYTES`] bytes.
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
+    /// `TooLarge`, naming the tables, when more hangs together than can be in memory. `Storage`
+    /// when the database fails, `Corrupt` when an event in the outbox is damaged.
     pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
-        let Stretch { mut rows, taken, newest } = self.stretch(limit)?;
-        // All of the outbox at one moment ends where a transaction ended.
-        self.marks.note(newest);
+        let (mut rows, mut taken) = self.stretch(limit)?;
         if rows.is_empty() {
             return Ok(None);
         }
         // Looked at after the events, the definitions know every column that they have.
+        let version = self.schema_version;
         self.check_triggers()?;
+        if self.schema_version != version {
+            (rows, taken) = self.stretch(limit)?;
+        }
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
         let (mut whole, mut seams) = (None, None);
-        if taken < rows.len() && limit.sight > 0 {
+        if taken < rows.len() {
             let found = Seams::of(&tables, rows.clone())?;
             let taken = seam(&rows, taken, limit, &self.marks.lock(), &found);
             rows.truncate(taken);
             whole = Some(found.from(taken));
             seams = Some(found).filter(|_| limit.hints == Hints::Kept);
-        } else if taken < rows.len() {
-            rows.truncate(taken);
-            cut(&mut rows, &self.marks.lock());
         }
         let last_n = rows.last().expect("one is taken at the least").event.n;
         let whole = whole.unwrap_or(rows.len());
-        let mut events = arrange(&tables, rows, limit.hints)?;
+        let bytes = rows.iter().map(|row| row.size).sum();
+        let hints = match limit.hints {
+            Hints::Kept if rows.len() > PARENTS_FIRST => Hints::Moved,
+            hints => hints,
+        };
+        let mut events = arrange(&tables, rows, hints)?;
         if let Some(seams) = seams {
             events.iter_mut().for_each(|event| event.late |= seams.is_late(event));
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
         let units = units(&events, &self.marks.lock());
-        Ok(Some(Push { events, units, last_n, whole, tables }))
+        Ok(Some(Push { events, units, last_n, whole, bytes, tables }))
     }
 
-    /// Reads what fits into a push, what is looked at behind it, and one more.
-    fn stretch(&self, limit: PushLimit) -> Result<Stretch> {
+    /// Reads what fits into a push. If it ends in the middle of a transaction, for all that is
+    /// known, also what hangs together with it; in a search, as much behind it as is looked at.
+    /// Gives how many of the events fit.
+    fn stretch(&mut self, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
-        let mut rows: Vec<OutboxRow> = Vec::new();
-        let (mut taken, mut size) = (None, 0);
-        {
-            let sql = format!(
-                "SELECT {COLUMNS}, ms, tail, base, actor, pair, via, refuse
-                 FROM driftless_outbox WHERE n > ?1 AND NOT settled ORDER BY n"
-            );
-            let mut statement = tx.prepare_cached(&sql)?;
-            let mut found = statement.query([sent])?;
-            let mut reader = Reader::of_values(&tx, &self.layouts);
-            while let Some(row) = found.next()? {
-                let row = read(&mut reader, row)?;
-                size += row.size;
-                let heavy = size > limit.bytes && limit.above == 0;
-                let full = rows.len() >= limit.events.max(1) || heavy;
-                let second = row.half == Some(2) && rows.len() == 1;
-                if full && !rows.is_empty() && !second {
-                    taken.get_or_insert(rows.len());
-                }
-                let out_of_sight = rows.len() > limit.sight || size > limit.bytes.max(SIGHT_BYTES);
-                let end = taken.is_some() && out_of_sight;
-                rows.push(row);
-                if end {
-                    break;
-                }
+        // All of the outbox at one moment ends where a transaction ended.
+        self.marks.note(newest);
+        let searching = limit.sight > 0;
+        let mut read = Stretch::new(&tx, &self.layouts, sent);
+        let mut taken = None;
+        let more = read.on(newest, |rows, size| {
+            let heavy = size > limit.bytes && limit.above == 0;
+            let full = rows.len() > limit.events.max(1) || (heavy && rows.len() > 1);
+            if full && taken.is_none() {
+                taken = Some(rows.len() - 1);
+            }
+            let far = rows.len() > limit.sight || size > limit.bytes.max(SIGHT_BYTES);
+            full && (!searching || far)
+        })?;
+        let Some(taken) = taken else {
+            let rows = read.rows;
+            let all = rows.len();
+            return Ok((rows, all));
+        };
+        if !searching {
+            read.back_to(taken);
+        } else if !more {
+            return Ok((read.rows, taken));
+        }
+        let (first, last) = read.ends();
+        let marks = self.marks.lock();
+        if !searching && let Some(mark) = marks.up_to(last).filter(|&mark| mark >= first) {
+            let within = read.rows.partition_point(|row| row.event.n <= mark);
+            read.back_to(within);
+            return Ok((read.rows, within));
+        }
+        let known = marks.up_to(first - 1).is_some();
+        let end = marks.from(last).unwrap_or(newest);
+        drop(marks);
+        let mut spans = self.spans.borrow_mut();
+        if !spans.as_ref().is_some_and(|(version, spans)| {
+            *version == self.schema_version && spans.cover(first, end)
+        }) {
+            let tables: Vec<_> = self.tables.iter().map(|known| &known.table).collect();
+            let found = Spans::read(&tx, &self.layouts, &tables, (first, end))?;
+            *spans = Some((self.schema_version, found));
+        }
+        let spans = &spans.as_ref().expect("they were read").1;
+        let cut = match spans.cut_up_to(last) {
+            cut if cut >= first && !searching => cut,
+            _ => spans.cut_from(last),
+        };
+        if known && !searching {
+            let more =
+                read.on(end, |rows, size| rows.len() > GROUP_EVENTS || size > GROUP_BYTES)?;
+            if !more {
+                let all = read.rows.len();
+                return Ok((read.rows, all));
             }
         }
-        tx.commit()?;
-        let taken = taken.unwrap_or(rows.len());
-        Ok(Stretch { rows, taken, newest })
+        if read.on(cut, |rows, size| rows.len() > MOST_EVENTS || size > MOST_BYTES)? {
+            return Err(too_much(&read.rows));
+        }
+        let within = read.rows.partition_point(|row| row.event.n <= cut);
+        read.back_to(within);
+        let rows = read.rows;
+        Ok(if searching { (rows, taken) } else { (rows, within) })
     }
 
     /// The outbox's newest number.
@@ -401,19 +470,32 @@ impl Store {
     }
 }
 
-/// What was read of the outbox at one moment.
-struct Stretch {
-    rows: Vec<OutboxRow>,
-    /// How many of them fit into the push.
-    taken: usize,
-    /// The outbox's newest number.
-    newest: i64,
+impl Outgoing {
+    /// The bytes of its key and images.
+    pub fn weight(&self) -> usize {
+        let images = [&self.before, &self.after, &self.image];
+        self.key.0.len() + images.into_iter().flatten().map(String::len).sum::<usize>()
+    }
 }
 
-/// Where a push of up to `most` events ends, and of more than `limit.above`: at a mark, or else
-/// where nothing that hangs together is parted but perhaps by a hint. Where what hangs together is
-/// more than `most`, all of it is pushed, for a consequence that went without its cause would stay
-/// when that is refused; but if it is too heavy, it is parted where no key change is split.
+impl Push {
+    /// Whether the push is larger than what goes through without a word ([`GROUP_EVENTS`],
+    /// [`GROUP_BYTES`]). All of it hangs together.
+    pub fn is_oversized(&self) -> bool {
+        self.events.len() > GROUP_EVENTS || self.bytes > GROUP_BYTES
+    }
+
+    /// The tables of a push, as a message names them.
+    pub fn named_tables(&self) -> String {
+        let tables: Vec<_> = self.tables.iter().map(|(table, _)| table.as_str()).collect();
+        named(&tables)
+    }
+}
+
+/// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a mark,
+/// or else where nothing that hangs together is parted but perhaps by a hint. Where what hangs
+/// together is more than `most`, all of it is pushed, for a consequence that went without its cause
+/// would stay when that is refused.
 fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams: &Seams) -> usize {
     let above = limit.above;
     if above == 0
@@ -422,16 +504,7 @@ fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams:
     {
         return rows.partition_point(|row| row.event.n <= mark);
     }
-    let fits = |&end: &usize| {
-        let size = || rows[..end].iter().map(|row| row.size).sum::<usize>();
-        end < limit.too_many && end <= limit.sight && size() <= limit.bytes
-    };
-    match seams.up_to(above, most).or_else(|| seams.firm_from(most).filter(fits)) {
-        Some(seam) => seam,
-        None if rows[most - 1].half != Some(1) => most,
-        None if most - 1 > above => most - 1,
-        None => most + 1,
-    }
+    seams.up_to(above, most).or_else(|| seams.firm_from(most)).unwrap_or(rows.len())
 }
 
 /// Where units end: where a mark parts all events before from all behind, for a consequence stands
@@ -457,17 +530,4 @@ pub(super) fn note_sent(db: &Connection, up_to: i64) -> Result<()> {
     let sql = "UPDATE driftless_state SET sent = max(sent, ?1)";
     db.prepare_cached(sql)?.execute([up_to])?;
     Ok(())
-}
-
-/// Takes rows off the end until a mark, or, where no mark is among them, until no pair is split.
-fn cut(rows: &mut Vec<OutboxRow>, marks: &Marks) {
-    let numbers = rows.first().zip(rows.last()).map(|(first, last)| (first.event.n, last.event.n));
-    let Some((first, last)) = numbers else { return };
-    if let Some(mark) = marks.up_to(last)
-        && mark >= first
-    {
-        rows.truncate(rows.partition_point(|row| row.event.n <= mark));
-    } else if rows.len() > 1 && rows.last().is_some_and(|row| row.half == Some(1)) {
-        rows.pop();
-    }
 }

@@ -39,6 +39,7 @@ impl Machine {
 
     fn initialised(&mut self, report: Report, store: Store) {
         self.store = store;
+        self.staging = None;
         self.no_page = false;
         self.succeeded();
         self.init = None;

@@ -9,9 +9,10 @@
 //! that only reads does no harm.
 
 use super::accept::plan_of;
+use super::asked::Asked;
 use super::effect::{RequestId, Ticket};
 use super::init::Init;
-use super::machine::{Asked, Machine};
+use super::machine::Machine;
 use super::status::SyncState;
 use super::trouble::{other_remote, schema_version};
 use crate::error::{Error, Result};
@@ -188,6 +189,7 @@ impl Machine {
             *current = replica;
         }
         self.renewing = None;
+        self.staging = None;
         self.look_at_outbox();
         self.changed();
     }

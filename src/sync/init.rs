@@ -547,7 +547,7 @@ impl Init {
     fn log_exchange(&self, pages: &Pages) -> Exchange<'static> {
         let replica = self.store.as_ref().expect("the log is read when the replica is there").id();
         let asker = Some(Asker { replica, place: pages.place() });
-        Exchange { push: None, pull: Some(pages.span()), asker }
+        Exchange { pull: Some(pages.span()), asker, ..Exchange::default() }
     }
 
     fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {

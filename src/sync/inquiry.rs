@@ -22,9 +22,10 @@
 //! Only own events are missed. What a page left out or changed of others' is not seen here: nothing
 //! tells it from what the remote's log is.
 
+use super::asked::Errand;
 use super::effect::Effect;
 use super::identity::{acceptable_hint, examine};
-use super::machine::{Errand, Machine};
+use super::machine::Machine;
 use super::status::{Change, Changes, SyncState};
 use crate::error::{Error, Kind, Result};
 use crate::event::{EventId, Seq};

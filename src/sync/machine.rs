@@ -5,18 +5,20 @@ use std::collections::VecDeque;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::{EventId, ReplicaId};
+use crate::event::ReplicaId;
 use crate::page::Offset;
-use crate::remote::statements::{Asker, Exchange, Reply, Sender, Span};
+use crate::remote::statements::Reply;
 use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
+use crate::sync::asked::{Asked, Errand, Flight};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan};
 use crate::sync::inquiry::Inquiry;
 use crate::sync::missing::Doubt;
 use crate::sync::pull::Pages;
-use crate::sync::push::{PushLimits, check};
+use crate::sync::push::PushLimits;
+use crate::sync::staging::{Stage, Staging};
 use crate::sync::status::{Summary, SyncState};
 use crate::sync::trouble::no_first_sync;
 use crate::sync::waiters::Waiter;
@@ -43,36 +45,6 @@ pub struct Config {
     pub dice: u64,
 }
 
-pub(super) struct Flight {
-    id: RequestId,
-    errand: Errand,
-}
-
-/// What a request is for.
-pub(super) enum Errand {
-    /// The first sync.
-    FirstSync,
-    /// To push and pull.
-    Exchange(Box<Asked>),
-    /// To learn what became of these.
-    Inquiry(Vec<EventId>),
-}
-
-pub(super) struct Asked {
-    pub(super) push: Option<(Push, ulid::Ulid, Sender)>,
-    pub(super) span: Option<Span>,
-    asker: Asker,
-    /// Whether its page is of no use any more.
-    void: bool,
-}
-
-impl Asked {
-    fn exchange(&self) -> Exchange<'_> {
-        let push = self.push.as_ref().map(|(push, unit, sender)| (push, *unit, sender));
-        Exchange { push, pull: self.span, asker: Some(self.asker) }
-    }
-}
-
 /// The replication protocol of one replica.
 ///
 /// * At most one request is waited for, and at most two pages wait. One that was given up may still
@@ -91,6 +63,9 @@ pub struct Machine {
     pub(super) backoff: Backoff,
     pub(super) init: Option<Init>,
     pub(super) limits: PushLimits,
+    pub(super) staging: Option<Staging>,
+    /// Whether the file says that a transaction arrives in parts.
+    pub(super) in_parts: bool,
     pub(super) pages: Pages,
     pub(super) inquiry: Inquiry,
     pub(super) flight: Option<Flight>,
@@ -153,6 +128,8 @@ impl Machine {
             clock: Clock::default(),
             backoff,
             limits: PushLimits::default(),
+            staging: None,
+            in_parts: state.in_parts,
             flight: None,
             last_request: RequestId(0),
             last_look: RequestId(0),
@@ -264,6 +241,7 @@ impl Machine {
         }
         self.renewing = None;
         self.trust_definitions();
+        self.staging = None;
         self.reachable = None;
         self.state = SyncState::Starting;
         self.push_trouble = None;
@@ -326,7 +304,7 @@ impl Machine {
             || self.is_renewing()
             || self.pages.more()
             || self.flight.as_ref().is_some_and(|flight| match &flight.errand {
-                Errand::Exchange(asked) => asked.push.is_some(),
+                Errand::Exchange(asked) => asked.push.is_some() || asked.stage.is_some(),
                 Errand::FirstSync | Errand::Inquiry(_) => true,
             });
         let state = if busy { SyncState::Syncing } else { SyncState::InStep };
@@ -361,27 +339,20 @@ impl Machine {
         if let Some(question) = self.next_inquiry()? {
             return Ok(Some(question));
         }
-        let mut push = None;
         self.look_first |= self.wants_push() && self.must_look()?;
-        if self.wants_push() {
-            push = self.store.outgoing(self.limits.limit())?;
-            self.unsent = push.is_some();
-        }
-        if push.is_none() && !self.wants_pull() {
+        let load = if self.wants_push() { self.load()? } else { None };
+        if load.is_none() && !self.wants_pull() {
             return Ok(None);
         }
-        let push = match push {
-            Some(mut push) => {
-                check(&push)?;
-                self.limits.prepare(&mut push);
-                let now_ms = u64::try_from(self.now.wall_ms).unwrap_or(0);
-                let unit = self.clock.stamp(now_ms, self.random.u128(..));
-                Some((push, unit, self.sender(replica, epoch)?))
+        let (mut push, mut stage) = (None, None);
+        if let Some((events, unit, part)) = load {
+            if !part.as_ref().is_some_and(Stage::is_part) {
+                push = Some((events, unit, self.sender(replica, epoch.clone())?));
             }
-            None => None,
-        };
-        let span = (push.is_none() || !self.apart).then(|| self.pages.span());
-        let asked = Asked { push, span, asker: self.asker(replica), void: false };
+            stage = part;
+        }
+        let span = (push.is_none() && stage.is_none() || !self.apart).then(|| self.pages.span());
+        let asked = Asked { push, stage, epoch, span, asker: self.asker(replica), void: false };
         let batch = asked.exchange().batch();
         let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
         tracing::debug!(events, after = %self.pages.span().after, "exchange");
@@ -461,6 +432,9 @@ impl Machine {
             // What was pushed goes again, and the remote knows it by its id.
             Err(error) => return self.local_trouble(error),
         };
+        if asked.push.is_some() && !reply.pushed {
+            self.staging = None;
+        }
         if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
             let error = Error::corrupt("the remote did not take a push in, and gave no reason");
             return self.failed(None, error);
@@ -475,6 +449,9 @@ impl Machine {
             }
             (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
+        }
+        if let Some(stage) = asked.stage.as_ref().filter(|stage| stage.is_part()) {
+            self.part_arrived(stage);
         }
         if asked.span.is_none() {
             self.pages.expect();
@@ -506,6 +483,7 @@ impl Machine {
                 "recorded as rejected");
         }
         self.limits.accepted();
+        self.staging = None;
         self.push_trouble = None;
         self.trust_definitions();
         self.be_lively();
@@ -520,6 +498,11 @@ impl Machine {
                 self.pages.integrated(end);
                 if std::mem::take(&mut self.no_page) {
                     self.succeeded();
+                }
+                self.note_parts();
+                if done.settled() > 0 {
+                    // What is settled is no longer in the outbox, and may be in what is staged.
+                    self.staging = None;
                 }
                 self.count(done);
             }

@@ -15,13 +15,14 @@
 //!
 //! # Caveats
 //!
-//! * What a reader of the outbox sees is a whole number of transactions, but a transaction of more
-//!   events than a push may have travels in parts, and arrives in parts.
+//! * A transaction with more than [`GROUP_EVENTS`](crate::store::GROUP_EVENTS) events may be parted
+//!   on its way, between events that do not hang together.
 //! * An event that is larger than the remote takes in one request is recorded without its values,
 //!   as rejected. They stay in its writer's conflict inbox.
 //! * A first sync that is interrupted begins anew.
 
 mod accept;
+mod asked;
 mod contact;
 mod definitions;
 mod driver;
@@ -44,6 +45,7 @@ mod push;
 mod report;
 mod request;
 mod slices;
+mod staging;
 mod status;
 mod trouble;
 mod waiters;

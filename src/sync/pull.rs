@@ -1,12 +1,12 @@
 //! Pages: how much of the log to ask for, and those that wait to be integrated.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::identity::Place;
 use crate::page::{Offset, Page};
-use crate::remote::statements::{MAX_EVENTS, PAGE_BYTES, Part, Span};
+use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, PAGE_BYTES, Part, Span};
 use crate::sync::slices::Slices;
 
 /// Pages that may wait: one is integrated while the next one is under way.
@@ -27,10 +27,14 @@ const LONGER: usize = 4;
 /// Below this many events a unit is no longer read whole: it does not fit into an answer.
 const WHOLE_DOWN_TO: usize = 256;
 
+/// The most bytes of a unit that is waited for.
+const WHOLE_BYTES: usize = 16 << 20;
+
 /// Where the pull stands.
 ///
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
+/// * `rest` is the unit at the end of what came. It may go on, and waits for its end.
 /// * `begun` is how much of the front page is integrated already.
 /// * While `longer` says so, what comes is joined to the front page, since an answer may be too
 ///   small for all of it. It is there again when it is long enough, or when nothing follows.
@@ -40,6 +44,13 @@ const WHOLE_DOWN_TO: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     waiting: VecDeque<Page>,
+    rest: Option<Page>,
+    /// The last seqs of pages that end within a unit which is too large to wait for its end.
+    partial: HashSet<Seq>,
+    /// What was integrated last ended so.
+    in_parts: bool,
+    /// Pages are asked for with their last unit whole: none was too large for an answer so far.
+    whole: bool,
     begun: Offset,
     /// The front page does not come apart: a part of it could not be integrated by itself.
     at_once: bool,
@@ -62,6 +73,10 @@ impl Pages {
     pub(super) fn after(cursor: Place) -> Self {
         Pages {
             waiting: VecDeque::new(),
+            rest: None,
+            partial: HashSet::new(),
+            in_parts: false,
+            whole: true,
             begun: Offset::default(),
             at_once: false,
             tail: cursor.seq,
@@ -79,6 +94,8 @@ impl Pages {
     /// Forgets the waiting pages: the next one is asked for after the cursor.
     pub(super) fn restart(&mut self, cursor: Place) {
         self.waiting.clear();
+        self.rest = None;
+        self.partial.clear();
         self.begun = Offset::default();
         self.at_once = false;
         self.longer = None;
@@ -92,12 +109,16 @@ impl Pages {
         Place { seq: self.tail, id: self.tail_id }
     }
 
+    fn asks_whole(&self) -> bool {
+        self.whole && self.events >= WHOLE_DOWN_TO && self.slices.is_none()
+    }
+
     /// What to ask for next.
     pub(super) fn span(&self) -> Span {
         Span {
             after: self.tail,
             events: self.events,
-            whole: self.events >= WHOLE_DOWN_TO,
+            whole: self.asks_whole(),
             slice: self.slices.as_ref().map(Slices::<Seq>::next),
         }
     }
@@ -129,7 +150,9 @@ impl Pages {
     pub(super) fn came(&mut self, page: Page, head: Seq) -> bool {
         self.head = head.max(self.tail);
         self.more = page.more;
+        let closed = !page.more || (self.asks_whole() && page.count < self.events + MAX_UNIT);
         if page.count == 0 {
+            self.waiting.extend(self.rest.take());
             if let Some(last) = self.waiting.back_mut() {
                 last.more = page.more;
             }
@@ -143,11 +166,38 @@ impl Pages {
         let fitting = (self.target / weight).max(1);
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
         (self.tail, self.tail_id) = (page.last, page.last_id());
-        self.waiting.push_back(page);
+        self.queue(page, closed);
         if self.longer.is_some() {
             self.join();
         }
         true
+    }
+
+    /// What came waits to be integrated, but for the unit at its end, if that may go on. It does
+    /// not go on in a `closed` page.
+    fn queue(&mut self, page: Page, closed: bool) {
+        let page = match self.rest.take() {
+            Some(rest) => rest.joined(page),
+            None => page,
+        };
+        if closed {
+            return self.waiting.push_back(page);
+        }
+        let (done, rest) = page.split_last_unit();
+        self.whole |= done.is_some();
+        self.waiting.extend(done);
+        self.rest = rest;
+        let large = |rest: &mut Page| rest.count > MAX_UNIT || rest.bytes.len() > WHOLE_BYTES;
+        if let Some(large) = self.rest.take_if(large) {
+            self.partial.insert(large.last);
+            self.waiting.push_back(large);
+        }
+    }
+
+    /// Whether a part of another writer's transaction is integrated, which is too large to be
+    /// integrated at once, and the rest is not.
+    pub(super) fn in_parts(&self) -> bool {
+        self.in_parts
     }
 
     /// Whether a page is here that waits for what follows it.
@@ -158,14 +208,8 @@ impl Pages {
     /// Joins what waits to the front page.
     fn join(&mut self) {
         let mut pages = std::mem::take(&mut self.waiting).into_iter();
-        let Some(mut front) = pages.next() else { return };
-        for page in pages {
-            front.bytes.push(b'\n');
-            front.bytes.extend_from_slice(&page.bytes);
-            front.count += page.count;
-            (front.last, front.more) = (page.last, page.more);
-        }
-        self.waiting.push_back(front);
+        let Some(front) = pages.next() else { return };
+        self.waiting.push_back(pages.fold(front, Page::joined));
     }
 
     /// What was asked for came, and may be a slice of a line. Gives whether there is something new.
@@ -224,6 +268,8 @@ impl Pages {
             self.begun = end;
             return;
         }
+        let last = front.last;
+        self.in_parts = self.partial.remove(&last);
         self.waiting.pop_front();
         self.begun = Offset::default();
         self.at_once = false;
@@ -259,6 +305,11 @@ impl Pages {
             }
             return smaller;
         }
+        if self.asks_whole() {
+            // Perhaps for its last unit alone.
+            self.whole = false;
+            return true;
+        }
         let asked = self.events;
         self.target_before.get_or_insert(self.target);
         self.target = (self.target / 2).max(1);
@@ -271,221 +322,4 @@ impl Pages {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seq: i64) -> Place {
-        Place { seq: Seq(seq), id: None }
-    }
-
-    fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
-        Page { bytes: vec![b' '; count * weight], last: Seq(last), count, more }
-    }
-
-    #[test]
-    fn a_page_shrinks_at_once_and_grows_slowly() {
-        let mut pages = Pages::after(at(7));
-        assert_eq!(
-            pages.span(),
-            Span { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None }
-        );
-        for _ in 0..5 {
-            assert!(pages.too_large());
-        }
-        let small = pages.span();
-        assert_eq!(small.events, MAX_EVENTS >> 5);
-        assert!(!small.whole, "a unit that is larger than an answer is read in parts");
-        assert!(pages.came(page(100, 93, 10, true), Seq(900)));
-        let grown = pages.span();
-        assert!(grown.events > small.events && grown.events <= small.events * 5 / 4 + 1);
-        assert_eq!(grown.after, Seq(100));
-    }
-
-    #[test]
-    fn a_single_event_that_is_too_large_is_said() {
-        let mut pages = Pages::after(at(0));
-        let halvings = (0..40).take_while(|_| pages.too_large()).count();
-        assert_eq!(halvings, 13 + 8);
-        assert_eq!(pages.span().events, 1);
-    }
-
-    #[test]
-    fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
-        let mut pages = Pages::after(at(7));
-        while pages.span().slice.is_none() {
-            assert!(pages.too_large());
-        }
-        let slice = pages.span().slice.unwrap();
-        let part = |bytes: usize| Part {
-            seq: Seq(8),
-            size: slice.bytes + 5,
-            bytes: vec![b' '; bytes],
-            head: Seq(900),
-        };
-        assert!(pages.came_in(Page::default(), Some(part(slice.bytes)), Seq(7)).unwrap());
-        assert!(pages.front().is_none() && pages.more());
-        assert_eq!(pages.span().slice.unwrap().from, slice.bytes);
-        assert!(pages.came_in(Page::default(), Some(part(5)), Seq(7)).unwrap());
-        assert_eq!(pages.front().unwrap().bytes.len(), slice.bytes + 5);
-        assert_eq!((pages.place().seq, pages.head(), pages.span().slice), (Seq(8), Seq(900), None));
-        for seq in 9..40 {
-            pages.came(page(seq, 1, 100, true), Seq(900));
-            pages.waiting.clear();
-        }
-        assert!(pages.span().events > 100, "{:?}", pages.span());
-    }
-
-    #[test]
-    fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
-        for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
-            let mut pages = Pages::after(at(7));
-            while pages.span().slice.is_none() {
-                assert!(pages.too_large());
-            }
-            let part = Part { seq: Seq(seq), size: 3, bytes: vec![b' '; 3], head: Seq(head) };
-            let came = pages.came_in(Page::default(), Some(part), Seq(7));
-            assert_eq!(came.is_ok(), taken, "event {seq} of {head}");
-            assert_eq!(pages.front().map(|page| page.more), taken.then_some(head > seq));
-            assert_eq!(pages.span().slice, None);
-        }
-    }
-
-    #[test]
-    fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
-        let lines = |first: i64| -> Vec<u8> {
-            let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
-            (first..first + 10).map(line).collect::<Vec<_>>().join("\n").into_bytes()
-        };
-        let mut pages = Pages::after(at(0));
-        let two = |first| Page { bytes: lines(first), last: Seq(first + 9), count: 10, more: true };
-        pages.came(two(1), Seq(500));
-        pages.came(two(11), Seq(500));
-        let (part, end) = pages.part(4).unwrap();
-        assert_eq!((part.count, part.last), (4, Seq(4)));
-        pages.integrated(end);
-        let (part, end) = pages.part(4).unwrap();
-        assert_eq!((part.count, part.last), (4, Seq(8)));
-        assert!(pages.lengthen(end), "there is more of this page");
-        assert!(!pages.has_room(), "and both still wait");
-        let (part, end) = pages.part(4).unwrap();
-        assert_eq!((part.count, part.last), (6, Seq(10)));
-        pages.integrated(end);
-        let (part, end) = pages.part(4).unwrap();
-        assert_eq!((part.count, part.last), (4, Seq(14)));
-        pages.integrated(end);
-        let (_, end) = pages.part(100).unwrap();
-        assert!(pages.lengthen(end));
-        assert!(pages.front().is_none() && pages.has_room(), "40 events are wanted");
-        pages.came(Page { bytes: lines(21), last: Seq(30), count: 10, more: true }, Seq(500));
-        assert!(pages.front().is_none() && pages.has_room());
-        pages.came(Page { bytes: lines(31), last: Seq(40), count: 10, more: false }, Seq(40));
-        assert!(!pages.has_room());
-        let (part, end) = pages.part(4).unwrap();
-        assert_eq!((part.count, part.last, part.more), (26, Seq(40), false), "nothing follows");
-        pages.integrated(end);
-        assert!(pages.front().is_none() && pages.has_room());
-    }
-
-    #[test]
-    fn heavy_events_make_short_pages() {
-        let mut pages = Pages::after(at(0));
-        pages.came(page(10, 10, 1 << 20, true), Seq(500));
-        assert_eq!(pages.span().events, 3);
-    }
-
-    #[test]
-    fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
-        let mut pages = Pages::after(at(0));
-        pages.came(page(10, 10, 10, true), Seq(500));
-        pages.came(page(20, 10, 10, true), Seq(500));
-        assert!(!pages.has_room());
-        assert!(!pages.is_joining());
-        let (_, end) = pages.part(1).unwrap();
-        assert!(pages.lengthen(end));
-        assert_eq!(pages.span().after, Seq(20), "what is here already is not asked for again");
-        assert!(pages.has_room() && pages.front().is_none() && pages.more());
-        assert!(pages.is_joining());
-        pages.came(page(40, 20, 10, true), Seq(500));
-        assert!(!pages.has_room() && !pages.is_joining(), "it is long enough");
-        let (part, end) = pages.part(1).unwrap();
-        assert_eq!(part.last, Seq(40), "and does not come apart");
-        pages.integrated(end);
-        assert!(pages.has_room());
-        assert!(pages.span().events > 40);
-    }
-
-    #[test]
-    fn the_log_goes_on_as_far_as_it_is_known() {
-        let mut pages = Pages::after(at(7));
-        assert_eq!((pages.place(), pages.head(), pages.more()), (at(7), Seq(7), false));
-        pages.expect();
-        assert!(pages.more());
-        assert!(pages.came(page(10, 3, 100, true), Seq(20)));
-        assert_eq!((pages.place(), pages.head(), pages.more()), (at(10), Seq(20), true));
-        assert!(!pages.came(page(10, 0, 100, false), Seq(5)));
-        assert_eq!((pages.head(), pages.more()), (Seq(10), false), "a log ends behind its pages");
-        for (cursor, more) in [(9, true), (10, false), (11, false)] {
-            pages.restart(at(cursor));
-            assert_eq!((pages.place(), pages.more()), (at(cursor), more));
-            assert!(pages.front().is_none());
-        }
-    }
-
-    #[test]
-    fn what_was_too_large_once_is_the_measure_from_then_on() {
-        let mut pages = Pages::after(at(0));
-        pages.too_large();
-        pages.came(page(1, 1, PAGE_BYTES / 8, true), Seq(500));
-        assert_eq!(pages.span().events, 4);
-    }
-
-    #[test]
-    fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
-        let mut pages = Pages::after(at(0));
-        let long = |pages: &Pages| pages.front().map(|page| page.count);
-        for seq in 1..=4 {
-            while pages.span().slice.is_none() {
-                assert!(pages.too_large());
-            }
-            let bytes = vec![b' '; 100];
-            let part = Part { seq: Seq(seq), size: 100, bytes, head: Seq(9) };
-            assert!(pages.came_in(Page::default(), Some(part), Seq(9)).unwrap());
-            if seq == 1 {
-                let end = pages.part(1).unwrap().1;
-                assert!(pages.lengthen(end));
-            }
-            assert_eq!(long(&pages), (seq == 4).then_some(4), "after event {seq}");
-        }
-        assert_eq!((pages.part(1).unwrap().0.last, pages.place().seq), (Seq(4), Seq(4)));
-    }
-
-    #[test]
-    fn an_end_that_comes_without_an_event_is_one() {
-        let mut pages = Pages::after(at(0));
-        pages.came(page(10, 10, 10, true), Seq(500));
-        let end = pages.part(1).unwrap().1;
-        assert!(pages.lengthen(end));
-        assert!(pages.front().is_none());
-        assert!(!pages.came(page(10, 0, 0, false), Seq(10)));
-        assert!(pages.front().is_some_and(|page| !page.more));
-    }
-
-    #[test]
-    fn a_page_grows_longer_until_memory_would_not_do() {
-        for (weight, most) in [(40, MAX_LONGER), (1 << 14, MAX_LONGER_BYTES >> 14)] {
-            let mut pages = Pages::after(at(0));
-            let mut tried = Vec::new();
-            for seq in 1.. {
-                pages.came(page(seq * 1_000, 1_000, weight, true), Seq(1 << 40));
-                let Some((part, end)) = pages.part(1) else { continue };
-                tried.push(part.count);
-                if !pages.lengthen(end) {
-                    break;
-                }
-            }
-            let last = tried.pop().unwrap();
-            assert!((most..2 * most).contains(&last), "{last} of {tried:?}");
-            assert!(tried.windows(2).all(|two| two[1] >= LONGER * two[0]), "{tried:?}");
-        }
-    }
-}
+mod tests;

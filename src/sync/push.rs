@@ -32,7 +32,8 @@ const FOREIGN_KEY: &str = "foreign key";
 
 /// The limits of the next push.
 ///
-/// * In health they are the greatest ones. Each push that goes through doubles them.
+/// * In health they are what a request takes, and that is the greatest there is. Each push that
+///   goes through doubles it. What hangs together may be larger, and travels in parts.
 /// * After a rejection they close in on the culprit. The remote takes the events in their order and
 ///   stops at the first that it cannot take, so what is looked for is the shortest push that it
 ///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
@@ -52,7 +53,13 @@ const FOREIGN_KEY: &str = "foreign key";
 /// one event more is recorded as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PushLimits {
+    /// The most events of a request.
+    request_events: usize,
+    /// The most bytes of events in a request.
+    request_bytes: usize,
+    /// The most events of the next push in a search, if they do not hang together.
     events: usize,
+    /// The bytes of the push that the search began with.
     bytes: usize,
     hints: Hints,
     /// A push of so many events has no culprit, and fails for its foreign keys.
@@ -62,8 +69,6 @@ pub(super) struct PushLimits {
     cleared: i64,
     /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
     failing: usize,
-    /// A push of so many events was too large; `usize::MAX` if none was.
-    too_many: usize,
     /// The next push goes without old values, which it does not fit with.
     slim: bool,
     searching: bool,
@@ -72,40 +77,23 @@ pub(super) struct PushLimits {
 impl Default for PushLimits {
     fn default() -> Self {
         PushLimits {
+            request_events: MAX_EVENTS,
+            request_bytes: MAX_PUSH_BYTES,
             events: MAX_EVENTS,
-            bytes: MAX_PUSH_BYTES,
+            bytes: 0,
             hints: Hints::Kept,
             above: 0,
             cleared: 0,
             failing: usize::MAX,
-            too_many: usize::MAX,
             slim: false,
             searching: false,
         }
     }
 }
 
-/// Whether events can never be parted: one, or the two halves of a key change.
-fn are_one(events: &[&Outgoing]) -> bool {
-    match events {
-        [_] => true,
-        [one, other] => other.pair == Some(one.id) || one.pair == Some(other.id),
-        _ => false,
-    }
-}
-
 /// The events of a push with a higher number in the outbox than this.
 fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
     push.events.iter().filter(|event| event.n > cleared).collect()
-}
-
-/// The bytes of the events' keys and images.
-fn weight(push: &Push) -> usize {
-    let of = |event: &Outgoing| {
-        let images = [&event.before, &event.after, &event.image];
-        event.key.0.len() + images.into_iter().flatten().map(String::len).sum::<usize>()
-    };
-    push.events.iter().map(of).sum()
 }
 
 /// Takes the values out of events that are recorded as too large: they stay with their writer.
@@ -145,15 +133,21 @@ pub(super) fn check(push: &Push) -> Result<()> {
 impl PushLimits {
     /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
     pub(super) fn limit(&self) -> PushLimit {
-        let cut = self.searching || self.events < MAX_EVENTS || self.bytes < MAX_PUSH_BYTES;
+        if !self.searching {
+            return PushLimit::of(self.request_events, self.request_bytes);
+        }
         PushLimit {
             events: self.events,
-            bytes: self.bytes,
+            bytes: self.bytes.max(self.request_bytes),
             above: self.above,
-            too_many: self.too_many,
-            sight: if cut { MAX_EVENTS } else { 0 },
+            sight: self.events.max(MAX_EVENTS),
             hints: self.hints,
         }
+    }
+
+    /// The most events and bytes of events in a request. One event may be larger.
+    pub(super) fn of_request(&self) -> (usize, usize) {
+        (self.request_events, self.request_bytes)
     }
 
     /// Whether a culprit is being looked for.
@@ -165,6 +159,7 @@ impl PushLimits {
     pub(super) fn suspect(&mut self, push: &Push) {
         self.searching = true;
         self.events = push.events.len();
+        self.bytes = push.bytes;
     }
 
     /// Takes off what is under suspicion, and what is known not to travel.
@@ -178,11 +173,14 @@ impl PushLimits {
 
     /// A push went through.
     pub(super) fn accepted(&mut self) {
-        self.events = (self.events * 2).min(MAX_EVENTS);
-        self.bytes = (self.bytes * 2).min(MAX_PUSH_BYTES);
-        self.begin(self.events, Hints::Kept);
+        self.request_events = (self.request_events * 2).min(MAX_EVENTS);
+        self.request_bytes = (self.request_bytes * 2).min(MAX_PUSH_BYTES);
+        self.begin((self.events * 2).min(MAX_EVENTS), Hints::Kept);
         self.slim = false;
-        self.searching = self.events < MAX_EVENTS || self.bytes < MAX_PUSH_BYTES;
+        self.searching &= self.events < MAX_EVENTS;
+        if !self.searching {
+            (self.events, self.bytes) = (MAX_EVENTS, 0);
+        }
     }
 
     /// Looks for a culprit anew, from a push of so many events on.
@@ -190,12 +188,15 @@ impl PushLimits {
         self.events = events;
         self.hints = hints;
         (self.above, self.cleared) = (0, 0);
-        (self.failing, self.too_many) = (usize::MAX, usize::MAX);
+        self.failing = usize::MAX;
     }
 
     /// The remote rejected `push` for what is in it, in these words.
     pub(super) fn rejected(&mut self, push: &Push, words: &str) -> Step {
         let len = push.events.len();
+        if !self.searching {
+            self.suspect(push);
+        }
         let hinted = push.events.iter().any(|event| event.late);
         let foreign = words.to_ascii_lowercase().contains(FOREIGN_KEY);
         match self.hints {
@@ -219,7 +220,7 @@ impl PushLimits {
             whole if whole > len => len + gap.div_ceil(2),
             _ => len,
         };
-        if len < most && most < self.too_many {
+        if len < most {
             (self.above, self.cleared) = (len, push.last_n);
             self.events = most;
         } else {
@@ -245,7 +246,8 @@ impl PushLimits {
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
             // What waits in front of it goes with what it waits for.
-            self.begin(if suspects.len() < len { MAX_EVENTS } else { len }, self.hints);
+            let events = if suspects.len() < len { len.max(MAX_EVENTS) } else { len };
+            self.begin(events, self.hints);
             return Step::Refuse(ids);
         }
         if suspects.len() == len {
@@ -255,38 +257,23 @@ impl PushLimits {
         Step::Again
     }
 
-    /// The request, or its answer, was too large.
-    pub(super) fn too_large(&mut self, push: &Push) -> Step {
-        let len = push.events.len();
-        if self.above > 0 {
-            // What waits does not fit beside what it waits for.
-            match behind(push, self.cleared).as_slice() {
-                suspects if suspects.is_empty() || are_one(suspects) => {
-                    self.begin(self.above, Hints::Moved);
-                }
-                suspects => {
-                    self.too_many = len;
-                    self.events = len - suspects.len() + suspects.len() / 2;
-                }
-            }
+    /// A request that carried these events, or its answer, was too large.
+    pub(super) fn too_large(&mut self, events: &[Outgoing]) -> Step {
+        let weight: usize = events.iter().map(Outgoing::weight).sum();
+        let [event] = events else {
+            self.request_events = events.len().div_ceil(2);
+            self.request_bytes = (self.request_bytes.min(weight) / 2).max(MIN_BYTES);
+            return Step::Again;
+        };
+        if weight < LARGE_BYTES {
+            return Step::Stuck;
+        }
+        if !self.slim && event.before.as_deref().is_some_and(|old| old != NOTHING) {
+            // What it changed is enough for the others. A row with a photo can be deleted so.
+            self.slim = true;
             return Step::Again;
         }
-        if are_one(&behind(push, 0)) {
-            if weight(push) < LARGE_BYTES {
-                return Step::Stuck;
-            }
-            let old = |event: &Outgoing| event.before.as_deref().is_some_and(|old| old != NOTHING);
-            if !self.slim && push.events.iter().any(old) {
-                // What it changed is enough for the others. A row with a photo can be deleted so.
-                self.slim = true;
-                return Step::Again;
-            }
-            return Step::Refuse(push.events.iter().map(|event| event.id).collect());
-        }
-        self.bytes = (self.bytes / 2).max(MIN_BYTES);
-        self.events = len.div_ceil(2);
-        self.too_many = len;
-        Step::Again
+        Step::Refuse(vec![event.id])
     }
 }
 

@@ -138,6 +138,9 @@ pub struct Status {
     pub cursor: i64,
     /// How many seqs the remote log is known to be ahead.
     pub lag: u64,
+    /// Whether a transaction of another writer is on its way that is too large to be integrated at
+    /// once: until it is here, a part of it is.
+    pub in_parts: bool,
     /// Events of ours that lost and that nobody has looked after yet.
     pub conflicts: u64,
     /// Pulled events that cannot be applied here yet.
@@ -237,6 +240,7 @@ impl Status {
             oldest_pending_s: file.oldest_pending_ms.map(age),
             cursor: file.cursor.0,
             lag: u64::try_from(known.head.saturating_sub(file.cursor.0)).unwrap_or(0),
+            in_parts: file.in_parts,
             conflicts: file.conflicts,
             quarantined: file.quarantined,
             left_out: store.left_out()?,

@@ -9,8 +9,10 @@ use crate::event::EventId;
 use crate::remote::REQUEST_TOO_LARGE;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
-use crate::sync::machine::{Asked, Machine};
+use crate::sync::asked::Asked;
+use crate::sync::machine::Machine;
 use crate::sync::push::Step;
+use crate::sync::staging::Stage;
 use crate::sync::status::SyncState;
 use crate::verdict::TOO_LARGE;
 
@@ -41,12 +43,18 @@ impl Machine {
     }
 
     pub(super) fn failed(&mut self, asked: Option<Asked>, error: Error) {
-        let pushed = asked.as_ref().and_then(|asked| asked.push.as_ref()).map(|(push, ..)| push);
+        let pushed = asked.as_ref().and_then(|asked| asked.push.as_ref());
+        let pushed = pushed.map(|(push, ..)| &**push);
+        let stage = asked.as_ref().and_then(|asked| asked.stage.as_ref());
+        let part = stage.filter(|stage| stage.is_part());
         let paged = asked.as_ref().is_some_and(|asked| asked.span.is_some());
         if asked.is_none() && self.init.as_mut().is_some_and(|init| init.recover(&error)) {
             return;
         }
         match (error.kind(), pushed) {
+            (Kind::Refused, None) if part.is_some() => self.part_rejected(error),
+            (Kind::Rejected, None) if part.is_some() => self.part_rejected(error),
+            (Kind::TooLarge, _) if stage.is_some() => self.stage_too_large(stage, paged, error),
             (Kind::Refused, Some(_)) => {
                 self.hold_push(error);
                 self.look_first = false;
@@ -100,11 +108,12 @@ impl Machine {
     }
 
     /// Pushing waits for a person; pulling goes on, and those who wait are told when it is done.
-    fn hold_push(&mut self, error: Error) {
+    pub(super) fn hold_push(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
         self.push_held_until = self.now.steady_ms + REFUSED_RETRY_MS;
         self.due = self.now.steady_ms;
-        self.state = SyncState::Refused;
+        let refused = error.kind() == Kind::Refused;
+        self.state = if refused { SyncState::Refused } else { SyncState::Trouble };
         self.push_trouble = Some(error);
     }
 
@@ -118,6 +127,24 @@ impl Machine {
         self.push_trouble = Some(error);
     }
 
+    /// Says that so much hangs together that the remote may not take it in one transaction, before
+    /// it is tried. It is said until it has gone through.
+    pub(super) fn say_oversized(&mut self, push: &Push) {
+        if !push.is_oversized() || self.push_trouble.is_some() {
+            return;
+        }
+        let (events, tables) = (push.events.len(), push.named_tables());
+        let message = format!(
+            "{events} changes of {tables} hang together by foreign keys, and the remote may not \
+             take them in one transaction"
+        );
+        tracing::warn!(events, "{message}");
+        self.state = SyncState::Trouble;
+        let hint = "they are tried as they are, and nothing of them is refused for their number; \
+            what was written after them waits behind them, and pulls go on";
+        self.push_trouble = Some(Error::new(Kind::TooLarge, message).with_hint(hint));
+    }
+
     /// What those are told who wait while pushing waits for a person.
     pub(super) fn push_is_held(&self) -> Option<Error> {
         let held = self.unsent && self.now.steady_ms < self.push_held_until;
@@ -128,6 +155,7 @@ impl Machine {
     /// reads comes first.
     fn push_rejected(&mut self, push: &Push, error: Error) {
         tracing::info!(events = push.events.len(), "a push was rejected: looking for the culprit");
+        self.staging = None;
         if !self.limits.is_searching() && !self.look_first {
             self.look_first = true;
             self.limits.suspect(push);
@@ -136,7 +164,7 @@ impl Machine {
         match self.limits.rejected(push, error.message()) {
             Step::Again => {}
             Step::Refuse(ids) => self.refuse(&ids, error.message()),
-            Step::Stuck => self.stuck(push, error),
+            Step::Stuck => self.stuck(&push.events, error),
         }
     }
 
@@ -155,11 +183,7 @@ impl Machine {
                 self.look_first = true;
                 self.limits.suspect(push);
             }
-            Some(push) => match self.limits.too_large(push) {
-                Step::Again => {}
-                Step::Refuse(ids) => self.refuse(&ids, TOO_LARGE),
-                Step::Stuck => self.stuck(push, error),
-            },
+            Some(push) => self.carried_too_much(&push.events, error),
             None if self.pages.too_large() => {}
             None => {
                 // What is to be pushed goes by itself, and is not kept by what cannot be pulled.
@@ -187,8 +211,38 @@ impl Machine {
         self.refused(error, SyncState::Trouble);
     }
 
-    fn stuck(&mut self, push: &Push, error: Error) {
-        let event = push.events.first().expect("a push has events");
+    /// A request of a push in parts was too large, or its answer. The last one carries no event, so
+    /// it can only be the page.
+    fn stage_too_large(&mut self, stage: Option<&Stage>, paged: bool, error: Error) {
+        if paged {
+            self.apart = true;
+            return;
+        }
+        let events = stage.map(|stage| self.events_of(stage)).unwrap_or_default();
+        self.staging = None;
+        match events.is_empty() {
+            true => {
+                let message = format!("the remote takes next to nothing in a request: {error}");
+                let error = Error::new(Kind::TooLarge, message)
+                    .with_hint("raise the remote's limit on the size of a request")
+                    .with_source(error);
+                self.hold_push(error);
+            }
+            false => self.carried_too_much(&events, error),
+        }
+    }
+
+    /// A request was too large for these events.
+    fn carried_too_much(&mut self, events: &[Outgoing], error: Error) {
+        match self.limits.too_large(events) {
+            Step::Again => {}
+            Step::Refuse(ids) => self.refuse(&ids, TOO_LARGE),
+            Step::Stuck => self.stuck(events, error),
+        }
+    }
+
+    fn stuck(&mut self, events: &[Outgoing], error: Error) {
+        let event = events.first().expect("a push has events");
         let Outgoing { table, key, id, .. } = event;
         tracing::error!(table, %key, event = %id, "it can neither be pushed nor be recorded");
         let message = format!("event {id} of table `{table}` does not reach the remote: {error}");

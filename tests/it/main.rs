@@ -13,6 +13,7 @@ mod failures_rows;
 mod failures_scale;
 mod failures_schema;
 mod first_sync;
+mod groups;
 mod gym;
 mod hostile;
 mod hub;

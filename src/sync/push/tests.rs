@@ -10,10 +10,6 @@ use crate::event::{RowKey, Seq};
 /// What a trigger says.
 const NO: &str = "no";
 
-fn size(limits: &PushLimits) -> (usize, usize) {
-    (limits.limit().events, limits.limit().bytes)
-}
-
 fn event(n: i64) -> Outgoing {
     Outgoing {
         n,
@@ -40,7 +36,8 @@ fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
     let end = last.min(first + limits.limit().events as i64 - 1);
     let events: Vec<_> = (first..=end).map(event).collect();
     let whole = events.len();
-    Push { last_n: end, events, units: Vec::new(), whole, tables: Vec::new() }
+    let bytes = events.iter().map(Outgoing::weight).sum();
+    Push { last_n: end, events, units: Vec::new(), whole, bytes, tables: Vec::new() }
 }
 
 #[test]
@@ -199,21 +196,19 @@ fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
     }
 }
 
-/// What waits and what it waits for may not fit into one request: then they are parted.
+/// A remote that takes few events at once gets smaller requests, and no search begins for that.
 #[test]
-fn what_does_not_fit_beside_what_it_waits_for_goes_without() {
-    let links = [(1, 30), (2, 29), (3, 28)];
+fn a_request_shrinks_until_it_fits_and_grows_again() {
     for fits in 1..30 {
         let mut limits = PushLimits::default();
-        let (mut sent, mut pushes, refused) = (0, 0, BTreeSet::new());
+        let (mut sent, mut requests) = (0, 0);
         while sent < 30 {
-            pushes += 1;
-            assert!(pushes < 200, "{fits}: {limits:?}");
-            let push = given(&limits, sent, 30, &links, &refused);
+            requests += 1;
+            assert!(requests < 200, "{fits}: {limits:?}");
+            assert!(!limits.is_searching());
+            let push = next(&limits, sent + 1, 30);
             if push.events.len() > fits {
-                assert_eq!(limits.too_large(&push), Step::Again);
-            } else if let Some(words) = answer(&push, &BTreeMap::new(), &links, &refused) {
-                assert_eq!(limits.rejected(&push, words), Step::Again);
+                assert_eq!(limits.too_large(&push.events), Step::Again);
             } else {
                 sent = push.last_n;
                 limits.accepted();
@@ -253,32 +248,18 @@ fn limits_close_in_and_open_again() {
     assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
     (0..20).for_each(|_| limits.accepted());
     assert_eq!(limits, PushLimits::default());
-    // The bytes alone keep the search going, and so do the events.
-    assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64)), Step::Again);
-    assert_eq!(size(&limits), (MAX_EVENTS / 2, MAX_PUSH_BYTES / 2));
-    limits.bytes = MAX_PUSH_BYTES / 4;
-    limits.accepted();
-    assert_eq!(size(&limits), (MAX_EVENTS, MAX_PUSH_BYTES / 2));
-    assert!(limits.is_searching(), "for the bytes");
-    limits.accepted();
+    // What a request takes is another matter.
+    assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Step::Again);
+    assert_eq!(limits.of_request().0, MAX_EVENTS / 2);
     assert!(!limits.is_searching());
-    limits.events = MAX_EVENTS / 4;
-    limits.accepted();
-    assert!(limits.is_searching(), "for the events");
+    limits.suspect(&next(&PushLimits::default(), 1, 12));
     for _ in 0..20 {
-        limits.too_large(&next(&PushLimits::default(), 1, 12));
+        limits.too_large(&next(&PushLimits::default(), 1, 12).events);
     }
-    assert_eq!(size(&limits), (6, MIN_BYTES));
-}
-
-#[test]
-fn half_a_pair_names_the_other_half() {
-    for half in [0, 1] {
-        let limits = PushLimits::default();
-        let mut pair = next(&limits, 1, 2);
-        pair.events[half].pair = Some(pair.events[1 - half].id);
-        assert!(are_one(&pair.events.iter().collect::<Vec<_>>()));
-    }
+    assert_eq!(limits.of_request(), (6, MIN_BYTES));
+    assert_eq!(limits.limit().events, 12, "the search goes on as it was, in smaller requests");
+    (0..20).for_each(|_| limits.accepted());
+    assert_eq!(limits, PushLimits::default());
 }
 
 #[test]
@@ -293,25 +274,26 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
         push
     };
     let mut limits = PushLimits::default();
-    assert_eq!(limits.too_large(&of(LARGE_BYTES - 1)), Step::Stuck, "it is the remote's fault");
+    let stuck = limits.too_large(&of(LARGE_BYTES - 1).events);
+    assert_eq!(stuck, Step::Stuck, "it is the remote's fault");
     let mut push = of(LARGE_BYTES);
-    assert_eq!(limits.too_large(&push), Step::Again);
+    assert_eq!(limits.too_large(&push.events), Step::Again);
     limits.prepare(&mut push);
     assert_eq!(push.events[0].before.as_deref(), Some(NOTHING));
     assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
     let refuse = Step::Refuse(vec![push.events[0].id]);
-    assert_eq!(limits.too_large(&of(LARGE_BYTES)), refuse, "slim already");
+    assert_eq!(limits.too_large(&of(LARGE_BYTES).events), refuse, "slim already");
     // Without old values there is nothing to take off.
     for before in [None, Some(NOTHING.to_owned())] {
         let mut push = of(LARGE_BYTES + 10);
         push.events[0].before = before;
-        assert_eq!(PushLimits::default().too_large(&push), refuse);
+        assert_eq!(PushLimits::default().too_large(&push.events), refuse);
     }
     // What is recorded as too large keeps its values here, and other refusals send theirs.
     let mut push = of(LARGE_BYTES);
     push.events[0].refuse = Some("no".to_owned());
     PushLimits::default().prepare(&mut push);
-    assert_eq!(weight(&push), LARGE_BYTES);
+    assert_eq!(push.events[0].weight(), LARGE_BYTES);
     push.events[0].refuse = Some(TOO_LARGE.to_owned());
     PushLimits::default().prepare(&mut push);
     let event = &push.events[0];
@@ -330,38 +312,36 @@ fn waiting(len: i64, whole: usize) -> Push {
 const FOREIGN: &str = "SQLite error: FOREIGN KEY constraint failed";
 
 #[test]
-fn a_search_and_a_small_push_look_behind_their_end() {
-    let health = PushLimits::default();
-    assert_eq!(health.limit().sight, 0);
-    for limits in [
-        PushLimits { searching: true, ..health.clone() },
-        PushLimits { events: MAX_EVENTS - 1, ..health.clone() },
-        PushLimits { bytes: MAX_PUSH_BYTES - 1, ..health.clone() },
-    ] {
-        assert_eq!(limits.limit().sight, MAX_EVENTS, "{limits:?}");
-    }
+fn a_search_looks_behind_the_end_of_its_push() {
+    let mut limits = PushLimits::default();
+    assert_eq!(limits.limit().sight, 0);
+    limits.suspect(&next(&limits, 1, 12));
+    assert_eq!(limits.limit().sight, MAX_EVENTS);
+    let large = Push { bytes: 3 * MAX_PUSH_BYTES, ..next(&limits, 1, 12) };
+    limits.suspect(&large);
+    assert_eq!(limits.limit().bytes, large.bytes, "the same events again");
+    let events = (1..=3 * MAX_EVENTS as i64).map(event).collect();
+    limits.suspect(&Push { events, ..large });
+    assert_eq!((limits.limit().events, limits.limit().sight), (3 * MAX_EVENTS, 3 * MAX_EVENTS));
 }
 
 #[test]
 fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
-    // Length, what hangs together, what is known to fail and to be too large: the next one's
-    // length, and none if it goes with what is waited for in front.
-    for (len, whole, failing, too_many, most) in [
-        (10, 17, usize::MAX, usize::MAX, Some(17)),
-        (10, 17, 18, 18, Some(17)),
-        (10, 17, 17, usize::MAX, Some(14)),
-        (10, 40, 17, usize::MAX, Some(14)),
-        (10, 40, 11, usize::MAX, Some(11)),
-        (10, 17, usize::MAX, 18, Some(17)),
-        (10, 17, usize::MAX, 17, None),
-        (10, 17, usize::MAX, 16, None),
-        (10, 10, usize::MAX, usize::MAX, None),
-        (10, 10, 17, usize::MAX, None),
+    // Length, what hangs together, what is known to fail: the next one's length, and none if it
+    // goes with what is waited for in front.
+    for (len, whole, failing, most) in [
+        (10, 17, usize::MAX, Some(17)),
+        (10, 17, 18, Some(17)),
+        (10, 17, 17, Some(14)),
+        (10, 40, 17, Some(14)),
+        (10, 40, 11, Some(11)),
+        (10, 10, usize::MAX, None),
+        (10, 10, 17, None),
     ] {
-        let mut limits = PushLimits { failing, too_many, ..PushLimits::default() };
+        let mut limits = PushLimits { failing, ..PushLimits::default() };
         limits.suspect(&waiting(len, whole));
         assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Step::Again);
-        let case = format!("{len} {whole} {failing} {too_many}: {limits:?}");
+        let case = format!("{len} {whole} {failing}: {limits:?}");
         let (events, hints, above, cleared) = match most {
             Some(most) => (most, Hints::Kept, len as usize, len),
             None => (len as usize, Hints::Moved, 0, 0),
@@ -403,24 +383,6 @@ fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
         let push = next(&PushLimits::default(), 1, cleared + 1);
         assert_eq!(limits.rejected(&push, NO), Step::Refuse(vec![event(cleared + 1).id]));
         assert_eq!((limits.events, limits.above, limits.cleared), (events, 0, 0));
-    }
-}
-
-#[test]
-fn a_push_that_grew_too_large_is_halved_behind_what_waits_and_then_goes_in_another_order() {
-    let grown = |cleared: i64| PushLimits { above: 4, cleared, ..PushLimits::default() };
-    let push = next(&PushLimits::default(), 1, 10);
-    let mut limits = grown(4);
-    assert_eq!(limits.too_large(&push), Step::Again);
-    assert_eq!(limits, PushLimits { events: 7, too_many: 10, ..grown(4) });
-    let mut pair = push.clone();
-    pair.events[8].pair = Some(pair.events[9].id);
-    // One event, the halves of a key change, and none since what was in front is settled.
-    for (push, cleared) in [(&push, 9), (&pair, 8), (&push, 10)] {
-        let mut limits = PushLimits { failing: 10, ..grown(cleared) };
-        assert_eq!(limits.too_large(push), Step::Again);
-        let moved = PushLimits { events: 4, hints: Hints::Moved, ..PushLimits::default() };
-        assert_eq!(limits, moved, "{cleared}");
     }
 }
 

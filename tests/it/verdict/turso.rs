@@ -254,12 +254,14 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
         plain: true,
     };
     let tables = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
-    let push = Push { events: vec![event], last_n: n as i64, units: Vec::new(), whole: 1, tables };
+    let (events, last_n, bytes) = (vec![event], n as i64, 1);
+    let push = Push { events, last_n, units: Vec::new(), whole: 1, bytes, tables };
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
         pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
         asker: Some(Asker { replica, place }),
+        ..Exchange::default()
     };
     format!("BEGIN;\n{};\nCOMMIT;\n", exchange.batch().statements.join(";\n"))
 }
@@ -269,7 +271,7 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
 fn in_parts(table: &Table) -> String {
     let slice = Slice { from: 3, bytes: 40 };
     let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
-    let line = Exchange { push: None, pull: Some(span), asker: None }.batch().statements.remove(0);
+    let line = Exchange { pull: Some(span), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
     let ids = [1, 5, 77].map(|n| EventId(ulid::Ulid::from_parts(n, 1)));
     format!(
