@@ -69,7 +69,7 @@ pub(super) struct PushLimits {
     cleared: i64,
     /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
     failing: usize,
-    /// The next push goes without old values, which it does not fit with.
+    /// The large events of the next push go without old values, which they do not fit with.
     slim: bool,
     searching: bool,
 }
@@ -166,7 +166,8 @@ impl PushLimits {
     pub(super) fn prepare(&self, push: &mut Push) {
         strip(push);
         if self.slim {
-            let before = push.events.iter_mut().filter_map(|event| event.before.as_mut());
+            let large = push.events.iter_mut().filter(|event| event.weight() >= LARGE_BYTES);
+            let before = large.filter_map(|event| event.before.as_mut());
             before.for_each(|before| NOTHING.clone_into(before));
         }
     }
