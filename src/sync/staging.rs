@@ -44,6 +44,10 @@ pub(super) struct Stage {
     create: bool,
 }
 
+/// What is to be pushed: the push, its unit, and what a request carries of it if it is larger than
+/// one.
+pub(super) type Load = (Arc<Push>, Ulid, Option<Stage>);
+
 impl Staging {
     /// Begins to send `push` in parts of at most so many events and bytes of events.
     pub(super) fn new(push: Push, token: Ulid, of_request: (usize, usize)) -> Staging {
@@ -84,7 +88,7 @@ impl Stage {
 impl Machine {
     /// What is to be pushed next: the push and its unit, and, if it is larger than a request, what
     /// goes of it.
-    pub(super) fn load(&mut self) -> Result<Option<(Arc<Push>, Ulid, Option<Stage>)>> {
+    pub(super) fn load(&mut self) -> Result<Option<Load>> {
         if self.staging.is_none() {
             let mut push = match self.store.outgoing(self.limits.limit()) {
                 Ok(Some(push)) => push,
