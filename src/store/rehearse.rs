@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::Store;
 use super::adopt::ADOPTED;
 use super::open::{check_version, connect, is_replica, setting};
-use super::schema::{Setup, establish};
-use crate::capture::{Table, ident, key_json};
+use super::schema::{Setup, establish, rowid_name};
+use crate::capture::{Table, ident};
 use crate::error::{Kind, Result};
 use crate::event::{ReplicaId, RowKey};
+use crate::value::Value;
 
 /// Keys of orphans that are named.
 const KEYS: usize = 5;
@@ -80,7 +81,7 @@ impl Store {
         let db = connect(path, false)?;
         let mut found = Vec::new();
         for name in tables {
-            orphans(&db, &Table::read(&db, name)?, &mut found)?;
+            look(&db, &Table::read(&db, name)?, &mut found)?;
         }
         Ok(found)
     }
@@ -93,7 +94,7 @@ impl Store {
     pub fn orphans(&self) -> Result<Vec<Orphans>> {
         let mut found = Vec::new();
         for replicated in &self.tables {
-            orphans(&self.db, &replicated.table, &mut found)?;
+            look(&self.db, &replicated.table, &mut found)?;
         }
         Ok(found)
     }
@@ -120,14 +121,37 @@ fn require_keys(db: &Connection, table: &Table) -> Result<()> {
     Ok(())
 }
 
+/// Appends a table's orphans. A table whose keys SQLite cannot look up here, for it has a collation
+/// that only the application knows, has none that could be told.
+fn look(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> Result<()> {
+    let before = found.len();
+    match orphans(db, table, found) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            found.truncate(before);
+            let table = &table.name;
+            tracing::warn!(
+                table,
+                "its foreign keys cannot be checked before the first sync: {error}"
+            );
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
 /// Appends a table's orphans, by the tables that they refer to.
-fn orphans(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> Result<()> {
+fn orphans(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> rusqlite::Result<()> {
     if table.foreign_keys.is_empty() {
         return Ok(());
     }
-    let key = key_json(table, "r");
-    let by_rowid = format!("SELECT {key} FROM main.{} AS r WHERE rowid = ?1", ident(&table.name));
-    let mut by_rowid = if table.without_rowid { None } else { Some(db.prepare(&by_rowid)?) };
+    // Not spelled in SQL: a file that is no replica yet has nothing to spell a REAL with.
+    let names: Vec<_> = table.key_columns().map(|column| ident(&column.name)).collect();
+    let names = names.join(", ");
+    let by_rowid = |rowid| {
+        let table = ident(&table.name);
+        db.prepare(&format!("SELECT {names} FROM main.{table} AS r WHERE r.{rowid} = ?1"))
+    };
+    let mut by_rowid = rowid_name(db, table)?.map(by_rowid).transpose()?;
     let check = format!("PRAGMA main.foreign_key_check({})", ident(&table.name));
     let mut check = db.prepare(&check)?;
     let first = found.len();
@@ -147,13 +171,24 @@ fn orphans(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> Result<(
         if let (Some(rowid), Some(by_rowid)) = (rowid, &mut by_rowid)
             && orphans.keys.len() < KEYS
         {
-            let key: Vec<u8> = by_rowid.query_row([rowid], |row| {
-                Ok(row.get_ref(0)?.as_bytes().unwrap_or_default().to_vec())
-            })?;
-            orphans.keys.push(String::from_utf8_lossy(&key).into_owned());
+            let values = 0..table.key.len();
+            let key: rusqlite::Result<Vec<Value>> = by_rowid.query_row([rowid], |row| {
+                values.map(|at| Ok(plain(row.get_ref(at)?))).collect::<rusqlite::Result<_>>()
+            });
+            orphans.keys.push(RowKey::from_values(&key?).0);
         }
     }
     Ok(())
+}
+
+fn plain(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::Text(text.to_vec()),
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
 }
 
 impl Orphans {

@@ -46,18 +46,23 @@ impl ReplicatedTable {
     /// Reads the definition, in the spelling of `name` and `columns`.
     fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
         let table = Table::read(db, name)?.respelled(name, &read_names(columns));
-        let mut rowid = None;
-        if !table.without_rowid && !table.rowid_key {
-            let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
-            let names = statement
-                .query_map([&table.name], |row| row.get(0))?
-                .collect::<rusqlite::Result<Vec<String>>>()?;
-            rowid = ["rowid", "_rowid_", "oid"]
-                .into_iter()
-                .find(|alias| !names.iter().any(|name| name.eq_ignore_ascii_case(alias)));
-        }
+        let rowid = if table.rowid_key { None } else { rowid_name(db, &table)? };
         Ok(ReplicatedTable { table, rule, rowid })
     }
+}
+
+/// The name by which a table's rowid can be had; `None` if it has none, or columns have taken all
+/// of its names.
+pub(super) fn rowid_name(db: &Connection, table: &Table) -> rusqlite::Result<Option<&'static str>> {
+    if table.without_rowid {
+        return Ok(None);
+    }
+    let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let names = statement
+        .query_map([&table.name], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    let free = |alias: &&str| !names.iter().any(|name| name.eq_ignore_ascii_case(alias));
+    Ok(["rowid", "_rowid_", "oid"].into_iter().find(free))
 }
 
 impl Store {

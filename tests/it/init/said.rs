@@ -152,6 +152,30 @@ fn f74_orphans_are_counted_and_named_before_anything_is_moved() {
     assert_eq!(store.state().unwrap().conflicts, 3);
 }
 
+/// A key of any type has its name in a file that has none of our tables yet. A table may have a
+/// column that is called like the row's number.
+#[test]
+fn f74_orphans_with_keys_of_any_type_are_named() {
+    let schema = "PRAGMA foreign_keys = OFF; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (a REAL, b, c TEXT, p INTEGER REFERENCES parent (id),
+            PRIMARY KEY (a, b, c));
+        CREATE TABLE odd (rowid TEXT PRIMARY KEY, p INTEGER REFERENCES parent (id));
+        CREATE TABLE every (rowid TEXT PRIMARY KEY, _rowid_, oid, p REFERENCES parent (id));
+        INSERT INTO child VALUES (0.1, x'00ff', 'it''s', 5);
+        INSERT INTO odd VALUES ('o', 5), ('p', 6);
+        INSERT INTO every VALUES ('o', 1, 2, 5)";
+    let remote = Arc::new(LocalRemote::new(""));
+    let (_folder, plan) = file(1, schema);
+    let (_, report) = initialise(plan, remote).unwrap();
+    let named: Vec<_> =
+        report.orphans.iter().map(|found| (found.table.as_str(), found.rows)).collect();
+    assert_eq!(named, [("child", 1), ("every", 1), ("odd", 2)]);
+    assert!(report.orphans[0].keys[0].contains("it's"), "{:?}", report.orphans);
+    assert!(report.orphans[1].keys.is_empty(), "its number has no name");
+    assert_eq!(report.orphans[2].keys, ["[\"o\"]", "[\"p\"]"]);
+    assert_eq!(report.orphans, report.orphans_left);
+}
+
 #[test]
 fn f74_orphans_of_the_remote_come_as_they_are() {
     let remote = Arc::new(LocalRemote::new(FAMILY));
