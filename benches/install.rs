@@ -56,6 +56,7 @@ fn main() {
             rules: Vec::new(),
             replica: driftless::event::ReplicaId(ulid::Ulid::new()),
             epoch: ulid::Ulid::new(),
+            on_connect: Default::default(),
         };
         let db = Connection::open(place.path("first.db")).unwrap();
         db.execute_batch(&tables(count)).unwrap();

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::event::EventId;
 use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
 use crate::store::{
-    Conflict, Connection, Dismissed, NewKey, Quarantined, Restored, Retried, Selection, Store,
-    application_connection,
+    Conflict, Connection, Dismissed, NewKey, OnConnect, Quarantined, Restored, Retried, Selection,
+    Store, application_connection,
 };
 use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, Status, Summary,
@@ -33,6 +33,7 @@ pub struct Builder {
     poll_ms: u64,
     health_bound_ms: u64,
     seed: u64,
+    on_connect: OnConnect,
 }
 
 enum Where {
@@ -119,6 +120,22 @@ impl Builder {
         self
     }
 
+    /// Registers what only the application has: `register` is called with each connection to the
+    /// database before it is used, those of [`Replicator::connection`] included. A replicator can
+    /// write to a table only with the functions and collations that its indexes, CHECKs, generated
+    /// columns and triggers need; see [`Status::unwritable`](crate::Status::unwritable).
+    ///
+    /// They must give the same results as the application's: an index is in the order that its
+    /// collation says. A collation of the connection is made by `create_collation`, a function by
+    /// `create_scalar_function`.
+    pub fn on_connect(
+        mut self,
+        register: impl Fn(&Connection) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_connect = OnConnect::new(register);
+        self
+    }
+
     /// Where the chance in waiting times comes from, so that a run can be repeated.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -152,6 +169,7 @@ impl Builder {
             }
         };
         let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
+        plan.on_connect = self.on_connect.clone();
         let mut store = open_offline(&mut plan)?;
         if let Some(actor) = &self.actor {
             store.set_actor(Some(actor))?;
@@ -170,6 +188,7 @@ impl Builder {
             .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
         Ok(Replicator {
             path: self.path,
+            on_connect: self.on_connect,
             options: self.options,
             handle,
             thread: Mutex::new(Some(thread)),
@@ -205,6 +224,7 @@ fn read_token(token: &SecretString) -> Result<Option<Token>> {
 /// ```
 pub struct Replicator {
     path: PathBuf,
+    on_connect: OnConnect,
     options: Options,
     handle: Arc<Handle>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -224,6 +244,7 @@ impl Replicator {
             poll_ms: POLL_MS,
             health_bound_ms: HEALTH_BOUND_MS,
             seed: fastrand::u64(..),
+            on_connect: OnConnect::default(),
         }
     }
 
@@ -235,7 +256,9 @@ impl Replicator {
     /// `Storage` when the file cannot be opened.
     pub fn connection(&self) -> Result<Connection> {
         let handle = Arc::clone(&self.handle);
-        application_connection(&self.path, move || handle.ring())
+        let db = application_connection(&self.path, move || handle.ring())?;
+        self.on_connect.run(&db)?;
+        Ok(db)
     }
 
     /// The rows that pulls change from now on.

@@ -68,7 +68,7 @@ pub enum Collation {
 }
 
 impl Collation {
-    fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {
             "BINARY" => Collation::Binary,
             "NOCASE" => Collation::NoCase,
@@ -264,7 +264,7 @@ impl Table {
             && key.len() == 1
             && columns[key[0]].declared.eq_ignore_ascii_case("INTEGER")
             && !has_key_index(db, &name)?;
-        let foreign_keys = read_foreign_keys(db, &name)?;
+        let foreign_keys = foreign_keys(db, &name)?;
         Ok(Table {
             name,
             columns,
@@ -447,7 +447,7 @@ fn read_unique(db: &Connection, name: String, partial: bool) -> Result<Unique> {
     Ok(Unique { name, terms, predicate })
 }
 
-fn read_foreign_keys(db: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
+pub(crate) fn foreign_keys(db: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
     let mut statement = db.prepare(
         "SELECT id, \"table\", \"from\", \"to\", on_update, on_delete
          FROM pragma_foreign_key_list(?1) ORDER BY id, seq",

@@ -169,7 +169,8 @@ impl<'a> Teller<'a> {
         let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
             || (self.adopted && status.state == SyncState::FirstSync);
         let facts = |status: &Status| {
-            let counts = [status.conflicts, status.quarantined, status.identity.len() as u64];
+            let former = status.identity.len() as u64;
+            let counts = [status.conflicts, status.quarantined, dangling(status), former];
             (status.state, status.trouble.clone(), status.health, counts)
         };
         !passing && self.said.as_ref().map(facts) != Some(facts(status))
@@ -196,6 +197,11 @@ fn differ(one: &Status, other: &Status) -> bool {
     ageless(one) != ageless(other)
 }
 
+/// Local rows that refer to a row which the remote took away.
+fn dangling(status: &Status) -> u64 {
+    status.dangling.iter().map(|dangling| dangling.rows).sum()
+}
+
 /// A status in a line.
 fn line(status: &Status) -> String {
     let mut line = match status.state {
@@ -219,7 +225,12 @@ fn line(status: &Status) -> String {
         let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
         line += &format!(", {} pending for {oldest}", status.pending);
     }
-    for (count, what) in [(status.conflicts, "conflicts"), (status.quarantined, "in quarantine")] {
+    let counts = [
+        (status.conflicts, "conflicts"),
+        (status.quarantined, "in quarantine"),
+        (dangling(status), "local rows without a parent"),
+    ];
+    for (count, what) in counts {
         if count > 0 {
             line += &format!(", {count} {what}");
         }

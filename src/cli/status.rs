@@ -15,7 +15,7 @@ use crate::clock::span;
 use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
-use crate::store::{Cause, Former, State, Store};
+use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
 use crate::sync::{
     FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, Refusal, Status, SyncState,
     examine, heard, missing_table, other_log, other_remote, remembered_success, stopped,
@@ -185,6 +185,7 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
         reachable: reached,
         head,
         last_success,
+        unwritable: store.unwritable(),
         waiting_s: there,
         bound_ms: HEALTH_BOUND_MS,
     };
@@ -271,6 +272,29 @@ fn left_out_in_words(tables: &[LeftOut]) -> String {
     if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
 }
 
+/// Names the tables in which something is not as it should be.
+fn print_tables(output: &Output, status: &Status) {
+    // The first is the trouble, if there is no other.
+    let told = |reason: &str| status.trouble.as_ref().is_some_and(|told| told.contains(reason));
+    for Unwritable { reason, .. } in &status.unwritable {
+        if !told(reason) {
+            output.warn(clean(reason, usize::MAX));
+        }
+    }
+    for Dangling { table, columns, parent, rows } in &status.dangling {
+        let (table, parent) = (clean(table, usize::MAX), clean(parent, usize::MAX));
+        let columns = clean(&columns.join(", "), usize::MAX);
+        output.warn(format_args!(
+            "{rows} row(s) of `{table}` ({columns}) refer to rows of `{parent}` that the remote \
+             took away"
+        ));
+        output.note(format_args!(
+            "   {} `{table}` is not replicated; `PRAGMA foreign_key_check(\"{table}\")` lists them",
+            Tone::Good.paint("hint:")
+        ));
+    }
+}
+
 fn print(output: &Output, status: &Status) -> Result<()> {
     let (health, tone) = match status.health {
         Health::Ok => ("ok", Tone::Good),
@@ -312,6 +336,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
         output.line(format_args!("{}  {fact}", Tone::Dim.paint(format_args!("{name:>10}"))))?;
     }
+    print_tables(output, status);
     if let Some(trouble) = &status.trouble {
         output.warn(clean(trouble, usize::MAX));
         if let Some(hint) = &status.hint {

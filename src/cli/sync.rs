@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::exit::Exit;
-use super::output::Tone;
+use super::output::{Tone, clean};
 use super::session::{Session, now_ms};
 use super::signal;
 use crate::error::Result;
@@ -50,6 +50,9 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
         session
             .output
             .warn(format_args!("{new} of its events lost: see driftless conflicts --db {db}"));
+    }
+    for table in store.unwritable() {
+        session.output.warn(clean(&table.reason, usize::MAX));
     }
     if state.quarantined > 0 {
         let (count, db) = (state.quarantined, session.db()?.display());

@@ -33,6 +33,7 @@ use super::quarantine::MALFORMED;
 use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
 use super::row_order::{Component, Rows, components};
+use super::schema::Unwritable;
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
@@ -236,6 +237,11 @@ impl Store {
         let mut way = Way::InPlace;
         loop {
             self.check_triggers()?;
+            if let Some(Unwritable { reason, .. }) = self.unwritable().into_iter().next() {
+                let hint = "do the first sync where the application registers it: \
+                            `Builder::on_connect`; or leave the table out";
+                return Err(Error::usage(reason).with_hint(hint));
+            }
             match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
@@ -288,6 +294,7 @@ impl Store {
         let Adoption { mut rebase, local, seen, found, narrowed, .. } = adoption;
         let done = Adopted::new(found, narrowed);
         rebase.put_back()?;
+        rebase.carry_out_actions()?;
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.

@@ -198,6 +198,7 @@ impl Rebase<'_, '_> {
             let at = found.expect("it has come out of quarantine with the page");
             let line = &self.lines[at];
             let table = self.store.table_index(&line.table);
+            let table = table.filter(|&table| self.is_writable(table));
             if table.is_some_and(|at| known_key(&self.store.tables[at].table, line.key).is_some()) {
                 // The row is here: what waits of it is on top.
                 continue;

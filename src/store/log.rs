@@ -262,6 +262,17 @@ impl Store {
         settled_in(&self.db, former, seq)
     }
 
+    /// A settled event of any writer that is in the log before `seq`. It is looked for from there
+    /// backwards.
+    pub(super) fn logged_before(&self, id: EventId, seq: Seq) -> Result<Option<Event>> {
+        let sql = "SELECT seq FROM driftless_log WHERE id = ?1 AND seq < ?2
+                   ORDER BY seq DESC LIMIT 1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let id = id.0.to_bytes();
+        let seq = statement.query_row((id.as_slice(), seq.0), |row| row.get(0)).optional()?;
+        seq.map_or(Ok(None), |seq| self.settled(Seq(seq)))
+    }
+
     /// A settled event that this file's outbox had.
     pub(super) fn own_event(&self, id: EventId) -> Result<Option<Event>> {
         own_event(&self.db, None, id)

@@ -13,7 +13,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 
+use super::dependents::{Dependents, Parent};
 use super::guard::Guard;
+use super::rebase::is_uncompiled;
 use super::schema::ReplicatedTable;
 use crate::capture::{Affinity, Collation, Table, ident};
 use crate::error::Result;
@@ -76,6 +78,9 @@ pub(super) struct Row {
     pub(super) rowid: Option<i64>,
 }
 
+/// A row of a table, and what local rows could refer to in it; `None` if it was not there.
+pub(super) type Noted = ((usize, RowKey), Option<Vec<Value>>);
+
 /// Reads and writes rows of replicated tables, within one transaction.
 pub(super) struct Writer<'c> {
     db: &'c Connection,
@@ -90,6 +95,10 @@ pub(super) struct Writer<'c> {
     last: (Vec<u16>, usize),
     /// Rowids of rows that were taken away in this transaction, to be given back.
     rowids: HashMap<(usize, RowKey), i64>,
+    /// The tables to which local rows refer, and what they refer to.
+    dependents: Option<(&'c Dependents, Vec<bool>)>,
+    /// Rows of those tables before the first write to them.
+    noted: HashMap<(usize, RowKey), Option<Vec<Value>>>,
 }
 
 impl<'c> Writer<'c> {
@@ -103,7 +112,80 @@ impl<'c> Writer<'c> {
             shape: Vec::new(),
             last: (Vec::new(), 0),
             rowids: HashMap::new(),
+            dependents: None,
+            noted: HashMap::new(),
         }
+    }
+
+    /// With notes of what each row was to its children, before the first write to it.
+    pub(super) fn noting(self, dependents: &'c Dependents) -> Result<Self> {
+        let watched = dependents.watched(self.db, self.tables.len())?;
+        let any = watched.contains(&true);
+        Ok(Writer { dependents: any.then_some((dependents, watched)), ..self })
+    }
+
+    /// Whether local rows may refer to rows of any table.
+    pub(super) fn watches(&self) -> bool {
+        self.dependents.is_some()
+    }
+
+    /// Whether local rows may refer to rows of this table.
+    pub(super) fn is_watched(&self, table: usize) -> bool {
+        self.dependents.as_ref().is_some_and(|(_, watched)| watched[table])
+    }
+
+    /// The rows that were written, and what they were to their children before. `None` for a row
+    /// that was not there. They are in the order of their keys.
+    pub(super) fn take_noted(&mut self) -> Vec<Noted> {
+        let mut noted: Vec<_> = self.noted.drain().collect();
+        noted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        noted
+    }
+
+    fn note(&mut self, table: usize, key: &str) -> rusqlite::Result<()> {
+        if !self.is_watched(table) || self.noted.contains_key(&(table, RowKey(key.to_owned()))) {
+            return Ok(());
+        }
+        let before = match known_key(&self.tables[table].table, key) {
+            // What cannot be read has no value that anything refers to.
+            Some(values) => match self.referred(table, &values) {
+                Err(error) if is_uncompiled(&error) => None,
+                other => other?,
+            },
+            None => None,
+        };
+        self.noted.insert((table, RowKey(key.to_owned())), before);
+        Ok(())
+    }
+
+    fn note_values(&mut self, table: usize, key: &[ValueRef<'_>]) -> rusqlite::Result<()> {
+        if !self.is_watched(table) {
+            return Ok(());
+        }
+        let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
+        self.note(table, &RowKey::from_values(&values).0)
+    }
+
+    /// The values of a row to which foreign keys of local tables refer, in the order of
+    /// [`Dependents::columns_of`].
+    pub(super) fn referred(
+        &self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> rusqlite::Result<Option<Vec<Value>>> {
+        let Some((dependents, _)) = &self.dependents else { return Ok(None) };
+        let definition = &self.tables[table].table;
+        let columns = dependents.columns_of(Parent::Replicated(table));
+        let (name, condition) = (ident(&definition.name), key_condition(definition, 1));
+        let sql = format!("SELECT {columns} FROM main.{name} WHERE {condition}");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        for (place, value) in key.iter().enumerate() {
+            statement.raw_bind_parameter(place + 1, value)?;
+        }
+        let count = statement.column_count();
+        let mut rows = statement.raw_query();
+        let Some(row) = rows.next()? else { return Ok(None) };
+        (0..count).map(|at| Ok(value(row.get_ref(at)?))).collect::<rusqlite::Result<_>>().map(Some)
     }
 
     fn shape(&mut self, table: usize, kind: Kind, columns: &[Column<'_>]) {
@@ -195,6 +277,7 @@ impl<'c> Writer<'c> {
         key: &str,
         columns: &[Column<'_>],
     ) -> rusqlite::Result<usize> {
+        self.note(table, key)?;
         if !self.rowids.is_empty() {
             let remembered = self.rowids.get(&(table, RowKey(key.to_owned()))).copied();
             if let Some(rowid) = remembered {
@@ -223,6 +306,7 @@ impl<'c> Writer<'c> {
         if columns.is_empty() {
             return Ok(1);
         }
+        self.note_values(table, key)?;
         self.shape(table, Kind::Update, columns);
         self.run(Kind::Update, columns, key)
     }
@@ -230,6 +314,7 @@ impl<'c> Writer<'c> {
     /// Takes a row away; 0 if there is no such row.
     pub(super) fn delete(&mut self, table: usize, key: &[ValueRef<'_>]) -> rusqlite::Result<usize> {
         let none = Columns::new();
+        self.note_values(table, key)?;
         self.shape(table, Kind::Delete, &none);
         self.run(Kind::Delete, &none, key)
     }
@@ -399,6 +484,24 @@ fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
             all.extend(replicated.rowid.map(str::to_owned));
             format!("SELECT {} FROM main.{name} WHERE {}", all.join(", "), key_condition(table, 1))
         }
+    }
+}
+
+/// A statement of each kind that writes to a table.
+pub(super) fn write_statements(replicated: &ReplicatedTable) -> [String; 3] {
+    let all: Vec<_> = (0..replicated.table.columns.len() as u16).collect();
+    [Kind::Upsert, Kind::Update, Kind::Delete].map(|kind| match kind {
+        Kind::Delete => sql(replicated, kind, &[]),
+        _ => sql(replicated, kind, &all),
+    })
+}
+
+/// What SQLite says of a statement that it cannot compile, without the statement.
+pub(super) fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -27,13 +27,18 @@
 //! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
 //!   lock sees to that. A second store may read, and notices when it takes over.
 
+mod actions;
 mod adopt;
 mod arrange;
 mod captured;
 mod conflicts;
+mod dangling;
 mod definitions;
+mod departures;
+mod dependents;
 mod fold;
 mod guard;
+mod held;
 mod identity;
 mod integrate;
 mod late;
@@ -68,18 +73,20 @@ pub use conflicts::{
     Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey,
     Selection,
 };
+pub use dangling::Dangling;
 pub use definitions::{Definition, application_connection, definitions};
 pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use marks::Watch;
+pub use open::OnConnect;
 pub use outbox::{GROUP_BYTES, GROUP_EVENTS, Hints, Outgoing, Push, PushLimit};
 pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use rehearse::Orphans;
 pub use restore::{Restored, Unrestored};
 pub(crate) use schema::TABLES_SQL;
-pub use schema::{ReplicatedTable, Setup};
+pub use schema::{ReplicatedTable, Setup, Unwritable};
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -101,6 +108,10 @@ pub struct Store {
     path: PathBuf,
     id: ReplicaId,
     tables: Vec<ReplicatedTable>,
+    /// Tables that are not replicated and refer to those that are.
+    dependents: dependents::Dependents,
+    /// The rows without a parent that were counted last, and when.
+    dangling: RefCell<dangling::Counted>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
     /// The same when the capture triggers were last compared with what they should be; `None` if
@@ -121,6 +132,8 @@ pub struct Store {
     newest_ms: i64,
     /// The tables that are not replicated, and the schema version for which that is.
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
+    /// What the application registers on each connection.
+    on_connect: OnConnect,
 }
 
 /// Where a replica stands.
@@ -148,6 +161,8 @@ pub struct State {
     pub conflicts: u64,
     /// Events in quarantine.
     pub quarantined: u64,
+    /// Rows of tables that are not replicated whose parent is gone.
+    pub dangling: Vec<Dangling>,
     /// The database's size in bytes, without its write-ahead log.
     pub bytes: u64,
     /// The head of the local log's chain.
@@ -209,11 +224,13 @@ impl Store {
                 oldest_pending_ms: None,
                 conflicts: row.get::<_, i64>(4)? as u64,
                 quarantined: row.get::<_, i64>(5)? as u64,
+                dangling: Vec::new(),
                 bytes: row.get::<_, i64>(6)? as u64,
                 in_parts: false,
             })
         })?;
         drop(statement);
+        state.dangling = self.dangling()?;
         state.place = identity::place(&tx)?;
         state.url = open::setting(&tx, "url")?.unwrap_or_default();
         state.in_parts = open::setting(&tx, IN_PARTS)?.is_some();
@@ -230,6 +247,11 @@ impl Store {
             state.oldest_pending_ms = Some(oldest);
         }
         Ok(state)
+    }
+
+    /// What is done with each connection to its file.
+    pub fn on_connect(&self) -> &OnConnect {
+        &self.on_connect
     }
 
     /// A number that changes when another connection has committed.

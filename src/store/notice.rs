@@ -217,6 +217,13 @@ fn base_row(
     let Some(values) = known_key(&store.tables[at].table, key) else {
         return Ok(BaseRow::Unknown);
     };
+    if !rebase.is_writable(at) {
+        let row = rebase.rows.iter().position(|row| row.unwritable == Some(at) && row.key.0 == key);
+        return match row {
+            Some(row) => Ok(BaseRow::Known(rebase.remote_row(row)?)),
+            None => Ok(BaseRow::Unknown),
+        };
+    }
     let mut image = rebase.writer.row(at, &values)?.map(|row| row.image);
     let place = places.get(&(at, key.to_owned()));
     if place.is_some_and(|&row| !rebase.rows[row].quiet) {

@@ -1,13 +1,16 @@
 //! Opening a replica's database, and what SQLite's errors mean to a caller.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::Store;
 use super::captured::Layouts;
+use super::dependents::Dependents;
 use super::guard::Guard;
 use super::marks::Shared;
 use super::pending::Pending;
@@ -64,6 +67,32 @@ impl From<rusqlite::Error> for Error {
             Some(hint) => error.with_hint(hint),
             None => error,
         }
+    }
+}
+
+/// What is to be done with each connection to the replica's file before it is used: an application
+/// registers the functions and collations there that its indexes, CHECKs, generated columns and
+/// triggers need.
+#[derive(Clone, Default)]
+pub struct OnConnect(Option<Arc<Register>>);
+
+type Register = dyn Fn(&Connection) -> Result<()> + Send + Sync;
+
+impl OnConnect {
+    /// Calls `register` with each connection.
+    pub fn new(register: impl Fn(&Connection) -> Result<()> + Send + Sync + 'static) -> Self {
+        OnConnect(Some(Arc::new(register)))
+    }
+
+    /// Does it.
+    pub(crate) fn run(&self, db: &Connection) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |register| register(db))
+    }
+}
+
+impl fmt::Debug for OnConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "OnConnect(..)" } else { "OnConnect" })
     }
 }
 
@@ -131,18 +160,32 @@ impl Store {
     /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
     /// driftless.
     pub fn open(path: &Path) -> Result<Store> {
+        Store::open_with(path, &OnConnect::default())
+    }
+
+    /// The same with what the application registers on its connections.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`], and what `on_connect` returns.
+    pub fn open_with(path: &Path, on_connect: &OnConnect) -> Result<Store> {
         let mut db = connect(path, false)?;
+        on_connect.run(&db)?;
         if !is_replica(&db)? {
             return Err(Error::usage(format!("{} is not a replica yet", path.display()))
                 .with_hint("run `driftless init` on it first"));
         }
         check_version(&db, path)?;
         upgrade(&mut db)?;
-        Store::adopt_connection(db, path)
+        Store::adopt_connection(db, path, on_connect)
     }
 
     /// A store over a connection to a replica.
-    pub(super) fn adopt_connection(db: Connection, path: &Path) -> Result<Store> {
+    pub(super) fn adopt_connection(
+        db: Connection,
+        path: &Path,
+        on_connect: &OnConnect,
+    ) -> Result<Store> {
         let id: String = setting(&db, "replica")?.ok_or_else(|| {
             Error::corrupt(format!("{} has lost its replica's identity", path.display()))
         })?;
@@ -155,6 +198,8 @@ impl Store {
             path: path.to_owned(),
             id,
             tables: Vec::new(),
+            dependents: Dependents::default(),
+            dangling: RefCell::default(),
             schema_version: -1,
             checked: None,
             retried: None,
@@ -165,6 +210,7 @@ impl Store {
             spans: RefCell::default(),
             newest_ms: 0,
             left_out: RefCell::default(),
+            on_connect: on_connect.clone(),
         };
         store.load_definitions()?;
         Ok(store)

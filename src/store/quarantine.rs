@@ -165,18 +165,22 @@ impl Store {
         if self.retried == self.checked {
             return Ok(None);
         }
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine)";
         let mut done = None;
-        if self.db.query_row(sql, [], |row| row.get(0))? {
-            // The fingerprints of the triggers stand for the definitions that they were made from.
-            let sql = "SELECT group_concat(name || ' ' || triggers, char(10)) FROM \
-                       (SELECT name, triggers FROM driftless_tables ORDER BY name)";
-            let tables: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
-            let now = format!("{PROGRAM}\n{}", tables.unwrap_or_default());
-            if self.setting(RETRIED)?.as_ref() != Some(&now) {
+        // The fingerprints of the triggers stand for the definitions that they were made from.
+        let sql = "SELECT group_concat(name || ' ' || triggers, char(10)) FROM \
+                   (SELECT name, triggers FROM driftless_tables ORDER BY name)";
+        let tables: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
+        // A table may be writable once the program has a collation that it lacked.
+        let unwritable: Vec<_> = self.unwritable().into_iter().map(|one| one.table).collect();
+        let unwritable = unwritable.join(",");
+        let now = format!("{PROGRAM}\n{}\n{unwritable}", tables.unwrap_or_default());
+        if self.setting(RETRIED)?.as_ref() != Some(&now) {
+            let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine)";
+            if self.db.query_row(sql, [], |row| row.get(0))? {
                 done = Some(self.retry_quarantine(now_ms)?);
-                self.set_setting(RETRIED, Some(&now))?;
             }
+            // Noted where nothing waits, too: what waits later must be tried when this changes.
+            self.set_setting(RETRIED, Some(&now))?;
         }
         self.retried = self.checked;
         Ok(done)

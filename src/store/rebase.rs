@@ -17,6 +17,7 @@
 use rusqlite::{CachedStatement, Connection};
 
 use super::Store;
+use super::departures::Ways;
 use super::integrate::{Integrated, Pass, Start, Step, Stop};
 use super::materialize::{Writer, is_refusal, is_taken};
 use super::notice::{Lost, notice, settle_moot};
@@ -66,6 +67,8 @@ pub(super) struct Rebase<'s, 'p> {
     pub(super) whole: Whole,
     /// All pending events come off, not only those of the page's tables.
     pub(super) everything: bool,
+    /// Where the rows went to which local rows refer.
+    pub(super) ways: Ways,
     pub(super) done: Integrated,
 }
 
@@ -92,7 +95,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(Rebase {
             store,
             db,
-            writer: Writer::new(db, &store.tables, &store.guard),
+            writer: Writer::new(db, &store.tables, &store.guard).noting(&store.dependents)?,
             log: None,
             lines,
             ahead: None,
@@ -110,6 +113,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             adopted: Seq(0),
             whole: Whole::new(),
             everything: false,
+            ways: Ways::default(),
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
         })
     }
@@ -154,7 +158,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let lost = std::mem::take(&mut self.lost);
         notice(self, &lost, now_ms)?;
         settle_moot(self)?;
-        self.put_back()
+        self.put_back()?;
+        self.carry_out_actions()
     }
 
     /// Turns the outcome of a write into a reason to stop, if it is one.
@@ -223,6 +228,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
         if waiting && line.op == Op::Update {
             return self.put_away(at, "an earlier event of this row waits");
         }
+        if let Some(reason) = &self.store.tables[table].unwritable {
+            return self.put_away(at, reason);
+        }
         let definition = &self.store.tables[table].table;
         if let Err(reason) = super::quarantine::admit(definition, line, after, &mut self.key) {
             return self.put_away(at, &reason);
@@ -232,8 +240,9 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         let missing = || format!("table `{}` has no such row here", definition.name);
         if self.pass == Pass::Fold {
-            let row = &mut self.rows[row.expect("the fold has every row of the page")];
-            match (line.op, &mut row.image) {
+            let place = row.expect("the fold has every row of the page");
+            let row_of_page = &mut self.rows[place];
+            match (line.op, &mut row_of_page.image) {
                 (Op::Delete, image) => *image = None,
                 (Op::Update, None) => return self.put_away(at, &missing()),
                 (Op::Update, Some(image)) => overlay(definition, image, after),
@@ -244,6 +253,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 }
             }
             self.changed(at, table);
+            self.follow(at, row, table);
             return Ok(());
         }
         let written = match line.op {
@@ -261,6 +271,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.put_away(at, &missing());
         }
         self.changed(at, table);
+        self.follow(at, row, table);
         Ok(())
     }
 
@@ -324,6 +335,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
+            self.turn_back(at, row, n)?;
+            self.hold_lost(at, row, n)?;
             let event = load(self.db, &self.store.layouts, n)?;
             if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
                 self.keep(event)?;
@@ -419,10 +432,11 @@ pub(super) fn overlay(definition: &Table, image: &mut Image, values: &[Column<'_
 }
 
 /// Whether a statement could not even be made: a trigger of the application calls a function that
-/// this program does not have, or writes a table that is gone.
+/// this program does not have, or writes a table that is gone; or an index has a collation that it
+/// does not have, for which SQLite has an extended code of its own.
 pub(super) fn is_uncompiled(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
-        || error.sqlite_error().is_some_and(|error| error.extended_code == 1)
+        || error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == 1)
 }
 
 /// The longest piece of a remote's text in a reason, in bytes.

@@ -16,7 +16,7 @@ impl Rebase<'_, '_> {
     pub(super) fn put_back(&mut self) -> Step {
         let mut remaining: Vec<(i64, usize)> = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
-            if !row.quiet && row.table.is_some() {
+            if !row.quiet && (row.table.is_some() || row.unwritable.is_some()) {
                 remaining.extend(row.pending.iter().map(|&(n, ..)| (n, at)));
             }
         }
@@ -29,10 +29,15 @@ impl Rebase<'_, '_> {
             });
             let winner = winner.map(|&winner| self.lines[winner].seq);
             if event.aside || winner.is_some() {
+                self.turn_back_pending(&event, at)?;
+                self.hold_row(at, event.aside)?;
                 self.set_aside(&event, winner)?;
+            } else if self.rows[at].unwritable.is_some() {
+                // It stays on the row, which is as it was.
             } else if let Some(insert) = self.change_around(at, &event)? {
                 within.push((event, insert));
             } else if !self.redo(&event, at)? {
+                self.turn_back_pending(&event, at)?;
                 self.set_aside(&event, None)?;
             }
         }
@@ -75,8 +80,8 @@ impl Rebase<'_, '_> {
         if winner.seq <= base {
             return false;
         }
-        let rule =
-            self.rows[row].table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
+        let table = self.rows[row].table.or(self.rows[row].unwritable);
+        let rule = table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
         if rule == ConflictRule::Row || op != Op::Update || winner.op != Op::Update {
             return true;
         }

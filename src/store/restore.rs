@@ -95,6 +95,7 @@ impl Store {
         new_key: Option<NewKey>,
     ) -> Result<Restored> {
         let mut db = connect(&self.path, false)?;
+        self.on_connect.run(&db)?;
         db.pragma_update(None, "foreign_keys", true)?;
         loop {
             self.check_triggers()?;

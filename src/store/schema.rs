@@ -1,12 +1,16 @@
 //! What driftless has in a replica's database: its own tables, the list of replicated tables, and
 //! their capture triggers.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::open::{VERSION, check_version, connect, is_replica, set_setting, setting};
+use super::dependents::Dependents;
+use super::materialize::{message, write_statements};
+use super::open::{OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting};
+use super::rebase::is_uncompiled;
 use super::upgrade::upgrade;
 use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Error, Kind, Result};
@@ -40,6 +44,10 @@ pub struct ReplicatedTable {
     pub rule: ConflictRule,
     /// The name by which its rowid can be had, if that is not its key.
     pub(super) rowid: Option<&'static str>,
+    /// Why this connection cannot write to it, in a sentence: an index, a CHECK, a generated column
+    /// or a trigger needs a collation or a function that only the application has. What comes for
+    /// it waits in quarantine.
+    pub unwritable: Option<String>,
 }
 
 impl ReplicatedTable {
@@ -47,7 +55,7 @@ impl ReplicatedTable {
     fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
         let table = Table::read(db, name)?.respelled(name, &read_names(columns));
         let rowid = if table.rowid_key { None } else { rowid_name(db, &table)? };
-        Ok(ReplicatedTable { table, rule, rowid })
+        Ok(ReplicatedTable { table, rule, rowid, unwritable: None })
     }
 }
 
@@ -76,7 +84,21 @@ impl Store {
     /// `Usage`, naming the table, when a table cannot be replicated. `Storage` as for
     /// [`Store::open`]. After an error nothing has changed.
     pub fn init(path: &Path, setup: &Setup, id: ReplicaId) -> Result<Store> {
-        Store::make(path, &[], setup, id)
+        Store::init_with(path, setup, id, &OnConnect::default())
+    }
+
+    /// The same with what the application registers on its connections.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::init`], and what `on_connect` returns.
+    pub fn init_with(
+        path: &Path,
+        setup: &Setup,
+        id: ReplicaId,
+        on_connect: &OnConnect,
+    ) -> Result<Store> {
+        Store::make(path, &[], setup, id, on_connect)
     }
 
     /// The same, and `makers` make missing tables in the same transaction: see
@@ -84,9 +106,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As for [`Store::init`].
-    pub fn make(path: &Path, makers: &[String], setup: &Setup, id: ReplicaId) -> Result<Store> {
+    /// As for [`Store::init_with`].
+    pub fn make(
+        path: &Path,
+        makers: &[String],
+        setup: &Setup,
+        id: ReplicaId,
+        on_connect: &OnConnect,
+    ) -> Result<Store> {
         let mut db = connect(path, true)?;
+        on_connect.run(&db)?;
         if is_replica(&db)? {
             check_version(&db, path)?;
             upgrade(&mut db)?;
@@ -95,7 +124,7 @@ impl Store {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         establish(&tx, makers, setup, id)?;
         tx.commit()?;
-        Store::adopt_connection(db, path)
+        Store::adopt_connection(db, path, on_connect)
     }
 
     /// Runs statements that make missing tables, in one transaction, before [`Store::init`] takes
@@ -164,8 +193,25 @@ impl Store {
         for replicated in &self.tables {
             foreign |= newest_foreign(&self.db, &replicated.table)?.is_some();
         }
+        self.dependents = Dependents::read(&self.db, &self.tables, &registered_names(&self.db)?)?;
+        // They run when a page changes these tables, and may not write to replicated ones.
+        foreign |= self.dependents.have_triggers;
         self.db.flush_prepared_statement_cache();
-        self.guard.watch(&mut self.db, &self.tables, foreign)
+        self.guard.watch(&mut self.db, &self.tables, foreign)?;
+        for replicated in &mut self.tables {
+            replicated.unwritable = unwritable(&self.db, replicated)?;
+        }
+        Ok(())
+    }
+
+    /// The replicated tables that cannot be written here, each with the reason.
+    pub fn unwritable(&self) -> Vec<Unwritable> {
+        let all = self.tables.iter();
+        let of = |known: &ReplicatedTable| {
+            let (table, reason) = (known.table.name.clone(), known.unwritable.clone()?);
+            Some(Unwritable { table, reason })
+        };
+        all.filter_map(of).collect()
     }
 
     /// The replicated tables' names, each with the names of its columns.
@@ -234,6 +280,31 @@ pub(super) fn establish(
     Ok(())
 }
 
+/// A replicated table that cannot be written here, so that what comes for it waits.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Unwritable {
+    /// The table.
+    pub table: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why the connection cannot write to a table, if it cannot: a statement of each kind is compiled.
+fn unwritable(db: &Connection, replicated: &ReplicatedTable) -> Result<Option<String>> {
+    for sql in write_statements(replicated) {
+        match db.prepare(&sql) {
+            Ok(_) => {}
+            Err(error) if is_uncompiled(&error) => {
+                let name = &replicated.table.name;
+                let why = message(&error);
+                return Ok(Some(format!("table `{name}` cannot be written here: {why}")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
 /// The replicated tables. One that the application has dropped, or made into something that cannot
 /// be replicated, is left out: its events wait in quarantine.
 pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
@@ -253,6 +324,14 @@ pub(super) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
         }
     }
     Ok(tables)
+}
+
+/// The names of the replicated tables, in lower case, whether or not they are there.
+fn registered_names(db: &Connection) -> Result<HashSet<String>> {
+    let mut statement = db.prepare("SELECT name FROM driftless_tables")?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    let names = names.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
 }
 
 pub(super) fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::captured::Layouts;
 use super::integrate::{Pass, Step};
-use super::materialize::{borrow, known_key};
+use super::materialize::{Row, borrow, known_key};
 use super::pending::{PendingEvent, load, row_hash};
 use super::rebase::Rebase;
 use crate::error::Result;
@@ -20,8 +20,10 @@ pub(super) const NONE: u32 = u32::MAX;
 /// A row that needs thought.
 #[derive(Debug)]
 pub(super) struct Touched {
-    /// Its table, if that is replicated here.
+    /// Its table, if that is replicated and can be written here.
     pub(super) table: Option<usize>,
+    /// Its table, if that is replicated and cannot be written here.
+    pub(super) unwritable: Option<usize>,
     pub(super) key: RowKey,
     /// Its pending events: number, id, and whether it is set aside.
     pub(super) pending: Vec<(i64, EventId, bool)>,
@@ -43,6 +45,7 @@ impl Touched {
     fn new(table: Option<usize>, key: RowKey, pending: Vec<(i64, EventId, bool)>) -> Self {
         Touched {
             table,
+            unwritable: None,
             key,
             pending,
             lines: Vec::new(),
@@ -81,7 +84,7 @@ impl Rebase<'_, '_> {
                         continue;
                     }
                     let row = self.rows.len() as u32;
-                    self.rows.push(Touched::new(table, RowKey(line.key.to_owned()), found));
+                    self.rows.push(self.touched(table, line.key, found));
                     index.insert(place, row);
                     row
                 }
@@ -111,7 +114,7 @@ impl Rebase<'_, '_> {
         for n in pending.numbers() {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
             let Some(table) = self.store.table_index(&event.table) else { continue };
-            if !busy[table] {
+            if !busy[table] || !self.is_writable(table) {
                 continue;
             }
             let place = (table, Cow::Owned(event.key.0.clone()));
@@ -128,29 +131,28 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
+    fn touched(
+        &self,
+        table: Option<usize>,
+        key: &str,
+        pending: Vec<(i64, EventId, bool)>,
+    ) -> Touched {
+        let writable = table.filter(|&table| self.is_writable(table));
+        let unwritable = table.filter(|_| writable.is_none());
+        Touched { unwritable, ..Touched::new(writable, RowKey(key.to_owned()), pending) }
+    }
+
     /// Step 2: the rows as the remote has them.
     pub(super) fn take_off(&mut self) -> Step {
         for at in 0..self.rows.len() {
             let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
+                self.look_underneath(at)?;
                 continue;
             };
             let key = self.rows[at].key.clone();
             let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
             let current = self.writer.row(table, &values)?;
-            let mut image = current.as_ref().map(|row| row.image.clone());
-            for &(n, _, aside) in self.rows[at].pending.iter().rev() {
-                if !aside
-                    && let Some(event) = load(self.db, &self.store.layouts, n)?
-                    && self.change_around(at, &event)?.is_none()
-                {
-                    image = event.undo(image)?;
-                }
-            }
-            if let Some(image) = &mut image {
-                // A deleted row is undone to what it was, with columns that may be gone by now.
-                let definition = &self.store.tables[table].table;
-                image.0.retain(|(name, _)| definition.column(name).is_some());
-            }
+            let image = self.underneath(at, table, current.as_ref())?;
             if self.pass == Pass::Quick {
                 let same = current.as_ref().map(|row| &row.image) == image.as_ref();
                 if !same {
@@ -166,9 +168,10 @@ impl Rebase<'_, '_> {
                     let lifted = self.writer.lift(table, &key, &values, row);
                     self.check(lifted)?;
                 }
-                let image = match image {
-                    None => self.whole_row(at, table),
-                    image => image,
+                // What it waits as counts more than what stands there.
+                let image = match self.whole_row(at, table) {
+                    Some(whole) => Some(whole).filter(|whole| !whole.0.is_empty()),
+                    None => image,
                 };
                 let row = &mut self.rows[at];
                 row.current = current.map(|current| current.image);
@@ -190,6 +193,30 @@ impl Rebase<'_, '_> {
 }
 
 impl Rebase<'_, '_> {
+    /// A row without its pending events. What is `current` is the row as it stands.
+    pub(super) fn underneath(
+        &self,
+        at: usize,
+        table: usize,
+        current: Option<&Row>,
+    ) -> Step<Option<Image>> {
+        let mut image = current.map(|row| row.image.clone());
+        for &(n, _, aside) in self.rows[at].pending.iter().rev() {
+            if !aside
+                && let Some(event) = load(self.db, &self.store.layouts, n)?
+                && self.change_around(at, &event)?.is_none()
+            {
+                image = event.undo(image)?;
+            }
+        }
+        if let Some(image) = &mut image {
+            // A deleted row is undone to what it was, with columns that may be gone by now.
+            let definition = &self.store.tables[table].table;
+            image.0.retain(|(name, _)| definition.column(name).is_some());
+        }
+        Ok(image)
+    }
+
     /// The row that waited in quarantine as a whole. What stands in front of its event here is what
     /// could not be read when it began to wait.
     fn whole_row(&mut self, at: usize, table: usize) -> Option<Image> {

@@ -177,5 +177,6 @@ pub(crate) fn plan_of(store: &Store, url: String, replica: ReplicaId, epoch: Uli
         tables.map(|known| (known.table.name.clone(), known.rule)).collect();
     let names = rules.iter().map(|(name, _)| name.clone()).collect();
     let path = store.path().to_owned();
-    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch }
+    let on_connect = store.on_connect().clone();
+    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch, on_connect }
 }

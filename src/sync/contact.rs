@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
-use crate::store::{Setup, Store, definitions};
+use crate::store::{OnConnect, Setup, Store, definitions};
 
 /// How often a blocking first contact is tried.
 const ATTEMPTS: u32 = 3;
@@ -146,7 +146,7 @@ fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
         return Ok((None, Vec::new()));
     }
-    let store = Store::open(&plan.path)?;
+    let store = Store::open_with(&plan.path, &plan.on_connect)?;
     let mut kept = Vec::new();
     if store.is_adopted()? {
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
@@ -188,7 +188,7 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         }
     }
     let setup = Setup { url: plan.url.clone(), tables, epoch };
-    let store = Store::init(&plan.path, &setup, plan.replica)?;
+    let store = Store::init_with(&plan.path, &setup, plan.replica, &plan.on_connect)?;
     if !store.is_adopted()? {
         store.set_choice(&plan.tables.choice())?;
     }
@@ -202,5 +202,6 @@ pub(crate) fn fresh_plan(
     tables: Tables,
     rules: Vec<(String, crate::verdict::ConflictRule)>,
 ) -> Plan {
-    Plan { path, url, tables, rules, replica: ReplicaId(fresh_ulid()), epoch: fresh_ulid() }
+    let (replica, epoch) = (ReplicaId(fresh_ulid()), fresh_ulid());
+    Plan { path, url, tables, rules, replica, epoch, on_connect: OnConnect::default() }
 }

@@ -20,7 +20,7 @@ use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
 use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Definition, NewRemote, Setup, Store, TABLES_SQL, definitions};
+use crate::store::{Definition, NewRemote, OnConnect, Setup, Store, TABLES_SQL, definitions};
 use crate::sync::definitions::{Comparison, Tables, compare, suspects};
 use crate::sync::found::{
     REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
@@ -38,8 +38,7 @@ use crate::verdict::ConflictRule;
 const ROWS: usize = 2_000;
 /// The size of such a page to aim at, in bytes.
 const ROWS_BYTES: usize = statements::PAGE_BYTES;
-/// How often all is begun anew before a rejection is told: it may come from a race with another
-/// replica's first contact.
+/// How often all is begun anew before a rejection is told: another replica may have installed.
 const RACES: u32 = 3;
 /// How often a large row may change while it is read.
 const CHANGES: u32 = 8;
@@ -59,6 +58,8 @@ pub struct Plan {
     pub replica: ReplicaId,
     /// The remote's identity, if it has none.
     pub epoch: Ulid,
+    /// What the application registers on each connection to the file.
+    pub on_connect: OnConnect,
 }
 
 /// What an answer led to.
@@ -442,7 +443,8 @@ impl Init {
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Progress> {
         let setup = self.setup(&work, Some(epoch.clone()));
         let makers = makers_here(&work.found);
-        let mut store = Store::make(&self.plan.path, &makers, &setup, self.plan.replica)?;
+        let Plan { path, replica, on_connect, .. } = &self.plan;
+        let mut store = Store::make(path, &makers, &setup, *replica, on_connect)?;
         let names = |made: Vec<(String, Vec<String>)>| made.into_iter().map(|(name, _)| name);
         self.report.made_here = names(work.found.make_here).collect();
         self.report.made_there = names(work.found.make_there).collect();

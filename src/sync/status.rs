@@ -6,7 +6,7 @@ use crate::capture::LeftOut;
 use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::event::{RowKey, Seq};
-use crate::store::{Former, Store};
+use crate::store::{Dangling, Former, Store, Unwritable};
 use crate::sync::effect::Now;
 use crate::sync::init::Init;
 use crate::sync::lock::Lock;
@@ -54,7 +54,8 @@ pub enum SyncState {
 pub enum Health {
     /// All is well.
     Ok,
-    /// The last request failed, but the last success is not long ago.
+    /// The last request failed, but the last success is not long ago. Or a replicated table cannot
+    /// be written here.
     Degraded,
     /// There was no success within the bound, or none at all; or the last request failed and what
     /// is to be moved has waited for longer than the bound.
@@ -145,6 +146,10 @@ pub struct Status {
     pub conflicts: u64,
     /// Pulled events that cannot be applied here yet.
     pub quarantined: u64,
+    /// Replicated tables that cannot be written here. What comes for them is in quarantine.
+    pub unwritable: Vec<Unwritable>,
+    /// Rows of tables that are not replicated, which refer to a row that the remote took away.
+    pub dangling: Vec<Dangling>,
     /// The tables that are not replicated, each with the reason.
     pub left_out: Vec<LeftOut>,
     /// When the remote last answered as it should: ms since 1970.
@@ -175,6 +180,18 @@ pub(crate) fn health(
     }
 }
 
+/// The trouble of a replica with tables that cannot be written here, if there is no greater one.
+fn held(unwritable: &[Unwritable]) -> Option<Error> {
+    let (first, more) = unwritable.split_first()?;
+    let others = match more.len() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let hint = "what comes for it waits in quarantine. Let the application run the replicator, and \
+                register there what only it has (`Builder::on_connect`), or do without it";
+    Some(Error::usage(format!("{}{others}", first.reason)).with_hint(hint))
+}
+
 /// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
 /// that nobody can be at work on it; `running` says whether somebody pretends to be.
 pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Error> {
@@ -201,6 +218,9 @@ pub(crate) struct Known {
     /// The newest seq of the remote's log.
     pub(crate) head: i64,
     pub(crate) last_success: Option<i64>,
+    /// Replicated tables that it cannot write.
+    #[serde(default)]
+    pub(crate) unwritable: Vec<Unwritable>,
     /// How long an event has been on the remote that is not here, in seconds.
     pub(crate) waiting_s: Option<u64>,
     /// The age of the last success above which health is red, in ms.
@@ -227,6 +247,11 @@ impl Status {
         let (file, identity) = (store.state()?, store.former()?);
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
+        let held = held(&known.unwritable);
+        let (trouble, hint) = match (known.trouble, held) {
+            (None, Some(held)) => (Some(held.message().to_owned()), held.hint().map(str::to_owned)),
+            (trouble, _) => (trouble, known.hint),
+        };
         let status = Status {
             replica: file.replica.to_string(),
             identity,
@@ -234,8 +259,8 @@ impl Status {
             state: known.state,
             first_sync: known.first_sync,
             process: known.process,
-            trouble: known.trouble,
-            hint: known.hint,
+            trouble,
+            hint,
             pending: file.pending,
             oldest_pending_s: file.oldest_pending_ms.map(age),
             cursor: file.cursor.0,
@@ -243,6 +268,8 @@ impl Status {
             in_parts: file.in_parts,
             conflicts: file.conflicts,
             quarantined: file.quarantined,
+            unwritable: known.unwritable,
+            dangling: file.dangling,
             left_out: store.left_out()?,
             last_success: known.last_success,
             health: Health::Red,
@@ -253,9 +280,13 @@ impl Status {
 
     /// The same with its health as of now.
     pub(crate) fn judged(mut self, waiting_s: Option<u64>, now_ms: i64, bound_ms: u64) -> Status {
-        let well = self.trouble.is_none();
+        let held = held(&self.unwritable).map(|held| held.message().to_owned());
+        let well = self.trouble.is_none() || self.trouble == held;
         let waiting_s = self.oldest_pending_s.max(waiting_s);
         self.health = health(self.last_success, well, waiting_s, now_ms, bound_ms);
+        if self.health == Health::Ok && held.is_some() {
+            self.health = Health::Degraded;
+        }
         self
     }
 }
@@ -377,6 +408,7 @@ impl Machine {
             reachable: self.reachable,
             head: self.pages.head().0,
             last_success: self.last_success,
+            unwritable: self.store.unwritable(),
             waiting_s: None,
             bound_ms: self.config.health_bound_ms,
         }

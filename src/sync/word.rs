@@ -172,6 +172,7 @@ pub(crate) fn known_by(
         reachable: None,
         head: state.cursor.0,
         last_success: remembered_success(store, database)?,
+        unwritable: store.unwritable(),
         waiting_s: None,
         bound_ms,
     };
@@ -192,6 +193,7 @@ mod tests {
             reachable: Some(true),
             head: 7,
             last_success: Some(1),
+            unwritable: Vec::new(),
             waiting_s: None,
             bound_ms: 60_000,
         }

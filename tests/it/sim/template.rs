@@ -51,6 +51,7 @@ pub(crate) fn plan(shape: &Shape, path: PathBuf, number: u128) -> Plan {
         rules: shape.tables.iter().map(|table| (table.name.clone(), rule)).collect(),
         replica: identity(number),
         epoch: ulid::Ulid::from_parts(BEGIN_MS as u64, 1 << 40 | number),
+        on_connect: driftless::store::OnConnect::default(),
     }
 }
 

@@ -63,6 +63,7 @@ pub(crate) fn plan(path: PathBuf, number: u128, rules: &[(&str, ConflictRule)]) 
         rules: rules.iter().map(|(table, rule)| ((*table).to_owned(), *rule)).collect(),
         replica: ReplicaId(ulid::Ulid::from_parts(BEGIN_MS as u64, number)),
         epoch: ulid::Ulid::from_parts(BEGIN_MS as u64, 1 << 40 | number),
+        on_connect: driftless::store::OnConnect::default(),
     }
 }
 
@@ -168,6 +169,13 @@ impl Desk {
     /// The machine's process ends, and another one begins.
     pub(crate) fn restart(&mut self) {
         self.end();
+        self.input(Input::Start);
+    }
+
+    /// The same with a store that is opened in another way.
+    pub(crate) fn reopen(&mut self, open: impl FnOnce(&Path) -> Store) {
+        self.end();
+        self.machine = machine(open(&self.path), self.number, self.starts);
         self.input(Input::Start);
     }
 
