@@ -10,6 +10,9 @@ use std::fmt;
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The code of an error that says that another program has the local database locked.
+pub(crate) const LOCKED: &str = "SQLITE_BUSY";
+
 /// What the caller must do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -123,6 +126,11 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// Whether another program has the local database locked: it may be free a moment later.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.kind == Kind::Storage && self.code() == Some(LOCKED)
     }
 
     /// The remote's own code for it (`SQLITE_CONSTRAINT`, `SQL_PARSE_ERROR`, `BLOCKED`), where it

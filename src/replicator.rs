@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{broadcast, oneshot};
@@ -19,6 +20,12 @@ use crate::sync::{
     Tables, fresh_plan, open_offline,
 };
 use crate::verdict::ConflictRule;
+
+/// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
+/// each time.
+const LOCK_WAITS: u32 = 11;
+/// The pause in between, where SQLite has not waited.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a [`Replicator`] is to be; made by [`Replicator::builder`].
 #[must_use = "nothing happens before `start`"]
@@ -109,13 +116,13 @@ impl Builder {
     }
 
     /// The longest time between two pulls: 5 seconds unless it is set. At least a millisecond.
-    pub fn poll_interval(mut self, interval: std::time::Duration) -> Self {
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 2).max(1);
         self
     }
 
     /// How old the last success may be before health is red: 60 seconds unless it is set.
-    pub fn health_bound(mut self, bound: std::time::Duration) -> Self {
+    pub fn health_bound(mut self, bound: Duration) -> Self {
         self.health_bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         self
     }
@@ -148,11 +155,15 @@ impl Builder {
     /// to the tables by any program is captured. Tables that only the remote has are made when it
     /// is reached. No tokio runtime is needed, and none is in the way.
     ///
+    /// On a file that is set up already nothing is written. Otherwise it needs SQLite's write lock,
+    /// and waits for a minute where another program keeps that; so do not call it within a write
+    /// transaction of your own.
+    ///
     /// # Errors
     ///
     /// `Usage` when no remote was named, its URL is not allowed, the token's file is of no use, or
     /// a table cannot be replicated;
-    /// `Storage` when the file cannot be opened or written.
+    /// `Storage` when the file cannot be opened or written, or is locked for more than a minute.
     pub fn start(self) -> Result<Replicator> {
         let remote: Arc<dyn Remote> = match self.remote {
             Where::Given(remote) => remote,
@@ -170,10 +181,24 @@ impl Builder {
         };
         let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
         plan.on_connect = self.on_connect.clone();
-        let mut store = open_offline(&mut plan)?;
-        if let Some(actor) = &self.actor {
-            store.set_actor(Some(actor))?;
-        }
+        let mut open = || -> Result<Store> {
+            let mut store = open_offline(&mut plan)?;
+            if let Some(actor) = &self.actor {
+                store.set_actor(Some(actor))?;
+            }
+            Ok(store)
+        };
+        let mut waited = 0;
+        let store = loop {
+            match open() {
+                Err(error) if error.is_locked() && waited < LOCK_WAITS => {
+                    tracing::warn!("waiting for another program's transaction: {error}");
+                    waited += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
         let config = Config {
             poll_ms: self.poll_ms,
             health_bound_ms: self.health_bound_ms,

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS driftless_state (
 
 -- Settings and identity, as names and values.
 CREATE TABLE IF NOT EXISTS driftless_settings (
-  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/identity.rs), ...
+  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/identity.rs), staged (counts the writes of a first sync), ...
   value TEXT              -- the setting's text
 ) WITHOUT ROWID;
 

@@ -21,9 +21,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::Store;
+use super::file::count_staged;
 use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
 use super::materialize::{borrow, column_index, key_matches, known_key, value};
@@ -137,12 +138,13 @@ impl Store {
         let definition = self.table_index(table).map(|at| &self.tables[at].table);
         let definition =
             definition.ok_or_else(|| Error::usage(format!("table `{table}` is not replicated")))?;
-        let tx = self.db.unchecked_transaction()?;
+        let tx = self.begin_write()?;
+        count_staged(&tx)?;
         for (key, image) in rows {
             fits(definition, &key.0, &borrow(image), Op::Insert).map_err(Error::corrupt)?;
             put(&tx, table, &key.0, Some(image))?;
         }
-        Ok(tx.commit()?)
+        self.commit_write(tx)
     }
 
     /// Folds a page of the log over the staged rows. An event that is none goes to quarantine.
@@ -152,7 +154,8 @@ impl Store {
     /// `Corrupt` when the page is not one. `Storage` when the database fails.
     pub fn stage_events(&mut self, page: &Page) -> Result<()> {
         let lines = page.lines()?;
-        let tx = self.db.unchecked_transaction()?;
+        let tx = self.begin_write()?;
+        count_staged(&tx)?;
         let mut after = Columns::new();
         for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
         {
@@ -186,7 +189,7 @@ impl Store {
                 put(&tx, &table.name, line.key, image.as_ref())?;
             }
         }
-        Ok(tx.commit()?)
+        self.commit_write(tx)
     }
 
     /// Forgets all staged rows.
@@ -195,8 +198,10 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn stage_clear(&mut self) -> Result<()> {
-        self.db.execute("DELETE FROM driftless_staging", [])?;
-        Ok(())
+        let tx = self.begin_write()?;
+        count_staged(&tx)?;
+        tx.execute("DELETE FROM driftless_staging", [])?;
+        self.commit_write(tx)
     }
 
     /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
@@ -265,7 +270,7 @@ impl Store {
         now_ms: i64,
         way: Way,
     ) -> Step<Adopted> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
@@ -308,7 +313,7 @@ impl Store {
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
         set_setting(&tx, ADOPTED, Some("1"))?;
-        tx.commit()?;
+        self.commit_write(tx)?;
         self.pending.borrow_mut().forget();
         self.spans.take();
         Ok(done)

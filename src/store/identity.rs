@@ -1,6 +1,6 @@
 //! Who this file is to its remote: its marks, its place in the log, and who it was before.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
 use super::Store;
 use super::adopt::NewRemote;
@@ -78,7 +78,9 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_contradiction(&mut self, event: Option<(&str, &str)>) -> Result<()> {
         let text = event.map(|(id, seq)| format!("{id} {seq}"));
-        self.set_setting(CONTRADICTION, text.as_deref())
+        let tx = self.begin_write()?;
+        set_setting(&tx, CONTRADICTION, text.as_deref())?;
+        self.commit_write(tx)
     }
 
     /// The newest place in the remote's log that is integrated.
@@ -97,7 +99,9 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_landmark(&mut self, place: Place) -> Result<()> {
         let text = place.id.map(|id| format!("{} {id}", place.seq));
-        set_setting(&self.db, LANDMARK, text.as_deref())
+        let tx = self.begin_write()?;
+        set_setting(&tx, LANDMARK, text.as_deref())?;
+        self.commit_write(tx)
     }
 
     /// What is known about the remote's mark of this replica.
@@ -117,12 +121,19 @@ impl Store {
     ///
     /// As for [`Store::marks`].
     pub fn draw_mark(&mut self, chance: u128) -> Result<Marks> {
-        let mut marks = self.marks()?;
-        marks.draw(chance);
         self.db.pragma_update(None, "synchronous", "FULL")?;
-        let kept = keep(&self.db, &marks);
+        let drawn = self.keep_mark(chance);
         self.db.pragma_update(None, "synchronous", "NORMAL")?;
-        kept.map(|()| marks)
+        drawn
+    }
+
+    fn keep_mark(&self, chance: u128) -> Result<Marks> {
+        let tx = self.begin_write()?;
+        let mut marks = read(&tx)?;
+        marks.draw(chance);
+        keep(&tx, &marks)?;
+        self.commit_write(tx)?;
+        Ok(marks)
     }
 
     /// The remote has this mark of a push of ours, and with `sent` also all outbox rows up to that
@@ -132,14 +143,14 @@ impl Store {
     ///
     /// As for [`Store::marks`].
     pub fn confirm_mark(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         let mut marks = read(&tx)?;
         marks.confirm(mark);
         keep(&tx, &marks)?;
         if let Some(sent) = sent {
             super::outbox::note_sent(&tx, sent)?;
         }
-        tx.commit()?;
+        self.commit_write(tx)?;
         if let Some(sent) = sent {
             self.marks.forget(sent);
         }
@@ -152,11 +163,11 @@ impl Store {
     ///
     /// As for [`Store::marks`].
     pub fn see_mark(&mut self, found: Option<&str>) -> Result<()> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         let mut marks = read(&tx)?;
         marks.seen(found);
         keep(&tx, &marks)?;
-        Ok(tx.commit()?)
+        self.commit_write(tx)
     }
 
     /// Takes another identity, because another file has pushed under this one. The log must have
@@ -167,7 +178,7 @@ impl Store {
     ///
     /// `Storage` when the database fails. Then nothing has changed.
     pub fn take_identity(&mut self, id: ReplicaId, now_ms: i64) -> Result<()> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         tx.execute(
             "UPDATE driftless_outbox SET base = (SELECT cursor FROM driftless_state)
              WHERE NOT settled AND NOT aside",
@@ -175,7 +186,7 @@ impl Store {
         )?;
         tx.execute("UPDATE driftless_state SET sent = 0", [])?;
         end_identity(&tx, id, Cause::Copied, now_ms)?;
-        tx.commit()?;
+        self.commit_write(tx)?;
         self.id = id;
         Ok(())
     }

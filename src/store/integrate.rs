@@ -3,7 +3,7 @@
 //! A page is tried in up to three ways, each more thorough and dearer than the one before
 //! ([`Pass`]); what each of them does is in [`rebase`](super::rebase).
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::Store;
 use super::rebase::Rebase;
@@ -160,7 +160,7 @@ impl Store {
         sent: Option<i64>,
         now_ms: i64,
     ) -> Step<Integrated> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
@@ -178,7 +178,7 @@ impl Store {
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;
-        tx.commit()?;
+        self.commit_write(tx)?;
         let mut pending = self.pending.borrow_mut();
         for n in finished.settled {
             pending.remove(n);

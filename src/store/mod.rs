@@ -26,6 +26,7 @@
 //!   is overridden for their statements too, on that table.
 //! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
 //!   lock sees to that. A second store may read, and notices when it takes over.
+//! * The file may be restored or replaced under an open store: see `file`.
 
 mod actions;
 mod adopt;
@@ -36,6 +37,7 @@ mod dangling;
 mod definitions;
 mod departures;
 mod dependents;
+mod file;
 mod fold;
 mod guard;
 mod held;
@@ -75,6 +77,7 @@ pub use conflicts::{
 };
 pub use dangling::Dangling;
 pub use definitions::{Definition, application_connection, definitions};
+pub(crate) use file::{FileId, FileState, has_log_of};
 pub use identity::{Cause, Former};
 pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
@@ -88,13 +91,13 @@ pub use restore::{Restored, Unrestored};
 pub(crate) use schema::TABLES_SQL;
 pub use schema::{ReplicatedTable, Setup, Unwritable};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 pub use rusqlite::Connection;
 
 use crate::capture::LeftOut;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
 use crate::identity::Place;
@@ -134,6 +137,15 @@ pub struct Store {
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
     /// What the application registers on each connection.
     on_connect: OnConnect,
+    /// The state of the file that the replicator's own writes go on top of.
+    known: RefCell<Option<file::Known>>,
+    /// The file, where a system tells.
+    file: Option<FileId>,
+    /// Its write-ahead log, and `PRAGMA data_version`, when the path was last seen to be right.
+    log_file: Cell<Option<FileId>>,
+    version: Cell<i64>,
+    /// The last attempt to write found a state that is not known.
+    stale: Cell<bool>,
 }
 
 /// Where a replica stands.
@@ -171,6 +183,30 @@ pub struct State {
     pub actor: Option<String>,
     /// Whether a transaction of another writer is being integrated in parts.
     pub in_parts: bool,
+}
+
+impl State {
+    /// Of a replica whose file cannot be read.
+    pub(crate) fn unknown(replica: ReplicaId) -> State {
+        State {
+            replica,
+            url: String::new(),
+            epoch: None,
+            cursor: Seq(0),
+            place: Place::default(),
+            sent: 0,
+            pending: 0,
+            unsent: 0,
+            oldest_pending_ms: None,
+            conflicts: 0,
+            quarantined: 0,
+            dangling: Vec::new(),
+            bytes: 0,
+            chain: [0; 32],
+            actor: None,
+            in_parts: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -252,6 +288,21 @@ impl Store {
     /// What is done with each connection to its file.
     pub fn on_connect(&self) -> &OnConnect {
         &self.on_connect
+    }
+
+    /// Whether another program has the write lock in this moment.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(crate) fn is_locked(&self) -> Result<bool> {
+        self.db.busy_timeout(std::time::Duration::ZERO)?;
+        let tried = self.db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(Error::from);
+        self.db.busy_timeout(open::BUSY_TIMEOUT)?;
+        match tried {
+            Err(error) if error.is_locked() => Ok(true),
+            tried => tried.map(|()| false),
+        }
     }
 
     /// A number that changes when another connection has committed.

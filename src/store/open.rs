@@ -1,6 +1,6 @@
 //! Opening a replica's database, and what SQLite's errors mean to a caller.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use super::Store;
 use super::captured::Layouts;
 use super::dependents::Dependents;
+use super::file::FileId;
 use super::guard::Guard;
 use super::marks::Shared;
 use super::pending::Pending;
 use super::upgrade::upgrade;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, LOCKED, Result};
 use crate::event::ReplicaId;
 
 /// How long a lock of another program is waited for.
@@ -62,7 +63,12 @@ impl From<rusqlite::Error> for Error {
             ),
             _ => (format!("the local database failed: {source}"), None),
         };
+        let locked = matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        );
         let error = Error::new(Kind::Storage, message).with_source(source);
+        let error = if locked { error.with_code(LOCKED) } else { error };
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,
@@ -108,6 +114,10 @@ pub(super) fn naming(path: &Path, error: Error) -> Error {
     let named = Error::new(error.kind(), message);
     let named = match error.hint() {
         Some(hint) => named.with_hint(hint),
+        None => named,
+    };
+    let named = match error.code() {
+        Some(code) => named.with_code(code),
         None => named,
     };
     named.with_source(error)
@@ -211,6 +221,11 @@ impl Store {
             newest_ms: 0,
             left_out: RefCell::default(),
             on_connect: on_connect.clone(),
+            known: RefCell::new(None),
+            file: FileId::at(path).ok(),
+            log_file: Cell::new(None),
+            version: Cell::new(-1),
+            stale: Cell::new(false),
         };
         store.load_definitions()?;
         Ok(store)

@@ -432,7 +432,9 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
-        note_sent(&self.db, up_to)?;
+        let tx = self.begin_write()?;
+        note_sent(&tx, up_to)?;
+        self.commit_write(tx)?;
         self.marks.forget(up_to);
         Ok(())
     }
@@ -443,7 +445,7 @@ impl Store {
     ///
     /// `Usage` when one of them is not pending here. `Storage` when the database fails.
     pub fn refuse(&mut self, ids: &[EventId], reason: &str) -> Result<()> {
-        let tx = self.db.unchecked_transaction()?;
+        let tx = self.begin_write()?;
         for &id in ids {
             let tail = (id.0.0 & ((1 << 40) - 1)) as i64;
             let changed = tx
@@ -456,7 +458,7 @@ impl Store {
                 return Err(Error::usage(format!("event {id} is not pending here")));
             }
         }
-        Ok(tx.commit()?)
+        self.commit_write(tx)
     }
 
     /// Sets who is at work: the actor of all events from now on, by whichever program.
@@ -465,7 +467,12 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
-        self.db.execute("UPDATE driftless_state SET actor = ?1", [actor])?;
+        // What is so already needs no lock.
+        let sql = "UPDATE driftless_state SET actor = ?1 WHERE actor IS NOT ?1";
+        let same = "SELECT actor IS ?1 FROM driftless_state";
+        if !self.db.query_row(same, [actor], |row| row.get(0))? {
+            self.db.execute(sql, [actor])?;
+        }
         Ok(())
     }
 }

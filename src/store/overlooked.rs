@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::OptionalExtension;
 
 use super::Store;
 use super::identity::landmark;
@@ -64,8 +64,9 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn unsend(&mut self, id: EventId) -> Result<()> {
         let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
-        self.db.prepare_cached(sql)?.execute([number(id) - 1])?;
-        Ok(())
+        let tx = self.begin_write()?;
+        tx.prepare_cached(sql)?.execute([number(id) - 1])?;
+        self.commit_write(tx)
     }
 
     /// Settles own events that stand in the remote's log at or before the cursor, in one
@@ -153,7 +154,7 @@ impl Store {
         now_ms: i64,
         own: bool,
     ) -> Step<Integrated> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
@@ -171,7 +172,7 @@ impl Store {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
             return Err(Stop::Failed(Error::corrupt(message)));
         }
-        tx.commit()?;
+        self.commit_write(tx)?;
         let mut pending = self.pending.borrow_mut();
         for &n in &finished.settled {
             pending.remove(n);

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
 use super::identity::landmark;
@@ -187,7 +187,7 @@ impl Store {
     }
 
     fn retry(&self, lines: &[Line<'_>], pass: Pass, now_ms: i64) -> Step<Integrated> {
-        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let tx = self.begin_write()?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
@@ -197,7 +197,7 @@ impl Store {
         let mut rebase = Rebase::new(self, lines, pass, false, start)?.again(whole);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
-        tx.commit()?;
+        self.commit_write(tx)?;
         Ok(finished.done)
     }
 

@@ -119,6 +119,10 @@ impl Store {
         if is_replica(&db)? {
             check_version(&db, path)?;
             upgrade(&mut db)?;
+            // An application may keep the write lock for long, and need not be waited for.
+            if makers.is_empty() && is_set_up(&db, setup)? {
+                return Store::adopt_connection(db, path, on_connect);
+            }
         }
         db.pragma_update(None, "journal_mode", "WAL")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -303,6 +307,51 @@ fn unwritable(db: &Connection, replicated: &ReplicatedTable) -> Result<Option<St
         }
     }
     Ok(None)
+}
+
+/// Whether [`Store::init`] has nothing to do on a replica.
+fn is_set_up(db: &Connection, setup: &Setup) -> Result<bool> {
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    let epoch = setting(db, "epoch")?;
+    let same = mode.eq_ignore_ascii_case("wal")
+        && setting(db, "version")?.as_deref() == Some(&VERSION.to_string())
+        && setting(db, "url")?.as_deref() == Some(&setup.url)
+        && (epoch.is_some() || setup.epoch.is_none());
+    if !same || !has_all_of_ours(db)? {
+        return Ok(false);
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM driftless_tables
+               WHERE name = ?1 COLLATE NOCASE AND conflict = ?2)";
+    let mut known = db.prepare(sql)?;
+    for (name, rule) in &setup.tables {
+        if !known.query_row([name.as_str(), rule.as_str()], |row| row.get(0))? {
+            return Ok(false);
+        }
+    }
+    let tables = registered(db)?;
+    let all = definitions(&tables);
+    for table in &all {
+        if !is_installed(db, table, &all)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the database has all tables and indexes of ours, and the powers of two.
+fn has_all_of_ours(db: &Connection) -> Result<bool> {
+    let names = |db: &Connection| -> Result<Vec<String>> {
+        let sql = "SELECT name FROM sqlite_schema WHERE substr(name, 1, length(?1)) = ?1";
+        let mut statement = db.prepare(sql)?;
+        let names = statement.query_map([PREFIX], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    };
+    let sample = Connection::open_in_memory()?;
+    sample.execute_batch(TABLES_SQL)?;
+    let found = names(db)?;
+    let complete = names(&sample)?.iter().all(|name| found.contains(name));
+    let sql = "SELECT EXISTS (SELECT 1 FROM driftless_pow2)";
+    Ok(complete && db.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// The replicated tables. One that the application has dropped, or made into something that cannot

@@ -8,7 +8,7 @@
 //! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,10 +26,10 @@ use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::handle::{Command, Handle};
 use crate::sync::init::Plan;
 use crate::sync::lock::Lock;
-use crate::sync::machine::{Config, Machine, POLL_MS};
+use crate::sync::machine::{Config, Machine};
 use crate::sync::pace::Pace;
 use crate::sync::request::guarded;
-use crate::sync::status::{HEALTH_BOUND_MS, Known, Summary, SyncState, remembered_success};
+use crate::sync::status::{Known, Summary, SyncState, remembered_success};
 use crate::sync::watch::Watcher;
 use crate::sync::word::{Word, known_by};
 
@@ -106,6 +106,8 @@ pub(crate) struct Driver {
     bell_until: u64,
     last_look: Now,
     watcher: Watcher,
+    /// The file whose lock is taken here; `None` where the caller has it.
+    database: Option<PathBuf>,
     lock: Option<Lock>,
     /// What other processes are told, while this one has the lock.
     word: Option<Word>,
@@ -168,6 +170,7 @@ impl Driver {
             bell_until: 0,
             last_look: now,
             watcher,
+            database: None,
             lock: None,
             word: None,
             credentials_looked: 0,
@@ -178,8 +181,8 @@ impl Driver {
 
     /// Runs until it is told to end. It stands by until it gets the lock of the file at `database`.
     pub(crate) fn run(mut self, database: &Path) {
-        self.lock = self.stand_by(database);
-        self.word = self.lock.as_ref().map(|_| Word::beside(database));
+        self.database = Some(database.to_owned());
+        self.take_lock(database);
         // Another replicator may have worked on the file until now.
         match remembered_success(self.machine.store(), database) {
             Ok(success) => self.machine.remember(success),
@@ -196,11 +199,12 @@ impl Driver {
         self.runtime.shutdown_background();
     }
 
-    /// Runs until `done` gives something.
-    fn run_until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
+    /// Runs until `done` gives something. The caller has the file's lock.
+    pub(super) fn run_until<T>(mut self, mut done: impl FnMut() -> Option<T>) -> T {
         self.begin();
         loop {
             if let Some(done) = done() {
+                self.runtime.shutdown_background();
                 return done;
             }
             self.turn();
@@ -217,6 +221,12 @@ impl Driver {
         if !self.ended {
             self.input(Input::Start);
         }
+    }
+
+    /// Gets the lock, and says to others what this replicator does.
+    fn take_lock(&mut self, database: &Path) {
+        self.lock = self.stand_by(database);
+        self.word = self.lock.as_ref().map(|_| Word::beside(database));
     }
 
     fn stand_by(&mut self, database: &Path) -> Option<Lock> {
@@ -318,6 +328,9 @@ impl Driver {
             tracing::info!("the clock jumped, as after a sleep");
             self.wake();
         }
+        if self.machine.must_look_for_file() {
+            return self.input(Input::LocalCommit);
+        }
         match self.machine.store().data_version() {
             Ok(version) if version != self.data_version => {
                 self.data_version = version;
@@ -366,7 +379,8 @@ impl Driver {
                 self.input(Input::AcceptRemote(ticket));
             }
             Command::Offer(reply) => {
-                let (facts, remote) = (Facts::of(self.machine.store()), Arc::clone(&self.remote));
+                let facts = self.machine.usable_store().and_then(|store| Facts::of(store));
+                let remote = Arc::clone(&self.remote);
                 self.runtime.spawn(async move {
                     let outcome = match facts {
                         Ok(facts) => accept::offer(facts, &*remote).await,
@@ -378,7 +392,7 @@ impl Driver {
             }
             Command::Work(work) => {
                 let now = self.handle.time.now();
-                work(self.machine.store(), now);
+                work(self.machine.usable_store(), now);
                 self.input(Input::LocalCommit);
             }
             Command::Reconfigure(remote) => {
@@ -405,7 +419,7 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let now = self.handle.time.now();
-        let (mut changed, mut settled) = (false, Vec::new());
+        let (mut changed, mut reopened, mut settled) = (false, false, Vec::new());
         for effect in self.machine.handle(now, input) {
             match effect {
                 Effect::Send(id, batch) => self.send(id, batch),
@@ -424,20 +438,50 @@ impl Driver {
                     settled.extend(self.waiting.remove(&ticket).map(|reply| (reply, outcome)));
                 }
                 Effect::Initialised(report) => {
-                    // The machine has another store now, with a count of its own.
-                    self.data_version = self.machine.store().data_version().unwrap_or(-1);
-                    self.watcher = Watcher::start(self.machine.store().watch());
+                    self.take_store();
                     let (here, there) = (report.made_here.len(), report.made_there.len());
                     tracing::info!(epoch = report.epoch, here, there, "the first contact is done");
                 }
+                Effect::Lost => {
+                    self.lock = None;
+                    if let Some(word) = self.word.take() {
+                        word.end();
+                    }
+                    self.take_store();
+                }
+                Effect::Reopened => reopened = true,
             }
         }
         if changed {
             self.publish(None);
         }
+        if reopened {
+            self.reopened();
+        }
         // Who is told that it is done sees a status that says so too.
         for (reply, outcome) in settled {
             let _ = reply.send(outcome);
+        }
+    }
+
+    /// The machine has another store now, with a count of its own.
+    fn take_store(&mut self) {
+        self.data_version = self.machine.store().data_version().unwrap_or(-1);
+        self.watcher = Watcher::start(self.machine.store().watch());
+        (self.timer, self.go_on, self.polite) = (None, false, true);
+    }
+
+    /// The machine begins anew. The file may be another one than the lock is for.
+    fn reopened(&mut self) {
+        self.take_store();
+        if let Some(database) = self.database.clone()
+            && !self.lock.as_ref().is_some_and(|lock| lock.is_of(&database))
+        {
+            self.lock = None;
+            self.take_lock(&database);
+        }
+        if !self.ended {
+            self.input(Input::Start);
         }
     }
 
@@ -452,11 +496,21 @@ impl Driver {
         }
         match self.machine.told(known.clone(), now) {
             Ok(status) => self.handle.publish(status, now),
-            Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
+            Err(error) => self.publish_trouble(&error),
         }
         if let Some(word) = &mut self.word {
             word.say(known, now);
         }
+    }
+
+    /// What is known of the replica cannot be read now, and that is said.
+    fn publish_trouble(&self, error: &Error) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        let mut status = self.handle.status();
+        status.state = SyncState::Trouble;
+        status.trouble = Some(error.message().to_owned());
+        status.hint = error.hint().map(str::to_owned);
+        self.handle.publish(status, self.handle.time.now());
     }
 
     fn publish_standby(&mut self, database: &Path) {
@@ -486,31 +540,4 @@ impl Driver {
         // Those that have ended.
         while self.requests.try_join_next().is_some() {}
     }
-}
-
-/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
-/// has now is here. The caller holds the file's [`Lock`].
-///
-/// # Errors
-///
-/// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it refuses
-/// us or is another database; `Usage` when the replica has not had its first sync; `Storage` when
-/// the local database fails.
-///
-/// # Panics
-///
-/// Within a tokio runtime's own thread: it blocks.
-pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
-    let config = Config {
-        poll_ms: POLL_MS,
-        health_bound_ms: HEALTH_BOUND_MS,
-        seed: fastrand::u64(..),
-        dice: fastrand::u64(..),
-    };
-    let (mut driver, handle) = Driver::new(store, None, config, remote)?;
-    let (reply, mut answer) = oneshot::channel();
-    handle.send(Command::SyncNow(reply))?;
-    let outcome = driver.run_until(|| answer.try_recv().ok());
-    driver.runtime.shutdown_background();
-    outcome
 }

@@ -73,4 +73,9 @@ pub enum Effect {
     Settled(Ticket, Result<Summary>),
     /// The first sync is done, or what an earlier one left to do.
     Initialised(Report),
+    /// The file is gone, or is none that can be replicated: it is let go of, and its lock with it.
+    Lost,
+    /// The machine begins anew, over another store: the file was restored, or is there again. Take
+    /// the file's lock if it is another file, and give [`Input::Start`]: nothing is sent before.
+    Reopened,
 }

@@ -18,7 +18,7 @@ impl Machine {
         match init.answered(answer, self.now.wall_ms) {
             Ok(Progress::More) => {
                 // Of a replica whose first sync is done only the definitions are compared.
-                if self.init.as_ref().is_some_and(Init::is_reading) {
+                if self.init.as_ref().and_then(Init::store).is_some() {
                     self.succeeded();
                     self.state = SyncState::FirstSync;
                 } else {

@@ -14,7 +14,7 @@ use crate::sync::effect::{Now, RequestId};
 use crate::sync::status::{Changes, Status, Summary};
 
 /// Work for the thread that owns the store.
-type Work = Box<dyn FnOnce(&mut Store, Now) + Send>;
+type Work = Box<dyn FnOnce(Result<&mut Store>, Now) + Send>;
 
 /// What the driver's thread is told.
 pub(crate) enum Command {
@@ -72,7 +72,7 @@ impl Handle {
     ) -> Result<T> {
         let (reply, answer) = bounded(1);
         self.send(Command::Work(Box::new(move |store, now| {
-            let _ = reply.send(work(store, now));
+            let _ = reply.send(store.and_then(|store| work(store, now)));
         })))?;
         answer.recv().map_err(|_| Error::usage("the replicator was shut down"))?
     }

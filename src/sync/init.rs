@@ -175,9 +175,9 @@ impl Init {
         }
     }
 
-    /// Whether the remote's rows are being read, for the first time.
-    pub fn is_reading(&self) -> bool {
-        self.store.is_some()
+    /// The replica, once the remote's rows are being read, for the first time.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     /// What the next request is for.
@@ -459,6 +459,7 @@ impl Init {
         if self.accepts.is_none() {
             store.set_choice(&work.found.choice)?;
         }
+        store.remember()?;
         store.stage_clear()?;
         self.store = Some(store);
         let tables = work.replicated.into_iter().map(|(table, _)| table).collect();

@@ -1,4 +1,4 @@
-//! One replicator a file: an advisory lock beside the database.
+//! One replicator a file, whatever name it is called by: an advisory lock.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use fs4::{FileExt, TryLockError};
 
 use crate::error::{Error, Result};
+use crate::store::FileId;
 
 /// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
 const LONGEST_PID: u64 = 16;
@@ -17,18 +18,46 @@ const ATTEMPTS: u32 = 16;
 
 /// The right to replicate a database file, held until it is dropped or the process ends.
 ///
-/// The lock is the operating system's, on a file of its own that stays: so a process that is killed
-/// leaves no lock behind, and SQLite's own locks are not in the way.
+/// The lock is the operating system's, so a process that is killed leaves none behind. It is on
+/// files of its own: SQLite's locks are not in the way, and they would be lost if the database were
+/// opened and closed here.
 ///
-/// Only [`Lock::discard`] takes the file away, while it has the lock. Somebody may have opened that
-/// very file before, and would then lock a file that nobody else can find. So whoever gets a lock
-/// looks whether its file is still the one that has the name.
+/// * One file stands beside the database, under the name to which all spellings of its path and all
+///   symbolic links lead.
+/// * Where the system tells files apart, another one goes by device and inode, in a folder of this
+///   user's: a hard link leads to the same one. It also tells a file that was put in the place of
+///   another one from that one. Where that folder cannot be had, the first one does alone.
+///
+/// The first stays, but for [`Lock::discard`], which takes it away while it has the lock. The
+/// second goes with the lock. Somebody may have opened that very file before, and would then lock a
+/// file that nobody else can find. So whoever gets a lock looks whether its file is still the one
+/// that has the name.
 #[derive(Debug)]
 pub struct Lock {
+    beside: Held,
+    by_file: Option<ByFile>,
+    /// The database that it is for.
+    database: Option<FileId>,
+}
+
+/// One locked file.
+#[derive(Debug)]
+struct Held {
     /// Closing it lets the lock go.
     file: File,
-    /// The file's name, if it was made for this lock.
-    made: Option<PathBuf>,
+    path: PathBuf,
+    /// The file was made for this lock.
+    is_new: bool,
+}
+
+/// The locked file that goes by device and inode. It is taken away with the lock.
+#[derive(Debug)]
+struct ByFile(Held);
+
+impl Drop for ByFile {
+    fn drop(&mut self) {
+        self.0.take_away();
+    }
 }
 
 impl Lock {
@@ -44,46 +73,87 @@ impl Lock {
                 .with_hint("the folder of the database must be writable")
                 .with_source(source)
         };
-        for _ in 0..ATTEMPTS {
-            let opened = open(&path, database).map_err(failed)?;
-            match attempt(&path, opened).map_err(failed)? {
-                Attempt::Got(lock) => return Ok(Some(lock)),
-                Attempt::Busy => return Ok(None),
-                Attempt::Gone => {}
+        let file = FileId::at(database).ok();
+        let Some(beside) = hold(&path, database).map_err(failed)? else { return Ok(None) };
+        let by_file = match file
+            .and_then(|file| file_lock_path(file, true))
+            .map(|path| hold(&path, database))
+        {
+            Some(Ok(Some(held))) => Some(ByFile(held)),
+            Some(Ok(None)) => {
+                // The file has another name, under which somebody is at work.
+                beside.discard();
+                return Ok(None);
             }
-        }
-        // Others come and go meanwhile.
-        Ok(None)
+            Some(Err(error)) => {
+                tracing::debug!("the file is locked by its name alone: {error}");
+                None
+            }
+            None => None,
+        };
+        Ok(Some(Lock { beside, by_file, database: file }))
+    }
+
+    /// Whether the lock is for the file that is at `database` now.
+    pub(crate) fn is_of(&self, database: &Path) -> bool {
+        self.database.is_some() && FileId::at(database).ok() == self.database
     }
 
     /// Lets the lock go, and takes its file away if it was made for it: what it was wanted for came
     /// to nothing. Where a file that is open cannot be taken away safely it stays.
     pub fn discard(self) {
-        #[cfg(unix)]
-        if let Some(Err(error)) = self.made.as_deref().map(std::fs::remove_file) {
-            tracing::debug!("the lock's file cannot be taken away: {error}");
-        }
+        self.beside.discard();
     }
 
     /// The replicator that has the lock of the database at `database`, if one has it. Nothing is
     /// made. Whoever wants the lock in this very moment does not get it, and must try again.
     pub fn holder(database: &Path) -> Option<Holder> {
-        let file = File::open(lock_path(database)).ok()?;
-        match FileExt::try_lock_shared(&file) {
-            Err(TryLockError::WouldBlock) => {}
-            // A system that cannot tell is asked for the lock itself, where it is needed.
-            Ok(()) | Err(TryLockError::Error(_)) => return None,
+        let by_file = || file_lock_path(FileId::at(database).ok()?, false);
+        holder_of(&lock_path(database)).or_else(|| holder_of(&by_file()?))
+    }
+
+    /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
+    /// replica is: as the time of the lock's file. A write to the database would wake everybody who
+    /// watches it.
+    pub fn note_success(&self, at_ms: i64) {
+        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
+        // The other one must not look old either: temporary files that do are swept away.
+        let by_file = self.by_file.as_ref().map(|by_file| &by_file.0.file);
+        for file in [Some(&self.beside.file), by_file].into_iter().flatten() {
+            if let Err(error) = file.set_modified(at) {
+                tracing::debug!("the time of the last success cannot be noted: {error}");
+            }
         }
-        let mut text = String::new();
-        // Where a lock keeps readers out too, the number stays unknown.
-        let _ = (&file).take(LONGEST_PID).read_to_string(&mut text);
-        Some(Holder { process: text.trim().parse().ok() })
+    }
+
+    /// When the remote last answered a replicator of the database at `database` as it should, in ms
+    /// since 1970, as far as it is known.
+    pub fn last_success(database: &Path) -> Option<i64> {
+        let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
+        let ms = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+        (ms > 0).then_some(ms)
+    }
+}
+
+impl Held {
+    /// Takes the file away, and then lets the lock go.
+    fn take_away(&self) {
+        #[cfg(unix)]
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!("the lock's file cannot be taken away: {error}");
+        }
+    }
+
+    fn discard(self) {
+        if self.is_new {
+            self.take_away();
+        }
     }
 
     /// Writes this process's number into the file, whose time goes on to say what it said.
-    fn sign(&self, is_new: bool) {
+    fn sign(&self) {
         let signed = || {
-            let modified = match is_new {
+            let modified = match self.is_new {
                 // A new file's time would say that the remote had answered now.
                 true => UNIX_EPOCH,
                 false => self.file.metadata()?.modified()?,
@@ -96,24 +166,34 @@ impl Lock {
             tracing::debug!("the lock's file cannot be signed: {error}");
         }
     }
+}
 
-    /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
-    /// replica is: as the time of the lock's file. A write to the database would wake everybody who
-    /// watches it.
-    pub fn note_success(&self, at_ms: i64) {
-        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
-        if let Err(error) = self.file.set_modified(at) {
-            tracing::debug!("the time of the last success cannot be noted: {error}");
+/// Locks the file at `path`, which is made if it is not there; `None` if somebody else has it.
+fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
+    for _ in 0..ATTEMPTS {
+        let opened = open(path, database)?;
+        match attempt(path, opened)? {
+            Attempt::Got(held) => return Ok(Some(held)),
+            Attempt::Busy => return Ok(None),
+            Attempt::Gone => {}
         }
     }
+    // Others come and go meanwhile.
+    Ok(None)
+}
 
-    /// When the remote last answered a replicator of the database at `database` as it should, in ms
-    /// since 1970, as far as it is known.
-    pub fn last_success(database: &Path) -> Option<i64> {
-        let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
-        let ms = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
-        (ms > 0).then_some(ms)
+/// Who has the lock on the file at `path`, if somebody has it.
+fn holder_of(path: &Path) -> Option<Holder> {
+    let file = File::open(path).ok()?;
+    match FileExt::try_lock_shared(&file) {
+        Err(TryLockError::WouldBlock) => {}
+        // A system that cannot tell is asked for the lock itself, where it is needed.
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
     }
+    let mut text = String::new();
+    // Where a lock keeps readers out too, the number stays unknown.
+    let _ = (&file).take(LONGEST_PID).read_to_string(&mut text);
+    Some(Holder { process: text.trim().parse().ok() })
 }
 
 /// Who has a [`Lock`].
@@ -159,7 +239,7 @@ pub(super) fn give_mode(_: &File, _: &Path) {}
 
 /// What came of an attempt to lock a file.
 enum Attempt {
-    Got(Lock),
+    Got(Held),
     /// Somebody else has it.
     Busy,
     /// It was taken away meanwhile.
@@ -170,9 +250,9 @@ fn attempt(path: &Path, (file, is_new): (File, bool)) -> std::io::Result<Attempt
     match FileExt::try_lock(&file) {
         Ok(()) if !has_name(&file, path) => Ok(Attempt::Gone),
         Ok(()) => {
-            let lock = Lock { file, made: is_new.then(|| path.to_owned()) };
-            lock.sign(is_new);
-            Ok(Attempt::Got(lock))
+            let held = Held { file, path: path.to_owned(), is_new };
+            held.sign();
+            Ok(Attempt::Got(held))
         }
         Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
         Err(TryLockError::Error(source)) => Err(source),
@@ -194,11 +274,46 @@ fn has_name(_: &File, _: &Path) -> bool {
     true
 }
 
-/// `gym.db` has `gym.db-driftless-lock`, beside SQLite's `gym.db-wal`.
+/// `gym.db` has `gym.db-driftless-lock`, beside SQLite's `gym.db-wal`, whatever path leads to it.
 fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
+    let mut name = canonical(database).into_os_string();
     name.push("-driftless-lock");
     PathBuf::from(name)
+}
+
+/// The path without symbolic links. Of a file that is not there yet its folder's.
+fn canonical(database: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(database.file_name()?))
+    };
+    database.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| database.to_owned())
+}
+
+/// The lock's file by device and inode, in a folder that nobody but this user can write to, which
+/// is made if `make` says so; `None` where there is none.
+#[cfg(unix)]
+fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("driftless-{user}"));
+    if make
+        && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&folder)
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        tracing::debug!("there is no folder for locks: {error}");
+        return None;
+    }
+    let found = std::fs::symlink_metadata(&folder).ok()?;
+    let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
+    is_ours.then(|| folder.join(format!("{:x}-{:x}", file.device, file.inode)))
+}
+
+/// Elsewhere files go by their names alone.
+#[cfg(not(unix))]
+fn file_lock_path(_: FileId, _: bool) -> Option<PathBuf> {
+    None
 }
 
 #[cfg(test)]
@@ -218,6 +333,37 @@ mod tests {
         drop(first);
         assert!(Lock::take(&database).unwrap().is_some());
         assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123), "signing leaves it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn f56_it_belongs_to_the_file_and_not_to_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let database = path("a.db");
+        std::fs::write(&database, "x").unwrap();
+        std::fs::create_dir(path("inner")).unwrap();
+        std::os::unix::fs::symlink(&database, path("link.db")).unwrap();
+        std::fs::hard_link(&database, path("inner/hard.db")).unwrap();
+        let names = ["a.db", "link.db", "inner/hard.db", "inner/../a.db"];
+        for held in names {
+            let lock = Lock::take(&path(held)).unwrap().unwrap();
+            for name in names {
+                assert!(Lock::take(&path(name)).unwrap().is_none(), "{held} and {name}");
+                assert!(Lock::holder(&path(name)).is_some(), "{held} and {name}");
+                assert!(lock.is_of(&path(name)));
+            }
+            assert!(Lock::take(&path("other.db")).unwrap().is_some());
+        }
+        // A file that is put in its place is another one.
+        let lock = Lock::take(&database).unwrap().unwrap();
+        std::fs::write(path("new.db"), "y").unwrap();
+        std::fs::rename(path("new.db"), &database).unwrap();
+        assert!(!lock.is_of(&database) && lock.is_of(&path("inner/hard.db")));
+        let by_file = file_lock_path(FileId::at(&path("inner/hard.db")).unwrap(), false).unwrap();
+        assert!(by_file.exists());
+        drop(lock);
+        assert!(!by_file.exists(), "nothing of it is left");
     }
 
     #[cfg(unix)]

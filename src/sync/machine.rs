@@ -1,5 +1,6 @@
 //! The protocol as a machine: inputs in, effects out.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use crate::backoff::Backoff;
@@ -12,6 +13,7 @@ use crate::remote::{Answer, Batch};
 use crate::store::{Outcome, Push, Store};
 use crate::sync::asked::{Asked, Errand, Flight};
 use crate::sync::effect::{Effect, Input, Now, RequestId, Ticket};
+use crate::sync::file::Lost;
 use crate::sync::identity::examine;
 use crate::sync::init::{Init, Plan};
 use crate::sync::inquiry::Inquiry;
@@ -19,7 +21,7 @@ use crate::sync::missing::Doubt;
 use crate::sync::pull::Pages;
 use crate::sync::push::PushLimits;
 use crate::sync::staging::{Stage, Staging};
-use crate::sync::status::{Summary, SyncState};
+use crate::sync::status::{Facts, Summary, SyncState};
 use crate::sync::trouble::no_first_sync;
 use crate::sync::waiters::Waiter;
 
@@ -56,6 +58,13 @@ pub struct Config {
 pub struct Machine {
     pub(super) store: Store,
     pub(super) config: Config,
+    pub(super) plan: Option<Plan>,
+    /// The file is gone, or is none that can be replicated.
+    pub(super) lost: Option<Lost>,
+    /// What was last shown of the replica.
+    pub(super) last: RefCell<Option<Facts>>,
+    /// Whether it was told to begin. A replicator that stands by sends nothing.
+    pub(super) started: bool,
     pub(super) now: Now,
     pub(super) random: fastrand::Rng,
     pub(super) dice: fastrand::Rng,
@@ -108,7 +117,8 @@ impl Machine {
     ///
     /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
     /// `Storage` when the store cannot be read.
-    pub fn new(store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+    pub fn new(mut store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
+        store.remember()?;
         if plan.is_none() && !store.is_adopted()? {
             return Err(no_first_sync());
         }
@@ -116,7 +126,11 @@ impl Machine {
         let mut random = fastrand::Rng::with_seed(config.seed);
         let backoff = Backoff::new(random.u64(..));
         Ok(Machine {
-            init: plan.map(|plan| Init::new(plan, state.epoch.clone())),
+            init: plan.clone().map(|plan| Init::new(plan, state.epoch.clone())),
+            plan,
+            lost: None,
+            last: RefCell::new(Facts::of(&store).ok()),
+            started: false,
             identity: state.epoch.map(|epoch| (state.replica, epoch)),
             pages: Pages::after(state.place),
             inquiry: Inquiry::new(store.contradiction()?.is_some()),
@@ -167,14 +181,17 @@ impl Machine {
     /// what failed is tried again.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.now = now;
-        if !self.stopped {
+        if matches!(input, Input::Shutdown) || !self.stopped && self.knows_file(&input) {
+            let first_sync = self.init.is_some();
             self.take(input);
-            self.proceed();
+            self.written(first_sync);
         }
+        self.proceed();
         self.effects.drain(..).collect()
     }
 
     fn take(&mut self, input: Input) {
+        self.started |= !matches!(input, Input::LocalCommit | Input::Answer(..));
         match input {
             // The first pull is due from the beginning. If a sync was asked for before, its answer
             // may even be here already.
@@ -239,6 +256,9 @@ impl Machine {
         if let Some(init) = &mut self.init {
             init.restart_at(url);
         }
+        if let Some(plan) = &mut self.plan {
+            url.clone_into(&mut plan.url);
+        }
         self.renewing = None;
         self.trust_definitions();
         self.staging = None;
@@ -260,7 +280,7 @@ impl Machine {
 
     /// Sends what is to be sent, and asks for what is to be asked.
     fn proceed(&mut self) {
-        if self.stopped {
+        if self.stopped || !self.started || self.lost.is_some() {
             return;
         }
         self.renew();

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::capture::LeftOut;
 use crate::clock::span;
 use crate::error::{Error, Result};
-use crate::event::{RowKey, Seq};
-use crate::store::{Dangling, Former, Store, Unwritable};
+use crate::event::{ReplicaId, RowKey, Seq};
+use crate::store::{Dangling, Former, State, Store, Unwritable};
 use crate::sync::effect::Now;
 use crate::sync::init::Init;
 use crate::sync::lock::Lock;
@@ -236,6 +236,28 @@ impl Known {
     }
 }
 
+/// What a file says of its replica.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    state: State,
+    former: Vec<Former>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Facts {
+    /// Reads them.
+    pub(super) fn of(store: &Store) -> Result<Facts> {
+        let (state, former, left_out) = (store.state()?, store.former()?, store.left_out()?);
+        Ok(Facts { state, former, left_out })
+    }
+
+    /// Of a file that cannot be read.
+    fn unknown(replica: ReplicaId) -> Facts {
+        let (former, left_out) = (Vec::new(), Vec::new());
+        Facts { state: State::unknown(replica), former, left_out }
+    }
+}
+
 impl Status {
     /// The status of a replica, by its file and by what else is known. Every status is made here:
     /// a replicator's, the one of a process that stands by, and the one that the command prints.
@@ -244,7 +266,12 @@ impl Status {
     ///
     /// `Storage` when the store cannot be read.
     pub(crate) fn of(store: &Store, known: Known, now_ms: i64) -> Result<Status> {
-        let (file, identity) = (store.state()?, store.former()?);
+        Ok(Status::by(Facts::of(store)?, known, now_ms))
+    }
+
+    /// The same by what the file said.
+    pub(super) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
+        let Facts { state: file, former: identity, left_out } = facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let held = held(&known.unwritable);
@@ -270,12 +297,12 @@ impl Status {
             quarantined: file.quarantined,
             unwritable: known.unwritable,
             dangling: file.dangling,
-            left_out: store.left_out()?,
+            left_out,
             last_success: known.last_success,
             health: Health::Red,
             bytes: file.bytes,
         };
-        Ok(status.judged(waiting_s, now_ms, bound_ms))
+        status.judged(waiting_s, now_ms, bound_ms)
     }
 
     /// The same with its health as of now.
@@ -392,13 +419,18 @@ impl Machine {
 
     /// The same with what is known, the file's part being this replica's.
     pub(super) fn told(&self, known: Known, now: Now) -> Result<Status> {
-        Status::of(&self.store, known, now.wall_ms)
+        if self.lost.is_none() {
+            *self.last.borrow_mut() = Some(Facts::of(&self.store)?);
+        }
+        let last = self.last.borrow().clone();
+        let last = last.unwrap_or_else(|| Facts::unknown(self.store.id()));
+        Ok(Status::by(last, known, now.wall_ms))
     }
 
     /// What this replicator knows, and its file does not say.
     pub(super) fn known(&self) -> Known {
         let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref()).or(self.notice.as_ref());
-        let begun = |init: &&Init| init.is_reading() || self.identity.is_none();
+        let begun = |init: &&Init| init.store().is_some() || self.identity.is_none();
         Known {
             state: self.state,
             first_sync: self.init.as_ref().filter(begun).map(|init| init.doing().into()),

@@ -30,6 +30,11 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
+    /// The file is another state: what was waited for is asked for once more.
+    pub(super) fn begin_anew(&mut self) {
+        (self.last, self.target) = (None, None);
+    }
+
     /// Whether the remote was looked at since the call.
     pub(super) fn has_looked(&self) -> bool {
         self.target.is_some()

@@ -8,6 +8,7 @@ mod consequences;
 mod culprits;
 mod drift;
 mod failures;
+mod failures_file;
 mod failures_held;
 mod failures_identity;
 mod failures_local;

@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 57] = [
+pub(crate) const WANTED: [&str; 61] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -46,6 +46,10 @@ pub(crate) const WANTED: [&str; 57] = [
     "a local foreign key's consequence",
     "a replica joins with rows",
     "a replica restored from a copy",
+    "a file restored under a live machine",
+    "a file restored with a request under way",
+    "a file restored with a page waiting",
+    "a file restored to a later state",
     "a copied file goes on",
     "an identity change",
     "a remote rolled back",

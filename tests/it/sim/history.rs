@@ -146,6 +146,13 @@ pub(crate) enum Step {
     Return {
         at: usize,
     },
+    /// A replica's file is restored to that in place, while all goes on, and the copy is then of
+    /// what it was just now; without a copy, one is made. The machine may be told, or find out by
+    /// itself.
+    Rewind {
+        at: usize,
+        told: bool,
+    },
     /// A copy of a replica's file goes on beside it.
     Copy {
         at: usize,
@@ -185,6 +192,7 @@ struct Weather {
     joins: bool,
     files: bool,
     remotes: bool,
+    rewinds: bool,
 }
 
 impl Weather {
@@ -214,6 +222,7 @@ impl Weather {
             joins: often(0.2),
             files: often(0.25),
             remotes: often(0.15),
+            rewinds: often(0.4),
             faulty: [0.1, 0.3, 0.5][random.usize(..3)],
             fates,
         }
@@ -273,7 +282,7 @@ fn step(random: &mut Rng, shape: &Shape, weather: &Weather) -> Step {
 
 fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Step {
     let which = random.usize(..60);
-    match random.u8(..32) {
+    match random.u8(..38) {
         0..3 if weather.crashes => {
             Step::Crash { at, whole: random.bool(), again: random.u8(..3) > 0 }
         }
@@ -306,6 +315,7 @@ fn trouble(random: &mut Rng, shape: &Shape, weather: &Weather, at: usize) -> Ste
         29 if weather.remotes => Step::RemoteReturn,
         30 if weather.remotes && random.bool() => Step::RemoteWipe,
         30..32 if weather.remotes => Step::Accept { at },
+        32..38 if weather.rewinds => Step::Rewind { at, told: random.bool() },
         _ => Step::Sync { at, ms: 5_000, fates: Vec::new() },
     }
 }

@@ -28,6 +28,7 @@ mod late;
 mod model;
 mod replica;
 mod rest;
+mod rewind;
 mod rows;
 mod server;
 mod shape;

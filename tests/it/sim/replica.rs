@@ -29,6 +29,10 @@ pub(crate) struct Replica {
     pub(crate) skew_ms: i64,
     /// The request that is on its way.
     pub(crate) sent: Option<(RequestId, Batch)>,
+    /// The request on its way is of another state of the file, which was restored since.
+    pub(crate) outlived: bool,
+    /// Requests that nobody waits for any more, since the file was restored.
+    pub(crate) given_up: Vec<Batch>,
     /// Answers that are on their way, with whether they are to something that was pushed.
     pub(crate) answers: VecDeque<(RequestId, Result<Answer>)>,
     pub(crate) timer: Option<u64>,
@@ -74,6 +78,8 @@ impl Replica {
             clock,
             skew_ms: 0,
             sent: None,
+            outlived: false,
+            given_up: Vec::new(),
             answers: VecDeque::new(),
             timer: None,
             waits: false,
@@ -140,11 +146,14 @@ impl Replica {
     /// Gives the machine an input and takes its effects.
     pub(crate) fn input(&mut self, input: Input) {
         let Some(machine) = &mut self.machine else { return };
+        let mut reopened = false;
         for effect in machine.handle(self.now, input) {
             match effect {
+                Effect::Lost => panic!("a file that is there is lost"),
+                Effect::Reopened => reopened = true,
                 Effect::Send(id, batch) => {
                     assert!(self.sent.is_none(), "one request at a time");
-                    self.sent = Some((id, batch));
+                    (self.sent, self.outlived) = (Some((id, batch)), false);
                 }
                 Effect::Wait(until) => self.timer = Some(until),
                 Effect::Continue => self.waits = true,
@@ -152,6 +161,11 @@ impl Replica {
                 Effect::Initialised(_) => (self.ready, self.fresh) = (true, true),
                 Effect::StatusChanged | Effect::Notify(_) => {}
             }
+        }
+        if reopened {
+            self.given_up.extend(self.sent.take().map(|(_, batch)| batch));
+            (self.timer, self.waits) = (None, false);
+            self.input(Input::Start);
         }
     }
 
@@ -193,6 +207,15 @@ impl Replica {
         drop(backup);
         drop(copy);
         std::fs::read(path).unwrap()
+    }
+
+    /// The file's content becomes another one, by SQLite's own means. `from` is a path to use.
+    pub(crate) fn restore_in_place(&self, file: &[u8], from: &Path) {
+        std::fs::write(from, file).unwrap();
+        let from = Connection::open(from).unwrap();
+        let mut to = Connection::open(&self.path).unwrap();
+        let restore = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+        restore.run_to_completion(i32::MAX, std::time::Duration::ZERO, None).unwrap();
     }
 
     /// The file becomes another one. Nothing runs on it yet.

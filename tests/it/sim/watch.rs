@@ -90,6 +90,11 @@ impl Watch {
         Watch { before: Some(rows), ..Watch::default() }
     }
 
+    /// Its file is another state: it is looked at whatever its connection says.
+    pub(super) fn look_again(&mut self) {
+        self.version = Default::default();
+    }
+
     /// Its remote is another one: it is looked at once more, although nothing has changed here.
     pub(super) fn doubt(&mut self) {
         (self.certain, self.version) = (false, Default::default());
@@ -178,6 +183,7 @@ impl World {
     /// Looks at a replica.
     pub(super) fn observe(&mut self, at: usize, writer: Writer) -> Checked {
         let wrong = |what: String| format!("replica {at}: {what}");
+        self.ghosts.append(&mut self.replicas[at].given_up);
         if !self.replicas[at].ready {
             // Its first sync is not done; what it captures is renumbered by that.
             return Ok(());
@@ -249,7 +255,7 @@ impl World {
     }
 
     /// Takes note of everything that is pending, without a word about what it should be.
-    fn note_pending(&mut self, at: usize) {
+    pub(super) fn note_pending(&mut self, at: usize) {
         for (_, mutation, _) in paired(new_events(&self.replicas[at].db, at, -1)) {
             self.watches[at].mine.insert(mutation.event.id);
             note(&mut self.ledger, mutation);

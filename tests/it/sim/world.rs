@@ -68,13 +68,13 @@ pub(crate) struct World {
     /// The remote was made anew, and nobody has installed anything there.
     pub(super) blank: bool,
     /// Requests that nobody waits for any more, and that may yet arrive.
-    ghosts: Vec<Batch>,
-    saves: HashMap<usize, (Vec<u8>, Watch)>,
+    pub(super) ghosts: Vec<Batch>,
+    pub(super) saves: HashMap<usize, (Vec<u8>, Watch)>,
     remote_save: Option<RemoteSave>,
     pub(super) seen: Seen,
     pub(super) steps: u64,
     template: Arc<Template>,
-    folder: TempDir,
+    pub(super) folder: TempDir,
     trace: bool,
 }
 
@@ -217,6 +217,7 @@ impl World {
             Step::Join { rows } => self.join(rows),
             Step::Save { at } => self.save(at % count),
             Step::Return { at } => self.go_back(at % count),
+            Step::Rewind { at, told } => self.rewind(at % count, *told),
             Step::Copy { at } => self.copy(at % count),
             Step::RemoteSave => self.save_remote(),
             Step::RemoteReturn => self.roll_back(),
@@ -272,24 +273,27 @@ impl World {
         let Some((id, batch)) = self.replicas[at].sent.take() else { return Ok(false) };
         let lost = || Err(Replica::dead_line());
         let pushes = batch.writes;
+        // What a file sent before it was restored says nothing about the file that is there.
+        let outlived = std::mem::take(&mut self.replicas[at].outlived);
+        let carrier = (!outlived).then_some(at);
         let outcome = match fate {
             _ if self.replicas[at].cut => {
                 self.seen.note("a request into a partition");
                 lost()
             }
-            Fate::Through => self.deliver(Some(at), batch)?,
+            Fate::Through => self.deliver(carrier, batch)?,
             Fate::LostBefore => lost(),
             Fate::Overloaded => Err(Error::unavailable("503 Service Unavailable")),
             Fate::Refused => Err(Error::refused("401 Unauthorized")),
             Fate::LostAfter => {
-                let done = self.deliver(Some(at), batch)?;
+                let done = self.deliver(carrier, batch)?;
                 if pushes && done.is_ok() {
                     self.seen.note("a lost answer that had taken effect");
                 }
                 done.and(lost())
             }
             Fate::AnswerLate => {
-                let done = self.deliver(Some(at), batch)?;
+                let done = self.deliver(carrier, batch)?;
                 self.replicas[at].answers.push_back((id, done));
                 self.seen.note_fate(fate);
                 return Ok(true);
@@ -299,11 +303,11 @@ impl World {
                 lost()
             }
             Fate::Twice => {
-                drop(self.deliver(Some(at), batch.clone())?);
-                self.deliver(Some(at), batch)?
+                drop(self.deliver(carrier, batch.clone())?);
+                self.deliver(carrier, batch)?
             }
             Fate::AnsweredTwice => {
-                let done = self.deliver(Some(at), batch)?;
+                let done = self.deliver(carrier, batch)?;
                 if let Ok(answer) = &done {
                     self.replicas[at].answers.push_back((id, Ok(answer.clone())));
                 }
@@ -311,11 +315,11 @@ impl World {
             }
             Fate::RemoteDies(after) => {
                 self.server.die_after(after.into());
-                self.deliver(Some(at), batch)?
+                self.deliver(carrier, batch)?
             }
         };
         self.seen.note_fate(fate);
-        if pushes && outcome.is_ok() {
+        if pushes && !outlived && outcome.is_ok() {
             self.doubts.pushed(at, &mut self.seen);
         }
         self.give(at, id, outcome)?;
@@ -397,7 +401,7 @@ impl World {
         self.observe(at, Writer::Nobody)
     }
 
-    fn save(&mut self, at: usize) -> Checked {
+    pub(super) fn save(&mut self, at: usize) -> Checked {
         if self.replicas[at].ready && self.watches[at].certain {
             let file = self.replicas[at].copy(&self.folder.path().join("save.db"));
             self.saves.insert(at, (file, self.watches[at].clone()));

@@ -37,6 +37,8 @@ pub(crate) struct Desk {
     pub(crate) now: Now,
     /// Requests that are under way.
     pub(crate) sent: VecDeque<(RequestId, Batch)>,
+    /// Requests that were given up because the file was restored.
+    pub(crate) late: VecDeque<(RequestId, Batch)>,
     pub(crate) timer: Option<u64>,
     pub(crate) go_on: bool,
     /// How many events are integrated in one transaction, the rest of a unit aside.
@@ -127,6 +129,26 @@ impl Desk {
         self.machine = machine(store, self.number, self.starts);
     }
 
+    /// The file's content becomes an earlier or a later state, by SQLite's own means, while the
+    /// machine and the application have it open. Nobody is told.
+    pub(crate) fn restore_in_place(&self, backup: &Backup) {
+        self.restore_from(&backup.path());
+    }
+
+    /// The same from any database.
+    pub(crate) fn restore_from(&self, path: &Path) {
+        let from = Connection::open(path).unwrap();
+        let mut to = Connection::open(&self.path).unwrap();
+        let restore = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+        restore.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
+    }
+
+    /// The application opens the file anew.
+    pub(crate) fn open_again(&mut self) {
+        self.db = Connection::open(&self.path).unwrap();
+        self.db.pragma_update(None, "foreign_keys", true).unwrap();
+    }
+
     fn over(
         db: Connection,
         store: Store,
@@ -141,6 +163,7 @@ impl Desk {
             remote,
             now,
             sent: VecDeque::new(),
+            late: VecDeque::new(),
             timer: None,
             go_on: false,
             transaction: usize::MAX,
@@ -215,6 +238,7 @@ impl Desk {
             // What was under way is given up, and its connection with it.
             self.sent.clear();
         }
+        let mut reopened = false;
         for effect in self.machine.handle(self.now, input) {
             let name = match effect {
                 Effect::Send(id, batch) => {
@@ -237,11 +261,30 @@ impl Desk {
                     self.settled.push((ticket, outcome));
                     "settled"
                 }
+                Effect::Lost => "lost",
+                Effect::Reopened => {
+                    reopened = true;
+                    "reopened"
+                }
                 Effect::StatusChanged | Effect::Initialised(_) => continue,
             };
             self.wanted.push(name);
         }
+        if reopened {
+            // What was under way is given up, and nobody waits for its answer.
+            self.late.extend(self.sent.drain(..));
+            (self.timer, self.go_on) = (None, false);
+            self.input(Input::Start);
+        }
         assert!(self.sent.len() <= 1, "one request at a time");
+    }
+
+    /// A request that was given up arrives, and so does its answer.
+    pub(crate) fn deliver_late(&mut self) -> bool {
+        let Some((id, batch)) = self.late.pop_front() else { return false };
+        let outcome = self.remote.run_now(batch);
+        self.input(Input::Answer(id, outcome));
+        true
     }
 
     /// Carries the request that is under way to the remote and its answer back. False if there is
@@ -350,6 +393,11 @@ pub(crate) struct Backup {
 }
 
 impl Backup {
+    /// The copy.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("desk.db")
+    }
+
     /// A desk over a copy of it.
     pub(crate) fn open(&self, remote: &Arc<LocalRemote>, number: u128, now: Now) -> Desk {
         let folder = tempfile::tempdir().unwrap();
