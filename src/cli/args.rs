@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Push what is pending and pull what is new, until both are done
     Sync,
     /// Push and pull for ever, until SIGINT or SIGTERM
-    Run,
+    Run(Run),
     /// How the replica is
     Status(Status),
     /// The events, in the order of the remote log, and then those that wait to be pushed
@@ -108,6 +108,15 @@ fn conflict_rule(text: &str) -> std::result::Result<(String, ConflictRule), Stri
     let (table, rule) = text.split_once('=').ok_or("write TABLE=row or TABLE=columns")?;
     let rule = rule.parse().map_err(|_| format!("`{rule}` is neither `row` nor `columns`"))?;
     Ok((table.to_owned(), rule))
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// End when standard input ends, which must be a pipe: as soon as the program that started this
+    /// one is gone, however it ended
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
 }
 
 /// `status`.

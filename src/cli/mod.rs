@@ -30,6 +30,7 @@ mod run;
 mod session;
 mod signal;
 mod status;
+mod stdin;
 mod sync;
 mod when;
 
@@ -79,7 +80,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
     match command {
         Command::Init(args) => init::init(session, args),
         Command::Sync => sync::sync(session),
-        Command::Run => run::run(session),
+        Command::Run(args) => run::run(session, &args),
         Command::Status(args) => status::status(session, &args),
         Command::Log(args) => log::log(session, args),
         Command::Show(args) => log::show(session, &args.event),

@@ -1,17 +1,19 @@
 //! `driftless run`: push and pull for ever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::args;
 use super::exit::Exit;
 use super::output::{Output, Spinner, clean};
 use super::session::Session;
-use super::signal;
-use super::status::{described, progress, words};
+use super::status::{described, progress, waiting, words};
+use super::{signal, stdin};
 use crate::clock::span;
-use crate::error::{Error, Result};
+use crate::error::{Error, LOCKED, Result};
 use crate::remote::Remote;
 use crate::replicator::Replicator;
 use crate::sync::{Health, Status, SyncState, remembered_success};
@@ -22,10 +24,17 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The least time between two lines of JSON: at most four a second.
 const PACE: Duration = Duration::from_millis(250);
 
+/// How often to look whether the file is free.
+const LOCK_LOOK: Duration = Duration::from_millis(100);
+/// After so many looks it is said what is waited for.
+const PATIENT_LOOKS: u32 = 3;
+
 /// Why `run` ended.
 enum End {
     /// A signal came.
     Signal,
+    /// Standard input ended, and with it the program that started this one.
+    Parent,
 }
 
 /// What the last line of JSON has beside the status.
@@ -42,35 +51,107 @@ struct Ended<'a> {
     exit_code: u8,
 }
 
-/// Runs a replicator until SIGINT or SIGTERM.
+/// Runs a replicator until SIGINT or SIGTERM, or until standard input ends, if that was asked for.
+/// Where another program has the file locked it waits for that, and says so.
 ///
 /// # Errors
 ///
 /// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
 /// refuses us at the first contact that the file ever has, or for want of a token.
-pub(crate) fn run(session: &Session) -> Result<Exit> {
-    let store = session.store()?;
-    let remote: std::sync::Arc<dyn Remote> = session.remote(&store.state()?.url)?;
-    let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
-    let success = remembered_success(&store, session.db()?)?;
-    let before = Before { adopted: store.is_adopted()?, success };
-    drop(store);
+pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit> {
+    let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
     let output = &session.output;
-    let db = session.db()?;
     let runtime = signal::runtime()?;
     runtime.block_on(async {
-        let stop = signal::stop();
-        let url = remote.url();
-        let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
-        output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
+        let signals = signal::stop();
+        let stop = async move {
+            let Some(parent) = parent else { return signals.await.map(|()| End::Signal) };
+            tokio::select! {
+                stopped = signals => stopped.map(|()| End::Signal),
+                _ = parent => Ok(End::Parent),
+            }
+        };
+        tokio::pin!(stop);
+        let mut wait = Wait::default();
+        let (replicator, before) = loop {
+            match begin(session) {
+                Ok(begun) => break begun,
+                Err(error) if error.is_locked() => wait.go_on(session, &error)?,
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                stopped = &mut stop => return wait.end(session, stopped),
+                () = tokio::time::sleep(LOCK_LOOK) => {}
+            }
+        };
         let mut teller = Teller::new(output, before.adopted);
         let outcome = watch(session, &replicator, &before, &mut teller, stop).await;
         let ended = replicator.shutdown().await;
         teller.end(&replicator.status(), &outcome)?;
-        outcome.and(ended)
+        outcome.map(drop).and(ended)
     })?;
     output.note("stopped");
     Ok(Exit::Success)
+}
+
+/// Starts the replicator, and says what the file was before.
+fn begin(session: &Session) -> Result<(Replicator, Before)> {
+    let (db, store) = (session.db()?, session.store()?);
+    if store.is_locked()? {
+        let message = format!(
+            "waiting for the write lock of {}: another program has a transaction open",
+            db.display()
+        );
+        return Err(Error::storage(message)
+            .with_hint("it goes on by itself when that program commits or ends")
+            .with_code(LOCKED));
+    }
+    let remote: Arc<dyn Remote> = session.remote(&store.state()?.url)?;
+    let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
+    let success = remembered_success(&store, db)?;
+    let before = Before { adopted: store.is_adopted()?, success };
+    drop(store);
+    let url = remote.url();
+    let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
+    session.output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
+    Ok((replicator, before))
+}
+
+/// A wait for another program.
+#[derive(Default)]
+struct Wait {
+    looks: u32,
+    said: Option<String>,
+    /// What was printed last.
+    status: Option<Status>,
+}
+
+impl Wait {
+    /// Says what is waited for, once. Most transactions are over at the next look.
+    fn go_on(&mut self, session: &Session, error: &Error) -> Result<()> {
+        self.looks += 1;
+        if self.looks < PATIENT_LOOKS || self.said.as_deref() == Some(error.message()) {
+            return Ok(());
+        }
+        self.said = Some(error.message().to_owned());
+        self.status = session.store().and_then(|store| waiting(session, &store, error)).ok();
+        match &self.status {
+            Some(status) if session.output.is_json() => session.output.json(status),
+            // Where the file cannot be read either, there is no status to print.
+            _ => {
+                session.output.note(clean(error.message(), usize::MAX));
+                Ok(())
+            }
+        }
+    }
+
+    /// It is told to end before the wait is over.
+    fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
+        if let Some(status) = &self.status {
+            Teller::new(&session.output, true).end(status, &stopped)?;
+        }
+        stopped.map(drop)
+    }
 }
 
 /// What the file was when `run` began.
@@ -86,13 +167,12 @@ async fn watch(
     replicator: &Replicator,
     before: &Before,
     teller: &mut Teller<'_>,
-    stop: impl Future<Output = Result<()>>,
+    mut stop: std::pin::Pin<&mut impl Future<Output = Result<End>>>,
 ) -> Result<End> {
-    tokio::pin!(stop);
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            stopped = &mut stop => return stopped.map(|()| End::Signal),
+            stopped = &mut stop => return stopped,
             now = ticks.tick() => {
                 let status = replicator.status();
                 if let Some(error) = hopeless(session, before, &status) {
@@ -184,6 +264,7 @@ impl<'a> Teller<'a> {
         }
         let (reason, exit) = match outcome {
             Ok(End::Signal) => ("signal", Exit::Success),
+            Ok(End::Parent) => ("standard input ended", Exit::Success),
             Err(error) => (error.message(), Exit::from(error.kind())),
         };
         let ended = Ended { reason, exit_code: exit.code() };

@@ -13,8 +13,8 @@ use crate::store::Store;
 use crate::sync::{Lock, Time};
 
 /// How often to try to take a file's lock, and how long to wait in between: whoever asks for its
-/// holder keeps it for a moment.
-const LOCK_ATTEMPTS: u32 = 10;
+/// holder keeps it for a moment, and so does a replicator whose file was put elsewhere.
+const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Now, in ms since 1970.

@@ -198,6 +198,13 @@ fn words_of_parts(in_parts: bool) -> String {
     if in_parts { words.to_owned() } else { String::new() }
 }
 
+/// How the replica is while a replicator waits for another program, because of `error`.
+pub(crate) fn waiting(session: &Session, store: &Store, error: &Error) -> Result<Status> {
+    let known = asked(session, store, true)?;
+    let known = Known { state: SyncState::Starting, ..known }.with_trouble(Some(error));
+    Status::of(store, known, now_ms())
+}
+
 /// A state in words.
 pub(crate) fn words(state: SyncState) -> &'static str {
     match state {

@@ -13,6 +13,7 @@ mod account;
 mod clock;
 mod damage;
 mod disk;
+mod file;
 mod first;
 mod identity;
 mod kills;
