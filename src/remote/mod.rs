@@ -5,7 +5,7 @@
 //!
 //! [`Libsql`] is the remote over the network. Its URL has passed a policy ([`RemoteUrl`]), its
 //! credentials are a [`Token`] that never shows, and every failure arrives as an
-//! [`Error`](crate::Error) whose kind says whether to try again. [`probe()`] tries a URL and a
+//! [`Error`] whose kind says whether to try again. [`probe()`] tries a URL and a
 //! token for a settings page and says what is wrong in words.
 //!
 //! # Caveats

@@ -13,7 +13,7 @@ use crate::sync::machine::{Config, POLL_MS};
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
 /// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
-/// has now is here. The caller holds the file's [`Lock`].
+/// has now is here. The caller holds the file's [`Lock`](super::lock::Lock).
 ///
 /// # Errors
 ///
