@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use driftless::event::{Event, Image, Op, Origin, Seq};
+use driftless::event::{Event, EventId, Image, Op, Origin, Seq};
 use driftless::page::{PULL_LINE, Page};
 use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses};
 use rusqlite::Connection;
@@ -86,6 +86,9 @@ impl World {
                 self.seen.note("a consequence on the remote");
             }
             self.model.take(&event);
+            if arrives {
+                self.check_parted(&event).map_err(wrong)?;
+            }
             self.log.insert(event.seq.0, event);
         }
         if let Some(first) = first {
@@ -105,6 +108,56 @@ impl World {
         }
         let told = difference(&there, &self.model.rows);
         Err(format!("the remote's rows (left) are not what the model says: {told}"))
+    }
+
+    /// A foreign key's consequence is applied only if its cause is, or what the cause wanted is so.
+    /// Whichever of the two comes last is looked at, in whichever push it comes.
+    fn check_parted(&self, event: &Event) -> Checked {
+        let Some(known) = self.ledger.get(&event.id) else { return Ok(()) };
+        let number = |event: &Event| event.id.0.0 >> 40 & 0xFF_FFFF_FFFF;
+        let named = |cause: &Event| format!("[\"{}\",{}]", cause.table, cause.key.0);
+        let log = |id: &EventId| self.places.get(id).and_then(|seq| self.log.get(seq));
+        let mine = || self.ledger.values().filter(|other| other.at == known.at && !other.gone);
+        let made = |event: &Event| self.ledger.get(&event.id).and_then(|known| known.made);
+        // The cause of a consequence is the next such delete of its transaction. A later transaction
+        // may delete another row with that key.
+        let cause_of = |consequence: &Event, parent: &str| {
+            let later = mine().map(|other| &other.event).filter(|other| {
+                other.op == Op::Delete
+                    && number(other) > number(consequence)
+                    && named(other) == parent
+                    && made(other).is_some()
+                    && made(other) == made(consequence)
+            });
+            later.min_by_key(|other| number(other)).map(|cause| cause.id)
+        };
+        let stays = |cause: &Event| {
+            self.model.rows.contains_key(&(cause.table.clone(), cause.key.0.clone()))
+        };
+        let parted = |consequence: &Event, cause: &Event| {
+            let told =
+                format!("{} was applied, and its cause {} was not", consequence.id, cause.id);
+            match consequence.verdict.is_applied() && !cause.verdict.is_applied() && stays(cause) {
+                true => Err(told),
+                false => Ok(()),
+            }
+        };
+        if let Some(parent) = &known.parent
+            && let Some(cause) = cause_of(event, parent).and_then(|id| log(&id).cloned())
+        {
+            return parted(event, &cause);
+        }
+        if event.op != Op::Delete || event.verdict.is_applied() {
+            return Ok(());
+        }
+        let name = named(event);
+        for other in mine().filter(|other| other.parent.as_ref() == Some(&name)) {
+            let ours = cause_of(&other.event, &name) == Some(event.id);
+            if let Some(consequence) = log(&other.event.id).filter(|_| ours) {
+                parted(consequence, event)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a database that was made anew has what is ours by now.

@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 61] = [
+pub(crate) const WANTED: [&str; 62] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -43,6 +43,7 @@ pub(crate) const WANTED: [&str; 61] = [
     "a culprit that was singled out",
     "an event too large to travel",
     "a consequence on the remote",
+    "an action on a local row",
     "a local foreign key's consequence",
     "a replica joins with rows",
     "a replica restored from a copy",

@@ -263,7 +263,11 @@ fn step(random: &mut Rng, shape: &Shape, weather: &Weather) -> Step {
         },
         0..34 => Step::Write {
             at,
-            sql: shape.transaction(random),
+            sql: {
+                let mut sql = shape.transaction(random);
+                shape.beside(random, &mut sql);
+                sql
+            },
             told: random.bool(),
             abandoned: random.u8(..20) == 0,
         },

@@ -22,6 +22,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 
 mod arrivals;
+mod beside;
 pub(crate) mod coverage;
 pub(crate) mod history;
 mod late;

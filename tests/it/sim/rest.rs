@@ -130,6 +130,7 @@ impl World {
                 let told = difference(&here, &there);
                 return Err(format!("replica {at} (left) and the remote differ at rest: {told}"));
             }
+            self.check_beside(at)?;
         }
         let unknown =
             self.ledger.iter().find(|(id, known)| !known.gone && !self.places.contains_key(*id));

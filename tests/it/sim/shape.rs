@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const WORLDS_A_SHAPE: u64 = 50;
 
 /// Triggers that a web application may have, behind the tables that they need.
-const WEB: [(&str, &str); 11] = [
+const WEB: [(&str, &str); 14] = [
     (
         "m",
         "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m BEGIN UPDATE m SET t = coalesce(t, 0) + 1 WHERE id = new.id; END",
@@ -52,6 +52,18 @@ const WEB: [(&str, &str); 11] = [
         "CREATE TRIGGER x_abort BEFORE INSERT ON p WHEN new.x = 5 BEGIN SELECT RAISE(ABORT, 'no'); END",
     ),
     (
+        "m",
+        "CREATE TRIGGER x_stays BEFORE DELETE ON m WHEN old.a = 60 OR old.u = 'y' BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    (
+        "p",
+        "CREATE TRIGGER x_stays_p BEFORE DELETE ON p WHEN old.x = 3 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    (
+        "vw",
+        "CREATE TRIGGER x_stays_v BEFORE DELETE ON v WHEN old.n = 3 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    (
         "mp",
         "CREATE TRIGGER x_other AFTER UPDATE OF x ON p BEGIN UPDATE m SET t = new.x WHERE id = new.mid; END",
     ),
@@ -83,7 +95,8 @@ const ROWS: [(&str, &str); 3] = [
 
 /// The tables of a shape. Few at a time: the more there are, the longer the remote's triggers, whose
 /// compilation is what a world costs.
-const TABLES: [&str; 9] = ["mpqs", "mpq", "mp", "mp", "ms", "mpn", "mc", "sc", "m"];
+const TABLES: [&str; 12] =
+    ["mpqs", "mpq", "mp", "mp", "ms", "mpn", "mc", "sc", "m", "vw", "mvw", "svw"];
 
 /// Columns that no two rows may have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,6 +149,9 @@ pub(crate) struct Shape {
     pub(crate) rows: Vec<String>,
     pub(crate) web: Vec<String>,
     pub(crate) local: Vec<String>,
+    /// Tables that are not replicated, and refer to those that are.
+    #[serde(default)]
+    pub(crate) beside: Vec<String>,
     /// The web's triggers are made after ours, and found when a replica joins.
     pub(crate) late: bool,
     /// The conflict rule is that of columns.
@@ -190,6 +206,7 @@ impl Shape {
         let mut tables = members(random, nocase);
         tables.push(composite(random));
         tables.push(numbered(random));
+        tables.extend(circle(random));
         tables.retain(|table| names.contains(&table.name));
         let rows: &[_] = if random.bool() { &ROWS } else { &[] };
         Shape {
@@ -197,6 +214,7 @@ impl Shape {
             rows: some(random, names, rows, rows.len()),
             web: some(random, names, &WEB, 3),
             local: some(random, names, &LOCAL, 2),
+            beside: if names.contains('m') && random.bool() { beside(random) } else { Vec::new() },
             late: random.f64() < 0.3,
             columns_rule: random.bool(),
             reading: Reading::default(),
@@ -212,6 +230,11 @@ impl Shape {
         cascades
             && self.web.iter().any(|trigger| trigger.contains("x_undel"))
             && transaction.iter().any(|sql| sql.starts_with("UPDATE OR REPLACE s"))
+    }
+
+    /// All tables of a desktop as SQL.
+    pub(crate) fn schema_of_desktop(&self) -> String {
+        self.schema() + &self.beside.iter().map(|sql| format!("{sql};\n")).collect::<String>()
     }
 
     /// All tables as SQL.
@@ -332,4 +355,48 @@ fn numbered(random: &mut Rng) -> Table {
         uniques: Vec::new(),
         foreign: vec![mid],
     }
+}
+
+/// Two tables that refer to each other.
+fn circle(random: &mut Rng) -> [Table; 2] {
+    let update = [pick(random, &["CASCADE", "NO ACTION"])];
+    let (to_w, w) = foreign(random, "w", "w", &update);
+    let (to_v, v) = foreign(random, "v", "v", &update);
+    let needs = if to_v.contains("DELETE SET NULL") { "" } else { pick(random, &["", "NOT NULL"]) };
+    let table = |name: &str, sql: String, columns: &[&str], foreign| Table {
+        name: name.to_owned(),
+        sql,
+        columns: owned(columns),
+        key: owned(&["id"]),
+        nocase: false,
+        uniques: Vec::new(),
+        foreign: vec![foreign],
+    };
+    [
+        table(
+            "v",
+            format!("CREATE TABLE v (id TEXT PRIMARY KEY, w TEXT {to_w}, n INT)"),
+            &["id", "w", "n"],
+            w,
+        ),
+        table(
+            "w",
+            format!("CREATE TABLE w (id TEXT PRIMARY KEY, v TEXT {needs} {to_v})"),
+            &["id", "v"],
+            v,
+        ),
+    ]
+}
+
+/// Tables of a desktop's own.
+fn beside(random: &mut Rng) -> Vec<String> {
+    let delete = pick(random, &["CASCADE", "CASCADE", "SET NULL"]);
+    let update = pick(random, &["CASCADE", "CASCADE", "SET NULL"]);
+    vec![
+        format!(
+            "CREATE TABLE l (id INTEGER PRIMARY KEY, mid TEXT REFERENCES m (id) ON DELETE {delete} ON UPDATE {update})"
+        ),
+        "CREATE TABLE ll (id INTEGER PRIMARY KEY, l INT REFERENCES l (id) ON DELETE CASCADE)"
+            .to_owned(),
+    ]
 }

@@ -47,7 +47,7 @@ pub(crate) fn plan(shape: &Shape, path: PathBuf, number: u128) -> Plan {
     Plan {
         path,
         url: "memory://remote".to_owned(),
-        tables: Tables::All,
+        tables: Tables::Named(shape.tables.iter().map(|table| table.name.clone()).collect()),
         rules: shape.tables.iter().map(|table| (table.name.clone(), rule)).collect(),
         replica: identity(number),
         epoch: ulid::Ulid::from_parts(BEGIN_MS as u64, 1 << 40 | number),
@@ -97,7 +97,7 @@ impl Template {
         drop(db);
         let db = Connection::open(at("bare.db")).unwrap();
         db.pragma_update(None, "journal_mode", "WAL").unwrap();
-        db.execute_batch(&shape.schema()).unwrap();
+        db.execute_batch(&shape.schema_of_desktop()).unwrap();
         shape.local.iter().for_each(|sql| db.execute_batch(sql).unwrap());
         drop(db);
         std::fs::copy(at("bare.db"), at("replica.db")).unwrap();

@@ -17,6 +17,7 @@ use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
 use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
+use super::beside::Beside;
 use super::rows::{Rows, difference, row, snapshot};
 use super::sql::{number, rows, version};
 use super::world::{Checked, World};
@@ -64,6 +65,7 @@ pub(crate) struct Watch {
     /// What a replica has that has not had its first sync.
     before: Option<Rows>,
     pub(super) quarantine: BTreeSet<(String, String)>,
+    pub(super) beside: Beside,
 }
 
 impl Default for Watch {
@@ -80,6 +82,7 @@ impl Default for Watch {
             chain: GENESIS,
             before: None,
             quarantine: BTreeSet::new(),
+            beside: Beside::default(),
         }
     }
 }
@@ -228,6 +231,7 @@ impl World {
         }
         self.observe_quarantine(at);
         self.observe_rows(at, cursor).map_err(wrong)?;
+        self.observe_beside(at, writer, last, cursor).map_err(wrong)?;
         if cursor > last && writer != Writer::FirstSync {
             self.observe_inbox(at, last, cursor).map_err(wrong)?;
         }

@@ -49,7 +49,7 @@ impl Shape {
         }
         let count = if random.u8(..5) == 0 { random.usize(2..=4) } else { 1 };
         for _ in 0..count {
-            let weights = [("m", 60), ("p", 18), ("s", 22), ("c", 25), ("n", 25)];
+            let weights = [("m", 60), ("p", 18), ("s", 22), ("c", 25), ("n", 25), ("v", 30)];
             let there = weights.into_iter().filter(|(table, _)| self.has(table));
             let all: usize = there.clone().map(|(_, weight)| weight).sum();
             let mut rest = random.usize(..all);
@@ -63,10 +63,25 @@ impl Shape {
                 "p" => self.children(random, &mut statements),
                 "s" => itself(random, &mut statements),
                 "c" => composite(random, &mut statements),
+                "v" => circle(random, &mut statements),
                 _ => numbered(random, &mut statements),
             }
         }
         statements
+    }
+
+    /// What a desktop writes to its own tables, beside a transaction.
+    pub(crate) fn beside(&self, r: &mut Rng, out: &mut Vec<String>) {
+        if self.beside.is_empty() || r.u8(..3) > 0 {
+            return;
+        }
+        let id = self.member(r);
+        out.push(match r.u8(..8) {
+            0..4 => format!("INSERT INTO l (mid) SELECT id FROM m WHERE id = {id}"),
+            4..6 => "INSERT INTO ll (l) SELECT max(id) FROM l".to_owned(),
+            6 => format!("UPDATE l SET mid = (SELECT max(id) FROM m) WHERE mid = {id}"),
+            _ => format!("DELETE FROM l WHERE mid = {id}"),
+        });
     }
 
     fn member(&self, random: &mut Rng) -> String {
@@ -214,6 +229,32 @@ fn itself(r: &mut Rng, out: &mut Vec<String>) {
         11 => "UPDATE s SET v = v % 3 + 1 WHERE v IS NOT NULL".to_owned(),
         _ => format!("DELETE FROM s WHERE id = {id}"),
     });
+}
+
+/// Rows of two tables that refer to each other.
+fn circle(r: &mut Rng, out: &mut Vec<String>) {
+    let (or, v, w) = (or(r), name(r, "v", 4), name(r, "w", 4));
+    let to = or_null(r, 3, w.clone());
+    let sql = match r.u8(..15) {
+        0..3 => format!("INSERT {or} INTO v VALUES ({v}, NULL, {})", few(r)),
+        3..5 => format!("INSERT {or} INTO w VALUES ({w}, {v})"),
+        5..8 => {
+            out.push("PRAGMA defer_foreign_keys = 1".to_owned());
+            out.push(format!("INSERT OR IGNORE INTO v VALUES ({v}, {w}, {})", few(r)));
+            format!("INSERT OR IGNORE INTO w VALUES ({w}, {v})")
+        }
+        8..10 => format!("UPDATE v SET w = {to}, n = {} WHERE id = {v}", few(r)),
+        10 => format!("UPDATE {or} v SET id = {} WHERE id = {v}", name(r, "v", 4)),
+        11 => format!("UPDATE {or} w SET id = {} WHERE id = {w}", name(r, "w", 4)),
+        12 => {
+            out.push("PRAGMA defer_foreign_keys = 1".to_owned());
+            out.push(format!("DELETE FROM v WHERE id = {v}"));
+            format!("DELETE FROM w WHERE v = {v}")
+        }
+        13 => format!("DELETE FROM w WHERE id = {w}"),
+        _ => format!("DELETE FROM v WHERE id = {v}"),
+    };
+    out.push(sql);
 }
 
 fn composite(r: &mut Rng, out: &mut Vec<String>) {
