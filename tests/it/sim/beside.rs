@@ -8,7 +8,7 @@ use driftless::value::Value;
 
 use super::rows::{Row, key_of, snapshot};
 use super::sql::rows;
-use super::watch::Writer;
+use super::watch::{Mutation, Writer};
 use super::world::{Checked, World};
 
 /// What is known of them from looking at them before.
@@ -71,7 +71,13 @@ impl World {
             };
             // A page may end with the delete of a key change.
             let other = self.log.range(last.max(1) - 1..=cursor).any(|(_, event)| is_other(event));
-            if here.contains_key(&place) && !other {
+            // A key change of this replica's own that is set aside takes local rows back along, before
+            // the log tells of it.
+            let own = |known: &Mutation| {
+                known.at == at && known.event.pair.is_some() && is_other(&known.event)
+            };
+            let renamed = self.ledger.values().any(own);
+            if here.contains_key(&place) && !other && !renamed {
                 return Err(format!(
                     "local row {id} was changed, and its parent {} stays",
                     place.1
