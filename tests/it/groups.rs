@@ -32,6 +32,12 @@ fn numbers(first: usize, last: usize) -> String {
     )
 }
 
+/// What is written while no replicator is at work: where its transactions ended is not known.
+fn write_unwatched(desk: &mut Desk, sql: &str) {
+    desk.db.execute_batch(sql).unwrap();
+    desk.restart();
+}
+
 fn conflicts(desk: &Desk) -> usize {
     Store::open(desk.path()).unwrap().conflicts(false).unwrap().len()
 }
@@ -117,11 +123,11 @@ fn f49_a_cascade_behind_other_rows_is_not_parted() {
     a.sync().unwrap();
     b.sync().unwrap();
     remote.web("UPDATE parent SET name = 'Anna'");
-    a.restart();
     let others = numbers(1, MAX_EVENTS - 1);
-    a.write(&format!(
-        "BEGIN; {others} INSERT INTO other SELECT n FROM c; DELETE FROM parent; COMMIT"
-    ));
+    write_unwatched(
+        &mut a,
+        &format!("BEGIN; {others} INSERT INTO other SELECT n FROM c; DELETE FROM parent; COMMIT"),
+    );
     a.sync().unwrap();
     assert_eq!(remote.read("SELECT id, parent FROM child"), "1|1", "the child is there");
     assert_equal(&a, &["parent", "child", "other"]);
@@ -142,8 +148,7 @@ fn f49_a_cascade_that_is_too_heavy_for_a_request_is_not_parted() {
     whole(&remote, &mut a, &[("parent", 12), ("child", 24)]);
     b.sync().unwrap();
     remote.web("UPDATE parent SET name = 'Anna'");
-    a.restart();
-    a.write("DELETE FROM parent");
+    write_unwatched(&mut a, "DELETE FROM parent");
     whole_of_the_web(&remote, &mut a, 12, 24);
 }
 
@@ -158,12 +163,14 @@ fn whole_of_the_web(remote: &LocalRemote, desk: &mut Desk, parents: usize, child
 #[test]
 fn f49_a_deferred_child_behind_other_rows_goes_with_its_parent() {
     let (remote, mut a, _) = two_desks(FAMILY);
-    a.restart();
     let others = numbers(1, MAX_EVENTS - 1);
-    a.write(&format!(
+    write_unwatched(
+        &mut a,
+        &format!(
         "{others} INSERT INTO other SELECT n FROM c;
          BEGIN; INSERT INTO child VALUES (1, NULL, 1); INSERT INTO parent VALUES (1, 'Ana'); COMMIT"
-    ));
+    ),
+    );
     whole(&remote, &mut a, &[("parent", 1), ("child", 1), ("other", MAX_EVENTS - 1)]);
 }
 
@@ -177,8 +184,7 @@ fn f49_parents_and_children_that_go_in_one_deferred_transaction() {
         numbers(1, 6_000)
     ));
     whole(&remote, &mut a, &[("parent", 6_000), ("child", 6_000)]);
-    a.restart();
-    a.write("BEGIN; DELETE FROM parent; DELETE FROM child; COMMIT");
+    write_unwatched(&mut a, "BEGIN; DELETE FROM parent; DELETE FROM child; COMMIT");
     whole(&remote, &mut a, &[("parent", 0), ("child", 0)]);
     b.sync().unwrap();
     assert_equal(&b, &["parent", "child"]);
@@ -193,8 +199,7 @@ fn f50_a_key_change_with_thousands_of_children() {
         numbers(1, 6_000)
     ));
     whole(&remote, &mut a, &[("parent", 1), ("child", 6_000)]);
-    a.restart();
-    a.write("UPDATE parent SET id = 2");
+    write_unwatched(&mut a, "UPDATE parent SET id = 2");
     whole(&remote, &mut a, &[("parent", 1), ("child", 6_000)]);
     assert_eq!(remote.read("SELECT DISTINCT parent FROM child"), "2");
     b.sync().unwrap();
@@ -235,16 +240,16 @@ fn a_push_in_parts_survives_what_a_network_does() {
         let mut random = fastrand::Rng::with_seed(seed);
         let (remote, mut a, mut b) = two_desks(FAMILY);
         remote.set_caps(20_000, usize::MAX);
-        a.restart();
         let mut sql = "BEGIN;".to_owned();
         let children = random.usize(100..600);
         let _ = write!(sql, "{} INSERT INTO child SELECT n, NULL, n FROM c;", numbers(1, children));
         let _ = write!(sql, "{} INSERT INTO parent SELECT n, 'x' FROM c;", numbers(1, children));
-        a.write(&format!("{sql} COMMIT"));
+        a.db.execute_batch(&format!("{sql} COMMIT")).unwrap();
         for _ in 0..random.usize(0..12) {
             let fault = if random.bool() { Fault::None } else { faults[random.usize(0..4)] };
             remote.fail([fault]);
         }
+        a.restart();
         for _ in 0..40 {
             if a.sync().is_ok() && remote.faults_left() == 0 {
                 break;
@@ -271,7 +276,6 @@ fn pushes_end_at_cut_points() {
     for seed in 0..30_u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (remote, mut a, _) = two_desks(FAMILY);
-        a.restart();
         let mut sql = "BEGIN;".to_owned();
         for _ in 0..random.usize(1..40) {
             let (id, parent) = (random.u8(1..30), random.u8(1..12));
@@ -288,7 +292,7 @@ fn pushes_end_at_cut_points() {
         }
         // What is still missing comes last.
         let _ = write!(sql, "INSERT OR IGNORE INTO parent SELECT parent, 'x' FROM child; COMMIT");
-        a.write(&sql);
+        a.db.execute_batch(&sql).unwrap();
         let rows = a.read("SELECT count(*) FROM driftless_outbox WHERE NOT settled");
         let rows: usize = rows.parse().unwrap();
         let mut taken = Vec::new();
@@ -307,7 +311,7 @@ fn pushes_end_at_cut_points() {
         }
         // Pushed one cut at a time, nothing is rejected.
         remote.set_caps(4_000, usize::MAX);
-        a.input(Input::LocalCommit);
+        a.restart();
         a.sync().unwrap();
         let lost =
             remote.read("SELECT pk, op, reason FROM driftless_events WHERE verdict <> 'applied'");
