@@ -1,11 +1,12 @@
 //! What hangs together reaches the remote together, whatever its size: circles, chains, cascades,
 //! key changes and deferred foreign keys that are larger than a request.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::remote::statements::MAX_EVENTS;
-use driftless::store::{PushLimit, Store};
+use driftless::store::{Push, PushLimit, Store};
 use driftless::sync::{Input, Ticket};
 
 use crate::support::desk::{Desk, assert_equal};
@@ -273,6 +274,7 @@ fn a_push_in_parts_survives_what_a_network_does() {
 /// least that may.
 #[test]
 fn pushes_end_at_cut_points() {
+    let mut parted = 0;
     for seed in 0..30_u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (remote, mut a, _) = two_desks(FAMILY);
@@ -295,20 +297,28 @@ fn pushes_end_at_cut_points() {
         a.db.execute_batch(&sql).unwrap();
         let rows = a.read("SELECT count(*) FROM driftless_outbox WHERE NOT settled");
         let rows: usize = rows.parse().unwrap();
-        let mut taken = Vec::new();
         let mut store = Store::open(a.path()).unwrap();
+        // What an event waits for is in the push, wherever it ends.
+        let told = |push: &Push| -> BTreeMap<_, _> {
+            let events = push.events.iter();
+            events.map(|event| (event.id, (event.via, event.pair, event.late))).collect()
+        };
+        let all = store.outgoing(PushLimit::of(rows.max(1), 1 << 20)).unwrap();
+        let Some(all) = all.as_ref().map(told) else { continue };
+        let mut taken = Vec::new();
         for events in 1..=rows {
-            let Some(push) = store.outgoing(PushLimit::of(events, 1 << 20)).unwrap() else { break };
-            let late = push.events.iter().filter(|event| event.late).count();
-            // All of it may be judged: the remote takes it as it is.
-            taken.push((push.events.len(), late));
+            let push = store.outgoing(PushLimit::of(events, 1 << 20)).unwrap().unwrap();
+            for (id, is) in told(&push) {
+                assert_eq!(is, all[&id], "seed {seed}: event {id} of a push of {events}: {sql}");
+            }
+            taken.push(push.events.len());
         }
         drop(store);
-        assert!(taken.is_sorted(), "seed {seed}: {taken:?}");
-        for (events, (len, _)) in taken.iter().enumerate() {
-            let least = taken.iter().map(|(len, _)| *len).find(|len| len > &events).unwrap();
-            assert!(*len <= least, "seed {seed}: {len} for {}", events + 1);
+        for (before, len) in taken.iter().enumerate() {
+            let least = taken.iter().find(|len| **len > before).unwrap();
+            assert!(len <= least, "seed {seed}: {len} for {}", before + 1);
         }
+        parted += taken.iter().filter(|len| **len < rows).count();
         // Pushed one cut at a time, nothing is rejected.
         remote.set_caps(4_000, usize::MAX);
         a.restart();
@@ -318,6 +328,7 @@ fn pushes_end_at_cut_points() {
         assert_eq!(lost, "", "seed {seed}: {sql}");
         assert_equal(&a, &["parent", "child", "other"]);
     }
+    assert!(parted > 100, "{parted} pushes were shorter than all");
 }
 
 /// A transaction that is larger than a request goes whole, if both its ends are known.
