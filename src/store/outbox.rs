@@ -31,7 +31,7 @@ const SIGHT_BYTES: usize = 2 << 20;
 
 /// The most events of a transaction that is pushed whole although no foreign key asks for it, and
 /// of a group that is pushed without a word. libSQL server takes a write transaction away after 5 s
-/// if another writer waits; docs/performance.md has how many events a second it takes.
+/// if another writer waits.
 pub const GROUP_EVENTS: usize = 30_000;
 
 /// The most bytes of such a transaction or group.
