@@ -1,0 +1,52 @@
+//! Who alone may know SQLite, a clock, a format or the terminal; and that every column of the
+//! schemas has a comment.
+
+use super::{assert_none, code, files};
+
+/// Who alone may write a word: the word, and the paths that begin so.
+const KNOWERS: [(&str, &[&str]); 5] = [
+    ("rusqlite", &["src/store/", "src/capture/", "src/hub/", "src/replicator.rs", "src/error.rs"]),
+    ("bincode::", &["src/frame.rs"]),
+    ("libsql::Builder", &["src/remote/libsql.rs", "src/remote/tls.rs", "src/remote/probe.rs"]),
+    ("println!", &["src/cli/output.rs"]),
+    ("SystemTime::now", &["src/sync/driver.rs", "src/hub/"]),
+];
+
+#[test]
+fn only_the_named_files_know() {
+    let mut found = Vec::new();
+    for (path, text) in files("src", ".rs") {
+        for (number, line) in code(&text) {
+            for (word, knowers) in KNOWERS {
+                let known = knowers.iter().any(|knower| path.starts_with(knower));
+                if line.contains(word) && !known {
+                    found.push(format!("{path}:{number}: `{word}` is for {knowers:?} alone"));
+                }
+            }
+        }
+    }
+    assert_none("some things are known in few places", &found);
+}
+
+#[test]
+fn every_column_says_what_it_is() {
+    let mut found = Vec::new();
+    for (path, text) in files("schema", ".sql") {
+        let mut within = false;
+        for (number, line) in text.lines().enumerate() {
+            let word = line.trim();
+            if line.starts_with("CREATE TABLE") {
+                within = true;
+            } else if line.starts_with(')') {
+                within = false;
+            } else if within {
+                let first = word.split_whitespace().next().unwrap_or_default();
+                let constraint = ["PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "--", ""];
+                if !constraint.contains(&first) && !word.contains("-- ") {
+                    found.push(format!("{path}:{}: {word}", number + 1));
+                }
+            }
+        }
+    }
+    assert_none("every column has a comment", &found);
+}

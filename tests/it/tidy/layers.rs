@@ -1,0 +1,38 @@
+//! Arrows between the layers run one way.
+
+use super::assert_none;
+use super::imports::imports;
+
+/// What each layer may use of the other layers. What is not a layer is the pure core.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("capture", &[]),
+    ("store", &["capture"]),
+    ("remote", &["capture", "store"]),
+    ("sync", &["capture", "store", "remote"]),
+    ("hub", &[]),
+    ("cli", &["capture", "store", "remote", "sync", "hub", "replicator"]),
+];
+const LAYERS: [&str; 7] = ["capture", "store", "remote", "sync", "hub", "cli", "replicator"];
+
+#[test]
+fn arrows_run_one_way() {
+    let layer = |path: &str| {
+        let name = path.trim_start_matches("src/").split(['/', '.']).next().unwrap();
+        name.to_owned()
+    };
+    let mut found = Vec::new();
+    for ((from, to), name) in imports() {
+        let (user, used) = (layer(&from), layer(&to));
+        let allowed = match ARROWS.iter().find(|(name, _)| *name == user) {
+            Some((_, allowed)) => *allowed,
+            // These are on top of everything.
+            None if ["lib", "main", "replicator"].contains(&user.as_str()) => continue,
+            None => &[],
+        };
+        let is_layer = LAYERS.contains(&used.as_str());
+        if is_layer && used != user && !allowed.contains(&used.as_str()) {
+            found.push(format!("{from} uses {to}: {name}"));
+        }
+    }
+    assert_none("arrows between modules run one way", &found);
+}
