@@ -129,7 +129,7 @@ pub struct Claim<'a> {
 ///
 /// `arrival` is the event, `base` what its writer had seen, and `applied` the applied events of its
 /// row that are in the log when it arrives. It is a pure function of the log, so every replica and
-/// every replay agrees; `capture::remote` has it once more as SQL, and a test holds the two equal.
+/// every replay agrees; `capture/judge.rs` has it once more as SQL, and a test holds the two equal.
 pub fn loses<'a>(
     rule: ConflictRule,
     arrival: Claim<'a>,

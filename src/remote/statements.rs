@@ -45,7 +45,7 @@ use crate::value::{Value, write_string};
 /// The version of `schema/remote`, in `driftless_meta`.
 pub const SCHEMA_VERSION: i64 = 1;
 
-/// The most events in a push or, units aside, in a page: above this, the speed does not grow.
+/// The most events of a push or, units aside, of a page: a larger request is no faster.
 pub const MAX_EVENTS: usize = 5_000;
 
 /// The most bytes of events in a push: a proxy may cap a body at a few megabytes, and libSQL server

@@ -15,6 +15,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
@@ -226,28 +229,13 @@ fn require_private(_file: &File, _name: &str) -> Result<()> {
 
 /// Decodes base64 in its URL alphabet, with or without padding; `None` for anything else.
 fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut pending, mut bits) = (0u32, 0);
-    for byte in text.bytes() {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        pending = (pending << 6) | u32::from(six);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((pending >> bits) as u8);
-            pending &= (1 << bits) - 1;
-        }
-    }
-    // A single left-over letter carries no whole byte: the text was cut.
-    (bits < 6).then_some(bytes)
+    // An encoder may leave anything in the bits behind the last whole byte.
+    let lenient = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let engine = GeneralPurpose::new(
+        &URL_SAFE,
+        lenient.with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    );
+    engine.decode(text.trim_end_matches('=')).ok()
 }
 
 #[cfg(test)]
@@ -272,6 +260,18 @@ mod tests {
         ] {
             let token = Token::new(text).unwrap();
             assert_eq!((token.access(), token.expires_at()), (access, expires_at), "{text}");
+        }
+    }
+
+    #[test]
+    fn claims_are_read_in_every_spelling_of_base64url() {
+        let bytes = |text| decode_base64url(text);
+        for text in ["-_8", "-_8=", "-_8==", "-_9"] {
+            assert_eq!(bytes(text).unwrap(), [0xfb, 0xff], "{text}");
+        }
+        assert_eq!(bytes(""), Some(Vec::new()));
+        for text in ["A", "-_8-A", "+/8", "-_ 8", "-=8", "é"] {
+            assert_eq!(bytes(text), None, "{text}");
         }
     }
 

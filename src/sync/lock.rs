@@ -1,11 +1,9 @@
 //! One replicator a file, whatever name it is called by: an advisory lock.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
-
-use fs4::{FileExt, TryLockError};
 
 use crate::error::{Error, Result};
 use crate::store::FileId;
@@ -185,7 +183,7 @@ fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
 /// Who has the lock on the file at `path`, if somebody has it.
 fn holder_of(path: &Path) -> Option<Holder> {
     let file = File::open(path).ok()?;
-    match FileExt::try_lock_shared(&file) {
+    match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
         // A system that cannot tell is asked for the lock itself, where it is needed.
         Ok(()) | Err(TryLockError::Error(_)) => return None,
@@ -247,7 +245,7 @@ enum Attempt {
 }
 
 fn attempt(path: &Path, (file, is_new): (File, bool)) -> std::io::Result<Attempt> {
-    match FileExt::try_lock(&file) {
+    match file.try_lock() {
         Ok(()) if !has_name(&file, path) => Ok(Attempt::Gone),
         Ok(()) => {
             let held = Held { file, path: path.to_owned(), is_new };

@@ -30,10 +30,12 @@ const POLITE_MS: u64 = 10_000;
 const UNBROKEN_MS: u64 = 900;
 /// The gap after that, in ms: above the longest time between two looks.
 const LONG_REST_MS: u64 = 110;
-/// Events of a transaction, at the least (units aside): below, its own cost is most of it.
+/// The fewest events of a local transaction, units aside: below this, most of the time goes to the
+/// transaction itself.
 const MIN_EVENTS: usize = 64;
-/// The same at the most: more are no faster.
-const MAX_EVENTS: usize = 4_000;
+/// The most events of a local transaction: a larger one is no faster, and it holds the write lock
+/// for longer. It has nothing to do with the size of a request (`statements::MAX_EVENTS`).
+const MAX_TRANSACTION_EVENTS: usize = 4_000;
 /// Events of the first transaction, when nothing is known.
 const FIRST_EVENTS: usize = 256;
 
@@ -79,7 +81,7 @@ impl Pace {
         let fitting = self.events as u64 * hold / took_us.max(1);
         // One that met a busy moment says little; a few agree.
         let fitting = (fitting as usize).clamp(self.events / 2, self.events * 2);
-        self.events = fitting.clamp(MIN_EVENTS, MAX_EVENTS);
+        self.events = fitting.clamp(MIN_EVENTS, MAX_TRANSACTION_EVENTS);
         let end = begun_ms + took_us / 1_000;
         if begun_ms > self.last + LONG_REST_MS {
             self.since = begun_ms;
@@ -157,7 +159,8 @@ mod tests {
                     pace.took(round * 10, pace.events() as u64 * us_per_event);
                 }
                 let hold = pace.events() as u64 * us_per_event;
-                let bounded = pace.events() == MIN_EVENTS || pace.events() == MAX_EVENTS;
+                let bounded =
+                    pace.events() == MIN_EVENTS || pace.events() == MAX_TRANSACTION_EVENTS;
                 let near = wanted * 4 / 5..=wanted * 6 / 5;
                 assert!(bounded || near.contains(&hold), "{hold} us");
             }
@@ -173,11 +176,11 @@ mod tests {
         }
         let mut pace = Pace::new();
         (0..5).for_each(|_| _ = pace.took(0, 0));
-        assert_eq!(pace.events(), MAX_EVENTS);
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS);
         pace.others_wrote(7);
-        assert_eq!(pace.events(), MAX_EVENTS / 4, "what fits into the shorter hold");
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "what fits into the shorter hold");
         pace.others_wrote(8);
-        assert_eq!(pace.events(), MAX_EVENTS / 4, "which it is already");
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "which it is already");
         assert!(pace.is_polite(7 + POLITE_MS) && !pace.is_polite(8 + POLITE_MS));
     }
 
