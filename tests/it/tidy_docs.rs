@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Tests that run golden scripts, and where those are.
-const RUNNERS: [(&str, &str); 4] = [
+const RUNNERS: [(&str, &str); 5] = [
     ("capture::scripts::every_script", "tests/it/capture/scripts"),
     ("sync::scripts::every_script", "tests/it/sync/scripts"),
+    ("sync::machine::every_script", "fixtures/scripts/machine"),
     ("verdict::golden::scripts", "tests/it/verdict/scripts"),
     ("cli::scripts::golden_scripts", "fixtures/scripts/cli"),
 ];
