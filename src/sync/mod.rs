@@ -21,58 +21,31 @@
 //!   as rejected. They stay in its writer's conflict inbox.
 //! * A first sync that is interrupted begins anew.
 
-mod accept;
-mod asked;
-mod contact;
-mod definitions;
-mod drain;
 mod driver;
-mod effect;
-mod file;
-mod first;
-mod found;
-mod handle;
-mod identity;
-mod init;
-mod inquiry;
-mod install;
-mod lock;
-mod look;
+mod first_sync;
 mod machine;
-mod missing;
-mod names;
-mod pace;
-mod pull;
-mod push;
-mod report;
-mod request;
-mod slices;
-mod staging;
 mod status;
-mod trouble;
-mod waiters;
-mod watch;
-mod word;
 
-pub use accept::{LogEnd, Offer, TableRows};
-pub use contact::{accept, initialise, initialise_watched, offer};
-pub(crate) use contact::{fresh_plan, open_offline};
-pub use definitions::Tables;
-pub use drain::drain;
-pub(crate) use driver::{Driver, Time};
-pub use effect::{Effect, Input, Now, RequestId, Ticket};
-pub(crate) use found::missing_table;
-pub(crate) use handle::{Command, Handle};
-pub(crate) use identity::{Refusal, examine};
-pub use init::{Init, Plan, Progress};
-pub(crate) use inquiry::other_log;
-pub use lock::{Holder, Lock};
+pub(crate) use driver::Driver;
+pub use driver::blocking::{accept, initialise, initialise_watched, offer};
+pub(crate) use driver::blocking::{fresh_plan, open_offline};
+pub(crate) use driver::clock::Time;
+pub use driver::drain::drain;
+pub(crate) use driver::handle::{Command, Handle};
+pub use driver::lock::{Holder, Lock};
+pub(crate) use driver::status_file::heard;
+pub use first_sync::compare::Tables;
+pub use first_sync::preview::{LogEnd, Offer, TableRows};
+pub(crate) use first_sync::remote_schema::missing_table;
+pub use first_sync::report::{Doing, Report};
+pub use first_sync::run::{Init, Plan, Progress};
+pub(crate) use machine::error_policy::{other_remote, unknown_column};
+pub(crate) use machine::identity::{Refusal, examine};
+pub use machine::io::{Effect, Input, Now, RequestId, Ticket};
+pub(crate) use machine::reconcile::other_log;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
-pub use report::{Doing, Report};
 pub use status::{
     Change, Changes, FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
     Summary, SyncState,
 };
 pub(crate) use status::{Known, remembered_success, stopped};
-pub(crate) use trouble::{other_remote, unknown_column};
-pub(crate) use word::heard;

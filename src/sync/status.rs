@@ -7,11 +7,11 @@ use crate::clock::span;
 use crate::error::{Error, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::store::{Dangling, Former, State, Store, Unwritable};
-use crate::sync::effect::Now;
-use crate::sync::init::Init;
-use crate::sync::lock::Lock;
+use crate::sync::driver::lock::Lock;
+use crate::sync::first_sync::report::{Doing, Report};
+use crate::sync::first_sync::run::Init;
 use crate::sync::machine::Machine;
-use crate::sync::report::{Doing, Report};
+use crate::sync::machine::io::Now;
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
 /// twelve polls that failed are no hiccup.
@@ -238,7 +238,7 @@ impl Known {
 
 /// What a file says of its replica.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(in crate::sync) struct Facts {
     state: State,
     former: Vec<Former>,
     left_out: Vec<LeftOut>,
@@ -246,7 +246,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads them.
-    pub(super) fn of(store: &Store) -> Result<Facts> {
+    pub(in crate::sync) fn of(store: &Store) -> Result<Facts> {
         let (state, former, left_out) = (store.state()?, store.former()?, store.left_out()?);
         Ok(Facts { state, former, left_out })
     }
@@ -270,7 +270,7 @@ impl Status {
     }
 
     /// The same by what the file said.
-    pub(super) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
+    pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
         let Facts { state: file, former: identity, left_out } = facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
@@ -358,7 +358,7 @@ pub struct Summary {
 
 impl Summary {
     /// What came since `earlier`. The time is not part of it.
-    pub(super) fn since(&self, earlier: &Summary) -> Summary {
+    pub(in crate::sync) fn since(&self, earlier: &Summary) -> Summary {
         Summary {
             pushed: self.pushed - earlier.pushed,
             applied: self.applied - earlier.applied,
@@ -401,7 +401,7 @@ impl Changes {
     }
 
     /// The same after a first sync, if there is anything here that was not here before.
-    pub(super) fn of_first_sync(report: &Report) -> Option<Self> {
+    pub(in crate::sync) fn of_first_sync(report: &Report) -> Option<Self> {
         let rows = report.adopted.as_ref().map_or(0, |adopted| adopted.fetched + adopted.different);
         (rows > 0 || !report.made_here.is_empty()).then(Changes::missed)
     }
@@ -418,7 +418,7 @@ impl Machine {
     }
 
     /// The same with what is known, the file's part being this replica's.
-    pub(super) fn told(&self, known: Known, now: Now) -> Result<Status> {
+    pub(in crate::sync) fn told(&self, known: Known, now: Now) -> Result<Status> {
         if self.lost.is_none() {
             *self.last.borrow_mut() = Some(Facts::of(&self.store)?);
         }
@@ -428,7 +428,7 @@ impl Machine {
     }
 
     /// What this replicator knows, and its file does not say.
-    pub(super) fn known(&self) -> Known {
+    pub(in crate::sync) fn known(&self) -> Known {
         let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref()).or(self.notice.as_ref());
         let begun = |init: &&Init| init.store().is_some() || self.identity.is_none();
         Known {
@@ -454,7 +454,7 @@ impl Machine {
 
     /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
     /// is news.
-    pub(super) fn note(&mut self, notice: Option<Error>) -> bool {
+    pub(in crate::sync) fn note(&mut self, notice: Option<Error>) -> bool {
         let said = |error: &Option<Error>| error.as_ref().map(|error| error.message().to_owned());
         let news = said(&self.notice) != said(&notice);
         self.notice = notice;

@@ -9,7 +9,7 @@ const KNOWERS: [(&str, &[&str]); 5] = [
     ("bincode::", &["src/frame.rs"]),
     ("libsql::Builder", &["src/remote/libsql.rs", "src/remote/tls.rs", "src/remote/probe.rs"]),
     ("println!", &["src/cli/output.rs"]),
-    ("SystemTime::now", &["src/sync/driver.rs", "src/hub/"]),
+    ("SystemTime::now", &["src/sync/driver/clock.rs", "src/hub/"]),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 /// The files that are in a circle: each imports another one, and is imported by it at last. How it
 /// is counted: `imports`.
-pub(super) const FILES_IN_CIRCLES: usize = 74;
+pub(super) const FILES_IN_CIRCLES: usize = 71;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 32;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
@@ -36,7 +36,6 @@ pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[
     ("src/cli", 18),
     ("src/remote", 14),
     ("src/store", 41),
-    ("src/sync", 33),
 ];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
 pub(super) const LINES: usize = 40_000;

@@ -1,0 +1,38 @@
+//! One synchronisation on the caller's thread.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::error::Result;
+use crate::remote::Remote;
+use crate::store::Store;
+use crate::sync::driver::Driver;
+use crate::sync::driver::handle::Command;
+use crate::sync::machine::{Config, POLL_MS};
+use crate::sync::status::{HEALTH_BOUND_MS, Summary};
+
+/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
+/// has now is here. The caller holds the file's [`Lock`](crate::sync::driver::lock::Lock).
+///
+/// # Errors
+///
+/// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it refuses
+/// us or is another database; `Usage` when the replica has not had its first sync; `Storage` when
+/// the local database fails.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
+    let config = Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        dice: fastrand::u64(..),
+    };
+    let (driver, handle) = Driver::new(store, None, config, remote)?;
+    let (reply, mut answer) = oneshot::channel();
+    handle.send(Command::SyncNow(reply))?;
+    driver.run_until(|| answer.try_recv().ok())
+}

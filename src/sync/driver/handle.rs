@@ -1,0 +1,99 @@
+//! What others share with the driver's thread: its commands, and the newest status.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::error::{Error, Result};
+use crate::remote::{Answer, Remote};
+use crate::store::Store;
+use crate::sync::driver::clock::Time;
+use crate::sync::first_sync::preview::Offer;
+use crate::sync::machine::io::{Now, RequestId};
+use crate::sync::status::{Changes, Status, Summary};
+
+/// Work for the thread that owns the store.
+type Work = Box<dyn FnOnce(Result<&mut Store>, Now) + Send>;
+
+/// What the driver's thread is told.
+pub(crate) enum Command {
+    /// See [`Input::Answer`](crate::sync::Input::Answer).
+    Answer(RequestId, Result<Answer>),
+    /// See [`Input::SyncNow`](crate::sync::Input::SyncNow).
+    SyncNow(oneshot::Sender<Result<Summary>>),
+    /// Something to do with the store between two inputs.
+    Work(Work),
+    /// See [`Input::Reconfigured`](crate::sync::Input::Reconfigured).
+    Reconfigure(Arc<dyn Remote>),
+    /// See [`Input::AcceptRemote`](crate::sync::Input::AcceptRemote).
+    Accept(oneshot::Sender<Result<Summary>>),
+    /// Look at the remote, as before [`Command::Accept`].
+    Offer(oneshot::Sender<Result<Offer>>),
+    /// See [`Input::Wake`](crate::sync::Input::Wake).
+    Wake,
+    /// End.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What others share with the driver's thread.
+pub(crate) struct Handle {
+    pub(in crate::sync) commands: Sender<Command>,
+    pub(in crate::sync) bell: Sender<()>,
+    /// `None` once the driver has ended, so that subscribers see the end.
+    pub(in crate::sync) changes: Mutex<Option<broadcast::Sender<Changes>>>,
+    pub(in crate::sync) status: Mutex<(Status, Now)>,
+    pub(in crate::sync) time: Time,
+    pub(in crate::sync) health_bound_ms: u64,
+    pub(in crate::sync) network: tokio::runtime::Handle,
+}
+
+impl Handle {
+    /// Runs something in the network's thread. It is dropped where the driver has ended.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.network.spawn(work);
+    }
+
+    /// Says that something was committed, or will be in a moment.
+    pub(crate) fn ring(&self) {
+        // A bell that is ringing already is enough.
+        let _ = self.bell.try_send(());
+    }
+
+    /// Gives a command. It is an error when the thread has ended.
+    pub(crate) fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| Error::usage("the replicator was shut down"))
+    }
+
+    /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
+    pub(crate) fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store, Now) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.send(Command::Work(Box::new(move |store, now| {
+            let _ = reply.send(store.and_then(|store| work(store, now)));
+        })))?;
+        answer.recv().map_err(|_| Error::usage("the replicator was shut down"))?
+    }
+
+    /// See [`Changes`].
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Changes> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = || broadcast::channel(1).1;
+        changes.as_ref().map_or_else(ended, broadcast::Sender::subscribe)
+    }
+
+    /// The newest status, with its ages as of now. It never waits for the database.
+    pub(crate) fn status(&self) -> Status {
+        let (mut status, then) = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = self.time.now();
+        let passed = (now.steady_ms - then.steady_ms) / 1000;
+        status.oldest_pending_s = status.oldest_pending_s.map(|seconds| seconds + passed);
+        status.judged(None, now.wall_ms, self.health_bound_ms)
+    }
+
+    pub(in crate::sync) fn publish(&self, status: Status, now: Now) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = (status, now);
+    }
+}

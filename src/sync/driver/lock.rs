@@ -1,0 +1,403 @@
+//! One replicator a file, whatever name it is called by: an advisory lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+use crate::store::FileId;
+
+/// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
+const LONGEST_PID: u64 = 16;
+
+/// How often the lock is tried anew because its file was taken away.
+const ATTEMPTS: u32 = 16;
+
+/// The right to replicate a database file, held until it is dropped or the process ends.
+///
+/// The lock is the operating system's, so a process that is killed leaves none behind. It is on
+/// files of its own: SQLite's locks are not in the way, and they would be lost if the database were
+/// opened and closed here.
+///
+/// * One file stands beside the database, under the name to which all spellings of its path and all
+///   symbolic links lead.
+/// * Where the system tells files apart, another one goes by device and inode, in a folder of this
+///   user's: a hard link leads to the same one. It also tells a file that was put in the place of
+///   another one from that one. Where that folder cannot be had, the first one does alone.
+///
+/// The first stays, but for [`Lock::discard`], which takes it away while it has the lock. The
+/// second goes with the lock. Somebody may have opened that very file before, and would then lock a
+/// file that nobody else can find. So whoever gets a lock looks whether its file is still the one
+/// that has the name.
+#[derive(Debug)]
+pub struct Lock {
+    beside: Held,
+    by_file: Option<ByFile>,
+    /// The database that it is for.
+    database: Option<FileId>,
+}
+
+/// One locked file.
+#[derive(Debug)]
+struct Held {
+    /// Closing it lets the lock go.
+    file: File,
+    path: PathBuf,
+    /// The file was made for this lock.
+    is_new: bool,
+}
+
+/// The locked file that goes by device and inode. It is taken away with the lock.
+#[derive(Debug)]
+struct ByFile(Held);
+
+impl Drop for ByFile {
+    fn drop(&mut self) {
+        self.0.take_away();
+    }
+}
+
+impl Lock {
+    /// Takes the lock of the database at `database`; `None` if another replicator has it.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the lock's file cannot be made or locked.
+    pub fn take(database: &Path) -> Result<Option<Lock>> {
+        let path = lock_path(database);
+        let failed = |source: std::io::Error| {
+            Error::storage(format!("`{}` cannot be locked: {source}", path.display()))
+                .with_hint("the folder of the database must be writable")
+                .with_source(source)
+        };
+        let file = FileId::at(database).ok();
+        let Some(beside) = hold(&path, database).map_err(failed)? else { return Ok(None) };
+        let by_file = match file
+            .and_then(|file| file_lock_path(file, true))
+            .map(|path| hold(&path, database))
+        {
+            Some(Ok(Some(held))) => Some(ByFile(held)),
+            Some(Ok(None)) => {
+                // The file has another name, under which somebody is at work.
+                beside.discard();
+                return Ok(None);
+            }
+            Some(Err(error)) => {
+                tracing::debug!("the file is locked by its name alone: {error}");
+                None
+            }
+            None => None,
+        };
+        Ok(Some(Lock { beside, by_file, database: file }))
+    }
+
+    /// Whether the lock is for the file that is at `database` now.
+    pub(crate) fn is_of(&self, database: &Path) -> bool {
+        self.database.is_some() && FileId::at(database).ok() == self.database
+    }
+
+    /// Lets the lock go, and takes its file away if it was made for it: what it was wanted for came
+    /// to nothing. Where a file that is open cannot be taken away safely it stays.
+    pub fn discard(self) {
+        self.beside.discard();
+    }
+
+    /// The replicator that has the lock of the database at `database`, if one has it. Nothing is
+    /// made. Whoever wants the lock in this very moment does not get it, and must try again.
+    pub fn holder(database: &Path) -> Option<Holder> {
+        let by_file = || file_lock_path(FileId::at(database).ok()?, false);
+        holder_of(&lock_path(database)).or_else(|| holder_of(&by_file()?))
+    }
+
+    /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
+    /// replica is: as the time of the lock's file. A write to the database would wake everybody who
+    /// watches it.
+    pub fn note_success(&self, at_ms: i64) {
+        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
+        // The other one must not look old either: temporary files that do are swept away.
+        let by_file = self.by_file.as_ref().map(|by_file| &by_file.0.file);
+        for file in [Some(&self.beside.file), by_file].into_iter().flatten() {
+            if let Err(error) = file.set_modified(at) {
+                tracing::debug!("the time of the last success cannot be noted: {error}");
+            }
+        }
+    }
+
+    /// When the remote last answered a replicator of the database at `database` as it should, in ms
+    /// since 1970, as far as it is known.
+    pub fn last_success(database: &Path) -> Option<i64> {
+        let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
+        let ms = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+        (ms > 0).then_some(ms)
+    }
+}
+
+impl Held {
+    /// Takes the file away, and then lets the lock go.
+    fn take_away(&self) {
+        #[cfg(unix)]
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!("the lock's file cannot be taken away: {error}");
+        }
+    }
+
+    fn discard(self) {
+        if self.is_new {
+            self.take_away();
+        }
+    }
+
+    /// Writes this process's number into the file, whose time goes on to say what it said.
+    fn sign(&self) {
+        let signed = || {
+            let modified = match self.is_new {
+                // A new file's time would say that the remote had answered now.
+                true => UNIX_EPOCH,
+                false => self.file.metadata()?.modified()?,
+            };
+            self.file.set_len(0)?;
+            (&self.file).write_all(std::process::id().to_string().as_bytes())?;
+            self.file.set_modified(modified)
+        };
+        if let Err(error) = signed() {
+            tracing::debug!("the lock's file cannot be signed: {error}");
+        }
+    }
+}
+
+/// Locks the file at `path`, which is made if it is not there; `None` if somebody else has it.
+fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
+    for _ in 0..ATTEMPTS {
+        let opened = open(path, database)?;
+        match attempt(path, opened)? {
+            Attempt::Got(held) => return Ok(Some(held)),
+            Attempt::Busy => return Ok(None),
+            Attempt::Gone => {}
+        }
+    }
+    // Others come and go meanwhile.
+    Ok(None)
+}
+
+/// Who has the lock on the file at `path`, if somebody has it.
+fn holder_of(path: &Path) -> Option<Holder> {
+    let file = File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        // A system that cannot tell is asked for the lock itself, where it is needed.
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    let mut text = String::new();
+    // Where a lock keeps readers out too, the number stays unknown.
+    let _ = (&file).take(LONGEST_PID).read_to_string(&mut text);
+    Some(Holder { process: text.trim().parse().ok() })
+}
+
+/// Who has a [`Lock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process's number, as far as it is known.
+    pub process: Option<u32>,
+}
+
+/// Opens the lock's file, and says whether it was made.
+fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => {
+            let file = made?;
+            give_mode(&file, database);
+            return Ok((file, true));
+        }
+    }
+    // It may be taken away in between.
+    let file = options.create(true).truncate(false).open(path)?;
+    Ok((file, false))
+}
+
+/// Gives the lock's file the mode of the database, as SQLite does with the files beside it: who may
+/// not read the database must not lock it either, and who may write it must be able to.
+#[cfg(unix)]
+pub(in crate::sync) fn give_mode(file: &File, database: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let given = std::fs::metadata(database).and_then(|database| {
+        let mode = database.permissions().mode() & 0o666;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    });
+    if let Err(error) = given {
+        tracing::debug!("the lock's file keeps its mode: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+pub(in crate::sync) fn give_mode(_: &File, _: &Path) {}
+
+/// What came of an attempt to lock a file.
+enum Attempt {
+    Got(Held),
+    /// Somebody else has it.
+    Busy,
+    /// It was taken away meanwhile.
+    Gone,
+}
+
+fn attempt(path: &Path, (file, is_new): (File, bool)) -> std::io::Result<Attempt> {
+    match file.try_lock() {
+        Ok(()) if !has_name(&file, path) => Ok(Attempt::Gone),
+        Ok(()) => {
+            let held = Held { file, path: path.to_owned(), is_new };
+            held.sign();
+            Ok(Attempt::Got(held))
+        }
+        Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
+        Err(TryLockError::Error(source)) => Err(source),
+    }
+}
+
+/// Whether this is the file that has the name now.
+#[cfg(unix)]
+fn has_name(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+    let (mine, named) = (file.metadata().map(identity), std::fs::metadata(path).map(identity));
+    matches!((mine, named), (Ok(mine), Ok(named)) if mine == named)
+}
+
+/// Whether this is the file that has the name now: elsewhere none is taken away.
+#[cfg(not(unix))]
+fn has_name(_: &File, _: &Path) -> bool {
+    true
+}
+
+/// `gym.db` has `gym.db-driftless-lock`, beside SQLite's `gym.db-wal`, whatever path leads to it.
+fn lock_path(database: &Path) -> PathBuf {
+    let mut name = canonical(database).into_os_string();
+    name.push("-driftless-lock");
+    PathBuf::from(name)
+}
+
+/// The path without symbolic links. Of a file that is not there yet its folder's.
+fn canonical(database: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(database.file_name()?))
+    };
+    database.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| database.to_owned())
+}
+
+/// The lock's file by device and inode, in a folder that nobody but this user can write to, which
+/// is made if `make` says so; `None` where there is none.
+#[cfg(unix)]
+fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("driftless-{user}"));
+    if make
+        && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&folder)
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        tracing::debug!("there is no folder for locks: {error}");
+        return None;
+    }
+    let found = std::fs::symlink_metadata(&folder).ok()?;
+    let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
+    is_ours.then(|| folder.join(format!("{:x}-{:x}", file.device, file.inode)))
+}
+
+/// Elsewhere files go by their names alone.
+#[cfg(not(unix))]
+fn file_lock_path(_: FileId, _: bool) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_has_it_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        let first = Lock::take(&database).unwrap();
+        assert!(first.is_some());
+        assert!(Lock::take(&database).unwrap().is_none());
+        assert_eq!(Lock::last_success(&database), None, "a new file tells of no success");
+        first.as_ref().unwrap().note_success(1_700_000_000_123);
+        assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123));
+        drop(first);
+        assert!(Lock::take(&database).unwrap().is_some());
+        assert_eq!(Lock::last_success(&database), Some(1_700_000_000_123), "signing leaves it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn f56_it_belongs_to_the_file_and_not_to_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let database = path("a.db");
+        std::fs::write(&database, "x").unwrap();
+        std::fs::create_dir(path("inner")).unwrap();
+        std::os::unix::fs::symlink(&database, path("link.db")).unwrap();
+        std::fs::hard_link(&database, path("inner/hard.db")).unwrap();
+        let names = ["a.db", "link.db", "inner/hard.db", "inner/../a.db"];
+        for held in names {
+            let lock = Lock::take(&path(held)).unwrap().unwrap();
+            for name in names {
+                assert!(Lock::take(&path(name)).unwrap().is_none(), "{held} and {name}");
+                assert!(Lock::holder(&path(name)).is_some(), "{held} and {name}");
+                assert!(lock.is_of(&path(name)));
+            }
+            assert!(Lock::take(&path("other.db")).unwrap().is_some());
+        }
+        // A file that is put in its place is another one.
+        let lock = Lock::take(&database).unwrap().unwrap();
+        std::fs::write(path("new.db"), "y").unwrap();
+        std::fs::rename(path("new.db"), &database).unwrap();
+        assert!(!lock.is_of(&database) && lock.is_of(&path("inner/hard.db")));
+        let by_file = file_lock_path(FileId::at(&path("inner/hard.db")).unwrap(), false).unwrap();
+        assert!(by_file.exists());
+        drop(lock);
+        assert!(!by_file.exists(), "nothing of it is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_is_discarded_leaves_nothing_and_nobody_has_a_file_without_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        let path = lock_path(&database);
+        Lock::take(&database).unwrap().unwrap().discard();
+        assert!(!path.exists());
+        // Somebody has opened the file, and waits a little too long.
+        let first = Lock::take(&database).unwrap().unwrap();
+        let late = || open(&path, &database).unwrap();
+        let (before, beside) = (late(), late());
+        first.discard();
+        assert!(matches!(attempt(&path, before).unwrap(), Attempt::Gone), "none has the name");
+        let second = Lock::take(&database).unwrap().unwrap();
+        assert!(matches!(attempt(&path, beside).unwrap(), Attempt::Gone), "another one has it");
+        assert!(matches!(attempt(&path, late()).unwrap(), Attempt::Busy));
+        drop(second);
+        // What was there before stays.
+        Lock::take(&database).unwrap().unwrap().discard();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn its_holder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        assert_eq!(Lock::holder(&database), None);
+        assert!(!lock_path(&database).exists(), "who asks makes no file");
+        let lock = Lock::take(&database).unwrap();
+        let process = Lock::holder(&database).unwrap().process;
+        // Elsewhere a lock keeps readers out.
+        assert!(process == Some(std::process::id()) || cfg!(not(unix)));
+        drop(lock);
+        assert_eq!(Lock::holder(&database), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! How long the write lock is held at a time, and how long it is left alone in between.
+//!
+//! SQLite's lock has no queue. Whoever finds it taken looks again after 1, 2, 5, 10, 15, 20, 25,
+//! 25, 25, 50, 50 and then every 100 ms (its busy handler), and nobody else can see that somebody
+//! waits. So a catch-up cannot make way for a writer when one comes; it can only leave gaps that
+//! writers find. While somebody else writes, the lock is held for [`HOLD_US`] and then left alone
+//! for [`REST_MS`]: a writer that comes within the hold looks for the third time 3 ms, or for the
+//! fourth time 8 ms after it came, and one of the two is in the gap. While nobody else has
+//! written for [`POLITE_MS`], it is held for [`LONG_HOLD_US`] at a time, and there is no gap but
+//! [`LONG_REST_MS`] after each [`UNBROKEN_MS`], which no writer's looks can miss; its commit then
+//! ends that.
+//!
+//! # Caveats
+//!
+//! * A unit is integrated whole. One that takes longer than the hold makes a longer hold.
+//! * So the first write after a while may wait for up to a second during a long catch-up.
+
+/// The time to hold the write lock for, in microseconds.
+const HOLD_US: u64 = 5_000;
+/// The same while nobody else writes: the thread that unpacks is ahead for longer then.
+const LONG_HOLD_US: u64 = 20_000;
+/// How long the lock is left alone after each hold while others write, in ms. It must be 5 at least
+/// for the argument above; the clock's ms cost up to one.
+const REST_MS: u64 = 6;
+/// How long after another's commit others are taken to be writing, in ms: a person who works with
+/// the application pauses for seconds.
+const POLITE_MS: u64 = 10_000;
+/// How long the lock may be taken again and again without a gap, in ms: a writer waits for 5 s at
+/// the most where its timeout is the usual one, and a person should not.
+const UNBROKEN_MS: u64 = 900;
+/// The gap after that, in ms: above the longest time between two looks.
+const LONG_REST_MS: u64 = 110;
+/// The fewest events of a local transaction, units aside: below this, most of the time goes to the
+/// transaction itself.
+const MIN_EVENTS: usize = 64;
+/// The most events of a local transaction: a larger one is no faster, and it holds the write lock
+/// for longer. It has nothing to do with the size of a request (`statements::MAX_EVENTS`).
+const MAX_TRANSACTION_EVENTS: usize = 4_000;
+/// Events of the first transaction, when nothing is known.
+const FIRST_EVENTS: usize = 256;
+
+/// The pace of integrating.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sync) struct Pace {
+    events: usize,
+    /// When another connection was last seen to have committed, in steady ms.
+    other: Option<u64>,
+    /// When the gaps before the present unbroken run ended, in steady ms.
+    since: u64,
+    /// When the last transaction ended, in steady ms.
+    last: u64,
+}
+
+impl Pace {
+    pub(in crate::sync) fn new() -> Self {
+        Pace { events: FIRST_EVENTS, other: None, since: 0, last: 0 }
+    }
+
+    /// How many events to integrate in the next transaction.
+    pub(in crate::sync) fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Another connection has committed.
+    pub(in crate::sync) fn others_wrote(&mut self, now_ms: u64) {
+        if !self.is_polite(now_ms) {
+            let fitting = self.events as u64 * HOLD_US / LONG_HOLD_US;
+            self.events = (fitting as usize).max(MIN_EVENTS);
+        }
+        self.other = Some(now_ms);
+    }
+
+    /// Whether somebody else has written lately.
+    pub(in crate::sync) fn is_polite(&self, now_ms: u64) -> bool {
+        self.other.is_some_and(|other| now_ms < other + POLITE_MS)
+    }
+
+    /// A transaction was begun, and took so long. Gives how long to leave the lock alone, in ms.
+    pub(in crate::sync) fn took(&mut self, begun_ms: u64, took_us: u64) -> u64 {
+        let hold = if self.is_polite(begun_ms) { HOLD_US } else { LONG_HOLD_US };
+        let fitting = self.events as u64 * hold / took_us.max(1);
+        // One that met a busy moment says little; a few agree.
+        let fitting = (fitting as usize).clamp(self.events / 2, self.events * 2);
+        self.events = fitting.clamp(MIN_EVENTS, MAX_TRANSACTION_EVENTS);
+        let end = begun_ms + took_us / 1_000;
+        if begun_ms > self.last + LONG_REST_MS {
+            self.since = begun_ms;
+        }
+        self.last = end;
+        if self.is_polite(end) {
+            self.since = end;
+            return REST_MS;
+        }
+        if end - self.since >= UNBROKEN_MS {
+            self.since = end + LONG_REST_MS;
+            return LONG_REST_MS;
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The busy handler's sleeps, in ms.
+    const SLEEPS: [u64; 12] = [1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, 100];
+
+    /// How long a writer waits that comes at `come`, in microseconds, where `busy` says when the
+    /// lock is taken.
+    fn wait(come: u64, busy: impl Fn(u64) -> bool) -> u64 {
+        let mut sleeps = SLEEPS.into_iter().chain(std::iter::repeat(100));
+        let mut at = come;
+        while busy(at) {
+            at += sleeps.next().unwrap() * 1_000;
+        }
+        at - come
+    }
+
+    #[test]
+    fn while_others_write_every_gap_is_found_at_once() {
+        let hold = 8_000;
+        let mut pace = Pace::new();
+        pace.others_wrote(0);
+        let rest = (pace.took(10, hold) - 1) * 1_000;
+        for come in (0..hold).step_by(10) {
+            let waited = wait(come, |at| at % (hold + rest) < hold);
+            assert!(waited <= 8_000, "{waited} us for one that comes at {come}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_the_end_of_a_long_catch_up() {
+        let mut pace = Pace::new();
+        let (mut now, mut gaps) = (0, Vec::new());
+        while now < 20_000 {
+            let rest = pace.took(now, 5_000);
+            if rest > 0 {
+                gaps.push((now + 5) * 1_000..(now + 5 + rest) * 1_000);
+            }
+            now += 5 + rest;
+        }
+        assert!((15..25).contains(&gaps.len()), "{gaps:?}");
+        for come in (0..15_000_000).step_by(777) {
+            let waited = wait(come, |at| !gaps.iter().any(|gap| gap.contains(&at)));
+            assert!(waited < 1_200_000, "{waited} us for one that comes at {come}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_takes_about_as_long_as_it_should() {
+        for us_per_event in [1, 5, 50, 400] {
+            for (others, wanted) in [(false, LONG_HOLD_US), (true, HOLD_US)] {
+                let mut pace = Pace::new();
+                for round in 0..20 {
+                    if others {
+                        pace.others_wrote(round * 10);
+                    }
+                    pace.took(round * 10, pace.events() as u64 * us_per_event);
+                }
+                let hold = pace.events() as u64 * us_per_event;
+                let bounded =
+                    pace.events() == MIN_EVENTS || pace.events() == MAX_TRANSACTION_EVENTS;
+                let near = wanted * 4 / 5..=wanted * 6 / 5;
+                assert!(bounded || near.contains(&hold), "{hold} us");
+            }
+        }
+    }
+
+    #[test]
+    fn one_transaction_changes_the_next_by_no_more_than_half_or_double() {
+        for (took_us, events) in [(15_000, 341), (1_000_000, 128), (0, 512)] {
+            let mut pace = Pace::new();
+            pace.took(0, took_us);
+            assert_eq!(pace.events(), events);
+        }
+        let mut pace = Pace::new();
+        (0..5).for_each(|_| _ = pace.took(0, 0));
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS);
+        pace.others_wrote(7);
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "what fits into the shorter hold");
+        pace.others_wrote(8);
+        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "which it is already");
+        assert!(pace.is_polite(7 + POLITE_MS) && !pace.is_polite(8 + POLITE_MS));
+    }
+
+    #[test]
+    fn a_pause_that_a_writer_must_have_found_begins_a_new_run() {
+        for (begun_ms, rest_ms) in [(500, LONG_REST_MS), (610, LONG_REST_MS), (611, 0)] {
+            let mut pace = Pace::new();
+            assert_eq!(pace.took(0, 500_000), 0);
+            assert_eq!(pace.took(begun_ms, 400_000), rest_ms, "{begun_ms}");
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The tables of both sides, compared: what must be made where, and what cannot work.
+
+use crate::capture::{
+    Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
+};
+use crate::error::{Error, Result};
+use crate::store::Definition;
+use crate::sync::first_sync::names::require_free_names;
+
+/// Which tables are to be replicated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// These. Each must be on one side at least.
+    Named(Vec<String>),
+    /// Every table that can be replicated, of either side, but for the bookkeeping of migration
+    /// tools.
+    All,
+    /// The same without these. Each must be on one side at least.
+    AllBut(Vec<String>),
+}
+
+impl Tables {
+    /// What is kept of it, to say later why a table is left out.
+    pub(in crate::sync) fn choice(&self) -> Choice {
+        let (all, but) = match self {
+            Tables::Named(_) => (false, Vec::new()),
+            Tables::All => (true, Vec::new()),
+            Tables::AllBut(but) => (true, but.clone()),
+        };
+        Choice { all, but, there: Vec::new() }
+    }
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sync) struct Comparison {
+    /// The tables, as they are where they are; equal in what matters where they are on both sides.
+    pub(in crate::sync) tables: Vec<Table>,
+    /// The names of those that only the remote has, and what makes them here.
+    pub(in crate::sync) make_here: Vec<(String, Vec<String>)>,
+    /// The names of those that only this database has, and what makes them there.
+    pub(in crate::sync) make_there: Vec<(String, Vec<String>)>,
+    /// Which tables were asked for, and those of the remote that are left out.
+    pub(in crate::sync) choice: Choice,
+}
+
+/// Compares the tables of this database with those of the remote.
+///
+/// # Errors
+///
+/// `Usage`, naming the table and the column, when a table cannot be replicated or is not the same
+/// on both sides; when none can be replicated; when a name is taken.
+pub(in crate::sync) fn compare(
+    wanted: &Tables,
+    here: &[Definition],
+    there: &[Definition],
+) -> Result<Comparison> {
+    let (mine, theirs) = (Catalog::of_remote(here)?, Catalog::of_remote(there)?);
+    let mut choice = wanted.choice();
+    for name in &choice.but {
+        require_known(name, &mine, &theirs)?;
+    }
+    let names: Vec<String> = match wanted {
+        Tables::Named(names) => names.clone(),
+        Tables::All | Tables::AllBut(_) => {
+            let mut names: Vec<_> =
+                mine.tables.iter().chain(&theirs.tables).map(|table| table.name.clone()).collect();
+            names.retain(|name| choice.leaves(name).is_none());
+            names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+            names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+            names
+        }
+    };
+    let mut found = Comparison::default();
+    for name in &names {
+        match (mine.table(name), theirs.table(name)) {
+            (Some(mine), Some(theirs)) => {
+                same(mine, theirs)?;
+                found.tables.push(mine.clone());
+            }
+            (Some(table), None) => {
+                must_be_absent(&theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
+                found.make_there.push((table.name.clone(), makers(table, &mine)));
+                found.tables.push(table.clone());
+            }
+            (None, Some(table)) => {
+                must_be_absent(&mine, name).map_err(|error| of_one_side(error, "local"))?;
+                found.make_here.push((table.name.clone(), makers(table, &theirs)));
+                found.tables.push(table.clone());
+            }
+            (None, None) => return Err(neither(name, &mine, &theirs)),
+        }
+    }
+    for table in &found.tables {
+        require_key(&table.name, &mine)?;
+        require_key(&table.name, &theirs)?;
+    }
+    require_parents(&found, &mine, &theirs)?;
+    require_free_names(&found.make_there, here, there, "the remote")?;
+    require_free_names(&found.make_here, there, here, "this database")?;
+    choice.there = choice.left_out(&theirs, Where::Remote, &found.tables);
+    if choice.all && found.tables.is_empty() {
+        return Err(none_left(choice.left_out(&mine, Where::Local, &[]), choice.there));
+    }
+    found.choice = choice;
+    Ok(found)
+}
+
+/// Refuses a name that is no table of either side.
+fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+    let has = |catalog: &Catalog| catalog.told().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    if has(mine) || has(theirs) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "there is no table `{name}` to leave out, neither here nor on the remote"
+    ))
+    .with_hint("check the spelling of what --exclude names"))
+}
+
+/// Says of which side's table an error is, and that it can be left out.
+fn of_one_side(error: Error, whose: &str) -> Error {
+    let message = format!("the {whose} table cannot be replicated: {}", error.message());
+    Error::usage(message)
+        .with_hint("make it the same on both sides, or leave it out with --exclude")
+        .with_source(error)
+}
+
+/// The error for two databases of which no table can be replicated.
+fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
+    let left = LeftOut::joined(here, there);
+    if left.is_empty() {
+        return Error::usage("there is no table to replicate, neither here nor on the remote")
+            .with_hint("make the application's tables on one side first, then run it again");
+    }
+    let each: Vec<_> =
+        left.iter().map(|found| format!("`{}`: {}", found.table, found.reason)).collect();
+    Error::usage(format!("no table is left to replicate: {}", each.join("; ")))
+        .with_hint("give a table a PRIMARY KEY, or name tables with --tables")
+}
+
+/// The tables that are replicated, though their names look like a migration tool's.
+pub(in crate::sync) fn suspects(tables: &[Table]) -> Vec<String> {
+    let names = tables.iter().map(|table| table.name.clone());
+    names.filter(|name| may_be_bookkeeping(name)).collect()
+}
+
+/// A foreign key must lead to a key of its parent. Where it does not, SQLite refuses whatever
+/// writes to the child, and to a parent that has a trigger, as capture gives it one.
+fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
+    let is = |name: &str| name.eq_ignore_ascii_case(table);
+    match catalog.unfounded.iter().find(|(child, parent)| is(child) || is(parent)) {
+        None => Ok(()),
+        Some((child, parent)) => Err(Error::usage(format!(
+            "table `{child}` refers to columns of table `{parent}` that are no key of it"
+        ))
+        .with_hint(format!(
+            "make a UNIQUE index on these columns of `{parent}` on both sides, or mend the foreign \
+             key: SQLite refuses what is written there"
+        ))),
+    }
+}
+
+/// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
+/// whatever writes to the child; and since all tables' triggers are compiled into a push, nothing
+/// at all could be pushed.
+fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+    let is = |name: &String, other: &str| name.eq_ignore_ascii_case(other);
+    let there = |parent: &str| {
+        theirs.table(parent).is_some()
+            || theirs.skipped.iter().any(|(name, _)| is(name, parent))
+            || found.make_there.iter().any(|(name, _)| is(name, parent))
+    };
+    for table in &found.tables {
+        let side = if theirs.table(&table.name).is_some() { theirs } else { mine };
+        let mut parents = side.parents.iter().filter(|(child, _)| is(child, &table.name));
+        if let Some((_, parent)) = parents.find(|(_, parent)| !there(parent)) {
+            return Err(Error::usage(format!(
+                "table `{}` refers to table `{parent}`, which the remote does not have",
+                table.name
+            ))
+            .with_hint("replicate that table too, or make it on the remote"));
+        }
+    }
+    Ok(())
+}
+
+/// The wanted tables that this database has, by their names here.
+///
+/// # Errors
+///
+/// `Usage`, naming the table, when one cannot be replicated.
+pub(in crate::sync) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
+    let mine = Catalog::of_remote(here)?;
+    let Tables::Named(names) = wanted else {
+        let choice = wanted.choice();
+        let names = mine.tables.iter().map(|table| table.name.clone());
+        let taken: Vec<_> = names.filter(|name| choice.leaves(name).is_none()).collect();
+        for name in &taken {
+            require_key(name, &mine)?;
+        }
+        return Ok(taken);
+    };
+    let mut found = Vec::new();
+    for name in names {
+        must_be_absent(&mine, name)?;
+        require_key(name, &mine)?;
+        found.extend(mine.table(name).map(|table| table.name.clone()));
+    }
+    Ok(found)
+}
+
+/// The tables of a replica whose first sync is done: those that it has, and no others, for the rows
+/// of another one were never compared. Beside them, those that were not asked for again, and stay
+/// replicated all the same.
+///
+/// # Errors
+///
+/// `Usage`, naming the tables, when others are wanted.
+pub(in crate::sync) fn settled_tables(
+    wanted: &Tables,
+    known: Vec<String>,
+) -> Result<(Tables, Vec<String>)> {
+    let is_in = |names: &[String], name: &String| {
+        names.iter().any(|other| other.eq_ignore_ascii_case(name))
+    };
+    let kept = match wanted {
+        Tables::All => Vec::new(),
+        Tables::AllBut(but) => known.iter().filter(|name| is_in(but, name)).cloned().collect(),
+        Tables::Named(names) => {
+            let new: Vec<_> = names.iter().filter(|name| !is_in(&known, name)).collect();
+            if !new.is_empty() {
+                return Err(wider(&new));
+            }
+            known.iter().filter(|name| !is_in(names, name)).cloned().collect()
+        }
+    };
+    Ok((Tables::Named(known), kept))
+}
+
+/// The error for tables that a replica was not made with.
+fn wider(names: &[&String]) -> Error {
+    let each: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let what = if each.len() == 1 { "table" } else { "tables" };
+    let verb = if each.len() == 1 { "was not among those" } else { "were not among those" };
+    Error::usage(format!(
+        "{what} {} {verb} that this replica was made with, and cannot be added yet; nothing was \
+         changed",
+        each.join(", ")
+    ))
+    .with_hint("make a new replica, of another file, with all of the tables")
+}
+
+/// An object of this name that is no table to replicate stands in the way.
+fn must_be_absent(catalog: &Catalog, name: &str) -> Result<()> {
+    let there = catalog.skipped.iter().any(|(skipped, _)| skipped.eq_ignore_ascii_case(name));
+    if there { catalog.require(name).map(|_| ()) } else { Ok(()) }
+}
+
+fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
+    let skipped = |catalog: &Catalog| must_be_absent(catalog, name).err();
+    skipped(mine).or_else(|| skipped(theirs)).unwrap_or_else(|| {
+        Error::usage(format!("there is no table `{name}`, neither here nor on the remote"))
+            .with_hint("check the spelling; `--all-tables` takes every table that there is")
+    })
+}
+
+/// The statements that make a table and its indexes. They are SQLite's own record of what it made
+/// of the other side's definitions: what a remote calls the definition of an index may be any SQL.
+fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
+    let indexes = catalog.indexes.iter().filter(|(of, _)| of.eq_ignore_ascii_case(&table.name));
+    let mut statements = vec![create_if_missing(table)];
+    statements.extend(indexes.map(|(_, sql)| sql.clone()));
+    statements
+}
+
+/// Whether events of one table fit the other.
+fn same(mine: &Table, theirs: &Table) -> Result<()> {
+    let name = &mine.name;
+    let differ = |what: String| {
+        Err(Error::usage(format!("table `{name}` differs between the two sides: {what}"))
+            .with_hint("change one side so that both have the same columns, types and key"))
+    };
+    for column in &mine.columns {
+        let Some(other) = theirs.column(&column.name) else {
+            return differ(format!("the remote has no column `{}`", column.name));
+        };
+        if column.affinity != other.affinity {
+            return differ(format!(
+                "column `{}` is `{}` here and `{}` on the remote",
+                column.name, column.declared, other.declared
+            ));
+        }
+    }
+    if let Some(extra) = theirs.columns.iter().find(|other| mine.column(&other.name).is_none()) {
+        return differ(format!("this database has no column `{}`", extra.name));
+    }
+    let key = |table: &Table| {
+        let names: Vec<_> = table.key_columns().map(|column| column.name.as_str()).collect();
+        names.join(", ")
+    };
+    if !key(mine).eq_ignore_ascii_case(&key(theirs)) {
+        return differ(format!(
+            "its key is ({}) here and ({}) on the remote",
+            key(mine),
+            key(theirs)
+        ));
+    }
+    let collations = |table: &Table| {
+        let names: Vec<_> = table.key_collations.iter().map(Collation::name).collect();
+        names.join(", ")
+    };
+    if mine.key_collations != theirs.key_collations {
+        return differ(format!(
+            "its key ({}) compares by {} here and by {} on the remote",
+            key(mine),
+            collations(mine),
+            collations(theirs)
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definitions(sql: &[&str]) -> Vec<Definition> {
+        let define = |sql: &&str| {
+            let words = sql.replace("CREATE UNIQUE", "CREATE");
+            let words: Vec<_> = words.split([' ', '(']).collect();
+            let (kind, name) = (words[1].to_lowercase(), words[2].to_owned());
+            let of = if kind == "index" { words[4] } else { words[2] };
+            (kind, name, of.to_owned(), Some((*sql).to_owned()))
+        };
+        sql.iter().map(define).collect()
+    }
+
+    #[test]
+    fn what_one_side_lacks_is_made_with_its_indexes() {
+        let here = definitions(&["CREATE TABLE a(id TEXT PRIMARY KEY, x INT)"]);
+        let there = definitions(&[
+            "CREATE TABLE b(id TEXT PRIMARY KEY, y INT)",
+            "CREATE INDEX b_y ON b(y)",
+            "CREATE VIEW v AS SELECT 1",
+        ]);
+        let found = compare(&Tables::All, &here, &there).unwrap();
+        assert_eq!(found.tables.len(), 2);
+        assert_eq!(found.make_there[0].0, "a");
+        assert_eq!(found.make_here[0].0, "b");
+        assert_eq!(found.make_here[0].1[1], "CREATE INDEX b_y ON b(y)");
+    }
+
+    #[test]
+    fn a_child_needs_its_parent_on_the_remote() {
+        let here = definitions(&[
+            "CREATE TABLE p(id TEXT PRIMARY KEY)",
+            "CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES P)",
+            "CREATE TABLE d(id TEXT PRIMARY KEY, q REFERENCES q(id))",
+        ]);
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        for (names, missing) in
+            [(&["c"][..], Some("`p`")), (&["c", "p"], None), (&["d"], Some("`q`"))]
+        {
+            let found = compare(&named(names), &here, &[]).map_err(|e| e.message().to_owned());
+            match missing {
+                None => assert!(found.is_ok(), "{found:?}"),
+                Some(parent) => assert!(found.unwrap_err().to_lowercase().contains(parent)),
+            }
+        }
+        let there = definitions(&["CREATE TABLE p(id TEXT PRIMARY KEY)"]);
+        assert!(compare(&named(&["c"]), &here, &there).is_ok());
+    }
+
+    #[test]
+    fn a_foreign_key_leads_to_a_key() {
+        let child = "CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES p(n))";
+        let parent = "CREATE TABLE p(id TEXT PRIMARY KEY, n TEXT)";
+        let unique = "CREATE UNIQUE INDEX p_n ON p(n)";
+        let partial = "CREATE UNIQUE INDEX p_n ON p(n) WHERE n > 0";
+        let all = |sql: &[&str]| {
+            let here = definitions(sql);
+            let found = compare(&Tables::All, &here, &[]).map(|_| ());
+            assert_eq!(found.is_ok(), local_tables(&Tables::All, &here).is_ok());
+            assert_eq!(found.is_ok(), compare(&Tables::All, &[], &here).is_ok());
+            found.map_err(|error| error.message().to_owned())
+        };
+        let refused = "table `c` refers to columns of table `p` that are no key of it";
+        assert_eq!(all(&[parent, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, partial, child]), Err(refused.to_owned()));
+        assert_eq!(all(&[parent, unique, child]), Ok(()));
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let cases = [
+            ("CREATE TABLE t(id TEXT PRIMARY KEY, x INT)", "no column `x`"),
+            ("CREATE TABLE t(id TEXT PRIMARY KEY, n TEXT, x INT, z)", "no column `z`"),
+            ("CREATE TABLE t(id TEXT PRIMARY KEY, n INT, x INT)", "column `n` is `TEXT` here and"),
+            ("CREATE TABLE t(id TEXT, n TEXT, x INT, PRIMARY KEY(id, x))", "its key is (id) here"),
+            ("CREATE TABLE t(id TEXT COLLATE NOCASE PRIMARY KEY, n TEXT, x INT)", "by NOCASE"),
+        ];
+        let here = definitions(&["CREATE TABLE t(id TEXT PRIMARY KEY, n TEXT, x INT)"]);
+        let named = Tables::Named(vec!["t".to_owned()]);
+        for (index, (sql, expected)) in cases.iter().enumerate() {
+            let mut there = definitions(&[sql]);
+            if index == 0 {
+                there = definitions(&["CREATE TABLE t(id TEXT PRIMARY KEY, n TEXT)"]);
+            }
+            let error = compare(&named, &here, &there).unwrap_err();
+            assert!(error.message().contains(expected), "{error}");
+            assert!(error.message().contains("table `t`"), "{error}");
+        }
+        assert!(compare(&Tables::Named(vec!["u".to_owned()]), &here, &here).is_err());
+    }
+
+    #[test]
+    fn a_settled_replica_takes_no_other_table() {
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        let known = || vec!["Members".to_owned(), "t".to_owned()];
+        for (wanted, kept) in [
+            (Tables::All, &[][..]),
+            (named(&["members"]), &["t"][..]),
+            (named(&["T", "members"]), &[][..]),
+            (Tables::AllBut(vec!["MEMBERS".to_owned(), "x".to_owned()]), &["Members"][..]),
+        ] {
+            let (tables, found) = settled_tables(&wanted, known()).unwrap();
+            assert_eq!(
+                (tables, found),
+                (Tables::Named(known()), kept.iter().map(|&k| k.into()).collect())
+            );
+        }
+        let error = settled_tables(&named(&["t", "u", "v"]), known()).unwrap_err();
+        assert!(error.message().contains("`u`, `v`"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_replicated_is_in_the_way_by_its_name_alone() {
+        let here = definitions(&[
+            "CREATE TABLE Members(id TEXT PRIMARY KEY)",
+            "CREATE TABLE t(id TEXT PRIMARY KEY)",
+            "CREATE TABLE odd(x)",
+        ]);
+        let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
+        assert_eq!(local_tables(&Tables::All, &here).unwrap(), ["Members", "t"]);
+        assert_eq!(local_tables(&named(&["members", "u"]), &here).unwrap(), ["Members"]);
+        let error = local_tables(&named(&["t", "Odd"]), &here).unwrap_err();
+        assert!(error.message().contains("odd"), "{error}");
+        // Nor does what the other side has help.
+        let there = definitions(&["CREATE TABLE odd(id TEXT PRIMARY KEY)"]);
+        for (here, there) in [(&here, &there), (&there, &here)] {
+            assert!(compare(&named(&["odd"]), here, there).is_err());
+        }
+        assert!(compare(&Tables::All, &here, &[]).is_ok(), "it is left alone where all are taken");
+    }
+}

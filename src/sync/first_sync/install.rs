@@ -1,0 +1,267 @@
+//! What is installed on the remote, in as many requests as it takes.
+//!
+//! A table's triggers come to some 160 kB for fourteen columns, and a server takes 10 MB in a
+//! request. So an installation is cut between two tables. Each request is one transaction:
+//!
+//! * The first request makes the missing tables: a trigger may name any of them.
+//! * A table's triggers and those of the inbox that judge its events are made anew in one request.
+//!   So each write is captured, by the old triggers or by the new ones.
+//! * The first request takes the fingerprints away, and the last one writes them: a remote with a
+//!   part of an installation counts as not installed, and the next `init` does all of it again.
+//! * The first request leaves a token, if the registered tables are still those that were looked
+//!   at. Each further one asks for it. So of two installations at the same time one fails, and
+//!   begins anew with what the other has made.
+//!
+//! Each request may be repeated: what is made is dropped first, where it is there.
+
+use crate::capture::{RemoteTriggers, Replicated, Trigger, ident, literal};
+use crate::error::{Error, Result};
+use crate::event::Seq;
+use crate::json::names_json;
+use crate::remote::statements::{self, Meta, SCHEMA_VERSION};
+use crate::remote::{Answer, Batch, Rows};
+use crate::sync::first_sync::compare::Comparison;
+use crate::sync::first_sync::remote_schema::{POWERS, REMOTE_SCHEMA, Registered, Schema, split};
+
+/// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
+/// transaction is short: a server takes the write lock away after 5 s if another writer waits.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// What stands for one table.
+#[derive(Clone, Debug)]
+struct Group {
+    table: String,
+    /// Takes away its capture, and makes it anew.
+    capture: Vec<String>,
+    /// Makes its triggers of the inbox: what is rare, and what is common.
+    inbox: [Vec<String>; 2],
+    bytes: usize,
+}
+
+/// An installation under way.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct Installation {
+    head: Vec<String>,
+    begin: Vec<String>,
+    /// Makes the missing tables, and what the log says of those that are not replicated.
+    makers: Vec<String>,
+    guard: String,
+    groups: Vec<Group>,
+    /// What is made anew after the triggers of any table.
+    first: Vec<String>,
+    tail: Vec<String>,
+    /// Groups that are installed.
+    done: usize,
+    begun: bool,
+    limit: usize,
+}
+
+/// What an answer led to.
+pub(in crate::sync) enum Installed {
+    /// There is more.
+    Part,
+    /// All is there: the remote's identity, and the end of its log.
+    All(Meta, Seq),
+}
+
+impl Installation {
+    /// `token` is this replica's, `known` are the tables that are registered on the remote, and
+    /// `all` those that are to be, in the remote's definitions.
+    pub(in crate::sync) fn new(
+        (epoch, token): (&str, &str),
+        schema: &Schema,
+        known: &[Registered],
+        found: &Comparison,
+        all: &[Replicated<'_>],
+    ) -> (Installation, String) {
+        let triggers = RemoteTriggers::of(all);
+        let fingerprint = triggers.fingerprint();
+        let mut head = split(REMOTE_SCHEMA);
+        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_pow2") {
+            head.extend(split(POWERS));
+        }
+        head.push(format!(
+            "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, '{epoch}', \
+             {SCHEMA_VERSION}) ON CONFLICT (one) DO NOTHING"
+        ));
+        let begin = begin(token, known);
+        let makers = found.make_there.iter().flat_map(|(_, makers)| makers.clone());
+        let mut makers: Vec<_> = makers.collect();
+        makers.extend(made_anew(std::slice::from_ref(&triggers.unknown)));
+        let guard = format!(
+            "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
+             (SELECT 1 FROM driftless_installs WHERE token = {})",
+            literal(token)
+        );
+        let first = made_anew(&triggers.first);
+        let mut groups = Vec::new();
+        let mut kept: Vec<String> = [&triggers.unknown].map(|made| made.name.clone()).into();
+        kept.extend(triggers.first.iter().map(|made| made.name.clone()));
+        for (Replicated { table, .. }, made) in all.iter().zip(triggers.tables) {
+            let new = made.capture.iter().chain(&made.rare).chain(&made.common);
+            kept.extend(new.map(|made| made.name.clone()));
+            let name = &table.name;
+            let mut capture = Vec::new();
+            // Those of an earlier version may have other names.
+            for old in schema.triggers.iter().filter(|old| old.ours && old.is_on(name)) {
+                kept.push(old.name.clone());
+                capture.push(drop_trigger(&old.name));
+            }
+            capture.extend(made_anew(&made.capture));
+            let inbox = [made_anew(&made.rare), made_anew(&made.common)];
+            let bytes = capture.iter().chain(inbox.iter().flatten()).map(String::len).sum();
+            groups.push(Group { table: name.clone(), capture, inbox, bytes });
+        }
+        let old = schema.triggers.iter().filter(|old| old.ours && !kept.contains(&old.name));
+        let mut tail: Vec<_> = old.map(|old| drop_trigger(&old.name)).collect();
+        tail.extend(registration(all, &fingerprint));
+        tail.extend([statements::META.to_owned(), statements::HEAD.to_owned()]);
+        let (done, begun, limit) = (0, false, REQUEST_BYTES);
+        let whole =
+            Installation { head, begin, makers, guard, groups, first, tail, done, begun, limit };
+        (whole, fingerprint)
+    }
+
+    /// The statements of all requests, but for those that ask whether another replica is at work.
+    pub(in crate::sync) fn rehearsal(&self) -> Vec<String> {
+        let mut statements = [self.head.as_slice(), &self.makers].concat();
+        for group in &self.groups {
+            statements.extend(group.capture.iter().chain(group.inbox.iter().flatten()).cloned());
+        }
+        statements.extend(self.first.iter().chain(&self.tail).cloned());
+        statements
+    }
+
+    /// Where the next request ends: a group at least.
+    fn end(&self) -> usize {
+        let mut bytes = 0;
+        let fits = |group: &&Group| {
+            let first = bytes == 0;
+            bytes += group.bytes;
+            first || bytes <= self.limit
+        };
+        self.done + self.groups[self.done..].iter().take_while(fits).count()
+    }
+
+    /// The next request.
+    pub(in crate::sync) fn batch(&self) -> Batch {
+        let mut statements = Vec::new();
+        if self.begun {
+            statements.push(self.guard.clone());
+        } else {
+            statements.extend(self.head.iter().chain(&self.begin).chain(&self.makers).cloned());
+        }
+        let end = self.end();
+        let groups = &self.groups[self.done..end];
+        statements.extend(groups.iter().flat_map(|group| &group.capture).cloned());
+        for rank in 0..2 {
+            statements.extend(groups.iter().flat_map(|group| &group.inbox[rank]).cloned());
+        }
+        statements.extend(self.first.iter().cloned());
+        if end == self.groups.len() {
+            statements.extend(self.tail.iter().cloned());
+        }
+        Batch { statements, writes: true }
+    }
+
+    /// The last request was too large: whether a smaller one can be made.
+    pub(in crate::sync) fn too_large(&mut self) -> bool {
+        if self.end() - self.done < 2 {
+            return false;
+        }
+        let bytes: usize = self.groups[self.done..self.end()].iter().map(|group| group.bytes).sum();
+        self.limit = bytes / 2;
+        true
+    }
+
+    /// The error for a request that is too large, and cannot be made smaller.
+    pub(in crate::sync) fn larger_than_any(&self, error: Error) -> Error {
+        let Some(group) = self.groups.get(self.done) else { return error };
+        let message = format!(
+            "the triggers of table `{}` are {} bytes, and the remote does not take so much in one \
+             request",
+            group.table, group.bytes
+        );
+        Error::new(error.kind(), message)
+            .with_hint("raise the remote's limit for a request, or leave the table out")
+            .with_source(error)
+    }
+
+    /// Takes the answer to the last request.
+    pub(in crate::sync) fn answered(&mut self, answer: &Answer) -> Result<Installed> {
+        let results = answer.rows.len();
+        if results != self.batch().statements.len() {
+            return Err(Error::corrupt("the remote's answer has another number of results"));
+        }
+        self.done = self.end();
+        self.begun = true;
+        if self.done < self.groups.len() {
+            tracing::debug!(tables = self.done, of = self.groups.len(), "a part is installed");
+            return Ok(Installed::Part);
+        }
+        let row = |at: usize| -> &Rows { &answer.rows[at] };
+        let meta = statements::read_meta(row(results - 2))?;
+        let head = statements::read_head(row(results - 1))?;
+        let meta = meta.ok_or_else(|| Error::corrupt("the remote has no identity"))?;
+        tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
+        Ok(Installed::All(meta, head))
+    }
+}
+
+/// Begins: fails if the registered tables are no longer those that were looked at, unless it was
+/// this installation that has begun already.
+fn begin(token: &str, known: &[Registered]) -> Vec<String> {
+    let token = literal(token);
+    let rows = known
+        .iter()
+        .map(|known| format!("({}, {})", literal(&known.name), literal(&known.fingerprint)));
+    let rows: Vec<_> = rows.collect();
+    let count = "(SELECT count(*) FROM driftless_tables)";
+    let mut others = format!("{count} <> {}", known.len());
+    if !rows.is_empty() {
+        others = format!(
+            "{others} OR (SELECT count(*) FROM driftless_tables \
+             WHERE (name, triggers) IN (VALUES {})) <> {}",
+            rows.join(", "),
+            known.len()
+        );
+    }
+    vec![
+        format!(
+            "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
+             (SELECT 1 FROM driftless_installs WHERE token = {token}) AND ({others})"
+        ),
+        format!(
+            "INSERT INTO driftless_installs (one, token) VALUES (1, {token}) \
+             ON CONFLICT (one) DO UPDATE SET token = excluded.token"
+        ),
+        "UPDATE driftless_tables SET triggers = ''".to_owned(),
+    ]
+}
+
+/// Ends: says that all is there.
+fn registration(all: &[Replicated<'_>], fingerprint: &str) -> Vec<String> {
+    let one = |&Replicated { table, rule }: &Replicated<'_>| {
+        format!(
+            "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
+             VALUES ({}, '{}', '{fingerprint}', {}) \
+             ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
+             triggers = excluded.triggers, columns = excluded.columns",
+            literal(&table.name),
+            rule.as_str(),
+            literal(&names_json(table.column_names())),
+        )
+    };
+    let mut statements: Vec<_> = all.iter().map(one).collect();
+    let version = format!("UPDATE driftless_meta SET version = {SCHEMA_VERSION} WHERE one = 1");
+    statements.push(version);
+    statements
+}
+
+fn drop_trigger(name: &str) -> String {
+    format!("DROP TRIGGER IF EXISTS {}", ident(name))
+}
+
+fn made_anew(triggers: &[Trigger]) -> Vec<String> {
+    triggers.iter().flat_map(|made| [drop_trigger(&made.name), made.sql.clone()]).collect()
+}

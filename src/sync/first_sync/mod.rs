@@ -1,0 +1,9 @@
+//! The first contact with a remote.
+
+pub(in crate::sync) mod compare;
+pub(in crate::sync) mod install;
+pub(in crate::sync) mod names;
+pub(in crate::sync) mod preview;
+pub(in crate::sync) mod remote_schema;
+pub(in crate::sync) mod report;
+pub(in crate::sync) mod run;

@@ -1,0 +1,84 @@
+//! Names of tables and indexes that are to be made on the other side: each must be free there.
+
+use crate::capture::PREFIX;
+use crate::error::{Error, Result};
+use crate::store::Definition;
+
+/// Refuses tables to be made, each with its statements, of which a name is taken on the other side.
+/// Tables, views and indexes share their names in SQLite. `from` are the definitions of the side
+/// that has the tables, `to` those of `whose` side.
+///
+/// # Errors
+///
+/// `Usage`, naming both objects.
+pub(in crate::sync) fn require_free_names(
+    made: &[(String, Vec<String>)],
+    from: &[Definition],
+    to: &[Definition],
+    whose: &str,
+) -> Result<()> {
+    let taken = |name: &str| {
+        to.iter().find(|(kind, other, ..)| kind != "trigger" && other.eq_ignore_ascii_case(name))
+    };
+    let with_sql = |(kind, _, _, sql): &&Definition| kind == "index" && sql.is_some();
+    for (table, _) in made {
+        if let Some(other) = taken(table) {
+            return Err(Error::usage(format!(
+                "table `{table}` cannot be made in {whose}, which has {} already",
+                described(other)
+            ))
+            .with_hint(format!("rename one of the two: the name `{table}` can be there once")));
+        }
+        let indexes = from.iter().filter(with_sql);
+        for (_, index, ..) in indexes.filter(|(_, _, of, _)| of.eq_ignore_ascii_case(table)) {
+            if let Some(other) = taken(index) {
+                return Err(Error::usage(format!(
+                    "index `{index}` of table `{table}` cannot be made in {whose}, which has {} \
+                     already",
+                    described(other)
+                ))
+                .with_hint(format!(
+                    "a name can be in a database once: drop one of the two, and make it again \
+                     under another name than `{index}`"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a database that was never ours, and that has an object with a name that the statements
+/// `ours` make.
+///
+/// # Errors
+///
+/// `Usage`, naming it.
+pub(in crate::sync) fn require_our_names(
+    definitions: &[Definition],
+    ours: &str,
+    whose: &str,
+) -> Result<()> {
+    let words = || ours.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let is_ours = |name: &str| {
+        name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            && words().any(|word| word.eq_ignore_ascii_case(name))
+    };
+    match definitions.iter().find(|(_, name, ..)| is_ours(name)) {
+        None => Ok(()),
+        Some(found) => Err(Error::usage(format!(
+            "{whose} has {}, and names that begin with `{PREFIX}` are driftless's own",
+            described(found)
+        ))
+        .with_hint("rename it, or drop it if it is left over")),
+    }
+}
+
+/// An object, for a person.
+fn described((kind, name, table, _): &Definition) -> String {
+    match kind.as_str() {
+        "index" => format!("an index `{name}` of table `{table}`"),
+        "trigger" => format!("a trigger `{name}`"),
+        "view" => format!("a view `{name}`"),
+        _ => format!("a table `{name}`"),
+    }
+}

@@ -1,0 +1,182 @@
+//! Going on with another remote on purpose: one that was wiped, replaced or rolled back.
+//!
+//! [`Offer`] is what a person is shown before they decide: which remote this is, and how many rows
+//! each side has. It writes nothing. [`accept`](crate::sync::accept) then does what a first sync
+//! does: rows only here are pushed, rows only there are fetched, rows in both take the remote's
+//! version, with the local one in the conflict inbox. What is pending stays pending. The log of the
+//! former remote is put away whole, and the replica takes a new identity.
+
+use std::fmt;
+
+use ulid::Ulid;
+
+use crate::capture::ident;
+use crate::error::{Error, Result};
+use crate::event::{ReplicaId, Seq};
+use crate::identity::{Marks, Place};
+use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD};
+use crate::remote::{Batch, Remote};
+use crate::store::Store;
+use crate::sync::first_sync::compare::Tables;
+use crate::sync::first_sync::run::Plan;
+use crate::sync::machine::identity::{Refusal, examine};
+use crate::sync::machine::reconcile::other_log;
+use crate::sync::status::SyncState;
+use crate::value::Value;
+use crate::verdict::ConflictRule;
+
+/// How many rows a table has on either side.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TableRows {
+    /// The table.
+    pub table: String,
+    /// Rows here.
+    pub here: u64,
+    /// Rows there; `None` if the remote has no such table: it is made.
+    pub there: Option<u64>,
+}
+
+/// One of the two logs that an [`Offer`] tells of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LogEnd {
+    /// The remote's epoch; `None` if it has none of our tables.
+    pub epoch: Option<String>,
+    /// The newest seq.
+    pub seq: i64,
+}
+
+/// What there is to accept.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Offer {
+    /// Why the remote is not spoken to; `None` if it is the one that the replica belongs to, and
+    /// there is nothing to accept.
+    pub trouble: Option<String>,
+    /// The remote that the replica belongs to, as far as it was read.
+    pub ours: LogEnd,
+    /// The one that is there now.
+    pub theirs: LogEnd,
+    /// Events that wait to be pushed.
+    pub pending: u64,
+    /// The replicated tables.
+    pub tables: Vec<TableRows>,
+}
+
+/// What a replica knows that is to be compared with a remote.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    replica: ReplicaId,
+    epoch: Option<String>,
+    place: Place,
+    marks: Marks,
+    contradiction: Option<(String, String)>,
+    pending: u64,
+    tables: Vec<(String, u64)>,
+}
+
+impl Facts {
+    /// Reads them.
+    pub(crate) fn of(store: &Store) -> Result<Facts> {
+        let state = store.state()?;
+        Ok(Facts {
+            replica: state.replica,
+            epoch: state.epoch,
+            place: state.place,
+            marks: store.marks()?,
+            contradiction: store.contradiction()?,
+            pending: state.pending,
+            tables: store.count_rows()?,
+        })
+    }
+}
+
+/// Looks at the remote. Nothing is written, here or there.
+///
+/// # Errors
+///
+/// `Usage` when the replica has had no first sync; else the remote's.
+pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
+    let Facts { replica, epoch, place, marks, contradiction, pending, tables } = facts;
+    if epoch.is_none() {
+        return Err(Error::usage("this replica has not had its first sync")
+            .with_hint("run `driftless init`: there is no former remote"));
+    }
+    let read = |statements| Batch { statements, writes: false };
+    let answer = remote.run(read(vec![DEFINITIONS.to_owned()])).await?;
+    let definitions = answer.rows.first().cloned().unwrap_or_default();
+    let find = |name: &str| {
+        definitions.iter().find_map(|row| match row.as_slice() {
+            [kind, found, ..] if kind.as_str() == Some("table") => {
+                found.as_str().filter(|found| found.eq_ignore_ascii_case(name))
+            }
+            _ => None,
+        })
+    };
+    let ours = ["driftless_meta", "driftless_events", "driftless_replicas"];
+    let is_ours = ours.iter().all(|name| find(name).is_some());
+    let mut statements = Vec::new();
+    if is_ours {
+        let asker = Asker { replica, place };
+        statements.extend([statements::meta(asker), HEAD.to_owned()]);
+    }
+    let there: Vec<_> = tables.iter().map(|(name, _)| find(name)).collect();
+    let counts = there.iter().flatten();
+    statements.extend(counts.map(|name| format!("SELECT count(*) FROM {}", ident(name))));
+    if statements.is_empty() {
+        statements.push("SELECT 0".to_owned());
+    }
+    let mut results = remote.run(read(statements)).await?.rows.into_iter();
+    let (mut meta, mut head) = (None, Seq(0));
+    if is_ours {
+        meta = statements::read_meta(&results.next().unwrap_or_default())?;
+        head = statements::read_head(&results.next().unwrap_or_default())?;
+    }
+    let mut count = || {
+        let count = results.next()?.first()?.first().and_then(Value::as_integer)?;
+        u64::try_from(count).ok()
+    };
+    let rows = tables.into_iter().zip(&there).map(|((table, here), there)| {
+        let there = there.and_then(|_| count());
+        TableRows { table, here, there }
+    });
+    let contradiction =
+        contradiction.map(|(id, seq)| (other_log(&id, &seq), SyncState::RolledBack));
+    let trouble = examine(epoch.as_deref(), place, &marks, meta.as_ref()).err().or(contradiction);
+    Ok(Offer {
+        tables: rows.collect(),
+        trouble: acceptable(trouble)?,
+        ours: LogEnd { epoch, seq: place.seq.0 },
+        theirs: LogEnd { epoch: meta.map(|meta| meta.epoch), seq: head.0 },
+        pending,
+    })
+}
+
+/// Lets through what a person can decide.
+fn acceptable(trouble: Option<Refusal>) -> Result<Option<String>> {
+    match trouble {
+        Some((error, SyncState::OtherRemote | SyncState::RolledBack)) => {
+            Ok(Some(error.message().to_owned()))
+        }
+        Some((error, _)) => Err(error),
+        None => Ok(None),
+    }
+}
+
+impl fmt::Display for LogEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.epoch {
+            Some(epoch) => write!(f, "epoch {epoch}, its log up to event {}", self.seq),
+            None => f.write_str("a database without driftless's tables"),
+        }
+    }
+}
+
+/// The plan for a replica as it is, with the remote at `url`.
+pub(crate) fn plan_of(store: &Store, url: String, replica: ReplicaId, epoch: Ulid) -> Plan {
+    let tables = store.tables().iter();
+    let rules: Vec<(String, ConflictRule)> =
+        tables.map(|known| (known.table.name.clone(), known.rule)).collect();
+    let names = rules.iter().map(|(name, _)| name.clone()).collect();
+    let path = store.path().to_owned();
+    let on_connect = store.on_connect().clone();
+    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch, on_connect }
+}

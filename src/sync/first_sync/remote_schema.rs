@@ -1,0 +1,243 @@
+//! What a first contact finds on the remote: definitions, triggers, and the tables that other
+//! replicas have registered.
+
+use crate::capture::{Catalog, PREFIX, Table};
+use crate::error::{Error, Result};
+use crate::json::read_names;
+use crate::remote::Rows;
+use crate::store::Definition;
+use crate::sync::first_sync::compare::Tables;
+use crate::value::Value;
+use crate::verdict::ConflictRule;
+
+/// The remote schema's fixed part.
+pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");
+/// What fills `driftless_pow2`.
+pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql");
+
+/// The code of the error for a remote that has lost something.
+pub(in crate::sync) const MISSING: &str = "MISSING";
+
+/// The tables that a push needs beside the replicated ones, and that are made anew where they are
+/// missing. The others have an identity or a log.
+const OURS: [&str; 4] =
+    ["driftless_inbox", "driftless_notes", "driftless_values", "driftless_pow2"];
+
+/// A table of `driftless_tables` on the remote.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct Registered {
+    pub(in crate::sync) name: String,
+    pub(in crate::sync) rule: ConflictRule,
+    pub(in crate::sync) fingerprint: String,
+    pub(in crate::sync) columns: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(in crate::sync) struct Schema {
+    pub(in crate::sync) definitions: Vec<Definition>,
+    pub(in crate::sync) triggers: Vec<FoundTrigger>,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct FoundTrigger {
+    pub(in crate::sync) name: String,
+    pub(in crate::sync) table: String,
+    pub(in crate::sync) ours: bool,
+    /// Greater for a newer one.
+    pub(in crate::sync) age: i64,
+}
+
+impl FoundTrigger {
+    /// Whether it is on this table.
+    pub(in crate::sync) fn is_on(&self, table: &str) -> bool {
+        self.table.eq_ignore_ascii_case(table)
+    }
+}
+
+impl Schema {
+    /// Whether there is a table or a view of this name.
+    fn has(&self, name: &str) -> bool {
+        self.definitions.iter().any(|(kind, found, ..)| {
+            ["table", "view"].contains(&kind.as_str()) && found.eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// Whether all tables of ours are there, and capture of ours is on each of these tables. One
+    /// that was dropped and made anew has none.
+    pub(in crate::sync) fn is_whole<'a>(
+        &self,
+        mut tables: impl Iterator<Item = &'a Table>,
+    ) -> bool {
+        let captured =
+            |name: &str| self.triggers.iter().any(|found| found.ours && found.is_on(name));
+        OURS.iter().all(|name| self.has(name)) && tables.all(|table| captured(&table.name))
+    }
+
+    /// Refuses a remote that has lost something without which it takes no push in: a table of ours
+    /// that it has registered, or what a rejection has named (`sought`). What driftless itself
+    /// needs is made anew.
+    pub(in crate::sync) fn require(
+        &self,
+        sought: Option<&str>,
+        wanted: &Tables,
+        known: &[Registered],
+    ) -> Result<()> {
+        let named: &[String] = if let Tables::Named(names) = wanted { names } else { &[] };
+        let is = |name: &str| known.iter().any(|known| known.name.eq_ignore_ascii_case(name));
+        if let Some(name) = named.iter().find(|name| is(name) && !self.has(name)) {
+            return Err(missing_table(name));
+        }
+        match sought.filter(|name| !name.starts_with(PREFIX) && !self.has(name)) {
+            Some(name) => Err(missing_object(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether all of our triggers are newer than the application's: the newest fires first, and
+    /// ours must see a change last.
+    pub(in crate::sync) fn ours_are_newest(&self) -> bool {
+        let ages = |wanted: bool| {
+            let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
+            mine.map(|trigger| trigger.age)
+        };
+        // Ours are made together, so the oldest stands for them all.
+        match (ages(false).max(), ages(true).min()) {
+            (Some(theirs), Some(ours)) => ours > theirs,
+            (_, None) => false,
+            (None, Some(_)) => true,
+        }
+    }
+}
+
+/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
+/// remote's own definition has it, or else as this one has it.
+pub(in crate::sync) fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+    let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
+    let there = theirs.table(&table.name);
+    let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
+    let name = name.unwrap_or(&table.name).clone();
+    let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
+    columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
+    table.respelled(&name, &columns)
+}
+
+pub(in crate::sync) fn read_schema(rows: &Rows) -> Result<Schema> {
+    let mut schema = Schema::default();
+    for row in rows {
+        let [kind, name, table, sql, rowid] = row.as_slice() else {
+            return Err(Error::corrupt("the remote's definitions have other columns"));
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name, table) = (text(kind), text(name), text(table));
+        if kind == "trigger" {
+            let ours = name.starts_with(PREFIX);
+            let age = rowid.as_integer().unwrap_or(0);
+            let (name, table) = (name.clone(), table.clone());
+            schema.triggers.push(FoundTrigger { name, table, ours, age });
+        }
+        schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
+    }
+    Ok(schema)
+}
+
+pub(in crate::sync) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
+    let read = |row: &Vec<Value>| {
+        let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
+        Some(Registered {
+            name: name.as_str()?.to_owned(),
+            rule: rule.as_str()?.parse().ok()?,
+            fingerprint: fingerprint.as_str()?.to_owned(),
+            columns: read_names(columns.as_str()?),
+        })
+    };
+    let all: Option<Vec<_>> = rows.iter().map(read).collect();
+    all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
+}
+
+/// The error for a replicated table that the remote has no longer.
+pub(crate) fn missing_table(name: &str) -> Error {
+    let message = format!(
+        "the remote has no table `{name}` any more: it was dropped or renamed there; no table's \
+         changes can be pushed"
+    );
+    Error::refused(message).with_code(MISSING).with_hint(
+        "nothing is lost here, and pulls go on; bring the table back there under that name, with its \
+         rows: from a backup, or from this file",
+    )
+}
+
+/// The error for something else that the remote has no longer.
+fn missing_object(name: &str) -> Error {
+    let message = format!(
+        "a trigger or a view of the remote refers to `{name}`, which is not there; nothing can be \
+         pushed"
+    );
+    Error::refused(message).with_code(MISSING).with_hint(
+        "nothing is lost, and pulls go on; make it there, or drop what refers to it on the remote",
+    )
+}
+
+/// The statements of one of our own files, without its comments. None of them has a semicolon or
+/// two hyphens in a literal.
+pub(in crate::sync) fn split(sql: &str) -> Vec<String> {
+    let code: Vec<_> =
+        sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
+    let code = code.join("\n");
+    let statements = code.split(';').map(str::trim).filter(|statement| !statement.is_empty());
+    statements.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_files_are_split_into_statements() {
+        let tables = split(REMOTE_SCHEMA);
+        assert!(tables.iter().all(|statement| statement.starts_with("CREATE ")), "{tables:?}");
+        assert!(tables.len() >= 10, "{}", tables.len());
+        let made = |name: &&str| tables.iter().any(|statement| statement.contains(*name));
+        assert!(OURS.iter().all(made), "{OURS:?}");
+        let powers = split(POWERS);
+        assert!(powers.iter().all(|statement| statement.starts_with("INSERT INTO")), "{powers:?}");
+    }
+
+    #[test]
+    fn ours_are_newest_if_none_of_theirs_is_newer_than_any_of_ours() {
+        let is = |triggers: &[(bool, i64)]| {
+            let found = |&(ours, age): &(bool, i64)| {
+                let (name, table) = (String::new(), String::new());
+                FoundTrigger { name, table, ours, age }
+            };
+            let triggers = triggers.iter().map(found).collect();
+            Schema { triggers, ..Schema::default() }.ours_are_newest()
+        };
+        assert!(is(&[(true, 5)]) && is(&[(true, 5), (false, 4), (true, 6)]));
+        assert!(!is(&[(true, 5), (false, 6), (true, 7)]), "one of ours fires too late");
+        assert!(!is(&[]) && !is(&[(false, 1)]), "there are none");
+    }
+
+    #[test]
+    fn what_the_remote_says_of_itself_is_read() {
+        let text = |words: &[&str]| -> Vec<Value> { words.iter().map(|w| (*w).into()).collect() };
+        let row = |words: &[&str], rowid: i64| [text(words), vec![rowid.into()]].concat();
+        let found = read_schema(&vec![
+            row(&["table", "t", "t", "CREATE TABLE t(id)"], 2),
+            row(&["trigger", "driftless_x", "t", "CREATE TRIGGER"], 9),
+            row(&["trigger", "touch", "t", "CREATE TRIGGER"], 8),
+        ])
+        .unwrap();
+        assert_eq!(found.definitions.len(), 3);
+        assert_eq!(found.definitions[0].3.as_deref(), Some("CREATE TABLE t(id)"));
+        let triggers: Vec<_> = found.triggers.iter().map(|found| (found.ours, found.age)).collect();
+        assert_eq!(triggers, [(true, 9), (false, 8)]);
+        assert!(read_schema(&vec![text(&["table", "t"])]).is_err());
+        let known = read_registered(&vec![text(&["t", "columns", "f", r#"["id"]"#])]).unwrap();
+        assert_eq!((known[0].name.as_str(), known[0].rule), ("t", ConflictRule::Columns));
+        assert_eq!(
+            (known[0].fingerprint.as_str(), &known[0].columns[..]),
+            ("f", &["id".into()][..])
+        );
+        assert!(read_registered(&vec![text(&["t", "odd", "f", "[]"])]).is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! What goes into the [`Machine`](crate::sync::Machine), and what comes out.
+
+use crate::error::Result;
+use crate::remote::{Answer, Batch};
+use crate::sync::first_sync::report::Report;
+use crate::sync::status::{Changes, Summary};
+
+/// The time, as the driver tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// ms since some moment, never going backwards.
+    pub steady_ms: u64,
+    /// ms since 1970, by a clock that may be set.
+    pub wall_ms: i64,
+}
+
+/// Names a request, so that its answer finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a sync that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the machine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Begin.
+    Start,
+    /// Somebody committed to the local database, or may have.
+    LocalCommit,
+    /// The time of the last [`Effect::Wait`] has come.
+    Timer,
+    /// The answer to a request, or why there is none.
+    Answer(RequestId, Result<Answer>),
+    /// Go on with the page that waits: the answer to [`Effect::Continue`].
+    Continue {
+        /// How many events to integrate in one transaction, up to the end of the last one's unit.
+        events: usize,
+    },
+    /// Push and pull until what is pending now has its verdict and what the remote has now is here,
+    /// and say so with [`Effect::Settled`].
+    SyncNow(Ticket),
+    /// Go on with the remote that is there, though it is another one than this replica's, or was
+    /// rolled back; then as [`Input::SyncNow`]. Where nothing is wrong with it, only that.
+    AcceptRemote(Ticket),
+    /// The network changed, or the machine woke from sleep: what failed before may work now.
+    Wake,
+    /// Requests go to another URL, or with another token, from now on.
+    Reconfigured {
+        /// The new URL.
+        url: String,
+    },
+    /// Send nothing more.
+    Shutdown,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this to the remote, and give the answer back as [`Input::Answer`].
+    Send(RequestId, Batch),
+    /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). Replaces what was asked before.
+    Wait(u64),
+    /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work
+    /// in between two transactions.
+    Continue,
+    /// A pull changed these rows.
+    Notify(Changes),
+    /// [`Machine::status`](crate::sync::Machine::status) is another one now.
+    StatusChanged,
+    /// The sync that was asked for is done, or given up.
+    Settled(Ticket, Result<Summary>),
+    /// The first sync is done, or what an earlier one left to do.
+    Initialised(Report),
+    /// The file is gone, or is none that can be replicated: it is let go of, and its lock with it.
+    Lost,
+    /// The machine begins anew, over another store: the file was restored, or is there again. Take
+    /// the file's lock if it is another file, and give [`Input::Start`]: nothing is sent before.
+    Reopened,
+}

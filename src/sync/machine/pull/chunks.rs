@@ -1,0 +1,131 @@
+//! A line of the log, or a row of a first sync, that does not fit into an answer, read in slices.
+//!
+//! A request may be larger than an answer: so an event can reach the log that no page can bring. It
+//! would keep every replica from reading on. The log never changes behind the cursor, so its line
+//! can be taken a slice a request, and is put together here. A row may change between two slices;
+//! then it is begun anew.
+
+use crate::error::{Error, Result};
+use crate::remote::statements::Slice;
+
+/// The first slice that is tried, in bytes. A third more in base64, it is far below libSQL server's
+/// limit; where a lower one was seen, of a megabyte, the second fits.
+const SLICE_BYTES: usize = 1 << 20;
+
+/// The least slice, in bytes. A remote that sends less than this has a limit that nobody meant.
+const MIN_SLICE_BYTES: usize = 4 << 10;
+
+/// The most bytes of a line, all of it in memory: far more than a remote takes in as one request.
+const MAX_LINE_BYTES: usize = 256 << 20;
+
+/// The slices of one line so far. `T` says which it is, and in which state.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct Slices<T> {
+    /// Which it is, and how long; known with the first slice.
+    of: Option<(T, usize)>,
+    bytes: Vec<u8>,
+    size: usize,
+}
+
+impl<T: PartialEq> Slices<T> {
+    pub(in crate::sync) fn new() -> Self {
+        Slices { of: None, bytes: Vec::new(), size: SLICE_BYTES }
+    }
+
+    /// Begins anew, with slices of the same size.
+    pub(in crate::sync) fn restart(&mut self) {
+        self.of = None;
+        self.bytes.clear();
+    }
+
+    /// What to ask for next.
+    pub(in crate::sync) fn next(&self) -> Slice {
+        Slice { from: self.bytes.len(), bytes: self.size }
+    }
+
+    /// A slice is too large. Gives false if there is no smaller one.
+    pub(in crate::sync) fn too_large(&mut self) -> bool {
+        self.size /= 2;
+        self.size >= MIN_SLICE_BYTES
+    }
+
+    /// Whether a slice of this is one of the line that was begun, if any was.
+    pub(in crate::sync) fn is_of(&self, of: &T, size: usize) -> bool {
+        self.of.as_ref().is_none_or(|(begun, whole)| begun == of && *whole == size)
+    }
+
+    /// A slice came, of a line of `size` bytes. Gives the line if it is whole now.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is none of this line, or the line is larger than any is.
+    pub(in crate::sync) fn came(
+        &mut self,
+        of: T,
+        size: usize,
+        bytes: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let wrong = |what: &str| Error::corrupt(format!("a slice of a line {what}"));
+        if !self.is_of(&of, size) {
+            return Err(wrong("is of another one"));
+        }
+        if size > MAX_LINE_BYTES {
+            return Err(wrong("is of one that is larger than any event"));
+        }
+        let expected = self.size.min(size - self.bytes.len());
+        if bytes.len() != expected || bytes.is_empty() {
+            return Err(wrong("has another length than was asked for"));
+        }
+        self.of.get_or_insert((of, size));
+        self.bytes.extend_from_slice(bytes);
+        let whole = self.bytes.len() == size;
+        Ok(whole.then(|| std::mem::take(&mut self.bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_whole_with_its_last_slice() {
+        let mut slices = Slices::new();
+        assert!(slices.too_large());
+        let (half, size) = (SLICE_BYTES / 2, SLICE_BYTES / 2 * 2 + 7);
+        assert_eq!(slices.next(), Slice { from: 0, bytes: half });
+        assert_eq!(slices.came(8, size, &vec![b'x'; half]).unwrap(), None);
+        // A limit may be met in the middle of it, too.
+        assert!(slices.too_large());
+        assert_eq!(slices.next(), Slice { from: half, bytes: half / 2 });
+        for _ in 0..2 {
+            assert_eq!(slices.came(8, size, &vec![b'y'; half / 2]).unwrap(), None);
+        }
+        let line = slices.came(8, size, &[b'z'; 7]).unwrap().unwrap();
+        assert_eq!((line.len(), line[half], line[size - 1]), (size, b'y', b'z'));
+    }
+
+    #[test]
+    fn what_is_no_slice_of_it_is_refused() {
+        let lines = [(100, 99), (100, 101), (0, 0), (MAX_LINE_BYTES + 1, SLICE_BYTES)];
+        for (size, bytes) in lines.into_iter().chain([(usize::MAX, SLICE_BYTES)]) {
+            let came = Slices::new().came(8, size, &vec![b'x'; bytes]);
+            assert!(came.is_err(), "{size}, {bytes}");
+        }
+        let (mut slices, slice) = (Slices::new(), vec![b'x'; SLICE_BYTES]);
+        assert_eq!(slices.clone().came(8, MAX_LINE_BYTES, &slice).unwrap(), None, "the largest");
+        slices.came(8, 2 * SLICE_BYTES, &slice).unwrap();
+        for (of, size) in [(9, 2 * SLICE_BYTES), (8, SLICE_BYTES)] {
+            assert!(!slices.is_of(&of, size));
+            assert!(slices.clone().came(of, size, &slice).is_err(), "{of}, {size}");
+        }
+        slices.restart();
+        assert_eq!(slices.next().from, 0);
+        assert!(slices.came(9, SLICE_BYTES, &slice).unwrap().is_some());
+    }
+
+    #[test]
+    fn there_is_a_least_slice() {
+        let mut slices = Slices::<()>::new();
+        assert_eq!((0..40).take_while(|_| slices.too_large()).count(), 8);
+    }
+}

@@ -1,0 +1,4 @@
+//! What is pulled.
+
+pub(in crate::sync) mod chunks;
+pub(in crate::sync) mod pages;

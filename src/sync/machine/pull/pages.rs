@@ -1,0 +1,330 @@
+//! Pages: how much of the log to ask for, and those that wait to be integrated.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::error::{Error, Result};
+use crate::event::{EventId, Seq};
+use crate::identity::Place;
+use crate::page::{Offset, Page};
+use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, PAGE_BYTES, Part, Span};
+use crate::sync::machine::pull::chunks::Slices;
+
+/// Pages that may wait: one is integrated while the next one is under way.
+const MAX_WAITING: usize = 2;
+
+/// The most events of a page that is made longer to be integrated, in memory all of it: 320,000
+/// events of 500 bytes are 160 MB, and no unit is near that.
+const MAX_LONGER: usize = 64 * MAX_EVENTS;
+
+/// The most bytes of such a page before it is made longer still: what its events would have if they
+/// were of a common size.
+const MAX_LONGER_BYTES: usize = 160 << 20;
+
+/// How many times as long a page is before it is tried again: so all tries of a page together cost
+/// little more than the last one.
+const LONGER: usize = 4;
+
+/// Below this many events a unit is no longer read whole: it does not fit into an answer.
+const WHOLE_DOWN_TO: usize = 256;
+
+/// The most bytes of a unit that is waited for.
+const WHOLE_BYTES: usize = 16 << 20;
+
+/// Where the pull stands.
+///
+/// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
+///   without a gap.
+/// * `rest` is the unit at the end of what came. It may go on, and waits for its end.
+/// * `begun` is how much of the front page is integrated already.
+/// * While `longer` says so, what comes is joined to the front page, since an answer may be too
+///   small for all of it. It is there again when it is long enough, or when nothing follows.
+/// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
+///   server's cap does not change from one request to the next. If it turns out that it was one
+///   event that did not fit, it is again what it was before.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct Pages {
+    waiting: VecDeque<Page>,
+    rest: Option<Page>,
+    /// The last seqs of pages that end within a unit which is too large to wait for its end.
+    partial: HashSet<Seq>,
+    /// What was integrated last ended so.
+    in_parts: bool,
+    /// Pages are asked for with their last unit whole: none was too large for an answer so far.
+    whole: bool,
+    begun: Offset,
+    /// The front page does not come apart: a part of it could not be integrated by itself.
+    at_once: bool,
+    tail: Seq,
+    tail_id: Option<EventId>,
+    head: Seq,
+    more: bool,
+    events: usize,
+    target: usize,
+    /// What `target` was before pages became too large: perhaps for one event's sake.
+    target_before: Option<usize>,
+    /// How many events the front page must have before it is tried again.
+    longer: Option<usize>,
+    /// The next event's line is read in slices, for it does not fit into a page alone.
+    slices: Option<Slices<Seq>>,
+}
+
+impl Pages {
+    /// Nothing is known about the log after the cursor.
+    pub(in crate::sync) fn after(cursor: Place) -> Self {
+        Pages {
+            waiting: VecDeque::new(),
+            rest: None,
+            partial: HashSet::new(),
+            in_parts: false,
+            whole: true,
+            begun: Offset::default(),
+            at_once: false,
+            tail: cursor.seq,
+            tail_id: cursor.id,
+            head: cursor.seq,
+            more: false,
+            events: MAX_EVENTS,
+            target: PAGE_BYTES,
+            target_before: None,
+            longer: None,
+            slices: None,
+        }
+    }
+
+    /// Forgets the waiting pages: the next one is asked for after the cursor.
+    pub(in crate::sync) fn restart(&mut self, cursor: Place) {
+        self.waiting.clear();
+        self.rest = None;
+        self.partial.clear();
+        self.begun = Offset::default();
+        self.at_once = false;
+        self.longer = None;
+        self.slices = None;
+        (self.tail, self.tail_id) = (cursor.seq, cursor.id);
+        self.more = self.head > cursor.seq;
+    }
+
+    /// The newest place in the log that is known: what is asked for is behind it.
+    pub(in crate::sync) fn place(&self) -> Place {
+        Place { seq: self.tail, id: self.tail_id }
+    }
+
+    fn asks_whole(&self) -> bool {
+        self.whole && self.events >= WHOLE_DOWN_TO && self.slices.is_none()
+    }
+
+    /// What to ask for next.
+    pub(in crate::sync) fn span(&self) -> Span {
+        Span {
+            after: self.tail,
+            events: self.events,
+            whole: self.asks_whole(),
+            slice: self.slices.as_ref().map(Slices::<Seq>::next),
+        }
+    }
+
+    /// Whether another page may come. A longer page stands alone, for it must be integrated first.
+    pub(in crate::sync) fn has_room(&self) -> bool {
+        match self.longer {
+            Some(_) => self.front().is_none(),
+            None => self.waiting.len() < MAX_WAITING,
+        }
+    }
+
+    /// Whether the log is known to go on.
+    pub(in crate::sync) fn more(&self) -> bool {
+        self.more
+    }
+
+    /// Something was pushed without asking for a page: its events will be in the next one.
+    pub(in crate::sync) fn expect(&mut self) {
+        self.more = true;
+    }
+
+    /// The newest seq of the log that is known.
+    pub(in crate::sync) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// A page came. Gives whether it has events.
+    pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
+        self.head = head.max(self.tail);
+        self.more = page.more;
+        let closed = !page.more || (self.asks_whole() && page.count < self.events + MAX_UNIT);
+        if page.count == 0 {
+            self.waiting.extend(self.rest.take());
+            if let Some(last) = self.waiting.back_mut() {
+                last.more = page.more;
+            }
+            return false;
+        }
+        // What has fitted once is no reason to ask for less.
+        self.target = self.target.max(page.bytes.len().min(PAGE_BYTES));
+        let weight = (page.bytes.len() / page.count).max(1);
+        // As many as fill the target, growing by a quarter at the most: the next ones may be
+        // heavier.
+        let fitting = (self.target / weight).max(1);
+        self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
+        (self.tail, self.tail_id) = (page.last, page.last_id());
+        self.queue(page, closed);
+        if self.longer.is_some() {
+            self.join();
+        }
+        true
+    }
+
+    /// What came waits to be integrated, but for the unit at its end, if that may go on. It does
+    /// not go on in a `closed` page.
+    fn queue(&mut self, page: Page, closed: bool) {
+        let page = match self.rest.take() {
+            Some(rest) => rest.joined(page),
+            None => page,
+        };
+        if closed {
+            return self.waiting.push_back(page);
+        }
+        let (done, rest) = page.split_last_unit();
+        self.whole |= done.is_some();
+        self.waiting.extend(done);
+        self.rest = rest;
+        let large = |rest: &mut Page| rest.count > MAX_UNIT || rest.bytes.len() > WHOLE_BYTES;
+        if let Some(large) = self.rest.take_if(large) {
+            self.partial.insert(large.last);
+            self.waiting.push_back(large);
+        }
+    }
+
+    /// Whether a part of another writer's transaction is integrated, which is too large to be
+    /// integrated at once, and the rest is not.
+    pub(in crate::sync) fn in_parts(&self) -> bool {
+        self.in_parts
+    }
+
+    /// Whether a page is here that waits for what follows it.
+    pub(in crate::sync) fn is_joining(&self) -> bool {
+        self.longer.is_some() && self.front().is_none()
+    }
+
+    /// Joins what waits to the front page.
+    fn join(&mut self) {
+        let mut pages = std::mem::take(&mut self.waiting).into_iter();
+        let Some(front) = pages.next() else { return };
+        self.waiting.push_back(pages.fold(front, Page::joined));
+    }
+
+    /// What was asked for came, and may be a slice of a line. Gives whether there is something new.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the slice is none of the line; then the line is begun anew.
+    pub(in crate::sync) fn came_in(
+        &mut self,
+        page: Page,
+        part: Option<Part>,
+        head: Seq,
+    ) -> Result<bool> {
+        let Some(part) = part else {
+            self.slices = None;
+            return Ok(self.came(page, head));
+        };
+        let Part { seq, size, bytes, head } = part;
+        let Some(slices) = &mut self.slices else { return Ok(false) };
+        let came = match seq > self.tail {
+            true => slices.came(seq, size, &bytes),
+            false => {
+                Err(Error::corrupt(format!("a slice of event {seq} is not behind the cursor")))
+            }
+        };
+        match came {
+            Ok(None) => self.more = true,
+            Ok(Some(bytes)) => {
+                let page = Page { bytes, last: seq, count: 1, more: head > seq };
+                // The others may be as large as before.
+                self.target = self.target_before.take().unwrap_or(self.target);
+                self.slices = None;
+                self.came(page, head);
+            }
+            Err(error) => {
+                self.slices = None;
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The page to integrate next.
+    pub(in crate::sync) fn front(&self) -> Option<&Page> {
+        let long =
+            |page: &&Page| !page.more || self.longer.is_none_or(|events| page.count >= events);
+        self.waiting.front().filter(long)
+    }
+
+    /// What to integrate next: at least `events` events of the front page, if it has as many, up
+    /// to the end of a unit.
+    pub(in crate::sync) fn part(&self, events: usize) -> Option<(Page, Offset)> {
+        let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
+        self.front().map(|page| page.part(self.begun, events))
+    }
+
+    /// The front page is integrated up to there.
+    pub(in crate::sync) fn integrated(&mut self, end: Offset) {
+        let front = self.front().expect("a page that waited was integrated");
+        if !front.ends_at(end) {
+            self.begun = end;
+            return;
+        }
+        let last = front.last;
+        self.in_parts = self.partial.remove(&last);
+        self.waiting.pop_front();
+        self.begun = Offset::default();
+        self.at_once = false;
+        self.longer = None;
+    }
+
+    /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
+    /// if there cannot be any more of it.
+    ///
+    /// What follows is joined to it here, and not asked for together with it: the remote's answers
+    /// may be too small for that.
+    pub(in crate::sync) fn lengthen(&mut self, end: Offset) -> bool {
+        let front = self.front().expect("a page that waited was refused");
+        if !front.ends_at(end) {
+            self.at_once = true;
+            return true;
+        }
+        if !front.more || front.count >= MAX_LONGER || front.bytes.len() >= MAX_LONGER_BYTES {
+            self.longer = None;
+            return false;
+        }
+        self.longer = Some((front.count * LONGER).min(MAX_LONGER));
+        self.join();
+        true
+    }
+
+    /// What was asked for is too large. Gives false if less cannot be asked for.
+    pub(in crate::sync) fn too_large(&mut self) -> bool {
+        if let Some(slices) = &mut self.slices {
+            let smaller = slices.too_large();
+            if !smaller {
+                self.slices = None;
+            }
+            return smaller;
+        }
+        if self.asks_whole() {
+            // Perhaps for its last unit alone.
+            self.whole = false;
+            return true;
+        }
+        let asked = self.events;
+        self.target_before.get_or_insert(self.target);
+        self.target = (self.target / 2).max(1);
+        self.events = (asked / 2).clamp(1, MAX_EVENTS);
+        if asked == 1 {
+            self.slices = Some(Slices::new());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! How much to push at once, and what to do with a push that the remote rejects as a whole.
+
+use crate::error::{Error, Result};
+use crate::event::{EventId, Op};
+use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
+use crate::store::{Hints, Outgoing, Push, PushLimit, are_bound};
+use crate::verdict::TOO_LARGE;
+
+/// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
+const MIN_BYTES: usize = 1 << 10;
+
+/// A remote that finds less than this too large, in bytes, has a limit that nobody meant: a person
+/// must raise it, and no change is given up for it. Proxies begin at a megabyte.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// An image without values.
+const NOTHING: &str = "{}";
+
+/// What to do after a push did not go through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum Step {
+    /// Push again: less, or more of what hangs together, or in another order.
+    Again,
+    /// These are to blame: record them as rejected.
+    Refuse(Vec<EventId>),
+    /// Not even recording the rejection goes through, or the remote takes next to nothing.
+    Stuck,
+}
+
+/// How a server words that a foreign key is broken, in any case of letters.
+const FOREIGN_KEY: &str = "foreign key";
+
+/// The limits of the next push.
+///
+/// * In health they are what a request takes, and that is the greatest there is. Each push that
+///   goes through doubles it. What hangs together may be larger, and travels in parts.
+/// * After a rejection they close in on the culprit. The remote takes the events in their order and
+///   stops at the first that it cannot take, so what is looked for is the shortest push that it
+///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
+///   is done with.
+/// * What hangs together, as a cause and its foreign keys' consequences, goes together, and is
+///   recorded as rejected together: a consequence loses if its cause lost.
+/// * Events may wait for a foreign key's sake for what comes later, perhaps behind the push. These
+///   hints are kept in the search, or else the remote would judge what waits without what it waits
+///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
+///   it has no culprit, and `above` is raised to it.
+/// * A push that has all that its hints wait for, and fails for its foreign keys, has a hint that
+///   is wrong: what was to come is rejected. It goes once more with what is waited for in front, so
+///   that each event is judged by what is there; what waits in a ring keeps its hint. If that fails
+///   too, the push goes without any hint, and is halved.
+///
+/// So the search ends: each try has a smaller gap between `above` and `failing`, or fewer hints, or
+/// one event more is recorded as rejected, or goes through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sync) struct PushLimits {
+    /// The most events of a request.
+    request_events: usize,
+    /// The most bytes of events in a request.
+    request_bytes: usize,
+    /// The most events of the next push in a search, if they do not hang together.
+    events: usize,
+    /// The bytes of the push that the search began with.
+    bytes: usize,
+    hints: Hints,
+    /// A push of so many events has no culprit, and fails for its foreign keys.
+    above: usize,
+    /// The number in the outbox of the last of them: none up to it is a culprit, though fewer may
+    /// be left of them.
+    cleared: i64,
+    /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
+    failing: usize,
+    /// The large events of the next push go without old values, which they do not fit with.
+    slim: bool,
+    searching: bool,
+}
+
+impl Default for PushLimits {
+    fn default() -> Self {
+        PushLimits {
+            request_events: MAX_EVENTS,
+            request_bytes: MAX_PUSH_BYTES,
+            events: MAX_EVENTS,
+            bytes: 0,
+            hints: Hints::Kept,
+            above: 0,
+            cleared: 0,
+            failing: usize::MAX,
+            slim: false,
+            searching: false,
+        }
+    }
+}
+
+/// The events of a push with a higher number in the outbox than this.
+fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
+    push.events.iter().filter(|event| event.n > cleared).collect()
+}
+
+/// Takes the values out of events that are recorded as too large: they stay with their writer.
+fn strip(push: &mut Push) {
+    let large = |event: &&mut Outgoing| event.refuse.as_deref() == Some(TOO_LARGE);
+    for event in push.events.iter_mut().filter(large) {
+        for image in [&mut event.before, &mut event.after].into_iter().flatten() {
+            *image = NOTHING.to_owned();
+        }
+        event.image = None;
+        event.plain = true;
+    }
+}
+
+/// Refuses to push an event without the images that its op asks for. In the remote log it would
+/// stop every replica, since none could read it.
+///
+/// # Errors
+///
+/// `Corrupt`, naming the event.
+pub(in crate::sync) fn check(push: &Push) -> Result<()> {
+    let lacks = |event: &&Outgoing| match event.op {
+        Op::Insert => event.after.is_none(),
+        Op::Update => event.before.is_none() || event.after.is_none(),
+        Op::Delete => event.before.is_none() || event.after.is_some(),
+    };
+    match push.events.iter().find(lacks) {
+        None => Ok(()),
+        Some(event) => Err(Error::corrupt(format!(
+            "event {} of table `{}` lacks its values in the outbox",
+            event.id, event.table
+        ))
+        .with_hint("the outbox was written by another version of driftless: update this program")),
+    }
+}
+
+impl PushLimits {
+    /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
+    pub(in crate::sync) fn limit(&self) -> PushLimit {
+        if !self.searching {
+            return PushLimit::of(self.request_events, self.request_bytes);
+        }
+        PushLimit {
+            events: self.events,
+            bytes: self.bytes.max(self.request_bytes),
+            above: self.above,
+            sight: self.events.max(MAX_EVENTS),
+            hints: self.hints,
+        }
+    }
+
+    /// The most events and bytes of events in a request. One event may be larger.
+    pub(in crate::sync) fn of_request(&self) -> (usize, usize) {
+        (self.request_events, self.request_bytes)
+    }
+
+    /// Whether a culprit is being looked for.
+    pub(in crate::sync) fn is_searching(&self) -> bool {
+        self.searching
+    }
+
+    /// A push was rejected: from now on one of its events is looked for.
+    pub(in crate::sync) fn suspect(&mut self, push: &Push) {
+        self.searching = true;
+        self.events = push.events.len();
+        self.bytes = push.bytes;
+    }
+
+    /// Takes off what is under suspicion, and what is known not to travel.
+    pub(in crate::sync) fn prepare(&self, push: &mut Push) {
+        strip(push);
+        if self.slim {
+            let large = push.events.iter_mut().filter(|event| event.weight() >= LARGE_BYTES);
+            let before = large.filter_map(|event| event.before.as_mut());
+            before.for_each(|before| NOTHING.clone_into(before));
+        }
+    }
+
+    /// A push went through.
+    pub(in crate::sync) fn accepted(&mut self) {
+        self.request_events = (self.request_events * 2).min(MAX_EVENTS);
+        self.request_bytes = (self.request_bytes * 2).min(MAX_PUSH_BYTES);
+        self.begin((self.events * 2).min(MAX_EVENTS), Hints::Kept);
+        self.slim = false;
+        self.searching &= self.events < MAX_EVENTS;
+        if !self.searching {
+            (self.events, self.bytes) = (MAX_EVENTS, 0);
+        }
+    }
+
+    /// Looks for a culprit anew, from a push of so many events on.
+    fn begin(&mut self, events: usize, hints: Hints) {
+        self.events = events;
+        self.hints = hints;
+        (self.above, self.cleared) = (0, 0);
+        self.failing = usize::MAX;
+    }
+
+    /// The remote rejected `push` for what is in it, in these words.
+    pub(in crate::sync) fn rejected(&mut self, push: &Push, words: &str) -> Step {
+        let len = push.events.len();
+        if !self.searching {
+            self.suspect(push);
+        }
+        let hinted = push.events.iter().any(|event| event.late);
+        let foreign = words.to_ascii_lowercase().contains(FOREIGN_KEY);
+        match self.hints {
+            Hints::Kept if hinted && foreign => self.parted(push),
+            Hints::Moved if hinted && foreign => {
+                self.begin(len, Hints::Gone);
+                Step::Again
+            }
+            _ => self.has_culprit(push),
+        }
+    }
+
+    /// A push failed for its foreign keys' sake, and events of it wait for what comes later: behind
+    /// it, or in vain.
+    fn parted(&mut self, push: &Push) -> Step {
+        let len = push.events.len();
+        let gap = self.failing.saturating_sub(len);
+        let most = match push.whole {
+            // The least that goes through by itself, if there is no culprit in it.
+            whole if whole > len && whole < self.failing => whole,
+            whole if whole > len => len + gap.div_ceil(2),
+            _ => len,
+        };
+        if len < most {
+            (self.above, self.cleared) = (len, push.last_n);
+            self.events = most;
+        } else {
+            self.begin(len, Hints::Moved);
+        }
+        Step::Again
+    }
+
+    /// One of the events of `push` makes it fail, behind those that are known not to.
+    fn has_culprit(&mut self, push: &Push) -> Step {
+        let len = push.events.len();
+        let suspects = behind(push, self.cleared);
+        if suspects.is_empty() {
+            // What was in front has been settled meanwhile.
+            self.begin(len, self.hints);
+            return Step::Again;
+        }
+        if !are_bound(&push.events, self.cleared) {
+            (self.failing, self.above) = (len, len - suspects.len());
+            self.events = self.above + suspects.len() / 2;
+            return Step::Again;
+        }
+        if suspects.iter().all(|event| event.refuse.is_none()) {
+            let ids = suspects.iter().map(|event| event.id).collect();
+            // What waits in front of it goes with what it waits for.
+            let events = if suspects.len() < len { len.max(MAX_EVENTS) } else { len };
+            self.begin(events, self.hints);
+            return Step::Refuse(ids);
+        }
+        if suspects.len() == len {
+            return Step::Stuck;
+        }
+        self.begin(len, Hints::Moved);
+        Step::Again
+    }
+
+    /// A request that carried these events, or its answer, was too large.
+    pub(in crate::sync) fn too_large(&mut self, events: &[Outgoing]) -> Step {
+        let weight: usize = events.iter().map(Outgoing::weight).sum();
+        let [event] = events else {
+            self.request_events = events.len().div_ceil(2);
+            self.request_bytes = (self.request_bytes.min(weight) / 2).max(MIN_BYTES);
+            return Step::Again;
+        };
+        if weight < LARGE_BYTES {
+            return Step::Stuck;
+        }
+        if !self.slim && event.before.as_deref().is_some_and(|old| old != NOTHING) {
+            // What it changed is enough for the others. A row with a photo can be deleted so.
+            self.slim = true;
+            return Step::Again;
+        }
+        Step::Refuse(vec![event.id])
+    }
+}
+
+#[cfg(test)]
+mod tests;
