@@ -54,8 +54,8 @@ fn main() {
             url: hub.client().url(),
             tables: Tables::All,
             rules: Vec::new(),
-            replica: driftless::event::ReplicaId(ulid::Ulid::new()),
-            epoch: ulid::Ulid::new(),
+            replica: driftless::event::ReplicaId(ulid::Ulid::from_parts(0, fastrand::u128(..))),
+            epoch: ulid::Ulid::from_parts(0, fastrand::u128(..)),
             on_connect: Default::default(),
         };
         let db = Connection::open(place.path("first.db")).unwrap();

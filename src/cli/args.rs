@@ -76,8 +76,10 @@ pub(crate) enum Command {
     /// Go on with a remote that was wiped, replaced or rolled back
     Remote(Remote),
     /// Serve a SQLite file as a remote, for development and tests
+    #[cfg(feature = "hub")]
     Hub(Hub),
     /// See it work: a hub, two desktops and a web app over the data of a gym
+    #[cfg(feature = "hub")]
     Demo(Demo),
 }
 
@@ -319,6 +321,7 @@ pub(crate) enum RemoteAction {
 }
 
 /// `hub`.
+#[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 pub(crate) struct Hub {
     /// Where to listen; port 0 picks a free one
@@ -327,6 +330,7 @@ pub(crate) struct Hub {
 }
 
 /// `demo`.
+#[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Where to put the databases: a folder that is empty or not there yet

@@ -17,9 +17,11 @@
 
 mod args;
 mod conflicts;
+#[cfg(feature = "hub")]
 mod demo;
 mod event;
 mod exit;
+#[cfg(feature = "hub")]
 mod hub;
 mod init;
 mod log;
@@ -87,7 +89,9 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Conflicts(args) => conflicts::conflicts(session, args),
         Command::Quarantine(args) => quarantine::quarantine(session, &args),
         Command::Remote(args) => remote::remote(session, args),
+        #[cfg(feature = "hub")]
         Command::Hub(args) => hub::hub(session, &args),
+        #[cfg(feature = "hub")]
         Command::Demo(args) => demo::demo(session, &args),
     }
 }
@@ -95,12 +99,18 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
 /// The files that `init`, `hub` and `demo` make have a business's rows: they are their owner's
 /// alone. What is there keeps its mode, and SQLite gives the files beside a database its mode.
 fn keep_private(command: &Command) {
+    let makes_files = match command {
+        Command::Init(_) => true,
+        #[cfg(feature = "hub")]
+        Command::Hub(_) | Command::Demo(_) => true,
+        _ => false,
+    };
     #[cfg(unix)]
-    if matches!(command, Command::Init(_) | Command::Hub(_) | Command::Demo(_)) {
+    if makes_files {
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     }
     #[cfg(not(unix))]
-    let _ = command;
+    let _ = makes_files;
 }
 
 /// A panic of the remote's client is an unavailable remote, and told as such. The panic's own

@@ -1,6 +1,7 @@
 //! The rules of this house that a program can check.
 
 mod circles;
+mod crates;
 mod imports;
 mod knowers;
 mod layers;
