@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) db: Connection,
     /// Names, each with the reason.
     pub(super) skipped: Vec<(String, String)>,
+    /// Those among them that are ordinary tables, and could not be made.
+    unmade: Vec<String>,
     /// Those among them that are shadow tables.
     pub(super) shadows: Vec<String>,
 }
@@ -110,6 +112,11 @@ pub fn rehearse(schema: &[Definition], statements: &[String]) -> Result<()> {
 }
 
 impl Scratch {
+    /// The ordinary tables that could not be made, by their names.
+    pub(super) fn unmade(&self) -> Vec<String> {
+        self.unmade.clone()
+    }
+
     /// Those among children and parents where a foreign key leads to columns that are no key of the
     /// parent. The tables are empty, so that SQLite looks at nothing but the definitions.
     pub(super) fn unfounded(&self, parents: &[(String, String)]) -> Vec<(String, String)> {
@@ -147,7 +154,8 @@ impl Scratch {
         let db = Connection::open_in_memory()?;
         db.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES)?;
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_SQL_BYTES)?;
-        let mut scratch = Scratch { db, skipped: Vec::new(), shadows: Vec::new() };
+        let (skipped, unmade, shadows) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scratch = Scratch { db, skipped, unmade, shadows };
         let foreign = |name: &str| !name.starts_with("sqlite_") && !name.starts_with(PREFIX);
         let of_kind = |wanted: &'static str| {
             schema.iter().filter_map(move |(kind, name, _, sql)| {
@@ -168,10 +176,10 @@ impl Scratch {
         for (name, sql) in plain {
             scratch.make_table(name, sql);
         }
-        let mut unmade = HashSet::new();
+        let mut unknown = HashSet::new();
         for &(name, sql) in &virtuals {
             if !scratch.make_table(name, sql) {
-                unmade.insert(name);
+                unknown.insert(name);
             }
         }
         scratch.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
@@ -180,12 +188,12 @@ impl Scratch {
             let of = parent(name).expect("it was told apart by its parent");
             // Of a module that is unknown here, nobody can tell which tables are its own.
             if made.contains(&name.to_ascii_lowercase())
-                || unmade.contains(of)
+                || unknown.contains(of)
                 || vectors.contains(&of)
             {
                 let reason = format!("`{name}` is part of `{of}` and cannot be replicated");
                 scratch.skipped.push((name.to_owned(), reason));
-                if !unmade.contains(of) {
+                if !unknown.contains(of) {
                     scratch.shadows.push(name.to_owned());
                 }
             } else {
@@ -205,8 +213,16 @@ impl Scratch {
     fn make_table(&mut self, name: &str, sql: &str) -> bool {
         let made = self.make(sql);
         if let Err(error) = &made {
-            let reason = format!("`{name}` cannot be read here: {error}");
+            // Without the statement, which can be long.
+            let why = match error {
+                rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+                other => other.to_string(),
+            };
+            let reason = format!("`{name}` cannot be read here: {why}");
             self.skipped.push((name.to_owned(), reason));
+            if !is_virtual(sql) {
+                self.unmade.push(name.to_owned());
+            }
         }
         made.is_ok()
     }

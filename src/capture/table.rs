@@ -496,6 +496,8 @@ pub struct Catalog {
     pub skipped: Vec<(String, String)>,
     /// Views and shadow tables among them: nobody expects them to be replicated.
     pub quiet: Vec<String>,
+    /// Tables among them that [`Catalog::of_remote`] could not make in memory.
+    pub unmade: Vec<String>,
     /// The indexes that were made by a `CREATE INDEX`: the table, and SQLite's record of the
     /// statement, in the order they were made.
     pub indexes: Vec<(String, String)>,
@@ -567,6 +569,7 @@ impl Catalog {
         let mut catalog = Catalog::read(&scratch.db)?;
         catalog.unfounded = scratch.unfounded(&catalog.parents);
         catalog.quiet = skipped.iter().map(|(name, _)| name.clone()).collect();
+        catalog.unmade = scratch.unmade();
         catalog.quiet.extend(scratch.shadows);
         skipped.extend(scratch.skipped);
         catalog.skipped.extend(skipped);

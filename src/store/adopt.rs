@@ -34,7 +34,7 @@ use super::quarantine::MALFORMED;
 use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
 use super::row_order::{Component, Rows, components};
-use super::schema::Unwritable;
+use super::schema::{ADVICE, Unwritable};
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Error, Result};
@@ -243,9 +243,7 @@ impl Store {
         loop {
             self.check_triggers()?;
             if let Some(Unwritable { reason, .. }) = self.unwritable().into_iter().next() {
-                let hint = "do the first sync where the application registers it: \
-                            `Builder::on_connect`; or leave the table out";
-                return Err(Error::usage(reason).with_hint(hint));
+                return Err(Error::usage(reason).with_hint(ADVICE));
             }
             match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),

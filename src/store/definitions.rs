@@ -1,12 +1,15 @@
 //! Definitions of a local database, read and made before there is a [`Store`](super::Store).
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::{must_be_file, naming};
-use crate::error::Result;
+use super::open::{OnConnect, connect, must_be_file, naming};
+use super::schema::{ADVICE, ReplicatedTable, Unwritable, place, registered_names, unwritable};
+use crate::capture::{Catalog, Table};
+use crate::error::{Error, Kind, Result};
 
 /// How long to wait for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -35,6 +38,132 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     };
     read().map_err(|error| naming(path, error))
+}
+
+/// A local database's definitions, and which of its tables this program can replicate.
+pub(crate) struct Local {
+    /// The definitions.
+    definitions: Vec<Definition>,
+    /// The tables. Those of `unwritable` are among the skipped ones.
+    catalog: Catalog,
+    /// Tables that need what only the application has.
+    unwritable: Vec<Unwritable>,
+}
+
+impl Local {
+    /// Reads the file at `path`, as a program that registers what `on_connect` says. A file that is
+    /// not there has no tables.
+    ///
+    /// `named` are tables that a person asks for by name. One whose CREATE TABLE needs what
+    /// `on_connect` registers is taken only then, for a remote cannot make it.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the file cannot be read, and what `on_connect` returns.
+    pub(crate) fn read(path: &Path, on_connect: &OnConnect, named: &[String]) -> Result<Local> {
+        let definitions = definitions(path)?;
+        let mut local = Local::of(definitions)?;
+        if path.exists() {
+            let db = connect(path, false)?;
+            on_connect.run(&db)?;
+            let named = if on_connect.is_some() { named } else { &[] };
+            local.look(&db, named)?;
+        }
+        Ok(local)
+    }
+
+    /// The same from the definitions alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Catalog::of_remote`].
+    pub(crate) fn of(definitions: Vec<Definition>) -> Result<Local> {
+        let catalog = Catalog::of_remote(&definitions)?;
+        Ok(Local { definitions, catalog, unwritable: Vec::new() })
+    }
+
+    /// The definitions.
+    pub(crate) fn definitions(&self) -> &[Definition] {
+        &self.definitions
+    }
+
+    /// The tables that can be replicated, and those that cannot, each with the reason.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Finds the tables that `db` can read and write. A table that is replicated already stays.
+    pub(super) fn look(&mut self, db: &Connection, named: &[String]) -> Result<()> {
+        let known = match self.definitions.iter().any(|(_, name, ..)| name == "driftless_tables") {
+            true => registered_names(db)?,
+            false => HashSet::new(),
+        };
+        let is_known = |name: &str| known.contains(&name.to_ascii_lowercase());
+        let mut skipped = Vec::new();
+        for table in std::mem::take(&mut self.catalog.tables) {
+            let candidate = ReplicatedTable::unregistered(db, table)?;
+            let reason = match is_known(&candidate.table.name) {
+                true => None,
+                false => unwritable(db, &candidate)?,
+            };
+            match reason {
+                None => self.catalog.tables.push(candidate.table),
+                Some(reason) => skipped.push((candidate.table.name, reason)),
+            }
+        }
+        for (name, reason) in std::mem::take(&mut self.catalog.skipped) {
+            let is_unmade = is_in(&self.catalog.unmade, &name);
+            let table = if is_unmade { read(db, &name)? } else { None };
+            let Some(table) = table else {
+                self.catalog.skipped.push((name, reason));
+                continue;
+            };
+            let candidate = ReplicatedTable::unregistered(db, table)?;
+            let is_wanted = is_in(named, &name);
+            if is_known(&name) || is_wanted && unwritable(db, &candidate)?.is_none() {
+                let parents = candidate.table.foreign_keys.iter();
+                let parents = parents.map(|key| (candidate.table.name.clone(), key.parent.clone()));
+                self.catalog.parents.extend(parents);
+                self.catalog.tables.push(candidate.table);
+            } else {
+                let place = place(db, &name, &reason)?.unwrap_or_default();
+                skipped.push((name, reason + &place));
+            }
+        }
+        self.catalog.tables.sort_by(|a, b| a.name.cmp(&b.name));
+        let unwritable = |(table, reason): &(String, String)| {
+            let (table, reason) = (table.clone(), reason.clone());
+            Unwritable { table, reason }
+        };
+        self.unwritable = skipped.iter().map(unwritable).collect();
+        self.catalog.skipped.extend(skipped);
+        Ok(())
+    }
+
+    /// The error for a table that this program cannot write.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table and what is in the way.
+    pub(crate) fn require_writable(&self, name: &str) -> Result<()> {
+        match self.unwritable.iter().find(|found| found.table.eq_ignore_ascii_case(name)) {
+            None => Ok(()),
+            Some(found) => Err(Error::usage(found.reason.clone()).with_hint(ADVICE)),
+        }
+    }
+}
+
+fn is_in(names: &[String], name: &str) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// A table; `None` if it cannot be replicated, whatever this program registers.
+fn read(db: &Connection, name: &str) -> Result<Option<Table>> {
+    match Table::read(db, name) {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == Kind::Usage => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// An ordinary connection for an application: WAL, foreign keys on, a busy timeout of 5 s.

@@ -1,11 +1,13 @@
 //! The tables of a replica's database that are not replicated.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::Store;
+use super::definitions::{Definition, Local};
 use super::open::{set_setting, setting};
 use super::schema::registered;
-use crate::capture::{Catalog, Choice, LeftOut, Where, Why};
+use crate::capture::{Choice, LeftOut, Where, Why};
 use crate::error::{Error, Result};
 
 /// The setting that keeps the choice that a replica was made with, as JSON.
@@ -46,17 +48,24 @@ impl Store {
             setting(&self.db, CHOICE)?.and_then(|json| serde_json::from_str(&json).ok());
         let known = choice.is_some();
         let choice = choice.unwrap_or_default();
-        let catalog = Catalog::of_remote(&schema(&self.db)?)?;
+        let mut local = Local::of(schema(&self.db)?)?;
+        // The guard may have turned the application's triggers off. The look must see them.
+        let triggers = self.db.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?;
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        let looked = local.look(&self.db, &[]);
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, triggers)?;
+        looked?;
         let taken = registered(&self.db)?.into_iter().map(|known| known.table);
         let taken: Vec<_> = taken.collect();
-        let mut here = choice.left_out(&catalog, Where::Local, &taken);
+        let mut here = choice.left_out(local.catalog(), Where::Local, &taken);
         for found in &mut here {
             // All were taken, or nobody knows which: so it is newer than the choice.
             if found.why == Why::NotNamed && (choice.all || !known) {
                 found.why = Why::Later;
-                found.reason = "it was not there when `init` was run; tables cannot be added yet: \
-                                a new replica has it"
-                    .to_owned();
+                found.reason =
+                    "`init` did not find it, or could not replicate it; tables cannot be \
+                                added yet: a new replica has it"
+                        .to_owned();
             }
         }
         let sql = "SELECT name FROM driftless_tables ORDER BY name";
@@ -79,9 +88,6 @@ impl Store {
         Ok(LeftOut::joined(here, there))
     }
 }
-
-/// A row of `sqlite_schema`.
-type Definition = (String, String, String, Option<String>);
 
 fn schema(db: &Connection) -> Result<Vec<Definition>> {
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE type <> 'trigger'

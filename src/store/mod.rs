@@ -76,6 +76,7 @@ pub use conflicts::{
     Selection,
 };
 pub use dangling::Dangling;
+pub(crate) use definitions::Local;
 pub use definitions::{Definition, application_connection, definitions};
 pub(crate) use file::{FileId, FileState, has_log_of};
 pub use identity::{Cause, Former};

@@ -90,6 +90,11 @@ impl OnConnect {
         OnConnect(Some(Arc::new(register)))
     }
 
+    /// Whether there is anything to register.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Does it.
     pub(crate) fn run(&self, db: &Connection) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |register| register(db))

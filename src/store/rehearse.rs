@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::Store;
 use super::adopt::ADOPTED;
-use super::open::{check_version, connect, is_replica, setting};
+use super::open::{OnConnect, check_version, connect, is_replica, setting};
 use super::schema::{Setup, establish, rowid_name};
 use crate::capture::{Table, ident};
 use crate::error::{Kind, Result};
@@ -37,9 +37,18 @@ impl Store {
     /// # Errors
     ///
     /// As for [`Store::make`]; and `Usage` when a row's key cannot be replicated.
-    pub fn rehearse(path: &Path, makers: &[String], setup: &Setup, id: ReplicaId) -> Result<()> {
+    pub fn rehearse(
+        path: &Path,
+        makers: &[String],
+        setup: &Setup,
+        id: ReplicaId,
+        on_connect: &OnConnect,
+    ) -> Result<()> {
         let mut db =
             if path.exists() { connect(path, false)? } else { Connection::open_in_memory()? };
+        if path.exists() {
+            on_connect.run(&db)?;
+        }
         if is_replica(&db)? {
             check_version(&db, path)?;
         }
@@ -74,11 +83,16 @@ impl Store {
     /// # Errors
     ///
     /// `Storage` when the file cannot be read.
-    pub fn orphans_of(path: &Path, tables: &[String]) -> Result<Vec<Orphans>> {
+    pub fn orphans_of(
+        path: &Path,
+        tables: &[String],
+        on_connect: &OnConnect,
+    ) -> Result<Vec<Orphans>> {
         if tables.is_empty() {
             return Ok(Vec::new());
         }
         let db = connect(path, false)?;
+        on_connect.run(&db)?;
         let mut found = Vec::new();
         for name in tables {
             look(&db, &Table::read(&db, name)?, &mut found)?;

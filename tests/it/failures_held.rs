@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
-use rusqlite::functions::FunctionFlags;
-
 use driftless::Health;
 use driftless::store::{OnConnect, Store};
 
+use crate::support::application::register;
 use crate::support::desk::Desk;
 use crate::support::local_remote::LocalRemote;
 
@@ -17,15 +15,6 @@ const TABLES: &str = "
     CREATE TABLE other (id INTEGER PRIMARY KEY, t TEXT);
     INSERT INTO note VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3);
 ";
-
-/// What only the application has.
-fn register(db: &Connection) -> rusqlite::Result<()> {
-    db.create_collation("FR", |a: &str, b: &str| b.cmp(a))?;
-    let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_UTF8;
-    db.create_scalar_function("slug", 1, flags, |context| {
-        context.get::<Option<String>>(0).map(|text| text.map(|text| text.to_lowercase()))
-    })
-}
 
 fn desk(remote: &Arc<LocalRemote>, number: u128) -> Desk {
     let desk = Desk::with_schema(remote, number, "");
@@ -47,17 +36,23 @@ fn equal(desk: &Desk) {
 
 /// What makes the table one that only the application can write, and what SQLite says of it.
 const OBSTACLES: [(&str, &str); 6] = [
-    ("CREATE INDEX i ON note (t COLLATE FR)", "no such collation sequence: FR"),
-    ("CREATE INDEX i ON note (n) WHERE t > 'b' COLLATE FR", "no such collation sequence: FR"),
-    ("CREATE INDEX i ON note (slug(t))", "unknown function: slug()"),
-    ("CREATE UNIQUE INDEX i ON note (t COLLATE FR)", "no such collation sequence: FR"),
+    ("CREATE INDEX i ON note (t COLLATE FR)", "no such collation sequence: FR (in its index `i`)"),
+    (
+        "CREATE INDEX i ON note (n) WHERE t > 'b' COLLATE FR",
+        "no such collation sequence: FR (in its index `i`)",
+    ),
+    ("CREATE INDEX i ON note (slug(t))", "unknown function: slug() (in its index `i`)"),
+    (
+        "CREATE UNIQUE INDEX i ON note (t COLLATE FR)",
+        "no such collation sequence: FR (in its index `i`)",
+    ),
     (
         "ALTER TABLE note ADD COLUMN g TEXT AS (slug(t)) VIRTUAL; CREATE INDEX i ON note (g)",
-        "unknown function: slug()",
+        "unknown function: slug() (in its definition)",
     ),
     (
         "CREATE TRIGGER i AFTER UPDATE ON note BEGIN SELECT slug(new.t); END",
-        "no such function: slug",
+        "no such function: slug (in its trigger `i`)",
     ),
 ];
 

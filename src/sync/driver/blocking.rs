@@ -11,7 +11,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
-use crate::store::{OnConnect, Setup, Store, definitions};
+use crate::store::{Local, OnConnect, Setup, Store, definitions};
 use crate::sync::driver::clock::{Time, fresh_ulid};
 use crate::sync::driver::request::guarded;
 use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
@@ -173,7 +173,8 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
         asked.map(|(_, rule)| *rule).unwrap_or_default()
     };
-    let mut tables: Vec<_> = local_tables(&plan.tables, &definitions(&plan.path)?)?
+    let local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+    let mut tables: Vec<_> = local_tables(&plan.tables, &local)?
         .into_iter()
         .map(|name| (name.clone(), rule(&name)))
         .collect();

@@ -4,7 +4,7 @@ use crate::capture::{
     Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
 };
 use crate::error::{Error, Result};
-use crate::store::Definition;
+use crate::store::{Definition, Local};
 use crate::sync::first_sync::names::require_free_names;
 
 /// Which tables are to be replicated.
@@ -20,6 +20,14 @@ pub enum Tables {
 }
 
 impl Tables {
+    /// The tables that a person asks for by name.
+    pub(in crate::sync) fn named(&self) -> &[String] {
+        match self {
+            Tables::Named(names) => names,
+            Tables::All | Tables::AllBut(_) => &[],
+        }
+    }
+
     /// What is kept of it, to say later why a table is left out.
     pub(in crate::sync) fn choice(&self) -> Choice {
         let (all, but) = match self {
@@ -52,13 +60,13 @@ pub(in crate::sync) struct Comparison {
 /// on both sides; when none can be replicated; when a name is taken.
 pub(in crate::sync) fn compare(
     wanted: &Tables,
-    here: &[Definition],
+    local: &Local,
     there: &[Definition],
 ) -> Result<Comparison> {
-    let (mine, theirs) = (Catalog::of_remote(here)?, Catalog::of_remote(there)?);
+    let (here, mine, theirs) = (local.definitions(), local.catalog(), Catalog::of_remote(there)?);
     let mut choice = wanted.choice();
     for name in &choice.but {
-        require_known(name, &mine, &theirs)?;
+        require_known(name, mine, &theirs)?;
     }
     let names: Vec<String> = match wanted {
         Tables::Named(names) => names.clone(),
@@ -66,6 +74,7 @@ pub(in crate::sync) fn compare(
             let mut names: Vec<_> =
                 mine.tables.iter().chain(&theirs.tables).map(|table| table.name.clone()).collect();
             names.retain(|name| choice.leaves(name).is_none());
+            names.retain(|name| local.require_writable(name).is_ok());
             names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
             names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
             names
@@ -73,6 +82,7 @@ pub(in crate::sync) fn compare(
     };
     let mut found = Comparison::default();
     for name in &names {
+        local.require_writable(name)?;
         match (mine.table(name), theirs.table(name)) {
             (Some(mine), Some(theirs)) => {
                 same(mine, theirs)?;
@@ -80,27 +90,27 @@ pub(in crate::sync) fn compare(
             }
             (Some(table), None) => {
                 must_be_absent(&theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
-                found.make_there.push((table.name.clone(), makers(table, &mine)));
+                found.make_there.push((table.name.clone(), makers(table, mine)));
                 found.tables.push(table.clone());
             }
             (None, Some(table)) => {
-                must_be_absent(&mine, name).map_err(|error| of_one_side(error, "local"))?;
+                must_be_absent(mine, name).map_err(|error| of_one_side(error, "local"))?;
                 found.make_here.push((table.name.clone(), makers(table, &theirs)));
                 found.tables.push(table.clone());
             }
-            (None, None) => return Err(neither(name, &mine, &theirs)),
+            (None, None) => return Err(neither(name, mine, &theirs)),
         }
     }
     for table in &found.tables {
-        require_key(&table.name, &mine)?;
+        require_key(&table.name, mine)?;
         require_key(&table.name, &theirs)?;
     }
-    require_parents(&found, &mine, &theirs)?;
+    require_parents(&found, local, &theirs)?;
     require_free_names(&found.make_there, here, there, "the remote")?;
     require_free_names(&found.make_here, there, here, "this database")?;
     choice.there = choice.left_out(&theirs, Where::Remote, &found.tables);
     if choice.all && found.tables.is_empty() {
-        return Err(none_left(choice.left_out(&mine, Where::Local, &[]), choice.there));
+        return Err(none_left(choice.left_out(mine, Where::Local, &[]), choice.there));
     }
     found.choice = choice;
     Ok(found)
@@ -164,7 +174,8 @@ fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
 /// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
 /// whatever writes to the child; and since all tables' triggers are compiled into a push, nothing
 /// at all could be pushed.
-fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Result<()> {
+    let mine = local.catalog();
     let is = |name: &String, other: &str| name.eq_ignore_ascii_case(other);
     let there = |parent: &str| {
         theirs.table(parent).is_some()
@@ -175,8 +186,12 @@ fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Resu
         let side = if theirs.table(&table.name).is_some() { theirs } else { mine };
         let mut parents = side.parents.iter().filter(|(child, _)| is(child, &table.name));
         if let Some((_, parent)) = parents.find(|(_, parent)| !there(parent)) {
+            let why = match local.require_writable(parent) {
+                Ok(()) => String::new(),
+                Err(error) => format!(", and it is left out here: {}", error.message()),
+            };
             return Err(Error::usage(format!(
-                "table `{}` refers to table `{parent}`, which the remote does not have",
+                "table `{}` refers to table `{parent}`, which the remote does not have{why}",
                 table.name
             ))
             .with_hint("replicate that table too, or make it on the remote"));
@@ -190,21 +205,22 @@ fn require_parents(found: &Comparison, mine: &Catalog, theirs: &Catalog) -> Resu
 /// # Errors
 ///
 /// `Usage`, naming the table, when one cannot be replicated.
-pub(in crate::sync) fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
-    let mine = Catalog::of_remote(here)?;
+pub(in crate::sync) fn local_tables(wanted: &Tables, local: &Local) -> Result<Vec<String>> {
+    let mine = local.catalog();
     let Tables::Named(names) = wanted else {
         let choice = wanted.choice();
         let names = mine.tables.iter().map(|table| table.name.clone());
         let taken: Vec<_> = names.filter(|name| choice.leaves(name).is_none()).collect();
         for name in &taken {
-            require_key(name, &mine)?;
+            require_key(name, mine)?;
         }
         return Ok(taken);
     };
     let mut found = Vec::new();
     for name in names {
-        must_be_absent(&mine, name)?;
-        require_key(name, &mine)?;
+        local.require_writable(name)?;
+        must_be_absent(mine, name)?;
+        require_key(name, mine)?;
         found.extend(mine.table(name).map(|table| table.name.clone()));
     }
     Ok(found)
@@ -324,6 +340,14 @@ fn same(mine: &Table, theirs: &Table) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn compare(wanted: &Tables, here: &[Definition], there: &[Definition]) -> Result<Comparison> {
+        super::compare(wanted, &Local::of(here.to_vec())?, there)
+    }
+
+    fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {
+        super::local_tables(wanted, &Local::of(here.to_vec())?)
+    }
 
     fn definitions(sql: &[&str]) -> Vec<Definition> {
         let define = |sql: &&str| {

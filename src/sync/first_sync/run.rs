@@ -20,7 +20,7 @@ use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
 use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Definition, NewRemote, OnConnect, Setup, Store, TABLES_SQL, definitions};
+use crate::store::{Definition, Local, NewRemote, OnConnect, Setup, Store, TABLES_SQL};
 use crate::sync::first_sync::compare::{Comparison, Tables, compare, suspects};
 use crate::sync::first_sync::install::{Installation, Installed};
 use crate::sync::first_sync::names::require_our_names;
@@ -311,8 +311,9 @@ impl Init {
 
     /// Works out what is missing. Gives whether anything is, on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
-        let here = definitions(&self.plan.path)?;
-        let found = compare(&self.plan.tables, &here, &schema.definitions)?;
+        let plan = &self.plan;
+        let here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+        let found = compare(&plan.tables, &here, &schema.definitions)?;
         let theirs = Catalog::of_remote(&schema.definitions)?;
         let mut replicated = Vec::new();
         for table in &found.tables {
@@ -350,7 +351,7 @@ impl Init {
             && schema.ours_are_newest()
             && schema.is_whole(all.iter().map(|(table, _)| table));
         let work = Work { found, replicated, installation };
-        self.check(&work, &here, &schema, is_current)?;
+        self.check(&work, here.definitions(), &schema, is_current)?;
         self.stage = Stage::Install(Box::new(work));
         self.report.installed = !is_current;
         Ok(!is_current)
@@ -384,10 +385,11 @@ impl Init {
             rehearse(&schema.definitions, &work.installation.rehearsal())?;
         }
         let makers = makers_here(&work.found);
-        let adopted = Store::was_adopted(&self.plan.path)?;
+        let Plan { path, replica, on_connect, .. } = &self.plan;
+        let adopted = Store::was_adopted(path)?;
         if !adopted || !is_current || !makers.is_empty() {
             let setup = self.setup(work, None);
-            Store::rehearse(&self.plan.path, &makers, &setup, self.plan.replica)?;
+            Store::rehearse(path, &makers, &setup, *replica, on_connect)?;
         }
         let is_table = |name: &str| {
             here.iter().any(|(kind, other, ..)| kind == "table" && other.eq_ignore_ascii_case(name))
@@ -395,7 +397,7 @@ impl Init {
         let names = taken.iter().map(|table| table.name.clone());
         let tables: Vec<_> = names.filter(|name| is_table(name)).collect();
         if !adopted || self.accepts.is_some() {
-            self.report.orphans = Store::orphans_of(&self.plan.path, &tables)?;
+            self.report.orphans = Store::orphans_of(path, &tables, on_connect)?;
         }
         self.report.suspects = suspects(taken);
         Ok(())

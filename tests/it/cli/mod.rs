@@ -97,6 +97,7 @@ impl Folder {
     /// Runs SQL as an application does.
     pub(super) fn sql(&self, file: &str, sql: &str) {
         let db = rusqlite::Connection::open(self.path(file)).unwrap();
+        crate::support::application::register(&db).unwrap();
         db.busy_timeout(PATIENCE).unwrap();
         db.execute_batch("PRAGMA foreign_keys = on; PRAGMA journal_mode = wal;").unwrap();
         db.execute_batch(sql).unwrap_or_else(|error| panic!("{error}: {sql}"));

@@ -1,5 +1,6 @@
 //! `init`: what it refuses, what it says, and how it installs.
 
+mod application;
 mod install;
 mod refusals;
 mod said;

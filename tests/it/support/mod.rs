@@ -1,5 +1,6 @@
 //! What the tests of synchronising stand on: a remote in memory, and a desk with a machine.
 
+pub(crate) mod application;
 pub(crate) mod desk;
 pub(crate) mod engine;
 pub(crate) mod golden;
