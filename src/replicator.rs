@@ -16,8 +16,8 @@ use crate::store::{
     Store, application_connection,
 };
 use crate::sync::{
-    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, Status, Summary,
-    Tables, fresh_plan, open_offline,
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, PushSize, Status,
+    Summary, Tables, fresh_plan, open_offline,
 };
 use crate::verdict::ConflictRule;
 
@@ -204,6 +204,7 @@ impl Builder {
             health_bound_ms: self.health_bound_ms,
             seed: self.seed,
             dice: fastrand::u64(..),
+            push: PushSize::default(),
         };
         let (driver, handle) = Driver::new(store, Some(plan), config, remote)?;
         let path = self.path.clone();

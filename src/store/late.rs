@@ -50,9 +50,9 @@ pub(super) fn values<'a>(
         .collect()
 }
 
-/// What events later in the outbox supply, and which of them is the next to do so: for each foreign
-/// key, parents that come, children that go, and rows that change or go themselves. Values stand
-/// there by their hash: an outbox may have a million of them.
+/// What events later in the outbox supply: for each foreign key, the next event that brings a
+/// parent, the last one that takes a child of it away, and the next one that changes a row or takes
+/// it away. Values stand there by their hash: an outbox may have a million of them.
 #[derive(Default)]
 pub(super) struct Later {
     parents: HashMap<(usize, u64), usize>,
@@ -96,7 +96,7 @@ impl Later {
                 waits = waits.max(self.parents.get(&(number, wanted)).or(row).copied());
             }
             if let Some(freed) = values(before, children()).map(hashed) {
-                self.freed.insert((number, freed), at);
+                self.freed.entry((number, freed)).or_insert(at);
             }
             let changes = children().any(|column| after.0.iter().any(|(name, _)| name == column));
             if event.op == Op::Delete || changes {
@@ -110,6 +110,9 @@ impl Later {
                 waits = waits.max(self.parents.get(&gone).copied());
             }
             if let Some(coming) = values(after, parents()).map(hashed) {
+                // Whoever takes the parent away earlier waits for it, and for none of its children
+                // that go after it has come again.
+                self.freed.remove(&(number, coming));
                 self.parents.insert((number, coming), at);
             }
         }

@@ -42,6 +42,7 @@ pub use first_sync::run::{Init, Plan, Progress};
 pub(crate) use machine::error_policy::{other_remote, unknown_column};
 pub(crate) use machine::identity::{Refusal, examine};
 pub use machine::io::{Effect, Input, Now, RequestId, Ticket};
+pub use machine::push::bisect::PushSize;
 pub(crate) use machine::reconcile::other_log;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
 pub use status::{

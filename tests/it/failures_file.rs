@@ -265,7 +265,13 @@ impl<'r> First<'r> {
         let tables = TABLES.map(|table| (table.to_owned(), Default::default())).to_vec();
         let setup = driftless::store::Setup { url: plan.url.clone(), tables, epoch: None };
         let store = Store::init(path, &setup, plan.replica).unwrap();
-        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed: 1, dice: 1 };
+        let config = Config {
+            poll_ms: 5_000,
+            health_bound_ms: 60_000,
+            seed: 1,
+            dice: 1,
+            push: driftless::sync::PushSize::default(),
+        };
         let machine = Machine::new(store, Some(plan), config).unwrap();
         let now = Now { steady_ms: 1_000, wall_ms: 1_700_000_000_000 };
         First { machine, remote, now, next: vec![Input::Start], done: false }

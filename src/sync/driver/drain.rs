@@ -9,6 +9,7 @@ use crate::remote::Remote;
 use crate::store::Store;
 use crate::sync::driver::Driver;
 use crate::sync::driver::handle::Command;
+use crate::sync::machine::push::bisect::PushSize;
 use crate::sync::machine::{Config, POLL_MS};
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
@@ -30,6 +31,7 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
         health_bound_ms: HEALTH_BOUND_MS,
         seed: fastrand::u64(..),
         dice: fastrand::u64(..),
+        push: PushSize::default(),
     };
     let (driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();

@@ -31,7 +31,7 @@ use crate::sync::machine::identity::examine;
 use crate::sync::machine::io::{Effect, Input, Now, RequestId, Ticket};
 use crate::sync::machine::missing::Doubt;
 use crate::sync::machine::pull::pages::Pages;
-use crate::sync::machine::push::bisect::PushLimits;
+use crate::sync::machine::push::bisect::{PushLimits, PushSize};
 use crate::sync::machine::push::staging::{Stage, Staging};
 use crate::sync::machine::reconcile::Inquiry;
 use crate::sync::machine::request::{Asked, Errand, Flight};
@@ -58,6 +58,8 @@ pub struct Config {
     /// Where marks and identities come from: another number at each start, or two copies of a file
     /// could draw the same ones.
     pub dice: u64,
+    /// What a push carries in one request.
+    pub push: PushSize,
 }
 
 /// The replication protocol of one replica.
@@ -154,7 +156,7 @@ impl Machine {
             dice: fastrand::Rng::with_seed(config.dice),
             clock: Clock::default(),
             backoff,
-            limits: PushLimits::default(),
+            limits: PushLimits::new(config.push),
             staging: None,
             in_parts: state.in_parts,
             flight: None,
@@ -501,7 +503,7 @@ impl Machine {
     }
 
     fn limits_are_full(&self) -> bool {
-        self.limits == PushLimits::default()
+        self.limits.are_full()
     }
 
     fn interval(&self) -> u64 {

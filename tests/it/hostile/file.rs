@@ -46,7 +46,13 @@ const CHANGES: [&str; 34] = [
 
 /// A program begins, synchronises for a while, and looks at everything.
 fn work(scene: &mut Scene) -> driftless::Result<()> {
-    let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed: 1, dice: 2 };
+    let config = Config {
+        poll_ms: 5_000,
+        health_bound_ms: 60_000,
+        seed: 1,
+        dice: 2,
+        push: driftless::sync::PushSize::default(),
+    };
     let mut machine = Machine::new(Store::open(scene.desk.path())?, None, config)?;
     let mut now = Now { steady_ms: 1, wall_ms: 1_700_000_000_000 };
     let mut effects = machine.handle(now, Input::SyncNow(Ticket(1)));

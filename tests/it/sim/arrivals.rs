@@ -93,6 +93,7 @@ impl World {
         }
         if let Some(first) = first {
             self.check_causes(first)?;
+            self.check_whole(first)?;
             self.check_late(first)?;
             // A push leaves none. An UPDATE OR REPLACE of the web's may, in a table that refers to
             // itself: SQLite lets it.

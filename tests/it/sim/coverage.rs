@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 62] = [
+pub(crate) const WANTED: [&str; 71] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -69,6 +69,15 @@ pub(crate) const WANTED: [&str; 62] = [
     "late foreign",
     "late children",
     "a hint that was wrong",
+    "a part of a push",
+    "a part that nobody waits for",
+    "a crash between two parts",
+    "a push in parts",
+    "a key change in parts",
+    "a cascade in parts",
+    "a child ahead of its parent in parts",
+    "a circle in parts",
+    "a transaction in more than one push",
     "fate LostBefore",
     "fate LostAfter",
     "fate AnswerLate",

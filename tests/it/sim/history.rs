@@ -1,9 +1,11 @@
 //! A history: the tables, and the steps that a world takes. It is data, made from a seed alone, so
 //! steps can be left out of it, and it can be kept.
 
+use driftless::sync::PushSize;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::groups::limit_of;
 use super::shape::Shape;
 
 /// Steps of a world, at least and at most.
@@ -175,6 +177,9 @@ pub(crate) struct History {
     pub(crate) seed: u64,
     pub(crate) shape: Shape,
     pub(crate) replicas: usize,
+    /// What a push carries in one request.
+    #[serde(default)]
+    pub(crate) push: PushSize,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -248,7 +253,7 @@ impl History {
         let replicas = if random.f64() < THREE { 3 } else { 2 };
         let count = random.usize(if seed < LONG_FROM { STEPS } else { LONG_STEPS });
         let steps = (0..count).map(|_| step(&mut random, &shape, &weather)).collect();
-        History { seed, shape, replicas, steps }
+        History { seed, shape, replicas, push: limit_of(seed), steps }
     }
 }
 

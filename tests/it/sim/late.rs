@@ -132,7 +132,7 @@ impl World {
     /// Whether a row of a table names the row of an event as its parent, in a column, or in any where
     /// none is named, by a foreign key that waits for the end of a transaction, if it is asked for
     /// such a one.
-    fn refers(
+    pub(super) fn refers(
         &self,
         (table, column): (&str, &str),
         row: Option<&Image>,

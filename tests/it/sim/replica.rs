@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use driftless::remote::{Answer, Batch};
 use driftless::store::{Setup, Store};
-use driftless::sync::{Config, Effect, Input, Machine, Now, RequestId, Summary, SyncState, Ticket};
+use driftless::sync::{
+    Config, Effect, Input, Machine, Now, PushSize, RequestId, Summary, SyncState, Ticket,
+};
 use driftless::{Error, Result};
 use rusqlite::Connection;
 
@@ -55,6 +57,9 @@ pub(crate) struct Replica {
     foreign_keys: bool,
     recursive: bool,
     shape: Arc<Shape>,
+    push: PushSize,
+    /// Parts of a push are on the remote, and have no effect yet.
+    pub(crate) in_parts: bool,
 }
 
 fn open(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
@@ -66,7 +71,7 @@ fn open(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
 
 impl Replica {
     /// A replica over the database at `path`. Nothing runs on it yet.
-    pub(crate) fn new(shape: &Arc<Shape>, path: PathBuf, number: u128) -> Self {
+    pub(crate) fn new(shape: &Arc<Shape>, path: PathBuf, number: u128, push: PushSize) -> Self {
         let clock = Clock::new(BEGIN_MS.into());
         let db = open(&path, &clock, number as u64);
         Replica {
@@ -95,6 +100,8 @@ impl Replica {
             foreign_keys: true,
             recursive: false,
             shape: Arc::clone(shape),
+            push,
+            in_parts: false,
         }
     }
 
@@ -119,7 +126,8 @@ impl Replica {
         let plan = (!self.ready).then(|| plan(&self.shape, self.path.clone(), self.number));
         self.lives += 1;
         let seed = self.number as u64 ^ self.lives << 32;
-        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed };
+        let push = self.push;
+        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed, push };
         self.machine = Some(Machine::new(store, plan, config)?);
         self.input(Input::Start);
         Ok(())

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
 use driftless::store::NewKey;
-use driftless::sync::{Input, RequestId, Ticket};
+use driftless::sync::{Input, PushSize, RequestId, Ticket};
 use driftless::{Error, Kind, Result as Outcome};
 use fastrand::Rng;
 use tempfile::TempDir;
 
 use super::coverage::Seen;
+use super::groups::Carries;
 use super::history::{Fate, History, Step};
 use super::model::Model;
 use super::replica::Replica;
@@ -63,6 +64,9 @@ pub(crate) struct World {
     pub(super) orphans: BTreeSet<(String, String)>,
     /// Whose request is being run.
     pub(super) carrier: Option<usize>,
+    /// What that carries of a push in parts.
+    pub(super) carries: Carries,
+    push: PushSize,
     /// What keeps events from having their hints.
     pub(super) doubts: super::late::Doubts,
     /// The remote was made anew, and nobody has installed anything there.
@@ -102,6 +106,8 @@ impl World {
             server_version: (0, 0),
             orphans: BTreeSet::new(),
             carrier: None,
+            carries: Carries::Nothing,
+            push: history.push,
             doubts: Default::default(),
             blank: false,
             ghosts: Vec::new(),
@@ -131,7 +137,7 @@ impl World {
         let number = self.replicas.len() as u128 + 1;
         let path = self.folder.path().join(format!("{number}.db"));
         std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
-        Ok(Replica::new(&self.shape, path, number))
+        Ok(Replica::new(&self.shape, path, number, self.push))
     }
 
     /// A replica whose first sync was when there was nothing yet: it differs from another such one
@@ -245,10 +251,20 @@ impl World {
 
     /// Runs a request at the remote, and looks what it did there.
     fn deliver(&mut self, carrier: Option<usize>, batch: Batch) -> Checked<Outcome<Answer>> {
+        let carries = Carries::of(&batch);
         let outcome = self.server.ask(batch);
-        self.carrier = carrier;
+        (self.carrier, self.carries) = (carrier, carries);
         self.observe_remote()?;
-        self.carrier = None;
+        (self.carrier, self.carries) = (None, Carries::Nothing);
+        if carries == Carries::Part && outcome.is_ok() {
+            self.seen.note("a part of a push");
+            if carrier.is_none() {
+                self.seen.note("a part that nobody waits for");
+            }
+        }
+        if let Some(at) = carrier.filter(|_| carries != Carries::Nothing && outcome.is_ok()) {
+            self.replicas[at].in_parts = carries == Carries::Part;
+        }
         self.doubts.answered(carrier, &outcome);
         match &outcome {
             Err(error) if error.kind() == Kind::TooLarge => self.seen.note("too large"),
@@ -386,6 +402,9 @@ impl World {
             }
             if self.replicas[at].waits {
                 self.seen.note("a crash with a page waiting");
+            }
+            if std::mem::take(&mut self.replicas[at].in_parts) {
+                self.seen.note("a crash between two parts");
             }
         }
         let lost = self.replicas[at].crash(whole);

@@ -383,7 +383,13 @@ impl Desk {
 /// The `start`-th machine of a desk.
 fn machine(store: Store, number: u128, start: u64) -> Machine {
     let dice = (number as u64) << 32 | start;
-    let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed: dice, dice };
+    let config = Config {
+        poll_ms: 5_000,
+        health_bound_ms: 60_000,
+        seed: dice,
+        dice,
+        push: driftless::sync::PushSize::default(),
+    };
     Machine::new(store, None, config).unwrap()
 }
 

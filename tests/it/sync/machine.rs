@@ -160,7 +160,13 @@ impl Bench {
     }
 
     fn run(&mut self, store: Store) {
-        let config = Config { poll_ms: POLL_MS, health_bound_ms: 60_000, seed: 7, dice: 7 };
+        let config = Config {
+            poll_ms: POLL_MS,
+            health_bound_ms: 60_000,
+            seed: 7,
+            dice: 7,
+            push: driftless::sync::PushSize::default(),
+        };
         self.machine = Some(Machine::new(store, self.plan.clone(), config).unwrap());
         (self.started, self.ended) = (false, false);
     }

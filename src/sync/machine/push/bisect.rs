@@ -16,6 +16,21 @@ const LARGE_BYTES: usize = 256 << 10;
 /// An image without values.
 const NOTHING: &str = "{}";
 
+/// What a push carries in one request. What hangs together may be larger, and travels in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PushSize {
+    /// The most events, at least 1.
+    pub events: usize,
+    /// The most bytes of events; a single event may be larger.
+    pub bytes: usize,
+}
+
+impl Default for PushSize {
+    fn default() -> Self {
+        PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES }
+    }
+}
+
 /// What to do after a push did not go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sync) enum Step {
@@ -53,6 +68,8 @@ const FOREIGN_KEY: &str = "foreign key";
 /// one event more is recorded as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sync) struct PushLimits {
+    /// What a request takes in health.
+    most: PushSize,
     /// The most events of a request.
     request_events: usize,
     /// The most bytes of events in a request.
@@ -72,23 +89,6 @@ pub(in crate::sync) struct PushLimits {
     /// The large events of the next push go without old values, which they do not fit with.
     slim: bool,
     searching: bool,
-}
-
-impl Default for PushLimits {
-    fn default() -> Self {
-        PushLimits {
-            request_events: MAX_EVENTS,
-            request_bytes: MAX_PUSH_BYTES,
-            events: MAX_EVENTS,
-            bytes: 0,
-            hints: Hints::Kept,
-            above: 0,
-            cleared: 0,
-            failing: usize::MAX,
-            slim: false,
-            searching: false,
-        }
-    }
 }
 
 /// The events of a push with a higher number in the outbox than this.
@@ -131,6 +131,28 @@ pub(in crate::sync) fn check(push: &Push) -> Result<()> {
 }
 
 impl PushLimits {
+    /// The limits in health.
+    pub(in crate::sync) fn new(most: PushSize) -> Self {
+        PushLimits {
+            most,
+            request_events: most.events,
+            request_bytes: most.bytes,
+            events: most.events,
+            bytes: 0,
+            hints: Hints::Kept,
+            above: 0,
+            cleared: 0,
+            failing: usize::MAX,
+            slim: false,
+            searching: false,
+        }
+    }
+
+    /// Whether they are the limits in health.
+    pub(in crate::sync) fn are_full(&self) -> bool {
+        *self == PushLimits::new(self.most)
+    }
+
     /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
     pub(in crate::sync) fn limit(&self) -> PushLimit {
         if !self.searching {
@@ -140,7 +162,7 @@ impl PushLimits {
             events: self.events,
             bytes: self.bytes.max(self.request_bytes),
             above: self.above,
-            sight: self.events.max(MAX_EVENTS),
+            sight: self.events.max(self.most.events),
             hints: self.hints,
         }
     }
@@ -174,13 +196,13 @@ impl PushLimits {
 
     /// A push went through.
     pub(in crate::sync) fn accepted(&mut self) {
-        self.request_events = (self.request_events * 2).min(MAX_EVENTS);
-        self.request_bytes = (self.request_bytes * 2).min(MAX_PUSH_BYTES);
-        self.begin((self.events * 2).min(MAX_EVENTS), Hints::Kept);
+        self.request_events = (self.request_events * 2).min(self.most.events);
+        self.request_bytes = (self.request_bytes * 2).min(self.most.bytes);
+        self.begin((self.events * 2).min(self.most.events), Hints::Kept);
         self.slim = false;
-        self.searching &= self.events < MAX_EVENTS;
+        self.searching &= self.events < self.most.events;
         if !self.searching {
-            (self.events, self.bytes) = (MAX_EVENTS, 0);
+            (self.events, self.bytes) = (self.most.events, 0);
         }
     }
 
@@ -247,7 +269,7 @@ impl PushLimits {
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
             // What waits in front of it goes with what it waits for.
-            let events = if suspects.len() < len { len.max(MAX_EVENTS) } else { len };
+            let events = if suspects.len() < len { len.max(self.most.events) } else { len };
             self.begin(events, self.hints);
             return Step::Refuse(ids);
         }

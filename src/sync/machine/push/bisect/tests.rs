@@ -32,6 +32,10 @@ fn event(n: i64) -> Outgoing {
 }
 
 /// The events from `first` on, as many as the limits take.
+fn full() -> PushLimits {
+    PushLimits::new(PushSize::default())
+}
+
 fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
     let end = last.min(first + limits.limit().events as i64 - 1);
     let events: Vec<_> = (first..=end).map(event).collect();
@@ -43,7 +47,7 @@ fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
 #[test]
 fn the_culprit_is_found_and_no_other() {
     for culprit in 1..=37 {
-        let mut limits = PushLimits::default();
+        let mut limits = full();
         let (mut sent, mut pushes, mut refused) = (0, 0, Vec::new());
         limits.suspect(&next(&limits, 1, 37));
         while sent < 37 {
@@ -64,7 +68,7 @@ fn the_culprit_is_found_and_no_other() {
 
 #[test]
 fn an_event_without_its_values_stays_here() {
-    let mut push = next(&PushLimits::default(), 1, 2);
+    let mut push = next(&full(), 1, 2);
     for event in &mut push.events {
         (event.before, event.after) = (Some("{}".to_owned()), Some("{}".to_owned()));
     }
@@ -76,7 +80,7 @@ fn an_event_without_its_values_stays_here() {
 
 #[test]
 fn a_pair_stays_together() {
-    let limits = PushLimits::default();
+    let limits = full();
     let mut pair = next(&limits, 1, 2);
     assert_eq!(limits.clone().rejected(&pair, NO), Step::Again);
     pair.events[0].pair = Some(pair.events[1].id);
@@ -168,7 +172,7 @@ fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
         let culprits: BTreeMap<_, _> = (0..random.usize(0..5))
             .map(|_| (random.i64(1..=last), words[random.usize(0..3)]))
             .collect();
-        let mut limits = PushLimits::default();
+        let mut limits = full();
         let (mut sent, mut pushes, mut refused) = (0, 0, BTreeSet::new());
         limits.suspect(&given(&limits, 0, last, &links, &refused));
         while sent < last {
@@ -200,7 +204,7 @@ fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
 #[test]
 fn a_request_shrinks_until_it_fits_and_grows_again() {
     for fits in 1..30 {
-        let mut limits = PushLimits::default();
+        let mut limits = full();
         let (mut sent, mut requests) = (0, 0);
         while sent < 30 {
             requests += 1;
@@ -230,7 +234,7 @@ fn each_op_asks_for_its_images() {
         (Op::Delete, None, None, false),
         (Op::Delete, some(), some(), false),
     ] {
-        let mut push = next(&PushLimits::default(), 1, 1);
+        let mut push = next(&full(), 1, 1);
         push.events[0] = Outgoing { op, before, after, ..event(1) };
         assert_eq!(check(&push).is_ok(), is, "{:?}", push.events[0]);
     }
@@ -238,7 +242,7 @@ fn each_op_asks_for_its_images() {
 
 #[test]
 fn limits_close_in_and_open_again() {
-    let mut limits = PushLimits::default();
+    let mut limits = full();
     assert!(!limits.is_searching());
     limits.suspect(&next(&limits, 1, 12));
     assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
@@ -247,25 +251,25 @@ fn limits_close_in_and_open_again() {
     limits.accepted();
     assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
     (0..20).for_each(|_| limits.accepted());
-    assert_eq!(limits, PushLimits::default());
+    assert_eq!(limits, full());
     // What a request takes is another matter.
     assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Step::Again);
     assert_eq!(limits.of_request().0, MAX_EVENTS / 2);
     assert!(!limits.is_searching());
-    limits.suspect(&next(&PushLimits::default(), 1, 12));
+    limits.suspect(&next(&full(), 1, 12));
     for _ in 0..20 {
-        limits.too_large(&next(&PushLimits::default(), 1, 12).events);
+        limits.too_large(&next(&full(), 1, 12).events);
     }
     assert_eq!(limits.of_request(), (6, MIN_BYTES));
     assert_eq!(limits.limit().events, 12, "the search goes on as it was, in smaller requests");
     (0..20).for_each(|_| limits.accepted());
-    assert_eq!(limits, PushLimits::default());
+    assert_eq!(limits, full());
 }
 
 #[test]
 fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     let of = |weight: usize| {
-        let mut push = next(&PushLimits::default(), 1, 1);
+        let mut push = next(&full(), 1, 1);
         let event = &mut push.events[0];
         let rest = weight - event.key.0.len() - 10 - 20;
         event.before = Some("b".repeat(10));
@@ -273,7 +277,7 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
         event.image = Some("i".repeat(rest));
         push
     };
-    let mut limits = PushLimits::default();
+    let mut limits = full();
     let stuck = limits.too_large(&of(LARGE_BYTES - 1).events);
     assert_eq!(stuck, Step::Stuck, "it is the remote's fault");
     let mut push = of(LARGE_BYTES);
@@ -287,15 +291,15 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     for before in [None, Some(NOTHING.to_owned())] {
         let mut push = of(LARGE_BYTES + 10);
         push.events[0].before = before;
-        assert_eq!(PushLimits::default().too_large(&push.events), refuse);
+        assert_eq!(full().too_large(&push.events), refuse);
     }
     // What is recorded as too large keeps its values here, and other refusals send theirs.
     let mut push = of(LARGE_BYTES);
     push.events[0].refuse = Some("no".to_owned());
-    PushLimits::default().prepare(&mut push);
+    full().prepare(&mut push);
     assert_eq!(push.events[0].weight(), LARGE_BYTES);
     push.events[0].refuse = Some(TOO_LARGE.to_owned());
-    PushLimits::default().prepare(&mut push);
+    full().prepare(&mut push);
     let event = &push.events[0];
     let images = (event.before.as_deref(), event.after.as_deref(), event.image.as_deref());
     assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
@@ -303,7 +307,7 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
 
 /// A push of the events 1 to `len`, of which the first waits for what is behind it.
 fn waiting(len: i64, whole: usize) -> Push {
-    let mut push = next(&PushLimits::default(), 1, len);
+    let mut push = next(&full(), 1, len);
     push.events[0].late = true;
     Push { whole, ..push }
 }
@@ -313,7 +317,7 @@ const FOREIGN: &str = "SQLite error: FOREIGN KEY constraint failed";
 
 #[test]
 fn a_search_looks_behind_the_end_of_its_push() {
-    let mut limits = PushLimits::default();
+    let mut limits = full();
     assert_eq!(limits.limit().sight, 0);
     limits.suspect(&next(&limits, 1, 12));
     assert_eq!(limits.limit().sight, MAX_EVENTS);
@@ -338,7 +342,7 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
         (10, 10, usize::MAX, None),
         (10, 10, 17, None),
     ] {
-        let mut limits = PushLimits { failing, ..PushLimits::default() };
+        let mut limits = PushLimits { failing, ..full() };
         limits.suspect(&waiting(len, whole));
         assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Step::Again);
         let case = format!("{len} {whole} {failing}: {limits:?}");
@@ -354,7 +358,7 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
 
 #[test]
 fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
-    let moved = PushLimits { hints: Hints::Moved, ..PushLimits::default() };
+    let moved = PushLimits { hints: Hints::Moved, ..full() };
     for (push, words, gone) in [
         (waiting(10, 10), FOREIGN, true),
         (waiting(10, 10), NO, false),
@@ -369,8 +373,8 @@ fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
 
 #[test]
 fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
-    for (push, words) in [(waiting(10, 20), NO), (next(&PushLimits::default(), 1, 10), FOREIGN)] {
-        let mut limits = PushLimits::default();
+    for (push, words) in [(waiting(10, 20), NO), (next(&full(), 1, 10), FOREIGN)] {
+        let mut limits = full();
         assert_eq!(limits.rejected(&push, words), Step::Again);
         assert_eq!((limits.events, limits.hints, limits.failing), (5, Hints::Kept, 10), "{words}");
     }
@@ -379,8 +383,8 @@ fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
 #[test]
 fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
     for (cleared, events) in [(0, 1), (9, MAX_EVENTS)] {
-        let mut limits = PushLimits { above: cleared as usize, cleared, ..PushLimits::default() };
-        let push = next(&PushLimits::default(), 1, cleared + 1);
+        let mut limits = PushLimits { above: cleared as usize, cleared, ..full() };
+        let push = next(&full(), 1, cleared + 1);
         assert_eq!(limits.rejected(&push, NO), Step::Refuse(vec![event(cleared + 1).id]));
         assert_eq!((limits.events, limits.above, limits.cleared), (events, 0, 0));
     }
@@ -389,16 +393,16 @@ fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
 #[test]
 fn what_a_cause_took_along_is_refused_with_it() {
     let push = |first: i64| {
-        let mut push = next(&PushLimits::default(), first, 5);
+        let mut push = next(&full(), first, 5);
         // The second and the third are consequences of the fifth; the fourth stands between.
         for consequence in push.events.iter_mut().filter(|event| [2, 3].contains(&event.n)) {
             consequence.via = Some(event(5).id);
         }
         push
     };
-    let mut limits = PushLimits::default();
+    let mut limits = full();
     assert_eq!(limits.rejected(&push(1), NO), Step::Again, "the first may go alone");
-    let mut limits = PushLimits::default();
+    let mut limits = full();
     let together = [2, 3, 4, 5].map(|n| event(n).id).to_vec();
     assert_eq!(limits.rejected(&push(2), NO), Step::Refuse(together));
 }
