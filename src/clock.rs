@@ -2,14 +2,12 @@
 
 use ulid::Ulid;
 
-/// The bits of a ULID below its time part.
-const TAIL_BITS: u32 = 80;
 /// The greatest time part: 48 bits of milliseconds, which last until the year 10889.
 const MAX_MS: u64 = (1 << 48) - 1;
 
 /// Makes ULIDs that only rise, whatever the machine's clock does.
 ///
-/// * Each ULID is greater than every one that this clock made or was shown before.
+/// * Each ULID is greater than every one that this clock made before.
 /// * Its time part is the given time, unless that lies behind: then it is the newest time seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
@@ -17,16 +15,6 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stays above `newest`; [`Ulid::nil`] for one that has seen nothing.
-    pub fn after(newest: Ulid) -> Self {
-        Clock { newest }
-    }
-
-    /// Takes note of somebody's ULID: later ones will be above it.
-    pub fn observe(&mut self, seen: Ulid) {
-        self.newest = self.newest.max(seen);
-    }
-
     /// The next ULID at `now_ms`, in ms since 1970. The low 80 bits of `random` go into its tail.
     pub fn stamp(&mut self, now_ms: u64, random: u128) -> Ulid {
         let fresh = Ulid::from_parts(now_ms.min(MAX_MS), random);
@@ -35,11 +23,6 @@ impl Clock {
         self.newest =
             if fresh > self.newest { fresh } else { Ulid(self.newest.0.saturating_add(1)) };
         self.newest
-    }
-
-    /// The time part of the newest ULID, in ms since 1970.
-    pub fn newest_ms(&self) -> u64 {
-        (self.newest.0 >> TAIL_BITS) as u64
     }
 }
 
@@ -71,20 +54,17 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_above_what_it_was_shown() {
-        let mut clock = Clock::default();
+    fn a_full_tail_carries_over_into_the_time() {
         let ahead = Ulid::from_parts(2_000_000_000_000, u128::MAX);
-        clock.observe(ahead);
+        let mut clock = Clock { newest: ahead };
         let next = clock.stamp(1_700_000_000_000, 5);
         assert!(next > ahead);
-        assert_eq!(clock.newest_ms(), 2_000_000_000_001, "the tail was full and carried over");
-        clock.observe(Ulid::from_parts(1, 1));
-        assert!(clock.stamp(1, 1) > next);
+        assert_eq!(next.timestamp_ms(), 2_000_000_000_001);
     }
 
     #[test]
     fn a_time_ahead_is_taken_as_it_is() {
-        let mut clock = Clock::after(Ulid::from_parts(10, 7));
+        let mut clock = Clock { newest: Ulid::from_parts(10, 7) };
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 3));
         assert_eq!(clock.stamp(11, 3), Ulid::from_parts(11, 4));
     }
@@ -99,16 +79,15 @@ mod tests {
 
     #[test]
     fn the_end_of_time_is_not_passed() {
-        let mut clock = Clock::after(Ulid::nil());
+        let mut clock = Clock::default();
         assert_eq!(clock.stamp(u64::MAX, 1), Ulid::from_parts((1 << 48) - 1, 1));
-        assert_eq!(clock.newest_ms(), 281_474_976_710_655);
-        clock.observe(Ulid(u128::MAX));
+        let mut clock = Clock { newest: Ulid(u128::MAX) };
         assert_eq!(clock.stamp(u64::MAX, 1), Ulid(u128::MAX), "there is no next one");
     }
 
     #[test]
     fn it_begins_above_what_it_is_given() {
-        let mut clock = Clock::after(Ulid::from_parts(10, 7));
+        let mut clock = Clock { newest: Ulid::from_parts(10, 7) };
         assert_eq!(clock.stamp(9, 3), Ulid::from_parts(10, 8));
     }
 }

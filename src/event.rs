@@ -66,7 +66,7 @@ impl fmt::Display for Seq {
 /// A row's identity within its table: its canonical key, as the text of a JSON array.
 ///
 /// Two spellings of one key ('a' and 'A' in a NOCASE column) have the same `RowKey`. It is made by
-/// the capture triggers; see [`capture`](crate::capture).
+/// the capture triggers; see docs/protocol.md.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey(pub String);
 
@@ -87,7 +87,7 @@ impl RowKey {
     /// # Errors
     ///
     /// As for [`RowKey::values`].
-    pub fn read<'a>(key: &'a str, values: &mut Vec<ValueRef<'a>>) -> Result<()> {
+    pub(crate) fn read<'a>(key: &'a str, values: &mut Vec<ValueRef<'a>>) -> Result<()> {
         values.clear();
         let mut scanner = Scanner::new(key.as_bytes());
         scanner.expect(b'[')?;
@@ -102,7 +102,8 @@ impl RowKey {
     }
 
     /// Whether all text in it is UTF-8. A remote takes no change of a row whose key is not: see
-    /// [`KEY_NOT_UTF8`](crate::verdict::KEY_NOT_UTF8).
+    /// `KEY_NOT_UTF8`.
+    #[doc(hidden)]
     pub fn is_utf8(&self) -> bool {
         // Such text stands there in hex, which is rare.
         let is_utf8 = |value: &Value| !matches!(value, Value::Text(_)) || value.as_str().is_some();
@@ -238,6 +239,7 @@ impl Image {
     /// # Errors
     ///
     /// `Corrupt` when it is not one, or a column's name is not UTF-8.
+    #[doc(hidden)]
     pub fn parse(json: &[u8]) -> Result<Self> {
         let mut columns = Columns::new();
         read_columns(json, &mut columns)?;
@@ -252,6 +254,7 @@ impl Image {
     }
 
     /// Sets the columns that `other` has to its values.
+    #[doc(hidden)]
     pub fn overlay(&mut self, other: &Image) {
         for (name, value) in &other.0 {
             match self.0.iter_mut().find(|(mine, _)| mine == name) {
@@ -262,11 +265,13 @@ impl Image {
     }
 
     /// Whether this has every column of `other`, with the same value.
+    #[doc(hidden)]
     pub fn holds(&self, other: &Image) -> bool {
         other.0.iter().all(|(name, value)| self.get(name) == Some(value))
     }
 
     /// Appends the JSON object.
+    #[doc(hidden)]
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         for (index, (name, value)) in self.0.iter().enumerate() {
@@ -288,6 +293,7 @@ impl Image {
     }
 
     /// Whether every value has a plain JSON spelling, without a tag.
+    #[doc(hidden)]
     pub fn is_plain(&self) -> bool {
         !self.0.iter().any(|(_, value)| value.is_tagged())
     }

@@ -1,20 +1,36 @@
 //! **driftless** keeps a desktop application's local SQLite database and a Turso (libSQL) database
 //! in step, in both directions, by an event log.
 //!
+//! # Start
+//!
 //! A [`Replicator`] replicates one database file in the background. The application reads and
 //! writes its tables with plain SQL, over any connection, and never waits for the network:
 //!
 //! ```no_run
 //! # async fn example() -> driftless::Result<()> {
-//! use driftless::Replicator;
+//! use driftless::{Health, Replicator};
 //!
 //! let replicator = Replicator::builder("gym.db")
 //!     .remote("libsql://gym.turso.io", std::env::var("TURSO_AUTH_TOKEN").unwrap_or_default())
 //!     .tables(["members", "payments"])
+//!     .actor("front desk")
 //!     .start()?;
 //! let db = replicator.connection()?;
 //! db.execute("UPDATE members SET name = 'Ana' WHERE id = 'm1'", [])?;
 //!
+//! // An icon, and a sentence beside it.
+//! let status = replicator.status();
+//! if status.health != Health::Ok {
+//!     println!("{}", status.trouble.unwrap_or_default());
+//! }
+//!
+//! // Changes that lost to another writer: a person decides.
+//! for conflict in replicator.conflicts(false)? {
+//!     println!("{} {} lost", conflict.event.table, conflict.event.key);
+//!     replicator.restore(conflict.event.id, None)?;
+//! }
+//!
+//! // Rows that others changed, for a user interface to draw again.
 //! let mut changes = replicator.subscribe();
 //! while let Some(changes) = changes.next().await {
 //!     println!("{} rows changed, up to event {}", changes.rows.len(), changes.cursor);
@@ -23,54 +39,199 @@
 //! # }
 //! ```
 //!
-//! Triggers append each change to an outbox ([`capture`]), as an [`event::Event`]. The [`sync`]
-//! machine pushes the outbox and pulls the remote's log in one request, which [`remote`] carries.
-//! The remote's own triggers judge what arrives ([`verdict`]) and write it to the remote's tables.
-//! The [`store`] integrates what comes back, keeps what lost in a conflict inbox, and seals every
-//! event into a local log ([`frame`]). `hub` is a remote for development; `cli` is the command.
+//! # How it works
 //!
-//! The layers, from the bottom: [`value`], [`event`], [`verdict`], [`page`], [`frame`],
-//! [`identity`], [`clock`] and [`backoff`] are pure; [`capture`] makes SQL text; [`store`] owns the
-//! local database; [`remote`] owns the network; [`sync`] is the protocol and its driver.
+//! Triggers in the database record each change of a replicated table as an
+//! [`Event`](events::Event), in the application's own transaction and with any SQLite client. The
+//! replicator pushes the events to the remote and pulls what others did, in one request.
+//!
+//! Triggers on the remote decide about each event: it is applied, or it loses because another
+//! writer changed the row first, or it is rejected because it breaks a constraint
+//! ([`Verdict`](events::Verdict)). All replicas apply the same log in the same order, so all have
+//! the same rows in the end.
+//!
+//! # What an application shows
+//!
+//! * Whether the data is safe and current: [`Replicator::status`]. What it is made of is in
+//!   [`status`].
+//! * Local changes that lost, and a way to write them again: [`Replicator::conflicts`] and
+//!   [`conflicts`].
+//! * Remote changes that cannot be applied here: [`Replicator::quarantine`].
+//! * A settings page with the remote's URL and token: [`Replicator::test_connection`],
+//!   [`Replicator::reconfigure`] and [`remotes`].
+//!
+//! # Threads
+//!
+//! One thread owns the replicator's connection and does the work. Every method can be called from
+//! any thread. The futures ([`Replicator::sync_now`], [`Subscription::next`]) can be awaited in any
+//! runtime; most have a `_blocking` form, which must not be called in a tokio runtime's own thread.
 //!
 //! # Errors
 //!
 //! There is one [`Error`], and its [`Kind`] says what to do about it. A conflict that was lost is
-//! no error: see [`Replicator::conflicts`].
+//! not an error: it is a [`Conflict`].
+//!
+//! # Features
+//!
+//! * `cli` (default): the command `driftless`. An application does not need it.
+//! * `hub` (default): a remote for development and tests.
 //!
 //! # Caveats
 //!
-//! * A database file that is copied, or restored from a backup, is noticed at its next push, and
-//!   goes on as another replica ([`identity`]).
-//! * One replicator at a time works on a file. A second one stands by, and takes over.
+//! * A database file that is copied, or restored from a backup, is noticed at its next push. It
+//!   goes on as another replica ([`Status::identity`]).
+//! * One replicator at a time works on a file. A second one waits ([`SyncState::Standby`]), and
+//!   takes over when the first one ends.
 
-// The command and the hub use items that the library alone does not. The build with both features
-// still reports an item that nothing uses.
-#![cfg_attr(not(all(feature = "cli", feature = "hub")), allow(dead_code, unused_imports))]
+// The modules are public for our own tests alone. Without that, what is not exported cannot be
+// reached, and some re-exports are not used.
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(unreachable_pub, unused_imports, clippy::enum_variant_names)
+)]
+// What a public signature needs must be exported, too.
+#![warn(unnameable_types)]
+// The command and the hub use items that the library alone does not.
+#![cfg_attr(not(all(feature = "cli", feature = "hub")), allow(dead_code))]
 
+#[cfg(not(feature = "internals"))]
+mod backoff;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod backoff;
+#[cfg(not(feature = "internals"))]
+mod capture;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod capture;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[cfg(not(feature = "internals"))]
+mod clock;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod clock;
+#[cfg(not(feature = "internals"))]
+mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod error;
+#[cfg(not(feature = "internals"))]
+mod event;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod event;
+#[cfg(not(feature = "internals"))]
+mod frame;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod frame;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(not(feature = "internals"))]
+mod identity;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod identity;
 mod json;
+#[cfg(not(feature = "internals"))]
+mod page;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod page;
+#[cfg(not(feature = "internals"))]
+mod remote;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod remote;
 mod replicator;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod store;
+#[cfg(not(feature = "internals"))]
+mod sync;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod sync;
+#[cfg(not(feature = "internals"))]
+mod value;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod value;
+#[cfg(not(feature = "internals"))]
+mod verdict;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod verdict;
 
 pub use error::{Error, Kind, Result};
 pub use replicator::{Builder, Replicator, Subscription};
+pub use store::{Conflict, Connection};
 pub use sync::{Changes, Health, Status, Summary, SyncState};
+
+/// What a [`Status`] and a first sync tell.
+///
+/// [`Replicator::status`] answers at once, from what the replicator knows. [`Status::health`] is
+/// the one word for an icon; [`Status::state`], [`Status::trouble`] and [`Status::hint`] are what a
+/// person reads beside it. Everything that cannot flow is listed by name:
+///
+/// * [`Status::left_out`]: tables that are not replicated, with the reason;
+/// * [`Status::unwritable`]: tables whose changes cannot be written here at present;
+/// * [`Status::dangling`]: tables with rows whose parent is not replicated or was deleted;
+/// * [`Status::conflicts`] and [`Status::quarantined`]: see [`conflicts`].
+pub mod status {
+    pub use crate::capture::{LeftOut, Where, Why};
+    pub use crate::store::{Cause, Dangling, Former, Unwritable};
+    pub use crate::sync::{FirstSync, FirstSyncStep, RemoteStatus};
+}
+
+/// Local changes that lost, and remote changes that cannot be applied here.
+///
+/// [`Replicator::conflicts`] lists the first, each with the winner beside it. A person decides:
+/// [`Replicator::restore`] writes the lost values again, as a new change, under a [`NewKey`] where
+/// the row's key is taken; [`Replicator::dismiss`] closes the conflict. Conflicts of one `group`
+/// may be of one transaction: [`Replicator::restore_selected`] and
+/// [`Replicator::dismiss_selected`] take them together.
+///
+/// [`Replicator::quarantine`] lists the others. They are tried again by themselves when the
+/// definition of their table changes, and by [`Replicator::retry_quarantine`].
+///
+/// [`NewKey`]: crate::conflicts::NewKey
+/// [`Replicator::conflicts`]: crate::Replicator::conflicts
+pub mod conflicts {
+    pub use crate::store::{
+        ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey, Quarantined, Restored,
+        Retried, Selection, Unrestored,
+    };
+    pub use crate::verdict::ConflictRule;
+}
+
+/// One change of one row, with its values, its author and the remote's verdict.
+pub mod events {
+    pub use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
+    pub use crate::sync::Change;
+    pub use crate::value::Value;
+    pub use crate::verdict::Verdict;
+}
+
+/// The remote: its token, a trial of both, and what a remote that was replaced offers.
+///
+/// [`Credentials`] say where the token comes from; a file or a function is asked again when the
+/// token was refused. [`probe()`] tries a URL and a token before there is a replicator, and
+/// [`Replicator::test_connection`] with one. [`Replicator::remote_offer`] says what is on a remote
+/// that has another log than before, and [`Replicator::accept_remote`] goes on with it.
+///
+/// [`Credentials`]: crate::remotes::Credentials
+/// [`probe()`]: crate::remotes::probe
+pub mod remotes {
+    pub use crate::remote::{
+        Access, Aspect, Credentials, Finding, Level, Options, ProbeReport, Token, probe,
+    };
+    pub use crate::sync::{LogEnd, Offer, TableRows};
+}
 
 /// The example of the README, which is compiled with the others.
 #[cfg(doctest)]

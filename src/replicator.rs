@@ -77,7 +77,8 @@ impl Builder {
         self
     }
 
-    /// A remote of one's own making, instead of a URL.
+    /// A remote of another kind, instead of a URL: for the demonstration and our own tests.
+    #[doc(hidden)]
     pub fn with_remote(mut self, remote: Arc<dyn Remote>) -> Self {
         self.remote = Where::Given(remote);
         self

@@ -117,6 +117,7 @@ const EXACT_LIMIT: f64 = 9_007_199_254_740_992.0;
 
 impl Value {
     /// Appends the JSON spelling of this value.
+    #[doc(hidden)]
     pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
@@ -138,6 +139,7 @@ impl Value {
     }
 
     /// Whether [`Value::write_json`] gives an object with a tag.
+    #[doc(hidden)]
     pub fn is_tagged(&self) -> bool {
         match self {
             Value::Null | Value::Integer(_) => false,

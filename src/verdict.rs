@@ -14,8 +14,8 @@ pub enum Verdict {
     /// change lost) or `via` (the event of which it is a consequence lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server. Or it is [`TOO_LARGE`], [`KEY_NOT_UTF8`] or
-    /// [`KEY_TOO_LARGE`].
+    /// the message of the server. Or it is `too large`, `key is not UTF-8` or
+    /// `key is too large`.
     Rejected(String),
 }
 
@@ -37,6 +37,7 @@ impl Verdict {
     /// # Errors
     ///
     /// `Corrupt` for a word that is no verdict.
+    #[doc(hidden)]
     pub fn parse(word: &str, reason: Option<&str>) -> Result<Self> {
         let reason = || reason.unwrap_or_default().to_owned();
         match word {
@@ -115,6 +116,7 @@ impl std::str::FromStr for ConflictRule {
 
 /// What the conflict rule looks at in an event of the row in question.
 #[derive(Clone, Copy, Debug)]
+#[cfg(feature = "internals")]
 pub struct Claim<'a> {
     /// Who made it.
     pub origin: Origin,
@@ -130,6 +132,7 @@ pub struct Claim<'a> {
 /// `arrival` is the event, `base` what its writer had seen, and `applied` the applied events of its
 /// row that are in the log when it arrives. It is a pure function of the log, so every replica and
 /// every replay agrees; `capture/judge.rs` has it once more as SQL, and a test holds the two equal.
+#[cfg(feature = "internals")]
 pub fn loses<'a>(
     rule: ConflictRule,
     arrival: Claim<'a>,
@@ -142,6 +145,7 @@ pub fn loses<'a>(
 }
 
 /// Whether two events of one row, by different writers, touch the same thing.
+#[cfg(feature = "internals")]
 pub fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
     if rule == ConflictRule::Row || one.op != Op::Update || other.op != Op::Update {
         return true;

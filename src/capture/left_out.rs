@@ -98,6 +98,7 @@ fn is(name: &str, other: &str) -> bool {
 
 impl LeftOut {
     /// The tables of both sides, each once.
+    #[doc(hidden)]
     pub fn joined(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Vec<LeftOut> {
         let mut all = here;
         for found in there {

@@ -19,7 +19,9 @@ mod triggers;
 pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
 pub use layout::{Captured, Layout};
 pub use left_out::{Choice, LeftOut, Where, Why};
-pub use remote::{RemoteTriggers, Replicated, TableTriggers, remote_triggers};
+#[cfg(feature = "internals")]
+pub use remote::remote_triggers;
+pub use remote::{RemoteTriggers, Replicated, TableTriggers};
 pub use replica::{TAIL_BITS, fingerprint, triggers};
 pub use scratch::rehearse;
 pub use sql::{create_if_missing, ident, literal};

@@ -275,6 +275,7 @@ impl RemoteTriggers {
     }
 
     /// All of them, in an order in which they may be made.
+    #[cfg(feature = "internals")]
     pub fn all(self) -> Vec<Trigger> {
         let (mut triggers, mut rare, mut common) = (Vec::new(), Vec::new(), Vec::new());
         for table in self.tables {
@@ -290,6 +291,7 @@ impl RemoteTriggers {
 
 /// All triggers of the remote, in the order in which they are to be made: those of the tables, so
 /// that capture is newer than the application's own, and those of the inbox.
+#[cfg(feature = "internals")]
 pub fn remote_triggers(all: &[Replicated<'_>]) -> Vec<Trigger> {
     RemoteTriggers::of(all).all()
 }

@@ -2,8 +2,8 @@
 //!
 //! [`main`] reads the command line (`args`), does what it says, and turns the outcome into one of
 //! the numbers of `exit`. Each command has a module, and is a function of what the library offers
-//! to everybody: it opens a [`Store`](crate::store::Store), asks the [`driver`](crate::sync) or
-//! starts a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
+//! to everybody: it opens a `Store`, asks the driver or starts a
+//! [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
 //! What is printed goes through `output`: data to stdout, everything else to stderr. With
 //! `--json` both hold JSON, a value a line: errors, warnings and notes are objects on stderr. Only

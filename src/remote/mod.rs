@@ -46,6 +46,7 @@ use crate::value::Value;
 
 /// SQL statements that run in one transaction and in one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(unnameable_types, reason = "for our own remotes: see `Builder::with_remote`")]
 pub struct Batch {
     /// Each a single complete statement without parameters. In a writing batch the first one must
     /// be a write, so that the transaction takes the write lock at once.
@@ -59,6 +60,7 @@ pub type Rows = Vec<Vec<Value>>;
 
 /// What came back: the rows of each statement of the batch, in order, and what it cost.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(unnameable_types, reason = "as `Batch`")]
 pub struct Answer {
     /// One entry for each statement of the batch; empty for a statement without rows.
     pub rows: Vec<Rows>,
@@ -87,6 +89,7 @@ pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>
 ///   [`Refused`](crate::error::Kind::Refused).
 /// * It returns within its time limit, and it does not panic.
 /// * A future that is dropped leaves the remote usable.
+#[allow(unnameable_types, reason = "as `Batch`")]
 pub trait Remote: Send + Sync {
     /// Runs `batch`.
     fn run(&self, batch: Batch) -> Pending<'_>;

@@ -72,7 +72,7 @@ impl Token {
         Token::named(text.as_ref(), "the token")
     }
 
-    /// The token in [`VARIABLES`], if one of them is set.
+    /// The token in `DRIFTLESS_AUTH_TOKEN` or `TURSO_AUTH_TOKEN`: the first that is set.
     ///
     /// # Errors
     ///

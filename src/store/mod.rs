@@ -370,6 +370,7 @@ impl Store {
     /// # Errors
     ///
     /// `Storage` when the database fails.
+    #[cfg(feature = "internals")]
     pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
         Ok(self.db.pragma_update(None, "max_page_count", pages)?)
     }

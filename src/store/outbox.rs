@@ -431,6 +431,7 @@ impl Store {
     /// # Errors
     ///
     /// `Storage` when the database fails.
+    #[cfg(feature = "internals")]
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
         let tx = self.begin_write()?;
         note_sent(&tx, up_to)?;

@@ -88,6 +88,7 @@ impl Store {
     ///
     /// `Usage`, naming the table, when a table cannot be replicated. `Storage` as for
     /// [`Store::open`]. After an error nothing has changed.
+    #[cfg(feature = "internals")]
     pub fn init(path: &Path, setup: &Setup, id: ReplicaId) -> Result<Store> {
         Store::init_with(path, setup, id, &OnConnect::default())
     }

@@ -27,7 +27,9 @@ mod machine;
 mod status;
 
 pub(crate) use driver::Driver;
-pub use driver::blocking::{accept, initialise, initialise_watched, offer};
+#[cfg(feature = "internals")]
+pub use driver::blocking::initialise;
+pub use driver::blocking::{accept, initialise_watched, offer};
 pub(crate) use driver::blocking::{fresh_plan, open_offline};
 pub(crate) use driver::clock::Time;
 pub use driver::drain::drain;

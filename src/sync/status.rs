@@ -96,8 +96,8 @@ pub struct FirstSync {
     pub rows: Option<u64>,
 }
 
-impl From<Doing> for FirstSync {
-    fn from(doing: Doing) -> Self {
+impl FirstSync {
+    pub(in crate::sync) fn of(doing: Doing) -> Self {
         let step = |step| FirstSync { step, table: None, rows: None };
         match doing {
             Doing::Installing | Doing::Found(_) => step(FirstSyncStep::Installing),
@@ -433,7 +433,7 @@ impl Machine {
         let begun = |init: &&Init| init.store().is_some() || self.identity.is_none();
         Known {
             state: self.state,
-            first_sync: self.init.as_ref().filter(begun).map(|init| init.doing().into()),
+            first_sync: self.init.as_ref().filter(begun).map(|init| FirstSync::of(init.doing())),
             process: None,
             trouble: None,
             hint: None,

@@ -44,9 +44,26 @@ fn module(folder: &str, path: &str) -> Option<String> {
     texts.iter().find_map(|path| fs::read_to_string(path).ok())
 }
 
+/// Whether the library's public surface has the module or the function `path`, `driftless::a::b`.
+fn is_public(path: &str) -> bool {
+    let surface = fs::read_to_string(root().join("fixtures/surface.txt")).unwrap();
+    let section = |place: &str| {
+        let mut sections = surface.split("\n// driftless");
+        sections.find_map(|section| section.strip_prefix(&format!("{place}\n")).map(str::to_owned))
+    };
+    let place = path.strip_prefix("driftless").unwrap();
+    let function = || {
+        let (place, name) = place.rsplit_once("::")?;
+        section(place)?.contains(&format!("fn {name}(")).then_some(())
+    };
+    section(place).is_some() || function().is_some()
+}
+
 /// Whether there is a module of this path, or a function in one.
 fn is_there(path: &str) -> bool {
-    let path = path.strip_prefix("driftless::").unwrap_or(path);
+    if path.starts_with("driftless::") {
+        return is_public(path);
+    }
     let function = |folder: &str| {
         let (parent, name) = path.rsplit_once("::")?;
         let text = module(folder, parent)?;

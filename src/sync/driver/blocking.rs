@@ -33,6 +33,7 @@ const ATTEMPTS: u32 = 3;
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
+#[cfg(feature = "internals")]
 pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
     initialise_watched(plan, remote, &mut |_| {})
 }

@@ -41,12 +41,12 @@ struct Names {
     uses: Vec<Use>,
 }
 
-struct Tree {
+pub(super) struct Tree {
     modules: HashMap<Path, Names>,
 }
 
 /// What a path leads to.
-enum Found {
+pub(super) enum Found {
     Module(Path),
     /// An item, by the module that defines it.
     Item(Path),
@@ -82,7 +82,7 @@ fn imports_of(sources: &[Source]) -> Imports {
 }
 
 impl Tree {
-    fn of(sources: &[Source]) -> Self {
+    pub(super) fn of(sources: &[Source]) -> Self {
         let mut modules = HashMap::new();
         for source in sources.iter().filter(|source| source.path != "src/main.rs") {
             let mut names = Names { file: source.path.clone(), ..Names::default() };
@@ -95,7 +95,7 @@ impl Tree {
     }
 
     /// Follows `path`, as it is written in the module `from`.
-    fn find(&self, from: &Path, path: &[String], depth: usize) -> Option<Found> {
+    pub(super) fn find(&self, from: &Path, path: &[String], depth: usize) -> Option<Found> {
         // Two `use` that name one another are no Rust; this only ends a mistake of this code.
         assert!(depth < 50, "{path:?} in {from:?}");
         let mut module = from.clone();
@@ -189,7 +189,7 @@ impl Names {
 }
 
 /// The names that a `use` brings, each with its path.
-fn leaves(tree: &UseTree, prefix: &[String], give: &mut impl FnMut(String, Path)) {
+pub(super) fn leaves(tree: &UseTree, prefix: &[String], give: &mut impl FnMut(String, Path)) {
     let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
     let own = || (prefix.last().cloned().unwrap_or_default(), prefix.to_vec());
     match tree {

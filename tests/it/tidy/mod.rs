@@ -9,6 +9,7 @@ mod lengths;
 mod ratchets;
 mod source;
 mod structs;
+mod surface;
 
 use std::fs;
 use std::path::Path;

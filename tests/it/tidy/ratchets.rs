@@ -33,7 +33,7 @@ pub(super) const TUPLES: usize = 14;
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] =
     &[("src", 13), ("src/capture", 16), ("src/cli", 18), ("src/remote", 14), ("src/store", 41)];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 40_000;
+pub(super) const LINES: usize = 42_000;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;
