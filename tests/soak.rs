@@ -1,20 +1,24 @@
 //! Runs worlds of the simulation (`tests/it/sim`) until the time is over or one fails.
 //!
 //! ```text
-//! cargo run --release --example soak -- --minutes 60 [--from SEED] [--worlds N] [--brief]
-//! cargo run --release --example soak -- --history target/sim/17.json
+//! cargo test --release --test soak -- --minutes 60 [--from SEED] [--worlds N] [--brief]
+//! cargo test --release --test soak -- --history target/sim/17.json
 //! ```
 //!
 //! Without `--from` the first seed is drawn from the clock, so that each run has other worlds. A
 //! world that fails is shrunk and reported as by the tests, and the run ends with exit code 1. With
 //! `--brief` it is not shrunk. It takes one core: start one for each.
+//!
+//! `cargo test` gives neither `--minutes` nor `--worlds`: then it runs the world of seed 0 alone, so
+//! that it is seen to work.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-#[allow(dead_code)]
-#[path = "../tests/it/sim/mod.rs"]
+// Its tests are for the harness of `tests/it`.
+#[allow(dead_code, unused_imports)]
+#[path = "it/sim/mod.rs"]
 mod sim;
 
 use sim::coverage::Seen;
@@ -47,11 +51,14 @@ fn main() {
         println!("{:?}", ran.failure);
         return;
     }
-    let minutes = argument("--minutes").unwrap_or(10);
+    let (minutes, worlds) = (argument("--minutes"), argument("--worlds"));
+    let is_plain = minutes.is_none() && worlds.is_none();
+    let minutes = minutes.unwrap_or(10);
     let drawn =
         || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
-    let from = argument("--from").unwrap_or_else(|| drawn() << 16);
-    let worlds = argument("--worlds").unwrap_or(u64::MAX - from);
+    let first = argument("--from").or(is_plain.then_some(0));
+    let from = first.unwrap_or_else(|| drawn() << 16);
+    let worlds = worlds.or(is_plain.then_some(1)).unwrap_or(u64::MAX - from);
     let begun = Instant::now();
     let end = begun + Duration::from_secs(60 * minutes);
     println!("from seed {from}, for {minutes} minutes");
@@ -74,7 +81,9 @@ fn main() {
             break;
         }
     }
-    print!("{}", progress.seen);
+    if !is_plain {
+        print!("{}", progress.seen);
+    }
     println!("{} worlds, {} steps", progress.worlds, progress.steps);
     if let Some((seed, failure)) = progress.failed {
         println!("found in world {} of this run", seed - from + 1);
