@@ -1,95 +1,66 @@
 //! What can go wrong, sorted by what the caller must do about it.
 //!
 //! There is one [`Error`]. Its [`Kind`] says what to do: try again, stop and ask a person, mend the
-//! call. A conflict that was lost is not an error: it is a value, a
-//! [`Verdict`](crate::verdict::Verdict).
+//! call. Its [`Code`] says which failure it is, for programs. A conflict that was lost is not an
+//! error: it is a value, a [`Verdict`](crate::verdict::Verdict).
+
+mod code;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use self::code::{Code, Kind, UnknownCode};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The code of an error that says that another program has the local database locked.
-pub(crate) const LOCKED: &str = "SQLITE_BUSY";
-
-/// What the caller must do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The call was wrong: a table that does not exist, a flag that makes no sense. Mend the call.
-    Usage,
-    /// The remote cannot be reached, or is overloaded. Try again later; nothing is lost.
-    Unavailable,
-    /// The remote refuses us: credentials, a newer schema, another database. Stop, and tell a
-    /// person.
-    Refused,
-    /// The remote answered, but refused this very request because of what is in it (a constraint, a
-    /// trigger, SQL that it does not know). Repeating it unchanged is of no use.
-    Rejected,
-    /// The answer, or the request, was too large for the remote. Ask for less.
-    TooLarge,
-    /// Bytes that should be ours are not what we wrote: a damaged frame, nonsense from a remote.
-    Corrupt,
-    /// The local database or disk failed: locked for long, full, read-only, not a database.
-    Storage,
-}
-
-impl Kind {
-    /// The word for it, as `--json` prints it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Usage => "usage",
-            Kind::Unavailable => "unavailable",
-            Kind::Refused => "refused",
-            Kind::Rejected => "rejected",
-            Kind::TooLarge => "too_large",
-            Kind::Corrupt => "corrupt",
-            Kind::Storage => "storage",
-        }
-    }
-}
-
-/// An error: what happened, what to do about it, and its source.
+/// An error: which one it is, what happened, what to do about it, and its source.
 ///
 /// `Display` prints one line without the source; [`Error::hint`] gives the advice separately, so
 /// that a user interface can place it as it likes. Neither ever holds a token or a row's values.
+/// Programs act on [`Error::code`] and [`Error::kind`], never on the message.
+#[derive(Clone)]
 pub struct Error {
-    kind: Kind,
+    code: Code,
     message: String,
     hint: Option<String>,
-    code: Option<String>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    remote_code: Option<String>,
+    names_file: bool,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
-    /// An error of `kind` that says `message`.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, code: None, source: None }
+    /// The error `code`, with `message`.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let (hint, remote_code, names_file, source) = (None, None, false, None);
+        Error { code, message: message.into(), hint, remote_code, names_file, source }
     }
 
-    /// [`Kind::Usage`].
+    /// [`Code::Usage`].
     pub fn usage(message: impl Into<String>) -> Self {
-        Error::new(Kind::Usage, message)
+        Error::new(Code::Usage, message)
     }
 
-    /// [`Kind::Unavailable`].
+    /// [`Code::Unavailable`].
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Error::new(Kind::Unavailable, message)
+        Error::new(Code::Unavailable, message)
     }
 
-    /// [`Kind::Refused`].
+    /// [`Code::Refused`].
     pub fn refused(message: impl Into<String>) -> Self {
-        Error::new(Kind::Refused, message)
+        Error::new(Code::Refused, message)
     }
 
-    /// [`Kind::Corrupt`].
+    /// [`Code::Corrupt`].
     pub fn corrupt(message: impl Into<String>) -> Self {
-        Error::new(Kind::Corrupt, message)
+        Error::new(Code::Corrupt, message)
     }
 
-    /// [`Kind::Storage`].
+    /// [`Code::Storage`].
     pub fn storage(message: impl Into<String>) -> Self {
-        Error::new(Kind::Storage, message)
+        Error::new(Code::Storage, message)
     }
 
     /// The same error with advice for a person: what to do, in a sentence.
@@ -101,21 +72,57 @@ impl Error {
 
     /// The same error with the code that the remote gave it, such as `SQLITE_CONSTRAINT`.
     #[must_use]
-    pub fn with_code(mut self, code: impl Into<String>) -> Self {
-        self.code = Some(code.into());
+    pub fn with_remote_code(mut self, code: impl Into<String>) -> Self {
+        self.remote_code = Some(code.into());
         self
     }
 
     /// The same error with the error that caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// The same error with another message; the former one is gone.
+    #[must_use]
+    pub(crate) fn with_message(self, message: impl Into<String>) -> Self {
+        Error { message: message.into(), source: None, ..self }
+    }
+
+    /// The same error in other words. It keeps its code and its hint, and has the former words as
+    /// its source.
+    #[must_use]
+    pub(crate) fn in_words(self, message: impl Into<String>) -> Self {
+        let said = Error { message: message.into(), ..self.clone() };
+        said.with_source(self)
+    }
+
+    /// The same error, whose message names the database's file.
+    #[must_use]
+    pub(crate) fn naming_file(self) -> Self {
+        Error { names_file: true, ..self }
+    }
+
+    /// The same error, with the database's file named in its message if it is about that file and
+    /// does not name it yet.
+    #[must_use]
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        if self.names_file || !self.code.is_of_database() {
+            return self;
+        }
+        let message = format!("{}: {}", path.display(), self.message);
+        Error { names_file: true, ..self.in_words(message) }
+    }
+
+    /// Which failure it is.
+    pub fn code(&self) -> Code {
+        self.code
     }
 
     /// What the caller must do.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.code.kind()
     }
 
     /// What happened, in a sentence without a full stop.
@@ -125,18 +132,13 @@ impl Error {
 
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
-    /// Whether another program has the local database locked: it may be free a moment later.
-    pub(crate) fn is_locked(&self) -> bool {
-        self.kind == Kind::Storage && self.code() == Some(LOCKED)
+        self.hint.as_deref().or_else(|| self.code.hint())
     }
 
     /// The remote's own code for it (`SQLITE_CONSTRAINT`, `SQL_PARSE_ERROR`, `BLOCKED`), where it
     /// gave one or its message leaves no doubt.
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+    pub fn remote_code(&self) -> Option<&str> {
+        self.remote_code.as_deref()
     }
 }
 
@@ -148,8 +150,8 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.message)?;
-        if let Some(hint) = &self.hint {
+        write!(f, "{:?}: {}", self.code, self.message)?;
+        if let Some(hint) = self.hint() {
             write!(f, " ({hint})")?;
         }
         // A message often ends in what caused it; that is said once.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::json::Scanner;
 use crate::value::{Value, ValueRef, write_string};
 use crate::verdict::Verdict;
@@ -31,7 +31,7 @@ macro_rules! ulid_newtype {
             type Err = Error;
 
             fn from_str(text: &str) -> Result<Self> {
-                let wrong = || Error::usage(format!("`{text}` is not {}", $what))
+                let wrong = || Error::new(Code::InvalidId, format!("`{text}` is not {}", $what))
                     .with_hint("a ULID has 26 characters, such as 01JD8ZK3V5QWERTY0123456789");
                 // 26 characters hold 130 bits; the parser drops what is too much, and so would
                 // take two texts for one id.
@@ -112,10 +112,10 @@ impl RowKey {
 
     /// The error of a first sync that finds such a row.
     pub(crate) fn not_utf8(side: &str, table: &str) -> Error {
-        Error::usage(format!(
-            "table `{table}` of {side} has a row whose key is text that is not UTF-8"
-        ))
-        .with_hint("give the row another key there, or take it out: SELECT hex(key) shows it")
+        let message =
+            format!("table `{table}` of {side} has a row whose key is text that is not UTF-8");
+        Error::new(Code::KeyNotUtf8, message)
+            .with_hint("give the row another key there, or take it out: SELECT hex(key) shows it")
     }
 
     /// The key that has these values, which must be canonical already.
@@ -189,7 +189,10 @@ impl FromStr for Op {
             "insert" => Ok(Op::Insert),
             "update" => Ok(Op::Update),
             "delete" => Ok(Op::Delete),
-            _ => Err(Error::corrupt("an event's op is none of insert, update, delete")),
+            _ => Err(Error::new(
+                Code::EventInvalid,
+                "an event's op is none of insert, update, delete",
+            )),
         }
     }
 }
@@ -341,7 +344,10 @@ pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<
             };
             place += 1;
             if columns.len() - begin == MAX_IMAGE_COLUMNS {
-                return Err(Error::corrupt("an event has more columns than any table"));
+                return Err(Error::new(
+                    Code::EventInvalid,
+                    "an event has more columns than any table",
+                ));
             }
             columns.push((name, scanner.value_ref()?));
             if scanner.eat(b'}') {
@@ -359,7 +365,7 @@ fn read_name<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>> {
         Cow::Owned(name) => String::from_utf8(name).map(Cow::Owned).ok(),
     };
     scanner.expect(b':')?;
-    name.ok_or_else(|| Error::corrupt("a column's name in an event is not UTF-8"))
+    name.ok_or_else(|| Error::new(Code::EventInvalid, "a column's name in an event is not UTF-8"))
 }
 
 /// One change of one row, as it was made and as the remote decided about it.

@@ -25,7 +25,7 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Encode, config};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Column, Columns, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
 use crate::page::Line;
 use crate::value::{Value, ValueRef};
@@ -145,15 +145,16 @@ fn encode(content: impl Encode, bytes: &mut Vec<u8>) {
 
 fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8], what: &str, seq: Seq) -> Result<T> {
     let damaged = || {
-        Error::corrupt(format!("the {what} of event {seq} in the local log is damaged"))
-            .with_hint("the tables are not touched by it; make a new replica to have the whole log")
+        Error::new(
+            Code::LogDamaged,
+            format!("the {what} of event {seq} in the local log is damaged"),
+        )
+        .with_hint("the tables are not touched by it; make a new replica to have the whole log")
     };
     let (&version, rest) = bytes.split_first().ok_or_else(damaged)?;
     if version != VERSION {
         let message = format!("event {seq} is sealed in form {version}, which is not known here");
-        return Err(
-            Error::corrupt(message).with_hint("a newer driftless wrote it: update this one")
-        );
+        return Err(Error::new(Code::LogNewer, message));
     }
     match bincode::borrow_decode_from_slice(rest, config::standard()) {
         Ok((content, used)) if used == rest.len() => Ok(content),
@@ -260,8 +261,9 @@ pub fn chain_header(previous: &Hash, header: &[u8]) -> Hash {
 /// `Corrupt` when the bytes are not a frame of `seq`, when the values are not those that the header
 /// names, or when the version is newer than this program.
 pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
-    let damaged =
-        |what: &str| Error::corrupt(format!("event {seq} in the local log is damaged: {what}"));
+    let damaged = |what: &str| {
+        Error::new(Code::LogDamaged, format!("event {seq} in the local log is damaged: {what}"))
+    };
     let header: Header = decode(&sealed.header, "header", seq)?;
     if header.seq != seq.0 {
         return Err(damaged("it says that it is another one"));
@@ -413,11 +415,11 @@ mod tests {
         let sealed = seal(&event());
         let mut longer = sealed.clone();
         longer.header.push(0);
-        assert!(open(&longer, Seq(7)).unwrap_err().message().contains("damaged"));
+        assert_eq!(open(&longer, Seq(7)).unwrap_err().code(), Code::LogDamaged);
         let mut newer = sealed;
         newer.header[0] = VERSION + 1;
-        assert!(open(&newer, Seq(7)).unwrap_err().message().contains("form 2"));
+        assert_eq!(open(&newer, Seq(7)).unwrap_err().code(), Code::LogNewer);
         newer.header.clear();
-        assert!(open(&newer, Seq(7)).unwrap_err().message().contains("damaged"));
+        assert_eq!(open(&newer, Seq(7)).unwrap_err().code(), Code::LogDamaged);
     }
 }

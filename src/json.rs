@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::value::{Value, ValueRef, read_real, write_string};
 
 /// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
@@ -44,7 +44,7 @@ pub(crate) struct Scanner<'a> {
 
 #[cold]
 fn wrong(what: &str, at: usize) -> Error {
-    Error::corrupt(format!("malformed JSON in an event: {what} at byte {at}"))
+    Error::new(Code::EventInvalid, format!("malformed JSON in an event: {what} at byte {at}"))
 }
 
 impl<'a> Scanner<'a> {

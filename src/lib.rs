@@ -68,8 +68,9 @@
 //!
 //! # Errors
 //!
-//! There is one [`Error`], and its [`Kind`] says what to do about it. A conflict that was lost is
-//! not an error: it is a [`Conflict`].
+//! There is one [`Error`]. Its [`Kind`] says what to do about it, and its [`Code`] which error it
+//! is: programs act on these two and never on the message. A conflict that was lost is not an
+//! error: it is a [`Conflict`].
 //!
 //! # Features
 //!
@@ -167,7 +168,7 @@ mod verdict;
 #[doc(hidden)]
 pub mod verdict;
 
-pub use error::{Error, Kind, Result};
+pub use error::{Code, Error, Kind, Result, UnknownCode};
 pub use replicator::{Builder, Replicator, Subscription};
 pub use store::{Conflict, Connection};
 pub use sync::{Changes, Health, Status, Summary, SyncState};

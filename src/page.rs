@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::json::Scanner;
 use crate::verdict::Verdict;
@@ -215,7 +215,7 @@ impl Page {
         if self.count > most {
             let message =
                 format!("a page of {} bytes cannot have {} events", self.bytes.len(), self.count);
-            return Err(Error::corrupt(message));
+            return Err(invalid(message));
         }
         let lines = match self.lines_by_two() {
             Some(lines) => lines,
@@ -223,7 +223,7 @@ impl Page {
         };
         let previous = lines.last().map_or(Seq(0), |line| line.seq);
         if lines.len() != self.count || (self.count > 0 && previous != self.last) {
-            return Err(Error::corrupt(format!(
+            return Err(invalid(format!(
                 "a page of {} events up to {} has {} up to {previous}",
                 self.count,
                 self.last,
@@ -241,6 +241,11 @@ impl Page {
     }
 }
 
+/// The error for a page that is not valid.
+fn invalid(message: String) -> Error {
+    Error::new(Code::AnswerInvalid, message)
+}
+
 /// The lines of a page or of a part of it, of which there may be `most`.
 fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
     let mut lines: Vec<Line<'_>> = Vec::with_capacity(most.min(bytes.len() / MIN_LINE_BYTES + 1));
@@ -251,16 +256,16 @@ fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
             if lines.last().is_some_and(|line| line.damaged.is_some()) {
                 continue;
             }
-            return Err(Error::corrupt(format!("what follows event {previous} is no event")));
+            return Err(invalid(format!("what follows event {previous} is no event")));
         };
         if lines.len() == most {
-            return Err(Error::corrupt(format!("a page has more than its {most} events")));
+            return Err(invalid(format!("a page has more than its {most} events")));
         }
         if line.seq > MAX_SEQ {
-            return Err(Error::corrupt(format!("no log has an event {}", line.seq)));
+            return Err(invalid(format!("no log has an event {}", line.seq)));
         }
         if line.seq <= previous {
-            return Err(Error::corrupt(format!("event {} comes after {previous}", line.seq)));
+            return Err(invalid(format!("event {} comes after {previous}", line.seq)));
         }
         previous = line.seq;
         lines.push(line);
@@ -444,12 +449,12 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn wrong(&self, field: &str) -> Error {
-        Error::corrupt(format!("event {} has a {field} that is none", self.seq))
+        invalid(format!("event {} has a {field} that is none", self.seq))
     }
 
     fn not_utf8(&self, table: &str) -> Error {
         let table: String = table.chars().take(MAX_SHOWN).collect();
-        Error::corrupt(format!(
+        invalid(format!(
             "event {} names its row of table `{table}` by text that is not UTF-8",
             self.seq
         ))

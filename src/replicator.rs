@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::EventId;
 use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
 use crate::store::{
@@ -176,7 +176,7 @@ impl Builder {
                 Arc::new(Libsql::connect_with(&url, credentials, self.options.clone())?)
             }
             Where::Nowhere => {
-                return Err(Error::usage("the replicator has no remote")
+                return Err(Error::new(Code::NoRemote, "the replicator has no remote")
                     .with_hint("name one with `.remote(url, token)`"));
             }
         };
@@ -192,7 +192,7 @@ impl Builder {
         let mut waited = 0;
         let store = loop {
             match open() {
-                Err(error) if error.is_locked() && waited < LOCK_WAITS => {
+                Err(error) if error.code() == Code::DatabaseLocked && waited < LOCK_WAITS => {
                     tracing::warn!("waiting for another program's transaction: {error}");
                     waited += 1;
                     std::thread::sleep(LOCK_PAUSE);
@@ -309,7 +309,7 @@ impl Replicator {
     pub async fn sync_now(&self) -> Result<Summary> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::SyncNow(reply))?;
-        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// [`Replicator::sync_now`] for a program without async.
@@ -324,7 +324,9 @@ impl Replicator {
     pub fn sync_now_blocking(&self) -> Result<Summary> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::SyncNow(reply))?;
-        answer.blocking_recv().map_err(|_| Error::usage("the replicator was shut down"))?
+        answer
+            .blocking_recv()
+            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// Looks at a remote that is refused ([`SyncState::OtherRemote`], [`SyncState::RolledBack`]),
@@ -340,7 +342,7 @@ impl Replicator {
     pub async fn remote_offer(&self) -> Result<Offer> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::Offer(reply))?;
-        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync,
@@ -355,7 +357,7 @@ impl Replicator {
     pub async fn accept_remote(&self) -> Result<Summary> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::Accept(reply))?;
-        answer.await.map_err(|_| Error::usage("the replicator was shut down"))?
+        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// [`Replicator::accept_remote`] for a program without async.
@@ -370,7 +372,9 @@ impl Replicator {
     pub fn accept_remote_blocking(&self) -> Result<Summary> {
         let (reply, answer) = oneshot::channel();
         self.handle.send(Command::Accept(reply))?;
-        answer.blocking_recv().map_err(|_| Error::usage("the replicator was shut down"))?
+        answer
+            .blocking_recv()
+            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// Says that the network is back, or another one: what failed is tried again at once. A wake

@@ -26,7 +26,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// One SQLite value. There is no NaN in SQLite (it is NULL), and none here.
 #[derive(Clone, Debug, Default)]
@@ -221,7 +221,7 @@ pub fn spell_real(real: f64) -> String {
 /// [`Corrupt`](crate::error::Kind::Corrupt) when it is none of these, or not finite where it should
 /// be.
 pub fn read_real(text: &str) -> Result<f64> {
-    let wrong = || Error::corrupt("a REAL in an event is not spelled as one");
+    let wrong = || Error::new(Code::EventInvalid, "a REAL in an event is not spelled as one");
     match text {
         "inf" => return Ok(f64::INFINITY),
         "-inf" => return Ok(f64::NEG_INFINITY),

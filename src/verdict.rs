@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Image, Op, Origin, Seq};
 
 /// What the remote decided about an event.
@@ -44,7 +44,10 @@ impl Verdict {
             "applied" => Ok(Verdict::Applied),
             "superseded" => Ok(Verdict::Superseded(reason())),
             "rejected" => Ok(Verdict::Rejected(reason())),
-            _ => Err(Error::corrupt("an event's verdict is none that this version knows")),
+            _ => Err(Error::new(
+                Code::EventInvalid,
+                "an event's verdict is none that this version knows",
+            )),
         }
     }
 

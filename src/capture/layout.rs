@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sql::literal;
 use super::table::{Affinity, Collation, Table};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Op, RowKey};
 use crate::value::{Value, write_string};
 
@@ -92,7 +92,8 @@ impl Layout {
     ///
     /// `Corrupt` when `spec` is none.
     pub fn read(table: &str, spec: &str) -> Result<Layout> {
-        let wrong = || Error::corrupt("the layout of an event in the outbox is damaged");
+        let wrong =
+            || Error::new(Code::OutboxDamaged, "the layout of an event in the outbox is damaged");
         let spec: Spec = serde_json::from_str(spec).map_err(|_| wrong())?;
         if spec.key.is_empty() || spec.key.iter().any(|part| part.column >= spec.columns.len()) {
             return Err(wrong());

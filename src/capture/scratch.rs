@@ -13,7 +13,7 @@ use rusqlite::limits::Limit;
 
 use super::sql::ident;
 use super::table::PREFIX;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A row of `sqlite_schema`: `type`, `name`, `tbl_name`, `sql`.
 type Definition = (String, String, String, Option<String>);
@@ -104,7 +104,7 @@ pub fn rehearse(schema: &[Definition], statements: &[String]) -> Result<()> {
             let what: Vec<_> = statement.split_whitespace().take(6).collect();
             let what = what.join(" ");
             let message = format!("the remote cannot take `{what} …`: {source}");
-            return Err(Error::usage(message)
+            return Err(Error::new(Code::DefinitionRefused, message)
                 .with_hint("nothing was changed: change what stands in the way, on either side"));
         }
     }

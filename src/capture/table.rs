@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::capture::scratch::Scratch;
 use crate::capture::triggers::MAX_KEY_COLUMNS;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The prefix of everything that is ours in a database.
 pub const PREFIX: &str = "driftless_";
@@ -234,17 +234,17 @@ impl Table {
         )?;
         let (columns, generated, key) = read_columns(db, &name, strict)?;
         if key.is_empty() {
-            return Err(Error::usage(format!("table `{name}` has no primary key"))
+            return Err(unsupported(format!("table `{name}` has no primary key"))
                 .with_hint("an event names its row by the key: give the table a PRIMARY KEY"));
         }
         if key.len() > MAX_KEY_COLUMNS {
-            return Err(Error::usage(format!(
+            return Err(unsupported(format!(
                 "the key of table `{name}` has {} columns; at most {MAX_KEY_COLUMNS} can be replicated",
                 key.len()
             )));
         }
         if columns.len() > MAX_COLUMNS {
-            return Err(Error::usage(format!(
+            return Err(unsupported(format!(
                 "table `{name}` has {} columns; at most {MAX_COLUMNS} can be replicated",
                 columns.len()
             )));
@@ -252,7 +252,7 @@ impl Table {
         let (uniques, key_collations) = read_indexes(db, &name, &columns, &key)?;
         for (collation, &column) in key_collations.iter().zip(&key) {
             if let Collation::Other(collation) = collation {
-                return Err(Error::usage(format!(
+                return Err(unsupported(format!(
                     "key column `{}` of table `{name}` has the collation `{collation}`, which other \
                      programs do not know",
                     columns[column].name
@@ -310,9 +310,8 @@ fn table_kind(db: &Connection, name: &str) -> Result<(String, String, bool, bool
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     found.ok_or_else(|| {
-        Error::usage(format!("there is no table `{name}`")).with_hint(
-            "check the spelling; `--all-tables` takes every table that can be replicated",
-        )
+        let hint = "check the spelling; `--all-tables` takes every table that can be replicated";
+        Error::new(Code::NoSuchTable, format!("there is no table `{name}`")).with_hint(hint)
     })
 }
 
@@ -325,8 +324,13 @@ fn refuse_by_kind(name: &str, kind: &str) -> Result<()> {
         _ if begins_with(name, PREFIX) => "is one of driftless's own",
         _ => return Ok(()),
     };
-    Err(Error::usage(format!("`{name}` {what} and cannot be replicated"))
+    Err(unsupported(format!("`{name}` {what} and cannot be replicated"))
         .with_hint("replicate the tables behind it; they are all that it shows"))
+}
+
+/// The error for a table that cannot be replicated.
+fn unsupported(message: String) -> Error {
+    Error::new(Code::TableUnsupported, message)
 }
 
 /// Whether a name begins so, in any case: SQLite's names do not differ by it.
@@ -433,17 +437,13 @@ fn read_unique(db: &Connection, name: String, partial: bool) -> Result<Unique> {
         terms.push(match column {
             Some(column) => Term::Column(column, Collation::named(&collation)),
             None => Term::Expression(written.terms.get(terms.len()).cloned().ok_or_else(|| {
-                Error::usage(format!("the definition of the index `{name}` cannot be read"))
+                unsupported(format!("the definition of the index `{name}` cannot be read"))
             })?),
         });
     }
-    let predicate = if partial {
-        Some(written.predicate.ok_or_else(|| {
-            Error::usage(format!("the definition of the partial index `{name}` cannot be read"))
-        })?)
-    } else {
-        None
-    };
+    let unreadable =
+        || unsupported(format!("the definition of the partial index `{name}` cannot be read"));
+    let predicate = partial.then(|| written.predicate.ok_or_else(unreadable)).transpose()?;
     Ok(Unique { name, terms, predicate })
 }
 
@@ -592,9 +592,9 @@ impl Catalog {
         }
         let skipped = self.skipped.iter().find(|(skipped, _)| skipped.eq_ignore_ascii_case(name));
         Err(match skipped {
-            Some((_, reason)) => Error::usage(reason.clone())
+            Some((_, reason)) => unsupported(reason.clone())
                 .with_hint("only tables that have a primary key can be replicated: leave it out"),
-            None => Error::usage(format!("there is no table `{name}`")),
+            None => Error::new(Code::NoSuchTable, format!("there is no table `{name}`")),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::output::{Output, Tone, clean};
 use super::session::Session;
 use super::when::{rfc3339, short};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{
     Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, NewKey, Restored,
@@ -77,8 +77,11 @@ fn matching(
         let listed = store.conflict_counts()?.into_iter().map(|count| count.table);
         if !here.chain(listed).any(|known| known.eq_ignore_ascii_case(table)) {
             let table = clean(table, LISTED_CHARS);
-            return Err(Error::usage(format!("table `{table}` is not replicated here"))
-                .with_hint("`driftless conflicts --summary` names the tables with conflicts"));
+            return Err(Error::new(
+                Code::TableNotReplicated,
+                format!("table `{table}` is not replicated here"),
+            )
+            .with_hint("`driftless conflicts --summary` names the tables with conflicts"));
         }
     }
     let kind = kind.map(|kind| match kind.as_str() {
@@ -100,8 +103,11 @@ fn restore(output: &Output, store: &mut Store, args: &args::RestoreConflicts) ->
         (Some(text), &[id]) => Some(read_key(store, &store.conflict(id)?, text.as_deref())?),
         (Some(None), _) => Some(NewKey::Fresh),
         (Some(Some(_)), _) => {
-            return Err(Error::usage("one new key cannot be that of several rows")
-                .with_hint("leave KEY out, and each row gets a fresh number"));
+            return Err(Error::new(
+                Code::NewKeyUnusable,
+                "one new key cannot be that of several rows",
+            )
+            .with_hint("leave KEY out, and each row gets a fresh number"));
         }
     };
     let one = ids.len() == 1;
@@ -124,7 +130,7 @@ fn restore(output: &Output, store: &mut Store, args: &args::RestoreConflicts) ->
         refused => {
             let left = refused + done.held_back;
             let all = left + done.restored.len();
-            Err(Error::usage(format!("{left} of {all} conflicts were not restored"))
+            Err(Error::new(Code::PartlyRestored, format!("{left} of {all} conflicts were not restored"))
                 .with_hint(
                     "they are open still, with what may be of their transactions: make room for them, or `driftless conflicts dismiss` them",
                 ))

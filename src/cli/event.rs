@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::output::{Output, Tone, clean};
 use super::when::{rfc3339, short};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey};
 use crate::store::{Entry, PendingEvent};
 use crate::value::Value;
@@ -508,13 +508,16 @@ pub(crate) fn resolve(
             continue;
         }
         if let Some(other) = found.filter(|other| *other != id) {
-            return Err(Error::usage(format!("more than one {what} is called `{text}`"))
-                .with_hint(format!("for instance {other} and {id}: write more of it")));
+            return Err(Error::new(
+                Code::NoSuchEvent,
+                format!("more than one {what} is called `{text}`"),
+            )
+            .with_hint(format!("for instance {other} and {id}: write more of it")));
         }
         found = Some(id);
     }
     found.ok_or_else(|| {
-        Error::usage(format!("there is no {what} `{}`", clean(text, VALUE_CHARS)))
+        Error::new(Code::NoSuchEvent, format!("there is no {what} `{}`", clean(text, VALUE_CHARS)))
             .with_hint("the beginning or the end of its id is enough")
     })
 }

@@ -8,7 +8,7 @@ use super::output::{Output, Spinner, Tone, clean};
 use super::session::Session;
 use super::signal;
 use crate::capture::{LeftOut, Why};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::{Access, Remote as _};
 use crate::store::{Orphans, Store};
 use crate::sync::{Doing, Report, Tables, fresh_plan, initialise_watched};
@@ -75,13 +75,15 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
         (true, false) => Tables::AllBut(args.exclude),
     };
     if remote.access() == Access::ReadOnly {
-        return Err(Error::refused(format!("the token for {} is read-only", remote.url()))
-            .with_hint("create one that may write, with: turso db tokens create NAME"));
+        return Err(remote.read_only());
     }
     let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Error::usage(format!("there is no folder {}", folder.display()))
-            .with_hint("make it first, or check the path"));
+        return Err(Error::new(
+            Code::NoSuchFile,
+            format!("there is no folder {}", folder.display()),
+        )
+        .with_hint("make it first, or check the path"));
     }
     // Nobody is at work on a file that is not there yet.
     let lock = if db.exists() { Some(session.lock()?) } else { None };

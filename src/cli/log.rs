@@ -9,7 +9,7 @@ use super::output::{Output, Tone};
 use super::session::{Session, now_ms};
 use super::signal;
 use super::when::{When, rfc3339};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Origin, RowKey, Seq};
 use crate::store::{Cause, Entry, Former, LogFilter, Standing, Store};
 
@@ -98,8 +98,11 @@ fn replicated(store: &Store, name: &str) -> Result<String> {
         Some(table) => Ok(table.to_owned()),
         None => {
             let names: Vec<_> = store.tables().iter().map(|r| r.table.name.as_str()).collect();
-            Err(Error::usage(format!("table `{name}` is not replicated here"))
-                .with_hint(format!("these are: {}", names.join(", "))))
+            Err(Error::new(
+                Code::TableNotReplicated,
+                format!("table `{name}` is not replicated here"),
+            )
+            .with_hint(format!("these are: {}", names.join(", "))))
         }
     }
 }
@@ -144,7 +147,9 @@ fn place(store: &Store, when: When) -> Result<When> {
         When::Event(id) => match store.event(id)? {
             Some(Entry::Settled(event)) => Ok(When::Seq(event.seq)),
             Some(Entry::Pending(_)) => Ok(When::At(super::event::made_at(id))),
-            None => Err(Error::usage(format!("there is no event {id} in the log"))),
+            None => {
+                Err(Error::new(Code::NoSuchEvent, format!("there is no event {id} in the log")))
+            }
         },
         other => Ok(other),
     }
@@ -277,7 +282,7 @@ fn find(store: &Store, text: &str) -> Result<Entry> {
         }
     };
     store.event(id)?.ok_or_else(|| {
-        Error::usage(format!("there is no event {id} in the log"))
+        Error::new(Code::NoSuchEvent, format!("there is no event {id} in the log"))
             .with_hint("`driftless log` lists what is there")
     })
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::session::now_ms;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 
 /// How often a long work says how far it is where nothing can move: in a log of the output, a line
 /// now and then shows that it goes on.
@@ -188,7 +188,8 @@ impl Output {
         if self.json {
             return self.failure(&JsonError {
                 kind: error.kind().as_str(),
-                code: error.code(),
+                code: error.code().as_str(),
+                remote_code: error.remote_code(),
                 message: error.message(),
                 hint: error.hint(),
                 exit: Exit::from(error.kind()).code(),
@@ -220,9 +221,11 @@ impl Output {
             let text = plain(error);
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
-            let (kind, code, exit) = (Kind::Usage.as_str(), None, Exit::Usage.code());
+            let (code, exit) = (Code::Usage, Exit::Usage.code());
+            let (kind, code) = (code.kind().as_str(), code.as_str());
             let hint = Some(rest).filter(|rest| !rest.is_empty());
-            return self.failure(&JsonError { kind, code, message, hint, exit });
+            let remote_code = None;
+            return self.failure(&JsonError { kind, code, remote_code, message, hint, exit });
         }
         // Where there is nobody to tell, nobody is told.
         let _ = error.print();
@@ -302,8 +305,10 @@ impl Output {
 pub(crate) struct JsonError<'a> {
     /// What to do about it: a word of [`Kind`], or `interrupted`.
     pub(crate) kind: &'static str,
+    /// Which error it is: the text of a [`Code`], or `interrupted`.
+    pub(crate) code: &'static str,
     /// The remote's own code for it, or null.
-    pub(crate) code: Option<&'a str>,
+    pub(crate) remote_code: Option<&'a str>,
     pub(crate) message: &'a str,
     pub(crate) hint: Option<&'a str>,
     /// The exit code of the command.
@@ -395,19 +400,15 @@ impl Write for Above {
     }
 }
 
-/// The code that marks an error as "nobody reads what we print".
-const CLOSED: &str = "EPIPE";
-
 fn cannot_write(source: io::Error) -> Error {
     let closed = source.kind() == io::ErrorKind::BrokenPipe;
-    let error = Error::new(Kind::Storage, format!("cannot write the output: {source}"));
-    let error = if closed { error.with_code(CLOSED) } else { error };
-    error.with_source(source)
+    let code = if closed { Code::OutputClosed } else { Code::Storage };
+    Error::new(code, format!("cannot write the output: {source}")).with_source(source)
 }
 
 /// Whether the program that reads our output has gone, as `head` does: then we are done.
 pub(crate) fn is_closed(error: &Error) -> bool {
-    error.code() == Some(CLOSED)
+    error.code() == Code::OutputClosed
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::init::{NAME_CHARS, Rows, show, waiting};
 use super::output::{Output, Tone, clean};
 use super::session::Session;
 use super::signal;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::{Access, Remote as _};
 use crate::sync::{Offer, accept, offer};
 
@@ -41,8 +41,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
     let remote = session.remote(&url)?;
     let _lock = session.lock()?;
     if remote.access() == Access::ReadOnly {
-        return Err(Error::refused(format!("the token for {} is read-only", remote.url()))
-            .with_hint("create one that may write, with: turso db tokens create NAME"));
+        return Err(remote.read_only());
     }
     let found = offer(&store, &*remote)?;
     let output = &session.output;
@@ -62,8 +61,11 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
         if output.is_json() {
             output.json(&done)?;
         }
-        return Err(Error::usage("nothing was done: the remote was not accepted")
-            .with_hint("say --yes to go on with it"));
+        return Err(Error::new(
+            Code::NotConfirmed,
+            "nothing was done: the remote was not accepted",
+        )
+        .with_hint("say --yes to go on with it"));
     }
     let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
     signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::status::{described, progress, waiting, words};
 use super::{signal, stdin};
 use crate::clock::span;
-use crate::error::{Error, LOCKED, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
 use crate::replicator::Replicator;
 use crate::sync::{Health, Status, SyncState, remembered_success};
@@ -76,7 +76,9 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit> {
         let (replicator, before) = loop {
             match begin(session) {
                 Ok(begun) => break begun,
-                Err(error) if error.is_locked() => wait.go_on(session, &error)?,
+                Err(error) if error.code() == Code::DatabaseLocked => {
+                    wait.go_on(session, &error)?
+                }
                 Err(error) => return Err(error),
             }
             tokio::select! {
@@ -102,9 +104,9 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
             "waiting for the write lock of {}: another program has a transaction open",
             db.display()
         );
-        return Err(Error::storage(message)
+        return Err(Error::new(Code::DatabaseLocked, message)
             .with_hint("it goes on by itself when that program commits or ends")
-            .with_code(LOCKED));
+            .naming_file());
     }
     let remote: Arc<dyn Remote> = session.remote(&store.state()?.url)?;
     let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
@@ -195,7 +197,7 @@ fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error
         return None;
     }
     let trouble = status.trouble.as_deref().unwrap_or(words(status.state));
-    let error = Error::refused(trouble);
+    let error = Error::new(status.code.unwrap_or(Code::Refused), trouble);
     let error = match &status.hint {
         Some(hint) => error.with_hint(hint.as_str()),
         None => error,

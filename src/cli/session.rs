@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::output::Output;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::{Credentials, Granted, Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::{Lock, Time};
@@ -44,9 +44,8 @@ impl Session {
     /// `Usage` when none was named.
     pub(crate) fn db(&self) -> Result<&Path> {
         let db: Option<&PathBuf> = self.global.db.as_ref();
-        db.map(PathBuf::as_path).ok_or_else(|| {
-            Error::usage("no database was named").with_hint("name its file with --db FILE")
-        })
+        db.map(PathBuf::as_path)
+            .ok_or_else(|| Error::new(Code::NoDatabaseNamed, "no database was named"))
     }
 
     /// The file with the token, if one was named.
@@ -72,24 +71,16 @@ impl Session {
 
     /// An error with what only the command knows: the file's name, and whether there was a token.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        if let Some(db) = &self.global.db
-            && error.kind() == Kind::Storage
-            && error.message().starts_with("the local ")
-        {
-            let named = Error::storage(format!("{}: {}", db.display(), error.message()));
-            let hint = error.hint().map(str::to_owned);
-            let named = named.with_source(error);
-            return match hint {
-                Some(hint) => named.with_hint(hint),
-                None => named,
-            };
-        }
+        let error = match &self.global.db {
+            Some(db) => error.of_file(db),
+            None => error,
+        };
         if !self.lacks_token(&error) {
             return error;
         }
         let Some((token, url)) = self.withheld.get() else {
             let message = format!("{}; none was given", error.message());
-            return Error::refused(message)
+            return Error::new(Code::TokenMissing, message)
                 .with_hint("set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file")
                 .with_source(error);
         };
@@ -98,15 +89,14 @@ impl Session {
             "{url} says that it is for another host; if it is for this one, name a file with \
              --auth-token-file, or mend {url}"
         );
-        Error::refused(message).with_hint(hint).with_source(error)
+        Error::new(Code::TokenMissing, message).with_hint(hint).with_source(error)
     }
 
     /// Whether the remote wants a token, and none was given.
     pub(crate) fn lacks_token(&self, error: &Error) -> bool {
-        let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
         let in_environment = || matches!(Token::from_environment(), Ok(Some(_)));
         let given = self.token_file().is_some() || in_environment();
-        of_token && (!given || self.withheld.get().is_some())
+        error.code().is_of_token() && (!given || self.withheld.get().is_some())
     }
 
     /// How to speak to a remote.
@@ -160,7 +150,8 @@ impl Session {
                 None => String::new(),
             };
             let db = db.display();
-            Error::usage(format!("another replicator is at work on {db}{process}"))
+            let message = format!("another replicator is at work on {db}{process}");
+            Error::new(Code::AlreadyReplicated, message)
                 .with_hint("it synchronises the file by itself; `driftless status` says how it is")
         })
     }

@@ -78,7 +78,8 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
                     match output.is_json() {
                         true => output.failure(&JsonError {
                             kind: "interrupted",
-                            code: None,
+                            code: "interrupted",
+                            remote_code: None,
                             message: &advice,
                             hint: None,
                             exit: exit.code(),

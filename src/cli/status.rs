@@ -12,13 +12,13 @@ use super::sync::bytes;
 use super::when::rfc3339;
 use crate::capture::{LeftOut, Why};
 use crate::clock::span;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
 use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
 use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
 use crate::sync::{
     FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, Refusal, Status, SyncState,
-    examine, heard, missing_table, other_log, other_remote, remembered_success, stopped,
+    Trouble, examine, heard, missing_table, other_log, other_remote, remembered_success, stopped,
     unknown_column,
 };
 use crate::value::Value;
@@ -180,8 +180,7 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
         state: sync_state,
         first_sync: None,
         process: holder.and_then(|holder| holder.process),
-        trouble: None,
-        hint: None,
+        told: Trouble::default(),
         reachable: reached,
         head,
         last_success,
@@ -282,11 +281,9 @@ fn left_out_in_words(tables: &[LeftOut]) -> String {
 /// Names the tables in which something is not as it should be.
 fn print_tables(output: &Output, status: &Status) {
     // The first is the trouble, if there is no other.
-    let told = |reason: &str| status.trouble.as_ref().is_some_and(|told| told.contains(reason));
-    for Unwritable { reason, .. } in &status.unwritable {
-        if !told(reason) {
-            output.warn(clean(reason, usize::MAX));
-        }
+    let told = usize::from(status.code == Some(Code::TableUnwritable));
+    for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
+        output.warn(clean(reason, usize::MAX));
     }
     for Dangling { table, columns, parent, rows } in &status.dangling {
         let (table, parent) = (clean(table, usize::MAX), clean(parent, usize::MAX));

@@ -10,7 +10,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{OpenFlags, TransactionState};
 
 use super::Limits;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 
 /// How long a statement waits for another writer. libSQL server lets a waiter take the lock of a
 /// transaction that is five seconds old; this is a second more, so that it sees that happen.
@@ -142,12 +142,12 @@ impl Opener {
     ///
     /// # Errors
     ///
-    /// [`Kind::Storage`] when the file cannot be opened or written, or is not a database;
-    /// [`Kind::Usage`] when it is a folder.
+    /// `Storage` when the file cannot be opened or written, or is not a database; `Usage` when it
+    /// is a folder.
     pub(super) fn create(&self) -> Result<Connection> {
         if self.path.is_dir() {
             let message = format!("{} is a folder, and not a database", self.path.display());
-            return Err(Error::usage(message).with_hint("name the database's file"));
+            return Err(Error::new(Code::IsFolder, message));
         }
         let connection = self.open(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {
             // Only the first connection changes the mode; it is kept in the file. Reading the
@@ -199,26 +199,29 @@ impl Opener {
 
     fn explain(&self, error: rusqlite::Error) -> Error {
         let path = self.path.display();
-        let error_of = |message: String| Error::new(Kind::Storage, message);
+        let error_of = |code, message: String| Error::new(code, message).naming_file();
         let (explained, hint) = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => (
-                error_of(format!("{path} is not a SQLite database")),
+                error_of(Code::NotADatabase, format!("{path} is not a SQLite database")),
                 "name another file; the hub creates one that does not exist",
             ),
             Some(rusqlite::ErrorCode::CannotOpen) => (
-                error_of(format!("{path} cannot be opened")),
+                error_of(Code::CannotOpen, format!("{path} cannot be opened")),
                 "check that its folder exists and that you may write there",
             ),
             Some(rusqlite::ErrorCode::ReadOnly) => (
-                error_of(format!("{path} is read-only")),
+                error_of(Code::DatabaseReadOnly, format!("{path} is read-only")),
                 "the hub writes to its database: make the file and its folder writable",
             ),
             Some(rusqlite::ErrorCode::DatabaseBusy) => (
-                error_of(format!("{path} is locked by another program")),
+                error_of(Code::DatabaseLocked, format!("{path} is locked by another program")),
                 "close the program that uses the file",
             ),
             _ => (
-                error_of(format!("{path} cannot be used as the hub's database")),
+                error_of(
+                    Code::DatabaseFailed,
+                    format!("{path} cannot be used as the hub's database"),
+                ),
                 "check the file with `PRAGMA integrity_check`",
             ),
         };

@@ -66,7 +66,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use connection::Opener;
 use http::{Bodies, Shared};
 use stream::Streams;
@@ -201,8 +201,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// * [`Kind::Usage`]: the address is in use, or is not this machine's; the file is a folder.
-    /// * [`Kind::Storage`]: the file cannot be opened or written, is not a database, or is locked.
+    /// * `Usage`: the address is in use, or is not this machine's; the file is a folder.
+    /// * `Storage`: the file cannot be opened or written, is not a database, or is locked.
     pub async fn bind(config: Config) -> Result<Hub> {
         let Config { db, listen, token, limits } = config;
         // First, so that no file is made where the address is none.
@@ -238,7 +238,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Kind::Storage`] when the database could not be closed in order.
+    /// `Storage` when the database could not be closed in order.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let streams = Arc::clone(&self.shared.streams);
         tokio::select! {
@@ -266,7 +266,7 @@ fn unusable(listen: SocketAddr, error: std::io::Error) -> Error {
         _ => ("the system refuses it", "listen on 127.0.0.1:0"),
     };
     let message = format!("cannot listen on {listen}: {why}");
-    Error::new(Kind::Usage, message).with_hint(hint).with_source(error)
+    Error::new(Code::AddressUnusable, message).with_hint(hint).with_source(error)
 }
 
 /// Closes streams that sit idle for too long, for ever.

@@ -93,7 +93,7 @@ struct State {
     stamp: Option<Stamp>,
     /// How often in a row it was of no use.
     bad_looks: u32,
-    problem: Option<(String, Option<String>)>,
+    problem: Option<Error>,
 }
 
 /// A token, and a number that is another one for each token.
@@ -203,12 +203,9 @@ impl Keyring {
     /// What is wrong with the file while the token that came from it is in use.
     pub(super) fn problem(&self) -> Option<Error> {
         let state = self.state();
-        let (message, hint) = state.problem.as_ref().filter(|_| state.bad_looks >= BAD_LOOKS)?;
-        let error = Error::usage(format!("{message}; the former token stays in use"));
-        Some(match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        })
+        let problem = state.problem.clone().filter(|_| state.bad_looks >= BAD_LOOKS)?;
+        let message = format!("{problem}; the former token stays in use");
+        Some(problem.in_words(message))
     }
 
     fn read(&self, path: &Path) -> Result<bool> {
@@ -231,12 +228,8 @@ impl Keyring {
         if state.bad_looks >= BAD_LOOKS && !said {
             tracing::warn!("{error}; the former token stays in use");
         }
-        state.problem = Some((error.message().to_owned(), error.hint().map(str::to_owned)));
-        let copy = Error::usage(error.message());
-        match error.hint() {
-            Some(hint) => copy.with_hint(hint),
-            None => copy,
-        }
+        state.problem = Some(error.clone());
+        error.clone()
     }
 
     async fn ask(&self, source: &Arc<Source>) -> Result<bool> {

@@ -33,14 +33,14 @@ use tokio_rustls::rustls::ClientConfig;
 use tracing::Instrument;
 
 use super::credentials::{Credentials, Key, Keyring};
-use super::failure::{Failure, OF_TOKEN, READ_ONLY};
+use super::failure::Failure;
 use super::tls::{Connector, client_config};
 use super::token::{Access, Token};
 use super::url::RemoteUrl;
 use super::verbatim::{self, Direct};
 use super::wire::Meter;
 use super::{Answer, Batch, Pending, Remote, Rows};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::value::Value;
 
 /// Connections that are kept while nothing is sent: one for pushing, one for the next page.
@@ -121,6 +121,12 @@ impl Libsql {
         access(&self.keys.current())
     }
 
+    /// The error for a token that may only read.
+    pub(crate) fn read_only(&self) -> Error {
+        let message = format!("the token for {} is read-only", self.url.as_str());
+        Error::new(Code::TokenReadOnly, message)
+    }
+
     /// Runs `batch` within its time.
     async fn run_timed(&self, batch: Batch) -> Result<Answer> {
         let expected = batch.statements.len();
@@ -133,11 +139,9 @@ impl Libsql {
         let outcome = tokio::time::timeout(self.options.request_timeout, attempt).await;
         let outcome = outcome.unwrap_or_else(|_| {
             let seconds = self.options.request_timeout.as_secs_f64();
-            Err(Error::unavailable(format!(
-                "{} did not answer within {seconds} s",
-                self.url.as_str()
-            ))
-            .with_hint("check the network; a slow one needs a longer time limit"))
+            let message = format!("{} did not answer within {seconds} s", self.url.as_str());
+            Err(Error::new(Code::RemoteTimeout, message)
+                .with_hint("check the network; a slow one needs a longer time limit"))
         });
         let outcome = outcome.and_then(|answer| self.counted(answer, expected));
         let elapsed_ms = started.elapsed().as_millis() as u64;
@@ -149,7 +153,8 @@ impl Libsql {
                 "answered"
             ),
             Err(error) => {
-                tracing::debug!(kind = ?error.kind(), code = error.code(), elapsed_ms, "failed");
+                let (code, remote) = (error.code().as_str(), error.remote_code());
+                tracing::debug!(kind = ?error.kind(), code, remote, elapsed_ms, "failed");
             }
         }
         outcome
@@ -161,8 +166,7 @@ impl Libsql {
         let key = self.keys.obtain().await?;
         let again = self.keys.may_change().then(|| batch.clone());
         let outcome = self.permitted(batch, &key).await;
-        let refused = matches!(&outcome, Err(error) if error.kind() == Kind::Refused
-            && error.code().is_some_and(|code| OF_TOKEN.contains(&code)));
+        let refused = matches!(&outcome, Err(error) if error.code().is_of_token());
         let Some(again) = again.filter(|_| refused) else { return outcome };
         match self.keys.after_refusal(key.number).await {
             Ok(true) => {
@@ -171,7 +175,8 @@ impl Libsql {
             }
             Ok(false) => outcome,
             Err(why) => outcome.map_err(|error| {
-                let told = Error::new(error.kind(), format!("{error}; {why}")).with_source(error);
+                let message = format!("{error}; {why}");
+                let told = error.in_words(message);
                 match why.hint() {
                     Some(hint) => told.with_hint(hint),
                     None => told,
@@ -183,12 +188,7 @@ impl Libsql {
     /// Sends a batch, if the token may do what it does.
     async fn permitted(&self, batch: Batch, key: &Key) -> Result<Answer> {
         if batch.writes && access(key) == Access::ReadOnly {
-            return Err(Error::refused(format!(
-                "the token for {} is read-only",
-                self.url.as_str()
-            ))
-            .with_code(READ_ONLY)
-            .with_hint("create one that may write, with: turso db tokens create NAME"));
+            return Err(self.read_only());
         }
         let outcome = self.attempt(batch.statements, key).await;
         outcome.map_err(|error| without_token(error, key))
@@ -246,8 +246,11 @@ impl Libsql {
             .in_current_span(),
         ));
         let (lane, outcome) = (&mut running.0).await.map_err(|error| {
-            let what = if error.is_panic() { "sent what cannot be read" } else { "was cut off" };
-            Error::unavailable(format!("{} {what}", self.url.as_str()))
+            let (code, what) = match error.is_panic() {
+                true => (Code::AnswerUnreadable, "sent what cannot be read"),
+                false => (Code::AnswerCutOff, "was cut off"),
+            };
+            Error::new(code, format!("{} {what}", self.url.as_str()))
                 .with_hint("something between here and the remote may answer in its place")
         })?;
         let outcome = outcome.map_err(|error| self.explain(error, &meter));
@@ -289,10 +292,9 @@ impl Libsql {
         if got == expected {
             return Ok(answer);
         }
-        Err(Error::corrupt(format!(
-            "{} answered {got} statements where {expected} were sent",
-            self.url.as_str()
-        )))
+        let url = self.url.as_str();
+        let message = format!("{url} answered {got} statements where {expected} were sent");
+        Err(Error::new(Code::AnswerInvalid, message))
     }
 
     /// What the connection itself knows for certain about a failure; the HTTP client has only a
@@ -301,7 +303,7 @@ impl Libsql {
         let (url, limit) = (self.url.as_str(), self.options.answer_limit);
         meter.take_failure().or_else(|| {
             let larger = || format!("the answer of {url} is larger than {limit} bytes");
-            meter.overran().then(|| Error::new(Kind::TooLarge, larger()))
+            meter.overran().then(|| Error::new(Code::AnswerTooLarge, larger()))
         })
     }
 
@@ -317,19 +319,19 @@ impl Libsql {
             return error;
         }
         let url = self.url.as_str();
-        let rejected = |message: &str| Error::new(Kind::Rejected, message);
         match error {
             client::Error::Hrana(error) => Failure::parse(&error.to_string()).into_error(url),
             // Never the text that was found there: it may be a value.
             client::Error::Sqlite3SyntaxError(line, column, _) => {
-                rejected(&format!("syntax error in line {line}, column {column} of the batch"))
-                    .with_code("SQL_PARSE_ERROR")
+                let message = format!("syntax error in line {line}, column {column} of the batch");
+                Error::new(Code::SqlInvalid, message)
             }
             client::Error::Sqlite3UnsupportedStatement => {
-                rejected("the batch holds a statement that libSQL does not run remotely")
+                let message = "the batch holds a statement that libSQL does not run remotely";
+                Error::new(Code::SqlInvalid, message)
             }
             client::Error::Sqlite3ParserError(_) => {
-                rejected("the batch cannot be parsed").with_code("SQL_PARSE_ERROR")
+                Error::new(Code::SqlInvalid, "the batch cannot be parsed")
             }
             client::Error::TransactionalBatchError(_) => {
                 Error::usage("a batch must not begin or end a transaction itself")
@@ -355,14 +357,7 @@ fn without_token(error: Error, key: &Key) -> Error {
     match &key.token {
         Some(token) if error.message().contains(token.expose()) => {
             let message = error.message().replace(token.expose(), "…");
-            let mut clean = Error::new(error.kind(), message);
-            if let Some(code) = error.code() {
-                clean = clean.with_code(code);
-            }
-            match error.hint() {
-                Some(hint) => clean.with_hint(hint),
-                None => clean,
-            }
+            error.with_message(message)
         }
         _ => error,
     }
@@ -430,8 +425,7 @@ impl Lane {
 /// Refuses text, the batch's statement of that number, that is not exactly one statement.
 fn require_one_statement(number: usize, sql: &str) -> Result<()> {
     let wrong = |what: &str| {
-        Error::new(Kind::Rejected, format!("statement {number} of the batch {what}"))
-            .with_code("SQL_PARSE_ERROR")
+        Error::new(Code::SqlInvalid, format!("statement {number} of the batch {what}"))
     };
     // It is large, and a thread's stack is not.
     let mut parser = Box::new(Parser::new(sql.as_bytes()));

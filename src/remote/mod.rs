@@ -34,7 +34,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use self::credentials::Credentials;
-pub(crate) use self::failure::REQUEST_TOO_LARGE;
+pub(crate) use self::failure::missing_table_of;
+#[doc(hidden)]
+pub use self::failure::rejected;
 pub use self::libsql::{Libsql, Options};
 pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};
 pub(crate) use self::token::Granted;

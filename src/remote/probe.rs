@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::libsql::{Libsql, Options};
 use super::token::{Access, Token};
 use super::{Batch, Remote};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::value::Value;
 
 /// The table that the trial of writing makes and takes back.
@@ -118,8 +118,7 @@ pub async fn probe(url: &str, token: Option<Token>, options: Options) -> ProbeRe
 
 /// What an error of the first request is about.
 fn about(error: &Error) -> Aspect {
-    let of_token = error.kind() == Kind::Refused && error.message().contains("the token");
-    if of_token { Aspect::Token } else { Aspect::Connection }
+    if error.code().is_of_token() { Aspect::Token } else { Aspect::Connection }
 }
 
 /// Adds what the token says of itself, after the remote has refused it.
@@ -142,14 +141,14 @@ async fn try_reading(remote: &Libsql, report: &mut ProbeReport) -> Result<()> {
     let answer = remote.run(question()).await?;
     let row = answer.rows.first().and_then(|rows| rows.first());
     let Some([Value::Text(version), Value::Blob(bytes)]) = row.map(Vec::as_slice) else {
-        return Err(Error::refused(format!(
-            "{} does not return the rows of a batch as libSQL server does",
-            remote.url()
-        ))
-        .with_hint("use a Turso database, libSQL server or the hub"));
+        let url = remote.url();
+        let message = format!("{url} does not return the rows of a batch as libSQL server does");
+        return Err(Error::new(Code::NotLibsql, message)
+            .with_hint("use a Turso database, libSQL server or the hub"));
     };
     if *bytes != [0x00, 0xff] {
-        return Err(Error::corrupt(format!("{} does not return bytes unchanged", remote.url())));
+        let message = format!("{} does not return bytes unchanged", remote.url());
+        return Err(Error::new(Code::AnswerInvalid, message));
     }
     let version = String::from_utf8_lossy(version).into_owned();
     let message = format!("the remote answers and runs SQLite {version}");
@@ -186,10 +185,11 @@ async fn try_writing(remote: &Libsql, report: &mut ProbeReport) {
             if let Err(error) = remote.run(Batch { statements, writes: true }).await {
                 report.problem(Aspect::Writing, &error);
             }
-            Error::refused(format!("{} does not enforce constraints", remote.url()))
+            let message = format!("{} does not enforce constraints", remote.url());
+            Error::new(Code::NotLibsql, message)
         }
     };
-    if error.kind() == Kind::Rejected && error.code() == Some("SQLITE_CONSTRAINT") {
+    if error.code() == Code::ConstraintFailed {
         report.can_write = Some(true);
         report.note(Level::Fine, Aspect::Writing, "the token may write".to_owned(), None);
         return;

@@ -34,7 +34,7 @@ pub use super::staged::Part as PushPart;
 use super::staged::{forget, source};
 use super::{Answer, Batch, Rows};
 use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
@@ -245,7 +245,7 @@ impl Exchange<'_> {
 }
 
 pub(super) fn wrong(what: &str) -> Error {
-    Error::corrupt(format!("the remote's answer is not one: {what}"))
+    Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
 }
 
 /// The clause that holds only on the right database, and only where its log has the place.

@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 
 use super::url::{host, is_this_machine};
 use super::wire::{Meter, Metered};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Opens connections for the HTTP client.
 #[derive(Clone)]
@@ -51,7 +51,8 @@ pub(super) fn client_config(extra_pem: &[u8]) -> Result<Arc<ClientConfig>> {
     tracing::debug!(added, ignored, unreadable = native.errors.len(), "root certificates");
     add_extra_roots(&mut roots, extra_pem)?;
     if roots.is_empty() {
-        return Err(Error::refused(
+        return Err(Error::new(
+            Code::NoRootCertificates,
             "this machine has no root certificates, so no server can prove \
                                    who it is",
         )
@@ -69,7 +70,8 @@ pub(super) fn client_config(extra_pem: &[u8]) -> Result<Arc<ClientConfig>> {
 /// Adds the certificates of `pem`, which is empty or holds at least one.
 fn add_extra_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<()> {
     let bad = |why: String| {
-        Error::usage(format!("the extra root certificates cannot be used: {why}"))
+        let message = format!("the extra root certificates cannot be used: {why}");
+        Error::new(Code::InvalidCertificates, message)
             .with_hint("give a PEM file with at least one -----BEGIN CERTIFICATE-----")
     };
     let before = roots.len();
@@ -89,9 +91,8 @@ impl Connector {
         let secure = uri.scheme_str() == Some("https");
         let host = host(uri);
         if !secure && !self.allow_plain_http && !is_this_machine(host) {
-            return Err(Error::refused(format!(
-                "the remote asks to go on at {host} without encryption"
-            )));
+            let message = format!("the remote asks to go on at {host} without encryption");
+            return Err(Error::new(Code::RedirectRefused, message));
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stream = tcp(host, port, self.timeout).await?;
@@ -102,11 +103,12 @@ impl Connector {
             return Ok(Wire::Plain(stream));
         }
         let config = self.tls.clone().ok_or_else(|| {
-            Error::refused(format!("the remote asks to go on at {host} with encryption"))
-                .with_hint("use https:// in the URL")
+            let message = format!("the remote asks to go on at {host} with encryption");
+            Error::new(Code::RedirectRefused, message).with_hint("use https:// in the URL")
         })?;
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| Error::usage(format!("{host} is no name for a server: {error}")))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+            Error::new(Code::InvalidUrl, format!("{host} is no name for a server: {error}"))
+        })?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
         Ok(Wire::Tls(Box::new(stream.map_err(|error| no_tls(host, port, error))?)))
     }
@@ -117,7 +119,7 @@ async fn tcp(host: &str, port: u16, timeout: Duration) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
         .await
         .map_err(|error| {
-            Error::unavailable(format!("cannot find the address of {host}"))
+            Error::new(Code::RemoteUnreachable, format!("cannot find the address of {host}"))
                 .with_hint("check the name in the URL, and that this machine is online")
                 .with_source(error)
         })?
@@ -147,23 +149,29 @@ fn unreachable(host: &str, port: u16, error: &io::Error) -> Error {
         }
         _ => (error.to_string(), "check that this machine is online"),
     };
-    Error::unavailable(format!("cannot connect to {host}:{port}: {why}")).with_hint(hint)
+    Error::new(Code::RemoteUnreachable, format!("cannot connect to {host}:{port}: {why}"))
+        .with_hint(hint)
 }
 
 /// The error for a server with which TLS cannot be agreed.
 fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
-    let hint = match cause {
-        Some(TlsError::InvalidCertificate(_)) => {
+    let (code, hint) = match cause {
+        Some(TlsError::InvalidCertificate(_)) => (
+            Code::CertificateRefused,
             "check the name in the URL, this machine's clock, and whether a proxy sits in between; \
-             a private authority's root certificate must be named"
-        }
-        Some(TlsError::InvalidMessage(_)) => {
-            "the server may not speak TLS on this port: try http:// if it is on this machine"
-        }
-        _ => "try again; if it stays, check what sits between this machine and the server",
+             a private authority's root certificate must be named",
+        ),
+        Some(TlsError::InvalidMessage(_)) => (
+            Code::TlsFailed,
+            "the server may not speak TLS on this port: try http:// if it is on this machine",
+        ),
+        _ => (
+            Code::TlsFailed,
+            "try again; if it stays, check what sits between this machine and the server",
+        ),
     };
-    Error::unavailable(format!("cannot agree on encryption with {host}:{port}: {error}"))
+    Error::new(code, format!("cannot agree on encryption with {host}:{port}: {error}"))
         .with_hint(hint)
         .with_source(error)
 }
@@ -182,14 +190,10 @@ impl tower_service::Service<Uri> for Connector {
         Box::pin(async move {
             let connected = tokio::time::timeout(connector.timeout, connector.connect(&uri)).await;
             let connected = connected.unwrap_or_else(|_| {
-                Err(Error::unavailable(format!("{} does not answer", host(&uri)))
+                Err(Error::new(Code::RemoteUnreachable, format!("{} does not answer", host(&uri)))
                     .with_hint("check the network, a firewall, and the port in the URL"))
             });
-            connected.map_err(|error| {
-                let text = Error::new(error.kind(), error.message());
-                connector.meter.fail(error);
-                text
-            })
+            connected.inspect_err(|error| connector.meter.fail(error.clone()))
         })
     }
 }

@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
 use super::url::destination;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The environment variables that are looked at, the first that is set wins.
 pub const VARIABLES: [&str; 2] = ["DRIFTLESS_AUTH_TOKEN", "TURSO_AUTH_TOKEN"];
@@ -126,7 +126,8 @@ impl Token {
         let path = path.as_ref();
         let name = path.display().to_string();
         let cannot_read = |error: std::io::Error| {
-            Error::usage(format!("cannot read the token file {name}: {error}"))
+            let message = format!("cannot read the token file {name}: {error}");
+            Error::new(Code::TokenFileUnreadable, message)
         };
         let mut file = File::open(path).map_err(cannot_read)?;
         // Of the open file and not of the path, so that it cannot be exchanged in between.
@@ -146,7 +147,7 @@ impl Token {
     fn named(text: &str, source: &str) -> Result<Token> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(Error::usage(format!("{source} is empty"))
+            return Err(Error::new(Code::InvalidToken, format!("{source} is empty"))
                 .with_hint("create a token with: turso db tokens create NAME"));
         }
         // It becomes an HTTP header: a line break in it would become another header.
@@ -200,7 +201,7 @@ impl fmt::Debug for Token {
 
 /// The error for text that cannot be a token, without the text.
 fn not_a_token(source: &str) -> Error {
-    Error::usage(format!("{source} does not hold a token"))
+    Error::new(Code::InvalidToken, format!("{source} does not hold a token"))
         .with_hint("a token is one line of letters, digits and punctuation, without spaces")
 }
 
@@ -210,13 +211,15 @@ fn require_private(file: &File, name: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
     let metadata = file.metadata().map_err(|error| {
-        Error::usage(format!("cannot read the permissions of the token file {name}: {error}"))
+        let message = format!("cannot read the permissions of the token file {name}: {error}");
+        Error::new(Code::TokenFileUnreadable, message)
     })?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Error::usage(format!(
-            "the token file {name} can be read or written by others than its owner"
-        ))
-        .with_hint(format!("chmod 600 {name}")));
+        let message =
+            format!("the token file {name} can be read or written by others than its owner");
+        return Err(
+            Error::new(Code::TokenFileExposed, message).with_hint(format!("chmod 600 {name}"))
+        );
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hyper::Uri;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Where a person is told to put a token that was found in a URL.
 const TOKEN_PLACES: &str = "put the token in DRIFTLESS_AUTH_TOKEN or TURSO_AUTH_TOKEN, or in a file named by \
@@ -49,20 +49,19 @@ impl RemoteUrl {
         let rest = url.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
         let http = format!("{}://{rest}", if secure { "https" } else { "http" });
         let uri: Uri = http.parse().map_err(|error| {
-            Error::usage(format!("{shown} is not a URL: {error}")).with_hint(SPELLING)
+            invalid(format!("{shown} is not a URL: {error}")).with_hint(SPELLING)
         })?;
         let host = host(&uri);
         if host.is_empty() {
-            return Err(Error::usage(format!("the URL {shown} names no host")).with_hint(SPELLING));
+            return Err(invalid(format!("the URL {shown} names no host")).with_hint(SPELLING));
         }
         if has_bad_port(&uri) {
-            return Err(Error::usage(format!("the port in {shown} is not a number up to 65535")));
+            return Err(invalid(format!("the port in {shown} is not a number up to 65535")));
         }
         if !secure && !allow_plain_http && !is_this_machine(host) {
-            return Err(Error::usage(format!(
-                "{shown} would send the token over the network unencrypted"
-            ))
-            .with_hint("use libsql:// or https://, or allow it with --allow-plain-http"));
+            let message = format!("{shown} would send the token over the network unencrypted");
+            return Err(Error::new(Code::UrlUnencrypted, message)
+                .with_hint("use libsql:// or https://, or allow it with --allow-plain-http"));
         }
         Ok(RemoteUrl { text: url.trim_end_matches('/').to_owned(), http, secure })
     }
@@ -98,21 +97,28 @@ pub(super) fn destination(url: &str) -> Option<String> {
     Some(format!("{host}:{}", uri.port_u16().unwrap_or(port)))
 }
 
+/// The error for a URL that is not valid.
+fn invalid(message: String) -> Error {
+    Error::new(Code::InvalidUrl, message)
+}
+
 /// The scheme of `url`, if it is one of those we speak.
 fn scheme(url: &str, shown: &str) -> Result<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(Error::usage(format!("{shown} is not the URL of a remote")).with_hint(SPELLING));
+        return Err(invalid(format!("{shown} is not the URL of a remote")).with_hint(SPELLING));
     };
     let scheme = scheme.to_ascii_lowercase();
     let rest = without_secrets(rest);
     match scheme.as_str() {
         "libsql" | "https" | "http" => Ok(scheme),
-        "wss" => Err(Error::usage(format!("{shown} is a WebSocket URL, which is not spoken here"))
+        "wss" => Err(invalid(format!("{shown} is a WebSocket URL, which is not spoken here"))
             .with_hint(format!("use libsql://{rest}"))),
-        "ws" => Err(Error::usage(format!("{shown} is a WebSocket URL, which is not spoken here"))
+        "ws" => Err(invalid(format!("{shown} is a WebSocket URL, which is not spoken here"))
             .with_hint(format!("use http://{rest}"))),
-        _ => Err(Error::usage(format!("{shown} has a scheme that is not spoken here"))
-            .with_hint(SPELLING)),
+        _ => {
+            Err(invalid(format!("{shown} has a scheme that is not spoken here"))
+                .with_hint(SPELLING))
+        }
     }
 }
 
@@ -123,23 +129,25 @@ fn reject_secrets(url: &str, shown: &str) -> Result<()> {
     let query = rest.split_once('?').map_or("", |(_, query)| query);
     let parameters = || query.split(['&', '#']).filter_map(|pair| pair.split('=').next());
     if authority.contains('@') {
-        return Err(Error::usage(format!("the URL {shown} has a user or password in it"))
-            .with_hint(TOKEN_PLACES));
+        return Err(Error::new(
+            Code::SecretInUrl,
+            format!("the URL {shown} has a user or password in it"),
+        )
+        .with_hint(TOKEN_PLACES));
     }
     if parameters().any(|name| {
         let name = name.to_ascii_lowercase();
         name.contains("token") || name.contains("jwt") || name.contains("key")
     }) {
-        return Err(
-            Error::usage(format!("the URL {shown} has a token in it")).with_hint(TOKEN_PLACES)
-        );
+        return Err(Error::new(Code::SecretInUrl, format!("the URL {shown} has a token in it"))
+            .with_hint(TOKEN_PLACES));
     }
     if parameters().any(|name| name.eq_ignore_ascii_case("tls")) {
-        return Err(Error::usage(format!("the URL {shown} has the parameter tls"))
+        return Err(invalid(format!("the URL {shown} has the parameter tls"))
             .with_hint("use http:// for a connection without TLS, https:// for one with it"));
     }
     if rest.contains(['?', '#']) {
-        return Err(Error::usage(format!("the URL {shown} has parameters, and none are known"))
+        return Err(invalid(format!("the URL {shown} has parameters, and none are known"))
             .with_hint("leave out everything from the first ? or # on"));
     }
     Ok(())

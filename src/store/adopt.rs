@@ -37,7 +37,7 @@ use super::row_order::{Component, Rows, components};
 use super::schema::{ADVICE, Unwritable};
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
 use crate::page::{Line, Page};
 
@@ -136,12 +136,14 @@ impl Store {
     /// key. `Storage` when the database fails.
     pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
         let definition = self.table_index(table).map(|at| &self.tables[at].table);
-        let definition =
-            definition.ok_or_else(|| Error::usage(format!("table `{table}` is not replicated")))?;
+        let definition = definition.ok_or_else(|| {
+            Error::new(Code::TableNotReplicated, format!("table `{table}` is not replicated"))
+        })?;
         let tx = self.begin_write()?;
         count_staged(&tx)?;
         for (key, image) in rows {
-            fits(definition, &key.0, &borrow(image), Op::Insert).map_err(Error::corrupt)?;
+            fits(definition, &key.0, &borrow(image), Op::Insert)
+                .map_err(|reason| Error::new(Code::AnswerInvalid, reason))?;
             put(&tx, table, &key.0, Some(image))?;
         }
         self.commit_write(tx)
@@ -243,7 +245,7 @@ impl Store {
         loop {
             self.check_triggers()?;
             if let Some(Unwritable { reason, .. }) = self.unwritable().into_iter().next() {
-                return Err(Error::usage(reason).with_hint(ADVICE));
+                return Err(Error::new(Code::TableUnwritable, reason).with_hint(ADVICE));
             }
             match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
@@ -251,11 +253,10 @@ impl Store {
                 Err(Stop::SchemaChanged) => {}
                 Err(Stop::Taken | Stop::Refused) if way == Way::InPlace => way = Way::Lifted,
                 Err(_) => {
-                    return Err(Error::usage(
-                        "a constraint or a trigger of this database refuses \
-                        the remote's rows",
-                    )
-                    .with_hint("compare the two schemas: this one asks for more"));
+                    let message =
+                        "a constraint or a trigger of this database refuses the remote's rows";
+                    return Err(Error::new(Code::RowsRefused, message)
+                        .with_hint("compare the two schemas: this one asks for more"));
                 }
             }
         }

@@ -12,7 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use super::pending::{images, row_key};
 use crate::capture::{Captured, Layout};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Op, RowKey};
 
 /// The columns that [`Reader::read`] reads, in its order.
@@ -45,8 +45,9 @@ impl Layouts {
             .prepare_cached(sql)?
             .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let (table, spec) =
-            found.ok_or_else(|| Error::corrupt("an event in the outbox has no layout"))?;
+        let (table, spec) = found.ok_or_else(|| {
+            Error::new(Code::OutboxDamaged, "an event in the outbox has no layout")
+        })?;
         let layout = Arc::new(Layout::read(&table, &spec)?);
         self.0.borrow_mut().insert(id, Arc::clone(&layout));
         Ok(layout)
@@ -106,7 +107,9 @@ impl<'a> Reader<'a> {
         };
         let (_, layout, statement) = &mut self.open[at];
         let mut rows = statement.query([n])?;
-        let row = rows.next()?.ok_or_else(|| Error::corrupt("an event in the outbox is gone"))?;
+        let row = rows
+            .next()?
+            .ok_or_else(|| Error::new(Code::OutboxDamaged, "an event in the outbox is gone"))?;
         take(layout, row)
     }
 
@@ -155,6 +158,6 @@ fn op(number: i64) -> Result<Op> {
         0 => Ok(Op::Insert),
         1 => Ok(Op::Update),
         2 => Ok(Op::Delete),
-        _ => Err(Error::corrupt("an event in the outbox has an op that is none")),
+        _ => Err(Error::new(Code::OutboxDamaged, "an event in the outbox has an op that is none")),
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use super::Store;
 use super::log::own_event;
 use super::together::group;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventId, Image, Op, Seq};
 use crate::value::Value;
 use crate::verdict::TOO_LARGE;
@@ -315,7 +315,7 @@ impl Store {
                 return Ok(place);
             }
         }
-        Err(Error::usage(format!("event {id} is not in the conflict inbox"))
+        Err(Error::new(Code::NoSuchEvent, format!("event {id} is not in the conflict inbox"))
             .with_hint("`driftless conflicts` lists what is"))
     }
 
@@ -356,9 +356,9 @@ impl Store {
 
     /// The lost event at a place in a log; of a key change, both of its events.
     pub(super) fn lost(&self, former: Option<i64>, seq: Seq) -> Result<(Event, Option<Event>)> {
-        let event = self
-            .settled_in(former, seq)?
-            .ok_or_else(|| Error::corrupt(format!("event {seq} lost, but is not in the log")))?;
+        let event = self.settled_in(former, seq)?.ok_or_else(|| {
+            Error::new(Code::LogDamaged, format!("event {seq} lost, but is not in the log"))
+        })?;
         let insert = match event.pair {
             Some(pair) if event.op == Op::Delete => own_event(&self.db, former, pair)?,
             _ => None,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::{OnConnect, connect, must_be_file, naming};
+use super::open::{OnConnect, connect, must_be_file};
 use super::schema::{ADVICE, ReplicatedTable, Unwritable, place, registered_names, unwritable};
 use crate::capture::{Catalog, Table};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 
 /// How long to wait for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     };
-    read().map_err(|error| naming(path, error))
+    read().map_err(|error| error.of_file(path))
 }
 
 /// A local database's definitions, and which of its tables this program can replicate.
@@ -148,7 +148,9 @@ impl Local {
     pub(crate) fn require_writable(&self, name: &str) -> Result<()> {
         match self.unwritable.iter().find(|found| found.table.eq_ignore_ascii_case(name)) {
             None => Ok(()),
-            Some(found) => Err(Error::usage(found.reason.clone()).with_hint(ADVICE)),
+            Some(found) => {
+                Err(Error::new(Code::TableUnwritable, found.reason.clone()).with_hint(ADVICE))
+            }
         }
     }
 }
@@ -184,7 +186,7 @@ pub fn application_connection(
         db.pragma_update(None, "foreign_keys", true)?;
         Ok(db)
     };
-    let mut db = open().map_err(|error| naming(path, error))?;
+    let mut db = open().map_err(|error| error.of_file(path))?;
     db.commit_hook(Some(move || {
         on_commit();
         // False lets the commit happen.

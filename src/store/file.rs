@@ -27,7 +27,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Store;
 use super::open::{BUSY_TIMEOUT, is_replica};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Which file a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,8 +132,8 @@ pub(super) fn count_staged(db: &Connection) -> Result<()> {
 
 /// The error for a write on top of a state that is not known.
 fn restored() -> Error {
-    Error::storage("the local database was restored to another state while it was open")
-        .with_hint("nothing has to be done: it is read anew")
+    let message = "the local database was restored to another state while it was open";
+    Error::new(Code::FileRestored, message)
 }
 
 impl Store {

@@ -7,7 +7,7 @@ use super::adopt::NewRemote;
 use super::log::settled_id;
 use super::open::{set_setting, setting};
 use crate::capture::ident;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::frame::GENESIS;
 use crate::identity::{Mark, Marks, Place};
@@ -307,8 +307,9 @@ pub(super) fn end_identity(
     cause: Cause,
     now_ms: i64,
 ) -> Result<()> {
-    let former = setting(tx, "replica")?
-        .ok_or_else(|| Error::corrupt("the database has lost its replica's identity"))?;
+    let former = setting(tx, "replica")?.ok_or_else(|| {
+        Error::new(Code::IdentityLost, "the database has lost its replica's identity")
+    })?;
     tx.execute(
         "INSERT INTO driftless_identities (replica, epoch, cursor, cause, ended)
          SELECT ?1, ?2, cursor, ?3, ?4 FROM driftless_state",

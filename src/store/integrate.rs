@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::Store;
 use super::rebase::Rebase;
 use super::unpack::Ahead;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{RowKey, Seq};
 use crate::frame::Hash;
 use crate::page::{Line, Page};
@@ -168,10 +168,11 @@ impl Store {
         if let Some(first) = lines.first()
             && first.seq <= start.cursor
         {
-            return Err(Stop::Failed(Error::corrupt(format!(
+            let message = format!(
                 "a page begins with event {}, but event {} is integrated already",
                 first.seq, start.cursor
-            ))));
+            );
+            return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
         self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
         let mut rebase = Rebase::new(self, lines, pass, page.more, start)?.unpacked(ahead);
@@ -210,5 +211,6 @@ fn chain(db: &Connection) -> Result<Hash> {
 }
 
 fn hash(bytes: Vec<u8>) -> Result<Hash> {
-    bytes.try_into().map_err(|_| Error::corrupt("the local log's chain has a head that is no hash"))
+    let message = "the local log's chain has a head that is no hash";
+    bytes.try_into().map_err(|_| Error::new(Code::LogDamaged, message))
 }

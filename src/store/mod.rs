@@ -98,7 +98,7 @@ use std::path::{Path, PathBuf};
 pub use rusqlite::Connection;
 
 use crate::capture::LeftOut;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::frame::Hash;
 use crate::identity::Place;
@@ -301,7 +301,7 @@ impl Store {
         let tried = self.db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(Error::from);
         self.db.busy_timeout(open::BUSY_TIMEOUT)?;
         match tried {
-            Err(error) if error.is_locked() => Ok(true),
+            Err(error) if error.code() == Code::DatabaseLocked => Ok(true),
             tried => tried.map(|()| false),
         }
     }

@@ -16,7 +16,7 @@ use super::guard::Guard;
 use super::marks::Shared;
 use super::pending::Pending;
 use super::upgrade::upgrade;
-use crate::error::{Error, Kind, LOCKED, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
 
 /// How long a lock of another program is waited for.
@@ -32,47 +32,32 @@ pub(super) const VERSION: i64 = 2;
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
-        let (message, hint) = match source.sqlite_error_code() {
+        let (code, message) = match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+                Code::DatabaseLocked,
                 "the local database was locked by another program for more than 5 s".to_owned(),
-                Some("find the program that holds a transaction open, and let it finish"),
             ),
-            Some(ErrorCode::DatabaseCorrupt) => (
-                "the local database is damaged".to_owned(),
-                Some("run `PRAGMA integrity_check` on it, and restore a backup if that fails"),
-            ),
-            Some(ErrorCode::NotADatabase) => (
-                "the local file is not a SQLite database".to_owned(),
-                Some("it may be encrypted or damaged, or be another file than was meant"),
-            ),
-            Some(ErrorCode::ReadOnly) => (
-                "the local database is read-only".to_owned(),
-                Some("make the file and its folder writable to this user"),
-            ),
-            _ if is_full(&source) => (
-                "the disk of the local database is full".to_owned(),
-                Some("make room; nothing is lost, and the work goes on by itself"),
-            ),
-            Some(ErrorCode::SystemIoFailure) => (
-                format!("the disk of the local database failed: {source}"),
-                Some("look whether it is full, over its quota, or failing"),
-            ),
-            Some(ErrorCode::CannotOpen) => (
-                "the local database cannot be opened".to_owned(),
-                Some("check the path, and that the file and its folder belong to this user"),
-            ),
-            _ => (format!("the local database failed: {source}"), None),
+            Some(ErrorCode::DatabaseCorrupt) => {
+                (Code::DatabaseDamaged, "the local database is damaged".to_owned())
+            }
+            Some(ErrorCode::NotADatabase) => {
+                (Code::NotADatabase, "the local file is not a SQLite database".to_owned())
+            }
+            Some(ErrorCode::ReadOnly) => {
+                (Code::DatabaseReadOnly, "the local database is read-only".to_owned())
+            }
+            _ if is_full(&source) => {
+                (Code::DiskFull, "the disk of the local database is full".to_owned())
+            }
+            Some(ErrorCode::SystemIoFailure) => {
+                (Code::DiskFailed, format!("the disk of the local database failed: {source}"))
+            }
+            Some(ErrorCode::CannotOpen) => {
+                (Code::CannotOpen, "the local database cannot be opened".to_owned())
+            }
+            _ => (Code::DatabaseFailed, format!("the local database failed: {source}")),
         };
-        let locked = matches!(
-            source.sqlite_error_code(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-        );
-        let error = Error::new(Kind::Storage, message).with_source(source);
-        let error = if locked { error.with_code(LOCKED) } else { error };
-        match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
+        Error::new(code, message).with_source(source)
     }
 }
 
@@ -113,26 +98,11 @@ fn is_full(error: &rusqlite::Error) -> bool {
         || error.sqlite_error().is_some_and(|error| error.extended_code == IOERR_SHMSIZE)
 }
 
-/// The same error with the file's name in front.
-pub(super) fn naming(path: &Path, error: Error) -> Error {
-    let message = format!("{}: {}", path.display(), error.message());
-    let named = Error::new(error.kind(), message);
-    let named = match error.hint() {
-        Some(hint) => named.with_hint(hint),
-        None => named,
-    };
-    let named = match error.code() {
-        Some(code) => named.with_code(code),
-        None => named,
-    };
-    named.with_source(error)
-}
-
 /// Refuses a folder, of which SQLite says no more than that it cannot be opened.
 pub(super) fn must_be_file(path: &Path) -> Result<()> {
     if path.is_dir() {
-        return Err(Error::usage(format!("{} is a folder, and not a database", path.display()))
-            .with_hint("name the database's file"));
+        let message = format!("{} is a folder, and not a database", path.display());
+        return Err(Error::new(Code::IsFolder, message));
     }
     Ok(())
 }
@@ -144,7 +114,7 @@ pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     } else if !path.exists() {
-        return Err(Error::usage(format!("there is no file {}", path.display()))
+        return Err(Error::new(Code::NoSuchFile, format!("there is no file {}", path.display()))
             .with_hint("check the path; `driftless init` makes a database into a replica"));
     }
     let open = || -> Result<Connection> {
@@ -153,8 +123,8 @@ pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
         if db.is_readonly("main")? {
-            return Err(Error::storage("the local database is read-only")
-                .with_hint("make the file and its folder writable to this user"));
+            let message = "the local database is read-only";
+            return Err(Error::new(Code::DatabaseReadOnly, message));
         }
         db.pragma_update(None, "foreign_keys", false)?;
         db.pragma_update(None, "recursive_triggers", false)?;
@@ -163,7 +133,7 @@ pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
         db.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(db)
     };
-    open().map_err(|error| naming(path, error))
+    open().map_err(|error| error.of_file(path))
 }
 
 impl Store {
@@ -187,8 +157,8 @@ impl Store {
         let mut db = connect(path, false)?;
         on_connect.run(&db)?;
         if !is_replica(&db)? {
-            return Err(Error::usage(format!("{} is not a replica yet", path.display()))
-                .with_hint("run `driftless init` on it first"));
+            let message = format!("{} is not a replica yet", path.display());
+            return Err(Error::new(Code::NotAReplica, message));
         }
         check_version(&db, path)?;
         upgrade(&mut db)?;
@@ -202,10 +172,12 @@ impl Store {
         on_connect: &OnConnect,
     ) -> Result<Store> {
         let id: String = setting(&db, "replica")?.ok_or_else(|| {
-            Error::corrupt(format!("{} has lost its replica's identity", path.display()))
+            let message = format!("{} has lost its replica's identity", path.display());
+            Error::new(Code::IdentityLost, message)
         })?;
         let id: ReplicaId = id.parse().map_err(|_| {
-            Error::corrupt(format!("{} has an identity that is none", path.display()))
+            let message = format!("{} has an identity that is none", path.display());
+            Error::new(Code::IdentityLost, message)
         })?;
         let guard = Guard::new(&db)?;
         let mut store = Store {
@@ -257,7 +229,7 @@ pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
             "{} was written by a newer driftless (schema {version}, this one knows {VERSION})",
             path.display()
         );
-        return Err(Error::storage(message).with_hint("update this program"));
+        return Err(Error::new(Code::DatabaseNewer, message));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::open::BUSY_TIMEOUT;
 use super::pending::{event_id, number, row_key, time};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::page::MAX_KEY_BYTES;
 use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
@@ -456,7 +456,10 @@ impl Store {
                 )?
                 .execute((number(id), time(id), tail, reason))?;
             if changed == 0 {
-                return Err(Error::usage(format!("event {id} is not pending here")));
+                return Err(Error::new(
+                    Code::NoSuchEvent,
+                    format!("event {id} is not pending here"),
+                ));
             }
         }
         self.commit_write(tx)

@@ -24,7 +24,7 @@ use super::log::{frame, settled_id};
 use super::pending::{event_id, number};
 use super::quarantine::{take_out, write_line};
 use super::rebase::Rebase;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Seq};
 use crate::frame::{Hash, chain, seal};
 use crate::page::{Line, Page};
@@ -83,11 +83,11 @@ impl Store {
         for line in &found {
             if let Some(reason) = &line.damaged {
                 let message = format!("the remote's event {} is none: {reason}", line.seq);
-                return Err(Error::corrupt(message));
+                return Err(Error::new(Code::AnswerInvalid, message));
             }
             if line.seq > place.seq {
                 let message = format!("event {} is not overlooked: it is not read yet", line.seq);
-                return Err(Error::corrupt(message));
+                return Err(Error::new(Code::AnswerInvalid, message));
             }
             if settled_id(&self.db, line.seq)?.is_some() {
                 return Ok(Late::Contradicts(line.id, line.seq));
@@ -170,7 +170,7 @@ impl Store {
         let left = found.iter().find(|line| !finished.settled.contains(&number(line.id)));
         if let Some(left) = left.filter(|_| own) {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
-            return Err(Stop::Failed(Error::corrupt(message)));
+            return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
         self.commit_write(tx)?;
         let mut pending = self.pending.borrow_mut();

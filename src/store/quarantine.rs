@@ -18,7 +18,7 @@ use super::integrate::{Integrated, Pass, Step, Stop, begin};
 use super::materialize::{column_index, key_matches};
 use super::rebase::{Rebase, shorten};
 use crate::capture::Table;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Column, Event, Image, Op, RowKey, Seq};
 use crate::page::{Line, MAX_KEY_BYTES, Page};
 use crate::value::{ValueRef, write_string};
@@ -96,10 +96,12 @@ impl Store {
     pub fn dismiss_quarantined(&mut self, seq: Seq) -> Result<()> {
         let waiting = self.quarantine()?.into_iter().find(|event| event.seq == seq);
         let Some(event) = waiting else {
-            return Err(Error::usage(format!("no event {seq} waits in quarantine")));
+            let message = format!("no event {seq} waits in quarantine");
+            return Err(Error::new(Code::NoSuchEvent, message));
         };
         if !event.is_malformed() {
-            return Err(Error::usage(format!("event {seq} waits, and can still be applied"))
+            let message = format!("event {seq} waits, and can still be applied");
+            return Err(Error::new(Code::StillApplicable, message)
                 .with_hint("once its reason is gone: driftless quarantine retry"));
         }
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -108,7 +110,8 @@ impl Store {
         if let Some(image) = image
             && !put_in_front(&tx, &event.table, &event.key.0, &image)?
         {
-            return Err(Error::usage(format!("a row of table `{}` waits with it", event.table))
+            let message = format!("a row of table `{}` waits with it", event.table);
+            return Err(Error::new(Code::StillApplicable, message)
                 .with_hint("once its reason is gone: driftless quarantine retry"));
         }
         Ok(tx.commit()?)
@@ -273,7 +276,7 @@ impl Store {
                 (None, Some(line)) => append(&line, &mut page.bytes),
                 (None, None) => {
                     let message = format!("event {seq} is in quarantine, but not in the log");
-                    return Err(Error::corrupt(message));
+                    return Err(Error::new(Code::LogDamaged, message));
                 }
             }
             (page.last, page.count) = (Seq(seq), page.count + 1);

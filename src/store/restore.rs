@@ -25,9 +25,9 @@ use super::conflicts::{
 use super::guard::{Guard, leave_out_writes};
 use super::materialize::{Writer, is_refusal};
 use super::open::connect;
-use super::rewrite::{FOREIGN, FOREIGN_HINT, cannot, missing_parent, no_parent};
+use super::rewrite::{FOREIGN_HINT, cannot, missing_parent, no_parent};
 use crate::capture::{Table, ident};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::{Event, EventId, Op, RowKey, Seq};
 use crate::value::Value;
 
@@ -153,7 +153,8 @@ impl Restored {
             _ => format!("; {} more of its group were not restored either", self.held_back),
         };
         let hint = first.hint.as_deref().unwrap_or("`driftless conflicts dismiss` it");
-        Some(Error::usage(format!("{}{more}{rest}", told.join("; "))).with_hint(hint))
+        let code = if first.foreign { Code::RestoreNeedsRow } else { Code::CannotRestore };
+        Some(Error::new(code, format!("{}{more}{rest}", told.join("; "))).with_hint(hint))
     }
 }
 
@@ -176,7 +177,7 @@ impl NewKeys {
         let Some(new_key) = new_key else { return Ok(NewKeys::default()) };
         match (named, &new_key) {
             (None, NewKey::Values(_)) => {
-                Err(Error::usage("one new key cannot be that of several rows")
+                Err(Error::new(Code::NewKeyUnusable, "one new key cannot be that of several rows")
                     .with_hint("leave the key out, and each gets a fresh number"))
             }
             _ => Ok(NewKeys { named: named.map(|id| (id, new_key)), collisions: true }),
@@ -310,12 +311,13 @@ impl Restoration<'_> {
         let written = self.one(conflict);
         if self.db.is_autocommit() {
             let event = &conflict.event;
-            return Err(Error::usage(format!(
+            let message = format!(
                 "a trigger of the application rolled back when event {} was restored to row {} of \
                  table `{}`; nothing was restored",
                 event.id, event.key, event.table
-            ))
-            .with_hint("dismiss it, or change the trigger"));
+            );
+            return Err(Error::new(Code::CannotRestore, message)
+                .with_hint("dismiss it, or change the trigger"));
         }
         if written.is_err() {
             self.db.execute_batch("ROLLBACK TO driftless_one")?;
@@ -402,11 +404,12 @@ impl Restoration<'_> {
         newest: &mut HashMap<usize, i64>,
     ) -> Result<(usize, Vec<Value>)> {
         if event.op != Op::Insert {
-            return Err(Error::usage("it is no insert, so it has no new key")
+            return Err(Error::new(Code::NewKeyUnusable, "it is no insert, so it has no new key")
                 .with_hint("restore it without a new key"));
         }
         let at = self.store.table_index(&event.table).ok_or_else(|| {
-            Error::usage(format!("table `{}` is not replicated here", event.table))
+            let message = format!("table `{}` is not replicated here", event.table);
+            Error::new(Code::TableNotReplicated, message)
         })?;
         let table = &self.store.tables[at].table;
         let values = match new_key {
@@ -421,12 +424,14 @@ impl Restoration<'_> {
         if values.len() != table.key.len() {
             let message =
                 format!("the key of table `{}` has {} part(s)", table.name, table.key.len());
-            return Err(Error::usage(message).with_hint("give one value for each"));
+            return Err(
+                Error::new(Code::NewKeyUnusable, message).with_hint("give one value for each")
+            );
         }
         let refs: Vec<_> = values.iter().map(Into::into).collect();
         if self.writer.row(at, &refs)?.is_some() {
             let message = format!("table `{}` has a row with that key already", table.name);
-            return Err(Error::usage(message).with_hint("choose another key"));
+            return Err(Error::new(Code::NewKeyUnusable, message).with_hint("choose another key"));
         }
         Ok((at, values))
     }
@@ -435,7 +440,8 @@ impl Restoration<'_> {
     fn fresh_number(&self, table: &Table, given: Option<i64>) -> Result<i64> {
         if !table.rowid_key {
             let message = format!("the key of table `{}` is no number that grows", table.name);
-            return Err(Error::usage(message).with_hint("say which key the row is to have"));
+            return Err(Error::new(Code::NewKeyUnusable, message)
+                .with_hint("say which key the row is to have"));
         }
         let column = table.key_columns().next().expect("a key has a column");
         let sql = format!(
@@ -445,9 +451,10 @@ impl Restoration<'_> {
         );
         let newest: i64 = self.db.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
         let newest = given.map_or(newest, |given| given.max(newest));
-        newest
-            .checked_add(1)
-            .ok_or_else(|| Error::usage(format!("table `{}` has no number left", table.name)))
+        newest.checked_add(1).ok_or_else(|| {
+            let message = format!("table `{}` has no number left", table.name);
+            Error::new(Code::NewKeyUnusable, message)
+        })
     }
 }
 
@@ -458,7 +465,7 @@ fn unrestored(event: &Event, error: &Error) -> Unrestored {
         key: event.key.clone(),
         reason: error.message().to_owned(),
         hint: error.hint().map(str::to_owned),
-        foreign: error.code() == Some(FOREIGN),
+        foreign: error.code() == Code::RestoreNeedsRow,
     }
 }
 
@@ -467,9 +474,11 @@ fn not_committed(error: rusqlite::Error) -> Error {
     if !is_refusal(&error) {
         return error.into();
     }
-    Error::usage(format!(
-        "nothing was restored, for rows would refer to what is not there: {error}"
-    ))
-    .with_hint("restore fewer at a time to find out which, or restore what they refer to as well")
-    .with_source(error)
+    let message =
+        format!("nothing was restored, for rows would refer to what is not there: {error}");
+    Error::new(Code::RestoreNeedsRow, message)
+        .with_hint(
+            "restore fewer at a time to find out which, or restore what they refer to as well",
+        )
+        .with_source(error)
 }

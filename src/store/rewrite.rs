@@ -7,7 +7,7 @@ use super::materialize::{borrow, extended_code, is_refusal, known_key};
 use super::rebase::overlay;
 use super::restore::Restoration;
 use crate::capture::{Table, ident};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, Image, Op, RowKey};
 use crate::value::{Value, ValueRef};
 
@@ -16,7 +16,8 @@ impl Restoration<'_> {
     pub(super) fn one(&mut self, lost: &Conflict) -> Result<()> {
         let event = &lost.event;
         let table = self.store.table_index(&event.table).ok_or_else(|| {
-            Error::usage(format!("table `{}` is not replicated here", event.table))
+            let message = format!("table `{}` is not replicated here", event.table);
+            Error::new(Code::TableNotReplicated, message)
         })?;
         let key = match self.moved(table, event) {
             Some(values) => RowKey::from_values(values),
@@ -80,7 +81,8 @@ impl Restoration<'_> {
     fn key<'k>(&self, row: &'k At<'_>) -> Result<Vec<ValueRef<'k>>> {
         known_key(self.definition(row), &row.key.0).ok_or_else(|| {
             let table = &row.event.table;
-            Error::usage(format!("the key of table `{table}` has another form now"))
+            let message = format!("the key of table `{table}` has another form now");
+            Error::new(Code::CannotRestore, message)
         })
     }
 
@@ -95,10 +97,13 @@ impl Restoration<'_> {
         let table = self.definition(row);
         match image.0.iter().find(|(name, _)| table.column(name).is_none()) {
             None => Ok(()),
-            Some((name, _)) => Err(Error::usage(format!(
-                "table `{}` has no column `{name}` any more, which event {} wrote",
-                table.name, row.event.id
-            ))),
+            Some((name, _)) => {
+                let message = format!(
+                    "table `{}` has no column `{name}` any more, which event {} wrote",
+                    table.name, row.event.id
+                );
+                Err(Error::new(Code::CannotRestore, message))
+            }
         }
     }
 
@@ -120,7 +125,8 @@ impl Restoration<'_> {
         let event = row.event;
         let whole = winner.filter(|winner| winner.op == Op::Delete && winner.key == event.key);
         let Some(mut image) = whole.and_then(|winner| winner.before.clone()) else {
-            return Err(Error::usage("the row is gone, and only some of its columns were changed")
+            let message = "the row is gone, and only some of its columns were changed";
+            return Err(Error::new(Code::CannotRestore, message)
                 .with_hint("insert the row again by hand, or `driftless conflicts dismiss` it"));
         };
         overlay(self.definition(row), &mut image, &borrow(after));
@@ -160,7 +166,7 @@ impl Restoration<'_> {
             (None, None) => "other rows refer to it".to_owned(),
             (None, Some(_)) => message,
         };
-        cannot(&reason).with_hint(FOREIGN_HINT).with_code(FOREIGN).with_source(error)
+        Error::new(Code::RestoreNeedsRow, reason).with_hint(FOREIGN_HINT).with_source(error)
     }
 }
 
@@ -172,10 +178,7 @@ struct At<'e> {
     key: RowKey,
 }
 
-/// The code of an error that a foreign key was the reason for.
-pub(super) const FOREIGN: &str = "SQLITE_CONSTRAINT_FOREIGNKEY";
-
-/// What to do about such an error.
+/// What to do about an error that a foreign key is the reason for.
 pub(super) const FOREIGN_HINT: &str =
     "restore or change the other row first, or `driftless conflicts dismiss` it";
 
@@ -184,7 +187,8 @@ pub(super) fn no_parent(parent: &str) -> String {
 }
 
 pub(super) fn cannot(reason: &str) -> Error {
-    Error::usage(reason).with_hint("make room for it first, or `driftless conflicts dismiss` it")
+    Error::new(Code::CannotRestore, reason)
+        .with_hint("make room for it first, or `driftless conflicts dismiss` it")
 }
 
 /// The parent table of the first foreign key of a row whose parent is missing.

@@ -13,7 +13,7 @@ use super::open::{OnConnect, VERSION, check_version, connect, is_replica, set_se
 use super::rebase::is_uncompiled;
 use super::upgrade::upgrade;
 use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
 use crate::json::read_names;
@@ -247,7 +247,8 @@ pub(super) fn establish(
     for statement in makers {
         tx.execute_batch(statement).map_err(|source| {
             let what: Vec<_> = statement.split_whitespace().take(6).collect();
-            Error::usage(format!("this database cannot take `{} …`: {source}", what.join(" ")))
+            let message = format!("this database cannot take `{} …`: {source}", what.join(" "));
+            Error::new(Code::DefinitionRefused, message)
                 .with_hint("change what stands in the way, on either side")
         })?;
     }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::captured::{Layouts, Reader};
 use super::outbox::{EVENT, OutboxRow, read};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 
 /// Unsent events that are read at one moment, one stretch behind the other.
 pub(super) struct Stretch<'a> {
@@ -67,7 +67,7 @@ pub(super) fn too_much(rows: &[OutboxRow]) -> Error {
     tables.sort_unstable();
     tables.dedup();
     Error::new(
-        Kind::TooLarge,
+        Code::TransactionTooLarge,
         format!(
             "more than {} changes of {} hang together by foreign keys and cannot be pushed in one \
              transaction",

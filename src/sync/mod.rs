@@ -51,4 +51,4 @@ pub use status::{
     Change, Changes, FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
     Summary, SyncState,
 };
-pub(crate) use status::{Known, remembered_success, stopped};
+pub(crate) use status::{Known, Trouble, remembered_success, stopped};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::capture::LeftOut;
 use crate::clock::span;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::store::{Dangling, Former, State, Store, Unwritable};
 use crate::sync::driver::lock::Lock;
@@ -129,6 +129,8 @@ pub struct Status {
     pub process: Option<u32>,
     /// What is wrong, in a sentence, if anything is.
     pub trouble: Option<String>,
+    /// Which trouble it is, for programs.
+    pub code: Option<Code>,
     /// What to do about it.
     pub hint: Option<String>,
     /// Local events whose verdict is not known yet.
@@ -189,7 +191,7 @@ fn held(unwritable: &[Unwritable]) -> Option<Error> {
     };
     let hint = "what comes for it waits in quarantine. Let the application run the replicator, and \
                 register there what only it has (`Builder::on_connect`), or do without it";
-    Some(Error::usage(format!("{}{others}", first.reason)).with_hint(hint))
+    Some(Error::new(Code::TableUnwritable, format!("{}{others}", first.reason)).with_hint(hint))
 }
 
 /// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
@@ -202,7 +204,26 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
         "no replicator is running on the file: start the application, or `driftless run`"
     };
     let stopped = waiting_s.saturating_mul(1_000) > bound_ms;
-    stopped.then(|| Error::unavailable(message).with_hint(hint))
+    stopped.then(|| Error::new(Code::ReplicationStopped, message).with_hint(hint))
+}
+
+/// What is wrong, if anything is, as one process tells another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Trouble {
+    trouble: Option<String>,
+    #[serde(default, deserialize_with = "known_code")]
+    code: Option<Code>,
+    hint: Option<String>,
+}
+
+impl From<&Error> for Trouble {
+    fn from(error: &Error) -> Self {
+        Trouble {
+            trouble: Some(error.message().to_owned()),
+            code: Some(error.code()),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
 }
 
 /// What is known of a replica beside what its file says: by its replicator, or by whoever has asked
@@ -212,8 +233,8 @@ pub(crate) struct Known {
     pub(crate) state: SyncState,
     pub(crate) first_sync: Option<FirstSync>,
     pub(crate) process: Option<u32>,
-    pub(crate) trouble: Option<String>,
-    pub(crate) hint: Option<String>,
+    #[serde(flatten)]
+    pub(crate) told: Trouble,
     pub(crate) reachable: Option<bool>,
     /// The newest seq of the remote's log.
     pub(crate) head: i64,
@@ -227,11 +248,16 @@ pub(crate) struct Known {
     pub(crate) bound_ms: u64,
 }
 
+/// A code of this version; another version may know others.
+fn known_code<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Code>, D::Error> {
+    let text: Option<String> = serde::Deserialize::deserialize(from)?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
 impl Known {
     /// The same with this trouble.
     pub(crate) fn with_trouble(mut self, trouble: Option<&Error>) -> Known {
-        self.trouble = trouble.map(|error| error.message().to_owned());
-        self.hint = trouble.and_then(|error| error.hint()).map(str::to_owned);
+        self.told = trouble.map(Trouble::from).unwrap_or_default();
         self
     }
 }
@@ -275,9 +301,9 @@ impl Status {
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let held = held(&known.unwritable);
-        let (trouble, hint) = match (known.trouble, held) {
-            (None, Some(held)) => (Some(held.message().to_owned()), held.hint().map(str::to_owned)),
-            (trouble, _) => (trouble, known.hint),
+        let known = match held {
+            Some(held) if known.told.trouble.is_none() => known.with_trouble(Some(&held)),
+            _ => known,
         };
         let status = Status {
             replica: file.replica.to_string(),
@@ -286,8 +312,9 @@ impl Status {
             state: known.state,
             first_sync: known.first_sync,
             process: known.process,
-            trouble,
-            hint,
+            trouble: known.told.trouble,
+            code: known.told.code,
+            hint: known.told.hint,
             pending: file.pending,
             oldest_pending_s: file.oldest_pending_ms.map(age),
             cursor: file.cursor.0,
@@ -435,8 +462,7 @@ impl Machine {
             state: self.state,
             first_sync: self.init.as_ref().filter(begun).map(|init| FirstSync::of(init.doing())),
             process: None,
-            trouble: None,
-            hint: None,
+            told: Trouble::default(),
             reachable: self.reachable,
             head: self.pages.head().0,
             last_success: self.last_success,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driftless::store::Store;
 use driftless::sync::{Config, Effect, Input, Machine, Now, SyncState};
-use driftless::{Health, Kind};
+use driftless::{Code, Health};
 use rusqlite::Connection;
 
 use crate::failures::{TABLES, remote};
@@ -168,17 +168,17 @@ fn f54_restored_to_a_copy_of_another_desk() {
 }
 
 /// The machine lets go of the file, says why, and pushes nothing.
-fn is_lost(desk: &mut Desk, says: &str) {
+fn is_lost(desk: &mut Desk, code: Code) {
     let log = "SELECT count(*) FROM driftless_events";
     let before = desk.remote.read(log);
     desk.input(Input::LocalCommit);
     let status = desk.status();
     assert_eq!(status.state, SyncState::Trouble, "{status:?}");
-    assert!(status.trouble.as_deref().is_some_and(|trouble| trouble.contains(says)), "{status:?}");
+    assert_eq!(status.code, Some(code), "{status:?}");
     assert!(status.hint.is_some() && status.health != Health::Ok);
     assert!(!status.remote.url.is_empty(), "what was known is still told");
     let error = desk.sync().unwrap_err();
-    assert!(error.kind() == Kind::Storage && error.message().contains(says), "{error}");
+    assert_eq!(error.code(), code, "{error}");
     desk.advance(120_000);
     assert_eq!(desk.status().health, Health::Red);
     assert_eq!(desk.remote.read(log), before, "nothing was pushed");
@@ -194,7 +194,7 @@ fn f54_restored_to_a_copy_from_before_init() {
     let bare = folder.path().join("bare.db");
     Connection::open(&bare).unwrap().execute_batch(SCHEMA).unwrap();
     desk.restore_from(&bare);
-    is_lost(&mut desk, "no replica any more");
+    is_lost(&mut desk, Code::FileReplaced);
     desk.restore_in_place(&now);
     desk.advance(10_000);
     member(&mut desk, "a6");
@@ -210,7 +210,7 @@ fn f54_restored_to_a_replica_of_another_remote() {
     let mut other = Desk::new(&elsewhere, 2);
     member(&mut other, "x1");
     desk.restore_in_place(&other.backup());
-    is_lost(&mut desk, "replica of another remote");
+    is_lost(&mut desk, Code::FileReplaced);
     assert!(!members(&remote).contains("x1"));
     desk.restore_in_place(&now);
     desk.advance(10_000);
@@ -318,7 +318,7 @@ fn f55_gone_and_back_again() {
     let elsewhere = path.with_extension("away");
     std::mem::replace(&mut desk.db, Connection::open_in_memory().unwrap()).close().unwrap();
     rename(&path, &elsewhere);
-    is_lost(&mut desk, "is gone");
+    is_lost(&mut desk, Code::FileGone);
     remote.web("INSERT INTO members (id, name) VALUES ('w2', 'web')");
     rename(&elsewhere, &path);
     desk.advance(10_000);
@@ -357,17 +357,16 @@ fn f55_a_file_of_no_use_in_its_place() {
     std::mem::replace(&mut desk.db, Connection::open_in_memory().unwrap()).close().unwrap();
     let mut other = Desk::new(&elsewhere, 2);
     member(&mut other, "x1");
-    for (file, says) in [
-        (Some(other.backup().path()), "replica of another remote"),
-        (None, "not a SQLite database"),
-    ] {
+    for (file, code) in
+        [(Some(other.backup().path()), Code::FileReplaced), (None, Code::NotADatabase)]
+    {
         std::fs::remove_file(&path).unwrap();
         match file {
             Some(file) => drop(std::fs::copy(file, &path).unwrap()),
             None => std::fs::write(&path, "x".repeat(5_000)).unwrap(),
         }
         desk.advance(10_000);
-        is_lost(&mut desk, says);
+        is_lost(&mut desk, code);
     }
     std::fs::remove_file(&path).unwrap();
     std::fs::copy(backup.path(), &path).unwrap();

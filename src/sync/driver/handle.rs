@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::{Answer, Remote};
 use crate::store::Store;
 use crate::sync::driver::clock::Time;
@@ -62,7 +62,9 @@ impl Handle {
 
     /// Gives a command. It is an error when the thread has ended.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| Error::usage("the replicator was shut down"))
+        self.commands
+            .send(command)
+            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))
     }
 
     /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
@@ -74,7 +76,7 @@ impl Handle {
         self.send(Command::Work(Box::new(move |store, now| {
             let _ = reply.send(store.and_then(|store| work(store, now)));
         })))?;
-        answer.recv().map_err(|_| Error::usage("the replicator was shut down"))?
+        answer.recv().map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 
     /// See [`Changes`].

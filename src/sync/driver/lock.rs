@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::store::FileId;
 
 /// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
@@ -67,8 +67,7 @@ impl Lock {
     pub fn take(database: &Path) -> Result<Option<Lock>> {
         let path = lock_path(database);
         let failed = |source: std::io::Error| {
-            Error::storage(format!("`{}` cannot be locked: {source}", path.display()))
-                .with_hint("the folder of the database must be writable")
+            Error::new(Code::LockFailed, format!("`{}` cannot be locked: {source}", path.display()))
                 .with_source(source)
         };
         let file = FileId::at(database).ok();

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::{Batch, Remote};
 use crate::store::Store;
 use crate::sync::driver::clock::Time;
@@ -220,7 +220,8 @@ impl Driver {
             self.publish_standby(database);
             match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
                 Ok(Command::SyncNow(reply) | Command::Accept(reply)) => {
-                    let error = Error::usage("another replicator is at work on this file")
+                    let message = "another replicator is at work on this file";
+                    let error = Error::new(Code::AlreadyReplicated, message)
                         .with_hint("it synchronises the file; there is nothing to be done here");
                     let _ = reply.send(Err(error));
                 }
@@ -485,6 +486,7 @@ impl Driver {
         let mut status = self.handle.status();
         status.state = SyncState::Trouble;
         status.trouble = Some(error.message().to_owned());
+        status.code = Some(error.code());
         status.hint = error.hint().map(str::to_owned);
         self.handle.publish(status, self.handle.time.now());
     }

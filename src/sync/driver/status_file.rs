@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::sync::driver::lock::{Holder, Lock, give_mode};
 use crate::sync::machine::io::Now;
-use crate::sync::status::{Known, SyncState, remembered_success, stopped};
+use crate::sync::status::{Known, SyncState, Trouble, remembered_success, stopped};
 
 /// The least time between two writes of what changes with each page, in ms: as often as
 /// `driftless run --json` prints a line.
@@ -167,8 +167,7 @@ pub(crate) fn known_by(
         state: SyncState::Standby,
         first_sync: None,
         process: holder.and_then(|holder| holder.process),
-        trouble: None,
-        hint: None,
+        told: Trouble::default(),
         reachable: None,
         head: state.cursor.0,
         last_success: remembered_success(store, database)?,
@@ -182,14 +181,14 @@ pub(crate) fn known_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Code, Error};
 
     fn known(state: SyncState, table: &str) -> Known {
         Known {
             state,
             first_sync: None,
             process: Some(std::process::id()),
-            trouble: Some(format!("the remote has no table `{table}`")),
-            hint: None,
+            told: Trouble::default(),
             reachable: Some(true),
             head: 7,
             last_success: Some(1),
@@ -197,6 +196,7 @@ mod tests {
             waiting_s: None,
             bound_ms: 60_000,
         }
+        .with_trouble(Some(&Error::new(Code::RemoteTableMissing, table)))
     }
 
     fn at(ms: u64) -> Now {

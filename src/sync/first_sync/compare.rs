@@ -3,7 +3,7 @@
 use crate::capture::{
     Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
 };
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::store::{Definition, Local};
 use crate::sync::first_sync::names::require_free_names;
 
@@ -122,16 +122,16 @@ fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
     if has(mine) || has(theirs) {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "there is no table `{name}` to leave out, neither here nor on the remote"
-    ))
-    .with_hint("check the spelling of what --exclude names"))
+    let message =
+        format!("there is no table `{name}` to leave out, neither here nor on the remote");
+    Err(Error::new(Code::NoSuchTable, message)
+        .with_hint("check the spelling of what --exclude names"))
 }
 
 /// Says of which side's table an error is, and that it can be left out.
 fn of_one_side(error: Error, whose: &str) -> Error {
     let message = format!("the {whose} table cannot be replicated: {}", error.message());
-    Error::usage(message)
+    Error::new(Code::TableUnsupported, message)
         .with_hint("make it the same on both sides, or leave it out with --exclude")
         .with_source(error)
 }
@@ -140,12 +140,14 @@ fn of_one_side(error: Error, whose: &str) -> Error {
 fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
     let left = LeftOut::joined(here, there);
     if left.is_empty() {
-        return Error::usage("there is no table to replicate, neither here nor on the remote")
+        let message = "there is no table to replicate, neither here nor on the remote";
+        return Error::new(Code::NothingToReplicate, message)
             .with_hint("make the application's tables on one side first, then run it again");
     }
     let each: Vec<_> =
         left.iter().map(|found| format!("`{}`: {}", found.table, found.reason)).collect();
-    Error::usage(format!("no table is left to replicate: {}", each.join("; ")))
+    let message = format!("no table is left to replicate: {}", each.join("; "));
+    Error::new(Code::NothingToReplicate, message)
         .with_hint("give a table a PRIMARY KEY, or name tables with --tables")
 }
 
@@ -161,9 +163,10 @@ fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
     let is = |name: &str| name.eq_ignore_ascii_case(table);
     match catalog.unfounded.iter().find(|(child, parent)| is(child) || is(parent)) {
         None => Ok(()),
-        Some((child, parent)) => Err(Error::usage(format!(
-            "table `{child}` refers to columns of table `{parent}` that are no key of it"
-        ))
+        Some((child, parent)) => Err(Error::new(
+            Code::ForeignKeyUnusable,
+            format!("table `{child}` refers to columns of table `{parent}` that are no key of it"),
+        )
         .with_hint(format!(
             "make a UNIQUE index on these columns of `{parent}` on both sides, or mend the foreign \
              key: SQLite refuses what is written there"
@@ -190,11 +193,12 @@ fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Resul
                 Ok(()) => String::new(),
                 Err(error) => format!(", and it is left out here: {}", error.message()),
             };
-            return Err(Error::usage(format!(
+            let message = format!(
                 "table `{}` refers to table `{parent}`, which the remote does not have{why}",
                 table.name
-            ))
-            .with_hint("replicate that table too, or make it on the remote"));
+            );
+            return Err(Error::new(Code::ForeignKeyUnusable, message)
+                .with_hint("replicate that table too, or make it on the remote"));
         }
     }
     Ok(())
@@ -259,12 +263,13 @@ fn wider(names: &[&String]) -> Error {
     let each: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let what = if each.len() == 1 { "table" } else { "tables" };
     let verb = if each.len() == 1 { "was not among those" } else { "were not among those" };
-    Error::usage(format!(
+    let message = format!(
         "{what} {} {verb} that this replica was made with, and cannot be added yet; nothing was \
          changed",
         each.join(", ")
-    ))
-    .with_hint("make a new replica, of another file, with all of the tables")
+    );
+    Error::new(Code::TablesFixed, message)
+        .with_hint("make a new replica, of another file, with all of the tables")
 }
 
 /// An object of this name that is no table to replicate stands in the way.
@@ -276,7 +281,8 @@ fn must_be_absent(catalog: &Catalog, name: &str) -> Result<()> {
 fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
     let skipped = |catalog: &Catalog| must_be_absent(catalog, name).err();
     skipped(mine).or_else(|| skipped(theirs)).unwrap_or_else(|| {
-        Error::usage(format!("there is no table `{name}`, neither here nor on the remote"))
+        let message = format!("there is no table `{name}`, neither here nor on the remote");
+        Error::new(Code::NoSuchTable, message)
             .with_hint("check the spelling; `--all-tables` takes every table that there is")
     })
 }
@@ -294,7 +300,8 @@ fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
 fn same(mine: &Table, theirs: &Table) -> Result<()> {
     let name = &mine.name;
     let differ = |what: String| {
-        Err(Error::usage(format!("table `{name}` differs between the two sides: {what}"))
+        let message = format!("table `{name}` differs between the two sides: {what}");
+        Err(Error::new(Code::TablesDiffer, message)
             .with_hint("change one side so that both have the same columns, types and key"))
     };
     for column in &mine.columns {

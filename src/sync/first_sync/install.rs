@@ -15,7 +15,7 @@
 //! Each request may be repeated: what is made is dropped first, where it is there.
 
 use crate::capture::{RemoteTriggers, Replicated, Trigger, ident, literal};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::json::names_json;
 use crate::remote::statements::{self, Meta, SCHEMA_VERSION};
@@ -182,16 +182,17 @@ impl Installation {
              request",
             group.table, group.bytes
         );
-        Error::new(error.kind(), message)
+        error
+            .in_words(message)
             .with_hint("raise the remote's limit for a request, or leave the table out")
-            .with_source(error)
     }
 
     /// Takes the answer to the last request.
     pub(in crate::sync) fn answered(&mut self, answer: &Answer) -> Result<Installed> {
         let results = answer.rows.len();
         if results != self.batch().statements.len() {
-            return Err(Error::corrupt("the remote's answer has another number of results"));
+            let message = "the remote's answer has another number of results";
+            return Err(Error::new(Code::AnswerInvalid, message));
         }
         self.done = self.end();
         self.begun = true;
@@ -202,7 +203,8 @@ impl Installation {
         let row = |at: usize| -> &Rows { &answer.rows[at] };
         let meta = statements::read_meta(row(results - 2))?;
         let head = statements::read_head(row(results - 1))?;
-        let meta = meta.ok_or_else(|| Error::corrupt("the remote has no identity"))?;
+        let meta =
+            meta.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote has no identity"))?;
         tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
         Ok(Installed::All(meta, head))
     }

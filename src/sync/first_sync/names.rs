@@ -1,7 +1,7 @@
 //! Names of tables and indexes that are to be made on the other side: each must be free there.
 
 use crate::capture::PREFIX;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::store::Definition;
 
 /// Refuses tables to be made, each with its statements, of which a name is taken on the other side.
@@ -23,21 +23,23 @@ pub(in crate::sync) fn require_free_names(
     let with_sql = |(kind, _, _, sql): &&Definition| kind == "index" && sql.is_some();
     for (table, _) in made {
         if let Some(other) = taken(table) {
-            return Err(Error::usage(format!(
+            let message = format!(
                 "table `{table}` cannot be made in {whose}, which has {} already",
                 described(other)
-            ))
-            .with_hint(format!("rename one of the two: the name `{table}` can be there once")));
+            );
+            return Err(Error::new(Code::NameTaken, message).with_hint(format!(
+                "rename one of the two: the name `{table}` can be there once"
+            )));
         }
         let indexes = from.iter().filter(with_sql);
         for (_, index, ..) in indexes.filter(|(_, _, of, _)| of.eq_ignore_ascii_case(table)) {
             if let Some(other) = taken(index) {
-                return Err(Error::usage(format!(
+                let message = format!(
                     "index `{index}` of table `{table}` cannot be made in {whose}, which has {} \
                      already",
                     described(other)
-                ))
-                .with_hint(format!(
+                );
+                return Err(Error::new(Code::NameTaken, message).with_hint(format!(
                     "a name can be in a database once: drop one of the two, and make it again \
                      under another name than `{index}`"
                 )));
@@ -65,10 +67,13 @@ pub(in crate::sync) fn require_our_names(
     };
     match definitions.iter().find(|(_, name, ..)| is_ours(name)) {
         None => Ok(()),
-        Some(found) => Err(Error::usage(format!(
-            "{whose} has {}, and names that begin with `{PREFIX}` are driftless's own",
-            described(found)
-        ))
+        Some(found) => Err(Error::new(
+            Code::NameReserved,
+            format!(
+                "{whose} has {}, and names that begin with `{PREFIX}` are driftless's own",
+                described(found)
+            ),
+        )
         .with_hint("rename it, or drop it if it is left over")),
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use ulid::Ulid;
 
 use crate::capture::ident;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::identity::{Marks, Place};
 use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD};
@@ -97,7 +97,8 @@ impl Facts {
 pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
     let Facts { replica, epoch, place, marks, contradiction, pending, tables } = facts;
     if epoch.is_none() {
-        return Err(Error::usage("this replica has not had its first sync")
+        let message = "this replica has not had its first sync";
+        return Err(Error::new(Code::FirstSyncNotDone, message)
             .with_hint("run `driftless init`: there is no former remote"));
     }
     let read = |statements| Batch { statements, writes: false };

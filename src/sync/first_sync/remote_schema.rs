@@ -2,7 +2,7 @@
 //! replicas have registered.
 
 use crate::capture::{Catalog, PREFIX, Table};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::json::read_names;
 use crate::remote::Rows;
 use crate::store::Definition;
@@ -14,9 +14,6 @@ use crate::verdict::ConflictRule;
 pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");
 /// What fills `driftless_pow2`.
 pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql");
-
-/// The code of the error for a remote that has lost something.
-pub(in crate::sync) const MISSING: &str = "MISSING";
 
 /// The tables that a push needs beside the replicated ones, and that are made anew where they are
 /// missing. The others have an identity or a log.
@@ -125,7 +122,10 @@ pub(in crate::sync) fn read_schema(rows: &Rows) -> Result<Schema> {
     let mut schema = Schema::default();
     for row in rows {
         let [kind, name, table, sql, rowid] = row.as_slice() else {
-            return Err(Error::corrupt("the remote's definitions have other columns"));
+            return Err(Error::new(
+                Code::AnswerInvalid,
+                "the remote's definitions have other columns",
+            ));
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (kind, name, table) = (text(kind), text(name), text(table));
@@ -151,7 +151,7 @@ pub(in crate::sync) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
         })
     };
     let all: Option<Vec<_>> = rows.iter().map(read).collect();
-    all.ok_or_else(|| Error::corrupt("the remote's list of tables is not one"))
+    all.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote's list of tables is not one"))
 }
 
 /// The error for a replicated table that the remote has no longer.
@@ -160,7 +160,7 @@ pub(crate) fn missing_table(name: &str) -> Error {
         "the remote has no table `{name}` any more: it was dropped or renamed there; no table's \
          changes can be pushed"
     );
-    Error::refused(message).with_code(MISSING).with_hint(
+    Error::new(Code::RemoteTableMissing, message).with_hint(
         "nothing is lost here, and pulls go on; bring the table back there under that name, with its \
          rows: from a backup, or from this file",
     )
@@ -172,7 +172,7 @@ fn missing_object(name: &str) -> Error {
         "a trigger or a view of the remote refers to `{name}`, which is not there; nothing can be \
          pushed"
     );
-    Error::refused(message).with_code(MISSING).with_hint(
+    Error::new(Code::RemoteObjectMissing, message).with_hint(
         "nothing is lost, and pulls go on; make it there, or drop what refers to it on the remote",
     )
 }

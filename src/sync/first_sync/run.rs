@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use ulid::Ulid;
 
 use crate::capture::{Catalog, Replicated, Table, rehearse};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
 use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
@@ -166,11 +166,9 @@ impl Init {
             Stage::Install(work) if error.kind() == Kind::TooLarge => {
                 work.installation.larger_than_any(error)
             }
-            _ if error.message().contains("driftless_installs.token") => {
-                Error::new(error.kind(), "another replica was initialised at the same time")
-                    .with_hint("run it again: it goes on with what the other one has made")
-                    .with_source(error)
-            }
+            _ if error.code() == Code::InstalledByAnother => error
+                .in_words("another replica was initialised at the same time")
+                .with_hint("run it again: it goes on with what the other one has made"),
             _ => error,
         }
     }
@@ -376,10 +374,9 @@ impl Init {
         let taken = &work.found.tables;
         let is = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
         if let Some((name, _)) = self.plan.rules.iter().find(|(name, _)| !is(name)) {
-            return Err(Error::usage(format!(
-                "table `{name}` has a conflict rule, and is not replicated"
-            ))
-            .with_hint("check the spelling, or replicate it too"));
+            let message = format!("table `{name}` has a conflict rule, and is not replicated");
+            return Err(Error::new(Code::TableNotReplicated, message)
+                .with_hint("check the spelling, or replicate it too"));
         }
         if !is_current {
             rehearse(&schema.definitions, &work.installation.rehearsal())?;
@@ -419,12 +416,15 @@ impl Init {
         let known = known.iter().find(|known| known.name.eq_ignore_ascii_case(table));
         match (asked, known) {
             (_, Some(known)) if self.accepts.is_some() => Ok(known.rule),
-            (Some((_, asked)), Some(known)) if *asked != known.rule => Err(Error::usage(format!(
-                "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
-                known.rule.as_str(),
-                asked.as_str()
-            ))
-            .with_hint("the rule is the same for all replicas: leave it out here")),
+            (Some((_, asked)), Some(known)) if *asked != known.rule => {
+                let message = format!(
+                    "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
+                    known.rule.as_str(),
+                    asked.as_str()
+                );
+                Err(Error::new(Code::ConflictRuleDiffers, message)
+                    .with_hint("the rule is the same for all replicas: leave it out here"))
+            }
             (Some((_, asked)), _) => Ok(*asked),
             (None, Some(known)) => Ok(known.rule),
             (None, None) => Ok(ConflictRule::default()),
@@ -491,7 +491,8 @@ impl Init {
         // A remote that never gets on would be read for ever.
         let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
         if again || rows.len() > limit {
-            return Err(Error::corrupt(format!("the remote's page of table `{table}` is not one")));
+            let message = format!("the remote's page of table `{table}` is not one");
+            return Err(Error::new(Code::AnswerInvalid, message));
         }
         self.replica().stage(table, &rows)?;
         self.staged += rows.len();
@@ -558,7 +559,8 @@ impl Init {
     fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {
         let reply = self.log_exchange(&pages).read(answer)?;
         let meta = reply.meta.filter(|meta| meta.epoch == self.report.epoch).ok_or_else(|| {
-            Error::refused("the remote became another database during the first sync")
+            let message = "the remote became another database during the first sync";
+            Error::new(Code::OtherRemote, message)
         })?;
         let (end, head) = (reply.page.last, reply.head);
         if pages.came_in(reply.page, reply.part, head)? && pages.front().is_some() {

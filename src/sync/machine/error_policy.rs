@@ -4,9 +4,8 @@
 //! person, a rejected push is searched for its culprit, and what is too large is asked for in
 //! smaller parts.
 
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::event::EventId;
-use crate::remote::REQUEST_TOO_LARGE;
 use crate::remote::statements::SCHEMA_VERSION;
 use crate::store::{Outgoing, Push};
 use crate::sync::machine::Machine;
@@ -60,14 +59,14 @@ impl Machine {
                 self.look_first = false;
             }
             (Kind::Refused, None) => self.refused(error, SyncState::Refused),
-            (Kind::Rejected, _) if error.message().contains("no such table: driftless_") => {
+            _ if matches!(error.code(), Code::OwnTableMissing | Code::StagedTableMissing) => {
                 let error = other_remote(None).with_source(error);
                 self.refused(error, SyncState::OtherRemote);
             }
             (Kind::Rejected, Some(_)) if self.doubts(&error) => {}
             (Kind::Rejected, Some(push)) => self.push_rejected(push, error),
             (Kind::Rejected, None) => self.refused(error, SyncState::Trouble),
-            (Kind::TooLarge, None) if error.code() == Some(REQUEST_TOO_LARGE) => {
+            (Kind::TooLarge, None) if error.code() == Code::RequestTooLarge => {
                 self.request_too_large(error);
             }
             (Kind::TooLarge, push) => self.too_large(push, paged, error),
@@ -142,13 +141,13 @@ impl Machine {
         self.state = SyncState::Trouble;
         let hint = "they are tried as they are, and nothing of them is refused for their number; \
             what was written after them waits behind them, and pulls go on";
-        self.push_trouble = Some(Error::new(Kind::TooLarge, message).with_hint(hint));
+        self.push_trouble = Some(Error::new(Code::TransactionTooLarge, message).with_hint(hint));
     }
 
     /// What those are told who wait while pushing waits for a person.
     pub(in crate::sync) fn push_is_held(&self) -> Option<Error> {
         let held = self.unsent && self.now.steady_ms < self.push_held_until;
-        self.push_trouble.as_ref().filter(|_| held).map(again)
+        self.push_trouble.clone().filter(|_| held)
     }
 
     /// The culprit is looked for, but only on a remote that is as it should be: a request that only
@@ -161,7 +160,7 @@ impl Machine {
             self.limits.suspect(push);
             return;
         }
-        match self.limits.rejected(push, error.message()) {
+        match self.limits.rejected(push, error.code()) {
             Step::Again => {}
             Step::Refuse(ids) => self.refuse(&ids, error.message()),
             Step::Stuck => self.stuck(&push.events, error),
@@ -194,7 +193,7 @@ impl Machine {
                     "the event behind {after} in the log cannot be pulled, for the remote sends \
                      next to nothing: {error}"
                 );
-                let error = Error::new(Kind::TooLarge, message)
+                let error = Error::new(Code::EventUnreadable, message)
                     .with_hint("raise the remote's limit on the size of an answer; pushes go on")
                     .with_source(error);
                 self.refused(error, SyncState::Trouble);
@@ -206,9 +205,7 @@ impl Machine {
     /// for less of the log would be no use.
     fn request_too_large(&mut self, error: Error) {
         let message = format!("nothing can be pulled: {error}, although it pushes nothing");
-        let hint = error.hint().unwrap_or_default().to_owned();
-        let error = Error::new(Kind::TooLarge, message).with_hint(hint).with_source(error);
-        self.refused(error, SyncState::Trouble);
+        self.refused(error.in_words(message), SyncState::Trouble);
     }
 
     /// A request of a push in parts was too large, or its answer. The last one carries no event, so
@@ -223,7 +220,7 @@ impl Machine {
         match events.is_empty() {
             true => {
                 let message = format!("the remote takes next to nothing in a request: {error}");
-                let error = Error::new(Kind::TooLarge, message)
+                let error = Error::new(Code::RequestTooLarge, message)
                     .with_hint("raise the remote's limit on the size of a request")
                     .with_source(error);
                 self.hold_push(error);
@@ -246,16 +243,11 @@ impl Machine {
         let Outgoing { table, key, id, .. } = event;
         tracing::error!(table, %key, event = %id, "it can neither be pushed nor be recorded");
         let message = format!("event {id} of table `{table}` does not reach the remote: {error}");
-        self.hold_push(Error::new(error.kind(), message).with_source(error));
-    }
-}
-
-/// The same error once more, for another who waits. The source stays with the first one.
-pub(in crate::sync) fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message());
-    match error.hint() {
-        Some(hint) => copy.with_hint(hint),
-        None => copy,
+        let code = match error.kind() {
+            Kind::TooLarge => Code::EventTooLarge,
+            _ => Code::EventUnpushable,
+        };
+        self.hold_push(Error::new(code, message).with_source(error));
     }
 }
 
@@ -265,38 +257,28 @@ pub(crate) fn other_remote(found: Option<&str>) -> Error {
         Some(epoch) => format!("the URL leads to another database (its epoch is {epoch})"),
         None => "the URL leads to a database without driftless's tables".to_owned(),
     };
-    Error::refused(message).with_hint(
-        "nothing was pushed; give the URL of the database that this replica belongs to, or go on \
-         with this one by `driftless remote accept`",
-    )
+    Error::new(Code::OtherRemote, message)
 }
 
 /// The error for a column that the remote's triggers do not know.
 pub(crate) fn unknown_column(table: &str, column: &str) -> Error {
     let message = format!("table `{table}` has a column `{column}` that the remote does not know");
-    Error::refused(message).with_hint(
-        "nothing was pushed, and nothing is lost; add the column on the remote and run \
-         `driftless init` again",
-    )
+    Error::new(Code::RemoteColumnMissing, message)
 }
 
 /// The error for a remote whose schema is not of this version.
 pub(crate) fn schema_version(found: i64) -> Error {
-    let error = Error::refused(format!(
+    let message = format!(
         "the remote has version {found} of driftless's schema, and this program knows \
          {SCHEMA_VERSION}"
-    ));
-    if found > SCHEMA_VERSION {
-        error.with_hint("update driftless on this machine")
-    } else {
-        error.with_hint("run `driftless init` once more: it brings the remote up to date")
-    }
+    );
+    let newer = found > SCHEMA_VERSION;
+    Error::new(if newer { Code::RemoteSchemaNewer } else { Code::RemoteSchemaOlder }, message)
 }
 
 /// The error for a replica that may neither push nor pull yet.
 pub(in crate::sync) fn no_first_sync() -> Error {
-    Error::usage("this replica's first sync is not done")
-        .with_hint("run `driftless init` again with the same arguments: it completes it")
+    Error::new(Code::FirstSyncNotDone, "this replica's first sync is not done")
 }
 
 #[cfg(test)]
@@ -305,17 +287,7 @@ mod tests {
 
     #[test]
     fn whichever_side_is_older_is_to_be_updated() {
-        let hint = |version| schema_version(version).hint().unwrap_or_default().to_owned();
-        assert!(hint(SCHEMA_VERSION + 1).contains("update driftless"));
-        assert!(hint(SCHEMA_VERSION - 1).contains("driftless init"));
-    }
-
-    #[test]
-    fn who_waits_as_well_is_told_the_same() {
-        let error = other_remote(Some("e"));
-        let copy = again(&error);
-        assert_eq!((copy.kind(), copy.message()), (error.kind(), error.message()));
-        assert_eq!(copy.hint(), error.hint());
-        assert!(again(&Error::unavailable("x")).hint().is_none());
+        assert_eq!(schema_version(SCHEMA_VERSION + 1).code(), Code::RemoteSchemaNewer);
+        assert_eq!(schema_version(SCHEMA_VERSION - 1).code(), Code::RemoteSchemaOlder);
     }
 }

@@ -16,11 +16,11 @@
 //! Between two looks the application may write to a file without capture: one that was restored
 //! from before `driftless init`. Such a file is not made into a replica here; a person does that.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::store::{FileId, FileState, Store, has_log_of};
 use crate::sync::first_sync::run::Init;
 use crate::sync::machine::Machine;
-use crate::sync::machine::error_policy::{again, no_first_sync};
+use crate::sync::machine::error_policy::no_first_sync;
 use crate::sync::machine::io::{Effect, Input};
 use crate::sync::machine::waiters::Waiter;
 use crate::sync::status::{Changes, SyncState};
@@ -41,17 +41,18 @@ pub(in crate::sync) struct Lost {
 /// The error for a path that leads to no file.
 fn gone(store: &Store) -> Error {
     let path = store.path().display();
-    Error::storage(format!("{path} is gone: it was deleted or moved, or its medium was taken away"))
+    let message = format!("{path} is gone: it was deleted or moved, or its medium was taken away");
+    Error::new(Code::FileGone, message)
         .with_hint("put it back, or a copy of it: replication goes on by itself then")
 }
 
 /// The error for a write-ahead log that does not belong to the file beside it.
 fn strange_log(store: &Store) -> Error {
     let path = store.path().display();
-    Error::storage(format!(
+    let message = format!(
         "{path} was replaced while the write-ahead log of the former file is still beside it"
-    ))
-    .with_hint(format!(
+    );
+    Error::new(Code::StrayWal, message).with_hint(format!(
         "SQLite would apply that log to the new file: end all programs that have it open, remove \
          {path}-wal and {path}-shm, and put the new file in its place once more"
     ))
@@ -60,33 +61,27 @@ fn strange_log(store: &Store) -> Error {
 /// The error for a file that belongs elsewhere.
 fn other_file(store: &Store, url: &str) -> Error {
     let path = store.path().display();
-    Error::storage(format!("{path} is another database now: a replica of another remote, {url}"))
-        .with_hint(
-            "nothing of it was pushed: put the file back that was there, or end this replicator \
-             and start one for the new file",
-        )
+    let message = format!("{path} is another database now: a replica of another remote, {url}");
+    Error::new(Code::FileReplaced, message).with_hint(
+        "nothing of it was pushed: put the file back that was there, or end this replicator \
+         and start one for the new file",
+    )
 }
 
 /// The error for a file that has nothing of ours.
 fn no_replica(store: &Store, error: &Error) -> Error {
     let path = store.path().display();
-    match error.kind() {
-        Kind::Usage => Error::storage(format!(
-            "{path} is no replica any more: it was restored or replaced by a file from before \
-             `driftless init`"
-        ))
-        .with_hint(
-            "what is written to it is not replicated: put a copy back that is a replica; or end \
-             this replicator, run `driftless init` on the file, and start it again",
-        ),
-        kind => {
-            let again = Error::new(kind, error.message());
-            match error.hint() {
-                Some(hint) => again.with_hint(hint),
-                None => again,
-            }
-        }
+    if error.kind() != Kind::Usage {
+        return error.clone();
     }
+    let message = format!(
+        "{path} is no replica any more: it was restored or replaced by a file from before \
+         `driftless init`"
+    );
+    Error::new(Code::FileReplaced, message).with_hint(
+        "what is written to it is not replicated: put a copy back that is a replica; or end \
+         this replicator, run `driftless init` on the file, and start it again",
+    )
 }
 
 impl Machine {
@@ -108,7 +103,7 @@ impl Machine {
     /// What is wrong with the file.
     pub(crate) fn usable_store(&mut self) -> Result<&mut Store> {
         match self.trouble.as_ref().filter(|_| self.lost.is_some()) {
-            Some(error) => Err(again(error)),
+            Some(error) => Err(error.clone()),
             None => Ok(&mut self.store),
         }
     }
@@ -171,7 +166,7 @@ impl Machine {
     /// Somebody asks for a sync in the moment in which the file is another one.
     fn keep_waiting(&mut self, input: &Input) {
         let (Input::SyncNow(ticket) | Input::AcceptRemote(ticket)) = input else { return };
-        match self.trouble.as_ref().filter(|_| self.lost.is_some()).map(again) {
+        match self.trouble.clone().filter(|_| self.lost.is_some()) {
             Some(error) => self.effects.push_back(Effect::Settled(*ticket, Err(error))),
             None => self.wait_for(*ticket),
         }

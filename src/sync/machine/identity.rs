@@ -8,7 +8,7 @@
 //! identity, and pushes under that. A request that only pulls leaves a later mark alone: a copy
 //! that only reads does no harm.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::identity::{MAX_DRAWN, Marks, Place, Standing};
 use crate::remote::statements::{Asker, Meta, Reply, SCHEMA_VERSION, Sender};
@@ -39,11 +39,12 @@ pub(crate) fn examine(
     }
     let Place { seq, .. } = place;
     if meta.oldest.0 > seq.0.saturating_add(1) {
-        let error = Error::refused(format!(
+        let message = format!(
             "the remote keeps its log from event {} on, and this replica stands at {seq}",
             meta.oldest
-        ))
-        .with_hint("this replica was away for too long: initialise a new one");
+        );
+        let error = Error::new(Code::RemoteLogCompacted, message)
+            .with_hint("this replica was away for too long: initialise a new one");
         return Err((error, SyncState::Refused));
     }
     if !place.is_in(meta.oldest, meta.there.as_deref()) {
@@ -72,13 +73,13 @@ fn rolled_back(seq: Seq, another: bool) -> Error {
     } else {
         format!("the remote was rolled back: it has no event {seq} any more")
     };
-    Error::refused(message).with_hint(ROLLED_BACK)
+    Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
 /// The error for a remote that has lost what this replica pushed.
 fn forgotten() -> Error {
     let message = "the remote was rolled back: it does not know this replica's last push any more";
-    Error::refused(message).with_hint(ROLLED_BACK)
+    Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
 impl Machine {

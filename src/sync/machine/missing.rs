@@ -9,18 +9,13 @@
 //! definitions are compared again when pushes are tried again: a table that is back may be another
 //! one, without our triggers.
 
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
+use crate::remote::missing_table_of;
 use crate::sync::first_sync::preview::plan_of;
-use crate::sync::first_sync::remote_schema::MISSING;
 use crate::sync::first_sync::run::Init;
 use crate::sync::machine::Machine;
 use crate::sync::machine::error_policy::REFUSED_RETRY_MS;
 use crate::sync::status::SyncState;
-
-/// What SQLite says of a table or a view that is not there, in front of its name.
-const NO_TABLE: &str = "no such table: ";
-/// And of a column.
-const NO_COLUMN: [&str; 2] = ["no such column: ", " has no column named "];
 
 /// Whether the remote's definitions are what a push needs.
 #[derive(Default)]
@@ -31,24 +26,16 @@ pub(in crate::sync) struct Doubt {
     again: Option<Init>,
 }
 
-/// What a rejection says is missing, if it speaks of definitions at all: the name of a table or a
-/// view, without its schema, or nothing for a column.
-fn missing(message: &str) -> Option<Option<&str>> {
-    if let Some((_, name)) = message.split_once(NO_TABLE) {
-        // libSQL says where in the text it is.
-        let name = name.split(" (at offset").next().unwrap_or(name).trim();
-        return Some(Some(name.strip_prefix("main.").unwrap_or(name)));
-    }
-    NO_COLUMN.iter().any(|words| message.contains(words)).then_some(None)
-}
-
 impl Machine {
     /// Takes a rejection for a doubt about the remote's definitions, if it speaks of them and they
     /// were not compared yet. Gives whether it did.
     pub(in crate::sync) fn doubts(&mut self, error: &Error) -> bool {
-        let Some(name) = missing(error.message()).filter(|_| !self.doubt.compared) else {
+        let speaks_of_definitions =
+            matches!(error.code(), Code::StatementTableMissing | Code::StatementColumnMissing);
+        if !speaks_of_definitions || self.doubt.compared {
             return false;
-        };
+        }
+        let name = missing_table_of(error);
         let Some((replica, epoch)) = self.identity.clone().filter(|_| self.init.is_none()) else {
             return false;
         };
@@ -82,8 +69,8 @@ impl Machine {
     /// pulls go on. Gives the error back if that is not what it is, or where there has been no
     /// first sync: then nothing can go on.
     pub(in crate::sync) fn hold_for_missing(&mut self, error: Error) -> Result<(), Error> {
-        let lacking =
-            error.code() == Some(MISSING) || (error.kind() == Kind::Usage && self.doubt.compared);
+        let lacking = matches!(error.code(), Code::RemoteTableMissing | Code::RemoteObjectMissing)
+            || (error.kind() == Kind::Usage && self.doubt.compared);
         if !lacking || !self.store.is_adopted().unwrap_or(false) {
             return Err(error);
         }
@@ -103,25 +90,5 @@ impl Machine {
         self.state = SyncState::Trouble;
         self.changed();
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn f71_what_is_missing_is_taken_from_the_words() {
-        for (message, found) in [
-            ("https://x rejects a statement: no such table: main.people", Some(Some("people"))),
-            ("no such table: people (at offset 14)", Some(Some("people"))),
-            ("no such table: main.two words", Some(Some("two words"))),
-            ("no such column: NEW.phone", Some(None)),
-            ("table people has no column named phone", Some(None)),
-            ("UNIQUE constraint failed: people.phone", None),
-            ("a member cannot be deleted", None),
-        ] {
-            assert_eq!(missing(message), found, "{message}");
-        }
     }
 }

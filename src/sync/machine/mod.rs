@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::page::Offset;
 use crate::remote::statements::Reply;
@@ -471,7 +471,8 @@ impl Machine {
             self.staging = None;
         }
         if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
-            let error = Error::corrupt("the remote did not take a push in, and gave no reason");
+            let message = "the remote did not take a push in, and gave no reason";
+            let error = Error::new(Code::AnswerInvalid, message);
             return self.failed(None, error);
         }
         self.succeeded();
@@ -566,10 +567,11 @@ impl Machine {
         }
         match self.store.place() {
             Ok(cursor) => {
-                let error = Error::storage(format!(
+                let message = format!(
                     "the log after event {} cannot be applied, however much of it is read",
                     cursor.seq
-                ));
+                );
+                let error = Error::new(Code::LogNotApplied, message);
                 // What waits is of no use, and may not be what is there next time.
                 self.pages.restart(cursor);
                 self.refused(error, SyncState::Trouble);

@@ -22,7 +22,7 @@
 //! Only own events are missed. What a page left out or changed of others' is not seen here: nothing
 //! tells it from what the remote's log is.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::{EventId, Seq};
 use crate::page::Page;
 use crate::remote::statements::{self, Asker, Part};
@@ -96,11 +96,11 @@ impl From<Error> for Wrong {
 
 /// The error for a log in which another event stands than the one that was read.
 pub(crate) fn other_log(id: &str, seq: &str) -> Error {
-    Error::refused(format!(
+    let message = format!(
         "the remote's log is not the one that was read here: this replica's event {id} stands at \
          {seq} there, where another one was read"
-    ))
-    .with_hint(acceptable_hint())
+    );
+    Error::new(Code::RemoteLogDiffers, message).with_hint(acceptable_hint())
 }
 
 /// The error for events that the remote said it has.
@@ -110,7 +110,7 @@ fn lost(ids: &[EventId]) -> Error {
         all => format!(" and {} more", all - 1),
     };
     let message = format!("the remote took event {}{more} in, and does not have it now", ids[0]);
-    Error::corrupt(message).with_hint("nothing is lost: it is pushed again")
+    Error::new(Code::EventNotKept, message).with_hint("nothing is lost: it is pushed again")
 }
 
 impl Machine {
@@ -221,12 +221,13 @@ impl Machine {
         let cursor = self.store.place()?.seq;
         let lines = page.lines()?;
         if lines.iter().any(|line| line.damaged.is_none() && !ids.contains(&line.id)) {
-            return Err(Error::corrupt("the remote has answered another question").into());
+            let message = "the remote has answered another question";
+            return Err(Error::new(Code::AnswerInvalid, message).into());
         }
         if let Some(line) = lines.iter().find(|line| line.seq > cursor) {
             self.pages.expect();
             let message = format!("the remote's log ended before its event {}", line.seq);
-            return Err(Error::corrupt(message).into());
+            return Err(Error::new(Code::AnswerInvalid, message).into());
         }
         let done = match self.store.settle_overlooked(page, self.now.wall_ms)? {
             Late::Settled(done) => done,
@@ -273,7 +274,7 @@ impl Machine {
     fn cannot_be_sent(&mut self, id: EventId, error: Error) {
         let message =
             format!("event {id} cannot be asked for, for the remote sends next to nothing");
-        let error = Error::new(Kind::TooLarge, message)
+        let error = Error::new(Code::EventUnreadable, message)
             .with_hint("raise the remote's limit on the size of an answer")
             .with_source(error);
         self.refused(error, SyncState::Trouble);

@@ -7,7 +7,6 @@
 use crate::error::{Error, Result};
 use crate::event::Seq;
 use crate::sync::machine::Machine;
-use crate::sync::machine::error_policy::again;
 use crate::sync::machine::io::{Effect, Now, RequestId, Ticket};
 use crate::sync::status::Summary;
 
@@ -137,7 +136,7 @@ impl Machine {
         }
         self.waiters = kept;
         for waiter in failed {
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(again(error))));
+            self.effects.push_back(Effect::Settled(waiter.ticket, Err(error.clone())));
         }
     }
 

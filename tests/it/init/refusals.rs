@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use driftless::Kind;
+use driftless::Code;
 use driftless::sync::{Plan, Tables, initialise};
 use driftless::verdict::ConflictRule;
 use fastrand::Rng;
@@ -19,7 +19,8 @@ struct Refusal {
     here: &'static str,
     there: &'static str,
     ask: fn(&mut Plan),
-    says: &'static str,
+    code: Code,
+    names: &'static str,
 }
 
 fn nothing(_: &mut Plan) {}
@@ -35,56 +36,64 @@ const REFUSALS: [Refusal; 18] = [
         here: "",
         there: "",
         ask: |plan| name(plan, &["a", "nowhere"]),
-        says: "`nowhere`",
+        code: Code::NoSuchTable,
+        names: "`nowhere`",
     },
     Refusal {
         name: "a table without a key",
         here: "CREATE TABLE odd (x)",
         there: "",
         ask: |plan| name(plan, &["a", "odd"]),
-        says: "`odd`",
+        code: Code::TableUnsupported,
+        names: "`odd`",
     },
     Refusal {
         name: "a shadow table",
         here: "CREATE VIRTUAL TABLE words USING fts5(text); VACUUM",
         there: "",
         ask: |plan| name(plan, &["words_data"]),
-        says: "`words_data`",
+        code: Code::TableUnsupported,
+        names: "`words_data`",
     },
     Refusal {
         name: "a table to leave out that nobody has",
         here: "",
         there: "",
         ask: |plan| plan.tables = Tables::AllBut(vec!["nowhere".to_owned()]),
-        says: "`nowhere` to leave out",
+        code: Code::NoSuchTable,
+        names: "`nowhere`",
     },
     Refusal {
         name: "a column more on one side",
         here: "CREATE TABLE b (id INTEGER PRIMARY KEY, x, y)",
         there: "CREATE TABLE b (id INTEGER PRIMARY KEY, x)",
         ask: nothing,
-        says: "`b` differs",
+        code: Code::TablesDiffer,
+        names: "`b`",
     },
     Refusal {
         name: "another key",
         here: "CREATE TABLE b (id TEXT PRIMARY KEY)",
         there: "CREATE TABLE b (id TEXT COLLATE NOCASE PRIMARY KEY)",
         ask: nothing,
-        says: "table `b`",
+        code: Code::TablesDiffer,
+        names: "`b`",
     },
     Refusal {
         name: "a key on one side alone",
         here: "CREATE TABLE b (id INTEGER PRIMARY KEY)",
         there: "CREATE TABLE b (id INTEGER)",
         ask: nothing,
-        says: "the remote's table cannot be replicated: table `b` has no primary key",
+        code: Code::TableUnsupported,
+        names: "`b`",
     },
     Refusal {
         name: "a view by the name of a table",
         here: "CREATE TABLE b (id INTEGER PRIMARY KEY)",
         there: "CREATE VIEW b AS SELECT 1 AS id",
         ask: nothing,
-        says: "`b` is a view",
+        code: Code::TableUnsupported,
+        names: "`b`",
     },
     Refusal {
         name: "a parent that the remote lacks",
@@ -92,7 +101,8 @@ const REFUSALS: [Refusal; 18] = [
                CREATE TABLE c (id INTEGER PRIMARY KEY, b REFERENCES b (id))",
         there: "",
         ask: |plan| name(plan, &["a", "c"]),
-        says: "`b`, which the remote does not have",
+        code: Code::ForeignKeyUnusable,
+        names: "`b`",
     },
     Refusal {
         name: "a foreign key that leads to no key",
@@ -100,29 +110,32 @@ const REFUSALS: [Refusal; 18] = [
                CREATE TABLE c (id INTEGER PRIMARY KEY, b REFERENCES b (x))",
         there: "",
         ask: nothing,
-        says: "no key of it",
+        code: Code::ForeignKeyUnusable,
+        names: "`c`",
     },
     Refusal {
         name: "an index's name that the remote has",
         here: "CREATE TABLE b (id INTEGER PRIMARY KEY, x); CREATE INDEX Taken ON b (x)",
         there: "CREATE TABLE c (id INTEGER PRIMARY KEY, x); CREATE INDEX taken ON c (x)",
         ask: |plan| name(plan, &["a", "b"]),
-        says: "index `Taken` of table `b` cannot be made in the remote, which has an index `taken` \
-               of table `c`",
+        code: Code::NameTaken,
+        names: "`Taken`",
     },
     Refusal {
         name: "an index's name that this database has",
         here: "CREATE TABLE c (id INTEGER PRIMARY KEY, x); CREATE INDEX taken ON c (x)",
         there: "CREATE TABLE b (id INTEGER PRIMARY KEY, x); CREATE INDEX taken ON b (x)",
         ask: |plan| name(plan, &["a", "b"]),
-        says: "index `taken` of table `b` cannot be made in this database",
+        code: Code::NameTaken,
+        names: "`taken`",
     },
     Refusal {
         name: "a table's name that is an index's there",
         here: "CREATE TABLE taken (id INTEGER PRIMARY KEY, x)",
         there: "CREATE TABLE c (id INTEGER PRIMARY KEY, x); CREATE INDEX taken ON c (x)",
         ask: |plan| name(plan, &["a", "taken"]),
-        says: "table `taken` cannot be made in the remote",
+        code: Code::NameTaken,
+        names: "`taken`",
     },
     Refusal {
         name: "a rule for a table that is not replicated",
@@ -132,35 +145,40 @@ const REFUSALS: [Refusal; 18] = [
             name(plan, &["a"]);
             plan.rules = vec![("b".to_owned(), ConflictRule::Columns)];
         },
-        says: "`b` has a conflict rule",
+        code: Code::TableNotReplicated,
+        names: "`b`",
     },
     Refusal {
         name: "a key here that is not UTF-8",
         here: "CREATE TABLE b (id TEXT PRIMARY KEY); INSERT INTO b VALUES (CAST(x'ff' AS TEXT))",
         there: "",
         ask: nothing,
-        says: "`b` of this database",
+        code: Code::KeyNotUtf8,
+        names: "`b`",
     },
     Refusal {
         name: "a name of ours that is taken here",
         here: "CREATE VIEW driftless_outbox AS SELECT 1 AS n",
         there: "",
         ask: nothing,
-        says: "this database has a view `driftless_outbox`",
+        code: Code::NameReserved,
+        names: "`driftless_outbox`",
     },
     Refusal {
         name: "a name of ours that is taken there",
         here: "",
         there: "CREATE TABLE Driftless_Events (id)",
         ask: nothing,
-        says: "the remote has a table `Driftless_Events`",
+        code: Code::NameReserved,
+        names: "`Driftless_Events`",
     },
     Refusal {
         name: "a table that shadows one to be made here",
         here: "CREATE VIRTUAL TABLE words USING fts5(text); VACUUM",
         there: "CREATE TABLE words_data (id INTEGER PRIMARY KEY, block BLOB)",
         ask: nothing,
-        says: "`words_data` is part of `words`",
+        code: Code::TableUnsupported,
+        names: "`words_data`",
     },
 ];
 
@@ -203,8 +221,8 @@ fn a_refused_init_has_changed_nothing_anywhere() {
             let before = (files(folder.path()), schema(&path), remote_schema(&remote));
             let error = initialise(plan, remote.clone()).unwrap_err();
             let why = refusal.name;
-            assert!(error.message().contains(refusal.says), "{why}: {error}");
-            assert_eq!(error.kind(), Kind::Usage, "{why}: {error}");
+            assert!(error.message().contains(refusal.names), "{why}: {error}");
+            assert_eq!(error.code(), refusal.code, "{why}: {error}");
             let after = (files(folder.path()), schema(&path), remote_schema(&remote));
             assert!(before == after, "{why}: {error}");
         });
@@ -218,7 +236,7 @@ fn a_refused_init_makes_no_file() {
     let mut plan = crate::support::desk::plan(folder.path().join("desk.db"), 1, &[]);
     name(&mut plan, &["a", "nowhere"]);
     let error = initialise(plan, remote).unwrap_err();
-    assert!(error.message().contains("`nowhere`"), "{error}");
+    assert_eq!(error.code(), Code::NoSuchTable, "{error}");
     assert_eq!(files(folder.path()), []);
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use driftless::Code;
 use driftless::error::{Kind, Result};
 use driftless::event::{Event, EventId, Image, Op};
 use driftless::remote::Answer;
@@ -41,7 +42,7 @@ impl Doubts {
         match error.kind() {
             Kind::Rejected => {
                 *all += 1;
-                *foreign += u32::from(error.message().contains("FOREIGN KEY"));
+                *foreign += u32::from(error.code() == Code::ForeignKeyFailed);
             }
             Kind::TooLarge => drop(self.cramped.insert(at)),
             _ => {}

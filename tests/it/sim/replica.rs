@@ -10,7 +10,7 @@ use driftless::store::{Setup, Store};
 use driftless::sync::{
     Config, Effect, Input, Machine, Now, PushSize, RequestId, Summary, SyncState, Ticket,
 };
-use driftless::{Error, Result};
+use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 
 use super::shape::Shape;
@@ -248,8 +248,8 @@ impl Replica {
     /// Whether the machine has met a full disk.
     pub(crate) fn is_out_of_room(&self) -> bool {
         let status = self.machine.as_ref().filter(|_| self.full);
-        let trouble = status.and_then(|machine| machine.status(self.now).ok()?.trouble);
-        trouble.is_some_and(|trouble| trouble.contains("disk of the local database is full"))
+        let code = status.and_then(|machine| machine.status(self.now).ok()?.code);
+        code == Some(Code::DiskFull)
     }
 
     /// A person goes on with it. What is on its way is given up, and is given as well.

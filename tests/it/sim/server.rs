@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
-use driftless::{Error, Kind, Result};
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows, rejected};
+use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 
 use super::sql::{Clock, governed, push, rows, rows_bound, transact};
@@ -123,7 +123,7 @@ impl Server {
         }
         let size: usize = batch.statements.iter().map(String::len).sum();
         if size > state.request_cap {
-            return Err(Error::new(Kind::TooLarge, "413"));
+            return Err(Error::new(Code::TooLarge, "413"));
         }
         state.doubted |= !state.replaced && batch.statements[0].contains("WHERE id IN (");
         let dies_after = state.dies_after.take();
@@ -143,7 +143,7 @@ impl Server {
                     if !state.db.is_autocommit() {
                         simple(&state.db, "ROLLBACK")?;
                     }
-                    return Err(Error::new(Kind::Rejected, source.to_string()));
+                    return Err(rejected(&source.to_string()));
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Server {
         answer.bytes_down =
             values.map(|value| value.as_bytes().map_or(8, <[u8]>::len) as u64).sum();
         if answer.bytes_down > state.answer_cap as u64 {
-            return Err(Error::new(Kind::TooLarge, "the answer is too large"));
+            return Err(Error::new(Code::AnswerTooLarge, "the answer is too large"));
         }
         Ok(answer)
     }
@@ -172,7 +172,7 @@ impl Server {
 
 fn simple(db: &Connection, sql: &str) -> Result<()> {
     let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-    done.map(drop).map_err(|source| Error::new(Kind::Rejected, source.to_string()))
+    done.map(drop).map_err(|source| rejected(&source.to_string()))
 }
 
 impl Remote for Server {

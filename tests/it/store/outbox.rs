@@ -225,7 +225,7 @@ fn an_update_of_a_row_that_the_winner_deleted_brings_the_row_back() {
     // Not while another row has its e-mail address: an error, and nothing half done.
     desk.write("INSERT INTO m VALUES ('b', 'Bea', 'x', 1)");
     let error = desk.store.restore(id, None).unwrap_err();
-    assert_eq!(error.kind(), driftless::Kind::Usage);
+    assert_eq!(error.code(), driftless::Code::CannotRestore);
     assert!(error.message().contains("m.email") && error.message().contains("row a"), "{error}");
     assert_eq!(desk.store.conflicts(false).unwrap().len(), 1);
     desk.write("UPDATE m SET email = NULL");

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use driftless::remote::{Answer, Batch, Pending, Remote, Rows};
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows, rejected};
 use driftless::value::Value;
-use driftless::{Error, Kind, Result};
+use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
@@ -162,10 +162,10 @@ impl LocalRemote {
             match fault {
                 _ if state.offline => return Err(lost()),
                 Fault::LostBefore | Fault::Unavailable => return Err(lost()),
-                Fault::Refused => return Err(Error::refused("the token is none")),
+                Fault::Refused => return Err(Error::new(Code::TokenRefused, "no")),
                 Fault::Panic => panic!("the uploader panics, as it was told"),
                 _ if size > state.request_cap => {
-                    return Err(Error::new(Kind::TooLarge, "413").with_code("HTTP_413"));
+                    return Err(Error::new(Code::RequestTooLarge, "413"));
                 }
                 _ => {}
             }
@@ -175,7 +175,7 @@ impl LocalRemote {
         .and_then(|answer| {
             let cap = self.with(|state| state.answer_cap);
             if answer.bytes_down > cap as u64 {
-                return Err(Error::new(Kind::TooLarge, "the answer is too large"));
+                return Err(Error::new(Code::AnswerTooLarge, "the answer is too large"));
             }
             Ok(answer)
         })
@@ -193,7 +193,7 @@ impl Remote for LocalRemote {
 }
 
 fn transact(db: &Engine, batch: &Batch, swallow: bool) -> Result<Answer> {
-    let refused = |message: String| Error::new(Kind::Rejected, message);
+    let refused = |message: String| rejected(&message);
     db.execute_batch(if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" }).unwrap();
     let mut answer = Answer::default();
     for statement in &batch.statements {

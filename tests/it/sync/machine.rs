@@ -17,7 +17,7 @@
 //! | `pass MS` | time passes, and nothing is said |
 //! | `answer [ID]` | the request reaches the remote; its answer comes back |
 //! | `lose [ID]` | the request reaches the remote; its answer is lost |
-//! | `fail KIND [MESSAGE] [id=ID] [code=CODE]` | the request does not reach it |
+//! | `fail CODE [MESSAGE] [id=ID]` | the request does not reach it; the code is one of `driftless::Code` |
 //! | `garble WHAT [id=ID]` | `answer`, with a `page`, `count`, `slice` or `push` that is not valid, or without the page's `first` event |
 //! | `caps [request=BYTES] [answer=BYTES]` | limits of the remote |
 //! | `settle [events=N]` | answers and pages until the machine waits; prints the last effects only |
@@ -37,7 +37,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::event::ReplicaId;
-use driftless::remote::Batch;
+use driftless::remote::{Batch, rejected};
 use driftless::store::{Setup, Store};
 use driftless::sync::{
     Config, Effect, Input, Machine, Now, POLL_MS, Plan, RequestId, Status, Summary, SyncState,
@@ -45,7 +45,7 @@ use driftless::sync::{
 };
 use driftless::value::Value;
 use driftless::verdict::TOO_LARGE;
-use driftless::{Error as Failure, Kind};
+use driftless::{Code, Error as Failure};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -263,19 +263,13 @@ impl Bench {
         Ok(self.log_news() + &self.input(Input::Answer(id, Err(error))))
     }
 
-    fn fail(&mut self, kind: &str, message: &str, options: &[(&str, &str)]) -> Outcome {
-        let kinds = [
-            ("unavailable", Kind::Unavailable),
-            ("refused", Kind::Refused),
-            ("rejected", Kind::Rejected),
-            ("too-large", Kind::TooLarge),
-            ("corrupt", Kind::Corrupt),
-        ];
-        let kind = kinds.iter().find(|(name, _)| *name == kind).ok_or("there is no such kind")?.1;
-        let mut error = Failure::new(kind, message);
-        if option(options, "code") == Some("HTTP_413") {
-            error = error.with_code("HTTP_413");
-        }
+    fn fail(&mut self, code: &str, message: &str, options: &[(&str, &str)]) -> Outcome {
+        let error = match code.replace('-', "_").parse() {
+            // What the remote says decides which error it is.
+            Ok(Code::Rejected) => rejected(message),
+            Ok(code) => Failure::new(code, message),
+            Err(_) => return Err("there is no such code".into()),
+        };
         let (id, _) = self.request(option(options, "id"))?;
         Ok(self.input(Input::Answer(id, Err(error))))
     }

@@ -24,14 +24,14 @@ pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
     ("Pages", 16),
     ("Rebase", 22),
     ("State", 16),
-    ("Status", 21),
+    ("Status", 22),
     ("Store", 22),
 ];
 /// The parameters of functions that are tuples.
 pub(super) const TUPLES: usize = 14;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] =
-    &[("src", 13), ("src/capture", 16), ("src/cli", 18), ("src/remote", 14), ("src/store", 41)];
+    &[("src", 13), ("src/capture", 16), ("src/cli", 18), ("src/remote", 13), ("src/store", 41)];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
 pub(super) const LINES: usize = 42_000;
 /// The crates that the library alone pulls in, on Linux: a bound.

@@ -5,7 +5,7 @@
 //! can be taken a slice a request, and is put together here. A row may change between two slices;
 //! then it is begun anew.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::remote::statements::Slice;
 
 /// The first slice that is tried, in bytes. A third more in base64, it is far below libSQL server's
@@ -65,7 +65,8 @@ impl<T: PartialEq> Slices<T> {
         size: usize,
         bytes: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        let wrong = |what: &str| Error::corrupt(format!("a slice of a line {what}"));
+        let wrong =
+            |what: &str| Error::new(Code::AnswerInvalid, format!("a slice of a line {what}"));
         if !self.is_of(&of, size) {
             return Err(wrong("is of another one"));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Seq};
 use crate::identity::Place;
 use crate::page::{Offset, Page};
@@ -232,7 +232,8 @@ impl Pages {
         let came = match seq > self.tail {
             true => slices.came(seq, size, &bytes),
             false => {
-                Err(Error::corrupt(format!("a slice of event {seq} is not behind the cursor")))
+                let message = format!("a slice of event {seq} is not behind the cursor");
+                Err(Error::new(Code::AnswerInvalid, message))
             }
         };
         match came {

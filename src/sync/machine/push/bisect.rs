@@ -1,6 +1,6 @@
 //! How much to push at once, and what to do with a push that the remote rejects as a whole.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Op};
 use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use crate::store::{Hints, Outgoing, Push, PushLimit, are_bound};
@@ -41,9 +41,6 @@ pub(in crate::sync) enum Step {
     /// Not even recording the rejection goes through, or the remote takes next to nothing.
     Stuck,
 }
-
-/// How a server words that a foreign key is broken, in any case of letters.
-const FOREIGN_KEY: &str = "foreign key";
 
 /// The limits of the next push.
 ///
@@ -122,10 +119,10 @@ pub(in crate::sync) fn check(push: &Push) -> Result<()> {
     };
     match push.events.iter().find(lacks) {
         None => Ok(()),
-        Some(event) => Err(Error::corrupt(format!(
-            "event {} of table `{}` lacks its values in the outbox",
-            event.id, event.table
-        ))
+        Some(event) => Err(Error::new(
+            Code::OutboxDamaged,
+            format!("event {} of table `{}` lacks its values in the outbox", event.id, event.table),
+        )
         .with_hint("the outbox was written by another version of driftless: update this program")),
     }
 }
@@ -214,14 +211,14 @@ impl PushLimits {
         self.failing = usize::MAX;
     }
 
-    /// The remote rejected `push` for what is in it, in these words.
-    pub(in crate::sync) fn rejected(&mut self, push: &Push, words: &str) -> Step {
+    /// The remote rejected `push` for what is in it, with this code.
+    pub(in crate::sync) fn rejected(&mut self, push: &Push, code: Code) -> Step {
         let len = push.events.len();
         if !self.searching {
             self.suspect(push);
         }
         let hinted = push.events.iter().any(|event| event.late);
-        let foreign = words.to_ascii_lowercase().contains(FOREIGN_KEY);
+        let foreign = code == Code::ForeignKeyFailed;
         match self.hints {
             Hints::Kept if hinted && foreign => self.parted(push),
             Hints::Moved if hinted && foreign => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::statements::{Parcel, PushPart};
 use crate::store::{Outgoing, Push};
@@ -16,12 +16,6 @@ use crate::sync::machine::Machine;
 use crate::sync::machine::error_policy::other_remote;
 use crate::sync::machine::push::bisect::check;
 use crate::sync::status::SyncState;
-
-/// How a remote says that an earlier version of driftless has installed it.
-const NO_TABLE: &str = "no such table: driftless_staged";
-
-/// How a remote says that nothing of ours is there.
-const NO_TABLES: &str = "no such table: driftless_";
 
 /// A push on its way in parts.
 pub(in crate::sync) struct Staging {
@@ -146,13 +140,13 @@ impl Machine {
     pub(in crate::sync) fn part_rejected(&mut self, error: Error) {
         if let Some(staging) = &mut self.staging
             && !staging.create
-            && error.message().contains(NO_TABLE)
+            && error.code() == Code::StagedTableMissing
         {
             staging.create = true;
             return;
         }
         self.staging = None;
-        if error.kind() == Kind::Rejected && error.message().contains(NO_TABLES) {
+        if matches!(error.code(), Code::OwnTableMissing | Code::StagedTableMissing) {
             return self.refused(other_remote(None), SyncState::OtherRemote);
         }
         self.hold_push(error);
