@@ -1,5 +1,5 @@
 //! A remote that has lost something that a push needs: a replicated table that was dropped or
-//! renamed there, or what a trigger or a view there refers to.
+//! renamed there, a column of one, or what a trigger or a view there refers to.
 //!
 //! SQLite compiles the triggers of all replicated tables for a push. So where one table is missing
 //! every push is rejected, whatever events it has. No event is to blame, and none may be recorded
@@ -8,6 +8,8 @@
 //! missing, pushes wait, and the trouble names it; pulls go on, for they need the log alone. The
 //! definitions are compared again when pushes are tried again: a table that is back may be another
 //! one, without our triggers.
+//!
+//! A replicator that starts compares the definitions first. What it finds leads to the same.
 
 use crate::error::{Code, Error, Kind};
 use crate::remote::missing_table_of;
@@ -65,12 +67,12 @@ impl Machine {
         }
     }
 
-    /// Takes the end of a comparison that found the remote lacking something: pushes wait, and
-    /// pulls go on. Gives the error back if that is not what it is, or where there has been no
-    /// first sync: then nothing can go on.
+    /// Takes the end of a comparison that found the remote lacking something, or the two sides
+    /// different: pushes wait, and pulls go on. Gives the error back if that is not what it is, or
+    /// where there has been no first sync: then nothing can go on.
     pub(in crate::sync) fn hold_for_missing(&mut self, error: Error) -> Result<(), Error> {
         let lacking = matches!(error.code(), Code::RemoteTableMissing | Code::RemoteObjectMissing)
-            || (error.kind() == Kind::Usage && self.doubt.compared);
+            || error.kind() == Kind::Usage;
         if !lacking || !self.store.is_adopted().unwrap_or(false) {
             return Err(error);
         }
@@ -79,7 +81,7 @@ impl Machine {
         if let Some(init) = &mut init {
             init.restart();
         }
-        self.doubt.again = init;
+        self.doubt = Doubt { compared: true, again: init };
         self.backoff.reset();
         self.reachable = Some(true);
         self.trouble = None;

@@ -387,6 +387,49 @@ fn f71_a_table_that_was_dropped_on_the_remote_is_named() {
     told.end();
 }
 
+/// F71. So is a table that lost a column there, by a replicator that runs and by one that starts.
+#[test]
+fn f71_a_column_that_was_dropped_on_the_remote_is_named() {
+    let (folder, _hub) = two_tables();
+    let named = |line: &Json| {
+        let trouble = line["trouble"].as_str().unwrap_or_default();
+        is(line, "state", "trouble") && trouble.contains("`people`") && trouble.contains("`name`")
+    };
+    let told = Told::start(&folder, "");
+    told.until("it is in step", |line| is(line, "state", "in_step"));
+    told.end();
+    // As a migration does that makes the table anew.
+    let rebuild = |columns: &str, values: &str| {
+        folder.sql(
+            "hub.db",
+            &format!(
+                "PRAGMA legacy_alter_table = ON; CREATE TABLE fresh ({columns}); INSERT INTO fresh SELECT {values} FROM people;
+                 DROP TABLE people; ALTER TABLE fresh RENAME TO people"
+            ),
+        );
+    };
+    rebuild("id INTEGER PRIMARY KEY", "id");
+    folder.sql("a.db", "UPDATE pets SET name = 'Max'");
+    let told = Told::start(&folder, "");
+    let line = told.agrees(&folder, named);
+    assert_eq!((&line["health"], &line["pending"]), (&"degraded".into(), &1.into()));
+    assert_eq!(line["conflicts"], 0, "{line:#}");
+    // The other table flows.
+    folder.sql("hub.db", "INSERT INTO pets VALUES (2, 'Kit')");
+    told.until("it is pulled", |line| is(line, "cursor", 4) && named(line));
+    assert_eq!(read(&folder, "a.db", PETS), "Max Kit");
+    // The column is back.
+    rebuild("id INTEGER PRIMARY KEY, name TEXT", "id, 'Ana'");
+    told.end();
+    let told = Told::start(&folder, "");
+    let line = told.until("all is well", |line| {
+        is(line, "state", "in_step") && is(line, "pending", 0) && line["trouble"].is_null()
+    });
+    assert_eq!(line["conflicts"], 0, "{line:#}");
+    assert_eq!(read(&folder, "hub.db", PETS), "Max Kit");
+    told.end();
+}
+
 /// F71. So is what a trigger of the web's refers to. What driftless needs itself is made anew.
 #[test]
 fn f71_what_a_trigger_on_the_remote_refers_to_is_named() {
