@@ -17,15 +17,9 @@ use crate::store::{
 };
 use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, PushSize, Status,
-    Summary, Tables, fresh_plan, open_offline,
+    Summary, Tables, fresh_plan, open_offline, when_unlocked,
 };
 use crate::verdict::ConflictRule;
-
-/// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
-/// each time.
-const LOCK_WAITS: u32 = 11;
-/// The pause in between, where SQLite has not waited.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a [`Replicator`] is to be; made by [`Replicator::builder`].
 #[must_use = "nothing happens before `start`"]
@@ -182,24 +176,14 @@ impl Builder {
         };
         let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
         plan.on_connect = self.on_connect.clone();
-        let mut open = || -> Result<Store> {
+        let open = || -> Result<Store> {
             let mut store = open_offline(&mut plan)?;
             if let Some(actor) = &self.actor {
                 store.set_actor(Some(actor))?;
             }
             Ok(store)
         };
-        let mut waited = 0;
-        let store = loop {
-            match open() {
-                Err(error) if error.code() == Code::DatabaseLocked && waited < LOCK_WAITS => {
-                    tracing::warn!("waiting for another program's transaction: {error}");
-                    waited += 1;
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                opened => break opened?,
-            }
-        };
+        let store = when_unlocked(open, std::thread::sleep)?;
         let config = Config {
             poll_ms: self.poll_ms,
             health_bound_ms: self.health_bound_ms,

@@ -1,5 +1,6 @@
 //! `driftless sync`: push what is pending, pull what is new.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
@@ -9,7 +10,8 @@ use super::output::{Tone, clean};
 use super::session::{Session, now_ms};
 use super::signal;
 use crate::error::Result;
-use crate::sync::{Summary, drain};
+use crate::event::Seq;
+use crate::sync::{Staged, Summary, drain_watched};
 
 /// How often what is shown of the progress is brought up to date.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -29,7 +31,11 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let (conflicts, former) = (store.state()?.conflicts, store.former()?.len());
-    let summary = watched(session, || drain(store, remote))?;
+    let summary = watched(session, |staged| {
+        drain_watched(store, remote, &mut |now| {
+            *staged.lock().unwrap_or_else(PoisonError::into_inner) = now
+        })
+    })?;
     lock.note_success(now_ms());
     if session.output.is_json() {
         session.output.json(&summary)?;
@@ -64,27 +70,41 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
 }
 
 /// Does `work`, and shows how far it is.
-fn watched<T>(session: &Session, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn watched<T>(
+    session: &Session,
+    work: impl FnOnce(&Mutex<Option<Staged>>) -> Result<T>,
+) -> Result<T> {
     let spinner = session.output.spinner("pushing and pulling");
     let store = session.store()?;
     let all = store.state()?.unsent;
+    let staged = Mutex::new(None);
     let (done, is_done) = crossbeam_channel::bounded::<()>(1);
     std::thread::scope(|scope| {
-        let (spinner, is_live) = (&spinner, session.output.is_live());
+        let (spinner, staged) = (&spinner, &staged);
+        let is_live = session.output.is_live();
         scope.spawn(move || {
             let glance = if is_live { GLANCE } else { SLOW_GLANCE };
             while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {
                 // What cannot be shown now is shown the next time.
                 if let Ok(state) = store.state() {
                     let sent = all.saturating_sub(state.unsent);
-                    spinner.progress(format!("{sent} of {all} pushed, at seq {}", state.cursor));
+                    let staged = *staged.lock().unwrap_or_else(PoisonError::into_inner);
+                    spinner.progress(progress(sent, all, state.cursor, staged));
                 }
             }
         });
-        let outcome = work();
+        let outcome = work(staged);
         drop(done);
         outcome
     })
+}
+
+/// How far it is, in a line.
+fn progress(sent: u64, all: u64, cursor: Seq, staged: Option<Staged>) -> String {
+    let parts = staged.map(|Staged { events, done, parts }| {
+        format!(", {done} of {parts} parts of {events} events that belong together")
+    });
+    format!("{sent} of {all} pushed{}, at seq {cursor}", parts.unwrap_or_default())
 }
 
 /// What was done, in a line.
@@ -119,5 +139,20 @@ pub(crate) fn bytes(count: u64) -> String {
         0..10_000 => format!("{count} B"),
         10_000..10_000_000 => format!("{} kB", count / 1_000),
         _ => format!("{} MB", count / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_large_push_are_shown() {
+        let staged = Some(Staged { events: 12_000, done: 1, parts: 3 });
+        assert_eq!(
+            progress(7, 12_007, Seq(4), staged),
+            "7 of 12007 pushed, 1 of 3 parts of 12000 events that belong together, at seq 4"
+        );
+        assert_eq!(progress(7, 7, Seq(4), None), "7 of 7 pushed, at seq 4");
     }
 }

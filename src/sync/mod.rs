@@ -30,9 +30,9 @@ pub(crate) use driver::Driver;
 #[cfg(feature = "internals")]
 pub use driver::blocking::initialise;
 pub use driver::blocking::{accept, initialise_watched, offer};
-pub(crate) use driver::blocking::{fresh_plan, open_offline};
+pub(crate) use driver::blocking::{fresh_plan, open_offline, when_unlocked};
 pub(crate) use driver::clock::Time;
-pub use driver::drain::drain;
+pub use driver::drain::{drain, drain_watched};
 pub(crate) use driver::handle::{Command, Handle};
 pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::status_file::heard;
@@ -45,6 +45,7 @@ pub(crate) use machine::error_policy::{other_remote, unknown_column};
 pub(crate) use machine::identity::{Refusal, examine};
 pub use machine::io::{Effect, Input, Now, RequestId, Ticket};
 pub use machine::push::bisect::PushSize;
+pub use machine::push::staging::Staged;
 pub(crate) use machine::reconcile::other_log;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
 pub use status::{

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use driftless::remote::statements::MAX_EVENTS;
+use driftless::remote::{Batch, Pending, Remote};
 use driftless::store::{Push, PushLimit, Store};
-use driftless::sync::{Input, Ticket};
+use driftless::sync::{Input, Ticket, drain_watched, initialise};
 
-use crate::support::desk::{Desk, assert_equal};
+use crate::support::desk::{Desk, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 
 /// Two users whose avatars are files, and files that users own.
@@ -410,4 +411,61 @@ fn a_group_that_is_too_large_is_said_before_it_is_tried() {
     assert_eq!(remote.read("SELECT count(*) FROM driftless_staged"), "0", "before it is tried");
     whole(&remote, &mut a, &[("parent", 1), ("child", 14)]);
     assert_eq!(a.status().trouble, None);
+}
+
+/// A remote that takes the last request of a push in parts only when `watch` was told of the parts.
+struct Patient {
+    remote: Arc<LocalRemote>,
+    told: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Remote for Patient {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        let is_last = |sql: &String| {
+            sql.starts_with("INSERT INTO driftless_inbox") && sql.contains("driftless_staged")
+        };
+        if batch.statements.iter().any(is_last) {
+            let told = self.told.0.lock().unwrap();
+            drop(self.told.1.wait_while(told, |told| !*told).unwrap());
+        }
+        self.remote.run(batch)
+    }
+
+    fn url(&self) -> String {
+        self.remote.url()
+    }
+}
+
+#[test]
+fn a_drain_says_how_far_a_push_in_parts_is() {
+    let remote = Arc::new(LocalRemote::new(ITEMS));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("desk.db");
+    let (store, _) = initialise(plan(path.clone(), 1, &[]), remote.clone()).unwrap();
+    let rows = numbers(1, 2_000);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch(&format!(
+        "BEGIN; PRAGMA defer_foreign_keys = ON;
+         INSERT INTO item {rows} SELECT n, n % 2000 + 1, NULL FROM c; COMMIT"
+    ))
+    .unwrap();
+    remote.set_caps(60_000, usize::MAX);
+    let told = Arc::new((Mutex::new(false), Condvar::new()));
+    let patient = Arc::new(Patient { remote: remote.clone(), told: Arc::clone(&told) });
+    let mut seen = Vec::new();
+    let summary = drain_watched(store, patient, &mut |staged| {
+        if staged.is_some_and(|staged| staged.done == staged.parts) {
+            // Nothing takes effect before all of it is there.
+            assert_eq!(remote.read("SELECT count(*) FROM item"), "0", "{staged:?}");
+            *told.0.lock().unwrap() = true;
+            told.1.notify_all();
+        }
+        seen.push(staged);
+    })
+    .unwrap();
+    assert_eq!((summary.pushed, summary.applied), (2_000, 2_000));
+    assert_eq!(remote.read("SELECT count(*) FROM item"), "2000");
+    let last = seen.iter().flatten().last().expect("it was larger than a request");
+    assert!(last.parts > 1 && last.done == last.parts && last.events == 2_000, "{seen:?}");
+    assert!(seen.iter().flatten().all(|staged| staged.done <= staged.parts), "{seen:?}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
 use crate::store::{Local, OnConnect, Setup, Store, definitions};
@@ -20,6 +20,11 @@ use crate::sync::first_sync::report::{Doing, Report};
 use crate::sync::first_sync::run::{Init, Plan, Progress};
 use crate::sync::machine::error_policy::other_remote;
 
+/// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
+/// each time.
+const LOCK_WAITS: u32 = 11;
+/// The pause in between, where SQLite has not waited.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How often a blocking first contact is tried.
 const ATTEMPTS: u32 = 3;
 
@@ -197,6 +202,23 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
     Ok(store)
 }
 
+/// Does `open`, and again while another program has the write lock, up to [`LOCK_WAITS`] times.
+pub(crate) fn when_unlocked<T>(
+    mut open: impl FnMut() -> Result<T>,
+    mut pause: impl FnMut(Duration),
+) -> Result<T> {
+    for _ in 0..LOCK_WAITS {
+        match open() {
+            Err(error) if error.code() == Code::DatabaseLocked => {
+                tracing::warn!("waiting for another program's transaction: {error}");
+                pause(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    open()
+}
+
 /// Where a plan is made without one's own identities.
 pub(crate) fn fresh_plan(
     path: PathBuf,
@@ -206,4 +228,42 @@ pub(crate) fn fresh_plan(
 ) -> Plan {
     let (replica, epoch) = (ReplicaId(fresh_ulid()), fresh_ulid());
     Plan { path, url, tables, rules, replica, epoch, on_connect: OnConnect::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attempt to open a file that is locked for the first `locked` attempts, and how many
+    /// attempts and pauses there were.
+    fn attempts(locked: u32, then: Result<u8>) -> (Result<u8>, u32, u32) {
+        let (mut then, mut opened, mut paused) = (Some(then), 0, 0);
+        let open = || {
+            opened += 1;
+            match opened > locked {
+                true => then.take().expect("it is opened once"),
+                false => Err(Error::new(Code::DatabaseLocked, "locked")),
+            }
+        };
+        let done = when_unlocked(open, |_| paused += 1);
+        (done, opened, paused)
+    }
+
+    #[test]
+    fn f57_a_start_waits_for_the_write_lock_and_gives_up_in_the_end() {
+        for locked in 0..=LOCK_WAITS {
+            let (done, opened, paused) = attempts(locked, Ok(7));
+            assert_eq!((done.unwrap(), opened, paused), (7, locked + 1, locked));
+        }
+        let (done, opened, paused) = attempts(LOCK_WAITS + 1, Ok(7));
+        assert_eq!(done.unwrap_err().code(), Code::DatabaseLocked);
+        assert_eq!((opened, paused), (LOCK_WAITS + 1, LOCK_WAITS));
+    }
+
+    #[test]
+    fn f57_a_start_waits_for_nothing_but_the_lock() {
+        let (done, opened, paused) = attempts(3, Err(Error::storage("full")));
+        assert_eq!(done.unwrap_err().message(), "full");
+        assert_eq!((opened, paused), (4, 3));
+    }
 }

@@ -10,6 +10,7 @@ use crate::store::Store;
 use crate::sync::driver::Driver;
 use crate::sync::driver::handle::Command;
 use crate::sync::machine::push::bisect::PushSize;
+use crate::sync::machine::push::staging::Staged;
 use crate::sync::machine::{Config, POLL_MS};
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
@@ -26,6 +27,24 @@ use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 ///
 /// Within a tokio runtime's own thread: it blocks.
 pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
+    drain_watched(store, remote, &mut |_| {})
+}
+
+/// The same, and `watch` is told how far a push is that travels in parts, and when it has arrived
+/// (`None`).
+///
+/// # Errors
+///
+/// As for [`drain`].
+///
+/// # Panics
+///
+/// As for [`drain`].
+pub fn drain_watched(
+    store: Store,
+    remote: Arc<dyn Remote>,
+    watch: &mut dyn FnMut(Option<Staged>),
+) -> Result<Summary> {
     let config = Config {
         poll_ms: POLL_MS,
         health_bound_ms: HEALTH_BOUND_MS,
@@ -36,5 +55,13 @@ pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
     let (driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();
     handle.send(Command::SyncNow(reply))?;
-    driver.run_until(|| answer.try_recv().ok())
+    let mut told = None;
+    driver.run_until(|machine| {
+        let staged = machine.staged();
+        if staged != told {
+            watch(staged);
+            told = staged;
+        }
+        answer.try_recv().ok()
+    })
 }

@@ -176,10 +176,13 @@ impl Driver {
     }
 
     /// Runs until `done` gives something. The caller has the file's lock.
-    pub(in crate::sync) fn run_until<T>(mut self, mut done: impl FnMut() -> Option<T>) -> T {
+    pub(in crate::sync) fn run_until<T>(
+        mut self,
+        mut done: impl FnMut(&Machine) -> Option<T>,
+    ) -> T {
         self.begin();
         loop {
-            if let Some(done) = done() {
+            if let Some(done) = done(&self.machine) {
                 self.runtime.shutdown_background();
                 return done;
             }

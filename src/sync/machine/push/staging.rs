@@ -28,6 +28,17 @@ pub(in crate::sync) struct Staging {
     create: bool,
 }
 
+/// How far a push is that travels in parts: nothing of it has taken effect yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The events of the push. They hang together.
+    pub events: usize,
+    /// The parts that are on the remote.
+    pub done: usize,
+    /// All parts.
+    pub parts: usize,
+}
+
 /// What a request carries of it.
 #[derive(Clone)]
 pub(in crate::sync) struct Stage {
@@ -47,6 +58,12 @@ impl Staging {
     pub(in crate::sync) fn new(push: Push, token: Ulid, of_request: (usize, usize)) -> Staging {
         let parcel = Arc::new(Parcel::pack(&push.events, of_request));
         Staging { push: Arc::new(push), parcel, token, done: 0, create: false }
+    }
+
+    /// How many of the parts are on the remote.
+    fn progress(&self) -> Staged {
+        let (events, parts) = (self.push.events.len(), self.parcel.parts());
+        Staged { events, done: self.done, parts }
     }
 
     /// The push, as its last request names it.
@@ -115,6 +132,11 @@ impl Machine {
             let (push, unit) = staging.push();
             (push, unit, Some(staging.next()))
         }))
+    }
+
+    /// How far a push is that travels in parts, if one does.
+    pub(in crate::sync) fn staged(&self) -> Option<Staged> {
+        self.staging.as_ref().map(Staging::progress)
     }
 
     /// Notes in the file when a large transaction begins to arrive in parts, and when it is there.
