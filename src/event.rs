@@ -53,6 +53,40 @@ ulid_newtype!(
     ReplicaId, "a replica's id"
 );
 
+/// The bits of an outbox event's id that are random, the lowest ones.
+const TAIL_BITS: u32 = 40;
+/// The bits of the outbox's row number, above them. A ULID has 80 bits below its time.
+const NUMBER_BITS: u32 = 40;
+
+/// An outbox stores the parts of an id, and not its text: 48 bits of time, 40 bits of the outbox's
+/// row number, and 40 random bits. Nothing else knows this layout.
+impl EventId {
+    /// The random bits of an integer.
+    pub(crate) const TAIL_MASK: i64 = (1 << TAIL_BITS) - 1;
+
+    /// The id of the outbox row `number`, made at `ms` since 1970. Of `tail` the random bits count.
+    pub(crate) fn of_outbox(ms: i64, number: i64, tail: i64) -> Self {
+        let number = number as u128 & ((1 << NUMBER_BITS) - 1);
+        let tail = (tail & Self::TAIL_MASK) as u128;
+        EventId(ulid::Ulid((ms as u128) << (NUMBER_BITS + TAIL_BITS) | number << TAIL_BITS | tail))
+    }
+
+    /// The time part: ms since 1970.
+    pub(crate) fn ms(self) -> i64 {
+        self.0.timestamp_ms() as i64
+    }
+
+    /// The row number in the outbox that made the id.
+    pub(crate) fn outbox_number(self) -> i64 {
+        (self.0.0 >> TAIL_BITS & ((1 << NUMBER_BITS) - 1)) as i64
+    }
+
+    /// The random bits.
+    pub(crate) fn tail(self) -> i64 {
+        self.0.0 as i64 & Self::TAIL_MASK
+    }
+}
+
 /// An event's place in the remote log, from 1; 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub i64);
@@ -414,6 +448,18 @@ mod tests {
     use super::*;
 
     const ID: &str = "01JD8ZK3V5QWERTY0123456789";
+
+    #[test]
+    fn an_id_has_the_parts_that_the_outbox_stores() {
+        let mask = EventId::TAIL_MASK;
+        for (ms, number, tail) in [(0, 0, 0), (1, 2, 3), ((1 << 48) - 1, mask, mask)] {
+            let id = EventId::of_outbox(ms, number, tail);
+            assert_eq!((id.ms(), id.outbox_number(), id.tail()), (ms, number, tail));
+            assert_eq!(EventId::of_outbox(ms, number, tail | !mask), id, "the rest does not count");
+        }
+        let id = EventId::of_outbox(1, 2, 3).0;
+        assert_eq!((id.timestamp_ms(), id.random()), (1, 2 << 40 | 3));
+    }
 
     #[test]
     fn an_id_has_one_text() {

@@ -22,7 +22,7 @@ pub use left_out::{Choice, LeftOut, Where, Why};
 #[cfg(feature = "internals")]
 pub use remote::remote_triggers;
 pub use remote::{RemoteTriggers, Replicated, TableTriggers};
-pub use replica::{TAIL_BITS, fingerprint, triggers};
+pub use replica::{fingerprint, triggers};
 pub use scratch::rehearse;
 pub use sql::{create_if_missing, ident, literal};
 pub(crate) use sql::{key_json, row_json};

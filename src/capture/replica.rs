@@ -9,13 +9,11 @@ use super::layout::Layout;
 use super::sql::*;
 use super::table::{Column, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
+use crate::event::EventId;
 
 /// Milliseconds since 1970, in SQL that SQLite 3.35 knows: 1970 began at the Julian day 2440587.5,
 /// and half a millisecond rounds.
 pub(super) const NOW_MS: &str = "CAST(julianday() * 86400000.0 - 210866759999999.5 AS INTEGER)";
-
-/// The bits of an id that are random; above them stands the outbox's own row number.
-pub const TAIL_BITS: u32 = 40;
 
 struct Replica;
 
@@ -26,7 +24,7 @@ impl Side for Replica {
     /// whole SELECT into a temporary table when it reads the table that it inserts into), so it is
     /// the store that raises `clock` when it sees that the machine's clock went back.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
-        let mask = (1_i64 << TAIL_BITS) - 1;
+        let mask = EventId::TAIL_MASK;
         let (mut columns, mut values) = (Vec::new(), Vec::new());
         let mut put = |column: &str, value: String| {
             columns.push(column.to_owned());

@@ -38,7 +38,7 @@ use super::schema::{ADVICE, Unwritable};
 use super::touched::Touched;
 use crate::capture::{Table, ident, key_json};
 use crate::error::{Code, Error, Result};
-use crate::event::{Columns, Image, Op, ReplicaId, RowKey, Seq, read_columns};
+use crate::event::{Columns, EventId, Image, Op, ReplicaId, RowKey, Seq, read_columns};
 use crate::page::{Line, Page};
 
 /// The setting that says that the first sync is done.
@@ -425,11 +425,12 @@ impl Adoption<'_, '_> {
     ) -> Result<i64> {
         let mut statement = self.tx.prepare_cached(
             "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, after, base, actor, aside)
-             SELECT max(clock, ?1), random() & 1099511627775, ?2, ?3, 0, ?4, ?5, actor, ?6
+             SELECT max(clock, ?1), random() & ?7, ?2, ?3, 0, ?4, ?5, actor, ?6
              FROM driftless_state",
         )?;
         let json = image.to_json();
-        statement.execute((self.now_ms, &table.name, &key.0, json, base.0, aside))?;
+        let mask = EventId::TAIL_MASK;
+        statement.execute((self.now_ms, &table.name, &key.0, json, base.0, aside, mask))?;
         Ok(self.tx.last_insert_rowid())
     }
 

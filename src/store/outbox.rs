@@ -448,13 +448,12 @@ impl Store {
     pub fn refuse(&mut self, ids: &[EventId], reason: &str) -> Result<()> {
         let tx = self.begin_write()?;
         for &id in ids {
-            let tail = (id.0.0 & ((1 << 40) - 1)) as i64;
             let changed = tx
                 .prepare_cached(
                     "UPDATE driftless_outbox SET refuse = ?4
-                     WHERE n = ?1 AND ms = ?2 AND tail & 1099511627775 = ?3 AND NOT settled",
+                     WHERE n = ?1 AND ms = ?2 AND tail & ?5 = ?3 AND NOT settled",
                 )?
-                .execute((number(id), time(id), tail, reason))?;
+                .execute((number(id), time(id), id.tail(), reason, EventId::TAIL_MASK))?;
             if changed == 0 {
                 return Err(Error::new(
                     Code::NoSuchEvent,

@@ -19,26 +19,19 @@ use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::json::Scanner;
 use crate::value::Value;
 
-/// The width of an id's random part below the outbox number, in bits.
-const TAIL_BITS: u32 = 40;
-/// The width of an id below its time part, in bits.
-const TIME_SHIFT: u32 = 80;
-
 /// The id of an outbox row.
 pub(super) fn event_id(ms: i64, n: i64, tail: i64) -> EventId {
-    let mask = (1_u128 << TAIL_BITS) - 1;
-    let (ms, n, tail) = (ms as u128, n as u128 & mask, tail as u128 & mask);
-    EventId(ulid::Ulid(ms << TIME_SHIFT | n << TAIL_BITS | tail))
+    EventId::of_outbox(ms, n, tail)
 }
 
 /// The outbox number in an id, if this outbox made it.
 pub(super) fn number(id: EventId) -> i64 {
-    ((id.0.0 >> TAIL_BITS) & ((1 << TAIL_BITS) - 1)) as i64
+    id.outbox_number()
 }
 
 /// The time part of an id: ms since 1970.
 pub(super) fn time(id: EventId) -> i64 {
-    (id.0.0 >> TIME_SHIFT) as i64
+    id.ms()
 }
 
 /// A key as an outbox row has it, which may have bytes that are no UTF-8.
