@@ -7,6 +7,7 @@ mod knowers;
 mod layers;
 mod lengths;
 mod ratchets;
+mod sentences;
 mod source;
 mod structs;
 mod surface;
