@@ -12,16 +12,13 @@ use super::sync::bytes;
 use super::when::rfc3339;
 use crate::capture::{LeftOut, Why};
 use crate::clock::span;
-use crate::error::{Code, Error, Kind, Result};
-use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
-use crate::remote::{Answer, Batch, Libsql, Options, Remote as _};
+use crate::error::{Code, Error, Result};
+use crate::remote::Options;
 use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
 use crate::sync::{
-    FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, Refusal, Status, SyncState,
-    Trouble, examine, heard, missing_table, other_log, other_remote, remembered_success, stopped,
-    unknown_column,
+    FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status, SyncState,
+    Trouble, ask, heard, remembered_success, stopped,
 };
-use crate::value::Value;
 
 /// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -35,16 +32,7 @@ enum Contact {
     /// It cannot be asked from here: the token or the URL is none.
     Unable(Error),
     Failed(Error, SyncState),
-    Answered(Remote),
-}
-
-/// What the remote said about itself.
-struct Remote {
-    head: i64,
-    /// How long the oldest event that is not here yet has been there, in seconds.
-    waiting_s: Option<u64>,
-    /// What keeps the pending events from being pushed.
-    held: Option<Error>,
+    Answered(RemoteFacts),
 }
 
 /// Says how the replica is, and the remote, unless it is not to be asked.
@@ -81,66 +69,14 @@ fn contact(session: &Session, store: &Store, state: &State) -> Contact {
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
     match session.connect(&state.url, options) {
         Err(error) => Contact::Unable(error),
-        Ok(remote) => match ask(&remote, store, state) {
-            Ok(remote) => Contact::Answered(remote),
-            Err((error, state)) => Contact::Failed(session.explain(error), state),
+        Ok(remote) => match signal::runtime() {
+            Err(error) => Contact::Failed(error, SyncState::Refused),
+            Ok(runtime) => match runtime.block_on(ask(&remote, store, state)) {
+                Ok(facts) => Contact::Answered(facts),
+                Err((error, state)) => Contact::Failed(session.explain(error), state),
+            },
         },
     }
-}
-
-/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
-/// is to be pushed.
-fn ask(remote: &Libsql, store: &Store, state: &State) -> Result<Remote, Refusal> {
-    let plain = |error: Error| (error, SyncState::Refused);
-    let asker = Asker { replica: state.replica, place: state.place };
-    let mut statements = vec![
-        statements::meta(asker),
-        HEAD.to_owned(),
-        statements::waiting(state.cursor),
-        TABLE_NAMES.to_owned(),
-    ];
-    if state.unsent > 0 {
-        statements.push(statements::unknown_column(&store.columns()));
-    }
-    let batch = Batch { statements, writes: false };
-    let run = signal::runtime().map_err(plain)?.block_on(remote.run(batch));
-    let answer = run.map_err(|error| match error.kind() {
-        Kind::Rejected => (other_remote(None).with_source(error), SyncState::OtherRemote),
-        Kind::Unavailable => (error, SyncState::Offline),
-        _ => (error, SyncState::Refused),
-    })?;
-    let (meta, mut said) = read(&answer).map_err(plain)?;
-    if state.epoch.is_some() {
-        let marks = store.marks().map_err(plain)?;
-        examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
-        if let Some((id, seq)) = store.contradiction().map_err(plain)? {
-            return Err((other_log(&id, &seq), SyncState::RolledBack));
-        }
-    }
-    // What the remote has lost keeps more waiting than a column does.
-    said.held = lost(store, state, &answer).or(said.held);
-    Ok(said)
-}
-
-/// A replicated table that the remote has no longer.
-fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
-    let there: Vec<_> =
-        answer.rows.get(3)?.iter().filter_map(|row| row.first()?.as_str()).collect();
-    let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
-    // Before the first contact there need be none.
-    let names = store.tables().iter().map(|known| known.table.name.as_str());
-    names.filter(|_| state.epoch.is_some()).find(|name| !is(name)).map(missing_table)
-}
-
-fn read(answer: &Answer) -> Result<(Option<Meta>, Remote)> {
-    let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
-    let meta = statements::read_meta(&rows(0))?;
-    let head = statements::read_head(&rows(1))?;
-    let unknown = statements::read_unknown_column(&rows(4))?;
-    let held = unknown.map(|(table, column)| unknown_column(&table, &column));
-    let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
-    let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
-    Ok((meta, Remote { head: head.0, waiting_s, held }))
 }
 
 /// What is known where no replicator says anything: what the remote says, if it is asked, and what
@@ -157,11 +93,11 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
             (Some(state != SyncState::Offline), None, Some(state), Some(error))
         }
         Contact::Answered(mut remote) => {
-            let held = remote.held.take();
+            let held = remote.take_held();
             (Some(true), Some(remote), held.as_ref().map(|_| SyncState::Trouble), held)
         }
     };
-    let head = remote.as_ref().map_or(state.cursor.0, |remote| remote.head);
+    let head = remote.as_ref().map_or(state.cursor.0, RemoteFacts::head);
     let last_success = match remote {
         Some(_) => Some(now),
         None => remembered_success(store, session.db()?)?,
@@ -173,7 +109,7 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
         None => SyncState::InStep,
     };
     let age = |made: i64| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0);
-    let there = remote.and_then(|remote| remote.waiting_s);
+    let there = remote.and_then(|remote| remote.waiting_s());
     let waiting_s = state.oldest_pending_ms.map(age).max(there);
     let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
     let known = Known {

@@ -35,18 +35,15 @@ pub(crate) use driver::clock::Time;
 pub use driver::drain::{drain, drain_watched};
 pub(crate) use driver::handle::{Command, Handle};
 pub use driver::lock::{Holder, Lock};
+pub(crate) use driver::remote_facts::{RemoteFacts, ask};
 pub(crate) use driver::status_file::heard;
 pub use first_sync::compare::Tables;
 pub use first_sync::preview::{LogEnd, Offer, TableRows};
-pub(crate) use first_sync::remote_schema::missing_table;
 pub use first_sync::report::{Doing, Report};
 pub use first_sync::run::{Init, Plan, Progress};
-pub(crate) use machine::error_policy::{other_remote, unknown_column};
-pub(crate) use machine::identity::{Refusal, examine};
 pub use machine::io::{Effect, Input, Now, RequestId, Ticket};
 pub use machine::push::bisect::PushSize;
 pub use machine::push::staging::Staged;
-pub(crate) use machine::reconcile::other_log;
 pub use machine::{Config, LIVELY_POLL_MS, Machine, POLL_MS};
 pub use status::{
     Change, Changes, FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,

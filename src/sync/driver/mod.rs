@@ -14,6 +14,7 @@ pub(in crate::sync) mod drain;
 pub(in crate::sync) mod handle;
 pub(in crate::sync) mod lock;
 mod lock_pacing;
+pub(in crate::sync) mod remote_facts;
 mod request;
 pub(in crate::sync) mod status_file;
 

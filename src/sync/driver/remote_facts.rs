@@ -1,0 +1,102 @@
+//! What the remote says about itself, for the status of a replica that no replicator works on.
+
+use crate::error::{Error, Kind, Result};
+use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
+use crate::remote::{Answer, Batch, Remote};
+use crate::store::{State, Store};
+use crate::sync::first_sync::remote_schema::missing_table;
+use crate::sync::machine::error_policy::{other_remote, unknown_column};
+use crate::sync::machine::identity::{Refusal, examine};
+use crate::sync::machine::reconcile::other_log;
+use crate::sync::status::SyncState;
+use crate::value::Value;
+
+/// What the remote says about itself.
+pub(crate) struct RemoteFacts {
+    head: i64,
+    waiting_s: Option<u64>,
+    held: Option<Error>,
+}
+
+impl RemoteFacts {
+    /// The newest seq of its log.
+    pub(crate) fn head(&self) -> i64 {
+        self.head
+    }
+
+    /// How long the oldest event that is not here yet has been there, in seconds.
+    pub(crate) fn waiting_s(&self) -> Option<u64> {
+        self.waiting_s
+    }
+
+    /// What keeps the pending events from being pushed.
+    pub(crate) fn take_held(&mut self) -> Option<Error> {
+        self.held.take()
+    }
+}
+
+/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
+/// is to be pushed.
+///
+/// # Errors
+///
+/// What the remote refuses or where it is not the one of this replica, with the state that this
+/// is.
+pub(crate) async fn ask(
+    remote: &dyn Remote,
+    store: &Store,
+    state: &State,
+) -> Result<RemoteFacts, Refusal> {
+    let plain = |error: Error| (error, SyncState::Refused);
+    let answer = remote.run(question(store, state)).await.map_err(|error| match error.kind() {
+        Kind::Rejected => (other_remote(None).with_source(error), SyncState::OtherRemote),
+        Kind::Unavailable => (error, SyncState::Offline),
+        _ => (error, SyncState::Refused),
+    })?;
+    let (meta, mut facts) = read(&answer).map_err(plain)?;
+    if state.epoch.is_some() {
+        let marks = store.marks().map_err(plain)?;
+        examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
+        if let Some((id, seq)) = store.contradiction().map_err(plain)? {
+            return Err((other_log(&id, &seq), SyncState::RolledBack));
+        }
+    }
+    // What the remote has lost keeps more waiting than a column does.
+    facts.held = lost(store, state, &answer).or(facts.held);
+    Ok(facts)
+}
+
+fn question(store: &Store, state: &State) -> Batch {
+    let asker = Asker { replica: state.replica, place: state.place };
+    let mut statements = vec![
+        statements::meta(asker),
+        HEAD.to_owned(),
+        statements::waiting(state.cursor),
+        TABLE_NAMES.to_owned(),
+    ];
+    if state.unsent > 0 {
+        statements.push(statements::unknown_column(&store.columns()));
+    }
+    Batch { statements, writes: false }
+}
+
+/// A replicated table that the remote has no longer.
+fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
+    let there: Vec<_> =
+        answer.rows.get(3)?.iter().filter_map(|row| row.first()?.as_str()).collect();
+    let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
+    // Before the first contact there need be none.
+    let names = store.tables().iter().map(|known| known.table.name.as_str());
+    names.filter(|_| state.epoch.is_some()).find(|name| !is(name)).map(missing_table)
+}
+
+fn read(answer: &Answer) -> Result<(Option<Meta>, RemoteFacts)> {
+    let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
+    let meta = statements::read_meta(&rows(0))?;
+    let head = statements::read_head(&rows(1))?;
+    let unknown = statements::read_unknown_column(&rows(4))?;
+    let held = unknown.map(|(table, column)| unknown_column(&table, &column));
+    let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);
+    let waiting_s = waiting_ms.map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
+    Ok((meta, RemoteFacts { head: head.0, waiting_s, held }))
+}
