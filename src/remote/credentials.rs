@@ -291,7 +291,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::error::Kind;
+    use crate::error::{Code, Kind};
 
     fn put(path: &Path, text: &str) {
         write(path, text).unwrap();
@@ -341,25 +341,24 @@ mod tests {
         let path = folder.path().join("token");
         put(&path, "s3cret-one");
         let keys = Keyring::new(Credentials::file(&path)).unwrap();
-        let bad: [(&str, &dyn Fn()); 4] = [
-            ("is empty", &|| put(&path, "")),
-            ("does not hold a token", &|| put(&path, "s3cret two\nthree")),
-            ("others than its owner", &|| {
+        let bad: [(Code, &dyn Fn()); 4] = [
+            (Code::InvalidToken, &|| put(&path, "")),
+            (Code::InvalidToken, &|| put(&path, "s3cret two\nthree")),
+            (Code::TokenFileExposed, &|| {
                 set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
             }),
-            ("cannot read", &|| std::fs::remove_file(&path).unwrap()),
+            (Code::TokenFileUnreadable, &|| std::fs::remove_file(&path).unwrap()),
         ];
-        for (says, make) in bad {
+        for (code, make) in bad {
             make();
             assert!(!keys.look() && keys.problem().is_none(), "it may be written just now");
             assert!(!keys.look());
-            let problem = keys.problem().expect(says);
-            assert!(problem.message().contains(says), "{problem:?}");
-            assert!(problem.message().ends_with("the former token stays in use"), "{problem:?}");
+            let problem = keys.problem().expect("it is said");
+            assert_eq!(problem.code(), code, "{problem:?}");
             assert!(!format!("{problem:?}{:?}", keys.current()).contains("s3cret"));
             assert_eq!(token(&keys), "s3cret-one");
             let refused = wait(keys.after_refusal(keys.current().number)).unwrap_err();
-            assert!(refused.message().contains(says), "{refused:?}");
+            assert_eq!(refused.code(), code, "{refused:?}");
             put(&path, "s3cret-one");
             assert!(!keys.look() && keys.problem().is_none(), "it is good again");
         }

@@ -35,7 +35,7 @@ use std::pin::Pin;
 
 pub use self::credentials::Credentials;
 pub(crate) use self::failure::missing_table_of;
-#[doc(hidden)]
+#[cfg(any(test, feature = "internals"))]
 pub use self::failure::rejected;
 pub use self::libsql::{Libsql, Options};
 pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};

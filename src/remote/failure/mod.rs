@@ -14,6 +14,7 @@ mod said;
 
 pub(super) use self::said::Said;
 pub(crate) use self::said::missing_table_of;
+#[cfg(any(test, feature = "internals"))]
 pub use self::said::rejected;
 use self::said::{BODY_ENDED, INVALID_HTTP, ends_early};
 use crate::error::{Code, Error, Kind};

@@ -6,7 +6,7 @@
 
 use serde_json::Value as Json;
 
-use crate::error::{Code, Error, Kind};
+use crate::error::{Code, Error};
 
 /// The most characters of a server's message that are passed on.
 const LONGEST_MESSAGE: usize = 300;
@@ -201,11 +201,10 @@ pub(crate) fn missing_table_of(error: &Error) -> Option<&str> {
 
 /// The error of a [`Remote`](crate::remote::Remote) whose database rejects a statement in these
 /// words of SQLite: for implementations that do not speak HTTP.
-#[doc(hidden)]
+#[cfg(any(test, feature = "internals"))]
 pub fn rejected(message: &str) -> Error {
     let said = Said::new(message, None);
     let code = rejection(&said.message, said.code.as_deref().unwrap_or_default());
-    debug_assert_eq!(code.kind(), Kind::Rejected);
     Error::new(code, said.message)
 }
 

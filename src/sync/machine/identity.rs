@@ -225,7 +225,7 @@ mod tests {
         }
         let (error, other) = examine(Some("e"), place, &marks, None).unwrap_err();
         assert_eq!(other, SyncState::OtherRemote);
-        assert!(error.message().contains("without"), "{error}");
+        assert_eq!(error.code(), Code::OtherRemote, "{error}");
         let version = SCHEMA_VERSION + 1;
         assert_eq!(state(Meta { version, ..well.clone() }), Some(SyncState::Refused));
         // The log may begin right behind the place, and no later.
