@@ -112,7 +112,10 @@ impl Rebase<'_, '_> {
                 let before = line.before.and_then(|before| Image::parse(before).ok());
                 ways.halves.insert(line.id, (row, before));
             }
-            (Op::Delete, None) if at + 1 == self.lines.len() && self.more => {
+            // The next page tells whether it was a key change (`follow_on`).
+            (Op::Delete, None)
+                if at + 1 == self.lines.len() && self.more && is_webs(&line.origin, line.cause) =>
+            {
                 let before = line.before.and_then(|before| Image::parse(before).ok());
                 ways.steps.push((row, Next::Unknown(before)));
             }
@@ -135,7 +138,7 @@ impl Rebase<'_, '_> {
     fn follow_on(&mut self) -> Step<Option<(usize, Vec<Option<Value>>)>> {
         let Some(first) = self.lines.first().filter(|_| !self.again) else { return Ok(None) };
         let Some(last) = self.store.settled(self.start.cursor)? else { return Ok(None) };
-        let of_web = last.origin == Origin::Web || last.cause.is_some();
+        let of_web = is_webs(&last.origin, last.cause);
         if last.op != Op::Delete || last.pair.is_some() || !of_web || !last.verdict.is_applied() {
             return Ok(None);
         }
@@ -334,12 +337,17 @@ impl Rebase<'_, '_> {
     }
 }
 
+/// Whether the remote made an event. Its halves of a key change do not name each other.
+fn is_webs(origin: &Origin, cause: Option<EventId>) -> bool {
+    *origin == Origin::Web || cause.is_some()
+}
+
 /// Whether two lines that follow each other may be a key change of the web's, or of a trigger's.
 fn is_web_pair(delete: &Line<'_>, insert: &Line<'_>) -> bool {
     delete.op == Op::Delete
         && delete.seq.0 + 1 == insert.seq.0
         && delete.verdict.is_applied()
-        && (delete.origin == Origin::Web || delete.cause.is_some())
+        && is_webs(&delete.origin, delete.cause)
         && (&delete.origin, delete.cause) == (&insert.origin, insert.cause)
 }
 

@@ -198,6 +198,30 @@ fn f53_a_key_change_that_a_page_splits() {
     assert!(desk.status().dangling.is_empty());
 }
 
+/// A page may end with a delete, whoever made it: by itself it is no key change.
+#[test]
+fn f53_a_delete_that_ends_a_page() {
+    let remote = Arc::new(LocalRemote::new(NOTES));
+    let mut desk = desk(
+        &remote,
+        1,
+        "CREATE TABLE draft (n INT REFERENCES note ON DELETE CASCADE);
+         CREATE TABLE last (n INT REFERENCES note ON DELETE SET NULL);
+         INSERT INTO draft VALUES (1), (2), (3); INSERT INTO last VALUES (1), (2), (3);",
+    );
+    desk.transaction = 1;
+    let mut other = Desk::with_schema(&remote, 2, "");
+    other.write("DELETE FROM note WHERE id = 1");
+    other.sync().unwrap();
+    remote.web("DELETE FROM note WHERE id = 2");
+    other.write("UPDATE note SET body = 'x' WHERE id = 4");
+    other.sync().unwrap();
+    desk.sync().unwrap();
+    assert_eq!(desk.read("SELECT n FROM draft"), "3");
+    assert_eq!(desk.read("SELECT n FROM last"), "NULL\nNULL\n3");
+    assert!(desk.status().dangling.is_empty());
+}
+
 /// A page may end in the middle of a key that goes by way of another one, at each event.
 #[test]
 fn f53_a_key_that_takes_two_steps() {
