@@ -9,7 +9,10 @@
 //! newest row of the outbox, which stays as long as no newer one is there. It compares that with
 //! the file before each of its own writes, when it has the write lock ([`Store::begin_write`]), and
 //! takes it anew in the same transaction ([`Store::commit_write`]). So nothing is written on top of
-//! a state that the process does not know. For the second, it compares device and inode.
+//! a state that the process does not know. What a store reads of the outbox it may keep for longer
+//! than one write: a push in parts, which rows have pending events. So the newest row is also taken
+//! anew with each reading ([`Store::remember_outbox`]), and a file that lacks what was read is
+//! another state. For the second, it compares device and inode.
 //!
 //! # Caveats
 //!
@@ -63,9 +66,12 @@ pub(super) struct Known {
     sent: i64,
     chain: Vec<u8>,
     settings: Option<String>,
-    /// The number, the time and the random part of the outbox's newest row.
-    newest: Option<(i64, i64, i64)>,
+    /// The number, the time and the random part of the newest row of the outbox that was read.
+    newest: Option<OutboxId>,
 }
+
+/// The number, the time and the random part of an outbox row.
+type OutboxId = (i64, i64, i64);
 
 /// What became of the file since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +100,15 @@ const STILL: &str =
 const COUNT_STAGED: &str = "INSERT INTO driftless_settings (name, value) VALUES ('staged', 1)
     ON CONFLICT (name) DO UPDATE SET value = value + 1";
 
+/// The outbox's newest row.
+fn newest(db: &Connection) -> Result<Option<OutboxId>> {
+    let mut statement = db.prepare_cached(NEWEST)?;
+    let found = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    Ok(found.optional()?)
+}
+
 fn known(db: &Connection) -> Result<Known> {
-    let newest = db
-        .prepare_cached(NEWEST)?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
+    let newest = newest(db)?;
     let mut statement = db.prepare_cached(KNOWN)?;
     Ok(statement.query_row([], |row| {
         Ok(Known {
@@ -147,6 +157,18 @@ impl Store {
         let now = known(&tx)?;
         tx.commit()?;
         *self.known.borrow_mut() = Some(now);
+        Ok(())
+    }
+
+    /// The outbox is read in this transaction, and what is read may be kept beyond it. A file that
+    /// is not the one that is known is left to the next write, or look, to find out.
+    pub(super) fn remember_outbox(&self, tx: &Transaction<'_>) -> Result<()> {
+        let mut known = self.known.borrow_mut();
+        if let Some(known) = known.as_mut()
+            && known.is(tx)?
+        {
+            known.newest = newest(tx)?;
+        }
         Ok(())
     }
 

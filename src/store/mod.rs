@@ -276,6 +276,7 @@ impl Store {
         state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
         let mut pending = self.pending.borrow_mut();
         pending.refresh(&tx, &self.layouts, state.cursor)?;
+        self.remember_outbox(&tx)?;
         state.pending = pending.len() as u64;
         state.unsent = pending.above(state.sent) as u64;
         if let Some(oldest) = pending.numbers().next() {

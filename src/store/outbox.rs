@@ -274,7 +274,10 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn mark(&mut self) -> Result<bool> {
-        let (newest, sent) = ends(&self.db)?;
+        let tx = self.db.unchecked_transaction()?;
+        let (newest, sent) = ends(&tx)?;
+        self.remember_outbox(&tx)?;
+        tx.commit()?;
         self.marks.note(newest);
         self.watch_clock()?;
         self.sweep_notes()?;
@@ -341,6 +344,7 @@ impl Store {
     fn stretch(&mut self, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
+        self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
         self.marks.note(newest);
         let searching = limit.sight > 0;

@@ -137,6 +137,36 @@ fn f54_unsent_changes_go_with_the_file_and_their_numbers_are_used_again() {
     assert_eq!(members(&remote), "a0 b1 b2");
 }
 
+/// Nothing but the outbox tells the two states apart, and the push is in memory.
+#[test]
+fn f54_restored_while_a_push_is_under_way_in_parts() {
+    for parts in [0, 1, 2] {
+        let remote = remote();
+        let mut desk = Desk::new(&remote, 1);
+        member(&mut desk, "a0");
+        desk.sync().unwrap();
+        let backup = desk.backup();
+        // More than a request takes, in one transaction, so none of it has a mark yet.
+        let rows =
+            "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 12000)
+            INSERT INTO members (id, name) SELECT 'a' || n, 'x' FROM c";
+        desk.db.execute_batch(rows).unwrap();
+        desk.input(Input::LocalCommit);
+        for _ in 0..parts {
+            assert!(desk.deliver());
+        }
+        let staged = "SELECT count(DISTINCT part) FROM driftless_staged";
+        assert_eq!(remote.read(staged), parts.to_string(), "the rest is still to be sent");
+        desk.restore_in_place(&backup);
+        // It has the number in the outbox that one of those had.
+        member(&mut desk, "b1");
+        ends_equal(&mut desk);
+        assert_eq!(remote.read("SELECT count(*) FROM members"), "2", "after {parts} parts");
+        assert_eq!(members(&remote), "a0 b1");
+        assert!(desk.status().identity.is_empty(), "nothing else has its name");
+    }
+}
+
 #[test]
 fn f54_restored_back_and_forth() {
     let remote = remote();
