@@ -186,7 +186,7 @@ pub use sync::{Changes, Health, Status, Summary, SyncState};
 pub mod status {
     pub use crate::capture::{LeftOut, Where, Why};
     pub use crate::store::{Cause, Dangling, Former, Unwritable};
-    pub use crate::sync::{FirstSync, FirstSyncStep, RemoteStatus};
+    pub use crate::sync::{FirstSyncProgress, FirstSyncStep, RemoteStatus};
 }
 
 /// Local changes that lost, and remote changes that cannot be applied here.
@@ -222,8 +222,8 @@ pub mod events {
 ///
 /// [`Credentials`] say where the token comes from; a file or a function is asked again when the
 /// token was refused. [`probe()`] tries a URL and a token before there is a replicator, and
-/// [`Replicator::test_connection`] with one. [`Replicator::remote_offer`] says what is on a remote
-/// that has another log than before, and [`Replicator::accept_remote`] goes on with it.
+/// [`Replicator::test_connection`] with one. [`Replicator::remote_preview`] says what is on a
+/// remote that has another log than before, and [`Replicator::accept_remote`] goes on with it.
 ///
 /// [`Credentials`]: crate::remotes::Credentials
 /// [`probe()`]: crate::remotes::probe
@@ -231,7 +231,7 @@ pub mod remotes {
     pub use crate::remote::{
         Access, Aspect, Credentials, Finding, Level, Options, ProbeReport, Token, probe,
     };
-    pub use crate::sync::{LogEnd, Offer, TableRows};
+    pub use crate::sync::{LogEnd, RemotePreview, TableRows};
 }
 
 /// The example of the README, which is compiled with the others.

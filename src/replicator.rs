@@ -16,8 +16,8 @@ use crate::store::{
     Store, application_connection,
 };
 use crate::sync::{
-    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, Offer, POLL_MS, PushSize, Status,
-    Summary, Tables, fresh_plan, open_offline, when_unlocked,
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PushSize, RemotePreview,
+    Status, Summary, Tables, fresh_plan, open_offline, when_unlocked,
 };
 use crate::verdict::ConflictRule;
 
@@ -323,9 +323,9 @@ impl Replicator {
     ///
     /// [`SyncState::OtherRemote`]: crate::SyncState::OtherRemote
     /// [`SyncState::RolledBack`]: crate::SyncState::RolledBack
-    pub async fn remote_offer(&self) -> Result<Offer> {
+    pub async fn remote_preview(&self) -> Result<RemotePreview> {
         let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::Offer(reply))?;
+        self.handle.send(Command::Preview(reply))?;
         answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
     }
 

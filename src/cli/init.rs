@@ -11,7 +11,7 @@ use crate::capture::{LeftOut, Why};
 use crate::error::{Code, Error, Result};
 use crate::remote::{Access, Remote as _};
 use crate::store::{Orphans, Store};
-use crate::sync::{Doing, Report, Tables, fresh_plan, initialise_watched};
+use crate::sync::{Phase, Report, Tables, fresh_plan, initialise_watched};
 
 /// Characters of a table's name that are shown.
 pub(super) const NAME_CHARS: usize = 40;
@@ -92,7 +92,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
     let spinner = session.output.spinner("the first contact");
     let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
-        Doing::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
+        Phase::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
         _ => show(&spinner, doing),
     });
     drop(spinner);
@@ -224,13 +224,13 @@ pub(super) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
 }
 
 /// Shows how far a first contact is.
-pub(super) fn show(spinner: &Spinner, doing: &Doing) {
+pub(super) fn show(spinner: &Spinner, doing: &Phase) {
     spinner.progress(match doing {
-        Doing::Installing | Doing::Found(_) => "installing what is missing".to_owned(),
-        Doing::Reading { table, rows } => {
+        Phase::Installing | Phase::Found(_) => "installing what is missing".to_owned(),
+        Phase::Reading { table, rows } => {
             format!("reading {}: {rows} rows so far", clean(table, NAME_CHARS))
         }
-        Doing::Merging => "bringing the rows of both sides together".to_owned(),
+        Phase::Merging => "bringing the rows of both sides together".to_owned(),
     });
 }
 

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::signal;
 use crate::error::{Code, Error, Result};
 use crate::remote::{Access, Remote as _};
-use crate::sync::{Offer, accept, offer};
+use crate::sync::{RemotePreview, accept, preview_remote};
 
 /// What was found and done, as `--json` prints it.
 #[derive(Serialize)]
@@ -20,7 +20,7 @@ struct Done<'a> {
     accepted: bool,
     url: &'a str,
     #[serde(flatten)]
-    offer: &'a Offer,
+    offer: &'a RemotePreview,
     /// The new identity and what the rows came to, if it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<String>,
@@ -32,8 +32,8 @@ struct Done<'a> {
 ///
 /// # Errors
 ///
-/// As [`offer`] and [`accept`](crate::sync::accept); `Usage` when another replicator is at work on
-/// the file, or nobody has said yes.
+/// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at
+/// work on the file, or nobody has said yes.
 pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
     let RemoteAction::Accept { remote: url, yes } = args.action;
     let store = session.store()?;
@@ -43,7 +43,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
     if remote.access() == Access::ReadOnly {
         return Err(remote.read_only());
     }
-    let found = offer(&store, &*remote)?;
+    let found = preview_remote(&store, &*remote)?;
     let output = &session.output;
     let url = remote.url();
     let mut done = Done { accepted: false, url: &url, offer: &found, replica: None, rows: None };
@@ -96,7 +96,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
 }
 
 /// Tells what there is, and what would be done.
-fn describe(output: &Output, offer: &Offer, trouble: &str) -> Result<()> {
+fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()> {
     output.line(format_args!("{}", Tone::Notable.paint(clean(trouble, usize::MAX))))?;
     output.line(format_args!("here   {}", offer.ours))?;
     output.line(format_args!("there  {}", offer.theirs))?;

@@ -16,8 +16,8 @@ use crate::error::{Code, Error, Result};
 use crate::remote::Options;
 use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
 use crate::sync::{
-    FirstSync, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status, SyncState,
-    Trouble, ask, heard, remembered_success, stopped,
+    FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status,
+    SyncState, ask, read_status, remembered_success, stopped,
 };
 
 /// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
@@ -60,7 +60,7 @@ pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
 /// What a replicator that is at work on the file says of itself; `None` if none does.
 fn said(session: &Session) -> Result<Option<Known>> {
     let db = session.db()?;
-    Ok(Lock::holder(db).and_then(|holder| heard(db, holder, now_ms())))
+    Ok(Lock::holder(db).and_then(|holder| read_status(db, holder, now_ms())))
 }
 
 /// Asks the remote, if it can be asked.
@@ -112,19 +112,13 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
     let there = remote.and_then(|remote| remote.waiting_s());
     let waiting_s = state.oldest_pending_ms.map(age).max(there);
     let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
-    let known = Known {
-        state: sync_state,
-        first_sync: None,
-        process: holder.and_then(|holder| holder.process),
-        told: Trouble::default(),
-        reachable: reached,
-        head,
-        last_success,
-        unwritable: store.unwritable(),
-        waiting_s: there,
-        bound_ms: HEALTH_BOUND_MS,
-    };
-    Ok(known.with_trouble(trouble.as_ref()))
+    Ok(Known::new(sync_state, HEALTH_BOUND_MS)
+        .with_process(holder.and_then(|holder| holder.process))
+        .with_remote(reached, head)
+        .with_success(last_success)
+        .with_unwritable(store.unwritable())
+        .with_waiting(there)
+        .with_trouble(trouble.as_ref()))
 }
 
 /// That a large transaction is half here.
@@ -136,7 +130,7 @@ fn words_of_parts(in_parts: bool) -> String {
 /// How the replica is while a replicator waits for another program, because of `error`.
 pub(crate) fn waiting(session: &Session, store: &Store, error: &Error) -> Result<Status> {
     let known = asked(session, store, true)?;
-    let known = Known { state: SyncState::Starting, ..known }.with_trouble(Some(error));
+    let known = known.in_state(SyncState::Starting).with_trouble(Some(error));
     Status::of(store, known, now_ms())
 }
 
@@ -169,7 +163,7 @@ pub(crate) fn described(status: &Status) -> String {
 }
 
 /// How far a first sync is, in words.
-pub(crate) fn progress(first: &FirstSync) -> String {
+pub(crate) fn progress(first: &FirstSyncProgress) -> String {
     match (first.step, &first.table, first.rows) {
         (FirstSyncStep::Installing, ..) => "comparing and making tables".to_owned(),
         (FirstSyncStep::Merging, ..) => "bringing the rows of both sides together".to_owned(),

@@ -23,7 +23,7 @@ const SLOW_GLANCE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// As [`drain`], and `Usage` when another replicator is at work on the file.
+/// As [`drain_watched`], and `Usage` when another replicator is at work on the file.
 pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let store = session.store()?;
     let remote = session.remote(&store.state()?.url)?;

@@ -1,17 +1,11 @@
 //! What a replica says about itself.
 
-use std::path::Path;
-
 use crate::capture::LeftOut;
 use crate::clock::span;
 use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::store::{Dangling, Former, State, Store, Unwritable};
-use crate::sync::driver::lock::Lock;
-use crate::sync::first_sync::report::{Doing, Report};
-use crate::sync::first_sync::run::Init;
-use crate::sync::machine::Machine;
-use crate::sync::machine::io::Now;
+use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
 /// twelve polls that failed are no hiccup.
@@ -87,7 +81,7 @@ pub enum FirstSyncStep {
 
 /// How far a first sync is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FirstSync {
+pub struct FirstSyncProgress {
     /// What it is doing.
     pub step: FirstSyncStep,
     /// The table whose rows are read.
@@ -96,13 +90,13 @@ pub struct FirstSync {
     pub rows: Option<u64>,
 }
 
-impl FirstSync {
-    pub(in crate::sync) fn of(doing: Doing) -> Self {
-        let step = |step| FirstSync { step, table: None, rows: None };
-        match doing {
-            Doing::Installing | Doing::Found(_) => step(FirstSyncStep::Installing),
-            Doing::Merging => step(FirstSyncStep::Merging),
-            Doing::Reading { table, rows } => FirstSync {
+impl FirstSyncProgress {
+    pub(in crate::sync) fn of(phase: Phase) -> Self {
+        let step = |step| FirstSyncProgress { step, table: None, rows: None };
+        match phase {
+            Phase::Installing | Phase::Found(_) => step(FirstSyncStep::Installing),
+            Phase::Merging => step(FirstSyncStep::Merging),
+            Phase::Reading { table, rows } => FirstSyncProgress {
                 step: FirstSyncStep::Reading,
                 table: Some(table),
                 rows: Some(rows as u64),
@@ -124,7 +118,7 @@ pub struct Status {
     /// What the replicator is doing.
     pub state: SyncState,
     /// How far the first sync is; `None` before it begins and once it is done.
-    pub first_sync: Option<FirstSync>,
+    pub first_sync: Option<FirstSyncProgress>,
     /// The process that replicates the file, as far as it is known; `None` if none does.
     pub process: Option<u32>,
     /// What is wrong, in a sentence, if anything is.
@@ -209,7 +203,7 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
 
 /// What is wrong, if anything is, as one process tells another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Trouble {
+struct Trouble {
     trouble: Option<String>,
     #[serde(default, deserialize_with = "known_code")]
     code: Option<Code>,
@@ -226,39 +220,110 @@ impl From<&Error> for Trouble {
     }
 }
 
-/// What is known of a replica beside what its file says: by its replicator, or by whoever has asked
-/// the remote.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Known {
-    pub(crate) state: SyncState,
-    pub(crate) first_sync: Option<FirstSync>,
-    pub(crate) process: Option<u32>,
-    #[serde(flatten)]
-    pub(crate) told: Trouble,
-    pub(crate) reachable: Option<bool>,
-    /// The newest seq of the remote's log.
-    pub(crate) head: i64,
-    pub(crate) last_success: Option<i64>,
-    /// Replicated tables that it cannot write.
-    #[serde(default)]
-    pub(crate) unwritable: Vec<Unwritable>,
-    /// How long an event has been on the remote that is not here, in seconds.
-    pub(crate) waiting_s: Option<u64>,
-    /// The age of the last success above which health is red, in ms.
-    pub(crate) bound_ms: u64,
-}
-
 /// A code of this version; another version may know others.
 fn known_code<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Code>, D::Error> {
     let text: Option<String> = serde::Deserialize::deserialize(from)?;
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
+/// What is known of a replica beside what its file says: by its replicator, or by whoever has asked
+/// the remote.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Known {
+    state: SyncState,
+    first_sync: Option<FirstSyncProgress>,
+    process: Option<u32>,
+    #[serde(flatten)]
+    told: Trouble,
+    reachable: Option<bool>,
+    /// The newest seq of the remote's log.
+    head: i64,
+    last_success: Option<i64>,
+    /// Replicated tables that it cannot write.
+    #[serde(default)]
+    unwritable: Vec<Unwritable>,
+    /// How long an event has been on the remote that is not here, in seconds.
+    waiting_s: Option<u64>,
+    /// The age of the last success above which health is red, in ms.
+    bound_ms: u64,
+}
+
 impl Known {
+    /// A replica in this state, of which nothing else is known. `bound_ms` is the age of the last
+    /// success above which health is red.
+    pub(crate) fn new(state: SyncState, bound_ms: u64) -> Known {
+        Known {
+            state,
+            first_sync: None,
+            process: None,
+            told: Trouble::default(),
+            reachable: None,
+            head: 0,
+            last_success: None,
+            unwritable: Vec::new(),
+            waiting_s: None,
+            bound_ms,
+        }
+    }
+
+    /// The same in another state.
+    pub(crate) fn in_state(self, state: SyncState) -> Known {
+        Known { state, ..self }
+    }
+
+    /// The same with the process that replicates the file.
+    pub(crate) fn with_process(self, process: Option<u32>) -> Known {
+        Known { process, ..self }
+    }
+
+    /// The same with whether the remote can be reached, and the newest seq of its log.
+    pub(crate) fn with_remote(self, reachable: Option<bool>, head: i64) -> Known {
+        Known { reachable, head, ..self }
+    }
+
+    /// The same with how long an event has been on the remote that is not here, in seconds.
+    pub(crate) fn with_waiting(self, waiting_s: Option<u64>) -> Known {
+        Known { waiting_s, ..self }
+    }
+
+    /// The same with how far a first sync is.
+    pub(crate) fn with_first_sync(self, first_sync: Option<FirstSyncProgress>) -> Known {
+        Known { first_sync, ..self }
+    }
+
+    /// The same with the replicated tables that cannot be written.
+    pub(crate) fn with_unwritable(self, unwritable: Vec<Unwritable>) -> Known {
+        Known { unwritable, ..self }
+    }
+
+    /// The same with a success that may be newer, in ms since 1970.
+    pub(crate) fn with_success(self, success: Option<i64>) -> Known {
+        Known { last_success: self.last_success.max(success), ..self }
+    }
+
     /// The same with this trouble.
     pub(crate) fn with_trouble(mut self, trouble: Option<&Error>) -> Known {
         self.told = trouble.map(Trouble::from).unwrap_or_default();
         self
+    }
+
+    /// The same for a replicator of this process that works, unless it is stopped. `has_lock` says
+    /// that others may know it by its process.
+    pub(crate) fn at_work(self, has_lock: bool) -> Known {
+        let process = (self.state != SyncState::Stopped && has_lock).then(std::process::id);
+        self.with_process(process)
+    }
+
+    /// When the remote last answered, in ms since 1970.
+    pub(crate) fn last_success(&self) -> Option<i64> {
+        self.last_success
+    }
+
+    /// Whether the other one differs in more than the end of the log and the time of the last
+    /// success.
+    pub(crate) fn differs_from(&self, other: &Known) -> bool {
+        let steady = |known: &Known| Known { head: 0, last_success: None, ..known.clone() };
+        steady(self) != steady(other)
     }
 }
 
@@ -278,7 +343,7 @@ impl Facts {
     }
 
     /// Of a file that cannot be read.
-    fn unknown(replica: ReplicaId) -> Facts {
+    pub(in crate::sync) fn unknown(replica: ReplicaId) -> Facts {
         let (former, left_out) = (Vec::new(), Vec::new());
         Facts { state: State::unknown(replica), former, left_out }
     }
@@ -343,21 +408,6 @@ impl Status {
         }
         self
     }
-}
-
-/// When the remote last answered a replicator of this file as it should, in ms since 1970, as far
-/// as the file and what is beside it tell: a replicator notes its successes, and what was received
-/// last came with one, too.
-///
-/// # Errors
-///
-/// `Storage` when the store cannot be read.
-pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
-    let state = store.state()?;
-    let received = store.settled(state.cursor)?.map(|event| event.received_at);
-    // Before the first contact nothing can have gone well.
-    let noted = Lock::last_success(database).filter(|_| state.epoch.is_some());
-    Ok(received.max(noted))
 }
 
 /// What was done between two moments.
@@ -431,60 +481,6 @@ impl Changes {
     pub(in crate::sync) fn of_first_sync(report: &Report) -> Option<Self> {
         let rows = report.adopted.as_ref().map_or(0, |adopted| adopted.fetched + adopted.different);
         (rows > 0 || !report.made_here.is_empty()).then(Changes::missed)
-    }
-}
-
-impl Machine {
-    /// How this replica is.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
-    pub fn status(&self, now: Now) -> Result<Status> {
-        self.told(self.known(), now)
-    }
-
-    /// The same with what is known, the file's part being this replica's.
-    pub(in crate::sync) fn told(&self, known: Known, now: Now) -> Result<Status> {
-        if self.lost.is_none() {
-            *self.last.borrow_mut() = Some(Facts::of(&self.store)?);
-        }
-        let last = self.last.borrow().clone();
-        let last = last.unwrap_or_else(|| Facts::unknown(self.store.id()));
-        Ok(Status::by(last, known, now.wall_ms))
-    }
-
-    /// What this replicator knows, and its file does not say.
-    pub(in crate::sync) fn known(&self) -> Known {
-        let trouble = self.trouble.as_ref().or(self.push_trouble.as_ref()).or(self.notice.as_ref());
-        let begun = |init: &&Init| init.store().is_some() || self.identity.is_none();
-        Known {
-            state: self.state,
-            first_sync: self.init.as_ref().filter(begun).map(|init| FirstSync::of(init.doing())),
-            process: None,
-            told: Trouble::default(),
-            reachable: self.reachable,
-            head: self.pages.head().0,
-            last_success: self.last_success,
-            unwritable: self.store.unwritable(),
-            waiting_s: None,
-            bound_ms: self.config.health_bound_ms,
-        }
-        .with_trouble(trouble)
-    }
-
-    /// Remembers a success from before this process began, so that silence is counted from there.
-    pub(crate) fn remember(&mut self, success: Option<i64>) {
-        self.last_success = self.last_success.max(success);
-    }
-
-    /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
-    /// is news.
-    pub(in crate::sync) fn note(&mut self, notice: Option<Error>) -> bool {
-        let said = |error: &Option<Error>| error.as_ref().map(|error| error.message().to_owned());
-        let news = said(&self.notice) != said(&notice);
-        self.notice = notice;
-        news
     }
 }
 

@@ -5,7 +5,7 @@ use driftless::identity::MAX_DRAWN;
 use driftless::remote::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
-    Config, Effect, Input, LIVELY_POLL_MS, Machine, Now, RequestId, SyncState, Ticket, initialise,
+    ACTIVE_POLL_MS, Config, Effect, Input, Machine, Now, RequestId, SyncState, Ticket, initialise,
 };
 use driftless::verdict::ConflictRule;
 use driftless::{Code, Health, Kind};
@@ -36,11 +36,11 @@ fn while_something_goes_on_it_asks_each_second() {
     assert_eq!(asked(&mut desk, 60_000), 12, "nothing goes on");
     desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
     assert_eq!(asked(&mut desk, 0), 1, "a change leaves at once");
-    assert_eq!(asked(&mut desk, LIVELY_MS), (LIVELY_MS / LIVELY_POLL_MS) as usize);
+    assert_eq!(asked(&mut desk, LIVELY_MS), (LIVELY_MS / ACTIVE_POLL_MS) as usize);
     assert_eq!(asked(&mut desk, 60_000), 12, "and then it is over");
     // A change that comes is as good a sign as one that leaves.
     other.sync().unwrap();
-    assert_eq!(asked(&mut other, LIVELY_MS), (LIVELY_MS / LIVELY_POLL_MS) as usize);
+    assert_eq!(asked(&mut other, LIVELY_MS), (LIVELY_MS / ACTIVE_POLL_MS) as usize);
     assert_eq!(asked(&mut other, 60_000), 12);
     assert_equal(&other, &TABLES);
 }

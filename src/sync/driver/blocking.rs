@@ -1,24 +1,29 @@
 //! First contacts without a replicator: what a command does on its own thread, and what an
 //! application's start does without the remote.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
-use crate::store::{Local, OnConnect, Setup, Store, definitions};
+use crate::store::Store;
+use crate::sync::driver::Driver;
 use crate::sync::driver::clock::{Time, fresh_ulid};
-use crate::sync::driver::request::guarded;
-use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
-use crate::sync::first_sync::preview::{self, Facts, Offer};
-use crate::sync::first_sync::report::{Doing, Report};
-use crate::sync::first_sync::run::{Init, Plan, Progress};
-use crate::sync::machine::error_policy::other_remote;
+use crate::sync::driver::handle::Command;
+use crate::sync::driver::network::guarded;
+use crate::sync::first_sync::plan::{Plan, existing, plan_of};
+use crate::sync::first_sync::preview::{LocalSide, RemotePreview, preview};
+use crate::sync::first_sync::report::{Phase, Report};
+use crate::sync::first_sync::run::{Advance, FirstSync};
+use crate::sync::machine::io::{Config, PushSize, Staged};
+use crate::sync::machine::schedule::POLL_MS;
+use crate::sync::remote_check::other_remote;
+use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
 /// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
 /// each time.
@@ -28,12 +33,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How often a blocking first contact is tried.
 const ATTEMPTS: u32 = 3;
 
-/// The first contact, on this thread: see [`Init`]. It may be done again at any time.
+/// The first contact, on this thread: see [`FirstSync`]. It may be done again at any time.
 ///
 /// # Errors
 ///
-/// As [`Init::answered`] and [`Init::ask`], and `Unavailable` when the remote cannot be reached
-/// after a few attempts. Where the remote cannot be reached, nothing was changed on either side.
+/// As [`FirstSync::answered`] and [`FirstSync::ask`], and `Unavailable` when the remote cannot be
+/// reached after a few attempts. Where the remote cannot be reached, nothing was changed on either
+/// side.
 ///
 /// # Panics
 ///
@@ -55,14 +61,14 @@ pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)
 pub fn initialise_watched(
     mut plan: Plan,
     remote: Arc<dyn Remote>,
-    watch: &mut dyn FnMut(&Doing),
+    watch: &mut dyn FnMut(&Phase),
 ) -> Result<(Store, Report)> {
     let (store, kept) = existing(&mut plan)?;
     let expected = match store {
         Some(store) => store.state()?.epoch,
         None => None,
     };
-    let (store, mut report) = contact(Init::new(plan, expected), &remote, watch)?;
+    let (store, mut report) = contact(FirstSync::new(plan, expected), &remote, watch)?;
     report.kept = kept;
     Ok((store, report))
 }
@@ -77,12 +83,12 @@ pub fn initialise_watched(
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-pub fn offer(store: &Store, remote: &dyn Remote) -> Result<Offer> {
-    single_thread()?.block_on(preview::offer(Facts::of(store)?, remote))
+pub fn preview_remote(store: &Store, remote: &dyn Remote) -> Result<RemotePreview> {
+    single_thread()?.block_on(preview(LocalSide::of(store)?, remote))
 }
 
-/// Goes on with another remote, on this thread: see [`Offer`]. The caller holds the file's lock.
-/// `watch` is told before each request what it is for.
+/// Goes on with another remote, on this thread: see [`RemotePreview`]. The caller holds the file's
+/// lock. `watch` is told before each request what it is for.
 ///
 /// # Errors
 ///
@@ -94,13 +100,13 @@ pub fn offer(store: &Store, remote: &dyn Remote) -> Result<Offer> {
 pub fn accept(
     store: Store,
     remote: Arc<dyn Remote>,
-    watch: &mut dyn FnMut(&Doing),
+    watch: &mut dyn FnMut(&Phase),
 ) -> Result<(Store, Report)> {
     let former = store.state()?.url;
     let replica = ReplicaId(fresh_ulid());
-    let plan = preview::plan_of(&store, remote.url(), replica, fresh_ulid());
+    let plan = plan_of(&store, remote.url(), replica, fresh_ulid());
     drop(store);
-    contact(Init::accepting(plan, replica, former), &remote, watch)
+    contact(FirstSync::accepting(plan, replica, former), &remote, watch)
 }
 
 fn single_thread() -> Result<Runtime> {
@@ -111,29 +117,29 @@ fn single_thread() -> Result<Runtime> {
 
 /// Carries a first contact to its end.
 fn contact(
-    mut init: Init,
+    mut first_sync: FirstSync,
     remote: &Arc<dyn Remote>,
-    watch: &mut dyn FnMut(&Doing),
+    watch: &mut dyn FnMut(&Phase),
 ) -> Result<(Store, Report)> {
     let (runtime, time) = (single_thread()?, Time::start());
     let mut backoff = Backoff::new(fastrand::u64(..));
     let mut told = false;
     loop {
-        let orphans = &init.report().orphans;
+        let orphans = &first_sync.report().orphans;
         if !told && !orphans.is_empty() {
-            watch(&Doing::Found(orphans.clone()));
+            watch(&Phase::Found(orphans.clone()));
             told = true;
         }
-        watch(&init.doing());
-        let batch = init.ask()?;
+        watch(&first_sync.phase());
+        let batch = first_sync.ask()?;
         match runtime.block_on(guarded(Arc::clone(remote), batch)) {
-            Ok(answer) => match init.answered(answer, time.now().wall_ms)? {
-                Progress::More => backoff.reset(),
-                Progress::Done(report, store) => return Ok((*store, *report)),
-                Progress::OtherRemote(found) => return Err(other_remote(found.as_deref())),
+            Ok(answer) => match first_sync.answered(answer, time.now().wall_ms)? {
+                Advance::More => backoff.reset(),
+                Advance::Done(report, store) => return Ok((*store, *report)),
+                Advance::OtherRemote(found) => return Err(other_remote(found.as_deref())),
             },
             // It answered, at least.
-            Err(error) if init.recover(&error) => backoff.reset(),
+            Err(error) if first_sync.recover(&error) => backoff.reset(),
             Err(error) if error.kind() == Kind::Unavailable => {
                 let wait = backoff.fail();
                 if backoff.failures() >= ATTEMPTS {
@@ -141,65 +147,62 @@ fn contact(
                 }
                 std::thread::sleep(Duration::from_millis(wait));
             }
-            Err(error) => return Err(init.explain(error)),
+            Err(error) => return Err(first_sync.explain(error)),
         }
     }
 }
 
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
-/// is done, so the plan is held to them. Beside it, the tables that were not asked for again.
-fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
-    if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
-        return Ok((None, Vec::new()));
-    }
-    let store = Store::open_with(&plan.path, &plan.on_connect)?;
-    let mut kept = Vec::new();
-    if store.is_adopted()? {
-        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
-        (plan.tables, kept) = settled_tables(&plan.tables, known)?;
-        for table in &kept {
-            tracing::warn!(table, "not asked for any more, and replicated all the same");
-        }
-    }
-    Ok((Some(store), kept))
-}
-
-/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
-/// are here. The file is made if there is none.
+/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
+/// has now is here. The caller holds the file's [`Lock`](crate::sync::driver::lock::Lock).
 ///
 /// # Errors
 ///
-/// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
-pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
-    let (store, _) = existing(plan)?;
-    if !plan.path.exists() {
-        Store::define(&plan.path, &[])?;
-    }
-    let rule = |name: &str| {
-        let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
-        asked.map(|(_, rule)| *rule).unwrap_or_default()
+/// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it refuses
+/// us or is another database; `Usage` when the replica has not had its first sync; `Storage` when
+/// the local database fails.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+#[cfg(feature = "internals")]
+pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
+    drain_watched(store, remote, &mut |_| {})
+}
+
+/// The same, and `watch` is told how far a push is that travels in parts, and when it has arrived
+/// (`None`).
+///
+/// # Errors
+///
+/// As for [`drain`].
+///
+/// # Panics
+///
+/// As for [`drain`].
+pub fn drain_watched(
+    store: Store,
+    remote: Arc<dyn Remote>,
+    watch: &mut dyn FnMut(Option<Staged>),
+) -> Result<Summary> {
+    let config = Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        dice: fastrand::u64(..),
+        push: PushSize::default(),
     };
-    let local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
-    let mut tables: Vec<_> = local_tables(&plan.tables, &local)?
-        .into_iter()
-        .map(|name| (name.clone(), rule(&name)))
-        .collect();
-    let mut epoch = None;
-    if let Some(store) = store {
-        epoch = store.state()?.epoch;
-        // What was agreed with the remote stays.
-        for (name, rule) in &mut tables {
-            let known =
-                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
-            *rule = known.map_or(*rule, |known| known.rule);
+    let (driver, handle) = Driver::new(store, None, config, remote)?;
+    let (reply, mut answer) = oneshot::channel();
+    handle.send(Command::SyncNow(reply))?;
+    let mut told = None;
+    driver.run_until(|machine| {
+        let staged = machine.staged();
+        if staged != told {
+            watch(staged);
+            told = staged;
         }
-    }
-    let setup = Setup { url: plan.url.clone(), tables, epoch };
-    let store = Store::init_with(&plan.path, &setup, plan.replica, &plan.on_connect)?;
-    if !store.is_adopted()? {
-        store.set_choice(&plan.tables.choice())?;
-    }
-    Ok(store)
+        answer.try_recv().ok()
+    })
 }
 
 /// Does `open`, and again while another program has the write lock, up to [`LOCK_WAITS`] times.
@@ -217,17 +220,6 @@ pub(crate) fn when_unlocked<T>(
         }
     }
     open()
-}
-
-/// Where a plan is made without one's own identities.
-pub(crate) fn fresh_plan(
-    path: PathBuf,
-    url: String,
-    tables: Tables,
-    rules: Vec<(String, crate::verdict::ConflictRule)>,
-) -> Plan {
-    let (replica, epoch) = (ReplicaId(fresh_ulid()), fresh_ulid());
-    Plan { path, url, tables, rules, replica, epoch, on_connect: OnConnect::default() }
 }
 
 #[cfg(test)]

@@ -38,3 +38,41 @@ pub(crate) fn fresh_ulid() -> ulid::Ulid {
     let now_ms = u64::try_from(Time::start().now().wall_ms).unwrap_or(0);
     Clock::default().stamp(now_ms, fastrand::u128(..))
 }
+
+/// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
+const JUMP_MS: i64 = 3_000;
+
+/// Compares the two clocks, to notice that the computer was asleep.
+pub(super) struct JumpDetector {
+    last: Now,
+}
+
+impl JumpDetector {
+    pub(super) fn new(now: Now) -> Self {
+        JumpDetector { last: now }
+    }
+
+    /// Whether the clocks have moved apart since the last time. In sleep some systems' steady
+    /// clocks stand still, and others' go on.
+    pub(super) fn has_jumped(&mut self, now: Now) -> bool {
+        let wall = now.wall_ms - self.last.wall_ms;
+        let steady = (now.steady_ms - self.last.steady_ms) as i64;
+        self.last = now;
+        (wall - steady).abs() > JUMP_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_asleep_or_set_back_has_jumped_once() {
+        let at = |steady_ms, wall_ms| Now { steady_ms, wall_ms };
+        let mut jumps = JumpDetector::new(at(5, 1_000));
+        assert!(!jumps.has_jumped(at(10_005, 14_000)), "both have moved, but for a little");
+        assert!(jumps.has_jumped(at(10_006, 17_002)));
+        assert!(!jumps.has_jumped(at(10_007, 17_003)));
+        assert!(jumps.has_jumped(at(10_008, 10_000)));
+    }
+}

@@ -10,15 +10,77 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
-use crate::store::Watch;
+use crate::error::Result;
+use crate::store::{Store, Watch};
+
+/// How long a commit by another process may go unnoticed, in ms.
+pub(in crate::sync) const COMMIT_LOOK_MS: u64 = 50;
+/// How often to look after the bell, in ms: it rings in the moment before the commit takes effect.
+const LOOK_AFTER_BELL_MS: u64 = 1;
 
 /// How often to look while somebody writes, in ms: a thousand rows take several.
 const LOOK_MS: u64 = 1;
 /// After so many looks at which nobody had written, nobody looks until the bell rings.
 const QUIET_LOOKS: u32 = 50;
 
+/// What the driver knows of commits by others.
+///
+/// A commit by this process rings a bell at once. A commit by any other is noticed through
+/// `PRAGMA data_version`, which costs some microseconds, within [`COMMIT_LOOK_MS`].
+pub(super) struct Commits {
+    watcher: Watcher,
+    data_version: i64,
+    /// Until then a commit is expected, in steady ms.
+    bell_until: u64,
+}
+
+impl Commits {
+    /// Begins to look at the file of a store.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read.
+    pub(super) fn start(store: &Store) -> Result<Self> {
+        let data_version = store.data_version()?;
+        Ok(Commits { watcher: Watcher::start(store.watch()), data_version, bell_until: 0 })
+    }
+
+    /// The store is another one now, with a count of its own.
+    pub(super) fn restart(&mut self, store: &Store) {
+        self.data_version = store.data_version().unwrap_or(-1);
+        self.watcher = Watcher::start(store.watch());
+    }
+
+    /// The bell rang.
+    pub(super) fn rang(&mut self, steady_ms: u64) {
+        self.bell_until = steady_ms + COMMIT_LOOK_MS;
+        self.watcher.ring();
+    }
+
+    /// How long to wait before the next look, in ms.
+    pub(super) fn interval_ms(&self, steady_ms: u64) -> u64 {
+        if steady_ms < self.bell_until { LOOK_AFTER_BELL_MS } else { COMMIT_LOOK_MS }
+    }
+
+    /// Whether somebody has committed since the last look.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read.
+    pub(super) fn look(&mut self, store: &Store) -> Result<bool> {
+        let version = store.data_version()?;
+        if version == self.data_version {
+            return Ok(false);
+        }
+        self.data_version = version;
+        self.bell_until = 0;
+        self.watcher.ring();
+        Ok(true)
+    }
+}
+
 /// The thread that looks. It ends when this is dropped.
-pub(in crate::sync) struct Watcher {
+struct Watcher {
     bell: Sender<()>,
     /// Dropped to end it.
     stop: Option<Sender<Infallible>>,
@@ -27,7 +89,7 @@ pub(in crate::sync) struct Watcher {
 
 impl Watcher {
     /// Begins to wait for the bell. Where there is no thread to be had, units are only larger.
-    pub(in crate::sync) fn start(watch: Watch) -> Self {
+    fn start(watch: Watch) -> Self {
         let (bell, rung) = bounded(1);
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new().name("driftless-watch".to_owned());
@@ -39,7 +101,7 @@ impl Watcher {
     }
 
     /// Somebody has committed, or will in a moment: others may follow.
-    pub(in crate::sync) fn ring(&self) {
+    fn ring(&self) {
         // A bell that is ringing already is enough.
         let _ = self.bell.try_send(());
     }

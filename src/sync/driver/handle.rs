@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::error::{Code, Error, Result};
 use crate::remote::{Answer, Remote};
 use crate::store::Store;
 use crate::sync::driver::clock::Time;
-use crate::sync::first_sync::preview::Offer;
+use crate::sync::first_sync::preview::RemotePreview;
 use crate::sync::machine::io::{Now, RequestId};
 use crate::sync::status::{Changes, Status, Summary};
 
@@ -29,26 +29,76 @@ pub(crate) enum Command {
     /// See [`Input::AcceptRemote`](crate::sync::Input::AcceptRemote).
     Accept(oneshot::Sender<Result<Summary>>),
     /// Look at the remote, as before [`Command::Accept`].
-    Offer(oneshot::Sender<Result<Offer>>),
+    Preview(oneshot::Sender<Result<RemotePreview>>),
     /// See [`Input::Wake`](crate::sync::Input::Wake).
     Wake,
     /// End.
     Shutdown(oneshot::Sender<()>),
 }
 
+/// Pages' changes that a subscriber may be behind before it misses some.
+const CHANGES_BEHIND: usize = 1_024;
+
 /// What others share with the driver's thread.
 pub(crate) struct Handle {
-    pub(in crate::sync) commands: Sender<Command>,
-    pub(in crate::sync) bell: Sender<()>,
+    commands: Sender<Command>,
+    bell: Sender<()>,
     /// `None` once the driver has ended, so that subscribers see the end.
-    pub(in crate::sync) changes: Mutex<Option<broadcast::Sender<Changes>>>,
-    pub(in crate::sync) status: Mutex<(Status, Now)>,
-    pub(in crate::sync) time: Time,
-    pub(in crate::sync) health_bound_ms: u64,
-    pub(in crate::sync) network: tokio::runtime::Handle,
+    changes: Mutex<Option<broadcast::Sender<Changes>>>,
+    status: Mutex<(Status, Now)>,
+    time: Time,
+    health_bound_ms: u64,
+    network: tokio::runtime::Handle,
 }
 
 impl Handle {
+    /// A handle with this status, and where its commands and its bell arrive.
+    pub(super) fn new(
+        status: Status,
+        time: Time,
+        health_bound_ms: u64,
+        network: tokio::runtime::Handle,
+    ) -> (Handle, Receiver<Command>, Receiver<()>) {
+        let (command_sender, commands) = unbounded();
+        let (bell_sender, bell) = bounded(1);
+        let handle = Handle {
+            commands: command_sender,
+            bell: bell_sender,
+            changes: Mutex::new(Some(broadcast::channel(CHANGES_BEHIND).0)),
+            status: Mutex::new((status, time.now())),
+            time,
+            health_bound_ms,
+            network,
+        };
+        (handle, commands, bell)
+    }
+
+    pub(super) fn time(&self) -> Time {
+        self.time
+    }
+
+    pub(super) fn health_bound_ms(&self) -> u64 {
+        self.health_bound_ms
+    }
+
+    /// What sends commands from the network's thread.
+    pub(super) fn sender(&self) -> Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// Tells subscribers, if there are any.
+    pub(super) fn notify(&self, changes: Changes) {
+        if let Some(sender) = &*self.changes.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Nobody listens, perhaps.
+            let _ = sender.send(changes);
+        }
+    }
+
+    /// Shows subscribers the end.
+    pub(super) fn end_changes(&self) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Runs something in the network's thread. It is dropped where the driver has ended.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.network.spawn(work);

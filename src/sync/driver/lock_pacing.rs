@@ -39,9 +39,9 @@ const MAX_TRANSACTION_EVENTS: usize = 4_000;
 /// Events of the first transaction, when nothing is known.
 const FIRST_EVENTS: usize = 256;
 
-/// The pace of integrating.
+/// The pacing of integrating.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sync) struct Pace {
+pub(in crate::sync) struct LockPacing {
     events: usize,
     /// When another connection was last seen to have committed, in steady ms.
     other: Option<u64>,
@@ -49,11 +49,13 @@ pub(in crate::sync) struct Pace {
     since: u64,
     /// When the last transaction ended, in steady ms.
     last: u64,
+    /// Whether the driver has been told to be polite.
+    polite: bool,
 }
 
-impl Pace {
+impl LockPacing {
     pub(in crate::sync) fn new() -> Self {
-        Pace { events: FIRST_EVENTS, other: None, since: 0, last: 0 }
+        LockPacing { events: FIRST_EVENTS, other: None, since: 0, last: 0, polite: true }
     }
 
     /// How many events to integrate in the next transaction.
@@ -73,6 +75,17 @@ impl Pace {
     /// Whether somebody else has written lately.
     pub(in crate::sync) fn is_polite(&self, now_ms: u64) -> bool {
         self.other.is_some_and(|other| now_ms < other + POLITE_MS)
+    }
+
+    /// Whether somebody else has written lately, if that is another answer than the last time.
+    pub(in crate::sync) fn new_politeness(&mut self, now_ms: u64) -> Option<bool> {
+        let polite = self.is_polite(now_ms);
+        (std::mem::replace(&mut self.polite, polite) != polite).then_some(polite)
+    }
+
+    /// The connection is another one: it is as polite as each begins.
+    pub(in crate::sync) fn forget_politeness(&mut self) {
+        self.polite = true;
     }
 
     /// A transaction was begun, and took so long. Gives how long to leave the lock alone, in ms.
@@ -120,9 +133,9 @@ mod tests {
     #[test]
     fn while_others_write_every_gap_is_found_at_once() {
         let hold = 8_000;
-        let mut pace = Pace::new();
-        pace.others_wrote(0);
-        let rest = (pace.took(10, hold) - 1) * 1_000;
+        let mut pacing = LockPacing::new();
+        pacing.others_wrote(0);
+        let rest = (pacing.took(10, hold) - 1) * 1_000;
         for come in (0..hold).step_by(10) {
             let waited = wait(come, |at| at % (hold + rest) < hold);
             assert!(waited <= 8_000, "{waited} us for one that comes at {come}");
@@ -131,10 +144,10 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_the_end_of_a_long_catch_up() {
-        let mut pace = Pace::new();
+        let mut pacing = LockPacing::new();
         let (mut now, mut gaps) = (0, Vec::new());
         while now < 20_000 {
-            let rest = pace.took(now, 5_000);
+            let rest = pacing.took(now, 5_000);
             if rest > 0 {
                 gaps.push((now + 5) * 1_000..(now + 5 + rest) * 1_000);
             }
@@ -151,16 +164,16 @@ mod tests {
     fn a_transaction_takes_about_as_long_as_it_should() {
         for us_per_event in [1, 5, 50, 400] {
             for (others, wanted) in [(false, LONG_HOLD_US), (true, HOLD_US)] {
-                let mut pace = Pace::new();
+                let mut pacing = LockPacing::new();
                 for round in 0..20 {
                     if others {
-                        pace.others_wrote(round * 10);
+                        pacing.others_wrote(round * 10);
                     }
-                    pace.took(round * 10, pace.events() as u64 * us_per_event);
+                    pacing.took(round * 10, pacing.events() as u64 * us_per_event);
                 }
-                let hold = pace.events() as u64 * us_per_event;
+                let hold = pacing.events() as u64 * us_per_event;
                 let bounded =
-                    pace.events() == MIN_EVENTS || pace.events() == MAX_TRANSACTION_EVENTS;
+                    pacing.events() == MIN_EVENTS || pacing.events() == MAX_TRANSACTION_EVENTS;
                 let near = wanted * 4 / 5..=wanted * 6 / 5;
                 assert!(bounded || near.contains(&hold), "{hold} us");
             }
@@ -170,26 +183,26 @@ mod tests {
     #[test]
     fn one_transaction_changes_the_next_by_no_more_than_half_or_double() {
         for (took_us, events) in [(15_000, 341), (1_000_000, 128), (0, 512)] {
-            let mut pace = Pace::new();
-            pace.took(0, took_us);
-            assert_eq!(pace.events(), events);
+            let mut pacing = LockPacing::new();
+            pacing.took(0, took_us);
+            assert_eq!(pacing.events(), events);
         }
-        let mut pace = Pace::new();
-        (0..5).for_each(|_| _ = pace.took(0, 0));
-        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS);
-        pace.others_wrote(7);
-        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "what fits into the shorter hold");
-        pace.others_wrote(8);
-        assert_eq!(pace.events(), MAX_TRANSACTION_EVENTS / 4, "which it is already");
-        assert!(pace.is_polite(7 + POLITE_MS) && !pace.is_polite(8 + POLITE_MS));
+        let mut pacing = LockPacing::new();
+        (0..5).for_each(|_| _ = pacing.took(0, 0));
+        assert_eq!(pacing.events(), MAX_TRANSACTION_EVENTS);
+        pacing.others_wrote(7);
+        assert_eq!(pacing.events(), MAX_TRANSACTION_EVENTS / 4, "what fits into the shorter hold");
+        pacing.others_wrote(8);
+        assert_eq!(pacing.events(), MAX_TRANSACTION_EVENTS / 4, "which it is already");
+        assert!(pacing.is_polite(7 + POLITE_MS) && !pacing.is_polite(8 + POLITE_MS));
     }
 
     #[test]
     fn a_pause_that_a_writer_must_have_found_begins_a_new_run() {
         for (begun_ms, rest_ms) in [(500, LONG_REST_MS), (610, LONG_REST_MS), (611, 0)] {
-            let mut pace = Pace::new();
-            assert_eq!(pace.took(0, 500_000), 0);
-            assert_eq!(pace.took(begun_ms, 400_000), rest_ms, "{begun_ms}");
+            let mut pacing = LockPacing::new();
+            assert_eq!(pacing.took(0, 500_000), 0);
+            assert_eq!(pacing.took(begun_ms, 400_000), rest_ms, "{begun_ms}");
         }
     }
 }

@@ -1,53 +1,53 @@
 //! The driver: performs the machine's effects.
 //!
-//! One thread owns the [`Machine`] and with it the database. It takes [`Command`]s over a channel;
-//! answers of the remote come in the same way, from tokio, which runs the network. Every clock of
-//! the library is read in [`clock`].
+//! One thread owns the [`Machine`] and with it the database. It takes [`Command`]s over a channel.
+//! Answers of the remote come in the same way, from tokio, which runs the [`network`]. Every clock
+//! of the library is read in [`clock`].
 //!
-//! A commit by this process rings a bell at once. A commit by any other is noticed through
-//! `PRAGMA data_version`, which costs some microseconds, within [`LOOK_MS`].
+//! Each round of the thread takes the commands that have come, looks for commits of other processes
+//! ([`commit_watcher`]), gives the machine a timer that is due, and integrates one transaction of a
+//! page. Then it rests: until a command or the bell, and as long as others may want the write lock
+//! ([`lock_pacing`]).
+//!
+//! The right to replicate the file is a [`lock`]. A driver that does not get it stands by, and
+//! shows what the other one tells ([`status_file`]).
 
 pub(in crate::sync) mod blocking;
+mod claim;
 pub(in crate::sync) mod clock;
 mod commit_watcher;
-pub(in crate::sync) mod drain;
 pub(in crate::sync) mod handle;
 pub(in crate::sync) mod lock;
 mod lock_pacing;
+mod network;
 pub(in crate::sync) mod remote_facts;
-mod request;
 pub(in crate::sync) mod status_file;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
-use tokio::runtime::Runtime;
-use tokio::sync::{broadcast, oneshot};
-use tokio::task::JoinSet;
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use tokio::sync::oneshot;
 
 use crate::error::{Code, Error, Result};
-use crate::remote::{Batch, Remote};
+use crate::remote::Remote;
 use crate::store::Store;
-use crate::sync::driver::clock::Time;
-use crate::sync::driver::commit_watcher::Watcher;
-use crate::sync::driver::handle::{Command, Handle};
-use crate::sync::driver::lock::Lock;
-use crate::sync::driver::lock_pacing::Pace;
-use crate::sync::driver::request::guarded;
-use crate::sync::driver::status_file::{Word, known_by};
-use crate::sync::first_sync::preview::{self, Facts};
-use crate::sync::first_sync::run::Plan;
-use crate::sync::machine::io::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::machine::{Config, Machine};
-use crate::sync::status::{Known, Summary, SyncState, remembered_success};
+use crate::sync::first_sync::plan::Plan;
+use crate::sync::first_sync::preview::{LocalSide, RemotePreview, preview};
+use crate::sync::machine::Machine;
+use crate::sync::machine::io::{Config, Effect, Input, Now, Ticket};
+use crate::sync::status::{Summary, SyncState};
+use claim::Claim;
+use clock::{JumpDetector, Time};
+use commit_watcher::Commits;
+use handle::{Command, Handle};
+use lock::Lock;
+use lock_pacing::LockPacing;
+use network::Network;
+use status_file::{known_by, remembered_success};
 
-/// How long a commit by another process may go unnoticed, in ms.
-pub(crate) const LOOK_MS: u64 = 50;
-/// How often to look after the bell, in ms: it rings in the moment before the commit takes effect.
-const LOOK_AFTER_BELL_MS: u64 = 1;
 /// How often to look whether there is another token, in ms.
 const CREDENTIALS_LOOK_MS: u64 = 1_000;
 /// How often a replicator that stands by tries to take over, in ms.
@@ -56,39 +56,46 @@ const STANDBY_MS: u64 = 250;
 /// each time costs two flushes. And while somebody does, for whoever commits first above SQLite's
 /// own 1,000 has to do it.
 const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
-/// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
-const JUMP_MS: i64 = 3_000;
-/// Pages' changes that a subscriber may be behind before it misses some.
-const CHANGES_BEHIND: usize = 1_024;
+
+/// Who waits for a sync, by the machine's tickets.
+#[derive(Default)]
+struct Callers {
+    waiting: HashMap<Ticket, oneshot::Sender<Result<Summary>>>,
+    last: u64,
+}
+
+impl Callers {
+    fn ticket(&mut self, reply: oneshot::Sender<Result<Summary>>) -> Ticket {
+        self.last += 1;
+        self.waiting.insert(Ticket(self.last), reply);
+        Ticket(self.last)
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Result<Summary>>> {
+        self.waiting.remove(&ticket)
+    }
+}
 
 /// Runs a [`Machine`].
 pub(crate) struct Driver {
     machine: Machine,
-    remote: Arc<dyn Remote>,
-    runtime: Runtime,
+    handle: Arc<Handle>,
     commands: Receiver<Command>,
     bell: Receiver<()>,
-    handle: Arc<Handle>,
-    /// The request that is under way, and perhaps one that was given up.
-    requests: JoinSet<()>,
-    waiting: HashMap<Ticket, oneshot::Sender<Result<Summary>>>,
-    next_ticket: u64,
+    network: Network,
+    callers: Callers,
+    claim: Claim,
+    commits: Commits,
+    jumps: JumpDetector,
+    pacing: LockPacing,
+    /// When the machine wants a timer, in steady ms.
     timer: Option<u64>,
+    /// The machine wants to go on with a page.
     go_on: bool,
-    pace: Pace,
     /// When the next events may be integrated, in steady ms.
     rested_at: u64,
-    polite: bool,
-    data_version: i64,
-    bell_until: u64,
-    last_look: Now,
-    watcher: Watcher,
-    /// The file whose lock is taken here; `None` where the caller has it.
-    database: Option<PathBuf>,
-    lock: Option<Lock>,
-    /// What other processes are told, while this one has the lock.
-    word: Option<Word>,
-    credentials_looked: u64,
+    /// When the credentials were looked at last, in steady ms.
+    credentials_at: u64,
     ended: bool,
 }
 
@@ -109,48 +116,27 @@ impl Driver {
         let success = remembered_success(&store, store.path())?;
         let mut machine = Machine::new(store, plan, config)?;
         machine.remember(success);
-        let data_version = machine.store().data_version()?;
-        let watcher = Watcher::start(machine.store().watch());
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("driftless-network")
-            .enable_all()
-            .build()
-            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
-        let (command_sender, commands) = unbounded();
-        let (bell_sender, bell) = bounded(1);
-        let handle = Arc::new(Handle {
-            commands: command_sender,
-            bell: bell_sender,
-            changes: Mutex::new(Some(broadcast::channel(CHANGES_BEHIND).0)),
-            status: Mutex::new((machine.status(now)?, now)),
-            time,
-            health_bound_ms: config.health_bound_ms,
-            network: runtime.handle().clone(),
-        });
+        let commits = Commits::start(machine.store())?;
+        let network = Network::start(remote)?;
+        let (status, bound_ms) = (machine.status(now)?, config.health_bound_ms);
+        let (handle, commands, bell) =
+            Handle::new(status, time, bound_ms, network.handle().clone());
+        let handle = Arc::new(handle);
         let driver = Driver {
             machine,
-            remote,
-            runtime,
+            handle: Arc::clone(&handle),
             commands,
             bell,
-            handle: Arc::clone(&handle),
-            requests: JoinSet::new(),
-            waiting: HashMap::new(),
-            next_ticket: 0,
+            network,
+            callers: Callers::default(),
+            claim: Claim::default(),
+            commits,
+            jumps: JumpDetector::new(now),
+            pacing: LockPacing::new(),
             timer: None,
             go_on: false,
-            pace: Pace::new(),
             rested_at: 0,
-            polite: true,
-            data_version,
-            bell_until: 0,
-            last_look: now,
-            watcher,
-            database: None,
-            lock: None,
-            word: None,
-            credentials_looked: 0,
+            credentials_at: 0,
             ended: false,
         };
         Ok((driver, handle))
@@ -158,7 +144,7 @@ impl Driver {
 
     /// Runs until it is told to end. It stands by until it gets the lock of the file at `database`.
     pub(crate) fn run(mut self, database: &Path) {
-        self.database = Some(database.to_owned());
+        self.claim.want(database);
         self.take_lock(database);
         // Another replicator may have worked on the file until now.
         match remembered_success(self.machine.store(), database) {
@@ -169,11 +155,8 @@ impl Driver {
         while !self.ended {
             self.turn();
         }
-        if let Some(word) = self.word.take() {
-            word.end();
-        }
-        // What is under way in the network ends by itself; nobody waits for it.
-        self.runtime.shutdown_background();
+        self.claim.silence();
+        self.network.shut_down();
     }
 
     /// Runs until `done` gives something. The caller has the file's lock.
@@ -184,7 +167,7 @@ impl Driver {
         self.begin();
         loop {
             if let Some(done) = done(&self.machine) {
-                self.runtime.shutdown_background();
+                self.network.shut_down();
                 return done;
             }
             self.turn();
@@ -205,8 +188,8 @@ impl Driver {
 
     /// Gets the lock, and says to others what this replicator does.
     fn take_lock(&mut self, database: &Path) {
-        self.lock = self.stand_by(database);
-        self.word = self.lock.as_ref().map(|_| Word::beside(database));
+        let lock = self.stand_by(database);
+        self.claim.take(database, lock);
     }
 
     fn stand_by(&mut self, database: &Path) -> Option<Lock> {
@@ -246,7 +229,7 @@ impl Driver {
             }
         }
         self.look();
-        let now = self.handle.time.now();
+        let now = self.handle.time().now();
         if self.timer.is_some_and(|timer| timer <= now.steady_ms) {
             self.timer = None;
             self.input(Input::Timer);
@@ -261,27 +244,26 @@ impl Driver {
 
     /// One transaction of the page that waits, and then rest.
     fn integrate(&mut self) {
-        let now = self.handle.time.now().steady_ms;
-        let polite = self.pace.is_polite(now);
-        if polite != self.polite {
-            self.polite = polite;
+        let time = self.handle.time();
+        let now = time.now().steady_ms;
+        if let Some(polite) = self.pacing.new_politeness(now) {
             let pages = if polite { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 };
             if let Err(error) = self.machine.store().checkpoint_after(pages) {
                 tracing::warn!(kind = ?error.kind(), "{error}");
             }
         }
-        let start = self.handle.time.elapsed();
-        self.input(Input::Continue { events: self.pace.events() });
-        let took_us = (self.handle.time.elapsed() - start).as_micros() as u64;
-        let rest = self.pace.took(now, took_us);
-        tracing::trace!(took_us, rest, next = self.pace.events(), polite, "one transaction");
-        self.rested_at = self.handle.time.now().steady_ms + rest;
+        let start = time.elapsed();
+        self.input(Input::Continue { events: self.pacing.events() });
+        let took_us = (time.elapsed() - start).as_micros() as u64;
+        let rest = self.pacing.took(now, took_us);
+        tracing::trace!(took_us, rest, next = self.pacing.events(), "one transaction");
+        self.rested_at = time.now().steady_ms + rest;
     }
 
     /// Waits for a command or the bell, and no longer than until the next look or the timer.
     fn rest(&mut self) {
-        let now = self.handle.time.now().steady_ms;
-        let look = if now < self.bell_until { LOOK_AFTER_BELL_MS } else { LOOK_MS };
+        let now = self.handle.time().now().steady_ms;
+        let look = self.commits.interval_ms(now);
         let timer = self.timer.map_or(look, |timer| timer.saturating_sub(now));
         let page = if self.go_on { self.rested_at.saturating_sub(now) } else { look };
         let (commands, bell) = (self.commands.clone(), self.bell.clone());
@@ -290,61 +272,48 @@ impl Driver {
                 Ok(command) => self.command(command),
                 Err(_) => self.ended = true,
             },
-            recv(bell) -> _ => {
-                self.bell_until = now + LOOK_MS;
-                self.watcher.ring();
-            }
+            recv(bell) -> _ => self.commits.rang(now),
             default(Duration::from_millis(look.min(timer).min(page))) => {}
         }
     }
 
     /// Looks for commits of others, and for a sleep that is over.
     fn look(&mut self) {
-        let now = self.handle.time.now();
-        let wall = now.wall_ms - self.last_look.wall_ms;
-        let steady = (now.steady_ms - self.last_look.steady_ms) as i64;
-        self.last_look = now;
-        // Some systems' steady clocks stand still in sleep, and others' go on.
-        if (wall - steady).abs() > JUMP_MS {
+        let now = self.handle.time().now();
+        if self.jumps.has_jumped(now) {
             tracing::info!("the clock jumped, as after a sleep");
             self.wake();
         }
         if self.machine.must_look_for_file() {
             return self.input(Input::LocalCommit);
         }
-        match self.machine.store().data_version() {
-            Ok(version) if version != self.data_version => {
-                self.data_version = version;
-                self.bell_until = 0;
-                self.pace.others_wrote(now.steady_ms);
-                self.watcher.ring();
+        match self.commits.look(self.machine.store()) {
+            Ok(true) => {
+                self.pacing.others_wrote(now.steady_ms);
                 self.input(Input::LocalCommit);
             }
-            Ok(_) => {}
+            Ok(false) => {}
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
-        if now.steady_ms >= self.credentials_looked + CREDENTIALS_LOOK_MS {
-            self.credentials_looked = now.steady_ms;
+        if now.steady_ms >= self.credentials_at + CREDENTIALS_LOOK_MS {
+            self.credentials_at = now.steady_ms;
             self.look_at_credentials();
         }
-        if let Some(word) = &mut self.word {
-            word.speak(now);
-        }
+        self.claim.keep_alive(now);
     }
 
     /// Another token is tried at once; what is wrong with its file is said.
     fn look_at_credentials(&mut self) {
-        if self.remote.renew_credentials() {
+        if self.network.remote().renew_credentials() {
             self.wake();
         }
-        if self.machine.note(self.remote.notice()) {
+        if self.machine.note(self.network.remote().notice()) {
             self.publish(None);
         }
     }
 
     fn wake(&mut self) {
-        self.remote.forget_connections();
-        self.requests.abort_all();
+        self.network.give_up();
         self.input(Input::Wake);
     }
 
@@ -352,33 +321,22 @@ impl Driver {
         match command {
             Command::Answer(id, outcome) => self.input(Input::Answer(id, outcome)),
             Command::SyncNow(reply) => {
-                let ticket = self.ticket(reply);
+                let ticket = self.callers.ticket(reply);
                 self.input(Input::SyncNow(ticket));
             }
             Command::Accept(reply) => {
-                let ticket = self.ticket(reply);
+                let ticket = self.callers.ticket(reply);
                 self.input(Input::AcceptRemote(ticket));
             }
-            Command::Offer(reply) => {
-                let facts = self.machine.usable_store().and_then(|store| Facts::of(store));
-                let remote = Arc::clone(&self.remote);
-                self.runtime.spawn(async move {
-                    let outcome = match facts {
-                        Ok(facts) => preview::offer(facts, &*remote).await,
-                        Err(error) => Err(error),
-                    };
-                    // Nobody waits for it any more, perhaps.
-                    let _ = reply.send(outcome);
-                });
-            }
+            Command::Preview(reply) => self.preview(reply),
             Command::Work(work) => {
-                let now = self.handle.time.now();
+                let now = self.handle.time().now();
                 work(self.machine.usable_store(), now);
                 self.input(Input::LocalCommit);
             }
             Command::Reconfigure(remote) => {
                 let url = remote.url();
-                self.remote = remote;
+                self.network.use_remote(remote);
                 self.input(Input::Reconfigured { url });
             }
             Command::Wake => self.wake(),
@@ -386,37 +344,44 @@ impl Driver {
                 self.input(Input::Shutdown);
                 self.publish(Some(SyncState::Stopped));
                 self.ended = true;
-                self.handle.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.handle.end_changes();
                 let _ = reply.send(());
             }
         }
     }
 
-    fn ticket(&mut self, reply: oneshot::Sender<Result<Summary>>) -> Ticket {
-        self.next_ticket += 1;
-        self.waiting.insert(Ticket(self.next_ticket), reply);
-        Ticket(self.next_ticket)
+    fn preview(&mut self, reply: oneshot::Sender<Result<RemotePreview>>) {
+        let side = self.machine.usable_store().and_then(|store| LocalSide::of(store));
+        let remote = Arc::clone(self.network.remote());
+        self.network.handle().spawn(async move {
+            let outcome = match side {
+                Ok(side) => preview(side, &*remote).await,
+                Err(error) => Err(error),
+            };
+            // Nobody waits for it any more, perhaps.
+            let _ = reply.send(outcome);
+        });
     }
 
     fn input(&mut self, input: Input) {
-        let now = self.handle.time.now();
+        let now = self.handle.time().now();
         let (mut changed, mut reopened, mut settled) = (false, false, Vec::new());
         for effect in self.machine.handle(now, input) {
             match effect {
-                Effect::Send(id, batch) => self.send(id, batch),
+                Effect::Send(id, batch) => {
+                    let answers = self.handle.sender();
+                    self.network.send(batch, move |outcome| {
+                        // The driver has ended, perhaps.
+                        let _ = answers.send(Command::Answer(id, outcome));
+                    });
+                }
                 Effect::Wait(until) => self.timer = Some(until),
                 Effect::Continue => self.go_on = true,
-                Effect::Notify(changes) => {
-                    let sender = self.handle.changes.lock();
-                    if let Some(sender) = &*sender.unwrap_or_else(PoisonError::into_inner) {
-                        // Nobody listens, perhaps.
-                        let _ = sender.send(changes);
-                    }
-                }
+                Effect::Notify(changes) => self.handle.notify(changes),
                 Effect::StatusChanged => changed = true,
                 Effect::Settled(ticket, outcome) => {
                     changed = true;
-                    settled.extend(self.waiting.remove(&ticket).map(|reply| (reply, outcome)));
+                    settled.extend(self.callers.take(ticket).map(|reply| (reply, outcome)));
                 }
                 Effect::Initialised(report) => {
                     self.take_store();
@@ -424,10 +389,7 @@ impl Driver {
                     tracing::info!(epoch = report.epoch, here, there, "the first contact is done");
                 }
                 Effect::Lost => {
-                    self.lock = None;
-                    if let Some(word) = self.word.take() {
-                        word.end();
-                    }
+                    self.claim.release();
                     self.take_store();
                 }
                 Effect::Reopened => reopened = true,
@@ -445,20 +407,19 @@ impl Driver {
         }
     }
 
-    /// The machine has another store now, with a count of its own.
+    /// The machine has another store now.
     fn take_store(&mut self) {
-        self.data_version = self.machine.store().data_version().unwrap_or(-1);
-        self.watcher = Watcher::start(self.machine.store().watch());
-        (self.timer, self.go_on, self.polite) = (None, false, true);
+        self.commits.restart(self.machine.store());
+        self.pacing.forget_politeness();
+        (self.timer, self.go_on) = (None, false);
     }
 
     /// The machine begins anew. The file may be another one than the lock is for.
     fn reopened(&mut self) {
         self.take_store();
-        if let Some(database) = self.database.clone()
-            && !self.lock.as_ref().is_some_and(|lock| lock.is_of(&database))
-        {
-            self.lock = None;
+        if let Some(database) = self.claim.outdated() {
+            // The other file's lock may be taken only when this one is let go of.
+            self.claim.take(&database, None);
             self.take_lock(&database);
         }
         if !self.ended {
@@ -467,59 +428,41 @@ impl Driver {
     }
 
     fn publish(&mut self, state: Option<SyncState>) {
-        let now = self.handle.time.now();
+        let now = self.handle.time().now();
         let mut known = self.machine.known();
-        known.state = state.unwrap_or(known.state);
-        let at_work = known.state != SyncState::Stopped && self.lock.is_some();
-        known.process = at_work.then(std::process::id);
-        if let (Some(lock), Some(success)) = (&self.lock, known.last_success) {
-            lock.note_success(success);
+        if let Some(state) = state {
+            known = known.in_state(state);
         }
-        match self.machine.told(known.clone(), now) {
+        let known = known.at_work(self.claim.has_lock());
+        self.claim.note_success(known.last_success());
+        match self.machine.status_of(known.clone(), now) {
             Ok(status) => self.handle.publish(status, now),
-            Err(error) => self.publish_trouble(&error),
+            Err(error) => self.publish_trouble(&error, now),
         }
-        if let Some(word) = &mut self.word {
-            word.say(known, now);
-        }
+        self.claim.publish(known, now);
     }
 
     /// What is known of the replica cannot be read now, and that is said.
-    fn publish_trouble(&self, error: &Error) {
+    fn publish_trouble(&self, error: &Error, now: Now) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         let mut status = self.handle.status();
         status.state = SyncState::Trouble;
         status.trouble = Some(error.message().to_owned());
         status.code = Some(error.code());
         status.hint = error.hint().map(str::to_owned);
-        self.handle.publish(status, self.handle.time.now());
+        self.handle.publish(status, now);
     }
 
     fn publish_standby(&mut self, database: &Path) {
-        let now = self.handle.time.now();
+        let now = self.handle.time().now();
         let holder = Lock::holder(database);
-        let store = self.machine.store();
-        let status = known_by(store, database, holder, now.wall_ms, self.handle.health_bound_ms)
-            .and_then(|known| {
-                let known = Known { state: SyncState::Standby, ..known };
-                self.machine.told(known, now)
-            });
-        match status {
+        let (store, bound_ms) = (self.machine.store(), self.handle.health_bound_ms());
+        let known = known_by(store, database, holder, now.wall_ms, bound_ms);
+        match known
+            .and_then(|known| self.machine.status_of(known.in_state(SyncState::Standby), now))
+        {
             Ok(status) => self.handle.publish(status, now),
             Err(error) => tracing::warn!(kind = ?error.kind(), "{error}"),
         }
-    }
-
-    fn send(&mut self, id: RequestId, batch: Batch) {
-        let answers = self.handle.commands.clone();
-        let request = guarded(Arc::clone(&self.remote), batch);
-        let request = async move {
-            let outcome = request.await;
-            // The driver has ended, perhaps.
-            let _ = answers.send(Command::Answer(id, outcome));
-        };
-        self.requests.spawn_on(request, self.runtime.handle());
-        // Those that have ended.
-        while self.requests.try_join_next().is_some() {}
     }
 }

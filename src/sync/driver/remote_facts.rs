@@ -5,9 +5,7 @@ use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::{State, Store};
 use crate::sync::first_sync::remote_schema::missing_table;
-use crate::sync::machine::error_policy::{other_remote, unknown_column};
-use crate::sync::machine::identity::{Refusal, examine};
-use crate::sync::machine::reconcile::other_log;
+use crate::sync::remote_check::{Refusal, examine, other_log, other_remote, unknown_column};
 use crate::sync::status::SyncState;
 use crate::value::Value;
 

@@ -1,4 +1,4 @@
-//! What a replicator says of itself to other processes.
+//! The status that a replicator leaves for other processes.
 //!
 //! A replicator knows more than its file says: its troubles, whether the remote answers, how far a
 //! first sync is. It writes that into a file beside the database, `gym.db-driftless-status`, so
@@ -18,11 +18,11 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::sync::driver::lock::{Holder, Lock, give_mode};
 use crate::sync::machine::io::Now;
-use crate::sync::status::{Known, SyncState, Trouble, remembered_success, stopped};
+use crate::sync::status::{Known, SyncState, stopped};
 
 /// The least time between two writes of what changes with each page, in ms: as often as
 /// `driftless run --json` prints a line.
-const PACE_MS: u64 = 250;
+const WRITE_MS: u64 = 250;
 /// How often it is written anew although nothing has changed, in ms.
 const HEARTBEAT_MS: u64 = 5_000;
 /// How old it may be, in ms. A long transaction of the replicator's delays the heartbeat.
@@ -35,52 +35,51 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// What stands in the file, behind a line with its hash.
 #[derive(Serialize, Deserialize)]
-struct Spoken {
+struct Content {
     process: u32,
     at_ms: i64,
     known: Known,
 }
 
 /// The file of the replicator of this process, which has the lock.
-pub(crate) struct Word {
+pub(crate) struct StatusFile {
     path: PathBuf,
     database: PathBuf,
     known: Option<Known>,
-    is_said: bool,
-    said_at: u64,
+    is_written: bool,
+    written_at: u64,
 }
 
-impl Word {
-    /// The word of a replicator of the database at `database`. Nothing is written yet.
-    pub(crate) fn beside(database: &Path) -> Word {
+impl StatusFile {
+    /// The status file of the replicator of the database at `database`. Nothing is written yet.
+    pub(crate) fn beside(database: &Path) -> StatusFile {
         let (path, database) = (path(database), database.to_owned());
-        Word { path, database, known: None, is_said: false, said_at: 0 }
+        StatusFile { path, database, known: None, is_written: false, written_at: 0 }
     }
 
     /// Says this from now on: at once, unless only the remote's end or the time of the last success
     /// is another one.
-    pub(crate) fn say(&mut self, known: Known, now: Now) {
-        let steady = |known: &Known| Known { head: 0, last_success: None, ..known.clone() };
+    pub(crate) fn publish(&mut self, known: Known, now: Now) {
         let is_new = self.known.as_ref() != Some(&known);
-        let at_once = self.known.as_ref().map(steady) != Some(steady(&known));
+        let at_once = self.known.as_ref().is_none_or(|former| former.differs_from(&known));
         if is_new {
-            (self.known, self.is_said) = (Some(known), false);
+            (self.known, self.is_written) = (Some(known), false);
         }
-        if at_once { self.write(now) } else { self.speak(now) }
+        if at_once { self.write(now) } else { self.keep_alive(now) }
     }
 
     /// Writes what was not written yet, and shows now and then that somebody is at work.
-    pub(crate) fn speak(&mut self, now: Now) {
-        let passed = now.steady_ms.saturating_sub(self.said_at);
-        if passed >= if self.is_said { HEARTBEAT_MS } else { PACE_MS } {
+    pub(crate) fn keep_alive(&mut self, now: Now) {
+        let passed = now.steady_ms.saturating_sub(self.written_at);
+        if passed >= if self.is_written { HEARTBEAT_MS } else { WRITE_MS } {
             self.write(now);
         }
     }
 
     fn write(&mut self, now: Now) {
         let Some(known) = self.known.clone() else { return };
-        (self.is_said, self.said_at) = (true, now.steady_ms);
-        let spoken = Spoken { process: std::process::id(), at_ms: now.wall_ms, known };
+        (self.is_written, self.written_at) = (true, now.steady_ms);
+        let content = Content { process: std::process::id(), at_ms: now.wall_ms, known };
         let written = || -> std::io::Result<()> {
             let is_new = !self.path.exists();
             let mut options = OpenOptions::new();
@@ -88,7 +87,7 @@ impl Word {
             if is_new {
                 give_mode(&file, &self.database);
             }
-            let json = serde_json::to_string(&spoken)?;
+            let json = serde_json::to_string(&content)?;
             let text = format!("{}\n{json}\n", blake3::hash(json.as_bytes()).to_hex());
             file.write_all(text.as_bytes())?;
             file.set_len(text.len() as u64)
@@ -99,7 +98,7 @@ impl Word {
     }
 
     /// Takes the file away: nobody is at work any more.
-    pub(crate) fn end(self) {
+    pub(crate) fn remove(self) {
         // It was never made, perhaps.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -114,16 +113,15 @@ fn path(database: &Path) -> PathBuf {
 }
 
 /// What the lock's holder says, if it has said something a short while ago.
-pub(crate) fn heard(database: &Path, holder: Holder, now_ms: i64) -> Option<Known> {
+pub(crate) fn read_status(database: &Path, holder: Holder, now_ms: i64) -> Option<Known> {
     let path = path(database);
     for _ in 0..READS {
-        if let Some(spoken) = read(&path) {
-            let its = holder.process.is_none_or(|process| process == spoken.process);
-            let fresh = now_ms.abs_diff(spoken.at_ms) <= STALE_MS.unsigned_abs();
-            let mut known = (its && fresh).then_some(spoken.known)?;
+        if let Some(content) = read(&path) {
+            let its = holder.process.is_none_or(|process| process == content.process);
+            let fresh = now_ms.abs_diff(content.at_ms) <= STALE_MS.unsigned_abs();
+            let known = (its && fresh).then_some(content.known)?;
             // That is noted at once.
-            known.last_success = known.last_success.max(Lock::last_success(database));
-            return Some(known);
+            return Some(known.with_success(Lock::last_success(database)));
         }
         if !path.exists() {
             return None;
@@ -133,7 +131,7 @@ pub(crate) fn heard(database: &Path, holder: Holder, now_ms: i64) -> Option<Know
     None
 }
 
-fn read(path: &Path) -> Option<Spoken> {
+fn read(path: &Path) -> Option<Content> {
     let mut text = String::new();
     File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
     let (hash, rest) = text.split_once('\n')?;
@@ -141,6 +139,21 @@ fn read(path: &Path) -> Option<Spoken> {
     let json = rest.lines().next()?;
     (blake3::hash(json.as_bytes()).to_hex().as_str() == hash)
         .then(|| serde_json::from_str(json).ok())?
+}
+
+/// When the remote last answered a replicator of this file as it should, in ms since 1970, as far
+/// as the file and what is beside it tell: a replicator notes its successes, and what was received
+/// last came with one, too.
+///
+/// # Errors
+///
+/// `Storage` when the store cannot be read.
+pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
+    let state = store.state()?;
+    let received = store.settled(state.cursor)?.map(|event| event.received_at);
+    // Before the first contact nothing can have gone well.
+    let noted = Lock::last_success(database).filter(|_| state.epoch.is_some());
+    Ok(received.max(noted))
 }
 
 /// What is known of a replica that another process replicates: what that one says, or else what it
@@ -156,26 +169,19 @@ pub(crate) fn known_by(
     now_ms: i64,
     bound_ms: u64,
 ) -> Result<Known> {
-    if let Some(known) = holder.and_then(|holder| heard(database, holder, now_ms)) {
+    if let Some(known) = holder.and_then(|holder| read_status(database, holder, now_ms)) {
         return Ok(known);
     }
     let state = store.state()?;
     let pending = state.oldest_pending_ms.map(|made| now_ms.saturating_sub(made) / 1_000);
     let waiting_s = pending.and_then(|seconds| u64::try_from(seconds).ok());
     let trouble = waiting_s.and_then(|seconds| stopped(seconds, true, bound_ms));
-    let known = Known {
-        state: SyncState::Standby,
-        first_sync: None,
-        process: holder.and_then(|holder| holder.process),
-        told: Trouble::default(),
-        reachable: None,
-        head: state.cursor.0,
-        last_success: remembered_success(store, database)?,
-        unwritable: store.unwritable(),
-        waiting_s: None,
-        bound_ms,
-    };
-    Ok(known.with_trouble(trouble.as_ref()))
+    Ok(Known::new(SyncState::Standby, bound_ms)
+        .with_process(holder.and_then(|holder| holder.process))
+        .with_remote(None, state.cursor.0)
+        .with_success(remembered_success(store, database)?)
+        .with_unwritable(store.unwritable())
+        .with_trouble(trouble.as_ref()))
 }
 
 #[cfg(test)]
@@ -184,19 +190,12 @@ mod tests {
     use crate::error::{Code, Error};
 
     fn known(state: SyncState, table: &str) -> Known {
-        Known {
-            state,
-            first_sync: None,
-            process: Some(std::process::id()),
-            told: Trouble::default(),
-            reachable: Some(true),
-            head: 7,
-            last_success: Some(1),
-            unwritable: Vec::new(),
-            waiting_s: None,
-            bound_ms: 60_000,
-        }
-        .with_trouble(Some(&Error::new(Code::RemoteTableMissing, table)))
+        let trouble = Error::new(Code::RemoteTableMissing, table);
+        Known::new(state, 60_000)
+            .with_process(Some(std::process::id()))
+            .with_remote(Some(true), 7)
+            .with_success(Some(1))
+            .with_trouble(Some(&trouble))
     }
 
     fn at(ms: u64) -> Now {
@@ -208,31 +207,43 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("a.db");
         let (mine, now) = (Holder { process: Some(std::process::id()) }, |ms| at(ms).wall_ms);
-        let mut word = Word::beside(&database);
-        assert_eq!(heard(&database, mine, now(0)), None);
+        let mut word = StatusFile::beside(&database);
+        assert_eq!(read_status(&database, mine, now(0)), None);
         let (long, short) =
             (known(SyncState::Trouble, &"x".repeat(900)), known(SyncState::InStep, ""));
-        word.say(long.clone(), at(0));
-        assert_eq!(heard(&database, mine, now(0)), Some(long), "the first one at once");
-        word.say(short.clone(), at(1));
-        assert_eq!(heard(&database, mine, now(1)), Some(short.clone()), "and another state");
-        let further = Known { head: 8, ..short.clone() };
-        word.say(further.clone(), at(PACE_MS));
-        assert_eq!(heard(&database, mine, now(PACE_MS)), Some(short), "counts not too often");
-        word.speak(at(PACE_MS + 1));
-        assert_eq!(heard(&database, mine, now(PACE_MS)), Some(further.clone()), "but the last one");
+        word.publish(long.clone(), at(0));
+        assert_eq!(read_status(&database, mine, now(0)), Some(long), "the first one at once");
+        word.publish(short.clone(), at(1));
+        assert_eq!(read_status(&database, mine, now(1)), Some(short.clone()), "and another state");
+        let further = short.clone().with_remote(Some(true), 8);
+        word.publish(further.clone(), at(WRITE_MS));
+        assert_eq!(
+            read_status(&database, mine, now(WRITE_MS)),
+            Some(short),
+            "counts not too often"
+        );
+        word.keep_alive(at(WRITE_MS + 1));
+        assert_eq!(
+            read_status(&database, mine, now(WRITE_MS)),
+            Some(further.clone()),
+            "but the last one"
+        );
         let short = further;
         let other = Holder { process: Some(std::process::id() + 1) };
-        assert_eq!(heard(&database, other, now(PACE_MS)), None, "another has the lock");
-        let later = PACE_MS + STALE_MS as u64 + 2;
-        assert_eq!(heard(&database, mine, now(later)), None, "it is silent");
-        word.speak(at(later));
-        assert_eq!(heard(&database, mine, now(later)), Some(short), "it is at work all the same");
+        assert_eq!(read_status(&database, other, now(WRITE_MS)), None, "another has the lock");
+        let later = WRITE_MS + STALE_MS as u64 + 2;
+        assert_eq!(read_status(&database, mine, now(later)), None, "it is silent");
+        word.keep_alive(at(later));
+        assert_eq!(
+            read_status(&database, mine, now(later)),
+            Some(short),
+            "it is at work all the same"
+        );
         let file = path(&database);
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, &text[..text.len() - 9]).unwrap();
-        assert_eq!(heard(&database, mine, now(later)), None, "half of it is nothing");
-        word.end();
+        assert_eq!(read_status(&database, mine, now(later)), None, "half of it is nothing");
+        word.remove();
         assert!(!file.exists());
     }
 }

@@ -43,13 +43,38 @@ impl Tables {
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Comparison {
     /// The tables, as they are where they are; equal in what matters where they are on both sides.
-    pub(in crate::sync) tables: Vec<Table>,
+    tables: Vec<Table>,
     /// The names of those that only the remote has, and what makes them here.
-    pub(in crate::sync) make_here: Vec<(String, Vec<String>)>,
+    make_here: Vec<Maker>,
     /// The names of those that only this database has, and what makes them there.
-    pub(in crate::sync) make_there: Vec<(String, Vec<String>)>,
+    make_there: Vec<Maker>,
     /// Which tables were asked for, and those of the remote that are left out.
-    pub(in crate::sync) choice: Choice,
+    choice: Choice,
+}
+
+/// The name of a table, and the statements that make it.
+pub(in crate::sync) type Maker = (String, Vec<String>);
+
+impl Comparison {
+    /// The tables, as they are where they are; equal in what matters where they are on both sides.
+    pub(in crate::sync) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The tables that only the remote has.
+    pub(in crate::sync) fn make_here(&self) -> &[Maker] {
+        &self.make_here
+    }
+
+    /// The tables that only this database has.
+    pub(in crate::sync) fn make_there(&self) -> &[Maker] {
+        &self.make_there
+    }
+
+    /// Which tables were asked for, and those of the remote that are left out.
+    pub(in crate::sync) fn choice(&self) -> &Choice {
+        &self.choice
+    }
 }
 
 /// Compares the tables of this database with those of the remote.

@@ -21,7 +21,9 @@ use crate::json::names_json;
 use crate::remote::statements::{self, Meta, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
-use crate::sync::first_sync::remote_schema::{POWERS, REMOTE_SCHEMA, Registered, Schema, split};
+use crate::sync::first_sync::remote_schema::{
+    FoundTrigger, POWERS, REMOTE_SCHEMA, Registered, Schema, split,
+};
 
 /// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
 /// transaction is short: a server takes the write lock away after 5 s if another writer waits.
@@ -77,7 +79,7 @@ impl Installation {
         let triggers = RemoteTriggers::of(all);
         let fingerprint = triggers.fingerprint();
         let mut head = split(REMOTE_SCHEMA);
-        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_pow2") {
+        if !schema.definitions().iter().any(|(_, name, ..)| name == "driftless_pow2") {
             head.extend(split(POWERS));
         }
         head.push(format!(
@@ -85,7 +87,7 @@ impl Installation {
              {SCHEMA_VERSION}) ON CONFLICT (one) DO NOTHING"
         ));
         let begin = begin(token, known);
-        let makers = found.make_there.iter().flat_map(|(_, makers)| makers.clone());
+        let makers = found.make_there().iter().flat_map(|(_, makers)| makers.clone());
         let mut makers: Vec<_> = makers.collect();
         makers.extend(made_anew(std::slice::from_ref(&triggers.unknown)));
         let guard = format!(
@@ -103,17 +105,18 @@ impl Installation {
             let name = &table.name;
             let mut capture = Vec::new();
             // Those of an earlier version may have other names.
-            for old in schema.triggers.iter().filter(|old| old.ours && old.is_on(name)) {
-                kept.push(old.name.clone());
-                capture.push(drop_trigger(&old.name));
+            for old in schema.our_triggers().filter(|old| old.is_on(name)) {
+                kept.push(old.name().to_owned());
+                capture.push(drop_trigger(old.name()));
             }
             capture.extend(made_anew(&made.capture));
             let inbox = [made_anew(&made.rare), made_anew(&made.common)];
             let bytes = capture.iter().chain(inbox.iter().flatten()).map(String::len).sum();
             groups.push(Group { table: name.clone(), capture, inbox, bytes });
         }
-        let old = schema.triggers.iter().filter(|old| old.ours && !kept.contains(&old.name));
-        let mut tail: Vec<_> = old.map(|old| drop_trigger(&old.name)).collect();
+        let old = schema.our_triggers().map(FoundTrigger::name);
+        let old = old.filter(|old| !kept.iter().any(|kept| kept == old));
+        let mut tail: Vec<_> = old.map(drop_trigger).collect();
         tail.extend(registration(all, &fingerprint));
         tail.extend([statements::META.to_owned(), statements::HEAD.to_owned()]);
         let (done, begun, limit) = (0, false, REQUEST_BYTES);
@@ -216,7 +219,7 @@ fn begin(token: &str, known: &[Registered]) -> Vec<String> {
     let token = literal(token);
     let rows = known
         .iter()
-        .map(|known| format!("({}, {})", literal(&known.name), literal(&known.fingerprint)));
+        .map(|known| format!("({}, {})", literal(known.name()), literal(known.fingerprint())));
     let rows: Vec<_> = rows.collect();
     let count = "(SELECT count(*) FROM driftless_tables)";
     let mut others = format!("{count} <> {}", known.len());

@@ -3,6 +3,7 @@
 pub(in crate::sync) mod compare;
 pub(in crate::sync) mod install;
 pub(in crate::sync) mod names;
+pub(in crate::sync) mod plan;
 pub(in crate::sync) mod preview;
 pub(in crate::sync) mod remote_schema;
 pub(in crate::sync) mod report;

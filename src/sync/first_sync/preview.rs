@@ -1,14 +1,12 @@
 //! Going on with another remote on purpose: one that was wiped, replaced or rolled back.
 //!
-//! [`Offer`] is what a person is shown before they decide: which remote this is, and how many rows
-//! each side has. It writes nothing. [`accept`](crate::sync::accept) then does what a first sync
-//! does: rows only here are pushed, rows only there are fetched, rows in both take the remote's
-//! version, with the local one in the conflict inbox. What is pending stays pending. The log of the
-//! former remote is put away whole, and the replica takes a new identity.
+//! [`RemotePreview`] is what a person is shown before they decide: which remote this is, and how
+//! many rows each side has. It writes nothing. [`accept`](crate::sync::accept) then does what a
+//! first sync does: rows only here are pushed, rows only there are fetched, rows in both take the
+//! remote's version, with the local one in the conflict inbox. What is pending stays pending. The
+//! log of the former remote is put away whole, and the replica takes a new identity.
 
 use std::fmt;
-
-use ulid::Ulid;
 
 use crate::capture::ident;
 use crate::error::{Code, Error, Result};
@@ -17,13 +15,9 @@ use crate::identity::{Marks, Place};
 use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD};
 use crate::remote::{Batch, Remote};
 use crate::store::Store;
-use crate::sync::first_sync::compare::Tables;
-use crate::sync::first_sync::run::Plan;
-use crate::sync::machine::identity::{Refusal, examine};
-use crate::sync::machine::reconcile::other_log;
+use crate::sync::remote_check::{Refusal, examine, other_log};
 use crate::sync::status::SyncState;
 use crate::value::Value;
-use crate::verdict::ConflictRule;
 
 /// How many rows a table has on either side.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -36,7 +30,7 @@ pub struct TableRows {
     pub there: Option<u64>,
 }
 
-/// One of the two logs that an [`Offer`] tells of.
+/// One of the two logs that an [`RemotePreview`] tells of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LogEnd {
     /// The remote's epoch; `None` if it has none of our tables.
@@ -47,7 +41,7 @@ pub struct LogEnd {
 
 /// What there is to accept.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Offer {
+pub struct RemotePreview {
     /// Why the remote is not spoken to; `None` if it is the one that the replica belongs to, and
     /// there is nothing to accept.
     pub trouble: Option<String>,
@@ -63,7 +57,7 @@ pub struct Offer {
 
 /// What a replica knows that is to be compared with a remote.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct LocalSide {
     replica: ReplicaId,
     epoch: Option<String>,
     place: Place,
@@ -73,11 +67,11 @@ pub(crate) struct Facts {
     tables: Vec<(String, u64)>,
 }
 
-impl Facts {
+impl LocalSide {
     /// Reads them.
-    pub(crate) fn of(store: &Store) -> Result<Facts> {
+    pub(crate) fn of(store: &Store) -> Result<LocalSide> {
         let state = store.state()?;
-        Ok(Facts {
+        Ok(LocalSide {
             replica: state.replica,
             epoch: state.epoch,
             place: state.place,
@@ -94,8 +88,11 @@ impl Facts {
 /// # Errors
 ///
 /// `Usage` when the replica has had no first sync; else the remote's.
-pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
-    let Facts { replica, epoch, place, marks, contradiction, pending, tables } = facts;
+pub(in crate::sync) async fn preview(
+    facts: LocalSide,
+    remote: &dyn Remote,
+) -> Result<RemotePreview> {
+    let LocalSide { replica, epoch, place, marks, contradiction, pending, tables } = facts;
     if epoch.is_none() {
         let message = "this replica has not had its first sync";
         return Err(Error::new(Code::FirstSyncNotDone, message)
@@ -142,7 +139,7 @@ pub(crate) async fn offer(facts: Facts, remote: &dyn Remote) -> Result<Offer> {
     let contradiction =
         contradiction.map(|(id, seq)| (other_log(&id, &seq), SyncState::RolledBack));
     let trouble = examine(epoch.as_deref(), place, &marks, meta.as_ref()).err().or(contradiction);
-    Ok(Offer {
+    Ok(RemotePreview {
         tables: rows.collect(),
         trouble: acceptable(trouble)?,
         ours: LogEnd { epoch, seq: place.seq.0 },
@@ -169,15 +166,4 @@ impl fmt::Display for LogEnd {
             None => f.write_str("a database without driftless's tables"),
         }
     }
-}
-
-/// The plan for a replica as it is, with the remote at `url`.
-pub(crate) fn plan_of(store: &Store, url: String, replica: ReplicaId, epoch: Ulid) -> Plan {
-    let tables = store.tables().iter();
-    let rules: Vec<(String, ConflictRule)> =
-        tables.map(|known| (known.table.name.clone(), known.rule)).collect();
-    let names = rules.iter().map(|(name, _)| name.clone()).collect();
-    let path = store.path().to_owned();
-    let on_connect = store.on_connect().clone();
-    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch, on_connect }
 }

@@ -23,28 +23,47 @@ const OURS: [&str; 4] =
 /// A table of `driftless_tables` on the remote.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Registered {
-    pub(in crate::sync) name: String,
-    pub(in crate::sync) rule: ConflictRule,
-    pub(in crate::sync) fingerprint: String,
-    pub(in crate::sync) columns: Vec<String>,
+    name: String,
+    rule: ConflictRule,
+    fingerprint: String,
+    columns: Vec<String>,
+}
+
+impl Registered {
+    pub(in crate::sync) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(in crate::sync) fn rule(&self) -> ConflictRule {
+        self.rule
+    }
+
+    /// The fingerprint of the triggers that were installed for it.
+    pub(in crate::sync) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Schema {
-    pub(in crate::sync) definitions: Vec<Definition>,
-    pub(in crate::sync) triggers: Vec<FoundTrigger>,
+    definitions: Vec<Definition>,
+    triggers: Vec<FoundTrigger>,
 }
 
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct FoundTrigger {
-    pub(in crate::sync) name: String,
-    pub(in crate::sync) table: String,
-    pub(in crate::sync) ours: bool,
+    name: String,
+    table: String,
+    ours: bool,
     /// Greater for a newer one.
-    pub(in crate::sync) age: i64,
+    age: i64,
 }
 
 impl FoundTrigger {
+    pub(in crate::sync) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is on this table.
     pub(in crate::sync) fn is_on(&self, table: &str) -> bool {
         self.table.eq_ignore_ascii_case(table)
@@ -52,6 +71,15 @@ impl FoundTrigger {
 }
 
 impl Schema {
+    pub(in crate::sync) fn definitions(&self) -> &[Definition] {
+        &self.definitions
+    }
+
+    /// The triggers that are driftless's own.
+    pub(in crate::sync) fn our_triggers(&self) -> impl Iterator<Item = &FoundTrigger> {
+        self.triggers.iter().filter(|trigger| trigger.ours)
+    }
+
     /// Whether there is a table or a view of this name.
     fn has(&self, name: &str) -> bool {
         self.definitions.iter().any(|(kind, found, ..)| {

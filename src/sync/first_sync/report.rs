@@ -28,7 +28,7 @@ pub struct Report {
 
 /// What is being done next in a first contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum Phase {
     /// Definitions are compared, and what is missing is made.
     Installing,
     /// Nothing was changed so far, and rows of this database refer to rows that are not there.

@@ -1,18 +1,14 @@
 //! The first contact: what is missing is made on both sides, and what is there is read.
 //!
-//! [`Init`] is asked for one request after the other ([`Init::ask`]) and given the answers
-//! ([`Init::answered`]), so it needs no network, and other work goes on between two pages. Its
-//! steps ([`Stage`]): the remote's definitions; its identity; installing, in one transaction; each
-//! table, page by page in the order of its key, into the staging area; and the log since the first
-//! page, folded over that, for the pages are of different moments. Then [`Store::adopt`] shows the
-//! result in one transaction.
+//! [`FirstSync`] is asked for one request after the other ([`FirstSync::ask`]) and given the
+//! answers ([`FirstSync::answered`]), so it needs no network, and other work goes on between two
+//! pages. Its steps ([`Stage`]): the remote's definitions; its identity; installing, in one
+//! transaction; each table, page by page in the order of its key, into the staging area; and the
+//! log since the first page, folded over that, for the pages are of different moments. Then
+//! [`Store::adopt`] shows the result in one transaction.
 //!
 //! All of it may be done again at any time: what is there is left alone, and a first sync that was
 //! interrupted begins anew.
-
-use std::path::PathBuf;
-
-use ulid::Ulid;
 
 use crate::capture::{Catalog, Replicated, Table, rehearse};
 use crate::error::{Code, Error, Kind, Result};
@@ -20,17 +16,18 @@ use crate::event::{ReplicaId, RowKey, Seq};
 use crate::identity::Place;
 use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Definition, Local, NewRemote, OnConnect, Setup, Store, TABLES_SQL};
-use crate::sync::first_sync::compare::{Comparison, Tables, compare, suspects};
+use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
+use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
 use crate::sync::first_sync::install::{Installation, Installed};
 use crate::sync::first_sync::names::require_our_names;
+use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
     REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
 };
-use crate::sync::first_sync::report::{Doing, Report};
-use crate::sync::machine::error_policy::schema_version;
-use crate::sync::machine::pull::chunks::Slices;
+use crate::sync::first_sync::report::{Phase, Report};
+use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::machine::pull::pages::Pages;
+use crate::sync::remote_check::schema_version;
 use crate::value::Value;
 use crate::verdict::ConflictRule;
 
@@ -43,27 +40,8 @@ const RACES: u32 = 3;
 /// How often a large row may change while it is read.
 const CHANGES: u32 = 8;
 
-/// What a replica is to be.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The database file.
-    pub path: PathBuf,
-    /// The remote's URL, without credentials.
-    pub url: String,
-    /// The tables.
-    pub tables: Tables,
-    /// The conflict rules that were asked for. A table without one has the remote's, or `row`.
-    pub rules: Vec<(String, ConflictRule)>,
-    /// The identity, if the file has none.
-    pub replica: ReplicaId,
-    /// The remote's identity, if it has none.
-    pub epoch: Ulid,
-    /// What the application registers on each connection to the file.
-    pub on_connect: OnConnect,
-}
-
 /// What an answer led to.
-pub enum Progress {
+pub enum Advance {
     /// Ask again.
     More,
     /// It is done, and this is the replica.
@@ -82,13 +60,13 @@ enum Stage {
     /// Reads a table, after a row.
     Rows { tables: Vec<Table>, index: usize, after: Option<RowKey>, limit: usize, start: Seq },
     /// Reads a row that does not fit into an answer alone, after a row.
-    Slices { tables: Vec<Table>, index: usize, after: Option<RowKey>, slices: Cut, start: Seq },
+    Chunks { tables: Vec<Table>, index: usize, after: Option<RowKey>, chunks: Cut, start: Seq },
     /// Reads the log.
     Log(Pages),
 }
 
-/// The slices of a row, and how often it has changed meanwhile.
-type Cut = (Slices<RowState>, u32);
+/// The chunks of a row, and how often it has changed meanwhile.
+type Cut = (Chunks<RowState>, u32);
 
 struct Work {
     found: Comparison,
@@ -99,7 +77,7 @@ struct Work {
 /// A first contact under way.
 ///
 /// * It pushes nothing, and makes nothing on a remote whose identity is not the one it expects.
-pub struct Init {
+pub struct FirstSync {
     plan: Plan,
     /// The identity of the remote that this replica belongs to, if it belongs to one.
     expected: Option<String>,
@@ -117,25 +95,25 @@ pub struct Init {
     sought: Option<String>,
 }
 
-impl Init {
+impl FirstSync {
     /// Nothing is asked yet. `expected` is the epoch of the remote that the replica belongs to.
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
         let report = Report::default();
         let (store, stage) = (None, Stage::Definitions);
         let (accepts, sought) = (None, None);
-        Init { plan, expected, store, stage, report, staged: 0, races: 0, accepts, sought }
+        FirstSync { plan, expected, store, stage, report, staged: 0, races: 0, accepts, sought }
     }
 
     /// The same, which ends with an error if the remote has no table or view of this name.
     pub(in crate::sync) fn seeking(self, name: Option<&str>) -> Self {
-        Init { sought: name.map(str::to_owned), ..self }
+        FirstSync { sought: name.map(str::to_owned), ..self }
     }
 
     /// The same for a remote that is to take the place of the one that the replica belongs to,
     /// whatever it is. Until all of it is read and the local database changes in one transaction,
     /// the replica belongs to the former one.
     pub fn accepting(plan: Plan, replica: ReplicaId, former_url: String) -> Self {
-        Init { accepts: Some((replica, former_url)), ..Init::new(plan, None) }
+        FirstSync { accepts: Some((replica, former_url)), ..FirstSync::new(plan, None) }
     }
 
     /// Begins anew at the remote of this URL.
@@ -160,7 +138,8 @@ impl Init {
         &self.report
     }
 
-    /// The error of a request that [`Init::recover`] knows no way for, in words of this request.
+    /// The error of a request that [`FirstSync::recover`] knows no way for, in words of this
+    /// request.
     pub fn explain(&self, error: Error) -> Error {
         match &self.stage {
             Stage::Install(work) if error.kind() == Kind::TooLarge => {
@@ -179,13 +158,13 @@ impl Init {
     }
 
     /// What the next request is for.
-    pub fn doing(&self) -> Doing {
+    pub fn phase(&self) -> Phase {
         match &self.stage {
-            Stage::Definitions | Stage::Identity(_) | Stage::Install(_) => Doing::Installing,
-            Stage::Rows { tables, index, .. } | Stage::Slices { tables, index, .. } => {
-                Doing::Reading { table: tables[*index].name.clone(), rows: self.staged }
+            Stage::Definitions | Stage::Identity(_) | Stage::Install(_) => Phase::Installing,
+            Stage::Rows { tables, index, .. } | Stage::Chunks { tables, index, .. } => {
+                Phase::Reading { table: tables[*index].name.clone(), rows: self.staged }
             }
-            Stage::Log(_) => Doing::Merging,
+            Stage::Log(_) => Phase::Merging,
         }
     }
 
@@ -198,11 +177,11 @@ impl Init {
             }
             (Kind::TooLarge, Stage::Rows { tables, index, after, start, .. }) => {
                 let (tables, after) = (std::mem::take(tables), after.take());
-                let (index, start, slices) = (*index, *start, (Slices::new(), 0));
-                self.stage = Stage::Slices { tables, index, after, slices, start };
+                let (index, start, chunks) = (*index, *start, (Chunks::new(), 0));
+                self.stage = Stage::Chunks { tables, index, after, chunks, start };
                 true
             }
-            (Kind::TooLarge, Stage::Slices { slices, .. }) => slices.0.too_large(),
+            (Kind::TooLarge, Stage::Chunks { chunks, .. }) => chunks.0.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             (Kind::TooLarge, Stage::Install(work)) => work.installation.too_large(),
             // Another replica has installed something since we looked.
@@ -233,8 +212,8 @@ impl Init {
             Stage::Rows { tables, index, after, limit, .. } => {
                 read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
             }
-            Stage::Slices { tables, index, after, slices, .. } => {
-                let slice = slices.0.next();
+            Stage::Chunks { tables, index, after, chunks, .. } => {
+                let slice = chunks.0.next();
                 read(vec![statements::row_slice(&tables[*index], after.as_ref(), slice)?])
             }
             Stage::Log(pages) => self.log_exchange(pages).batch(),
@@ -248,7 +227,7 @@ impl Init {
     /// `Usage`, naming table and column, when the sides do not fit; `Refused` when the remote's
     /// schema is newer than ours; `Corrupt` when the answer is none; `Storage` when the store
     /// fails.
-    pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Progress> {
+    pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Advance> {
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
@@ -256,40 +235,40 @@ impl Init {
             Stage::Rows { tables, index, after, limit, start } => {
                 self.rows(tables, index, (after, limit), start, &answer)
             }
-            Stage::Slices { tables, index, after, slices, start } => {
-                self.slice(tables, index, (after, slices), start, answer)
+            Stage::Chunks { tables, index, after, chunks, start } => {
+                self.chunk(tables, index, (after, chunks), start, answer)
             }
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
     }
 
-    fn definitions(&mut self, rows: &Rows) -> Result<Progress> {
+    fn definitions(&mut self, rows: &Rows) -> Result<Advance> {
         let schema = read_schema(rows)?;
-        let ours = |name: &str| schema.definitions.iter().any(|(_, found, ..)| found == name);
+        let ours = |name: &str| schema.definitions().iter().any(|(_, found, ..)| found == name);
         if ours("driftless_meta") && ours("driftless_tables") {
             self.stage = Stage::Identity(schema);
-            return Ok(Progress::More);
+            return Ok(Advance::More);
         }
         if self.expected.is_some() {
-            return Ok(Progress::OtherRemote(None));
+            return Ok(Advance::OtherRemote(None));
         }
         self.prepare(schema, &[], false)?;
-        Ok(Progress::More)
+        Ok(Advance::More)
     }
 
-    fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Progress> {
+    fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Advance> {
         let meta = statements::read_meta(&first(answer, 0))?;
         let head = statements::read_head(&first(answer, 1))?;
         let registered = read_registered(&first(answer, 2))?;
         let Some(meta) = meta else {
             if self.expected.is_some() {
-                return Ok(Progress::OtherRemote(None));
+                return Ok(Advance::OtherRemote(None));
             }
             self.prepare(schema, &registered, false)?;
-            return Ok(Progress::More);
+            return Ok(Advance::More);
         };
         if self.expected.as_ref().is_some_and(|expected| *expected != meta.epoch) {
-            return Ok(Progress::OtherRemote(Some(meta.epoch)));
+            return Ok(Advance::OtherRemote(Some(meta.epoch)));
         }
         if meta.version > SCHEMA_VERSION {
             return Err(schema_version(meta.version));
@@ -299,7 +278,7 @@ impl Init {
         }
         let work = self.prepare(schema, &registered, meta.version == SCHEMA_VERSION)?;
         if work {
-            return Ok(Progress::More);
+            return Ok(Advance::More);
         }
         let Stage::Install(work) = std::mem::replace(&mut self.stage, Stage::Definitions) else {
             unreachable!("preparing leads to installing");
@@ -311,20 +290,20 @@ impl Init {
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
         let here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
-        let found = compare(&plan.tables, &here, &schema.definitions)?;
-        let theirs = Catalog::of_remote(&schema.definitions)?;
+        let found = compare(&plan.tables, &here, schema.definitions())?;
+        let theirs = Catalog::of_remote(schema.definitions())?;
         let mut replicated = Vec::new();
-        for table in &found.tables {
+        for table in found.tables() {
             let rule = self.rule_of(&table.name, known)?;
             replicated.push((spelled(table.clone(), &theirs, known), rule));
         }
         // The other replicas' tables stay replicated.
         let ours =
-            |name: &str| found.tables.iter().any(|table| table.name.eq_ignore_ascii_case(name));
-        let others = known.iter().filter(|known| !ours(&known.name));
+            |name: &str| found.tables().iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        let others = known.iter().filter(|known| !ours(known.name()));
         let mut all: Vec<_> = replicated.clone();
         all.extend(
-            others.filter_map(|known| Some((theirs.table(&known.name)?.clone(), known.rule))),
+            others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule()))),
         );
         for (table, _) in &mut all {
             let there = theirs.table(&table.name).unwrap_or(table);
@@ -338,12 +317,12 @@ impl Init {
         let (installation, fingerprint) =
             Installation::new(names, &schema, known, &found, &of_remote);
         let is_current = current
-            && found.make_there.is_empty()
+            && found.make_there().is_empty()
             && all.iter().all(|(table, rule)| {
                 known.iter().any(|known| {
-                    known.name == table.name
-                        && known.rule == *rule
-                        && known.fingerprint == fingerprint
+                    known.name() == table.name
+                        && known.rule() == *rule
+                        && known.fingerprint() == fingerprint
                 })
             })
             && schema.ours_are_newest()
@@ -368,10 +347,10 @@ impl Init {
         if !here.iter().any(|(_, name, ..)| name == "driftless_state") {
             require_our_names(here, TABLES_SQL, "this database")?;
         }
-        if !schema.definitions.iter().any(|(_, name, ..)| name == "driftless_meta") {
-            require_our_names(&schema.definitions, REMOTE_SCHEMA, "the remote")?;
+        if !schema.definitions().iter().any(|(_, name, ..)| name == "driftless_meta") {
+            require_our_names(schema.definitions(), REMOTE_SCHEMA, "the remote")?;
         }
-        let taken = &work.found.tables;
+        let taken = work.found.tables();
         let is = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
         if let Some((name, _)) = self.plan.rules.iter().find(|(name, _)| !is(name)) {
             let message = format!("table `{name}` has a conflict rule, and is not replicated");
@@ -379,7 +358,7 @@ impl Init {
                 .with_hint("check the spelling, or replicate it too"));
         }
         if !is_current {
-            rehearse(&schema.definitions, &work.installation.rehearsal())?;
+            rehearse(schema.definitions(), &work.installation.rehearsal())?;
         }
         let makers = makers_here(&work.found);
         let Plan { path, replica, on_connect, .. } = &self.plan;
@@ -413,60 +392,60 @@ impl Init {
     /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
     fn rule_of(&self, table: &str, known: &[Registered]) -> Result<ConflictRule> {
         let asked = self.plan.rules.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
-        let known = known.iter().find(|known| known.name.eq_ignore_ascii_case(table));
+        let known = known.iter().find(|known| known.name().eq_ignore_ascii_case(table));
         match (asked, known) {
-            (_, Some(known)) if self.accepts.is_some() => Ok(known.rule),
-            (Some((_, asked)), Some(known)) if *asked != known.rule => {
+            (_, Some(known)) if self.accepts.is_some() => Ok(known.rule()),
+            (Some((_, asked)), Some(known)) if *asked != known.rule() => {
                 let message = format!(
                     "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
-                    known.rule.as_str(),
+                    known.rule().as_str(),
                     asked.as_str()
                 );
                 Err(Error::new(Code::ConflictRuleDiffers, message)
                     .with_hint("the rule is the same for all replicas: leave it out here"))
             }
             (Some((_, asked)), _) => Ok(*asked),
-            (None, Some(known)) => Ok(known.rule),
+            (None, Some(known)) => Ok(known.rule()),
             (None, None) => Ok(ConflictRule::default()),
         }
     }
 
-    fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Progress> {
+    fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Advance> {
         match work.installation.answered(answer)? {
             Installed::All(meta, head) => self.settle_here(*work, meta.epoch, head),
             Installed::Part => {
                 self.stage = Stage::Install(work);
-                Ok(Progress::More)
+                Ok(Advance::More)
             }
         }
     }
 
     /// The remote is as it should be: makes this side so, and goes on to the rows.
-    fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Progress> {
+    fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Advance> {
         let setup = self.setup(&work, Some(epoch.clone()));
         let makers = makers_here(&work.found);
         let Plan { path, replica, on_connect, .. } = &self.plan;
         let mut store = Store::make(path, &makers, &setup, *replica, on_connect)?;
-        let names = |made: Vec<(String, Vec<String>)>| made.into_iter().map(|(name, _)| name);
-        self.report.made_here = names(work.found.make_here).collect();
-        self.report.made_there = names(work.found.make_there).collect();
+        let names = |made: &[Maker]| made.iter().map(|(name, _)| name.clone()).collect();
+        self.report.made_here = names(work.found.make_here());
+        self.report.made_there = names(work.found.make_there());
         self.report.epoch = epoch;
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
         if store.is_adopted()? && self.accepts.is_none() {
-            return Ok(Progress::Done(self.take_report(), Box::new(store)));
+            return Ok(Advance::Done(self.take_report(), Box::new(store)));
         }
         if self.accepts.is_none() {
-            store.set_choice(&work.found.choice)?;
+            store.set_choice(work.found.choice())?;
         }
         store.remember()?;
         store.stage_clear()?;
         self.store = Some(store);
         let tables = work.replicated.into_iter().map(|(table, _)| table).collect();
         self.next_table(tables, 0, head);
-        Ok(Progress::More)
+        Ok(Advance::More)
     }
 
     fn next_table(&mut self, tables: Vec<Table>, index: usize, start: Seq) {
@@ -485,7 +464,7 @@ impl Init {
         (asked_after, limit): (Option<RowKey>, usize),
         start: Seq,
         answer: &Answer,
-    ) -> Result<Progress> {
+    ) -> Result<Advance> {
         let table = &tables[index].name;
         let (rows, bytes) = statements::read_table_page(table, &first(answer, 0))?;
         // A remote that never gets on would be read for ever.
@@ -506,34 +485,34 @@ impl Init {
                 self.stage = Stage::Rows { tables, index, after, limit, start };
             }
         }
-        Ok(Progress::More)
+        Ok(Advance::More)
     }
 
-    fn slice(
+    fn chunk(
         &mut self,
         tables: Vec<Table>,
         index: usize,
-        (after, (mut slices, mut changes)): (Option<RowKey>, Cut),
+        (after, (mut chunks, mut changes)): (Option<RowKey>, Cut),
         start: Seq,
         mut answer: Answer,
-    ) -> Result<Progress> {
+    ) -> Result<Advance> {
         let rows = first(&answer, 0);
         // Where the row is gone, and no other is behind it, there is an empty page.
         let mut page = vec![vec![Value::Null, Value::Integer(0)]];
         if let Some((row, size, bytes)) = statements::read_row_slice(&rows)? {
-            let whole = if slices.is_of(&row, size) {
-                slices.came(row, size, bytes)?
+            let whole = if chunks.is_of(&row, size) {
+                chunks.came(row, size, bytes)?
             } else {
                 changes += 1;
-                slices.restart();
+                chunks.restart();
                 None
             };
             match whole {
                 Some(line) => page = vec![vec![Value::Blob(line), Value::Integer(1)]],
                 None if changes <= CHANGES => {
-                    let slices = (slices, changes);
-                    self.stage = Stage::Slices { tables, index, after, slices, start };
-                    return Ok(Progress::More);
+                    let chunks = (chunks, changes);
+                    self.stage = Stage::Chunks { tables, index, after, chunks, start };
+                    return Ok(Advance::More);
                 }
                 None => {
                     let table = &tables[index].name;
@@ -556,7 +535,7 @@ impl Init {
         Exchange { pull: Some(pages.span()), asker, ..Exchange::default() }
     }
 
-    fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Progress> {
+    fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Advance> {
         let reply = self.log_exchange(&pages).read(answer)?;
         let meta = reply.meta.filter(|meta| meta.epoch == self.report.epoch).ok_or_else(|| {
             let message = "the remote became another database during the first sync";
@@ -570,7 +549,7 @@ impl Init {
         }
         if pages.more() {
             self.stage = Stage::Log(pages);
-            return Ok(Progress::More);
+            return Ok(Advance::More);
         }
         let mut store = self.store.take().expect("rows are read when the replica is there");
         let there = || meta.there.as_ref().and_then(|id| id.parse().ok());
@@ -586,7 +565,7 @@ impl Init {
         store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
         self.report.orphans_left = store.orphans()?;
-        Ok(Progress::Done(self.take_report(), Box::new(store)))
+        Ok(Advance::Done(self.take_report(), Box::new(store)))
     }
 }
 
@@ -596,5 +575,5 @@ fn first(answer: &Answer, index: usize) -> Rows {
 
 /// The statements that make the tables that only the remote has.
 fn makers_here(found: &Comparison) -> Vec<String> {
-    found.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect()
+    found.make_here().iter().flat_map(|(_, makers)| makers.clone()).collect()
 }

@@ -1,9 +1,54 @@
 //! What goes into the [`Machine`](crate::sync::Machine), and what comes out.
 
+use std::collections::VecDeque;
+
 use crate::error::Result;
+use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use crate::remote::{Answer, Batch};
 use crate::sync::first_sync::report::Report;
 use crate::sync::status::{Changes, Summary};
+
+/// What a machine is set to.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The longest time between two pulls, in ms.
+    pub poll_ms: u64,
+    /// The age of the last success, in ms, above which health is red.
+    pub health_bound_ms: u64,
+    /// Where the chance in waiting times comes from.
+    pub seed: u64,
+    /// Where marks and identities come from: another number at each start, or two copies of a file
+    /// could draw the same ones.
+    pub dice: u64,
+    /// What a push carries in one request.
+    pub push: PushSize,
+}
+
+/// What a push carries in one request. What hangs together may be larger, and travels in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PushSize {
+    /// The most events, at least 1.
+    pub events: usize,
+    /// The most bytes of events; a single event may be larger.
+    pub bytes: usize,
+}
+
+impl Default for PushSize {
+    fn default() -> Self {
+        PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES }
+    }
+}
+
+/// How far a push is that travels in parts: nothing of it has taken effect yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The events of the push. They hang together.
+    pub events: usize,
+    /// The parts that are on the remote.
+    pub done: usize,
+    /// All parts.
+    pub parts: usize,
+}
 
 /// The time, as the driver tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,4 +123,32 @@ pub enum Effect {
     /// The machine begins anew, over another store: the file was restored, or is there again. Take
     /// the file's lock if it is another file, and give [`Input::Start`]: nothing is sent before.
     Reopened,
+}
+
+/// The effects of one input, in their order.
+#[derive(Default)]
+pub(super) struct Effects(VecDeque<Effect>);
+
+impl Effects {
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.0.push_back(effect);
+    }
+
+    /// The status is another one now. Said once, however much of it has changed in a row.
+    pub(super) fn status_changed(&mut self) {
+        if !matches!(self.0.back(), Some(Effect::StatusChanged)) {
+            self.0.push_back(Effect::StatusChanged);
+        }
+    }
+
+    /// Gives them all.
+    pub(super) fn take(&mut self) -> Vec<Effect> {
+        self.0.drain(..).collect()
+    }
+}
+
+impl Extend<Effect> for Effects {
+    fn extend<T: IntoIterator<Item = Effect>>(&mut self, effects: T) {
+        self.0.extend(effects);
+    }
 }

@@ -1,65 +1,63 @@
 //! The protocol as a machine: inputs in, effects out.
+//!
+//! [`Machine`] is told what happened ([`Input`]) and says what is to be done ([`Effect`]). It works
+//! on a [`Store`] and knows no network, no clock and no chance, so a history can be run again to
+//! the letter. Its parts each own what they know, and return decisions; this file asks them for the
+//! next request, and [`apply`] applies what answers and failures lead to.
+//!
+//! * [`schedule`] is when something may be sent, and [`request`] what is in flight.
+//! * [`push`] is what is pushed next; it searches the event that makes a push fail.
+//! * [`pull`] is what is asked of the log, and the pages that wait.
+//! * [`reconcile`] asks for own events that a page left out.
+//! * [`first_sync_run`] is a first sync that is under way, or a comparison of definitions.
+//! * [`identity`] is under which name is pushed, and where ids come from.
+//! * [`waiters`] are those who wait for a sync.
+//! * [`error_policy`] is what an error means, and [`health`] what is shown.
+//! * [`mod@file`] is the database file itself, which may be replaced.
 
-pub(in crate::sync) mod error_policy;
+mod apply;
+mod error_policy;
 mod file;
-mod first;
-pub(in crate::sync) mod identity;
+mod first_sync_run;
+mod health;
+mod identity;
 pub(in crate::sync) mod io;
-mod look;
-mod missing;
 pub(in crate::sync) mod pull;
-pub(in crate::sync) mod push;
-pub(in crate::sync) mod reconcile;
+mod push;
+mod reconcile;
 mod request;
+pub(in crate::sync) mod schedule;
 mod waiters;
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-
-use crate::backoff::Backoff;
-use crate::clock::Clock;
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::ReplicaId;
-use crate::page::Offset;
-use crate::remote::statements::Reply;
-use crate::remote::{Answer, Batch};
-use crate::store::{Outcome, Push, Store};
-use crate::sync::first_sync::run::{Init, Plan};
-use crate::sync::machine::error_policy::no_first_sync;
-use crate::sync::machine::file::Lost;
-use crate::sync::machine::identity::examine;
-use crate::sync::machine::io::{Effect, Input, Now, RequestId, Ticket};
-use crate::sync::machine::missing::Doubt;
-use crate::sync::machine::pull::pages::Pages;
-use crate::sync::machine::push::bisect::{PushLimits, PushSize};
-use crate::sync::machine::push::staging::{Stage, Staging};
-use crate::sync::machine::reconcile::Inquiry;
-use crate::sync::machine::request::{Asked, Errand, Flight};
-use crate::sync::machine::waiters::Waiter;
-use crate::sync::status::{Facts, Summary, SyncState};
+use crate::remote::Batch;
+use crate::remote::statements::Asker;
+use crate::store::{Retried, Store};
+use crate::sync::first_sync::plan::{Plan, plan_of};
+use crate::sync::first_sync::run::FirstSync;
+use crate::sync::remote_check::no_first_sync;
+use crate::sync::status::{Change, Changes, Known, Status};
+use file::{Belonging, DatabaseFile, Look};
+use first_sync_run::FirstSyncRun;
+use health::Health;
+use identity::{Identity, must_probe};
+use io::{Config, Effect, Effects, Input, Now, RequestId, Staged, Ticket};
+use pull::Puller;
+use push::staging::Stage;
+use push::{Load, Payload, Pusher};
+use reconcile::Reconcile;
+use request::{ExchangeRequest, RequestKind, Requests};
+use schedule::Schedule;
+use waiters::Waiters;
 
-/// The longest time between two pulls, in ms, unless it is set otherwise. A change of the web's is
-/// to be here within five seconds, the request and the page included.
-pub const POLL_MS: u64 = 4_500;
-/// The same while something is going on: somebody is at work on the other side.
-pub const LIVELY_POLL_MS: u64 = 1_000;
-/// How long after the last activity something is still going on, in ms.
-const LIVELY_MS: u64 = 15_000;
-
-/// What a machine is set to.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// The longest time between two pulls, in ms.
-    pub poll_ms: u64,
-    /// The age of the last success, in ms, above which health is red.
-    pub health_bound_ms: u64,
-    /// Where the chance in waiting times comes from.
-    pub seed: u64,
-    /// Where marks and identities come from: another number at each start, or two copies of a file
-    /// could draw the same ones.
-    pub dice: u64,
-    /// What a push carries in one request.
-    pub push: PushSize,
+/// Whether a machine sends anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Not yet: a replicator that stands by sends nothing.
+    Created,
+    Running,
+    Stopped,
 }
 
 /// The replication protocol of one replica.
@@ -67,61 +65,26 @@ pub struct Config {
 /// * At most one request is waited for, and at most two pages wait. One that was given up may still
 ///   arrive at the remote: pushes are known by their events' ids.
 /// * A request is sent only after what it depends on is in the database.
-/// * Without a [`Store`] failure, every [`Machine::handle`] either has a request under way, or asks
+/// * Without a [`Store`] failure, every [`Machine::handle`] either has a request in flight, or asks
 ///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
 ///   [`Input::Shutdown`].
+/// * Nobody outside of this folder reads or writes its parts.
 pub struct Machine {
-    pub(in crate::sync) store: Store,
-    pub(in crate::sync) config: Config,
-    pub(in crate::sync) plan: Option<Plan>,
-    /// The file is gone, or is none that can be replicated.
-    pub(in crate::sync) lost: Option<Lost>,
-    /// What was last shown of the replica.
-    pub(in crate::sync) last: RefCell<Option<Facts>>,
-    /// Whether it was told to begin. A replicator that stands by sends nothing.
-    pub(in crate::sync) started: bool,
-    pub(in crate::sync) now: Now,
-    pub(in crate::sync) random: fastrand::Rng,
-    pub(in crate::sync) dice: fastrand::Rng,
-    pub(in crate::sync) clock: Clock,
-    pub(in crate::sync) backoff: Backoff,
-    pub(in crate::sync) init: Option<Init>,
-    pub(in crate::sync) limits: PushLimits,
-    pub(in crate::sync) staging: Option<Staging>,
-    /// Whether the file says that a transaction arrives in parts.
-    pub(in crate::sync) in_parts: bool,
-    pub(in crate::sync) pages: Pages,
-    pub(in crate::sync) inquiry: Inquiry,
-    pub(in crate::sync) flight: Option<Flight>,
-    pub(in crate::sync) last_request: RequestId,
-    /// The last request that has brought a page, be it an empty one.
-    pub(in crate::sync) last_look: RequestId,
-    pub(in crate::sync) identity: Option<(ReplicaId, String)>,
-    pub(in crate::sync) unsent: bool,
-    /// The push that was refused because another file has this one's identity.
-    pub(in crate::sync) renewing: Option<RequestId>,
-    /// The next exchange only looks, since the last one's push was rejected.
-    pub(in crate::sync) look_first: bool,
-    /// The push and the page go in requests of their own.
-    pub(in crate::sync) apart: bool,
-    /// The last page was none. Until there is one, an answer is no success.
-    pub(in crate::sync) no_page: bool,
-    pub(in crate::sync) due: u64,
-    pub(in crate::sync) retry_at: u64,
-    pub(in crate::sync) lively_until: u64,
-    pub(in crate::sync) push_held_until: u64,
-    pub(in crate::sync) state: SyncState,
-    pub(in crate::sync) trouble: Option<Error>,
-    pub(in crate::sync) push_trouble: Option<Error>,
-    /// What is wrong although requests go through.
-    pub(in crate::sync) notice: Option<Error>,
-    pub(in crate::sync) doubt: Doubt,
-    pub(in crate::sync) reachable: Option<bool>,
-    pub(in crate::sync) last_success: Option<i64>,
-    pub(in crate::sync) totals: Summary,
-    pub(in crate::sync) waiters: Vec<Waiter>,
-    pub(in crate::sync) effects: VecDeque<Effect>,
-    pub(in crate::sync) stopped: bool,
+    store: Store,
+    plan: Option<Plan>,
+    config: Config,
+    life: Life,
+    schedule: Schedule,
+    health: Health,
+    identity: Identity,
+    requests: Requests,
+    pusher: Pusher,
+    puller: Puller,
+    reconcile: Reconcile,
+    first_sync: FirstSyncRun,
+    waiters: Waiters,
+    file: DatabaseFile,
+    effects: Effects,
 }
 
 impl Machine {
@@ -139,49 +102,24 @@ impl Machine {
         }
         let state = store.state()?;
         let mut random = fastrand::Rng::with_seed(config.seed);
-        let backoff = Backoff::new(random.u64(..));
+        let schedule = Schedule::new(config.poll_ms, random.u64(..));
+        let first_sync = plan.clone().map(|plan| FirstSync::new(plan, state.epoch.clone()));
         Ok(Machine {
-            init: plan.clone().map(|plan| Init::new(plan, state.epoch.clone())),
             plan,
-            lost: None,
-            last: RefCell::new(Facts::of(&store).ok()),
-            started: false,
-            identity: state.epoch.map(|epoch| (state.replica, epoch)),
-            pages: Pages::after(state.place),
-            inquiry: Inquiry::new(store.contradiction()?.is_some()),
-            store,
             config,
-            now: Now::default(),
-            random,
-            dice: fastrand::Rng::with_seed(config.dice),
-            clock: Clock::default(),
-            backoff,
-            limits: PushLimits::new(config.push),
-            staging: None,
-            in_parts: state.in_parts,
-            flight: None,
-            last_request: RequestId(0),
-            last_look: RequestId(0),
-            unsent: true,
-            renewing: None,
-            look_first: false,
-            apart: false,
-            no_page: false,
-            due: 0,
-            retry_at: 0,
-            lively_until: 0,
-            push_held_until: 0,
-            state: SyncState::Starting,
-            trouble: None,
-            push_trouble: None,
-            notice: None,
-            doubt: Doubt::default(),
-            reachable: None,
-            last_success: None,
-            totals: Summary::default(),
-            waiters: Vec::new(),
-            effects: VecDeque::new(),
-            stopped: false,
+            life: Life::Created,
+            schedule,
+            health: Health::new(&store, config.health_bound_ms),
+            identity: Identity::of(&state, config.dice, random),
+            requests: Requests::after(RequestId(0)),
+            pusher: Pusher::new(config.push),
+            puller: Puller::after(state.place, state.in_parts),
+            reconcile: Reconcile::new(store.contradiction()?.is_some()),
+            first_sync: FirstSyncRun::new(first_sync),
+            waiters: Waiters::default(),
+            file: DatabaseFile::default(),
+            effects: Effects::default(),
+            store,
         })
     }
 
@@ -190,33 +128,91 @@ impl Machine {
         &mut self.store
     }
 
+    /// The store, unless the machine has let go of its file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    pub(crate) fn usable_store(&mut self) -> Result<&mut Store> {
+        match self.lost_file() {
+            Some(error) => Err(error),
+            None => Ok(&mut self.store),
+        }
+    }
+
+    /// Whether the file's path leads elsewhere, and the machine does not know yet.
+    pub(crate) fn must_look_for_file(&self) -> bool {
+        !self.file.is_lost() && !self.store.has_its_path()
+    }
+
+    /// How this replica is.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the store cannot be read.
+    pub fn status(&self, now: Now) -> Result<Status> {
+        self.status_of(self.known(), now)
+    }
+
+    /// The status with what is known here or by another process, the file's part being this
+    /// replica's.
+    pub(in crate::sync) fn status_of(&self, known: Known, now: Now) -> Result<Status> {
+        self.health.status(&self.store, self.file.is_lost(), known, now.wall_ms)
+    }
+
+    /// What this replicator knows, and its file does not say.
+    pub(in crate::sync) fn known(&self) -> Known {
+        let progress = self.first_sync.progress(self.identity.known().is_some());
+        self.health.known(&self.store, progress, self.puller.head().0)
+    }
+
+    /// How far a push is that travels in parts, if one does.
+    pub(in crate::sync) fn staged(&self) -> Option<Staged> {
+        self.pusher.staged()
+    }
+
+    /// Remembers a success from before this process began, so that silence is counted from there.
+    pub(crate) fn remember(&mut self, success: Option<i64>) {
+        self.health.remember(success);
+    }
+
+    /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
+    /// is news.
+    pub(in crate::sync) fn note(&mut self, notice: Option<Error>) -> bool {
+        self.health.note(notice)
+    }
+
     /// Takes an input, and gives what is to be done, in that order.
     ///
     /// A failure of the local database is not an error here: it is shown by [`Machine::status`] and
     /// what failed is tried again.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
-        self.now = now;
-        if matches!(input, Input::Shutdown) || !self.stopped && self.knows_file(&input) {
-            let first_sync = self.init.is_some();
+        self.schedule.tick(now);
+        let ends = matches!(input, Input::Shutdown);
+        if ends || self.life != Life::Stopped && self.knows_file(&input) {
+            let first_sync = self.first_sync.is_under_way();
             self.take(input);
             self.written(first_sync);
         }
         self.proceed();
-        self.effects.drain(..).collect()
+        self.effects.take()
     }
 
     fn take(&mut self, input: Input) {
-        self.started |= !matches!(input, Input::LocalCommit | Input::Answer(..));
+        let begins = !matches!(input, Input::LocalCommit | Input::Answer(..));
+        if begins && self.life == Life::Created {
+            self.life = Life::Running;
+        }
         match input {
             // The first pull is due from the beginning. If a sync was asked for before, its answer
             // may even be here already.
-            Input::Start | Input::Timer => self.look_at_outbox(),
+            Input::Start | Input::Timer => self.read_outbox(),
             Input::LocalCommit => {
-                self.look_at_outbox();
-                if self.unsent {
-                    self.be_lively();
+                self.read_outbox();
+                if self.pusher.has_unsent() {
+                    self.schedule.be_active();
                 }
-                self.changed();
+                self.effects.status_changed();
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
             Input::Continue { events } => self.integrate(events),
@@ -224,359 +220,371 @@ impl Machine {
             Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => {
                 self.give_up();
-                self.hurry();
+                self.schedule.hurry();
             }
             Input::Reconfigured { url } => self.reconfigured(&url),
             Input::Shutdown => self.shut_down(),
         }
     }
 
-    pub(in crate::sync) fn sync_now(&mut self, ticket: Ticket) {
-        self.wait_for(ticket);
-        self.hurry();
-        self.look_at_outbox();
+    fn sync_now(&mut self, ticket: Ticket) {
+        self.waiters.add(ticket, self.schedule.now(), self.requests.last());
+        self.schedule.hurry();
+        self.read_outbox();
     }
 
-    /// What failed before may work now: nothing waits any longer.
-    fn hurry(&mut self) {
-        self.backoff.reset();
-        self.due = self.now.steady_ms;
-        self.retry_at = self.now.steady_ms;
-        self.push_held_until = self.now.steady_ms;
-    }
-
-    /// The request that is under way counts as lost: its connection may be dead without having said
+    /// The request that is in flight counts as lost: its connection may be dead without having said
     /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
     fn give_up(&mut self) {
-        if self.flight.take().is_some() {
-            tracing::debug!("the request that was under way is given up");
+        if self.requests.give_up() {
+            tracing::debug!("the request that was in flight is given up");
         }
     }
 
-    pub(in crate::sync) fn be_lively(&mut self) {
-        self.lively_until = self.now.steady_ms + LIVELY_MS;
+    /// Begins the first sync with a remote that was refused.
+    fn accept_remote(&mut self, ticket: Ticket) {
+        if self.health.awaits_acceptance() {
+            match self.store.state() {
+                Ok(state) => self.begin_acceptance(state.url),
+                Err(error) => self.failed_locally(error),
+            }
+        }
+        self.sync_now(ticket);
     }
 
-    pub(in crate::sync) fn changed(&mut self) {
-        if !matches!(self.effects.back(), Some(Effect::StatusChanged)) {
-            self.effects.push_back(Effect::StatusChanged);
-        }
+    fn begin_acceptance(&mut self, url: String) {
+        let epoch_ms = self.schedule.epoch_ms();
+        let replica = ReplicaId(self.identity.issue(epoch_ms));
+        let epoch = self.identity.issue(epoch_ms);
+        let plan = plan_of(&self.store, url.clone(), replica, epoch);
+        tracing::warn!(former = %self.store.id(), %replica, "the remote is accepted");
+        self.first_sync.begin(FirstSync::accepting(plan, replica, url));
+        self.first_sync.trust();
+        self.requests.give_up();
+        self.identity.keep();
+        self.health.first_sync_begun();
+        self.effects.status_changed();
     }
 
     fn reconfigured(&mut self, url: &str) {
         if let Err(error) = self.store.set_url(url) {
-            self.local_trouble(error);
+            self.failed_locally(error);
         }
         self.give_up();
-        if let Some(init) = &mut self.init {
-            init.restart_at(url);
+        if let Some(first_sync) = self.first_sync.under_way_mut() {
+            first_sync.restart_at(url);
         }
         if let Some(plan) = &mut self.plan {
             url.clone_into(&mut plan.url);
         }
-        self.renewing = None;
-        self.trust_definitions();
-        self.staging = None;
-        self.reachable = None;
-        self.state = SyncState::Starting;
-        self.push_trouble = None;
-        self.trouble = None;
-        self.hurry();
-        self.changed();
+        self.identity.keep();
+        self.first_sync.trust();
+        self.pusher.forget_staged();
+        self.health.starting_over();
+        self.schedule.hurry();
+        self.effects.status_changed();
     }
 
     fn shut_down(&mut self) {
-        self.stopped = true;
-        self.flight = None;
-        self.state = SyncState::Stopped;
-        self.dismiss_waiters(&Error::unavailable("the replicator was shut down"));
-        self.changed();
+        self.life = Life::Stopped;
+        self.requests.give_up();
+        self.health.stopped();
+        let error = Error::unavailable("the replicator was shut down");
+        self.effects.extend(self.waiters.dismiss(&error));
+        self.effects.status_changed();
     }
 
     /// Sends what is to be sent, and asks for what is to be asked.
     fn proceed(&mut self) {
-        if self.stopped || !self.started || self.lost.is_some() {
+        if self.life != Life::Running || self.file.is_lost() {
             return;
         }
-        self.renew();
+        self.renew_identity();
         self.settle_waiters();
-        if self.flight.is_none() && self.now.steady_ms >= self.retry_at {
+        if self.requests.is_idle() && !self.schedule.is_waiting() {
             match self.next_request() {
-                Ok(Some((id, batch))) => self.effects.push_back(Effect::Send(id, batch)),
+                Ok(Some((kind, batch))) => {
+                    let id = self.requests.send(kind);
+                    self.effects.push(Effect::Send(id, batch));
+                }
                 Ok(None) => {}
-                Err(error) => self.local_trouble(error),
+                Err(error) => self.failed_locally(error),
             }
         }
-        let in_backoff = self.now.steady_ms < self.retry_at;
-        if self.pages.front().is_some() && !in_backoff {
-            self.effects.push_back(Effect::Continue);
-        } else if self.flight.is_none() {
-            let held = if self.unsent { self.push_held_until } else { u64::MAX };
-            // A page that could not be integrated waits for no poll.
-            let page = if self.pages.front().is_some() { self.retry_at } else { u64::MAX };
-            // An answer to what was given up may have put the next look off.
-            let due = if self.wants_pull() { self.retry_at } else { self.due };
-            let next = held.min(due).min(page).max(self.retry_at);
-            let next = next.max(self.now.steady_ms + 1);
-            self.effects.push_back(Effect::Wait(next));
+        let has_page = self.puller.has_page();
+        if has_page && !self.schedule.is_waiting() {
+            self.effects.push(Effect::Continue);
+        } else if self.requests.is_idle() {
+            let next = self.schedule.next(self.pusher.has_unsent(), self.wants_pull(), has_page);
+            self.effects.push(Effect::Wait(next));
         }
-        self.rest();
-    }
-
-    /// The state that is shown, if nothing is wrong.
-    fn rest(&mut self) {
-        let held = self.trouble.is_none() && self.push_trouble.is_some();
-        if held && self.state == SyncState::Offline && self.reachable == Some(true) {
-            // The remote is back, and pushes still wait.
-            self.state = SyncState::Trouble;
-            self.changed();
-        }
-        let well = self.trouble.is_none() && self.push_trouble.is_none();
-        if !well || self.reachable != Some(true) || self.init.is_some() {
-            return;
-        }
-        let busy = self.pages.front().is_some()
-            || self.is_renewing()
-            || self.pages.more()
-            || self.flight.as_ref().is_some_and(|flight| match &flight.errand {
-                Errand::Exchange(asked) => asked.push.is_some() || asked.stage.is_some(),
-                Errand::FirstSync | Errand::Inquiry(_) => true,
-            });
-        let state = if busy { SyncState::Syncing } else { SyncState::InStep };
-        if state != self.state {
-            self.state = state;
-            self.changed();
+        let busy =
+            !self.puller.is_at_end() || self.identity.is_renewing() || self.requests.is_busy();
+        if self.health.rest(self.first_sync.is_under_way(), busy) {
+            self.effects.status_changed();
         }
     }
 
     fn wants_push(&self) -> bool {
-        let looks = self.look_first || self.is_renewing();
-        self.unsent && !looks && self.now.steady_ms >= self.push_held_until
+        let reads_first = self.pusher.wants_probe() || self.identity.is_renewing();
+        self.pusher.has_unsent() && !reads_first && !self.schedule.holds_pushes()
     }
 
     fn wants_pull(&self) -> bool {
-        let waited_for = self.waiters.iter().any(|waiter| !waiter.has_looked());
-        let looks = self.look_first || self.wants_look();
-        self.pages.more() || looks || waited_for || self.now.steady_ms >= self.due
+        self.puller.more()
+            || self.pusher.wants_probe()
+            || self.identity.wants_read(self.puller.last_read())
+            || self.waiters.want_request()
+            || self.schedule.is_poll_due()
     }
 
-    fn next_request(&mut self) -> Result<Option<(RequestId, Batch)>> {
-        self.compare_again();
-        if self.init.is_some() {
-            return self.next_of_init();
+    fn next_request(&mut self) -> Result<Option<(RequestKind, Batch)>> {
+        if !self.schedule.holds_pushes() {
+            self.first_sync.compare_again();
         }
-        let Some((replica, epoch)) = self.identity.clone() else {
-            return Err(no_first_sync());
-        };
-        if !self.pages.has_room() {
+        if let Some(first_sync) = self.first_sync.under_way_mut() {
+            let batch = first_sync.ask()?;
+            return Ok(Some((RequestKind::FirstSync, batch)));
+        }
+        let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
+        if !self.puller.has_room() {
             return Ok(None);
         }
-        if let Some(question) = self.next_inquiry()? {
-            return Ok(Some(question));
+        let asker = Asker { replica, place: self.puller.place() };
+        let asks = self.reconcile.may_ask(self.puller.is_at_end(), self.puller.last_read());
+        if asks && !self.identity.is_renewing() {
+            let unsent = self.pusher.has_unsent();
+            if let Some((ids, batch)) = self.reconcile.question(&mut self.store, asker, unsent)? {
+                return Ok(Some((RequestKind::Reconcile(ids), batch)));
+            }
         }
-        self.look_first |= self.wants_push() && self.must_look()?;
-        let load = if self.wants_push() { self.load()? } else { None };
-        if load.is_none() && !self.wants_pull() {
+        if self.wants_push() && must_probe(&self.store)? {
+            self.pusher.probe();
+        }
+        let payload = if self.wants_push() { self.load()? } else { None };
+        if payload.is_none() && !self.wants_pull() {
             return Ok(None);
         }
-        let (mut push, mut stage) = (None, None);
-        if let Some((events, unit, part)) = load {
-            if !part.as_ref().is_some_and(Stage::is_part) {
-                push = Some((events, unit, self.sender(replica, epoch.clone())?));
+        // A page that might be too large must not keep a push back.
+        let pulls = payload.is_none() || !self.pusher.is_split();
+        let mut request = ExchangeRequest::reading(asker, epoch.clone());
+        if let Some(payload) = payload {
+            let (push, unit, stage) = payload.into_parts();
+            if !stage.as_ref().is_some_and(Stage::is_part) {
+                let sender = self.identity.sender(&mut self.store, replica, epoch)?;
+                request = request.pushing(push, unit, sender);
             }
-            stage = part;
+            request = request.staging(stage);
         }
-        let span = (push.is_none() && stage.is_none() || !self.apart).then(|| self.pages.span());
-        let asked = Asked { push, stage, epoch, span, asker: self.asker(replica), void: false };
-        let batch = asked.exchange().batch();
-        let events = asked.push.as_ref().map_or(0, |(push, ..)| push.events.len());
-        tracing::debug!(events, after = %self.pages.span().after, "exchange");
-        Ok(Some((self.fly(Errand::Exchange(Box::new(asked))), batch)))
+        let request = request.pulling(pulls.then(|| self.puller.range()));
+        let events = request.push().map_or(0, |push| push.events.len());
+        tracing::debug!(events, after = %asker.place.seq, "exchange");
+        let batch = request.exchange().batch();
+        Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
     }
 
-    pub(in crate::sync) fn fly(&mut self, errand: Errand) -> RequestId {
-        self.last_request = RequestId(self.last_request.0 + 1);
-        self.flight = Some(Flight { id: self.last_request, errand });
-        self.last_request
-    }
-
-    fn next_of_init(&mut self) -> Result<Option<(RequestId, Batch)>> {
-        let init = self.init.as_mut().expect("the first sync is under way");
-        let batch = init.ask()?;
-        Ok(Some((self.fly(Errand::FirstSync), batch)))
-    }
-
-    pub(in crate::sync) fn void_flight(&mut self) {
-        if let Some(Flight { errand: Errand::Exchange(asked), .. }) = &mut self.flight {
-            asked.void = true;
-        }
-    }
-
-    fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // An answer to a request that was given up comes too late.
-        let Some(flight) = self.flight.take_if(|flight| flight.id == id) else { return };
-        let answer = match outcome {
-            Ok(answer) => answer,
-            Err(error) => {
-                return match flight.errand {
-                    Errand::FirstSync => self.failed(None, error),
-                    Errand::Exchange(asked) => self.failed(Some(*asked), error),
-                    Errand::Inquiry(ids) if error.kind() == Kind::TooLarge => {
-                        self.inquiry_too_large(&ids, error);
-                    }
-                    Errand::Inquiry(_) => self.failed(None, error),
-                };
+    /// What is to be pushed next, if anything can be.
+    fn load(&mut self) -> Result<Option<Payload>> {
+        let epoch_ms = self.schedule.epoch_ms();
+        match self.pusher.load(&mut self.store, || self.identity.issue_unit(epoch_ms))? {
+            Load::Nothing => Ok(None),
+            Load::Unpushable(error) => {
+                self.hold_pushes(error);
+                Ok(None)
             }
-        };
-        self.totals.requests += 1;
-        self.totals.bytes_up += answer.bytes_up;
-        self.totals.bytes_down += answer.bytes_down;
-        match flight.errand {
-            Errand::FirstSync => self.init_answered(answer),
-            Errand::Exchange(asked) => match asked.exchange().read(answer) {
-                Ok(reply) => self.replied(id, *asked, reply),
-                Err(error) => self.failed(Some(*asked), error),
-            },
-            Errand::Inquiry(ids) => self.inquired(&ids, answer),
+            Load::Push(payload) => {
+                // It is said until it has gone through.
+                if let Some(error) = payload.oversized().filter(|_| !self.health.has_push_trouble())
+                {
+                    tracing::warn!("{error}");
+                    self.health.pushes_slowed(error);
+                }
+                Ok(Some(payload))
+            }
         }
     }
 
-    /// The remote answered as it should, if its last page was one.
-    pub(in crate::sync) fn succeeded(&mut self) {
-        self.reachable = Some(true);
-        if self.no_page {
+    /// Whether the triggers are as they should be, whether what waits can be applied now, and
+    /// whether there is anything to push.
+    fn read_outbox(&mut self) {
+        match self.prepare_outbox() {
+            Ok(unsent) => self.pusher.note_unsent(unsent),
+            Err(error) => self.failed_locally(error),
+        }
+    }
+
+    fn prepare_outbox(&mut self) -> Result<bool> {
+        if self.store.check_triggers()? {
+            tracing::info!("capture triggers were installed again");
+        }
+        if let Some(retried) = self.store.retry_after_migration(self.schedule.now().wall_ms)? {
+            let Retried { applied, waiting, changes } = retried;
+            tracing::info!(
+                applied,
+                waiting,
+                "definitions or the program changed: the quarantine was tried again"
+            );
+            if !changes.is_empty() {
+                let cursor = self.store.state()?.cursor;
+                let rows = changes.into_iter().map(|(table, key)| Change { table, key }).collect();
+                self.effects.push(Effect::Notify(Changes { rows, cursor, missed: false }));
+            }
+            self.effects.status_changed();
+        }
+        self.store.mark()
+    }
+
+    /// Takes a new identity, if one is to be taken and the log is read to its end.
+    fn renew_identity(&mut self) {
+        let caught_up = self.identity.is_renewing()
+            && !self.identity.wants_read(self.puller.last_read())
+            && self.requests.is_idle()
+            && self.puller.is_at_end();
+        if !caught_up || self.schedule.is_waiting() {
             return;
         }
-        self.backoff.reset();
-        self.last_success = Some(self.now.wall_ms);
-        self.trouble = None;
+        let (epoch_ms, wall_ms) = (self.schedule.epoch_ms(), self.schedule.now().wall_ms);
+        if let Err(error) = self.identity.renew(&mut self.store, epoch_ms, wall_ms) {
+            return self.failed_locally(error);
+        }
+        self.pusher.forget_staged();
+        self.read_outbox();
+        self.effects.status_changed();
     }
 
-    fn replied(&mut self, id: RequestId, asked: Asked, reply: Reply) {
-        let marks = match self.store.marks() {
-            Ok(marks) => marks,
-            Err(error) => return self.local_trouble(error),
-        };
-        let epoch = self.identity.as_ref().map(|(_, epoch)| epoch.as_str());
-        if let Err((error, state)) = examine(epoch, asked.asker.place, &marks, reply.meta.as_ref())
-        {
-            return self.at_odds(error, state);
-        }
-        let taken = match self.take_mark(id, &asked, &marks, &reply) {
-            Ok(taken) => taken,
-            // What was pushed goes again, and the remote knows it by its id.
-            Err(error) => return self.local_trouble(error),
-        };
-        if asked.push.is_some() && !reply.pushed {
-            self.staging = None;
-        }
-        if asked.push.is_some() && taken && !reply.pushed && reply.unknown.is_none() {
-            let message = "the remote did not take a push in, and gave no reason";
-            let error = Error::new(Code::AnswerInvalid, message);
-            return self.failed(None, error);
-        }
-        self.succeeded();
-        self.look_first = false;
-        match (&asked.push, &reply.unknown) {
-            // What is in the log already was pushed when its columns were known.
-            (Some((push, ..)), _) if reply.pushed => {
-                self.inquiry.acknowledged = id;
-                self.push_accepted(push);
-            }
-            (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
-            _ => {}
-        }
-        if let Some(stage) = asked.stage.as_ref().filter(|stage| stage.is_part()) {
-            self.part_arrived(stage);
-        }
-        if asked.span.is_none() {
-            self.pages.expect();
-        } else if !asked.void {
-            match self.pages.came_in(reply.page, reply.part, reply.head) {
-                Ok(new) => self.looked(id, new),
-                Err(error) => return self.unreadable(error),
-            }
-        }
-        // Behind what makes it lively: the next look comes soon after the first change.
-        self.due = self.now.steady_ms + self.interval();
-        self.apart &= !self.limits_are_full();
-        self.changed();
-    }
-
-    fn limits_are_full(&self) -> bool {
-        self.limits.are_full()
-    }
-
-    fn interval(&self) -> u64 {
-        let lively = self.now.steady_ms < self.lively_until;
-        if lively { LIVELY_POLL_MS.min(self.config.poll_ms) } else { self.config.poll_ms }
-    }
-
-    fn push_accepted(&mut self, push: &Push) {
-        self.totals.pushed += push.events.len() as u64;
-        for event in push.events.iter().filter(|event| event.refuse.is_some()) {
-            tracing::warn!(table = event.table, key = %event.key, event = %event.id,
-                "recorded as rejected");
-        }
-        self.limits.accepted();
-        self.staging = None;
-        self.push_trouble = None;
-        self.trust_definitions();
-        self.be_lively();
-        self.look_at_outbox();
-    }
-
-    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
-    fn integrate(&mut self, events: usize) {
-        let Some((page, end)) = self.pages.part(events) else { return };
-        match self.store.integrate(&page, None, self.now.wall_ms) {
-            Ok(Outcome::Done(done)) => {
-                self.pages.integrated(end);
-                if std::mem::take(&mut self.no_page) {
-                    self.succeeded();
-                }
-                self.note_parts();
-                if done.settled() > 0 {
-                    // What is settled is no longer in the outbox, and may be in what is staged.
-                    self.staging = None;
-                }
-                self.count(done);
-            }
-            Ok(Outcome::NeedsLonger) => self.lengthen(end),
-            Err(error) if error.kind() == Kind::Storage => self.local_trouble(error),
-            Err(error) => {
-                // A page that is not one is fetched again.
-                self.restart_pages();
-                self.unreadable(error);
-            }
-        }
-    }
-
-    pub(in crate::sync) fn restart_pages(&mut self) {
-        self.void_flight();
-        match self.store.place() {
-            Ok(cursor) => self.pages.restart(cursor),
-            Err(error) => self.local_trouble(error),
-        }
-    }
-
-    /// What ends at `end` is integrated only with what follows it.
-    fn lengthen(&mut self, end: Offset) {
-        if self.pages.lengthen(end) {
+    /// Tells those whose sync is done.
+    fn settle_waiters(&mut self) {
+        if self.first_sync.is_under_way() {
             return;
         }
-        match self.store.place() {
-            Ok(cursor) => {
-                let message = format!(
-                    "the log after event {} cannot be applied, however much of it is read",
-                    cursor.seq
-                );
-                let error = Error::new(Code::LogNotApplied, message);
-                // What waits is of no use, and may not be what is there next time.
-                self.pages.restart(cursor);
-                self.refused(error, SyncState::Trouble);
+        let is_held = self.pusher.has_unsent() && self.schedule.holds_pushes();
+        let held = self.health.push_trouble().filter(|_| is_held);
+        let (now, renewing) = (self.schedule.now(), self.identity.is_renewing());
+        let (told, trouble) = self.waiters.settle(&self.store, now, held.as_ref(), renewing);
+        self.effects.extend(told);
+        if let Some(error) = trouble {
+            self.failed_locally(error);
+        }
+    }
+
+    /// Whether the file is the one that is known. If it is not, what is to be done is done, and the
+    /// input is of no use any more: it was meant for another state.
+    fn knows_file(&mut self, input: &Input) -> bool {
+        if self.file.is_lost() {
+            self.while_lost(input);
+            return false;
+        }
+        // A first sync works with a store of its own.
+        let working = self.first_sync.under_way().and_then(FirstSync::store).unwrap_or(&self.store);
+        match self.file.look(working, &self.belonging()) {
+            Look::Same => return true,
+            Look::Anew(store) => self.begin_anew(*store),
+            Look::Useless(error) => self.let_go(error, false),
+            Look::Gone(error) => self.let_go(error, true),
+            Look::Replaced(error) => {
+                self.let_go(error, true);
+                self.search_file();
             }
-            Err(error) => self.local_trouble(error),
+            Look::Failed(error) => {
+                self.failed_locally(error);
+                return true;
+            }
+        }
+        self.keep_waiting(input);
+        false
+    }
+
+    fn belonging(&self) -> Belonging<'_> {
+        Belonging::new(&self.store, self.plan.as_ref(), self.identity.epoch())
+    }
+
+    /// After an input was taken. `first_sync` says that a first sync was under way, which writes
+    /// through a store of its own.
+    fn written(&mut self, first_sync: bool) {
+        if self.store.is_stale() {
+            // It was restored between the look and the lock.
+            self.knows_file(&Input::Timer);
+        } else if first_sync && let Err(error) = self.store.remember() {
+            self.failed_locally(error);
+        }
+    }
+
+    /// Why the file is lost, if it is.
+    fn lost_file(&self) -> Option<Error> {
+        self.health.trouble().filter(|_| self.file.is_lost())
+    }
+
+    /// An input comes while there is no file.
+    fn while_lost(&mut self, input: &Input) {
+        if let (Input::Reconfigured { url }, Some(plan)) = (input, &mut self.plan) {
+            plan.url.clone_from(url);
+        }
+        let due = self.file.retry_at().is_some_and(|at| at <= self.schedule.now().steady_ms);
+        if due || matches!(input, Input::SyncNow(_) | Input::AcceptRemote(_)) {
+            self.search_file();
+        }
+        self.keep_waiting(input);
+        self.effects.extend(self.file.retry_at().map(Effect::Wait));
+    }
+
+    /// Somebody asks for a sync in the moment in which the file is another one.
+    fn keep_waiting(&mut self, input: &Input) {
+        let (Input::SyncNow(ticket) | Input::AcceptRemote(ticket)) = input else { return };
+        match self.lost_file() {
+            Some(error) => self.effects.push(Effect::Settled(*ticket, Err(error))),
+            None => self.waiters.add(*ticket, self.schedule.now(), self.requests.last()),
+        }
+    }
+
+    /// Begins anew on a store, as a process that is started on its file. What does not depend on
+    /// the file is kept.
+    fn begin_anew(&mut self, store: Store) {
+        let fresh = match Machine::new(store, self.plan.clone(), self.config) {
+            Ok(fresh) => fresh,
+            Err(error) => return self.let_go(error, false),
+        };
+        let former = std::mem::replace(self, fresh);
+        self.schedule.tick(former.schedule.now());
+        self.identity.take_over(former.identity);
+        self.requests = Requests::after(former.requests.last());
+        self.health.take_over(former.health);
+        self.waiters = former.waiters;
+        self.waiters.begin_anew();
+        self.effects = former.effects;
+        self.effects.push(Effect::Notify(Changes::missed()));
+        self.effects.push(Effect::Reopened);
+        self.effects.status_changed();
+    }
+
+    /// Lets go of the file, and says why; `moved` if its path leads elsewhere.
+    fn let_go(&mut self, error: Error, moved: bool) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        let steady_ms = self.schedule.now().steady_ms;
+        let retry_at = self.file.let_go(&mut self.store, moved, steady_ms);
+        self.requests.give_up();
+        self.identity.keep();
+        self.first_sync.end();
+        self.effects.extend(self.waiters.dismiss(&error));
+        self.health.file_lost(error);
+        self.effects.push(Effect::Lost);
+        self.effects.push(Effect::Wait(retry_at));
+        self.effects.status_changed();
+    }
+
+    /// Looks for the file again.
+    fn search_file(&mut self) {
+        let steady_ms = self.schedule.now().steady_ms;
+        let belonging = Belonging::new(&self.store, self.plan.as_ref(), self.identity.epoch());
+        match self.file.search(&belonging, steady_ms) {
+            Ok(store) => {
+                tracing::info!("the database is there again: it is gone on with");
+                self.begin_anew(store);
+            }
+            Err(error) => {
+                if self.health.still_lost(error) {
+                    self.effects.status_changed();
+                }
+            }
         }
     }
 }

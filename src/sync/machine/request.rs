@@ -1,51 +1,167 @@
-//! Requests that are under way, and what they are for.
+//! The request that is in flight, and what it is for.
 
 use std::sync::Arc;
 
+use ulid::Ulid;
+
 use crate::event::EventId;
+use crate::identity::{Mark, Place};
 use crate::remote::statements::{Asker, Exchange, Sender, Span};
 use crate::store::Push;
+use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::push::staging::Stage;
 
-/// The request that is under way.
-pub(in crate::sync) struct Flight {
-    pub(in crate::sync) id: RequestId,
-    pub(in crate::sync) errand: Errand,
-}
-
 /// What a request is for.
-pub(in crate::sync) enum Errand {
+pub(super) enum RequestKind {
     /// The first sync.
     FirstSync,
     /// To push and pull.
-    Exchange(Box<Asked>),
-    /// To learn what became of these.
-    Inquiry(Vec<EventId>),
+    Exchange(Box<ExchangeRequest>),
+    /// To learn what became of these events.
+    Reconcile(Vec<EventId>),
+}
+
+/// The requests of one machine.
+///
+/// * At most one is waited for. An answer with another id is left alone.
+pub(super) struct Requests {
+    in_flight: Option<(RequestId, RequestKind)>,
+    last: RequestId,
+}
+
+impl Requests {
+    /// The next request is the one after `last`.
+    pub(super) fn after(last: RequestId) -> Self {
+        Requests { in_flight: None, last }
+    }
+
+    /// A request goes out, under this id.
+    pub(super) fn send(&mut self, kind: RequestKind) -> RequestId {
+        self.last = RequestId(self.last.0 + 1);
+        self.in_flight = Some((self.last, kind));
+        self.last
+    }
+
+    /// An answer came. Gives what the request was for, if it was waited for.
+    pub(super) fn take(&mut self, id: RequestId) -> Option<RequestKind> {
+        self.in_flight.take_if(|(in_flight, _)| *in_flight == id).map(|(_, kind)| kind)
+    }
+
+    /// Nobody waits for the request any more. Gives whether there was one.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.in_flight.take().is_some()
+    }
+
+    /// The page that the request asks for is of no use any more.
+    pub(super) fn discard_page(&mut self) {
+        if let Some((_, RequestKind::Exchange(request))) = &mut self.in_flight {
+            request.discard_page = true;
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
+    /// Whether something is moved by the request, or decided.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
+            RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
+            RequestKind::FirstSync | RequestKind::Reconcile(_) => true,
+        })
+    }
+
+    pub(super) fn last(&self) -> RequestId {
+        self.last
+    }
 }
 
 /// What an exchange was sent for.
-pub(in crate::sync) struct Asked {
-    pub(in crate::sync) push: Option<(Arc<Push>, ulid::Ulid, Sender)>,
+pub(super) struct ExchangeRequest {
+    push: Option<(Arc<Push>, Ulid, Sender)>,
     /// What it carries of a push that is larger than a request.
-    pub(in crate::sync) stage: Option<Stage>,
-    pub(in crate::sync) epoch: String,
-    pub(in crate::sync) span: Option<Span>,
-    pub(in crate::sync) asker: Asker,
-    /// Whether its page is of no use any more.
-    pub(in crate::sync) void: bool,
+    stage: Option<Stage>,
+    epoch: String,
+    range: Option<Span>,
+    asker: Asker,
+    discard_page: bool,
 }
 
-impl Asked {
-    pub(in crate::sync) fn exchange(&self) -> Exchange<'_> {
+impl ExchangeRequest {
+    /// One that only reads.
+    pub(super) fn reading(asker: Asker, epoch: String) -> Self {
+        ExchangeRequest { push: None, stage: None, epoch, range: None, asker, discard_page: false }
+    }
+
+    /// The same with a push, and the id of its first unit.
+    pub(super) fn pushing(self, push: Arc<Push>, unit: Ulid, sender: Sender) -> Self {
+        ExchangeRequest { push: Some((push, unit, sender)), ..self }
+    }
+
+    /// The same with what it carries of a staged push.
+    pub(super) fn staging(self, stage: Option<Stage>) -> Self {
+        ExchangeRequest { stage, ..self }
+    }
+
+    /// The same with what it asks for of the log.
+    pub(super) fn pulling(self, range: Option<Span>) -> Self {
+        ExchangeRequest { range, ..self }
+    }
+
+    /// The request as the protocol has it.
+    pub(super) fn exchange(&self) -> Exchange<'_> {
         let push = self.push.as_ref().map(|(push, unit, sender)| (&**push, *unit, sender));
         let stage = self.stage.as_ref();
         Exchange {
             push,
             staged: stage.and_then(Stage::whole),
             part: stage.and_then(|stage| stage.part(self.asker.replica, &self.epoch)),
-            pull: self.span,
+            pull: self.range,
             asker: Some(self.asker),
+        }
+    }
+
+    pub(super) fn push(&self) -> Option<&Push> {
+        self.push.as_ref().map(|(push, ..)| &**push)
+    }
+
+    /// The mark that was drawn for the push.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.push.as_ref().and_then(|(.., sender)| sender.marks.drawn.last().copied())
+    }
+
+    pub(super) fn stage(&self) -> Option<&Stage> {
+        self.stage.as_ref()
+    }
+
+    /// The part of a staged push, if it carries one.
+    pub(super) fn part(&self) -> Option<&Stage> {
+        self.stage.as_ref().filter(|stage| stage.is_part())
+    }
+
+    /// The place in the log that was known when it was sent.
+    pub(super) fn place(&self) -> Place {
+        self.asker.place
+    }
+
+    /// Whether it asks for a page.
+    pub(super) fn is_paged(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// Whether its page is of no use any more.
+    pub(super) fn discards_page(&self) -> bool {
+        self.discard_page
+    }
+
+    /// What it carries of a push.
+    pub(super) fn carried(&self) -> Carried {
+        match (&self.stage, &self.push) {
+            (Some(stage), _) if stage.is_part() => Carried::Part,
+            (Some(_), _) => Carried::Commit,
+            (None, Some(_)) => Carried::Push,
+            (None, None) => Carried::Nothing,
         }
     }
 }

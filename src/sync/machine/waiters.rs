@@ -1,4 +1,4 @@
-//! Those who wait for a sync: what each of them asked for, and whether it is done.
+//! Those who wait for a sync, and the totals that they are told.
 //!
 //! A sync is done when what was pending at the call has its verdict, and what the remote had at the
 //! call is integrated. What is written meanwhile is not waited for, so an application that writes
@@ -6,7 +6,8 @@
 
 use crate::error::{Error, Result};
 use crate::event::Seq;
-use crate::sync::machine::Machine;
+use crate::remote::Answer;
+use crate::store::{Integrated, Store};
 use crate::sync::machine::io::{Effect, Now, RequestId, Ticket};
 use crate::sync::status::Summary;
 
@@ -14,8 +15,9 @@ use crate::sync::status::Summary;
 const SYNC_ATTEMPTS: u32 = 3;
 
 /// Somebody who waits.
-pub(in crate::sync) struct Waiter {
+struct Waiter {
     ticket: Ticket,
+    /// The totals at the call.
     before: Summary,
     since: Now,
     /// Only a request after this one counts.
@@ -23,125 +25,158 @@ pub(in crate::sync) struct Waiter {
     /// What is pending up to this outbox number is to have its verdict. `None` until it is known:
     /// the first sync may put events in front.
     last: Option<i64>,
-    /// The end of the remote's log when it was looked at after the call, which is to be integrated.
+    /// The end of the remote's log when it was read after the call, which is to be integrated.
     target: Option<Seq>,
     failures: u32,
 }
 
-impl Waiter {
-    /// The file is another state: what was waited for is asked for once more.
-    pub(in crate::sync) fn begin_anew(&mut self) {
-        (self.last, self.target) = (None, None);
-    }
-
-    /// Whether the remote was looked at since the call.
-    pub(in crate::sync) fn has_looked(&self) -> bool {
-        self.target.is_some()
-    }
-}
-
 /// How far somebody's sync is.
-enum Progress {
+enum Standing {
     Waits,
     Done,
     /// All is here that can be pulled, and pushing waits for a person.
     Held(Error),
 }
 
-impl Machine {
-    /// From now on somebody waits.
-    pub(in crate::sync) fn wait_for(&mut self, ticket: Ticket) {
-        self.waiters.push(Waiter {
+/// Those who wait at one machine.
+///
+/// * Each of them is told exactly once, and in the order in which they came.
+#[derive(Default)]
+pub(super) struct Waiters {
+    waiting: Vec<Waiter>,
+    totals: Summary,
+}
+
+impl Waiters {
+    /// From now on somebody waits. `last` is the newest request so far.
+    pub(super) fn add(&mut self, ticket: Ticket, since: Now, last: RequestId) {
+        self.waiting.push(Waiter {
             ticket,
             before: self.totals,
-            since: self.now,
-            after: self.last_request,
+            since,
+            after: last,
             last: None,
             target: None,
             failures: 0,
         });
     }
 
-    /// The request `id` has told how far the remote's log goes, and has brought something new or
-    /// nothing.
-    pub(in crate::sync) fn looked(&mut self, id: RequestId, new: bool) {
-        self.last_look = id;
-        if new {
-            self.be_lively();
+    /// The file is another state: what was waited for is asked for once more.
+    pub(super) fn begin_anew(&mut self) {
+        for waiter in &mut self.waiting {
+            (waiter.last, waiter.target) = (None, None);
         }
-        let (look, head) = (self.last_look, self.pages.head());
-        let ends = !self.pages.more();
-        if ends && self.pages.front().is_none() && std::mem::take(&mut self.no_page) {
-            // The log ends here, and there is no page to be one.
-            self.succeeded();
-        }
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.after < look) {
+    }
+
+    /// Whether somebody waits for a request that was not sent yet, or has no answer.
+    pub(super) fn want_request(&self) -> bool {
+        self.waiting.iter().any(|waiter| waiter.target.is_none())
+    }
+
+    /// The request `id` has told that the remote's log goes up to `head`; `ends` says that all of
+    /// it is here.
+    pub(super) fn log_read(&mut self, id: RequestId, head: Seq, ends: bool) {
+        for waiter in self.waiting.iter_mut().filter(|waiter| waiter.after < id) {
             let target = waiter.target.get_or_insert(head);
-            // An end that an earlier answer told of and that there is not is not waited for.
+            // An earlier reply may have reported a head that does not exist any more: wait only up
+            // to the present one.
             *target = if ends { head.min(*target) } else { *target };
         }
     }
 
-    /// Tells those whose sync is done.
-    pub(in crate::sync) fn settle_waiters(&mut self) {
-        if self.init.is_some() {
-            return;
-        }
-        let (mut kept, mut trouble) = (Vec::new(), None);
-        for mut waiter in std::mem::take(&mut self.waiters) {
-            match self.progress(&mut waiter) {
-                Ok(Progress::Done) => {
+    /// Takes those out whose sync is done. `held` is why nothing is pushed, if nothing is, and
+    /// `renewing` says that the pending events wait for another identity.
+    ///
+    /// # Errors
+    ///
+    /// As what is told to them, beside it: `Storage` when the store cannot be read.
+    pub(super) fn settle(
+        &mut self,
+        store: &Store,
+        now: Now,
+        held: Option<&Error>,
+        renewing: bool,
+    ) -> (Vec<Effect>, Option<Error>) {
+        let (mut told, mut kept, mut trouble) = (Vec::new(), Vec::new(), None);
+        for mut waiter in std::mem::take(&mut self.waiting) {
+            match waiter.standing(store, held, renewing) {
+                Ok(Standing::Done) => {
                     let mut summary = self.totals.since(&waiter.before);
-                    let ms = self.now.steady_ms - waiter.since.steady_ms;
+                    let ms = now.steady_ms - waiter.since.steady_ms;
                     summary.seconds = ms as f64 / 1000.0;
-                    self.effects.push_back(Effect::Settled(waiter.ticket, Ok(summary)));
+                    told.push(Effect::Settled(waiter.ticket, Ok(summary)));
                 }
-                Ok(Progress::Held(error)) => {
-                    self.effects.push_back(Effect::Settled(waiter.ticket, Err(error)));
+                Ok(Standing::Held(error)) => {
+                    told.push(Effect::Settled(waiter.ticket, Err(error)));
                 }
-                Ok(Progress::Waits) => kept.push(waiter),
+                Ok(Standing::Waits) => kept.push(waiter),
                 Err(error) => {
                     kept.push(waiter);
                     trouble = Some(error);
                 }
             }
         }
-        self.waiters = kept;
-        if let Some(error) = trouble {
-            self.local_trouble(error);
-        }
+        self.waiting = kept;
+        (told, trouble)
     }
 
-    fn progress(&self, waiter: &mut Waiter) -> Result<Progress> {
-        let last = match waiter.last {
+    /// Something failed. Takes those out who have waited through [`SYNC_ATTEMPTS`] failures.
+    pub(super) fn failed(&mut self, error: &Error) -> Vec<Effect> {
+        self.fail(error, 1)
+    }
+
+    /// Nothing will come of it: takes everybody out.
+    pub(super) fn dismiss(&mut self, error: &Error) -> Vec<Effect> {
+        self.fail(error, SYNC_ATTEMPTS)
+    }
+
+    fn fail(&mut self, error: &Error, weight: u32) -> Vec<Effect> {
+        self.waiting.iter_mut().for_each(|waiter| waiter.failures += weight);
+        let failed = self.waiting.extract_if(.., |waiter| waiter.failures >= SYNC_ATTEMPTS);
+        failed.map(|waiter| Effect::Settled(waiter.ticket, Err(error.clone()))).collect()
+    }
+
+    /// A request was answered.
+    pub(super) fn count_answer(&mut self, answer: &Answer) {
+        self.totals.requests += 1;
+        self.totals.bytes_up += answer.bytes_up;
+        self.totals.bytes_down += answer.bytes_down;
+    }
+
+    /// The remote took a push in.
+    pub(super) fn count_pushed(&mut self, events: usize) {
+        self.totals.pushed += events as u64;
+    }
+
+    /// A transaction has integrated this.
+    pub(super) fn count_integrated(&mut self, done: &Integrated) {
+        let totals = &mut self.totals;
+        let own = done.settled_applied + done.settled_superseded + done.settled_rejected;
+        totals.applied += done.settled_applied as u64;
+        totals.superseded += done.settled_superseded as u64;
+        totals.rejected += done.settled_rejected as u64;
+        totals.pulled += done.pulled.saturating_sub(own) as u64;
+    }
+}
+
+impl Waiter {
+    fn standing(
+        &mut self,
+        store: &Store,
+        held: Option<&Error>,
+        renewing: bool,
+    ) -> Result<Standing> {
+        let last = match self.last {
             Some(last) => last,
-            None => *waiter.last.insert(self.store.newest()?),
+            None => *self.last.insert(store.newest()?),
         };
-        let Some(target) = waiter.target else { return Ok(Progress::Waits) };
-        let (cursor, settled) = self.store.settled_up_to(last)?;
-        Ok(match self.push_is_held() {
-            _ if cursor < target || self.is_renewing() => Progress::Waits,
-            _ if settled => Progress::Done,
-            Some(error) => Progress::Held(error),
-            None => Progress::Waits,
+        let Some(target) = self.target else { return Ok(Standing::Waits) };
+        let (cursor, settled) = store.settled_up_to(last)?;
+        Ok(match held {
+            _ if cursor < target || renewing => Standing::Waits,
+            _ if settled => Standing::Done,
+            Some(error) => Standing::Held(error.clone()),
+            None => Standing::Waits,
         })
-    }
-
-    /// Gives up for those who have waited through `SYNC_ATTEMPTS` failures.
-    pub(in crate::sync) fn fail_waiters(&mut self, error: &Error, weight: u32) {
-        let (mut kept, mut failed) = (Vec::new(), Vec::new());
-        for mut waiter in self.waiters.drain(..) {
-            waiter.failures += weight;
-            if waiter.failures < SYNC_ATTEMPTS { kept.push(waiter) } else { failed.push(waiter) }
-        }
-        self.waiters = kept;
-        for waiter in failed {
-            self.effects.push_back(Effect::Settled(waiter.ticket, Err(error.clone())));
-        }
-    }
-
-    /// Tells everybody that nothing will come of it.
-    pub(in crate::sync) fn dismiss_waiters(&mut self, error: &Error) {
-        self.fail_waiters(error, SYNC_ATTEMPTS);
     }
 }

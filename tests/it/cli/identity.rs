@@ -175,7 +175,7 @@ fn f24_a_replicator_accepts_a_remote() {
     assert_eq!(error.kind(), Kind::Refused);
     assert_eq!(replicator.status().state, SyncState::RolledBack);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let offer = runtime.block_on(replicator.remote_offer()).unwrap();
+    let offer = runtime.block_on(replicator.remote_preview()).unwrap();
     assert_eq!(offer.trouble.as_deref(), Some(error.message()));
     assert_eq!((offer.tables[0].here, offer.tables[0].there), (3, Some(2)));
     let summary = replicator.accept_remote_blocking().unwrap();
@@ -184,7 +184,7 @@ fn f24_a_replicator_accepts_a_remote() {
     let status = replicator.status();
     assert_eq!((status.state, status.pending), (SyncState::InStep, 0));
     assert_eq!(status.identity[0].cause, Cause::Accepted);
-    assert!(runtime.block_on(replicator.remote_offer()).unwrap().trouble.is_none());
+    assert!(runtime.block_on(replicator.remote_preview()).unwrap().trouble.is_none());
     // Nothing is wrong any more: to accept is to synchronise.
     assert_eq!(replicator.accept_remote_blocking().unwrap().pushed, 0);
     assert_eq!(replicator.status().identity.len(), 1);

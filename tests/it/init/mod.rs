@@ -8,7 +8,7 @@ mod said;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use driftless::sync::{Init, Plan, Progress, Report};
+use driftless::sync::{Advance, FirstSync, Plan, Report};
 use driftless::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -42,13 +42,13 @@ fn remote_schema(remote: &LocalRemote) -> String {
 
 /// A first contact that is carried on by the request.
 struct Stepped {
-    init: Init,
+    init: FirstSync,
     remote: Arc<LocalRemote>,
 }
 
 impl Stepped {
     fn new(plan: Plan, remote: &Arc<LocalRemote>) -> Stepped {
-        Stepped { init: Init::new(plan, None), remote: Arc::clone(remote) }
+        Stepped { init: FirstSync::new(plan, None), remote: Arc::clone(remote) }
     }
 
     /// One request and its answer; the report when all is done.
@@ -62,9 +62,9 @@ impl Stepped {
             Err(error) => return Err(error),
         };
         match self.init.answered(answer, 1_700_000_000_000)? {
-            Progress::More => Ok(None),
-            Progress::Done(report, _) => Ok(Some(*report)),
-            Progress::OtherRemote(_) => panic!("there is one remote"),
+            Advance::More => Ok(None),
+            Advance::Done(report, _) => Ok(Some(*report)),
+            Advance::OtherRemote(_) => panic!("there is one remote"),
         }
     }
 

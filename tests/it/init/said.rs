@@ -120,7 +120,7 @@ fn f74_orphans_are_counted_and_named_before_anything_is_moved() {
     let path = plan.path.clone();
     let mut found = None;
     let (store, report) = driftless::sync::initialise_watched(plan, remote.clone(), &mut |doing| {
-        if let driftless::sync::Doing::Found(orphans) = doing {
+        if let driftless::sync::Phase::Found(orphans) = doing {
             let untouched = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'driftless%'";
             assert_eq!(remote.read(untouched), "0", "nothing has moved");
             found = Some(orphans.clone());

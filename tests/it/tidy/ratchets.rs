@@ -5,23 +5,20 @@ use std::cmp::Ordering;
 
 /// The files that are in a circle: each imports another one, and is imported by it at last. How it
 /// is counted: `imports`.
-pub(super) const FILES_IN_CIRCLES: usize = 71;
+pub(super) const FILES_IN_CIRCLES: usize = 58;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 32;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
-pub(super) const WRITABLE_FIELDS: usize = 300;
+pub(super) const WRITABLE_FIELDS: usize = 218;
 /// The `pub` fields of structs that are not `pub`: the same, written in another way.
 pub(super) const PUBLIC_FIELDS: usize = 0;
 /// The structs with more than 15 fields, by their names.
 pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
-    ("Driver", 23),
     ("Event", 16),
     ("Header", 16),
     ("JsonEvent", 22),
     ("Line", 18),
-    ("Machine", 41),
     ("Outgoing", 16),
-    ("Pages", 16),
     ("Rebase", 22),
     ("State", 16),
     ("Status", 22),
@@ -33,7 +30,7 @@ pub(super) const TUPLES: usize = 14;
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] =
     &[("src", 13), ("src/capture", 16), ("src/cli", 18), ("src/remote", 13), ("src/store", 41)];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 42_000;
+pub(super) const LINES: usize = 43_000;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;

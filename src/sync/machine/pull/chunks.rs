@@ -1,38 +1,38 @@
-//! A line of the log, or a row of a first sync, that does not fit into an answer, read in slices.
+//! A line of the log, or a row of a first sync, that does not fit into an answer, read in chunks.
 //!
 //! A request may be larger than an answer: so an event can reach the log that no page can bring. It
 //! would keep every replica from reading on. The log never changes behind the cursor, so its line
-//! can be taken a slice a request, and is put together here. A row may change between two slices;
+//! can be taken a chunk a request, and is put together here. A row may change between two chunks;
 //! then it is begun anew.
 
 use crate::error::{Code, Error, Result};
 use crate::remote::statements::Slice;
 
-/// The first slice that is tried, in bytes. A third more in base64, it is far below libSQL server's
+/// The first chunk that is tried, in bytes. A third more in base64, it is far below libSQL server's
 /// limit; where a lower one was seen, of a megabyte, the second fits.
-const SLICE_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// The least slice, in bytes. A remote that sends less than this has a limit that nobody meant.
-const MIN_SLICE_BYTES: usize = 4 << 10;
+/// The least chunk, in bytes. A remote that sends less than this has a limit that nobody meant.
+const MIN_CHUNK_BYTES: usize = 4 << 10;
 
 /// The most bytes of a line, all of it in memory: far more than a remote takes in as one request.
 const MAX_LINE_BYTES: usize = 256 << 20;
 
-/// The slices of one line so far. `T` says which it is, and in which state.
+/// The chunks of one line so far. `T` says which it is, and in which state.
 #[derive(Clone, Debug)]
-pub(in crate::sync) struct Slices<T> {
-    /// Which it is, and how long; known with the first slice.
+pub(in crate::sync) struct Chunks<T> {
+    /// Which it is, and how long; known with the first chunk.
     of: Option<(T, usize)>,
     bytes: Vec<u8>,
     size: usize,
 }
 
-impl<T: PartialEq> Slices<T> {
+impl<T: PartialEq> Chunks<T> {
     pub(in crate::sync) fn new() -> Self {
-        Slices { of: None, bytes: Vec::new(), size: SLICE_BYTES }
+        Chunks { of: None, bytes: Vec::new(), size: CHUNK_BYTES }
     }
 
-    /// Begins anew, with slices of the same size.
+    /// Begins anew, with chunks of the same size.
     pub(in crate::sync) fn restart(&mut self) {
         self.of = None;
         self.bytes.clear();
@@ -43,18 +43,18 @@ impl<T: PartialEq> Slices<T> {
         Slice { from: self.bytes.len(), bytes: self.size }
     }
 
-    /// A slice is too large. Gives false if there is no smaller one.
+    /// A chunk is too large. Gives false if there is no smaller one.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         self.size /= 2;
-        self.size >= MIN_SLICE_BYTES
+        self.size >= MIN_CHUNK_BYTES
     }
 
-    /// Whether a slice of this is one of the line that was begun, if any was.
+    /// Whether a chunk of this is one of the line that was begun, if any was.
     pub(in crate::sync) fn is_of(&self, of: &T, size: usize) -> bool {
         self.of.as_ref().is_none_or(|(begun, whole)| begun == of && *whole == size)
     }
 
-    /// A slice came, of a line of `size` bytes. Gives the line if it is whole now.
+    /// A chunk came, of a line of `size` bytes. Gives the line if it is whole now.
     ///
     /// # Errors
     ///
@@ -90,43 +90,43 @@ mod tests {
 
     #[test]
     fn a_line_is_whole_with_its_last_slice() {
-        let mut slices = Slices::new();
-        assert!(slices.too_large());
-        let (half, size) = (SLICE_BYTES / 2, SLICE_BYTES / 2 * 2 + 7);
-        assert_eq!(slices.next(), Slice { from: 0, bytes: half });
-        assert_eq!(slices.came(8, size, &vec![b'x'; half]).unwrap(), None);
+        let mut chunks = Chunks::new();
+        assert!(chunks.too_large());
+        let (half, size) = (CHUNK_BYTES / 2, CHUNK_BYTES / 2 * 2 + 7);
+        assert_eq!(chunks.next(), Slice { from: 0, bytes: half });
+        assert_eq!(chunks.came(8, size, &vec![b'x'; half]).unwrap(), None);
         // A limit may be met in the middle of it, too.
-        assert!(slices.too_large());
-        assert_eq!(slices.next(), Slice { from: half, bytes: half / 2 });
+        assert!(chunks.too_large());
+        assert_eq!(chunks.next(), Slice { from: half, bytes: half / 2 });
         for _ in 0..2 {
-            assert_eq!(slices.came(8, size, &vec![b'y'; half / 2]).unwrap(), None);
+            assert_eq!(chunks.came(8, size, &vec![b'y'; half / 2]).unwrap(), None);
         }
-        let line = slices.came(8, size, &[b'z'; 7]).unwrap().unwrap();
+        let line = chunks.came(8, size, &[b'z'; 7]).unwrap().unwrap();
         assert_eq!((line.len(), line[half], line[size - 1]), (size, b'y', b'z'));
     }
 
     #[test]
     fn what_is_no_slice_of_it_is_refused() {
-        let lines = [(100, 99), (100, 101), (0, 0), (MAX_LINE_BYTES + 1, SLICE_BYTES)];
-        for (size, bytes) in lines.into_iter().chain([(usize::MAX, SLICE_BYTES)]) {
-            let came = Slices::new().came(8, size, &vec![b'x'; bytes]);
+        let lines = [(100, 99), (100, 101), (0, 0), (MAX_LINE_BYTES + 1, CHUNK_BYTES)];
+        for (size, bytes) in lines.into_iter().chain([(usize::MAX, CHUNK_BYTES)]) {
+            let came = Chunks::new().came(8, size, &vec![b'x'; bytes]);
             assert!(came.is_err(), "{size}, {bytes}");
         }
-        let (mut slices, slice) = (Slices::new(), vec![b'x'; SLICE_BYTES]);
-        assert_eq!(slices.clone().came(8, MAX_LINE_BYTES, &slice).unwrap(), None, "the largest");
-        slices.came(8, 2 * SLICE_BYTES, &slice).unwrap();
-        for (of, size) in [(9, 2 * SLICE_BYTES), (8, SLICE_BYTES)] {
-            assert!(!slices.is_of(&of, size));
-            assert!(slices.clone().came(of, size, &slice).is_err(), "{of}, {size}");
+        let (mut chunks, chunk) = (Chunks::new(), vec![b'x'; CHUNK_BYTES]);
+        assert_eq!(chunks.clone().came(8, MAX_LINE_BYTES, &chunk).unwrap(), None, "the largest");
+        chunks.came(8, 2 * CHUNK_BYTES, &chunk).unwrap();
+        for (of, size) in [(9, 2 * CHUNK_BYTES), (8, CHUNK_BYTES)] {
+            assert!(!chunks.is_of(&of, size));
+            assert!(chunks.clone().came(of, size, &chunk).is_err(), "{of}, {size}");
         }
-        slices.restart();
-        assert_eq!(slices.next().from, 0);
-        assert!(slices.came(9, SLICE_BYTES, &slice).unwrap().is_some());
+        chunks.restart();
+        assert_eq!(chunks.next().from, 0);
+        assert!(chunks.came(9, CHUNK_BYTES, &chunk).unwrap().is_some());
     }
 
     #[test]
     fn there_is_a_least_slice() {
-        let mut slices = Slices::<()>::new();
-        assert_eq!((0..40).take_while(|_| slices.too_large()).count(), 8);
+        let mut chunks = Chunks::<()>::new();
+        assert_eq!((0..40).take_while(|_| chunks.too_large()).count(), 8);
     }
 }

@@ -1,4 +1,153 @@
-//! What is pulled.
+//! What is asked of the log, and the pages that wait to be integrated.
+//!
+//! [`Puller`] adds to the [`pages`] what the machine must know of them: whether the last one could
+//! be read, and which request has read the log last. A line that fits into no answer is put
+//! together from [`chunks`].
 
 pub(in crate::sync) mod chunks;
 pub(in crate::sync) mod pages;
+
+use crate::error::Result;
+use crate::event::Seq;
+use crate::identity::Place;
+use crate::page::{Offset, Page};
+use crate::remote::statements::{Part, Span};
+use crate::sync::machine::io::RequestId;
+use pages::Pages;
+
+/// The pull half of one machine.
+pub(super) struct Puller {
+    pages: Pages,
+    /// The last page could not be read. Until one can, an answer is no success: the answers are as
+    /// they should be, so they would end the waits that grow, and each page would be asked for at
+    /// once.
+    last_page_invalid: bool,
+    /// The last request that has brought a page, be it an empty one.
+    last_read: RequestId,
+    /// The file says that a transaction arrives in parts.
+    in_parts: bool,
+}
+
+impl Puller {
+    /// Nothing is known about the log after the cursor. `in_parts` is what the file says.
+    pub(super) fn after(cursor: Place, in_parts: bool) -> Self {
+        Puller {
+            pages: Pages::after(cursor),
+            last_page_invalid: false,
+            last_read: RequestId(0),
+            in_parts,
+        }
+    }
+
+    /// The log is another one, or was read by somebody else.
+    pub(super) fn begin_anew(&mut self, cursor: Place) {
+        self.pages = Pages::after(cursor);
+    }
+
+    /// Forgets the pages that wait: the next one is asked for after the cursor.
+    pub(super) fn restart(&mut self, cursor: Place) {
+        self.pages.restart(cursor);
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.pages.place()
+    }
+
+    pub(super) fn head(&self) -> Seq {
+        self.pages.head()
+    }
+
+    /// What to ask for next.
+    pub(super) fn range(&self) -> Span {
+        self.pages.span()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.pages.has_room()
+    }
+
+    /// Whether the log is known to go on.
+    pub(super) fn more(&self) -> bool {
+        self.pages.more()
+    }
+
+    /// Whether a page waits to be integrated.
+    pub(super) fn has_page(&self) -> bool {
+        self.pages.front().is_some()
+    }
+
+    /// Whether all of the log that is known is integrated.
+    pub(super) fn is_at_end(&self) -> bool {
+        !self.has_page() && !self.more()
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.pages.is_joining()
+    }
+
+    /// The log goes on: something was pushed, or was found there.
+    pub(super) fn expect(&mut self) {
+        self.pages.expect();
+    }
+
+    /// An answer came to the request `id`. Gives whether it has brought anything new.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when a chunk is none of the line.
+    pub(super) fn came_in(
+        &mut self,
+        id: RequestId,
+        page: Page,
+        part: Option<Part>,
+        head: Seq,
+    ) -> Result<bool> {
+        let new = self.pages.came_in(page, part, head)?;
+        self.last_read = id;
+        Ok(new)
+    }
+
+    pub(super) fn last_read(&self) -> RequestId {
+        self.last_read
+    }
+
+    /// What to integrate next: see [`Pages::part`].
+    pub(super) fn part(&self, events: usize) -> Option<(Page, Offset)> {
+        self.pages.part(events)
+    }
+
+    pub(super) fn integrated(&mut self, end: Offset) {
+        self.pages.integrated(end);
+    }
+
+    /// See [`Pages::lengthen`].
+    pub(super) fn lengthen(&mut self, end: Offset) -> bool {
+        self.pages.lengthen(end)
+    }
+
+    /// See [`Pages::too_large`].
+    pub(super) fn too_large(&mut self) -> bool {
+        self.pages.too_large()
+    }
+
+    /// A page could not be read.
+    pub(super) fn page_was_invalid(&mut self) {
+        self.last_page_invalid = true;
+    }
+
+    pub(super) fn is_last_page_invalid(&self) -> bool {
+        self.last_page_invalid
+    }
+
+    /// A page could be read, or there is none. Gives whether the last one could not.
+    pub(super) fn page_was_valid(&mut self) -> bool {
+        std::mem::take(&mut self.last_page_invalid)
+    }
+
+    /// Whether a large transaction arrives in parts, if the file says otherwise: then it is to say
+    /// so.
+    pub(super) fn new_in_parts(&mut self) -> Option<bool> {
+        let in_parts = self.pages.in_parts();
+        (std::mem::replace(&mut self.in_parts, in_parts) != in_parts).then_some(in_parts)
+    }
+}

@@ -3,13 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Code, Error, Result};
-use crate::event::{EventId, Seq};
+use crate::event::Seq;
 use crate::identity::Place;
 use crate::page::{Offset, Page};
 use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, PAGE_BYTES, Part, Span};
-use crate::sync::machine::pull::chunks::Slices;
+use crate::sync::machine::pull::chunks::Chunks;
 
-/// Pages that may wait: one is integrated while the next one is under way.
+/// Pages that may wait: one is integrated while the next one is in flight.
 const MAX_WAITING: usize = 2;
 
 /// The most events of a page that is made longer to be integrated, in memory all of it: 320,000
@@ -30,7 +30,7 @@ const WHOLE_DOWN_TO: usize = 256;
 /// The most bytes of a unit that is waited for.
 const WHOLE_BYTES: usize = 16 << 20;
 
-/// Where the pull stands.
+/// The log as far as it was read, and the size of the next page.
 ///
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
 ///   without a gap.
@@ -54,8 +54,7 @@ pub(in crate::sync) struct Pages {
     begun: Offset,
     /// The front page does not come apart: a part of it could not be integrated by itself.
     at_once: bool,
-    tail: Seq,
-    tail_id: Option<EventId>,
+    tail: Place,
     head: Seq,
     more: bool,
     events: usize,
@@ -64,8 +63,8 @@ pub(in crate::sync) struct Pages {
     target_before: Option<usize>,
     /// How many events the front page must have before it is tried again.
     longer: Option<usize>,
-    /// The next event's line is read in slices, for it does not fit into a page alone.
-    slices: Option<Slices<Seq>>,
+    /// The next event's line is read in chunks, for it does not fit into a page alone.
+    chunks: Option<Chunks<Seq>>,
 }
 
 impl Pages {
@@ -79,15 +78,14 @@ impl Pages {
             whole: true,
             begun: Offset::default(),
             at_once: false,
-            tail: cursor.seq,
-            tail_id: cursor.id,
+            tail: cursor,
             head: cursor.seq,
             more: false,
             events: MAX_EVENTS,
             target: PAGE_BYTES,
             target_before: None,
             longer: None,
-            slices: None,
+            chunks: None,
         }
     }
 
@@ -99,27 +97,27 @@ impl Pages {
         self.begun = Offset::default();
         self.at_once = false;
         self.longer = None;
-        self.slices = None;
-        (self.tail, self.tail_id) = (cursor.seq, cursor.id);
+        self.chunks = None;
+        self.tail = cursor;
         self.more = self.head > cursor.seq;
     }
 
     /// The newest place in the log that is known: what is asked for is behind it.
     pub(in crate::sync) fn place(&self) -> Place {
-        Place { seq: self.tail, id: self.tail_id }
+        self.tail
     }
 
     fn asks_whole(&self) -> bool {
-        self.whole && self.events >= WHOLE_DOWN_TO && self.slices.is_none()
+        self.whole && self.events >= WHOLE_DOWN_TO && self.chunks.is_none()
     }
 
     /// What to ask for next.
     pub(in crate::sync) fn span(&self) -> Span {
         Span {
-            after: self.tail,
+            after: self.tail.seq,
             events: self.events,
             whole: self.asks_whole(),
-            slice: self.slices.as_ref().map(Slices::<Seq>::next),
+            slice: self.chunks.as_ref().map(Chunks::<Seq>::next),
         }
     }
 
@@ -148,7 +146,7 @@ impl Pages {
 
     /// A page came. Gives whether it has events.
     pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
-        self.head = head.max(self.tail);
+        self.head = head.max(self.tail.seq);
         self.more = page.more;
         let closed = !page.more || (self.asks_whole() && page.count < self.events + MAX_UNIT);
         if page.count == 0 {
@@ -165,7 +163,7 @@ impl Pages {
         // heavier.
         let fitting = (self.target / weight).max(1);
         self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
-        (self.tail, self.tail_id) = (page.last, page.last_id());
+        self.tail = Place { seq: page.last, id: page.last_id() };
         self.queue(page, closed);
         if self.longer.is_some() {
             self.join();
@@ -224,13 +222,13 @@ impl Pages {
         head: Seq,
     ) -> Result<bool> {
         let Some(part) = part else {
-            self.slices = None;
+            self.chunks = None;
             return Ok(self.came(page, head));
         };
         let Part { seq, size, bytes, head } = part;
-        let Some(slices) = &mut self.slices else { return Ok(false) };
-        let came = match seq > self.tail {
-            true => slices.came(seq, size, &bytes),
+        let Some(chunks) = &mut self.chunks else { return Ok(false) };
+        let came = match seq > self.tail.seq {
+            true => chunks.came(seq, size, &bytes),
             false => {
                 let message = format!("a slice of event {seq} is not behind the cursor");
                 Err(Error::new(Code::AnswerInvalid, message))
@@ -242,11 +240,11 @@ impl Pages {
                 let page = Page { bytes, last: seq, count: 1, more: head > seq };
                 // The others may be as large as before.
                 self.target = self.target_before.take().unwrap_or(self.target);
-                self.slices = None;
+                self.chunks = None;
                 self.came(page, head);
             }
             Err(error) => {
-                self.slices = None;
+                self.chunks = None;
                 return Err(error);
             }
         }
@@ -304,10 +302,10 @@ impl Pages {
 
     /// What was asked for is too large. Gives false if less cannot be asked for.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
-        if let Some(slices) = &mut self.slices {
-            let smaller = slices.too_large();
+        if let Some(chunks) = &mut self.chunks {
+            let smaller = chunks.too_large();
             if !smaller {
-                self.slices = None;
+                self.chunks = None;
             }
             return smaller;
         }
@@ -321,7 +319,7 @@ impl Pages {
         self.target = (self.target / 2).max(1);
         self.events = (asked / 2).clamp(1, MAX_EVENTS);
         if asked == 1 {
-            self.slices = Some(Slices::new());
+            self.chunks = Some(Chunks::new());
         }
         true
     }

@@ -1,70 +1,56 @@
-//! How much to push at once, and what to do with a push that the remote rejects as a whole.
+//! How much to push at once, and the bisection of a push that the remote rejects as a whole.
 
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Op};
-use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use crate::store::{Hints, Outgoing, Push, PushLimit, are_bound};
+use crate::sync::machine::io::PushSize;
 use crate::verdict::TOO_LARGE;
 
-/// The least byte limit that is tried; below it, an event travels alone whatever it weighs.
+/// The least byte limit that is tried. Below it, an event travels alone whatever its size.
 const MIN_BYTES: usize = 1 << 10;
 
-/// A remote that finds less than this too large, in bytes, has a limit that nobody meant: a person
-/// must raise it, and no change is given up for it. Proxies begin at a megabyte.
+/// A remote that finds less than this too large, in bytes, has a limit that nobody intended: a
+/// person must raise it, and no change is given up for it. The limits of proxies begin at a
+/// megabyte.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// An image without values.
 const NOTHING: &str = "{}";
 
-/// What a push carries in one request. What hangs together may be larger, and travels in parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PushSize {
-    /// The most events, at least 1.
-    pub events: usize,
-    /// The most bytes of events; a single event may be larger.
-    pub bytes: usize,
-}
-
-impl Default for PushSize {
-    fn default() -> Self {
-        PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES }
-    }
-}
-
 /// What to do after a push did not go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::sync) enum Step {
+pub(super) enum Decision {
     /// Push again: less, or more of what hangs together, or in another order.
     Again,
     /// These are to blame: record them as rejected.
     Refuse(Vec<EventId>),
     /// Not even recording the rejection goes through, or the remote takes next to nothing.
-    Stuck,
+    Unpushable,
 }
 
-/// The limits of the next push.
+/// The limits of the next push, and the search for the event that makes a push fail: the culprit.
 ///
-/// * In health they are what a request takes, and that is the greatest there is. Each push that
-///   goes through doubles it. What hangs together may be larger, and travels in parts.
-/// * After a rejection they close in on the culprit. The remote takes the events in their order and
-///   stops at the first that it cannot take, so what is looked for is the shortest push that it
-///   rejects: of more than `above` events, and at most `failing`. What is shorter goes through and
-///   is done with.
-/// * What hangs together, as a cause and its foreign keys' consequences, goes together, and is
-///   recorded as rejected together: a consequence loses if its cause lost.
-/// * Events may wait for a foreign key's sake for what comes later, perhaps behind the push. These
-///   hints are kept in the search, or else the remote would judge what waits without what it waits
-///   for. A push that parts the two fails for its foreign keys, when all its events were taken: so
-///   it has no culprit, and `above` is raised to it.
-/// * A push that has all that its hints wait for, and fails for its foreign keys, has a hint that
-///   is wrong: what was to come is rejected. It goes once more with what is waited for in front, so
-///   that each event is judged by what is there; what waits in a ring keeps its hint. If that fails
-///   too, the push goes without any hint, and is halved.
+/// * Outside of a search the limits are those of a request. Each push that goes through doubles
+///   them, up to the greatest there are. Events that hang together may be larger, and travel in
+///   parts.
+/// * The remote takes the events in their order and stops at the first that it cannot take. So the
+///   search is for the shortest push that is rejected: of more than `above` events, and at most
+///   `failing`. A shorter one goes through and is done with.
+/// * Events that hang together, as a cause and the consequences of its foreign keys, go together
+///   and are recorded as rejected together: a consequence loses if its cause lost.
+/// * An event may wait for a later one, for a foreign key's sake, and that one may be behind the
+///   push. These hints are kept in the search, or the remote would judge the waiting event without
+///   the one that it waits for. A push that parts the two fails for its foreign keys although all
+///   its events were taken: it has no culprit, and `above` is raised to it.
+/// * A push that has all that its hints wait for, and fails for its foreign keys, has a wrong hint:
+///   the later event is rejected. The push goes once more with the later events moved to the front,
+///   so that each event is judged by what is there; events that wait in a ring keep their hints. If
+///   that fails too, the push goes without any hint, and is halved.
 ///
 /// So the search ends: each try has a smaller gap between `above` and `failing`, or fewer hints, or
 /// one event more is recorded as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::sync) struct PushLimits {
+pub(super) struct Bisection {
     /// What a request takes in health.
     most: PushSize,
     /// The most events of a request.
@@ -85,7 +71,7 @@ pub(in crate::sync) struct PushLimits {
     failing: usize,
     /// The large events of the next push go without old values, which they do not fit with.
     slim: bool,
-    searching: bool,
+    bisecting: bool,
 }
 
 /// The events of a push with a higher number in the outbox than this.
@@ -93,7 +79,8 @@ fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
     push.events.iter().filter(|event| event.n > cleared).collect()
 }
 
-/// Takes the values out of events that are recorded as too large: they stay with their writer.
+/// Takes the values out of events that are recorded as too large. They stay in their writer's
+/// conflict inbox.
 fn strip(push: &mut Push) {
     let large = |event: &&mut Outgoing| event.refuse.as_deref() == Some(TOO_LARGE);
     for event in push.events.iter_mut().filter(large) {
@@ -111,7 +98,7 @@ fn strip(push: &mut Push) {
 /// # Errors
 ///
 /// `Corrupt`, naming the event.
-pub(in crate::sync) fn check(push: &Push) -> Result<()> {
+pub(super) fn check(push: &Push) -> Result<()> {
     let lacks = |event: &&Outgoing| match event.op {
         Op::Insert => event.after.is_none(),
         Op::Update => event.before.is_none() || event.after.is_none(),
@@ -127,10 +114,10 @@ pub(in crate::sync) fn check(push: &Push) -> Result<()> {
     }
 }
 
-impl PushLimits {
+impl Bisection {
     /// The limits in health.
-    pub(in crate::sync) fn new(most: PushSize) -> Self {
-        PushLimits {
+    pub(super) fn new(most: PushSize) -> Self {
+        Bisection {
             most,
             request_events: most.events,
             request_bytes: most.bytes,
@@ -141,18 +128,18 @@ impl PushLimits {
             cleared: 0,
             failing: usize::MAX,
             slim: false,
-            searching: false,
+            bisecting: false,
         }
     }
 
     /// Whether they are the limits in health.
-    pub(in crate::sync) fn are_full(&self) -> bool {
-        *self == PushLimits::new(self.most)
+    pub(super) fn are_full(&self) -> bool {
+        *self == Bisection::new(self.most)
     }
 
     /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
-    pub(in crate::sync) fn limit(&self) -> PushLimit {
-        if !self.searching {
+    pub(super) fn limit(&self) -> PushLimit {
+        if !self.bisecting {
             return PushLimit::of(self.request_events, self.request_bytes);
         }
         PushLimit {
@@ -165,24 +152,24 @@ impl PushLimits {
     }
 
     /// The most events and bytes of events in a request. One event may be larger.
-    pub(in crate::sync) fn of_request(&self) -> (usize, usize) {
+    pub(super) fn of_request(&self) -> (usize, usize) {
         (self.request_events, self.request_bytes)
     }
 
-    /// Whether a culprit is being looked for.
-    pub(in crate::sync) fn is_searching(&self) -> bool {
-        self.searching
+    /// Whether a culprit is searched.
+    pub(super) fn is_bisecting(&self) -> bool {
+        self.bisecting
     }
 
-    /// A push was rejected: from now on one of its events is looked for.
-    pub(in crate::sync) fn suspect(&mut self, push: &Push) {
-        self.searching = true;
+    /// A push was rejected: from now on the culprit among its events is searched.
+    pub(super) fn suspect(&mut self, push: &Push) {
+        self.bisecting = true;
         self.events = push.events.len();
         self.bytes = push.bytes;
     }
 
-    /// Takes off what is under suspicion, and what is known not to travel.
-    pub(in crate::sync) fn prepare(&self, push: &mut Push) {
+    /// Takes out of the push what is known not to fit into a request.
+    pub(super) fn prepare(&self, push: &mut Push) {
         strip(push);
         if self.slim {
             let large = push.events.iter_mut().filter(|event| event.weight() >= LARGE_BYTES);
@@ -192,18 +179,18 @@ impl PushLimits {
     }
 
     /// A push went through.
-    pub(in crate::sync) fn accepted(&mut self) {
+    pub(super) fn accepted(&mut self) {
         self.request_events = (self.request_events * 2).min(self.most.events);
         self.request_bytes = (self.request_bytes * 2).min(self.most.bytes);
         self.begin((self.events * 2).min(self.most.events), Hints::Kept);
         self.slim = false;
-        self.searching &= self.events < self.most.events;
-        if !self.searching {
+        self.bisecting &= self.events < self.most.events;
+        if !self.bisecting {
             (self.events, self.bytes) = (self.most.events, 0);
         }
     }
 
-    /// Looks for a culprit anew, from a push of so many events on.
+    /// Begins the search anew, from a push of so many events.
     fn begin(&mut self, events: usize, hints: Hints) {
         self.events = events;
         self.hints = hints;
@@ -212,9 +199,9 @@ impl PushLimits {
     }
 
     /// The remote rejected `push` for what is in it, with this code.
-    pub(in crate::sync) fn rejected(&mut self, push: &Push, code: Code) -> Step {
+    pub(super) fn rejected(&mut self, push: &Push, code: Code) -> Decision {
         let len = push.events.len();
-        if !self.searching {
+        if !self.bisecting {
             self.suspect(push);
         }
         let hinted = push.events.iter().any(|event| event.late);
@@ -223,7 +210,7 @@ impl PushLimits {
             Hints::Kept if hinted && foreign => self.parted(push),
             Hints::Moved if hinted && foreign => {
                 self.begin(len, Hints::Gone);
-                Step::Again
+                Decision::Again
             }
             _ => self.has_culprit(push),
         }
@@ -231,7 +218,7 @@ impl PushLimits {
 
     /// A push failed for its foreign keys' sake, and events of it wait for what comes later: behind
     /// it, or in vain.
-    fn parted(&mut self, push: &Push) -> Step {
+    fn parted(&mut self, push: &Push) -> Decision {
         let len = push.events.len();
         let gap = self.failing.saturating_sub(len);
         let most = match push.whole {
@@ -246,54 +233,54 @@ impl PushLimits {
         } else {
             self.begin(len, Hints::Moved);
         }
-        Step::Again
+        Decision::Again
     }
 
-    /// One of the events of `push` makes it fail, behind those that are known not to.
-    fn has_culprit(&mut self, push: &Push) -> Step {
+    /// One of the events of `push` is the culprit, behind those that are known to be none.
+    fn has_culprit(&mut self, push: &Push) -> Decision {
         let len = push.events.len();
         let suspects = behind(push, self.cleared);
         if suspects.is_empty() {
             // What was in front has been settled meanwhile.
             self.begin(len, self.hints);
-            return Step::Again;
+            return Decision::Again;
         }
         if !are_bound(&push.events, self.cleared) {
             (self.failing, self.above) = (len, len - suspects.len());
             self.events = self.above + suspects.len() / 2;
-            return Step::Again;
+            return Decision::Again;
         }
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
             // What waits in front of it goes with what it waits for.
             let events = if suspects.len() < len { len.max(self.most.events) } else { len };
             self.begin(events, self.hints);
-            return Step::Refuse(ids);
+            return Decision::Refuse(ids);
         }
         if suspects.len() == len {
-            return Step::Stuck;
+            return Decision::Unpushable;
         }
         self.begin(len, Hints::Moved);
-        Step::Again
+        Decision::Again
     }
 
     /// A request that carried these events, or its answer, was too large.
-    pub(in crate::sync) fn too_large(&mut self, events: &[Outgoing]) -> Step {
+    pub(super) fn too_large(&mut self, events: &[Outgoing]) -> Decision {
         let weight: usize = events.iter().map(Outgoing::weight).sum();
         let [event] = events else {
             self.request_events = events.len().div_ceil(2);
             self.request_bytes = (self.request_bytes.min(weight) / 2).max(MIN_BYTES);
-            return Step::Again;
+            return Decision::Again;
         };
         if weight < LARGE_BYTES {
-            return Step::Stuck;
+            return Decision::Unpushable;
         }
         if !self.slim && event.before.as_deref().is_some_and(|old| old != NOTHING) {
             // What it changed is enough for the others. A row with a photo can be deleted so.
             self.slim = true;
-            return Step::Again;
+            return Decision::Again;
         }
-        Step::Refuse(vec![event.id])
+        Decision::Refuse(vec![event.id])
     }
 }
 

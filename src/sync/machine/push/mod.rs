@@ -1,4 +1,302 @@
-//! What is pushed.
+//! What is pushed next, and what a failed push leads to.
+//!
+//! [`Pusher`] takes from the outbox what fits into a request, or cuts what hangs together into
+//! parts ([`staging`]). After a rejection it closes in on the event that is to blame ([`bisect`]).
 
-pub(in crate::sync) mod bisect;
-pub(in crate::sync) mod staging;
+mod bisect;
+pub(in crate::sync::machine) mod staging;
+
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use crate::error::{Code, Error, Kind, Result};
+use crate::event::EventId;
+use crate::store::{Outgoing, Push, Store};
+use crate::sync::machine::io::{PushSize, Staged};
+use bisect::{Bisection, Decision, check};
+use staging::{Stage, Staging};
+
+/// What there is to push.
+pub(super) enum Load {
+    /// Nothing.
+    Nothing,
+    /// Something that cannot be sent as it is.
+    Unpushable(Error),
+    /// This.
+    Push(Payload),
+}
+
+/// A push, the id of its first unit, and what a request carries of it if it is larger than one.
+pub(super) struct Payload {
+    push: Arc<Push>,
+    unit: Ulid,
+    stage: Option<Stage>,
+    /// It was taken from the outbox just now.
+    is_new: bool,
+}
+
+/// What a part that did not arrive leads to.
+pub(super) enum PartRejection {
+    /// It is sent again.
+    Again,
+    /// The remote is another one.
+    OtherRemote,
+    /// Pushes wait.
+    Hold(Error),
+}
+
+/// What a push that did not go through leads to.
+pub(super) enum PushFailure {
+    /// It is sent again: less of it, or in another way.
+    Again,
+    /// These are recorded as rejected, for this reason.
+    Refuse(Vec<EventId>, String),
+    /// Pushes wait.
+    Hold(Error),
+}
+
+/// The push half of one machine.
+///
+/// * What was staged is sent before anything else is taken from the outbox. Whatever may change the
+///   outbox forgets it.
+pub(super) struct Pusher {
+    bisection: Bisection,
+    staging: Option<Staging>,
+    /// The outbox has something to push, as far as is known.
+    unsent: bool,
+    /// The next exchange only reads: what the remote is comes first.
+    probe_first: bool,
+    /// The push and the page go in requests of their own.
+    split: bool,
+}
+
+impl Payload {
+    pub(super) fn into_parts(self) -> (Arc<Push>, Ulid, Option<Stage>) {
+        (self.push, self.unit, self.stage)
+    }
+
+    /// What is said of a push that is so large that the remote may not take it in one transaction,
+    /// before it is tried.
+    pub(super) fn oversized(&self) -> Option<Error> {
+        if !self.is_new || !self.push.is_oversized() {
+            return None;
+        }
+        let (events, tables) = (self.push.events.len(), self.push.named_tables());
+        let message = format!(
+            "{events} changes of {tables} hang together by foreign keys, and the remote may not \
+             take them in one transaction"
+        );
+        let hint = "they are tried as they are, and nothing of them is refused for their number; \
+            what was written after them waits behind them, and pulls go on";
+        Some(Error::new(Code::TransactionTooLarge, message).with_hint(hint))
+    }
+}
+
+impl Pusher {
+    /// All may be unsent. `most` is what a push carries in one request at the most.
+    pub(super) fn new(most: PushSize) -> Self {
+        Pusher {
+            bisection: Bisection::new(most),
+            staging: None,
+            unsent: true,
+            probe_first: false,
+            split: false,
+        }
+    }
+
+    /// Whether the outbox has something to push.
+    pub(super) fn note_unsent(&mut self, unsent: bool) {
+        self.unsent = unsent;
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent
+    }
+
+    /// Lets a request that only reads go first.
+    pub(super) fn probe(&mut self) {
+        self.probe_first = true;
+    }
+
+    /// Nothing needs to be known of the remote before a push.
+    pub(super) fn end_probe(&mut self) {
+        self.probe_first = false;
+    }
+
+    pub(super) fn wants_probe(&self) -> bool {
+        self.probe_first
+    }
+
+    /// Whether the push and the page go in requests of their own.
+    pub(super) fn is_split(&self) -> bool {
+        self.split
+    }
+
+    /// Lets the push and the page go in requests of their own, until pushes are as large as they
+    /// may be.
+    pub(super) fn split(&mut self) {
+        self.split = true;
+    }
+
+    /// An exchange went through.
+    pub(super) fn join_if_full(&mut self) {
+        self.split &= !self.bisection.are_full();
+    }
+
+    /// What was staged is of no use any more.
+    pub(super) fn forget_staged(&mut self) {
+        self.staging = None;
+    }
+
+    /// What goes next. `issue` draws the id of its first unit.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the outbox cannot be read; `Corrupt` when an event lacks its values.
+    pub(super) fn load(&mut self, store: &mut Store, issue: impl FnOnce() -> Ulid) -> Result<Load> {
+        let is_new = self.staging.is_none();
+        if is_new {
+            let mut push = match store.outgoing(self.bisection.limit()) {
+                Ok(Some(push)) => push,
+                Ok(None) => {
+                    self.unsent = false;
+                    return Ok(Load::Nothing);
+                }
+                Err(error) if error.kind() == Kind::TooLarge => return Ok(Load::Unpushable(error)),
+                Err(error) => return Err(error),
+            };
+            check(&push)?;
+            self.bisection.prepare(&mut push);
+            let unit = issue();
+            let (events, bytes) = self.bisection.of_request();
+            if push.events.len() == 1 || (push.events.len() <= events && push.bytes <= bytes) {
+                let push = Arc::new(push);
+                return Ok(Load::Push(Payload { push, unit, stage: None, is_new }));
+            }
+            self.staging = Some(Staging::new(push, unit, (events, bytes)));
+        }
+        let staging = self.staging.as_ref().expect("it was staged just now, or before");
+        let ((push, unit), stage) = (staging.push(), Some(staging.next()));
+        Ok(Load::Push(Payload { push, unit, stage, is_new }))
+    }
+
+    /// How far a push is that travels in parts, if one does.
+    pub(super) fn staged(&self) -> Option<Staged> {
+        self.staging.as_ref().map(Staging::progress)
+    }
+
+    /// The remote took a push in.
+    pub(super) fn accepted(&mut self, push: &Push) {
+        for event in push.events.iter().filter(|event| event.refuse.is_some()) {
+            tracing::warn!(table = event.table, key = %event.key, event = %event.id,
+                "recorded as rejected");
+        }
+        self.bisection.accepted();
+        self.staging = None;
+    }
+
+    /// A part of a staged push has arrived.
+    pub(super) fn part_arrived(&mut self, stage: &Stage) {
+        if let Some(staging) = &mut self.staging {
+            staging.arrived(stage);
+        }
+    }
+
+    /// A part of a staged push did not arrive: the remote did not keep it.
+    pub(super) fn part_rejected(&mut self, error: Error) -> PartRejection {
+        if let Some(staging) = &mut self.staging
+            && error.code() == Code::StagedTableMissing
+            && staging.create_table()
+        {
+            return PartRejection::Again;
+        }
+        self.staging = None;
+        if matches!(error.code(), Code::OwnTableMissing | Code::StagedTableMissing) {
+            return PartRejection::OtherRemote;
+        }
+        PartRejection::Hold(error)
+    }
+
+    /// The remote rejected a push as a whole. The event that is to blame is searched, but only on a
+    /// remote that is as it should be: a request that only reads comes first.
+    pub(super) fn rejected(&mut self, push: &Push, error: Error) -> PushFailure {
+        tracing::info!(events = push.events.len(), "a push was rejected: searching the culprit");
+        self.staging = None;
+        if !self.bisection.is_bisecting() && !self.probe_first {
+            self.probe_first = true;
+            self.bisection.suspect(push);
+            return PushFailure::Again;
+        }
+        let decision = self.bisection.rejected(push, error.code());
+        Self::failure(decision, &push.events, error.message().to_owned(), error)
+    }
+
+    /// A request with a push and a page, or its answer, was too large. Which of the two is to blame
+    /// is not known, so they go apart from now on, and the page first.
+    pub(super) fn separate(&mut self, push: &Push) {
+        self.split = true;
+        self.probe_first = true;
+        self.bisection.suspect(push);
+    }
+
+    /// A request was too large for these events.
+    pub(super) fn too_large(&mut self, events: &[Outgoing], error: Error) -> PushFailure {
+        let decision = self.bisection.too_large(events);
+        Self::failure(decision, events, crate::verdict::TOO_LARGE.to_owned(), error)
+    }
+
+    /// A request of a staged push was too large, or its answer. The last one carries no event, so
+    /// if it asks for a page (`paged`), that is to blame.
+    pub(super) fn staged_too_large(
+        &mut self,
+        stage: &Stage,
+        paged: bool,
+        error: Error,
+    ) -> PushFailure {
+        if paged {
+            self.split = true;
+            return PushFailure::Again;
+        }
+        let events = self.staging.take().map(|staging| staging.events_of(stage));
+        let events = events.unwrap_or_default();
+        if events.is_empty() {
+            return PushFailure::Hold(takes_nothing(error));
+        }
+        self.too_large(&events, error)
+    }
+
+    fn failure(
+        decision: Decision,
+        events: &[Outgoing],
+        reason: String,
+        error: Error,
+    ) -> PushFailure {
+        match decision {
+            Decision::Again => PushFailure::Again,
+            Decision::Refuse(ids) => PushFailure::Refuse(ids, reason),
+            Decision::Unpushable => PushFailure::Hold(unpushable(events, error)),
+        }
+    }
+}
+
+/// The error for an event that can be neither pushed nor recorded as rejected.
+fn unpushable(events: &[Outgoing], error: Error) -> Error {
+    let event = events.first().expect("a push has events");
+    let Outgoing { table, key, id, .. } = event;
+    tracing::error!(table, %key, event = %id, "it can neither be pushed nor be recorded");
+    let message = format!("event {id} of table `{table}` does not reach the remote: {error}");
+    let code = match error.kind() {
+        Kind::TooLarge => Code::EventTooLarge,
+        _ => Code::EventUnpushable,
+    };
+    Error::new(code, message).with_source(error)
+}
+
+/// The error for a remote that does not even take the request that ends a staged push.
+fn takes_nothing(error: Error) -> Error {
+    let message = format!("the remote takes next to nothing in a request: {error}");
+    Error::new(Code::RequestTooLarge, message)
+        .with_hint("raise the remote's limit on the size of a request")
+        .with_source(error)
+}

@@ -6,6 +6,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::event::{RowKey, Seq};
+use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 
 /// What a trigger refuses.
 const NO: Code = Code::Rejected;
@@ -31,12 +32,13 @@ fn event(n: i64) -> Outgoing {
     }
 }
 
-/// The events from `first` on, as many as the limits take.
-fn full() -> PushLimits {
-    PushLimits::new(PushSize::default())
+/// The limits in health.
+fn full() -> Bisection {
+    Bisection::new(PushSize::default())
 }
 
-fn next(limits: &PushLimits, first: i64, last: i64) -> Push {
+/// The events from `first` on, as many as the limits take.
+fn next(limits: &Bisection, first: i64, last: i64) -> Push {
     let end = last.min(first + limits.limit().events as i64 - 1);
     let events: Vec<_> = (first..=end).map(event).collect();
     let whole = events.len();
@@ -58,7 +60,7 @@ fn the_culprit_is_found_and_no_other() {
             if !has || !refused.is_empty() {
                 sent = push.last_n;
                 limits.accepted();
-            } else if let Step::Refuse(ids) = limits.rejected(&push, NO) {
+            } else if let Decision::Refuse(ids) = limits.rejected(&push, NO) {
                 refused.extend(ids);
             }
         }
@@ -81,15 +83,15 @@ fn an_event_without_its_values_stays_here() {
 fn a_pair_stays_together() {
     let limits = full();
     let mut pair = next(&limits, 1, 2);
-    assert_eq!(limits.clone().rejected(&pair, NO), Step::Again);
+    assert_eq!(limits.clone().rejected(&pair, NO), Decision::Again);
     pair.events[0].pair = Some(pair.events[1].id);
     pair.events[1].pair = Some(pair.events[0].id);
     assert_eq!(
         limits.clone().rejected(&pair, NO),
-        Step::Refuse(vec![pair.events[0].id, pair.events[1].id])
+        Decision::Refuse(vec![pair.events[0].id, pair.events[1].id])
     );
     pair.events[0].refuse = Some("no".to_owned());
-    assert_eq!(limits.clone().rejected(&pair, NO), Step::Stuck);
+    assert_eq!(limits.clone().rejected(&pair, NO), Decision::Unpushable);
 }
 
 /// What a remote makes of a push: the first culprit in it fails it, and then what waits in it
@@ -121,7 +123,7 @@ fn answer(
 
 /// The push that a store gives for the limits: events from `sent` on, the links as hints.
 fn given(
-    limits: &PushLimits,
+    limits: &Bisection,
     sent: i64,
     last: i64,
     links: &[(i64, i64)],
@@ -186,12 +188,12 @@ fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
                     limits.accepted();
                 }
                 Some(code) => match limits.rejected(&push, code) {
-                    Step::Again => {}
-                    Step::Refuse(ids) => {
+                    Decision::Again => {}
+                    Decision::Refuse(ids) => {
                         let of = |id| push.events.iter().find(|event| event.id == id);
                         refused.extend(ids.into_iter().map(|id| of(id).unwrap().n));
                     }
-                    Step::Stuck => panic!("seed {seed}: stuck"),
+                    Decision::Unpushable => panic!("seed {seed}: stuck"),
                 },
             }
         }
@@ -210,10 +212,10 @@ fn a_request_shrinks_until_it_fits_and_grows_again() {
         while sent < 30 {
             requests += 1;
             assert!(requests < 200, "{fits}: {limits:?}");
-            assert!(!limits.is_searching());
+            assert!(!limits.is_bisecting());
             let push = next(&limits, sent + 1, 30);
             if push.events.len() > fits {
-                assert_eq!(limits.too_large(&push.events), Step::Again);
+                assert_eq!(limits.too_large(&push.events), Decision::Again);
             } else {
                 sent = push.last_n;
                 limits.accepted();
@@ -244,19 +246,19 @@ fn each_op_asks_for_its_images() {
 #[test]
 fn limits_close_in_and_open_again() {
     let mut limits = full();
-    assert!(!limits.is_searching());
+    assert!(!limits.is_bisecting());
     limits.suspect(&next(&limits, 1, 12));
-    assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
-    assert_eq!(limits.rejected(&next(&limits, 1, 12), NO), Step::Again);
+    assert_eq!((limits.is_bisecting(), limits.limit().events), (true, 12));
+    assert_eq!(limits.rejected(&next(&limits, 1, 12), NO), Decision::Again);
     assert_eq!(limits.limit().events, 6, "there were no hints to take off first");
     limits.accepted();
-    assert_eq!((limits.is_searching(), limits.limit().events), (true, 12));
+    assert_eq!((limits.is_bisecting(), limits.limit().events), (true, 12));
     (0..20).for_each(|_| limits.accepted());
     assert_eq!(limits, full());
     // What a request takes is another matter.
-    assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Step::Again);
+    assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Decision::Again);
     assert_eq!(limits.of_request().0, MAX_EVENTS / 2);
-    assert!(!limits.is_searching());
+    assert!(!limits.is_bisecting());
     limits.suspect(&next(&full(), 1, 12));
     for _ in 0..20 {
         limits.too_large(&next(&full(), 1, 12).events);
@@ -280,13 +282,13 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     };
     let mut limits = full();
     let stuck = limits.too_large(&of(LARGE_BYTES - 1).events);
-    assert_eq!(stuck, Step::Stuck, "it is the remote's fault");
+    assert_eq!(stuck, Decision::Unpushable, "it is the remote's fault");
     let mut push = of(LARGE_BYTES);
-    assert_eq!(limits.too_large(&push.events), Step::Again);
+    assert_eq!(limits.too_large(&push.events), Decision::Again);
     limits.prepare(&mut push);
     assert_eq!(push.events[0].before.as_deref(), Some(NOTHING));
     assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
-    let refuse = Step::Refuse(vec![push.events[0].id]);
+    let refuse = Decision::Refuse(vec![push.events[0].id]);
     assert_eq!(limits.too_large(&of(LARGE_BYTES).events), refuse, "slim already");
     // Without old values there is nothing to take off.
     for before in [None, Some(NOTHING.to_owned())] {
@@ -343,9 +345,9 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
         (10, 10, usize::MAX, None),
         (10, 10, 17, None),
     ] {
-        let mut limits = PushLimits { failing, ..full() };
+        let mut limits = Bisection { failing, ..full() };
         limits.suspect(&waiting(len, whole));
-        assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Step::Again);
+        assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Decision::Again);
         let case = format!("{len} {whole} {failing}: {limits:?}");
         let (events, hints, above, cleared) = match most {
             Some(most) => (most, Hints::Kept, len as usize, len),
@@ -359,14 +361,14 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
 
 #[test]
 fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
-    let moved = PushLimits { hints: Hints::Moved, ..full() };
+    let moved = Bisection { hints: Hints::Moved, ..full() };
     for (push, code, gone) in [
         (waiting(10, 10), FOREIGN, true),
         (waiting(10, 10), NO, false),
         (next(&moved, 1, 10), FOREIGN, false),
     ] {
         let mut limits = moved.clone();
-        assert_eq!(limits.rejected(&push, code), Step::Again);
+        assert_eq!(limits.rejected(&push, code), Decision::Again);
         let (events, hints) = if gone { (10, Hints::Gone) } else { (5, Hints::Moved) };
         assert_eq!((limits.events, limits.hints), (events, hints), "{code}");
     }
@@ -376,7 +378,7 @@ fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
 fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
     for (push, code) in [(waiting(10, 20), NO), (next(&full(), 1, 10), FOREIGN)] {
         let mut limits = full();
-        assert_eq!(limits.rejected(&push, code), Step::Again);
+        assert_eq!(limits.rejected(&push, code), Decision::Again);
         assert_eq!((limits.events, limits.hints, limits.failing), (5, Hints::Kept, 10), "{code}");
     }
 }
@@ -384,9 +386,9 @@ fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
 #[test]
 fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
     for (cleared, events) in [(0, 1), (9, MAX_EVENTS)] {
-        let mut limits = PushLimits { above: cleared as usize, cleared, ..full() };
+        let mut limits = Bisection { above: cleared as usize, cleared, ..full() };
         let push = next(&full(), 1, cleared + 1);
-        assert_eq!(limits.rejected(&push, NO), Step::Refuse(vec![event(cleared + 1).id]));
+        assert_eq!(limits.rejected(&push, NO), Decision::Refuse(vec![event(cleared + 1).id]));
         assert_eq!((limits.events, limits.above, limits.cleared), (events, 0, 0));
     }
 }
@@ -402,8 +404,8 @@ fn what_a_cause_took_along_is_refused_with_it() {
         push
     };
     let mut limits = full();
-    assert_eq!(limits.rejected(&push(1), NO), Step::Again, "the first may go alone");
+    assert_eq!(limits.rejected(&push(1), NO), Decision::Again, "the first may go alone");
     let mut limits = full();
     let together = [2, 3, 4, 5].map(|n| event(n).id).to_vec();
-    assert_eq!(limits.rejected(&push(2), NO), Step::Refuse(together));
+    assert_eq!(limits.rejected(&push(2), NO), Decision::Refuse(together));
 }

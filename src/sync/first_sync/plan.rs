@@ -1,0 +1,114 @@
+//! What a replica is to be, and the replica of a plan as far as it can be made without the remote.
+
+use std::path::PathBuf;
+
+use ulid::Ulid;
+
+use crate::error::Result;
+use crate::event::ReplicaId;
+use crate::store::{Local, OnConnect, Setup, Store, definitions};
+use crate::sync::driver::clock::fresh_ulid;
+use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
+use crate::verdict::ConflictRule;
+
+/// What a replica is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The database file.
+    pub path: PathBuf,
+    /// The remote's URL, without credentials.
+    pub url: String,
+    /// The tables.
+    pub tables: Tables,
+    /// The conflict rules that were asked for. A table without one has the remote's, or `row`.
+    pub rules: Vec<(String, ConflictRule)>,
+    /// The identity, if the file has none.
+    pub replica: ReplicaId,
+    /// The remote's identity, if it has none.
+    pub epoch: Ulid,
+    /// What the application registers on each connection to the file.
+    pub on_connect: OnConnect,
+}
+
+/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
+/// is done, so the plan is held to them. Beside it, the tables that were not asked for again.
+pub(in crate::sync) fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
+    if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
+        return Ok((None, Vec::new()));
+    }
+    let store = Store::open_with(&plan.path, &plan.on_connect)?;
+    let mut kept = Vec::new();
+    if store.is_adopted()? {
+        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
+        (plan.tables, kept) = settled_tables(&plan.tables, known)?;
+        for table in &kept {
+            tracing::warn!(table, "not asked for any more, and replicated all the same");
+        }
+    }
+    Ok((Some(store), kept))
+}
+
+/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
+/// are here. The file is made if there is none.
+///
+/// # Errors
+///
+/// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
+pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
+    let (store, _) = existing(plan)?;
+    if !plan.path.exists() {
+        Store::define(&plan.path, &[])?;
+    }
+    let rule = |name: &str| {
+        let asked = plan.rules.iter().find(|(table, _)| table.eq_ignore_ascii_case(name));
+        asked.map(|(_, rule)| *rule).unwrap_or_default()
+    };
+    let local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+    let mut tables: Vec<_> = local_tables(&plan.tables, &local)?
+        .into_iter()
+        .map(|name| (name.clone(), rule(&name)))
+        .collect();
+    let mut epoch = None;
+    if let Some(store) = store {
+        epoch = store.state()?.epoch;
+        // What was agreed with the remote stays.
+        for (name, rule) in &mut tables {
+            let known =
+                store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
+            *rule = known.map_or(*rule, |known| known.rule);
+        }
+    }
+    let setup = Setup { url: plan.url.clone(), tables, epoch };
+    let store = Store::init_with(&plan.path, &setup, plan.replica, &plan.on_connect)?;
+    if !store.is_adopted()? {
+        store.set_choice(&plan.tables.choice())?;
+    }
+    Ok(store)
+}
+
+/// Where a plan is made without one's own identities.
+pub(crate) fn fresh_plan(
+    path: PathBuf,
+    url: String,
+    tables: Tables,
+    rules: Vec<(String, ConflictRule)>,
+) -> Plan {
+    let (replica, epoch) = (ReplicaId(fresh_ulid()), fresh_ulid());
+    Plan { path, url, tables, rules, replica, epoch, on_connect: OnConnect::default() }
+}
+
+/// The plan for a replica as it is, with the remote at `url`.
+pub(in crate::sync) fn plan_of(
+    store: &Store,
+    url: String,
+    replica: ReplicaId,
+    epoch: Ulid,
+) -> Plan {
+    let tables = store.tables().iter();
+    let rules: Vec<(String, ConflictRule)> =
+        tables.map(|known| (known.table.name.clone(), known.rule)).collect();
+    let names = rules.iter().map(|(name, _)| name.clone()).collect();
+    let path = store.path().to_owned();
+    let on_connect = store.on_connect().clone();
+    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch, on_connect }
+}

@@ -1,0 +1,497 @@
+//! What answers and failures lead to: the parts of the machine decide, and this applies it.
+//!
+//! An answer is read from the outside in. First the remote itself is examined: nothing of an answer
+//! counts that comes from another database, or from one that was rolled back. Then what was pushed
+//! is acknowledged. Then the page is taken, and waits until the driver asks to integrate it.
+
+use crate::error::{Code, Error, Kind, Result};
+use crate::event::EventId;
+use crate::page::Offset;
+use crate::remote::statements::Reply;
+use crate::remote::{Answer, missing_table_of};
+use crate::store::{Integrated, Outcome, Push, Store};
+use crate::sync::first_sync::plan::plan_of;
+use crate::sync::first_sync::report::Report;
+use crate::sync::first_sync::run::{Advance, FirstSync};
+use crate::sync::machine::Machine;
+use crate::sync::machine::error_policy::{Carried, Policy, nothing_fits, policy, unpullable};
+use crate::sync::machine::first_sync_run::FirstSyncRun;
+use crate::sync::machine::io::{Effect, RequestId};
+use crate::sync::machine::push::{PartRejection, PushFailure};
+use crate::sync::machine::reconcile::Reconciled;
+use crate::sync::machine::request::{ExchangeRequest, RequestKind};
+use crate::sync::remote_check::{examine, other_remote, unknown_column};
+use crate::sync::status::{Change, Changes, SyncState};
+
+impl Machine {
+    /// The request `id` was answered, or was not.
+    pub(super) fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
+        // The answer to a request that was given up comes too late.
+        let Some(kind) = self.requests.take(id) else { return };
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(error) => return self.request_failed(kind, error),
+        };
+        self.waiters.count_answer(&answer);
+        match kind {
+            RequestKind::FirstSync => self.first_sync_answered(answer),
+            RequestKind::Exchange(request) => match request.exchange().read(answer) {
+                Ok(reply) => self.exchanged(id, &request, reply),
+                Err(error) => self.failed(Some(&request), error),
+            },
+            RequestKind::Reconcile(ids) => self.reconciled(&ids, answer),
+        }
+    }
+
+    fn request_failed(&mut self, kind: RequestKind, error: Error) {
+        match kind {
+            RequestKind::FirstSync => self.failed(None, error),
+            RequestKind::Exchange(request) => self.failed(Some(&request), error),
+            RequestKind::Reconcile(ids) if error.kind() == Kind::TooLarge => {
+                if let Err(error) = self.reconcile.too_large(&ids, error) {
+                    self.leave_alone(error, SyncState::Trouble);
+                }
+            }
+            RequestKind::Reconcile(_) => self.failed(None, error),
+        }
+    }
+
+    /// An exchange was answered.
+    fn exchanged(&mut self, id: RequestId, request: &ExchangeRequest, reply: Reply) {
+        let marks = match self.store.marks() {
+            Ok(marks) => marks,
+            Err(error) => return self.failed_locally(error),
+        };
+        let (epoch, meta) = (self.identity.epoch(), reply.meta.as_ref());
+        if let Err((error, state)) = examine(epoch, request.place(), &marks, meta) {
+            return self.diverged(error, state);
+        }
+        let taken = match self.identity.take_mark(&mut self.store, id, request, &marks, &reply) {
+            Ok(taken) => taken,
+            // What was pushed goes again, and the remote knows it by its id.
+            Err(error) => return self.failed_locally(error),
+        };
+        if request.push().is_some() && !reply.pushed {
+            self.pusher.forget_staged();
+            if taken && reply.unknown.is_none() {
+                let message = "the remote did not take a push in, and gave no reason";
+                return self.failed(None, Error::new(Code::AnswerInvalid, message));
+            }
+        }
+        self.succeeded();
+        self.pusher.end_probe();
+        match (request.push(), &reply.unknown) {
+            // What is in the log already was pushed when its columns were known.
+            (Some(push), _) if reply.pushed => {
+                self.reconcile.acknowledged(id);
+                self.push_accepted(push);
+            }
+            (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
+            _ => {}
+        }
+        if let Some(part) = request.part() {
+            self.pusher.part_arrived(part);
+        }
+        if !request.is_paged() {
+            self.puller.expect();
+        } else if !request.discards_page() {
+            match self.puller.came_in(id, reply.page, reply.part, reply.head) {
+                Ok(new) => self.log_read(id, new),
+                Err(error) => return self.page_invalid(error),
+            }
+        }
+        // After all that makes the replica active: the next poll comes soon after the first change.
+        self.schedule.poll_later();
+        self.pusher.join_if_full();
+        self.effects.status_changed();
+    }
+
+    fn push_accepted(&mut self, push: &Push) {
+        self.waiters.count_pushed(push.events.len());
+        self.pusher.accepted(push);
+        self.health.pushes_flow();
+        self.first_sync.trust();
+        self.schedule.be_active();
+        self.read_outbox();
+    }
+
+    /// The remote's triggers do not know a column, and would leave it out. Those who wait are told
+    /// when what came in the same answer, and what follows it, is integrated.
+    fn hold_for_column(&mut self, table: &str, column: &str) {
+        tracing::warn!(table, column, "nothing can be pushed: the remote does not know a column");
+        self.schedule.hold_pushes();
+        self.health.pushes_slowed(unknown_column(table, column));
+    }
+
+    /// The request `id` has told how far the remote's log goes, and has brought something new or
+    /// nothing.
+    fn log_read(&mut self, id: RequestId, new: bool) {
+        if new {
+            self.schedule.be_active();
+        }
+        // Where the log ends here, there is no page that could be invalid.
+        if self.puller.is_at_end() && self.puller.page_was_valid() {
+            self.succeeded();
+        }
+        self.waiters.log_read(id, self.puller.head(), !self.puller.more());
+    }
+
+    /// The remote answered as it should, if its last page could be read.
+    fn succeeded(&mut self) {
+        if self.puller.is_last_page_invalid() {
+            return self.health.reached();
+        }
+        self.schedule.succeeded();
+        self.health.succeeded(self.schedule.now().wall_ms);
+    }
+
+    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
+    pub(super) fn integrate(&mut self, events: usize) {
+        let Some((page, end)) = self.puller.part(events) else { return };
+        match self.store.integrate(&page, None, self.schedule.now().wall_ms) {
+            Ok(Outcome::Done(done)) => {
+                self.puller.integrated(end);
+                if self.puller.page_was_valid() {
+                    self.succeeded();
+                }
+                if let Some(in_parts) = self.puller.new_in_parts()
+                    && let Err(error) = self.store.set_in_parts(in_parts)
+                {
+                    self.failed_locally(error);
+                }
+                if done.settled() > 0 {
+                    // What is settled is no longer in the outbox, and may be in what is staged.
+                    self.pusher.forget_staged();
+                }
+                self.integrated(done);
+            }
+            Ok(Outcome::NeedsLonger) => self.lengthen(end),
+            Err(error) if error.kind() == Kind::Storage => self.failed_locally(error),
+            Err(error) => {
+                self.restart_pages();
+                self.page_invalid(error);
+            }
+        }
+    }
+
+    /// Counts what a transaction has integrated, and tells whoever wants to know.
+    fn integrated(&mut self, done: Integrated) {
+        self.waiters.count_integrated(&done);
+        tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
+        if !done.changes.is_empty() {
+            let rows = done.changes.into_iter();
+            let rows = rows.map(|(table, key)| Change { table, key }).collect();
+            let changes = Changes { rows, cursor: done.cursor, missed: false };
+            self.effects.push(Effect::Notify(changes));
+        }
+        self.effects.status_changed();
+    }
+
+    /// The pages that wait, and the one that is asked for, are fetched again.
+    fn restart_pages(&mut self) {
+        self.requests.discard_page();
+        match self.store.place() {
+            Ok(cursor) => self.puller.restart(cursor),
+            Err(error) => self.failed_locally(error),
+        }
+    }
+
+    /// What ends at `end` is integrated only with what follows it.
+    fn lengthen(&mut self, end: Offset) {
+        if self.puller.lengthen(end) {
+            return;
+        }
+        match self.store.place() {
+            Ok(cursor) => {
+                let message = format!(
+                    "the log after event {} cannot be applied, however much of it is read",
+                    cursor.seq
+                );
+                let error = Error::new(Code::LogNotApplied, message);
+                // What waits is of no use, and may not be what is there next time.
+                self.puller.restart(cursor);
+                self.leave_alone(error, SyncState::Trouble);
+            }
+            Err(error) => self.failed_locally(error),
+        }
+    }
+
+    /// The remote has answered what became of these events.
+    fn reconciled(&mut self, ids: &[EventId], answer: Answer) {
+        let (found, meta) = match self.reconcile.read(answer) {
+            Ok(read) => read,
+            Err(error) => return self.failed(None, error),
+        };
+        let marks = match self.store.marks() {
+            Ok(marks) => marks,
+            Err(error) => return self.failed_locally(error),
+        };
+        let (epoch, place) = (self.identity.epoch(), self.puller.place());
+        if let Err((error, state)) = examine(epoch, place, &marks, meta.as_ref()) {
+            return self.leave_alone(error, state);
+        }
+        let wall_ms = self.schedule.now().wall_ms;
+        match self.reconcile.settle(&mut self.store, ids, found, wall_ms) {
+            Reconciled::GoesOn => return self.succeeded(),
+            Reconciled::Invalid(error) => return self.failed(None, error),
+            Reconciled::Settled(done) => {
+                self.succeeded();
+                self.integrated(done);
+            }
+            Reconciled::Lost(done, error) => {
+                self.read_outbox();
+                self.integrated(done);
+                self.contradicted(error);
+            }
+            Reconciled::GoesFurther(error) => {
+                self.puller.expect();
+                self.contradicted(error);
+            }
+            Reconciled::Contradiction(error) => self.contradicted(error),
+            Reconciled::Diverged(error) => self.leave_alone(error, SyncState::RolledBack),
+            Reconciled::Failed(error) => self.failed_locally(error),
+        }
+        self.effects.status_changed();
+    }
+
+    /// The answers contradict each other. It may be better the next time.
+    fn contradicted(&mut self, error: Error) {
+        if self.reconcile.contradicted() {
+            self.leave_alone(error, SyncState::Trouble);
+        } else {
+            self.retry_later(error);
+        }
+    }
+
+    /// The remote has answered the first sync.
+    fn first_sync_answered(&mut self, answer: Answer) {
+        let wall_ms = self.schedule.now().wall_ms;
+        let first_sync = self.first_sync.under_way_mut().expect("its request was in flight");
+        match first_sync.answered(answer, wall_ms) {
+            Ok(Advance::More) => {
+                // Of a replica whose first sync is done only the definitions are compared.
+                if self.first_sync.under_way().and_then(FirstSync::store).is_some() {
+                    self.succeeded();
+                    self.health.first_sync_goes_on();
+                } else {
+                    // Whether it is the right remote is not known yet: that is no success.
+                    self.schedule.succeeded();
+                    self.health.answered();
+                }
+            }
+            Ok(Advance::Done(report, store)) => self.first_sync_done(*report, *store),
+            Ok(Advance::OtherRemote(found)) => {
+                self.leave_alone(other_remote(found.as_deref()), SyncState::OtherRemote);
+            }
+            Err(error) => self.first_sync_failed(error),
+        }
+        self.effects.status_changed();
+    }
+
+    fn first_sync_done(&mut self, report: Report, store: Store) {
+        self.store = store;
+        self.pusher.forget_staged();
+        self.puller.page_was_valid();
+        self.succeeded();
+        self.first_sync.end();
+        self.health.pushes_flow();
+        match self.store.state() {
+            Ok(state) => {
+                self.puller.begin_anew(state.place);
+                self.identity.is_now(state);
+                self.reconcile.accept_remote();
+            }
+            Err(error) => self.failed_locally(error),
+        }
+        self.read_outbox();
+        self.schedule.poll_now();
+        self.effects.extend(Changes::of_first_sync(&report).map(Effect::Notify));
+        self.effects.push(Effect::Initialised(report));
+    }
+
+    fn first_sync_failed(&mut self, error: Error) {
+        let is_adopted = || self.store.is_adopted().unwrap_or(false);
+        match error.kind() {
+            Kind::Unavailable | Kind::Storage | Kind::Corrupt => self.failed(None, error),
+            _ if FirstSyncRun::lacks(&error) && is_adopted() => self.hold_for_missing(error),
+            _ => self.leave_alone(error, SyncState::Refused),
+        }
+    }
+
+    /// A comparison found that the remote lacks what every push needs: pushes wait, and pulls go
+    /// on. Where there has been no first sync nothing can go on.
+    fn hold_for_missing(&mut self, error: Error) {
+        tracing::warn!("nothing can be pushed: {error}");
+        self.first_sync.put_off();
+        self.schedule.succeeded();
+        self.health.remote_lacks(error);
+        self.schedule.hold_pushes();
+        self.schedule.poll_now();
+        self.pusher.end_probe();
+        self.effects.status_changed();
+    }
+
+    /// A request failed, or its answer is not one. `request` is what was exchanged, if it was that.
+    fn failed(&mut self, request: Option<&ExchangeRequest>, error: Error) {
+        if request.is_none()
+            && let Some(first_sync) = self.first_sync.under_way_mut()
+            && first_sync.recover(&error)
+        {
+            return;
+        }
+        match request {
+            Some(request) => self.exchange_failed(request, error),
+            None => self.read_failed(error),
+        }
+        self.effects.status_changed();
+    }
+
+    fn exchange_failed(&mut self, request: &ExchangeRequest, error: Error) {
+        let policy = policy(&error, request.carried(), request.is_paged());
+        match (policy, request.push(), request.stage()) {
+            (Policy::HoldPushes, ..) => {
+                self.hold_pushes(error);
+                self.pusher.end_probe();
+            }
+            (Policy::PartRejected, ..) => match self.pusher.part_rejected(error) {
+                PartRejection::Again => {}
+                PartRejection::OtherRemote => {
+                    self.leave_alone(other_remote(None), SyncState::OtherRemote);
+                }
+                PartRejection::Hold(error) => self.hold_pushes(error),
+            },
+            (Policy::StagedTooLarge, _, Some(stage)) => {
+                let failure = self.pusher.staged_too_large(stage, request.is_paged(), error);
+                self.push_failed(failure);
+            }
+            (Policy::Bisect, Some(push), _) => {
+                if !self.compares_definitions(&error) {
+                    let failure = self.pusher.rejected(push, error);
+                    self.push_failed(failure);
+                }
+            }
+            (Policy::Split, Some(push), _) => self.pusher.separate(push),
+            (Policy::PushLess, Some(push), _) => {
+                let failure = self.pusher.too_large(&push.events, error);
+                self.push_failed(failure);
+            }
+            (policy, ..) => self.apply_to_read(policy, error),
+        }
+    }
+
+    fn read_failed(&mut self, error: Error) {
+        let policy = policy(&error, Carried::Nothing, false);
+        self.apply_to_read(policy, error);
+    }
+
+    /// Applies a decision that does not depend on what was pushed.
+    fn apply_to_read(&mut self, policy: Policy, error: Error) {
+        match policy {
+            Policy::LeaveAlone(state) => self.leave_alone(error, state),
+            Policy::OtherRemote => {
+                let error = other_remote(None).with_source(error);
+                self.leave_alone(error, SyncState::OtherRemote);
+            }
+            // A request that pushes nothing has some hundred bytes: a smaller one does not help.
+            Policy::NothingFits => self.leave_alone(nothing_fits(error), SyncState::Trouble),
+            Policy::PullLess => {
+                if !self.puller.too_large() {
+                    // What is to be pushed goes by itself, and is not kept by what cannot be
+                    // pulled.
+                    self.pusher.split();
+                    self.pusher.end_probe();
+                    let error = unpullable(self.puller.place().seq, error);
+                    self.leave_alone(error, SyncState::Trouble);
+                }
+            }
+            _ => self.retry_later(error),
+        }
+    }
+
+    fn push_failed(&mut self, failure: PushFailure) {
+        match failure {
+            PushFailure::Again => {}
+            // The next push records these as rejected.
+            PushFailure::Refuse(ids, reason) => {
+                if let Err(error) = self.store.refuse(&ids, &reason) {
+                    self.failed_locally(error);
+                }
+            }
+            PushFailure::Hold(error) => self.hold_pushes(error),
+        }
+    }
+
+    /// Begins to compare the definitions, if a rejection speaks of them and they were not compared
+    /// yet. Gives whether it did.
+    fn compares_definitions(&mut self, error: &Error) -> bool {
+        if !self.first_sync.suspects(error) {
+            return false;
+        }
+        let Some((replica, epoch)) = self.identity.known() else { return false };
+        tracing::info!("a push was rejected for the remote's definitions: they are compared again");
+        let fresh = self.identity.issue(self.schedule.epoch_ms());
+        match self.store.state() {
+            Ok(state) => {
+                let plan = plan_of(&self.store, state.url, replica, fresh);
+                self.first_sync
+                    .compare(FirstSync::new(plan, Some(epoch)).seeking(missing_table_of(error)));
+            }
+            Err(error) => self.failed_locally(error),
+        }
+        true
+    }
+
+    /// The remote is not the one that was read. Where that was found with a page that waits for
+    /// what follows, which cannot be integrated, it is asked once more from the cursor on.
+    fn diverged(&mut self, error: Error, state: SyncState) {
+        if state != SyncState::RolledBack || !self.puller.is_joining() {
+            return self.leave_alone(error, state);
+        }
+        self.restart_pages();
+        let message = "the remote's log has changed in front of what waits to be integrated";
+        self.failed(None, Error::corrupt(message).with_source(error));
+    }
+
+    /// The page was malformed although the answer was valid. The waits keep growing: the answers
+    /// themselves are as they should be, so each page would be asked for at once.
+    fn page_invalid(&mut self, error: Error) {
+        self.puller.page_was_invalid();
+        self.retry_later(error);
+        self.effects.status_changed();
+    }
+
+    /// The local database failed. It is tried again after a while, as a remote is.
+    pub(super) fn failed_locally(&mut self, error: Error) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        self.schedule.back_off();
+        self.effects.extend(self.waiters.failed(&error));
+        self.health.failed_locally(error);
+        self.effects.status_changed();
+    }
+
+    /// Only a person can change what is wrong: nothing is sent for a minute.
+    fn leave_alone(&mut self, error: Error, state: SyncState) {
+        tracing::warn!(kind = ?error.kind(), "{error}");
+        self.schedule.leave_alone();
+        self.effects.extend(self.waiters.dismiss(&error));
+        self.health.refused(error, state);
+        self.effects.status_changed();
+    }
+
+    /// The request is tried again, after a wait that grows.
+    fn retry_later(&mut self, error: Error) {
+        let wait = self.schedule.back_off();
+        tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
+        self.schedule.poll_after_wait();
+        self.effects.extend(self.waiters.failed(&error));
+        self.health.request_failed(error);
+    }
+
+    /// Pushing waits for a person; pulling goes on, and those who wait are told when it is done.
+    pub(super) fn hold_pushes(&mut self, error: Error) {
+        tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
+        self.schedule.hold_pushes();
+        self.schedule.poll_now();
+        self.health.pushes_held(error);
+    }
+}

@@ -1,0 +1,103 @@
+//! A first sync that the machine runs, or a comparison of definitions.
+//!
+//! SQLite compiles the triggers of all replicated tables for a push. So where the remote has lost a
+//! replicated table, or what a trigger or a view there refers to, every push is rejected, whatever
+//! events it has. No event is to blame, and none may be recorded as rejected. So a push that is
+//! rejected in words that speak of definitions is no reason to search for a culprit yet: the
+//! remote's definitions are compared first, as at a start. If something is missing, pushes wait,
+//! and the trouble names it; pulls go on, for they need the log alone. The definitions are compared
+//! again when pushes are tried again: a table that is back may be another one, without our
+//! triggers.
+//!
+//! A replicator that starts compares the definitions first. What it finds leads to the same.
+
+use crate::error::{Code, Error, Kind};
+use crate::sync::first_sync::run::FirstSync;
+use crate::sync::status::FirstSyncProgress;
+
+/// The first sync or the comparison of one machine.
+///
+/// * While one is under way, nothing else is asked.
+pub(super) struct FirstSyncRun {
+    under_way: Option<FirstSync>,
+    /// The definitions were compared since the last push that was taken in.
+    is_compared: bool,
+    /// Something is missing. This compares the definitions again when pushes are tried again.
+    again: Option<FirstSync>,
+}
+
+impl FirstSyncRun {
+    pub(super) fn new(first_sync: Option<FirstSync>) -> Self {
+        FirstSyncRun { under_way: first_sync, is_compared: false, again: None }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    pub(super) fn under_way(&self) -> Option<&FirstSync> {
+        self.under_way.as_ref()
+    }
+
+    pub(super) fn under_way_mut(&mut self) -> Option<&mut FirstSync> {
+        self.under_way.as_mut()
+    }
+
+    pub(super) fn begin(&mut self, first_sync: FirstSync) {
+        self.under_way = Some(first_sync);
+    }
+
+    /// It is done, or is given up.
+    pub(super) fn end(&mut self) {
+        self.under_way = None;
+    }
+
+    /// How far it is, as far as it is shown. Of a replica whose first sync is done nothing is shown
+    /// while only definitions are compared.
+    pub(super) fn progress(&self, has_identity: bool) -> Option<FirstSyncProgress> {
+        let begun = |first_sync: &&FirstSync| first_sync.store().is_some() || !has_identity;
+        self.under_way
+            .as_ref()
+            .filter(begun)
+            .map(|first_sync| FirstSyncProgress::of(first_sync.phase()))
+    }
+
+    /// Whether a rejection speaks of definitions that were not compared yet.
+    pub(super) fn suspects(&self, error: &Error) -> bool {
+        let codes = [Code::StatementTableMissing, Code::StatementColumnMissing];
+        codes.contains(&error.code()) && !self.is_compared && self.under_way.is_none()
+    }
+
+    /// Compares the definitions, for the sake of a push that was rejected.
+    pub(super) fn compare(&mut self, comparison: FirstSync) {
+        *self = FirstSyncRun { under_way: Some(comparison), is_compared: true, again: None };
+    }
+
+    /// A push was taken in, or the remote is another one: the definitions are as they should be.
+    pub(super) fn trust(&mut self) {
+        (self.is_compared, self.again) = (false, None);
+    }
+
+    /// Compares the definitions again, if something was missing.
+    pub(super) fn compare_again(&mut self) {
+        if self.under_way.is_none() {
+            self.under_way = self.again.take();
+        }
+    }
+
+    /// Whether this ended a comparison because the remote lacks something that pushes need, or the
+    /// two sides differ.
+    pub(super) fn lacks(error: &Error) -> bool {
+        matches!(error.code(), Code::RemoteTableMissing | Code::RemoteObjectMissing)
+            || error.kind() == Kind::Usage
+    }
+
+    /// The remote lacks something: the comparison is kept until pushes are tried again.
+    pub(super) fn put_off(&mut self) {
+        let mut comparison = self.under_way.take();
+        if let Some(comparison) = &mut comparison {
+            comparison.restart();
+        }
+        (self.is_compared, self.again) = (true, comparison);
+    }
+}

@@ -1,0 +1,169 @@
+//! Whether a remote is the one that a replica belongs to, with the log that it has read.
+//!
+//! Every answer says which database the remote is, which event it has at this replica's place in
+//! the log, and which of its marks ([`identity`](crate::identity)). Nothing is pushed to a remote
+//! that is another one, or that was rolled back, and nothing of that answer is integrated, until a
+//! person decides.
+
+use crate::error::{Code, Error, Result};
+use crate::event::Seq;
+use crate::identity::{Marks, Place, Standing};
+use crate::remote::statements::{Meta, SCHEMA_VERSION};
+use crate::sync::status::SyncState;
+
+/// Why requests to a remote end here, and the state that this is shown as.
+pub(crate) type Refusal = (Error, SyncState);
+
+/// Whether the remote is the one that a replica belongs to, with the log that it knows.
+pub(crate) fn examine(
+    epoch: Option<&str>,
+    place: Place,
+    marks: &Marks,
+    meta: Option<&Meta>,
+) -> Result<(), Refusal> {
+    let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == epoch) else {
+        let found = meta.map(|meta| meta.epoch.as_str());
+        return Err((other_remote(found), SyncState::OtherRemote));
+    };
+    if meta.version != SCHEMA_VERSION {
+        return Err((schema_version(meta.version), SyncState::Refused));
+    }
+    let Place { seq, .. } = place;
+    if meta.oldest.0 > seq.0.saturating_add(1) {
+        let message = format!(
+            "the remote keeps its log from event {} on, and this replica stands at {seq}",
+            meta.oldest
+        );
+        let error = Error::new(Code::RemoteLogCompacted, message)
+            .with_hint("this replica was away for too long: initialise a new one");
+        return Err((error, SyncState::Refused));
+    }
+    if !place.is_in(meta.oldest, meta.there.as_deref()) {
+        return Err((rolled_back(seq, meta.there.is_some()), SyncState::RolledBack));
+    }
+    if marks.compare(meta.mark.as_deref()) == Standing::Ahead {
+        return Err((forgotten(), SyncState::RolledBack));
+    }
+    Ok(())
+}
+
+/// What to do about a log that is not the one that was read.
+const ACCEPTABLE: &str = "nothing is lost: what is pending stays; go on with the remote as it is by \
+    `driftless remote accept`";
+
+/// What to do about a remote that was rolled back.
+const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
+    purpose, go on with it by `driftless remote accept`";
+
+/// The error for a remote whose log is not the one that was read up to `seq`.
+fn rolled_back(seq: Seq, another: bool) -> Error {
+    let message = if another {
+        format!("the remote was rolled back: its event {seq} is another one than was read here")
+    } else {
+        format!("the remote was rolled back: it has no event {seq} any more")
+    };
+    Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
+}
+
+/// The error for a remote that has lost what this replica pushed.
+fn forgotten() -> Error {
+    let message = "the remote was rolled back: it does not know this replica's last push any more";
+    Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
+}
+
+/// The error for a log in which another event stands than the one that was read.
+pub(crate) fn other_log(id: &str, seq: &str) -> Error {
+    let message = format!(
+        "the remote's log is not the one that was read here: this replica's event {id} stands at \
+         {seq} there, where another one was read"
+    );
+    Error::new(Code::RemoteLogDiffers, message).with_hint(ACCEPTABLE)
+}
+
+/// The error for a remote that is another database.
+pub(crate) fn other_remote(found: Option<&str>) -> Error {
+    let message = match found {
+        Some(epoch) => format!("the URL leads to another database (its epoch is {epoch})"),
+        None => "the URL leads to a database without driftless's tables".to_owned(),
+    };
+    Error::new(Code::OtherRemote, message)
+}
+
+/// The error for a column that the remote's triggers do not know.
+pub(crate) fn unknown_column(table: &str, column: &str) -> Error {
+    let message = format!("table `{table}` has a column `{column}` that the remote does not know");
+    Error::new(Code::RemoteColumnMissing, message)
+}
+
+/// The error for a remote whose schema is not of this version.
+pub(crate) fn schema_version(found: i64) -> Error {
+    let message = format!(
+        "the remote has version {found} of driftless's schema, and this program knows \
+         {SCHEMA_VERSION}"
+    );
+    let newer = found > SCHEMA_VERSION;
+    Error::new(if newer { Code::RemoteSchemaNewer } else { Code::RemoteSchemaOlder }, message)
+}
+
+/// The error for a replica that may neither push nor pull yet.
+pub(in crate::sync) fn no_first_sync() -> Error {
+    Error::new(Code::FirstSyncNotDone, "this replica's first sync is not done")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventId;
+    use crate::identity::Mark;
+
+    #[test]
+    fn a_remote_is_spoken_to_if_it_is_ours_and_has_forgotten_nothing() {
+        let id = EventId(ulid::Ulid(7));
+        let place = Place { seq: Seq(5), id: Some(id) };
+        let confirmed = Mark { count: 3, chance: 1 };
+        let marks = Marks { confirmed: Some(confirmed), drawn: Vec::new() };
+        let well = Meta {
+            epoch: "e".to_owned(),
+            version: SCHEMA_VERSION,
+            oldest: Seq(1),
+            there: Some(id.to_string()),
+            mark: Some(confirmed.to_string()),
+        };
+        let state = |meta: Meta| {
+            examine(Some("e"), place, &marks, Some(&meta)).err().map(|(_, state)| state)
+        };
+        assert_eq!(state(well.clone()), None);
+        for epoch in [None, Some("f")] {
+            let (_, state) = examine(epoch, place, &marks, Some(&well)).unwrap_err();
+            assert_eq!(state, SyncState::OtherRemote);
+        }
+        let (error, other) = examine(Some("e"), place, &marks, None).unwrap_err();
+        assert_eq!(other, SyncState::OtherRemote);
+        assert_eq!(error.code(), Code::OtherRemote, "{error}");
+        let version = SCHEMA_VERSION + 1;
+        assert_eq!(state(Meta { version, ..well.clone() }), Some(SyncState::Refused));
+        // The log may begin right behind the place, and no later.
+        let kept_from = |oldest| Meta { oldest: Seq(oldest), there: None, ..well.clone() };
+        assert_eq!(state(kept_from(6)), None);
+        assert_eq!(state(kept_from(7)), Some(SyncState::Refused));
+        // The event at the place is gone, or is another one; or our last push is.
+        let other = Some(EventId(ulid::Ulid(8)).to_string());
+        let message = |there: Option<String>| {
+            let meta = Meta { there, ..well.clone() };
+            let (error, state) = examine(Some("e"), place, &marks, Some(&meta)).unwrap_err();
+            assert_eq!(state, SyncState::RolledBack);
+            error.message().to_owned()
+        };
+        assert!(message(None).contains("has no event 5"));
+        assert!(message(other).contains("its event 5 is another one"));
+        assert_eq!(state(Meta { mark: None, ..well.clone() }), Some(SyncState::RolledBack));
+        let copy = Some(Mark { count: 4, chance: 2 }.to_string());
+        assert_eq!(state(Meta { mark: copy, ..well }), None, "a copy is told apart by its push");
+    }
+
+    #[test]
+    fn whichever_side_is_older_is_to_be_updated() {
+        assert_eq!(schema_version(SCHEMA_VERSION + 1).code(), Code::RemoteSchemaNewer);
+        assert_eq!(schema_version(SCHEMA_VERSION - 1).code(), Code::RemoteSchemaOlder);
+    }
+}
