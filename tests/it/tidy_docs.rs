@@ -226,6 +226,8 @@ fn each_known_failure_has_a_test_by_its_number() {
 /// is planted where it belongs.
 #[test]
 fn each_bug_to_plant_fits_the_sources() {
+    // With both of its ends, so that a part of a line is not found in a longer one.
+    let whole_line = |line: &str| format!("\n{line}\n");
     let folder = root().join("fixtures/mutations");
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -240,12 +242,13 @@ fn each_bug_to_plant_fits_the_sources() {
             let lines = || hunk.lines().skip(1);
             if number > 0 {
                 let old = lines().filter_map(|line| line.strip_prefix([' ', '-']));
-                let old: String = old.take_while(|line| !line.starts_with("-- ")).collect();
+                let old = old.take_while(|line| !line.starts_with("-- "));
+                let old: String = old.map(whole_line).collect();
                 assert!(!old.is_empty() && source.contains(&old), "{}", path.display());
             }
             if let Some(name) = lines().find_map(|line| line.strip_prefix("+++ b/")) {
-                // Without the ends of lines, which the hunk's lines have lost.
-                source = fs::read_to_string(root().join(name)).unwrap().lines().collect();
+                let text = fs::read_to_string(root().join(name)).unwrap();
+                source = text.lines().map(whole_line).collect();
             }
         }
         count += 1;
