@@ -303,7 +303,7 @@ impl Output {
 /// An error, as `--json` prints it on stderr: `{"error": …}`, one line.
 #[derive(Serialize)]
 pub(crate) struct JsonError<'a> {
-    /// What to do about it: a word of [`Kind`], or `interrupted`.
+    /// What to do about it: a word of [`Kind`](crate::error::Kind), or `interrupted`.
     pub(crate) kind: &'static str,
     /// Which error it is: the text of a [`Code`], or `interrupted`.
     pub(crate) code: &'static str,
