@@ -42,7 +42,7 @@ fn database(captured: bool, unique: bool) -> (tempfile::TempDir, Connection) {
         db.execute_batch(include_str!("../schema/pow2.sql")).unwrap();
         db.execute_batch("INSERT INTO driftless_state (one, chain) VALUES (1, x'')").unwrap();
         let table = Table::read(&db, "members").unwrap();
-        for statement in Layout::of(&table).statements(0) {
+        for statement in Layout::of(&table, &[&table]).statements(&db).unwrap() {
             db.execute_batch(&statement).unwrap();
         }
         for trigger in capture::triggers(&table, &[&table]) {

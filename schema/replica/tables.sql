@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS driftless_outbox (
   base    INTEGER,             -- the cursor when the change was made
   actor   TEXT,                -- who made it
   pair    INTEGER,             -- 1: the delete of a key change, 2: its insert, right behind it
-  via     TEXT,                -- a foreign key's consequence: [table, key] of the parent that went, a JSON array
+  via     TEXT,                -- a foreign key's consequence: the number of the foreign key in the layout, from 0; before schema 3: [table, key] of the parent that went, a JSON array
   undo    TEXT,                -- the undo image where it is no longer the old values
   aside   INTEGER DEFAULT 0,   -- 1: set aside, so not in its row now
   winner  INTEGER,             -- seq of the event for which it was set aside
@@ -75,16 +75,35 @@ CREATE TABLE IF NOT EXISTS driftless_outbox (
 );
 
 -- Images of rows that a statement may be about to replace without telling any trigger. The image
--- stands in v1, v2, ..., which are added like the outbox's columns.
+-- stands in v1, v2, ..., which are added like the outbox's columns. There is a table for each
+-- collation of a key, so that no function is needed to find the row by another spelling of its key.
 CREATE TABLE IF NOT EXISTS driftless_notes (
   tbl TEXT,    -- the table
   own INTEGER, -- 1: the noted row and the one whose statement made the note have one key
-  by,          -- what tells the row whose statement made the note: its key's value, folded by its collation, or the canonical JSON of a key of several columns
+  by,          -- the row whose statement made the note: its key's value, or one text of a key of several columns
   k            -- the same of the noted row
 );
 CREATE INDEX IF NOT EXISTS driftless_notes_key ON driftless_notes (tbl, k);
 -- Notes of other rows than their statement's own: a look here tells that there is nothing to do.
 CREATE INDEX IF NOT EXISTS driftless_notes_others ON driftless_notes (tbl, by) WHERE own = 0;
+-- The same for tables whose key has a column with the collation NOCASE.
+CREATE TABLE IF NOT EXISTS driftless_notes_nocase (
+  tbl TEXT,          -- as in driftless_notes, like the others
+  own INTEGER,       -- 1: one key
+  by COLLATE NOCASE, -- the row whose statement made the note
+  k COLLATE NOCASE   -- the noted row
+);
+CREATE INDEX IF NOT EXISTS driftless_notes_nocase_key ON driftless_notes_nocase (tbl, k);
+CREATE INDEX IF NOT EXISTS driftless_notes_nocase_others ON driftless_notes_nocase (tbl, by) WHERE own = 0;
+-- The same for tables whose key is one column with the collation RTRIM.
+CREATE TABLE IF NOT EXISTS driftless_notes_rtrim (
+  tbl TEXT,         -- as in driftless_notes, like the others
+  own INTEGER,      -- 1: one key
+  by COLLATE RTRIM, -- the row whose statement made the note
+  k COLLATE RTRIM   -- the noted row
+);
+CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_key ON driftless_notes_rtrim (tbl, k);
+CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_others ON driftless_notes_rtrim (tbl, by) WHERE own = 0;
 
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (

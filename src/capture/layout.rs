@@ -4,18 +4,28 @@
 //! and the new ones into `a1`, `a2`, …, by their column's place in the table. An event outlives the
 //! definition that it was captured with (a column may be added, renamed or dropped before it is
 //! pushed), so it names its [`Layout`], which is kept in `driftless_layouts`.
+//!
+//! Behind the table's columns stand the generated columns that a foreign key of a replicated table
+//! leads from or to. Nobody can write them, so they are not part of an event's images, but they say
+//! which events depend on each other ([`Captured::made`]).
+//!
+//! A consequence of a foreign key's action has the number of that foreign key in `via`. The layout
+//! says where the child's old values stand and how the parent spells them ([`Layout::parent`]).
 
 use std::fmt::Write as _;
 
-use rusqlite::Row;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use super::sql::literal;
-use super::table::{Affinity, Collation, Table};
+use super::table::{Affinity, Collation, ForeignKey, Table};
 use crate::error::{Code, Error, Result};
-use crate::event::{Op, RowKey};
+use crate::event::{Image, Op, RowKey};
 use crate::value::{Value, write_string};
+
+/// The tables of notes, by the collation that tells two keys apart in them: BINARY, NOCASE, RTRIM.
+pub const NOTES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
 /// The bits of a layout's number: six bytes of a row, and no two layouts have the same.
 const ID_BITS: u32 = 47;
@@ -36,6 +46,33 @@ pub struct Layout {
 struct Spec {
     columns: Vec<String>,
     key: Vec<Part>,
+    /// Generated columns that foreign keys lead from or to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    made: Vec<String>,
+    /// The foreign keys to replicated tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    foreign: Vec<Foreign>,
+}
+
+/// A foreign key, as the reader needs it to name the parent of a consequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Foreign {
+    parent: String,
+    /// Whether it leads to the parent's key. Then the parts are in the key's order.
+    to_key: bool,
+    parts: Vec<Reference>,
+}
+
+/// A column of a foreign key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Reference {
+    /// The child's column: its place among the columns, or behind them among the generated ones.
+    at: usize,
+    /// The parent's column.
+    to: String,
+    affinity: Affinity,
+    fold: Fold,
+    integral: bool,
 }
 
 /// A column of the key.
@@ -51,7 +88,7 @@ struct Part {
 /// What two spellings of a key may differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Fold {
+pub(super) enum Fold {
     Binary,
     NoCase,
     RTrim,
@@ -66,24 +103,27 @@ pub struct Captured {
     pub before: Option<Vec<u8>>,
     /// The new values: of the changed columns, or of all for an insert.
     pub after: Option<Vec<u8>>,
+    /// The old and the new values of generated columns, by the same rules; empty where no foreign
+    /// key leads from or to one.
+    pub made: [Image; 2],
 }
 
 impl Layout {
-    /// The layout that `table` has now.
-    pub fn of(table: &Table) -> Layout {
-        let fold = |collation: &Collation| match collation {
-            Collation::NoCase => Fold::NoCase,
-            Collation::RTrim => Fold::RTrim,
-            Collation::Binary | Collation::Other(_) => Fold::Binary,
-        };
+    /// The layout that `table` has now, beside all tables that are replicated.
+    pub fn of(table: &Table, replicated: &[&Table]) -> Layout {
         let parts = table.key.iter().zip(&table.key_collations);
         let key = parts.map(|(&column, collation)| Part {
             column,
-            fold: fold(collation),
+            fold: Fold::of(collation),
             integral: table.columns[column].affinity != Affinity::Real,
         });
-        let columns = table.column_names().map(str::to_owned).collect();
-        Layout::new(table.name.clone(), Spec { columns, key: key.collect() })
+        let columns: Vec<_> = table.column_names().map(str::to_owned).collect();
+        let made = generated_references(table, replicated);
+        let foreign = foreign_keys(table, replicated)
+            .map(|(key, parent)| Foreign::of(key, parent, &columns, &made))
+            .collect();
+        let key = key.collect();
+        Layout::new(table.name.clone(), Spec { columns, key, made, foreign })
     }
 
     /// A layout as `driftless_layouts` has it.
@@ -95,7 +135,12 @@ impl Layout {
         let wrong =
             || Error::new(Code::OutboxDamaged, "the layout of an event in the outbox is damaged");
         let spec: Spec = serde_json::from_str(spec).map_err(|_| wrong())?;
-        if spec.key.is_empty() || spec.key.iter().any(|part| part.column >= spec.columns.len()) {
+        let places = spec.columns.len() + spec.made.len();
+        let mut references = spec.foreign.iter().flat_map(|key| &key.parts);
+        if spec.key.is_empty()
+            || spec.key.iter().any(|part| part.column >= spec.columns.len())
+            || references.any(|reference| reference.at >= places)
+        {
             return Err(wrong());
         }
         Ok(Layout::new(table.to_owned(), spec))
@@ -109,7 +154,7 @@ impl Layout {
         let hash = hasher.finalize();
         let head = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
         let number = u64::from_le_bytes(*head);
-        let select = select_of((0..spec.columns.len()).collect());
+        let select = select_of((0..spec.columns.len() + spec.made.len()).collect());
         let select_key = select_of(spec.key.iter().map(|part| part.column).collect());
         Layout { id: (number >> (64 - ID_BITS)) as i64, table, spec, select, select_key }
     }
@@ -139,21 +184,28 @@ impl Layout {
         format!("v{}", at + 1)
     }
 
-    /// The statements that make a replica's database ready for this layout. `room` is for how many
-    /// columns there is room already: how many `v` columns `driftless_notes` has.
-    pub fn statements(&self, room: usize) -> Vec<String> {
+    /// The statements that make a replica's database ready for this layout.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database cannot be read.
+    pub fn statements(&self, db: &Connection) -> Result<Vec<String>> {
         let mut statements = Vec::new();
-        for at in room..self.spec.columns.len() {
-            for (table, column) in [
-                ("outbox", Layout::before(at)),
-                ("outbox", Layout::after(at)),
-                ("notes", Layout::noted(at)),
-            ] {
-                statements.push(format!("ALTER TABLE driftless_{table} ADD COLUMN {column}"));
+        let places = self.spec.columns.len() + self.spec.made.len();
+        let outbox = ("driftless_outbox", [Layout::before, Layout::after].as_slice());
+        let notes = NOTES.map(|notes| (notes, [Layout::noted as fn(usize) -> String].as_slice()));
+        for (table, names) in std::iter::once(outbox).chain(notes) {
+            let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
+            let there = statement
+                .query_map([table], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<String>>>()?;
+            let wanted = (0..places).flat_map(|at| names.iter().map(move |name| name(at)));
+            for column in wanted.filter(|column| !there.contains(column)) {
+                statements.push(format!("ALTER TABLE {table} ADD COLUMN {column}"));
             }
         }
         statements.push(self.register());
-        statements
+        Ok(statements)
     }
 
     /// The statement that makes this layout known to a replica's database.
@@ -209,7 +261,8 @@ impl Layout {
     ///
     /// `Storage` when the row cannot be read.
     pub fn captured(&self, op: Op, row: &Row<'_>) -> Result<Captured> {
-        let count = self.spec.columns.len();
+        let columns = self.spec.columns.len();
+        let count = columns + self.spec.made.len();
         let (mut before, mut after) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for at in 0..count {
             before.push(value(row.get_ref(2 * at)?));
@@ -217,6 +270,8 @@ impl Layout {
         }
         let named_by = if op == Op::Insert { &after } else { &before };
         let key = RowKey::from_values(&self.canonical_key(named_by));
+        let mut takes: [Vec<bool>; 2] =
+            [vec![op == Op::Delete; count], vec![op == Op::Insert; count]];
         if op == Op::Update {
             let mut changed: Vec<bool> = (0..count)
                 .map(|at| {
@@ -225,20 +280,44 @@ impl Layout {
                     before[at] != after[at] && !unchanged_key
                 })
                 .collect();
-            // A trigger that is newer than ours may have taken the change back already.
-            if !changed.contains(&true) {
+            // A value that may differ was written, and does not.
+            if !changed[..columns].contains(&true) {
                 for part in &self.spec.key {
                     changed[part.column] = true;
                     after[part.column] = before[part.column].clone();
                 }
             }
-            let images = [before, after].map(|values| Some(self.image(&values, |at| changed[at])));
-            let [before, after] = images;
-            return Ok(Captured { key, before, after });
+            takes = [changed.clone(), changed];
         }
-        let before = (op == Op::Delete).then(|| self.image(&before, |_| true));
-        let after = (op == Op::Insert).then(|| self.image(&after, |_| true));
-        Ok(Captured { key, before, after })
+        let made = [self.made(&before, &takes[0]), self.made(&after, &takes[1])];
+        let before = (op != Op::Insert).then(|| self.image(&before[..columns], &takes[0]));
+        let after = (op != Op::Delete).then(|| self.image(&after[..columns], &takes[1]));
+        Ok(Captured { key, before, after, made })
+    }
+
+    /// The parent whose change made this event a consequence, by the number of the foreign key that
+    /// stands in `via`. The parent is named by its key, or, where the foreign key leads to other
+    /// columns, by these as an object.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when there is no such foreign key; `Storage` when the row cannot be read.
+    pub fn parent(&self, via: usize, row: &Row<'_>) -> Result<(String, RowKey)> {
+        let foreign = self.spec.foreign.get(via).ok_or_else(|| {
+            Error::corrupt("an event in the outbox names a foreign key that its layout has not")
+        })?;
+        let mut values = Vec::with_capacity(foreign.parts.len());
+        for part in &foreign.parts {
+            let value = part.affinity.convert(value(row.get_ref(2 * part.at)?));
+            values.push(if foreign.to_key { part.canonical(value) } else { value });
+        }
+        let key = if foreign.to_key {
+            RowKey::from_values(&values)
+        } else {
+            let names = foreign.parts.iter().map(|part| part.to.clone());
+            RowKey(Image(names.zip(values).collect()).to_json())
+        };
+        Ok((foreign.parent.clone(), key))
     }
 
     fn is_key(&self, at: usize) -> bool {
@@ -250,9 +329,9 @@ impl Layout {
     }
 
     /// The JSON of the columns that `takes` takes.
-    fn image(&self, values: &[Value], takes: impl Fn(usize) -> bool) -> Vec<u8> {
+    fn image(&self, values: &[Value], takes: &[bool]) -> Vec<u8> {
         let mut json = vec![b'{'];
-        for at in (0..values.len()).filter(|&at| takes(at)) {
+        for at in (0..values.len()).filter(|&at| takes[at]) {
             if json.len() > 1 {
                 json.push(b',');
             }
@@ -262,6 +341,67 @@ impl Layout {
         }
         json.push(b'}');
         json
+    }
+
+    /// The generated columns that `takes` takes.
+    fn made(&self, values: &[Value], takes: &[bool]) -> Image {
+        let columns = self.spec.columns.len();
+        let made = self.spec.made.iter().enumerate().filter(|(at, _)| takes[columns + at]);
+        Image(made.map(|(at, name)| (name.clone(), values[columns + at].clone())).collect())
+    }
+}
+
+/// The generated columns of `table` that a foreign key of a replicated table leads from or to.
+pub(super) fn generated_references(table: &Table, replicated: &[&Table]) -> Vec<String> {
+    let from = foreign_keys(table, replicated)
+        .flat_map(|(key, _)| key.columns.iter().map(|(child, _)| child));
+    let to = replicated
+        .iter()
+        .flat_map(|child| &child.foreign_keys)
+        .filter(|key| key.parent.eq_ignore_ascii_case(&table.name))
+        .flat_map(|key| key.columns.iter().map(|(_, to)| to));
+    let names: Vec<_> = from.chain(to).collect();
+    let named = |made: &&String| names.iter().any(|name| name.eq_ignore_ascii_case(made));
+    table.generated.iter().filter(named).cloned().collect()
+}
+
+/// The foreign keys of `table` whose parents are replicated, with the parents. A consequence names
+/// one by its place here.
+pub(super) fn foreign_keys<'t>(
+    table: &'t Table,
+    replicated: &'t [&'t Table],
+) -> impl Iterator<Item = (&'t ForeignKey, &'t Table)> {
+    table.foreign_keys.iter().filter_map(|key| {
+        let is_parent = |parent: &&&Table| parent.name.eq_ignore_ascii_case(&key.parent);
+        replicated.iter().find(is_parent).map(|parent| (key, *parent))
+    })
+}
+
+impl Foreign {
+    fn of(key: &ForeignKey, parent: &Table, columns: &[String], made: &[String]) -> Foreign {
+        let place = |child: &String| {
+            let names = || columns.iter().chain(made);
+            names().position(|name| name.eq_ignore_ascii_case(child)).expect("SQLite checks it")
+        };
+        let reference = |(child, to): &(String, String)| {
+            let part = parent.key_columns().position(|k| k.name.eq_ignore_ascii_case(to));
+            let affinity = parent.column(to).map_or(Affinity::Blob, |column| column.affinity);
+            Reference {
+                at: place(child),
+                to: parent.column(to).map_or(to, |column| &column.name).clone(),
+                affinity,
+                fold: part.map_or(Fold::Binary, |part| Fold::of(&parent.key_collations[part])),
+                integral: affinity != Affinity::Real,
+            }
+        };
+        let mut parts: Vec<_> = key.columns.iter().map(reference).collect();
+        let in_key = |part: &Reference| parent.key_columns().position(|k| k.name == part.to);
+        let to_key = parts.len() == parent.key.len()
+            && (0..parts.len()).all(|at| parts.iter().any(|part| in_key(part) == Some(at)));
+        if to_key {
+            parts.sort_by_key(in_key);
+        }
+        Foreign { parent: parent.name.clone(), to_key, parts }
     }
 }
 
@@ -279,15 +419,34 @@ fn select_of(columns: Vec<usize>) -> String {
 impl Part {
     /// The canonical one of all spellings of this part of a key.
     fn canonical(&self, value: Value) -> Value {
-        match value {
-            Value::Text(text) => Value::Text(self.fold.apply(text)),
-            Value::Real(real) if self.integral && is_integer(real) => Value::Integer(real as i64),
-            other => other,
-        }
+        canonical(self.fold, self.integral, value)
+    }
+}
+
+impl Reference {
+    /// The same of the parent's key.
+    fn canonical(&self, value: Value) -> Value {
+        canonical(self.fold, self.integral, value)
+    }
+}
+
+pub(super) fn canonical(fold: Fold, integral: bool, value: Value) -> Value {
+    match value {
+        Value::Text(text) => Value::Text(fold.apply(text)),
+        Value::Real(real) if integral && is_integer(real) => Value::Integer(real as i64),
+        other => other,
     }
 }
 
 impl Fold {
+    pub(super) fn of(collation: &Collation) -> Fold {
+        match collation {
+            Collation::NoCase => Fold::NoCase,
+            Collation::RTrim => Fold::RTrim,
+            Collation::Binary | Collation::Other(_) => Fold::Binary,
+        }
+    }
+
     /// The canonical one of all spellings of a key.
     fn apply(self, mut text: Vec<u8>) -> Vec<u8> {
         match self {

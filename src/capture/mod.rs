@@ -1,7 +1,9 @@
 //! Capture: from a table's definition to the SQL that turns its changes into events.
 
+mod affinity;
 mod bookkeeping;
 mod cell;
+mod chain;
 mod inbox;
 mod index_sql;
 mod judge;
@@ -17,7 +19,8 @@ mod table;
 mod triggers;
 
 pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
-pub use layout::{Captured, Layout};
+pub use chain::{Move, RowId, Step, Uniques, untangle};
+pub use layout::{Captured, Layout, NOTES};
 pub use left_out::{Choice, LeftOut, Where, Why};
 #[cfg(feature = "internals")]
 pub use remote::remote_triggers;

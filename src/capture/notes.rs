@@ -3,10 +3,7 @@
 
 use super::sql::*;
 use super::table::*;
-use super::triggers::{
-    Capture, Generator, Named, Picture, Side, THERE, Trigger, coming, coming_converted, each_once,
-    has_replacement, plain_columns, update_event,
-};
+use super::triggers::{Capture, Generator, Named, Picture, Side, THERE, Trigger, update_event};
 
 impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
@@ -16,7 +13,7 @@ impl<S: Side> Generator<'_, S> {
         let key: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
-            .map(|(column, collation)| equals(column, this, &coming(column), collation))
+            .map(|(column, collation)| equals(column, this, &self.coming(column), collation))
             .collect();
         let mut obstacles = vec![key.join(" AND ")];
         for unique in &table.uniques {
@@ -25,7 +22,7 @@ impl<S: Side> Generator<'_, S> {
                 .iter()
                 .map(|term| match term {
                     Term::Column(name, collation) => match table.column(name) {
-                        Some(column) => equals(column, this, &coming(column), collation),
+                        Some(column) => equals(column, this, &self.coming(column), collation),
                         None => format!(
                             "{this}.{0} = new.{0} COLLATE {1}",
                             ident(name),
@@ -50,7 +47,7 @@ impl<S: Side> Generator<'_, S> {
             .table
             .columns
             .iter()
-            .map(|column| format!("{} AS {}", coming_converted(column), ident(&column.name)))
+            .map(|column| format!("{} AS {}", self.coming_converted(column), ident(&column.name)))
             .collect();
         columns
             .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
@@ -59,7 +56,7 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note `n` is of the row `alias`.
     pub(super) fn is_noted(&self, alias: &str) -> String {
-        self.has_noted_key("driftless_notes.", &|column| of(alias, &column.name))
+        self.has_noted_key(&format!("{}.", self.notes()), &|column| of(alias, &column.name))
     }
 
     /// That the note is of the row whose key has these values.
@@ -77,8 +74,9 @@ impl<S: Side> Generator<'_, S> {
             has_key => format!(" AND {has_key}"),
         };
         format!(
-            "INSERT INTO driftless_notes (tbl, own, by, {}) \
+            "INSERT INTO {} (tbl, own, by, {}) \
              SELECT {}, {own}, {by}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
+            self.notes(),
             columns.join(", "),
             self.name(),
             values.join(", "),
@@ -88,7 +86,8 @@ impl<S: Side> Generator<'_, S> {
 
     pub(super) fn forget_by(&self, by: &str) -> String {
         format!(
-            "DELETE FROM driftless_notes WHERE tbl = {} AND own = 0 AND by IS {by};",
+            "DELETE FROM {} WHERE tbl = {} AND own = 0 AND by IS {by};",
+            self.notes(),
             self.name()
         )
     }
@@ -99,11 +98,11 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn forget_where(&self, is_noted: &str) -> String {
-        format!("DELETE FROM driftless_notes WHERE tbl = {} AND {is_noted};", self.name())
+        format!("DELETE FROM {} WHERE tbl = {} AND {is_noted};", self.notes(), self.name())
     }
 
     pub(super) fn note_insert(&self) -> Trigger {
-        let this = ident(&self.table.name);
+        let (this, notes) = (ident(&self.table.name), self.notes());
         let obstacles = self.obstacles();
         let mut when: Vec<_> = obstacles
             .iter()
@@ -112,13 +111,14 @@ impl<S: Side> Generator<'_, S> {
         // An old note of a row that has gone, where a newer trigger than ours makes it anew, would
         // turn its insert into an update.
         when.push(format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND {})",
+            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {})",
             self.name(),
-            self.has_noted_key("driftless_notes.", &coming_converted)
+            self.has_noted_key(&format!("{notes}."), &|column| self.coming_converted(column))
         ));
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.side.maker(self.table, "new");
-        let old_notes = self.forget_where(&self.has_noted_key("", &coming_converted));
+        let old_notes =
+            self.forget_where(&self.has_noted_key("", &|column| self.coming_converted(column)));
         let mut body = vec![old_notes];
         let own = if others.is_empty() {
             "1".to_owned()
@@ -141,7 +141,7 @@ impl<S: Side> Generator<'_, S> {
         let mut columns: Vec<_> =
             self.table.key_columns().map(|column| column.name.clone()).collect();
         for unique in &self.table.uniques {
-            columns.extend(plain_columns(unique, self.table)?.into_iter().map(|(c, _)| c.clone()));
+            columns.extend(unique.plain_columns(self.table)?.into_iter().map(|(c, _)| c.clone()));
         }
         columns.dedup();
         Some(columns)
@@ -160,7 +160,7 @@ impl<S: Side> Generator<'_, S> {
                     let columns = table.key_columns().map(|column| &column.name);
                     Some(columns.zip(&table.key_collations).collect())
                 }
-                Some(unique) => plain_columns(unique, table),
+                Some(unique) => unique.plain_columns(table),
             };
             let touched = match touched {
                 Some(columns) => {
@@ -194,7 +194,7 @@ impl<S: Side> Generator<'_, S> {
     /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
     /// row away: others may stand there, left by statements that were refused.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
-        let this = ident(&self.table.name);
+        let (this, notes) = (ident(&self.table.name), self.notes());
         let same: Vec<_> = self
             .table
             .key_columns()
@@ -202,7 +202,7 @@ impl<S: Side> Generator<'_, S> {
             .enumerate()
             .map(|(part, (column, collation))| {
                 format!(
-                    "driftless_row.{} = driftless_notes.{} COLLATE {}",
+                    "driftless_row.{} = {notes}.{} COLLATE {}",
                     ident(&column.name),
                     self.side.noted_part(self.table, part),
                     collation.name()
@@ -210,7 +210,7 @@ impl<S: Side> Generator<'_, S> {
             })
             .collect();
         let gone = format!(
-            "driftless_notes.tbl = {} AND driftless_notes.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
+            "{notes}.tbl = {} AND {notes}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
             same.join(" AND ")
         );
@@ -221,7 +221,7 @@ impl<S: Side> Generator<'_, S> {
                 op: crate::event::Op::Delete,
                 before: Picture::Whole(Named::Noted),
                 after: Picture::None,
-                from: " CROSS JOIN driftless_notes",
+                from: &format!(" CROSS JOIN {notes}"),
                 condition: &gone,
                 pair: "NULL",
                 via: "NULL",
@@ -229,9 +229,9 @@ impl<S: Side> Generator<'_, S> {
             },
         );
         let forget = format!(
-            "DELETE FROM driftless_notes WHERE rowid IN (SELECT driftless_other.rowid \
-             FROM driftless_notes JOIN driftless_notes AS driftless_other \
-             ON driftless_other.tbl = driftless_notes.tbl AND {} WHERE {gone});",
+            "DELETE FROM {notes} WHERE rowid IN (SELECT driftless_other.rowid \
+             FROM {notes} JOIN {notes} AS driftless_other \
+             ON driftless_other.tbl = {notes}.tbl AND {} WHERE {gone});",
             self.side.one_row(self.table)
         );
         vec![append, forget]
@@ -239,8 +239,9 @@ impl<S: Side> Generator<'_, S> {
 
     pub(super) fn others_noted(&self) -> String {
         format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.tbl = {} AND driftless_notes.own = 0)",
-            self.name()
+            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {notes}.own = 0)",
+            self.name(),
+            notes = self.notes()
         )
     }
 
@@ -248,7 +249,7 @@ impl<S: Side> Generator<'_, S> {
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
         let by = if self.table.rowid_key {
             let maker = self.side.maker(self.table, "new");
-            format!(" AND driftless_notes.by IN ({maker}, {})", self.side.unknown_rowid())
+            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side.unknown_rowid())
         } else if self.table.key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL, and not the default.
             self.newest()
@@ -271,29 +272,82 @@ impl<S: Side> Generator<'_, S> {
     /// There are no notes as a rule, and to see that there are none at all costs less than a look
     /// for those that matter.
     pub(super) fn evict_delete(&self) -> Trigger {
-        let when = "EXISTS (SELECT 1 FROM driftless_notes)";
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
         let mut body = vec![self.forget("old")];
         body.extend(self.evict(&self.newest(), ""));
-        self.trigger("evict_delete", "AFTER DELETE", when, &body)
+        self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
     /// A row that is about to be deleted needs no note any more. AFTER DELETE is too late where a
     /// foreign key deletes other rows of the same table in between: they would find an old note of
     /// a row that is gone, and take it for evicted.
     pub(super) fn forget_deleted(&self) -> Trigger {
-        let when = "EXISTS (SELECT 1 FROM driftless_notes)";
-        self.trigger("forget", "BEFORE DELETE", when, &[self.forget("old")])
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
+        self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
     }
 
     /// An upsert noted its own row, and then turned into an update.
     pub(super) fn forget_updated(&self) -> Trigger {
-        let own = format!("tbl = {} AND own = 1 AND", self.name());
-        let when = format!(
-            "EXISTS (SELECT 1 FROM driftless_notes WHERE driftless_notes.{own} {})",
-            self.is_noted("old")
-        );
+        let (own, notes) = (format!("tbl = {} AND own = 1 AND", self.name()), self.notes());
+        let when =
+            format!("EXISTS (SELECT 1 FROM {notes} WHERE {notes}.{own} {})", self.is_noted("old"));
         let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
-        let forget = format!("DELETE FROM driftless_notes WHERE {own} {is_noted};");
+        let forget = format!("DELETE FROM {notes} WHERE {own} {is_noted};");
         self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
+
+    /// A column's value in the row that a BEFORE trigger sees coming.
+    fn coming(&self, column: &Column) -> String {
+        let new = of("new", &column.name);
+        match &column.default {
+            Some(default) if column.not_null => self.side.or_else(&new, &format!("({default})")),
+            _ => new,
+        }
+    }
+
+    /// The same for an expression, to which a default's affinity makes a difference: `1` in a REAL
+    /// column is `1.0`. A comparison with the column itself sees to it by itself.
+    fn coming_converted(&self, column: &Column) -> String {
+        if !has_replacement(column) {
+            return self.coming(column);
+        }
+        let new = of("new", &column.name);
+        let default = column.default.as_deref().unwrap_or("NULL");
+        let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
+        let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
+        // A number is compared as one with text that looks like one; no other text equals its cast.
+        let cases = match column.affinity {
+            Affinity::Blob => return self.coming(column),
+            Affinity::Text => {
+                format!("WHEN {} THEN {text}", self.side.is_number(&format!("({default})")))
+            }
+            Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
+            Affinity::Integer | Affinity::Numeric => format!(
+                "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
+            ),
+        };
+        self.side.or_else(&new, &format!("CASE {cases} ELSE ({default}) END"))
+    }
+}
+
+/// Conditions of which at most one is true of a row, and one is if any of `obstacles` is: as few as
+/// can be without one that SQLite 3.54 would read the whole table for (see [`equals`]).
+fn each_once(obstacles: &[String]) -> Vec<String> {
+    let (special, plain): (Vec<_>, Vec<_>) =
+        obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));
+    let plain: Vec<_> = plain.into_iter().map(|obstacle| format!("({obstacle})")).collect();
+    let mut groups = Vec::new();
+    if !plain.is_empty() {
+        groups.push(format!("({})", plain.join(" OR ")));
+    }
+    groups.extend(special.into_iter().map(|obstacle| format!("({obstacle})")));
+    let but = |earlier: &String| format!(" AND {earlier} IS NOT 1");
+    (0..groups.len())
+        .map(|index| groups[index].clone() + &groups[..index].iter().map(but).collect::<String>())
+        .collect()
+}
+
+/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+fn has_replacement(column: &Column) -> bool {
+    column.not_null && column.default.is_some()
 }

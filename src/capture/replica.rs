@@ -4,10 +4,30 @@
 //! is exact whatever the value, and costs a fraction of what JSON does, when a row is written as
 //! well as when an application prepares a statement and SQLite compiles the triggers into it. The
 //! key is among the values. The store spells them when it reads the outbox.
+//!
+//! # Functions
+//!
+//! The triggers run in the application's connection. There an application can replace every
+//! function of SQLite's by `sqlite3_create_function`, `coalesce` and `typeof` too, and with
+//! `trusted_schema = OFF` SQLite up to 3.40 refuses `json_array` and its kin in a trigger. So the
+//! triggers are made of operators (`CASE`, `CAST`, `||`, `IS`, `EXISTS`), which nobody can replace,
+//! and of two functions for which SQL has no operator:
+//!
+//! * `julianday()`, for the time in an event's id. A result that is no time within 48 bits of
+//!   milliseconds counts as `driftless_state.clock`.
+//! * `random()`, for the low bits of the id. Without its randomness the id is still unique in this
+//!   file, by the row's number. NULL is read as 0.
+//!
+//! No result of either decides what is captured or which row it is of. A default and the terms of
+//! a UNIQUE index may call functions: they are the application's own text, and they mean what they
+//! mean to the application, in its connection.
+//!
+//! Collations can be replaced too. A key's collation is used as the table declares it: with another
+//! NOCASE the application's own index of that key has the other order, and so has the trigger.
 
-use super::layout::Layout;
+use super::layout::{Layout, NOTES, foreign_keys, generated_references};
 use super::sql::*;
-use super::table::{Column, Table};
+use super::table::{Affinity, Collation, Column, ForeignKey, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
 use crate::event::EventId;
 
@@ -15,9 +35,15 @@ use crate::event::EventId;
 /// and half a millisecond rounds.
 pub(super) const NOW_MS: &str = "CAST(julianday() * 86400000.0 - 210866759999999.5 AS INTEGER)";
 
-struct Replica;
+/// The latest time that an id can have: 48 bits of milliseconds.
+const MAX_MS: i64 = (1 << 48) - 1;
 
-impl Side for Replica {
+struct Replica<'a> {
+    /// All replicated tables.
+    replicated: &'a [&'a Table],
+}
+
+impl Side for Replica<'_> {
     /// One read of the state row answers whether a replay is under way, what the base is, and who
     /// is at work. The id's parts are stored, not its text: a ULID's text built in SQL would double
     /// the cost of a captured insert. A look at the newest row's time would too (SQLite puts the
@@ -30,12 +56,17 @@ impl Side for Replica {
             columns.push(column.to_owned());
             values.push(value);
         };
-        put("ms", format!("max(s.clock, {NOW_MS})"));
+        put(
+            "ms",
+            format!(
+                "CASE WHEN {NOW_MS} BETWEEN s.clock AND {MAX_MS} THEN {NOW_MS} ELSE s.clock END"
+            ),
+        );
         put("tail", format!("random() & {mask}"));
-        put("layout", Layout::of(table).id().to_string());
+        put("layout", Layout::of(table, self.replicated).id().to_string());
         let op = match capture.silent {
             // An insert that finds a note of its row has replaced it.
-            Some(Write::Insert) => "driftless_notes.own IS NOT NULL".to_owned(),
+            Some(Write::Insert) => format!("{}.own IS NOT NULL", self.notes(table)),
             _ => (capture.op as u8).to_string(),
         };
         put("op", op);
@@ -46,7 +77,7 @@ impl Side for Replica {
                 put(column, value.to_owned());
             }
         }
-        for (column, value) in images(table, capture) {
+        for (column, value) in self.images(table, capture) {
             put(&column, value);
         }
         let condition = match capture.condition {
@@ -66,9 +97,14 @@ impl Side for Replica {
         String::new()
     }
 
+    fn notes(&self, table: &Table) -> &'static str {
+        NOTES[Spelling::of(table) as usize]
+    }
+
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
-        let (mut columns, mut values) = (vec!["k".to_owned()], vec![self.maker(table, alias)]);
-        for (at, column) in table.columns.iter().enumerate() {
+        let key = identity(table, &|column| of(alias, &column.name));
+        let (mut columns, mut values) = (vec!["k".to_owned()], vec![key]);
+        for (at, column) in self.captured(table).iter().enumerate() {
             columns.push(Layout::noted(at));
             values.push(of(alias, &column.name));
         }
@@ -79,16 +115,41 @@ impl Side for Replica {
         false
     }
 
+    fn has_own_values(&self) -> bool {
+        true
+    }
+
     fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
-        format!("{prefix}k = {}", identity(table, value))
+        let mut conditions = vec![format!("{prefix}k = {}", identity(table, value))];
+        if table.key.len() > 1 {
+            conditions.extend(table.key_columns().enumerate().map(|(part, column)| {
+                format!(
+                    "{prefix}{} = +{} COLLATE {}",
+                    self.noted_part(table, part),
+                    value(column),
+                    table.key_collations[part].name()
+                )
+            }));
+        }
+        conditions.join(" AND ")
     }
 
     fn noted_part(&self, table: &Table, part: usize) -> String {
         Layout::noted(table.key[part])
     }
 
+    /// Unlike a noted row's, this key must tell NULL and spaces apart: one statement has one
+    /// spelling of it, and a row without a key may evict another.
     fn maker(&self, table: &Table, alias: &str) -> String {
-        identity(table, &|column| of(alias, &column.name))
+        if table.key.len() == 1 {
+            return identity(table, &|column| of(alias, &column.name));
+        }
+        let part = |column: &Column| {
+            let x = of(alias, &column.name);
+            format!("CASE WHEN {x} IS NULL THEN '' ELSE '=' || {x} END")
+        };
+        let parts: Vec<_> = table.key_columns().map(part).collect();
+        format!("({})", parts.join(" || '|' || "))
     }
 
     fn unknown_rowid(&self) -> &'static str {
@@ -96,67 +157,204 @@ impl Side for Replica {
     }
 
     fn is_news(&self, table: &Table) -> String {
+        let notes = self.notes(table);
         let differ: Vec<_> = table
             .columns
             .iter()
             .enumerate()
             .map(|(at, column)| {
-                let noted = format!("driftless_notes.{}", Layout::noted(at));
-                differs(column, &of("driftless_row", &column.name), &noted)
+                let noted = format!("{notes}.{}", Layout::noted(at));
+                self.differs(column, &of("new", &column.name), &noted)
             })
             .collect();
-        format!("(driftless_notes.own IS NULL OR {})", any_of(&differ))
+        format!("({notes}.own IS NULL OR {})", any_of(&differ))
     }
 
-    fn one_row(&self, _table: &Table) -> String {
-        "driftless_other.k = driftless_notes.k".to_owned()
+    fn one_row(&self, table: &Table) -> String {
+        let notes = self.notes(table);
+        let mut conditions = vec![format!("driftless_other.k = {notes}.k")];
+        if table.key.len() > 1 {
+            conditions.extend((0..table.key.len()).map(|part| {
+                let noted = self.noted_part(table, part);
+                let collation = table.key_collations[part].name();
+                format!("driftless_other.{noted} = {notes}.{noted} COLLATE {collation}")
+            }));
+        }
+        conditions.join(" AND ")
     }
-}
 
-/// What tells a row from others of its table, in a note: the key's value as it is, but for its case
-/// and its spaces, or, of a key with more columns, its canonical JSON.
-fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
-    let mut key = table.key_columns();
-    if let (Some(column), None) = (key.next(), key.next()) {
-        return folded(table, 0, &value(column));
+    fn newest(&self, notes: &str, condition: &str) -> String {
+        format!(
+            "(SELECT driftless_other.rowid FROM {notes} AS driftless_other WHERE {condition} \
+             ORDER BY driftless_other.rowid DESC LIMIT 1)"
+        )
     }
-    let parts: Vec<_> = table
-        .key_columns()
-        .enumerate()
-        .map(|(part, column)| key_value_json(table, part, &value(column)))
-        .collect();
-    format!("json_array({})", parts.join(", "))
-}
 
-/// Where the images of an event go, and what they are.
-fn images(table: &Table, capture: &Capture<'_>) -> Vec<(String, String)> {
-    let mut places = Vec::new();
-    for (picture, place) in
-        [(capture.before, Layout::before as fn(usize) -> String), (capture.after, Layout::after)]
-    {
-        for (at, column) in table.columns.iter().enumerate() {
-            let value = match picture {
-                Picture::None => continue,
-                Picture::Whole(Named::Row(alias)) => of(alias, &column.name),
-                Picture::Whole(Named::Noted) => format!("driftless_notes.{}", Layout::noted(at)),
-                // The old key is what the event's row is known by.
-                Picture::Changed("old") if table.key.contains(&at) => of("old", &column.name),
-                Picture::Changed(alias) => {
-                    let (new, old) = (of("new", &column.name), of("old", &column.name));
-                    let value = of(alias, &column.name);
-                    format!("CASE WHEN {} THEN {value} END", may_differ(column, &new, &old))
-                }
-            };
-            places.push((place(at), value));
+    fn differs(&self, column: &Column, a: &str, b: &str) -> String {
+        let plain = unlike(column, a, b);
+        let kinds = format!("{} <> {}", kind(a), kind(b));
+        match column.affinity {
+            // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+            Affinity::Blob => format!("({plain} OR {kinds})"),
+            Affinity::Integer | Affinity::Numeric => {
+                format!("({plain} OR {} AND {kinds})", is_lowest(a))
+            }
+            Affinity::Text | Affinity::Real => plain,
         }
     }
-    places
+
+    fn or_else(&self, x: &str, other: &str) -> String {
+        format!("CASE WHEN {x} IS NULL THEN {other} ELSE {x} END")
+    }
+
+    fn is_number(&self, x: &str) -> String {
+        format!("{x} < ''")
+    }
+}
+
+/// Tells the integer 1 from 1.0, which are equal: the division is exact for a REAL alone.
+fn kind(x: &str) -> String {
+    format!("(0 * {x} + 1) / 2")
+}
+
+/// What two spellings of a table's keys may differ in: which table has the notes of its rows.
+#[derive(Clone, Copy)]
+enum Spelling {
+    Binary,
+    NoCase,
+    RTrim,
+}
+
+impl Spelling {
+    fn of(table: &Table) -> Spelling {
+        match table.key_collations.as_slice() {
+            [Collation::RTrim] => Spelling::RTrim,
+            collations if collations.contains(&Collation::NoCase) => Spelling::NoCase,
+            _ => Spelling::Binary,
+        }
+    }
+}
+
+/// What a note is found by: the key's value as it is, or, of a key with several columns, one text
+/// of all of them. Two keys that are equal have texts that are; two that are not may have them too.
+///
+/// Spaces at the end of a part would be in the middle of the text, so an RTRIM part is left out.
+fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
+    let mut parts = table.key_columns();
+    if let (Some(column), None) = (parts.next(), parts.next()) {
+        // The sign takes a column's affinity away, with which no index of the notes would be used.
+        return format!("+{}", value(column));
+    }
+    let spelled = |(column, collation): (&Column, &Collation)| {
+        let x = value(column);
+        match (column.affinity, collation) {
+            (_, Collation::RTrim) => None,
+            (Affinity::Text, _) => Some(x),
+            // 1 and 1.0 are one key.
+            _ => Some(format!("CASE WHEN {x} < '' THEN CAST({x} AS INTEGER) ELSE {x} END")),
+        }
+    };
+    let parts: Vec<_> =
+        table.key_columns().zip(&table.key_collations).filter_map(spelled).collect();
+    if parts.is_empty() { "''".to_owned() } else { format!("({})", parts.join(" || '|' || ")) }
+}
+
+impl Replica<'_> {
+    /// The columns whose values an event has, in the order of their places: those of the table, and
+    /// generated ones that foreign keys lead from or to.
+    fn captured(&self, table: &Table) -> Vec<Column> {
+        let made = generated_references(table, self.replicated).into_iter().map(|name| Column {
+            name,
+            declared: String::new(),
+            affinity: Affinity::Blob,
+            collation: Collation::Other(String::new()),
+            not_null: false,
+            default: None,
+        });
+        table.columns.iter().cloned().chain(made).collect()
+    }
+
+    /// Where the images of an event go, and what they are.
+    fn images(&self, table: &Table, capture: &Capture<'_>) -> Vec<(String, String)> {
+        let columns = self.captured(table);
+        let changed: Vec<_> = columns
+            .iter()
+            .map(|c| may_differ(c, &of("new", &c.name), &of("old", &c.name)))
+            .collect();
+        let mut places = Vec::new();
+        for (picture, place) in [
+            (capture.before, Layout::before as fn(usize) -> String),
+            (capture.after, Layout::after),
+        ] {
+            for (at, column) in columns.iter().enumerate() {
+                let value = match picture {
+                    Picture::None => continue,
+                    Picture::Whole(Named::Row(alias)) => of(alias, &column.name),
+                    Picture::Whole(Named::Noted) => {
+                        format!("{}.{}", self.notes(table), Layout::noted(at))
+                    }
+                    // The old key is what the event's row is known by.
+                    Picture::Changed("old") if table.key.contains(&at) => of("old", &column.name),
+                    Picture::Changed(alias) => {
+                        let together = self.together(table, &columns, at);
+                        let any: Vec<_> = together.into_iter().map(|at| &*changed[at]).collect();
+                        format!(
+                            "CASE WHEN {} THEN {} END",
+                            any.join(" OR "),
+                            of(alias, &column.name)
+                        )
+                    }
+                };
+                places.push((place(at), value));
+            }
+        }
+        // What names the parent, of an event that has no old values.
+        if capture.before == Picture::None && capture.via != "NULL" {
+            for (at, column) in columns.iter().enumerate() {
+                if foreign_keys(table, self.replicated).any(|(key, _)| leads_from(key, column)) {
+                    places.push((Layout::before(at), of("old", &column.name)));
+                }
+            }
+        }
+        places
+    }
+
+    /// The columns that an update tells together with the one at `at`: those of a foreign key, so
+    /// that the parent can be named when only one of them changes.
+    fn together(&self, table: &Table, columns: &[Column], at: usize) -> Vec<usize> {
+        let mut together = vec![at];
+        for (key, _) in foreign_keys(table, self.replicated) {
+            if leads_from(key, &columns[at]) {
+                together
+                    .extend((0..columns.len()).filter(|&other| leads_from(key, &columns[other])));
+            }
+        }
+        together.sort_unstable();
+        together.dedup();
+        together
+    }
+}
+
+fn leads_from(key: &ForeignKey, column: &Column) -> bool {
+    key.columns.iter().any(|(child, _)| child.eq_ignore_ascii_case(&column.name))
+}
+
+/// Whether two values of a column differ. Some values that are alike are said to differ: the reader
+/// looks again.
+fn may_differ(column: &Column, a: &str, b: &str) -> String {
+    match column.affinity {
+        Affinity::Blob => format!("({} OR {} <> {})", unlike(column, a, b), kind(a), kind(b)),
+        Affinity::Integer | Affinity::Numeric => {
+            format!("({} OR {})", unlike(column, a, b), is_lowest(a))
+        }
+        Affinity::Text | Affinity::Real => unlike(column, a, b),
+    }
 }
 
 /// The capture triggers of `table` on a replica, in the order in which they are to be made.
 /// `replicated` is all tables that are replicated, this one among them.
 pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
-    Generator { side: &Replica, table, replicated }.triggers()
+    Generator { side: &Replica { replicated }, table, replicated }.triggers()
 }
 
 /// A short text that changes when any of the triggers does.

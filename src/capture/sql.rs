@@ -92,16 +92,6 @@ fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
     }
 }
 
-/// The exact JSON of a column's value, as an argument of `json_object` or `json_array`.
-pub(crate) fn value_json(table: &Table, column: &Column, x: &str) -> String {
-    match spelling(table, column, x) {
-        Spelling { plain, rare: None } => plain,
-        Spelling { plain, rare: Some(rare) } => {
-            format!("CASE WHEN {rare} THEN {} ELSE {plain} END", any_json(x))
-        }
-    }
-}
-
 /// The exact JSON of any value at all.
 fn any_json(x: &str) -> String {
     format!(
@@ -265,23 +255,13 @@ pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
     }
 }
 
-/// The same, but some values that are alike are said to differ: shorter where that may be.
-pub(crate) fn may_differ(column: &Column, a: &str, b: &str) -> String {
-    match column.affinity {
-        Affinity::Integer | Affinity::Numeric => {
-            format!("({} OR {})", unlike(column, a, b), is_lowest(a))
-        }
-        _ => differs(column, a, b),
-    }
-}
-
-fn unlike(column: &Column, a: &str, b: &str) -> String {
+pub(super) fn unlike(column: &Column, a: &str, b: &str) -> String {
     let collate = if column.collation == Collation::Binary { "" } else { " COLLATE BINARY" };
     format!("{a} IS NOT {b}{collate}")
 }
 
 /// Of the integral doubles only -2^63 stays one beside integers; few numbers are this low.
-fn is_lowest(x: &str) -> String {
+pub(super) fn is_lowest(x: &str) -> String {
     format!("{x} < -9223372036854775807")
 }
 

@@ -7,6 +7,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+pub use super::affinity::Affinity;
 use crate::capture::scratch::Scratch;
 use crate::capture::triggers::MAX_KEY_COLUMNS;
 use crate::error::{Code, Error, Result};
@@ -17,41 +18,6 @@ pub const PREFIX: &str = "driftless_";
 /// The most columns that a replicated table may have: each costs a line in every trigger, and
 /// SQLite's default limit on an expression's depth (1,000) is reached not far above.
 pub const MAX_COLUMNS: usize = 200;
-
-/// How SQLite stores what is put into a column:
-/// <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Affinity {
-    /// INTEGER.
-    Integer,
-    /// TEXT: numbers become text.
-    Text,
-    /// No affinity at all: what is put in stays as it is.
-    Blob,
-    /// REAL: integers become doubles.
-    Real,
-    /// NUMERIC.
-    Numeric,
-}
-
-impl Affinity {
-    /// The rules of SQLite, in their order.
-    pub fn of(declared: &str) -> Self {
-        let upper = declared.to_ascii_uppercase();
-        let has = |part| upper.contains(part);
-        if has("INT") {
-            Affinity::Integer
-        } else if has("CHAR") || has("CLOB") || has("TEXT") {
-            Affinity::Text
-        } else if has("BLOB") || upper.is_empty() {
-            Affinity::Blob
-        } else if has("REAL") || has("FLOA") || has("DOUB") {
-            Affinity::Real
-        } else {
-            Affinity::Numeric
-        }
-    }
-}
 
 /// The collations that SQLite itself has. Others are refused on keys, since other clients of the
 /// same file could not run our triggers.
@@ -126,18 +92,41 @@ pub struct Unique {
 }
 
 impl Unique {
+    /// The columns with the index's collations; `None` if it has an expression, a condition or a
+    /// generated column.
+    pub(super) fn plain_columns<'a>(
+        &'a self,
+        table: &'a Table,
+    ) -> Option<Vec<(&'a String, &'a Collation)>> {
+        if self.predicate.is_some() {
+            return None;
+        }
+        let column = |term: &'a Term| match term {
+            Term::Column(column, collation) => {
+                table.column(column).map(|column| (&column.name, collation))
+            }
+            Term::Expression(_) => None,
+        };
+        self.terms.iter().map(column).collect()
+    }
+
     /// Whether a column of this name may stand in its terms or its predicate: it does if its
     /// letters do.
     pub fn mentions(&self, column: &str) -> bool {
-        let column = column.to_ascii_lowercase();
-        let texts = self.terms.iter().map(|term| match term {
+        let mut texts = self.terms.iter().map(|term| match term {
             Term::Column(name, _) => name,
             Term::Expression(text) => text,
         });
-        // A quote in a name is doubled in SQL.
-        column.contains(['"', '`', '[', ']'])
-            || texts.chain(&self.predicate).any(|text| text.to_ascii_lowercase().contains(&column))
+        texts.any(|text| mentions(text, column))
+            || self.predicate.as_ref().is_some_and(|text| mentions(text, column))
     }
+}
+
+/// Whether a column of this name may stand in an expression: it does if its letters do.
+pub(super) fn mentions(sql: &str, column: &str) -> bool {
+    let column = column.to_ascii_lowercase();
+    // A quote in a name is doubled in SQL.
+    column.contains(['"', '`', '[', ']']) || sql.to_ascii_lowercase().contains(&column)
 }
 
 /// What a foreign key does to children.

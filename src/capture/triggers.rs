@@ -21,9 +21,11 @@
 //!
 //! Each odd-looking rule here has a history that fails without it:
 //!
-//! * An event's values are read from the table and not from `new`: a trigger of the application's
-//!   that is newer than ours, or a foreign key's action on the row itself, has run before.
-//! * A delete is logged only if the row is gone, for the same reason.
+//! * A trigger of the application's that is newer than ours, or a TEMP trigger, runs before ours.
+//!   If it writes the same row again, its write is appended first. On a replica an event has the
+//!   values of its own write, `old` and `new`, so the events of a row form a chain, and the store
+//!   restores their order (`capture/chain/`). On the remote an event's values are read from the
+//!   table, and a delete is logged only if the row is gone.
 //! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
 //!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
 //!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
@@ -42,6 +44,13 @@
 //!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
 //! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
 //!   REPLACE then puts a NOT NULL column's default in the NULL's place.
+//! * TEMP triggers run before ours. One that fails in the middle of a statement with OR FAIL leaves
+//!   a row that was written and whose capture trigger never ran. Notes know nothing of nested
+//!   statements, so these are not told right: a row that is inserted once more (OR IGNORE, an
+//!   upsert) by the TEMP trigger that its own insert fired; a row that a TEMP trigger inserts anew
+//!   after the same statement replaced it, or gives its old values; a TEMP trigger that deletes a
+//!   row whose key is being changed, or changes it back, where an upsert or an ignored insert has
+//!   left a note of it.
 //! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
 //!   row that has a wrong type and breaks another constraint too fails for its type, where the
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
@@ -51,16 +60,20 @@
 //!   itself to what it is. The remote rejects such a row.
 //! * An UPDATE OR REPLACE may evict the parent of the row that it updates. Where ON DELETE CASCADE
 //!   then takes that row and a trigger of the application's inserts it anew, SQLite loses the new
-//!   row and tells no trigger: it is in the log, and not in the table.
-//! * A row that refers to itself with ON UPDATE and changes its key has an event of that
-//!   consequence, under the new key, before the pair that brings it there; its `via` names the
-//!   pair's delete. The store passes over it while the pair's insert, which has it all, is pending.
+//!   row and tells no trigger: it is in the log, and not in the table. Where ON DELETE SET NULL
+//!   changes that row first, the row's own event has the values from before that change as its old
+//!   ones.
+//! * A row that refers to itself with ON UPDATE and changes its key is told as it is after that
+//!   consequence, and has an event of it, under the new key, before the pair that brings it there;
+//!   its `via` names the pair's delete. The store passes over it while the pair's insert, which has
+//!   it all, is pending.
 //! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from
 //!   other text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other
 //!   bytes for a key with a NUL.
 
 use std::fmt::Write as _;
 
+use super::layout::foreign_keys;
 use super::sql::*;
 use super::table::*;
 
@@ -114,7 +127,7 @@ pub(super) struct Capture<'a> {
     pub(super) condition: &'a str,
     /// 1 for the delete of a key change, 2 for its insert, or NULL.
     pub(super) pair: &'a str,
-    /// The parent of which this is a foreign key's consequence, or NULL.
+    /// The number of the foreign key of which this is a consequence, or NULL.
     pub(super) via: &'a str,
     /// The write to keep silent about, if it is the replicator's own; `None` never is.
     pub(super) silent: Option<Write>,
@@ -129,6 +142,11 @@ pub(super) trait Side {
     /// the one that appends, and after both for a key change; empty where silence has no end of its
     /// own.
     fn calm(&self, table: &Table, write: Write) -> String;
+
+    /// The table that has the notes of a table's rows.
+    fn notes(&self, _table: &Table) -> &'static str {
+        "driftless_notes"
+    }
 
     /// What a note keeps of the noted row `alias`: columns and expressions.
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
@@ -154,8 +172,35 @@ pub(super) trait Side {
     /// nothing has changed: the condition that it was not.
     fn is_news(&self, table: &Table) -> String;
 
-    /// Whether the notes `driftless_other` and `driftless_notes` are of one row.
+    /// Whether the note `driftless_other` and the one that is looked at are of one row.
     fn one_row(&self, table: &Table) -> String;
+
+    /// Whether events have the values of their own write, and not the row as it is in the table.
+    fn has_own_values(&self) -> bool {
+        false
+    }
+
+    /// The rowid of the newest of the notes `driftless_other` for which `condition` is true.
+    fn newest(&self, notes: &str, condition: &str) -> String {
+        format!(
+            "(SELECT max(driftless_other.rowid) FROM {notes} AS driftless_other WHERE {condition})"
+        )
+    }
+
+    /// Whether two values of a column differ: in their bytes or their type.
+    fn differs(&self, column: &Column, a: &str, b: &str) -> String {
+        differs(column, a, b)
+    }
+
+    /// `x`, or `other` where `x` is NULL.
+    fn or_else(&self, x: &str, other: &str) -> String {
+        format!("coalesce({x}, {other})")
+    }
+
+    /// Whether a value is a number.
+    fn is_number(&self, x: &str) -> String {
+        format!("typeof({x}) IN ('integer', 'real')")
+    }
 }
 
 /// The most columns that a replicated key may have: a note keeps the key's values raw, so that the
@@ -212,18 +257,23 @@ impl<S: Side> Generator<'_, S> {
 
     /// That a note is by the row `alias`, as a further condition.
     pub(super) fn made_by(&self, alias: &str) -> String {
-        format!(" AND driftless_notes.by IS {}", self.side.maker(self.table, alias))
+        format!(" AND {}.by IS {}", self.notes(), self.side.maker(self.table, alias))
     }
 
     /// Of the notes of one row by several others, the one that has its image as it was at last, as
     /// a further condition.
     pub(super) fn newest(&self) -> String {
-        format!(
-            " AND driftless_notes.rowid = (SELECT max(driftless_other.rowid) \
-             FROM driftless_notes AS driftless_other WHERE driftless_other.tbl = driftless_notes.tbl \
-             AND driftless_other.own = 0 AND {})",
+        let notes = self.notes();
+        let condition = format!(
+            "driftless_other.tbl = {notes}.tbl AND driftless_other.own = 0 AND {}",
             self.side.one_row(self.table)
-        )
+        );
+        format!(" AND {notes}.rowid = {}", self.side.newest(notes, &condition))
+    }
+
+    /// The table of notes.
+    pub(super) fn notes(&self) -> &'static str {
+        self.side.notes(self.table)
     }
 
     /// The row that stands in the table now, beside `of`, which is `new` or `old`.
@@ -254,21 +304,16 @@ impl<S: Side> Generator<'_, S> {
         nullable.join(" AND ")
     }
 
-    /// The parent that is gone and whose foreign key's action this change is, or NULL.
-    fn via(&self, updated: bool) -> String {
+    /// The number of the foreign key whose action this change is, for its parent is gone; or NULL.
+    fn via(&self, kind: Write) -> String {
         let mut arms = Vec::new();
-        for foreign in &self.table.foreign_keys {
-            let parent = self
-                .replicated
-                .iter()
-                .find(|parent| parent.name.eq_ignore_ascii_case(&foreign.parent));
-            let Some(parent) = parent else { continue };
+        for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {
             let mut conditions: Vec<_> = foreign
                 .columns
                 .iter()
                 .map(|(child, _)| format!("old.{} IS NOT NULL", ident(child)))
                 .collect();
-            if updated {
+            if kind != Write::Delete {
                 let changed: Vec<_> = foreign
                     .columns
                     .iter()
@@ -288,8 +333,8 @@ impl<S: Side> Generator<'_, S> {
                 ident(&parent.name),
                 same.join(" AND ")
             ));
-            // A row that refers to itself is nobody's consequence when it goes.
-            if !updated && parent.name.eq_ignore_ascii_case(&self.table.name) {
+            // A row that refers to itself is nobody's consequence, but for a change of its own key.
+            if kind != Write::Move && parent.name.eq_ignore_ascii_case(&self.table.name) {
                 let itself: Vec<_> = foreign
                     .columns
                     .iter()
@@ -297,32 +342,49 @@ impl<S: Side> Generator<'_, S> {
                     .collect();
                 conditions.push(format!("({}) IS NOT 1", itself.join(" AND ")));
             }
-            let parent_row = parent_json(self.table, parent, foreign);
-            arms.push(format!(
-                "WHEN {} THEN json_array({}, {parent_row})",
-                conditions.join(" AND "),
-                literal(&parent.name)
-            ));
+            arms.push(format!("WHEN {} THEN {number}", conditions.join(" AND ")));
         }
         if arms.is_empty() { "NULL".to_owned() } else { format!("CASE {} END", arms.join(" ")) }
     }
 
+    /// Whether a foreign key of the table refers to it and acts when a key changes: on a row that
+    /// refers to itself it has acted before any trigger sees the row.
+    fn acts_on_itself(&self) -> bool {
+        let keys = &self.table.foreign_keys;
+        keys.iter().any(|key| {
+            key.parent.eq_ignore_ascii_case(&self.table.name) && !key.on_update.refuses()
+        })
+    }
+
+    /// The conditions under which a row has a key, and `more`.
+    fn with_key(&self, alias: &str, more: &str) -> String {
+        let conditions = [self.has_key(alias), more.to_owned()];
+        let conditions = conditions.into_iter().filter(|condition| !condition.is_empty());
+        conditions.collect::<Vec<_>>().join(" AND ")
+    }
+
     fn insert(&self) -> Trigger {
-        let table = self.table;
+        let (table, notes) = (self.table, self.notes());
+        let noted = format!(
+            " LEFT JOIN {notes} ON {notes}.tbl = {} AND {notes}.own = 1 AND {}",
+            self.name(),
+            self.is_noted("new")
+        );
         let (from, same) = self.current("new");
+        let news = self.side.is_news(table);
+        let own = self.side.has_own_values();
         let append = self.side.append(
             table,
             &Capture {
                 key: Named::Row("new"),
                 op: crate::event::Op::Insert,
                 before: Picture::Whole(Named::Noted),
-                after: Picture::Whole(Named::Row("driftless_row")),
-                from: &format!(
-                    "{from} LEFT JOIN driftless_notes ON driftless_notes.tbl = {} AND driftless_notes.own = 1 AND {}",
-                    self.name(),
-                    self.is_noted("new")
-                ),
-                condition: &format!("{same} AND {}", self.side.is_news(table)),
+                after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
+                from: &if own { noted } else { format!("{from}{noted}") },
+                condition: &match own {
+                    true => self.with_key("new", &news),
+                    false => format!("{same} AND {news}"),
+                },
                 pair: "NULL",
                 via: "NULL",
                 silent: Some(Write::Insert),
@@ -338,8 +400,9 @@ impl<S: Side> Generator<'_, S> {
         let changed: Vec<_> = table
             .columns
             .iter()
-            .map(|c| differs(c, &of("new", &c.name), &of("old", &c.name)))
+            .map(|c| self.side.differs(c, &of("new", &c.name), &of("old", &c.name)))
             .collect();
+        let own = self.side.has_own_values();
         let when = format!("{} AND ({})", same_key(table, "new", "old"), changed.join(" OR "));
         let append = self.side.append(
             table,
@@ -347,11 +410,11 @@ impl<S: Side> Generator<'_, S> {
                 key: Named::Row("old"),
                 op: crate::event::Op::Update,
                 before: Picture::Changed("old"),
-                after: Picture::Changed("driftless_row"),
-                from: &from,
-                condition: &same,
+                after: Picture::Changed(if own { "new" } else { "driftless_row" }),
+                from: if own { "" } else { &from },
+                condition: if own { "" } else { &same },
                 pair: "NULL",
-                via: &self.via(true),
+                via: &self.via(Write::Update),
                 silent: Some(Write::Update),
             },
         );
@@ -376,11 +439,7 @@ impl<S: Side> Generator<'_, S> {
         let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
         body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
-        let mut gone = self.gone("old");
-        let has_old = self.has_key("old");
-        if !has_old.is_empty() {
-            let _ = write!(gone, " AND {has_old}");
-        }
+        let own = self.side.has_own_values();
         body.push(self.side.append(
             table,
             &Capture {
@@ -389,23 +448,24 @@ impl<S: Side> Generator<'_, S> {
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",
-                condition: &gone,
+                condition: &if own { self.has_key("old") } else { self.gone_with_key("old") },
                 pair: &half("new", 1),
                 via: "NULL",
                 silent: Some(Write::Move),
             },
         ));
+        let own = own && !self.acts_on_itself();
         body.push(self.side.append(
             table,
             &Capture {
                 key: Named::Row("new"),
                 op: crate::event::Op::Insert,
                 before: Picture::None,
-                after: Picture::Whole(Named::Row("driftless_row")),
-                from: &from,
-                condition: &same,
+                after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
+                from: if own { "" } else { &from },
+                condition: &if own { self.has_key("new") } else { same },
                 pair: &half("old", 2),
-                via: &self.via(true),
+                via: &self.via(Write::Move),
                 silent: Some(Write::Move),
             },
         ));
@@ -415,13 +475,15 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("move", &event, &moved.join(" OR "), &body)
     }
 
+    /// That the row `of` is gone, and has a key.
+    fn gone_with_key(&self, of: &str) -> String {
+        let (gone, has_key) = (self.gone(of), self.has_key(of));
+        if has_key.is_empty() { gone } else { format!("{gone} AND {has_key}") }
+    }
+
     fn delete(&self) -> Trigger {
         let table = self.table;
-        let mut gone = self.gone("old");
-        let has_key = self.has_key("old");
-        if !has_key.is_empty() {
-            let _ = write!(gone, " AND {has_key}");
-        }
+        let own = self.side.has_own_values();
         let append = self.side.append(
             table,
             &Capture {
@@ -430,68 +492,15 @@ impl<S: Side> Generator<'_, S> {
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",
-                condition: &gone,
+                condition: &if own { self.has_key("old") } else { self.gone_with_key("old") },
                 pair: "NULL",
-                via: &self.via(false),
+                via: &self.via(Write::Delete),
                 silent: Some(Write::Delete),
             },
         );
         let calm = self.side.calm(table, Write::Delete);
         self.trigger("delete", "AFTER DELETE", "", &[calm, append])
     }
-}
-
-/// Conditions of which at most one is true of a row, and one is if any of `obstacles` is: as few as
-/// can be without one that SQLite 3.54 would read the whole table for (see [`equals`]).
-pub(super) fn each_once(obstacles: &[String]) -> Vec<String> {
-    let (special, plain): (Vec<_>, Vec<_>) =
-        obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));
-    let plain: Vec<_> = plain.into_iter().map(|obstacle| format!("({obstacle})")).collect();
-    let mut groups = Vec::new();
-    if !plain.is_empty() {
-        groups.push(format!("({})", plain.join(" OR ")));
-    }
-    groups.extend(special.into_iter().map(|obstacle| format!("({obstacle})")));
-    let but = |earlier: &String| format!(" AND {earlier} IS NOT 1");
-    (0..groups.len())
-        .map(|index| groups[index].clone() + &groups[..index].iter().map(but).collect::<String>())
-        .collect()
-}
-
-/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
-pub(super) fn has_replacement(column: &Column) -> bool {
-    column.not_null && column.default.is_some()
-}
-
-/// A column's value in the row that a BEFORE trigger sees coming.
-pub(super) fn coming(column: &Column) -> String {
-    let new = of("new", &column.name);
-    match &column.default {
-        Some(default) if column.not_null => format!("coalesce({new}, ({default}))"),
-        _ => new,
-    }
-}
-
-/// The same for an expression, to which a default's affinity makes a difference: `1` in a REAL
-/// column is `1.0`. A comparison with the column itself sees to it by itself.
-pub(super) fn coming_converted(column: &Column) -> String {
-    if !has_replacement(column) {
-        return coming(column);
-    }
-    let new = of("new", &column.name);
-    let default = column.default.as_deref().unwrap_or("NULL");
-    let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
-    let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
-    // A number is compared as one with text that looks like one; no other text equals its cast.
-    let cases = match column.affinity {
-        Affinity::Blob => return coming(column),
-        Affinity::Text => format!("WHEN typeof({default}) IN ('integer', 'real') THEN {text}"),
-        Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
-        Affinity::Integer | Affinity::Numeric => format!(
-            "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
-        ),
-    };
-    format!("coalesce({new}, CASE {cases} ELSE ({default}) END)")
 }
 
 pub(super) fn update_event(event: &str, columns: Option<Vec<String>>) -> String {
@@ -501,79 +510,5 @@ pub(super) fn update_event(event: &str, columns: Option<Vec<String>>) -> String 
             format!("{event} OF {}", columns.join(", "))
         }
         None => event.to_owned(),
-    }
-}
-
-/// The columns of an index, with its collations, if it has no expressions, no condition and no
-/// generated columns.
-pub(super) fn plain_columns<'a>(
-    unique: &'a Unique,
-    table: &'a Table,
-) -> Option<Vec<(&'a String, &'a Collation)>> {
-    if unique.predicate.is_some() {
-        return None;
-    }
-    let column = |term: &'a Term| match term {
-        Term::Column(column, collation) => {
-            table.column(column).map(|column| (&column.name, collation))
-        }
-        Term::Expression(_) => None,
-    };
-    unique.terms.iter().map(column).collect()
-}
-
-/// How a consequence names its parent: by the key, or, where the foreign key refers to other
-/// columns, by these as an object.
-fn parent_json(table: &Table, parent: &Table, foreign: &ForeignKey) -> String {
-    let child_of = |column: &str| {
-        foreign
-            .columns
-            .iter()
-            .find(|(_, to)| to.eq_ignore_ascii_case(column))
-            .map(|(child, to)| as_parents(table.column(child), parent.column(to), child))
-    };
-    let by_key: Option<Vec<_>> = parent
-        .key_columns()
-        .enumerate()
-        .map(|(part, column)| child_of(&column.name).map(|x| key_value_json(parent, part, &x)))
-        .collect();
-    match by_key {
-        Some(parts) if parts.len() == foreign.columns.len() => {
-            format!("json_array({})", parts.join(", "))
-        }
-        _ => {
-            let pairs: Vec<_> = foreign
-                .columns
-                .iter()
-                .filter_map(|(child, to)| {
-                    let column = parent.column(to)?;
-                    let old = as_parents(table.column(child), Some(column), child);
-                    let value = value_json(parent, column, &old);
-                    Some(format!("{}, {value}", literal(&column.name)))
-                })
-                .collect();
-            format!("json_object({})", pairs.join(", "))
-        }
-    }
-}
-
-/// The old value of a child's column as the parent's column has it: '1' refers to the integer 1.
-fn as_parents(child: Option<&Column>, parent: Option<&Column>, name: &str) -> String {
-    let old = of("old", name);
-    let affinity = |column: Option<&Column>| column.map(|column| column.affinity);
-    let number = |kind| {
-        format!(
-            "(CASE WHEN CAST({old} AS {kind}) = {old} THEN CAST({old} AS {kind}) ELSE {old} END)"
-        )
-    };
-    match (affinity(child), affinity(parent)) {
-        (Some(Affinity::Text | Affinity::Blob), Some(Affinity::Integer | Affinity::Numeric)) => {
-            number("NUMERIC")
-        }
-        (Some(child), Some(Affinity::Real)) if child != Affinity::Real => number("REAL"),
-        (Some(child), Some(Affinity::Text)) if child != Affinity::Text => {
-            format!("(CASE typeof({old}) WHEN 'blob' THEN {old} ELSE CAST({old} AS TEXT) END)")
-        }
-        _ => old,
     }
 }

@@ -247,6 +247,7 @@ impl Store {
             if let Some(Unwritable { reason, .. }) = self.unwritable().into_iter().next() {
                 return Err(Error::new(Code::TableUnwritable, reason).with_hint(ADVICE));
             }
+            self.straighten()?;
             match self.adopt_once(to, cursor, now_ms, way) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
@@ -277,7 +278,7 @@ impl Store {
             retire(&tx, to, now_ms)?;
         }
         let start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
+        self.refresh_pending(&tx, start.cursor)?;
         let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;

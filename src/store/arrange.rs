@@ -194,7 +194,8 @@ impl<'t> Deletes<'t> {
                 continue;
             }
             let Some(before) = &event.before else { continue };
-            let before = Image::parse(before.as_bytes())?;
+            let mut before = Image::parse(before.as_bytes())?;
+            before.0.extend_from_slice(&event.made[0].0);
             if let Some(values) = values(&before, columns.iter().copied()) {
                 self.by_values.insert((number, values), at);
             }

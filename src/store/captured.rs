@@ -13,7 +13,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use super::pending::{images, row_key};
 use crate::capture::{Captured, Layout};
 use crate::error::{Code, Error, Result};
-use crate::event::{Op, RowKey};
+use crate::event::{Image, Op, RowKey};
+use crate::json::Scanner;
 
 /// The columns that [`Reader::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "n, op, layout, tbl, pk, before, after, changes";
@@ -29,6 +30,10 @@ pub(super) struct Written {
     pub(super) key: RowKey,
     pub(super) before: Option<Vec<u8>>,
     pub(super) after: Option<Vec<u8>>,
+    /// Old and new values of generated columns that foreign keys lead from or to.
+    pub(super) made: [Image; 2],
+    /// Of a foreign key's consequence: table and key of the parent that went.
+    pub(super) parent: Option<(String, RowKey)>,
 }
 
 /// The layouts of the events read so far. What a number means never changes.
@@ -63,8 +68,14 @@ impl Layouts {
 
     /// Reads the row of [`COLUMNS`], which stand from the column `first` on. Where many are read
     /// one after the other, a [`Reader`] is quicker.
-    pub(super) fn read(&self, db: &Connection, row: &Row<'_>, first: usize) -> Result<Written> {
-        Reader::of_values(db, self).read(row, first)
+    pub(super) fn read(
+        &self,
+        db: &Connection,
+        row: &Row<'_>,
+        first: usize,
+        via: Option<usize>,
+    ) -> Result<Written> {
+        Reader::of_values(db, self).read(row, first, via)
     }
 }
 
@@ -113,18 +124,37 @@ impl<'a> Reader<'a> {
         take(layout, row)
     }
 
-    /// Reads the row of [`COLUMNS`], which stand from the column `first` on.
-    pub(super) fn read(&mut self, row: &Row<'_>, first: usize) -> Result<Written> {
+    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. `via` is the place of
+    /// that column, if the parent is to be read.
+    pub(super) fn read(
+        &mut self,
+        row: &Row<'_>,
+        first: usize,
+        via: Option<usize>,
+    ) -> Result<Written> {
         let op = op(row.get(first + 1)?)?;
+        let via = via.map(|via| bytes(row, via)).transpose()?.flatten();
+        let via = via.map(Via::read).transpose()?;
         if let Some(layout) = row.get(first + 2)? {
             return self.captured(layout, row.get(first)?, |layout, row| {
-                let Captured { key, before, after } = layout.captured(op, row)?;
-                Ok(Written { table: layout.table().to_owned(), op, key, before, after })
+                let Captured { key, before, after, made } = layout.captured(op, row)?;
+                let parent = match via {
+                    None => None,
+                    Some(Via::Named(parent)) => Some(parent),
+                    Some(Via::By(foreign)) => Some(layout.parent(foreign, row)?),
+                };
+                let table = layout.table().to_owned();
+                Ok(Written { table, op, key, before, after, made, parent })
             });
         }
         let (before, after) = images(row, first + 5)?;
         let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
-        Ok(Written { table: row.get(first + 3)?, op, key, before, after })
+        let parent = match via {
+            Some(Via::Named(parent)) => Some(parent),
+            _ => None,
+        };
+        let table = row.get(first + 3)?;
+        Ok(Written { table, op, key, before, after, made: Default::default(), parent })
     }
 
     /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
@@ -143,6 +173,32 @@ impl<'a> Reader<'a> {
         let table = row.get_ref(first + 3)?.as_str().map_err(rusqlite::Error::from)?;
         let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
         Ok(take(table, &key.0))
+    }
+}
+
+/// What `via` says of a consequence.
+enum Via {
+    /// The number of the foreign key in the event's layout.
+    By(usize),
+    /// Table and key of the parent. A driftless before schema 3 wrote them, as JSON. A parent that
+    /// is named by other columns than its key has an object for a key.
+    Named((String, RowKey)),
+}
+
+impl Via {
+    fn read(via: &[u8]) -> Result<Via> {
+        if let Some(number) = std::str::from_utf8(via).ok().and_then(|text| text.parse().ok()) {
+            return Ok(Via::By(number));
+        }
+        let mut scanner = Scanner::new(via);
+        scanner.expect(b'[')?;
+        let table = String::from_utf8_lossy(&scanner.string()?).into_owned();
+        scanner.expect(b',')?;
+        let key = match scanner.raw()? {
+            object @ [b'{', ..] => RowKey(Image::parse(object)?.to_json()),
+            key => row_key(key)?,
+        };
+        Ok(Via::Named((table, key)))
     }
 }
 

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::rebase::Rebase;
+use super::schema::forget_notes;
 use super::unpack::Ahead;
 use crate::error::{Code, Error, Result};
 use crate::event::{RowKey, Seq};
@@ -74,7 +75,8 @@ pub(super) enum Stop {
     Taken,
     /// Another constraint refused a write.
     Refused,
-    /// The definitions changed before the transaction began.
+    /// The definitions changed before the transaction began, or the outbox got events that are to
+    /// be put in their order first.
     SchemaChanged,
     /// A trigger of the application rolled the transaction back.
     RolledBack,
@@ -122,6 +124,7 @@ impl Store {
         let mut pass = Pass::Quick;
         loop {
             self.check_triggers()?;
+            self.straighten()?;
             pass = match self.attempt(page, (&lines, &ahead), pass, sent, now_ms) {
                 Ok(done) => return Ok(Outcome::Done(done)),
                 Err(Stop::Failed(error)) => return Err(error),
@@ -174,7 +177,7 @@ impl Store {
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
+        self.refresh_pending(&tx, start.cursor)?;
         let mut rebase = Rebase::new(self, lines, pass, page.more, start)?.unpacked(ahead);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
@@ -193,7 +196,7 @@ impl Store {
 
 /// Marks the transaction as a replay, so that capture is silent in it.
 pub(super) fn begin(db: &Connection) -> Result<Start> {
-    db.prepare_cached("DELETE FROM driftless_notes")?.execute([])?;
+    forget_notes(db)?;
     db.prepare_cached("UPDATE driftless_state SET replaying = 1")?.execute([])?;
     let mut statement = db.prepare_cached(
         "SELECT cursor, chain, (SELECT coalesce(max(n), 0) FROM driftless_outbox)

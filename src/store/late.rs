@@ -125,9 +125,11 @@ impl Later {
 /// nothing.
 pub(super) fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<Vec<Option<usize>>> {
     let keys = numbered(tables);
-    let image = |json: &Option<String>| -> Result<Image> {
+    let image = |json: &Option<String>, made: &Image| -> Result<Image> {
         let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
-        Ok(image.unwrap_or_default())
+        let mut image = image.unwrap_or_default();
+        image.0.extend_from_slice(&made.0);
+        Ok(image)
     };
     let mut later = Later::default();
     let mut waits: Vec<Option<usize>> = vec![None; events.len()];
@@ -138,7 +140,8 @@ pub(super) fn hint(tables: &[&Table], events: &mut [Outgoing]) -> Result<Vec<Opt
                 || key.parent.eq_ignore_ascii_case(&event.table)
         };
         if event.refuse.is_none() && keys.iter().any(related) {
-            let images = (&image(&event.before)?, &image(&event.after)?);
+            let [before, after] = &event.made;
+            let images = (&image(&event.before, before)?, &image(&event.after, after)?);
             for &key in &keys {
                 waits[at] = waits[at].max(later.pass(key, (at, event), images));
             }

@@ -129,7 +129,7 @@ impl LogFilter {
 const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
 
 fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEvent> {
-    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
+    let Written { table, op, key, before, after, .. } = layouts.read(db, row, 0, None)?;
     let n = row.get(0)?;
     Ok(PendingEvent {
         n,

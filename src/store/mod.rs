@@ -63,6 +63,7 @@ mod row_order;
 mod schema;
 mod spans;
 mod spelling;
+mod straighten;
 mod stretch;
 mod together;
 mod touched;

@@ -28,7 +28,7 @@ const CACHED_STATEMENTS: usize = 256;
 /// SQLite's `SQLITE_IOERR_SHMSIZE`.
 const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 /// The version of `schema/replica` that this program writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {

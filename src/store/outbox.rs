@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Row};
+use rusqlite::{Connection, ErrorCode, Row, Transaction};
 
 use super::Store;
 use super::arrange::{Seams, arrange};
-use super::captured::{Reader, Written, bytes};
+use super::captured::{Reader, Written};
 use super::marks::Marks;
 use super::open::BUSY_TIMEOUT;
-use super::pending::{event_id, number, row_key, time};
+use super::pending::{event_id, number, time};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
+use crate::capture::NOTES;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::page::MAX_KEY_BYTES;
@@ -24,7 +25,7 @@ const UNIT_EVENTS: usize = 500;
 
 /// How many notes of rows may lie about: each row that an upsert found there leaves one, and one
 /// that is deleted takes its own along, which costs.
-const NOTES: i64 = 1_000;
+const MANY: i64 = 1_000;
 
 /// The most bytes that are looked at behind a push that is cut short: a full push has as many.
 const SIGHT_BYTES: usize = 2 << 20;
@@ -145,6 +146,9 @@ pub struct Outgoing {
     pub refuse: Option<String>,
     /// No value in it has a tag.
     pub plain: bool,
+    /// Old and new values of generated columns that foreign keys lead from or to. They are not
+    /// sent.
+    pub made: [Image; 2],
 }
 
 /// An outbox row on its way to [`arrange`].
@@ -180,23 +184,8 @@ fn has_tag(json: &str) -> bool {
 /// Reads the row of [`EVENT`].
 pub(super) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let Written { table, op, key, before, after } = reader.read(row, 0)?;
+    let Written { table, op, key, before, after, made, parent } = reader.read(row, 0, Some(13))?;
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
-    let parent = match bytes(row, 13)? {
-        None => None,
-        Some(json) => {
-            let mut scanner = crate::json::Scanner::new(json);
-            scanner.expect(b'[')?;
-            let table = scanner.string()?;
-            scanner.expect(b',')?;
-            // A parent that is named by other columns than its key stands there as an object.
-            let key = match scanner.raw()? {
-                object @ [b'{', ..] => RowKey(canonical(object.to_vec())?),
-                key => row_key(key)?,
-            };
-            Some((String::from_utf8_lossy(&table).into_owned(), key))
-        }
-    };
     let images = before.iter().chain(&after);
     let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
     let mut refuse: Option<String> = row.get(14)?;
@@ -224,6 +213,7 @@ pub(super) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> 
         late: false,
         refuse,
         plain: !tagged,
+        made,
     };
     Ok(OutboxRow { event, half: row.get(12)?, parent, size })
 }
@@ -254,16 +244,22 @@ impl Store {
     /// Empties the notes when there are many: none outlives its transaction. Nobody waits for that;
     /// while another writes, it is left to the next look.
     fn sweep_notes(&self) -> Result<()> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_notes LIMIT 1 OFFSET ?1)";
-        if !self.db.prepare_cached(sql)?.query_row([NOTES], |row| row.get(0))? {
+        let mut many = false;
+        for notes in NOTES {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {notes} LIMIT 1 OFFSET ?1)");
+            let found: bool = self.db.prepare_cached(&sql)?.query_row([MANY], |row| row.get(0))?;
+            many |= found;
+        }
+        if !many {
             return Ok(());
         }
         self.db.busy_timeout(Duration::ZERO)?;
-        let swept = self.db.execute("DELETE FROM driftless_notes", []);
+        let sweep = |notes| self.db.execute(&format!("DELETE FROM {notes}"), []).map(drop);
+        let swept = NOTES.into_iter().try_for_each(sweep);
         self.db.busy_timeout(BUSY_TIMEOUT)?;
         match swept {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
-            swept => Ok(swept.map(|_| ())?),
+            swept => Ok(swept?),
         }
     }
 
@@ -342,8 +338,7 @@ impl Store {
     /// known, also what hangs together with it; in a search, as much behind it as is looked at.
     /// Gives how many of the events fit.
     fn stretch(&mut self, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
-        let tx = self.db.unchecked_transaction()?;
-        let (newest, sent) = ends(&tx)?;
+        let (tx, newest, sent) = self.in_order()?;
         self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
         self.marks.note(newest);
@@ -409,6 +404,18 @@ impl Store {
         Ok(if searching { (rows, taken) } else { (rows, within) })
     }
 
+    /// A transaction that sees an outbox whose events are in their order, and its ends.
+    fn in_order(&self) -> Result<(Transaction<'_>, i64, i64)> {
+        loop {
+            self.straighten()?;
+            let tx = self.db.unchecked_transaction()?;
+            let (newest, sent) = ends(&tx)?;
+            if self.pending.borrow().is_in_order(newest) {
+                return Ok((tx, newest, sent));
+            }
+        }
+    }
+
     /// The outbox's newest number.
     ///
     /// # Errors
@@ -455,7 +462,7 @@ impl Store {
             let changed = tx
                 .prepare_cached(
                     "UPDATE driftless_outbox SET refuse = ?4
-                     WHERE n = ?1 AND ms = ?2 AND tail & ?5 = ?3 AND NOT settled",
+                     WHERE n = ?1 AND ms = ?2 AND coalesce(tail, 0) & ?5 = ?3 AND NOT settled",
                 )?
                 .execute((number(id), time(id), id.tail(), reason, EventId::TAIL_MASK))?;
             if changed == 0 {

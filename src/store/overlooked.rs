@@ -110,6 +110,7 @@ impl Store {
         let mut pass = Pass::Quick;
         loop {
             self.check_triggers()?;
+            self.straighten()?;
             pass = match self.attempt_late(found, (&lines, adopted), pass, now_ms, own) {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(error)) => return Err(error),
@@ -159,7 +160,7 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let mut start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
+        self.refresh_pending(&tx, start.cursor)?;
         let whole = take_out(&tx, lines, pass)?;
         start.chain = self.seal_late(found, start.chain)?;
         let mut rebase =

@@ -6,22 +6,22 @@
 //! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought
 //! up to date by reading the outbox from the last number seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Bound;
 
 use rusqlite::{Connection, Row};
 
-use super::captured::{COLUMNS, Layouts, ROW, Reader, Written, bytes};
+use super::captured::{COLUMNS, Layouts, ROW, Reader, Written};
 use super::materialize::borrow;
 use crate::error::Result;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::json::Scanner;
 use crate::value::Value;
 
-/// The id of an outbox row.
-pub(super) fn event_id(ms: i64, n: i64, tail: i64) -> EventId {
-    EventId::of_outbox(ms, n, tail)
+/// The id of an outbox row. An application that replaces `random()` may leave no tail.
+pub(super) fn event_id(ms: i64, n: i64, tail: Option<i64>) -> EventId {
+    EventId::of_outbox(ms, n, tail.unwrap_or(0))
 }
 
 /// The outbox number in an id, if this outbox made it.
@@ -145,6 +145,10 @@ pub(super) struct Pending {
     by_row: HashMap<u64, Numbers>,
     /// Settled rows that stayed for their number's sake.
     pub(super) kept: Vec<i64>,
+    /// The highest number that was in the outbox when its events were last put in their order.
+    in_order: i64,
+    /// Rows that have got further events since.
+    again: HashSet<u64>,
 }
 
 impl Pending {
@@ -171,15 +175,59 @@ impl Pending {
             }
             let hash = reader.row(row, 0, row_hash)?;
             self.by_number.insert(n, hash);
+            let again = &mut self.again;
             self.by_row
                 .entry(hash)
-                .and_modify(|numbers| match numbers {
-                    Numbers::One(first) => *numbers = Numbers::Many(vec![*first, n]),
-                    Numbers::Many(numbers) => numbers.push(n),
+                .and_modify(|numbers| {
+                    again.insert(hash);
+                    match numbers {
+                        Numbers::One(first) => *numbers = Numbers::Many(vec![*first, n]),
+                        Numbers::Many(numbers) => numbers.push(n),
+                    }
                 })
                 .or_insert(Numbers::One(n));
         }
         Ok(())
+    }
+
+    /// New events of rows that have several new ones, which may stand in another order than theirs.
+    pub(super) fn unexamined(&self) -> Vec<i64> {
+        let mut found = Vec::new();
+        for &hash in &self.again {
+            let numbers = self.of_row(hash);
+            let new = &numbers[numbers.partition_point(|&n| n <= self.in_order)..];
+            if new.len() > 1 {
+                found.extend_from_slice(new);
+            }
+        }
+        found
+    }
+
+    /// All events that nobody has put in their order.
+    pub(super) fn new_events(&self) -> Vec<i64> {
+        let range = (Bound::Excluded(self.in_order), Bound::Unbounded);
+        self.by_number.range(range).map(|(&n, _)| n).collect()
+    }
+
+    /// All that has been read is in its order.
+    pub(super) fn examined(&mut self) {
+        self.in_order = self.seen;
+        self.again.clear();
+    }
+
+    /// All up to `n` is in its order.
+    pub(super) fn examined_to(&mut self, n: i64) {
+        self.in_order = n;
+    }
+
+    /// The highest number that has been read.
+    pub(super) fn newest(&self) -> i64 {
+        self.seen
+    }
+
+    /// Whether all up to `n` is in its order.
+    pub(super) fn is_in_order(&self, n: i64) -> bool {
+        self.in_order >= n
     }
 
     /// Forgets everything: the outbox has changed in an unusual way.
@@ -264,12 +312,13 @@ pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<
     ))?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let Written { table, op, key, before, after } = layouts.read(db, row, 0)?;
+    let Written { table, op, key, before, after, parent, .. } =
+        layouts.read(db, row, 0, Some(15))?;
     let undo: Option<String> = row.get(10)?;
-    let parent = match (op, bytes(row, 15)?) {
-        (Op::Update, Some(via)) => parent_within(&table, via)?,
-        _ => None,
+    let is_within = |(parent, key): &(String, RowKey)| {
+        op == Op::Update && parent.eq_ignore_ascii_case(&table) && key.0.starts_with('[')
     };
+    let parent = parent.filter(is_within).map(|(_, key)| key);
     Ok(Some(PendingEvent {
         n,
         id: event_id(row.get(8)?, n, row.get(9)?),
@@ -285,17 +334,6 @@ pub(super) fn load(db: &Connection, layouts: &Layouts, n: i64) -> Result<Option<
         captured: row.get::<_, Option<i64>>(2)?.is_some(),
         parent,
     }))
-}
-
-/// The key of the parent that a consequence names, if it is a row of this table.
-fn parent_within(table: &str, via: &[u8]) -> Result<Option<RowKey>> {
-    let mut scanner = Scanner::new(via);
-    scanner.expect(b'[')?;
-    let parent = scanner.string()?;
-    scanner.expect(b',')?;
-    let key = scanner.raw()?;
-    let within = parent.eq_ignore_ascii_case(table.as_bytes()) && key.starts_with(b"[");
-    within.then(|| row_key(key)).transpose()
 }
 
 impl PendingEvent {

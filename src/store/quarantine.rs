@@ -144,6 +144,7 @@ impl Store {
                     Err(Stop::Failed(error)) => return Err(error),
                     Err(Stop::SchemaChanged) => {
                         self.check_triggers()?;
+                        self.straighten()?;
                         pass
                     }
                     Err(Stop::Taken) if pass == Pass::Quick => Pass::Slow,
@@ -195,7 +196,7 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
-        self.pending.borrow_mut().refresh(&tx, &self.layouts, start.cursor)?;
+        self.refresh_pending(&tx, start.cursor)?;
         let whole = take_out(&tx, lines, pass)?;
         let mut rebase = Rebase::new(self, lines, pass, false, start)?.again(whole);
         rebase.run(now_ms)?;

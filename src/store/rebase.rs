@@ -23,6 +23,7 @@ use super::materialize::{Writer, is_refusal, is_taken};
 use super::notice::{Lost, notice, settle_moot};
 use super::pending::{PendingEvent, load, time};
 use super::quarantine::{MALFORMED, Whole};
+use super::schema::forget_notes;
 use super::touched::{NONE, Touched};
 use super::unpack::{Ahead, Unpacked, unpack};
 use crate::capture::Table;
@@ -401,7 +402,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
              (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1))), sent = max(sent, ?4)",
         )?;
         statement.execute((cursor.0, self.chain.as_slice(), clock, sent.unwrap_or(0)))?;
-        self.db.prepare_cached("DELETE FROM driftless_notes")?.execute([])?;
+        forget_notes(self.db)?;
         let newest = self.start.newest;
         let mut kept = self.settled.contains(&newest).then_some(newest);
         for &n in &self.store.pending.borrow().kept {

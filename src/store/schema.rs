@@ -12,7 +12,7 @@ use super::materialize::{message, write_statements};
 use super::open::{OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting};
 use super::rebase::is_uncompiled;
 use super::upgrade::upgrade;
-use crate::capture::{Layout, PREFIX, Table, fingerprint, ident, triggers};
+use crate::capture::{Layout, NOTES, PREFIX, Table, fingerprint, ident, triggers};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::frame::GENESIS;
@@ -468,10 +468,8 @@ pub(super) fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()
 pub(super) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     drop_triggers(db, Some(table))?;
     // No statement is under way while this transaction has the lock, so no note is of use.
-    db.execute("DELETE FROM driftless_notes", [])?;
-    let sql = "SELECT count(*) FROM pragma_table_info('driftless_notes') WHERE name GLOB 'v*'";
-    let room: i64 = db.query_row(sql, [], |row| row.get(0))?;
-    for statement in Layout::of(table).statements(room as usize) {
+    forget_notes(db)?;
+    for statement in Layout::of(table, all).statements(db)? {
         db.execute_batch(&statement)?;
     }
     let triggers = triggers(table, all);
@@ -488,6 +486,14 @@ pub(super) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<
         "UPDATE driftless_tables SET triggers = ?2 WHERE name = ?1 COLLATE NOCASE",
         [table.name.as_str(), fingerprint(&triggers).as_str()],
     )?;
+    Ok(())
+}
+
+/// Empties the notes.
+pub(super) fn forget_notes(db: &Connection) -> Result<()> {
+    for notes in NOTES {
+        db.prepare_cached(&format!("DELETE FROM {notes}"))?.execute([])?;
+    }
     Ok(())
 }
 

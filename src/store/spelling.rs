@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
-use super::schema::{ReplicatedTable, install, registered};
+use super::schema::{ReplicatedTable, forget_notes, install, registered};
 use crate::capture::{Layout, Table};
 use crate::error::Result;
 use crate::json::{Scanner, names_json};
@@ -48,7 +48,7 @@ impl Store {
         }
         if any {
             // Of statements that were refused: no statement is under way now.
-            tx.execute("DELETE FROM driftless_notes", [])?;
+            forget_notes(&tx)?;
             let all: Vec<_> = after.iter().map(|replicated| &replicated.table).collect();
             for table in &all {
                 install(&tx, table, &all)?;

@@ -48,14 +48,19 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
             tx.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))?;
         }
     }
-    if version(&tx)? < VERSION {
+    let former = version(&tx)?;
+    if former < VERSION {
         let tables = registered(&tx)?;
         let all = definitions(&tables);
         // Before their tables go, and with those of tables that are replicated no more.
         drop_triggers(&tx, None)?;
-        tx.execute_batch(OUTBOX_1_SQL)?;
+        if former == 1 {
+            tx.execute_batch(OUTBOX_1_SQL)?;
+        }
         tx.execute_batch(TABLES_SQL)?;
-        tx.execute_batch(OUTBOX_2_SQL)?;
+        if former == 1 {
+            tx.execute_batch(OUTBOX_2_SQL)?;
+        }
         for table in &all {
             install(&tx, table, &all)?;
         }

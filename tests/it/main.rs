@@ -15,6 +15,7 @@ mod failures_local;
 mod failures_rows;
 mod failures_scale;
 mod failures_schema;
+mod failures_triggers;
 mod first_sync;
 mod groups;
 mod gym;

@@ -57,6 +57,7 @@ fn events(list: &[(&str, &str, &str, &str)]) -> Vec<Outgoing> {
         late: false,
         refuse: None,
         plain: true,
+        made: Default::default(),
     };
     list.iter().enumerate().map(event).collect()
 }

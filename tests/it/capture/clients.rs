@@ -29,6 +29,8 @@ pub(super) enum Knows {
     /// All but STRICT ones, without which it cannot open a file that has one.
     Ordinary,
     Strict,
+    /// All but STRICT ones, and no index that calls a function.
+    NoFunctions,
 }
 
 /// A file with the tables of [`SCHEMA`], and wide ones, captured.
@@ -36,6 +38,9 @@ fn desk(folder: &Path, knows: Knows) -> (Desk, std::path::PathBuf) {
     let path = folder.join("desk.db");
     let db = Connection::open(&path).unwrap();
     db.execute_batch(SCHEMA).unwrap();
+    if knows == Knows::NoFunctions {
+        db.execute_batch("DROP INDEX loose_x").unwrap();
+    }
     let mut tables = vec!["members", "payments", "pairs", "loose", "hundred", "wide"];
     if knows == Knows::Strict {
         db.execute_batch(STRICT).unwrap();
@@ -84,11 +89,15 @@ pub(super) fn events(knows: Knows, write: impl FnOnce(&Path)) -> Vec<String> {
 }
 
 pub(super) fn ours(knows: Knows) -> Vec<String> {
-    let write = |path: &Path| Connection::open(path).unwrap().execute_batch(&workload(knows));
-    events(knows, |path| write(path).unwrap())
+    ours_of(knows, &workload(knows))
 }
 
-fn feed(command: &mut Command, text: &str) {
+/// What rusqlite's writes of `sql` make.
+pub(super) fn ours_of(knows: Knows, sql: &str) -> Vec<String> {
+    events(knows, |path| Connection::open(path).unwrap().execute_batch(sql).unwrap())
+}
+
+pub(super) fn feed(command: &mut Command, text: &str) {
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

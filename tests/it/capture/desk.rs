@@ -1,6 +1,6 @@
 //! An application's database, and the reader of its outbox.
 
-use driftless::capture::{self, Layout, PREFIX, Table, ident};
+use driftless::capture::{self, Layout, NOTES, PREFIX, Step, Table, Uniques, ident, untangle};
 use rusqlite::Connection;
 
 use super::fold::{Change, Rows, read_outbox};
@@ -14,6 +14,8 @@ pub(crate) struct Desk {
     pub(crate) tables: Vec<Table>,
     rows: Rows,
     read_to: i64,
+    /// How many events were put in front of others.
+    pub(crate) reordered: usize,
 }
 
 impl Desk {
@@ -22,7 +24,7 @@ impl Desk {
         db.execute_batch(REPLICA).unwrap();
         db.execute_batch(POW2).unwrap();
         db.execute_batch("INSERT INTO driftless_state (one, chain) VALUES (1, x'')").unwrap();
-        Desk { db, tables: Vec::new(), rows: Rows::default(), read_to: 0 }
+        Desk { db, tables: Vec::new(), rows: Rows::default(), read_to: 0, reordered: 0 }
     }
 
     /// Installs the triggers of these tables, in place of all that were there.
@@ -39,6 +41,9 @@ impl Desk {
         let changes = read_outbox(&self.db, self.read_to);
         self.read_to = changes.last().map_or(self.read_to, |last| last.n);
         let real = Rows::read(&self.db, &self.tables);
+        let uniques = Uniques::of(self.tables.iter());
+        let (changes, moves) = in_order(changes, &real, &uniques);
+        self.reordered += moves;
         let folded = pairs(&changes)
             .and_then(|()| changes.iter().try_for_each(|change| self.rows.apply(change)))
             .and_then(|()| self.rows.difference(&real).map_or(Ok(()), Err));
@@ -56,6 +61,27 @@ impl Desk {
     }
 }
 
+/// The changes as the store puts them in order.
+fn in_order(mut changes: Vec<Change>, real: &Rows, uniques: &Uniques) -> (Vec<Change>, usize) {
+    let step = |change: &Change| Step {
+        n: change.n,
+        table: change.table.clone(),
+        key: change.key.clone(),
+        op: change.op,
+        before: change.before.clone(),
+        after: change.after.clone(),
+        pair: change.pair,
+    };
+    let steps: Vec<_> = changes.iter().map(step).collect();
+    let now = steps.iter().map(|step| (step.row(), real.image(&step.table, &step.key))).collect();
+    let moves = untangle(&steps, &now, uniques);
+    for made in &moves {
+        changes.iter_mut().for_each(|change| change.n = made.renumber(change.n));
+    }
+    changes.sort_by_key(|change| change.n);
+    (changes, moves.len())
+}
+
 /// Installs the capture triggers, in one transaction.
 pub(crate) fn install(db: &Connection, tables: &[Table]) {
     let mut statement = db
@@ -69,15 +95,15 @@ pub(crate) fn install(db: &Connection, tables: &[Table]) {
     for name in old {
         db.execute_batch(&format!("DROP TRIGGER {}", ident(&name))).unwrap();
     }
-    db.execute_batch("DELETE FROM driftless_notes").unwrap();
+    for notes in NOTES {
+        db.execute_batch(&format!("DELETE FROM {notes}")).unwrap();
+    }
+    let all: Vec<_> = tables.iter().collect();
     for table in tables {
-        let sql = "SELECT count(*) FROM pragma_table_info('driftless_notes') WHERE name GLOB 'v*'";
-        let room: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
-        for statement in Layout::of(table).statements(room as usize) {
+        for statement in Layout::of(table, &all).statements(db).unwrap() {
             db.execute_batch(&statement).unwrap();
         }
     }
-    let all: Vec<_> = tables.iter().collect();
     for trigger in tables.iter().flat_map(|table| capture::triggers(table, &all)) {
         db.execute_batch(&trigger.sql).unwrap_or_else(|e| panic!("{e}: {}", trigger.sql));
     }

@@ -27,7 +27,8 @@ pub(crate) struct Change {
 pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
     let mut statement = db
         .prepare(
-            "SELECT n, op, pair, via, layouts.tbl, layouts.spec FROM driftless_outbox
+            "SELECT n, op, pair, via, layouts.tbl, layouts.spec
+             FROM driftless_outbox
              JOIN driftless_layouts AS layouts ON layouts.id = layout WHERE n > ?1 ORDER BY n",
         )
         .unwrap();
@@ -39,9 +40,15 @@ pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
         let op = [Op::Insert, Op::Update, Op::Delete][row.get::<_, u8>(1).unwrap() as usize];
         let layout = Layout::read(&table, &spec).unwrap();
         let mut values = db.prepare_cached(layout.select()).unwrap();
-        let captured = values
-            .query_row([n], |row| Ok(layout.captured(op, row).expect("the values can be read")))
+        let number: Option<String> = row.get(3).unwrap();
+        let number = number.map(|number| number.parse::<usize>().expect("a foreign key's number"));
+        let (captured, parent) = values
+            .query_row([n], |row| {
+                let parent = number.map(|number| layout.parent(number, row).expect("a parent"));
+                Ok((layout.captured(op, row).expect("the values can be read"), parent))
+            })
             .unwrap();
+        let via = parent.map(|(table, key)| format!("[\"{table}\",{}]", key.0));
         let image = |json: Option<Vec<u8>>| {
             json.map(|json| {
                 Image::parse(&json)
@@ -56,7 +63,7 @@ pub(crate) fn read_outbox(db: &Connection, n: i64) -> Vec<Change> {
             before: image(captured.before),
             after: image(captured.after),
             pair: row.get(2).unwrap(),
-            via: row.get(3).unwrap(),
+            via,
         });
     }
     let count: i64 = db
@@ -162,6 +169,12 @@ impl Rows {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The row of a table with a key.
+    pub(crate) fn image(&self, table: &str, key: &RowKey) -> Option<Image> {
+        let row = self.0.get(&(table.to_owned(), key.0.clone()))?;
+        Some(Image(row.iter().map(|(name, value)| (name.clone(), value.clone())).collect()))
     }
 }
 

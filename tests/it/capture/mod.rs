@@ -23,6 +23,7 @@ mod catalog;
 mod clients;
 pub(crate) mod desk;
 pub(crate) mod fold;
+mod functions;
 mod oldest;
 mod plans;
 pub(crate) mod property;

@@ -37,6 +37,8 @@ const FEW: [Bound; 4] = [
     Bound(Value::Null),
     Bound(Value::Integer(3)),
 ];
+/// What a TEMP trigger writes.
+const LITERALS: [&str; 7] = ["1", "2", "'a'", "'A'", "NULL", "1.0", "'b'"];
 const CLAUSES: [&str; 6] = ["", "OR ABORT", "OR FAIL", "OR IGNORE", "OR REPLACE", "OR ROLLBACK"];
 
 /// A value to bind.
@@ -90,6 +92,18 @@ pub(crate) struct Definition {
     pub(crate) recursive: bool,
     /// Rows refer to others of the table by this column, and what becomes of them when those go.
     refers: Option<(usize, usize)>,
+    /// The reference is a generated column, stored or not, that has that column's value.
+    through: Option<bool>,
+    temps: Vec<Temp>,
+}
+
+/// A TEMP trigger of the application's, which runs before any other.
+#[derive(Clone, Debug)]
+struct Temp {
+    event: usize,
+    action: usize,
+    column: usize,
+    literal: usize,
 }
 
 impl Definition {
@@ -98,7 +112,81 @@ impl Definition {
         let width = self.columns.len();
         let key = self.key[0] % width;
         let single = self.key.iter().all(|part| part % width == key);
-        self.refers.filter(|_| single).map(|(column, action)| (column % width, ACTIONS[action]))
+        self.refers.filter(|_| single).map(|(column, action)| {
+            // Nobody can write a generated column, not even a foreign key's action.
+            let action = match (ACTIONS[action], self.through) {
+                ("SET NULL", Some(_)) => "CASCADE",
+                (action, _) => action,
+            };
+            (column % width, action)
+        })
+    }
+
+    /// The clause of an UPDATE. It may not replace the parent of its own row, which would then be
+    /// set to NULL: see the caveats of capture.
+    fn update_clause(&self, clause: usize) -> &'static str {
+        match self.clause(clause) {
+            "OR REPLACE" if self.sets_null() => "OR ABORT",
+            clause => clause,
+        }
+    }
+
+    /// Whether rows refer to others of the table that set them to NULL when they go.
+    fn sets_null(&self) -> bool {
+        self.referring().is_some_and(|(_, action)| action == "SET NULL")
+    }
+
+    /// The clause of a statement. With TEMP triggers nothing fails in the middle, and nothing is
+    /// ignored or replaced: see the caveats of capture.
+    fn clause(&self, clause: usize) -> &'static str {
+        match CLAUSES[clause] {
+            "OR REPLACE" | "OR IGNORE" | "OR FAIL" if !self.temps().is_empty() => "OR ABORT",
+            clause => clause,
+        }
+    }
+
+    /// The statements that make the TEMP triggers.
+    pub(crate) fn temps(&self) -> Vec<String> {
+        if self.recursive {
+            // They could fire each other for ever.
+            return Vec::new();
+        }
+        let names: Vec<_> = (0..self.columns.len()).map(|column| self.name(column)).collect();
+        let temp = |(number, temp): (usize, &Temp)| {
+            let event = ["INSERT", "UPDATE", "DELETE"][temp.event];
+            let row = if event == "DELETE" { "old" } else { "new" };
+            let same: Vec<_> = self.key().iter().map(|k| format!("{k} IS {row}.{k}")).collect();
+            let (same, literal) = (same.join(" AND "), LITERALS[temp.literal]);
+            let column = self.name(temp.column);
+            let insert = |changed: &str| {
+                let values: Vec<_> = names
+                    .iter()
+                    .map(|name| match name == changed {
+                        true => literal.to_owned(),
+                        false => format!("{row}.{name}"),
+                    })
+                    .collect();
+                let (names, values) = (names.join(", "), values.join(", "));
+                format!("INSERT INTO t ({names}) VALUES ({values});")
+            };
+            let body = match temp.action {
+                0 if event == "UPDATE" => {
+                    format!("UPDATE t SET {column} = old.{column} WHERE {same};")
+                }
+                0 | 1 => format!("UPDATE t SET {column} = {literal} WHERE {same};"),
+                2 => format!("DELETE FROM t WHERE {same};"),
+                3 => insert(""),
+                4 => format!("DELETE FROM t WHERE {same}; {}", insert("")),
+                5 => format!("DELETE FROM t WHERE {same}; {}", insert(&column)),
+                6 => insert(&column),
+                _ => format!(
+                    "UPDATE t SET {column} = {literal} WHERE {same}; \
+                     UPDATE t SET {column} = {row}.{column} WHERE {same};"
+                ),
+            };
+            format!("CREATE TEMP TRIGGER temp{number} AFTER {event} ON main.t BEGIN {body} END")
+        };
+        self.temps.iter().enumerate().map(temp).collect()
     }
 
     /// A value for a column. Where rows refer to each other there are few, or hardly any would.
@@ -119,18 +207,27 @@ impl Definition {
         self.key.iter().map(|&column| self.name(column)).collect()
     }
 
+    fn is_key(&self, column: usize) -> bool {
+        self.key.iter().any(|key| key % self.columns.len() == column)
+    }
+
     fn name(&self, column: usize) -> String {
         ident(NAMES[column % self.columns.len()])
+    }
+
+    fn kind(&self, column: usize) -> &'static str {
+        let kind = self.columns[column].kind;
+        if self.strict {
+            STRICT_TYPES[kind % STRICT_TYPES.len()]
+        } else {
+            TYPES[kind % TYPES.len()]
+        }
     }
 
     pub(crate) fn sql(&self) -> String {
         let mut parts = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
-            let kind = if self.strict {
-                STRICT_TYPES[column.kind % STRICT_TYPES.len()]
-            } else {
-                TYPES[column.kind % TYPES.len()]
-            };
+            let kind = self.kind(index);
             let default = match kind {
                 "BLOB" => "x''",
                 _ => "1",
@@ -139,6 +236,8 @@ impl Definition {
             // A BEFORE trigger sees a generated column as it is without the default for a NULL.
             if column.not_null && self.generated.is_none() {
                 let _ = write!(part, " NOT NULL DEFAULT {default}");
+            } else if !self.temps.is_empty() && self.is_key(index) {
+                part.push_str(" NOT NULL");
             }
             parts.push(part);
         }
@@ -147,6 +246,11 @@ impl Definition {
             let kind = if self.strict { "ANY" } else { "" };
             let of = self.name(self.columns.len() - 1);
             parts.push(format!("made {kind} AS (coalesce({of}, 0) || 'm') {stored}"));
+        }
+        if let (Some((column, _)), Some(stored)) = (self.referring(), self.through) {
+            let stored = if stored { "STORED" } else { "VIRTUAL" };
+            let kind = self.kind(column);
+            parts.push(format!("reference {kind} AS ({}) {stored}", self.name(column)));
         }
         let mut key: Vec<_> = self.key.iter().map(|&column| self.name(column)).collect();
         let mut seen = Vec::new();
@@ -160,12 +264,17 @@ impl Definition {
         // A row that refers to itself and changes its key with ON UPDATE has a consequence that comes
         // before its cause: see the caveats of capture.
         if let Some((column, action)) = self.referring() {
-            let column = self.name(column);
-            parts.push(format!("FOREIGN KEY ({column}) REFERENCES t ON DELETE {action}"));
+            let from = match self.through {
+                Some(_) => "reference".to_owned(),
+                None => self.name(column),
+            };
+            parts.push(format!("FOREIGN KEY ({from}) REFERENCES t ON DELETE {action}"));
         }
         for index in self.indexes.iter().filter(|index| index.replaces) {
+            let may_replace = self.temps().is_empty() && !self.sets_null();
+            let replaces = if may_replace { " ON CONFLICT REPLACE" } else { "" };
             let columns: Vec<_> = index.columns.iter().map(|&(c, _)| self.name(c)).collect();
-            parts.push(format!("UNIQUE ({}) ON CONFLICT REPLACE", columns.join(", ")));
+            parts.push(format!("UNIQUE ({}){replaces}", columns.join(", ")));
         }
         let options = match (self.strict, self.without_rowid) {
             (true, true) => "STRICT, WITHOUT ROWID",
@@ -243,13 +352,14 @@ impl Step {
                 let names: Vec<_> = (0..width).map(|c| table.name(c)).collect();
                 let mut sql = format!(
                     "INSERT {} INTO t ({}) VALUES {}",
-                    CLAUSES[*clause],
+                    table.clause(*clause),
                     names.join(", "),
                     vec![row; rows.len()].join(", ")
                 );
                 let set: Vec<_> =
                     set.iter().map(|&c| format!("{0} = excluded.{0}", table.name(c))).collect();
-                match upsert {
+                // See the caveats of capture.
+                match if table.temps.is_empty() { *upsert } else { u8::MAX } {
                     0 => sql.push_str(" ON CONFLICT DO NOTHING"),
                     1 | 2 => {
                         let _ = write!(sql, " ON CONFLICT DO UPDATE SET {}", set.join(", "));
@@ -265,12 +375,12 @@ impl Step {
                 let mut binds: Vec<_> =
                     set.iter().map(|(c, value)| table.bind(*c, value)).collect();
                 let condition = condition(table, place, &mut binds);
-                let clause = CLAUSES[*clause];
+                let clause = table.update_clause(*clause);
                 (format!("UPDATE {clause} t SET {}{condition}", names.join(", ")), binds)
             }
             Step::Shift { clause, set, from, times } => {
                 let (set, from) = (table.name(*set), table.name(*from));
-                let clause = CLAUSES[*clause];
+                let clause = table.update_clause(*clause);
                 (format!("UPDATE {clause} t SET {set} = {from} + {times}"), Vec::new())
             }
             Step::Delete { place } => {
@@ -335,6 +445,11 @@ fn value() -> impl Strategy<Value = Bound> {
     .prop_map(Bound)
 }
 
+fn temp() -> impl Strategy<Value = Temp> {
+    (0..3_usize, 0..8_usize, 0..COLUMNS, 0..LITERALS.len())
+        .prop_map(|(event, action, column, literal)| Temp { event, action, column, literal })
+}
+
 fn definition() -> impl Strategy<Value = Definition> {
     let column = (0..TYPES.len(), 0..COLLATIONS.len(), prop::bool::weighted(0.15))
         .prop_map(|(kind, collation, not_null)| Column { kind, collation, not_null });
@@ -358,10 +473,26 @@ fn definition() -> impl Strategy<Value = Definition> {
         prop::option::weighted(0.25, any::<bool>()),
         prop::collection::vec(index, 0..3),
         prop::bool::weighted(0.15),
-        prop::option::weighted(0.25, (0..COLUMNS, 0..ACTIONS.len())),
+        (
+            prop::option::weighted(0.25, (0..COLUMNS, 0..ACTIONS.len())),
+            prop::option::weighted(0.4, any::<bool>()),
+        ),
+        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(temp(), 1..3)],
     )
-        .prop_map(|(columns, key, strict, without_rowid, generated, indexes, recursive, refers)| {
-            Definition { columns, key, strict, without_rowid, generated, indexes, recursive, refers }
+        .prop_map(|(columns, key, strict, without_rowid, generated, indexes, recursive, more, temps)| {
+            let (refers, through) = more;
+            Definition {
+                columns,
+                key,
+                strict,
+                without_rowid,
+                generated,
+                indexes,
+                recursive,
+                refers,
+                through,
+                temps,
+            }
         })
 }
 
@@ -391,6 +522,7 @@ struct Seen {
     events: usize,
     refused: usize,
     moves: usize,
+    reordered: usize,
 }
 
 fn run(table: &Definition, steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
@@ -401,6 +533,9 @@ fn run(table: &Definition, steps: &[Step], seen: &mut Seen) -> Result<(), TestCa
     }
     let mut desk = Desk::new(db);
     desk.capture(&["t"]).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    for temp in table.temps() {
+        desk.db.execute_batch(&temp).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    }
     for (index, step) in steps.iter().chain([&Step::Commit]).enumerate() {
         let (sql, binds) = step.sql(table);
         let done = desk.db.execute(&sql, rusqlite::params_from_iter(binds));
@@ -422,6 +557,7 @@ fn run(table: &Definition, steps: &[Step], seen: &mut Seen) -> Result<(), TestCa
             seen.moves += changes.iter().filter(|change| change.pair == Some(1)).count();
         }
     }
+    seen.reordered += desk.reordered;
     Ok(())
 }
 
@@ -443,6 +579,7 @@ fn the_outbox_folds_to_the_table() {
     // Some eight events a table, four refusals and one moved key; of a few tables, anything.
     let few = cases < CASES;
     let lively = seen.events > 3 * enough && seen.refused > enough && seen.moves > enough / 10;
+    let lively = lively && seen.reordered > enough / 10;
     assert!(few || lively, "too little happened: {seen:?}\n{repeat} repeats this");
 }
 
@@ -478,8 +615,8 @@ pub(crate) fn explore(
     let result = runner.run(&(definition(), steps), |(table, steps)| {
         check(&table, &steps).map_err(|error| match error {
             TestCaseError::Fail(reason) => {
-                let script: Vec<_> =
-                    steps.iter().map(|step| format!("{:?}", step.sql(&table))).collect();
+                let mut script = table.temps();
+                script.extend(steps.iter().map(|step| format!("{:?}", step.sql(&table))));
                 TestCaseError::fail(format!("{reason}\n{}{}", table.sql(), script.join("\n")))
             }
             reject => reject,

@@ -18,7 +18,7 @@
 
 use std::error::Error;
 
-use driftless::capture::{PREFIX, Table, ident};
+use driftless::capture::{NOTES, PREFIX, Table, ident};
 use rusqlite::Connection;
 
 use super::desk::Desk;
@@ -131,8 +131,9 @@ impl goldenscript::Runner for Script {
                 db.last_insert_rowid()
             )),
             "notes" => {
-                let count = "SELECT count(*) FROM driftless_notes";
-                Ok(format!("{} notes", db.query_row(count, [], |row| row.get::<_, i64>(0))?))
+                let counts = NOTES.map(|notes| format!("(SELECT count(*) FROM {notes})"));
+                let count = format!("SELECT {}", counts.join(" + "));
+                Ok(format!("{} notes", db.query_row(&count, [], |row| row.get::<_, i64>(0))?))
             }
             "read" => {
                 let error = match Table::read(db, args[0]) {

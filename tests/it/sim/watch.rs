@@ -138,18 +138,26 @@ fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i6
         let number = |column| line.get::<_, Option<i64>>(column).unwrap().unwrap_or(0);
         let op = [Op::Insert, Op::Update, Op::Delete][number(5) as usize];
         let table: String = line.get(3).unwrap();
+        let mut parent = None;
         let captured = match line.get::<_, Option<String>>(11).unwrap() {
             Some(spec) => {
                 let layout = Layout::read(&table, &spec).unwrap();
                 let mut values = db.prepare_cached(layout.select()).unwrap();
-                values.query_row([number(0)], |row| Ok(layout.captured(op, row).unwrap())).unwrap()
+                let via: Option<String> = line.get(8).unwrap();
+                let read = |row: &rusqlite::Row<'_>| {
+                    let via = via.map(|via| layout.parent(via.parse().unwrap(), row).unwrap());
+                    parent = via.map(|(table, key)| format!("[\"{table}\",{}]", key.0));
+                    Ok(layout.captured(op, row).unwrap())
+                };
+                values.query_row([number(0)], read).unwrap()
             }
             None => {
                 let json = |column| {
                     let json: Option<String> = line.get(column).unwrap();
                     json.map(String::into_bytes)
                 };
-                Captured { key: RowKey(line.get(4).unwrap()), before: json(9), after: json(10) }
+                let key = RowKey(line.get(4).unwrap());
+                Captured { key, before: json(9), after: json(10), made: Default::default() }
             }
         };
         let image = |json: Option<Vec<u8>>| json.map(|json| Image::parse(&json).unwrap());
@@ -172,7 +180,7 @@ fn new_events(db: &Connection, at: usize, newest: i64) -> Vec<(i64, Mutation, i6
             verdict: Verdict::Applied,
             received_at: 0,
         };
-        let (parent, bases) = (line.get(8).unwrap(), vec![event.base.0]);
+        let bases = vec![event.base.0];
         events.push((
             number(0),
             Mutation { at, event, bases, gone: false, parent, made: None },

@@ -95,7 +95,7 @@ fn a_file_of_any_version_gets_what_it_lacks_and_loses_nothing() {
             let unnamed = "SELECT seq FROM driftless_conflicts WHERE tbl IS NULL OR pk IS NULL";
             assert!(rows(&app, unnamed).is_empty(), "without {what}: rows of conflicts");
             store.check_triggers().unwrap();
-            assert_eq!(store.setting("version").unwrap().as_deref(), Some("2"));
+            assert_eq!(store.setting("version").unwrap().as_deref(), Some("3"));
         }
         assert_eq!(rows(&app, "PRAGMA integrity_check"), ["ok"]);
         for trigger in rows(&app, "SELECT name FROM sqlite_schema WHERE type = 'trigger'") {
@@ -156,4 +156,22 @@ fn what_waited_in_an_older_file_is_applied_when_its_reason_is_gone() {
         desk.store.dismiss_quarantined(driftless::event::Seq(4)).unwrap();
         assert_eq!(desk.store.state().unwrap().quarantined, 0);
     }
+}
+
+/// Before schema 3 a consequence named its parent by table and key, as JSON: what waits in the outbox
+/// when the program is replaced keeps its cause (F21).
+#[test]
+fn f21_a_consequence_of_an_older_version_keeps_its_cause() {
+    let dump = format!(
+        "{SCHEMA_2}; INSERT INTO driftless_outbox
+             (n, ms, tail, layout, op, base, via, b1, b2, b4) VALUES
+             (4, 1795412631930, 1, 138966256287727, 2, 6, '[\"members\",[\"b\"]]', 'x', 'X', 9),
+             (5, 1795412631931, 2, 138966256287727, 2, 6, NULL, 'b', 'Bia', 2)"
+    );
+    let mut desk = Desk::of_dump(&dump);
+    desk.write("DELETE FROM members WHERE id = 'f'");
+    let push = desk.store.outgoing(ALL).unwrap().unwrap();
+    let numbers: Vec<_> = push.events.iter().map(|event| event.n).collect();
+    assert_eq!(numbers, [2, 3, 5, 4, 6]);
+    assert_eq!(push.events[3].via, Some(push.events[2].id));
 }

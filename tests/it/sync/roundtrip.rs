@@ -60,6 +60,9 @@ fn run(
     let mut a = Desk::with_schema(&remote, 1, &table.sql());
     let mut b = Desk::with_schema(&remote, 2, &table.sql());
     a.db.pragma_update(None, "recursive_triggers", table.recursive).unwrap();
+    for temp in table.temps() {
+        a.db.execute_batch(&temp).map_err(failed)?;
+    }
     for (index, step) in steps.iter().chain([&Step::Commit]).enumerate() {
         let (sql, binds) = step.sql(table);
         // What is refused is refused: that its events are none is capture's test.

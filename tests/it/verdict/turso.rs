@@ -252,6 +252,7 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
         late: false,
         refuse: None,
         plain: true,
+        made: Default::default(),
     };
     let tables = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
     let (events, last_n, bytes) = (vec![event], n as i64, 1);

@@ -29,6 +29,7 @@ fn event(n: i64) -> Outgoing {
         late: false,
         refuse: None,
         plain: true,
+        made: Default::default(),
     }
 }
 

@@ -1,0 +1,306 @@
+//! The search for the order of some rows' events.
+
+use std::collections::{HashMap, HashSet};
+
+use super::step::{Cause, Event, RowId, State, Step};
+use super::uniques::{Entry, Uniques};
+use crate::event::Image;
+
+/// The most events that wait at once: how deep triggers of one row nest.
+const MAX_DEPTH: usize = 24;
+/// How many steps a search may take for a set of rows, beside [`STEPS_PER_EVENT`].
+const MAX_STEPS: usize = 20_000;
+/// How many further steps a search may take for each event.
+const STEPS_PER_EVENT: usize = 16;
+
+/// What a search has done.
+enum Done {
+    /// It has read an event and put it on the stack.
+    Read,
+    /// It has taken an event off.
+    Taken(usize, Saved),
+}
+
+/// What an event changed, as it was before.
+#[derive(Default)]
+struct Saved {
+    states: Vec<(usize, State)>,
+    owners: Vec<(Entry, Option<usize>)>,
+}
+
+/// The rows at one point, by their places.
+#[derive(Clone, Default)]
+struct Rows {
+    states: Vec<State>,
+    /// The UNIQUE indexes of each row's table.
+    indexes: Vec<Vec<usize>>,
+    /// Which row has an entry of a UNIQUE index.
+    owners: HashMap<Entry, usize>,
+}
+
+impl Rows {
+    /// Adds a row, and returns its place.
+    fn add(&mut self, state: State, indexes: &[usize], uniques: &Uniques) -> usize {
+        let place = self.states.len();
+        let entries = indexes.iter().filter_map(|&index| uniques.entry(index, &state));
+        self.owners.extend(entries.map(|entry| (entry, place)));
+        self.states.push(state);
+        self.indexes.push(indexes.to_vec());
+        place
+    }
+
+    /// Takes an event off a row. Returns whether no other row has what the row had then in a UNIQUE
+    /// index, of those that are certain or of all.
+    fn undo(
+        &mut self,
+        row: usize,
+        step: &Step,
+        uniques: &Uniques,
+        all: bool,
+        saved: &mut Saved,
+    ) -> bool {
+        let before = self.states[row].before(step);
+        let mut free = true;
+        for &index in &self.indexes[row] {
+            let entries = [&self.states[row], &before].map(|state| uniques.entry(index, state));
+            if entries[0] == entries[1] {
+                continue;
+            }
+            let [left, found] = entries;
+            if let Some(left) = left.filter(|left| self.owners.get(left) == Some(&row)) {
+                self.owners.remove(&left);
+                saved.owners.push((left, Some(row)));
+            }
+            if let Some(found) = found {
+                let owner = self.owners.insert(found.clone(), row);
+                let counts = all || uniques.is_strict(index);
+                free &= !counts || owner.is_none_or(|owner| owner == row);
+                saved.owners.push((found, owner));
+            }
+        }
+        saved.states.push((row, std::mem::replace(&mut self.states[row], before)));
+        free
+    }
+
+    fn restore(&mut self, saved: Saved) {
+        for (row, state) in saved.states.into_iter().rev() {
+            self.states[row] = state;
+        }
+        for (entry, owner) in saved.owners.into_iter().rev() {
+            match owner {
+                Some(owner) => self.owners.insert(entry, owner),
+                None => self.owners.remove(&entry),
+            };
+        }
+    }
+}
+
+/// The search for the order of the events of some rows.
+pub(super) struct Search<'a> {
+    steps: &'a [Step],
+    events: &'a [Event],
+    uniques: &'a Uniques,
+    /// Whether the indexes count that are not certain.
+    all: bool,
+    /// The row of each half of each event, as a place in `rows`.
+    places: Vec<[usize; 2]>,
+    rows: Rows,
+    /// How many events are still to be read: the first ones.
+    unread: usize,
+    /// Events that have been read and wait, by their places in `events`.
+    waiting: Vec<usize>,
+    done: Vec<Done>,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    /// All events have their place.
+    Complete,
+    /// It went on until so many events were unread and nothing waited.
+    Stopped(usize),
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        steps: &'a [Step],
+        events: &'a [Event],
+        now: &HashMap<RowId, Option<Image>>,
+        uniques: &'a Uniques,
+    ) -> Search<'a> {
+        let mut known = HashMap::new();
+        let mut rows = Rows::default();
+        let mut place = |step: &Step| {
+            let row = step.row();
+            let state = match now.get(&row) {
+                None => State::Unknown,
+                Some(None) => State::Absent,
+                Some(Some(image)) => State::Row(image.clone()),
+            };
+            let indexes = uniques.of_table(&row.0).to_vec();
+            *known.entry(row).or_insert_with(|| rows.add(state, &indexes, uniques))
+        };
+        let places = events
+            .iter()
+            .map(|event| [place(&steps[event.at()]), place(&steps[event.at() + event.len() - 1])])
+            .collect();
+        let unread = events.len();
+        let (waiting, done) = (Vec::new(), Vec::new());
+        Search { steps, events, uniques, all: false, places, rows, unread, waiting, done }
+    }
+
+    /// Whether the events are in their order as they stand.
+    pub(super) fn is_in_order(&mut self) -> bool {
+        let rows = self.rows.clone();
+        let in_order = (0..self.events.len()).rev().all(|event| self.undo(event).is_some());
+        self.rows = rows;
+        in_order
+    }
+
+    /// Takes an event off its rows, the insert of a key change first; `None` if they are not as it
+    /// left them.
+    fn undo(&mut self, event: usize) -> Option<Saved> {
+        let (at, len) = (self.events[event].at(), self.events[event].len());
+        let mut saved = Saved::default();
+        for half in (0..len).rev() {
+            let (row, step) = (self.places[event][half], &self.steps[at + half]);
+            let fits = self.rows.states[row].is_left_by(step)
+                && self.rows.undo(row, step, self.uniques, self.all, &mut saved);
+            if !fits {
+                self.rows.restore(saved);
+                return None;
+            }
+        }
+        Some(saved)
+    }
+
+    /// Takes an event off its rows, whatever they are.
+    fn force(&mut self, event: usize) {
+        let (at, len) = (self.events[event].at(), self.events[event].len());
+        for half in (0..len).rev() {
+            let (row, step) = (self.places[event][half], &self.steps[at + half]);
+            self.rows.undo(row, step, self.uniques, false, &mut Saved::default());
+        }
+    }
+
+    /// Searches; where no order fits as a whole, from the end as far as one fits, and from there on
+    /// again. Returns the events that belong in front of others.
+    pub(super) fn run(&mut self) -> Vec<Cause> {
+        let mut steps = MAX_STEPS + STEPS_PER_EVENT * self.events.len();
+        let (unread, rows) = (self.unread, self.rows.clone());
+        self.all = true;
+        if let Attempt::Complete = self.attempt(0, &mut steps.clone()) {
+            return self.causes();
+        }
+        (self.unread, self.rows, self.all) = (unread, rows, false);
+        let mut causes = Vec::new();
+        while self.unread > 0 && steps > 0 {
+            let (unread, rows) = (self.unread, self.rows.clone());
+            match self.attempt(0, &mut steps) {
+                Attempt::Complete => {}
+                Attempt::Stopped(best) if best < unread => {
+                    // The same way once more, as far as it fitted.
+                    (self.unread, self.rows) = (unread, rows);
+                    let mut unlimited = usize::MAX;
+                    self.attempt(best, &mut unlimited);
+                }
+                Attempt::Stopped(_) => {
+                    // The last event fits nowhere: it stays, and the one before it has left what
+                    // it found.
+                    (self.unread, self.rows) = (unread - 1, rows);
+                    self.done.clear();
+                    self.force(self.unread);
+                }
+            }
+            causes.extend(self.causes());
+        }
+        causes
+    }
+
+    /// Searches until at most `until` events are unread and nothing waits.
+    fn attempt(&mut self, until: usize, steps: &mut usize) -> Attempt {
+        self.done.clear();
+        self.waiting.clear();
+        let mut seen: HashSet<(usize, Vec<usize>)> = HashSet::new();
+        let mut best = self.unread;
+        loop {
+            if self.waiting.is_empty() {
+                best = best.min(self.unread);
+                if self.unread <= until {
+                    return if until == 0 { Attempt::Complete } else { Attempt::Stopped(best) };
+                }
+            }
+            *steps = steps.saturating_sub(1);
+            if *steps == 0 {
+                return Attempt::Stopped(best);
+            }
+            let is_new = seen.insert((self.unread, self.waiting.clone()));
+            let goes_on = is_new && (self.take() || self.read());
+            if !goes_on && !self.go_back() {
+                return Attempt::Stopped(best);
+            }
+        }
+    }
+
+    /// Takes the top of the stack off, if its rows are as it left them.
+    fn take(&mut self) -> bool {
+        let Some(&event) = self.waiting.last() else { return false };
+        let Some(saved) = self.undo(event) else { return false };
+        self.waiting.pop();
+        self.done.push(Done::Taken(event, saved));
+        true
+    }
+
+    fn read(&mut self) -> bool {
+        if self.unread == 0 || self.waiting.len() == MAX_DEPTH {
+            return false;
+        }
+        self.unread -= 1;
+        self.waiting.push(self.unread);
+        self.done.push(Done::Read);
+        true
+    }
+
+    /// Goes back to the last choice that has another way on, and takes it.
+    fn go_back(&mut self) -> bool {
+        loop {
+            match self.done.pop() {
+                None => return false,
+                Some(Done::Read) => {
+                    self.waiting.pop();
+                    self.unread += 1;
+                }
+                Some(Done::Taken(event, saved)) => {
+                    self.rows.restore(saved);
+                    self.waiting.push(event);
+                    if self.read() {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The events that belong in front of others, by what was done.
+    fn causes(&mut self) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        // What waits, with the first of those that were taken off above it.
+        let mut waiting: Vec<Option<usize>> = Vec::new();
+        for done in self.done.drain(..) {
+            match done {
+                Done::Read => waiting.push(None),
+                Done::Taken(event, _) => {
+                    let first = waiting.pop().expect("an event is read before it is taken off");
+                    if let Some(first) = first {
+                        let caused = self.events[first..event].to_vec();
+                        causes.push(Cause::new(self.events[event], caused));
+                    }
+                    if let Some(below) = waiting.last_mut() {
+                        let first = first.map_or(event, |first| first.min(event));
+                        *below = Some(below.map_or(first, |known| known.min(first)));
+                    }
+                }
+            }
+        }
+        causes
+    }
+}

@@ -1,0 +1,98 @@
+//! The UNIQUE indexes that an order of events has to fit.
+
+use std::collections::HashMap;
+
+use super::step::State;
+use crate::capture::layout::{Fold, canonical};
+use crate::capture::table::{Table, Term, Unique, mentions};
+use crate::event::RowKey;
+use crate::value::Value;
+
+/// Columns that no two rows share, and how they compare.
+#[derive(Clone, Debug)]
+struct Index {
+    columns: Vec<(String, Fold)>,
+    /// Whether that is certain. The condition of a partial index is not evaluated here.
+    strict: bool,
+}
+
+impl Index {
+    /// `None` if the index has a generated column, of which an event has no value.
+    fn of(unique: &Unique, table: &Table) -> Option<Index> {
+        let strict = unique.predicate.is_none();
+        let mut columns = Vec::new();
+        for term in &unique.terms {
+            match term {
+                Term::Column(name, collation) => {
+                    columns.push((table.column(name)?.name.clone(), Fold::of(collation)));
+                }
+                // Rows that are equal in all columns of an expression are equal in its value.
+                Term::Expression(sql) => {
+                    let made = &table.generated;
+                    if made.iter().any(|column| mentions(sql, column)) {
+                        return None;
+                    }
+                    let found = table.column_names().filter(|column| mentions(sql, column));
+                    columns.extend(found.map(|column| (column.to_owned(), Fold::Binary)));
+                }
+            }
+        }
+        Some(Index { columns, strict })
+    }
+}
+
+/// The UNIQUE indexes of some tables.
+#[derive(Clone, Debug, Default)]
+pub struct Uniques {
+    indexes: Vec<Index>,
+    /// The indexes of a table, by its name in lower case.
+    of_table: HashMap<String, Vec<usize>>,
+}
+
+impl Uniques {
+    /// Those of `tables`.
+    pub fn of<'a>(tables: impl Iterator<Item = &'a Table>) -> Uniques {
+        let mut uniques = Uniques::default();
+        for table in tables {
+            for index in table.uniques.iter().filter_map(|unique| Index::of(unique, table)) {
+                let of_table = uniques.of_table.entry(table.name.to_ascii_lowercase());
+                of_table.or_default().push(uniques.indexes.len());
+                uniques.indexes.push(index);
+            }
+        }
+        uniques
+    }
+
+    pub(super) fn of_table(&self, table: &str) -> &[usize] {
+        self.of_table.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether no two rows share an entry of this index, whatever its condition says.
+    pub(super) fn is_strict(&self, index: usize) -> bool {
+        self.indexes[index].strict
+    }
+
+    /// What a row has in an index; `None` if it is not in the index, or that is not known.
+    pub(super) fn entry(&self, index: usize, state: &State) -> Option<Entry> {
+        let State::Row(image) = state else { return None };
+        let value = |(column, fold): &(String, Fold)| match image.get(column)? {
+            Value::Null => None,
+            value => Some(canonical(*fold, true, value.clone())),
+        };
+        let values: Option<Vec<_>> = self.indexes[index].columns.iter().map(value).collect();
+        Some((index, RowKey::from_values(&values?).0))
+    }
+}
+
+/// An index, and values in it.
+pub(super) type Entry = (usize, String);
+
+#[cfg(test)]
+impl Uniques {
+    /// One table with a UNIQUE column.
+    pub(super) fn for_tests(table: &str, column: &str) -> Uniques {
+        let index = Index { columns: vec![(column.to_owned(), Fold::Binary)], strict: true };
+        let of_table = HashMap::from([(table.to_owned(), vec![0])]);
+        Uniques { indexes: vec![index], of_table }
+    }
+}
