@@ -7,6 +7,7 @@
 //! * Nor is one whose predicate or expressions mention a generated column, or a value whose type is
 //!   not that of its column (text in an INTEGER column).
 
+use super::affinity::Affinity;
 use super::cell::{Cell, decode};
 use super::remote::Replicated;
 use super::sql::*;

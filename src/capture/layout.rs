@@ -18,8 +18,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
+use super::affinity::Affinity;
 use super::sql::literal;
-use super::table::{Affinity, Collation, ForeignKey, Table};
+use super::table::{Collation, ForeignKey, Table};
 use crate::error::{Code, Error, Result};
 use crate::event::{Image, Op, RowKey};
 use crate::value::{Value, write_string};

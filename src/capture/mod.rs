@@ -18,6 +18,7 @@ mod sql;
 mod table;
 mod triggers;
 
+pub use affinity::Affinity;
 pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
 pub use chain::{Move, RowId, Step, Uniques, untangle};
 pub use layout::{Captured, Layout, NOTES};
@@ -30,4 +31,4 @@ pub use scratch::rehearse;
 pub use sql::{create_if_missing, ident, literal};
 pub(crate) use sql::{key_json, row_json};
 pub use table::*;
-pub use triggers::{MAX_KEY_COLUMNS, Trigger};
+pub use triggers::Trigger;

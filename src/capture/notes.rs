@@ -1,6 +1,7 @@
 //! Notes of rows that a statement may be about to replace without telling any trigger, and what
 //! comes of them: the half of the capture triggers that is rare.
 
+use super::affinity::Affinity;
 use super::sql::*;
 use super::table::*;
 use super::triggers::{Capture, Generator, Named, Picture, Side, THERE, Trigger, update_event};

@@ -25,9 +25,10 @@
 //! Collations can be replaced too. A key's collation is used as the table declares it: with another
 //! NOCASE the application's own index of that key has the other order, and so has the trigger.
 
+use super::affinity::Affinity;
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
 use super::sql::*;
-use super::table::{Affinity, Collation, Column, ForeignKey, Table};
+use super::table::{Collation, Column, ForeignKey, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
 use crate::event::EventId;
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Affinity, Collation, Column, Table};
+use super::affinity::Affinity;
+use super::table::{Collation, Column, Table};
 
 /// A name, quoted.
 ///

@@ -203,10 +203,6 @@ pub(super) trait Side {
     }
 }
 
-/// The most columns that a replicated key may have: a note keeps the key's values raw, so that the
-/// row can be looked up whatever the values are.
-pub const MAX_KEY_COLUMNS: usize = 16;
-
 /// The alias of a table whose rows stand in the way: it may itself be called `new` or `old`.
 pub(super) const THERE: &str = "driftless_there";
 
