@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 
 /// The files that are in a circle: each imports another one, and is imported by it at last. How it
 /// is counted: `imports`.
-pub(super) const FILES_IN_CIRCLES: usize = 58;
+pub(super) const FILES_IN_CIRCLES: usize = 57;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 32;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
-pub(super) const WRITABLE_FIELDS: usize = 218;
+pub(super) const WRITABLE_FIELDS: usize = 220;
 /// The `pub` fields of structs that are not `pub`: the same, written in another way.
 pub(super) const PUBLIC_FIELDS: usize = 0;
 /// The structs with more than 15 fields, by their names.
@@ -18,7 +18,7 @@ pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
     ("Header", 16),
     ("JsonEvent", 22),
     ("Line", 18),
-    ("Outgoing", 16),
+    ("Outgoing", 17),
     ("Rebase", 22),
     ("State", 16),
     ("Status", 22),
@@ -28,9 +28,9 @@ pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
 pub(super) const TUPLES: usize = 14;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] =
-    &[("src", 13), ("src/capture", 16), ("src/cli", 18), ("src/remote", 13), ("src/store", 41)];
+    &[("src", 13), ("src/capture", 17), ("src/cli", 18), ("src/remote", 13), ("src/store", 42)];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 43_000;
+pub(super) const LINES: usize = 44_500;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;
