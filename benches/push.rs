@@ -41,7 +41,7 @@ impl Parts {
 fn push(hub: &Served, place: &Place) -> Parts {
     let client = hub.client();
     let mut store = Store::open(&place.path("desk.db")).unwrap();
-    let meta = driftless::remote::Batch { statements: vec![META.to_owned()], writes: false };
+    let meta = driftless::remote::Batch { statements: vec![META.into()], writes: false };
     let answer = hub.block_on(client.run(meta)).unwrap();
     let epoch = read_meta(&answer.rows[0]).unwrap().unwrap().epoch;
     let state = store.state().unwrap();

@@ -142,6 +142,11 @@ mod page;
 #[doc(hidden)]
 pub mod page;
 #[cfg(not(feature = "internals"))]
+mod protocol;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod protocol;
+#[cfg(not(feature = "internals"))]
 mod remote;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

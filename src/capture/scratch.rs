@@ -7,13 +7,15 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
+use rusqlite::{Connection, params_from_iter};
 
 use super::sql::ident;
 use super::table::PREFIX;
 use crate::error::{Code, Error, Result};
+use crate::protocol::Statement;
+use crate::value::ValueRef;
 
 /// A row of `sqlite_schema`: `type`, `name`, `tbl_name`, `sql`.
 type Definition = (String, String, String, Option<String>);
@@ -93,15 +95,16 @@ fn tables(db: &Connection) -> Result<HashSet<String>> {
 /// # Errors
 ///
 /// `Usage`, naming what cannot be made.
-pub fn rehearse(schema: &[Definition], statements: &[String]) -> Result<()> {
+pub fn rehearse(schema: &[Definition], statements: &[Statement]) -> Result<()> {
     let db = Scratch::of(schema)?.db;
     for limit in [Limit::SQLITE_LIMIT_SQL_LENGTH, Limit::SQLITE_LIMIT_LENGTH] {
         db.set_limit(limit, i32::MAX)?;
     }
-    for statement in statements {
-        let done = db.prepare(statement).and_then(|mut made| made.query([])?.next().map(|_| ()));
+    for Statement { sql, args } in statements {
+        let args = params_from_iter(args.iter().map(ValueRef::from));
+        let done = db.prepare(sql).and_then(|mut made| made.query(args)?.next().map(|_| ()));
         if let Err(source) = done {
-            let what: Vec<_> = statement.split_whitespace().take(6).collect();
+            let what: Vec<_> = sql.split_whitespace().take(6).collect();
             let what = what.join(" ");
             let message = format!("the remote cannot take `{what} …`: {source}");
             return Err(Error::new(Code::DefinitionRefused, message)

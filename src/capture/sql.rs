@@ -2,8 +2,23 @@
 
 use std::fmt::Write as _;
 
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
+
 use super::affinity::Affinity;
 use super::table::{Collation, Column, Table};
+use crate::value::ValueRef;
+
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            ValueRef::Null => SqlRef::Null,
+            ValueRef::Integer(integer) => SqlRef::Integer(*integer),
+            ValueRef::Real(real) => SqlRef::Real(*real),
+            ValueRef::Text(text) => SqlRef::Text(text),
+            ValueRef::Blob(blob) => SqlRef::Blob(blob),
+        }))
+    }
+}
 
 /// A name, quoted.
 ///

@@ -12,8 +12,9 @@
 //!
 //! * The crate parses each statement and sends its own spelling of it: comments go, `a()` becomes
 //!   `a ()`, and a name that is a keyword and not quoted comes in capitals, so that a column `key`
-//!   would be `KEY` in the remote's schema. That and the copies cost 6 ms a megabyte. So
-//!   definitions and pushes pass it by (see [`verbatim`]).
+//!   would be `KEY` in the remote's schema. That and the copies cost 6 ms a megabyte, and its
+//!   batches have no parameters. So definitions and what has parameters pass it by (see
+//!   [`verbatim`]).
 //! * It overlooks a statement after the first that does not parse, and commits the others. So they
 //!   are parsed here beforehand. A large first one is not: its mistakes the crate reports.
 //! * It begins transactions deferred. The first statement of a writing batch must be a write.
@@ -41,6 +42,7 @@ use super::verbatim::{self, Direct};
 use super::wire::Meter;
 use super::{Answer, Batch, Pending, Remote, Rows};
 use crate::error::{Code, Error, Kind, Result};
+use crate::protocol::Statement;
 use crate::value::Value;
 
 /// Connections that are kept while nothing is sent: one for pushing, one for the next page.
@@ -190,28 +192,28 @@ impl Libsql {
         if batch.writes && access(key) == Access::ReadOnly {
             return Err(self.read_only());
         }
-        let outcome = self.attempt(batch.statements, key).await;
+        let outcome = self.attempt(batch, key).await;
         outcome.map_err(|error| without_token(error, key))
     }
 
     /// Sends the statements, in the one way or the other.
-    async fn attempt(&self, statements: Vec<String>, key: &Key) -> Result<Answer> {
-        if verbatim::carries(&statements) {
-            return self.carry(statements, key).await;
+    async fn attempt(&self, batch: Batch, key: &Key) -> Result<Answer> {
+        if verbatim::carries(&batch.statements) {
+            return self.carry(batch, key).await;
         }
-        for (index, statement) in statements.iter().enumerate() {
-            if index > 0 || statement.len() <= PARSED_FIRST {
-                require_one_statement(index + 1, statement)?;
+        for (index, Statement { sql, .. }) in batch.statements.iter().enumerate() {
+            if index > 0 || sql.len() <= PARSED_FIRST {
+                require_one_statement(index + 1, sql)?;
             }
         }
         // On lines of its own, so that a comment at a statement's end cannot swallow it.
-        let sql = statements.join("\n;\n");
-        drop(statements);
-        self.send(sql, key).await
+        let texts: Vec<_> = batch.statements.into_iter().map(|statement| statement.sql).collect();
+        self.send(texts.join("\n;\n"), key).await
     }
 
-    /// Sends definitions and events as they are.
-    async fn carry(&self, statements: Vec<String>, key: &Key) -> Result<Answer> {
+    /// Sends definitions, and statements with parameters, as they are.
+    async fn carry(&self, batch: Batch, key: &Key) -> Result<Answer> {
+        verbatim::check(&batch.statements)?;
         let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let direct = idle.unwrap_or_else(|| {
             let meter = Arc::new(Meter::default());
@@ -220,7 +222,7 @@ impl Libsql {
         let meter = Arc::clone(direct.meter());
         meter.begin(self.options.answer_limit);
         let token = key.token.as_ref().map(Token::expose).unwrap_or_default();
-        let outcome = direct.execute(self.url.http(), token, statements).await;
+        let outcome = direct.execute(self.url.http(), token, batch).await;
         let rows = outcome.map_err(|failure| self.sorted(failure, &meter))?;
         let mut idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_LANES {

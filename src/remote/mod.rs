@@ -42,6 +42,7 @@ pub use self::probe::{Aspect, Finding, Level, ProbeReport, probe};
 pub(crate) use self::token::Granted;
 pub use self::token::{Access, Token, URL_VARIABLES, VARIABLES};
 pub use self::url::RemoteUrl;
+pub use crate::protocol::Statement;
 
 use crate::error::{Error, Result};
 use crate::value::Value;
@@ -50,9 +51,9 @@ use crate::value::Value;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(unnameable_types, reason = "for our own remotes: see `Builder::with_remote`")]
 pub struct Batch {
-    /// Each a single complete statement without parameters. In a writing batch the first one must
-    /// be a write, so that the transaction takes the write lock at once.
-    pub statements: Vec<String>,
+    /// Each a single complete statement. In a writing batch the first one must be a write, so that
+    /// the transaction takes the write lock at once.
+    pub statements: Vec<Statement>,
     /// Whether anything is written. A batch that only reads is one snapshot, too.
     pub writes: bool,
 }

@@ -12,10 +12,9 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::ops::Range;
 
-use crate::capture::literal;
 use crate::event::EventId;
-use crate::store::Outgoing;
-use crate::value::write_string;
+use crate::protocol::{Outgoing, Statement};
+use crate::value::{Value, write_string};
 
 /// The most characters of a recorded reason: it is a message for people.
 const MAX_REASON: usize = 500;
@@ -51,14 +50,19 @@ impl From<bool> for Field<'_> {
 }
 
 impl Field<'_> {
-    /// The value as an SQL literal, if it can be one: SQLite's parser would stop at a NUL.
-    fn literal(&self) -> Option<String> {
+    /// The value as a term, where there is one: some servers end a text at a NUL.
+    fn term(&self) -> Option<Statement> {
         match self {
-            Field::Null => Some("NULL".to_owned()),
-            Field::Integer(integer) => Some(integer.to_string()),
+            Field::Null => Some("NULL".into()),
+            Field::Integer(integer) => Some(integer.to_string().into()),
             Field::Text(text) if text.contains('\0') => None,
-            Field::Text(text) => Some(literal(text)),
+            Field::Text(text) => Some(Statement::new("?", [Value::from(&**text)])),
         }
+    }
+
+    /// The bytes of its text.
+    fn weight(&self) -> usize {
+        if let Field::Text(text) = self { text.len() } else { 0 }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -96,9 +100,9 @@ const INBOX: [Column; 15] = [
 #[derive(Debug)]
 pub struct Parcel {
     /// The names of the inbox's columns.
-    pub(super) names: String,
+    names: String,
     /// What fills them, in the same order: over `value`, an event's array.
-    pub(super) terms: String,
+    terms: Statement,
     /// Arrays of the events' arrays, one behind the other.
     pub(super) parts: Vec<String>,
     /// How many events are in the parts up to each.
@@ -116,11 +120,11 @@ impl Parcel {
             let value = field(first);
             let shared = column > 0 && rest.iter().all(|event| field(event) == value);
             // What is large travels in the parts, or the last request would be as large.
-            let fits = |literal: &String| bytes == usize::MAX || literal.len() <= SHARED_BYTES;
-            match value.literal().filter(|literal| shared && fits(literal)) {
-                Some(literal) => terms.push(literal),
+            let fits = bytes == usize::MAX || value.weight() <= SHARED_BYTES;
+            match value.term().filter(|_| shared && fits) {
+                Some(term) => terms.push(term),
                 None => {
-                    terms.push(format!("value ->> {}", places.len()));
+                    terms.push(format!("value ->> {}", places.len()).into());
                     places.push(field);
                 }
             }
@@ -143,7 +147,15 @@ impl Parcel {
         }
         parts.push(closed(&mut json));
         ends.push(events.len());
-        Parcel { names: names.join(", "), terms: terms.join(", "), parts, ends }
+        let texts: Vec<_> = terms.iter().map(|term| term.sql.as_str()).collect();
+        let texts = texts.join(", ");
+        let terms = Statement::new(texts, terms.into_iter().flat_map(|term| term.args));
+        Parcel { names: names.join(", "), terms, parts, ends }
+    }
+
+    /// The names of the inbox's columns, and what fills them.
+    pub(super) fn columns(&self) -> (String, Statement) {
+        (self.names.clone(), self.terms.clone())
     }
 
     /// How many parts there are.

@@ -137,7 +137,7 @@ fn note_token(report: &mut ProbeReport, has_token: bool, expires_at: Option<i64>
 /// Asks for the version, and times a second request.
 async fn try_reading(remote: &Libsql, report: &mut ProbeReport) -> Result<()> {
     let question =
-        || Batch { statements: vec!["SELECT sqlite_version(), x'00ff'".to_owned()], writes: false };
+        || Batch { statements: vec!["SELECT sqlite_version(), x'00ff'".into()], writes: false };
     let answer = remote.run(question()).await?;
     let row = answer.rows.first().and_then(|rows| rows.first());
     let Some([Value::Text(version), Value::Blob(bytes)]) = row.map(Vec::as_slice) else {
@@ -175,13 +175,13 @@ async fn try_writing(remote: &Libsql, report: &mut ProbeReport) {
         return;
     }
     let statements = vec![
-        format!("CREATE TABLE {TRIAL_TABLE} (never INTEGER NOT NULL CHECK (never > 1))"),
-        format!("INSERT INTO {TRIAL_TABLE} (never) VALUES (1)"),
+        format!("CREATE TABLE {TRIAL_TABLE} (never INTEGER NOT NULL CHECK (never > 1))").into(),
+        format!("INSERT INTO {TRIAL_TABLE} (never) VALUES (1)").into(),
     ];
     let error = match remote.run(Batch { statements, writes: true }).await {
         Err(error) => error,
         Ok(_) => {
-            let statements = vec![format!("DROP TABLE IF EXISTS {TRIAL_TABLE}")];
+            let statements = vec![format!("DROP TABLE IF EXISTS {TRIAL_TABLE}").into()];
             if let Err(error) = remote.run(Batch { statements, writes: true }).await {
                 report.problem(Aspect::Writing, &error);
             }

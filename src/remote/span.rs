@@ -1,11 +1,12 @@
 //! What is asked of the log: a stretch of it, a slice of a line that does not fit into an answer,
 //! and the lines of events by their ids. All pure.
 
-use super::statements::{Meta, read_meta, wrong};
+use super::statements::{Meta, number, parameters, read_meta, wrong};
 use super::{Answer, Rows};
 use crate::error::Result;
 use crate::event::{EventId, Seq};
 use crate::page::{MAX_SEQ, PULL_LINE, Page};
+use crate::protocol::{Statement, text};
 use crate::value::Value;
 
 /// The most events of a unit that is waited for to be integrated in one transaction. An optimised
@@ -51,12 +52,10 @@ pub struct Part {
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
 /// event, the log's newest seq.
-pub(super) fn page(span: Span) -> String {
+pub(super) fn page(span: Span) -> Statement {
     let Span { after, events, whole, .. } = span;
-    let cut = format!(
-        "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > {after} \
-         ORDER BY seq LIMIT {events}))"
-    );
+    let cut = "(SELECT max(seq) FROM (SELECT seq FROM driftless_events WHERE seq > ? \
+         ORDER BY seq LIMIT ?))";
     // Units are contiguous: a unit ends before the next event that is not of it.
     let edge = if whole {
         format!(
@@ -66,31 +65,32 @@ pub(super) fn page(span: Span) -> String {
              FROM driftless_events AS l WHERE l.seq = {cut})"
         )
     } else {
-        cut
+        cut.to_owned()
     };
-    let most = events + MAX_UNIT;
-    format!(
+    let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
          CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
          FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events \
-         WHERE seq > {after} AND seq <= {edge} ORDER BY seq LIMIT {most})"
-    )
+         WHERE seq > ? AND seq <= {edge} ORDER BY seq LIMIT ?)"
+    );
+    let most = events.saturating_add(MAX_UNIT);
+    Statement::new(sql, [after.0.into(), after.0.into(), number(events), number(most)])
 }
 
 /// The statement for a slice of the line of the first event after a place. Its row: the seq, the
 /// whole line's length, the slice, and the log's newest seq.
-pub(super) fn slice(after: Seq, slice: Slice) -> String {
-    sliced(slice, &format!("seq > {after} ORDER BY seq LIMIT 1"))
+pub(super) fn slice(after: Seq, slice: Slice) -> Statement {
+    sliced(slice, "seq > ? ORDER BY seq LIMIT 1", after.0.into())
 }
 
-/// The statement for a slice of the one line that `which` leaves.
-fn sliced(Slice { from, bytes }: Slice, which: &str) -> String {
-    format!(
-        "SELECT seq, length(line), substr(line, {}, {bytes}), \
+/// The statement for a slice of the one line that the condition leaves, with its one parameter.
+fn sliced(Slice { from, bytes }: Slice, condition: &str, arg: Value) -> Statement {
+    let sql = format!(
+        "SELECT seq, length(line), substr(line, ?, ?), \
          (SELECT max(seq) FROM driftless_events) FROM (SELECT seq, CAST({PULL_LINE} AS BLOB) AS line \
-         FROM driftless_events WHERE {which})",
-        from + 1
-    )
+         FROM driftless_events WHERE {condition})"
+    );
+    Statement::new(sql, [number(from + 1), number(bytes), arg])
 }
 
 pub(super) fn read_part(rows: Rows) -> Result<Option<Part>> {
@@ -109,20 +109,20 @@ pub(super) fn read_part(rows: Rows) -> Result<Option<Part>> {
 }
 
 /// The statement for the lines of these events, as an exchange asks for a page.
-pub fn lookup(ids: &[EventId]) -> String {
-    let list: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
-    format!(
+pub fn lookup(ids: &[EventId]) -> Statement {
+    let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), max(seq) \
          FROM (SELECT seq, {PULL_LINE} AS line FROM driftless_events WHERE id IN ({}) \
          ORDER BY seq)",
-        list.join(", ")
-    )
+        parameters(ids.len())
+    );
+    Statement::new(sql, ids.iter().map(text))
 }
 
 /// The statement for a slice of the line of this event. Its row is as for a slice of the first
 /// event after a place.
-pub fn lookup_slice(id: EventId, slice: Slice) -> String {
-    sliced(slice, &format!("id = '{id}'"))
+pub fn lookup_slice(id: EventId, slice: Slice) -> Statement {
+    sliced(slice, "id = ?", text(id))
 }
 
 /// Reads the results of [`lookup_slice`] and [`meta`](super::statements::meta). There is no part

@@ -12,10 +12,11 @@
 use ulid::Ulid;
 
 use super::parcel::Parcel;
-use super::statements::{NOW_MS, guard};
-use crate::capture::literal;
+use super::statements::{NOW_MS, guard, number};
 use crate::event::ReplicaId;
 use crate::identity::Place;
+use crate::protocol::{Statement, text};
+use crate::value::Value;
 
 /// The table's definition, for a remote that an earlier version has installed.
 const TABLES: &str = include_str!("../../schema/remote/tables.sql");
@@ -49,30 +50,36 @@ fn definition() -> &'static str {
 
 impl Part<'_> {
     /// The statements that keep it, if the remote is the right one.
-    pub(super) fn statements(&self, place: Place) -> Vec<String> {
+    pub(super) fn statements(&self, place: Place) -> Vec<Statement> {
         let Part { parcel, part, token, replica, epoch, create } = self;
         let guard = guard(epoch, place);
         let mut statements = Vec::new();
         if *create {
             // A definition has no condition, so a wrong remote fails the statement before it.
-            statements.push(format!(
-                "SELECT CASE WHEN {guard} THEN 1 ELSE abs(-9223372036854775807 - 1) END"
-            ));
-            statements.push(definition().to_owned());
+            let sql = format!(
+                "SELECT CASE WHEN {} THEN 1 ELSE abs(-9223372036854775807 - 1) END",
+                guard.sql
+            );
+            statements.push(Statement::new(sql, guard.args.clone()));
+            statements.push(definition().into());
         }
         if *part == 0 {
-            statements.push(format!(
-                "DELETE FROM driftless_staged WHERE (name = '{replica}' AND token <> '{token}') \
+            let sql = format!(
+                "DELETE FROM driftless_staged WHERE (name = ? AND token <> ?) \
                  OR staged_at < {NOW_MS} - {KEPT_MS}"
-            ));
+            );
+            statements.push(Statement::new(sql, [text(replica), text(token)]));
         }
-        statements.push(format!(
+        let sql = format!(
             "INSERT INTO driftless_staged (name, token, part, events, staged_at) \
-             SELECT '{replica}', '{token}', {part}, {}, {NOW_MS} WHERE {guard} \
+             SELECT ?, ?, ?, ?, {NOW_MS} WHERE {} \
              ON CONFLICT (name, token, part) DO UPDATE SET events = excluded.events, \
              staged_at = excluded.staged_at",
-            literal(&parcel.parts[*part])
-        ));
+            guard.sql
+        );
+        let events = Value::from(parcel.parts[*part].as_str());
+        let row = [text(replica), text(token), number(*part), events];
+        statements.push(Statement::new(sql, row.into_iter().chain(guard.args)));
         statements
     }
 
@@ -84,22 +91,22 @@ impl Part<'_> {
 
 /// What a push takes its events from, one row with the column `value` for each, in their order; and
 /// the condition that they are all there.
-pub(super) fn source(parcel: &Parcel, replica: ReplicaId, token: Ulid) -> (String, String) {
-    let rows =
-        format!("driftless_staged.name = '{replica}' AND driftless_staged.token = '{token}'");
+pub(super) fn source(parcel: &Parcel, replica: ReplicaId, token: Ulid) -> (Statement, Statement) {
+    let rows = "driftless_staged.name = ? AND driftless_staged.token = ?";
+    let whose = [text(replica), text(token)];
     let source = format!(
         "SELECT driftless_event.value AS value FROM driftless_staged \
          CROSS JOIN json_each(driftless_staged.events) AS driftless_event WHERE {rows} \
          ORDER BY driftless_staged.part, driftless_event.key LIMIT -1"
     );
-    let complete =
-        format!(" AND (SELECT count(*) FROM driftless_staged WHERE {rows}) = {}", parcel.parts());
-    (source, complete)
+    let complete = format!(" AND (SELECT count(*) FROM driftless_staged WHERE {rows}) = ?");
+    let parts = whose.clone().into_iter().chain([number(parcel.parts())]);
+    (Statement::new(source, whose), Statement::new(complete, parts))
 }
 
 /// The statement that takes away what a replica has staged.
-pub(super) fn forget(replica: ReplicaId) -> String {
-    format!("DELETE FROM driftless_staged WHERE name = '{replica}'")
+pub(super) fn forget(replica: ReplicaId) -> Statement {
+    Statement::new("DELETE FROM driftless_staged WHERE name = ?", [text(replica)])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a replica asks of its remote, as SQL text, and how the answers are read. All pure.
+//! What a replica asks of its remote, as SQL statements, and how the answers are read. All pure.
 //!
 //! An [`Exchange`] is one request: it pushes what there is to push and asks for the log after the
 //! cursor, in one transaction. The events travel as one JSON text, whatever their number, and the
@@ -33,13 +33,14 @@ use super::span::{page, read_page, read_part, slice};
 pub use super::staged::Part as PushPart;
 use super::staged::{forget, source};
 use super::{Answer, Batch, Rows};
-use crate::capture::{Collation, Table, ident, key_json, literal, row_json};
+use crate::capture::{Collation, Table, ident, key_json, row_json};
 use crate::error::{Code, Error, Result};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::identity::{Mark, Marks, Place};
 use crate::json::{Scanner, names_json};
 use crate::page::{MAX_SEQ, Page};
-use crate::store::Push;
+use crate::protocol::Push;
+use crate::protocol::{Statement, text};
 use crate::value::{Value, write_string};
 
 /// The version of `schema/remote`, in `driftless_meta`.
@@ -153,11 +154,10 @@ pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
 /// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
 /// row where there is none.
-pub fn waiting(cursor: Seq) -> String {
-    format!(
-        "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
-         FROM driftless_events WHERE seq > {cursor} ORDER BY seq LIMIT 1"
-    )
+pub fn waiting(cursor: Seq) -> Statement {
+    let sql = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
+         FROM driftless_events WHERE seq > ? ORDER BY seq LIMIT 1";
+    Statement::new(sql, [cursor.0.into()])
 }
 
 /// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of a
@@ -187,7 +187,8 @@ impl Exchange<'_> {
             statements.push(deliver(push, unit, sender, self.staged));
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
-            statements.push(format!("SELECT seq FROM driftless_events WHERE id = '{last}'"));
+            let sql = "SELECT seq FROM driftless_events WHERE id = ?";
+            statements.push(Statement::new(sql, [text(last)]));
             statements.push(unknown_column(&push.tables));
             statements.extend(self.staged.map(|_| forget(sender.replica)));
         }
@@ -198,7 +199,7 @@ impl Exchange<'_> {
         if let Some(span) = self.pull {
             statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
         }
-        statements.push(self.asker.map_or_else(|| META.to_owned(), meta));
+        statements.push(self.asker.map_or_else(|| META.into(), meta));
         Batch { statements, writes: self.writes() > 0 }
     }
 
@@ -249,52 +250,57 @@ pub(super) fn wrong(what: &str) -> Error {
 }
 
 /// The clause that holds only on the right database, and only where its log has the place.
-pub(super) fn guard(epoch: &str, place: Place) -> String {
-    let epoch = literal(epoch);
+pub(super) fn guard(epoch: &str, place: Place) -> Statement {
+    let mut args = vec![epoch.into()];
     let log = match place {
         Place { seq: Seq(0), .. } => String::new(),
         Place { seq, id } => {
-            let id = id.map(|id| format!(" AND id = '{id}'")).unwrap_or_default();
+            args.extend([seq.0.into(), seq.0.into()]);
+            args.extend(id.map(text));
+            let id = if id.is_some() { " AND id = ?" } else { "" };
             format!(
-                " AND (oldest > {seq} OR EXISTS \
-                 (SELECT 1 FROM driftless_events WHERE seq = {seq}{id}))"
+                " AND (oldest > ? OR EXISTS (SELECT 1 FROM driftless_events WHERE seq = ?{id}))"
             )
         }
     };
-    format!(
-        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = {epoch} \
-         AND version = {SCHEMA_VERSION}{log})"
-    )
+    let sql = format!(
+        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = ? AND version = {SCHEMA_VERSION}{log})"
+    );
+    Statement::new(sql, args)
 }
 
 /// The clause that holds only where the remote has one of the marks from before this push, or knows
 /// nothing of the replica and nothing was confirmed to it.
-fn known(replica: ReplicaId, marks: &Marks) -> String {
+fn known(replica: ReplicaId, marks: &Marks) -> Statement {
     let (_, before) = marks.drawn.split_last().expect("a push has a mark of its own");
-    let all = marks.confirmed.iter().chain(before);
-    let list: Vec<_> = all.map(|mark| format!("'{mark}'")).collect();
-    let row = format!("SELECT 1 FROM driftless_replicas WHERE name = '{replica}' AND mark");
-    match (marks.confirmed, list.is_empty()) {
-        (Some(_), _) => format!("EXISTS ({row} IN ({}))", list.join(", ")),
+    let list: Vec<_> = marks.confirmed.iter().chain(before).map(text).collect();
+    let row = "SELECT 1 FROM driftless_replicas WHERE name = ? AND mark";
+    let marked = parameters(list.len());
+    let sql = match (marks.confirmed, list.is_empty()) {
+        (Some(_), _) => format!("EXISTS ({row} IN ({marked}))"),
         (None, true) => format!("NOT EXISTS ({row} IS NOT NULL)"),
-        (None, false) => format!("NOT EXISTS ({row} NOT IN ({}))", list.join(", ")),
-    }
+        (None, false) => format!("NOT EXISTS ({row} NOT IN ({marked}))"),
+    };
+    Statement::new(sql, std::iter::once(text(replica)).chain(list))
+}
+
+/// So many parameters, as a list.
+pub(super) fn parameters(count: usize) -> String {
+    vec!["?"; count].join(", ")
 }
 
 /// The statement for [`Meta`], as it is asked by a replica.
-pub fn meta(asker: Asker) -> String {
-    format!(
-        "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = {}), \
-         (SELECT mark FROM driftless_replicas WHERE name = '{}') \
-         FROM driftless_meta WHERE one = 1",
-        asker.place.seq, asker.replica
-    )
+pub fn meta(asker: Asker) -> Statement {
+    let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
+         (SELECT mark FROM driftless_replicas WHERE name = ?) \
+         FROM driftless_meta WHERE one = 1";
+    Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
 }
 
 /// The columns of the pushed tables that the remote's triggers do not know: rows of table and
 /// column. A table that the remote does not replicate has none. Where the lists are equal, which is
 /// nearly always, their texts are.
-fn unknown(tables: &[(String, Vec<String>)]) -> String {
+fn unknown(tables: &[(String, Vec<String>)]) -> Statement {
     let mut json = vec![b'['];
     for (index, (table, columns)) in tables.iter().enumerate() {
         json.extend_from_slice(if index > 0 { b",[" } else { b"[" });
@@ -304,21 +310,19 @@ fn unknown(tables: &[(String, Vec<String>)]) -> String {
         json.push(b']');
     }
     json.push(b']');
-    let json = String::from_utf8(json).expect("names are UTF-8");
-    format!(
-        "SELECT here.value ->> 0, name.value FROM json_each({}) AS here \
+    let sql = "SELECT here.value ->> 0, name.value FROM json_each(?) AS here \
          JOIN driftless_tables AS there ON there.name = here.value ->> 0 \
          JOIN json_each(here.value, '$[1]') AS name \
          WHERE there.columns <> here.value ->> 1 AND NOT EXISTS \
-         (SELECT 1 FROM json_each(there.columns) AS known WHERE known.value = name.value)",
-        literal(&json)
-    )
+         (SELECT 1 FROM json_each(there.columns) AS known WHERE known.value = name.value)";
+    Statement::new(sql, [Value::Text(json)])
 }
 
 /// The statement for a column of these tables (names, with the names of their columns) that the
 /// remote's triggers do not know, if there is one.
-pub fn unknown_column(tables: &[(String, Vec<String>)]) -> String {
-    format!("{} LIMIT 1", unknown(tables))
+pub fn unknown_column(tables: &[(String, Vec<String>)]) -> Statement {
+    let Statement { sql, args } = unknown(tables);
+    Statement::new(format!("{sql} LIMIT 1"), args)
 }
 
 /// Reads the row of [`unknown_column`]: table and column.
@@ -338,17 +342,19 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
 }
 
 /// The statement that comes first, and leaves the push's mark.
-fn contact(sender: &Sender, place: Place) -> String {
+fn contact(sender: &Sender, place: Place) -> Statement {
     let Sender { replica, epoch, cursor, marks } = sender;
-    format!(
+    let (guard, known) = (guard(epoch, place), known(*replica, marks));
+    let sql = format!(
         "INSERT INTO driftless_replicas (name, mark, contact, cursor) \
-         SELECT '{replica}', '{}', {NOW_MS}, {cursor} WHERE {} AND {} \
+         SELECT ?, ?, {NOW_MS}, ? WHERE {} AND {} \
          ON CONFLICT (name) DO UPDATE SET mark = excluded.mark, contact = excluded.contact, \
          cursor = excluded.cursor",
-        sender.mark().expect("a mark was drawn for this push"),
-        guard(epoch, place),
-        known(*replica, marks)
-    )
+        guard.sql, known.sql
+    );
+    let mark = sender.mark().expect("a mark was drawn for this push");
+    let row = [text(replica), text(mark), cursor.0.into()];
+    Statement::new(sql, row.into_iter().chain(guard.args).chain(known.args))
 }
 
 /// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
@@ -356,42 +362,44 @@ fn contact(sender: &Sender, place: Place) -> String {
 /// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
 /// signs keep SQLite's planner from looking at the values: where they are bound, the statement
 /// would be compiled again for each push.
-fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) -> String {
-    let packed;
-    let (parcel, unit, (events, complete)) = match staged {
-        Some(parcel) => (parcel, format!("'{unit}'"), source(parcel, sender.replica, unit)),
+fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) -> Statement {
+    let ((names, terms), unit, (events, complete)) = match staged {
+        Some(parcel) => {
+            let unit_term = Statement::new("?", [text(unit)]);
+            (parcel.columns(), unit_term, source(parcel, sender.replica, unit))
+        }
         None => {
-            packed = Parcel::pack(&push.events, (usize::MAX, usize::MAX));
+            let mut packed = Parcel::pack(&push.events, (usize::MAX, usize::MAX));
             let (unit, from) = unit_term(&push.units, unit);
-            let events = literal(&packed.parts[0]);
-            let events = format!("SELECT {from} FROM json_each({events}) LIMIT -1");
-            (&packed, unit, (events, String::new()))
+            let events = Value::Text(std::mem::take(&mut packed.parts[0]).into_bytes());
+            let sql = format!("SELECT {from} FROM json_each(?) LIMIT -1");
+            (packed.columns(), unit, (Statement::new(sql, [events]), Statement::default()))
         }
     };
-    let Parcel { names, terms, .. } = parcel;
-    format!(
-        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT '{}', {unit}, {terms} \
-         FROM ({events}) WHERE EXISTS \
-         (SELECT 1 FROM driftless_replicas WHERE +name = '{}' AND +mark = '{}') \
-         AND NOT EXISTS ({}){complete}",
-        sender.replica,
-        sender.replica,
-        sender.mark().expect("a mark was drawn for this push"),
-        unknown(&push.tables)
-    )
+    let unknown = unknown(&push.tables);
+    let sql = format!(
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT ?, {}, {} FROM ({}) \
+         WHERE EXISTS (SELECT 1 FROM driftless_replicas WHERE +name = ? AND +mark = ?) \
+         AND NOT EXISTS ({}){}",
+        unit.sql, terms.sql, events.sql, unknown.sql, complete.sql
+    );
+    let mark = sender.mark().expect("a mark was drawn for this push");
+    let args = std::iter::once(text(sender.replica)).chain(unit.args).chain(terms.args);
+    let args = args.chain(events.args).chain([text(sender.replica), text(mark)]);
+    Statement::new(sql, args.chain(unknown.args).chain(complete.args))
 }
 
 /// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`,
 /// and those of each next unit the ULID after that.
-fn unit_term(ends: &[usize], first: Ulid) -> (String, &'static str) {
-    let unit = |place: usize| Ulid(first.0.wrapping_add(place as u128));
+fn unit_term(ends: &[usize], first: Ulid) -> (Statement, &'static str) {
+    let unit = |place: usize| text(Ulid(first.0.wrapping_add(place as u128)));
     if ends.is_empty() {
-        return (format!("'{first}'"), "value");
+        return (Statement::new("?", [unit(0)]), "value");
     }
+    let sql = format!("CASE {}ELSE ? END", "WHEN key < ? THEN ? ".repeat(ends.len()));
     let cases = ends.iter().enumerate();
-    let cases: String =
-        cases.map(|(place, end)| format!("WHEN key < {end} THEN '{}' ", unit(place))).collect();
-    (format!("CASE {cases}ELSE '{}' END", unit(ends.len())), "key, value")
+    let cases = cases.flat_map(|(place, &end)| [Value::Integer(end as i64), unit(place)]);
+    (Statement::new(sql, cases.chain([unit(ends.len())])), "key, value")
 }
 
 /// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
@@ -435,14 +443,21 @@ pub fn read_head(rows: &Rows) -> Result<Seq> {
 /// # Errors
 ///
 /// `Corrupt` when `after` is not a key of the table.
-pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<String> {
-    Ok(format!(
+pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<Statement> {
+    let rows = rows_after(table, after)?;
+    let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
-         || {} || ']' AS line {} LIMIT {limit})",
+         || {} || ']' AS line {} LIMIT ?)",
         key_json(table, "r"),
         row_json(table, "r"),
-        rows_after(table, after)?
-    ))
+        rows.sql
+    );
+    Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
+}
+
+/// A count or a limit, to be bound.
+pub(super) fn number(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its
@@ -451,19 +466,19 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
 /// # Errors
 ///
 /// As for [`table_page`].
-pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<String> {
-    Ok(format!(
-        "SELECT k, length(line), substr(line, {}, {}), event FROM (SELECT {key} AS k, \
+pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<Statement> {
+    let rows = rows_after(table, after)?;
+    let sql = format!(
+        "SELECT k, length(line), substr(line, ?, ?), event FROM (SELECT {key} AS k, \
          CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line, \
-         (SELECT max(seq) FROM driftless_events WHERE tbl = {} AND pk = {key}) AS event \
+         (SELECT max(seq) FROM driftless_events WHERE tbl = ? AND pk = {key}) AS event \
          {} LIMIT 1)",
-        slice.from + 1,
-        slice.bytes,
         row_json(table, "r"),
-        literal(&table.name),
-        rows_after(table, after)?,
+        rows.sql,
         key = key_json(table, "r"),
-    ))
+    );
+    let args = [number(slice.from + 1), number(slice.bytes), table.name.as_str().into()];
+    Ok(Statement::new(sql, args.into_iter().chain(rows.args)))
 }
 
 /// Which row a slice is of: its key, and the newest event of it.
@@ -486,7 +501,7 @@ pub fn read_row_slice(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
 
 /// The FROM, WHERE and ORDER BY for the rows `r` of a table after a key. Rows with NULL in their
 /// key are left out.
-fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<String> {
+fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<Statement> {
     let columns: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
@@ -494,51 +509,52 @@ fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<String> {
         .collect();
     let mut conditions: Vec<_> =
         columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
+    let mut args = Vec::new();
     if let Some(after) = after {
         let values = after.values()?;
         if values.len() != columns.len() {
             return Err(wrong("a key of another table"));
         }
-        let values: Vec<_> = values.iter().map(sql_value).collect();
-        conditions.push(format!("({}) > ({})", columns.join(", "), values.join(", ")));
+        let values: Vec<_> = values.into_iter().map(key_value).collect();
+        let terms: Vec<_> = values.iter().map(|value| value.sql.as_str()).collect();
+        conditions.push(format!("({}) > ({})", columns.join(", "), terms.join(", ")));
+        args.extend(values.into_iter().flat_map(|value| value.args));
     }
-    Ok(format!(
+    let sql = format!(
         "FROM {} AS r WHERE {} ORDER BY {}",
         ident(&table.name),
         conditions.join(" AND "),
         columns.join(", ")
-    ))
+    );
+    Ok(Statement::new(sql, args))
 }
 
 fn sorted(column: &str, collation: &Collation) -> String {
     format!("r.{} COLLATE {}", ident(column), collation.name())
 }
 
-/// A value as SQL that is exact on every version.
-fn sql_value(value: &Value) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+/// A value of a key as a term that is exact on every version, and that has no affinity where the
+/// value has none.
+fn key_value(value: Value) -> Statement {
     match value {
-        Value::Null => "NULL".to_owned(),
-        // The text of the least integer would be read as a negated REAL.
-        Value::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
-        Value::Integer(integer) => integer.to_string(),
-        Value::Real(real) => sql_real(*real),
-        Value::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) if !text.contains('\0') => literal(text),
-            _ => format!("CAST(x'{}' AS TEXT)", hex(text)),
-        },
-        Value::Blob(blob) => format!("x'{}'", hex(blob)),
+        Value::Real(real) => real_value(real),
+        // Hrana's text is UTF-8, and some servers end it at a NUL.
+        Value::Text(text) if text.contains(&0) || std::str::from_utf8(&text).is_err() => {
+            Statement::new("CAST(? AS TEXT)", [Value::Blob(text)])
+        }
+        value => Statement::new("?", [value]),
     }
 }
 
-fn sql_real(real: f64) -> String {
+fn real_value(real: f64) -> Statement {
+    let integer = |digits: &str| digits.parse().map(Value::Integer).expect("it has digits");
     let spelled = crate::value::spell_real(real);
     match spelled.split_once('p') {
-        Some((mantissa, exponent)) => format!(
-            "({mantissa} / 4503599627370496.0 * \
-             (SELECT p FROM driftless_pow2 WHERE e = {exponent} + 52))"
+        Some((mantissa, exponent)) => Statement::new(
+            "(? / 4503599627370496.0 * (SELECT p FROM driftless_pow2 WHERE e = ? + 52))",
+            [integer(mantissa), integer(exponent)],
         ),
-        None => spelled.replace("inf", "9e999"),
+        None => spelled.replace("inf", "9e999").into(),
     }
 }
 

@@ -1,15 +1,14 @@
-//! Definitions and pushes on their way to the remote, to the letter.
+//! Definitions, and statements with parameters, on their way to the remote.
 //!
-//! The libsql client parses SQL and sends its own spelling of it. For pages that does no harm, but
-//! a remote keeps a `CREATE` as it comes: a column `plan` would be `PLAN` there, comments would be
-//! gone, and what SQLite knows and the client's parser does not (`IS DISTINCT FROM`) could not be
-//! made at all. And a push's text is megabytes of one literal, which the client would take apart
-//! and print again. So a batch of either kind goes to the same endpoint as the client's would, in
-//! the same messages, but with its text untouched.
+//! The libsql client parses SQL and sends its own spelling of it. A remote keeps a `CREATE` as it
+//! comes: a column `plan` would be `PLAN` there, comments would be gone, and what SQLite knows and
+//! the client's parser does not (`IS DISTINCT FROM`) could not be made at all. And the client's
+//! batches have no parameters. So a batch with either goes to the same endpoint as the client's
+//! would, in the same messages, with its text untouched and its values beside it.
 //!
-//! The literals of a push travel as arguments: what is left of its statement is the same from one
-//! push to the next, and a server that keeps statements compiled need not compile it again. That
-//! pays, for the statement has all triggers of the inbox and of the tables in it.
+//! The text of a push is the same from one push to the next, and a server that keeps statements
+//! compiled need not compile it again. That pays, for the statement has all triggers of the inbox
+//! and of the tables in it.
 
 use std::sync::Arc;
 
@@ -21,23 +20,39 @@ use libsql_hrana::proto::{
     Value as Carried,
 };
 
-use super::Rows;
 use super::failure::{Failure, Said};
 use super::tls::Connector;
 use super::wire::Meter;
+use super::{Batch as Asked, Rows};
+use crate::error::Error;
+use crate::protocol::Statement;
 use crate::value::Value;
 
-/// What a statement that carries events begins with: all of a push, or a part of it.
-const PUSHES: [&str; 2] = ["INSERT INTO driftless_inbox", "INSERT INTO driftless_staged"];
-
-/// Whether a batch must go this way: it holds a definition, or events.
-pub(super) fn carries(statements: &[String]) -> bool {
-    let begins = |statement: &String, with: &str| {
-        let start = statement.trim_start().get(..with.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+/// Whether a batch must go this way: it holds a definition, or a statement with parameters.
+pub(super) fn carries(statements: &[Statement]) -> bool {
+    let defines = |sql: &str| {
+        let start = sql.trim_start().get(.."create".len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case("create"))
     };
-    let pushes = |statement| PUSHES.iter().any(|push| begins(statement, push));
-    statements.iter().any(|statement| begins(statement, "create") || pushes(statement))
+    statements.iter().any(|statement| !statement.args.is_empty() || defines(&statement.sql))
+}
+
+/// Refuses values that Hrana does not carry as they are.
+///
+/// # Errors
+///
+/// `Usage` for a REAL, and for text that is not UTF-8.
+pub(super) fn check(statements: &[Statement]) -> Result<(), Error> {
+    for value in statements.iter().flat_map(|statement| &statement.args) {
+        match value {
+            Value::Real(_) => return Err(Error::usage("a REAL is bound to a statement")),
+            Value::Text(text) if std::str::from_utf8(text).is_err() => {
+                return Err(Error::usage("text that is not UTF-8 is bound to a statement"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A connection that stays open between batches, and the meter of its bytes.
@@ -63,13 +78,15 @@ impl Direct {
         &self,
         url: &str,
         token: &str,
-        statements: Vec<String>,
+        batch: Asked,
     ) -> Result<Vec<Rows>, Failure> {
-        let expected = statements.len();
+        let expected = batch.statements.len();
         let body = PipelineReqBody {
             baton: None,
             requests: vec![
-                StreamRequest::Batch(BatchStreamReq { batch: transaction(statements) }),
+                StreamRequest::Batch(BatchStreamReq {
+                    batch: transaction(batch.statements, batch.writes),
+                }),
                 StreamRequest::Close(CloseStreamReq {}),
             ],
         };
@@ -104,57 +121,36 @@ impl Direct {
 
 /// The statements between BEGIN and COMMIT. Each runs if the one before it did, and where the
 /// COMMIT did not run the ROLLBACK does.
-fn transaction(statements: Vec<String>) -> Batch {
+fn transaction(statements: Vec<Statement>, writes: bool) -> Batch {
     let after = |step: usize| BatchCond::Ok { step: step as u32 };
-    let step = |sql: String, condition| BatchStep { condition, stmt: statement(sql) };
+    let step = |stmt, condition| BatchStep { condition, stmt };
     // The write lock at once: a transaction that takes it half-way can find itself locked out.
-    let mut steps = vec![step("BEGIN IMMEDIATE".to_owned(), None)];
-    for sql in statements {
+    let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut steps = vec![step(Stmt::new(begin, true), None)];
+    for statement in statements {
         let condition = Some(after(steps.len() - 1));
-        steps.push(step(sql, condition));
+        steps.push(step(carried(statement), condition));
     }
     let last = steps.len() - 1;
-    steps.push(step("COMMIT".to_owned(), Some(after(last))));
+    steps.push(step(Stmt::new("COMMIT", true), Some(after(last))));
     let failed = BatchCond::Not { cond: Box::new(after(last + 1)) };
-    steps.push(step("ROLLBACK".to_owned(), Some(failed)));
+    steps.push(step(Stmt::new("ROLLBACK", true), Some(failed)));
     Batch { steps, replication_index: None }
 }
 
-fn statement(sql: String) -> Stmt {
-    if !PUSHES.iter().any(|push| sql.starts_with(push)) {
-        return Stmt::new(sql, true);
-    }
-    let (sql, literals) = without_literals(&sql);
-    let mut statement = Stmt::new(sql, true);
-    statement.args =
-        literals.into_iter().map(|text| Carried::Text { value: text.into() }).collect();
-    statement
-}
-
-/// A statement of ours with a parameter in the place of each string, and the strings. Nothing else
-/// of ours has a single quote in it, and no comment.
-fn without_literals(sql: &str) -> (String, Vec<String>) {
-    let (mut bare, mut literals) = (String::new(), Vec::new());
-    let mut rest = sql;
-    while let Some(start) = rest.find('\'') {
-        bare.push_str(&rest[..start]);
-        bare.push('?');
-        rest = &rest[start + 1..];
-        let mut text = String::new();
-        while let Some(end) = rest.find('\'') {
-            text.push_str(&rest[..end]);
-            rest = &rest[end + 1..];
-            // A doubled quote is one.
-            match rest.strip_prefix('\'') {
-                Some(after) => rest = after,
-                None => break,
-            }
-            text.push('\'');
+fn carried(Statement { sql, args }: Statement) -> Stmt {
+    let bound = |value| match value {
+        Value::Null => Carried::Null,
+        Value::Integer(value) => Carried::Integer { value },
+        Value::Real(value) => Carried::Float { value },
+        Value::Text(text) => {
+            Carried::Text { value: String::from_utf8_lossy(&text).into_owned().into() }
         }
-        literals.push(text);
-    }
-    bare.push_str(rest);
-    (bare, literals)
+        Value::Blob(bytes) => Carried::Blob { value: bytes.into() },
+    };
+    let mut statement = Stmt::new(sql, true);
+    statement.args = args.into_iter().map(bound).collect();
+    statement
 }
 
 /// The rows of each statement, or the first error.
@@ -197,21 +193,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_or_a_push_is_known_by_its_first_words() {
-        let carries = |sql: &str| carries(&["SELECT 1".to_owned(), sql.to_owned()]);
+    fn a_definition_and_what_has_parameters_go_this_way() {
+        let carries = |sql: &str| carries(&["SELECT 1".into(), sql.into()]);
         assert!(carries("CREATE TABLE t(a)"));
         assert!(carries("\n create index i on t(a)"));
-        assert!(carries("INSERT INTO driftless_inbox (id) SELECT 1"));
-        assert!(carries("INSERT INTO driftless_staged (name) SELECT 1"));
         assert!(!carries("INSERT INTO t VALUES ('CREATE TABLE')"));
         assert!(!carries("é"));
+        assert!(super::carries(&[Statement::new("SELECT ?", [Value::Null])]));
     }
 
     #[test]
-    fn the_strings_of_a_push_become_arguments() {
-        let (sql, strings) = without_literals("SELECT '', 'it''s', \"a\", '''' || 'é' FROM t");
-        assert_eq!(sql, "SELECT ?, ?, \"a\", ? || ? FROM t");
-        assert_eq!(strings, ["", "it's", "'", "é"]);
-        assert_eq!(without_literals("SELECT 1"), ("SELECT 1".to_owned(), Vec::new()));
+    fn values_that_would_arrive_as_others_are_refused() {
+        let text = |bytes: &[u8]| Value::Text(bytes.to_vec());
+        let good = [Value::Null, Value::Integer(i64::MIN), text("é'".as_bytes())];
+        assert!(check(&[Statement::new("SELECT ?, ?, ?", good)]).is_ok());
+        for bad in [Value::Real(0.1), text(&[0xff])] {
+            let refused = check(&["SELECT 1".into(), Statement::new("SELECT ?", [bad])]);
+            assert_eq!(refused.unwrap_err().kind(), crate::error::Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_only_reads_takes_no_write_lock() {
+        let begins = |writes| transaction(vec!["SELECT 1".into()], writes).steps.remove(0).stmt.sql;
+        assert_eq!(begins(false), Stmt::new("BEGIN", true).sql);
+        assert_eq!(begins(true), Stmt::new("BEGIN IMMEDIATE", true).sql);
     }
 }

@@ -11,10 +11,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::late::{hint, suppliers_first, values};
-use super::outbox::{Hints, OutboxRow, Outgoing};
+use super::outbox::{Hints, OutboxRow};
 use crate::capture::{ForeignKey, Table};
 use crate::error::Result;
 use crate::event::{EventId, Image, Op};
+use crate::protocol::Outgoing;
 
 /// The rows as the remote is to judge them.
 pub(super) fn arrange(

@@ -92,10 +92,10 @@ const KNOWN: &str = "SELECT cursor, sent, chain,
      WHERE name IN ('adopted', 'confirmed', 'epoch', 'marks', 'replica', 'staged'))
     FROM driftless_state";
 /// The outbox's newest row.
-const NEWEST: &str = "SELECT n, ms, coalesce(tail, 0) FROM driftless_outbox ORDER BY n DESC LIMIT 1";
+const NEWEST: &str =
+    "SELECT n, ms, coalesce(tail, 0) FROM driftless_outbox ORDER BY n DESC LIMIT 1";
 /// Whether an outbox row is still there.
-const STILL: &str =
-    "SELECT EXISTS (SELECT 1 FROM driftless_outbox
+const STILL: &str = "SELECT EXISTS (SELECT 1 FROM driftless_outbox
                     WHERE n = ?1 AND ms = ?2 AND coalesce(tail, 0) = ?3)";
 /// Counts a write of a first sync.
 const COUNT_STAGED: &str = "INSERT INTO driftless_settings (name, value) VALUES ('staged', 1)

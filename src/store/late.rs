@@ -10,10 +10,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::outbox::Outgoing;
 use crate::capture::{ForeignKey, Table};
 use crate::error::Result;
 use crate::event::{Image, Op};
+use crate::protocol::Outgoing;
 use crate::value::Value;
 
 /// How often events are put in another order: what is moved may leave behind what waits for it.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 
 use super::dependents::{Dependents, Parent};
@@ -25,18 +25,6 @@ use crate::value::{Value, ValueRef};
 /// How many statements a writer holds before it starts again: a bound for a remote whose events
 /// have every combination of columns.
 const MAX_SHAPES: usize = 256;
-
-impl ToSql for ValueRef<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            ValueRef::Null => SqlRef::Null,
-            ValueRef::Integer(integer) => SqlRef::Integer(*integer),
-            ValueRef::Real(real) => SqlRef::Real(*real),
-            ValueRef::Text(text) => SqlRef::Text(text),
-            ValueRef::Blob(blob) => SqlRef::Blob(blob),
-        }))
-    }
-}
 
 /// The value of a column of a result.
 pub(super) fn value(value: SqlRef<'_>) -> Value {

@@ -85,7 +85,7 @@ pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use marks::Watch;
 pub use open::OnConnect;
-pub use outbox::{GROUP_BYTES, GROUP_EVENTS, Hints, Outgoing, Push, PushLimit};
+pub use outbox::{GROUP_BYTES, GROUP_EVENTS, Hints, PushLimit};
 pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
 pub use rehearse::Orphans;

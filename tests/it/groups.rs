@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex};
 
+use driftless::protocol::Push;
 use driftless::remote::statements::MAX_EVENTS;
-use driftless::remote::{Batch, Pending, Remote};
-use driftless::store::{Push, PushLimit, Store};
+use driftless::remote::{Batch, Pending, Remote, Statement};
+use driftless::store::{PushLimit, Store};
 use driftless::sync::{Input, Ticket, drain_watched, initialise};
 
 use crate::support::desk::{Desk, assert_equal, plan};
@@ -421,7 +422,7 @@ struct Patient {
 
 impl Remote for Patient {
     fn run(&self, batch: Batch) -> Pending<'_> {
-        let is_last = |sql: &String| {
+        let is_last = |Statement { sql, .. }: &Statement| {
             sql.starts_with("INSERT INTO driftless_inbox") && sql.contains("driftless_staged")
         };
         if batch.statements.iter().any(is_last) {

@@ -271,7 +271,7 @@ fn bad_beginnings_are_named() {
 /// The web application's side of a hub.
 async fn web(url: &str, sql: &str) -> Vec<String> {
     let remote = Libsql::connect(url, None, Options::default()).unwrap();
-    let batch = Batch { statements: vec![sql.to_owned()], writes: !sql.starts_with("SELECT") };
+    let batch = Batch { statements: vec![sql.into()], writes: !sql.starts_with("SELECT") };
     let answer = remote.run(batch).await.unwrap();
     answer.rows[0].iter().map(|row| row[0].to_string()).collect()
 }

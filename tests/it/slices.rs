@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use crate::hub::Running;
 use crate::support::desk::{Desk, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote, read};
+use crate::support::statement::inlined;
 
 const MEMBERS: &str = "CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT, photo BLOB)";
 const ROWS: &str = "SELECT id, name, length(photo), hex(substr(photo, 1, 9)) FROM members
@@ -32,7 +33,7 @@ fn slices(remote: &LocalRemote) -> usize {
     let batches = remote.batches();
     batches
         .iter()
-        .filter(|batch| batch.statements.iter().any(|sql| sql.contains("substr(line")))
+        .filter(|batch| batch.statements.iter().any(|asked| asked.sql.contains("substr(line")))
         .count()
 }
 
@@ -126,7 +127,7 @@ struct Meddled {
 
 impl Remote for Meddled {
     fn run(&self, batch: Batch) -> Pending<'_> {
-        let meddles = batch.statements[0].contains("substr(line, 65537");
+        let meddles = inlined(&batch.statements[0]).contains("substr(line, 65537");
         let outcome = self.remote.run_now(batch);
         if meddles && let Some(sql) = self.writes.lock().unwrap().pop() {
             self.remote.web(sql);

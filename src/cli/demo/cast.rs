@@ -120,5 +120,6 @@ impl Desktop {
 ///
 /// As [`Remote::run`].
 pub(super) async fn perform_on_remote(remote: &Libsql, step: &Step) -> Result<()> {
-    remote.run(Batch { statements: statements(&step.sql), writes: true }).await.map(drop)
+    let statements = statements(&step.sql).into_iter().map(Into::into).collect();
+    remote.run(Batch { statements, writes: true }).await.map(drop)
 }

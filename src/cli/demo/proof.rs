@@ -87,7 +87,7 @@ pub(super) async fn remote(remote: &dyn Remote, table: &Table) -> Result<Dump> {
     let select = select(table);
     loop {
         let page = format!("{select} LIMIT {PAGE_ROWS} OFFSET {}", dump.rows());
-        let answer = remote.run(Batch { statements: vec![page], writes: false }).await?;
+        let answer = remote.run(Batch { statements: vec![page.into()], writes: false }).await?;
         let rows = answer.rows.into_iter().next().unwrap_or_default();
         let count = rows.len();
         for row in rows {

@@ -68,9 +68,9 @@ fn question(store: &Store, state: &State) -> Batch {
     let asker = Asker { replica: state.replica, place: state.place };
     let mut statements = vec![
         statements::meta(asker),
-        HEAD.to_owned(),
+        HEAD.into(),
         statements::waiting(state.cursor),
-        TABLE_NAMES.to_owned(),
+        TABLE_NAMES.into(),
     ];
     if state.unsent > 0 {
         statements.push(statements::unknown_column(&store.columns()));

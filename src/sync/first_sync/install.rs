@@ -14,16 +14,18 @@
 //!
 //! Each request may be repeated: what is made is dropped first, where it is there.
 
-use crate::capture::{RemoteTriggers, Replicated, Trigger, ident, literal};
+use crate::capture::{RemoteTriggers, Replicated, Trigger, ident};
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::json::names_json;
+use crate::protocol::Statement;
 use crate::remote::statements::{self, Meta, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
 use crate::sync::first_sync::remote_schema::{
     FoundTrigger, POWERS, REMOTE_SCHEMA, Registered, Schema, split,
 };
+use crate::value::Value;
 
 /// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
 /// transaction is short: a server takes the write lock away after 5 s if another writer waits.
@@ -34,24 +36,24 @@ const REQUEST_BYTES: usize = 1 << 20;
 struct Group {
     table: String,
     /// Takes away its capture, and makes it anew.
-    capture: Vec<String>,
+    capture: Vec<Statement>,
     /// Makes its triggers of the inbox: what is rare, and what is common.
-    inbox: [Vec<String>; 2],
+    inbox: [Vec<Statement>; 2],
     bytes: usize,
 }
 
 /// An installation under way.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Installation {
-    head: Vec<String>,
-    begin: Vec<String>,
+    head: Vec<Statement>,
+    begin: Vec<Statement>,
     /// Makes the missing tables, and what the log says of those that are not replicated.
-    makers: Vec<String>,
-    guard: String,
+    makers: Vec<Statement>,
+    guard: Statement,
     groups: Vec<Group>,
     /// What is made anew after the triggers of any table.
-    first: Vec<String>,
-    tail: Vec<String>,
+    first: Vec<Statement>,
+    tail: Vec<Statement>,
     /// Groups that are installed.
     done: usize,
     begun: bool,
@@ -78,23 +80,21 @@ impl Installation {
     ) -> (Installation, String) {
         let triggers = RemoteTriggers::of(all);
         let fingerprint = triggers.fingerprint();
-        let mut head = split(REMOTE_SCHEMA);
+        let fixed = |sql| split(sql).into_iter().map(Statement::from);
+        let mut head: Vec<_> = fixed(REMOTE_SCHEMA).collect();
         if !schema.definitions().iter().any(|(_, name, ..)| name == "driftless_pow2") {
-            head.extend(split(POWERS));
+            head.extend(fixed(POWERS));
         }
-        head.push(format!(
-            "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, '{epoch}', \
-             {SCHEMA_VERSION}) ON CONFLICT (one) DO NOTHING"
-        ));
+        let meta = "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, ?, ?) \
+             ON CONFLICT (one) DO NOTHING";
+        head.push(Statement::new(meta, [epoch.into(), SCHEMA_VERSION.into()]));
         let begin = begin(token, known);
         let makers = found.make_there().iter().flat_map(|(_, makers)| makers.clone());
-        let mut makers: Vec<_> = makers.collect();
+        let mut makers: Vec<_> = makers.map(Statement::from).collect();
         makers.extend(made_anew(std::slice::from_ref(&triggers.unknown)));
-        let guard = format!(
-            "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
-             (SELECT 1 FROM driftless_installs WHERE token = {})",
-            literal(token)
-        );
+        let guard = "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
+             (SELECT 1 FROM driftless_installs WHERE token = ?)";
+        let guard = Statement::new(guard, [token.into()]);
         let first = made_anew(&triggers.first);
         let mut groups = Vec::new();
         let mut kept: Vec<String> = [&triggers.unknown].map(|made| made.name.clone()).into();
@@ -111,14 +111,15 @@ impl Installation {
             }
             capture.extend(made_anew(&made.capture));
             let inbox = [made_anew(&made.rare), made_anew(&made.common)];
-            let bytes = capture.iter().chain(inbox.iter().flatten()).map(String::len).sum();
+            let bytes =
+                capture.iter().chain(inbox.iter().flatten()).map(|made| made.sql.len()).sum();
             groups.push(Group { table: name.clone(), capture, inbox, bytes });
         }
         let old = schema.our_triggers().map(FoundTrigger::name);
         let old = old.filter(|old| !kept.iter().any(|kept| kept == old));
         let mut tail: Vec<_> = old.map(drop_trigger).collect();
         tail.extend(registration(all, &fingerprint));
-        tail.extend([statements::META.to_owned(), statements::HEAD.to_owned()]);
+        tail.extend([statements::META.into(), statements::HEAD.into()]);
         let (done, begun, limit) = (0, false, REQUEST_BYTES);
         let whole =
             Installation { head, begin, makers, guard, groups, first, tail, done, begun, limit };
@@ -126,7 +127,7 @@ impl Installation {
     }
 
     /// The statements of all requests, but for those that ask whether another replica is at work.
-    pub(in crate::sync) fn rehearsal(&self) -> Vec<String> {
+    pub(in crate::sync) fn rehearsal(&self) -> Vec<Statement> {
         let mut statements = [self.head.as_slice(), &self.makers].concat();
         for group in &self.groups {
             statements.extend(group.capture.iter().chain(group.inbox.iter().flatten()).cloned());
@@ -215,58 +216,54 @@ impl Installation {
 
 /// Begins: fails if the registered tables are no longer those that were looked at, unless it was
 /// this installation that has begun already.
-fn begin(token: &str, known: &[Registered]) -> Vec<String> {
-    let token = literal(token);
-    let rows = known
-        .iter()
-        .map(|known| format!("({}, {})", literal(known.name()), literal(known.fingerprint())));
-    let rows: Vec<_> = rows.collect();
-    let count = "(SELECT count(*) FROM driftless_tables)";
-    let mut others = format!("{count} <> {}", known.len());
-    if !rows.is_empty() {
+fn begin(token: &str, known: &[Registered]) -> Vec<Statement> {
+    let number = Value::Integer(known.len() as i64);
+    let mut others = "(SELECT count(*) FROM driftless_tables) <> ?".to_owned();
+    let mut args = vec![token.into(), number.clone()];
+    if !known.is_empty() {
         others = format!(
             "{others} OR (SELECT count(*) FROM driftless_tables \
-             WHERE (name, triggers) IN (VALUES {})) <> {}",
-            rows.join(", "),
-            known.len()
+             WHERE (name, triggers) IN (VALUES {})) <> ?",
+            vec!["(?, ?)"; known.len()].join(", ")
         );
+        let row = |known: &Registered| [known.name(), known.fingerprint()].map(Value::from);
+        args.extend(known.iter().flat_map(row).chain([number]));
     }
+    let alone = format!(
+        "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
+         (SELECT 1 FROM driftless_installs WHERE token = ?) AND ({others})"
+    );
+    let sign = "INSERT INTO driftless_installs (one, token) VALUES (1, ?) \
+         ON CONFLICT (one) DO UPDATE SET token = excluded.token";
     vec![
-        format!(
-            "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
-             (SELECT 1 FROM driftless_installs WHERE token = {token}) AND ({others})"
-        ),
-        format!(
-            "INSERT INTO driftless_installs (one, token) VALUES (1, {token}) \
-             ON CONFLICT (one) DO UPDATE SET token = excluded.token"
-        ),
-        "UPDATE driftless_tables SET triggers = ''".to_owned(),
+        Statement::new(alone, args),
+        Statement::new(sign, [token.into()]),
+        "UPDATE driftless_tables SET triggers = ''".into(),
     ]
 }
 
 /// Ends: says that all is there.
-fn registration(all: &[Replicated<'_>], fingerprint: &str) -> Vec<String> {
+fn registration(all: &[Replicated<'_>], fingerprint: &str) -> Vec<Statement> {
     let one = |&Replicated { table, rule }: &Replicated<'_>| {
-        format!(
-            "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
-             VALUES ({}, '{}', '{fingerprint}', {}) \
+        let sql = "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
+             VALUES (?, ?, ?, ?) \
              ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
-             triggers = excluded.triggers, columns = excluded.columns",
-            literal(&table.name),
-            rule.as_str(),
-            literal(&names_json(table.column_names())),
-        )
+             triggers = excluded.triggers, columns = excluded.columns";
+        let columns = names_json(table.column_names());
+        let row = [table.name.as_str(), rule.as_str(), fingerprint, &columns];
+        Statement::new(sql, row.map(Value::from))
     };
     let mut statements: Vec<_> = all.iter().map(one).collect();
-    let version = format!("UPDATE driftless_meta SET version = {SCHEMA_VERSION} WHERE one = 1");
-    statements.push(version);
+    let version = "UPDATE driftless_meta SET version = ? WHERE one = 1";
+    statements.push(Statement::new(version, [SCHEMA_VERSION.into()]));
     statements
 }
 
-fn drop_trigger(name: &str) -> String {
-    format!("DROP TRIGGER IF EXISTS {}", ident(name))
+fn drop_trigger(name: &str) -> Statement {
+    format!("DROP TRIGGER IF EXISTS {}", ident(name)).into()
 }
 
-fn made_anew(triggers: &[Trigger]) -> Vec<String> {
-    triggers.iter().flat_map(|made| [drop_trigger(&made.name), made.sql.clone()]).collect()
+fn made_anew(triggers: &[Trigger]) -> Vec<Statement> {
+    let both = |made: &Trigger| [drop_trigger(&made.name), made.sql.as_str().into()];
+    triggers.iter().flat_map(both).collect()
 }

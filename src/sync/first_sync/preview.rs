@@ -99,7 +99,7 @@ pub(in crate::sync) async fn preview(
             .with_hint("run `driftless init`: there is no former remote"));
     }
     let read = |statements| Batch { statements, writes: false };
-    let answer = remote.run(read(vec![DEFINITIONS.to_owned()])).await?;
+    let answer = remote.run(read(vec![DEFINITIONS.into()])).await?;
     let definitions = answer.rows.first().cloned().unwrap_or_default();
     let find = |name: &str| {
         definitions.iter().find_map(|row| match row.as_slice() {
@@ -114,13 +114,13 @@ pub(in crate::sync) async fn preview(
     let mut statements = Vec::new();
     if is_ours {
         let asker = Asker { replica, place };
-        statements.extend([statements::meta(asker), HEAD.to_owned()]);
+        statements.extend([statements::meta(asker), HEAD.into()]);
     }
     let there: Vec<_> = tables.iter().map(|(name, _)| find(name)).collect();
     let counts = there.iter().flatten();
-    statements.extend(counts.map(|name| format!("SELECT count(*) FROM {}", ident(name))));
+    statements.extend(counts.map(|name| format!("SELECT count(*) FROM {}", ident(name)).into()));
     if statements.is_empty() {
-        statements.push("SELECT 0".to_owned());
+        statements.push("SELECT 0".into());
     }
     let mut results = remote.run(read(statements)).await?.rows.into_iter();
     let (mut meta, mut head) = (None, Seq(0));

@@ -202,11 +202,11 @@ impl FirstSync {
     pub fn ask(&mut self) -> Result<Batch> {
         let read = |statements| Batch { statements, writes: false };
         Ok(match &self.stage {
-            Stage::Definitions => read(vec![statements::DEFINITIONS.to_owned()]),
+            Stage::Definitions => read(vec![statements::DEFINITIONS.into()]),
             Stage::Identity(_) => read(vec![
-                statements::META.to_owned(),
-                statements::HEAD.to_owned(),
-                statements::TABLES.to_owned(),
+                statements::META.into(),
+                statements::HEAD.into(),
+                statements::TABLES.into(),
             ]),
             Stage::Install(work) => work.installation.batch(),
             Stage::Rows { tables, index, after, limit, .. } => {

@@ -7,9 +7,10 @@
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
 use crate::page::Offset;
+use crate::protocol::Push;
 use crate::remote::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
-use crate::store::{Integrated, Outcome, Push, Store};
+use crate::store::{Integrated, Outcome, Store};
 use crate::sync::first_sync::plan::plan_of;
 use crate::sync::first_sync::report::Report;
 use crate::sync::first_sync::run::{Advance, FirstSync};

@@ -6,8 +6,8 @@ use ulid::Ulid;
 
 use crate::event::EventId;
 use crate::identity::{Mark, Place};
+use crate::protocol::Push;
 use crate::remote::statements::{Asker, Exchange, Sender, Span};
-use crate::store::Push;
 use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::push::staging::Stage;

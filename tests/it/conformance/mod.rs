@@ -107,7 +107,7 @@ impl Subject {
 }
 
 fn batch(writes: bool, statements: &[&str]) -> Batch {
-    Batch { statements: statements.iter().map(|sql| (*sql).to_owned()).collect(), writes }
+    Batch { statements: statements.iter().map(|sql| (*sql).into()).collect(), writes }
 }
 
 /// In memory.

@@ -16,7 +16,7 @@ const LIMIT: u64 = 1 << 20;
 const IN_FLIGHT: u64 = 16 << 20;
 
 fn batch() -> Batch {
-    Batch { statements: vec!["SELECT 1".to_owned()], writes: false }
+    Batch { statements: vec!["SELECT 1".into()], writes: false }
 }
 
 fn client(server: &Server) -> Libsql {

@@ -19,7 +19,7 @@ fn client_with(server: &Server, options: Options) -> Libsql {
 }
 
 fn reads(statements: &[&str]) -> Batch {
-    Batch { statements: statements.iter().map(|sql| (*sql).to_owned()).collect(), writes: false }
+    Batch { statements: statements.iter().map(|sql| (*sql).into()).collect(), writes: false }
 }
 
 fn writes(statements: &[&str]) -> Batch {

@@ -40,7 +40,8 @@ pub(super) enum Carries {
 
 impl Carries {
     pub(super) fn of(batch: &Batch) -> Carries {
-        let has = |begin: &str| batch.statements.iter().find(|sql| sql.starts_with(begin));
+        let texts = batch.statements.iter().map(|statement| statement.sql.as_str());
+        let has = |begin: &str| texts.clone().find(|sql| sql.starts_with(begin));
         match has("INSERT INTO driftless_inbox") {
             Some(sql) if sql.contains("driftless_staged") => Carries::Whole,
             _ if has("INSERT INTO driftless_staged").is_some() => Carries::Part,

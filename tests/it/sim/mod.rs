@@ -35,6 +35,7 @@ mod rows;
 mod server;
 mod shape;
 mod sql;
+pub(crate) mod statement;
 mod template;
 #[cfg(test)]
 mod tests;

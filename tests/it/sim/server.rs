@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use driftless::remote::{Answer, Batch, Pending, Remote, Rows, rejected};
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows, Statement, rejected};
 use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 
-use super::sql::{Clock, governed, push, rows, rows_bound, transact};
+use super::sql::{Clock, governed, push, rows, rows_of, transact};
+use super::statement::inlined;
 
 /// What runs on the server.
 struct State {
@@ -121,11 +122,11 @@ impl Server {
         if batch.statements.is_empty() {
             return Err(Error::usage("a batch must hold at least one statement"));
         }
-        let size: usize = batch.statements.iter().map(String::len).sum();
+        let size: usize = batch.statements.iter().map(|sql| inlined(sql).len()).sum();
         if size > state.request_cap {
             return Err(Error::new(Code::TooLarge, "413"));
         }
-        state.doubted |= !state.replaced && batch.statements[0].contains("WHERE id IN (");
+        state.doubted |= !state.replaced && batch.statements[0].sql.contains("WHERE id IN (");
         let dies_after = state.dies_after.take();
         let mut answer = Answer { bytes_up: size as u64, ..Answer::default() };
         simple(&state.db, if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" })?;
@@ -160,12 +161,11 @@ impl Server {
         Ok(answer)
     }
 
-    fn statement(&self, db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
-        let definition = !(sql.starts_with("SELECT") || sql.starts_with("INSERT INTO"));
+    fn statement(&self, db: &Connection, statement: &Statement) -> rusqlite::Result<Rows> {
         match () {
-            () if self.verbatim || definition => rows(db, sql),
-            () if sql.starts_with("INSERT INTO driftless_inbox") => push(db, sql),
-            () => rows_bound(db, sql),
+            () if self.verbatim => rows(db, &inlined(statement)),
+            () if statement.sql.starts_with("INSERT INTO driftless_inbox") => push(db, statement),
+            () => rows_of(db, statement),
         }
     }
 }

@@ -1,49 +1,16 @@
-//! SQL on the world's own connections: statements are compiled once, with their literals bound.
+//! SQL on the world's own connections: statements are compiled once.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use driftless::remote::Rows;
-use driftless::value::Value;
+use driftless::remote::{Rows, Statement};
+use driftless::value::{Value, ValueRef as Bound};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, params_from_iter};
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 256;
-
-/// Literals of fewer bytes are the same in each request.
-const SHORT: usize = 20;
-
-/// A statement with a parameter for each of its long text literals, and these: identities, and the
-/// events of a push.
-pub(crate) fn bound(sql: &str) -> (String, Vec<String>) {
-    let (mut text, mut literals) = (String::with_capacity(64), Vec::new());
-    let mut rest = sql;
-    while let Some(at) = memchr::memchr2(b'\'', b'"', rest.as_bytes()) {
-        let quote = rest.as_bytes()[at];
-        let mut end = at + 1;
-        loop {
-            let length = memchr::memchr(quote, &rest.as_bytes()[end..]);
-            end += length.expect("a literal ends") + 1;
-            if rest.as_bytes().get(end) != Some(&quote) {
-                break;
-            }
-            end += 1;
-        }
-        text.push_str(&rest[..at]);
-        if quote == b'"' || end - at < SHORT {
-            text.push_str(&rest[at..end]);
-        } else {
-            literals.push(rest[at + 1..end - 1].replace("''", "'"));
-            let _ = write!(text, "?{}", literals.len());
-        }
-        rest = &rest[end..];
-    }
-    text.push_str(rest);
-    (text, literals)
-}
 
 fn value(value: ValueRef<'_>) -> Value {
     match value {
@@ -55,9 +22,9 @@ fn value(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn fetch(statement: &mut CachedStatement<'_>, literals: &[String]) -> rusqlite::Result<Rows> {
+fn fetch(statement: &mut CachedStatement<'_>, args: &[Value]) -> rusqlite::Result<Rows> {
     let columns = statement.column_count();
-    let mut found = statement.query(params_from_iter(literals))?;
+    let mut found = statement.query(params_from_iter(args.iter().map(Bound::from)))?;
     let mut rows = Rows::new();
     while let Some(row) = found.next()? {
         let read = |column| Ok(value(row.get_ref(column)?));
@@ -66,22 +33,21 @@ fn fetch(statement: &mut CachedStatement<'_>, literals: &[String]) -> rusqlite::
     Ok(rows)
 }
 
-/// Runs a statement as it is.
+/// Runs a text without parameters.
 pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
     fetch(&mut db.prepare_cached(sql)?, &[])
 }
 
-/// Runs a statement with its literals bound.
-pub(crate) fn rows_bound(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
-    let (text, literals) = bound(sql);
-    fetch(&mut db.prepare_cached(&text)?, &literals)
+/// Runs a statement.
+pub(crate) fn rows_of(db: &Connection, statement: &Statement) -> rusqlite::Result<Rows> {
+    fetch(&mut db.prepare_cached(&statement.sql)?, &statement.args)
 }
 
 /// Runs a push. What its SELECT gives goes in by a statement that is the same for every push, for
 /// with it the inbox's triggers are compiled, and that is most of what a world costs.
-pub(crate) fn push(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
+pub(crate) fn push(db: &Connection, Statement { sql, args }: &Statement) -> rusqlite::Result<Rows> {
     let (head, select) = sql.split_once(" SELECT ").expect("it inserts what it selects");
-    let rows = rows_bound(db, &format!("SELECT {select}"))?;
+    let rows = fetch(&mut db.prepare_cached(&format!("SELECT {select}"))?, args)?;
     let Some(width) = rows.first().map(Vec::len) else { return Ok(rows) };
     let cell = |value: &Value| match value {
         Value::Integer(integer) => serde_json::Value::from(*integer),
@@ -94,7 +60,7 @@ pub(crate) fn push(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
     let columns: Vec<_> = (0..width).map(|at| format!("value ->> {at}")).collect();
     let text =
         format!("{head} SELECT {} FROM json_each(?1) ORDER BY key LIMIT -1", columns.join(", "));
-    fetch(&mut db.prepare_cached(&text)?, &[events])
+    fetch(&mut db.prepare_cached(&text)?, &[events.as_str().into()])
 }
 
 /// The one number that a query gives.

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 use driftless::event::{EventId, Op, Seq};
+use driftless::protocol::Outgoing;
 use driftless::store::{
-    Conflict, ConflictFilter, ConflictKind, ConflictState, NewKey, Outgoing, PushLimit, Selection,
-    Store,
+    Conflict, ConflictFilter, ConflictKind, ConflictState, NewKey, PushLimit, Selection, Store,
 };
 use driftless::verdict::ConflictRule;
 

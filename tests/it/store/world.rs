@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use driftless::capture::{Catalog, Replicated, remote_triggers};
 use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
 use driftless::page::{PULL_LINE, Page};
-use driftless::store::{
-    Entry, Integrated, LogFilter, Outcome, Outgoing, PushLimit, Setup, Standing, Store,
-};
+use driftless::protocol::Outgoing;
+use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, Standing, Store};
 use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -5,12 +5,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use driftless::remote::Rows;
+use driftless::remote::{Rows, Statement};
 use driftless::value::Value;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::local_remote::rows;
+use super::local_remote::{rows, rows_of};
 use crate::tools::{Tool, node_modules, require};
 
 /// A database of one of the engines.
@@ -66,10 +66,10 @@ impl Engine {
     }
 
     /// Runs one statement, and gives its rows.
-    pub(crate) fn rows(&self, sql: &str) -> Result<Rows, String> {
+    pub(crate) fn rows(&self, statement: &Statement) -> Result<Rows, String> {
         match self {
-            Engine::Bundled(db) => rows(db, sql).map_err(message),
-            Engine::Libsql(engine) => engine.ask("rows", sql),
+            Engine::Bundled(db) => rows_of(db, statement).map_err(message),
+            Engine::Libsql(engine) => engine.ask_with("rows", &statement.sql, &statement.args),
         }
     }
 
@@ -137,8 +137,13 @@ impl LibsqlEngine {
     }
 
     fn ask(&self, what: &str, sql: &str) -> Result<Rows, String> {
+        self.ask_with(what, sql, &[])
+    }
+
+    fn ask_with(&self, what: &str, sql: &str, args: &[Value]) -> Result<Rows, String> {
         let mut pipe = self.pipe.borrow_mut();
-        let asked = serde_json::json!({ what: sql });
+        let args: Vec<_> = args.iter().map(json).collect();
+        let asked = serde_json::json!({ what: sql, "args": args });
         writeln!(pipe.to.as_mut().unwrap(), "{asked}").unwrap();
         let mut line = String::new();
         pipe.from.read_line(&mut line).unwrap();
@@ -158,6 +163,17 @@ pub(crate) fn message(error: rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message,
         other => other.to_string(),
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(integer) => integer.to_string().into(),
+        Value::Real(real) => serde_json::json!({ "r": format!("{:016x}", real.to_bits()) }),
+        Value::Text(text) => serde_json::json!({ "t": hex(text) }),
+        Value::Blob(blob) => serde_json::json!({ "x": hex(blob) }),
     }
 }
 

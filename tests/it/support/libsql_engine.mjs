@@ -1,7 +1,7 @@
 // libSQL's own engine, of the npm package `libsql`, on a pipe: `node libsql_engine.mjs DB`.
 //
 // Each line of standard input is a JSON object: `{"exec": SQL}` runs any statements, `{"rows": SQL}` one
-// that gives rows, and `{"look": SQL}` a SELECT whose text need not be UTF-8, which the package cannot read.
+// that gives rows, with the values of `args` bound, and `{"look": SQL}` a SELECT whose text need not be UTF-8, which the package cannot read.
 // The answer is a line: `{"rows": [[value]], "auto": whether no transaction is open}`,
 // or `{"error": message, "auto": …}`. A value is null, an integer as a string, or an object: `{"t": text in hex}`,
 // `{"x": blob in hex}`, `{"r": a REAL's eight bytes in hex}`. Ends when standard input does.
@@ -26,10 +26,18 @@ function encode(value) {
   return { x: Buffer.from(value).toString("hex") };
 }
 
-function rows(sql) {
+function decode(value) {
+  if (value === null) return null;
+  if (typeof value === "string") return BigInt(value);
+  if (value.t !== undefined) return Buffer.from(value.t, "hex").toString();
+  if (value.x !== undefined) return Buffer.from(value.x, "hex");
+  return Buffer.from(value.r, "hex").readDoubleBE();
+}
+
+function rows(sql, args) {
   const statement = db.prepare(sql);
-  if (statement.reader) return statement.raw(true).all([]).map((row) => row.map(encode));
-  statement.run([]);
+  if (statement.reader) return statement.raw(true).all(args).map((row) => row.map(encode));
+  statement.run(args);
   return [];
 }
 
@@ -55,7 +63,7 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
   const answer = { rows: [] };
   try {
     if (asked.exec !== undefined) db.exec(asked.exec);
-    else answer.rows = asked.look === undefined ? rows(asked.rows) : look(asked.look);
+    else answer.rows = asked.look === undefined ? rows(asked.rows, asked.args.map(decode)) : look(asked.look);
   } catch (error) {
     answer.error = error.message;
   }

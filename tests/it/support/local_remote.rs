@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use driftless::remote::{Answer, Batch, Pending, Remote, Rows, rejected};
+use driftless::remote::{Answer, Batch, Pending, Remote, Rows, Statement, rejected};
 use driftless::value::Value;
 use driftless::{Code, Error, Result};
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params_from_iter};
 
 use super::engine::Engine;
+use super::statement::inlined;
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +158,7 @@ impl LocalRemote {
             if batch.statements.is_empty() {
                 return Err(Error::usage("a batch must hold at least one statement"));
             }
-            let size: usize = batch.statements.iter().map(String::len).sum();
+            let size: usize = batch.statements.iter().map(|sql| inlined(sql).len()).sum();
             let lost = || Error::unavailable("the line is dead");
             match fault {
                 _ if state.offline => return Err(lost()),
@@ -197,8 +198,8 @@ fn transact(db: &Engine, batch: &Batch, swallow: bool) -> Result<Answer> {
     db.execute_batch(if batch.writes { "BEGIN IMMEDIATE" } else { "BEGIN" }).unwrap();
     let mut answer = Answer::default();
     for statement in &batch.statements {
-        answer.bytes_up += statement.len() as u64;
-        if swallow && statement.starts_with("INSERT") {
+        answer.bytes_up += inlined(statement).len() as u64;
+        if swallow && statement.sql.starts_with("INSERT") {
             answer.rows.push(Rows::new());
             continue;
         }
@@ -223,9 +224,15 @@ fn transact(db: &Engine, batch: &Batch, swallow: bool) -> Result<Answer> {
 
 /// One query's rows.
 pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
-    let mut statement = db.prepare(sql)?;
+    rows_of(db, &sql.into())
+}
+
+/// One statement's rows.
+pub(crate) fn rows_of(db: &Connection, asked: &Statement) -> rusqlite::Result<Rows> {
+    let mut statement = db.prepare(&asked.sql)?;
     let columns = statement.column_count();
-    let mut found = statement.query([])?;
+    let args = asked.args.iter().map(driftless::value::ValueRef::from);
+    let mut found = statement.query(params_from_iter(args))?;
     let mut rows = Rows::new();
     while let Some(row) = found.next()? {
         let value = |column| {

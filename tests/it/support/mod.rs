@@ -5,3 +5,4 @@ pub(crate) mod desk;
 pub(crate) mod engine;
 pub(crate) mod golden;
 pub(crate) mod local_remote;
+pub(crate) use crate::sim::statement;

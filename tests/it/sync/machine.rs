@@ -53,6 +53,7 @@ use crate::support::desk::{SCHEMA, plan};
 use crate::support::engine::Engine;
 use crate::support::golden::every_golden_script;
 use crate::support::local_remote::{LocalRemote, read};
+use crate::support::statement::inlined;
 
 type Outcome = Result<String, Box<dyn Error>>;
 
@@ -482,7 +483,7 @@ fn shown(status: &Status, now: Now) -> String {
 
 /// The text of each statement.
 fn statements(batch: &Batch) -> Vec<String> {
-    batch.statements.iter().map(ToString::to_string).collect()
+    batch.statements.iter().map(inlined).collect()
 }
 
 /// What follows a word in SQL, as far as it is a number.

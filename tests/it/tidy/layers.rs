@@ -7,7 +7,7 @@ use super::imports::imports;
 const ARROWS: [(&str, &[&str]); 6] = [
     ("capture", &[]),
     ("store", &["capture"]),
-    ("remote", &["capture", "store"]),
+    ("remote", &["capture"]),
     ("sync", &["capture", "store", "remote"]),
     ("hub", &[]),
     ("cli", &["capture", "store", "remote", "sync", "hub", "replicator"]),

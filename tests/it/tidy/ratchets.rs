@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 
 /// The files that are in a circle: each imports another one, and is imported by it at last. How it
 /// is counted: `imports`.
-pub(super) const FILES_IN_CIRCLES: usize = 57;
+pub(super) const FILES_IN_CIRCLES: usize = 55;
 /// The files of the largest circle.
-pub(super) const LARGEST_CIRCLE: usize = 32;
+pub(super) const LARGEST_CIRCLE: usize = 30;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
-pub(super) const WRITABLE_FIELDS: usize = 220;
+pub(super) const WRITABLE_FIELDS: usize = 218;
 /// The `pub` fields of structs that are not `pub`: the same, written in another way.
 pub(super) const PUBLIC_FIELDS: usize = 0;
 /// The structs with more than 15 fields, by their names.

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use driftless::capture::{Catalog, Replicated, Table, literal, remote_triggers};
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::identity::{Mark, Marks, Place};
+use driftless::protocol::{Outgoing, Push};
 use driftless::remote::statements::{
     Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
 };
-use driftless::store::{Outgoing, Push};
 use driftless::verdict::ConflictRule;
 
 use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
 use crate::support::engine::Engine;
+use crate::support::statement::inlined;
 use crate::tools::{Tool, require};
 
 /// A hang is a failure, and not the test's own. The engine takes a second.
@@ -264,7 +265,8 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
-    format!("BEGIN;\n{};\nCOMMIT;\n", exchange.batch().statements.join(";\n"))
+    let texts: Vec<_> = exchange.batch().statements.iter().map(inlined).collect();
+    format!("BEGIN;\n{};\nCOMMIT;\n", texts.join(";\n"))
 }
 
 /// What reads an event's line and a row in slices, and events by their ids. What comes from the clock
@@ -274,6 +276,7 @@ fn in_parts(table: &Table) -> String {
     let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
     let line = Exchange { pull: Some(span), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
+    let (line, row) = (inlined(&line), inlined(&row));
     let ids = [1, 5, 77].map(|n| EventId(ulid::Ulid::from_parts(n, 1)));
     format!(
         "WITH a(seq, size, part, head) AS ({line})
@@ -284,8 +287,8 @@ fn in_parts(table: &Table) -> String {
              SELECT 'ids|' || last || '|' || n || '|' || length(bytes) FROM a;
          WITH a(seq, size, part, head) AS ({})
              SELECT 'id|' || seq || '|' || size || '|' || hex(part) || '|' || head FROM a;",
-        lookup(&ids),
-        lookup_slice(ids[1], slice)
+        inlined(&lookup(&ids)),
+        inlined(&lookup_slice(ids[1], slice))
     )
 }
 

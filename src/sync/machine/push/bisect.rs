@@ -2,7 +2,8 @@
 
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Op};
-use crate::store::{Hints, Outgoing, Push, PushLimit, are_bound};
+use crate::protocol::{Outgoing, Push};
+use crate::store::{Hints, PushLimit, are_bound};
 use crate::sync::machine::io::PushSize;
 use crate::verdict::TOO_LARGE;
 

@@ -12,7 +12,8 @@ use ulid::Ulid;
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
-use crate::store::{Outgoing, Push, Store};
+use crate::protocol::{Outgoing, Push};
+use crate::store::Store;
 use crate::sync::machine::io::{PushSize, Staged};
 use bisect::{Bisection, Decision, check};
 use staging::{Stage, Staging};

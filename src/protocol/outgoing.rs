@@ -1,0 +1,74 @@
+//! What is to be pushed: events of the outbox, as the store hands them out and the remote takes
+//! them.
+
+use crate::event::{EventId, Image, Op, RowKey, Seq};
+#[cfg(doc)]
+use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+
+/// The next unsent events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// In the order in which the remote is to judge them.
+    pub events: Vec<Outgoing>,
+    /// Where in `events` a unit ends and the next one begins, rising: between two transactions.
+    pub units: Vec<usize>,
+    /// The highest outbox number among them: what to give `Store::sent` when the remote has given
+    /// its verdicts.
+    pub last_n: i64,
+    /// How many events the least push has that begins so and has all that its hints wait for: as
+    /// many as this one, if nothing was looked at behind it.
+    pub whole: usize,
+    /// The bytes of the events' keys and images.
+    pub bytes: usize,
+    /// The tables of these events, by name, with the names of the columns that they have here.
+    pub tables: Vec<(String, Vec<String>)>,
+}
+
+/// An event on its way to the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its number in the outbox.
+    pub n: i64,
+    /// Its id.
+    pub id: EventId,
+    /// Who made it.
+    pub actor: Option<String>,
+    /// Its table.
+    pub table: String,
+    /// Its row.
+    pub key: RowKey,
+    /// What it does.
+    pub op: Op,
+    /// The old values, as canonical JSON.
+    pub before: Option<String>,
+    /// The new values, as canonical JSON.
+    pub after: Option<String>,
+    /// What its writer had seen.
+    pub base: Seq,
+    /// The other half of a key change.
+    pub pair: Option<EventId>,
+    /// The event of which this is a foreign key's consequence; it stands before this one.
+    pub via: Option<EventId>,
+    /// The key of the other half of a key change.
+    pub other: Option<RowKey>,
+    /// On the delete of a key change: the row under its new key.
+    pub image: Option<String>,
+    /// A later event of this push may supply what its foreign keys miss.
+    pub late: bool,
+    /// Why it is to be recorded as rejected: what the remote said when this event alone was
+    /// pushed, [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
+    pub refuse: Option<String>,
+    /// No value in it has a tag.
+    pub plain: bool,
+    /// Old and new values of generated columns that foreign keys lead from or to. They are not
+    /// sent.
+    pub made: [Image; 2],
+}
+
+impl Outgoing {
+    /// The bytes of its key and images.
+    pub fn weight(&self) -> usize {
+        let images = [&self.before, &self.after, &self.image];
+        self.key.0.len() + images.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
