@@ -16,8 +16,8 @@ use crate::store::{
     Store, application_connection,
 };
 use crate::sync::{
-    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PushSize, RemotePreview,
-    Status, Summary, Tables, fresh_plan, open_offline, when_unlocked,
+    Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PullSize, PushSize,
+    RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, when_unlocked,
 };
 use crate::verdict::ConflictRule;
 
@@ -190,6 +190,7 @@ impl Builder {
             seed: self.seed,
             dice: fastrand::u64(..),
             push: PushSize::default(),
+            pull: PullSize::default(),
         };
         let (driver, handle) = Driver::new(store, Some(plan), config, remote)?;
         let path = self.path.clone();

@@ -103,7 +103,7 @@ pub use first_sync::preview::{LogEnd, RemotePreview, TableRows};
 pub use first_sync::report::{Phase, Report};
 pub use first_sync::run::{Advance, FirstSync};
 pub use machine::Machine;
-pub use machine::io::{Config, Effect, Input, Now, PushSize, RequestId, Staged, Ticket};
+pub use machine::io::{Config, Effect, Input, Now, PullSize, PushSize, RequestId, Staged, Ticket};
 pub use machine::schedule::{ACTIVE_POLL_MS, POLL_MS};
 pub use status::{
     Change, Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus,

@@ -301,6 +301,7 @@ impl<'r> First<'r> {
             seed: 1,
             dice: 1,
             push: driftless::sync::PushSize::default(),
+            pull: driftless::sync::PullSize::default(),
         };
         let machine = Machine::new(store, Some(plan), config).unwrap();
         let now = Now { steady_ms: 1_000, wall_ms: 1_700_000_000_000 };

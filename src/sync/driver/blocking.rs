@@ -20,7 +20,7 @@ use crate::sync::first_sync::plan::{Plan, existing, plan_of};
 use crate::sync::first_sync::preview::{LocalSide, RemotePreview, preview};
 use crate::sync::first_sync::report::{Phase, Report};
 use crate::sync::first_sync::run::{Advance, FirstSync};
-use crate::sync::machine::io::{Config, PushSize, Staged};
+use crate::sync::machine::io::{Config, PullSize, PushSize, Staged};
 use crate::sync::machine::schedule::POLL_MS;
 use crate::sync::remote_check::other_remote;
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
@@ -190,6 +190,7 @@ pub fn drain_watched(
         seed: fastrand::u64(..),
         dice: fastrand::u64(..),
         push: PushSize::default(),
+        pull: PullSize::default(),
     };
     let (driver, handle) = Driver::new(store, None, config, remote)?;
     let (reply, mut answer) = oneshot::channel();

@@ -25,6 +25,7 @@ use crate::sync::first_sync::remote_schema::{
     REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
 };
 use crate::sync::first_sync::report::{Phase, Report};
+use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::machine::pull::pages::Pages;
 use crate::sync::remote_check::schema_version;
@@ -453,7 +454,7 @@ impl FirstSync {
         self.stage = if index < tables.len() {
             Stage::Rows { tables, index, after: None, limit: ROWS, start }
         } else {
-            Stage::Log(Pages::after(Place { seq: start, id: None }))
+            Stage::Log(Pages::after(Place { seq: start, id: None }, PullSize::default()))
         };
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
+use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES, MAX_UNIT, PAGE_BYTES};
 use crate::remote::{Answer, Batch};
 use crate::sync::first_sync::report::Report;
 use crate::sync::status::{Changes, Summary};
@@ -22,6 +22,8 @@ pub struct Config {
     pub dice: u64,
     /// What a push carries in one request.
     pub push: PushSize,
+    /// What a pull brings at once.
+    pub pull: PullSize,
 }
 
 /// What a push carries in one request. What hangs together may be larger, and travels in parts.
@@ -36,6 +38,32 @@ pub struct PushSize {
 impl Default for PushSize {
     fn default() -> Self {
         PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES }
+    }
+}
+
+/// How much of the log is asked for at once, and how large a unit may be that is integrated in one
+/// transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PullSize {
+    /// The most events of a page, at least 1, but for the rest of a unit.
+    pub events: usize,
+    /// The bytes of a page to aim at.
+    pub bytes: usize,
+    /// The most events of a unit that is waited for where pages bring it in pieces. A larger unit
+    /// is integrated in parts.
+    pub unit_events: usize,
+    /// The most bytes of such a unit.
+    pub unit_bytes: usize,
+}
+
+impl Default for PullSize {
+    fn default() -> Self {
+        PullSize {
+            events: MAX_EVENTS,
+            bytes: PAGE_BYTES,
+            unit_events: MAX_UNIT,
+            unit_bytes: 16 << 20,
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Machine {
             identity: Identity::of(&state, config.dice, random),
             requests: Requests::after(RequestId(0)),
             pusher: Pusher::new(config.push),
-            puller: Puller::after(state.place, state.in_parts),
+            puller: Puller::after(state.place, config.pull, state.in_parts),
             reconcile: Reconcile::new(store.contradiction()?.is_some()),
             first_sync: FirstSyncRun::new(first_sync),
             waiters: Waiters::default(),

@@ -52,6 +52,7 @@ fn work(scene: &mut Scene) -> driftless::Result<()> {
         seed: 1,
         dice: 2,
         push: driftless::sync::PushSize::default(),
+        pull: driftless::sync::PullSize::default(),
     };
     let mut machine = Machine::new(Store::open(scene.desk.path())?, None, config)?;
     let mut now = Now { steady_ms: 1, wall_ms: 1_700_000_000_000 };

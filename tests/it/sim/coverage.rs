@@ -13,7 +13,7 @@ use super::history::Fate;
 pub(crate) struct Seen(BTreeMap<String, u64>);
 
 /// What a run of the default size must have seen.
-pub(crate) const WANTED: [&str; 71] = [
+pub(crate) const WANTED: [&str; 73] = [
     "a write",
     "a write of the web's",
     "a write with no process of ours running",
@@ -78,6 +78,8 @@ pub(crate) const WANTED: [&str; 71] = [
     "a child ahead of its parent in parts",
     "a circle in parts",
     "a transaction in more than one push",
+    "a transaction integrated in parts",
+    "a transaction put together from pages",
     "fate LostBefore",
     "fate LostAfter",
     "fate AnswerLate",

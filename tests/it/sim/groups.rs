@@ -1,21 +1,31 @@
-//! What hangs together, and pushes in parts.
+//! What hangs together, and pushes and pulls in parts.
 //!
 //! A world has a limit of its own for the events and bytes of a push. So what hangs together is
-//! often larger than a push: it travels in parts, which take effect in one transaction.
+//! often larger than a push: it travels in parts, which take effect in one transaction. It has
+//! another for the pages of a pull, and for what is integrated in one transaction.
 
 use driftless::event::{Event, Op};
 use driftless::remote::Batch;
-use driftless::sync::PushSize;
+use driftless::sync::{PullSize, PushSize};
 use fastrand::Rng;
 
 use super::world::{Checked, World};
 
-/// How many worlds have a limit of their own.
+/// How many worlds have a limit of their own for pushes.
 const LIMITED: f64 = 0.6;
+/// The same for pulls.
+const PULLS_LIMITED: f64 = 0.5;
+
+/// What a world's replicas push and pull at once.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) push: PushSize,
+    pub(super) pull: PullSize,
+}
 
 /// The limit of a world's pushes. It has a random number of its own, so that the histories of all
 /// seeds stay what they were before there was a limit.
-pub(super) fn limit_of(seed: u64) -> PushSize {
+pub(super) fn push_of(seed: u64) -> PushSize {
     let mut random = Rng::with_seed(seed ^ 0x9A27);
     let full = PushSize::default();
     if random.f64() >= LIMITED {
@@ -24,6 +34,21 @@ pub(super) fn limit_of(seed: u64) -> PushSize {
     let events = [1, 1, 2, 3, 5, 8, full.events][random.usize(..7)];
     let bytes = [1 << 10, 2 << 10, full.bytes, full.bytes][random.usize(..4)];
     PushSize { events, bytes }
+}
+
+/// The limit of a world's pulls, with a random number of its own too.
+pub(super) fn pull_of(seed: u64) -> PullSize {
+    let mut random = Rng::with_seed(seed ^ 0x9A28);
+    let full = PullSize::default();
+    if random.f64() >= PULLS_LIMITED {
+        return full;
+    }
+    PullSize {
+        events: [1, 2, 3, 5, 8, full.events][random.usize(..6)],
+        bytes: [1 << 10, full.bytes, full.bytes][random.usize(..3)],
+        unit_events: [1, 2, 4, 8, full.unit_events, full.unit_events][random.usize(..6)],
+        unit_bytes: [1 << 10, full.unit_bytes, full.unit_bytes][random.usize(..3)],
+    }
 }
 
 /// What a request carries of a push in parts.
@@ -99,6 +124,26 @@ impl World {
             }
         }
         seen.into_iter().for_each(|what| self.seen.note(what));
+        Ok(())
+    }
+
+    /// What a replica has integrated from `last` on ends where a transaction of another writer
+    /// ends, unless that is larger than what is integrated at once.
+    pub(super) fn check_units(&mut self, last: i64, cursor: i64) -> Checked {
+        let PullSize { events, unit_events, unit_bytes, .. } = self.sizes.pull;
+        let unit = |seq: i64| self.log.get(&seq).and_then(|event| event.unit);
+        let Some(here) = unit(cursor) else { return Ok(()) };
+        let of_unit = |event: &Event| event.unit == Some(here);
+        let came = self.log.range(last + 1..=cursor).filter(|(_, event)| of_unit(event)).count();
+        let all = self.log.values().filter(|event| of_unit(event)).count();
+        if unit(cursor + 1) == Some(here) {
+            if all <= unit_events && unit_bytes == PullSize::default().unit_bytes {
+                return Err(format!("it ends at {cursor}, within a transaction of {all} events"));
+            }
+            self.seen.note("a transaction integrated in parts");
+        } else if came == all && all > events {
+            self.seen.note("a transaction put together from pages");
+        }
         Ok(())
     }
 }

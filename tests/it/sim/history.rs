@@ -1,11 +1,11 @@
 //! A history: the tables, and the steps that a world takes. It is data, made from a seed alone, so
 //! steps can be left out of it, and it can be kept.
 
-use driftless::sync::PushSize;
+use driftless::sync::{PullSize, PushSize};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::groups::limit_of;
+use super::groups::{pull_of, push_of};
 use super::shape::Shape;
 
 /// Steps of a world, at least and at most.
@@ -180,6 +180,9 @@ pub(crate) struct History {
     /// What a push carries in one request.
     #[serde(default)]
     pub(crate) push: PushSize,
+    /// What a pull brings at once.
+    #[serde(default)]
+    pub(crate) pull: PullSize,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -253,7 +256,7 @@ impl History {
         let replicas = if random.f64() < THREE { 3 } else { 2 };
         let count = random.usize(if seed < LONG_FROM { STEPS } else { LONG_STEPS });
         let steps = (0..count).map(|_| step(&mut random, &shape, &weather)).collect();
-        History { seed, shape, replicas, push: limit_of(seed), steps }
+        History { seed, shape, replicas, push: push_of(seed), pull: pull_of(seed), steps }
     }
 }
 

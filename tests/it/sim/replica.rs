@@ -7,12 +7,11 @@ use std::sync::atomic::Ordering;
 
 use driftless::remote::{Answer, Batch};
 use driftless::store::{Setup, Store};
-use driftless::sync::{
-    Config, Effect, Input, Machine, Now, PushSize, RequestId, Summary, SyncState, Ticket,
-};
+use driftless::sync::{Config, Effect, Input, Machine, Now, RequestId, Summary, SyncState, Ticket};
 use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 
+use super::groups::Sizes;
 use super::shape::Shape;
 use super::sql::{Clock, governed};
 use super::template::{BEGIN_MS, identity, plan};
@@ -57,7 +56,7 @@ pub(crate) struct Replica {
     foreign_keys: bool,
     recursive: bool,
     shape: Arc<Shape>,
-    push: PushSize,
+    sizes: Sizes,
     /// Parts of a push are on the remote, and have no effect yet.
     pub(crate) in_parts: bool,
 }
@@ -71,7 +70,7 @@ fn open(path: &PathBuf, clock: &Clock, seed: u64) -> Connection {
 
 impl Replica {
     /// A replica over the database at `path`. Nothing runs on it yet.
-    pub(crate) fn new(shape: &Arc<Shape>, path: PathBuf, number: u128, push: PushSize) -> Self {
+    pub(crate) fn new(shape: &Arc<Shape>, path: PathBuf, number: u128, sizes: Sizes) -> Self {
         let clock = Clock::new(BEGIN_MS.into());
         let db = open(&path, &clock, number as u64);
         Replica {
@@ -100,7 +99,7 @@ impl Replica {
             foreign_keys: true,
             recursive: false,
             shape: Arc::clone(shape),
-            push,
+            sizes,
             in_parts: false,
         }
     }
@@ -126,8 +125,9 @@ impl Replica {
         let plan = (!self.ready).then(|| plan(&self.shape, self.path.clone(), self.number));
         self.lives += 1;
         let seed = self.number as u64 ^ self.lives << 32;
-        let push = self.push;
-        let config = Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed, push };
+        let Sizes { push, pull } = self.sizes;
+        let config =
+            Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed, push, pull };
         self.machine = Some(Machine::new(store, plan, config)?);
         self.input(Input::Start);
         Ok(())

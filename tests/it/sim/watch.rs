@@ -235,6 +235,7 @@ impl World {
         if cursor > last && writer != Writer::FirstSync {
             self.seen.note("a page");
             self.observe_log(at, last, cursor).map_err(wrong)?;
+            self.check_units(last, cursor).map_err(wrong)?;
             self.watches[at].cursor = cursor;
         }
         self.observe_quarantine(at);

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
 use driftless::store::NewKey;
-use driftless::sync::{Input, PushSize, RequestId, Ticket};
+use driftless::sync::{Input, RequestId, Ticket};
 use driftless::{Error, Kind, Result as Outcome};
 use fastrand::Rng;
 use tempfile::TempDir;
 
 use super::coverage::Seen;
-use super::groups::Carries;
+use super::groups::{Carries, Sizes};
 use super::history::{Fate, History, Step};
 use super::model::Model;
 use super::replica::Replica;
@@ -66,7 +66,7 @@ pub(crate) struct World {
     pub(super) carrier: Option<usize>,
     /// What that carries of a push in parts.
     pub(super) carries: Carries,
-    push: PushSize,
+    pub(super) sizes: Sizes,
     /// What keeps events from having their hints.
     pub(super) doubts: super::late::Doubts,
     /// The remote was made anew, and nobody has installed anything there.
@@ -107,7 +107,7 @@ impl World {
             orphans: BTreeSet::new(),
             carrier: None,
             carries: Carries::Nothing,
-            push: history.push,
+            sizes: Sizes { push: history.push, pull: history.pull },
             doubts: Default::default(),
             blank: false,
             ghosts: Vec::new(),
@@ -137,7 +137,7 @@ impl World {
         let number = self.replicas.len() as u128 + 1;
         let path = self.folder.path().join(format!("{number}.db"));
         std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
-        Ok(Replica::new(&self.shape, path, number, self.push))
+        Ok(Replica::new(&self.shape, path, number, self.sizes))
     }
 
     /// A replica whose first sync was when there was nothing yet: it differs from another such one
@@ -288,7 +288,8 @@ impl World {
     pub(super) fn carry(&mut self, at: usize, fate: Fate) -> Checked<bool> {
         let Some((id, batch)) = self.replicas[at].sent.take() else { return Ok(false) };
         let lost = || Err(Replica::dead_line());
-        let pushes = batch.writes;
+        // A part takes no effect yet.
+        let pushes = batch.writes && Carries::of(&batch) != Carries::Part;
         // What a file sent before it was restored says nothing about the file that is there.
         let outlived = std::mem::take(&mut self.replicas[at].outlived);
         let carrier = (!outlived).then_some(at);

@@ -389,6 +389,7 @@ fn machine(store: Store, number: u128, start: u64) -> Machine {
         seed: dice,
         dice,
         push: driftless::sync::PushSize::default(),
+        pull: driftless::sync::PullSize::default(),
     };
     Machine::new(store, None, config).unwrap()
 }

@@ -167,6 +167,7 @@ impl Bench {
             seed: 7,
             dice: 7,
             push: driftless::sync::PushSize::default(),
+            pull: driftless::sync::PullSize::default(),
         };
         self.machine = Some(Machine::new(store, self.plan.clone(), config).unwrap());
         (self.started, self.ended) = (false, false);

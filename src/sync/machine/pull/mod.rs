@@ -12,11 +12,12 @@ use crate::event::Seq;
 use crate::identity::Place;
 use crate::page::{Offset, Page};
 use crate::remote::statements::{Part, Span};
-use crate::sync::machine::io::RequestId;
+use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;
 
 /// The pull half of one machine.
 pub(super) struct Puller {
+    most: PullSize,
     pages: Pages,
     /// The last page could not be read. Until one can, an answer is no success: the answers are as
     /// they should be, so they would end the waits that grow, and each page would be asked for at
@@ -30,9 +31,10 @@ pub(super) struct Puller {
 
 impl Puller {
     /// Nothing is known about the log after the cursor. `in_parts` is what the file says.
-    pub(super) fn after(cursor: Place, in_parts: bool) -> Self {
+    pub(super) fn after(cursor: Place, most: PullSize, in_parts: bool) -> Self {
         Puller {
-            pages: Pages::after(cursor),
+            most,
+            pages: Pages::after(cursor, most),
             last_page_invalid: false,
             last_read: RequestId(0),
             in_parts,
@@ -41,7 +43,7 @@ impl Puller {
 
     /// The log is another one, or was read by somebody else.
     pub(super) fn begin_anew(&mut self, cursor: Place) {
-        self.pages = Pages::after(cursor);
+        self.pages = Pages::after(cursor, self.most);
     }
 
     /// Forgets the pages that wait: the next one is asked for after the cursor.

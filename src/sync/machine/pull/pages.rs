@@ -6,7 +6,8 @@ use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::identity::Place;
 use crate::page::{Offset, Page};
-use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, PAGE_BYTES, Part, Span};
+use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, Part, Span};
+use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 
 /// Pages that may wait: one is integrated while the next one is in flight.
@@ -27,9 +28,6 @@ const LONGER: usize = 4;
 /// Below this many events a unit is no longer read whole: it does not fit into an answer.
 const WHOLE_DOWN_TO: usize = 256;
 
-/// The most bytes of a unit that is waited for.
-const WHOLE_BYTES: usize = 16 << 20;
-
 /// The log as far as it was read, and the size of the next page.
 ///
 /// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
@@ -38,11 +36,9 @@ const WHOLE_BYTES: usize = 16 << 20;
 /// * `begun` is how much of the front page is integrated already.
 /// * While `longer` says so, what comes is joined to the front page, since an answer may be too
 ///   small for all of it. It is there again when it is long enough, or when nothing follows.
-/// * `target` shrinks when a page was too large, and does not grow above what has fitted: a
-///   server's cap does not change from one request to the next. If it turns out that it was one
-///   event that did not fit, it is again what it was before.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Pages {
+    next: NextSize,
     waiting: VecDeque<Page>,
     rest: Option<Page>,
     /// The last seqs of pages that end within a unit which is too large to wait for its end.
@@ -57,20 +53,61 @@ pub(in crate::sync) struct Pages {
     tail: Place,
     head: Seq,
     more: bool,
-    events: usize,
-    target: usize,
-    /// What `target` was before pages became too large: perhaps for one event's sake.
-    target_before: Option<usize>,
     /// How many events the front page must have before it is tried again.
     longer: Option<usize>,
     /// The next event's line is read in chunks, for it does not fit into a page alone.
     chunks: Option<Chunks<Seq>>,
 }
 
+/// The size of the next page.
+///
+/// `target`, in bytes, shrinks when a page was too large, and does not grow above what has fitted:
+/// a server's cap does not change from one request to the next. If it turns out that it was one
+/// event that did not fit, it is again what it was before.
+#[derive(Clone, Debug)]
+struct NextSize {
+    most: PullSize,
+    events: usize,
+    target: usize,
+    /// What `target` was before pages became too large: perhaps for one event's sake.
+    target_before: Option<usize>,
+}
+
+impl NextSize {
+    fn new(most: PullSize) -> Self {
+        NextSize { most, events: most.events, target: most.bytes, target_before: None }
+    }
+
+    /// A page came, and has fitted: that is no reason to ask for less. As many events follow as
+    /// fill the target, growing by a quarter at the most: the next ones may be heavier.
+    fn fitted(&mut self, page: &Page) {
+        self.target = self.target.max(page.bytes.len().min(self.most.bytes));
+        let weight = (page.bytes.len() / page.count).max(1);
+        let fitting = (self.target / weight).max(1);
+        let grown = self.events + self.events.div_ceil(4);
+        self.events = grown.min(fitting).min(self.most.events);
+    }
+
+    /// A page was too large. Gives how many events it was asked for.
+    fn too_large(&mut self) -> usize {
+        let asked = self.events;
+        self.target_before.get_or_insert(self.target);
+        self.target = (self.target / 2).max(1);
+        self.events = (asked / 2).max(1);
+        asked
+    }
+
+    /// One event was too large: the others may be as large as before.
+    fn one_was_too_large(&mut self) {
+        self.target = self.target_before.take().unwrap_or(self.target);
+    }
+}
+
 impl Pages {
     /// Nothing is known about the log after the cursor.
-    pub(in crate::sync) fn after(cursor: Place) -> Self {
+    pub(in crate::sync) fn after(cursor: Place, most: PullSize) -> Self {
         Pages {
+            next: NextSize::new(most),
             waiting: VecDeque::new(),
             rest: None,
             partial: HashSet::new(),
@@ -81,9 +118,6 @@ impl Pages {
             tail: cursor,
             head: cursor.seq,
             more: false,
-            events: MAX_EVENTS,
-            target: PAGE_BYTES,
-            target_before: None,
             longer: None,
             chunks: None,
         }
@@ -108,14 +142,14 @@ impl Pages {
     }
 
     fn asks_whole(&self) -> bool {
-        self.whole && self.events >= WHOLE_DOWN_TO && self.chunks.is_none()
+        self.whole && self.next.events >= WHOLE_DOWN_TO && self.chunks.is_none()
     }
 
     /// What to ask for next.
     pub(in crate::sync) fn span(&self) -> Span {
         Span {
             after: self.tail.seq,
-            events: self.events,
+            events: self.next.events,
             whole: self.asks_whole(),
             slice: self.chunks.as_ref().map(Chunks::<Seq>::next),
         }
@@ -148,7 +182,7 @@ impl Pages {
     pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
         self.head = head.max(self.tail.seq);
         self.more = page.more;
-        let closed = !page.more || (self.asks_whole() && page.count < self.events + MAX_UNIT);
+        let closed = !page.more || (self.asks_whole() && page.count < self.next.events + MAX_UNIT);
         if page.count == 0 {
             self.waiting.extend(self.rest.take());
             if let Some(last) = self.waiting.back_mut() {
@@ -156,13 +190,7 @@ impl Pages {
             }
             return false;
         }
-        // What has fitted once is no reason to ask for less.
-        self.target = self.target.max(page.bytes.len().min(PAGE_BYTES));
-        let weight = (page.bytes.len() / page.count).max(1);
-        // As many as fill the target, growing by a quarter at the most: the next ones may be
-        // heavier.
-        let fitting = (self.target / weight).max(1);
-        self.events = (self.events + self.events.div_ceil(4)).min(fitting).min(MAX_EVENTS);
+        self.next.fitted(&page);
         self.tail = Place { seq: page.last, id: page.last_id() };
         self.queue(page, closed);
         if self.longer.is_some() {
@@ -185,7 +213,8 @@ impl Pages {
         self.whole |= done.is_some();
         self.waiting.extend(done);
         self.rest = rest;
-        let large = |rest: &mut Page| rest.count > MAX_UNIT || rest.bytes.len() > WHOLE_BYTES;
+        let PullSize { unit_events, unit_bytes, .. } = self.next.most;
+        let large = |rest: &mut Page| rest.count > unit_events || rest.bytes.len() > unit_bytes;
         if let Some(large) = self.rest.take_if(large) {
             self.partial.insert(large.last);
             self.waiting.push_back(large);
@@ -238,8 +267,7 @@ impl Pages {
             Ok(None) => self.more = true,
             Ok(Some(bytes)) => {
                 let page = Page { bytes, last: seq, count: 1, more: head > seq };
-                // The others may be as large as before.
-                self.target = self.target_before.take().unwrap_or(self.target);
+                self.next.one_was_too_large();
                 self.chunks = None;
                 self.came(page, head);
             }
@@ -314,11 +342,7 @@ impl Pages {
             self.whole = false;
             return true;
         }
-        let asked = self.events;
-        self.target_before.get_or_insert(self.target);
-        self.target = (self.target / 2).max(1);
-        self.events = (asked / 2).clamp(1, MAX_EVENTS);
-        if asked == 1 {
+        if self.next.too_large() == 1 {
             self.chunks = Some(Chunks::new());
         }
         true

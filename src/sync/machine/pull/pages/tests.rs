@@ -6,13 +6,17 @@ fn at(seq: i64) -> Place {
     Place { seq: Seq(seq), id: None }
 }
 
+fn after(seq: i64) -> Pages {
+    Pages::after(at(seq), PullSize::default())
+}
+
 fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
     Page { bytes: vec![b' '; count * weight], last: Seq(last), count, more }
 }
 
 #[test]
 fn a_page_shrinks_at_once_and_grows_slowly() {
-    let mut pages = Pages::after(at(7));
+    let mut pages = after(7);
     assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None });
     for _ in 0..5 {
         assert!(pages.too_large());
@@ -28,7 +32,7 @@ fn a_page_shrinks_at_once_and_grows_slowly() {
 
 #[test]
 fn a_single_event_that_is_too_large_is_said() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     let halvings = (0..40).take_while(|_| pages.too_large()).count();
     assert_eq!(halvings, 1 + 13 + 8);
     assert_eq!(pages.span().events, 1);
@@ -36,7 +40,7 @@ fn a_single_event_that_is_too_large_is_said() {
 
 #[test]
 fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
-    let mut pages = Pages::after(at(7));
+    let mut pages = after(7);
     while pages.span().slice.is_none() {
         assert!(pages.too_large());
     }
@@ -63,7 +67,7 @@ fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
 #[test]
 fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
     for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
-        let mut pages = Pages::after(at(7));
+        let mut pages = after(7);
         while pages.span().slice.is_none() {
             assert!(pages.too_large());
         }
@@ -81,7 +85,7 @@ fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
         let line = |seq| format!("[{seq},\"x\",\"web\",null,null]");
         (first..first + 10).map(line).collect::<Vec<_>>().join("\n").into_bytes()
     };
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     let two = |first| Page { bytes: lines(first), last: Seq(first + 9), count: 10, more: true };
     pages.came(two(1), Seq(500));
     pages.came(two(11), Seq(500));
@@ -121,7 +125,7 @@ fn lines_of(unit: u64, first: i64, count: i64, more: bool) -> Page {
 
 #[test]
 fn a_unit_that_may_go_on_waits_for_its_end() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     assert!(pages.too_large());
     assert_eq!((pages.span().whole, pages.span().events), (false, MAX_EVENTS));
     let part = |pages: &Pages| pages.part(usize::MAX).map(|(part, _)| (part.count, part.last));
@@ -159,7 +163,7 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
 
 #[test]
 fn a_unit_that_is_too_large_is_integrated_in_parts() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     pages.whole = false;
     let (mut first, mut parts, mut integrated) = (1, 0, 0);
     while first <= 50_000 {
@@ -180,7 +184,7 @@ fn a_unit_that_is_too_large_is_integrated_in_parts() {
     assert!(!pages.in_parts());
     // A page that was asked for with its last unit has no more of it than that.
     for (count, partial) in [(MAX_EVENTS + MAX_UNIT - 1, false), (MAX_EVENTS + MAX_UNIT, true)] {
-        let mut pages = Pages::after(at(0));
+        let mut pages = after(0);
         pages.came(lines_of(1, 1, count as i64, true), Seq(60_000));
         let end = pages.part(usize::MAX).unwrap().1;
         pages.integrated(end);
@@ -190,14 +194,14 @@ fn a_unit_that_is_too_large_is_integrated_in_parts() {
 
 #[test]
 fn heavy_events_make_short_pages() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     pages.came(page(10, 10, 1 << 20, true), Seq(500));
     assert_eq!(pages.span().events, 3);
 }
 
 #[test]
 fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     pages.came(page(10, 10, 10, true), Seq(500));
     pages.came(page(20, 10, 10, true), Seq(500));
     assert!(!pages.has_room());
@@ -218,7 +222,7 @@ fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
 
 #[test]
 fn the_log_goes_on_as_far_as_it_is_known() {
-    let mut pages = Pages::after(at(7));
+    let mut pages = after(7);
     assert_eq!((pages.place(), pages.head(), pages.more()), (at(7), Seq(7), false));
     pages.expect();
     assert!(pages.more());
@@ -235,16 +239,16 @@ fn the_log_goes_on_as_far_as_it_is_known() {
 
 #[test]
 fn what_was_too_large_once_is_the_measure_from_then_on() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     pages.whole = false;
     pages.too_large();
-    pages.came(page(1, 1, PAGE_BYTES / 8, true), Seq(500));
+    pages.came(page(1, 1, PullSize::default().bytes / 8, true), Seq(500));
     assert_eq!(pages.span().events, 4);
 }
 
 #[test]
 fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     let long = |pages: &Pages| pages.front().map(|page| page.count);
     for seq in 1..=4 {
         while pages.span().slice.is_none() {
@@ -264,7 +268,7 @@ fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
 
 #[test]
 fn an_end_that_comes_without_an_event_is_one() {
-    let mut pages = Pages::after(at(0));
+    let mut pages = after(0);
     pages.came(page(10, 10, 10, true), Seq(500));
     let end = pages.part(1).unwrap().1;
     assert!(pages.lengthen(end));
@@ -276,7 +280,7 @@ fn an_end_that_comes_without_an_event_is_one() {
 #[test]
 fn a_page_grows_longer_until_memory_would_not_do() {
     for (weight, most) in [(40, MAX_LONGER), (1 << 14, MAX_LONGER_BYTES >> 14)] {
-        let mut pages = Pages::after(at(0));
+        let mut pages = after(0);
         let mut tried = Vec::new();
         for seq in 1.. {
             pages.came(page(seq * 1_000, 1_000, weight, true), Seq(1 << 40));
