@@ -24,6 +24,7 @@ pub(crate) mod run;
 mod arrivals;
 mod beside;
 pub(crate) mod coverage;
+mod frames;
 mod groups;
 pub(crate) mod history;
 mod late;

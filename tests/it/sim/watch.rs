@@ -5,7 +5,7 @@
 //!   the cursor, and not in both. No event is in an outbox that no application made.
 //! * A row is the log's fold up to the cursor with the pending events, those that have not lost, on
 //!   top. So capture says what was written, and nothing is undone or redone in a wrong way.
-//! * The local log is the remote's, sealed and chained.
+//! * The local log is the remote's, sealed and chained ([`frames`](super::frames)).
 //! * A pending event is set aside if the rule says that it has lost, and for what defeats it.
 //! * What lost is in the conflict inbox, unless what it wanted is so already; nothing else is.
 
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use driftless::capture::{Captured, Layout};
 use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
-use driftless::frame::{GENESIS, Hash, Sealed, chain, open};
+use driftless::frame::{GENESIS, Hash};
 use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
@@ -61,7 +61,9 @@ pub(crate) struct Watch {
     adopted: i64,
     newest: i64,
     pending: BTreeMap<i64, Pending>,
-    chain: Hash,
+    pub(super) chain: Hash,
+    /// How many frames the local log has.
+    pub(super) frames: i64,
     /// What a replica has that has not had its first sync.
     before: Option<Rows>,
     pub(super) quarantine: BTreeSet<(String, String)>,
@@ -80,6 +82,7 @@ impl Default for Watch {
             newest: 0,
             pending: BTreeMap::new(),
             chain: GENESIS,
+            frames: 0,
             before: None,
             quarantine: BTreeSet::new(),
             beside: Beside::default(),
@@ -222,6 +225,7 @@ impl World {
             (watch.certain, watch.cursor, watch.newest) = (true, cursor, -1);
             watch.pending.clear();
             watch.chain = chain[0][0].as_bytes().and_then(|hash| hash.try_into().ok()).unwrap();
+            watch.frames = number(&self.replicas[at].db, "SELECT count(*) FROM driftless_log");
         } else if !self.watches[at].certain {
             return Ok(());
         } else if cursor < last {
@@ -232,9 +236,11 @@ impl World {
             return Err(wrong(format!("its cursor is {cursor}, and the log ends at {log_end}")));
         }
         self.observe_outbox(at, writer, cursor).map_err(wrong)?;
+        if writer != Writer::FirstSync {
+            self.observe_frames(at, last, cursor).map_err(wrong)?;
+        }
         if cursor > last && writer != Writer::FirstSync {
             self.seen.note("a page");
-            self.observe_log(at, last, cursor).map_err(wrong)?;
             self.check_units(last, cursor).map_err(wrong)?;
             self.watches[at].cursor = cursor;
         }
@@ -390,42 +396,6 @@ impl World {
             && mutation.bases.iter().any(|base| *base < winner.seq.0)
             && !watch.mine.contains(&winner.id)
             && !ours
-    }
-
-    /// The stretch of the local log that is new.
-    fn observe_log(&mut self, at: usize, last: i64, cursor: i64) -> Checked {
-        let sql = "SELECT seq, own, header, vals, hash FROM driftless_log \
-                   WHERE seq > ?1 ORDER BY seq";
-        let mut statement = self.replicas[at].db.prepare_cached(sql).unwrap();
-        let mut found = statement.query([last]).unwrap();
-        let mut wanted = self.log.range(last + 1..=cursor);
-        let mut head = self.watches[at].chain;
-        while let Some(line) = found.next().unwrap() {
-            let seq: i64 = line.get(0).unwrap();
-            let Some((_, event)) = wanted.next().filter(|(wanted, _)| **wanted == seq) else {
-                return Err(format!("the local log goes on with event {seq}"));
-            };
-            let sealed = Sealed { header: line.get(2).unwrap(), values: line.get(3).unwrap() };
-            let here = open(&sealed, Seq(seq)).map_err(|error| format!("{error:?}"))?;
-            if here != *event {
-                return Err(format!("event {seq} is {here:?} here, and {event:?} on the remote"));
-            }
-            head = chain(&head, &sealed);
-            if line.get::<_, Vec<u8>>(4).unwrap() != head {
-                return Err(format!("the chain breaks at event {seq}"));
-            }
-            let mine = self.watches[at].mine.contains(&event.id);
-            if line.get::<_, bool>(1).unwrap() != mine {
-                return Err(format!("event {seq} is taken for another writer's, or for one's own"));
-            }
-        }
-        if let Some((missing, _)) = wanted.next() {
-            return Err(format!(
-                "event {missing} is not in the local log, and the cursor is behind it"
-            ));
-        }
-        self.watches[at].chain = head;
-        Ok(())
     }
 
     fn observe_quarantine(&mut self, at: usize) {
