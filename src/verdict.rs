@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Code, Error, Result};
-use crate::event::{Image, Op, Origin, Seq};
+use crate::event::{Columns, Op, Seq, read_columns};
 
 /// What the remote decided about an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,55 +119,49 @@ impl std::str::FromStr for ConflictRule {
 
 /// What the conflict rule looks at in an event of the row in question.
 #[derive(Clone, Copy, Debug)]
-#[cfg(feature = "internals")]
 pub struct Claim<'a> {
-    /// Who made it.
-    pub origin: Origin,
     /// What it does.
     pub op: Op,
-    /// Its new values.
-    pub after: Option<&'a Image>,
+    /// Its new values, as JSON.
+    pub after: Option<&'a [u8]>,
 }
 
 /// The conflict rule: **an event loses if, when it arrives, another writer's applied event of the
-/// same row has a seq greater than the event's base.**
+/// same row has a seq greater than the event's base.** Gives the seq of the first event that
+/// defeats it.
 ///
-/// `arrival` is the event, `base` what its writer had seen, and `applied` the applied events of its
-/// row that are in the log when it arrives. It is a pure function of the log, so every replica and
-/// every replay agrees; `capture/judge.rs` has it once more as SQL, and a test holds the two equal.
-#[cfg(feature = "internals")]
-pub fn loses<'a>(
+/// `arrival` is the event, `base` what its writer had seen, and `others` the applied events of its
+/// row by other writers that are in the log when it arrives, in their order. It is a pure function
+/// of the log, so every replica and every replay agrees; `capture/judge.rs` has it once more as
+/// SQL, and a test holds the two equal.
+pub fn loses_to<'a>(
     rule: ConflictRule,
     arrival: Claim<'a>,
     base: Seq,
-    applied: impl IntoIterator<Item = (Seq, Claim<'a>)>,
-) -> bool {
-    applied.into_iter().any(|(seq, other)| {
-        seq > base && other.origin != arrival.origin && collide(rule, arrival, other)
-    })
+    others: impl IntoIterator<Item = (Seq, Claim<'a>)>,
+) -> Option<Seq> {
+    let mut others = others.into_iter();
+    let winner = others.find(|(seq, other)| *seq > base && collide(rule, arrival, *other));
+    winner.map(|(seq, _)| seq)
 }
 
 /// Whether two events of one row, by different writers, touch the same thing.
-#[cfg(feature = "internals")]
-pub fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
+fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
     if rule == ConflictRule::Row || one.op != Op::Update || other.op != Op::Update {
         return true;
     }
     let (Some(one), Some(other)) = (one.after, other.after) else { return true };
-    one.0.iter().any(|(column, _)| other.get(column).is_some())
+    let (mut mine, mut theirs) = (Columns::new(), Columns::new());
+    // What cannot be read is not taken for harmless.
+    if read_columns(one, &mut mine).is_err() || read_columns(other, &mut theirs).is_err() {
+        return true;
+    }
+    mine.iter().any(|(name, _)| theirs.iter().any(|(other, _)| other == name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::ReplicaId;
-    use crate::value::Value;
-
-    const ONE: Origin = Origin::Replica(ReplicaId(ulid::Ulid(1)));
-
-    fn image(columns: &[&str]) -> Image {
-        Image(columns.iter().map(|name| ((*name).to_owned(), Value::Null)).collect())
-    }
 
     #[test]
     fn a_verdict_is_read_from_the_words_it_is_written_in() {
@@ -199,33 +193,32 @@ mod tests {
 
     #[test]
     fn what_another_writer_did_after_the_base_defeats() {
-        let claim = |origin| Claim { origin, op: Op::Update, after: None };
-        let loses = |applied: &[(i64, Origin)]| {
-            let applied = applied.iter().map(|&(seq, origin)| (Seq(seq), claim(origin)));
-            loses(ConflictRule::Row, claim(ONE), Seq(5), applied)
+        let claim = Claim { op: Op::Update, after: None };
+        let loses_to = |others: &[i64]| {
+            let others = others.iter().map(|&seq| (Seq(seq), claim));
+            loses_to(ConflictRule::Row, claim, Seq(5), others).map(|seq| seq.0)
         };
-        assert!(!loses(&[]));
-        assert!(!loses(&[(4, Origin::Web), (5, Origin::Web)]), "its writer had seen them");
-        assert!(loses(&[(6, Origin::Web)]));
-        assert!(!loses(&[(6, ONE), (7, ONE)]), "nobody loses to himself");
-        assert!(loses(&[(4, Origin::Web), (6, Origin::Web), (7, ONE)]), "one is enough");
+        assert_eq!(loses_to(&[]), None);
+        assert_eq!(loses_to(&[4, 5]), None, "its writer had seen them");
+        assert_eq!(loses_to(&[6]), Some(6));
+        assert_eq!(loses_to(&[4, 6, 7]), Some(6), "one is enough, and the first one is named");
     }
 
     #[test]
     fn by_columns_two_updates_collide_where_they_changed_the_same() {
-        let (x, y, both) = (image(&["x"]), image(&["y"]), image(&["y", "x"]));
-        let update = |after| Claim { origin: ONE, op: Op::Update, after: Some(after) };
-        let of = |op| Claim { origin: ONE, op, after: Some(&y) };
+        let (x, y, both) = (r#"{"x":1}"#, r#"{"y":1}"#, r#"{"y":2,"x":null}"#);
+        let of = |op, after: &'static str| Claim { op, after: Some(after.as_bytes()) };
+        let update = |after| of(Op::Update, after);
         let rule = ConflictRule::Columns;
-        assert!(!collide(rule, update(&x), update(&y)));
-        assert!(
-            collide(rule, update(&x), update(&both)) && collide(rule, update(&both), update(&x))
-        );
-        assert!(collide(ConflictRule::Row, update(&x), update(&y)));
+        assert!(!collide(rule, update(x), update(y)));
+        assert!(collide(rule, update(x), update(both)) && collide(rule, update(both), update(x)));
+        assert!(collide(ConflictRule::Row, update(x), update(y)));
         for op in [Op::Insert, Op::Delete] {
-            assert!(collide(rule, of(op), update(&x)) && collide(rule, update(&x), of(op)));
+            assert!(collide(rule, of(op, y), update(x)) && collide(rule, update(x), of(op, y)));
         }
-        let unknown = Claim { origin: ONE, op: Op::Update, after: None };
-        assert!(collide(rule, unknown, update(&x)), "what is not known is not taken for harmless");
+        let unknown = Claim { op: Op::Update, after: None };
+        for unknown in [unknown, update("{"), update("[]")] {
+            assert!(collide(rule, unknown, update(x)) && collide(rule, update(x), unknown));
+        }
     }
 }

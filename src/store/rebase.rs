@@ -32,7 +32,7 @@ use crate::event::{Column, Image, Op, Origin, RowKey, Seq};
 use crate::frame::Hash;
 use crate::page::Line;
 use crate::value::ValueRef;
-use crate::verdict::{TOO_LARGE, Verdict};
+use crate::verdict::{Claim, TOO_LARGE, Verdict};
 
 /// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
 /// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
@@ -348,10 +348,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 false => n,
             };
             let known = event.and_then(|event| event.winner);
-            let beaten = self.rows[row].winners.iter().find(|&&winner| {
-                self.beats(&self.lines[winner], row, line.op, line.after, line.base)
-            });
-            let winner = known.or(beaten.map(|&winner| self.lines[winner].seq));
+            let claim = Claim { op: line.op, after: line.after };
+            let winner = known.or_else(|| self.winner(row, claim, line.base));
             self.lost.push(Lost { line: at, winner, ends });
         }
         if n == self.start.newest {

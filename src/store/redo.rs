@@ -6,10 +6,10 @@ use super::integrate::{Step, Stop};
 use super::materialize::{Writer, is_refusal, known_key};
 use super::pending::{PendingEvent, known_columns, load};
 use super::rebase::{Rebase, is_uncompiled};
+use super::touched::Touched;
 use crate::capture::Table;
-use crate::event::{Columns, Image, Op, Seq, read_columns};
-use crate::page::Line;
-use crate::verdict::ConflictRule;
+use crate::event::{Image, Op, Seq};
+use crate::verdict::{Claim, loses_to};
 
 impl Rebase<'_, '_> {
     /// Step 4: the remaining pending events of the rows that were taken off, in their order.
@@ -24,10 +24,8 @@ impl Rebase<'_, '_> {
         let mut within: Vec<(PendingEvent, i64)> = Vec::new();
         for (n, at) in remaining {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
-            let winner = self.rows[at].winners.iter().find(|&&winner| {
-                self.beats(&self.lines[winner], at, event.op, event.after.as_deref(), event.base)
-            });
-            let winner = winner.map(|&winner| self.lines[winner].seq);
+            let claim = Claim { op: event.op, after: event.after.as_deref() };
+            let winner = self.winner(at, claim, event.base);
             if event.aside || winner.is_some() {
                 self.turn_back_pending(&event, at)?;
                 self.hold_row(at, event.aside)?;
@@ -68,29 +66,13 @@ impl Rebase<'_, '_> {
         redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
     }
 
-    /// Whether an applied event of another writer defeats an event of the same row.
-    pub(super) fn beats(
-        &self,
-        winner: &Line<'_>,
-        row: usize,
-        op: Op,
-        after: Option<&[u8]>,
-        base: Seq,
-    ) -> bool {
-        if winner.seq <= base {
-            return false;
-        }
-        let table = self.rows[row].table.or(self.rows[row].unwritable);
-        let rule = table.map_or(ConflictRule::Row, |table| self.store.tables[table].rule);
-        if rule == ConflictRule::Row || op != Op::Update || winner.op != Op::Update {
-            return true;
-        }
-        let (Some(after), Some(winner)) = (after, winner.after) else { return true };
-        let (mut mine, mut theirs) = (Columns::new(), Columns::new());
-        if read_columns(after, &mut mine).is_err() || read_columns(winner, &mut theirs).is_err() {
-            return true;
-        }
-        mine.iter().any(|(name, _)| theirs.iter().any(|(other, _)| other == name))
+    /// The first event of the page that defeats an event of this row.
+    pub(super) fn winner(&self, row: usize, event: Claim<'_>, base: Seq) -> Option<Seq> {
+        let Touched { table, unwritable, winners, .. } = &self.rows[row];
+        let rule = table.or(*unwritable).map(|table| self.store.tables[table].rule);
+        let others = winners.iter().map(|&at| &self.lines[at]);
+        let others = others.map(|line| (line.seq, Claim { op: line.op, after: line.after }));
+        loses_to(rule.unwrap_or_default(), event, base, others)
     }
 }
 

@@ -8,15 +8,14 @@
 
 use std::sync::Arc;
 
-use driftless::event::{Event, EventId, Image, Op, Origin, Seq};
+use driftless::event::{Event, EventId, Op, Origin, Seq};
 use driftless::page::{PULL_LINE, Page};
-use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses};
+use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses_to};
 use rusqlite::Connection;
 
 use super::model::{Model, Ruling};
 use super::rows::{difference, snapshot};
 use super::sql::number;
-use super::template::identity;
 use super::workload::LARGE;
 use super::world::{Checked, World};
 
@@ -250,25 +249,20 @@ impl World {
     /// The conflict rule of the sources, for an event and, of a key change, for its new key.
     fn loses_by_rule(&self, event: &Event, other: Option<&Event>) -> bool {
         let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
-        let claim = |event: &Event, after| Claim { origin: event.origin, op: event.op, after };
         let keys = [Some(&event.key), other.map(|other| &other.key)];
         keys.into_iter().flatten().any(|key| {
             let others = self.log.values().filter(|other| {
-                other.table == event.table && other.key == *key && other.verdict.is_applied()
+                let of_row = other.table == event.table && other.key == *key;
+                of_row && other.origin != event.origin && other.verdict.is_applied()
             });
-            let others = others.map(|other| (other.seq, claim(other, other.after.as_ref())));
-            loses(rule, claim(event, event.after.as_ref().or(None::<&Image>)), event.base, others)
+            loses(rule, event, event.base, others)
         })
     }
 
     /// Whether two events of one row, by two writers, conflict.
     pub(super) fn beat(&self, theirs: &Event, mine: &Event) -> bool {
         let rule = if self.shape.columns_rule { ConflictRule::Columns } else { ConflictRule::Row };
-        fn claim(event: &Event, origin: Origin) -> Claim<'_> {
-            Claim { origin, op: event.op, after: event.after.as_ref() }
-        }
-        let ours = claim(mine, Origin::Replica(identity(0)));
-        loses(rule, ours, Seq(0), [(theirs.seq, claim(theirs, Origin::Web))])
+        loses(rule, mine, Seq(0), [theirs].into_iter())
     }
 
     /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.
@@ -309,4 +303,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The conflict rule of the sources, for an event and others of its row.
+fn loses<'a>(
+    rule: ConflictRule,
+    event: &Event,
+    base: Seq,
+    others: impl Iterator<Item = &'a Event>,
+) -> bool {
+    let after = |event: &Event| event.after.as_ref().map(|image| image.to_json().into_bytes());
+    let (mine, theirs) = (after(event), others.map(|other| (other, after(other))));
+    let theirs: Vec<_> = theirs.collect();
+    let theirs = theirs
+        .iter()
+        .map(|(other, after)| (other.seq, Claim { op: other.op, after: after.as_deref() }));
+    loses_to(rule, Claim { op: event.op, after: mine.as_deref() }, base, theirs).is_some()
 }

@@ -1,4 +1,4 @@
-//! The conflict rule is stated twice: `verdict::loses`, a pure function of the log, and SQL in the
+//! The conflict rule is stated twice: `verdict::loses_to`, a pure function of the log, and SQL in the
 //! inbox's triggers. On generated logs and arrivals the two must agree.
 //!
 //! Tried with `>=` for `>` in the SQL's comparison of seq and base, and with the SQL's columns rule
@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use driftless::event::{EventId, Image, Op, Origin, ReplicaId, Seq};
-use driftless::verdict::{Claim, ConflictRule, loses};
+use driftless::event::{EventId, Origin, ReplicaId, Seq};
+use driftless::verdict::{Claim, ConflictRule, loses_to};
 use fastrand::Rng;
 
 use super::remote::{Logged, Pushed, Remote};
@@ -23,19 +23,18 @@ fn loses_by_rule(
     event: &Pushed,
     key: &str,
 ) -> bool {
-    let read =
-        |json: &Option<String>| json.as_ref().map(|json| Image::parse(json.as_bytes()).unwrap());
-    let after = read(&event.after);
-    let claim = Claim { origin, op: event.op.parse().unwrap(), after: after.as_ref() };
-    let others: Vec<(Seq, Origin, Op, Option<Image>)> = log
+    let after = |json: &'_ Option<String>| json.clone().map(String::into_bytes);
+    let (op, mine) = (event.op.parse().unwrap(), after(&event.after));
+    let others: Vec<_> = log
         .iter()
         .filter(|other| other.verdict == "applied" && other.key == key)
-        .map(|other| (Seq(other.seq), other.origin.parse().unwrap(), other.op, read(&other.after)))
+        .filter(|other| other.origin.parse::<Origin>().unwrap() != origin)
+        .map(|other| (Seq(other.seq), other.op, after(&other.after)))
         .collect();
-    let others = others.iter().map(|(seq, origin, op, after)| {
-        (*seq, Claim { origin: *origin, op: *op, after: after.as_ref() })
-    });
-    loses(rule, claim, Seq(event.base), others)
+    let others =
+        others.iter().map(|(seq, op, after)| (*seq, Claim { op: *op, after: after.as_deref() }));
+    let arrival = Claim { op, after: mine.as_deref() };
+    loses_to(rule, arrival, Seq(event.base), others).is_some()
 }
 
 fn values(random: &mut Rng) -> String {
