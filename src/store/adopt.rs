@@ -19,7 +19,7 @@
 //!
 //! A column of the remote that is unknown here is left out, and counted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rusqlite::Connection;
 
@@ -27,10 +27,10 @@ use super::Store;
 use super::file::count_staged;
 use super::identity::retire;
 use super::integrate::{Pass, Step, Stop, begin};
-use super::materialize::{borrow, column_index, key_matches, known_key, value};
+use super::materialize::{borrow, known_key, value};
 use super::open::set_setting;
 use super::pending::{known_columns, load, row_key};
-use super::quarantine::MALFORMED;
+use super::quarantine::{MALFORMED, Offered, Unknown, fits};
 use super::rebase::{Rebase, overlay, shorten};
 use super::redo::redo;
 use super::row_order::{Component, Rows, components};
@@ -142,7 +142,9 @@ impl Store {
         let tx = self.begin_write()?;
         count_staged(&tx)?;
         for (key, image) in rows {
-            fits(definition, &key.0, &borrow(image), Op::Insert)
+            let columns = borrow(image);
+            let offered = Offered::row(key, &columns);
+            fits(definition, &offered, Unknown::LeftOut, &mut Vec::new())
                 .map_err(|reason| Error::new(Code::AnswerInvalid, reason))?;
             put(&tx, table, &key.0, Some(image))?;
         }
@@ -158,7 +160,7 @@ impl Store {
         let lines = page.lines()?;
         let tx = self.begin_write()?;
         count_staged(&tx)?;
-        let mut after = Columns::new();
+        let (mut after, mut key) = (Columns::new(), Vec::new());
         for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
         {
             if let Some(reason) = &line.damaged {
@@ -175,7 +177,11 @@ impl Store {
                 }
             };
             let read = read.map_err(|error| error.message().to_owned());
-            if let Err(reason) = read.and_then(|()| fits(table, line.key, &after, line.op)) {
+            let mut admit = || {
+                let offered = Offered::event(line, &after);
+                fits(table, &offered, Unknown::LeftOut, &mut key)
+            };
+            if let Err(reason) = read.and_then(|()| admit()) {
                 put_away(&tx, line, &reason)?;
                 continue;
             }
@@ -510,41 +516,6 @@ fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result
          ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
     )?;
     statement.execute((table, key, image.map(Image::to_json)))?;
-    Ok(())
-}
-
-/// Whether a row of the remote's can be one of this table: its key has the table's arity and no
-/// NULL, its columns come once, and the key columns among them are what its key says.
-///
-/// # Errors
-///
-/// The reason, which names the table and the column, and holds no value.
-fn fits(
-    table: &Table,
-    key: &str,
-    columns: &Columns<'_>,
-    op: Op,
-) -> std::result::Result<(), String> {
-    let name = &table.name;
-    let Some(values) = known_key(table, key) else {
-        return Err(format!("a row's key is none of table `{name}`"));
-    };
-    let (mut seen, mut parts) = (HashSet::new(), 0);
-    for (place, (column, value)) in columns.iter().enumerate() {
-        let Some(index) = column_index(table, column, place) else { continue };
-        if !seen.insert(index) {
-            return Err(format!("a row of table `{name}` has a column twice"));
-        }
-        if let Some(part) = table.key.iter().position(|&column| column == index) {
-            parts += 1;
-            if !key_matches(table, part, &values[part], value) {
-                return Err(format!("a row of table `{name}` has another key than it says"));
-            }
-        }
-    }
-    if op == Op::Insert && parts != table.key.len() {
-        return Err(format!("a row of table `{name}` lacks its key"));
-    }
     Ok(())
 }
 

@@ -360,9 +360,6 @@ pub(super) fn write_line(event: &Event, out: &mut Vec<u8>) {
 
 /// Whether an applied event can be written into its table at all; reads its key into `key`.
 ///
-/// An event is input: its key must have the table's arity and no NULL, its columns must be the
-/// table's, and the key columns among its values must be what its key says.
-///
 /// # Errors
 ///
 /// The reason, which names the table and the column, and holds no value.
@@ -372,30 +369,79 @@ pub(super) fn admit<'p>(
     after: &[Column<'p>],
     key: &mut Vec<ValueRef<'p>>,
 ) -> std::result::Result<(), String> {
-    let name = &table.name;
     if line.key.len() > MAX_KEY_BYTES {
-        let most = MAX_KEY_BYTES >> 10;
+        let (name, most) = (&table.name, MAX_KEY_BYTES >> 10);
         return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
     }
-    let whole = RowKey::read(line.key, key).is_ok()
+    fits(table, &Offered::event(line, after), Unknown::Refused, key)
+}
+
+/// What the remote says of a row: an event, or the row itself as an insert.
+pub(super) struct Offered<'a, 'p> {
+    /// The word for it.
+    what: &'static str,
+    key: &'p str,
+    op: Op,
+    columns: &'a [Column<'p>],
+}
+
+impl<'a, 'p> Offered<'a, 'p> {
+    pub(super) fn event(line: &Line<'p>, after: &'a [Column<'p>]) -> Self {
+        Offered { what: "event", key: line.key, op: line.op, columns: after }
+    }
+
+    pub(super) fn row(key: &'p RowKey, columns: &'a [Column<'p>]) -> Self {
+        Offered { what: "row", key: &key.0, op: Op::Insert, columns }
+    }
+}
+
+/// What becomes of a column that the table does not have here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// The event waits until it has.
+    Refused,
+    /// The first sync goes on without it.
+    LeftOut,
+}
+
+/// Whether this can be of the table; reads its key into `key`.
+///
+/// It is input: its key must have the table's arity, no NULL and the one spelling of its row's key,
+/// its columns must come once, and the key columns among its values must be what its key says.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+pub(super) fn fits<'p>(
+    table: &Table,
+    offered: &Offered<'_, 'p>,
+    unknown: Unknown,
+    key: &mut Vec<ValueRef<'p>>,
+) -> std::result::Result<(), String> {
+    let Offered { what, columns: after, .. } = *offered;
+    let name = &table.name;
+    let whole = RowKey::read(offered.key, key).is_ok()
         && key.len() == table.key.len()
         && !key.iter().any(|value| matches!(value, ValueRef::Null));
     if !whole {
         return Err(format!(
-            "the event's key is none of table `{name}`, which has {} part(s)",
+            "the {what}'s key is none of table `{name}`, which has {} part(s)",
             table.key.len()
         ));
     }
-    if !is_canonical(table, line.key, key) {
-        return Err(format!("the event's key is not spelled as keys of table `{name}` are"));
+    if !is_canonical(table, offered.key, key) {
+        return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
     }
-    if line.op == Op::Delete {
+    if offered.op == Op::Delete {
         return Ok(());
     }
     let mut parts = 0;
     let mut next = 0;
     for (place, (column, value)) in after.iter().enumerate() {
         let Some(index) = column_index(table, column, place) else {
+            if unknown == Unknown::LeftOut {
+                continue;
+            }
             return Err(format!("table `{name}` has no column `{}` here", shorten(column)));
         };
         if let Some(part) = table.key.iter().position(|&column| column == index) {
@@ -403,7 +449,7 @@ pub(super) fn admit<'p>(
             if !key_matches(table, part, &key[part], value) {
                 let column = &table.columns[index].name;
                 return Err(format!(
-                    "the event's key and its value of column `{column}` of table `{name}` differ"
+                    "the {what}'s key and its value of column `{column}` of table `{name}` differ"
                 ));
             }
         }
@@ -411,11 +457,11 @@ pub(super) fn admit<'p>(
         let in_order = index >= next;
         next = next.max(index + 1);
         if !in_order && after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
-            return Err(format!("the event names column `{}` twice", shorten(column)));
+            return Err(format!("the {what} names column `{}` twice", shorten(column)));
         }
     }
-    if line.op == Op::Insert && parts != table.key.len() {
-        return Err(format!("the event inserts into table `{name}` without its whole key"));
+    if offered.op == Op::Insert && parts != table.key.len() {
+        return Err(format!("the {what} inserts into table `{name}` without its whole key"));
     }
     Ok(())
 }

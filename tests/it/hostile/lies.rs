@@ -144,8 +144,10 @@ fn more_definitions_than_any_database_has_are_refused() {
 
 #[test]
 fn rows_that_are_none_are_refused() {
-    let bad: [&[u8]; 9] = [
+    let bad: [&[u8]; 10] = [
         b"[[\"m1\"],{\"id\":\"m2\",\"name\":\"x\",\"email\":null}]",
+        // The key of `m1` in another spelling: no event of the row would be found by it.
+        br#"[["\u006d1"],{"id":"m1","name":"x","email":null}]"#,
         b"[[\"m1\",\"m1\"],{\"id\":\"m1\",\"name\":\"x\",\"email\":null}]",
         b"[[null],{\"id\":null,\"name\":\"x\",\"email\":null}]",
         b"[[\"m1\"],{\"name\":\"x\",\"email\":null}]",
