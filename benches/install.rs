@@ -1,4 +1,4 @@
-//! Install: a first contact of a database with many tables, with a hub on loopback.
+//! Install: a first sync of a database with many tables, with a hub on loopback.
 //!
 //! ```text
 //! cargo bench --bench install

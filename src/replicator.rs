@@ -188,7 +188,7 @@ impl Builder {
             poll_ms: self.poll_ms,
             health_bound_ms: self.health_bound_ms,
             seed: self.seed,
-            dice: fastrand::u64(..),
+            identity_seed: fastrand::u64(..),
             push: PushSize::default(),
             pull: PullSize::default(),
         };

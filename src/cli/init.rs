@@ -90,7 +90,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
-    let spinner = session.output.spinner("the first contact");
+    let spinner = session.output.spinner("the first sync");
     let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
         Phase::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
         _ => show(&spinner, doing),
@@ -223,7 +223,7 @@ pub(super) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
     format!("{pending} {wait} to be pushed: driftless sync --db {db}")
 }
 
-/// Shows how far a first contact is.
+/// Shows how far a first sync is.
 pub(super) fn show(spinner: &Spinner, doing: &Phase) {
     spinner.progress(match doing {
         Phase::Installing | Phase::Found(_) => "installing what is missing".to_owned(),

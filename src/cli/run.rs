@@ -57,7 +57,7 @@ struct Ended<'a> {
 /// # Errors
 ///
 /// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
-/// refuses us at the first contact that the file ever has, or for want of a token.
+/// refuses us at the first sync that the file ever has, or for want of a token.
 pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit> {
     let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
     let output = &session.output;
@@ -246,7 +246,7 @@ impl<'a> Teller<'a> {
     }
 
     /// Whether a person should see it. Work that comes and goes is for the spinner, and so is
-    /// another first contact.
+    /// another first sync.
     fn is_notable(&self, status: &Status) -> bool {
         let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
             || (self.adopted && status.state == SyncState::FirstSync);

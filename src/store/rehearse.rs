@@ -1,4 +1,4 @@
-//! What a first contact asks of a database before anything is changed in it.
+//! What a first sync asks of a database before anything is changed in it.
 
 use std::path::Path;
 

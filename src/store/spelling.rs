@@ -1,6 +1,6 @@
 //! The remote's spelling of the replicated tables and columns, taken over by this replica.
 //!
-//! Events that were captured under another one, before the first contact or since a column was
+//! Events that were captured under another one, before the first sync or since a column was
 //! added on both sides, are spelled anew in the outbox: those in the log have the remote's already.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};

@@ -11,7 +11,7 @@ use crate::identity::{Marks, Place, Standing};
 use crate::remote::statements::{Meta, SCHEMA_VERSION};
 use crate::sync::status::SyncState;
 
-/// Why requests to a remote end here, and the state that this is shown as.
+/// The reason why nothing more is asked of a remote, and the state that is shown.
 pub(crate) type Refusal = (Error, SyncState);
 
 /// Whether the remote is the one that a replica belongs to, with the log that it knows.
@@ -47,11 +47,11 @@ pub(crate) fn examine(
     Ok(())
 }
 
-/// What to do about a log that is not the one that was read.
+/// The advice for a log that is not the one that was read.
 const ACCEPTABLE: &str = "nothing is lost: what is pending stays; go on with the remote as it is by \
     `driftless remote accept`";
 
-/// What to do about a remote that was rolled back.
+/// The advice for a remote that was rolled back.
 const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
     purpose, go on with it by `driftless remote accept`";
 
@@ -71,7 +71,7 @@ fn forgotten() -> Error {
     Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
-/// The error for a log in which another event stands than the one that was read.
+/// The error for a log that has another event at a place than the one that was read.
 pub(crate) fn other_log(id: &str, seq: &str) -> Error {
     let message = format!(
         "the remote's log is not the one that was read here: this replica's event {id} stands at \

@@ -1,4 +1,4 @@
-//! What a replica says about itself.
+//! The status of a replica.
 
 use crate::capture::LeftOut;
 use crate::clock::span;
@@ -8,7 +8,7 @@ use crate::store::{Dangling, Former, State, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
-/// twelve polls that failed are no hiccup.
+/// that many are twelve polls.
 pub const HEALTH_BOUND_MS: u64 = 60_000;
 
 /// What a replicator is doing.
@@ -63,7 +63,7 @@ pub struct RemoteStatus {
     pub url: String,
     /// Whether it answered last time; `None` if it was not asked yet.
     pub reachable: Option<bool>,
-    /// The identity of the database that this replica belongs to; `None` before the first contact.
+    /// The identity of the database that this replica belongs to; `None` before the first sync.
     pub epoch: Option<String>,
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
     stopped.then(|| Error::new(Code::ReplicationStopped, message).with_hint(hint))
 }
 
-/// What is wrong, if anything is, as one process tells another.
+/// The trouble, if there is any, as one process tells another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Trouble {
     trouble: Option<String>,
@@ -226,8 +226,8 @@ fn known_code<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Code>,
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// What is known of a replica beside what its file says: by its replicator, or by whoever has asked
-/// the remote.
+/// The facts of a replica that its file does not have. Its replicator knows them, or a process that
+/// has asked the remote.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Known {
     state: SyncState,
@@ -327,7 +327,7 @@ impl Known {
     }
 }
 
-/// What a file says of its replica.
+/// The facts of a replica that its file has.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Facts {
     state: State,
@@ -351,7 +351,8 @@ impl Facts {
 
 impl Status {
     /// The status of a replica, by its file and by what else is known. Every status is made here:
-    /// a replicator's, the one of a process that stands by, and the one that the command prints.
+    /// a replicator's, the one of a process that waits for the lock, and the one that the command
+    /// prints.
     ///
     /// # Errors
     ///
@@ -410,7 +411,7 @@ impl Status {
     }
 }
 
-/// What was done between two moments.
+/// The work that was done between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// Local events that the remote took in, whatever the verdict.

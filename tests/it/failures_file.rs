@@ -299,7 +299,7 @@ impl<'r> First<'r> {
             poll_ms: 5_000,
             health_bound_ms: 60_000,
             seed: 1,
-            dice: 1,
+            identity_seed: 1,
             push: driftless::sync::PushSize::default(),
             pull: driftless::sync::PullSize::default(),
         };

@@ -1,4 +1,4 @@
-//! The first contact of a replica with a remote.
+//! The first sync of a replica with a remote.
 
 use std::sync::Arc;
 

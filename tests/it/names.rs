@@ -152,7 +152,7 @@ fn a_conflict_is_one_whatever_the_spelling() {
     }
 }
 
-/// What is captured before the first contact is spelled as this side spells it; what the remote
+/// What is captured before the first sync is spelled as this side spells it; what the remote
 /// gets is not.
 #[test]
 fn events_from_before_the_first_contact_are_spelled_anew() {

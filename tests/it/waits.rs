@@ -15,7 +15,7 @@ use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 
 /// How long something goes on after it was noticed, in ms.
-const LIVELY_MS: u64 = 15_000;
+const ACTIVE_MS: u64 = 15_000;
 /// How long a remote is left alone that refused us, in ms.
 const REFUSED_MS: u64 = 60_000;
 
@@ -36,11 +36,11 @@ fn while_something_goes_on_it_asks_each_second() {
     assert_eq!(asked(&mut desk, 60_000), 12, "nothing goes on");
     desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
     assert_eq!(asked(&mut desk, 0), 1, "a change leaves at once");
-    assert_eq!(asked(&mut desk, LIVELY_MS), (LIVELY_MS / ACTIVE_POLL_MS) as usize);
+    assert_eq!(asked(&mut desk, ACTIVE_MS), (ACTIVE_MS / ACTIVE_POLL_MS) as usize);
     assert_eq!(asked(&mut desk, 60_000), 12, "and then it is over");
     // A change that comes is as good a sign as one that leaves.
     other.sync().unwrap();
-    assert_eq!(asked(&mut other, LIVELY_MS), (LIVELY_MS / ACTIVE_POLL_MS) as usize);
+    assert_eq!(asked(&mut other, ACTIVE_MS), (ACTIVE_MS / ACTIVE_POLL_MS) as usize);
     assert_eq!(asked(&mut other, 60_000), 12);
     assert_equal(&other, &TABLES);
 }
@@ -223,7 +223,7 @@ fn a_database_that_fails_is_tried_again_and_who_waits_is_told() {
     assert_eq!((desk.status().state, desk.status().trouble), (SyncState::InStep, None));
 }
 
-/// A machine that is to make the first contact by itself, and its time.
+/// A machine that is to make the first sync by itself, and its time.
 struct First {
     machine: Machine,
     now: Now,
@@ -246,7 +246,7 @@ impl First {
             poll_ms: 5_000,
             health_bound_ms: 60_000,
             seed: 1,
-            dice: 1,
+            identity_seed: 1,
             push: driftless::sync::PushSize::default(),
             pull: driftless::sync::PullSize::default(),
         };

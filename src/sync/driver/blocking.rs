@@ -1,5 +1,4 @@
-//! First contacts without a replicator: what a command does on its own thread, and what an
-//! application's start does without the remote.
+//! Calls that block: a command runs a first sync or a sync on its own thread, without a replicator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +29,10 @@ use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 const LOCK_WAITS: u32 = 11;
 /// The pause in between, where SQLite has not waited.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// How often a blocking first contact is tried.
+/// How often a blocking first sync is tried.
 const ATTEMPTS: u32 = 3;
 
-/// The first contact, on this thread: see [`FirstSync`]. It may be done again at any time.
+/// Runs a first sync on this thread: see [`FirstSync`]. It may be done again at any time.
 ///
 /// # Errors
 ///
@@ -115,7 +114,7 @@ fn single_thread() -> Result<Runtime> {
     runtime.map_err(|source| Error::storage("no thread could be made").with_source(source))
 }
 
-/// Carries a first contact to its end.
+/// Runs a first sync to its end.
 fn contact(
     mut first_sync: FirstSync,
     remote: &Arc<dyn Remote>,
@@ -188,7 +187,7 @@ pub fn drain_watched(
         poll_ms: POLL_MS,
         health_bound_ms: HEALTH_BOUND_MS,
         seed: fastrand::u64(..),
-        dice: fastrand::u64(..),
+        identity_seed: fastrand::u64(..),
         push: PushSize::default(),
         pull: PullSize::default(),
     };

@@ -1,8 +1,8 @@
-//! Looks where transactions end while the driver's thread has something else to do.
+//! Notices commits, and records where transactions end while the driver's thread is busy.
 //!
-//! A push takes some tens of milliseconds to prepare, in which an application may commit as many
-//! transactions. Unless somebody looks in between they are one unit, which every other replica must
-//! integrate in one transaction: it holds the write lock there for so long.
+//! A push takes some tens of milliseconds to prepare, and an application may commit as many
+//! transactions meanwhile. Without a look in between they become one unit, which every other
+//! replica must integrate in one transaction. It would hold the write lock there for too long.
 
 use std::convert::Infallible;
 use std::thread::JoinHandle;
@@ -20,10 +20,10 @@ const LOOK_AFTER_BELL_MS: u64 = 1;
 
 /// How often to look while somebody writes, in ms: a thousand rows take several.
 const LOOK_MS: u64 = 1;
-/// After so many looks at which nobody had written, nobody looks until the bell rings.
+/// After so many looks that found nothing, the watcher sleeps until the bell rings.
 const QUIET_LOOKS: u32 = 50;
 
-/// What the driver knows of commits by others.
+/// The commits that the driver knows of.
 ///
 /// A commit by this process rings a bell at once. A commit by any other is noticed through
 /// `PRAGMA data_version`, which costs some microseconds, within [`COMMIT_LOOK_MS`].
@@ -35,7 +35,7 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    /// Begins to look at the file of a store.
+    /// Begins to watch the file of a store.
     ///
     /// # Errors
     ///
@@ -88,7 +88,8 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Begins to wait for the bell. Where there is no thread to be had, units are only larger.
+    /// Begins to wait for the bell. If the thread cannot be made, units are larger, and nothing
+    /// else is wrong.
     fn start(watch: Watch) -> Self {
         let (bell, rung) = bounded(1);
         let (stop, stopped) = bounded(0);
@@ -100,7 +101,7 @@ impl Watcher {
         Watcher { bell, stop: Some(stop), thread: thread.ok() }
     }
 
-    /// Somebody has committed, or will in a moment: others may follow.
+    /// A commit took place, or will in a moment. Others may follow.
     fn ring(&self) {
         // A bell that is ringing already is enough.
         let _ = self.bell.try_send(());

@@ -1,4 +1,4 @@
-//! One replicator a file, whatever name it is called by: an advisory lock.
+//! An advisory lock: one replicator for each file, whatever name the file is opened by.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -11,25 +11,25 @@ use crate::store::FileId;
 /// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
 const LONGEST_PID: u64 = 16;
 
-/// How often the lock is tried anew because its file was taken away.
+/// How often the lock is tried again because its file was removed in between.
 const ATTEMPTS: u32 = 16;
 
 /// The right to replicate a database file, held until it is dropped or the process ends.
 ///
 /// The lock is the operating system's, so a process that is killed leaves none behind. It is on
-/// files of its own: SQLite's locks are not in the way, and they would be lost if the database were
-/// opened and closed here.
+/// files of its own. A lock on the database itself would get in the way of SQLite's locks, which
+/// the process loses when it closes any handle of the database.
 ///
-/// * One file stands beside the database, under the name to which all spellings of its path and all
-///   symbolic links lead.
-/// * Where the system tells files apart, another one goes by device and inode, in a folder of this
-///   user's: a hard link leads to the same one. It also tells a file that was put in the place of
-///   another one from that one. Where that folder cannot be had, the first one does alone.
+/// * One file is beside the database. Its name is made of the canonical path, so all spellings of
+///   the path and all symbolic links lead to it.
+/// * On Unix a second file is named by device and inode, in a folder of this user. A hard link
+///   leads to the same one, and a file that replaced another one leads to its own. If that folder
+///   cannot be made, the first file is used alone.
 ///
-/// The first stays, but for [`Lock::discard`], which takes it away while it has the lock. The
-/// second goes with the lock. Somebody may have opened that very file before, and would then lock a
-/// file that nobody else can find. So whoever gets a lock looks whether its file is still the one
-/// that has the name.
+/// The first file stays, unless [`Lock::discard`] removes it while it holds the lock. The second
+/// one is removed with the lock. Another process may have opened a file before it was removed, and
+/// would then lock a file that nobody else can find. So each process that gets a lock checks that
+/// the name still leads to its file.
 #[derive(Debug)]
 pub struct Lock {
     beside: Held,
@@ -48,7 +48,7 @@ struct Held {
     is_new: bool,
 }
 
-/// The locked file that goes by device and inode. It is taken away with the lock.
+/// The locked file that is named by device and inode. It is removed with the lock.
 #[derive(Debug)]
 struct ByFile(Held);
 
@@ -78,7 +78,7 @@ impl Lock {
         {
             Some(Ok(Some(held))) => Some(ByFile(held)),
             Some(Ok(None)) => {
-                // The file has another name, under which somebody is at work.
+                // Another replicator works on the file under another name.
                 beside.discard();
                 return Ok(None);
             }
@@ -96,25 +96,27 @@ impl Lock {
         self.database.is_some() && FileId::at(database).ok() == self.database
     }
 
-    /// Lets the lock go, and takes its file away if it was made for it: what it was wanted for came
-    /// to nothing. Where a file that is open cannot be taken away safely it stays.
+    /// Releases the lock, and removes its file if the file was made for this lock: for a caller
+    /// that took the lock and then did nothing. Where an open file cannot be removed safely, it
+    /// stays.
     pub fn discard(self) {
         self.beside.discard();
     }
 
-    /// The replicator that has the lock of the database at `database`, if one has it. Nothing is
-    /// made. Whoever wants the lock in this very moment does not get it, and must try again.
+    /// The replicator that has the lock of the database at `database`, if one has it. No file is
+    /// made. A process that asks for the lock at the same moment may be refused, and must try
+    /// again.
     pub fn holder(database: &Path) -> Option<Holder> {
         let by_file = || file_lock_path(FileId::at(database).ok()?, false);
         holder_of(&lock_path(database)).or_else(|| holder_of(&by_file()?))
     }
 
-    /// Notes when the remote last answered as it should, in ms since 1970, for whoever asks how the
-    /// replica is: as the time of the lock's file. A write to the database would wake everybody who
-    /// watches it.
+    /// Notes when the remote last answered as it should, in ms since 1970, for other processes that
+    /// show the status. The time of the lock's file says it. A write to the database would wake
+    /// every process that watches it.
     pub fn note_success(&self, at_ms: i64) {
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
-        // The other one must not look old either: temporary files that do are swept away.
+        // The second file must not look old either: the system removes old temporary files.
         let by_file = self.by_file.as_ref().map(|by_file| &by_file.0.file);
         for file in [Some(&self.beside.file), by_file].into_iter().flatten() {
             if let Err(error) = file.set_modified(at) {
@@ -133,7 +135,7 @@ impl Lock {
 }
 
 impl Held {
-    /// Takes the file away, and then lets the lock go.
+    /// Removes the file, before the lock is released.
     fn take_away(&self) {
         #[cfg(unix)]
         if let Err(error) = std::fs::remove_file(&self.path) {
@@ -147,7 +149,8 @@ impl Held {
         }
     }
 
-    /// Writes this process's number into the file, whose time goes on to say what it said.
+    /// Writes this process's number into the file. The file's time stays as it was: it says when
+    /// the last success was.
     fn sign(&self) {
         let signed = || {
             let modified = match self.is_new {
@@ -168,8 +171,8 @@ impl Held {
 /// Locks the file at `path`, which is made if it is not there; `None` if somebody else has it.
 fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
     for _ in 0..ATTEMPTS {
-        let opened = open(path, database)?;
-        match attempt(path, opened)? {
+        let (file, is_new) = open(path, database)?;
+        match attempt(path, file, is_new)? {
             Attempt::Got(held) => return Ok(Some(held)),
             Attempt::Busy => return Ok(None),
             Attempt::Gone => {}
@@ -179,12 +182,12 @@ fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
     Ok(None)
 }
 
-/// Who has the lock on the file at `path`, if somebody has it.
+/// The process that has the lock on the file at `path`, if one has it.
 fn holder_of(path: &Path) -> Option<Holder> {
     let file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
-        // A system that cannot tell is asked for the lock itself, where it is needed.
+        // A system that cannot tell shows it when the lock itself is taken.
         Ok(()) | Err(TryLockError::Error(_)) => return None,
     }
     let mut text = String::new();
@@ -193,7 +196,7 @@ fn holder_of(path: &Path) -> Option<Holder> {
     Some(Holder { process: text.trim().parse().ok() })
 }
 
-/// Who has a [`Lock`].
+/// The process that has a [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its process's number, as far as it is known.
@@ -212,13 +215,13 @@ fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
             return Ok((file, true));
         }
     }
-    // It may be taken away in between.
+    // It may be removed in between.
     let file = options.create(true).truncate(false).open(path)?;
     Ok((file, false))
 }
 
-/// Gives the lock's file the mode of the database, as SQLite does with the files beside it: who may
-/// not read the database must not lock it either, and who may write it must be able to.
+/// Gives the lock's file the mode of the database, as SQLite does with the files beside it: a user
+/// who may not read the database must not lock it, and one who may write it must be able to.
 #[cfg(unix)]
 pub(in crate::sync) fn give_mode(file: &File, database: &Path) {
     use std::os::unix::fs::PermissionsExt;
@@ -234,16 +237,16 @@ pub(in crate::sync) fn give_mode(file: &File, database: &Path) {
 #[cfg(not(unix))]
 pub(in crate::sync) fn give_mode(_: &File, _: &Path) {}
 
-/// What came of an attempt to lock a file.
+/// The result of an attempt to lock a file.
 enum Attempt {
     Got(Held),
-    /// Somebody else has it.
+    /// Another process has it.
     Busy,
-    /// It was taken away meanwhile.
+    /// It was removed meanwhile.
     Gone,
 }
 
-fn attempt(path: &Path, (file, is_new): (File, bool)) -> std::io::Result<Attempt> {
+fn attempt(path: &Path, file: File, is_new: bool) -> std::io::Result<Attempt> {
     match file.try_lock() {
         Ok(()) if !has_name(&file, path) => Ok(Attempt::Gone),
         Ok(()) => {
@@ -265,20 +268,21 @@ fn has_name(file: &File, path: &Path) -> bool {
     matches!((mine, named), (Ok(mine), Ok(named)) if mine == named)
 }
 
-/// Whether this is the file that has the name now: elsewhere none is taken away.
+/// Whether this is the file that has the name now: on other systems no file is removed.
 #[cfg(not(unix))]
 fn has_name(_: &File, _: &Path) -> bool {
     true
 }
 
-/// `gym.db` has `gym.db-driftless-lock`, beside SQLite's `gym.db-wal`, whatever path leads to it.
+/// The lock of `gym.db` is `gym.db-driftless-lock`, whatever path leads to it.
 fn lock_path(database: &Path) -> PathBuf {
     let mut name = canonical(database).into_os_string();
     name.push("-driftless-lock");
     PathBuf::from(name)
 }
 
-/// The path without symbolic links. Of a file that is not there yet its folder's.
+/// The path without symbolic links. For a file that is not there yet, only those of its folder are
+/// resolved.
 fn canonical(database: &Path) -> PathBuf {
     let in_folder = || {
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -288,8 +292,8 @@ fn canonical(database: &Path) -> PathBuf {
     database.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| database.to_owned())
 }
 
-/// The lock's file by device and inode, in a folder that nobody but this user can write to, which
-/// is made if `make` says so; `None` where there is none.
+/// The lock's file by device and inode, in a folder that only this user can write to. The folder is
+/// made if `make` says so; `None` if there is no such folder.
 #[cfg(unix)]
 fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -307,7 +311,7 @@ fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
     is_ours.then(|| folder.join(format!("{:x}-{:x}", file.device, file.inode)))
 }
 
-/// Elsewhere files go by their names alone.
+/// On other systems files are locked by their names alone.
 #[cfg(not(unix))]
 fn file_lock_path(_: FileId, _: bool) -> Option<PathBuf> {
     None
@@ -374,12 +378,13 @@ mod tests {
         // Somebody has opened the file, and waits a little too long.
         let first = Lock::take(&database).unwrap().unwrap();
         let late = || open(&path, &database).unwrap();
+        let attempt = |(file, is_new)| attempt(&path, file, is_new).unwrap();
         let (before, beside) = (late(), late());
         first.discard();
-        assert!(matches!(attempt(&path, before).unwrap(), Attempt::Gone), "none has the name");
+        assert!(matches!(attempt(before), Attempt::Gone), "none has the name");
         let second = Lock::take(&database).unwrap().unwrap();
-        assert!(matches!(attempt(&path, beside).unwrap(), Attempt::Gone), "another one has it");
-        assert!(matches!(attempt(&path, late()).unwrap(), Attempt::Busy));
+        assert!(matches!(attempt(beside), Attempt::Gone), "another one has it");
+        assert!(matches!(attempt(late()), Attempt::Busy));
         drop(second);
         // What was there before stays.
         Lock::take(&database).unwrap().unwrap().discard();

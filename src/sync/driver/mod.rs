@@ -53,11 +53,11 @@ const CREDENTIALS_LOOK_MS: u64 = 1_000;
 /// How often a replicator that stands by tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
 /// Pages of the write-ahead log after which it is written back, while nobody else writes: on a disk
-/// each time costs two flushes. And while somebody does, for whoever commits first above SQLite's
-/// own 1,000 has to do it.
+/// each time costs two flushes. And the same while somebody else writes: it is lower than SQLite's
+/// own 1,000, because the connection that commits above that has to write the log back.
 const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
 
-/// Who waits for a sync, by the machine's tickets.
+/// The callers that wait for a sync, by the machine's tickets.
 #[derive(Default)]
 struct Callers {
     waiting: HashMap<Ticket, oneshot::Sender<Result<Summary>>>,
@@ -174,7 +174,7 @@ impl Driver {
         }
     }
 
-    /// Begins, with what was asked before: the first request counts for those who wait already.
+    /// Begins, with the commands that came before: the first request counts for their callers.
     fn begin(&mut self) {
         while !self.ended
             && let Ok(command) = self.commands.try_recv()
@@ -386,7 +386,7 @@ impl Driver {
                 Effect::Initialised(report) => {
                     self.take_store();
                     let (here, there) = (report.made_here.len(), report.made_there.len());
-                    tracing::info!(epoch = report.epoch, here, there, "the first contact is done");
+                    tracing::info!(epoch = report.epoch, here, there, "the first sync is done");
                 }
                 Effect::Lost => {
                     self.claim.release();
@@ -401,7 +401,7 @@ impl Driver {
         if reopened {
             self.reopened();
         }
-        // Who is told that it is done sees a status that says so too.
+        // A caller that learns that its sync is done must see a status that says so.
         for (reply, outcome) in settled {
             let _ = reply.send(outcome);
         }
@@ -414,7 +414,7 @@ impl Driver {
         (self.timer, self.go_on) = (None, false);
     }
 
-    /// The machine begins anew. The file may be another one than the lock is for.
+    /// The machine starts again on another store. The lock may be for another file.
     fn reopened(&mut self) {
         self.take_store();
         if let Some(database) = self.claim.outdated() {
@@ -442,7 +442,7 @@ impl Driver {
         self.claim.publish(known, now);
     }
 
-    /// What is known of the replica cannot be read now, and that is said.
+    /// The replica cannot be read now: shows that as its trouble.
     fn publish_trouble(&self, error: &Error, now: Now) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         let mut status = self.handle.status();

@@ -69,7 +69,7 @@ impl Network {
         self.requests.abort_all();
     }
 
-    /// Ends. What is in flight ends by itself; nobody waits for it.
+    /// Ends. Requests in flight end by themselves, and nobody waits for them.
     pub(super) fn shut_down(self) {
         self.runtime.shutdown_background();
     }

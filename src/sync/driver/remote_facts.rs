@@ -1,4 +1,4 @@
-//! What the remote says about itself, for the status of a replica that no replicator works on.
+//! The facts that the remote tells, for the status of a replica that no replicator works on.
 
 use crate::error::{Error, Kind, Result};
 use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
@@ -9,7 +9,7 @@ use crate::sync::remote_check::{Refusal, examine, other_log, other_remote, unkno
 use crate::sync::status::SyncState;
 use crate::value::Value;
 
-/// What the remote says about itself.
+/// The facts that the remote tells.
 pub(crate) struct RemoteFacts {
     head: i64,
     waiting_s: Option<u64>,
@@ -38,8 +38,8 @@ impl RemoteFacts {
 ///
 /// # Errors
 ///
-/// What the remote refuses or where it is not the one of this replica, with the state that this
-/// is.
+/// An error of the remote, or the refusal of a remote that is not the one of this replica; with the
+/// state that is shown.
 pub(crate) async fn ask(
     remote: &dyn Remote,
     store: &Store,
@@ -59,7 +59,7 @@ pub(crate) async fn ask(
             return Err((other_log(&id, &seq), SyncState::RolledBack));
         }
     }
-    // What the remote has lost keeps more waiting than a column does.
+    // A missing table holds back more events than a missing column.
     facts.held = lost(store, state, &answer).or(facts.held);
     Ok(facts)
 }
@@ -83,7 +83,7 @@ fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
     let there: Vec<_> =
         answer.rows.get(3)?.iter().filter_map(|row| row.first()?.as_str()).collect();
     let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
-    // Before the first contact there need be none.
+    // Before the first sync it need not have any.
     let names = store.tables().iter().map(|known| known.table.name.as_str());
     names.filter(|_| state.epoch.is_some()).find(|name| !is(name)).map(missing_table)
 }

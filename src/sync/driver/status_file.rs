@@ -1,11 +1,11 @@
 //! The status that a replicator leaves for other processes.
 //!
-//! A replicator knows more than its file says: its troubles, whether the remote answers, how far a
-//! first sync is. It writes that into a file beside the database, `gym.db-driftless-status`, so
-//! that `driftless status` and a replicator that stands by say the same as the one that works.
+//! A replicator knows more than its database says: its troubles, whether the remote answers, how
+//! far a first sync is. It writes that into a file beside the database, `gym.db-driftless-status`.
+//! So `driftless status`, and a replicator that waits for the lock, show the same.
 //!
-//! The file counts only while the lock's holder is the process that has written it, and only for a
-//! while: a replicator that works writes it anew every few seconds.
+//! The file is valid while the process that wrote it has the lock, and for 20 s after it was
+//! written: a replicator that works writes it every few seconds.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ use crate::sync::status::{Known, SyncState, stopped};
 /// The least time between two writes of what changes with each page, in ms: as often as
 /// `driftless run --json` prints a line.
 const WRITE_MS: u64 = 250;
-/// How often it is written anew although nothing has changed, in ms.
+/// How often it is written again although nothing has changed, in ms.
 const HEARTBEAT_MS: u64 = 5_000;
 /// How old it may be, in ms. A long transaction of the replicator's delays the heartbeat.
 const STALE_MS: i64 = 20_000;
@@ -33,7 +33,7 @@ const LONGEST: u64 = 64 * 1024;
 const READS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What stands in the file, behind a line with its hash.
+/// The content of the file, after a line with its hash.
 #[derive(Serialize, Deserialize)]
 struct Content {
     process: u32,
@@ -57,8 +57,8 @@ impl StatusFile {
         StatusFile { path, database, known: None, is_written: false, written_at: 0 }
     }
 
-    /// Says this from now on: at once, unless only the remote's end or the time of the last success
-    /// is another one.
+    /// Publishes this. It is written at once, unless only the end of the remote's log or the time
+    /// of the last success has changed.
     pub(crate) fn publish(&mut self, known: Known, now: Now) {
         let is_new = self.known.as_ref() != Some(&known);
         let at_once = self.known.as_ref().is_none_or(|former| former.differs_from(&known));
@@ -68,7 +68,7 @@ impl StatusFile {
         if at_once { self.write(now) } else { self.keep_alive(now) }
     }
 
-    /// Writes what was not written yet, and shows now and then that somebody is at work.
+    /// Writes what was not written yet. It also writes every few seconds, as a sign of life.
     pub(crate) fn keep_alive(&mut self, now: Now) {
         let passed = now.steady_ms.saturating_sub(self.written_at);
         if passed >= if self.is_written { HEARTBEAT_MS } else { WRITE_MS } {
@@ -97,14 +97,15 @@ impl StatusFile {
         }
     }
 
-    /// Takes the file away: nobody is at work any more.
+    /// Removes the file: the replicator ends.
     pub(crate) fn remove(self) {
-        // It was never made, perhaps.
+        // It may never have been made.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// `gym.db` has `gym.db-driftless-status`; of a symbolic link it is the file's that it leads to.
+/// The status file of `gym.db` is `gym.db-driftless-status`. A symbolic link leads to the one of
+/// its target.
 fn path(database: &Path) -> PathBuf {
     let file = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let mut name = file.into_os_string();
@@ -112,7 +113,7 @@ fn path(database: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What the lock's holder says, if it has said something a short while ago.
+/// The status that the lock's holder has published, if it is valid.
 pub(crate) fn read_status(database: &Path, holder: Holder, now_ms: i64) -> Option<Known> {
     let path = path(database);
     for _ in 0..READS {
@@ -120,7 +121,7 @@ pub(crate) fn read_status(database: &Path, holder: Holder, now_ms: i64) -> Optio
             let its = holder.process.is_none_or(|process| process == content.process);
             let fresh = now_ms.abs_diff(content.at_ms) <= STALE_MS.unsigned_abs();
             let known = (its && fresh).then_some(content.known)?;
-            // That is noted at once.
+            // A success is noted there at once.
             return Some(known.with_success(Lock::last_success(database)));
         }
         if !path.exists() {
@@ -135,15 +136,14 @@ fn read(path: &Path) -> Option<Content> {
     let mut text = String::new();
     File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
     let (hash, rest) = text.split_once('\n')?;
-    // What an earlier, longer text has left stands behind it.
+    // The end of an earlier, longer text may follow.
     let json = rest.lines().next()?;
     (blake3::hash(json.as_bytes()).to_hex().as_str() == hash)
         .then(|| serde_json::from_str(json).ok())?
 }
 
-/// When the remote last answered a replicator of this file as it should, in ms since 1970, as far
-/// as the file and what is beside it tell: a replicator notes its successes, and what was received
-/// last came with one, too.
+/// When the remote last answered a replicator of this file as it should, in ms since 1970. A
+/// replicator notes its successes, and the newest event of the log came with one too.
 ///
 /// # Errors
 ///
@@ -151,13 +151,13 @@ fn read(path: &Path) -> Option<Content> {
 pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
     let state = store.state()?;
     let received = store.settled(state.cursor)?.map(|event| event.received_at);
-    // Before the first contact nothing can have gone well.
+    // Before the first sync there was no success.
     let noted = Lock::last_success(database).filter(|_| state.epoch.is_some());
     Ok(received.max(noted))
 }
 
-/// What is known of a replica that another process replicates: what that one says, or else what it
-/// has noted.
+/// The facts of a replica that another process replicates: as that one publishes them, or else as
+/// far as the database tells.
 ///
 /// # Errors
 ///

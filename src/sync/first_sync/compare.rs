@@ -28,7 +28,7 @@ impl Tables {
         }
     }
 
-    /// What is kept of it, to say later why a table is left out.
+    /// The part of it that is stored, so that the reason why a table is left out can be told later.
     pub(in crate::sync) fn choice(&self) -> Choice {
         let (all, but) = match self {
             Tables::Named(_) => (false, Vec::new()),
@@ -39,14 +39,15 @@ impl Tables {
     }
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Comparison {
-    /// The tables, as they are where they are; equal in what matters where they are on both sides.
+    /// The tables, in the definition of the side that has them. If both sides have a table, its
+    /// local definition.
     tables: Vec<Table>,
-    /// The names of those that only the remote has, and what makes them here.
+    /// The tables that only the remote has, and the statements that make them here.
     make_here: Vec<Maker>,
-    /// The names of those that only this database has, and what makes them there.
+    /// The tables that only this database has, and the statements that make them there.
     make_there: Vec<Maker>,
     /// Which tables were asked for, and those of the remote that are left out.
     choice: Choice,
@@ -56,7 +57,31 @@ pub(in crate::sync) struct Comparison {
 pub(in crate::sync) type Maker = (String, Vec<String>);
 
 impl Comparison {
-    /// The tables, as they are where they are; equal in what matters where they are on both sides.
+    /// Adds the table of this name, and what makes it on the side that lacks it.
+    fn add(&mut self, name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+        let table = match (mine.table(name), theirs.table(name)) {
+            (Some(mine), Some(theirs)) => {
+                same(mine, theirs)?;
+                mine
+            }
+            (Some(table), None) => {
+                must_be_absent(theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
+                self.make_there.push((table.name.clone(), makers(table, mine)));
+                table
+            }
+            (None, Some(table)) => {
+                must_be_absent(mine, name).map_err(|error| of_one_side(error, "local"))?;
+                self.make_here.push((table.name.clone(), makers(table, theirs)));
+                table
+            }
+            (None, None) => return Err(neither(name, mine, theirs)),
+        };
+        self.tables.push(table.clone());
+        Ok(())
+    }
+
+    /// The tables, in the definition of the side that has them. If both sides have a table, its
+    /// local definition.
     pub(in crate::sync) fn tables(&self) -> &[Table] {
         &self.tables
     }
@@ -93,38 +118,14 @@ pub(in crate::sync) fn compare(
     for name in &choice.but {
         require_known(name, mine, &theirs)?;
     }
-    let names: Vec<String> = match wanted {
+    let names = match wanted {
         Tables::Named(names) => names.clone(),
-        Tables::All | Tables::AllBut(_) => {
-            let mut names: Vec<_> =
-                mine.tables.iter().chain(&theirs.tables).map(|table| table.name.clone()).collect();
-            names.retain(|name| choice.leaves(name).is_none());
-            names.retain(|name| local.require_writable(name).is_ok());
-            names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
-            names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
-            names
-        }
+        Tables::All | Tables::AllBut(_) => all_names(&choice, local, &theirs),
     };
     let mut found = Comparison::default();
     for name in &names {
         local.require_writable(name)?;
-        match (mine.table(name), theirs.table(name)) {
-            (Some(mine), Some(theirs)) => {
-                same(mine, theirs)?;
-                found.tables.push(mine.clone());
-            }
-            (Some(table), None) => {
-                must_be_absent(&theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
-                found.make_there.push((table.name.clone(), makers(table, mine)));
-                found.tables.push(table.clone());
-            }
-            (None, Some(table)) => {
-                must_be_absent(mine, name).map_err(|error| of_one_side(error, "local"))?;
-                found.make_here.push((table.name.clone(), makers(table, &theirs)));
-                found.tables.push(table.clone());
-            }
-            (None, None) => return Err(neither(name, mine, &theirs)),
-        }
+        found.add(name, mine, &theirs)?;
     }
     for table in &found.tables {
         require_key(&table.name, mine)?;
@@ -139,6 +140,17 @@ pub(in crate::sync) fn compare(
     }
     found.choice = choice;
     Ok(found)
+}
+
+/// The tables of both sides that can be replicated and are not left out, each once.
+fn all_names(choice: &Choice, local: &Local, theirs: &Catalog) -> Vec<String> {
+    let tables = local.catalog().tables.iter().chain(&theirs.tables);
+    let mut names: Vec<_> = tables.map(|table| table.name.clone()).collect();
+    names.retain(|name| choice.leaves(name).is_none());
+    names.retain(|name| local.require_writable(name).is_ok());
+    names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+    names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+    names
 }
 
 /// Refuses a name that is no table of either side.
@@ -297,7 +309,7 @@ fn wider(names: &[&String]) -> Error {
         .with_hint("make a new replica, of another file, with all of the tables")
 }
 
-/// An object of this name that is no table to replicate stands in the way.
+/// Refuses a name that belongs to an object that cannot be replicated.
 fn must_be_absent(catalog: &Catalog, name: &str) -> Result<()> {
     let there = catalog.skipped.iter().any(|(skipped, _)| skipped.eq_ignore_ascii_case(name));
     if there { catalog.require(name).map(|_| ()) } else { Ok(()) }

@@ -1,16 +1,16 @@
-//! What is installed on the remote, in as many requests as it takes.
+//! The installation on the remote, in as many requests as are needed.
 //!
 //! A table's triggers come to some 160 kB for fourteen columns, and a server takes 10 MB in a
 //! request. So an installation is cut between two tables. Each request is one transaction:
 //!
 //! * The first request makes the missing tables: a trigger may name any of them.
-//! * A table's triggers and those of the inbox that judge its events are made anew in one request.
+//! * A table's triggers, and those of the inbox that judge its events, are replaced in one request.
 //!   So each write is captured, by the old triggers or by the new ones.
 //! * The first request takes the fingerprints away, and the last one writes them: a remote with a
 //!   part of an installation counts as not installed, and the next `init` does all of it again.
 //! * The first request leaves a token, if the registered tables are still those that were looked
 //!   at. Each further one asks for it. So of two installations at the same time one fails, and
-//!   begins anew with what the other has made.
+//!   starts again on top of what the other one has made.
 //!
 //! Each request may be repeated: what is made is dropped first, where it is there.
 
@@ -31,18 +31,18 @@ use crate::value::Value;
 /// transaction is short: a server takes the write lock away after 5 s if another writer waits.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// What stands for one table.
+/// The statements for one table.
 #[derive(Clone, Debug)]
 struct Group {
     table: String,
-    /// Takes away its capture, and makes it anew.
+    /// Drop its capture triggers, and make new ones.
     capture: Vec<Statement>,
-    /// Makes its triggers of the inbox: what is rare, and what is common.
+    /// Make its triggers of the inbox: those for rare events, and those for common ones.
     inbox: [Vec<Statement>; 2],
     bytes: usize,
 }
 
-/// An installation under way.
+/// An installation that is in progress.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Installation {
     head: Vec<Statement>,
@@ -51,7 +51,7 @@ pub(in crate::sync) struct Installation {
     makers: Vec<Statement>,
     guard: Statement,
     groups: Vec<Group>,
-    /// What is made anew after the triggers of any table.
+    /// Replace what must be newer than the triggers of all tables.
     first: Vec<Statement>,
     tail: Vec<Statement>,
     /// Groups that are installed.
@@ -60,7 +60,7 @@ pub(in crate::sync) struct Installation {
     limit: usize,
 }
 
-/// What an answer led to.
+/// The result of an answer.
 pub(in crate::sync) enum Installed {
     /// There is more.
     Part,
@@ -72,7 +72,8 @@ impl Installation {
     /// `token` is this replica's, `known` are the tables that are registered on the remote, and
     /// `all` those that are to be, in the remote's definitions.
     pub(in crate::sync) fn new(
-        (epoch, token): (&str, &str),
+        epoch: &str,
+        token: &str,
         schema: &Schema,
         known: &[Registered],
         found: &Comparison,

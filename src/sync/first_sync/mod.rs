@@ -1,4 +1,4 @@
-//! The first contact with a remote.
+//! The first sync with a remote: two databases that have never met are brought together.
 
 pub(in crate::sync) mod compare;
 pub(in crate::sync) mod install;
@@ -8,3 +8,4 @@ pub(in crate::sync) mod preview;
 pub(in crate::sync) mod remote_schema;
 pub(in crate::sync) mod report;
 pub(in crate::sync) mod run;
+mod table_reader;

@@ -1,4 +1,4 @@
-//! What a replica is to be, and the replica of a plan as far as it can be made without the remote.
+//! The plan for a replica, and the replica as far as it can be made without the remote.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::sync::driver::clock::fresh_ulid;
 use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
 use crate::verdict::ConflictRule;
 
-/// What a replica is to be.
+/// The plan for a replica.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The database file.
@@ -26,7 +26,7 @@ pub struct Plan {
     pub replica: ReplicaId,
     /// The remote's identity, if it has none.
     pub epoch: Ulid,
-    /// What the application registers on each connection to the file.
+    /// Functions and collations that the application registers on each connection to the file.
     pub on_connect: OnConnect,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
     let mut epoch = None;
     if let Some(store) = store {
         epoch = store.state()?.epoch;
-        // What was agreed with the remote stays.
+        // The rules that were agreed with the remote stay.
         for (name, rule) in &mut tables {
             let known =
                 store.tables().iter().find(|known| known.table.name.eq_ignore_ascii_case(name));
@@ -86,7 +86,7 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
     Ok(store)
 }
 
-/// Where a plan is made without one's own identities.
+/// A plan with new identities.
 pub(crate) fn fresh_plan(
     path: PathBuf,
     url: String,

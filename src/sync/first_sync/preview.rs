@@ -1,7 +1,7 @@
-//! Going on with another remote on purpose: one that was wiped, replaced or rolled back.
+//! A person goes on with another remote on purpose: one that was wiped, replaced or rolled back.
 //!
-//! [`RemotePreview`] is what a person is shown before they decide: which remote this is, and how
-//! many rows each side has. It writes nothing. [`accept`](crate::sync::accept) then does what a
+//! [`RemotePreview`] is shown before that: which remote this is, and how many rows each side has.
+//! It writes nothing. [`accept`](crate::sync::accept) then does what a
 //! first sync does: rows only here are pushed, rows only there are fetched, rows in both take the
 //! remote's version, with the local one in the conflict inbox. What is pending stays pending. The
 //! log of the former remote is put away whole, and the replica takes a new identity.
@@ -12,8 +12,9 @@ use crate::capture::ident;
 use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
 use crate::identity::{Marks, Place};
-use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD};
-use crate::remote::{Batch, Remote};
+use crate::protocol::Statement;
+use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD, Meta};
+use crate::remote::{Batch, Remote, Rows};
 use crate::store::Store;
 use crate::sync::remote_check::{Refusal, examine, other_log};
 use crate::sync::status::SyncState;
@@ -30,7 +31,7 @@ pub struct TableRows {
     pub there: Option<u64>,
 }
 
-/// One of the two logs that an [`RemotePreview`] tells of.
+/// The end of a log: a [`RemotePreview`] has two.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LogEnd {
     /// The remote's epoch; `None` if it has none of our tables.
@@ -39,11 +40,11 @@ pub struct LogEnd {
     pub seq: i64,
 }
 
-/// What there is to accept.
+/// A remote that may be accepted, beside the one that the replica belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RemotePreview {
-    /// Why the remote is not spoken to; `None` if it is the one that the replica belongs to, and
-    /// there is nothing to accept.
+    /// Why nothing is pushed to the remote or pulled from it. `None` if it is the remote that the
+    /// replica belongs to: then there is nothing to accept.
     pub trouble: Option<String>,
     /// The remote that the replica belongs to, as far as it was read.
     pub ours: LogEnd,
@@ -55,7 +56,7 @@ pub struct RemotePreview {
     pub tables: Vec<TableRows>,
 }
 
-/// What a replica knows that is to be compared with a remote.
+/// The facts of a replica that are compared with a remote.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalSide {
     replica: ReplicaId,
@@ -81,74 +82,114 @@ impl LocalSide {
             tables: store.count_rows()?,
         })
     }
+
+    fn compared(self, remote: RemoteSide) -> Result<RemotePreview> {
+        let RemoteSide { meta, head, tables } = remote;
+        let contradiction = self.contradiction.as_ref();
+        let contradiction =
+            contradiction.map(|(id, seq)| (other_log(id, seq), SyncState::RolledBack));
+        let examined = examine(self.epoch.as_deref(), self.place, &self.marks, meta.as_ref());
+        Ok(RemotePreview {
+            trouble: acceptable(examined.err().or(contradiction))?,
+            ours: LogEnd { epoch: self.epoch, seq: self.place.seq.0 },
+            theirs: LogEnd { epoch: meta.map(|meta| meta.epoch), seq: head.0 },
+            pending: self.pending,
+            tables,
+        })
+    }
 }
 
-/// Looks at the remote. Nothing is written, here or there.
+/// Reads the facts of the remote. Nothing is written on either side.
 ///
 /// # Errors
 ///
 /// `Usage` when the replica has had no first sync; else the remote's.
 pub(in crate::sync) async fn preview(
-    facts: LocalSide,
+    side: LocalSide,
     remote: &dyn Remote,
 ) -> Result<RemotePreview> {
-    let LocalSide { replica, epoch, place, marks, contradiction, pending, tables } = facts;
-    if epoch.is_none() {
+    if side.epoch.is_none() {
         let message = "this replica has not had its first sync";
         return Err(Error::new(Code::FirstSyncNotDone, message)
             .with_hint("run `driftless init`: there is no former remote"));
     }
     let read = |statements| Batch { statements, writes: false };
     let answer = remote.run(read(vec![DEFINITIONS.into()])).await?;
-    let definitions = answer.rows.first().cloned().unwrap_or_default();
-    let find = |name: &str| {
-        definitions.iter().find_map(|row| match row.as_slice() {
-            [kind, found, ..] if kind.as_str() == Some("table") => {
-                found.as_str().filter(|found| found.eq_ignore_ascii_case(name))
-            }
-            _ => None,
-        })
-    };
-    let ours = ["driftless_meta", "driftless_events", "driftless_replicas"];
-    let is_ours = ours.iter().all(|name| find(name).is_some());
-    let mut statements = Vec::new();
-    if is_ours {
-        let asker = Asker { replica, place };
-        statements.extend([statements::meta(asker), HEAD.into()]);
-    }
-    let there: Vec<_> = tables.iter().map(|(name, _)| find(name)).collect();
-    let counts = there.iter().flatten();
-    statements.extend(counts.map(|name| format!("SELECT count(*) FROM {}", ident(name)).into()));
-    if statements.is_empty() {
-        statements.push("SELECT 0".into());
-    }
-    let mut results = remote.run(read(statements)).await?.rows.into_iter();
-    let (mut meta, mut head) = (None, Seq(0));
-    if is_ours {
-        meta = statements::read_meta(&results.next().unwrap_or_default())?;
-        head = statements::read_head(&results.next().unwrap_or_default())?;
-    }
-    let mut count = || {
-        let count = results.next()?.first()?.first().and_then(Value::as_integer)?;
-        u64::try_from(count).ok()
-    };
-    let rows = tables.into_iter().zip(&there).map(|((table, here), there)| {
-        let there = there.and_then(|_| count());
-        TableRows { table, here, there }
-    });
-    let contradiction =
-        contradiction.map(|(id, seq)| (other_log(&id, &seq), SyncState::RolledBack));
-    let trouble = examine(epoch.as_deref(), place, &marks, meta.as_ref()).err().or(contradiction);
-    Ok(RemotePreview {
-        tables: rows.collect(),
-        trouble: acceptable(trouble)?,
-        ours: LogEnd { epoch, seq: place.seq.0 },
-        theirs: LogEnd { epoch: meta.map(|meta| meta.epoch), seq: head.0 },
-        pending,
-    })
+    let found = FoundTables::of(&answer.rows.into_iter().next().unwrap_or_default());
+    let results = remote.run(read(found.questions(&side))).await?.rows;
+    let facts = found.facts(&side.tables, results.into_iter())?;
+    side.compared(facts)
 }
 
-/// Lets through what a person can decide.
+/// The names of the remote's tables.
+struct FoundTables(Vec<String>);
+
+/// The facts of the remote that are compared with a replica.
+struct RemoteSide {
+    /// `None` if it has none of driftless's tables.
+    meta: Option<Meta>,
+    head: Seq,
+    tables: Vec<TableRows>,
+}
+
+impl FoundTables {
+    fn of(definitions: &Rows) -> Self {
+        let name = |row: &Vec<Value>| match row.as_slice() {
+            [kind, name, ..] if kind.as_str() == Some("table") => name.as_str().map(str::to_owned),
+            _ => None,
+        };
+        FoundTables(definitions.iter().filter_map(name).collect())
+    }
+
+    /// The remote's spelling of a table's name, if it has the table.
+    fn find(&self, name: &str) -> Option<&String> {
+        self.0.iter().find(|found| found.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the remote has driftless's tables.
+    fn is_ours(&self) -> bool {
+        let ours = ["driftless_meta", "driftless_events", "driftless_replicas"];
+        ours.iter().all(|name| self.find(name).is_some())
+    }
+
+    fn questions(&self, side: &LocalSide) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        if self.is_ours() {
+            let asker = Asker { replica: side.replica, place: side.place };
+            statements.extend([statements::meta(asker), HEAD.into()]);
+        }
+        let there = side.tables.iter().filter_map(|(name, _)| self.find(name));
+        statements.extend(there.map(|name| format!("SELECT count(*) FROM {}", ident(name)).into()));
+        if statements.is_empty() {
+            statements.push("SELECT 0".into());
+        }
+        statements
+    }
+
+    /// Reads the answers to the questions.
+    fn facts(
+        &self,
+        tables: &[(String, u64)],
+        mut results: impl Iterator<Item = Rows>,
+    ) -> Result<RemoteSide> {
+        let (mut meta, mut head) = (None, Seq(0));
+        if self.is_ours() {
+            meta = statements::read_meta(&results.next().unwrap_or_default())?;
+            head = statements::read_head(&results.next().unwrap_or_default())?;
+        }
+        let mut count = || {
+            let count = results.next()?.first()?.first().and_then(Value::as_integer)?;
+            u64::try_from(count).ok()
+        };
+        let rows = tables.iter().map(|(table, here)| {
+            let there = self.find(table).and_then(|_| count());
+            TableRows { table: table.clone(), here: *here, there }
+        });
+        Ok(RemoteSide { tables: rows.collect(), meta, head })
+    }
+}
+
+/// Gives the reason of a refusal that a person can decide about.
 fn acceptable(trouble: Option<Refusal>) -> Result<Option<String>> {
     match trouble {
         Some((error, SyncState::OtherRemote | SyncState::RolledBack)) => {

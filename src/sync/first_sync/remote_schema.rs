@@ -1,4 +1,4 @@
-//! What a first contact finds on the remote: definitions, triggers, and the tables that other
+//! The remote's schema, as a first sync reads it: definitions, triggers, and the tables that other
 //! replicas have registered.
 
 use crate::capture::{Catalog, PREFIX, Table};
@@ -15,8 +15,8 @@ pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/re
 /// What fills `driftless_pow2`.
 pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql");
 
-/// The tables that a push needs beside the replicated ones, and that are made anew where they are
-/// missing. The others have an identity or a log.
+/// Tables of driftless's that a push needs beside the replicated ones. They are made again where
+/// they are missing. The other tables hold an identity or a log, so they cannot be made again.
 const OURS: [&str; 4] =
     ["driftless_inbox", "driftless_notes", "driftless_values", "driftless_pow2"];
 
@@ -87,8 +87,8 @@ impl Schema {
         })
     }
 
-    /// Whether all tables of ours are there, and capture of ours is on each of these tables. One
-    /// that was dropped and made anew has none.
+    /// Whether all of driftless's tables are there, and each of these tables has capture triggers.
+    /// A table that was dropped and made again has none.
     pub(in crate::sync) fn is_whole<'a>(
         &self,
         mut tables: impl Iterator<Item = &'a Table>,
@@ -98,9 +98,9 @@ impl Schema {
         OURS.iter().all(|name| self.has(name)) && tables.all(|table| captured(&table.name))
     }
 
-    /// Refuses a remote that has lost something without which it takes no push in: a table of ours
-    /// that it has registered, or what a rejection has named (`sought`). What driftless itself
-    /// needs is made anew.
+    /// Refuses a remote that lacks something that every push needs: a registered table of this
+    /// replica, or the object that a rejection has named (`sought`). Objects of driftless's own are
+    /// made again instead.
     pub(in crate::sync) fn require(
         &self,
         sought: Option<&str>,
@@ -125,7 +125,7 @@ impl Schema {
             let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
             mine.map(|trigger| trigger.age)
         };
-        // Ours are made together, so the oldest stands for them all.
+        // Ours are made together, so it is enough to look at the oldest one.
         match (ages(false).max(), ages(true).min()) {
             (Some(theirs), Some(ours)) => ours > theirs,
             (_, None) => false,

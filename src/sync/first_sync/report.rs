@@ -1,8 +1,8 @@
-//! What a first contact says of itself, while it is under way and when it is done.
+//! The progress of a first sync, and its result.
 
 use crate::store::{Adopted, Orphans};
 
-/// What a first contact did.
+/// The result of a first sync.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The remote's epoch.
@@ -15,9 +15,9 @@ pub struct Report {
     pub installed: bool,
     /// The rows of both sides; `None` where the first sync was done already.
     pub adopted: Option<Adopted>,
-    /// Rows of this database that referred to a row that was not there, before anything was moved.
+    /// Rows of this database whose parent row was missing before anything was moved.
     pub orphans: Vec<Orphans>,
-    /// The same after the first sync: neither side has the row that these refer to.
+    /// The same after the first sync: neither side has their parent row.
     pub orphans_left: Vec<Orphans>,
     /// Tables that are replicated, though their names look like the bookkeeping of a migration
     /// tool.
@@ -26,12 +26,12 @@ pub struct Report {
     pub kept: Vec<String>,
 }
 
-/// What is being done next in a first contact.
+/// The next step of a first sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Definitions are compared, and what is missing is made.
     Installing,
-    /// Nothing was changed so far, and rows of this database refer to rows that are not there.
+    /// Nothing was changed so far. Rows of this database have no parent row.
     Found(Vec<Orphans>),
     /// The remote's rows of a table are read: so many so far.
     Reading {
@@ -40,6 +40,7 @@ pub enum Phase {
         /// Its rows that are here already.
         rows: usize,
     },
-    /// What was logged meanwhile is read, and then the rows of both sides are brought together.
+    /// The events since the first page are read, and then the rows of both sides are brought
+    /// together.
     Merging,
 }

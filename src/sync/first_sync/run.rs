@@ -1,20 +1,21 @@
-//! The first contact: what is missing is made on both sides, and what is there is read.
+//! The first sync, as a machine: missing tables are made on both sides, and the remote's rows are
+//! read.
 //!
 //! [`FirstSync`] is asked for one request after the other ([`FirstSync::ask`]) and given the
 //! answers ([`FirstSync::answered`]), so it needs no network, and other work goes on between two
 //! pages. Its steps ([`Stage`]): the remote's definitions; its identity; installing, in one
 //! transaction; each table, page by page in the order of its key, into the staging area; and the
-//! log since the first page, folded over that, for the pages are of different moments. Then
-//! [`Store::adopt`] shows the result in one transaction.
+//! log since the first page, which is folded over the rows, because the pages were read at
+//! different moments. Then [`Store::adopt`] shows the result in one transaction.
 //!
-//! All of it may be done again at any time: what is there is left alone, and a first sync that was
-//! interrupted begins anew.
+//! It may be done again at any time: objects that are there are left alone. A first sync that was
+//! interrupted starts again from the beginning.
 
 use crate::capture::{Catalog, Replicated, Table, rehearse};
 use crate::error::{Code, Error, Kind, Result};
-use crate::event::{ReplicaId, RowKey, Seq};
+use crate::event::{ReplicaId, Seq};
 use crate::identity::Place;
-use crate::remote::statements::{self, Asker, Exchange, RowState, SCHEMA_VERSION};
+use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
 use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
@@ -25,27 +26,20 @@ use crate::sync::first_sync::remote_schema::{
     REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
 };
 use crate::sync::first_sync::report::{Phase, Report};
+use crate::sync::first_sync::table_reader::{TablePage, TableReader};
 use crate::sync::machine::io::PullSize;
-use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::machine::pull::pages::Pages;
 use crate::sync::remote_check::schema_version;
-use crate::value::Value;
 use crate::verdict::ConflictRule;
 
-/// Rows in a page of a table, at first and at the most.
-const ROWS: usize = 2_000;
-/// The size of such a page to aim at, in bytes.
-const ROWS_BYTES: usize = statements::PAGE_BYTES;
-/// How often all is begun anew before a rejection is told: another replica may have installed.
+/// How often a first sync starts again before it fails with a rejection: another replica may have
+/// installed something in between.
 const RACES: u32 = 3;
-/// How often a large row may change while it is read.
-const CHANGES: u32 = 8;
-
-/// What an answer led to.
+/// The result of an answer.
 pub enum Advance {
     /// Ask again.
     More,
-    /// It is done, and this is the replica.
+    /// The first sync is done, and this is the replica.
     Done(Box<Report>, Box<Store>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
@@ -58,16 +52,11 @@ enum Stage {
     Identity(Schema),
     /// Makes what is missing.
     Install(Box<Work>),
-    /// Reads a table, after a row.
-    Rows { tables: Vec<Table>, index: usize, after: Option<RowKey>, limit: usize, start: Seq },
-    /// Reads a row that does not fit into an answer alone, after a row.
-    Chunks { tables: Vec<Table>, index: usize, after: Option<RowKey>, chunks: Cut, start: Seq },
+    /// Reads the remote's rows. Its log ended there before the first of them was read.
+    Rows(TableReader, Seq),
     /// Reads the log.
     Log(Pages),
 }
-
-/// The chunks of a row, and how often it has changed meanwhile.
-type Cut = (Chunks<RowState>, u32);
 
 struct Work {
     found: Comparison,
@@ -75,24 +64,22 @@ struct Work {
     installation: Installation,
 }
 
-/// A first contact under way.
+/// A first sync that is in progress.
 ///
-/// * It pushes nothing, and makes nothing on a remote whose identity is not the one it expects.
+/// * It pushes nothing. It makes nothing on a remote that has another identity than it expects.
 pub struct FirstSync {
     plan: Plan,
     /// The identity of the remote that this replica belongs to, if it belongs to one.
     expected: Option<String>,
-    /// The replica, once the remote is as it should be.
+    /// The replica, once the remote is complete.
     store: Option<Store>,
     stage: Stage,
     report: Report,
-    /// Rows of the present table that are staged.
-    staged: usize,
     races: u32,
-    /// The identity that the replica takes if the remote is to take the place of another one, and
-    /// that one's URL.
+    /// If this remote replaces another one: the identity that the replica takes, and the URL of the
+    /// other remote.
     accepts: Option<(ReplicaId, String)>,
-    /// A table or a view without which the remote takes nothing in.
+    /// A table or a view that every push needs: a rejection has named it.
     sought: Option<String>,
 }
 
@@ -102,7 +89,7 @@ impl FirstSync {
         let report = Report::default();
         let (store, stage) = (None, Stage::Definitions);
         let (accepts, sought) = (None, None);
-        FirstSync { plan, expected, store, stage, report, staged: 0, races: 0, accepts, sought }
+        FirstSync { plan, expected, store, stage, report, races: 0, accepts, sought }
     }
 
     /// The same, which ends with an error if the remote has no table or view of this name.
@@ -117,13 +104,13 @@ impl FirstSync {
         FirstSync { accepts: Some((replica, former_url)), ..FirstSync::new(plan, None) }
     }
 
-    /// Begins anew at the remote of this URL.
+    /// Starts again, at the remote of this URL.
     pub fn restart_at(&mut self, url: &str) {
         self.plan.url = url.to_owned();
         self.restart();
     }
 
-    /// Begins anew.
+    /// Starts again.
     pub(in crate::sync) fn restart(&mut self) {
         self.stage = Stage::Definitions;
         self.report = Report::default();
@@ -134,7 +121,7 @@ impl FirstSync {
         Box::new(std::mem::take(&mut self.report))
     }
 
-    /// What is known so far.
+    /// The result so far.
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -153,18 +140,20 @@ impl FirstSync {
         }
     }
 
-    /// The replica, once the remote's rows are being read, for the first time.
+    /// The replica, from the moment when the remote's rows are read. Before, and where only
+    /// definitions are compared, there is none.
     pub(in crate::sync) fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
 
-    /// What the next request is for.
+    /// The purpose of the next request.
     pub fn phase(&self) -> Phase {
         match &self.stage {
             Stage::Definitions | Stage::Identity(_) | Stage::Install(_) => Phase::Installing,
-            Stage::Rows { tables, index, .. } | Stage::Chunks { tables, index, .. } => {
-                Phase::Reading { table: tables[*index].name.clone(), rows: self.staged }
-            }
+            Stage::Rows(reader, _) => match reader.progress() {
+                Some((table, rows)) => Phase::Reading { table: table.name.clone(), rows },
+                None => Phase::Merging,
+            },
             Stage::Log(_) => Phase::Merging,
         }
     }
@@ -172,20 +161,10 @@ impl FirstSync {
     /// Whether an error of the last request is dealt with by asking again in another way.
     pub fn recover(&mut self, error: &Error) -> bool {
         match (error.kind(), &mut self.stage) {
-            (Kind::TooLarge, Stage::Rows { limit, .. }) if *limit > 1 => {
-                *limit /= 2;
-                true
-            }
-            (Kind::TooLarge, Stage::Rows { tables, index, after, start, .. }) => {
-                let (tables, after) = (std::mem::take(tables), after.take());
-                let (index, start, chunks) = (*index, *start, (Chunks::new(), 0));
-                self.stage = Stage::Chunks { tables, index, after, chunks, start };
-                true
-            }
-            (Kind::TooLarge, Stage::Chunks { chunks, .. }) => chunks.0.too_large(),
+            (Kind::TooLarge, Stage::Rows(reader, _)) => reader.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             (Kind::TooLarge, Stage::Install(work)) => work.installation.too_large(),
-            // Another replica has installed something since we looked.
+            // Another replica has installed something since the definitions were read.
             (Kind::Rejected, _) => {
                 self.restart();
                 self.races = (self.races + 1) % RACES;
@@ -210,13 +189,7 @@ impl FirstSync {
                 statements::TABLES.into(),
             ]),
             Stage::Install(work) => work.installation.batch(),
-            Stage::Rows { tables, index, after, limit, .. } => {
-                read(vec![statements::table_page(&tables[*index], after.as_ref(), *limit)?])
-            }
-            Stage::Chunks { tables, index, after, chunks, .. } => {
-                let slice = chunks.0.next();
-                read(vec![statements::row_slice(&tables[*index], after.as_ref(), slice)?])
-            }
+            Stage::Rows(reader, _) => read(vec![reader.statement()?]),
             Stage::Log(pages) => self.log_exchange(pages).batch(),
         })
     }
@@ -226,19 +199,14 @@ impl FirstSync {
     /// # Errors
     ///
     /// `Usage`, naming table and column, when the sides do not fit; `Refused` when the remote's
-    /// schema is newer than ours; `Corrupt` when the answer is none; `Storage` when the store
+    /// schema is newer than ours; `Corrupt` when the answer is not valid; `Storage` when the store
     /// fails.
     pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Advance> {
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
             Stage::Definitions => self.definitions(&first(&answer, 0)),
             Stage::Identity(schema) => self.identity(schema, &answer),
             Stage::Install(work) => self.installed(work, &answer),
-            Stage::Rows { tables, index, after, limit, start } => {
-                self.rows(tables, index, (after, limit), start, &answer)
-            }
-            Stage::Chunks { tables, index, after, chunks, start } => {
-                self.chunk(tables, index, (after, chunks), start, answer)
-            }
+            Stage::Rows(reader, start) => self.rows(reader, start, &answer),
             Stage::Log(pages) => self.log(pages, answer, now_ms),
         }
     }
@@ -287,45 +255,22 @@ impl FirstSync {
         self.settle_here(*work, meta.epoch, head)
     }
 
-    /// Works out what is missing. Gives whether anything is, on the remote.
+    /// Finds what is missing on either side. Gives whether something is missing on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
         let here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
         let found = compare(&plan.tables, &here, schema.definitions())?;
         let theirs = Catalog::of_remote(schema.definitions())?;
-        let mut replicated = Vec::new();
-        for table in found.tables() {
-            let rule = self.rule_of(&table.name, known)?;
-            replicated.push((spelled(table.clone(), &theirs, known), rule));
-        }
-        // The other replicas' tables stay replicated.
-        let ours =
-            |name: &str| found.tables().iter().any(|table| table.name.eq_ignore_ascii_case(name));
-        let others = known.iter().filter(|known| !ours(known.name()));
-        let mut all: Vec<_> = replicated.clone();
-        all.extend(
-            others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule()))),
-        );
-        for (table, _) in &mut all {
-            let there = theirs.table(&table.name).unwrap_or(table);
-            *table = spelled(there.clone(), &theirs, known);
-        }
-        all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let replicated = self.replicated(&found, &theirs, known)?;
+        let all = all_tables(&replicated, &theirs, known);
         let of_remote: Vec<_> =
             all.iter().map(|(table, rule)| Replicated { table, rule: *rule }).collect();
-        let names = (self.plan.epoch.to_string(), self.plan.replica.to_string());
-        let names = (names.0.as_str(), names.1.as_str());
+        let (epoch, token) = (self.plan.epoch.to_string(), self.plan.replica.to_string());
         let (installation, fingerprint) =
-            Installation::new(names, &schema, known, &found, &of_remote);
+            Installation::new(&epoch, &token, &schema, known, &found, &of_remote);
         let is_current = current
             && found.make_there().is_empty()
-            && all.iter().all(|(table, rule)| {
-                known.iter().any(|known| {
-                    known.name() == table.name
-                        && known.rule() == *rule
-                        && known.fingerprint() == fingerprint
-                })
-            })
+            && all.iter().all(|(table, rule)| is_registered(table, *rule, &fingerprint, known))
             && schema.ours_are_newest()
             && schema.is_whole(all.iter().map(|(table, _)| table));
         let work = Work { found, replicated, installation };
@@ -335,9 +280,23 @@ impl FirstSync {
         Ok(!is_current)
     }
 
-    /// Whatever may be refused is refused here, before anything is changed on either side: what is
-    /// to be made is made in memory, and in this database's file in a transaction that is taken
-    /// back. And finds what a person should know before anything is moved.
+    /// The tables of this replica, in the spelling of the remote, each with its conflict rule.
+    fn replicated(
+        &self,
+        found: &Comparison,
+        theirs: &Catalog,
+        known: &[Registered],
+    ) -> Result<Vec<(Table, ConflictRule)>> {
+        let with_rule = |table: &Table| {
+            let rule = self.rule_of(&table.name, known)?;
+            Ok((spelled(table.clone(), theirs, known), rule))
+        };
+        found.tables().iter().map(with_rule).collect()
+    }
+
+    /// Refuses what cannot work, before anything is changed on either side. The remote's changes
+    /// are tried in memory, and the local ones in the file, in a transaction that is rolled back.
+    /// It also finds the orphans, which a person should know before rows are moved.
     fn check(
         &mut self,
         work: &Work,
@@ -380,7 +339,7 @@ impl FirstSync {
         Ok(())
     }
 
-    /// What the replica is to be made with.
+    /// The settings that the replica is made with.
     fn setup(&self, work: &Work, epoch: Option<String>) -> Setup {
         let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
         let (url, epoch) = match &self.accepts {
@@ -421,7 +380,7 @@ impl FirstSync {
         }
     }
 
-    /// The remote is as it should be: makes this side so, and goes on to the rows.
+    /// The remote is complete: completes this side, and goes on to the rows.
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Advance> {
         let setup = self.setup(&work, Some(epoch.clone()));
         let makers = makers_here(&work.found);
@@ -445,85 +404,25 @@ impl FirstSync {
         store.stage_clear()?;
         self.store = Some(store);
         let tables = work.replicated.into_iter().map(|(table, _)| table).collect();
-        self.next_table(tables, 0, head);
+        self.read_on(TableReader::new(tables), head);
         Ok(Advance::More)
     }
 
-    fn next_table(&mut self, tables: Vec<Table>, index: usize, start: Seq) {
-        self.staged = 0;
-        self.stage = if index < tables.len() {
-            Stage::Rows { tables, index, after: None, limit: ROWS, start }
-        } else {
-            Stage::Log(Pages::after(Place { seq: start, id: None }, PullSize::default()))
+    /// Goes on with the rows, or with the log when all rows are read.
+    fn read_on(&mut self, reader: TableReader, start: Seq) {
+        self.stage = match reader.progress() {
+            Some(_) => Stage::Rows(reader, start),
+            None => Stage::Log(Pages::after(Place { seq: start, id: None }, PullSize::default())),
         };
     }
 
-    fn rows(
-        &mut self,
-        tables: Vec<Table>,
-        index: usize,
-        (asked_after, limit): (Option<RowKey>, usize),
-        start: Seq,
-        answer: &Answer,
-    ) -> Result<Advance> {
-        let table = &tables[index].name;
-        let (rows, bytes) = statements::read_table_page(table, &first(answer, 0))?;
-        // A remote that never gets on would be read for ever.
-        let again = asked_after.is_some_and(|after| rows.iter().any(|(key, _)| *key == after));
-        if again || rows.len() > limit {
-            let message = format!("the remote's page of table `{table}` is not one");
-            return Err(Error::new(Code::AnswerInvalid, message));
+    fn rows(&mut self, mut reader: TableReader, start: Seq, answer: &Answer) -> Result<Advance> {
+        if let TablePage::Rows(table, rows) = reader.answered(&first(answer, 0))? {
+            self.replica().stage(&table, &rows)?;
+            tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         }
-        self.replica().stage(table, &rows)?;
-        self.staged += rows.len();
-        tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
-        match rows.last() {
-            None => self.next_table(tables, index + 1, start),
-            Some((key, _)) => {
-                let fitting = ROWS_BYTES / (bytes / rows.len()).max(1);
-                let limit = (limit + limit.div_ceil(4)).min(fitting).clamp(1, ROWS);
-                let after = Some(key.clone());
-                self.stage = Stage::Rows { tables, index, after, limit, start };
-            }
-        }
+        self.read_on(reader, start);
         Ok(Advance::More)
-    }
-
-    fn chunk(
-        &mut self,
-        tables: Vec<Table>,
-        index: usize,
-        (after, (mut chunks, mut changes)): (Option<RowKey>, Cut),
-        start: Seq,
-        mut answer: Answer,
-    ) -> Result<Advance> {
-        let rows = first(&answer, 0);
-        // Where the row is gone, and no other is behind it, there is an empty page.
-        let mut page = vec![vec![Value::Null, Value::Integer(0)]];
-        if let Some((row, size, bytes)) = statements::read_row_slice(&rows)? {
-            let whole = if chunks.is_of(&row, size) {
-                chunks.came(row, size, bytes)?
-            } else {
-                changes += 1;
-                chunks.restart();
-                None
-            };
-            match whole {
-                Some(line) => page = vec![vec![Value::Blob(line), Value::Integer(1)]],
-                None if changes <= CHANGES => {
-                    let chunks = (chunks, changes);
-                    self.stage = Stage::Chunks { tables, index, after, chunks, start };
-                    return Ok(Advance::More);
-                }
-                None => {
-                    let table = &tables[index].name;
-                    let message = format!("a large row of table `{table}` changes all the time");
-                    return Err(Error::unavailable(message).with_hint("try again later"));
-                }
-            }
-        }
-        answer.rows = vec![page];
-        self.rows(tables, index, (after, 1), start, &answer)
     }
 
     fn replica(&mut self) -> &mut Store {
@@ -568,6 +467,38 @@ impl FirstSync {
         self.report.orphans_left = store.orphans()?;
         Ok(Advance::Done(self.take_report(), Box::new(store)))
     }
+}
+
+/// The tables that are to be replicated on the remote, by name: those of this replica, and those
+/// that other replicas have registered.
+fn all_tables(
+    ours: &[(Table, ConflictRule)],
+    theirs: &Catalog,
+    known: &[Registered],
+) -> Vec<(Table, ConflictRule)> {
+    let is_ours = |name: &str| ours.iter().any(|(table, _)| table.name.eq_ignore_ascii_case(name));
+    let others = known.iter().filter(|known| !is_ours(known.name()));
+    let others =
+        others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule())));
+    let as_there = |(table, rule): (Table, ConflictRule)| {
+        let there = theirs.table(&table.name).unwrap_or(&table).clone();
+        (spelled(there, theirs, known), rule)
+    };
+    let mut all: Vec<_> = ours.iter().cloned().chain(others).map(as_there).collect();
+    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    all
+}
+
+/// Whether the remote has registered a table with this rule, and with triggers of this fingerprint.
+fn is_registered(
+    table: &Table,
+    rule: ConflictRule,
+    fingerprint: &str,
+    known: &[Registered],
+) -> bool {
+    known.iter().any(|known| {
+        known.name() == table.name && known.rule() == rule && known.fingerprint() == fingerprint
+    })
 }
 
 fn first(answer: &Answer, index: usize) -> Rows {

@@ -1,8 +1,8 @@
-//! What answers and failures lead to: the parts of the machine decide, and this applies it.
+//! Answers and failures: the parts of the machine decide, and this file applies the decisions.
 //!
-//! An answer is read from the outside in. First the remote itself is examined: nothing of an answer
-//! counts that comes from another database, or from one that was rolled back. Then what was pushed
-//! is acknowledged. Then the page is taken, and waits until the driver asks to integrate it.
+//! An answer is read in three steps. First the remote is examined: nothing of an answer counts if
+//! it comes from another database, or from one that was rolled back. Then the pushed events are
+//! acknowledged. Then the page is taken, and waits until the driver asks to integrate it.
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
@@ -27,7 +27,7 @@ use crate::sync::status::{Change, Changes, SyncState};
 impl Machine {
     /// The request `id` was answered, or was not.
     pub(super) fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // The answer to a request that was given up comes too late.
+        // A request that was given up is not waited for any more.
         let Some(kind) = self.requests.take(id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
@@ -69,7 +69,7 @@ impl Machine {
         }
         let taken = match self.identity.take_mark(&mut self.store, id, request, &marks, &reply) {
             Ok(taken) => taken,
-            // What was pushed goes again, and the remote knows it by its id.
+            // The events are pushed again, and the remote knows them by their ids.
             Err(error) => return self.failed_locally(error),
         };
         if request.push().is_some() && !reply.pushed {
@@ -82,7 +82,7 @@ impl Machine {
         self.succeeded();
         self.pusher.end_probe();
         match (request.push(), &reply.unknown) {
-            // What is in the log already was pushed when its columns were known.
+            // An event that is in the log already was pushed when its columns were known.
             (Some(push), _) if reply.pushed => {
                 self.reconcile.acknowledged(id);
                 self.push_accepted(push);
@@ -116,8 +116,8 @@ impl Machine {
         self.read_outbox();
     }
 
-    /// The remote's triggers do not know a column, and would leave it out. Those who wait are told
-    /// when what came in the same answer, and what follows it, is integrated.
+    /// The remote's triggers do not know a column, and would leave it out. Callers receive the
+    /// error when the page of the same answer, and the pages after it, are integrated.
     fn hold_for_column(&mut self, table: &str, column: &str) {
         tracing::warn!(table, column, "nothing can be pushed: the remote does not know a column");
         self.schedule.hold_pushes();
@@ -161,7 +161,7 @@ impl Machine {
                     self.failed_locally(error);
                 }
                 if done.settled() > 0 {
-                    // What is settled is no longer in the outbox, and may be in what is staged.
+                    // Settled events are no longer in the outbox. The staged push may have some.
                     self.pusher.forget_staged();
                 }
                 self.integrated(done);
@@ -175,7 +175,7 @@ impl Machine {
         }
     }
 
-    /// Counts what a transaction has integrated, and tells whoever wants to know.
+    /// Counts the events that a transaction has integrated, and notifies the subscribers.
     fn integrated(&mut self, done: Integrated) {
         self.waiters.count_integrated(&done);
         tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
@@ -397,8 +397,8 @@ impl Machine {
             Policy::NothingFits => self.leave_alone(nothing_fits(error), SyncState::Trouble),
             Policy::PullLess => {
                 if !self.puller.too_large() {
-                    // What is to be pushed goes by itself, and is not kept by what cannot be
-                    // pulled.
+                    // Pushes go in requests of their own, and are not held back by a page that
+                    // cannot be pulled.
                     self.pusher.split();
                     self.pusher.end_probe();
                     let error = unpullable(self.puller.place().seq, error);
@@ -488,7 +488,7 @@ impl Machine {
         self.health.request_failed(error);
     }
 
-    /// Pushing waits for a person; pulling goes on, and those who wait are told when it is done.
+    /// Pushes wait for a person. Pulls go on, and callers receive the error when those are done.
     pub(super) fn hold_pushes(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
         self.schedule.hold_pushes();

@@ -1,4 +1,4 @@
-//! What a failed request leads to: a decision by the error's kind and by what the request carried.
+//! The decision about a failed request, by the error's kind and by the content of the request.
 //!
 //! | kind | request | decision |
 //! | --- | --- | --- |
@@ -15,7 +15,7 @@
 use crate::error::{Code, Error, Kind};
 use crate::sync::status::SyncState;
 
-/// What a request carried of a push.
+/// The part of a push that a request carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
     /// Nothing.
@@ -28,7 +28,7 @@ pub(super) enum Carried {
     Commit,
 }
 
-/// What to do.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
     /// Try again, after a wait that grows.

@@ -2,14 +2,15 @@
 //!
 //! A process remembers much of its file: how far it has read the log, what it has asked for, what
 //! it has pushed under which mark, which rows have pending events. When the file's content is
-//! replaced under it ([`store`](crate::store)), all of that is wrong. So the machine looks before
-//! each input, and where the file is another state it begins anew, exactly as a process that is
-//! started on the file: a new [`Store`], and nothing of the old one. An answer to what was asked
-//! before finds nobody. What follows is what follows a restore between two runs: a push is refused
-//! for its mark, and the file takes a new identity ([`identity`](super::identity)).
+//! replaced under it ([`store`](crate::store)), all of that is wrong. So the machine checks the
+//! file before each input. If the file is in another state, the machine starts again, exactly as a
+//! process that is started on the file: with a new [`Store`], and nothing of the old one. The
+//! answer to an earlier request is dropped. The rest is as after a restore between two runs: a push
+//! is refused for its mark, and the file takes a new identity ([`identity`](super::identity)).
 //!
-//! Where the file is gone, or is no replica of the same remote any more, the machine lets go of it
-//! and says so. It looks for it again, and goes on when the path has such a file.
+//! If the file is gone, or is not a replica of the same remote any more, the machine lets go of it
+//! and shows that as its trouble. It searches the file from time to time, and goes on when the path
+//! leads to such a file again.
 //!
 //! # Caveats
 //!
@@ -37,7 +38,7 @@ struct Lost {
     former: Option<FileAndLog>,
 }
 
-/// What a look at the file leads to.
+/// The result of a look at the file.
 pub(super) enum Look {
     /// It is the file that is known, in the state that is known.
     Same,
@@ -191,7 +192,7 @@ fn other_file(store: &Store, url: &str) -> Error {
     )
 }
 
-/// The error for a file that has nothing of ours.
+/// The error for a file without driftless's tables.
 fn no_replica(store: &Store, error: &Error) -> Error {
     let path = store.path().display();
     if error.kind() != Kind::Usage {

@@ -1,7 +1,7 @@
-//! What is shown of the machine: its state, what is wrong, and when the remote last answered.
+//! The health of the machine: its state, its troubles, and when the remote last answered.
 //!
-//! No other file writes these. Every method is an event that the machine has met, so the rules
-//! which event ends which trouble stand here together.
+//! No other file writes these. Every method is an event that the machine has met. So this file has
+//! all rules about which event ends which trouble.
 
 use std::cell::RefCell;
 
@@ -19,7 +19,7 @@ pub(super) struct Health {
     trouble: Option<Error>,
     /// Why nothing is pushed although requests go through.
     push_trouble: Option<Error>,
-    /// What is wrong although all is moved.
+    /// A trouble that holds nothing back.
     notice: Option<Error>,
     reachable: Option<bool>,
     /// ms since 1970.

@@ -1,4 +1,4 @@
-//! What goes into the [`Machine`](crate::sync::Machine), and what comes out.
+//! The inputs and the effects of the [`Machine`](crate::sync::Machine).
 
 use std::collections::VecDeque;
 
@@ -8,25 +8,25 @@ use crate::remote::{Answer, Batch};
 use crate::sync::first_sync::report::Report;
 use crate::sync::status::{Changes, Summary};
 
-/// What a machine is set to.
+/// The settings of a machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The longest time between two pulls, in ms.
     pub poll_ms: u64,
     /// The age of the last success, in ms, above which health is red.
     pub health_bound_ms: u64,
-    /// Where the chance in waiting times comes from.
+    /// The seed of the jitter in waiting times.
     pub seed: u64,
-    /// Where marks and identities come from: another number at each start, or two copies of a file
-    /// could draw the same ones.
-    pub dice: u64,
-    /// What a push carries in one request.
+    /// The seed of marks and identities. It must be another number at each start: otherwise two
+    /// copies of a file would draw the same ones.
+    pub identity_seed: u64,
+    /// The size of a push in one request.
     pub push: PushSize,
-    /// What a pull brings at once.
+    /// The size of a pull.
     pub pull: PullSize,
 }
 
-/// What a push carries in one request. What hangs together may be larger, and travels in parts.
+/// The size of a push in one request. Events that hang together may be more, and travel in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PushSize {
     /// The most events, at least 1.
@@ -67,7 +67,7 @@ impl Default for PullSize {
     }
 }
 
-/// How far a push is that travels in parts: nothing of it has taken effect yet.
+/// The progress of a push that travels in parts: nothing of it has taken effect yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// The events of the push. They hang together.
@@ -95,7 +95,7 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// What the machine is told.
+/// The inputs of the machine.
 #[derive(Debug)]
 pub enum Input {
     /// Begin.
@@ -117,7 +117,7 @@ pub enum Input {
     /// Go on with the remote that is there, though it is another one than this replica's, or was
     /// rolled back; then as [`Input::SyncNow`]. Where nothing is wrong with it, only that.
     AcceptRemote(Ticket),
-    /// The network changed, or the machine woke from sleep: what failed before may work now.
+    /// The network changed, or the computer woke from sleep: a request that failed may work now.
     Wake,
     /// Requests go to another URL, or with another token, from now on.
     Reconfigured {
@@ -128,28 +128,29 @@ pub enum Input {
     Shutdown,
 }
 
-/// What the machine wants done.
+/// The effects that the machine asks for.
 #[derive(Debug)]
 pub enum Effect {
     /// Send this to the remote, and give the answer back as [`Input::Answer`].
     Send(RequestId, Batch),
-    /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). Replaces what was asked before.
+    /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). It replaces the time of an earlier
+    /// one.
     Wait(u64),
-    /// Give [`Input::Continue`] as soon as nothing else is to be done. It is what lets other work
-    /// in between two transactions.
+    /// Give [`Input::Continue`] as soon as nothing else is to be done. So other work is done
+    /// between two transactions.
     Continue,
     /// A pull changed these rows.
     Notify(Changes),
-    /// [`Machine::status`](crate::sync::Machine::status) is another one now.
+    /// [`Machine::status`](crate::sync::Machine::status) has changed.
     StatusChanged,
-    /// The sync that was asked for is done, or given up.
+    /// The sync of this ticket is done, or was given up.
     Settled(Ticket, Result<Summary>),
-    /// The first sync is done, or what an earlier one left to do.
+    /// The first sync is done, or a later comparison of definitions.
     Initialised(Report),
-    /// The file is gone, or is none that can be replicated: it is let go of, and its lock with it.
+    /// The file is gone, or cannot be replicated any more. Release its lock.
     Lost,
-    /// The machine begins anew, over another store: the file was restored, or is there again. Take
-    /// the file's lock if it is another file, and give [`Input::Start`]: nothing is sent before.
+    /// The machine starts again, over another store: the file was restored, or is there again. Take
+    /// the file's lock if it is another file, and give [`Input::Start`]. Nothing is sent before.
     Reopened,
 }
 
@@ -162,7 +163,7 @@ impl Effects {
         self.0.push_back(effect);
     }
 
-    /// The status is another one now. Said once, however much of it has changed in a row.
+    /// The status has changed. Several changes in a row are one effect.
     pub(super) fn status_changed(&mut self) {
         if !matches!(self.0.back(), Some(Effect::StatusChanged)) {
             self.0.push_back(Effect::StatusChanged);

@@ -1,19 +1,19 @@
 //! The protocol as a machine: inputs in, effects out.
 //!
-//! [`Machine`] is told what happened ([`Input`]) and says what is to be done ([`Effect`]). It works
-//! on a [`Store`] and knows no network, no clock and no chance, so a history can be run again to
-//! the letter. Its parts each own what they know, and return decisions; this file asks them for the
-//! next request, and [`apply`] applies what answers and failures lead to.
+//! [`Machine`] takes an [`Input`] and returns [`Effect`]s. It works on a [`Store`] and knows no
+//! network, no clock and no chance, so a history can be repeated exactly. Its parts own their state
+//! and return decisions. This file puts the next request together from them, and [`apply`] applies
+//! the decisions about answers and failures.
 //!
-//! * [`schedule`] is when something may be sent, and [`request`] what is in flight.
-//! * [`push`] is what is pushed next; it searches the event that makes a push fail.
-//! * [`pull`] is what is asked of the log, and the pages that wait.
+//! * [`schedule`] has the times: when something may be sent. [`request`] has the request in flight.
+//! * [`push`] chooses the events that are pushed next, and searches the one that makes a push fail.
+//! * [`pull`] chooses the part of the log that is asked for, and keeps the pages that wait.
 //! * [`reconcile`] asks for own events that a page left out.
-//! * [`first_sync_run`] is a first sync that is under way, or a comparison of definitions.
-//! * [`identity`] is under which name is pushed, and where ids come from.
-//! * [`waiters`] are those who wait for a sync.
-//! * [`error_policy`] is what an error means, and [`health`] what is shown.
-//! * [`mod@file`] is the database file itself, which may be replaced.
+//! * [`first_sync_run`] has a first sync that is in progress, or a comparison of definitions.
+//! * [`identity`] has the replica's name, and issues ids.
+//! * [`waiters`] has the callers that wait for a sync.
+//! * [`error_policy`] decides about errors, and [`health`] has the state that is shown.
+//! * [`mod@file`] watches the database file, which may be replaced.
 
 mod apply;
 mod error_policy;
@@ -54,7 +54,7 @@ use waiters::Waiters;
 /// Whether a machine sends anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// Not yet: a replicator that stands by sends nothing.
+    /// Not yet: a replicator that waits for the lock sends nothing.
     Created,
     Running,
     Stopped,
@@ -110,7 +110,7 @@ impl Machine {
             life: Life::Created,
             schedule,
             health: Health::new(&store, config.health_bound_ms),
-            identity: Identity::of(&state, config.dice, random),
+            identity: Identity::of(&state, config.identity_seed, random),
             requests: Requests::after(RequestId(0)),
             pusher: Pusher::new(config.push),
             puller: Puller::after(state.place, config.pull, state.in_parts),
@@ -132,7 +132,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file.
+    /// The trouble of the file.
     pub(crate) fn usable_store(&mut self) -> Result<&mut Store> {
         match self.lost_file() {
             Some(error) => Err(error),
@@ -338,6 +338,7 @@ impl Machine {
             || self.schedule.is_poll_due()
     }
 
+    /// The request to send next, if there is one.
     fn next_request(&mut self) -> Result<Option<(RequestKind, Batch)>> {
         if !self.schedule.holds_pushes() {
             self.first_sync.compare_again();
@@ -358,6 +359,15 @@ impl Machine {
                 return Ok(Some((RequestKind::Reconcile(ids), batch)));
             }
         }
+        self.next_exchange(asker, epoch)
+    }
+
+    /// The next request that pushes, pulls, or does both.
+    fn next_exchange(
+        &mut self,
+        asker: Asker,
+        epoch: String,
+    ) -> Result<Option<(RequestKind, Batch)>> {
         if self.wants_push() && must_probe(&self.store)? {
             self.pusher.probe();
         }
@@ -371,7 +381,7 @@ impl Machine {
         if let Some(payload) = payload {
             let (push, unit, stage) = payload.into_parts();
             if !stage.as_ref().is_some_and(Stage::is_part) {
-                let sender = self.identity.sender(&mut self.store, replica, epoch)?;
+                let sender = self.identity.sender(&mut self.store, asker.replica, epoch)?;
                 request = request.pushing(push, unit, sender);
             }
             request = request.staging(stage);
@@ -383,7 +393,7 @@ impl Machine {
         Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
     }
 
-    /// What is to be pushed next, if anything can be.
+    /// The events to push next, if any can be.
     fn load(&mut self) -> Result<Option<Payload>> {
         let epoch_ms = self.schedule.epoch_ms();
         match self.pusher.load(&mut self.store, || self.identity.issue_unit(epoch_ms))? {
@@ -452,7 +462,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// Tells those whose sync is done.
+    /// Settles the waiters whose sync is done.
     fn settle_waiters(&mut self) {
         if self.first_sync.is_under_way() {
             return;

@@ -62,7 +62,7 @@ pub(super) enum Found {
     Chunk(Option<Part>),
 }
 
-/// What an answer led to.
+/// The result of an answer.
 pub(super) enum Reconciled {
     /// A chunk came, and more are to come.
     GoesOn,
@@ -70,7 +70,7 @@ pub(super) enum Reconciled {
     Settled(Integrated),
     /// The remote does not have all of them: the rest is pushed again.
     Lost(Integrated, Error),
-    /// The log goes on behind the end that was told of.
+    /// The log goes on after the end that an earlier answer reported.
     GoesFurther(Error),
     /// The chunk does not belong to the line.
     Invalid(Error),

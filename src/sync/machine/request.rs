@@ -1,4 +1,4 @@
-//! The request that is in flight, and what it is for.
+//! The request that is in flight, and its kind.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::push::staging::Stage;
 
-/// What a request is for.
+/// The kind of a request.
 pub(super) enum RequestKind {
     /// The first sync.
     FirstSync,
@@ -77,10 +77,10 @@ impl Requests {
     }
 }
 
-/// What an exchange was sent for.
+/// The content of an exchange.
 pub(super) struct ExchangeRequest {
     push: Option<(Arc<Push>, Ulid, Sender)>,
-    /// What it carries of a push that is larger than a request.
+    /// Its part of a push that is larger than a request.
     stage: Option<Stage>,
     epoch: String,
     range: Option<Span>,
@@ -99,12 +99,12 @@ impl ExchangeRequest {
         ExchangeRequest { push: Some((push, unit, sender)), ..self }
     }
 
-    /// The same with what it carries of a staged push.
+    /// The same with its part of a staged push.
     pub(super) fn staging(self, stage: Option<Stage>) -> Self {
         ExchangeRequest { stage, ..self }
     }
 
-    /// The same with what it asks for of the log.
+    /// The same with the part of the log that it asks for.
     pub(super) fn pulling(self, range: Option<Span>) -> Self {
         ExchangeRequest { range, ..self }
     }
@@ -155,7 +155,7 @@ impl ExchangeRequest {
         self.discard_page
     }
 
-    /// What it carries of a push.
+    /// The part of a push that it carries.
     pub(super) fn carried(&self) -> Carried {
         match (&self.stage, &self.push) {
             (Some(stage), _) if stage.is_part() => Carried::Part,

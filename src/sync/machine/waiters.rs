@@ -1,8 +1,8 @@
-//! Those who wait for a sync, and the totals that they are told.
+//! The callers that wait for a sync, and the totals that they receive.
 //!
-//! A sync is done when what was pending at the call has its verdict, and what the remote had at the
-//! call is integrated. What is written meanwhile is not waited for, so an application that writes
-//! faster than a push travels keeps nobody waiting.
+//! A sync is done when the events that were pending at the call have their verdicts, and the log
+//! that the remote had at the call is integrated. Later writes are not waited for. So an
+//! application that writes faster than a push travels keeps no caller waiting.
 
 use crate::error::{Error, Result};
 use crate::event::Seq;
@@ -11,10 +11,10 @@ use crate::store::{Integrated, Store};
 use crate::sync::machine::io::{Effect, Now, RequestId, Ticket};
 use crate::sync::status::Summary;
 
-/// How often a sync that somebody waits for is tried before they are told.
+/// How often a sync is tried before its caller receives the error.
 const SYNC_ATTEMPTS: u32 = 3;
 
-/// Somebody who waits.
+/// A caller that waits.
 struct Waiter {
     ticket: Ticket,
     /// The totals at the call.
@@ -22,25 +22,25 @@ struct Waiter {
     since: Now,
     /// Only a request after this one counts.
     after: RequestId,
-    /// What is pending up to this outbox number is to have its verdict. `None` until it is known:
-    /// the first sync may put events in front.
+    /// The events up to this outbox number must have their verdicts. `None` until it is known: the
+    /// first sync may put events in front.
     last: Option<i64>,
     /// The end of the remote's log when it was read after the call, which is to be integrated.
     target: Option<Seq>,
     failures: u32,
 }
 
-/// How far somebody's sync is.
+/// How far a caller's sync is.
 enum Standing {
     Waits,
     Done,
-    /// All is here that can be pulled, and pushing waits for a person.
+    /// The pull is done, and pushes wait for a person.
     Held(Error),
 }
 
-/// Those who wait at one machine.
+/// The callers that wait at one machine.
 ///
-/// * Each of them is told exactly once, and in the order in which they came.
+/// * Each of them receives exactly one result, in the order of their calls.
 #[derive(Default)]
 pub(super) struct Waiters {
     waiting: Vec<Waiter>,
@@ -48,7 +48,7 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
-    /// From now on somebody waits. `last` is the newest request so far.
+    /// Adds a caller. `last` is the newest request so far.
     pub(super) fn add(&mut self, ticket: Ticket, since: Now, last: RequestId) {
         self.waiting.push(Waiter {
             ticket,
@@ -61,14 +61,14 @@ impl Waiters {
         });
     }
 
-    /// The file is another state: what was waited for is asked for once more.
+    /// The file is in another state: the targets of all callers are determined again.
     pub(super) fn begin_anew(&mut self) {
         for waiter in &mut self.waiting {
             (waiter.last, waiter.target) = (None, None);
         }
     }
 
-    /// Whether somebody waits for a request that was not sent yet, or has no answer.
+    /// Whether a caller waits for a request that was not sent yet, or has no answer.
     pub(super) fn want_request(&self) -> bool {
         self.waiting.iter().any(|waiter| waiter.target.is_none())
     }
@@ -84,8 +84,9 @@ impl Waiters {
         }
     }
 
-    /// Takes those out whose sync is done. `held` is why nothing is pushed, if nothing is, and
-    /// `renewing` says that the pending events wait for another identity.
+    /// Removes the callers whose sync is done, and gives their results. `held` is the reason why
+    /// nothing is pushed, if pushes are held. `renewing` says that the pending events wait for a
+    /// new identity.
     ///
     /// # Errors
     ///
@@ -120,12 +121,12 @@ impl Waiters {
         (told, trouble)
     }
 
-    /// Something failed. Takes those out who have waited through [`SYNC_ATTEMPTS`] failures.
+    /// Something failed. Removes the callers that have waited through [`SYNC_ATTEMPTS`] failures.
     pub(super) fn failed(&mut self, error: &Error) -> Vec<Effect> {
         self.fail(error, 1)
     }
 
-    /// Nothing will come of it: takes everybody out.
+    /// No sync will be done: removes all callers.
     pub(super) fn dismiss(&mut self, error: &Error) -> Vec<Effect> {
         self.fail(error, SYNC_ATTEMPTS)
     }

@@ -50,7 +50,7 @@ fn work(scene: &mut Scene) -> driftless::Result<()> {
         poll_ms: 5_000,
         health_bound_ms: 60_000,
         seed: 1,
-        dice: 2,
+        identity_seed: 2,
         push: driftless::sync::PushSize::default(),
         pull: driftless::sync::PullSize::default(),
     };

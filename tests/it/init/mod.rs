@@ -40,7 +40,7 @@ fn remote_schema(remote: &LocalRemote) -> String {
     remote.read("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
 }
 
-/// A first contact that is carried on by the request.
+/// A first sync that is carried on by the request.
 struct Stepped {
     init: FirstSync,
     remote: Arc<LocalRemote>,

@@ -126,8 +126,9 @@ impl Replica {
         self.lives += 1;
         let seed = self.number as u64 ^ self.lives << 32;
         let Sizes { push, pull } = self.sizes;
+        let identity_seed = seed;
         let config =
-            Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, dice: seed, push, pull };
+            Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, identity_seed, push, pull };
         self.machine = Some(Machine::new(store, plan, config)?);
         self.input(Input::Start);
         Ok(())

@@ -1,4 +1,4 @@
-//! The databases of a shape, made once: the remote's after the first contact, a replica's, and a
+//! The databases of a shape, made once: the remote's after the first sync, a replica's, and a
 //! desktop's before its first.
 
 use std::collections::HashMap;

@@ -382,12 +382,12 @@ impl Desk {
 
 /// The `start`-th machine of a desk.
 fn machine(store: Store, number: u128, start: u64) -> Machine {
-    let dice = (number as u64) << 32 | start;
+    let seed = (number as u64) << 32 | start;
     let config = Config {
         poll_ms: 5_000,
         health_bound_ms: 60_000,
-        seed: dice,
-        dice,
+        seed,
+        identity_seed: seed,
         push: driftless::sync::PushSize::default(),
         pull: driftless::sync::PullSize::default(),
     };

@@ -165,7 +165,7 @@ impl Bench {
             poll_ms: POLL_MS,
             health_bound_ms: 60_000,
             seed: 7,
-            dice: 7,
+            identity_seed: 7,
             push: driftless::sync::PushSize::default(),
             pull: driftless::sync::PullSize::default(),
         };

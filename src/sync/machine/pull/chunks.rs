@@ -1,9 +1,9 @@
 //! A line of the log, or a row of a first sync, that does not fit into an answer, read in chunks.
 //!
-//! A request may be larger than an answer: so an event can reach the log that no page can bring. It
-//! would keep every replica from reading on. The log never changes behind the cursor, so its line
-//! can be taken a chunk a request, and is put together here. A row may change between two chunks;
-//! then it is begun anew.
+//! A request may be larger than an answer, so an event can reach the log although no page can bring
+//! it. No replica could read on. The log never changes after the cursor, so the line can be read
+//! one chunk a request, and is put together here. A row may change between two chunks; then it is
+//! read from its beginning again.
 
 use crate::error::{Code, Error, Result};
 use crate::remote::statements::Slice;
@@ -32,7 +32,7 @@ impl<T: PartialEq> Chunks<T> {
         Chunks { of: None, bytes: Vec::new(), size: CHUNK_BYTES }
     }
 
-    /// Begins anew, with chunks of the same size.
+    /// Starts again, with chunks of the same size.
     pub(in crate::sync) fn restart(&mut self) {
         self.of = None;
         self.bytes.clear();
@@ -54,11 +54,11 @@ impl<T: PartialEq> Chunks<T> {
         self.of.as_ref().is_none_or(|(begun, whole)| begun == of && *whole == size)
     }
 
-    /// A chunk came, of a line of `size` bytes. Gives the line if it is whole now.
+    /// A chunk came, of a line of `size` bytes. Gives the line if it is complete now.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is none of this line, or the line is larger than any is.
+    /// `Corrupt` when it does not belong to this line, or when the line is larger than any can be.
     pub(in crate::sync) fn came(
         &mut self,
         of: T,

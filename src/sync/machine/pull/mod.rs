@@ -1,4 +1,5 @@
-//! What is asked of the log, and the pages that wait to be integrated.
+//! The pull half of the machine: the part of the log that is asked for next, and the pages that
+//! wait to be integrated.
 //!
 //! [`Puller`] adds to the [`pages`] what the machine must know of them: whether the last one could
 //! be read, and which request has read the log last. A line that fits into no answer is put
@@ -96,7 +97,7 @@ impl Puller {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a chunk is none of the line.
+    /// `Corrupt` when a chunk does not belong to its line.
     pub(super) fn came_in(
         &mut self,
         id: RequestId,

@@ -13,12 +13,12 @@ use crate::sync::machine::pull::chunks::Chunks;
 /// Pages that may wait: one is integrated while the next one is in flight.
 const MAX_WAITING: usize = 2;
 
-/// The most events of a page that is made longer to be integrated, in memory all of it: 320,000
+/// The most events of a page that is made longer to be integrated. All of it is in memory: 320,000
 /// events of 500 bytes are 160 MB, and no unit is near that.
 const MAX_LONGER: usize = 64 * MAX_EVENTS;
 
-/// The most bytes of such a page before it is made longer still: what its events would have if they
-/// were of a common size.
+/// The most bytes of such a page before it is made longer still: so many bytes have as many events
+/// of a common size.
 const MAX_LONGER_BYTES: usize = 160 << 20;
 
 /// How many times as long a page is before it is tried again: so all tries of a page together cost
@@ -34,8 +34,9 @@ const WHOLE_DOWN_TO: usize = 256;
 ///   without a gap.
 /// * `rest` is the unit at the end of what came. It may go on, and waits for its end.
 /// * `begun` is how much of the front page is integrated already.
-/// * While `longer` says so, what comes is joined to the front page, since an answer may be too
-///   small for all of it. It is there again when it is long enough, or when nothing follows.
+/// * While `longer` is set, a page that comes is joined to the front page, because an answer may be
+///   too small for all of it. The front page may be integrated when it has that many events, or
+///   when nothing follows.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Pages {
     next: NextSize,
@@ -43,9 +44,9 @@ pub(in crate::sync) struct Pages {
     rest: Option<Page>,
     /// The last seqs of pages that end within a unit which is too large to wait for its end.
     partial: HashSet<Seq>,
-    /// What was integrated last ended so.
+    /// The page that was integrated last ended in this way.
     in_parts: bool,
-    /// Pages are asked for with their last unit whole: none was too large for an answer so far.
+    /// Pages are asked for with their last unit complete: none was too large for an answer so far.
     whole: bool,
     begun: Offset,
     /// The front page does not come apart: a part of it could not be integrated by itself.
@@ -61,15 +62,15 @@ pub(in crate::sync) struct Pages {
 
 /// The size of the next page.
 ///
-/// `target`, in bytes, shrinks when a page was too large, and does not grow above what has fitted:
-/// a server's cap does not change from one request to the next. If it turns out that it was one
-/// event that did not fit, it is again what it was before.
+/// `target`, in bytes, shrinks when a page was too large, and does not grow above the largest page
+/// that has fitted: a server's limit does not change from one request to the next. If it turns out
+/// that one single event did not fit, `target` returns to its former value.
 #[derive(Clone, Debug)]
 struct NextSize {
     most: PullSize,
     events: usize,
     target: usize,
-    /// What `target` was before pages became too large: perhaps for one event's sake.
+    /// The value of `target` before pages became too large: perhaps only one event was.
     target_before: Option<usize>,
 }
 
@@ -145,7 +146,7 @@ impl Pages {
         self.whole && self.next.events >= WHOLE_DOWN_TO && self.chunks.is_none()
     }
 
-    /// What to ask for next.
+    /// The part of the log to ask for next.
     pub(in crate::sync) fn span(&self) -> Span {
         Span {
             after: self.tail.seq,
@@ -155,7 +156,8 @@ impl Pages {
         }
     }
 
-    /// Whether another page may come. A longer page stands alone, for it must be integrated first.
+    /// Whether another page may come. While a longer page waits, none may: that one must be
+    /// integrated first.
     pub(in crate::sync) fn has_room(&self) -> bool {
         match self.longer {
             Some(_) => self.front().is_none(),
@@ -199,8 +201,8 @@ impl Pages {
         true
     }
 
-    /// What came waits to be integrated, but for the unit at its end, if that may go on. It does
-    /// not go on in a `closed` page.
+    /// The page waits to be integrated, except for the unit at its end, which may go on in the next
+    /// page. In a `closed` page it does not go on.
     fn queue(&mut self, page: Page, closed: bool) {
         let page = match self.rest.take() {
             Some(rest) => rest.joined(page),
@@ -227,7 +229,7 @@ impl Pages {
         self.in_parts
     }
 
-    /// Whether a page is here that waits for what follows it.
+    /// Whether a page is here that waits for the next one.
     pub(in crate::sync) fn is_joining(&self) -> bool {
         self.longer.is_some() && self.front().is_none()
     }
@@ -239,11 +241,12 @@ impl Pages {
         self.waiting.push_back(pages.fold(front, Page::joined));
     }
 
-    /// What was asked for came, and may be a slice of a line. Gives whether there is something new.
+    /// An answer came: a page, or a chunk of a line. Gives whether it has something new.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when the slice is none of the line; then the line is begun anew.
+    /// `Corrupt` when the chunk does not belong to the line; then the line is read from its
+    /// beginning again.
     pub(in crate::sync) fn came_in(
         &mut self,
         page: Page,
@@ -286,8 +289,8 @@ impl Pages {
         self.waiting.front().filter(long)
     }
 
-    /// What to integrate next: at least `events` events of the front page, if it has as many, up
-    /// to the end of a unit.
+    /// The events to integrate next: at least `events` events of the front page, if it has as many,
+    /// up to the end of a unit.
     pub(in crate::sync) fn part(&self, events: usize) -> Option<(Page, Offset)> {
         let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
         self.front().map(|page| page.part(self.begun, events))
@@ -308,11 +311,11 @@ impl Pages {
         self.longer = None;
     }
 
-    /// A part of the front page, up to `end`, can be integrated only with what follows. Gives false
-    /// if there cannot be any more of it.
+    /// A part of the front page, up to `end`, can be integrated only with the events after it.
+    /// Gives false if there are none, or if the page is as long as it may be.
     ///
-    /// What follows is joined to it here, and not asked for together with it: the remote's answers
-    /// may be too small for that.
+    /// The next page is joined to it here. Both are not asked for in one request, because the
+    /// remote's answers may be too small for that.
     pub(in crate::sync) fn lengthen(&mut self, end: Offset) -> bool {
         let front = self.front().expect("a page that waited was refused");
         if !front.ends_at(end) {
@@ -328,7 +331,7 @@ impl Pages {
         true
     }
 
-    /// What was asked for is too large. Gives false if less cannot be asked for.
+    /// The answer was too large. Gives false if less cannot be asked for.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         if let Some(chunks) = &mut self.chunks {
             let smaller = chunks.too_large();

@@ -18,7 +18,7 @@ const LARGE_BYTES: usize = 256 << 10;
 /// An image without values.
 const NOTHING: &str = "{}";
 
-/// What to do after a push did not go through.
+/// The decision after a push failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Push again: less, or more of what hangs together, or in another order.
@@ -52,12 +52,10 @@ pub(super) enum Decision {
 /// one event more is recorded as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bisection {
-    /// What a request takes in health.
+    /// The most that a request carries when all is well.
     most: PushSize,
-    /// The most events of a request.
-    request_events: usize,
-    /// The most bytes of events in a request.
-    request_bytes: usize,
+    /// The most that a request carries now.
+    request: PushSize,
     /// The most events of the next push in a search, if they do not hang together.
     events: usize,
     /// The bytes of the push that the search began with.
@@ -116,12 +114,11 @@ pub(super) fn check(push: &Push) -> Result<()> {
 }
 
 impl Bisection {
-    /// The limits in health.
+    /// The limits when all is well.
     pub(super) fn new(most: PushSize) -> Self {
         Bisection {
             most,
-            request_events: most.events,
-            request_bytes: most.bytes,
+            request: most,
             events: most.events,
             bytes: 0,
             hints: Hints::Kept,
@@ -133,7 +130,7 @@ impl Bisection {
         }
     }
 
-    /// Whether they are the limits in health.
+    /// Whether they are the limits when all is well.
     pub(super) fn are_full(&self) -> bool {
         *self == Bisection::new(self.most)
     }
@@ -141,11 +138,11 @@ impl Bisection {
     /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
     pub(super) fn limit(&self) -> PushLimit {
         if !self.bisecting {
-            return PushLimit::of(self.request_events, self.request_bytes);
+            return PushLimit::of(self.request.events, self.request.bytes);
         }
         PushLimit {
             events: self.events,
-            bytes: self.bytes.max(self.request_bytes),
+            bytes: self.bytes.max(self.request.bytes),
             above: self.above,
             sight: self.events.max(self.most.events),
             hints: self.hints,
@@ -153,8 +150,8 @@ impl Bisection {
     }
 
     /// The most events and bytes of events in a request. One event may be larger.
-    pub(super) fn of_request(&self) -> (usize, usize) {
-        (self.request_events, self.request_bytes)
+    pub(super) fn of_request(&self) -> PushSize {
+        self.request
     }
 
     /// Whether a culprit is searched.
@@ -169,7 +166,7 @@ impl Bisection {
         self.bytes = push.bytes;
     }
 
-    /// Takes out of the push what is known not to fit into a request.
+    /// Removes the values that are known not to fit into a request.
     pub(super) fn prepare(&self, push: &mut Push) {
         strip(push);
         if self.slim {
@@ -181,8 +178,8 @@ impl Bisection {
 
     /// A push went through.
     pub(super) fn accepted(&mut self) {
-        self.request_events = (self.request_events * 2).min(self.most.events);
-        self.request_bytes = (self.request_bytes * 2).min(self.most.bytes);
+        self.request.events = (self.request.events * 2).min(self.most.events);
+        self.request.bytes = (self.request.bytes * 2).min(self.most.bytes);
         self.begin((self.events * 2).min(self.most.events), Hints::Kept);
         self.slim = false;
         self.bisecting &= self.events < self.most.events;
@@ -199,7 +196,7 @@ impl Bisection {
         self.failing = usize::MAX;
     }
 
-    /// The remote rejected `push` for what is in it, with this code.
+    /// The remote rejected `push` for its content, with this code.
     pub(super) fn rejected(&mut self, push: &Push, code: Code) -> Decision {
         let len = push.events.len();
         if !self.bisecting {
@@ -217,8 +214,8 @@ impl Bisection {
         }
     }
 
-    /// A push failed for its foreign keys' sake, and events of it wait for what comes later: behind
-    /// it, or in vain.
+    /// A push failed for its foreign keys. Some of its events wait for a later event, which may be
+    /// after the push, or may never come.
     fn parted(&mut self, push: &Push) -> Decision {
         let len = push.events.len();
         let gap = self.failing.saturating_sub(len);
@@ -242,7 +239,7 @@ impl Bisection {
         let len = push.events.len();
         let suspects = behind(push, self.cleared);
         if suspects.is_empty() {
-            // What was in front has been settled meanwhile.
+            // The events in front have been settled meanwhile.
             self.begin(len, self.hints);
             return Decision::Again;
         }
@@ -253,7 +250,7 @@ impl Bisection {
         }
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
-            // What waits in front of it goes with what it waits for.
+            // The events in front wait for later ones, and go together with them.
             let events = if suspects.len() < len { len.max(self.most.events) } else { len };
             self.begin(events, self.hints);
             return Decision::Refuse(ids);
@@ -269,15 +266,15 @@ impl Bisection {
     pub(super) fn too_large(&mut self, events: &[Outgoing]) -> Decision {
         let weight: usize = events.iter().map(Outgoing::weight).sum();
         let [event] = events else {
-            self.request_events = events.len().div_ceil(2);
-            self.request_bytes = (self.request_bytes.min(weight) / 2).max(MIN_BYTES);
+            self.request.events = events.len().div_ceil(2);
+            self.request.bytes = (self.request.bytes.min(weight) / 2).max(MIN_BYTES);
             return Decision::Again;
         };
         if weight < LARGE_BYTES {
             return Decision::Unpushable;
         }
         if !self.slim && event.before.as_deref().is_some_and(|old| old != NOTHING) {
-            // What it changed is enough for the others. A row with a photo can be deleted so.
+            // Other replicas need only the new values. So a row with a photo can be deleted.
             self.slim = true;
             return Decision::Again;
         }

@@ -1,4 +1,4 @@
-//! What is pushed next, and what a failed push leads to.
+//! The push half of the machine: the events to push next, and the decision about a failed push.
 //!
 //! [`Pusher`] takes from the outbox what fits into a request, or cuts what hangs together into
 //! parts ([`staging`]). After a rejection it closes in on the event that is to blame ([`bisect`]).
@@ -18,7 +18,7 @@ use crate::sync::machine::io::{PushSize, Staged};
 use bisect::{Bisection, Decision, check};
 use staging::{Stage, Staging};
 
-/// What there is to push.
+/// The events to push next.
 pub(super) enum Load {
     /// Nothing.
     Nothing,
@@ -37,7 +37,7 @@ pub(super) struct Payload {
     is_new: bool,
 }
 
-/// What a part that did not arrive leads to.
+/// The decision about a part that did not arrive.
 pub(super) enum PartRejection {
     /// It is sent again.
     Again,
@@ -47,7 +47,7 @@ pub(super) enum PartRejection {
     Hold(Error),
 }
 
-/// What a push that did not go through leads to.
+/// The decision about a push that failed.
 pub(super) enum PushFailure {
     /// It is sent again: less of it, or in another way.
     Again,
@@ -59,8 +59,8 @@ pub(super) enum PushFailure {
 
 /// The push half of one machine.
 ///
-/// * What was staged is sent before anything else is taken from the outbox. Whatever may change the
-///   outbox forgets it.
+/// * A staged push is sent before anything else is read from the outbox. A change of the outbox by
+///   this replicator forgets it.
 pub(super) struct Pusher {
     bisection: Bisection,
     staging: Option<Staging>,
@@ -77,8 +77,8 @@ impl Payload {
         (self.push, self.unit, self.stage)
     }
 
-    /// What is said of a push that is so large that the remote may not take it in one transaction,
-    /// before it is tried.
+    /// The warning about a push that is so large that the remote may not take it in one
+    /// transaction. It is shown before the push is tried.
     pub(super) fn oversized(&self) -> Option<Error> {
         if !self.is_new || !self.push.is_oversized() {
             return None;
@@ -145,12 +145,12 @@ impl Pusher {
         self.split &= !self.bisection.are_full();
     }
 
-    /// What was staged is of no use any more.
+    /// The staged push is not valid any more.
     pub(super) fn forget_staged(&mut self) {
         self.staging = None;
     }
 
-    /// What goes next. `issue` draws the id of its first unit.
+    /// The events to push next. `issue` draws the id of its first unit.
     ///
     /// # Errors
     ///
@@ -170,12 +170,13 @@ impl Pusher {
             check(&push)?;
             self.bisection.prepare(&mut push);
             let unit = issue();
-            let (events, bytes) = self.bisection.of_request();
-            if push.events.len() == 1 || (push.events.len() <= events && push.bytes <= bytes) {
+            let size = self.bisection.of_request();
+            let fits = push.events.len() <= size.events && push.bytes <= size.bytes;
+            if fits || push.events.len() == 1 {
                 let push = Arc::new(push);
                 return Ok(Load::Push(Payload { push, unit, stage: None, is_new }));
             }
-            self.staging = Some(Staging::new(push, unit, (events, bytes)));
+            self.staging = Some(Staging::new(push, unit, size));
         }
         let staging = self.staging.as_ref().expect("it was staged just now, or before");
         let ((push, unit), stage) = (staging.push(), Some(staging.next()));

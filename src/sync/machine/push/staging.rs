@@ -11,7 +11,7 @@ use ulid::Ulid;
 use crate::event::ReplicaId;
 use crate::protocol::{Outgoing, Push};
 use crate::remote::statements::{Parcel, PushPart};
-use crate::sync::machine::io::Staged;
+use crate::sync::machine::io::{PushSize, Staged};
 
 /// A push on its way in parts.
 pub(super) struct Staging {
@@ -24,7 +24,7 @@ pub(super) struct Staging {
     create: bool,
 }
 
-/// What a request carries of it.
+/// The part of it that a request carries.
 #[derive(Clone)]
 pub(in crate::sync::machine) struct Stage {
     parcel: Arc<Parcel>,
@@ -35,9 +35,9 @@ pub(in crate::sync::machine) struct Stage {
 }
 
 impl Staging {
-    /// Begins to send `push` in parts of at most so many events and bytes of events.
-    pub(super) fn new(push: Push, token: Ulid, of_request: (usize, usize)) -> Staging {
-        let parcel = Arc::new(Parcel::pack(&push.events, of_request));
+    /// Begins to send `push` in parts of at most this size.
+    pub(super) fn new(push: Push, token: Ulid, size: PushSize) -> Staging {
+        let parcel = Arc::new(Parcel::pack(&push.events, (size.events, size.bytes)));
         Staging { push: Arc::new(push), parcel, token, done: 0, create: false }
     }
 

@@ -35,7 +35,7 @@ type Definition = (String, String, String, Option<String>);
 pub(crate) fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let Ok(catalog) = Catalog::of_remote(&definitions(&text)) else { return };
-    // A first contact refuses it: where there is any trigger, SQLite refuses what is written.
+    // A first sync refuses it: where there is any trigger, SQLite refuses what is written.
     if !catalog.unfounded.is_empty() {
         return;
     }

@@ -258,13 +258,13 @@ fn limits_close_in_and_open_again() {
     assert_eq!(limits, full());
     // What a request takes is another matter.
     assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Decision::Again);
-    assert_eq!(limits.of_request().0, MAX_EVENTS / 2);
+    assert_eq!(limits.of_request().events, MAX_EVENTS / 2);
     assert!(!limits.is_bisecting());
     limits.suspect(&next(&full(), 1, 12));
     for _ in 0..20 {
         limits.too_large(&next(&full(), 1, 12).events);
     }
-    assert_eq!(limits.of_request(), (6, MIN_BYTES));
+    assert_eq!(limits.of_request(), PushSize { events: 6, bytes: MIN_BYTES });
     assert_eq!(limits.limit().events, 12, "the search goes on as it was, in smaller requests");
     (0..20).for_each(|_| limits.accepted());
     assert_eq!(limits, full());
