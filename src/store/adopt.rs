@@ -280,11 +280,14 @@ impl Store {
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
+        let mut start = begin(&tx)?;
+        self.refresh_pending(&tx, start.cursor)?;
         if let Some(to) = to {
             retire(&tx, to, now_ms)?;
+            start = begin(&tx)?;
+            // The outbox is the same. Read anew, its events would be in no known order again.
+            self.pending.borrow_mut().advance(start.cursor);
         }
-        let start = begin(&tx)?;
-        self.refresh_pending(&tx, start.cursor)?;
         let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;

@@ -322,6 +322,22 @@ fn f24_wiped() {
     is_refused(&mut a, SyncState::OtherRemote, Code::OtherRemote);
 }
 
+/// What is pending is put in its order before the remote is accepted, and once.
+#[test]
+fn f24_accepted_with_several_unsent_events_of_a_row() {
+    let remote = remote();
+    let mut a = Desk::new(&remote, 1);
+    a.write(&many(3, "a"));
+    a.sync().unwrap();
+    remote.wipe(SCHEMA);
+    a.write("INSERT INTO members (id, name) VALUES ('b', 'one')");
+    a.write("UPDATE members SET name = 'two' WHERE id = 'b'");
+    a.sync().unwrap_err();
+    a.accept().unwrap();
+    assert_equal(&a, &TABLES);
+    assert_eq!(remote.read("SELECT name FROM members WHERE id = 'b'"), "two");
+}
+
 #[test]
 fn f24_replaced() {
     let remote = remote();
