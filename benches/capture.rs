@@ -12,7 +12,9 @@
 
 use std::time::{Duration, Instant};
 
-use driftless::capture::{self, Layout, Table};
+use driftless::capture;
+use driftless::capture::Layout;
+use driftless::catalog::Table;
 use rusqlite::Connection;
 
 /// Rows of one measured stretch.

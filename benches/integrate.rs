@@ -18,10 +18,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use driftless::event::conflict::ConflictRule;
+use driftless::event::page::Page;
 use driftless::event::{ReplicaId, Seq};
-use driftless::page::Page;
 use driftless::store::{Outcome, Setup, Store};
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 use support::Place;
 use ulid::Ulid;

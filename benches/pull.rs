@@ -14,9 +14,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use driftless::event::Seq;
-use driftless::page::Page;
+use driftless::event::page::Page;
+use driftless::protocol::statements::{Exchange, MAX_EVENTS, Span};
 use driftless::remote::Remote as _;
-use driftless::remote::statements::{Exchange, MAX_EVENTS, Span};
 use driftless::store::{Outcome, Store};
 use support::{Place, Served};
 

@@ -13,10 +13,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use driftless::remote::Remote as _;
-use driftless::remote::statements::{
+use driftless::protocol::statements::{
     Asker, Exchange, MAX_EVENTS, MAX_PUSH_BYTES, META, Sender, read_meta,
 };
+use driftless::remote::Remote as _;
 use driftless::store::{PushLimit, Store};
 use support::{Place, Served};
 

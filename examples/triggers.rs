@@ -6,8 +6,10 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
-use driftless::capture::{self, Catalog, Replicated};
-use driftless::verdict::ConflictRule;
+use driftless::capture;
+use driftless::capture::Replicated;
+use driftless::catalog::Catalog;
+use driftless::event::conflict::ConflictRule;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a database file")?;

@@ -96,23 +96,18 @@
 #![cfg_attr(not(all(feature = "cli", feature = "hub")), allow(dead_code))]
 
 #[cfg(not(feature = "internals"))]
-mod backoff;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod backoff;
-#[cfg(not(feature = "internals"))]
 mod capture;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod capture;
+#[cfg(not(feature = "internals"))]
+mod catalog;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod catalog;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
-#[cfg(not(feature = "internals"))]
-mod clock;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod clock;
 #[cfg(not(feature = "internals"))]
 mod error;
 #[cfg(feature = "internals")]
@@ -123,24 +118,8 @@ mod event;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod event;
-#[cfg(not(feature = "internals"))]
-mod frame;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod frame;
 #[cfg(feature = "hub")]
 pub mod hub;
-#[cfg(not(feature = "internals"))]
-mod identity;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod identity;
-mod json;
-#[cfg(not(feature = "internals"))]
-mod page;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod page;
 #[cfg(not(feature = "internals"))]
 mod protocol;
 #[cfg(feature = "internals")]
@@ -162,16 +141,6 @@ mod sync;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod sync;
-#[cfg(not(feature = "internals"))]
-mod value;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod value;
-#[cfg(not(feature = "internals"))]
-mod verdict;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod verdict;
 
 pub use error::{Code, Error, Kind, Result, UnknownCode};
 pub use replicator::{Builder, Replicator, Subscription};
@@ -189,7 +158,7 @@ pub use sync::{Changes, Health, Status, Summary, SyncState};
 /// * [`Status::dangling`]: tables with rows whose parent is not replicated or was deleted;
 /// * [`Status::conflicts`] and [`Status::quarantined`]: see [`conflicts`].
 pub mod status {
-    pub use crate::capture::{LeftOut, Where, Why};
+    pub use crate::catalog::{LeftOut, Where, Why};
     pub use crate::store::{Cause, Dangling, Former, Unwritable};
     pub use crate::sync::{FirstSyncProgress, FirstSyncStep, RemoteStatus};
 }
@@ -208,19 +177,19 @@ pub mod status {
 /// [`NewKey`]: crate::conflicts::NewKey
 /// [`Replicator::conflicts`]: crate::Replicator::conflicts
 pub mod conflicts {
+    pub use crate::event::conflict::ConflictRule;
     pub use crate::store::{
         ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey, Quarantined, Restored,
         Retried, Selection, Unrestored,
     };
-    pub use crate::verdict::ConflictRule;
 }
 
 /// One change of one row, with its values, its author and the remote's verdict.
 pub mod events {
+    pub use crate::event::conflict::Verdict;
+    pub use crate::event::value::Value;
     pub use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
     pub use crate::sync::Change;
-    pub use crate::value::Value;
-    pub use crate::verdict::Verdict;
 }
 
 /// The remote: its token, a trial of both, and what a remote that was replaced offers.

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::error::{Code, Error, Result};
 use crate::event::EventId;
+use crate::event::conflict::ConflictRule;
 use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
 use crate::store::{
     Conflict, Connection, Dismissed, NewKey, OnConnect, Quarantined, Restored, Retried, Selection,
@@ -19,7 +20,6 @@ use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PullSize, PushSize,
     RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, when_unlocked,
 };
-use crate::verdict::ConflictRule;
 
 /// How a [`Replicator`] is to be; made by [`Replicator::builder`].
 #[must_use = "nothing happens before `start`"]

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS driftless_state (
 
 -- Settings and identity, as names and values.
 CREATE TABLE IF NOT EXISTS driftless_settings (
-  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/identity.rs), staged (counts the writes of a first sync), ...
+  name  TEXT PRIMARY KEY, -- replica, url, epoch, version (of this schema), confirmed and marks (see src/protocol/incarnation.rs), staged (counts the writes of a first sync), ...
   value TEXT              -- the setting's text
 ) WITHOUT ROWID;
 
@@ -105,13 +105,13 @@ CREATE TABLE IF NOT EXISTS driftless_notes_rtrim (
 CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_key ON driftless_notes_rtrim (tbl, k);
 CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_others ON driftless_notes_rtrim (tbl, by) WHERE own = 0;
 
--- Every power of two that a double can be: makes the exact spelling of a REAL (see src/value.rs).
+-- Every power of two that a double can be: makes the exact spelling of a REAL (see src/event/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (
   p REAL PRIMARY KEY,  -- 2^e
   e INTEGER NOT NULL   -- from -1074 to 1023
 ) WITHOUT ROWID;
 
--- The local log: settled events as sealed frames (see src/frame.rs).
+-- The local log: settled events as sealed frames (see src/event/frame.rs).
 CREATE TABLE IF NOT EXISTS driftless_log (
   seq    INTEGER PRIMARY KEY, -- its place in the remote log
   id     BLOB NOT NULL,       -- the event's id, 16 bytes

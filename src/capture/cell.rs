@@ -1,7 +1,7 @@
 //! A column's place in the JSON of an event, in SQL: its value, decoded where it has a tag.
 
-use super::sql::literal;
-use super::table::{Column, Table};
+use crate::catalog::sql::literal;
+use crate::catalog::table::{Column, Table};
 
 /// A column's place in an event's JSON object.
 pub(super) struct Cell<'a> {

@@ -12,9 +12,9 @@ use super::cell::{Cell, and, decode};
 use super::judge::{IMAGE, Judge, key_name};
 use super::remote::ulid;
 use super::replica::NOW_MS;
-use super::sql::*;
-use super::table::PREFIX;
 use super::triggers::{Trigger, Write as Kind};
+use crate::catalog::sql::*;
+use crate::catalog::table::PREFIX;
 
 /// Why the event that is being judged is not applied.
 const REASON: &str = "driftless_meta.r";

@@ -7,13 +7,13 @@
 //! * Nor is one whose predicate or expressions mention a generated column, or a value whose type is
 //!   not that of its column (text in an INTEGER column).
 
-use super::affinity::Affinity;
 use super::cell::{Cell, decode};
 use super::remote::Replicated;
-use super::sql::*;
-use super::table::*;
 use super::triggers::Write as Kind;
-use crate::verdict::ConflictRule;
+use crate::catalog::affinity::Affinity;
+use crate::catalog::sql::*;
+use crate::catalog::table::*;
+use crate::event::conflict::ConflictRule;
 
 /// The SQL for one table's events.
 pub(super) struct Judge<'a> {

@@ -18,12 +18,12 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
-use super::affinity::Affinity;
-use super::sql::literal;
-use super::table::{Collation, ForeignKey, Table};
+use crate::catalog::affinity::Affinity;
+use crate::catalog::sql::literal;
+use crate::catalog::table::{Collation, ForeignKey, Table};
 use crate::error::{Code, Error, Result};
+use crate::event::value::{Value, write_string};
 use crate::event::{Image, Op, RowKey};
-use crate::value::{Value, write_string};
 
 /// The tables of notes, by the collation that tells two keys apart in them: BINARY, NOCASE, RTRIM.
 pub const NOTES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];

@@ -32,10 +32,10 @@ use super::cell::{Cell, and};
 use super::inbox;
 use super::judge::Judge;
 use super::replica::{NOW_MS, fingerprint};
-use super::sql::*;
-use super::table::*;
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
-use crate::verdict::ConflictRule;
+use crate::catalog::sql::*;
+use crate::catalog::table::*;
+use crate::event::conflict::ConflictRule;
 
 /// A replicated table and its conflict rule.
 #[derive(Clone, Copy, Debug)]

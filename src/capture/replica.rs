@@ -25,11 +25,11 @@
 //! Collations can be replaced too. A key's collation is used as the table declares it: with another
 //! NOCASE the application's own index of that key has the other order, and so has the trigger.
 
-use super::affinity::Affinity;
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
-use super::sql::*;
-use super::table::{Collation, Column, ForeignKey, Table};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
+use crate::catalog::affinity::Affinity;
+use crate::catalog::sql::*;
+use crate::catalog::table::{Collation, Column, ForeignKey, Table};
 use crate::event::EventId;
 
 /// Milliseconds since 1970, in SQL that SQLite 3.35 knows: 1970 began at the Julian day 2440587.5,

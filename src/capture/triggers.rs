@@ -74,8 +74,8 @@
 use std::fmt::Write as _;
 
 use super::layout::foreign_keys;
-use super::sql::*;
-use super::table::*;
+use crate::catalog::sql::*;
+use crate::catalog::table::*;
 
 /// A trigger: its name and the statement that makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
 use crate::error::Error;
-use crate::verdict::ConflictRule;
+use crate::event::conflict::ConflictRule;
 
-use super::when::When;
+use super::output::log_position::When;
 
 /// What stands below the list of commands.
 const AFTER_HELP: &str = "\

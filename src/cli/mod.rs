@@ -16,25 +16,14 @@
 //! * Times are shown in UTC.
 
 mod args;
-mod conflicts;
+mod commands;
 #[cfg(feature = "hub")]
 mod demo;
-mod event;
 mod exit;
-#[cfg(feature = "hub")]
-mod hub;
-mod init;
-mod log;
 mod output;
-mod quarantine;
-mod remote;
-mod run;
 mod session;
 mod signal;
-mod status;
 mod stdin;
-mod sync;
-mod when;
 
 use std::process::ExitCode;
 
@@ -80,17 +69,17 @@ fn run(cli: Cli, output: &Output) -> Result<Exit> {
 fn perform(session: &Session, command: Command) -> Result<Exit> {
     keep_private(&command);
     match command {
-        Command::Init(args) => init::init(session, args),
-        Command::Sync => sync::sync(session),
-        Command::Run(args) => run::run(session, &args),
-        Command::Status(args) => status::status(session, &args),
-        Command::Log(args) => log::log(session, args),
-        Command::Show(args) => log::show(session, &args.event),
-        Command::Conflicts(args) => conflicts::conflicts(session, args),
-        Command::Quarantine(args) => quarantine::quarantine(session, &args),
-        Command::Remote(args) => remote::remote(session, args),
+        Command::Init(args) => commands::init::init(session, args),
+        Command::Sync => commands::sync::sync(session),
+        Command::Run(args) => commands::run::run(session, &args),
+        Command::Status(args) => commands::status::status(session, &args),
+        Command::Log(args) => commands::log::log(session, args),
+        Command::Show(args) => commands::log::show(session, &args.event),
+        Command::Conflicts(args) => commands::conflicts::conflicts(session, args),
+        Command::Quarantine(args) => commands::quarantine::quarantine(session, &args),
+        Command::Remote(args) => commands::remote::remote(session, args),
         #[cfg(feature = "hub")]
-        Command::Hub(args) => hub::hub(session, &args),
+        Command::Hub(args) => commands::hub::hub(session, &args),
         #[cfg(feature = "hub")]
         Command::Demo(args) => demo::demo(session, &args),
     }

@@ -1,7 +1,12 @@
 //! One exchange with the remote, in words: what is pushed, and the statements that it travels in.
 
+pub mod incarnation;
+pub(super) mod log_range;
 mod outgoing;
+pub(super) mod payload;
+pub(super) mod staged;
 mod statement;
+pub mod statements;
 
 pub use self::outgoing::{Outgoing, Push};
 pub use self::statement::Statement;

@@ -1,9 +1,9 @@
 //! What is to be pushed: events of the outbox, as the store hands them out and the remote takes
 //! them.
 
-use crate::event::{EventId, Image, Op, RowKey, Seq};
 #[cfg(doc)]
-use crate::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+use crate::event::conflict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+use crate::event::{EventId, Image, Op, RowKey, Seq};
 
 /// The next unsent events.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::value::Value;
+use crate::event::value::Value;
 
 /// A single complete SQL statement, or a part of one.
 ///

@@ -35,15 +35,16 @@ use tracing::Instrument;
 
 use super::credentials::{Credentials, Key, Keyring};
 use super::failure::Failure;
+use super::metered_stream::Meter;
+use super::pipeline;
+use super::pipeline::Direct;
 use super::tls::{Connector, client_config};
 use super::token::{Access, Token};
 use super::url::RemoteUrl;
-use super::verbatim::{self, Direct};
-use super::wire::Meter;
 use super::{Answer, Batch, Pending, Remote, Rows};
 use crate::error::{Code, Error, Kind, Result};
+use crate::event::value::Value;
 use crate::protocol::Statement;
-use crate::value::Value;
 
 /// Connections that are kept while nothing is sent: one for pushing, one for the next page.
 const IDLE_LANES: usize = 2;
@@ -198,7 +199,7 @@ impl Libsql {
 
     /// Sends the statements, in the one way or the other.
     async fn attempt(&self, batch: Batch, key: &Key) -> Result<Answer> {
-        if verbatim::carries(&batch.statements) {
+        if pipeline::carries(&batch.statements) {
             return self.carry(batch, key).await;
         }
         for (index, Statement { sql, .. }) in batch.statements.iter().enumerate() {
@@ -213,7 +214,7 @@ impl Libsql {
 
     /// Sends definitions, and statements with parameters, as they are.
     async fn carry(&self, batch: Batch, key: &Key) -> Result<Answer> {
-        verbatim::check(&batch.statements)?;
+        pipeline::check(&batch.statements)?;
         let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let direct = idle.unwrap_or_else(|| {
             let meter = Arc::new(Meter::default());

@@ -19,16 +19,12 @@
 mod credentials;
 mod failure;
 mod libsql;
-mod parcel;
+mod metered_stream;
+mod pipeline;
 mod probe;
-mod span;
-mod staged;
-pub mod statements;
 mod tls;
 mod token;
 mod url;
-mod verbatim;
-mod wire;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,7 +41,7 @@ pub use self::url::RemoteUrl;
 pub use crate::protocol::Statement;
 
 use crate::error::{Error, Result};
-use crate::value::Value;
+use crate::event::value::Value;
 
 /// SQL statements that run in one transaction and in one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]

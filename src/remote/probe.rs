@@ -6,7 +6,7 @@ use super::libsql::{Libsql, Options};
 use super::token::{Access, Token};
 use super::{Batch, Remote};
 use crate::error::{Code, Error, Kind, Result};
-use crate::value::Value;
+use crate::event::value::Value;
 
 /// The table that the trial of writing makes and takes back.
 const TRIAL_TABLE: &str = "driftless_probe";

@@ -23,8 +23,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 
+use super::metered_stream::{Meter, Metered};
 use super::url::{host, is_this_machine};
-use super::wire::{Meter, Metered};
 use crate::error::{Code, Error, Result};
 
 /// Opens connections for the HTTP client.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::{OnConnect, connect, must_be_file};
+use super::connection::{OnConnect, connect, must_be_file};
 use super::schema::{ADVICE, ReplicatedTable, Unwritable, place, registered_names, unwritable};
-use crate::capture::{Catalog, Table};
+use crate::catalog::{Catalog, Table};
 use crate::error::{Code, Error, Kind, Result};
 
 /// How long to wait for another process's lock.

@@ -29,7 +29,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Store;
-use super::open::{BUSY_TIMEOUT, is_replica};
+use super::connection::{BUSY_TIMEOUT, is_replica};
 use crate::error::{Code, Error, Result};
 
 /// Which file a path leads to.

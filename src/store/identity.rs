@@ -3,14 +3,14 @@
 use rusqlite::{Connection, Transaction};
 
 use super::Store;
-use super::adopt::NewRemote;
+use super::bootstrap::merge::NewRemote;
+use super::connection::{set_setting, setting};
 use super::log::settled_id;
-use super::open::{set_setting, setting};
-use crate::capture::ident;
+use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
+use crate::event::frame::GENESIS;
 use crate::event::{ReplicaId, Seq};
-use crate::frame::GENESIS;
-use crate::identity::{Mark, Marks, Place};
+use crate::protocol::incarnation::{Mark, Marks, Place};
 
 /// The setting with the mark that the remote is known to have had.
 const CONFIRMED: &str = "confirmed";
@@ -148,7 +148,7 @@ impl Store {
         marks.confirm(mark);
         keep(&tx, &marks)?;
         if let Some(sent) = sent {
-            super::outbox::note_sent(&tx, sent)?;
+            super::outbox::batch::note_sent(&tx, sent)?;
         }
         self.commit_write(tx)?;
         if let Some(sent) = sent {

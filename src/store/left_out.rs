@@ -4,10 +4,10 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::Store;
+use super::connection::{set_setting, setting};
 use super::definitions::{Definition, Local};
-use super::open::{set_setting, setting};
 use super::schema::registered;
-use crate::capture::{Choice, LeftOut, Where, Why};
+use crate::catalog::{Choice, LeftOut, Where, Why};
 use crate::error::{Error, Result};
 
 /// The setting that keeps the choice that a replica was made with, as JSON.

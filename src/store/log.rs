@@ -3,12 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
-use super::captured::{COLUMNS, Layouts, Written};
-use super::pending::{event_id, time};
+use super::outbox::pending::{event_id, time};
+use super::outbox::reader::{COLUMNS, Layouts, Written};
 use crate::error::Result;
+use crate::event::conflict::Verdict;
+use crate::event::frame::{Sealed, open};
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
-use crate::frame::{Sealed, open};
-use crate::verdict::Verdict;
 
 /// An event of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl Store {
         {
             let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled AND n = ?1");
             let mut statement = self.db.prepare_cached(&sql)?;
-            let mut rows = statement.query([super::pending::number(id)])?;
+            let mut rows = statement.query([super::outbox::pending::number(id)])?;
             if let Some(row) = rows.next()? {
                 let event = pending(&self.db, &self.layouts, row)?;
                 if event.id == id {

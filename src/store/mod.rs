@@ -6,7 +6,7 @@
 //! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
 //! remote ([`Store::integrate`]).
 //!
-//! A [`Page`](crate::page::Page) of the remote log is integrated in one local transaction, as a
+//! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction, as a
 //! rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold of
 //! the remote log up to the cursor, with this replica's pending events of that row, those that have
 //! not lost, on top in their order.** Every event of the page is sealed into the local log
@@ -28,68 +28,42 @@
 //!   lock sees to that. A second store may read, and notices when it takes over.
 //! * The file may be restored or replaced under an open store: see `file`.
 
-mod actions;
-mod adopt;
-mod arrange;
-mod captured;
+mod apply;
+mod bootstrap;
 mod conflicts;
-mod dangling;
+mod connection;
 mod definitions;
-mod departures;
-mod dependents;
 mod file;
-mod fold;
-mod guard;
-mod held;
+mod identifier_case;
 mod identity;
-mod integrate;
-mod late;
 mod left_out;
+mod local;
 mod log;
-mod marks;
-mod materialize;
-mod notice;
-mod open;
 mod outbox;
-mod overlooked;
-mod pending;
 mod quarantine;
-mod rebase;
-mod redo;
-mod rehearse;
-mod restore;
-mod rewrite;
-mod row_order;
 mod schema;
-mod spans;
-mod spelling;
-mod straighten;
-mod stretch;
-mod together;
-mod touched;
-mod unpack;
 mod upgrade;
 
-pub use adopt::{Adopted, AdoptedTable, NewRemote};
-pub(crate) use arrange::are_bound;
-pub use conflicts::{
+pub use self::apply::page::{Integrated, Outcome};
+pub use self::apply::reconcile::Late;
+pub use self::bootstrap::merge::{Adopted, AdoptedTable, NewRemote};
+pub use self::bootstrap::rehearse::Orphans;
+pub use self::conflicts::inbox::{
     Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey,
     Selection,
 };
-pub use dangling::Dangling;
+pub use self::conflicts::restore::{Restored, Unrestored};
+pub use self::connection::OnConnect;
+pub use self::local::dangling::Dangling;
+pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, Hints, PushLimit};
+pub use self::outbox::boundaries::Watch;
+pub(crate) use self::outbox::grouping::are_bound;
 pub(crate) use definitions::Local;
 pub use definitions::{Definition, application_connection, definitions};
 pub(crate) use file::{FileId, FileState, has_log_of};
 pub use identity::{Cause, Former};
-pub use integrate::{Integrated, Outcome};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
-pub use marks::Watch;
-pub use open::OnConnect;
-pub use outbox::{GROUP_BYTES, GROUP_EVENTS, Hints, PushLimit};
-pub use overlooked::Late;
 pub use quarantine::{Quarantined, Retried};
-pub use rehearse::Orphans;
-pub use restore::{Restored, Unrestored};
 pub(crate) use schema::TABLES_SQL;
 pub use schema::{ReplicatedTable, Setup, Unwritable};
 
@@ -98,11 +72,11 @@ use std::path::{Path, PathBuf};
 
 pub use rusqlite::Connection;
 
-use crate::capture::LeftOut;
+use crate::catalog::LeftOut;
 use crate::error::{Code, Error, Result};
+use crate::event::frame::Hash;
 use crate::event::{ReplicaId, Seq};
-use crate::frame::Hash;
-use crate::identity::Place;
+use crate::protocol::incarnation::Place;
 
 /// The setting for [`State::in_parts`].
 const IN_PARTS: &str = "in_parts";
@@ -114,9 +88,9 @@ pub struct Store {
     id: ReplicaId,
     tables: Vec<ReplicatedTable>,
     /// Tables that are not replicated and refer to those that are.
-    dependents: dependents::Dependents,
+    dependents: local::dependents::Dependents,
     /// The rows without a parent that were counted last, and when.
-    dangling: RefCell<dangling::Counted>,
+    dangling: RefCell<local::dangling::Counted>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
     /// The same when the capture triggers were last compared with what they should be; `None` if
@@ -124,15 +98,15 @@ pub struct Store {
     checked: Option<i64>,
     /// The value of `checked` for which the quarantine was last looked at.
     retried: Option<i64>,
-    guard: guard::Guard,
-    pending: RefCell<pending::Pending>,
-    layouts: captured::Layouts,
+    guard: apply::trigger_guard::Guard,
+    pending: RefCell<outbox::pending::Pending>,
+    layouts: outbox::reader::Layouts,
     /// Outbox numbers at which a transaction ended.
-    marks: marks::Shared,
+    marks: outbox::boundaries::Shared,
     /// The dependency spans of a stretch of the outbox that is larger than a push, and the schema
     /// version of the definitions that they were found with. An event's values never change, but
     /// numbers may: what renumbers events forgets them.
-    spans: RefCell<Option<(i64, spans::Spans)>>,
+    spans: RefCell<Option<(i64, outbox::spans::Spans)>>,
     /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
     newest_ms: i64,
     /// The tables that are not replicated, and the schema version for which that is.
@@ -270,10 +244,10 @@ impl Store {
         drop(statement);
         state.dangling = self.dangling()?;
         state.place = identity::place(&tx)?;
-        state.url = open::setting(&tx, "url")?.unwrap_or_default();
-        state.in_parts = open::setting(&tx, IN_PARTS)?.is_some();
+        state.url = connection::setting(&tx, "url")?.unwrap_or_default();
+        state.in_parts = connection::setting(&tx, IN_PARTS)?.is_some();
         // What is none, in a file that somebody has changed, must not become a part of SQL.
-        let epoch = open::setting(&tx, "epoch")?;
+        let epoch = connection::setting(&tx, "epoch")?;
         state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
         let mut pending = self.pending.borrow_mut();
         pending.refresh(&tx, &self.layouts, state.cursor)?;
@@ -301,7 +275,7 @@ impl Store {
     pub(crate) fn is_locked(&self) -> Result<bool> {
         self.db.busy_timeout(std::time::Duration::ZERO)?;
         let tried = self.db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(Error::from);
-        self.db.busy_timeout(open::BUSY_TIMEOUT)?;
+        self.db.busy_timeout(connection::BUSY_TIMEOUT)?;
         match tried {
             Err(error) if error.code() == Code::DatabaseLocked => Ok(true),
             tried => tried.map(|()| false),
@@ -334,7 +308,7 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn setting(&self, name: &str) -> Result<Option<String>> {
-        open::setting(&self.db, name)
+        connection::setting(&self.db, name)
     }
 
     /// Writes a setting; `None` takes it away.
@@ -343,7 +317,7 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<()> {
-        open::set_setting(&self.db, name, value)
+        connection::set_setting(&self.db, name, value)
     }
 
     /// Names another URL for the remote. Whether it is the same database is for its epoch to say.

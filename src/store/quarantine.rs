@@ -13,15 +13,15 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
+use super::apply::page::{Integrated, Pass, Step, Stop, begin};
+use super::apply::rebase::{Rebase, shorten};
+use super::apply::row_writer::{column_index, key_matches};
 use super::identity::landmark;
-use super::integrate::{Integrated, Pass, Step, Stop, begin};
-use super::materialize::{column_index, key_matches};
-use super::rebase::{Rebase, shorten};
-use crate::capture::Table;
+use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
+use crate::event::page::{Line, MAX_KEY_BYTES, Page};
+use crate::event::value::{ValueRef, write_string};
 use crate::event::{Column, Event, Image, Op, RowKey, Seq};
-use crate::page::{Line, MAX_KEY_BYTES, Page};
-use crate::value::{ValueRef, write_string};
 
 /// The setting that has the definitions under which the quarantine was last tried by itself.
 const RETRIED: &str = "retried";

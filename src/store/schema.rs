@@ -7,17 +7,20 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Store;
-use super::dependents::Dependents;
-use super::materialize::{message, write_statements};
-use super::open::{OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting};
-use super::rebase::is_uncompiled;
+use super::apply::rebase::is_uncompiled;
+use super::apply::row_writer::{message, write_statements};
+use super::connection::{
+    OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting,
+};
+use super::local::dependents::Dependents;
 use super::upgrade::upgrade;
-use crate::capture::{Layout, NOTES, PREFIX, Table, fingerprint, ident, triggers};
+use crate::capture::{Layout, NOTES, fingerprint, triggers};
+use crate::catalog::{PREFIX, Table, ident};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
-use crate::frame::GENESIS;
-use crate::json::read_names;
-use crate::verdict::ConflictRule;
+use crate::event::conflict::ConflictRule;
+use crate::event::frame::GENESIS;
+use crate::event::json::read_names;
 
 /// Our tables in a replica's database.
 pub(crate) const TABLES_SQL: &str = include_str!("../../schema/replica/tables.sql");
@@ -108,7 +111,7 @@ impl Store {
     }
 
     /// The same, and `makers` make missing tables in the same transaction: see
-    /// [`create_if_missing`](crate::capture::create_if_missing).
+    /// [`create_if_missing`](crate::catalog::create_if_missing).
     ///
     /// # Errors
     ///
@@ -138,7 +141,7 @@ impl Store {
     }
 
     /// Runs statements that make missing tables, in one transaction, before [`Store::init`] takes
-    /// them: see [`create_if_missing`](crate::capture::create_if_missing).
+    /// them: see [`create_if_missing`](crate::catalog::create_if_missing).
     ///
     /// # Errors
     ///

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::connection::{VERSION, set_setting, version};
 use super::log::{own_event, settled_in};
-use super::open::{VERSION, set_setting, version};
 use super::schema::{TABLES_SQL, definitions, drop_triggers, install, registered};
 use crate::error::Result;
 use crate::event::{Op, Seq};

@@ -80,6 +80,7 @@
 //! * A first sync that is interrupted begins anew.
 //! * Only own events are missed if the remote's log leaves something out.
 
+pub mod backoff;
 mod driver;
 mod first_sync;
 mod machine;

@@ -1,8 +1,8 @@
 //! The status of a replica.
 
-use crate::capture::LeftOut;
-use crate::clock::span;
+use crate::catalog::LeftOut;
 use crate::error::{Code, Error, Result};
+use crate::event::clock::span;
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::store::{Dangling, Former, State, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};

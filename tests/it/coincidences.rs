@@ -1,11 +1,11 @@
 //! What the machine does where two things meet that seldom do: driven by hand, as in
 //! [`waits`](crate::waits).
 
-use driftless::backoff::{CAP_MS, FIRST_MS};
+use driftless::event::value::Value;
+use driftless::protocol::statements::MAX_EVENTS;
 use driftless::remote::Answer;
-use driftless::remote::statements::MAX_EVENTS;
+use driftless::sync::backoff::{CAP_MS, FIRST_MS};
 use driftless::sync::{Input, SyncState, Ticket};
-use driftless::value::Value;
 use driftless::{Health, Replicator};
 
 use crate::failures::{TABLES, many, remote};

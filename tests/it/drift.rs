@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use driftless::remote::statements::MAX_EVENTS;
+use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Entry, LogFilter, PushLimit, Standing, Store};
 use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
 use driftless::{Code, Health};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use driftless::backoff::CAP_MS;
+use driftless::protocol::statements::MAX_EVENTS;
 use driftless::remote::Remote;
-use driftless::remote::statements::MAX_EVENTS;
+use driftless::sync::backoff::CAP_MS;
 use driftless::sync::{Input, SyncState};
 use driftless::{Code, Kind, Replicator};
 

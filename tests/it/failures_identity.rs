@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use driftless::identity::MAX_DRAWN;
+use driftless::protocol::incarnation::MAX_DRAWN;
 use driftless::store::Cause;
 use driftless::sync::{Input, SyncState};
 use driftless::{Code, Error};

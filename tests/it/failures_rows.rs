@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use driftless::event::conflict::ConflictRule;
 use driftless::store::{ConflictKind, NewKey};
 use driftless::sync::Input;
-use driftless::verdict::ConflictRule;
 
 use crate::failures::{TABLES, events, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};

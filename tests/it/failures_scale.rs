@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftless::Replicator;
+use driftless::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use driftless::remote::Remote;
-use driftless::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use driftless::sync::{Input, SyncState, Ticket};
 
 use crate::failures::{TABLES, events, many, remote};

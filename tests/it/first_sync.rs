@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use driftless::Code;
+use driftless::event::conflict::ConflictRule;
 use driftless::sync::{Plan, Tables, initialise};
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 
 use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};

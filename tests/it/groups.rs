@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex};
 
 use driftless::protocol::Push;
-use driftless::remote::statements::MAX_EVENTS;
+use driftless::protocol::statements::MAX_EVENTS;
 use driftless::remote::{Batch, Pending, Remote, Statement};
 use driftless::store::{PushLimit, Store};
 use driftless::sync::{Input, Ticket, drain_watched, initialise};

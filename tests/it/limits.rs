@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use driftless::error::Kind;
 use driftless::event::Op;
+use driftless::event::value::Value;
 use driftless::store::{NewKey, Store};
 use driftless::sync::initialise;
-use driftless::value::Value;
 use rusqlite::Connection;
 
 use crate::support::desk::{Desk, plan};

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use driftless::Replicator;
+use driftless::event::conflict::ConflictRule;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::{Entry, LogFilter, Store};
 use driftless::sync::{drain, initialise};
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 
 use crate::hub::Running;

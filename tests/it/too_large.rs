@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use driftless::Code;
+use driftless::event::value::Value;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::{Conflict, ConflictKind, Store};
 use driftless::sync::{Input, drain, initialise};
-use driftless::value::Value;
 use rusqlite::Connection;
 
 use crate::hub::Running;

@@ -1,13 +1,13 @@
 //! When the machine asks, how long it waits, and what it says meanwhile: all by its own clock, which
 //! stands still unless a test moves it.
 
-use driftless::identity::MAX_DRAWN;
-use driftless::remote::statements::MAX_EVENTS;
+use driftless::event::conflict::ConflictRule;
+use driftless::protocol::incarnation::MAX_DRAWN;
+use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
     ACTIVE_POLL_MS, Config, Effect, Input, Machine, Now, RequestId, SyncState, Ticket, initialise,
 };
-use driftless::verdict::ConflictRule;
 use driftless::{Code, Health, Kind};
 
 use crate::failures::{TABLES, many, remote};

@@ -1,7 +1,7 @@
 //! The events of an outbox, and what they do to a row.
 
+use crate::event::value::Value;
 use crate::event::{Image, Op, RowKey};
-use crate::value::Value;
 
 /// A table, in lower case, and a key.
 pub type RowId = (String, RowKey);

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::step::State;
 use crate::capture::layout::{Fold, canonical};
-use crate::capture::table::{Table, Term, Unique, mentions};
+use crate::catalog::table::{Table, Term, Unique, mentions};
 use crate::event::RowKey;
-use crate::value::Value;
+use crate::event::value::Value;
 
 /// Columns that no two rows share, and how they compare.
 #[derive(Clone, Debug)]

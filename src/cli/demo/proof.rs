@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::capture::{Table, ident};
+use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
+use crate::event::value::Value;
 use crate::remote::{Batch, Remote};
 use crate::store::Connection;
-use crate::value::Value;
 
 /// Rows asked of a remote at once: of two kilobytes each, an answer stays below its limit.
 const PAGE_ROWS: usize = 1_000;

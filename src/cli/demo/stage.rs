@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use super::cast::{Desktop, perform_on_remote};
 use super::script::{Directive, Step};
 use super::tell;
-use crate::capture::Table;
-use crate::cli::conflicts;
-use crate::cli::event::{Brief, origin};
+use crate::catalog::Table;
+use crate::cli::commands::conflicts;
+use crate::cli::commands::status::words;
+use crate::cli::output::event::{Brief, origin};
 use crate::cli::output::{Output, Spinner, Tone};
-use crate::cli::status::words;
 use crate::error::{Error, Kind, Result};
 use crate::event::Seq;
 use crate::hub::{Config, Hub};
@@ -132,7 +132,7 @@ impl Stage {
         let summary = desktop.sync().await?;
         drop(waiting);
         let rows: i64 = tables.iter().try_fold(0, |sum, table| {
-            let sql = format!("SELECT count(*) FROM {}", crate::capture::ident(table));
+            let sql = format!("SELECT count(*) FROM {}", crate::catalog::ident(table));
             let count: i64 = desktop.app.query_row(&sql, [], |row| row.get(0))?;
             Ok::<_, Error>(sum + count)
         })?;

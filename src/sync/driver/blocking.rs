@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::backoff::Backoff;
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
 use crate::store::Store;
+use crate::sync::backoff::Backoff;
 use crate::sync::driver::Driver;
 use crate::sync::driver::clock::{Time, fresh_ulid};
 use crate::sync::driver::handle::Command;

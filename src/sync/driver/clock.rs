@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::Clock;
+use crate::event::clock::Clock;
 use crate::sync::machine::io::Now;
 
 /// The clocks.

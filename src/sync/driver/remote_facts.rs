@@ -1,13 +1,14 @@
 //! The facts that the remote tells, for the status of a replica that no replicator works on.
 
 use crate::error::{Error, Kind, Result};
-use crate::remote::statements::{self, Asker, HEAD, Meta, TABLE_NAMES};
+use crate::event::value::Value;
+use crate::protocol::statements;
+use crate::protocol::statements::{Asker, HEAD, Meta, TABLE_NAMES};
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::{State, Store};
 use crate::sync::first_sync::remote_schema::missing_table;
 use crate::sync::remote_check::{Refusal, examine, other_log, other_remote, unknown_column};
 use crate::sync::status::SyncState;
-use crate::value::Value;
 
 /// The facts that the remote tells.
 pub(crate) struct RemoteFacts {

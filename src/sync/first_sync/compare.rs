@@ -1,6 +1,6 @@
 //! The tables of both sides, compared: what must be made where, and what cannot work.
 
-use crate::capture::{
+use crate::catalog::{
     Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
 };
 use crate::error::{Code, Error, Result};

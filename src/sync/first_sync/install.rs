@@ -14,18 +14,20 @@
 //!
 //! Each request may be repeated: what is made is dropped first, where it is there.
 
-use crate::capture::{RemoteTriggers, Replicated, Trigger, ident};
+use crate::capture::{RemoteTriggers, Replicated, Trigger};
+use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
-use crate::json::names_json;
+use crate::event::json::names_json;
+use crate::event::value::Value;
 use crate::protocol::Statement;
-use crate::remote::statements::{self, Meta, SCHEMA_VERSION};
+use crate::protocol::statements;
+use crate::protocol::statements::{Meta, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
 use crate::sync::first_sync::remote_schema::{
     FoundTrigger, POWERS, REMOTE_SCHEMA, Registered, Schema, split,
 };
-use crate::value::Value;
 
 /// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
 /// transaction is short: a server takes the write lock away after 5 s if another writer waits.

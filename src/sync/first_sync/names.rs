@@ -1,6 +1,6 @@
 //! Names of tables and indexes that are to be made on the other side: each must be free there.
 
-use crate::capture::PREFIX;
+use crate::catalog::PREFIX;
 use crate::error::{Code, Error, Result};
 use crate::store::Definition;
 

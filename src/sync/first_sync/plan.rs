@@ -6,10 +6,10 @@ use ulid::Ulid;
 
 use crate::error::Result;
 use crate::event::ReplicaId;
+use crate::event::conflict::ConflictRule;
 use crate::store::{Local, OnConnect, Setup, Store, definitions};
 use crate::sync::driver::clock::fresh_ulid;
 use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
-use crate::verdict::ConflictRule;
 
 /// The plan for a replica.
 #[derive(Clone, Debug)]

@@ -8,17 +8,18 @@
 
 use std::fmt;
 
-use crate::capture::ident;
+use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
+use crate::event::value::Value;
 use crate::event::{ReplicaId, Seq};
-use crate::identity::{Marks, Place};
 use crate::protocol::Statement;
-use crate::remote::statements::{self, Asker, DEFINITIONS, HEAD, Meta};
+use crate::protocol::incarnation::{Marks, Place};
+use crate::protocol::statements;
+use crate::protocol::statements::{Asker, DEFINITIONS, HEAD, Meta};
 use crate::remote::{Batch, Remote, Rows};
 use crate::store::Store;
 use crate::sync::remote_check::{Refusal, examine, other_log};
 use crate::sync::status::SyncState;
-use crate::value::Value;
 
 /// How many rows a table has on either side.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -1,14 +1,14 @@
 //! The remote's schema, as a first sync reads it: definitions, triggers, and the tables that other
 //! replicas have registered.
 
-use crate::capture::{Catalog, PREFIX, Table};
+use crate::catalog::{Catalog, PREFIX, Table};
 use crate::error::{Code, Error, Result};
-use crate::json::read_names;
+use crate::event::conflict::ConflictRule;
+use crate::event::json::read_names;
+use crate::event::value::Value;
 use crate::remote::Rows;
 use crate::store::Definition;
 use crate::sync::first_sync::compare::Tables;
-use crate::value::Value;
-use crate::verdict::ConflictRule;
 
 /// The remote schema's fixed part.
 pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");

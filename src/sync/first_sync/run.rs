@@ -11,11 +11,14 @@
 //! It may be done again at any time: objects that are there are left alone. A first sync that was
 //! interrupted starts again from the beginning.
 
-use crate::capture::{Catalog, Replicated, Table, rehearse};
+use crate::capture::Replicated;
+use crate::catalog::{Catalog, Table, rehearse};
 use crate::error::{Code, Error, Kind, Result};
+use crate::event::conflict::ConflictRule;
 use crate::event::{ReplicaId, Seq};
-use crate::identity::Place;
-use crate::remote::statements::{self, Asker, Exchange, SCHEMA_VERSION};
+use crate::protocol::incarnation::Place;
+use crate::protocol::statements;
+use crate::protocol::statements::{Asker, Exchange, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
 use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
@@ -30,7 +33,6 @@ use crate::sync::first_sync::table_reader::{TablePage, TableReader};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::pages::Pages;
 use crate::sync::remote_check::schema_version;
-use crate::verdict::ConflictRule;
 
 /// How often a first sync starts again before it fails with a rejection: another replica may have
 /// installed something in between.

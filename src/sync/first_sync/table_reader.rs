@@ -3,14 +3,15 @@
 //! A row that does not fit into an answer alone is read in chunks. It may change between two
 //! chunks; then it is read from its beginning again.
 
-use crate::capture::Table;
+use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
+use crate::event::value::Value;
 use crate::event::{Image, RowKey};
 use crate::protocol::Statement;
+use crate::protocol::statements;
+use crate::protocol::statements::RowState;
 use crate::remote::Rows;
-use crate::remote::statements::{self, RowState};
 use crate::sync::machine::pull::chunks::Chunks;
-use crate::value::Value;
 
 /// Rows in a page of a table, at first and at the most.
 const ROWS: usize = 2_000;

@@ -6,9 +6,9 @@
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
-use crate::page::Offset;
+use crate::event::page::Offset;
 use crate::protocol::Push;
-use crate::remote::statements::Reply;
+use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
 use crate::store::{Integrated, Outcome, Store};
 use crate::sync::first_sync::plan::plan_of;

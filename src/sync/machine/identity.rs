@@ -6,11 +6,11 @@
 
 use ulid::Ulid;
 
-use crate::clock::Clock;
 use crate::error::Result;
 use crate::event::ReplicaId;
-use crate::identity::{MAX_DRAWN, Marks, Standing};
-use crate::remote::statements::{Reply, Sender};
+use crate::event::clock::Clock;
+use crate::protocol::incarnation::{MAX_DRAWN, Marks, Standing};
+use crate::protocol::statements::{Reply, Sender};
 use crate::store::{State, Store};
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::request::ExchangeRequest;

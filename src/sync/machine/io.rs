@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES, MAX_UNIT, PAGE_BYTES};
+use crate::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES, MAX_UNIT, PAGE_BYTES};
 use crate::remote::{Answer, Batch};
 use crate::sync::first_sync::report::Report;
 use crate::sync::status::{Changes, Summary};

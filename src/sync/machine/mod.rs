@@ -31,8 +31,8 @@ mod waiters;
 
 use crate::error::{Error, Result};
 use crate::event::ReplicaId;
+use crate::protocol::statements::Asker;
 use crate::remote::Batch;
-use crate::remote::statements::Asker;
 use crate::store::{Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;

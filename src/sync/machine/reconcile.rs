@@ -22,9 +22,10 @@
 //! nothing tells such a page from the log.
 
 use crate::error::{Code, Error, Kind, Result};
+use crate::event::page::Page;
 use crate::event::{EventId, Seq};
-use crate::page::Page;
-use crate::remote::statements::{self, Asker, Meta, Part};
+use crate::protocol::statements;
+use crate::protocol::statements::{Asker, Meta, Part};
 use crate::remote::{Answer, Batch};
 use crate::store::{Integrated, Late, Store};
 use crate::sync::machine::io::RequestId;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::EventId;
-use crate::identity::{Mark, Place};
 use crate::protocol::Push;
-use crate::remote::statements::{Asker, Exchange, Sender, Span};
+use crate::protocol::incarnation::{Mark, Place};
+use crate::protocol::statements::{Asker, Exchange, Sender, Span};
 use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::push::staging::Stage;

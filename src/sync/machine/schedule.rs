@@ -4,7 +4,7 @@
 //! because something failed, until when pushes are held, and until when polls are short because
 //! somebody is at work on the other side.
 
-use crate::backoff::Backoff;
+use crate::sync::backoff::Backoff;
 use crate::sync::machine::io::Now;
 
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change by the web

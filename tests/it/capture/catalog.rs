@@ -2,7 +2,7 @@
 //! when they are found.
 
 use driftless::Kind;
-use driftless::capture::{Catalog, MAX_COLUMNS, MAX_KEY_COLUMNS, Table, create_if_missing};
+use driftless::catalog::{Catalog, MAX_COLUMNS, MAX_KEY_COLUMNS, Table, create_if_missing};
 use rusqlite::Connection;
 
 /// A database with one table of each kind, and what is said of it; `None` where it can be had.

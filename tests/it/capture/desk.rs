@@ -1,6 +1,8 @@
 //! An application's database, and the reader of its outbox.
 
-use driftless::capture::{self, Layout, NOTES, PREFIX, Step, Table, Uniques, ident, untangle};
+use driftless::capture;
+use driftless::capture::{Layout, NOTES, Step, Uniques, untangle};
+use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
 use super::fold::{Change, Rows, read_outbox};

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use driftless::capture::{Affinity, Collation, Layout, Table, ident};
+use driftless::capture::Layout;
+use driftless::catalog::{Affinity, Collation, Table, ident};
+use driftless::event::value::Value;
 use driftless::event::{Image, Op, RowKey};
-use driftless::value::Value;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use driftless::capture::{Table, triggers};
+use driftless::capture::triggers;
+use driftless::catalog::Table;
 use rusqlite::Connection;
 
 use super::clients::{Knows, events, feed, ours_of};

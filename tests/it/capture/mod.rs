@@ -17,7 +17,7 @@
 //! # Caveats
 //!
 //! The one value that is not compared by its bits is −0.0, which arrives as 0.0 (see
-//! `src/value.rs`).
+//! `src/event/value.rs`).
 
 mod catalog;
 mod clients;

@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use driftless::capture::ident;
-use driftless::value::Value;
+use driftless::catalog::ident;
+use driftless::event::value::Value;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rusqlite::types::{ToSqlOutput, ValueRef};

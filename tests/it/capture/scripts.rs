@@ -18,7 +18,8 @@
 
 use std::error::Error;
 
-use driftless::capture::{NOTES, PREFIX, Table, ident};
+use driftless::capture::NOTES;
+use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
 use super::desk::Desk;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use driftless::value::Value;
+use driftless::event::value::Value;
 use rusqlite::Connection;
 
 use super::desk::Desk;

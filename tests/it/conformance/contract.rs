@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use driftless::Kind;
-use driftless::value::Value;
+use driftless::event::value::Value;
 
 use super::{NARROW, Subject, batch, suite};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use driftless::Replicator;
-use driftless::remote::statements::MAX_EVENTS;
-use driftless::value::Value;
+use driftless::event::value::Value;
+use driftless::protocol::statements::MAX_EVENTS;
 use rusqlite::Connection;
 
 use super::{Subject, suite};

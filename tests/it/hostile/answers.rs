@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use driftless::Code;
-use driftless::remote::{Answer, statements};
+use driftless::event::value::Value;
+use driftless::protocol::statements;
+use driftless::remote::Answer;
 use driftless::sync::{Input, Ticket};
-use driftless::value::Value;
 
 use crate::support::desk::{Desk, assert_equal};
 use crate::support::local_remote::LocalRemote;

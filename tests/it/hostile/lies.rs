@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use driftless::event::value::Value;
 use driftless::remote::{Answer, Batch, Pending, Remote};
 use driftless::sync::{Health, Input, SyncState, Ticket, initialise};
-use driftless::value::Value;
 use driftless::{Code, Kind, Result};
 use rusqlite::Connection;
 

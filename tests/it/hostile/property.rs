@@ -5,10 +5,10 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use driftless::event::Seq;
+use driftless::event::value::Value;
 use driftless::remote::{Answer, Rows};
 use driftless::store::{Entry, LogFilter};
 use driftless::sync::{Health, SyncState};
-use driftless::value::Value;
 
 use super::answers::Scene;
 use super::seeded::{SEED, TOKENS, number};

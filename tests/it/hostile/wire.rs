@@ -2,8 +2,8 @@
 //! remote is sane again.
 
 use driftless::Kind;
+use driftless::event::value::Value;
 use driftless::remote::{Batch, Libsql, Options, Remote};
-use driftless::value::Value;
 use serde_json::{Value as Json, json};
 
 use crate::remote::server::{Reply, Server};

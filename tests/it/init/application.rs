@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use driftless::capture::Why;
+use driftless::catalog::Why;
 use driftless::store::OnConnect;
 use driftless::sync::{Plan, Tables, drain, initialise};
 use driftless::{Health, Kind, Replicator};

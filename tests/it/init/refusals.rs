@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use driftless::Code;
+use driftless::event::conflict::ConflictRule;
 use driftless::sync::{Plan, Tables, initialise};
-use driftless::verdict::ConflictRule;
 use fastrand::Rng;
 use rusqlite::Connection;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use driftless::Code;
-use driftless::capture::{Where, Why};
+use driftless::catalog::{Where, Why};
 use driftless::sync::{Tables, initialise};
 use rusqlite::Connection;
 

@@ -143,7 +143,7 @@ pub(super) fn triggers_are_whole(db: &Connection, desk: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fresh.db");
     Connection::open(&path).unwrap().execute_batch(super::place::SCHEMA).unwrap();
-    let rule = driftless::verdict::ConflictRule::default();
+    let rule = driftless::event::conflict::ConflictRule::default();
     let tables = TABLES.map(|table| (table.to_owned(), rule)).to_vec();
     let setup =
         driftless::store::Setup { url: "http://127.0.0.1:1".to_owned(), tables, epoch: None };

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use driftless::event::value::Value;
 use driftless::remote::{Credentials, Libsql, Options, Remote, Token};
-use driftless::value::Value;
 use driftless::{Code, Kind};
 use serde_json::json;
 

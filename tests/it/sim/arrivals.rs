@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
+use driftless::event::conflict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses_to};
+use driftless::event::page::{PULL_LINE, Page};
 use driftless::event::{Event, EventId, Op, Origin, Seq};
-use driftless::page::{PULL_LINE, Page};
-use driftless::verdict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses_to};
 use rusqlite::Connection;
 
 use super::model::{Model, Ruling};

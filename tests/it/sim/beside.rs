@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use driftless::event::value::Value;
 use driftless::event::{Event, Op, RowKey};
-use driftless::value::Value;
 
 use super::rows::{Row, key_of, snapshot};
 use super::sql::rows;

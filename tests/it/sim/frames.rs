@@ -1,7 +1,7 @@
 //! What is looked at of a replica's own log: it is the remote's, sealed and chained.
 
+use driftless::event::frame::{Hash, Sealed, chain, open};
 use driftless::event::{Event, Seq};
-use driftless::frame::{Hash, Sealed, chain, open};
 
 use super::sql::number;
 use super::world::{Checked, World};

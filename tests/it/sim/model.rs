@@ -9,8 +9,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use driftless::event::value::Value;
 use driftless::event::{Event, EventId, Op, Origin};
-use driftless::value::Value;
 
 use super::rows::{Past, Row, Rows, key_of, row};
 use super::shape::{Shape, Table};

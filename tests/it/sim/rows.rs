@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use driftless::event::value::Value;
 use driftless::event::{Image, RowKey};
-use driftless::value::Value;
 use rusqlite::Connection;
 
 use super::shape::{Shape, Table};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use driftless::event::value::{Value, ValueRef as Bound};
 use driftless::remote::{Rows, Statement};
-use driftless::value::{Value, ValueRef as Bound};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, params_from_iter};

@@ -1,7 +1,7 @@
 //! A statement of the protocol as text, for tests that look at what is asked.
 
+use driftless::event::value::Value;
 use driftless::remote::Statement;
-use driftless::value::Value;
 
 /// The text with a literal in the place of each parameter.
 pub(crate) fn inlined(statement: &Statement) -> String {
@@ -38,7 +38,7 @@ fn literal(value: &Value) -> String {
         Value::Integer(i64::MIN) => "(-9223372036854775807 - 1)".to_owned(),
         Value::Integer(integer) => integer.to_string(),
         Value::Text(text) => {
-            driftless::capture::literal(std::str::from_utf8(text).expect("it is UTF-8"))
+            driftless::catalog::literal(std::str::from_utf8(text).expect("it is UTF-8"))
         }
         Value::Blob(blob) => format!("x'{}'", hex(blob)),
         Value::Real(real) => panic!("{real} would not arrive as it is"),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driftless::event::ReplicaId;
+use driftless::event::conflict::ConflictRule;
 use driftless::sync::{Plan, Tables, initialise};
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

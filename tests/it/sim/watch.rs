@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use driftless::capture::{Captured, Layout};
+use driftless::event::conflict::{TOO_LARGE, Verdict};
+use driftless::event::frame::{GENESIS, Hash};
 use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
-use driftless::frame::{GENESIS, Hash};
-use driftless::verdict::{TOO_LARGE, Verdict};
 use rusqlite::Connection;
 
 use super::beside::Beside;
@@ -401,7 +401,8 @@ impl World {
     fn observe_quarantine(&mut self, at: usize) {
         let found =
             rows(&self.replicas[at].db, "SELECT tbl, pk FROM driftless_quarantine").unwrap();
-        let text = |value: &driftless::value::Value| value.as_str().unwrap_or_default().to_owned();
+        let text =
+            |value: &driftless::event::value::Value| value.as_str().unwrap_or_default().to_owned();
         let now: BTreeSet<_> = found.iter().map(|row| (text(&row[0]), text(&row[1]))).collect();
         if now.len() > self.watches[at].quarantine.len() {
             self.seen.note("a quarantine");

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use driftless::event::conflict::ConflictRule;
+use driftless::event::value::Value;
 use driftless::event::{Event, EventId, Op};
 use driftless::store::{Conflict, NewKey, PushLimit};
-use driftless::value::Value;
-use driftless::verdict::ConflictRule;
 
 use super::world::{Desk, Remote, actual};
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 
+use driftless::event::conflict::ConflictRule;
 use driftless::event::{EventId, Op, Seq};
 use driftless::protocol::Outgoing;
 use driftless::store::{
     Conflict, ConflictFilter, ConflictKind, ConflictState, NewKey, PushLimit, Selection, Store,
 };
-use driftless::verdict::ConflictRule;
 
 use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};

@@ -1,9 +1,9 @@
 //! Each step of integrating a page, singly.
 
+use driftless::event::conflict::ConflictRule;
+use driftless::event::page::Page;
 use driftless::event::{EventId, Op, Seq};
-use driftless::page::Page;
 use driftless::store::{Entry, LogFilter, Outcome, Standing};
-use driftless::verdict::ConflictRule;
 use ulid::Ulid;
 
 use super::world::{ALL, Desk, NOW, Remote};
@@ -408,10 +408,10 @@ fn the_log_has_everything_and_its_chain_holds() {
         })
         .unwrap();
     assert_eq!(seen, ["insert applied", "insert superseded: conflict", "update pending"]);
-    let mut chain = driftless::frame::GENESIS;
+    let mut chain = driftless::event::frame::GENESIS;
     for seq in 1..=2 {
         let event = desk.store.settled(Seq(seq)).unwrap().unwrap();
-        chain = driftless::frame::chain(&chain, &driftless::frame::seal(&event));
+        chain = driftless::event::frame::chain(&chain, &driftless::event::frame::seal(&event));
     }
     assert_eq!(desk.store.state().unwrap().chain, chain);
     let nobody = EventId(Ulid(3));

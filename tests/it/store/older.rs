@@ -5,8 +5,8 @@
 //! waits as a whole and for a line that could not be read, and has four of them, a conflict and two
 //! pending events. What lies between is made of these by adding and taking away.
 
+use driftless::event::conflict::ConflictRule;
 use driftless::store::Store;
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 
 use super::world::{ALL, Desk, NOW, rows};

@@ -1,9 +1,9 @@
 //! The outbox: marks, what goes next, how it is arranged; and the conflict inbox and first sync.
 
+use driftless::event::conflict::ConflictRule;
+use driftless::event::value::Value;
 use driftless::event::{Op, RowKey, Seq};
 use driftless::store::{ConflictKind, ConflictState, Hints, NewKey, PushLimit, Store};
-use driftless::value::Value;
-use driftless::verdict::ConflictRule;
 
 use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};

@@ -7,7 +7,7 @@
 //! on the remote, or not here at all. At the end it is the remote's, and nothing waits.
 
 use driftless::event::Seq;
-use driftless::page::Page;
+use driftless::event::page::Page;
 use driftless::store::{Outcome, Retried};
 
 use super::integrate::hidden;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use driftless::capture::{Catalog, Replicated, remote_triggers};
+use driftless::capture::{Replicated, remote_triggers};
+use driftless::catalog::Catalog;
+use driftless::event::conflict::ConflictRule;
+use driftless::event::page::{PULL_LINE, Page};
 use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
-use driftless::page::{PULL_LINE, Page};
 use driftless::protocol::Outgoing;
 use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, Standing, Store};
-use driftless::verdict::ConflictRule;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use ulid::Ulid;
@@ -330,14 +331,14 @@ pub(super) fn rows(db: &Connection, sql: &str) -> Vec<String> {
 pub(super) fn actual(db: &Connection) -> Rows {
     let mut rows = Rows::new();
     for table in Catalog::read(db).unwrap().tables {
-        let names: Vec<_> = table.column_names().map(driftless::capture::ident).collect();
+        let names: Vec<_> = table.column_names().map(driftless::catalog::ident).collect();
         let sql = format!("SELECT {} FROM {}", names.join(", "), table.name);
         let mut statement = db.prepare(&sql).unwrap();
         let mut found = statement.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
             let mut image = Image::default();
             for (index, column) in table.columns.iter().enumerate() {
-                use driftless::value::Value;
+                use driftless::event::value::Value;
                 let value = match row.get_ref(index).unwrap() {
                     rusqlite::types::ValueRef::Null => Value::Null,
                     rusqlite::types::ValueRef::Integer(integer) => Value::Integer(integer),
@@ -352,8 +353,8 @@ pub(super) fn actual(db: &Connection) -> Rows {
                 .iter()
                 .zip(&table.key_collations)
                 .map(|(&index, collation)| match &image.0[index].1 {
-                    driftless::value::Value::Text(text) if collation.name() == "NOCASE" => {
-                        driftless::value::Value::Text(text.to_ascii_lowercase())
+                    driftless::event::value::Value::Text(text) if collation.name() == "NOCASE" => {
+                        driftless::event::value::Value::Text(text.to_ascii_lowercase())
                     }
                     other => other.clone(),
                 })

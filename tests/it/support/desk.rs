@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftless::event::ReplicaId;
+use driftless::event::conflict::ConflictRule;
 use driftless::remote::Batch;
 use driftless::store::Store;
 use driftless::sync::{
     Changes, Config, Effect, Input, Machine, Now, Plan, RequestId, Status, Summary, Tables, Ticket,
     initialise,
 };
-use driftless::verdict::ConflictRule;
 use driftless::{Error, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;

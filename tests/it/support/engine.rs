@@ -5,8 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use driftless::event::value::Value;
 use driftless::remote::{Rows, Statement};
-use driftless::value::Value;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

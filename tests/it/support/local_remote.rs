@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use driftless::event::value::Value;
 use driftless::remote::{Answer, Batch, Pending, Remote, Rows, Statement, rejected};
-use driftless::value::Value;
 use driftless::{Code, Error, Result};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params_from_iter};
@@ -231,7 +231,7 @@ pub(crate) fn rows(db: &Connection, sql: &str) -> rusqlite::Result<Rows> {
 pub(crate) fn rows_of(db: &Connection, asked: &Statement) -> rusqlite::Result<Rows> {
     let mut statement = db.prepare(&asked.sql)?;
     let columns = statement.column_count();
-    let args = asked.args.iter().map(driftless::value::ValueRef::from);
+    let args = asked.args.iter().map(driftless::event::value::ValueRef::from);
     let mut found = statement.query(params_from_iter(args))?;
     let mut rows = Rows::new();
     while let Some(row) = found.next()? {

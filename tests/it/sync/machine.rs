@@ -37,14 +37,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::event::ReplicaId;
+use driftless::event::conflict::TOO_LARGE;
+use driftless::event::value::Value;
 use driftless::remote::{Batch, rejected};
 use driftless::store::{Setup, Store};
 use driftless::sync::{
     Config, Effect, Input, Machine, Now, POLL_MS, Plan, RequestId, Status, Summary, SyncState,
     Tables, Ticket, initialise,
 };
-use driftless::value::Value;
-use driftless::verdict::TOO_LARGE;
 use driftless::{Code, Error as Failure};
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -8,9 +8,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use driftless::event::value::Value;
 use driftless::event::{Image, Op};
 use driftless::store::{Entry, LogFilter};
-use driftless::value::Value;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -98,7 +98,7 @@ fn run(
     // What is generated may be spelled otherwise by another version of SQLite.
     let columns = b.machine.store().tables()[0].table.column_names().map(str::to_owned);
     let columns: Vec<String> = columns.collect();
-    let quoted: Vec<_> = columns.iter().map(|name| driftless::capture::ident(name)).collect();
+    let quoted: Vec<_> = columns.iter().map(|name| driftless::catalog::ident(name)).collect();
     let (named, quoted) = (named.join(" AND "), quoted.join(", "));
     let compared = if same_engine { "*" } else { &quoted };
     let sql = format!("SELECT {compared} FROM t WHERE {named} ORDER BY {key}");

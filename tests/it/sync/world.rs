@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use driftless::event::conflict::{ConflictRule, Verdict};
 use driftless::event::{EventId, Image, Seq};
 use driftless::store::{Entry, LogFilter, NewKey, Selection};
 use driftless::sync::{Input, SyncState};
-use driftless::verdict::{ConflictRule, Verdict};
 
 use crate::support::desk::{Backup, Desk, SCHEMA};
 use crate::support::engine::Engine;
@@ -495,7 +495,9 @@ impl World {
         let id = self.id_of(place)?;
         let key = key.map(|key| match key {
             "fresh" => NewKey::Fresh,
-            key => NewKey::Values(vec![driftless::value::Value::Text(key.as_bytes().to_vec())]),
+            key => {
+                NewKey::Values(vec![driftless::event::value::Value::Text(key.as_bytes().to_vec())])
+            }
         });
         self.equal = false;
         // The scripts write faster than people, so what is of one transaction is not told apart.

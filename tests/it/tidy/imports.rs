@@ -5,7 +5,7 @@
 //! macros too. It is counted so:
 //!
 //! * A path is followed to the file that defines the item, through `pub use` and `pub use …::*`:
-//!   `crate::store::Conflict` is an import of `src/store/conflicts.rs`, not of `src/store/mod.rs`.
+//!   `crate::store::Conflict` is an import of `src/store/conflicts/inbox.rs`, not of `src/store/mod.rs`.
 //! * `mod child;` is no import, and neither is `pub use child::Item` as long as the file itself
 //!   does not name `Item`: that is a table of contents.
 //! * A module that is imported (`use crate::store::outbox;`) counts by what is taken from it.

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use driftless::event::conflict::{Claim, ConflictRule, loses_to};
 use driftless::event::{EventId, Origin, ReplicaId, Seq};
-use driftless::verdict::{Claim, ConflictRule, loses_to};
 use fastrand::Rng;
 
 use super::remote::{Logged, Pushed, Remote};

@@ -16,7 +16,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-use driftless::verdict::ConflictRule;
+use driftless::event::conflict::ConflictRule;
 use goldenscript::{Command, Context, Runner};
 use serde::de::IgnoredAny;
 

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use driftless::event::EventId;
-use driftless::verdict::ConflictRule;
+use driftless::event::conflict::ConflictRule;
 use fastrand::Rng;
 
 use super::remote::{Pushed, Remote};

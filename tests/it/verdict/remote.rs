@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use driftless::capture::{Catalog, Replicated, Table, ident, literal, remote_triggers};
+use driftless::capture::{Replicated, remote_triggers};
+use driftless::catalog::{Catalog, Table, ident, literal};
+use driftless::event::conflict::ConflictRule;
+use driftless::event::value::Value;
 use driftless::event::{Image, Op, RowKey};
-use driftless::value::Value;
-use driftless::verdict::ConflictRule;
 
 use crate::support::engine::{Engine, message};
 

@@ -4,8 +4,9 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use driftless::capture::{Catalog, Replicated, remote_triggers};
-use driftless::verdict::ConflictRule;
+use driftless::capture::{Replicated, remote_triggers};
+use driftless::catalog::Catalog;
+use driftless::event::conflict::ConflictRule;
 use rusqlite::Connection;
 
 use crate::tools::{Tool, require};

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use driftless::capture::{Catalog, Replicated, Table, literal, remote_triggers};
+use driftless::capture::{Replicated, remote_triggers};
+use driftless::catalog::{Catalog, Table, literal};
+use driftless::event::conflict::ConflictRule;
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
-use driftless::identity::{Mark, Marks, Place};
-use driftless::protocol::{Outgoing, Push};
-use driftless::remote::statements::{
+use driftless::protocol::incarnation::{Mark, Marks, Place};
+use driftless::protocol::statements::{
     Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
 };
-use driftless::verdict::ConflictRule;
+use driftless::protocol::{Outgoing, Push};
 
 use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
 use crate::support::engine::Engine;

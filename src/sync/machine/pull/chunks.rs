@@ -6,7 +6,7 @@
 //! read from its beginning again.
 
 use crate::error::{Code, Error, Result};
-use crate::remote::statements::Slice;
+use crate::protocol::statements::Slice;
 
 /// The first chunk that is tried, in bytes. A third more in base64, it is far below libSQL server's
 /// limit; where a lower one was seen, of a megabyte, the second fits.

@@ -10,9 +10,9 @@ pub(in crate::sync) mod pages;
 
 use crate::error::Result;
 use crate::event::Seq;
-use crate::identity::Place;
-use crate::page::{Offset, Page};
-use crate::remote::statements::{Part, Span};
+use crate::event::page::{Offset, Page};
+use crate::protocol::incarnation::Place;
+use crate::protocol::statements::{Part, Span};
 use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;
 

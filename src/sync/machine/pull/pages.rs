@@ -4,9 +4,9 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
-use crate::identity::Place;
-use crate::page::{Offset, Page};
-use crate::remote::statements::{MAX_EVENTS, MAX_UNIT, Part, Span};
+use crate::event::page::{Offset, Page};
+use crate::protocol::incarnation::Place;
+use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, Part, Span};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 

@@ -1,11 +1,11 @@
 //! How much to push at once, and the bisection of a push that the remote rejects as a whole.
 
 use crate::error::{Code, Error, Result};
+use crate::event::conflict::TOO_LARGE;
 use crate::event::{EventId, Op};
 use crate::protocol::{Outgoing, Push};
 use crate::store::{Hints, PushLimit, are_bound};
 use crate::sync::machine::io::PushSize;
-use crate::verdict::TOO_LARGE;
 
 /// The least byte limit that is tried. Below it, an event travels alone whatever its size.
 const MIN_BYTES: usize = 1 << 10;

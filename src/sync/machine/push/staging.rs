@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::ReplicaId;
+use crate::protocol::statements::{Parcel, PushPart};
 use crate::protocol::{Outgoing, Push};
-use crate::remote::statements::{Parcel, PushPart};
 use crate::sync::machine::io::{PushSize, Staged};
 
 /// A push on its way in parts.

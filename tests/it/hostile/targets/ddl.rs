@@ -6,10 +6,11 @@
 //! and in one without.
 
 use driftless::Kind;
-use driftless::capture::{Catalog, Replicated, ident, remote_triggers};
+use driftless::capture::{Replicated, remote_triggers};
+use driftless::catalog::{Catalog, ident};
+use driftless::event::conflict::ConflictRule;
+use driftless::event::value::Value;
 use driftless::store::Connection;
-use driftless::value::Value;
-use driftless::verdict::ConflictRule;
 
 use crate::capture::desk::Desk;
 

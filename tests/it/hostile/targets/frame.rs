@@ -3,7 +3,7 @@
 //! An input is two bytes, which say where the header ends, the header, and the values.
 
 use driftless::event::Seq;
-use driftless::frame::{Sealed, open, seal};
+use driftless::event::frame::{Sealed, open, seal};
 
 /// The place in the log for which every frame is opened: those of the corpus say it.
 const SEQ: Seq = Seq(7);

@@ -9,11 +9,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use driftless::event::conflict::ConflictRule;
+use driftless::event::frame::{Sealed, seal, seal_line};
+use driftless::event::page::{Line, Page};
 use driftless::event::{Columns, EventId, ReplicaId, Seq, read_columns};
-use driftless::frame::{Sealed, seal, seal_line};
-use driftless::page::{Line, Page};
 use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, Standing, Store};
-use driftless::verdict::ConflictRule;
 use tempfile::TempDir;
 use ulid::Ulid;
 

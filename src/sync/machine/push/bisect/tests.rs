@@ -6,7 +6,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::event::{RowKey, Seq};
-use crate::remote::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
+use crate::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 
 /// What a trigger refuses.
 const NO: Code = Code::Rejected;

@@ -1,0 +1,354 @@
+//! Notes of rows that a statement may be about to replace without telling any trigger, and what
+//! comes of them: the half of the capture triggers that is rare.
+
+use super::triggers::{Capture, Generator, Named, Picture, Side, THERE, Trigger, update_event};
+use crate::catalog::affinity::Affinity;
+use crate::catalog::sql::*;
+use crate::catalog::table::*;
+
+impl<S: Side> Generator<'_, S> {
+    /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let table = self.table;
+        let this = THERE;
+        let key: Vec<_> = table
+            .key_columns()
+            .zip(&table.key_collations)
+            .map(|(column, collation)| equals(column, this, &self.coming(column), collation))
+            .collect();
+        let mut obstacles = vec![key.join(" AND ")];
+        for unique in &table.uniques {
+            let mut parts: Vec<_> = unique
+                .terms
+                .iter()
+                .map(|term| match term {
+                    Term::Column(name, collation) => match table.column(name) {
+                        Some(column) => equals(column, this, &self.coming(column), collation),
+                        None => format!(
+                            "{this}.{0} = new.{0} COLLATE {1}",
+                            ident(name),
+                            collation.name()
+                        ),
+                    },
+                    Term::Expression(text) => {
+                        format!("({text}) = (SELECT {text} FROM ({}) AS coming)", self.new_row())
+                    }
+                })
+                .collect();
+            // Without its condition a partial index would not be found, and the table be scanned.
+            parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
+            obstacles.push(parts.join(" AND "));
+        }
+        obstacles
+    }
+
+    /// `new` as a row of a subquery, for expressions that name columns plainly.
+    pub(super) fn new_row(&self) -> String {
+        let mut columns: Vec<_> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", self.coming_converted(column), ident(&column.name)))
+            .collect();
+        columns
+            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
+        format!("SELECT {}", columns.join(", "))
+    }
+
+    /// That the note `n` is of the row `alias`.
+    pub(super) fn is_noted(&self, alias: &str) -> String {
+        self.has_noted_key(&format!("{}.", self.notes()), &|column| of(alias, &column.name))
+    }
+
+    /// That the note is of the row whose key has these values.
+    pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
+        self.side.noted_key(self.table, note, value)
+    }
+
+    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
+    /// row that is coming, whose key is `by`.
+    pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
+        let this = THERE;
+        let (columns, values) = self.side.note(self.table, this);
+        let has_key = match self.has_key(this) {
+            has_key if has_key.is_empty() => has_key,
+            has_key => format!(" AND {has_key}"),
+        };
+        format!(
+            "INSERT INTO {} (tbl, own, by, {}) \
+             SELECT {}, {own}, {by}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
+            self.notes(),
+            columns.join(", "),
+            self.name(),
+            values.join(", "),
+            table = ident(&self.table.name),
+        )
+    }
+
+    pub(super) fn forget_by(&self, by: &str) -> String {
+        format!(
+            "DELETE FROM {} WHERE tbl = {} AND own = 0 AND by IS {by};",
+            self.notes(),
+            self.name()
+        )
+    }
+
+    /// Takes away the notes of the row `alias`.
+    pub(super) fn forget(&self, alias: &str) -> String {
+        self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
+    }
+
+    pub(super) fn forget_where(&self, is_noted: &str) -> String {
+        format!("DELETE FROM {} WHERE tbl = {} AND {is_noted};", self.notes(), self.name())
+    }
+
+    pub(super) fn note_insert(&self) -> Trigger {
+        let (this, notes) = (ident(&self.table.name), self.notes());
+        let obstacles = self.obstacles();
+        let mut when: Vec<_> = obstacles
+            .iter()
+            .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
+            .collect();
+        // An old note of a row that has gone, where a newer trigger than ours makes it anew, would
+        // turn its insert into an update.
+        when.push(format!(
+            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {})",
+            self.name(),
+            self.has_noted_key(&format!("{notes}."), &|column| self.coming_converted(column))
+        ));
+        let (same, others) = obstacles.split_first().expect("the key is one");
+        let by = self.side.maker(self.table, "new");
+        let old_notes =
+            self.forget_where(&self.has_noted_key("", &|column| self.coming_converted(column)));
+        let mut body = vec![old_notes];
+        let own = if others.is_empty() {
+            "1".to_owned()
+        } else {
+            body.push(self.forget_by(&by));
+            format!("({same}) IS 1")
+        };
+        let conditions = each_once(&obstacles).into_iter();
+        body.extend(conditions.map(|row| self.take_note(&own, &by, &row)));
+        self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
+    }
+
+    /// The columns that an UPDATE must name to be able to run into another row; `None` when that
+    /// cannot be told: the condition or the expression of an index may look at any column, and
+    /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
+    pub(super) fn update_of(&self) -> Option<Vec<String>> {
+        if self.table.rowid_key {
+            return None;
+        }
+        let mut columns: Vec<_> =
+            self.table.key_columns().map(|column| column.name.clone()).collect();
+        for unique in &self.table.uniques {
+            columns.extend(unique.plain_columns(self.table)?.into_iter().map(|(c, _)| c.clone()));
+        }
+        columns.dedup();
+        Some(columns)
+    }
+
+    pub(super) fn note_update(&self) -> Trigger {
+        let table = self.table;
+        let this = ident(&table.name);
+        // Another row than the one that is updated.
+        let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
+        let (mut when, mut any) = (Vec::new(), Vec::new());
+        for (index, obstacle) in self.obstacles().iter().enumerate() {
+            // By the index's own collation: the column's may find no difference where it does.
+            let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
+                None => {
+                    let columns = table.key_columns().map(|column| &column.name);
+                    Some(columns.zip(&table.key_collations).collect())
+                }
+                Some(unique) => unique.plain_columns(table),
+            };
+            let touched = match touched {
+                Some(columns) => {
+                    let parts: Vec<_> = columns
+                        .iter()
+                        .map(|(column, collation)| {
+                            format!(
+                                "new.{0} IS NOT old.{0} COLLATE {1}",
+                                ident(column),
+                                collation.name()
+                            )
+                        })
+                        .collect();
+                    format!("({}) AND ", parts.join(" OR "))
+                }
+                None => String::new(),
+            };
+            when.push(format!(
+                "({touched}EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle}{other}))"
+            ));
+            any.push(obstacle.clone());
+        }
+        let by = self.side.maker(table, "old");
+        let mut body = vec![self.forget_by(&by)];
+        let conditions = each_once(&any).into_iter();
+        body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
+        let event = update_event("BEFORE UPDATE", self.update_of());
+        self.trigger("note_update", &event, &when.join("\n  OR "), &body)
+    }
+
+    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
+    /// row away: others may stand there, left by statements that were refused.
+    pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
+        let (this, notes) = (ident(&self.table.name), self.notes());
+        let same: Vec<_> = self
+            .table
+            .key_columns()
+            .zip(&self.table.key_collations)
+            .enumerate()
+            .map(|(part, (column, collation))| {
+                format!(
+                    "driftless_row.{} = {notes}.{} COLLATE {}",
+                    ident(&column.name),
+                    self.side.noted_part(self.table, part),
+                    collation.name()
+                )
+            })
+            .collect();
+        let gone = format!(
+            "{notes}.tbl = {} AND {notes}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
+            self.name(),
+            same.join(" AND ")
+        );
+        let append = self.side.append(
+            self.table,
+            &Capture {
+                key: Named::Noted,
+                op: crate::event::Op::Delete,
+                before: Picture::Whole(Named::Noted),
+                after: Picture::None,
+                from: &format!(" CROSS JOIN {notes}"),
+                condition: &gone,
+                pair: "NULL",
+                via: "NULL",
+                silent: None,
+            },
+        );
+        let forget = format!(
+            "DELETE FROM {notes} WHERE rowid IN (SELECT driftless_other.rowid \
+             FROM {notes} JOIN {notes} AS driftless_other \
+             ON driftless_other.tbl = {notes}.tbl AND {} WHERE {gone});",
+            self.side.one_row(self.table)
+        );
+        vec![append, forget]
+    }
+
+    pub(super) fn others_noted(&self) -> String {
+        format!(
+            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {notes}.own = 0)",
+            self.name(),
+            notes = self.notes()
+        )
+    }
+
+    pub(super) fn evict_insert(&self) -> Trigger {
+        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
+        let by = if self.table.rowid_key {
+            let maker = self.side.maker(self.table, "new");
+            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side.unknown_rowid())
+        } else if self.table.key_columns().any(has_replacement) {
+            // The BEFORE trigger saw NULL, and not the default.
+            self.newest()
+        } else {
+            self.made_by("new")
+        };
+        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
+    }
+
+    pub(super) fn evict_update(&self) -> Trigger {
+        // A row with NULL in its key, which has no events of its own, may evict another.
+        let same = same_key(self.table, "new", "old");
+        let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
+        let body = self.evict(&self.made_by("old"), "");
+        let event = update_event("AFTER UPDATE", self.update_of());
+        self.trigger("evict_update", &event, &when, &body)
+    }
+
+    /// The newest of all. A row's own delete is logged by its own trigger, so its notes go first.
+    /// There are no notes as a rule, and to see that there are none at all costs less than a look
+    /// for those that matter.
+    pub(super) fn evict_delete(&self) -> Trigger {
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
+        let mut body = vec![self.forget("old")];
+        body.extend(self.evict(&self.newest(), ""));
+        self.trigger("evict_delete", "AFTER DELETE", &when, &body)
+    }
+
+    /// A row that is about to be deleted needs no note any more. AFTER DELETE is too late where a
+    /// foreign key deletes other rows of the same table in between: they would find an old note of
+    /// a row that is gone, and take it for evicted.
+    pub(super) fn forget_deleted(&self) -> Trigger {
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
+        self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
+    }
+
+    /// An upsert noted its own row, and then turned into an update.
+    pub(super) fn forget_updated(&self) -> Trigger {
+        let (own, notes) = (format!("tbl = {} AND own = 1 AND", self.name()), self.notes());
+        let when =
+            format!("EXISTS (SELECT 1 FROM {notes} WHERE {notes}.{own} {})", self.is_noted("old"));
+        let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
+        let forget = format!("DELETE FROM {notes} WHERE {own} {is_noted};");
+        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
+    }
+
+    /// A column's value in the row that a BEFORE trigger sees coming.
+    fn coming(&self, column: &Column) -> String {
+        let new = of("new", &column.name);
+        match &column.default {
+            Some(default) if column.not_null => self.side.or_else(&new, &format!("({default})")),
+            _ => new,
+        }
+    }
+
+    /// The same for an expression, to which a default's affinity makes a difference: `1` in a REAL
+    /// column is `1.0`. A comparison with the column itself sees to it by itself.
+    fn coming_converted(&self, column: &Column) -> String {
+        if !has_replacement(column) {
+            return self.coming(column);
+        }
+        let new = of("new", &column.name);
+        let default = column.default.as_deref().unwrap_or("NULL");
+        let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
+        let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
+        // A number is compared as one with text that looks like one; no other text equals its cast.
+        let cases = match column.affinity {
+            Affinity::Blob => return self.coming(column),
+            Affinity::Text => {
+                format!("WHEN {} THEN {text}", self.side.is_number(&format!("({default})")))
+            }
+            Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
+            Affinity::Integer | Affinity::Numeric => format!(
+                "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
+            ),
+        };
+        self.side.or_else(&new, &format!("CASE {cases} ELSE ({default}) END"))
+    }
+}
+
+/// Conditions of which at most one is true of a row, and one is if any of `obstacles` is: as few as
+/// can be without one that SQLite 3.54 would read the whole table for (see [`equals`]).
+fn each_once(obstacles: &[String]) -> Vec<String> {
+    let (special, plain): (Vec<_>, Vec<_>) =
+        obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));
+    let plain: Vec<_> = plain.into_iter().map(|obstacle| format!("({obstacle})")).collect();
+    let mut groups = Vec::new();
+    if !plain.is_empty() {
+        groups.push(format!("({})", plain.join(" OR ")));
+    }
+    groups.extend(special.into_iter().map(|obstacle| format!("({obstacle})")));
+    let but = |earlier: &String| format!(" AND {earlier} IS NOT 1");
+    (0..groups.len())
+        .map(|index| groups[index].clone() + &groups[..index].iter().map(but).collect::<String>())
+        .collect()
+}
+
+/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+fn has_replacement(column: &Column) -> bool {
+    column.not_null && column.default.is_some()
+}

@@ -1,0 +1,18 @@
+//! What a table is: its definition, foreign DDL in a sandbox, and what is left out.
+
+pub(crate) mod affinity;
+pub(crate) mod bookkeeping;
+pub(crate) mod identifier_case;
+pub(crate) mod index_sql;
+pub(crate) mod left_out;
+pub(crate) mod sandbox;
+pub(crate) mod sql;
+pub(crate) mod table;
+
+pub use affinity::Affinity;
+pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
+pub use left_out::{Choice, LeftOut, Where, Why};
+pub use sandbox::rehearse;
+pub use sql::{create_if_missing, ident, literal};
+pub(crate) use sql::{key_json, row_json};
+pub use table::*;

@@ -1,0 +1,364 @@
+//! Small pieces of SQL text: names, literals, and the exact forms of a value.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
+
+use super::affinity::Affinity;
+use super::table::{Collation, Column, Table};
+use crate::event::value::ValueRef;
+
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            ValueRef::Null => SqlRef::Null,
+            ValueRef::Integer(integer) => SqlRef::Integer(*integer),
+            ValueRef::Real(real) => SqlRef::Real(*real),
+            ValueRef::Text(text) => SqlRef::Text(text),
+            ValueRef::Blob(blob) => SqlRef::Blob(blob),
+        }))
+    }
+}
+
+/// A name, quoted.
+///
+/// ```
+/// assert_eq!(driftless::capture::ident("a\"b"), "\"a\"\"b\"");
+/// ```
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal. Nothing in it can end it early: a quote is doubled, and a NUL, which SQLite's
+/// parser would stop at, cannot be in the JSON and the identifiers that this is used for.
+///
+/// ```
+/// assert_eq!(driftless::capture::literal("it's"), "'it''s'");
+/// ```
+///
+/// # Panics
+///
+/// When `text` has a NUL.
+pub fn literal(text: &str) -> String {
+    assert!(!text.contains('\0'), "a NUL cannot stand in SQL text");
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// How many name and value pairs one `json_object` takes: SQLite up to 3.40 at least allows a
+/// function 127 arguments, and the Turso engine fewer than SQLite's newest.
+const PAIRS: usize = 60;
+
+/// A double that is integral and below this is spelled in decimal: 2^53.
+const EXACT_LIMIT: &str = "9007199254740992.0";
+
+/// -2^63, which is a literal only as an expression.
+const MIN: &str = "(-9223372036854775807 - 1)";
+
+/// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
+///
+/// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
+/// greatest one that is not above `x` is exact in every version of SQLite.
+fn real_json(x: &str) -> String {
+    format!(
+        "json_object('r', CASE WHEN abs({x}) < {EXACT_LIMIT} AND CAST({x} AS INTEGER) = {x} \
+         THEN CAST({x} AS INTEGER) || '.0' WHEN {x} = 9e999 THEN 'inf' WHEN {x} = -9e999 THEN '-inf' \
+         ELSE (SELECT CAST({x} / p * 4503599627370496.0 AS INTEGER) || 'p' || (e - 52) \
+         FROM driftless_pow2 WHERE p <= abs({x}) ORDER BY p DESC LIMIT 1) END)"
+    )
+}
+
+/// How a column's values are written where nothing rare is among them.
+struct Spelling {
+    /// The value `x` as an argument of `json_object` or `json_array`.
+    plain: String,
+    /// True of a value that `plain` would not do for. `None` if there is no such value.
+    rare: Option<String>,
+}
+
+/// A column's type says what cannot be in it, so most columns are passed as they are, after a look
+/// for what hardly ever stands there. `x >= x''` is true of blobs alone, and much cheaper than
+/// `typeof`. Text that JSON cannot carry (an embedded NUL) leaves as `\u0000`, which every version
+/// writes and which our reader understands.
+fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
+    let all = |plain: String| Spelling { plain, rare: None };
+    let blob = format!("json_object('x', hex({x}))");
+    let bare = table.rowid_key && std::ptr::eq(column, &table.columns[table.key[0]]);
+    let strict = table.strict.then(|| column.declared.to_ascii_uppercase());
+    match (strict.as_deref(), column.affinity) {
+        _ if bare => all(x.to_owned()),
+        (Some("INT" | "INTEGER" | "TEXT"), _) => all(x.to_owned()),
+        (Some("REAL"), _) => {
+            all(format!("CASE WHEN {x} IS NULL THEN NULL ELSE {} END", real_json(x)))
+        }
+        (Some("BLOB"), _) => all(format!("CASE WHEN {x} IS NULL THEN NULL ELSE {blob} END")),
+        (None, Affinity::Real) => all(any_json(x)),
+        // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
+        (None, Affinity::Text) => {
+            Spelling { plain: x.to_owned(), rare: Some(format!("{x} >= x''")) }
+        }
+        // An integral double has become an integer here, but for -2^63.
+        (None, Affinity::Integer | Affinity::Numeric) => Spelling {
+            plain: x.to_owned(),
+            rare: Some(format!("({x} IS NOT CAST({x} AS INTEGER) OR {x} IS {MIN})")),
+        },
+        (_, _) => Spelling {
+            plain: format!("CASE typeof({x}) WHEN 'blob' THEN {blob} ELSE {x} END"),
+            rare: Some(format!("typeof({x}) = 'real'")),
+        },
+    }
+}
+
+/// The exact JSON of any value at all.
+fn any_json(x: &str) -> String {
+    format!(
+        "CASE typeof({x}) WHEN 'real' THEN {} WHEN 'blob' THEN json_object('x', hex({x})) ELSE {x} END",
+        real_json(x)
+    )
+}
+
+/// The canonical form of a key column's value, as an argument of `json_array`: lower case for
+/// NOCASE, no trailing spaces for RTRIM, an integral REAL as an integer where the column has no
+/// type; and text with a NUL in its hex form, for the remote looks rows up by this text.
+pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
+    let column = &table.columns[table.key[part]];
+    if table.rowid_key {
+        return x.to_owned();
+    }
+    let folded = match table.key_collations[part] {
+        Collation::NoCase => format!("lower({x})"),
+        Collation::RTrim => format!("rtrim({x}, ' ')"),
+        _ => x.to_owned(),
+    };
+    let strict = table.strict.then(|| column.declared.to_ascii_uppercase());
+    if matches!(strict.as_deref(), Some("INT" | "INTEGER")) {
+        return x.to_owned();
+    }
+    let bytes = match table.key_collations[part] {
+        Collation::NoCase => lower_before_nul(x),
+        _ => folded.clone(),
+    };
+    let text = format!(
+        "CASE WHEN instr({x}, CAST(x'00' AS TEXT)) THEN json_object('t', hex({bytes})) ELSE {folded} END"
+    );
+    let blob = format!("json_object('x', hex({x}))");
+    if strict.as_deref() == Some("TEXT") {
+        return text;
+    }
+    if column.affinity == Affinity::Text && !table.strict {
+        return format!(
+            "CASE WHEN {x} >= x'' THEN {blob} WHEN instr({x}, CAST(x'00' AS TEXT)) \
+             THEN json_object('t', hex({bytes})) ELSE {folded} END"
+        );
+    }
+    let real = real_json(x);
+    let integral = match column.affinity {
+        Affinity::Real => real,
+        // Also where integral doubles become integers: -2^63 does not.
+        _ => format!(
+            "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
+        ),
+    };
+    format!(
+        "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
+         WHEN 'blob' THEN {blob} ELSE {x} END"
+    )
+}
+
+/// The part of a canonical key that a note keeps, as it is.
+pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
+    // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
+    match table.key_collations[part] {
+        Collation::NoCase => format!(
+            "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, CAST(x'00' AS TEXT)) THEN {} \
+             ELSE lower({x}) END",
+            lower_before_nul(x)
+        ),
+        Collation::RTrim => {
+            format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
+        }
+        // The sign takes a column's affinity away, with which no index of the notes would be used.
+        _ => format!("+{x}"),
+    }
+}
+
+/// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
+fn lower_before_nul(x: &str) -> String {
+    let bytes = format!("CAST({x} AS BLOB)");
+    let before = format!("instr({bytes}, x'00') - 1");
+    format!("lower(substr({bytes}, 1, {before})) || zeroblob(length({bytes}) - ({before}))")
+}
+
+/// `alias."column"`.
+pub(crate) fn of(alias: &str, column: &str) -> String {
+    format!("{alias}.{}", ident(column))
+}
+
+/// The canonical key of the row `alias`, as JSON text.
+pub(crate) fn key_json(table: &Table, alias: &str) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .enumerate()
+        .map(|(part, column)| key_value_json(table, part, &of(alias, &column.name)))
+        .collect();
+    format!("json_array({})", parts.join(", "))
+}
+
+/// The whole row `alias` as a JSON object.
+///
+/// The code for what hardly ever stands in a row is there once and not for each column: SQLite
+/// compiles all of it into every statement on the table, and clears its registers each time.
+pub(crate) fn row_json(table: &Table, alias: &str) -> String {
+    let (mut pairs, mut rare) = (Vec::new(), Vec::new());
+    for column in &table.columns {
+        let spelling = spelling(table, column, &of(alias, &column.name));
+        pairs.push(format!("{}, {}", literal(&column.name), spelling.plain));
+        rare.extend(spelling.rare);
+    }
+    let objects: Vec<_> =
+        pairs.chunks(PAIRS).map(|pairs| format!("json_object({})", pairs.join(", "))).collect();
+    let plain = match objects.as_slice() {
+        [one] => one.clone(),
+        // Between the first object's opening and the last one's closing brace, commas.
+        [first, middle @ .., last] => {
+            let mut sql = format!("substr({first}, 1, length({first}) - 1)");
+            for object in middle {
+                sql.push_str(&format!(" || ',' || substr({object}, 2, length({object}) - 2)"));
+            }
+            format!("({sql} || ',' || substr({last}, 2))")
+        }
+        [] => unreachable!("a table has columns"),
+    };
+    if rare.is_empty() {
+        return plain;
+    }
+    format!("CASE WHEN {} THEN {} ELSE {plain} END", any_of(&rare), any_row_json(table, alias))
+}
+
+/// The whole row `alias` as a JSON object, the same text as [`row_json`]: slower, and short.
+pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
+    let columns: Vec<_> = table
+        .columns
+        .iter()
+        // The sign takes a column's affinity away.
+        .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.name)))
+        .collect();
+    // The Turso engine finds these columns by the subquery's name alone.
+    let value = any_json("driftless_part.v");
+    format!(
+        "(SELECT json_group_object(driftless_part.k, {value}) FROM ({}) AS driftless_part)",
+        columns.join(" UNION ALL ")
+    )
+}
+
+/// In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+pub(crate) fn any_of(conditions: &[String]) -> String {
+    let groups: Vec<_> =
+        conditions.chunks(50).map(|group| format!("({})", group.join(" OR "))).collect();
+    groups.join(" OR ")
+}
+
+/// Whether two values of a column differ: in their bytes or their type, whatever the column's
+/// collation says.
+pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
+    let plain = unlike(column, a, b);
+    match column.affinity {
+        // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+        Affinity::Blob => format!("({plain} OR typeof({a}) <> typeof({b}))"),
+        Affinity::Integer | Affinity::Numeric => {
+            format!("({plain} OR {} AND typeof({a}) <> typeof({b}))", is_lowest(a))
+        }
+        Affinity::Text | Affinity::Real => plain,
+    }
+}
+
+pub(crate) fn unlike(column: &Column, a: &str, b: &str) -> String {
+    let collate = if column.collation == Collation::Binary { "" } else { " COLLATE BINARY" };
+    format!("{a} IS NOT {b}{collate}")
+}
+
+/// Of the integral doubles only -2^63 stays one beside integers; few numbers are this low.
+pub(crate) fn is_lowest(x: &str) -> String {
+    format!("{x} < -9223372036854775807")
+}
+
+/// The changed columns of an update as a JSON object, with the values of the row `values`.
+/// `old` and `new` are compared.
+pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
+    changed_columns(table, old, new, &[values], |values| format!("json_quote({})", values[0]))
+}
+
+/// A changed column with a rare value makes the cheap text NULL, and the short way is taken.
+fn changed_columns(
+    table: &Table,
+    old: &str,
+    new: &str,
+    rows: &[&str],
+    json: impl Fn(&[String]) -> String,
+) -> String {
+    let (mut parts, mut arms, mut any_rare) = (Vec::new(), Vec::new(), false);
+    for column in &table.columns {
+        let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
+        let mut name = vec![b','];
+        crate::event::value::write_string(column.name.as_bytes(), &mut name);
+        name.push(b':');
+        let name = String::from_utf8(name).expect("a column's name is UTF-8");
+        let (mut plain, mut rare) = (Vec::new(), Vec::new());
+        let mut arm = format!("SELECT {} AS k", literal(&column.name));
+        for (number, row) in rows.iter().enumerate() {
+            let x = of(row, &column.name);
+            let spelling = spelling(table, column, &x);
+            plain.push(spelling.plain);
+            rare.extend(spelling.rare);
+            let _ = write!(arm, ", +{x} AS v{number}");
+        }
+        any_rare |= !rare.is_empty();
+        arms.push(format!("{arm} WHERE {changed}"));
+        let text = format!("{} || {}", literal(&name), json(&plain));
+        parts.push(if rare.is_empty() {
+            format!("CASE WHEN {changed} THEN {text} ELSE '' END")
+        } else {
+            let common = format!("CASE WHEN {} THEN NULL ELSE {text} END", rare.join(" OR "));
+            format!("CASE WHEN {changed} THEN {common} ELSE '' END")
+        });
+    }
+    let groups: Vec<_> =
+        parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
+    let plain = format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "));
+    if !any_rare {
+        return plain;
+    }
+    let values: Vec<_> =
+        (0..rows.len()).map(|number| any_json(&format!("driftless_part.v{number}"))).collect();
+    let any = json(&values);
+    format!(
+        "coalesce({plain}, (SELECT json_group_object(driftless_part.k, {any}) FROM ({}) AS driftless_part))",
+        arms.join(" UNION ALL ")
+    )
+}
+
+/// Whether two rows have the same canonical key. NULL, which no key equals, makes it NULL.
+pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| equals(column, a, &of(b, &column.name), collation))
+        .collect();
+    parts.join(" AND ")
+}
+
+/// Whether a column of the row `a` equals `b` by a collation. It is named only where it is not the
+/// column's own: SQLite 3.54 reads a whole table for an OR of conditions that name one.
+pub(crate) fn equals(column: &Column, a: &str, b: &str, collation: &Collation) -> String {
+    let a = of(a, &column.name);
+    if column.collation == *collation {
+        format!("{a} = {b}")
+    } else {
+        format!("{a} = {b} COLLATE {}", collation.name())
+    }
+}
+
+/// The statement that makes a table where it is missing.
+pub fn create_if_missing(table: &Table) -> String {
+    let body = super::index_sql::body(&table.sql);
+    format!("CREATE TABLE IF NOT EXISTS {} {body}", ident(&table.name))
+}

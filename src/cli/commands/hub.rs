@@ -1,0 +1,43 @@
+//! `driftless hub`: the development server.
+
+use crate::cli::args;
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use crate::cli::signal;
+use crate::error::Result;
+use crate::hub::{Config, Hub};
+use crate::remote::Token;
+
+/// Serves a file until SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// As [`Hub::bind`] and [`Hub::serve`].
+pub(crate) fn hub(session: &Session, args: &args::Hub) -> Result<Exit> {
+    let db = session.db()?;
+    let mut config = Config::new(db, args.listen);
+    // Only from a file: a token in the environment is one for another server.
+    if let Some(file) = session.token_file() {
+        config.token = Some(Token::from_file(file)?.into_secret());
+    }
+    let guarded = config.token.is_some();
+    signal::runtime()?.block_on(async {
+        let stop = signal::stop();
+        let hub = Hub::bind(config).await?;
+        session.output.line(format_args!("listening on {}", hub.url()))?;
+        let access = if guarded { "whoever has the token" } else { "everybody who can reach it" };
+        session.output.note(format_args!(
+            "For development and tests, not for production: it serves {} to {access}.",
+            db.display()
+        ));
+        let (failed, failure) = tokio::sync::oneshot::channel();
+        hub.serve(async {
+            // It fails where there are no signals: then nothing but an end stops it.
+            let _ = failed.send(stop.await);
+        })
+        .await?;
+        failure.await.unwrap_or(Ok(()))
+    })?;
+    session.output.note("stopped");
+    Ok(Exit::Success)
+}

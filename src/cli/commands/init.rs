@@ -1,0 +1,279 @@
+//! `driftless init`: make a database into a replica.
+
+use serde::Serialize;
+
+use crate::catalog::{LeftOut, Why};
+use crate::cli::args;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Output, Spinner, Tone, clean};
+use crate::cli::session::Session;
+use crate::cli::signal;
+use crate::error::{Code, Error, Result};
+use crate::remote::{Access, Remote as _};
+use crate::store::{Orphans, Store};
+use crate::sync::{Phase, Report, Tables, fresh_plan, initialise_watched};
+
+/// Characters of a table's name that are shown.
+pub(in crate::cli) const NAME_CHARS: usize = 40;
+
+/// What was done, as `--json` prints it.
+#[derive(Serialize)]
+struct Done<'a> {
+    replica: String,
+    url: String,
+    epoch: &'a str,
+    tables: Vec<&'a str>,
+    left_out: &'a [LeftOut],
+    /// Of an earlier `init`: not asked for any more, and replicated all the same.
+    kept: &'a [String],
+    /// Replicated, though their names look like the bookkeeping of a migration tool.
+    like_bookkeeping: &'a [String],
+    /// Before anything was moved.
+    orphans: &'a [Orphans],
+    /// After the first sync.
+    orphans_left: &'a [Orphans],
+    made_here: &'a [String],
+    made_there: &'a [String],
+    installed: bool,
+    /// Absent where the first sync was done before.
+    rows: Option<Rows>,
+    pending: u64,
+}
+
+/// Rows that were found, and where.
+#[derive(Clone, Serialize)]
+pub(in crate::cli) struct Rows {
+    fetched: usize,
+    local: usize,
+    equal: usize,
+    different: usize,
+    tables: Vec<TableRows>,
+}
+
+/// The same of one table.
+#[derive(Clone, Serialize)]
+struct TableRows {
+    table: String,
+    fetched: usize,
+    local: usize,
+    equal: usize,
+    different: usize,
+}
+
+/// Installs what is missing on both sides, and brings their rows together.
+///
+/// # Errors
+///
+/// As [`initialise`](crate::sync::initialise), and `Usage` when another replicator is at work on
+/// the file.
+pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
+    let db = session.db()?.to_owned();
+    let remote = session.remote(&args.remote)?;
+    let tables = match (args.all_tables, args.exclude.is_empty()) {
+        (false, _) => Tables::Named(args.tables),
+        (true, true) => Tables::All,
+        (true, false) => Tables::AllBut(args.exclude),
+    };
+    if remote.access() == Access::ReadOnly {
+        return Err(remote.read_only());
+    }
+    let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Error::new(
+            Code::NoSuchFile,
+            format!("there is no folder {}", folder.display()),
+        )
+        .with_hint("make it first, or check the path"));
+    }
+    // Nobody is at work on a file that is not there yet.
+    let lock = if db.exists() { Some(session.lock()?) } else { None };
+    let advice = "interrupted: what was done stays; run it again to go on";
+    signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
+    let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
+    let spinner = session.output.spinner("the first sync");
+    let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
+        Phase::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
+        _ => show(&spinner, doing),
+    });
+    drop(spinner);
+    let (store, report) = match outcome {
+        Ok(done) => done,
+        Err(error) => {
+            // What was made for a replica that did not come about goes.
+            if let Some(lock) = lock.filter(|_| Store::open(&db).is_err()) {
+                lock.discard();
+            }
+            return Err(error);
+        }
+    };
+    tell(&session.output, &store, &report)?;
+    Ok(Exit::Success)
+}
+
+/// Says what was done.
+fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
+    let state = store.state()?;
+    let left_out = store.left_out()?;
+    let tables: Vec<&str> = store.tables().iter().map(|r| r.table.name.as_str()).collect();
+    if output.is_json() {
+        return output.json(&Done {
+            replica: state.replica.to_string(),
+            url: state.url,
+            epoch: &report.epoch,
+            tables,
+            left_out: &left_out,
+            kept: &report.kept,
+            like_bookkeeping: &report.suspects,
+            orphans: &report.orphans,
+            orphans_left: &report.orphans_left,
+            made_here: &report.made_here,
+            made_there: &report.made_there,
+            installed: report.installed,
+            rows: Rows::of(report),
+            pending: state.pending,
+        });
+    }
+    let (file, url) = (store.path().display(), &state.url);
+    output.line(format_args!("{file} is replica {} of {url}", state.replica))?;
+    output.line(format_args!("tables     {}", clean(&tables.join(", "), usize::MAX)))?;
+    for (names, side) in [(&report.made_here, "made here "), (&report.made_there, "made there")] {
+        if !names.is_empty() {
+            output.line(format_args!("{side} {}", clean(&names.join(", "), usize::MAX)))?;
+        }
+    }
+    print_left_out(output, &left_out)?;
+    if let Some(rows) = Rows::of(report) {
+        rows.print(output)?;
+    }
+    advise(output, report);
+    if state.pending > 0 {
+        output.note(waiting(state.pending, &file));
+    }
+    Ok(())
+}
+
+/// The tables that are not replicated, each with the reason, and in one line those that nobody
+/// named.
+fn print_left_out(output: &Output, left_out: &[LeftOut]) -> Result<()> {
+    let (unnamed, told): (Vec<_>, Vec<_>) =
+        left_out.iter().partition(|found| found.why == Why::NotNamed);
+    for found in told {
+        let (table, reason) = (clean(&found.table, NAME_CHARS), clean(&found.reason, usize::MAX));
+        output.line(Tone::Notable.paint(format_args!("left out   `{table}`: {reason}")))?;
+    }
+    if !unnamed.is_empty() {
+        let names: Vec<_> = unnamed.iter().map(|found| found.table.as_str()).collect();
+        let names = clean(&names.join(", "), usize::MAX);
+        output.line(format_args!("not named  {names}"))?;
+    }
+    Ok(())
+}
+
+/// What a person should know, and may do something about.
+fn advise(output: &Output, report: &Report) {
+    let named = |tables: &[String]| {
+        let names: Vec<_> = tables.iter().map(|name| format!("`{name}`")).collect();
+        clean(&names.join(", "), usize::MAX)
+    };
+    if !report.kept.is_empty() {
+        output.warn(format_args!(
+            "not asked for any more, and replicated all the same, for tables cannot be taken out \
+             yet: {}",
+            named(&report.kept)
+        ));
+    }
+    if !report.suspects.is_empty() {
+        output.warn(format_args!(
+            "replicated, though the name is like that of a migration tool's bookkeeping, which \
+             must not be replicated: {}",
+            named(&report.suspects)
+        ));
+        output.note("   hint: if it is, make the replica again, with --exclude");
+    }
+    if !report.orphans_left.is_empty() {
+        for orphans in &report.orphans_left {
+            output.warn(format_args!("after the first sync {}", clean_words(orphans)));
+        }
+        output.note(
+            "   hint: those that only this database has are rejected when they are pushed: they \
+             leave their tables, and `driftless conflicts` lists them. Give them a parent before \
+             `driftless sync`, or set the column to NULL",
+        );
+    }
+}
+
+/// Names rows that refer to rows that are not there.
+fn warn_of(output: &Output, orphans: &[Orphans]) {
+    for orphans in orphans {
+        output.warn(clean_words(orphans));
+    }
+    output.note(
+        "   nothing was changed so far; those of which the remote has the parent are no orphans \
+         after the first sync",
+    );
+}
+
+fn clean_words(orphans: &Orphans) -> String {
+    clean(&orphans.words(), usize::MAX)
+}
+
+/// What a person is told when there is something to push.
+pub(in crate::cli) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
+    let wait = if pending == 1 { "event waits" } else { "events wait" };
+    format!("{pending} {wait} to be pushed: driftless sync --db {db}")
+}
+
+/// Shows how far a first sync is.
+pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
+    spinner.progress(match doing {
+        Phase::Installing | Phase::Found(_) => "installing what is missing".to_owned(),
+        Phase::Reading { table, rows } => {
+            format!("reading {}: {rows} rows so far", clean(table, NAME_CHARS))
+        }
+        Phase::Merging => "bringing the rows of both sides together".to_owned(),
+    });
+}
+
+impl Rows {
+    /// Of a first sync; `None` where it was done before.
+    pub(in crate::cli) fn of(report: &Report) -> Option<Rows> {
+        let adopted = report.adopted.as_ref()?;
+        let tables = adopted.tables.iter().map(|found| TableRows {
+            table: found.table.clone(),
+            fetched: found.fetched,
+            local: found.local,
+            equal: found.equal,
+            different: found.different,
+        });
+        Some(Rows {
+            fetched: adopted.fetched,
+            local: adopted.local,
+            equal: adopted.equal,
+            different: adopted.different,
+            tables: tables.collect(),
+        })
+    }
+
+    /// The figures together, and, where there is more than one table, for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::line`].
+    pub(in crate::cli) fn print(&self, output: &Output) -> Result<()> {
+        output.line(format_args!(
+            "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
+            self.fetched, self.local, self.equal, self.different
+        ))?;
+        if self.tables.len() < 2 {
+            return Ok(());
+        }
+        let line = |found: &TableRows| {
+            let counts = [found.fetched, found.local, found.equal, found.different];
+            let name = clean(&found.table, NAME_CHARS);
+            let counts = counts.iter().map(usize::to_string);
+            (Tone::Plain, std::iter::once(name).chain(counts).collect())
+        };
+        let lines: Vec<_> = self.tables.iter().map(line).collect();
+        output.table(&["table", "fetched", "only here", "equal", "different"], &lines)
+    }
+}

@@ -1,0 +1,102 @@
+//! `driftless quarantine`: pulled events that cannot be applied here yet.
+
+use serde::Serialize;
+
+use crate::cli::args;
+use crate::cli::exit::Exit;
+use crate::cli::output::event::{exact_key, json_key, key};
+use crate::cli::output::{Tone, clean};
+use crate::cli::session::{Session, now_ms};
+use crate::error::Result;
+use crate::event::Seq;
+
+/// Characters of a table's name and a reason.
+const CHARS: usize = 200;
+
+/// Lists the quarantine, tries it once more, or takes an event off it.
+///
+/// # Errors
+///
+/// `Usage` for an event that does not wait or that may still be applied; `Storage` when the
+/// database fails.
+pub(crate) fn quarantine(session: &Session, args: &args::Quarantine) -> Result<Exit> {
+    match args.action {
+        None => list(session),
+        Some(args::QuarantineAction::Retry) => retry(session),
+        Some(args::QuarantineAction::Dismiss { seq }) => dismiss(session, Seq(seq)),
+    }
+}
+
+fn list(session: &Session) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        seq: i64,
+        table: &'a str,
+        key: serde_json::Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_exact: Option<serde_json::Value>,
+        reason: &'a str,
+    }
+    let output = &session.output;
+    let waiting = session.store()?.quarantine()?;
+    if output.is_json() {
+        for event in &waiting {
+            let (key, key_exact) = (json_key(&event.key), exact_key(&event.key));
+            let (table, reason) = (event.table.as_str(), event.reason.as_str());
+            output.json(&Line { seq: event.seq.0, table, key, key_exact, reason })?;
+        }
+        return Ok(Exit::Success);
+    }
+    if waiting.is_empty() {
+        output.note("the quarantine is empty");
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = waiting
+        .iter()
+        .map(|event| {
+            let table = clean(&event.table, CHARS);
+            let row = vec![event.seq.to_string(), table, key(&event.key)];
+            (Tone::Plain, [row, vec![clean(&event.reason, CHARS)]].concat())
+        })
+        .collect();
+    output.listing(&["seq", "table", "row", "why it waits"], &rows)?;
+    output.note("\nOnce the reason is gone, try again with: driftless quarantine retry");
+    if let Some(event) = waiting.iter().find(|event| event.is_malformed()) {
+        output.note(format_args!(
+            "What is malformed is read again by each version of this program. Once its row is \
+             mended on the remote: driftless quarantine dismiss {}",
+            event.seq
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+fn dismiss(session: &Session, seq: Seq) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Dismissed {
+        dismissed: i64,
+    }
+    session.store()?.dismiss_quarantined(seq)?;
+    if session.output.is_json() {
+        session.output.json(&Dismissed { dismissed: seq.0 })?;
+    } else {
+        session.output.line(format_args!("event {seq} is off the list"))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn retry(session: &Session) -> Result<Exit> {
+    #[derive(Serialize)]
+    struct Retried {
+        applied: usize,
+        waiting: usize,
+    }
+    let retried = session.store()?.retry_quarantine(now_ms())?;
+    let (applied, waiting) = (retried.applied, retried.waiting);
+    if session.output.is_json() {
+        session.output.json(&Retried { applied, waiting })?;
+    } else {
+        session.output.line(format_args!("{applied} applied, {waiting} still waiting"))?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,134 @@
+//! `driftless remote accept`: go on with another remote on purpose.
+
+use std::io::{self, IsTerminal};
+
+use serde::Serialize;
+
+use super::init::{NAME_CHARS, Rows, show, waiting};
+use crate::cli::args;
+use crate::cli::args::RemoteAction;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Output, Tone, clean};
+use crate::cli::session::Session;
+use crate::cli::signal;
+use crate::error::{Code, Error, Result};
+use crate::remote::{Access, Remote as _};
+use crate::sync::{RemotePreview, accept, preview_remote};
+
+/// What was found and done, as `--json` prints it.
+#[derive(Serialize)]
+struct Done<'a> {
+    accepted: bool,
+    url: &'a str,
+    #[serde(flatten)]
+    offer: &'a RemotePreview,
+    /// The new identity and what the rows came to, if it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Rows>,
+}
+
+/// Does something about the remote.
+///
+/// # Errors
+///
+/// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at
+/// work on the file, or nobody has said yes.
+pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
+    let RemoteAction::Accept { remote: url, yes } = args.action;
+    let store = session.store()?;
+    let url = url.map_or_else(|| store.state().map(|state| state.url), Ok)?;
+    let remote = session.remote(&url)?;
+    let _lock = session.lock()?;
+    if remote.access() == Access::ReadOnly {
+        return Err(remote.read_only());
+    }
+    let found = preview_remote(&store, &*remote)?;
+    let output = &session.output;
+    let url = remote.url();
+    let mut done = Done { accepted: false, url: &url, offer: &found, replica: None, rows: None };
+    let Some(trouble) = &found.trouble else {
+        match output.is_json() {
+            true => output.json(&done)?,
+            false => output.line("the remote is the one that this replica belongs to")?,
+        }
+        return Ok(Exit::Success);
+    };
+    if !output.is_json() {
+        describe(output, &found, trouble)?;
+    }
+    if !yes && !agreed(output)? {
+        if output.is_json() {
+            output.json(&done)?;
+        }
+        return Err(Error::new(
+            Code::NotConfirmed,
+            "nothing was done: the remote was not accepted",
+        )
+        .with_hint("say --yes to go on with it"));
+    }
+    let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
+    signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;
+    let spinner = output.spinner("reading the remote's rows");
+    let outcome = accept(store, remote.clone(), &mut |doing| show(&spinner, doing));
+    drop(spinner);
+    let (store, report) = outcome?;
+    let state = store.state()?;
+    done = Done {
+        accepted: true,
+        replica: Some(state.replica.to_string()),
+        rows: Rows::of(&report),
+        ..done
+    };
+    if output.is_json() {
+        output.json(&done)?;
+        return Ok(Exit::Success);
+    }
+    let file = session.db()?.display();
+    output.line(format_args!("{file} is replica {} of {url} now", state.replica))?;
+    if let Some(rows) = &done.rows {
+        rows.print(output)?;
+    }
+    if state.pending > 0 {
+        output.note(waiting(state.pending, &file));
+    }
+    Ok(Exit::Success)
+}
+
+/// Tells what there is, and what would be done.
+fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()> {
+    output.line(format_args!("{}", Tone::Notable.paint(clean(trouble, usize::MAX))))?;
+    output.line(format_args!("here   {}", offer.ours))?;
+    output.line(format_args!("there  {}", offer.theirs))?;
+    let rows: Vec<_> = offer
+        .tables
+        .iter()
+        .map(|table| {
+            let there = table.there.map_or_else(|| "none".to_owned(), |there| there.to_string());
+            let name = clean(&table.table, NAME_CHARS);
+            (Tone::Plain, vec![name, table.here.to_string(), there])
+        })
+        .collect();
+    output.table(&["table", "rows here", "rows there"], &rows)?;
+    output.note(format_args!(
+        "To accept it is a first sync: rows only here are pushed, rows only there are fetched, and \
+         rows in both\ntake the remote's version, with the local one in the conflict inbox. {} \
+         pending events stay pending.\nThe log so far is kept beside the new one.",
+        offer.pending
+    ));
+    Ok(())
+}
+
+/// Asks, where there is somebody to ask.
+fn agreed(output: &Output) -> Result<bool> {
+    if !io::stdin().is_terminal() || output.is_json() {
+        return Ok(false);
+    }
+    output.note("Go on with it? [y/N]");
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|source| Error::storage("the answer cannot be read").with_source(source))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,322 @@
+//! `driftless run`: push and pull for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::status::{described, progress, waiting, words};
+use crate::cli::args;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Output, Spinner, clean};
+use crate::cli::session::Session;
+use crate::cli::{signal, stdin};
+use crate::error::{Code, Error, Result};
+use crate::event::clock::span;
+use crate::remote::Remote;
+use crate::replicator::Replicator;
+use crate::sync::{Health, Status, SyncState, remembered_success};
+
+/// How often to look at the status.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The least time between two lines of JSON: at most four a second.
+const PACE: Duration = Duration::from_millis(250);
+
+/// How often to look whether the file is free.
+const LOCK_LOOK: Duration = Duration::from_millis(100);
+/// After so many looks it is said what is waited for.
+const PATIENT_LOOKS: u32 = 3;
+
+/// Why `run` ended.
+enum End {
+    /// A signal came.
+    Signal,
+    /// Standard input ended, and with it the program that started this one.
+    Parent,
+}
+
+/// What the last line of JSON has beside the status.
+#[derive(Serialize)]
+struct Last<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    ended: Ended<'a>,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    reason: &'a str,
+    exit_code: u8,
+}
+
+/// Runs a replicator until SIGINT or SIGTERM, or until standard input ends, if that was asked for.
+/// Where another program has the file locked it waits for that, and says so.
+///
+/// # Errors
+///
+/// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
+/// refuses us at the first sync that the file ever has, or for want of a token.
+pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit> {
+    let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
+    let output = &session.output;
+    let runtime = signal::runtime()?;
+    runtime.block_on(async {
+        let signals = signal::stop();
+        let stop = async move {
+            let Some(parent) = parent else { return signals.await.map(|()| End::Signal) };
+            tokio::select! {
+                stopped = signals => stopped.map(|()| End::Signal),
+                _ = parent => Ok(End::Parent),
+            }
+        };
+        tokio::pin!(stop);
+        let mut wait = Wait::default();
+        let (replicator, before) = loop {
+            match begin(session) {
+                Ok(begun) => break begun,
+                Err(error) if error.code() == Code::DatabaseLocked => {
+                    wait.go_on(session, &error)?
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                stopped = &mut stop => return wait.end(session, stopped),
+                () = tokio::time::sleep(LOCK_LOOK) => {}
+            }
+        };
+        let mut teller = Teller::new(output, before.adopted);
+        let outcome = watch(session, &replicator, &before, &mut teller, stop).await;
+        let ended = replicator.shutdown().await;
+        teller.end(&replicator.status(), &outcome)?;
+        outcome.map(drop).and(ended)
+    })?;
+    output.note("stopped");
+    Ok(Exit::Success)
+}
+
+/// Starts the replicator, and says what the file was before.
+fn begin(session: &Session) -> Result<(Replicator, Before)> {
+    let (db, store) = (session.db()?, session.store()?);
+    if store.is_locked()? {
+        let message = format!(
+            "waiting for the write lock of {}: another program has a transaction open",
+            db.display()
+        );
+        return Err(Error::new(Code::DatabaseLocked, message)
+            .with_hint("it goes on by itself when that program commits or ends")
+            .naming_file());
+    }
+    let remote: Arc<dyn Remote> = session.remote(&store.state()?.url)?;
+    let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
+    let success = remembered_success(&store, db)?;
+    let before = Before { adopted: store.is_adopted()?, success };
+    drop(store);
+    let url = remote.url();
+    let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
+    session.output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
+    Ok((replicator, before))
+}
+
+/// A wait for another program.
+#[derive(Default)]
+struct Wait {
+    looks: u32,
+    said: Option<String>,
+    /// What was printed last.
+    status: Option<Status>,
+}
+
+impl Wait {
+    /// Says what is waited for, once. Most transactions are over at the next look.
+    fn go_on(&mut self, session: &Session, error: &Error) -> Result<()> {
+        self.looks += 1;
+        if self.looks < PATIENT_LOOKS || self.said.as_deref() == Some(error.message()) {
+            return Ok(());
+        }
+        self.said = Some(error.message().to_owned());
+        self.status = session.store().and_then(|store| waiting(session, &store, error)).ok();
+        match &self.status {
+            Some(status) if session.output.is_json() => session.output.json(status),
+            // Where the file cannot be read either, there is no status to print.
+            _ => {
+                session.output.note(clean(error.message(), usize::MAX));
+                Ok(())
+            }
+        }
+    }
+
+    /// It is told to end before the wait is over.
+    fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
+        if let Some(status) = &self.status {
+            Teller::new(&session.output, true).end(status, &stopped)?;
+        }
+        stopped.map(drop)
+    }
+}
+
+/// What the file was when `run` began.
+struct Before {
+    /// Its first sync was done.
+    adopted: bool,
+    success: Option<i64>,
+}
+
+/// Tells what the replicator does until there is a reason to end.
+async fn watch(
+    session: &Session,
+    replicator: &Replicator,
+    before: &Before,
+    teller: &mut Teller<'_>,
+    mut stop: std::pin::Pin<&mut impl Future<Output = Result<End>>>,
+) -> Result<End> {
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            stopped = &mut stop => return stopped,
+            now = ticks.tick() => {
+                let status = replicator.status();
+                if let Some(error) = hopeless(session, before, &status) {
+                    return Err(error);
+                }
+                teller.tell(status, now)?;
+            }
+        }
+    }
+}
+
+/// Why there is no use in going on: we were refused before anything worked, and waiting mends
+/// nothing. It does where the file has been in step before (`adopted`). What answers in the
+/// morning may be a login page, or a server that is not ready; what went wrong on the remote may be
+/// put right; and a desktop's replicator that has ended is started again by nobody.
+fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error> {
+    let refused =
+        matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
+    if !refused || status.last_success > before.success {
+        return None;
+    }
+    let trouble = status.trouble.as_deref().unwrap_or(words(status.state));
+    let error = Error::new(status.code.unwrap_or(Code::Refused), trouble);
+    let error = match &status.hint {
+        Some(hint) => error.with_hint(hint.as_str()),
+        None => error,
+    };
+    (!before.adopted || session.lacks_token(&error)).then_some(error)
+}
+
+/// Prints what is new: each change as a line of JSON, at most four a second, or what a person
+/// should see.
+struct Teller<'a> {
+    output: &'a Output,
+    adopted: bool,
+    spinner: Spinner,
+    said: Option<Status>,
+    said_at: Option<Instant>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(output: &'a Output, adopted: bool) -> Teller<'a> {
+        let spinner = output.spinner("starting");
+        Teller { output, adopted, spinner, said: None, said_at: None }
+    }
+
+    /// What is not told now because it comes too soon is told at one of the next looks, or is what
+    /// the last line says.
+    fn tell(&mut self, status: Status, now: Instant) -> Result<()> {
+        self.spinner.say(line(&status));
+        let is_news = match self.output.is_json() {
+            true => self.said.as_ref().is_none_or(|said| differ(said, &status)),
+            false => self.is_notable(&status),
+        };
+        let soon = self.said_at.is_some_and(|then| now.duration_since(then) < PACE);
+        if !is_news || (soon && self.output.is_json()) {
+            return Ok(());
+        }
+        if self.output.is_json() {
+            self.output.json(&status)?;
+        } else {
+            self.output.line(line(&status))?;
+            if let Some(hint) = &status.hint {
+                self.output.note(format_args!("  hint: {}", clean(hint, usize::MAX)));
+            }
+        }
+        (self.said, self.said_at) = (Some(status), Some(now));
+        Ok(())
+    }
+
+    /// Whether a person should see it. Work that comes and goes is for the spinner, and so is
+    /// another first sync.
+    fn is_notable(&self, status: &Status) -> bool {
+        let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
+            || (self.adopted && status.state == SyncState::FirstSync);
+        let facts = |status: &Status| {
+            let former = status.identity.len() as u64;
+            let counts = [status.conflicts, status.quarantined, dangling(status), former];
+            (status.state, status.trouble.clone(), status.health, counts)
+        };
+        !passing && self.said.as_ref().map(facts) != Some(facts(status))
+    }
+
+    /// The last line of JSON: how the replica is at the end, and why this is the end.
+    fn end(self, status: &Status, outcome: &Result<End>) -> Result<()> {
+        drop(self.spinner);
+        if !self.output.is_json() {
+            return Ok(());
+        }
+        let (reason, exit) = match outcome {
+            Ok(End::Signal) => ("signal", Exit::Success),
+            Ok(End::Parent) => ("standard input ended", Exit::Success),
+            Err(error) => (error.message(), Exit::from(error.kind())),
+        };
+        let ended = Ended { reason, exit_code: exit.code() };
+        self.output.json(&Last { status, ended })
+    }
+}
+
+/// Whether anything but an age, which rises by itself, is another one.
+fn differ(one: &Status, other: &Status) -> bool {
+    let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
+    ageless(one) != ageless(other)
+}
+
+/// Local rows that refer to a row which the remote took away.
+fn dangling(status: &Status) -> u64 {
+    status.dangling.iter().map(|dangling| dangling.rows).sum()
+}
+
+/// A status in a line.
+fn line(status: &Status) -> String {
+    let mut line = match status.state {
+        SyncState::Standby => described(status),
+        state => words(state).to_owned(),
+    };
+    if let Some(first) = &status.first_sync {
+        line += &format!(": {}", progress(first));
+    }
+    if let Some(trouble) = &status.trouble {
+        line += &format!(": {}", clean(trouble, usize::MAX));
+    }
+    if status.health == Health::Red {
+        line += "; health is red";
+    }
+    line += &format!("; cursor {}", status.cursor);
+    if let Some(former) = status.identity.last() {
+        line += &format!(", was replica {} before", former.replica);
+    }
+    if status.pending > 0 {
+        let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
+        line += &format!(", {} pending for {oldest}", status.pending);
+    }
+    let counts = [
+        (status.conflicts, "conflicts"),
+        (status.quarantined, "in quarantine"),
+        (dangling(status), "local rows without a parent"),
+    ];
+    for (count, what) in counts {
+        if count > 0 {
+            line += &format!(", {count} {what}");
+        }
+    }
+    line
+}

@@ -1,0 +1,285 @@
+//! `driftless status`.
+
+use std::time::Duration;
+
+use super::init::NAME_CHARS;
+use super::sync::bytes;
+use crate::catalog::{LeftOut, Why};
+use crate::cli::args;
+use crate::cli::exit::Exit;
+use crate::cli::output::log_position::rfc3339;
+use crate::cli::output::{Output, Tone, clean};
+use crate::cli::session::{Session, now_ms};
+use crate::cli::signal;
+use crate::error::{Code, Error, Result};
+use crate::event::clock::span;
+use crate::remote::Options;
+use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
+use crate::sync::{
+    FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status,
+    SyncState, ask, read_status, remembered_success, stopped,
+};
+
+/// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The same for its answer.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// What came of asking the remote.
+enum Contact {
+    /// Nobody asked.
+    Unasked,
+    /// It cannot be asked from here: the token or the URL is none.
+    Unable(Error),
+    Failed(Error, SyncState),
+    Answered(RemoteFacts),
+}
+
+/// Says how the replica is, and the remote, unless it is not to be asked.
+///
+/// # Errors
+///
+/// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
+/// reached is no error, but red health is an exit code of its own.
+pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
+    let store = session.store()?;
+    let known = match said(session)? {
+        Some(known) => known,
+        None => asked(session, &store, args.offline)?,
+    };
+    let status = Status::of(&store, known, now_ms())?;
+    let output = &session.output;
+    if output.is_json() {
+        output.json(&status)?
+    } else {
+        print(output, &status)?
+    }
+    Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
+}
+
+/// What a replicator that is at work on the file says of itself; `None` if none does.
+fn said(session: &Session) -> Result<Option<Known>> {
+    let db = session.db()?;
+    Ok(Lock::holder(db).and_then(|holder| read_status(db, holder, now_ms())))
+}
+
+/// Asks the remote, if it can be asked.
+fn contact(session: &Session, store: &Store, state: &State) -> Contact {
+    let options =
+        Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
+    match session.connect(&state.url, options) {
+        Err(error) => Contact::Unable(error),
+        Ok(remote) => match signal::runtime() {
+            Err(error) => Contact::Failed(error, SyncState::Refused),
+            Ok(runtime) => match runtime.block_on(ask(&remote, store, state)) {
+                Ok(facts) => Contact::Answered(facts),
+                Err((error, state)) => Contact::Failed(session.explain(error), state),
+            },
+        },
+    }
+}
+
+/// What is known where no replicator says anything: what the remote says, if it is asked, and what
+/// was noted.
+fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
+    let state = store.state()?;
+    let contact = if offline { Contact::Unasked } else { contact(session, store, &state) };
+    let now = now_ms();
+    let holder = Lock::holder(session.db()?);
+    let (reached, remote, failed, trouble) = match contact {
+        Contact::Unasked => (None, None, None, None),
+        Contact::Unable(error) => (None, None, None, Some(error)),
+        Contact::Failed(error, state) => {
+            (Some(state != SyncState::Offline), None, Some(state), Some(error))
+        }
+        Contact::Answered(mut remote) => {
+            let held = remote.take_held();
+            (Some(true), Some(remote), held.as_ref().map(|_| SyncState::Trouble), held)
+        }
+    };
+    let head = remote.as_ref().map_or(state.cursor.0, RemoteFacts::head);
+    let last_success = match remote {
+        Some(_) => Some(now),
+        None => remembered_success(store, session.db()?)?,
+    };
+    let sync_state = match failed {
+        Some(state) => state,
+        None if holder.is_none() => SyncState::Stopped,
+        None if head > state.cursor.0 || state.pending > 0 => SyncState::Syncing,
+        None => SyncState::InStep,
+    };
+    let age = |made: i64| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0);
+    let there = remote.and_then(|remote| remote.waiting_s());
+    let waiting_s = state.oldest_pending_ms.map(age).max(there);
+    let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
+    Ok(Known::new(sync_state, HEALTH_BOUND_MS)
+        .with_process(holder.and_then(|holder| holder.process))
+        .with_remote(reached, head)
+        .with_success(last_success)
+        .with_unwritable(store.unwritable())
+        .with_waiting(there)
+        .with_trouble(trouble.as_ref()))
+}
+
+/// That a large transaction is half here.
+fn words_of_parts(in_parts: bool) -> String {
+    let words = "a large transaction is on its way, and a part of it is here";
+    if in_parts { words.to_owned() } else { String::new() }
+}
+
+/// How the replica is while a replicator waits for another program, because of `error`.
+pub(crate) fn waiting(session: &Session, store: &Store, error: &Error) -> Result<Status> {
+    let known = asked(session, store, true)?;
+    let known = known.in_state(SyncState::Starting).with_trouble(Some(error));
+    Status::of(store, known, now_ms())
+}
+
+/// A state in words.
+pub(crate) fn words(state: SyncState) -> &'static str {
+    match state {
+        SyncState::Starting => "starting",
+        SyncState::FirstSync => "first sync",
+        SyncState::InStep => "in step",
+        SyncState::Syncing => "syncing",
+        SyncState::Offline => "offline: the remote cannot be reached",
+        SyncState::Refused => "refused by the remote",
+        SyncState::OtherRemote => "the URL leads to another database",
+        SyncState::RolledBack => "the remote was rolled back",
+        SyncState::Trouble => "in trouble",
+        SyncState::Standby => "standing by",
+        SyncState::Stopped => "no replicator is running",
+    }
+}
+
+/// A state in words, with the process that replicates the file.
+pub(crate) fn described(status: &Status) -> String {
+    let state = words(status.state);
+    match (status.process, status.state) {
+        (Some(process), SyncState::Standby) => format!("{state}: process {process} replicates"),
+        (None, SyncState::Standby) => format!("{state}: another process replicates"),
+        (Some(process), _) => format!("{state}; process {process} replicates"),
+        (None, _) => state.to_owned(),
+    }
+}
+
+/// How far a first sync is, in words.
+pub(crate) fn progress(first: &FirstSyncProgress) -> String {
+    match (first.step, &first.table, first.rows) {
+        (FirstSyncStep::Installing, ..) => "comparing and making tables".to_owned(),
+        (FirstSyncStep::Merging, ..) => "bringing the rows of both sides together".to_owned(),
+        (FirstSyncStep::Reading, Some(table), Some(rows)) => {
+            format!("reading the remote's rows: {}, {rows} so far", clean(table, usize::MAX))
+        }
+        (FirstSyncStep::Reading, ..) => "reading the remote's rows".to_owned(),
+    }
+}
+
+/// The newest of the identities that the file had before; nothing if it had none.
+fn words_of_former(former: &[Former]) -> String {
+    let Some(Former { replica, cause, ended_ms, .. }) = former.last() else { return String::new() };
+    let why = match cause {
+        Cause::Copied => "this file was copied, or restored from a backup",
+        Cause::Accepted => "another remote was accepted",
+    };
+    let more = match former.len() {
+        1 => String::new(),
+        all => format!(" ({} more before)", all - 1),
+    };
+    let until = rfc3339(*ended_ms);
+    Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
+}
+
+/// The tables that are not replicated. Those that nobody named are counted: somebody chose that.
+fn left_out_in_words(tables: &[LeftOut]) -> String {
+    let (unnamed, told): (Vec<_>, Vec<_>) =
+        tables.iter().partition(|found| found.why == Why::NotNamed);
+    let one = |found: &&LeftOut| {
+        format!("`{}`: {}", clean(&found.table, NAME_CHARS), clean(&found.reason, usize::MAX))
+    };
+    let mut parts: Vec<_> = told.iter().map(one).collect();
+    match unnamed.len() {
+        0 => {}
+        1 => parts.push("1 table that was not named".to_owned()),
+        count => parts.push(format!("{count} tables that were not named")),
+    }
+    let grave = |found: &&LeftOut| matches!(found.why, Why::Gone | Why::Later | Why::Unfit);
+    let tone = if told.iter().any(grave) { Tone::Notable } else { Tone::Plain };
+    let gap = format!("\n{:12}", "");
+    if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
+}
+
+/// Names the tables in which something is not as it should be.
+fn print_tables(output: &Output, status: &Status) {
+    // The first is the trouble, if there is no other.
+    let told = usize::from(status.code == Some(Code::TableUnwritable));
+    for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
+        output.warn(clean(reason, usize::MAX));
+    }
+    for Dangling { table, columns, parent, rows } in &status.dangling {
+        let (table, parent) = (clean(table, usize::MAX), clean(parent, usize::MAX));
+        let columns = clean(&columns.join(", "), usize::MAX);
+        output.warn(format_args!(
+            "{rows} row(s) of `{table}` ({columns}) refer to rows of `{parent}` that the remote \
+             took away"
+        ));
+        output.note(format_args!(
+            "   {} `{table}` is not replicated; `PRAGMA foreign_key_check(\"{table}\")` lists them",
+            Tone::Good.paint("hint:")
+        ));
+    }
+}
+
+fn print(output: &Output, status: &Status) -> Result<()> {
+    let (health, tone) = match status.health {
+        Health::Ok => ("ok", Tone::Good),
+        Health::Degraded => ("degraded", Tone::Notable),
+        Health::Red => ("red", Tone::Bad),
+    };
+    let reachable = match status.remote.reachable {
+        Some(true) => " (reachable)",
+        Some(false) => " (not reachable)",
+        None => " (not asked)",
+    };
+    let oldest = status
+        .oldest_pending_s
+        .map(|seconds| format!(", the oldest is {} old", span(seconds)))
+        .unwrap_or_default();
+    let attention = |count: u64| if count > 0 { Tone::Notable } else { Tone::Plain };
+    let lag = if status.remote.reachable == Some(true) && status.trouble.is_none() {
+        format!(", {} behind the remote", status.lag)
+    } else {
+        String::new()
+    };
+    let facts = [
+        ("health", tone.paint(health)),
+        ("state", described(status)),
+        ("first sync", status.first_sync.as_ref().map(progress).unwrap_or_default()),
+        ("replica", status.replica.clone()),
+        ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
+        ("identity", words_of_former(&status.identity)),
+        ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
+        ("pending", format!("{}{oldest}", status.pending)),
+        ("cursor", format!("{}{lag}", status.cursor)),
+        ("in parts", words_of_parts(status.in_parts)),
+        ("conflicts", attention(status.conflicts).paint(status.conflicts)),
+        ("quarantine", attention(status.quarantined).paint(status.quarantined)),
+        ("left out", left_out_in_words(&status.left_out)),
+        ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
+        ("size", bytes(status.bytes)),
+    ];
+    for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
+        output.line(format_args!("{}  {fact}", Tone::Dim.paint(format_args!("{name:>10}"))))?;
+    }
+    print_tables(output, status);
+    if let Some(trouble) = &status.trouble {
+        output.warn(clean(trouble, usize::MAX));
+        if let Some(hint) = &status.hint {
+            output.note(format_args!(
+                "   {} {}",
+                Tone::Good.paint("hint:"),
+                clean(hint, usize::MAX)
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The events of a push as the remote takes them in: one JSON text, and the terms of the SELECT
+//! that spreads it over the columns of the inbox.
+//!
+//! What all events of a push share stands in the SELECT, once; what differs, in an array for each
+//! event. Most columns are of the first kind most of the time, and the remote pays dearly for each
+//! place that it takes out of an array: taking all columns out of one was a quarter of its work.
+//!
+//! JSON travels as a string, though its quotes are then escaped: nested, the remote would spell it
+//! out anew at each step on the way to its column.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::ops::Range;
+
+use super::{Outgoing, Statement};
+use crate::event::EventId;
+use crate::event::value::{Value, write_string};
+
+/// The most characters of a recorded reason: it is a message for people.
+const MAX_REASON: usize = 500;
+
+/// The most bytes of a value that stands in the SELECT of a push in parts.
+const SHARED_BYTES: usize = 256;
+
+/// A value of the inbox.
+#[derive(PartialEq)]
+enum Field<'a> {
+    Null,
+    Integer(i64),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> From<Option<&'a str>> for Field<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Field::Null, |text| Field::Text(Cow::Borrowed(text)))
+    }
+}
+
+impl From<Option<EventId>> for Field<'_> {
+    fn from(id: Option<EventId>) -> Self {
+        id.map_or(Field::Null, |id| Field::Text(Cow::Owned(id.to_string())))
+    }
+}
+
+impl From<bool> for Field<'_> {
+    /// Never 0: a flag is 1 or NULL.
+    fn from(flag: bool) -> Self {
+        if flag { Field::Integer(1) } else { Field::Null }
+    }
+}
+
+impl Field<'_> {
+    /// The value as a term, where there is one: some servers end a text at a NUL.
+    fn term(&self) -> Option<Statement> {
+        match self {
+            Field::Null => Some("NULL".into()),
+            Field::Integer(integer) => Some(integer.to_string().into()),
+            Field::Text(text) if text.contains('\0') => None,
+            Field::Text(text) => Some(Statement::new("?", [Value::from(&**text)])),
+        }
+    }
+
+    /// The bytes of its text.
+    fn weight(&self) -> usize {
+        if let Field::Text(text) = self { text.len() } else { 0 }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Field::Null => out.extend_from_slice(b"null"),
+            Field::Integer(integer) => write!(out, "{integer}").expect("a vector takes everything"),
+            Field::Text(text) => write_string(text.as_bytes(), out),
+        }
+    }
+}
+
+/// A column of `driftless_inbox`, and what an event has in it.
+type Column = (&'static str, fn(&Outgoing) -> Field<'_>);
+
+/// The columns that an event fills. The first differs between any two events.
+const INBOX: [Column; 15] = [
+    ("id", |event| Some(event.id).into()),
+    ("actor", |event| event.actor.as_deref().into()),
+    ("tbl", |event| Some(event.table.as_str()).into()),
+    ("pk", |event| Some(event.key.0.as_str()).into()),
+    ("op", |event| Field::Text(Cow::Owned(event.op.to_string()))),
+    ("before", |event| event.before.as_deref().into()),
+    ("after", |event| event.after.as_deref().into()),
+    ("base", |event| Field::Integer(event.base.0)),
+    ("pair", |event| event.pair.into()),
+    ("via", |event| event.via.into()),
+    ("other", |event| event.other.as_ref().map(|key| key.0.as_str()).into()),
+    ("image", |event| event.image.as_deref().into()),
+    ("late", |event| event.late.into()),
+    ("refuse", |event| event.refuse.as_deref().map(shorten).into()),
+    ("plain", |event| event.plain.into()),
+];
+
+/// Events, ready for the inbox.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The names of the inbox's columns.
+    names: String,
+    /// What fills them, in the same order: over `value`, an event's array.
+    terms: Statement,
+    /// Arrays of the events' arrays, one behind the other.
+    pub(crate) parts: Vec<String>,
+    /// How many events are in the parts up to each.
+    ends: Vec<usize>,
+}
+
+impl Parcel {
+    /// Packs events, of which there is at least one, into as many parts as it takes: each has at
+    /// most so many events, and so many bytes of them if it has more than one.
+    pub fn pack(events: &[Outgoing], (most, bytes): (usize, usize)) -> Parcel {
+        let (first, rest) = events.split_first().expect("a push has events");
+        let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (column, (name, field)) in INBOX.iter().enumerate() {
+            names.push(*name);
+            let value = field(first);
+            let shared = column > 0 && rest.iter().all(|event| field(event) == value);
+            // What is large travels in the parts, or the last request would be as large.
+            let fits = bytes == usize::MAX || value.weight() <= SHARED_BYTES;
+            match value.term().filter(|_| shared && fits) {
+                Some(term) => terms.push(term),
+                None => {
+                    terms.push(format!("value ->> {}", places.len()).into());
+                    places.push(field);
+                }
+            }
+        }
+        let (mut parts, mut ends, mut json, mut weight) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (index, event) in events.iter().enumerate() {
+            let begun = index - ends.last().unwrap_or(&0);
+            weight += event.weight();
+            if begun > 0 && (begun >= most || weight > bytes) {
+                parts.push(closed(&mut json));
+                ends.push(index);
+                weight = event.weight();
+            }
+            json.push(if json.is_empty() { b'[' } else { b',' });
+            for (place, field) in places.iter().enumerate() {
+                json.push(if place == 0 { b'[' } else { b',' });
+                field(event).write(&mut json);
+            }
+            json.push(b']');
+        }
+        parts.push(closed(&mut json));
+        ends.push(events.len());
+        let texts: Vec<_> = terms.iter().map(|term| term.sql.as_str()).collect();
+        let texts = texts.join(", ");
+        let terms = Statement::new(texts, terms.into_iter().flat_map(|term| term.args));
+        Parcel { names: names.join(", "), terms, parts, ends }
+    }
+
+    /// The names of the inbox's columns, and what fills them.
+    pub(crate) fn columns(&self) -> (String, Statement) {
+        (self.names.clone(), self.terms.clone())
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Which of the events are in a part.
+    pub fn range(&self, part: usize) -> Range<usize> {
+        part.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[part]
+    }
+}
+
+/// An array that is complete; the next one begins.
+fn closed(json: &mut Vec<u8>) -> String {
+    json.push(b']');
+    String::from_utf8(std::mem::take(json)).expect("events are UTF-8, for other bytes are in hex")
+}
+
+/// At most [`MAX_REASON`] characters of a reason.
+pub(crate) fn shorten(reason: &str) -> &str {
+    reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
+}

@@ -1,0 +1,585 @@
+//! What a replica asks of its remote, as SQL statements, and how the answers are read. All pure.
+//!
+//! An [`Exchange`] is one request: it pushes what there is to push and asks for the log after the
+//! cursor, in one transaction. The events travel as one JSON text, whatever their number, and the
+//! page comes back as one BLOB. [`Exchange::read`] gives a [`Reply`].
+//!
+//! A push is accepted only by the database that the replica was initialised with, and from no other
+//! file than the one that pushed last under its name: the first statement leaves the push's fresh
+//! mark ([`identity`](super::incarnation)) only where `driftless_meta` has the expected epoch and
+//! schema version, the log has the replica's place, and `driftless_replicas` one of its marks; the
+//! second inserts nothing unless that mark is there. So a URL that leads to another database
+//! between two requests costs nothing. Nor does it insert events of a table that has a column here
+//! which the remote's triggers do not know: they would leave it out, and nobody would miss it
+//! ([`Reply::unknown`]).
+//!
+//! # Caveats
+//!
+//! * All events of a push go in by one statement, which takes effect whole or not at all. So its
+//!   last event's presence in the log proves them all, and no other is looked up. What the remote
+//!   says about affected rows is not believed.
+//! * An idle poll reads three rows on the server, each by its key: that of `driftless_meta`, the
+//!   event at the cursor, and the replica's own. The log's end is looked at only where there is
+//!   something after the cursor.
+
+use ulid::Ulid;
+
+use super::Push;
+use super::incarnation::{Mark, Marks, Place};
+pub use super::log_range::{
+    MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
+};
+use super::log_range::{page, read_page, read_part, slice};
+pub use super::payload::Parcel;
+use super::payload::shorten;
+pub use super::staged::Part as PushPart;
+use super::staged::{forget, source};
+use super::{Statement, text};
+use crate::catalog::{Collation, Table, ident, key_json, row_json};
+use crate::error::{Code, Error, Result};
+use crate::event::json::{Scanner, names_json};
+use crate::event::page::{MAX_SEQ, Page};
+use crate::event::value::{Value, write_string};
+use crate::event::{Image, ReplicaId, RowKey, Seq};
+use crate::remote::{Answer, Batch, Rows};
+
+/// The version of `schema/remote`, in `driftless_meta`.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// The most events of a push or, units aside, of a page: a larger request is no faster.
+pub const MAX_EVENTS: usize = 5_000;
+
+/// The most bytes of events in a push: a proxy may cap a body at a few megabytes, and libSQL server
+/// ends a transaction after five seconds, of which this takes a tenth.
+pub const MAX_PUSH_BYTES: usize = 2 << 20;
+
+/// The size of page to aim at, in bytes: libSQL server caps a value at 5 MB and an answer at 10 MB,
+/// with the BLOB a third longer in base64.
+pub const PAGE_BYTES: usize = 3 << 20;
+
+/// The most bytes of an epoch, which is shown to people: a ULID has 26.
+const MAX_EPOCH_BYTES: usize = 64;
+
+/// The remote's time, in ms since 1970.
+pub(crate) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+/// The database and the schema that a push is meant for, and who pushes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The epoch of the remote that it belongs to.
+    pub epoch: String,
+    /// What it has integrated.
+    pub cursor: Seq,
+    /// Its marks. The newest one was drawn for this push.
+    pub marks: Marks,
+}
+
+impl Sender {
+    /// The mark of this push, if one was drawn.
+    fn mark(&self) -> Option<Mark> {
+        self.marks.drawn.last().copied()
+    }
+}
+
+/// Who asks, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The newest place in the log that it knows.
+    pub place: Place,
+}
+
+/// One request of a replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchange<'a> {
+    /// Events to push, the unit that the first of them get (each next unit's ULID is one higher),
+    /// and their sender.
+    pub push: Option<(&'a Push, Ulid, &'a Sender)>,
+    /// All of the push, if its parts are on the remote already. Its token is the unit, and it has
+    /// no other.
+    pub staged: Option<&'a Parcel>,
+    /// A part of a push that is larger than a request, to be kept until its last part is there.
+    pub part: Option<PushPart<'a>>,
+    /// What to pull.
+    pub pull: Option<Span>,
+    /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
+    pub asker: Option<Asker>,
+}
+
+/// What an [`Exchange`] brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether the pushed events are in the log. False where nothing was pushed, and where the
+    /// remote is not the one that the push was meant for, or knows another file by its name.
+    pub pushed: bool,
+    /// Whether the remote has the push's mark now.
+    pub marked: bool,
+    /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
+    /// triggers do not know.
+    pub unknown: Option<(String, String)>,
+    /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
+    /// asked.
+    pub page: Page,
+    /// A slice of a line, if that was asked for and there is a line; then the page is empty.
+    pub part: Option<Part>,
+    /// The log's newest seq, or the page's end where nothing came.
+    pub head: Seq,
+    /// The remote's identity; `None` if it has lost the row.
+    pub meta: Option<Meta>,
+}
+
+/// The remote's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Of this database: another one has another.
+    pub epoch: String,
+    /// Of its schema of ours.
+    pub version: i64,
+    /// The oldest seq that is kept.
+    pub oldest: Seq,
+    /// The id of the event at the asker's place, if there is one.
+    pub there: Option<String>,
+    /// The asker's mark, if there is one.
+    pub mark: Option<String>,
+}
+
+/// Reads [`Meta`] without what is about an asker.
+pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
+
+/// Reads the log's newest seq, 0 for an empty log.
+pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
+
+/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
+/// row where there is none.
+pub fn waiting(cursor: Seq) -> Statement {
+    let sql = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
+         FROM driftless_events WHERE seq > ? ORDER BY seq LIMIT 1";
+    Statement::new(sql, [cursor.0.into()])
+}
+
+/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of a
+/// trigger the SQL is left out: ours come to megabytes, and nobody asks for it.
+pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, \
+     CASE WHEN type <> 'trigger' THEN sql END, rowid FROM sqlite_schema ORDER BY rowid";
+
+/// Reads the names of the remote's tables.
+pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+
+/// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
+/// of its columns.
+pub const TABLES: &str =
+    "SELECT name, conflict, triggers, columns FROM driftless_tables ORDER BY name";
+
+impl Exchange<'_> {
+    /// The request.
+    ///
+    /// # Panics
+    ///
+    /// When something is to be pushed by nobody, or without a mark.
+    pub fn batch(&self) -> Batch {
+        let mut statements = Vec::with_capacity(7);
+        if let Some((push, unit, sender)) = self.push {
+            let asker = self.asker.expect("a push has a sender with a place");
+            statements.push(contact(sender, asker.place));
+            statements.push(deliver(push, unit, sender, self.staged));
+            let last = push.events.last().map(|event| event.id);
+            let last = last.expect("a push has events");
+            let sql = "SELECT seq FROM driftless_events WHERE id = ?";
+            statements.push(Statement::new(sql, [text(last)]));
+            statements.push(unknown_column(&push.tables));
+            statements.extend(self.staged.map(|_| forget(sender.replica)));
+        }
+        if let Some(part) = self.part {
+            let asker = self.asker.expect("a push has a sender with a place");
+            statements.extend(part.statements(asker.place));
+        }
+        if let Some(span) = self.pull {
+            statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
+        }
+        statements.push(self.asker.map_or_else(|| META.into(), meta));
+        Batch { statements, writes: self.writes() > 0 }
+    }
+
+    /// How many of the statements are for what is pushed.
+    fn writes(&self) -> usize {
+        let push = if self.push.is_some() { 4 } else { 0 } + usize::from(self.staged.is_some());
+        push + self.part.map_or(0, |part| part.count())
+    }
+
+    /// What this request's answer says.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not an answer to this request.
+    pub fn read(&self, answer: Answer) -> Result<Reply> {
+        let expected = self.writes() + usize::from(self.pull.is_some());
+        if answer.rows.len() != expected + 1 {
+            return Err(wrong("the number of results"));
+        }
+        let mut results = answer.rows.into_iter();
+        let (mut pushed, mut unknown) = (false, None);
+        let written: Vec<Rows> = results.by_ref().take(self.writes()).collect();
+        if self.push.is_some() {
+            pushed = !written[2].is_empty();
+            unknown = read_unknown_column(&written[3])?;
+        }
+        let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
+        if let Some(span) = self.pull {
+            let rows = results.next().unwrap_or_default();
+            if span.slice.is_some() {
+                (read.last, head) = (span.after, span.after);
+                part = read_part(rows)?;
+            } else {
+                (read, head) = read_page(rows, span.after)?;
+            }
+        }
+        let meta = read_meta(&results.next().unwrap_or_default())?;
+        let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
+        let mine = self.push.and_then(|(_, _, sender)| sender.mark());
+        let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
+        // Another file with our name may have pushed the same event.
+        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, part, head, meta })
+    }
+}
+
+pub(crate) fn wrong(what: &str) -> Error {
+    Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
+}
+
+/// The clause that holds only on the right database, and only where its log has the place.
+pub(crate) fn guard(epoch: &str, place: Place) -> Statement {
+    let mut args = vec![epoch.into()];
+    let log = match place {
+        Place { seq: Seq(0), .. } => String::new(),
+        Place { seq, id } => {
+            args.extend([seq.0.into(), seq.0.into()]);
+            args.extend(id.map(text));
+            let id = if id.is_some() { " AND id = ?" } else { "" };
+            format!(
+                " AND (oldest > ? OR EXISTS (SELECT 1 FROM driftless_events WHERE seq = ?{id}))"
+            )
+        }
+    };
+    let sql = format!(
+        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = ? AND version = {SCHEMA_VERSION}{log})"
+    );
+    Statement::new(sql, args)
+}
+
+/// The clause that holds only where the remote has one of the marks from before this push, or knows
+/// nothing of the replica and nothing was confirmed to it.
+fn known(replica: ReplicaId, marks: &Marks) -> Statement {
+    let (_, before) = marks.drawn.split_last().expect("a push has a mark of its own");
+    let list: Vec<_> = marks.confirmed.iter().chain(before).map(text).collect();
+    let row = "SELECT 1 FROM driftless_replicas WHERE name = ? AND mark";
+    let marked = parameters(list.len());
+    let sql = match (marks.confirmed, list.is_empty()) {
+        (Some(_), _) => format!("EXISTS ({row} IN ({marked}))"),
+        (None, true) => format!("NOT EXISTS ({row} IS NOT NULL)"),
+        (None, false) => format!("NOT EXISTS ({row} NOT IN ({marked}))"),
+    };
+    Statement::new(sql, std::iter::once(text(replica)).chain(list))
+}
+
+/// So many parameters, as a list.
+pub(crate) fn parameters(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// The statement for [`Meta`], as it is asked by a replica.
+pub fn meta(asker: Asker) -> Statement {
+    let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
+         (SELECT mark FROM driftless_replicas WHERE name = ?) \
+         FROM driftless_meta WHERE one = 1";
+    Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
+}
+
+/// The columns of the pushed tables that the remote's triggers do not know: rows of table and
+/// column. A table that the remote does not replicate has none. Where the lists are equal, which is
+/// nearly always, their texts are.
+fn unknown(tables: &[(String, Vec<String>)]) -> Statement {
+    let mut json = vec![b'['];
+    for (index, (table, columns)) in tables.iter().enumerate() {
+        json.extend_from_slice(if index > 0 { b",[" } else { b"[" });
+        write_string(table.as_bytes(), &mut json);
+        json.push(b',');
+        json.extend_from_slice(names_json(columns.iter().map(String::as_str)).as_bytes());
+        json.push(b']');
+    }
+    json.push(b']');
+    let sql = "SELECT here.value ->> 0, name.value FROM json_each(?) AS here \
+         JOIN driftless_tables AS there ON there.name = here.value ->> 0 \
+         JOIN json_each(here.value, '$[1]') AS name \
+         WHERE there.columns <> here.value ->> 1 AND NOT EXISTS \
+         (SELECT 1 FROM json_each(there.columns) AS known WHERE known.value = name.value)";
+    Statement::new(sql, [Value::Text(json)])
+}
+
+/// The statement for a column of these tables (names, with the names of their columns) that the
+/// remote's triggers do not know, if there is one.
+pub fn unknown_column(tables: &[(String, Vec<String>)]) -> Statement {
+    let Statement { sql, args } = unknown(tables);
+    Statement::new(format!("{sql} LIMIT 1"), args)
+}
+
+/// Reads the row of [`unknown_column`]: table and column.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    match row.as_slice() {
+        [Value::Text(table), Value::Text(column)] => {
+            let text = |bytes| shorten(&String::from_utf8_lossy(bytes)).to_owned();
+            Ok(Some((text(table), text(column))))
+        }
+        _ => Err(wrong("a column that it does not know")),
+    }
+}
+
+/// The statement that comes first, and leaves the push's mark.
+fn contact(sender: &Sender, place: Place) -> Statement {
+    let Sender { replica, epoch, cursor, marks } = sender;
+    let (guard, known) = (guard(epoch, place), known(*replica, marks));
+    let sql = format!(
+        "INSERT INTO driftless_replicas (name, mark, contact, cursor) \
+         SELECT ?, ?, {NOW_MS}, ? WHERE {} AND {} \
+         ON CONFLICT (name) DO UPDATE SET mark = excluded.mark, contact = excluded.contact, \
+         cursor = excluded.cursor",
+        guard.sql, known.sql
+    );
+    let mark = sender.mark().expect("a mark was drawn for this push");
+    let row = [text(replica), text(mark), cursor.0.into()];
+    Statement::new(sql, row.into_iter().chain(guard.args).chain(known.args))
+}
+
+/// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
+/// columns would have the event's array spelled out anew. `json_each` goes through an array in its
+/// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
+/// signs keep SQLite's planner from looking at the values: where they are bound, the statement
+/// would be compiled again for each push.
+fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) -> Statement {
+    let ((names, terms), unit, (events, complete)) = match staged {
+        Some(parcel) => {
+            let unit_term = Statement::new("?", [text(unit)]);
+            (parcel.columns(), unit_term, source(parcel, sender.replica, unit))
+        }
+        None => {
+            let mut packed = Parcel::pack(&push.events, (usize::MAX, usize::MAX));
+            let (unit, from) = unit_term(&push.units, unit);
+            let events = Value::Text(std::mem::take(&mut packed.parts[0]).into_bytes());
+            let sql = format!("SELECT {from} FROM json_each(?) LIMIT -1");
+            (packed.columns(), unit, (Statement::new(sql, [events]), Statement::default()))
+        }
+    };
+    let unknown = unknown(&push.tables);
+    let sql = format!(
+        "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT ?, {}, {} FROM ({}) \
+         WHERE EXISTS (SELECT 1 FROM driftless_replicas WHERE +name = ? AND +mark = ?) \
+         AND NOT EXISTS ({}){}",
+        unit.sql, terms.sql, events.sql, unknown.sql, complete.sql
+    );
+    let mark = sender.mark().expect("a mark was drawn for this push");
+    let args = std::iter::once(text(sender.replica)).chain(unit.args).chain(terms.args);
+    let args = args.chain(events.args).chain([text(sender.replica), text(mark)]);
+    Statement::new(sql, args.chain(unknown.args).chain(complete.args))
+}
+
+/// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`,
+/// and those of each next unit the ULID after that.
+fn unit_term(ends: &[usize], first: Ulid) -> (Statement, &'static str) {
+    let unit = |place: usize| text(Ulid(first.0.wrapping_add(place as u128)));
+    if ends.is_empty() {
+        return (Statement::new("?", [unit(0)]), "value");
+    }
+    let sql = format!("CASE {}ELSE ? END", "WHEN key < ? THEN ? ".repeat(ends.len()));
+    let cases = ends.iter().enumerate();
+    let cases = cases.flat_map(|(place, &end)| [Value::Integer(end as i64), unit(place)]);
+    (Statement::new(sql, cases.chain([unit(ends.len())])), "key, value")
+}
+
+/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
+fn is_epoch(text: &str) -> bool {
+    (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Reads the row of [`META`] or [`meta`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
+    let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
+    match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
+        (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
+            let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
+            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
+        }
+        _ => Err(wrong("its identity")),
+    }
+}
+
+/// Reads the row of [`HEAD`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_head(rows: &Rows) -> Result<Seq> {
+    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
+    let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
+    seq.filter(is_one).ok_or_else(|| wrong("its newest event"))
+}
+
+/// The statement for at most `limit` rows of a table in the order of its key, after the row
+/// `after`. Its one row: the lines, each a JSON array of the row's canonical key and the row, and
+/// their count. Rows with NULL in their key are left out, for no event can name them.
+///
+/// # Errors
+///
+/// `Corrupt` when `after` is not a key of the table.
+pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result<Statement> {
+    let rows = rows_after(table, after)?;
+    let sql = format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
+         || {} || ']' AS line {} LIMIT ?)",
+        key_json(table, "r"),
+        row_json(table, "r"),
+        rows.sql
+    );
+    Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
+}
+
+/// A count or a limit, to be bound.
+pub(crate) fn number(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its
+/// row: the row's key, the whole line's length, the slice, and the newest event of that row.
+///
+/// # Errors
+///
+/// As for [`table_page`].
+pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<Statement> {
+    let rows = rows_after(table, after)?;
+    let sql = format!(
+        "SELECT k, length(line), substr(line, ?, ?), event FROM (SELECT {key} AS k, \
+         CAST('[' || {key} || ',' || {} || ']' AS BLOB) AS line, \
+         (SELECT max(seq) FROM driftless_events WHERE tbl = ? AND pk = {key}) AS event \
+         {} LIMIT 1)",
+        row_json(table, "r"),
+        rows.sql,
+        key = key_json(table, "r"),
+    );
+    let args = [number(slice.from + 1), number(slice.bytes), table.name.as_str().into()];
+    Ok(Statement::new(sql, args.into_iter().chain(rows.args)))
+}
+
+/// Which row a slice is of: its key, and the newest event of it.
+pub type RowState = (Vec<u8>, Option<i64>);
+
+/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the
+/// slice.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_row_slice(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let [Value::Text(key), Value::Integer(size), Value::Blob(bytes), event] = row.as_slice() else {
+        return Err(wrong("a row's slice"));
+    };
+    let size = usize::try_from(*size).map_err(|_| wrong("a row's length"))?;
+    Ok(Some(((key.clone(), event.as_integer()), size, bytes)))
+}
+
+/// The FROM, WHERE and ORDER BY for the rows `r` of a table after a key. Rows with NULL in their
+/// key are left out.
+fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<Statement> {
+    let columns: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| sorted(&column.name, collation))
+        .collect();
+    let mut conditions: Vec<_> =
+        columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
+    let mut args = Vec::new();
+    if let Some(after) = after {
+        let values = after.values()?;
+        if values.len() != columns.len() {
+            return Err(wrong("a key of another table"));
+        }
+        let values: Vec<_> = values.into_iter().map(key_value).collect();
+        let terms: Vec<_> = values.iter().map(|value| value.sql.as_str()).collect();
+        conditions.push(format!("({}) > ({})", columns.join(", "), terms.join(", ")));
+        args.extend(values.into_iter().flat_map(|value| value.args));
+    }
+    let sql = format!(
+        "FROM {} AS r WHERE {} ORDER BY {}",
+        ident(&table.name),
+        conditions.join(" AND "),
+        columns.join(", ")
+    );
+    Ok(Statement::new(sql, args))
+}
+
+fn sorted(column: &str, collation: &Collation) -> String {
+    format!("r.{} COLLATE {}", ident(column), collation.name())
+}
+
+/// A value of a key as a term that is exact on every version, and that has no affinity where the
+/// value has none.
+fn key_value(value: Value) -> Statement {
+    match value {
+        Value::Real(real) => real_value(real),
+        // Hrana's text is UTF-8, and some servers end it at a NUL.
+        Value::Text(text) if text.contains(&0) || std::str::from_utf8(&text).is_err() => {
+            Statement::new("CAST(? AS TEXT)", [Value::Blob(text)])
+        }
+        value => Statement::new("?", [value]),
+    }
+}
+
+fn real_value(real: f64) -> Statement {
+    let integer = |digits: &str| digits.parse().map(Value::Integer).expect("it has digits");
+    let spelled = crate::event::value::spell_real(real);
+    match spelled.split_once('p') {
+        Some((mantissa, exponent)) => Statement::new(
+            "(? / 4503599627370496.0 * (SELECT p FROM driftless_pow2 WHERE e = ? + 52))",
+            [integer(mantissa), integer(exponent)],
+        ),
+        None => spelled.replace("inf", "9e999").into(),
+    }
+}
+
+/// Reads the row of [`table_page`] for `table`: the rows, and how many bytes they came in.
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one, `Usage` when a row's key is text that is not UTF-8.
+pub fn read_table_page(table: &str, rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
+    let row = rows.first().ok_or_else(|| wrong("a table without a row"))?;
+    let [lines, count] = row.as_slice() else { return Err(wrong("a table's columns")) };
+    let bytes = lines.as_bytes().unwrap_or_default();
+    let mut read = Vec::new();
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut scanner = Scanner::new(line);
+        scanner.expect(b'[')?;
+        let key = std::str::from_utf8(scanner.raw()?);
+        let key = key.map_err(|_| RowKey::not_utf8("the remote", table))?;
+        scanner.expect(b',')?;
+        read.push((RowKey(key.to_owned()), Image::parse(scanner.raw()?)?));
+        scanner.expect(b']')?;
+        scanner.end()?;
+    }
+    if count.as_integer() != Some(read.len() as i64) {
+        return Err(wrong("the number of a table's rows"));
+    }
+    Ok((read, bytes.len()))
+}

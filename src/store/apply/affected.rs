@@ -1,0 +1,302 @@
+//! The rows of a page that need thought: finding them, and taking their pending events off.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::page::{Pass, Step};
+use super::rebase::Rebase;
+use super::row_writer::{Row, borrow, known_key};
+use crate::error::Result;
+use crate::event::page::Line;
+use crate::event::{EventId, Image, Op, RowKey, Seq};
+use crate::store::outbox::pending::{PendingEvent, load, row_hash};
+use crate::store::outbox::reader::Layouts;
+
+/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
+pub(in crate::store) const NONE: u32 = u32::MAX;
+
+/// A row that needs thought.
+#[derive(Debug)]
+pub(in crate::store) struct Touched {
+    /// Its table, if that is replicated and can be written here.
+    pub(in crate::store) table: Option<usize>,
+    /// Its table, if that is replicated and cannot be written here.
+    pub(in crate::store) unwritable: Option<usize>,
+    pub(in crate::store) key: RowKey,
+    /// Its pending events: number, id, and whether it is set aside.
+    pub(in crate::store) pending: Vec<(i64, EventId, bool)>,
+    /// Its events in the page.
+    pub(in crate::store) lines: Vec<usize>,
+    /// Nothing is to be written.
+    pub(in crate::store) quiet: bool,
+    /// What is underneath its pending events; in the fold, with the page's events so far.
+    pub(in crate::store) image: Option<Image>,
+    /// What was underneath before the page.
+    pub(in crate::store) base: Option<Image>,
+    /// The row as it stood, with its pending events; only where all of them come off.
+    pub(in crate::store) current: Option<Image>,
+    /// Applied events of other writers in the page so far.
+    pub(in crate::store) winners: Vec<usize>,
+}
+
+impl Touched {
+    fn new(table: Option<usize>, key: RowKey, pending: Vec<(i64, EventId, bool)>) -> Self {
+        Touched {
+            table,
+            unwritable: None,
+            key,
+            pending,
+            lines: Vec::new(),
+            quiet: false,
+            image: None,
+            base: None,
+            current: None,
+            winners: Vec::new(),
+        }
+    }
+}
+
+impl Rebase<'_, '_> {
+    /// Step 1: the rows that need thought.
+    pub(in crate::store) fn group(&mut self) -> Step {
+        let pending = self.store.pending.borrow();
+        if pending.is_empty() && self.pass != Pass::Fold {
+            return Ok(());
+        }
+        let mut index: HashMap<(usize, Cow<'_, str>), u32> = HashMap::new();
+        let strangers = self.store.tables.len();
+        self.of_line = vec![NONE; self.lines.len()];
+        for (at, line) in self.lines.iter().enumerate() {
+            let numbers = pending.of_row(row_hash(&line.table, line.key));
+            if numbers.is_empty() && self.pass != Pass::Fold {
+                continue;
+            }
+            let table = self.store.table_index(&line.table);
+            let place = (table.unwrap_or(strangers), Cow::Borrowed(line.key));
+            let row = match index.get(&place) {
+                Some(&row) => row,
+                None => {
+                    let found =
+                        load_row(self.db, &self.store.layouts, numbers, &line.table, line.key)?;
+                    if found.is_empty() && self.pass != Pass::Fold {
+                        continue;
+                    }
+                    let row = self.rows.len() as u32;
+                    self.rows.push(self.touched(table, line.key, found));
+                    index.insert(place, row);
+                    row
+                }
+            };
+            self.of_line[at] = row;
+            self.rows[row as usize].lines.push(at);
+        }
+        if self.pass == Pass::Quick {
+            let mut rows = std::mem::take(&mut self.rows);
+            for row in &mut rows {
+                // Own events follow what waits for their row, too: else that would go on top of
+                // them one day.
+                let waits = self.quarantine && self.is_waiting(&self.lines[row.lines[0]])?;
+                row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
+            }
+            self.rows = rows;
+            return Ok(());
+        }
+        // A constraint is of one table, so only pending events of the page's tables can be in the
+        // way.
+        let mut busy = vec![self.everything; strangers];
+        for line in self.lines {
+            if let Some(table) = self.store.table_index(&line.table) {
+                busy[table] = true;
+            }
+        }
+        for n in pending.numbers() {
+            let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
+            let Some(table) = self.store.table_index(&event.table) else { continue };
+            if !busy[table] || !self.is_writable(table) {
+                continue;
+            }
+            let place = (table, Cow::Owned(event.key.0.clone()));
+            match index.get(&place) {
+                Some(&row) if !self.rows[row as usize].lines.is_empty() => {}
+                Some(&row) => self.rows[row as usize].pending.push((n, event.id, event.aside)),
+                None => {
+                    index.insert(place, self.rows.len() as u32);
+                    let found = vec![(n, event.id, event.aside)];
+                    self.rows.push(Touched::new(Some(table), event.key, found));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn touched(
+        &self,
+        table: Option<usize>,
+        key: &str,
+        pending: Vec<(i64, EventId, bool)>,
+    ) -> Touched {
+        let writable = table.filter(|&table| self.is_writable(table));
+        let unwritable = table.filter(|_| writable.is_none());
+        Touched { unwritable, ..Touched::new(writable, RowKey(key.to_owned()), pending) }
+    }
+
+    /// Step 2: the rows as the remote has them.
+    pub(in crate::store) fn take_off(&mut self) -> Step {
+        for at in 0..self.rows.len() {
+            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
+                self.look_underneath(at)?;
+                continue;
+            };
+            let key = self.rows[at].key.clone();
+            let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
+            let current = self.writer.row(table, &values)?;
+            let image = self.underneath(at, table, current.as_ref())?;
+            if self.pass == Pass::Quick {
+                let same = current.as_ref().map(|row| &row.image) == image.as_ref();
+                if !same {
+                    let written = match (&image, &current) {
+                        (Some(image), _) => self.writer.upsert(table, &key.0, &borrow(image)),
+                        (None, Some(row)) => self.writer.lift(table, &key, &values, row),
+                        (None, None) => Ok(0),
+                    };
+                    self.check(written)?;
+                }
+            } else {
+                if let Some(row) = &current {
+                    let lifted = self.writer.lift(table, &key, &values, row);
+                    self.check(lifted)?;
+                }
+                // What it waits as counts more than what stands there.
+                let image = match self.whole_row(at, table) {
+                    Some(whole) => Some(whole).filter(|whole| !whole.0.is_empty()),
+                    None => image,
+                };
+                let row = &mut self.rows[at];
+                row.current = current.map(|current| current.image);
+                row.base.clone_from(&image);
+                row.image = image;
+            }
+        }
+        if self.pass == Pass::Slow {
+            for at in 0..self.rows.len() {
+                let row = &self.rows[at];
+                if let (Some(table), Some(image)) = (row.table, &row.image) {
+                    let written = self.writer.upsert(table, &row.key.0, &borrow(image));
+                    self.check(written)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rebase<'_, '_> {
+    /// A row without its pending events. What is `current` is the row as it stands.
+    pub(in crate::store) fn underneath(
+        &self,
+        at: usize,
+        table: usize,
+        current: Option<&Row>,
+    ) -> Step<Option<Image>> {
+        let mut image = current.map(|row| row.image.clone());
+        for &(n, _, aside) in self.rows[at].pending.iter().rev() {
+            if !aside
+                && let Some(event) = load(self.db, &self.store.layouts, n)?
+                && self.change_around(at, &event)?.is_none()
+            {
+                image = event.undo(image)?;
+            }
+        }
+        if let Some(image) = &mut image {
+            // A deleted row is undone to what it was, with columns that may be gone by now.
+            let definition = &self.store.tables[table].table;
+            image.0.retain(|(name, _)| definition.column(name).is_some());
+        }
+        Ok(image)
+    }
+
+    /// The row that waited in quarantine as a whole. What stands in front of its event here is what
+    /// could not be read when it began to wait.
+    fn whole_row(&mut self, at: usize, table: usize) -> Option<Image> {
+        let &first = self.rows[at].lines.first()?;
+        let mut seqs = self.rows[at].lines.iter().map(|&line| self.lines[line].seq);
+        let mut image = seqs.find_map(|seq| self.whole.remove(&seq))?;
+        let definition = &self.store.tables[table].table;
+        image.0.retain(|(name, _)| definition.column(name).is_some());
+        self.changed(first, table);
+        Some(image)
+    }
+
+    /// The number of the insert of a key change, if an event is what a foreign key did to a row
+    /// that refers to itself and changes its key, and that insert is pending as well. Such an event
+    /// has the new key and stands before the pair, and before the delete of a row that had the key
+    /// and was replaced: on that row it never was. The insert's image has what it did, so there is
+    /// nothing to undo or to do again.
+    pub(in crate::store) fn change_around(
+        &self,
+        at: usize,
+        event: &PendingEvent,
+    ) -> Step<Option<i64>> {
+        let Some(parent) = event.parent.as_ref().filter(|parent| **parent != event.key) else {
+            return Ok(None);
+        };
+        let read = |n| load(self.db, &self.store.layouts, n);
+        let later = self.rows[at].pending.iter().filter(|(n, ..)| *n > event.n);
+        for &(n, ..) in later {
+            let Some(insert) = read(n)?.filter(|insert| insert.half == Some(2)) else { continue };
+            if insert.op != Op::Insert {
+                continue;
+            }
+            // Events settle in the order of their push, where a consequence stands behind its
+            // cause: if the delete has been settled and this has not, then that was the cause.
+            let Some(delete) = read(n - 1)? else { return Ok(Some(n)) };
+            if delete.key != *parent || !delete.table.eq_ignore_ascii_case(&event.table) {
+                continue;
+            }
+            // The cause is the next delete of the parent, not a later one.
+            let pending = self.store.pending.borrow();
+            let numbers = pending.of_row(row_hash(&event.table, &parent.0));
+            let between: Vec<i64> =
+                numbers.iter().copied().filter(|&m| m > event.n && m < n - 1).collect();
+            for m in between {
+                if read(m)?.is_some_and(|e| e.op == Op::Delete && e.key == *parent) {
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(n));
+        }
+        Ok(None)
+    }
+}
+
+/// Reads those of the pending events that are of this row and of no other with the same hash.
+fn load_row(
+    db: &Connection,
+    layouts: &Layouts,
+    numbers: &[i64],
+    table: &str,
+    key: &str,
+) -> Result<Vec<(i64, EventId, bool)>> {
+    let mut found = Vec::with_capacity(numbers.len());
+    for &n in numbers {
+        if let Some(event) = load(db, layouts, n)?
+            && event.key.0 == key
+            && event.table.eq_ignore_ascii_case(table)
+        {
+            found.push((n, event.id, event.aside));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a row's events in the page are its first pending ones, all applied and none set aside:
+/// then the row is what it will be. What is in the row already is underneath, and not on top.
+fn is_quiet(row: &Touched, lines: &[Line<'_>], adopted: Seq) -> bool {
+    row.lines.len() <= row.pending.len()
+        && row.lines.iter().zip(&row.pending).all(|(&at, (_, id, aside))| {
+            let line = &lines[at];
+            line.id == *id && line.verdict.is_applied() && !aside && line.seq > adopted
+        })
+}

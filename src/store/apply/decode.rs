@@ -1,0 +1,274 @@
+//! Reads the values of a page's events, and seals their frames, beside the thread that writes.
+//!
+//! Of the work on an event, SQLite's part is one thread's; to read its JSON, to encode its frame
+//! and to hash both needs no database. So for a page of some length [`unpack`] does this in a
+//! thread of its own, a few batches ahead of the writer. A page that is short, as pages are while
+//! the application writes too, is unpacked before the write lock is taken ([`Ahead`]).
+
+use std::ops::Range;
+
+use crossbeam_channel::bounded;
+
+use super::page::Step;
+use crate::event::frame::{Hash, chain_header, seal_line};
+use crate::event::page::Line;
+use crate::event::{Column, Columns, read_columns_like};
+
+/// Events of a batch: their values and frames, some 100 KB, stay in a processor's cache.
+const BATCH: usize = 64;
+/// Batches that may be ready before the writer has come to them.
+const AHEAD: usize = 4;
+/// The least events for which a thread is begun: it costs as much as to unpack a few of them.
+const THREAD_FROM: usize = 4 * BATCH;
+
+/// The most events that are unpacked before the first is written: the memory for as many, some
+/// 3 MB, is what that costs.
+const AHEAD_OF_LOCK: usize = 2_000;
+
+/// An event of a page, unpacked.
+#[derive(Debug)]
+pub(in crate::store) struct Unpacked<'b, 'p> {
+    /// Its new values, if it has any.
+    pub(in crate::store) after: &'b [Column<'p>],
+    /// Its frame; empty where none was asked for.
+    pub(in crate::store) header: &'b [u8],
+    /// See `header`.
+    pub(in crate::store) values: &'b [u8],
+    /// The chain's hash up to this frame.
+    pub(in crate::store) hash: Hash,
+}
+
+struct Item {
+    before: Range<usize>,
+    after: Range<usize>,
+    values: Range<usize>,
+    header: Range<usize>,
+    hash: Hash,
+    /// Why it is no event, if it is none.
+    wrong: Option<String>,
+}
+
+/// Some lines, unpacked: what the items refer to.
+struct Batch<'p> {
+    columns: Columns<'p>,
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+}
+
+impl<'p> Batch<'p> {
+    /// Unpacks `lines`. `hash` is the chain's before, and then the one after them.
+    fn new(lines: &[Line<'p>], hash: &mut Hash, sealed: bool) -> Self {
+        let mut batch = Batch {
+            columns: Vec::new(),
+            bytes: Vec::new(),
+            items: Vec::with_capacity(lines.len()),
+        };
+        for line in lines {
+            batch.push(line, hash, sealed);
+        }
+        batch
+    }
+
+    fn push(&mut self, line: &Line<'p>, hash: &mut Hash, sealed: bool) {
+        let like = self.items.last().map_or((0, 0), |item| (item.before.start, item.after.start));
+        let mut item = Item {
+            before: 0..0,
+            after: 0..0,
+            values: 0..0,
+            header: 0..0,
+            hash: *hash,
+            wrong: line.damaged.clone(),
+        };
+        if item.wrong.is_none() {
+            let read = self.image(line.before, like.0).and_then(|before| {
+                item.before = before;
+                item.after = self.image(line.after, like.1)?;
+                Ok(())
+            });
+            item.wrong = read.err();
+        }
+        if sealed && item.wrong.is_none() {
+            let before = line.before.map(|_| &self.columns[item.before.clone()]);
+            let after = line.after.map(|_| &self.columns[item.after.clone()]);
+            let start = self.bytes.len();
+            let header = seal_line(line, before, after, &mut self.bytes);
+            item.values = start..header;
+            item.header = header..self.bytes.len();
+            *hash = chain_header(hash, &self.bytes[item.header.clone()]);
+            item.hash = *hash;
+        }
+        self.items.push(item);
+    }
+
+    fn image(&mut self, json: Option<&'p [u8]>, like: usize) -> Result<Range<usize>, String> {
+        let start = self.columns.len();
+        if let Some(json) = json {
+            read_columns_like(json, like, &mut self.columns)
+                .map_err(|error| error.message().to_owned())?;
+        }
+        Ok(start..self.columns.len())
+    }
+
+    /// The event at a place, or why it is none.
+    fn get(&self, at: usize) -> Result<Unpacked<'_, 'p>, &str> {
+        let item = &self.items[at];
+        match &item.wrong {
+            Some(reason) => Err(reason),
+            None => Ok(Unpacked {
+                after: &self.columns[item.after.clone()],
+                header: &self.bytes[item.header.clone()],
+                values: &self.bytes[item.values.clone()],
+                hash: item.hash,
+            }),
+        }
+    }
+}
+
+/// A page that was unpacked before its transaction, for the local log as it was then.
+pub(in crate::store) struct Ahead<'p> {
+    /// The chain's hash before the page.
+    chain: Hash,
+    batches: Vec<Batch<'p>>,
+}
+
+impl<'p> Ahead<'p> {
+    /// Unpacks `lines`, and seals them behind `chain`; nothing of a long page.
+    pub(in crate::store) fn new(lines: &[Line<'p>], chain: Hash) -> Self {
+        let mut hash = chain;
+        let short = if lines.len() <= AHEAD_OF_LOCK { lines } else { &[] };
+        let batches = short.chunks(BATCH).map(|lines| Batch::new(lines, &mut hash, true));
+        Ahead { chain, batches: batches.collect() }
+    }
+
+    /// The batches, if they are what a transaction wants whose log ends in `chain`.
+    fn fitting(&self, chain: Hash, sealed: bool) -> &[Batch<'p>] {
+        if sealed && self.chain == chain { &self.batches } else { &[] }
+    }
+}
+
+/// Gives each line's place, with its event or why it is none, to `take`, in their order. They are
+/// sealed behind `hash` where `sealed` says so. What is in `ahead` is taken from there.
+pub(in crate::store) fn unpack<'p>(
+    lines: &[Line<'p>],
+    mut hash: Hash,
+    sealed: bool,
+    ahead: Option<&Ahead<'p>>,
+    mut take: impl FnMut(usize, Result<Unpacked<'_, 'p>, &str>) -> Step,
+) -> Step {
+    let mut all = |first: usize, batch: &Batch<'p>| -> Step {
+        (0..batch.items.len()).try_for_each(|at| take(first + at, batch.get(at)))
+    };
+    let mut from = 0;
+    for batch in ahead.map_or(&[][..], |ahead| ahead.fitting(hash, sealed)) {
+        all(from, batch)?;
+        from += batch.items.len();
+    }
+    if from == lines.len() {
+        return Ok(());
+    }
+    assert_eq!(from, 0, "a page is unpacked ahead as a whole");
+    std::thread::scope(|scope| {
+        if lines.len() >= THREAD_FROM {
+            let (sender, batches) = bounded(AHEAD);
+            let ahead = std::thread::Builder::new().name("driftless-unpack".to_owned());
+            let ahead = ahead.spawn_scoped(scope, move || {
+                for lines in lines.chunks(BATCH) {
+                    // Nobody takes it where the writer has given up.
+                    if sender.send(Batch::new(lines, &mut hash, sealed)).is_err() {
+                        return;
+                    }
+                }
+            });
+            // Where there is no thread to be had, this one does it all.
+            if ahead.is_ok() {
+                for batch in batches {
+                    all(from, &batch)?;
+                    from += batch.items.len();
+                }
+            }
+        }
+        for lines in lines[from..].chunks(BATCH) {
+            let batch = Batch::new(lines, &mut hash, sealed);
+            all(from, &batch)?;
+            from += batch.items.len();
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Seq;
+    use crate::event::frame::{GENESIS, Sealed, chain, open, seal};
+    use crate::event::page::Page;
+
+    /// A page in which every seventh line is damaged, and the columns change now and then.
+    fn page(count: usize) -> Page {
+        let lines: Vec<_> = (1..=count)
+            .map(|seq| {
+                let id = ulid::Ulid(seq as u128);
+                let image = match seq % 5 {
+                    0 => format!(r#"{{"k":{seq}, "a\n":null}}"#),
+                    1 => "{}".to_owned(),
+                    _ => format!(r#"{{"k":{seq},"b":"x{seq}"}}"#),
+                };
+                let after = if seq % 7 == 0 { "{\"k\":}" } else { &image };
+                format!(
+                    r#"[{seq},"{id}","web",null,null,"t",[{seq}],"update",{image},{after},3,null,null,null,"applied",null,17]"#
+                )
+            })
+            .collect();
+        let last = Seq(count as i64);
+        Page { bytes: lines.join("\n").into_bytes(), last, count, more: false }
+    }
+
+    #[test]
+    fn every_event_comes_in_its_order_with_its_frame() {
+        for count in [0, 1, BATCH, THREAD_FROM - 1, THREAD_FROM, THREAD_FROM + 100] {
+            for behind in [None, Some([7; 32]), Some(GENESIS)] {
+                comes_in_order(count, behind);
+            }
+        }
+    }
+
+    /// A page is unpacked, after it was unpacked ahead behind `chain`.
+    fn comes_in_order(count: usize, behind: Option<Hash>) {
+        let page = page(count);
+        let lines = page.lines().unwrap();
+        let ahead = behind.map(|chain| Ahead::new(&lines, chain));
+        let (mut hash, mut next) = (GENESIS, 0);
+        let done = unpack(&lines, GENESIS, true, ahead.as_ref(), |at, event| {
+            assert_eq!(at, next);
+            next += 1;
+            let Ok(expected) = lines[at].event() else {
+                assert!(event.is_err());
+                return Ok(());
+            };
+            let event = event.expect("it is an event");
+            let sealed = seal(&expected);
+            assert_eq!(event.header, sealed.header);
+            assert_eq!(Some(event.values), sealed.values.as_deref());
+            hash = chain(&hash, &sealed);
+            assert_eq!(event.hash, hash);
+            let sealed = Sealed { header: sealed.header, values: Some(event.values.to_vec()) };
+            assert_eq!(open(&sealed, lines[at].seq).unwrap(), expected);
+            Ok(())
+        });
+        assert!(done.is_ok());
+        assert_eq!(next, count);
+    }
+
+    #[test]
+    fn a_writer_that_gives_up_is_not_waited_for() {
+        let page = page(50 * BATCH);
+        let lines = page.lines().unwrap();
+        let mut taken = 0;
+        let done = unpack(&lines, GENESIS, false, None, |_, _| {
+            taken += 1;
+            if taken == 3 { Err(crate::store::apply::page::Stop::Refused) } else { Ok(()) }
+        });
+        assert!(done.is_err());
+        assert_eq!(taken, 3);
+    }
+}

@@ -1,0 +1,213 @@
+//! Events of this replica's that the remote has taken in, and that the cursor has gone past without
+//! them.
+//!
+//! With an honest remote there are none: a page has every event between the cursor and its end. A
+//! page that left one out, or had something unreadable in its place, takes the cursor past it, and
+//! no later page brings its verdict. So whoever has read the log to its end looks for such events
+//! ([`Store::unanswered`]), asks the remote for their lines by their ids, and gives these to
+//! [`Store::settle_overlooked`].
+//!
+//! The row of an overlooked event is brought to what it would be had the event come in its place:
+//! the event is applied, then again, in their order, those of the log that are of the same row and
+//! stand behind it. An event sets columns, or has the whole row or none of it, so that is the fold
+//! of the log up to the cursor, whatever the row was in between. An event from before the first
+//! sync ended is in the rows that were adopted, and only leaves the outbox.
+
+use std::collections::HashSet;
+
+use rusqlite::OptionalExtension;
+
+use super::page::{Integrated, Pass, Step, Stop, begin};
+use super::rebase::Rebase;
+use crate::error::{Code, Error, Result};
+use crate::event::frame::{Hash, chain, seal};
+use crate::event::page::{Line, Page};
+use crate::event::{EventId, Seq};
+use crate::store::Store;
+use crate::store::identity::landmark;
+use crate::store::log::{frame, settled_id};
+use crate::store::outbox::pending::{event_id, number};
+use crate::store::quarantine::{take_out, write_line};
+
+/// What became of overlooked events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// They are settled, and their rows are as they should be.
+    Settled(Integrated),
+    /// Nothing has changed: where this event stands in the remote's log, another one was read. So
+    /// the log that was read is not the remote's.
+    Contradicts(EventId, Seq),
+}
+
+impl Store {
+    /// Own events that the remote has acknowledged and whose verdicts are not here, in their order;
+    /// at most `limit`. Who has read the log to its end has none, unless a page was not the log.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn unanswered(&self, limit: usize) -> Result<Vec<EventId>> {
+        let sql = "SELECT ms, n, tail FROM driftless_outbox
+                   WHERE n <= (SELECT sent FROM driftless_state) AND NOT settled
+                   ORDER BY n LIMIT ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let read = |row: &rusqlite::Row<'_>| Ok(event_id(row.get(0)?, row.get(1)?, row.get(2)?));
+        let ids = statement.query_map([limit as i64], read)?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The remote does not have this event, though it said so: it and all behind it are to be
+    /// pushed again. Those that the remote has are known there by their ids.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn unsend(&mut self, id: EventId) -> Result<()> {
+        let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
+        let tx = self.begin_write()?;
+        tx.prepare_cached(sql)?.execute([number(id) - 1])?;
+        self.commit_write(tx)
+    }
+
+    /// Settles own events that stand in the remote's log at or before the cursor, in one
+    /// transaction. `page` has their lines, and `now_ms` is the time of notices in the conflict
+    /// inbox, in ms since 1970. The cursor stays.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the page is not one, or has a line that is no event or is not read yet;
+    /// `Storage` when the database fails. After an error nothing has changed.
+    pub fn settle_overlooked(&mut self, page: &Page, now_ms: i64) -> Result<Late> {
+        let found = page.lines()?;
+        let place = self.place()?;
+        for line in &found {
+            if let Some(reason) = &line.damaged {
+                let message = format!("the remote's event {} is none: {reason}", line.seq);
+                return Err(Error::new(Code::AnswerInvalid, message));
+            }
+            if line.seq > place.seq {
+                let message = format!("event {} is not overlooked: it is not read yet", line.seq);
+                return Err(Error::new(Code::AnswerInvalid, message));
+            }
+            if settled_id(&self.db, line.seq)?.is_some() {
+                return Ok(Late::Contradicts(line.id, line.seq));
+            }
+        }
+        self.apply_late(&found, now_ms, true).map(Late::Settled)
+    }
+
+    /// Seals and applies events that stand at or before the cursor and have no frame in the log, in
+    /// one transaction. `own` says that all of them are in the outbox, and are to leave it.
+    pub(in crate::store) fn apply_late(
+        &mut self,
+        found: &[Line<'_>],
+        now_ms: i64,
+        own: bool,
+    ) -> Result<Integrated> {
+        let adopted = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
+        let page = self.with_followers(found, adopted)?;
+        let lines = page.lines()?;
+        let mut pass = Pass::Quick;
+        loop {
+            self.check_triggers()?;
+            self.straighten()?;
+            pass = match self.attempt_late(found, (&lines, adopted), pass, now_ms, own) {
+                Ok(done) => return Ok(done),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::SchemaChanged) => pass,
+                Err(Stop::Taken) if pass == Pass::Quick => Pass::Slow,
+                Err(Stop::Taken | Stop::Refused) if pass != Pass::Fold => Pass::Fold,
+                Err(_) => return Err(Error::storage("the transaction was rolled back")),
+            };
+        }
+    }
+
+    /// The lines with those of the log that are of the same rows and stand behind them.
+    fn with_followers(&self, found: &[Line<'_>], adopted: Seq) -> Result<Page> {
+        let row = |table: &str, key: &str| (table.to_ascii_lowercase(), key.to_owned());
+        let rows: HashSet<_> = found.iter().map(|line| row(&line.table, line.key)).collect();
+        let first = found.first().map_or(Seq(0), |line| line.seq.max(adopted));
+        let mut events = found.iter().map(Line::event).collect::<Result<Vec<_>>>()?;
+        let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq > ?1 ORDER BY seq";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut frames = statement.query([first.0])?;
+        while let Some(next) = frames.next()? {
+            let event = frame(next)?;
+            if event.verdict.is_applied() && rows.contains(&row(&event.table, &event.key.0)) {
+                events.push(event);
+            }
+        }
+        events.sort_by_key(|event| event.seq);
+        let mut page = Page::default();
+        for event in &events {
+            write_line(event, &mut page.bytes);
+            page.last = event.seq;
+            page.count += 1;
+        }
+        Ok(page)
+    }
+
+    fn attempt_late(
+        &self,
+        found: &[Line<'_>],
+        (lines, adopted): (&[Line<'_>], Seq),
+        pass: Pass,
+        now_ms: i64,
+        own: bool,
+    ) -> Step<Integrated> {
+        let tx = self.begin_write()?;
+        if self.current_schema_version()? != self.schema_version {
+            return Err(Stop::SchemaChanged);
+        }
+        let mut start = begin(&tx)?;
+        self.refresh_pending(&tx, start.cursor)?;
+        let whole = take_out(&tx, lines, pass)?;
+        start.chain = self.seal_late(found, start.chain)?;
+        let mut rebase =
+            Rebase::new(self, lines, pass, false, start)?.again(whole).adopted(adopted);
+        rebase.run(now_ms)?;
+        let finished = rebase.finish(start.cursor, None)?;
+        // An event that none of the outbox's is would be asked for again, without end.
+        let left = found.iter().find(|line| !finished.settled.contains(&number(line.id)));
+        if let Some(left) = left.filter(|_| own) {
+            let message = format!("the remote's event {} has an id of this outbox's", left.seq);
+            return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
+        }
+        self.commit_write(tx)?;
+        let mut pending = self.pending.borrow_mut();
+        for &n in &finished.settled {
+            pending.remove(n);
+        }
+        pending.kept.clear();
+        pending.kept.extend(finished.kept);
+        Ok(finished.done)
+    }
+
+    /// Appends the events to the local log, in their places. Their frames are chained behind the
+    /// newest one. Gives the chain's new head.
+    fn seal_late(&self, found: &[Line<'_>], mut head: Hash) -> Result<Hash> {
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        for line in found {
+            let sealed = seal(&line.event()?);
+            head = chain(&head, &sealed);
+            let id = line.id.0.to_bytes();
+            let values = sealed.values.as_deref();
+            let (id, hash) = (id.as_slice(), head.as_slice());
+            let own = self.is_pending(line.id)?;
+            statement.execute((line.seq.0, id, own, &sealed.header, values, hash))?;
+        }
+        Ok(head)
+    }
+
+    /// Whether an event is one of this outbox's that has no verdict yet.
+    fn is_pending(&self, id: EventId) -> Result<bool> {
+        let sql = "SELECT ms, tail FROM driftless_outbox WHERE n = ?1 AND NOT settled";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let found = statement
+            .query_row([number(id)], |row| Ok(event_id(row.get(0)?, number(id), row.get(1)?)));
+        Ok(found.optional()? == Some(id))
+    }
+}

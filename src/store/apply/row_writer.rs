@@ -1,0 +1,519 @@
+//! Rows of replicated tables: reading one, writing one, taking one away.
+//!
+//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write
+//! that the transaction has met (table, kind of write, set of columns), and binds values straight
+//! from an event's JSON. No SQL text ever comes from an event: its column names are looked up in
+//! the table's definition first, and the statement is made of the definition's own.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::ValueRef as SqlRef;
+use rusqlite::{CachedStatement, Connection, ErrorCode};
+
+use super::rebase::is_uncompiled;
+use super::trigger_guard::Guard;
+use crate::catalog::{Affinity, Collation, Table, ident};
+use crate::error::Result;
+use crate::event::value::{Value, ValueRef};
+use crate::event::{Column, Columns, Image, RowKey};
+use crate::store::local::dependents::{Dependents, Parent};
+use crate::store::schema::ReplicatedTable;
+
+/// How many statements a writer holds before it starts again: a bound for a remote whose events
+/// have every combination of columns.
+const MAX_SHAPES: usize = 256;
+
+/// The value of a column of a result.
+pub(in crate::store) fn value(value: SqlRef<'_>) -> Value {
+    match value {
+        SqlRef::Null => Value::Null,
+        SqlRef::Integer(integer) => Value::Integer(integer),
+        SqlRef::Real(real) => Value::Real(real),
+        SqlRef::Text(text) => Value::Text(text.to_vec()),
+        SqlRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}
+
+/// The columns of an image, borrowed.
+pub(in crate::store) fn borrow(image: &Image) -> Columns<'_> {
+    image.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), value.into())).collect()
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Writes a row that may be there.
+    Upsert,
+    /// The same, and gives it a rowid if it is not there.
+    UpsertAt,
+    /// Changes columns of a row.
+    Update,
+    /// Takes a row away.
+    Delete,
+    /// Reads a row, with its rowid last where it has one of its own.
+    Read,
+}
+
+/// A row as it stands in its table.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Row {
+    /// Its values.
+    pub(in crate::store) image: Image,
+    /// Its rowid, where it has one that is not its key.
+    pub(in crate::store) rowid: Option<i64>,
+}
+
+/// A row of a table, and what local rows could refer to in it; `None` if it was not there.
+pub(in crate::store) type Noted = ((usize, RowKey), Option<Vec<Value>>);
+
+/// Reads and writes rows of replicated tables, within one transaction.
+pub(in crate::store) struct Writer<'c> {
+    db: &'c Connection,
+    tables: &'c [ReplicatedTable],
+    guard: &'c Guard,
+    statements: Vec<CachedStatement<'c>>,
+    /// Where the statement for a shape is.
+    shapes: HashMap<Box<[u16]>, usize>,
+    /// The key of the statement in question: table, kind, columns.
+    shape: Vec<u16>,
+    /// The one before it, and where its statement is: one event is mostly like another.
+    last: (Vec<u16>, usize),
+    /// Rowids of rows that were taken away in this transaction, to be given back.
+    rowids: HashMap<(usize, RowKey), i64>,
+    /// The tables to which local rows refer, and what they refer to.
+    dependents: Option<(&'c Dependents, Vec<bool>)>,
+    /// Rows of those tables before the first write to them.
+    noted: HashMap<(usize, RowKey), Option<Vec<Value>>>,
+}
+
+impl<'c> Writer<'c> {
+    pub(in crate::store) fn new(
+        db: &'c Connection,
+        tables: &'c [ReplicatedTable],
+        guard: &'c Guard,
+    ) -> Self {
+        Writer {
+            db,
+            tables,
+            guard,
+            statements: Vec::new(),
+            shapes: HashMap::new(),
+            shape: Vec::new(),
+            last: (Vec::new(), 0),
+            rowids: HashMap::new(),
+            dependents: None,
+            noted: HashMap::new(),
+        }
+    }
+
+    /// With notes of what each row was to its children, before the first write to it.
+    pub(in crate::store) fn noting(self, dependents: &'c Dependents) -> Result<Self> {
+        let watched = dependents.watched(self.db, self.tables.len())?;
+        let any = watched.contains(&true);
+        Ok(Writer { dependents: any.then_some((dependents, watched)), ..self })
+    }
+
+    /// Whether local rows may refer to rows of any table.
+    pub(in crate::store) fn watches(&self) -> bool {
+        self.dependents.is_some()
+    }
+
+    /// Whether local rows may refer to rows of this table.
+    pub(in crate::store) fn is_watched(&self, table: usize) -> bool {
+        self.dependents.as_ref().is_some_and(|(_, watched)| watched[table])
+    }
+
+    /// The rows that were written, and what they were to their children before. `None` for a row
+    /// that was not there. They are in the order of their keys.
+    pub(in crate::store) fn take_noted(&mut self) -> Vec<Noted> {
+        let mut noted: Vec<_> = self.noted.drain().collect();
+        noted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        noted
+    }
+
+    fn note(&mut self, table: usize, key: &str) -> rusqlite::Result<()> {
+        if !self.is_watched(table) || self.noted.contains_key(&(table, RowKey(key.to_owned()))) {
+            return Ok(());
+        }
+        let before = match known_key(&self.tables[table].table, key) {
+            // What cannot be read has no value that anything refers to.
+            Some(values) => match self.referred(table, &values) {
+                Err(error) if is_uncompiled(&error) => None,
+                other => other?,
+            },
+            None => None,
+        };
+        self.noted.insert((table, RowKey(key.to_owned())), before);
+        Ok(())
+    }
+
+    fn note_values(&mut self, table: usize, key: &[ValueRef<'_>]) -> rusqlite::Result<()> {
+        if !self.is_watched(table) {
+            return Ok(());
+        }
+        let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
+        self.note(table, &RowKey::from_values(&values).0)
+    }
+
+    /// The values of a row to which foreign keys of local tables refer, in the order of
+    /// [`Dependents::columns_of`].
+    pub(in crate::store) fn referred(
+        &self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> rusqlite::Result<Option<Vec<Value>>> {
+        let Some((dependents, _)) = &self.dependents else { return Ok(None) };
+        let definition = &self.tables[table].table;
+        let columns = dependents.columns_of(Parent::Replicated(table));
+        let (name, condition) = (ident(&definition.name), key_condition(definition, 1));
+        let sql = format!("SELECT {columns} FROM main.{name} WHERE {condition}");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        for (place, value) in key.iter().enumerate() {
+            statement.raw_bind_parameter(place + 1, value)?;
+        }
+        let count = statement.column_count();
+        let mut rows = statement.raw_query();
+        let Some(row) = rows.next()? else { return Ok(None) };
+        (0..count).map(|at| Ok(value(row.get_ref(at)?))).collect::<rusqlite::Result<_>>().map(Some)
+    }
+
+    fn shape(&mut self, table: usize, kind: Kind, columns: &[Column<'_>]) {
+        let definition = &self.tables[table].table;
+        self.shape.clear();
+        self.shape.extend([table as u16, kind as u16]);
+        for (place, (name, _)) in columns.iter().enumerate() {
+            let column = column_index(definition, name, place).expect("its columns were checked");
+            self.shape.push(column as u16);
+        }
+    }
+
+    /// The statement for `self.shape`.
+    fn statement(&mut self, kind: Kind) -> rusqlite::Result<&mut CachedStatement<'c>> {
+        if self.shape != self.last.0 {
+            let place = match self.shapes.get(self.shape.as_slice()) {
+                Some(&place) => place,
+                None => self.prepare(kind)?,
+            };
+            self.last.0.clone_from(&self.shape);
+            self.last.1 = place;
+        }
+        Ok(&mut self.statements[self.last.1])
+    }
+
+    fn prepare(&mut self, kind: Kind) -> rusqlite::Result<usize> {
+        if self.statements.len() >= MAX_SHAPES {
+            self.statements.clear();
+            self.shapes.clear();
+            self.last.0.clear();
+        }
+        let replicated = &self.tables[usize::from(self.shape[0])];
+        let sql = sql(replicated, kind, &self.shape[2..]);
+        self.statements.push(self.db.prepare_cached(&sql)?);
+        let place = self.statements.len() - 1;
+        self.shapes.insert(self.shape.as_slice().into(), place);
+        Ok(place)
+    }
+
+    /// Runs a write, and gives the number of rows that it wrote.
+    ///
+    /// A trigger of the application may refuse a row, loudly or quietly. It has no say in what the
+    /// remote has decided: then the row is written with all triggers off.
+    fn run(
+        &mut self,
+        kind: Kind,
+        values: &[Column<'_>],
+        rest: &[ValueRef<'_>],
+    ) -> rusqlite::Result<usize> {
+        let foreign = self.guard.foreign;
+        let outcome = self.execute(kind, values, rest);
+        let refused = match &outcome {
+            Ok(written) => *written == 0,
+            Err(error) => extended_code(error) == Some(rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER),
+        };
+        // After RAISE(ROLLBACK) there is no transaction left to write in.
+        if !foreign || !refused || self.db.is_autocommit() {
+            return outcome;
+        }
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        let outcome = self.execute(kind, values, rest);
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        outcome
+    }
+
+    fn execute(
+        &mut self,
+        kind: Kind,
+        values: &[Column<'_>],
+        rest: &[ValueRef<'_>],
+    ) -> rusqlite::Result<usize> {
+        let guard = self.guard;
+        let statement = self.statement(kind)?;
+        let mut place = 0;
+        for value in values.iter().map(|(_, value)| value).chain(rest) {
+            place += 1;
+            statement.raw_bind_parameter(place, value)?;
+        }
+        guard.armed.store(kind == Kind::Delete, Ordering::Relaxed);
+        let written = statement.raw_execute();
+        guard.armed.store(false, Ordering::Relaxed);
+        written
+    }
+
+    /// Writes the whole row. `key` is its key's text, in case its rowid is remembered.
+    pub(in crate::store) fn upsert(
+        &mut self,
+        table: usize,
+        key: &str,
+        columns: &[Column<'_>],
+    ) -> rusqlite::Result<usize> {
+        self.note(table, key)?;
+        if !self.rowids.is_empty() {
+            let remembered = self.rowids.get(&(table, RowKey(key.to_owned()))).copied();
+            if let Some(rowid) = remembered {
+                self.shape(table, Kind::UpsertAt, columns);
+                let rest = [ValueRef::Integer(rowid)];
+                match self.run(Kind::UpsertAt, columns, &rest) {
+                    // Another row has that rowid by now.
+                    Err(error)
+                        if extended_code(&error)
+                            == Some(rusqlite::ffi::SQLITE_CONSTRAINT_ROWID) => {}
+                    other => return other,
+                }
+            }
+        }
+        self.shape(table, Kind::Upsert, columns);
+        self.run(Kind::Upsert, columns, &[])
+    }
+
+    /// Changes columns of a row; 0 if there is no such row.
+    pub(in crate::store) fn update(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+        columns: &[Column<'_>],
+    ) -> rusqlite::Result<usize> {
+        if columns.is_empty() {
+            return Ok(1);
+        }
+        self.note_values(table, key)?;
+        self.shape(table, Kind::Update, columns);
+        self.run(Kind::Update, columns, key)
+    }
+
+    /// Takes a row away; 0 if there is no such row.
+    pub(in crate::store) fn delete(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> rusqlite::Result<usize> {
+        let none = Columns::new();
+        self.note_values(table, key)?;
+        self.shape(table, Kind::Delete, &none);
+        self.run(Kind::Delete, &none, key)
+    }
+
+    /// Takes a row away that will be written again in this transaction, at its old rowid.
+    pub(in crate::store) fn lift(
+        &mut self,
+        table: usize,
+        key: &RowKey,
+        values: &[ValueRef<'_>],
+        row: &Row,
+    ) -> rusqlite::Result<usize> {
+        if let Some(rowid) = row.rowid {
+            self.rowids.insert((table, key.clone()), rowid);
+        }
+        self.delete(table, values)
+    }
+
+    /// The row as it stands.
+    pub(in crate::store) fn row(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> Result<Option<Row>> {
+        self.shape(table, Kind::Read, &Columns::new());
+        let replicated = &self.tables[table];
+        let statement = self.statement(Kind::Read)?;
+        for (place, value) in key.iter().enumerate() {
+            statement.raw_bind_parameter(place + 1, value)?;
+        }
+        let mut rows = statement.raw_query();
+        let Some(found) = rows.next()? else { return Ok(None) };
+        let mut image = Vec::with_capacity(replicated.table.columns.len());
+        for (index, column) in replicated.table.columns.iter().enumerate() {
+            image.push((column.name.clone(), value(found.get_ref(index)?)));
+        }
+        let rowid = match replicated.rowid {
+            Some(_) => Some(found.get(image.len())?),
+            None => None,
+        };
+        Ok(Some(Row { image: Image(image), rowid }))
+    }
+}
+
+/// The extended result code of an error of SQLite's.
+pub(in crate::store) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
+/// Whether a write failed because of what is in it, and not because of the disk or a lock.
+pub(in crate::store) fn is_refusal(error: &rusqlite::Error) -> bool {
+    let codes = [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig];
+    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether a write failed because another row has what it wants: that may change when more events
+/// are applied with it.
+pub(in crate::store) fn is_taken(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{
+        SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
+    };
+    let taken = [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE];
+    extended_code(error).is_some_and(|code| taken.contains(&code))
+}
+
+/// Where a column stands in the definition. `place` is where to look first.
+pub(in crate::store) fn column_index(table: &Table, name: &str, place: usize) -> Option<usize> {
+    match table.columns.get(place) {
+        Some(column) if column.name == name => Some(place),
+        _ => table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name)),
+    }
+}
+
+/// The values of a key that the table can have: of its arity, and without NULL.
+pub(in crate::store) fn known_key<'k>(table: &Table, key: &'k str) -> Option<Vec<ValueRef<'k>>> {
+    let mut values = Vec::with_capacity(table.key.len());
+    RowKey::read(key, &mut values).ok()?;
+    let whole = values.len() == table.key.len();
+    let null = values.iter().any(|value| matches!(value, ValueRef::Null));
+    (whole && !null).then_some(values)
+}
+
+/// Whether `cell`, in the key column `part`, has the canonical form `key`.
+pub(in crate::store) fn key_matches(
+    table: &Table,
+    part: usize,
+    key: &ValueRef<'_>,
+    cell: &ValueRef<'_>,
+) -> bool {
+    match (key, cell) {
+        (ValueRef::Integer(key), ValueRef::Integer(cell)) => key == cell,
+        (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
+        (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
+        (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
+            // Of what stands behind a NUL only the length counts: a canonical key has zeros there.
+            Collation::NoCase => {
+                let nul = memchr::memchr(0, cell).unwrap_or(cell.len());
+                key.len() == cell.len()
+                    && key[..nul].iter().eq(cell[..nul].to_ascii_lowercase().iter())
+                    && key[nul..].iter().all(|&byte| byte == 0)
+            }
+            Collation::RTrim => {
+                let end = cell.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
+                key[..] == cell[..end]
+            }
+            _ => key == cell,
+        },
+        // An integral REAL stands as it is only where nothing converts it; -2^63 is not converted
+        // among integers, either.
+        (ValueRef::Integer(key), ValueRef::Real(cell)) => {
+            let stays = match table.columns[table.key[part]].affinity {
+                Affinity::Blob => true,
+                Affinity::Integer | Affinity::Numeric => *key == i64::MIN,
+                _ => false,
+            };
+            stays && *key as f64 == *cell && *cell as i64 == *key
+        }
+        _ => false,
+    }
+}
+
+/// `"column" = ?n COLLATE c` for each key column, from parameter `first` on.
+fn key_condition(table: &Table, first: usize) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .enumerate()
+        .map(|(part, (column, collation))| {
+            let name = ident(&column.name);
+            format!("{name} = ?{} COLLATE {}", first + part, collation.name())
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
+fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
+    let table = &replicated.table;
+    let name = ident(&table.name);
+    // A constraint with a conflict clause of its own (REPLACE) would put other rows out of the way.
+    // Without one nothing is said, for what is said here holds for the triggers' statements too.
+    let or = if table.sql.to_ascii_uppercase().contains("CONFLICT") { " OR ABORT" } else { "" };
+    let names: Vec<_> =
+        columns.iter().map(|&column| ident(&table.columns[usize::from(column)].name)).collect();
+    match kind {
+        Kind::Upsert | Kind::UpsertAt => {
+            let mut into = names.clone();
+            into.extend(replicated.rowid.filter(|_| kind == Kind::UpsertAt).map(str::to_owned));
+            let places: Vec<_> = (1..=into.len()).map(|place| format!("?{place}")).collect();
+            let sets: Vec<_> =
+                names.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+            format!(
+                "INSERT{or} INTO main.{name} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+                into.join(", "),
+                places.join(", "),
+                conflict_target(table),
+                sets.join(", ")
+            )
+        }
+        Kind::Update => {
+            let sets: Vec<_> = names
+                .iter()
+                .enumerate()
+                .map(|(place, column)| format!("{column} = ?{}", place + 1))
+                .collect();
+            let condition = key_condition(table, names.len() + 1);
+            format!("UPDATE{or} main.{name} SET {} WHERE {condition}", sets.join(", "))
+        }
+        Kind::Delete => format!("DELETE FROM main.{name} WHERE {}", key_condition(table, 1)),
+        Kind::Read => {
+            let mut all: Vec<_> = table.column_names().map(ident).collect();
+            all.extend(replicated.rowid.map(str::to_owned));
+            format!("SELECT {} FROM main.{name} WHERE {}", all.join(", "), key_condition(table, 1))
+        }
+    }
+}
+
+/// A statement of each kind that writes to a table.
+pub(in crate::store) fn write_statements(replicated: &ReplicatedTable) -> [String; 3] {
+    let all: Vec<_> = (0..replicated.table.columns.len() as u16).collect();
+    [Kind::Upsert, Kind::Update, Kind::Delete].map(|kind| match kind {
+        Kind::Delete => sql(replicated, kind, &[]),
+        _ => sql(replicated, kind, &all),
+    })
+}
+
+/// What SQLite says of a statement that it cannot compile, without the statement.
+pub(in crate::store) fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The primary key, spelled so that no other UNIQUE index of the same columns is meant.
+fn conflict_target(table: &Table) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| match table.rowid_key {
+            true => ident(&column.name),
+            false => format!("{} COLLATE {}", ident(&column.name), collation.name()),
+        })
+        .collect();
+    parts.join(", ")
+}

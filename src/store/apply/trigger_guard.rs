@@ -1,0 +1,101 @@
+//! Keeps the application's triggers from changing what the remote said.
+//!
+//! During a replay they run, so that full-text indexes and other local tables follow; but they may
+//! not write a replicated table. An authorizer on the replaying connection leaves out their INSERTs
+//! and UPDATEs when a statement is compiled. It cannot leave out a DELETE (SQLite takes
+//! SQLITE_IGNORE for a DELETE to mean something else), so TEMP triggers on this connection alone
+//! refuse, row by row, every delete but the one that the store itself has just announced: TEMP
+//! triggers fire before the schema's own, so the first row that is asked about is the store's.
+//!
+//! Where the application has no trigger on any replicated table there is nothing to follow, and the
+//! replaying connection has all triggers off: then capture costs nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+use crate::catalog::{PREFIX, ident};
+use crate::error::Result;
+use crate::store::schema::ReplicatedTable;
+
+/// What the replaying connection knows about the application's triggers.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Guard {
+    /// Whether a replicated table has a trigger that is not ours.
+    pub(in crate::store) foreign: bool,
+    /// Set while the store deletes a row itself, until the row is asked about.
+    pub(in crate::store) armed: Arc<AtomicBool>,
+    /// The tables that have a TEMP trigger.
+    guarded: Vec<String>,
+}
+
+impl Guard {
+    /// Registers the function that the TEMP triggers ask.
+    pub(in crate::store) fn new(db: &Connection) -> Result<Guard> {
+        let guard = Guard::default();
+        let armed = Arc::clone(&guard.armed);
+        let name = "driftless_foreign_delete";
+        db.create_scalar_function(name, 0, FunctionFlags::SQLITE_UTF8, move |_| {
+            Ok(!armed.swap(false, Ordering::Relaxed))
+        })?;
+        Ok(guard)
+    }
+
+    /// Sets the connection up for these tables.
+    pub(in crate::store) fn watch(
+        &mut self,
+        db: &mut Connection,
+        tables: &[ReplicatedTable],
+        foreign: bool,
+    ) -> Result<()> {
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, foreign)?;
+        for table in self.guarded.drain(..) {
+            db.execute_batch(&format!("DROP TRIGGER IF EXISTS temp.{}", trigger(&table)))?;
+        }
+        self.foreign = foreign;
+        if !foreign {
+            return Ok(db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?);
+        }
+        for table in tables.iter().map(|replicated| &replicated.table.name) {
+            db.execute_batch(&format!(
+                "CREATE TEMP TRIGGER {} BEFORE DELETE ON main.{}
+                 WHEN driftless_foreign_delete() BEGIN SELECT RAISE(IGNORE); END",
+                trigger(table),
+                ident(table)
+            ))?;
+            self.guarded.push(table.clone());
+        }
+        leave_out_writes(db, tables)
+    }
+}
+
+/// Leaves out what triggers of the application insert into replicated tables or update there, on
+/// this connection.
+pub(in crate::store) fn leave_out_writes(
+    db: &mut Connection,
+    tables: &[ReplicatedTable],
+) -> Result<()> {
+    let replicated: HashSet<_> =
+        tables.iter().map(|replicated| replicated.table.name.to_ascii_lowercase()).collect();
+    Ok(db.authorizer(Some(move |context: AuthContext<'_>| {
+        let table = match context.action {
+            AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => table_name,
+            _ => return Authorization::Allow,
+        };
+        let theirs = context.accessor.is_some_and(|trigger| !trigger.starts_with(PREFIX));
+        if theirs && replicated.contains(&table.to_ascii_lowercase()) {
+            Authorization::Ignore
+        } else {
+            Authorization::Allow
+        }
+    }))?)
+}
+
+fn trigger(table: &str) -> String {
+    ident(&format!("{PREFIX}keep_{table}"))
+}

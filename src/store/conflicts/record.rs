@@ -1,0 +1,347 @@
+//! Records own events that lost, and sees which of them are moot.
+//!
+//! An own event that comes back superseded or rejected is listed, unless it is *moot*: what it
+//! wanted is in the row already. That is judged when the event arrives ([`notice`]), and again
+//! when a later event of its row is applied ([`settle_moot`]): the remote's own foreign keys, for
+//! instance, may bring the effect some pages behind the verdict. A conflict that is moot once
+//! stays so, whatever happens to the row afterwards.
+//!
+//! What counts is the *base row*: the row as the remote has it, without this replica's pending
+//! events on top. A pending event may still lose, so its effect is not there yet.
+
+use std::collections::{HashMap, HashSet};
+
+use super::inbox::ConflictKind;
+use crate::error::Result;
+use crate::event::conflict::{TOO_LARGE, Verdict};
+use crate::event::page::Line;
+use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
+use crate::store::Store;
+use crate::store::apply::page::Step;
+use crate::store::apply::rebase::Rebase;
+use crate::store::apply::row_writer::known_key;
+use crate::store::outbox::pending::{load, row_hash};
+
+/// An own event of a page that lost.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Lost {
+    /// Its line.
+    pub(in crate::store) line: usize,
+    /// The event that won, where it is known.
+    pub(in crate::store) winner: Option<Seq>,
+    /// The outbox number at which its transaction ends, or a later one: see [`Store::ends`].
+    pub(in crate::store) ends: i64,
+}
+
+/// What is to be listed of a lost event, or of both halves of a key change.
+struct Loss {
+    seq: Seq,
+    id: EventId,
+    kind: ConflictKind,
+    winner: Option<Seq>,
+    theirs: Option<Image>,
+    table: String,
+    key: RowKey,
+    /// Of a key change: the new key.
+    other: Option<RowKey>,
+}
+
+/// The base row, as far as it can be told.
+enum BaseRow {
+    Known(Option<Image>),
+    /// Its table is not replicated here, or its key is not one of the table's.
+    Unknown,
+}
+
+impl BaseRow {
+    fn image(&self) -> Option<&Image> {
+        match self {
+            BaseRow::Known(image) => image.as_ref(),
+            BaseRow::Unknown => None,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, BaseRow::Known(None))
+    }
+
+    fn holds(&self, after: Option<&Image>) -> bool {
+        matches!((self.image(), after), (Some(row), Some(after)) if row.holds(after))
+    }
+}
+
+/// Where the rows of a rebase are, by table and key.
+type Places = HashMap<(usize, String), usize>;
+
+fn places(rebase: &Rebase<'_, '_>) -> Places {
+    let rows = rebase.rows.iter().enumerate();
+    rows.filter_map(|(at, row)| Some(((row.table?, row.key.0.clone()), at))).collect()
+}
+
+/// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
+/// on top of the rows in question.
+pub(in crate::store) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_ms: i64) -> Step {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let places = places(rebase);
+    let by_id: HashMap<_, _> = lost.iter().map(|one| (rebase.lines[one.line].id, one)).collect();
+    for one in lost {
+        let line = &rebase.lines[one.line];
+        let other = |op| {
+            let other = line.pair.and_then(|pair| by_id.get(&pair)).copied();
+            other.filter(|other| line.op != op && rebase.lines[other.line].op == op)
+        };
+        let loss = match (line.op, line.pair) {
+            (Op::Delete, Some(_)) => match other(Op::Insert) {
+                Some(insert) => weigh(rebase, &places, one, Some(insert))?,
+                // Its second half is in a later page, and the change is listed with that.
+                None => continue,
+            },
+            // The delete of a pair stands for both.
+            (Op::Insert, Some(_)) if other(Op::Delete).is_some() => continue,
+            (Op::Insert, Some(delete)) => weigh_late(rebase, &places, one, delete)?,
+            _ => weigh(rebase, &places, one, None)?,
+        };
+        let Some(loss) = loss else { continue };
+        // A remote may say of two inserts that they are the other half of one delete.
+        let mut statement = rebase.db.prepare_cached(
+            "INSERT INTO driftless_conflicts
+                 (seq, id, kind, winner, theirs, noticed, tbl, pk, other, ends)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (seq) DO NOTHING",
+        )?;
+        statement.execute(rusqlite::params![
+            loss.seq.0,
+            loss.id.0.to_bytes().as_slice(),
+            loss.kind.as_str(),
+            loss.winner.map(|winner| winner.0),
+            loss.theirs.as_ref().map(Image::to_json),
+            now_ms,
+            loss.table,
+            loss.key.0,
+            loss.other.map(|key| key.0),
+            one.ends,
+        ])?;
+        rebase.done.conflicts += 1;
+    }
+    Ok(())
+}
+
+/// A lost event, with the insert of a key change whose delete it is; `None` if it is moot.
+fn weigh(
+    rebase: &mut Rebase<'_, '_>,
+    places: &Places,
+    one: &Lost,
+    insert: Option<&Lost>,
+) -> Result<Option<Loss>> {
+    let lines = rebase.lines;
+    let line = &lines[one.line];
+    let theirs = base_row(rebase, places, &line.table, line.key)?;
+    let mut moot = match line.op {
+        Op::Delete => theirs.is_gone(),
+        _ => theirs.holds(values(line)?.as_ref()),
+    };
+    if let Some(insert) = insert.map(|insert| &lines[insert.line]) {
+        let there = base_row(rebase, places, &insert.table, insert.key)?;
+        moot = moot && there.holds(values(insert)?.as_ref());
+    }
+    if moot {
+        return Ok(None);
+    }
+    let theirs = theirs.image().cloned();
+    let won_by_insert = match one.winner {
+        Some(winner) => inserted(rebase, winner)?,
+        None => true,
+    };
+    let exists = line.verdict.reason() == Some("exists");
+    let collides = line.op == Op::Insert && theirs.is_some() && won_by_insert;
+    let kind = match &line.verdict {
+        Verdict::Superseded(_) if collides => ConflictKind::Collision,
+        Verdict::Rejected(_) if exists && line.op == Op::Insert => ConflictKind::Collision,
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    let winner = one.winner.or(insert.and_then(|insert| insert.winner));
+    let other = insert.map(|insert| RowKey(lines[insert.line].key.to_owned()));
+    let (table, key) = (line.table.to_string(), RowKey(line.key.to_owned()));
+    Ok(Some(Loss { seq: line.seq, id: line.id, kind, winner, theirs, table, key, other }))
+}
+
+/// The insert of a key change whose delete came in an earlier page; `None` if the change is moot.
+fn weigh_late(
+    rebase: &mut Rebase<'_, '_>,
+    places: &Places,
+    one: &Lost,
+    delete: EventId,
+) -> Result<Option<Loss>> {
+    let Some(delete) = rebase.store.own_event(delete)? else {
+        return weigh(rebase, places, one, None);
+    };
+    let line = &rebase.lines[one.line];
+    let theirs = base_row(rebase, places, &delete.table, &delete.key.0)?;
+    let there = base_row(rebase, places, &line.table, line.key)?;
+    if theirs.is_gone() && there.holds(values(line)?.as_ref()) {
+        return Ok(None);
+    }
+    let kind = match &delete.verdict {
+        Verdict::Rejected(_) => ConflictKind::Rejected,
+        _ => ConflictKind::Conflict,
+    };
+    Ok(Some(Loss {
+        seq: delete.seq,
+        id: delete.id,
+        kind,
+        winner: one.winner,
+        theirs: theirs.image().cloned(),
+        table: delete.table,
+        key: delete.key,
+        other: Some(RowKey(line.key.to_owned())),
+    }))
+}
+
+/// The new values of a line, if it came with them.
+fn values(line: &Line<'_>) -> Result<Option<Image>> {
+    let came = line.after.filter(|_| line.verdict.reason() != Some(TOO_LARGE));
+    came.map(Image::parse).transpose()
+}
+
+/// The row as the remote has it, after the page.
+fn base_row(
+    rebase: &mut Rebase<'_, '_>,
+    places: &Places,
+    table: &str,
+    key: &str,
+) -> Result<BaseRow> {
+    let store = rebase.store;
+    let Some(at) = store.table_index(table) else { return Ok(BaseRow::Unknown) };
+    let Some(values) = known_key(&store.tables[at].table, key) else {
+        return Ok(BaseRow::Unknown);
+    };
+    if !rebase.is_writable(at) {
+        let row = rebase.rows.iter().position(|row| row.unwritable == Some(at) && row.key.0 == key);
+        return match row {
+            Some(row) => Ok(BaseRow::Known(rebase.remote_row(row)?)),
+            None => Ok(BaseRow::Unknown),
+        };
+    }
+    let mut image = rebase.writer.row(at, &values)?.map(|row| row.image);
+    let place = places.get(&(at, key.to_owned()));
+    if place.is_some_and(|&row| !rebase.rows[row].quiet) {
+        return Ok(BaseRow::Known(image));
+    }
+    // Its pending events were not taken off. Those that the page has settled are gone already.
+    let numbers = store.pending.borrow().of_row(row_hash(table, key)).to_vec();
+    for n in numbers.into_iter().rev() {
+        let Some(event) = load(rebase.db, &store.layouts, n)? else { continue };
+        if event.key.0 != key || !event.table.eq_ignore_ascii_case(table) || event.aside {
+            continue;
+        }
+        // A row that refers to itself: what is underneath takes more thought than a moot conflict
+        // is worth.
+        if event.parent.is_some() {
+            return Ok(BaseRow::Unknown);
+        }
+        image = event.undo(image)?;
+    }
+    Ok(BaseRow::Known(image))
+}
+
+fn inserted(rebase: &Rebase<'_, '_>, winner: Seq) -> Result<bool> {
+    let at = rebase.lines.partition_point(|line| line.seq < winner);
+    if let Some(line) = rebase.lines.get(at).filter(|line| line.seq == winner) {
+        return Ok(line.op == Op::Insert);
+    }
+    Ok(rebase.store.settled(winner)?.is_some_and(|event| event.op == Op::Insert))
+}
+
+/// Takes conflicts off the open list whose effect this page has brought.
+pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
+    let sql = "SELECT EXISTS (SELECT 1 FROM driftless_conflicts WHERE state = 'open')
+               OR EXISTS (SELECT 1 FROM driftless_old_conflicts WHERE state = 'open')";
+    if !rebase.db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
+        return Ok(());
+    }
+    let lines = rebase.lines;
+    let (mut seen, mut index) = (HashSet::new(), None);
+    for line in lines {
+        if !seen.insert((&line.table, line.key)) {
+            continue;
+        }
+        for (former, seq) in open_of_row(rebase, &line.table, line.key)? {
+            let places = index.get_or_insert_with(|| places(rebase));
+            let (event, insert) = rebase.store.lost(former, seq)?;
+            if is_moot(rebase, places, &event, insert.as_ref())? {
+                set_moot(rebase, former, seq)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The open conflicts of a row; a key change is one of both its rows.
+fn open_of_row(rebase: &Rebase<'_, '_>, table: &str, key: &str) -> Result<Vec<(Option<i64>, Seq)>> {
+    let mut statement = rebase.db.prepare_cached(
+        "SELECT NULL, seq FROM driftless_conflicts
+             WHERE state = 'open' AND tbl = ?1 AND pk = ?2
+         UNION SELECT NULL, seq FROM driftless_conflicts
+             WHERE state = 'open' AND tbl = ?1 AND other = ?2
+         UNION SELECT former, seq FROM driftless_old_conflicts
+             WHERE state = 'open' AND tbl = ?1 AND pk = ?2
+         UNION SELECT former, seq FROM driftless_old_conflicts
+             WHERE state = 'open' AND tbl = ?1 AND other = ?2",
+    )?;
+    let found = statement.query_map([table, key], |row| Ok((row.get(0)?, Seq(row.get(1)?))))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether what a lost event wanted is in the base row: of an update every column that it set, of
+/// an insert the whole row, of a delete that there is none.
+fn is_moot(
+    rebase: &mut Rebase<'_, '_>,
+    places: &Places,
+    event: &Event,
+    insert: Option<&Event>,
+) -> Result<bool> {
+    let row = base_row(rebase, places, &event.table, &event.key.0)?;
+    let there = match event.op {
+        Op::Delete => row.is_gone(),
+        _ => row.holds(event.after.as_ref()),
+    };
+    match insert {
+        Some(insert) if there => {
+            let row = base_row(rebase, places, &insert.table, &insert.key.0)?;
+            Ok(row.holds(insert.after.as_ref()))
+        }
+        // Half of a key change tells nothing.
+        None if event.pair.is_some() => Ok(false),
+        _ => Ok(there),
+    }
+}
+
+fn set_moot(rebase: &mut Rebase<'_, '_>, former: Option<i64>, seq: Seq) -> Step {
+    match former {
+        None => {
+            let sql = "UPDATE driftless_conflicts SET state = 'moot' WHERE seq = ?1";
+            rebase.db.prepare_cached(sql)?.execute([seq.0])?
+        }
+        Some(former) => {
+            let sql = "UPDATE driftless_old_conflicts SET state = 'moot'
+                       WHERE former = ?1 AND seq = ?2";
+            rebase.db.prepare_cached(sql)?.execute((former, seq.0))?
+        }
+    };
+    rebase.done.moot += 1;
+    Ok(())
+}
+
+impl Store {
+    /// An outbox number at which a transaction ended, at `n` or behind it: the first one that is
+    /// known. `newest` is the outbox's newest number in this transaction, which is one.
+    pub(in crate::store) fn ends(&self, n: i64, newest: i64) -> Result<i64> {
+        // What was written down outlives the process that saw it.
+        let sql = "SELECT min(ends) FROM driftless_conflicts WHERE ends >= ?1";
+        let noted: Option<i64> = self.db.prepare_cached(sql)?.query_row([n], |row| row.get(0))?;
+        let seen = self.marks.ended(n).unwrap_or(newest.max(n));
+        Ok(noted.map_or(seen, |noted| noted.min(seen)))
+    }
+}

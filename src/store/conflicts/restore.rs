@@ -1,0 +1,482 @@
+//! Writes lost values again, by SQL on a connection of its own, so that capture makes new events of
+//! them, on today's base.
+//!
+//! All of a call is one transaction, which also writes down what was restored. So a conflict is
+//! restored once, whoever asks for it how often, and a process that ends in between has restored
+//! nothing. Within it each group ([`together`](super::together)) is a savepoint: it is restored
+//! whole, or not at all.
+//!
+//! The conflicts of a group are tried in the order of the log, where parents and causes come
+//! first. What a constraint refuses is tried again once others are done. Where only a circle of
+//! foreign keys is left, these are checked at the group's end.
+//!
+//! Triggers of the application run, but what they insert into replicated tables or update there is
+//! left out: what they had written in the lost transaction either lost as well, and is restored
+//! itself, or is on the remote.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::inbox::{Conflict, ConflictKind, ConflictState, Index, NewKey, Place, Selection, close};
+use super::rewrite::{FOREIGN_HINT, cannot, missing_parent, no_parent};
+use crate::catalog::{Table, ident};
+use crate::error::{Code, Error, Kind, Result};
+use crate::event::value::Value;
+use crate::event::{Event, EventId, Op, RowKey, Seq};
+use crate::store::Store;
+use crate::store::apply::row_writer::{Writer, is_refusal};
+use crate::store::apply::trigger_guard::{Guard, leave_out_writes};
+use crate::store::connection::connect;
+
+/// How many refused conflicts an error names.
+const NAMED: usize = 5;
+
+/// What became of conflicts that were to be restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// These were written again. They are new events now, to be pushed.
+    pub restored: Vec<EventId>,
+    /// These had been restored before, and were not written again.
+    pub already: Vec<EventId>,
+    /// These could not be, nor what is of their groups.
+    pub refused: Vec<Unrestored>,
+    /// How many were left for what is of their groups.
+    pub held_back: usize,
+}
+
+/// A conflict that could not be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrestored {
+    /// Its event.
+    pub id: EventId,
+    /// Its table.
+    pub table: String,
+    /// Its row.
+    pub key: RowKey,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// A foreign key refused it: it may do with other rows there.
+    foreign: bool,
+}
+
+impl Store {
+    /// Restores what is open of the group of an event, in one transaction: all of it, or nothing.
+    /// A lost insert may be brought back under a new key. What was restored before is not written
+    /// again, and told so.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table and the row, when there is no such conflict, its table is not
+    /// replicated any more, a constraint or a trigger refuses the values, the row is gone and its
+    /// other columns are not known, or the new key is of no use. Then nothing has changed.
+    pub fn restore(&mut self, id: EventId, new_key: Option<NewKey>) -> Result<Restored> {
+        let done = self.restore_selected(&Selection::Together(vec![id]), new_key)?;
+        done.refusal().map_or(Ok(done), Err)
+    }
+
+    /// Restores conflicts in one transaction, group by group. A group of which a conflict cannot
+    /// be restored stays as it is, and is told in what comes back; the others are restored.
+    ///
+    /// With `new_key`, the named insert takes it, and every other collision that is selected takes
+    /// a fresh one. What the same group has of that row, or refers to it, follows.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when there is no such conflict, or the new key does not fit what is selected;
+    /// `Storage` when the database fails. Then nothing has changed.
+    pub fn restore_selected(
+        &mut self,
+        wanted: &Selection,
+        new_key: Option<NewKey>,
+    ) -> Result<Restored> {
+        let mut db = connect(&self.path, false)?;
+        self.on_connect.run(&db)?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        loop {
+            self.check_triggers()?;
+            leave_out_writes(&mut db, &self.tables)?;
+            // Whoever comes second waits here, and then sees what the first one did.
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if self.current_schema_version()? != self.schema_version {
+                continue;
+            }
+            let (places, named) = self.to_restore(wanted)?;
+            let new_key = NewKeys::of(new_key.clone(), named)?;
+            let guard = Guard::default();
+            let mut work = Restoration {
+                store: self,
+                db: &tx,
+                writer: Writer::new(&tx, &self.tables, &guard),
+                new_key,
+                moved: HashMap::new(),
+                done: Restored::default(),
+            };
+            work.run(places)?;
+            let done = std::mem::take(&mut work.done);
+            drop(work);
+            if let Err(error) = tx.commit() {
+                return Err(not_committed(error));
+            }
+            return Ok(done);
+        }
+    }
+
+    /// What is selected, and the event that was named, if it was one.
+    fn to_restore(&self, wanted: &Selection) -> Result<(Vec<Place>, Option<EventId>)> {
+        let places = self.places(&self.db)?;
+        let selected = self.select(&places, wanted)?;
+        let named = match wanted {
+            Selection::Together(ids) | Selection::Events(ids) if ids.len() == 1 => Some(ids[0]),
+            _ => None,
+        };
+        let named = named.map(|id| self.find(&Index::of(&places), id)).transpose()?;
+        Ok((selected, named.map(|place| place.id)))
+    }
+}
+
+impl Restored {
+    /// The error of who wanted all or nothing; `None` if nothing was refused.
+    pub fn refusal(&self) -> Option<Error> {
+        let first = self.refused.first()?;
+        let told: Vec<_> = self.refused.iter().take(NAMED).map(Unrestored::message).collect();
+        let more = match self.refused.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let rest = match self.held_back {
+            0 => String::new(),
+            _ => format!("; {} more of its group were not restored either", self.held_back),
+        };
+        let hint = first.hint.as_deref().unwrap_or("`driftless conflicts dismiss` it");
+        let code = if first.foreign { Code::RestoreNeedsRow } else { Code::CannotRestore };
+        Some(Error::new(code, format!("{}{more}{rest}", told.join("; "))).with_hint(hint))
+    }
+}
+
+impl Unrestored {
+    fn message(&self) -> String {
+        let Unrestored { id, table, key, reason, .. } = self;
+        format!("event {id} cannot be restored to row {key} of table `{table}`: {reason}")
+    }
+}
+
+/// Who gets a new key.
+#[derive(Default)]
+struct NewKeys {
+    named: Option<(EventId, NewKey)>,
+    collisions: bool,
+}
+
+impl NewKeys {
+    fn of(new_key: Option<NewKey>, named: Option<EventId>) -> Result<NewKeys> {
+        let Some(new_key) = new_key else { return Ok(NewKeys::default()) };
+        match (named, &new_key) {
+            (None, NewKey::Values(_)) => {
+                Err(Error::new(Code::NewKeyUnusable, "one new key cannot be that of several rows")
+                    .with_hint("leave the key out, and each gets a fresh number"))
+            }
+            _ => Ok(NewKeys { named: named.map(|id| (id, new_key)), collisions: true }),
+        }
+    }
+
+    fn of_conflict(&self, conflict: &Conflict) -> Option<NewKey> {
+        match &self.named {
+            Some((id, new_key)) if *id == conflict.event.id => Some(new_key.clone()),
+            _ => (self.collisions && conflict.kind == ConflictKind::Collision)
+                .then_some(NewKey::Fresh),
+        }
+    }
+
+    /// Whether a fresh key for an event that is no insert is meant for the others of its group.
+    fn is_of_others(&self, conflicts: &[Conflict]) -> bool {
+        matches!(&self.named, Some((_, NewKey::Fresh)))
+            && conflicts.iter().any(|conflict| conflict.kind == ConflictKind::Collision)
+    }
+}
+
+/// A lost insert that gets a new key.
+pub(in crate::store) struct Moved {
+    seq: Seq,
+    pub(in crate::store) values: Vec<Value>,
+}
+
+/// Restorations under way.
+pub(in crate::store) struct Restoration<'s> {
+    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) db: &'s Connection,
+    pub(in crate::store) writer: Writer<'s>,
+    new_key: NewKeys,
+    /// The new keys of rows of the group that is being restored, by table and old key.
+    pub(in crate::store) moved: HashMap<(usize, String), Moved>,
+    done: Restored,
+}
+
+impl Restoration<'_> {
+    fn run(&mut self, places: Vec<Place>) -> Result<()> {
+        let mut groups: Vec<Vec<Place>> = Vec::new();
+        for place in places {
+            if place.state == ConflictState::Restored {
+                self.done.already.push(place.id);
+                continue;
+            }
+            match groups.last_mut() {
+                Some(group) if group[0].group == place.group => group.push(place),
+                _ => groups.push(vec![place]),
+            }
+        }
+        // What one group lacks another may bring.
+        loop {
+            let (before, mut left) = (groups.len(), Vec::new());
+            (self.done.refused, self.done.held_back) = (Vec::new(), 0);
+            for group in groups {
+                let refused = self.group(&group)?;
+                if refused.is_empty() {
+                    self.done.restored.extend(group.iter().map(|place| place.id));
+                } else {
+                    self.done.held_back += group.len() - refused.len();
+                    self.done.refused.extend(refused);
+                    left.push(group);
+                }
+            }
+            if left.is_empty() || left.len() == before {
+                return Ok(());
+            }
+            groups = left;
+        }
+    }
+
+    /// Restores a group, or nothing of it; gives those that could not be.
+    fn group(&mut self, places: &[Place]) -> Result<Vec<Unrestored>> {
+        let conflicts: Vec<Conflict> =
+            places.iter().map(|place| self.store.read_conflict(place)).collect::<Result<_>>()?;
+        let mut refused = self.give_keys(&conflicts)?;
+        self.db.execute_batch("SAVEPOINT driftless_group")?;
+        if refused.is_empty() {
+            refused = self.in_turn(&conflicts)?;
+        }
+        if refused.is_empty() {
+            refused = self.orphans(&conflicts)?;
+        }
+        if refused.is_empty() {
+            for place in places {
+                close(self.db, place, ConflictState::Restored)?;
+            }
+        } else {
+            self.db.execute_batch("ROLLBACK TO driftless_group")?;
+        }
+        self.db.execute_batch("RELEASE driftless_group")?;
+        Ok(refused)
+    }
+
+    /// Tries the conflicts of a group, and those that were refused again as long as others get on.
+    fn in_turn(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
+        let mut left: Vec<&Conflict> = conflicts.iter().collect();
+        let mut deferred = false;
+        loop {
+            let (before, mut refused) = (left.len(), Vec::new());
+            let mut again = Vec::new();
+            for conflict in left {
+                // A row that is to go must have no children left; one that comes may wait for its
+                // parent.
+                let defer = deferred && conflict.event.op != Op::Delete;
+                if let Some(reason) = self.try_one(conflict, defer)? {
+                    again.push(conflict);
+                    refused.push(reason);
+                }
+            }
+            let stuck = again.len() == before;
+            if refused.is_empty() || stuck && deferred {
+                return Ok(refused);
+            }
+            if stuck {
+                if !refused.iter().any(|one| one.foreign) {
+                    return Ok(refused);
+                }
+                deferred = true;
+            }
+            left = again;
+        }
+    }
+
+    fn try_one(&mut self, conflict: &Conflict, defer: bool) -> Result<Option<Unrestored>> {
+        if defer {
+            self.db.pragma_update(None, "defer_foreign_keys", true)?;
+        }
+        self.db.execute_batch("SAVEPOINT driftless_one")?;
+        let written = self.one(conflict);
+        if self.db.is_autocommit() {
+            let event = &conflict.event;
+            let message = format!(
+                "a trigger of the application rolled back when event {} was restored to row {} of \
+                 table `{}`; nothing was restored",
+                event.id, event.key, event.table
+            );
+            return Err(Error::new(Code::CannotRestore, message)
+                .with_hint("dismiss it, or change the trigger"));
+        }
+        if written.is_err() {
+            self.db.execute_batch("ROLLBACK TO driftless_one")?;
+        }
+        self.db.execute_batch("RELEASE driftless_one")?;
+        if defer {
+            self.db.pragma_update(None, "defer_foreign_keys", false)?;
+        }
+        match written {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == Kind::Usage => {
+                Ok(Some(unrestored(&conflict.event, &error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rows of a group whose parents are missing now.
+    fn orphans(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
+        let mut refused = Vec::new();
+        for conflict in conflicts {
+            let event = conflict.insert.as_ref().unwrap_or(&conflict.event);
+            let Some((table, key)) = self.row_of(event)? else { continue };
+            let definition = &self.store.tables[table].table;
+            if definition.foreign_keys.is_empty() {
+                continue;
+            }
+            let values = key.iter().map(Into::into).collect::<Vec<_>>();
+            let Some(row) = self.writer.row(table, &values)? else { continue };
+            if let Some(parent) = missing_parent(self.db, definition, &row.image)? {
+                let error = cannot(&no_parent(&parent)).with_hint(FOREIGN_HINT);
+                refused.push(unrestored(&conflict.event, &error));
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Where the row of an event is, after the new keys of its group.
+    fn row_of(&self, event: &Event) -> Result<Option<(usize, Vec<Value>)>> {
+        let Some(table) = self.store.table_index(&event.table) else { return Ok(None) };
+        match self.moved(table, event) {
+            Some(values) => Ok(Some((table, values.to_vec()))),
+            None => Ok(Some((table, event.key.values()?))),
+        }
+    }
+
+    /// The new key of an event's row, if it has one: that of the insert, or of an event behind it.
+    pub(in crate::store) fn moved(&self, table: usize, event: &Event) -> Option<&[Value]> {
+        let moved = self.moved.get(&(table, event.key.0.clone()))?;
+        (moved.seq <= event.seq).then_some(&moved.values)
+    }
+
+    /// Gives new keys to the inserts of a group that are to have one, before anything is written:
+    /// what refers to such a row may come first.
+    fn give_keys(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
+        self.moved.clear();
+        let (mut refused, mut newest) = (Vec::new(), HashMap::new());
+        for conflict in conflicts {
+            let Some(new_key) = self.new_key.of_conflict(conflict) else { continue };
+            let event = &conflict.event;
+            if event.op != Op::Insert && self.new_key.is_of_others(conflicts) {
+                continue;
+            }
+            match self.choose_key(event, new_key, &mut newest) {
+                Ok((table, values)) => {
+                    let moved = Moved { seq: event.seq, values };
+                    self.moved.insert((table, event.key.0.clone()), moved);
+                }
+                Err(error) if error.kind() == Kind::Usage => {
+                    refused.push(unrestored(event, &error))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// The table of a lost insert, and a key there that no row has. `newest` has the numbers that
+    /// were given already.
+    fn choose_key(
+        &mut self,
+        event: &Event,
+        new_key: NewKey,
+        newest: &mut HashMap<usize, i64>,
+    ) -> Result<(usize, Vec<Value>)> {
+        if event.op != Op::Insert {
+            return Err(Error::new(Code::NewKeyUnusable, "it is no insert, so it has no new key")
+                .with_hint("restore it without a new key"));
+        }
+        let at = self.store.table_index(&event.table).ok_or_else(|| {
+            let message = format!("table `{}` is not replicated here", event.table);
+            Error::new(Code::TableNotReplicated, message)
+        })?;
+        let table = &self.store.tables[at].table;
+        let values = match new_key {
+            NewKey::Values(values) => values,
+            NewKey::Fresh => {
+                let given = newest.get(&at).copied();
+                let fresh = self.fresh_number(table, given)?;
+                newest.insert(at, fresh);
+                vec![Value::Integer(fresh)]
+            }
+        };
+        if values.len() != table.key.len() {
+            let message =
+                format!("the key of table `{}` has {} part(s)", table.name, table.key.len());
+            return Err(
+                Error::new(Code::NewKeyUnusable, message).with_hint("give one value for each")
+            );
+        }
+        let refs: Vec<_> = values.iter().map(Into::into).collect();
+        if self.writer.row(at, &refs)?.is_some() {
+            let message = format!("table `{}` has a row with that key already", table.name);
+            return Err(Error::new(Code::NewKeyUnusable, message).with_hint("choose another key"));
+        }
+        Ok((at, values))
+    }
+
+    /// A number that no row of the table has, and that was not given away.
+    fn fresh_number(&self, table: &Table, given: Option<i64>) -> Result<i64> {
+        if !table.rowid_key {
+            let message = format!("the key of table `{}` is no number that grows", table.name);
+            return Err(Error::new(Code::NewKeyUnusable, message)
+                .with_hint("say which key the row is to have"));
+        }
+        let column = table.key_columns().next().expect("a key has a column");
+        let sql = format!(
+            "SELECT coalesce(max({}), 0) FROM main.{}",
+            ident(&column.name),
+            ident(&table.name)
+        );
+        let newest: i64 = self.db.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+        let newest = given.map_or(newest, |given| given.max(newest));
+        newest.checked_add(1).ok_or_else(|| {
+            let message = format!("table `{}` has no number left", table.name);
+            Error::new(Code::NewKeyUnusable, message)
+        })
+    }
+}
+
+fn unrestored(event: &Event, error: &Error) -> Unrestored {
+    Unrestored {
+        id: event.id,
+        table: event.table.clone(),
+        key: event.key.clone(),
+        reason: error.message().to_owned(),
+        hint: error.hint().map(str::to_owned),
+        foreign: error.code() == Code::RestoreNeedsRow,
+    }
+}
+
+/// A commit that failed: nothing was restored.
+fn not_committed(error: rusqlite::Error) -> Error {
+    if !is_refusal(&error) {
+        return error.into();
+    }
+    let message =
+        format!("nothing was restored, for rows would refer to what is not there: {error}");
+    Error::new(Code::RestoreNeedsRow, message)
+        .with_hint(
+            "restore fewer at a time to find out which, or restore what they refer to as well",
+        )
+        .with_source(error)
+}

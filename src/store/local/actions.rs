@@ -1,0 +1,281 @@
+//! The actions of foreign keys from tables that are not replicated: what SQLite would do to the
+//! children of a parent that a page has deleted or given another key.
+//!
+//! What is declared is carried out, whether or not the application has foreign keys on: the file
+//! does not say. The application's triggers on these tables run. The remote has decided, so nothing
+//! here keeps a parent: where RESTRICT or NO ACTION is declared, or where a child refuses the
+//! action, the child stays as it is, and [`dangling`](super::dangling) counts it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use rusqlite::Connection;
+use rusqlite::params_from_iter;
+
+use super::dependents::{Dependence, Dependents, Parent, gone};
+use crate::catalog::{Action, ident};
+use crate::event::RowKey;
+use crate::event::value::{Value, ValueRef};
+use crate::store::apply::page::{Step, Stop};
+use crate::store::apply::rebase::is_uncompiled;
+use crate::store::apply::row_writer::{is_refusal, is_taken, value};
+
+/// A parent that has changed, as a foreign key sees it.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Item {
+    /// The values that children refer to.
+    pub(in crate::store) old: Vec<Value>,
+    /// The parent's values now; `None` if it is gone.
+    pub(in crate::store) new: Option<Vec<Value>>,
+    /// Whether its children are concerned even if another row has the old values now.
+    pub(in crate::store) sure: bool,
+}
+
+/// A row of a child that refers to a changed parent.
+#[derive(Clone, Debug)]
+struct Found {
+    /// The place of its parent among the items.
+    item: usize,
+    /// What names the row.
+    id: Vec<Value>,
+}
+
+/// What came of one row.
+enum Done {
+    /// It was written. What other rows refer to in it: before and after.
+    Written(Vec<Value>, Option<Vec<Value>>),
+    /// It is not there any more.
+    Absent,
+    /// It stays as it was.
+    Refused,
+    /// Another row has the values that it is to have. That row may change as well.
+    Taken,
+}
+
+/// The actions of one page.
+pub(in crate::store) struct Actions<'a> {
+    db: &'a Connection,
+    dependents: &'a Dependents,
+    queue: VecDeque<(usize, Vec<Item>)>,
+    /// Rows that were dealt with, by foreign key: each is written once.
+    visited: HashSet<(usize, RowKey)>,
+    /// Foreign keys of which rows were left as they were.
+    left: BTreeSet<usize>,
+}
+
+impl<'a> Actions<'a> {
+    pub(in crate::store) fn new(db: &'a Connection, dependents: &'a Dependents) -> Self {
+        let (queue, visited, left) = (VecDeque::new(), HashSet::new(), BTreeSet::new());
+        Actions { db, dependents, queue, visited, left }
+    }
+
+    /// Carries them out, from parents to children. Gives the foreign keys of which rows were left
+    /// as they were.
+    pub(in crate::store) fn run(
+        mut self,
+        items: BTreeMap<usize, Vec<Item>>,
+    ) -> Step<BTreeSet<usize>> {
+        self.queue.extend(items);
+        while let Some((place, items)) = self.queue.pop_front() {
+            let found = match self.find(place, &items) {
+                Ok(found) => found,
+                // A collation that only the application has, perhaps.
+                Err(error) if is_uncompiled(&error) => {
+                    self.left.insert(place);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.act(place, &items, found)?;
+        }
+        Ok(self.left)
+    }
+
+    fn key(&self, place: usize) -> &'a Dependence {
+        &self.dependents.keys[place]
+    }
+
+    /// The children of changed parents, that were not dealt with yet.
+    fn find(&mut self, place: usize, items: &[Item]) -> rusqlite::Result<Vec<Found>> {
+        let key = self.key(place);
+        let gone = gone(place);
+        self.db.prepare_cached(&format!("DELETE FROM temp.{gone}"))?.execute([])?;
+        let places: Vec<_> = (0..key.to.len()).map(|at| format!("?{}", at + 3)).collect();
+        let sql = format!("INSERT INTO temp.{gone} VALUES (?1, ?2, {})", places.join(", "));
+        let mut insert = self.db.prepare_cached(&sql)?;
+        for (at, item) in items.iter().enumerate() {
+            insert.raw_bind_parameter(1, at as i64)?;
+            insert.raw_bind_parameter(2, item.sure)?;
+            for (part, value) in item.old.iter().enumerate() {
+                insert.raw_bind_parameter(part + 3, ValueRef::from(value))?;
+            }
+            insert.raw_execute()?;
+        }
+        let mut statement = self.db.prepare_cached(&self.find_sql(place))?;
+        let ids = self.dependents.children[key.child].id.len();
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let mut id = Vec::with_capacity(ids);
+            for part in 0..ids {
+                id.push(value(row.get_ref(part + 1)?));
+            }
+            if self.visited.insert((place, RowKey::from_values(&id))) {
+                found.push(Found { item: row.get::<_, i64>(0)? as usize, id });
+            }
+        }
+        Ok(found)
+    }
+
+    fn find_sql(&self, place: usize) -> String {
+        let key = self.key(place);
+        let child = &self.dependents.children[key.child];
+        let ids: Vec<_> = child.id.iter().map(|id| format!("c.{id}")).collect();
+        let equal = |left: &dyn Fn(usize) -> String, right: &dyn Fn(usize) -> String| {
+            let terms: Vec<_> = key
+                .to
+                .iter()
+                .enumerate()
+                .map(|(at, to)| {
+                    format!("{} COLLATE {} = {}", left(at), ident(to.collation.name()), right(at))
+                })
+                .collect();
+            terms.join(" AND ")
+        };
+        let old = |at: usize| format!("g.o{at}");
+        format!(
+            "SELECT g.i, {} FROM temp.{} AS g CROSS JOIN main.{} AS c ON {} \
+             WHERE g.sure OR NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
+            ids.join(", "),
+            gone(place),
+            ident(&child.name),
+            equal(&old, &|at| format!("c.{}", ident(&key.columns[at]))),
+            ident(&key.parent_name),
+            equal(&|at| format!("p.{}", ident(&key.to[at].name)), &old),
+        )
+    }
+
+    /// Does to the found rows what the foreign key declares.
+    fn act(&mut self, place: usize, items: &[Item], found: Vec<Found>) -> Step {
+        let mut changed: BTreeMap<usize, Vec<Item>> = BTreeMap::new();
+        let mut waiting = found;
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut taken = Vec::new();
+            for row in waiting {
+                match self.write(place, &items[row.item], &row)? {
+                    Done::Written(old, new) => self.changed(place, old, new, &mut changed),
+                    Done::Absent => {}
+                    Done::Refused => _ = self.left.insert(place),
+                    Done::Taken => taken.push(row),
+                }
+            }
+            if taken.len() == before {
+                let name = &self.dependents.children[self.key(place).child].name;
+                tracing::warn!(table = name, rows = before, "a UNIQUE value keeps local rows");
+                self.left.insert(place);
+                break;
+            }
+            waiting = taken;
+        }
+        self.queue.extend(changed);
+        Ok(())
+    }
+
+    /// Adds a child that was written, for the rows that refer to it.
+    fn changed(
+        &self,
+        place: usize,
+        old: Vec<Value>,
+        new: Option<Vec<Value>>,
+        changed: &mut BTreeMap<usize, Vec<Item>>,
+    ) {
+        let mut from = 0;
+        for below in self.dependents.of(Parent::Local(self.key(place).child)) {
+            let range = from..from + self.key(below).to.len();
+            from = range.end;
+            let old = old[range.clone()].to_vec();
+            let new = new.as_ref().map(|new| new[range].to_vec());
+            if !old.contains(&Value::Null) && new.as_ref() != Some(&old) {
+                changed.entry(below).or_default().push(Item { old, new, sure: false });
+            }
+        }
+    }
+
+    /// Writes one child.
+    fn write(&self, place: usize, item: &Item, row: &Found) -> Step<Done> {
+        let key = self.key(place);
+        let child = &self.dependents.children[key.child];
+        let action = if item.new.is_some() { key.on_update } else { key.on_delete };
+        if child.replicated || child.id.is_empty() || action.refuses() {
+            return Ok(Done::Refused);
+        }
+        let parent = Parent::Local(key.child);
+        let columns = self.dependents.columns_of(parent);
+        let columns = if columns.is_empty() { "1" } else { &columns };
+        let first = key.columns.len() + 1;
+        let ids = child.id.iter().enumerate();
+        let ids: Vec<_> = ids.map(|(at, id)| format!("{id} IS ?{}", first + at)).collect();
+        let (name, condition) = (ident(&child.name), ids.join(" AND "));
+        let sql = match (action, &item.new) {
+            (Action::Cascade, None) => {
+                format!("DELETE FROM main.{name} WHERE {condition} RETURNING {columns}")
+            }
+            _ => {
+                let or = if child.has_conflict_clause { " OR ABORT" } else { "" };
+                let sets = self.sets(place, action);
+                format!("UPDATE{or} main.{name} SET {sets} WHERE {condition} RETURNING {columns}")
+            }
+        };
+        let is_delete = sql.starts_with("DELETE");
+        let read = |sql: &str, new: &[Value]| -> rusqlite::Result<Option<Vec<Value>>> {
+            let mut statement = self.db.prepare_cached(sql)?;
+            let nulls = (new.len()..key.columns.len()).map(|_| &Value::Null);
+            let values = new.iter().chain(nulls).chain(&row.id).map(ValueRef::from);
+            let most = statement.parameter_count();
+            let mut rows = statement.query(params_from_iter(values.take(most)))?;
+            let Some(found) = rows.next()? else { return Ok(None) };
+            let count = found.as_ref().column_count();
+            let values = (0..count).map(|at| Ok(value(found.get_ref(at)?)));
+            let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
+            // A statement that writes is run to its end.
+            while rows.next()?.is_some() {}
+            Ok(Some(values))
+        };
+        let look = format!("SELECT {columns} FROM main.{name} WHERE {condition}");
+        let new = item.new.as_deref().unwrap_or_default();
+        let outcome = read(&look, new).and_then(|before| Ok((before, read(&sql, new)?)));
+        match outcome {
+            // Another action has deleted it.
+            Ok((None, _)) => Ok(Done::Absent),
+            Ok((Some(before), Some(_))) if is_delete => Ok(Done::Written(before, None)),
+            Ok((Some(before), Some(after))) => Ok(Done::Written(before, Some(after))),
+            Ok((Some(_), None)) => Ok(Done::Refused),
+            Err(_) if self.db.is_autocommit() => Err(Stop::RolledBack),
+            Err(error) if is_taken(&error) => Ok(Done::Taken),
+            Err(error) if is_refusal(&error) || is_uncompiled(&error) => {
+                tracing::warn!(table = child.name, "a foreign key's action is refused: {error}");
+                Ok(Done::Refused)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What an UPDATE sets the child's columns to.
+    fn sets(&self, place: usize, action: Action) -> String {
+        let key = self.key(place);
+        let defaults = &self.dependents.children[key.child].defaults;
+        let default = |column: &str| {
+            let found = defaults.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
+            found.map_or("NULL", |(_, sql)| sql)
+        };
+        let sets = key.columns.iter().enumerate().map(|(at, column)| {
+            let value = match action {
+                Action::Cascade => format!("?{}", at + 1),
+                Action::SetDefault => default(column).to_owned(),
+                _ => "NULL".to_owned(),
+            };
+            format!("{} = {value}", ident(column))
+        });
+        sets.collect::<Vec<_>>().join(", ")
+    }
+}

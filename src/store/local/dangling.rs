@@ -1,0 +1,132 @@
+//! Rows of tables that are not replicated and refer to a row that is gone.
+//!
+//! The remote decides about a parent, also where a local row refers to it with RESTRICT or NO
+//! ACTION. Then the local row is left as it is. Its table is remembered, and such rows of it are
+//! counted for the status from then on, until there are none.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+
+use super::dependents::{Dependence, Dependents};
+use crate::catalog::ident;
+use crate::error::Result;
+use crate::event::json::{names_json, read_names};
+use crate::store::Store;
+use crate::store::apply::rebase::is_uncompiled;
+use crate::store::connection::{set_setting, setting};
+
+/// The setting with the names of the tables that may have such rows.
+const TABLES: &str = "dangling";
+
+/// Rows of a table that is not replicated, whose parent is gone.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Dangling {
+    /// The table with the rows.
+    pub table: String,
+    /// The columns that refer to the parent.
+    pub columns: Vec<String>,
+    /// The parent's table.
+    pub parent: String,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// A count, and the state of the file for which it is right.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Counted {
+    at: Option<(i64, u64)>,
+    found: Vec<Dangling>,
+}
+
+/// Remembers the tables of foreign keys of which rows were left as they were. Tables that have no
+/// such rows any more are forgotten.
+pub(in crate::store) fn remember<'a>(
+    db: &Connection,
+    keys: impl Iterator<Item = &'a Dependence>,
+    dependents: &Dependents,
+) -> Result<()> {
+    let names = keys.map(|key| dependents.children[key.child].name.clone());
+    let mut tables: BTreeSet<String> = names.collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let known = setting(db, TABLES)?.unwrap_or_default();
+    tables.extend(read_names(&known));
+    let found = count(db, dependents, &tables)?;
+    for Dangling { table, parent, rows, .. } in &found {
+        tracing::warn!(table, parent, rows, "local rows refer to rows that are gone");
+    }
+    tables.retain(|table| found.iter().any(|dangling| dangling.table == *table));
+    let names = tables.iter().map(String::as_str);
+    set_setting(db, TABLES, (!tables.is_empty()).then(|| names_json(names)).as_deref())
+}
+
+/// Counts the rows of these tables whose parent is gone.
+fn count(
+    db: &Connection,
+    dependents: &Dependents,
+    tables: &BTreeSet<String>,
+) -> Result<Vec<Dangling>> {
+    let mut found = Vec::new();
+    for key in &dependents.keys {
+        let child = &dependents.children[key.child].name;
+        if !tables.contains(child) {
+            continue;
+        }
+        let not_null: Vec<_> =
+            key.columns.iter().map(|column| format!("c.{} IS NOT NULL", ident(column))).collect();
+        let equal: Vec<_> = key
+            .to
+            .iter()
+            .zip(&key.columns)
+            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
+            .collect();
+        let sql = format!(
+            "SELECT count(*) FROM main.{} AS c WHERE {} AND NOT EXISTS \
+             (SELECT 1 FROM main.{} AS p WHERE {})",
+            ident(child),
+            not_null.join(" AND "),
+            ident(&key.parent_name),
+            equal.join(" AND ")
+        );
+        let rows = db
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        let rows = match rows {
+            Ok(rows) => rows as u64,
+            // A collation that only the application has: nobody can count here.
+            Err(error) if is_uncompiled(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if rows > 0 {
+            found.push(Dangling {
+                table: child.clone(),
+                columns: key.columns.clone(),
+                parent: key.parent_name.clone(),
+                rows,
+            });
+        }
+    }
+    Ok(found)
+}
+
+impl Store {
+    /// Rows of tables that are not replicated, which refer to a row of a replicated table that the
+    /// remote took away. They are counted where an action was refused, or none was declared.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn dangling(&self) -> Result<Vec<Dangling>> {
+        let Some(tables) = self.setting(TABLES)? else { return Ok(Vec::new()) };
+        let at = Some((self.data_version()?, self.db.total_changes()));
+        let mut counted = self.dangling.borrow_mut();
+        if counted.at != at {
+            let tables = read_names(&tables).into_iter().collect();
+            counted.found = count(&self.db, &self.dependents, &tables)?;
+            counted.at = at;
+        }
+        Ok(counted.found.clone())
+    }
+}

@@ -1,0 +1,487 @@
+//! The outbox as the pusher sees it: where transactions end, what goes next, what has been
+//! answered.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, Row, Transaction};
+
+use super::boundaries::Marks;
+use super::grouping::{Seams, arrange};
+use super::pending::{event_id, number, time};
+use super::reader::{Reader, Written};
+use super::spans::Spans;
+use super::stretch::{Stretch, named, too_much};
+use crate::capture::NOTES;
+use crate::error::{Code, Error, Result};
+use crate::event::conflict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+use crate::event::page::MAX_KEY_BYTES;
+use crate::event::{EventId, Image, RowKey, Seq};
+use crate::protocol::{Outgoing, Push};
+use crate::store::Store;
+use crate::store::connection::BUSY_TIMEOUT;
+
+/// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
+/// milliseconds, and a push has ten units at the most.
+const UNIT_EVENTS: usize = 500;
+
+/// How many notes of rows may lie about: each row that an upsert found there leaves one, and one
+/// that is deleted takes its own along, which costs.
+const MANY: i64 = 1_000;
+
+/// The most bytes that are looked at behind a push that is cut short: a full push has as many.
+const SIGHT_BYTES: usize = 2 << 20;
+
+/// The most events of a transaction that is pushed whole although no foreign key asks for it, and
+/// of a group that is pushed without a word. libSQL server takes a write transaction away after 5 s
+/// if another writer waits.
+pub const GROUP_EVENTS: usize = 30_000;
+
+/// The most bytes of such a transaction or group.
+pub const GROUP_BYTES: usize = 24 << 20;
+
+/// The most events of a group that is tried at all: a push is in memory as a whole.
+const MOST_EVENTS: usize = 500_000;
+
+/// The most bytes of such a group.
+const MOST_BYTES: usize = 256 << 20;
+
+/// A group with more events than this goes with parents first, as far as it can. While a foreign
+/// key is broken, SQLite looks through the children of each row that comes, all of them where they
+/// have no index. And others may integrate such a group in parts: they see the parents first.
+const PARENTS_FIRST: usize = 1_000;
+
+/// What is read of each event, for [`read`].
+pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
+    ms, tail, base, actor, pair, via, refuse";
+
+/// What becomes of events whose foreign keys a later event of the same push satisfies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hints {
+    /// They say so, and the database looks at them when the push is over.
+    #[default]
+    Kept,
+    /// They are moved behind what they wait for, and judged there. Only what waits in a ring says
+    /// so.
+    Moved,
+    /// They are moved, and none says so.
+    Gone,
+}
+
+/// How much goes into one push, and how it is arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushLimit {
+    /// Events, at least 1. A push has more if they hang together.
+    pub events: usize,
+    /// Bytes of their keys and images; one event may be larger, and what hangs together too.
+    pub bytes: usize,
+    /// If it is not 0, the push has more events than this, if there are more, wherever a
+    /// transaction ended and however large they are. Less than `events`.
+    pub above: usize,
+    /// A search for a culprit is under way if this is not 0. It is how many events are looked at,
+    /// at the least, to see which of them hang together: the push ends between two that do not, if
+    /// it can.
+    pub sight: usize,
+    /// How they are arranged.
+    pub hints: Hints,
+}
+
+impl PushLimit {
+    /// So many events and bytes, and no search.
+    pub const fn of(events: usize, bytes: usize) -> PushLimit {
+        PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
+    }
+}
+
+/// An outbox row on its way to [`arrange`].
+#[derive(Clone, Debug)]
+pub(in crate::store) struct OutboxRow {
+    pub(in crate::store) event: Outgoing,
+    /// 1: the delete of a key change, 2: its insert.
+    pub(in crate::store) half: Option<i64>,
+    /// Table and key of the parent that went.
+    pub(in crate::store) parent: Option<(String, RowKey)>,
+    /// What it costs, in bytes.
+    pub(in crate::store) size: usize,
+}
+
+/// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
+/// that is not UTF-8 as it is; the rest is canonical already.
+fn canonical(json: Vec<u8>) -> Result<String> {
+    if memchr::memmem::find(&json, b"\\u0000").is_some() {
+        return Ok(Image::parse(&json)?.to_json());
+    }
+    match String::from_utf8(json) {
+        Ok(text) => Ok(text),
+        Err(error) => Ok(Image::parse(error.as_bytes())?.to_json()),
+    }
+}
+
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
+/// be part of one.
+fn has_tag(json: &str) -> bool {
+    memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
+}
+
+/// Reads the row of [`EVENT`].
+pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
+    let n: i64 = row.get(0)?;
+    let Written { table, op, key, before, after, made, parent } = reader.read(row, 0, Some(13))?;
+    let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
+    let images = before.iter().chain(&after);
+    let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
+    let mut refuse: Option<String> = row.get(14)?;
+    if refuse.is_none() && !key.is_utf8() {
+        refuse = Some(KEY_NOT_UTF8.to_owned());
+    }
+    if refuse.is_none() && key.0.len() > MAX_KEY_BYTES {
+        refuse = Some(KEY_TOO_LARGE.to_owned());
+    }
+    let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
+    let event = Outgoing {
+        n,
+        id: event_id(row.get(8)?, n, row.get(9)?),
+        actor: row.get(11)?,
+        table,
+        key,
+        op,
+        before,
+        after,
+        base: Seq(row.get(10)?),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse,
+        plain: !tagged,
+        made,
+    };
+    Ok(OutboxRow { event, half: row.get(12)?, parent, size })
+}
+
+/// The outbox's newest number and the highest one that is sent.
+fn ends(db: &Connection) -> Result<(i64, i64)> {
+    let mut statement = db.prepare_cached(
+        "SELECT (SELECT coalesce(max(n), 0) FROM driftless_outbox), sent FROM driftless_state",
+    )?;
+    Ok(statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+impl Store {
+    /// Sees to it that the next ids are not below the newest one, should the machine's clock have
+    /// gone back: the triggers themselves look at `clock` alone.
+    fn watch_clock(&mut self) -> Result<()> {
+        let sql = "SELECT coalesce(max(ms), 0) FROM \
+                   (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
+        let newest: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        if newest < self.newest_ms {
+            let sql = "UPDATE driftless_state SET clock = max(clock, ?1)";
+            self.db.prepare_cached(sql)?.execute([self.newest_ms])?;
+        }
+        self.newest_ms = self.newest_ms.max(newest);
+        Ok(())
+    }
+
+    /// Empties the notes when there are many: none outlives its transaction. Nobody waits for that;
+    /// while another writes, it is left to the next look.
+    fn sweep_notes(&self) -> Result<()> {
+        let mut many = false;
+        for notes in NOTES {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {notes} LIMIT 1 OFFSET ?1)");
+            let found: bool = self.db.prepare_cached(&sql)?.query_row([MANY], |row| row.get(0))?;
+            many |= found;
+        }
+        if !many {
+            return Ok(());
+        }
+        self.db.busy_timeout(Duration::ZERO)?;
+        let sweep = |notes| self.db.execute(&format!("DELETE FROM {notes}"), []).map(drop);
+        let swept = NOTES.into_iter().try_for_each(sweep);
+        self.db.busy_timeout(BUSY_TIMEOUT)?;
+        match swept {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+            swept => Ok(swept?),
+        }
+    }
+
+    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
+    /// so a push may end here. True if there are unsent events.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn mark(&mut self) -> Result<bool> {
+        let tx = self.db.unchecked_transaction()?;
+        let (newest, sent) = ends(&tx)?;
+        self.remember_outbox(&tx)?;
+        tx.commit()?;
+        self.marks.note(newest);
+        self.watch_clock()?;
+        self.sweep_notes()?;
+        if newest <= sent {
+            return Ok(false);
+        }
+        // The newest row may be settled and there for its number alone.
+        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_outbox WHERE n > ?1 AND NOT settled)";
+        Ok(self.db.prepare_cached(sql)?.query_row([sent], |row| row.get(0))?)
+    }
+
+    /// The next unsent events, arranged for the remote; `None` if there are none.
+    ///
+    /// They end where a transaction ended, as far as [`Store::mark`] has noted that. Where none is
+    /// known to end within the limit, they end at a cut point, where nothing that hangs together is
+    /// parted; the push is then as much longer than the limit as it takes ([`Push::is_oversized`]).
+    /// A transaction whose two ends are known is pushed whole up to [`GROUP_EVENTS`] events and
+    /// [`GROUP_BYTES`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, naming the tables, when more hangs together than can be in memory. `Storage`
+    /// when the database fails, `Corrupt` when an event in the outbox is damaged.
+    pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
+        let (mut rows, mut taken) = self.stretch(limit)?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        // Looked at after the events, the definitions know every column that they have.
+        let version = self.schema_version;
+        self.check_triggers()?;
+        if self.schema_version != version {
+            (rows, taken) = self.stretch(limit)?;
+        }
+        let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
+        let (mut whole, mut seams) = (None, None);
+        if taken < rows.len() {
+            let found = Seams::of(&tables, rows.clone())?;
+            let taken = seam(&rows, taken, limit, &self.marks.lock(), &found);
+            rows.truncate(taken);
+            whole = Some(found.from(taken));
+            seams = Some(found).filter(|_| limit.hints == Hints::Kept);
+        }
+        let last_n = rows.last().expect("one is taken at the least").event.n;
+        let whole = whole.unwrap_or(rows.len());
+        let bytes = rows.iter().map(|row| row.size).sum();
+        let hints = match limit.hints {
+            Hints::Kept if rows.len() > PARENTS_FIRST => Hints::Moved,
+            hints => hints,
+        };
+        let mut events = arrange(&tables, rows, hints)?;
+        if let Some(seams) = seams {
+            events.iter_mut().for_each(|event| event.late |= seams.is_late(event));
+        }
+        let mut tables = self.columns();
+        tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
+        let units = units(&events, &self.marks.lock());
+        Ok(Some(Push { events, units, last_n, whole, bytes, tables }))
+    }
+
+    /// Reads what fits into a push. If it ends in the middle of a transaction, for all that is
+    /// known, also what hangs together with it; in a search, as much behind it as is looked at.
+    /// Gives how many of the events fit.
+    fn stretch(&mut self, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
+        let (tx, newest, sent) = self.in_order()?;
+        self.remember_outbox(&tx)?;
+        // All of the outbox at one moment ends where a transaction ended.
+        self.marks.note(newest);
+        let searching = limit.sight > 0;
+        let mut read = Stretch::new(&tx, &self.layouts, sent);
+        let mut taken = None;
+        let more = read.on(newest, |rows, size| {
+            let heavy = size > limit.bytes && limit.above == 0;
+            let full = rows.len() > limit.events.max(1) || (heavy && rows.len() > 1);
+            if full && taken.is_none() {
+                taken = Some(rows.len() - 1);
+            }
+            let far = rows.len() > limit.sight || size > limit.bytes.max(SIGHT_BYTES);
+            full && (!searching || far)
+        })?;
+        let Some(taken) = taken else {
+            let rows = read.rows;
+            let all = rows.len();
+            return Ok((rows, all));
+        };
+        if !searching {
+            read.back_to(taken);
+        } else if !more {
+            return Ok((read.rows, taken));
+        }
+        let (first, last) = read.ends();
+        let marks = self.marks.lock();
+        if !searching && let Some(mark) = marks.up_to(last).filter(|&mark| mark >= first) {
+            let within = read.rows.partition_point(|row| row.event.n <= mark);
+            read.back_to(within);
+            return Ok((read.rows, within));
+        }
+        let known = marks.up_to(first - 1).is_some();
+        let end = marks.from(last).unwrap_or(newest);
+        drop(marks);
+        let mut spans = self.spans.borrow_mut();
+        if !spans.as_ref().is_some_and(|(version, spans)| {
+            *version == self.schema_version && spans.cover(first, end)
+        }) {
+            let tables: Vec<_> = self.tables.iter().map(|known| &known.table).collect();
+            let found = Spans::read(&tx, &self.layouts, &tables, (first, end))?;
+            *spans = Some((self.schema_version, found));
+        }
+        let spans = &spans.as_ref().expect("they were read").1;
+        let cut = match spans.cut_up_to(last) {
+            cut if cut >= first && !searching => cut,
+            _ => spans.cut_from(last),
+        };
+        if known && !searching {
+            let more =
+                read.on(end, |rows, size| rows.len() > GROUP_EVENTS || size > GROUP_BYTES)?;
+            if !more {
+                let all = read.rows.len();
+                return Ok((read.rows, all));
+            }
+        }
+        if read.on(cut, |rows, size| rows.len() > MOST_EVENTS || size > MOST_BYTES)? {
+            return Err(too_much(&read.rows));
+        }
+        let within = read.rows.partition_point(|row| row.event.n <= cut);
+        read.back_to(within);
+        let rows = read.rows;
+        Ok(if searching { (rows, taken) } else { (rows, within) })
+    }
+
+    /// A transaction that sees an outbox whose events are in their order, and its ends.
+    fn in_order(&self) -> Result<(Transaction<'_>, i64, i64)> {
+        loop {
+            self.straighten()?;
+            let tx = self.db.unchecked_transaction()?;
+            let (newest, sent) = ends(&tx)?;
+            if self.pending.borrow().is_in_order(newest) {
+                return Ok((tx, newest, sent));
+            }
+        }
+    }
+
+    /// The outbox's newest number.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn newest(&self) -> Result<i64> {
+        Ok(ends(&self.db)?.0)
+    }
+
+    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
+        let sql = "SELECT cursor, NOT EXISTS (SELECT 1 FROM driftless_outbox
+                   WHERE n <= ?1 AND NOT settled) FROM driftless_state";
+        let mut statement = self.db.prepare_cached(sql)?;
+        Ok(statement.query_row([up_to], |row| Ok((Seq(row.get(0)?), row.get(1)?)))?)
+    }
+
+    /// The remote has given its verdict for all outbox rows up to `up_to`.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    #[cfg(feature = "internals")]
+    pub fn sent(&mut self, up_to: i64) -> Result<()> {
+        let tx = self.begin_write()?;
+        note_sent(&tx, up_to)?;
+        self.commit_write(tx)?;
+        self.marks.forget(up_to);
+        Ok(())
+    }
+
+    /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when one of them is not pending here. `Storage` when the database fails.
+    pub fn refuse(&mut self, ids: &[EventId], reason: &str) -> Result<()> {
+        let tx = self.begin_write()?;
+        for &id in ids {
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE driftless_outbox SET refuse = ?4
+                     WHERE n = ?1 AND ms = ?2 AND coalesce(tail, 0) & ?5 = ?3 AND NOT settled",
+                )?
+                .execute((number(id), time(id), id.tail(), reason, EventId::TAIL_MASK))?;
+            if changed == 0 {
+                return Err(Error::new(
+                    Code::NoSuchEvent,
+                    format!("event {id} is not pending here"),
+                ));
+            }
+        }
+        self.commit_write(tx)
+    }
+
+    /// Sets who is at work: the actor of all events from now on, by whichever program.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
+        // What is so already needs no lock.
+        let sql = "UPDATE driftless_state SET actor = ?1 WHERE actor IS NOT ?1";
+        let same = "SELECT actor IS ?1 FROM driftless_state";
+        if !self.db.query_row(same, [actor], |row| row.get(0))? {
+            self.db.execute(sql, [actor])?;
+        }
+        Ok(())
+    }
+}
+
+impl Push {
+    /// Whether the push is larger than what goes through without a word ([`GROUP_EVENTS`],
+    /// [`GROUP_BYTES`]). All of it hangs together.
+    pub fn is_oversized(&self) -> bool {
+        self.events.len() > GROUP_EVENTS || self.bytes > GROUP_BYTES
+    }
+
+    /// The tables of a push, as a message names them.
+    pub fn named_tables(&self) -> String {
+        let tables: Vec<_> = self.tables.iter().map(|(table, _)| table.as_str()).collect();
+        named(&tables)
+    }
+}
+
+/// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a mark,
+/// or else where nothing that hangs together is parted but perhaps by a hint. Where what hangs
+/// together is more than `most`, all of it is pushed, for a consequence that went without its cause
+/// would stay when that is refused.
+fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams: &Seams) -> usize {
+    let above = limit.above;
+    if above == 0
+        && let Some(mark) = marks.up_to(rows[most - 1].event.n)
+        && mark >= rows[0].event.n
+    {
+        return rows.partition_point(|row| row.event.n <= mark);
+    }
+    seams.up_to(above, most).or_else(|| seams.firm_from(most)).unwrap_or(rows.len())
+}
+
+/// Where units end: where a mark parts all events before from all behind, for a consequence stands
+/// behind its cause.
+fn units(events: &[Outgoing], marks: &Marks) -> Vec<usize> {
+    let mut least = vec![i64::MAX; events.len() + 1];
+    for (at, event) in events.iter().enumerate().rev() {
+        least[at] = least[at + 1].min(event.n);
+    }
+    let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
+    for (at, event) in events.iter().enumerate() {
+        if at >= begin + UNIT_EVENTS && marks.from(greatest).is_some_and(|mark| mark < least[at]) {
+            units.push(at);
+            begin = at;
+        }
+        greatest = greatest.max(event.n);
+    }
+    units
+}
+
+/// Notes that the remote has given its verdict for all outbox rows up to `up_to`.
+pub(in crate::store) fn note_sent(db: &Connection, up_to: i64) -> Result<()> {
+    let sql = "UPDATE driftless_state SET sent = max(sent, ?1)";
+    db.prepare_cached(sql)?.execute([up_to])?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Where transactions ended in the outbox, as far as somebody looked at the time.
+//!
+//! Nothing in the outbox tells two transactions apart. But what a reader sees at one moment is a
+//! whole number of them, so the newest number that it sees is where one ended. The thread that owns
+//! the [`Store`] looks now and then; while it is busy, a [`Watch`] looks for it over a connection
+//! of its own.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::connection::BUSY_TIMEOUT;
+
+/// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
+/// for an hour of writing without a push.
+const MAX_MARKS: usize = 32_768;
+
+/// Page cache of a watch, in KiB: it reads the last page of one table.
+const CACHE_KIB: i64 = 64;
+
+/// Outbox numbers at which a transaction ended, rising.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Marks(VecDeque<i64>);
+
+/// The same of events that are sent: what lost among them is told apart by them.
+#[derive(Debug, Default)]
+struct Past(VecDeque<i64>);
+
+impl Marks {
+    /// A transaction ended at `newest`. Two may look, so an older one may come late.
+    fn note(&mut self, newest: i64) {
+        let at = self.0.partition_point(|&mark| mark < newest);
+        if self.0.get(at) == Some(&newest) {
+            return;
+        }
+        self.0.insert(at, newest);
+        if self.0.len() > MAX_MARKS {
+            let mut keep = false;
+            self.0.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// Gives those up to `sent` away, but for the newest.
+    fn forget(&mut self, sent: i64, past: &mut Past) {
+        while self.0.len() > 1 && self.0[0] <= sent {
+            let mark = self.0.pop_front().expect("there are two");
+            if past.0.back().is_none_or(|&last| last < mark) {
+                past.0.push_back(mark);
+            }
+        }
+        let surplus = past.0.len().saturating_sub(MAX_MARKS);
+        past.0.drain(..surplus);
+    }
+
+    /// The first mark from `n` on.
+    pub(in crate::store) fn from(&self, n: i64) -> Option<i64> {
+        self.0.get(self.0.partition_point(|&mark| mark < n)).copied()
+    }
+
+    /// The last mark up to `n`.
+    pub(in crate::store) fn up_to(&self, n: i64) -> Option<i64> {
+        let after = self.0.partition_point(|&mark| mark <= n);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).copied()
+    }
+}
+
+/// Marks that a store and its watches share.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Shared {
+    marks: Arc<Mutex<Marks>>,
+    past: Arc<Mutex<Past>>,
+}
+
+impl Shared {
+    /// The marks; nobody holds them for longer than it takes to look one up.
+    pub(in crate::store) fn lock(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first mark from `n` on, also if it is of events that are sent.
+    pub(in crate::store) fn ended(&self, n: i64) -> Option<i64> {
+        let past = self.past();
+        let found = past.0.get(past.0.partition_point(|&mark| mark < n)).copied();
+        drop(past);
+        found.or_else(|| self.lock().from(n))
+    }
+
+    pub(in crate::store) fn note(&self, newest: i64) {
+        self.lock().note(newest);
+    }
+
+    pub(in crate::store) fn forget(&self, sent: i64) {
+        self.lock().forget(sent, &mut self.past());
+    }
+}
+
+/// Notes where transactions end, for a [`Store`] whose thread has something else to do.
+///
+/// It opens the database when it first looks, and never writes.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    marks: Shared,
+    db: Option<Connection>,
+    version: i64,
+}
+
+impl Watch {
+    /// Looks whether anybody has committed since the last look, and notes the outbox's end if so.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails. The next look opens it again.
+    pub fn look(&mut self) -> Result<bool> {
+        let looked = self.try_look();
+        if looked.is_err() {
+            self.db = None;
+        }
+        looked
+    }
+
+    fn try_look(&mut self) -> Result<bool> {
+        let db = match &mut self.db {
+            Some(db) => db,
+            none => none.insert(connect(&self.path)?),
+        };
+        let version: i64 =
+            db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if version == self.version {
+            return Ok(false);
+        }
+        self.version = version;
+        let sql = "SELECT max(n) FROM driftless_outbox";
+        if let Some(newest) = db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
+            self.marks.note(newest);
+        }
+        Ok(true)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    // A write-ahead log that nobody else has open can be read only by who may write.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.pragma_update(None, "query_only", true)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    Ok(db)
+}
+
+impl Store {
+    /// What can look in another thread, for as long as this store is open.
+    pub fn watch(&self) -> Watch {
+        Watch { path: self.path.clone(), marks: self.marks.clone(), db: None, version: -1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_rise_whoever_comes_first() {
+        let marks = Shared::default();
+        for newest in [5, 9, 7, 9, 12] {
+            marks.note(newest);
+        }
+        let noted = marks.lock();
+        assert_eq!(noted.0, [5, 7, 9, 12]);
+        assert_eq!((noted.from(8), noted.up_to(8)), (Some(9), Some(7)));
+        assert_eq!((noted.from(13), noted.up_to(4)), (None, None));
+        drop(noted);
+        marks.forget(9);
+        assert_eq!(marks.lock().0, [12]);
+        marks.forget(12);
+        assert_eq!(marks.lock().0, [12], "the newest stays");
+        assert_eq!((marks.ended(6), marks.ended(10)), (Some(7), Some(12)), "and all are known");
+        assert_eq!(marks.ended(13), None);
+    }
+
+    #[test]
+    fn there_are_never_too_many() {
+        let marks = Shared::default();
+        for newest in 0..3 * MAX_MARKS as i64 {
+            marks.note(newest);
+        }
+        let marks = marks.lock();
+        assert!(marks.0.len() <= MAX_MARKS);
+        assert!(marks.0.iter().is_sorted());
+    }
+}

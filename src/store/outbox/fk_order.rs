@@ -1,0 +1,265 @@
+//! Foreign keys that a later event of the same push satisfies: which events have to wait for which,
+//! and an order in which fewer have to.
+//!
+//! An event that waits travels with a *late* hint: the remote does not judge its foreign keys, but
+//! leaves them to the database, which looks at them when the push is over. So a hint that turns out
+//! wrong (what was to come is rejected itself) makes the whole push fail. [`suppliers_first`] is
+//! for that case: where what is waited for comes first, each event can be judged when it arrives.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::catalog::{ForeignKey, Table};
+use crate::error::Result;
+use crate::event::value::Value;
+use crate::event::{Image, Op};
+use crate::protocol::Outgoing;
+
+/// How often events are put in another order: what is moved may leave behind what waits for it.
+const ROUNDS: usize = 8;
+
+/// A value as foreign keys may compare it, whatever the columns' collations and types: too much
+/// alike does no harm.
+fn loosely(value: &Value) -> Option<Vec<u8>> {
+    let mut text = match value {
+        Value::Null => return None,
+        Value::Integer(integer) => integer.to_string().into_bytes(),
+        Value::Real(real) if real.trunc() == *real && real.abs() < 1e15 => {
+            (*real as i64).to_string().into_bytes()
+        }
+        Value::Real(real) => real.to_string().into_bytes(),
+        Value::Text(bytes) | Value::Blob(bytes) => bytes.to_ascii_lowercase(),
+    };
+    while text.last() == Some(&b' ') {
+        text.pop();
+    }
+    Some(text)
+}
+
+/// The values of columns in an image; `None` if one is missing or NULL.
+pub(in crate::store) fn values<'a>(
+    image: &Image,
+    columns: impl Iterator<Item = &'a String>,
+) -> Option<Vec<Vec<u8>>> {
+    columns
+        .map(|column| {
+            let found = image.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
+            found.and_then(|(_, value)| loosely(value))
+        })
+        .collect()
+}
+
+/// What events later in the outbox supply: for each foreign key, the next event that brings a
+/// parent, the last one that takes a child of it away, and the next one that changes a row or takes
+/// it away. Values stand there by their hash: an outbox may have a million of them.
+#[derive(Default)]
+pub(in crate::store) struct Later {
+    parents: HashMap<(usize, u64), usize>,
+    freed: HashMap<(usize, u64), usize>,
+    rows: HashMap<(usize, u64), usize>,
+}
+
+/// A hash of 64 bits. Two values may share one; too much alike does no harm.
+pub(in crate::store) fn hashed(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The foreign keys of the tables with their numbers and the tables that have them.
+pub(in crate::store) fn numbered<'t>(
+    tables: &[&'t Table],
+) -> Vec<(usize, &'t str, &'t ForeignKey)> {
+    let of = |table: &&'t Table| {
+        let table: &'t Table = table;
+        table.foreign_keys.iter().map(|key| (table.name.as_str(), key))
+    };
+    let keys = tables.iter().flat_map(of).enumerate();
+    keys.map(|(number, (child, key))| (number, child, key)).collect()
+}
+
+impl Later {
+    /// Notes what an event supplies to those in front of it, and gives the one behind it that it
+    /// waits for itself, if it does, by one foreign key.
+    pub(in crate::store) fn pass(
+        &mut self,
+        (number, child, key): (usize, &str, &ForeignKey),
+        (at, event): (usize, &Outgoing),
+        (before, after): (&Image, &Image),
+    ) -> Option<usize> {
+        let mut waits = None;
+        let children = || key.columns.iter().map(|(child, _)| child);
+        let parents = || key.columns.iter().map(|(_, parent)| parent);
+        if child.eq_ignore_ascii_case(&event.table) {
+            let row = (number, hashed(&event.key.0));
+            if let Some(wanted) = values(after, children()).map(hashed) {
+                let row = self.rows.get(&row);
+                waits = waits.max(self.parents.get(&(number, wanted)).or(row).copied());
+            }
+            if let Some(freed) = values(before, children()).map(hashed) {
+                self.freed.entry((number, freed)).or_insert(at);
+            }
+            let changes = children().any(|column| after.0.iter().any(|(name, _)| name == column));
+            if event.op == Op::Delete || changes {
+                self.rows.insert(row, at);
+            }
+        }
+        if key.parent.eq_ignore_ascii_case(&event.table) {
+            if let Some(gone) = values(before, parents()).map(hashed) {
+                let gone = (number, gone);
+                waits = waits.max(self.freed.get(&gone).copied());
+                waits = waits.max(self.parents.get(&gone).copied());
+            }
+            if let Some(coming) = values(after, parents()).map(hashed) {
+                // Whoever takes the parent away earlier waits for it, and for none of its children
+                // that go after it has come again.
+                self.freed.remove(&(number, coming));
+                self.parents.insert((number, coming), at);
+            }
+        }
+        waits
+    }
+}
+
+/// Sets the late hints, from the last event to the first, and gives for each event the one that it
+/// waits for: of several the last. What is recorded as rejected waits for nothing and supplies
+/// nothing.
+pub(in crate::store) fn hint(
+    tables: &[&Table],
+    events: &mut [Outgoing],
+) -> Result<Vec<Option<usize>>> {
+    let keys = numbered(tables);
+    let image = |json: &Option<String>, made: &Image| -> Result<Image> {
+        let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
+        let mut image = image.unwrap_or_default();
+        image.0.extend_from_slice(&made.0);
+        Ok(image)
+    };
+    let mut later = Later::default();
+    let mut waits: Vec<Option<usize>> = vec![None; events.len()];
+    for at in (0..events.len()).rev() {
+        let event = &events[at];
+        let related = |(_, child, key): &(usize, &str, &ForeignKey)| {
+            child.eq_ignore_ascii_case(&event.table)
+                || key.parent.eq_ignore_ascii_case(&event.table)
+        };
+        if event.refuse.is_none() && keys.iter().any(related) {
+            let [before, after] = &event.made;
+            let images = (&image(&event.before, before)?, &image(&event.after, after)?);
+            for &key in &keys {
+                waits[at] = waits[at].max(later.pass(key, (at, event), images));
+            }
+        }
+        // A key change is judged with its delete, for the row that its insert brings.
+        let next = events.get(at + 1);
+        if next.is_some_and(|next| next.op == Op::Insert && event.pair == Some(next.id)) {
+            waits[at] = waits[at].max(waits[at + 1]);
+        }
+    }
+    for (event, waits) in events.iter_mut().zip(&waits) {
+        event.late = waits.is_some();
+    }
+    Ok(waits)
+}
+
+/// The events in an order in which as few as possible wait for a later one. Those of one row stay
+/// in their order, and a consequence behind its cause. What waits in a ring still waits.
+pub(in crate::store) fn suppliers_first(
+    tables: &[&Table],
+    mut events: Vec<Outgoing>,
+) -> Result<Vec<Outgoing>> {
+    for _ in 0..ROUNDS {
+        let waits = hint(tables, &mut events)?;
+        if waits.iter().all(Option::is_none) {
+            break;
+        }
+        let order = Order::of(&events, &waits).sorted();
+        if order.is_sorted() {
+            break;
+        }
+        let mut taken: Vec<_> = events.into_iter().map(Some).collect();
+        events = order.into_iter().filter_map(|at| taken[at].take()).collect();
+    }
+    Ok(events)
+}
+
+/// What must stand behind what. The halves of a key change are one, under the first one's number.
+struct Order {
+    /// The event that stands for this one.
+    stands_for: Vec<usize>,
+    behind: Vec<Vec<usize>>,
+    /// How many must come before this one.
+    before: Vec<usize>,
+}
+
+impl Order {
+    fn of(events: &[Outgoing], waits: &[Option<usize>]) -> Order {
+        let is_half = |at: usize| at > 0 && events[at].pair == Some(events[at - 1].id);
+        let stands_for = (0..events.len()).map(|at| if is_half(at) { at - 1 } else { at });
+        let mut order = Order {
+            stands_for: stands_for.collect(),
+            behind: vec![Vec::new(); events.len()],
+            before: vec![0; events.len()],
+        };
+        let mut rows: HashMap<(String, &str), usize> = HashMap::new();
+        let mut ids = HashMap::new();
+        for (at, event) in events.iter().enumerate() {
+            ids.insert(event.id, at);
+            let row = (event.table.to_ascii_lowercase(), event.key.0.as_str());
+            if let Some(former) = rows.insert(row, at) {
+                order.add(former, at);
+            }
+            if let Some(&cause) = event.via.and_then(|via| ids.get(&via)) {
+                order.add(cause, at);
+            }
+            if let Some(supplier) = waits[at] {
+                order.add(supplier, at);
+            }
+        }
+        order
+    }
+
+    fn add(&mut self, first: usize, then: usize) {
+        let (first, then) = (self.stands_for[first], self.stands_for[then]);
+        if first != then {
+            self.behind[first].push(then);
+            self.before[then] += 1;
+        }
+    }
+
+    /// The events' numbers in an order that keeps to it as far as there is one, and else to the
+    /// order that they have.
+    fn sorted(mut self) -> Vec<usize> {
+        let stands = |order: &Order, at: &usize| order.stands_for[*at] == *at;
+        let mut free: BinaryHeap<_> = (0..self.before.len())
+            .filter(|at| stands(&self, at) && self.before[*at] == 0)
+            .map(Reverse)
+            .collect();
+        let mut done = vec![false; self.before.len()];
+        let mut sorted = Vec::with_capacity(done.len());
+        let mut first = 0;
+        while sorted.len() < done.len() {
+            while done[first] || !stands(&self, &first) {
+                first += 1;
+            }
+            // In a ring nobody is free: what was first goes first.
+            let at = free.pop().map_or(first, |Reverse(at)| at);
+            if std::mem::replace(&mut done[at], true) {
+                continue;
+            }
+            let half = (at + 1 < done.len() && self.stands_for[at + 1] == at).then_some(at + 1);
+            sorted.extend([at].into_iter().chain(half));
+            for then in std::mem::take(&mut self.behind[at]) {
+                self.before[then] -= 1;
+                if self.before[then] == 0 && !done[then] {
+                    free.push(Reverse(then));
+                }
+            }
+        }
+        sorted
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Reads what the triggers wrote into the outbox: a row's table, key and images.
+//!
+//! A captured event has a layout, and its values in columns of their own. An event of adoption, or
+//! one that a driftless before schema 2 captured, has its table, its key and JSON.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
+
+use super::pending::{images, row_key};
+use crate::capture::{Captured, Layout};
+use crate::error::{Code, Error, Result};
+use crate::event::json::Scanner;
+use crate::event::{Image, Op, RowKey};
+
+/// The columns that [`Reader::read`] reads, in its order.
+pub(in crate::store) const COLUMNS: &str = "n, op, layout, tbl, pk, before, after, changes";
+
+/// The columns that [`Reader::row`] reads, in its order.
+pub(in crate::store) const ROW: &str = "n, op, layout, tbl, pk";
+
+/// What an outbox row says happened.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Written {
+    pub(in crate::store) table: String,
+    pub(in crate::store) op: Op,
+    pub(in crate::store) key: RowKey,
+    pub(in crate::store) before: Option<Vec<u8>>,
+    pub(in crate::store) after: Option<Vec<u8>>,
+    /// Old and new values of generated columns that foreign keys lead from or to.
+    pub(in crate::store) made: [Image; 2],
+    /// Of a foreign key's consequence: table and key of the parent that went.
+    pub(in crate::store) parent: Option<(String, RowKey)>,
+}
+
+/// The layouts of the events read so far. What a number means never changes.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Layouts(RefCell<HashMap<i64, Arc<Layout>>>);
+
+impl Layouts {
+    fn get(&self, db: &Connection, id: i64) -> Result<Arc<Layout>> {
+        if let Some(layout) = self.0.borrow().get(&id) {
+            return Ok(Arc::clone(layout));
+        }
+        let sql = "SELECT tbl, spec FROM driftless_layouts WHERE id = ?1";
+        let found: Option<(String, String)> = db
+            .prepare_cached(sql)?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (table, spec) = found.ok_or_else(|| {
+            Error::new(Code::OutboxDamaged, "an event in the outbox has no layout")
+        })?;
+        let layout = Arc::new(Layout::read(&table, &spec)?);
+        self.0.borrow_mut().insert(id, Arc::clone(&layout));
+        Ok(layout)
+    }
+
+    /// The table of the row of [`COLUMNS`], which stand from the column `first` on.
+    pub(in crate::store) fn table(
+        &self,
+        db: &Connection,
+        row: &Row<'_>,
+        first: usize,
+    ) -> Result<String> {
+        match row.get(first + 2)? {
+            Some(layout) => Ok(self.get(db, layout)?.table().to_owned()),
+            None => Ok(row.get(first + 3)?),
+        }
+    }
+
+    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. Where many are read
+    /// one after the other, a [`Reader`] is quicker.
+    pub(in crate::store) fn read(
+        &self,
+        db: &Connection,
+        row: &Row<'_>,
+        first: usize,
+        via: Option<usize>,
+    ) -> Result<Written> {
+        Reader::of_values(db, self).read(row, first, via)
+    }
+}
+
+/// Reads one outbox row after the other. A captured event's values are read by number, with a
+/// statement for each layout, which stays at hand.
+pub(in crate::store) struct Reader<'a> {
+    db: &'a Connection,
+    layouts: &'a Layouts,
+    select: fn(&Layout) -> &str,
+    open: Vec<(i64, Arc<Layout>, CachedStatement<'a>)>,
+}
+
+impl<'a> Reader<'a> {
+    /// For [`Reader::read`].
+    pub(in crate::store) fn of_values(db: &'a Connection, layouts: &'a Layouts) -> Self {
+        Reader { db, layouts, select: Layout::select, open: Vec::new() }
+    }
+
+    /// For [`Reader::row`].
+    pub(in crate::store) fn of_keys(db: &'a Connection, layouts: &'a Layouts) -> Self {
+        Reader { db, layouts, select: Layout::select_key, open: Vec::new() }
+    }
+
+    /// Gives the values of the event `n` to `take`.
+    fn captured<T>(
+        &mut self,
+        layout: i64,
+        n: i64,
+        take: impl FnOnce(&Layout, &Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let known = self.open.iter().position(|(id, ..)| *id == layout);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let found = self.layouts.get(self.db, layout)?;
+                let statement = self.db.prepare_cached((self.select)(&found))?;
+                self.open.push((layout, found, statement));
+                self.open.len() - 1
+            }
+        };
+        let (_, layout, statement) = &mut self.open[at];
+        let mut rows = statement.query([n])?;
+        let row = rows
+            .next()?
+            .ok_or_else(|| Error::new(Code::OutboxDamaged, "an event in the outbox is gone"))?;
+        take(layout, row)
+    }
+
+    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. `via` is the place of
+    /// that column, if the parent is to be read.
+    pub(in crate::store) fn read(
+        &mut self,
+        row: &Row<'_>,
+        first: usize,
+        via: Option<usize>,
+    ) -> Result<Written> {
+        let op = op(row.get(first + 1)?)?;
+        let via = via.map(|via| bytes(row, via)).transpose()?.flatten();
+        let via = via.map(Via::read).transpose()?;
+        if let Some(layout) = row.get(first + 2)? {
+            return self.captured(layout, row.get(first)?, |layout, row| {
+                let Captured { key, before, after, made } = layout.captured(op, row)?;
+                let parent = match via {
+                    None => None,
+                    Some(Via::Named(parent)) => Some(parent),
+                    Some(Via::By(foreign)) => Some(layout.parent(foreign, row)?),
+                };
+                let table = layout.table().to_owned();
+                Ok(Written { table, op, key, before, after, made, parent })
+            });
+        }
+        let (before, after) = images(row, first + 5)?;
+        let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
+        let parent = match via {
+            Some(Via::Named(parent)) => Some(parent),
+            _ => None,
+        };
+        let table = row.get(first + 3)?;
+        Ok(Written { table, op, key, before, after, made: Default::default(), parent })
+    }
+
+    /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
+    pub(in crate::store) fn row<T>(
+        &mut self,
+        row: &Row<'_>,
+        first: usize,
+        take: impl FnOnce(&str, &str) -> T,
+    ) -> Result<T> {
+        if let Some(layout) = row.get(first + 2)? {
+            let op = op(row.get(first + 1)?)?;
+            return self.captured(layout, row.get(first)?, |layout, row| {
+                Ok(take(layout.table(), &layout.captured_key(op, row)?.0))
+            });
+        }
+        let table = row.get_ref(first + 3)?.as_str().map_err(rusqlite::Error::from)?;
+        let key = row_key(bytes(row, first + 4)?.unwrap_or_default())?;
+        Ok(take(table, &key.0))
+    }
+}
+
+/// What `via` says of a consequence.
+enum Via {
+    /// The number of the foreign key in the event's layout.
+    By(usize),
+    /// Table and key of the parent. A driftless before schema 3 wrote them, as JSON. A parent that
+    /// is named by other columns than its key has an object for a key.
+    Named((String, RowKey)),
+}
+
+impl Via {
+    fn read(via: &[u8]) -> Result<Via> {
+        if let Some(number) = std::str::from_utf8(via).ok().and_then(|text| text.parse().ok()) {
+            return Ok(Via::By(number));
+        }
+        let mut scanner = Scanner::new(via);
+        scanner.expect(b'[')?;
+        let table = String::from_utf8_lossy(&scanner.string()?).into_owned();
+        scanner.expect(b',')?;
+        let key = match scanner.raw()? {
+            object @ [b'{', ..] => RowKey(Image::parse(object)?.to_json()),
+            key => row_key(key)?,
+        };
+        Ok(Via::Named((table, key)))
+    }
+}
+
+/// The bytes of a text column, or NULL.
+pub(in crate::store) fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>> {
+    let value: ValueRef<'r> = row.get_ref(index)?;
+    Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+}
+
+/// The op that the outbox has as a number.
+fn op(number: i64) -> Result<Op> {
+    match number {
+        0 => Ok(Op::Insert),
+        1 => Ok(Op::Update),
+        2 => Ok(Op::Delete),
+        _ => Err(Error::new(Code::OutboxDamaged, "an event in the outbox has an op that is none")),
+    }
+}

@@ -1,0 +1,190 @@
+//! Dependency spans: which stretches of the outbox reach the remote in one transaction.
+//!
+//! Four things hang together, and each is a span of outbox numbers:
+//!
+//! * the two halves of a key change;
+//! * a foreign key's consequence and its cause, which stands behind it in the outbox;
+//! * a child and the parent row that comes later;
+//! * a parent row that goes, and the child rows that go or change later.
+//!
+//! A push may end at a *cut point*: behind an event that no span reaches over. No span crosses the
+//! end of a transaction, so it is enough to look as far as the next known end.
+//!
+//! # Caveats
+//!
+//! * Values are compared loosely and by a hash of 64 bits. Two events may hang together by mistake;
+//!   that makes a push longer, and nothing else.
+//! * The events that are recorded as rejected are not left out, although nothing waits for them.
+
+use rusqlite::Connection;
+
+use super::batch::{EVENT, read};
+use super::fk_order::{Later, numbered};
+use super::grouping::Deletes;
+use super::reader::{Layouts, Reader};
+use crate::catalog::Table;
+use crate::error::{Kind, Result};
+use crate::event::{Image, Op};
+
+/// The dependency spans of a stretch of the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Spans {
+    /// The stretch: the outbox numbers from `from` up to `to`.
+    from: i64,
+    to: i64,
+    /// The first and last number of each span, rising. They are merged: no two have a number in
+    /// common.
+    spans: Vec<(i64, i64)>,
+}
+
+impl Spans {
+    /// Reads the unsent events from `from` up to `to`, behind which a transaction ended.
+    pub(in crate::store) fn read(
+        db: &Connection,
+        layouts: &Layouts,
+        tables: &[&Table],
+        (from, to): (i64, i64),
+    ) -> Result<Spans> {
+        let mut found = Finder::new(tables);
+        let sql = format!(
+            "SELECT {EVENT} FROM driftless_outbox
+             WHERE n >= ?1 AND n <= ?2 AND NOT settled ORDER BY n DESC"
+        );
+        let mut statement = db.prepare_cached(&sql)?;
+        let mut rows = statement.query([from, to])?;
+        let mut reader = Reader::of_values(db, layouts);
+        while let Some(row) = rows.next()? {
+            let (n, half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
+            found.join_halves(n, half);
+            // A damaged event is reported when it is to be pushed, and holds up no other.
+            let looked = layouts.table(db, row, 0).and_then(|table| {
+                if found.is_related(&table) { found.pass(&read(&mut reader, row)?) } else { Ok(()) }
+            });
+            looked.or_else(|error| match error.kind() {
+                Kind::Corrupt => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Ok(Spans { from, to, spans: merged(found.spans) })
+    }
+
+    /// Whether these are the spans of a stretch from `from` up to `to`, or of one around it.
+    pub(in crate::store) fn cover(&self, from: i64, to: i64) -> bool {
+        self.from <= from && to <= self.to
+    }
+
+    /// The span with `n` in front of its end: a push that ends with `n` would part it.
+    fn over(&self, n: i64) -> Option<(i64, i64)> {
+        let at = self.spans.partition_point(|&(_, end)| end <= n);
+        self.spans.get(at).copied().filter(|&(start, _)| start <= n)
+    }
+
+    /// The last cut point up to the event `n`: the number of the event in front of it, or a number
+    /// below the stretch if there is no such place.
+    pub(in crate::store) fn cut_up_to(&self, n: i64) -> i64 {
+        self.over(n).map_or(n, |(start, _)| start - 1)
+    }
+
+    /// The first cut point from the event `n` on: the number of the event in front of it.
+    pub(in crate::store) fn cut_from(&self, n: i64) -> i64 {
+        self.over(n).map_or(n, |(_, end)| end)
+    }
+}
+
+/// The place of the column `pair` among [`EVENT`].
+const PAIR: usize = 12;
+
+/// Finds spans, from the last event to the first.
+struct Finder<'t> {
+    keys: Vec<(usize, &'t str, &'t crate::catalog::ForeignKey)>,
+    later: Later,
+    deletes: Deletes<'t>,
+    /// The second half of a key change, whose first half is the next event.
+    half: Option<i64>,
+    spans: Vec<(i64, i64)>,
+}
+
+impl<'t> Finder<'t> {
+    fn new(tables: &[&'t Table]) -> Self {
+        let deletes = Deletes::new(tables);
+        let keys = numbered(tables);
+        Finder { keys, later: Later::default(), deletes, half: None, spans: Vec::new() }
+    }
+
+    /// Whether a foreign key leads from a table or to it.
+    fn is_related(&self, table: &str) -> bool {
+        self.keys.iter().any(|(_, child, key)| {
+            child.eq_ignore_ascii_case(table) || key.parent.eq_ignore_ascii_case(table)
+        })
+    }
+
+    fn join_halves(&mut self, n: i64, half: Option<i64>) {
+        match (half, self.half.take()) {
+            (Some(1), Some(insert)) => self.spans.push((n, insert)),
+            (Some(2), _) => self.half = Some(n),
+            _ => {}
+        }
+    }
+
+    /// Takes the next event, in front of all that were taken.
+    fn pass(&mut self, row: &super::batch::OutboxRow) -> Result<()> {
+        let (event, at) = (&row.event, row.event.n as usize);
+        let mut reach = at;
+        if let Some((table, key)) = &row.parent
+            && row.half.is_none()
+            && let Some(cause) = self.deletes.find(table, &key.0)?
+        {
+            reach = reach.max(cause);
+        }
+        if event.op == Op::Delete {
+            self.deletes.note(at, event)?;
+        }
+        let (before, after) = (image(&event.before)?, image(&event.after)?);
+        for &key in &self.keys {
+            if let Some(supplier) = self.later.pass(key, (at, event), (&before, &after)) {
+                reach = reach.max(supplier);
+            }
+        }
+        if reach > at {
+            self.spans.push((event.n, reach as i64));
+        }
+        Ok(())
+    }
+}
+
+fn image(json: &Option<String>) -> Result<Image> {
+    let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
+    Ok(image.unwrap_or_default())
+}
+
+/// Spans that have a number in common become one.
+fn merged(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    spans.sort_unstable();
+    let mut merged: Vec<(i64, i64)> = Vec::new();
+    for (start, end) in spans {
+        match merged.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_point_is_behind_an_event_that_no_span_reaches_over() {
+        let spans = merged(vec![(8, 9), (2, 4), (4, 5), (3, 4), (9, 9)]);
+        assert_eq!(spans, [(2, 5), (8, 9)]);
+        let spans = Spans { from: 1, to: 10, spans };
+        let cuts: Vec<_> = (1..=10).map(|n| (spans.cut_up_to(n), spans.cut_from(n))).collect();
+        assert_eq!(
+            cuts,
+            [(1, 1), (1, 5), (1, 5), (1, 5), (5, 5), (6, 6), (7, 7), (7, 9), (9, 9), (10, 10)]
+        );
+        assert!(spans.cover(1, 10) && spans.cover(4, 6));
+        assert!(!spans.cover(0, 10) && !spans.cover(1, 11));
+    }
+}

@@ -1,0 +1,90 @@
+//! Unsent events of the outbox, read in its order.
+
+use rusqlite::Connection;
+
+use super::batch::{EVENT, OutboxRow, read};
+use super::reader::{Layouts, Reader};
+use crate::error::{Code, Error, Result};
+
+/// Unsent events that are read at one moment, one stretch behind the other.
+pub(in crate::store) struct Stretch<'a> {
+    db: &'a Connection,
+    layouts: &'a Layouts,
+    pub(in crate::store) rows: Vec<OutboxRow>,
+    /// The number of the newest event that was read.
+    at: i64,
+    size: usize,
+}
+
+impl<'a> Stretch<'a> {
+    /// Nothing yet: the first event has a number above `after`.
+    pub(in crate::store) fn new(db: &'a Connection, layouts: &'a Layouts, after: i64) -> Self {
+        Stretch { db, layouts, rows: Vec::new(), at: after, size: 0 }
+    }
+
+    /// Reads on up to the number `to`, until `enough` says so of what has been read and its size.
+    /// Gives whether it did.
+    pub(in crate::store) fn on(
+        &mut self,
+        to: i64,
+        mut enough: impl FnMut(&[OutboxRow], usize) -> bool,
+    ) -> Result<bool> {
+        let sql = format!(
+            "SELECT {EVENT} FROM driftless_outbox
+             WHERE n > ?1 AND n <= ?2 AND NOT settled ORDER BY n"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut found = statement.query([self.at, to])?;
+        let mut reader = Reader::of_values(self.db, self.layouts);
+        while let Some(row) = found.next()? {
+            let row = read(&mut reader, row)?;
+            (self.at, self.size) = (row.event.n, self.size + row.size);
+            self.rows.push(row);
+            if enough(&self.rows, self.size) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets all but the first `count` events, of which there is one at least.
+    pub(in crate::store) fn back_to(&mut self, count: usize) {
+        self.rows.truncate(count);
+        self.at = self.ends().1;
+        self.size = self.rows.iter().map(|row| row.size).sum();
+    }
+
+    /// The first and the last number that were read.
+    pub(in crate::store) fn ends(&self) -> (i64, i64) {
+        let number = |row: Option<&OutboxRow>| row.expect("an event was read").event.n;
+        (number(self.rows.first()), number(self.rows.last()))
+    }
+}
+
+/// The error for a group that does not fit into memory.
+pub(in crate::store) fn too_much(rows: &[OutboxRow]) -> Error {
+    let mut tables: Vec<&str> = rows.iter().map(|row| row.event.table.as_str()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    Error::new(
+        Code::TransactionTooLarge,
+        format!(
+            "more than {} changes of {} hang together by foreign keys and cannot be pushed in one \
+             transaction",
+            rows.len() - 1,
+            named(&tables)
+        ),
+    )
+    .with_hint(
+        "they stay in the outbox, and what was written after them waits behind them; pulls go on",
+    )
+}
+
+/// Tables as a message names them.
+pub(in crate::store) fn named(tables: &[&str]) -> String {
+    let names: Vec<_> = tables.iter().map(|table| format!("`{table}`")).collect();
+    match tables {
+        [_] => format!("table {}", names[0]),
+        _ => format!("tables {}", names.join(", ")),
+    }
+}

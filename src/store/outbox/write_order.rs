@@ -1,0 +1,181 @@
+//! Puts events in the order of their writes, where triggers of the application caused another
+//! order: see [`untangle`].
+//!
+//! It is done in the outbox itself, before anything else reads the events: a number is the place in
+//! the order, and the high bits of an id. The store looks only at events that it has not seen, and
+//! of these only at rows that have several. The search begins at the row as it is in the table, so
+//! no page may be integrated between the write and this look: integration stops until all events
+//! are in their order. After a restart, that is true of the events whose base is the cursor.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::pending::Pending;
+use super::reader::{COLUMNS, Reader, Written};
+use crate::capture::{Move, RowId, Step as Link, Uniques, untangle};
+use crate::error::Result;
+use crate::event::{Image, Seq};
+use crate::store::Store;
+use crate::store::apply::page::{Step, Stop};
+use crate::store::apply::row_writer::{Writer, known_key};
+use crate::store::apply::trigger_guard::Guard;
+
+impl Store {
+    /// Puts what is new in the outbox in its order. It takes the write lock only if it must.
+    pub(in crate::store) fn straighten(&self) -> Result<()> {
+        let tx = self.db.unchecked_transaction()?;
+        let moves = self.moves(&tx)?;
+        tx.commit()?;
+        if moves.is_empty() {
+            self.pending.borrow_mut().examined();
+            return Ok(());
+        }
+        let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let moves = self.moves(&tx)?;
+        for &made in &moves {
+            renumber(&tx, made)?;
+        }
+        if let Some(first) = moves.iter().map(|made| made.to).min() {
+            raise_times(&tx, first)?;
+        }
+        tx.commit()?;
+        tracing::debug!(moves = moves.len(), "events of triggers are put in their order");
+        *self.spans.borrow_mut() = None;
+        let mut pending = self.pending.borrow_mut();
+        let newest = pending.newest();
+        pending.forget();
+        pending.examined_to(newest);
+        Ok(())
+    }
+
+    /// Brings the index of pending events up to date, in a transaction that has the write lock.
+    /// Stops if there are events that nobody has put in their order.
+    pub(in crate::store) fn refresh_pending(&self, tx: &Connection, cursor: Seq) -> Step {
+        let mut pending = self.pending.borrow_mut();
+        pending.refresh(tx, &self.layouts, cursor)?;
+        if pending.unexamined().is_empty() { Ok(()) } else { Err(Stop::SchemaChanged) }
+    }
+
+    /// Reads what is new, and the moves that it needs. Only if the events of a row are not in their
+    /// order, those of rows with one event are read too: they may share a UNIQUE index with it.
+    fn moves(&self, db: &Connection) -> Result<Vec<Move>> {
+        let moves = self.moves_of(db, Pending::unexamined)?;
+        if moves.is_empty() { Ok(moves) } else { self.moves_of(db, Pending::new_events) }
+    }
+
+    fn moves_of(&self, db: &Connection, events: fn(&Pending) -> Vec<i64>) -> Result<Vec<Move>> {
+        let sql = "SELECT cursor, sent FROM driftless_state";
+        let (cursor, sent): (i64, i64) =
+            db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut pending = self.pending.borrow_mut();
+        pending.refresh(db, &self.layouts, Seq(cursor))?;
+        let mut numbers: Vec<_> = events(&pending).into_iter().filter(|&n| n > sent).collect();
+        numbers.sort_unstable();
+        let mut links: BTreeMap<i64, Link> = BTreeMap::new();
+        let (mut seen, mut unknown) = (HashSet::new(), HashSet::new());
+        let mut reader = Reader::of_values(db, &self.layouts);
+        for n in numbers {
+            let Some(Read { link, moved }) = read(db, &mut reader, n, cursor)? else { continue };
+            if !moved {
+                seen.insert(link.row());
+            } else if seen.contains(&link.row()) {
+                unknown.insert(link.row());
+            }
+            let other = link.pair.map(|half| if half == 1 { n + 1 } else { n - 1 });
+            if moved || links.insert(n, link).is_some() {
+                continue;
+            }
+            if let Some(other) = other
+                && !links.contains_key(&other)
+                && let Some(Read { link, .. }) = read(db, &mut reader, other, cursor)?
+            {
+                links.insert(other, link);
+            }
+        }
+        if links.is_empty() {
+            return Ok(Vec::new());
+        }
+        let steps: Vec<Link> = links.into_values().collect();
+        let now = self.rows_of(db, &steps, &unknown)?;
+        let uniques = Uniques::of(self.tables.iter().map(|replicated| &replicated.table));
+        Ok(untangle(&steps, &now, &uniques))
+    }
+
+    /// The rows of some events as they are in their tables; without those that are not known.
+    fn rows_of(
+        &self,
+        db: &Connection,
+        steps: &[Link],
+        unknown: &HashSet<RowId>,
+    ) -> Result<HashMap<RowId, Option<Image>>> {
+        let guard = Guard::default();
+        let mut writer = Writer::new(db, &self.tables, &guard);
+        let mut rows = HashMap::new();
+        for step in steps {
+            let id = step.row();
+            if rows.contains_key(&id) || unknown.contains(&id) {
+                continue;
+            }
+            let Some(table) = self.table_index(&step.table) else { continue };
+            let Some(key) = known_key(&self.tables[table].table, &step.key.0) else { continue };
+            let row = writer.row(table, &key)?;
+            rows.insert(id, row.map(|row| row.image));
+        }
+        Ok(rows)
+    }
+}
+
+/// An event that was captured.
+struct Read {
+    link: Link,
+    /// Whether the row may have been changed under it since.
+    moved: bool,
+}
+
+/// Reads an event that was captured; `None` if there is none with this number.
+fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result<Option<Read>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, pair, base <> ?2 OR aside OR undo IS NOT NULL FROM driftless_outbox \
+         WHERE n = ?1 AND layout IS NOT NULL AND NOT settled"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query([n, cursor])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let Written { table, op, key, before, after, .. } = reader.read(row, 0, None)?;
+    let image = |json: Option<Vec<u8>>| json.as_deref().map(Image::parse).transpose();
+    let (before, after) = (image(before)?, image(after)?);
+    let link = Link { n, table, key, op, before, after, pair: row.get(8)? };
+    Ok(Some(Read { link, moved: row.get(9)? }))
+}
+
+/// Moves events in the outbox. By way of negative numbers, since none may stand there twice.
+fn renumber(db: &Connection, made: Move) -> Result<()> {
+    let Move { from, len, to } = made;
+    let give_way = "UPDATE driftless_outbox SET n = -(n + ?3) WHERE n >= ?1 AND n < ?2";
+    db.prepare_cached(give_way)?.execute([to, from, len])?;
+    let go = "UPDATE driftless_outbox SET n = n - ?3 WHERE n >= ?1 AND n < ?1 + ?2";
+    db.prepare_cached(go)?.execute([from, len, from - to])?;
+    let back = "UPDATE driftless_outbox SET n = -n WHERE n < 0";
+    db.prepare_cached(back)?.execute([])?;
+    Ok(())
+}
+
+/// An id is not below one with a lower number.
+fn raise_times(db: &Connection, first: i64) -> Result<()> {
+    let mut statement =
+        db.prepare_cached("SELECT n, ms FROM driftless_outbox WHERE n >= ?1 ORDER BY n")?;
+    let mut rows = statement.query([first])?;
+    let (mut latest, mut raised) = (i64::MIN, Vec::new());
+    while let Some(row) = rows.next()? {
+        let (n, ms): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if ms < latest {
+            raised.push((n, latest));
+        }
+        latest = latest.max(ms);
+    }
+    for event in raised {
+        db.prepare_cached("UPDATE driftless_outbox SET ms = ?2 WHERE n = ?1")?.execute(event)?;
+    }
+    Ok(())
+}
