@@ -1,10 +1,10 @@
 //! One exchange with the remote, in words: what is pushed, and the statements that it travels in.
 
 pub mod incarnation;
-pub(super) mod log_range;
+pub(crate) mod log_range;
 mod outgoing;
-pub(super) mod payload;
-pub(super) mod staged;
+pub(crate) mod payload;
+pub(crate) mod staged;
 mod statement;
 pub mod statements;
 

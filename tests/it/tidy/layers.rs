@@ -4,15 +4,42 @@ use super::assert_none;
 use super::imports::imports;
 
 /// What each layer may use of the other layers. What is not a layer is the pure core.
-const ARROWS: [(&str, &[&str]); 6] = [
-    ("capture", &[]),
-    ("store", &["capture"]),
-    ("remote", &["capture"]),
-    ("sync", &["capture", "store", "remote"]),
-    ("hub", &[]),
-    ("cli", &["capture", "store", "remote", "sync", "hub", "replicator"]),
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("event", &[]),
+    ("catalog", &["event"]),
+    ("capture", &["event", "catalog"]),
+    ("protocol", &["event", "catalog"]),
+    ("remote", &["event", "protocol"]),
+    ("store", &["event", "catalog", "capture", "protocol"]),
+    ("sync", &["event", "catalog", "capture", "protocol", "remote", "store"]),
+    ("hub", &["event"]),
+    (
+        "cli",
+        &[
+            "event",
+            "catalog",
+            "capture",
+            "protocol",
+            "remote",
+            "store",
+            "sync",
+            "hub",
+            "replicator",
+        ],
+    ),
 ];
-const LAYERS: [&str; 7] = ["capture", "store", "remote", "sync", "hub", "cli", "replicator"];
+const LAYERS: [&str; 10] = [
+    "event",
+    "catalog",
+    "capture",
+    "protocol",
+    "remote",
+    "store",
+    "sync",
+    "hub",
+    "cli",
+    "replicator",
+];
 
 #[test]
 fn arrows_run_one_way() {
