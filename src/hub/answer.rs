@@ -17,8 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::connection::Deadline;
-use super::execute::{Effect, Halt, Sink};
 use super::failure::Failure;
+use super::sink::{Effect, Halt, Sink};
 
 /// Bytes of a cursor's answer that are sent at once: large enough that a chunk's cost is nothing.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{OpenFlags, TransactionState};
 
-use super::Limits;
+use super::limits::Limits;
 use crate::error::{Code, Error, Result};
 
 /// How long a statement waits for another writer. libSQL server lets a waiter take the lock of a

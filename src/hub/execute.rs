@@ -10,45 +10,13 @@ use rusqlite::{Row, Statement, ToSql};
 
 use super::connection::Connection;
 use super::failure::{Failure, Refusal};
-use super::http::Version;
+use super::sink::{Effect, Halt, Sink, Version};
 use super::sql::{Begin, Verb};
 use super::stream::Stream;
 
 /// SQL texts up to this many bytes are kept compiled for the next time. A longer one carries its
 /// data in its text, and does not come again.
 const CACHED_SQL_BYTES: usize = 16 * 1024;
-
-/// What a statement did, beside its rows.
-pub(super) struct Effect {
-    pub(super) affected: u64,
-    /// Only for an `INSERT`.
-    pub(super) last_insert_rowid: Option<i64>,
-}
-
-/// What ends a statement before its time.
-pub(super) enum Halt {
-    /// This statement failed; others may run.
-    Statement(Failure),
-    /// The whole batch is over: its answer is too large, or nobody wants it any more.
-    All(Failure),
-}
-
-impl From<Failure> for Halt {
-    fn from(failure: Failure) -> Self {
-        Halt::Statement(failure)
-    }
-}
-
-/// Where results go. For each step either `skipped`; or `begin`, then `columns`, `row`s and `end`,
-/// of which `failed` may take the place at any point.
-pub(super) trait Sink {
-    fn begin(&mut self, step: usize);
-    fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt>;
-    fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt>;
-    fn end(&mut self, effect: Effect) -> Result<(), Halt>;
-    fn failed(&mut self, failure: Failure) -> Result<(), Halt>;
-    fn skipped(&mut self, step: usize);
-}
 
 /// The text that a request means: its own, or one that it has stored.
 ///

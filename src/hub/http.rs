@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::Limits;
 use super::failure::Refusal;
+use super::limits::Limits;
 use super::request;
+use super::sink::Version;
 use super::stream::Streams;
 
 /// Bytes of a refused body that are read and thrown away, as a multiple of the limit. A client that
@@ -24,13 +25,6 @@ const DRAIN_FACTOR: usize = 8;
 
 /// Chunks of a cursor's answer that may wait for the network.
 const CURSOR_CHUNKS: usize = 4;
-
-/// A version of Hrana over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    V2,
-    V3,
-}
 
 /// What all requests share.
 pub(super) struct Shared {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::answer::{Body, Entries, Results, Room};
 use super::execute;
 use super::failure::{Failure, Refusal};
-use super::http::Version;
+use super::sink::Version;
 use super::stream::{Guard, Stream, Streams};
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

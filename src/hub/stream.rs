@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rusqlite::InterruptHandle;
 use tokio::time::Instant;
 
-use super::Limits;
 use super::connection::{Connection, Opener};
 use super::failure::{Failure, Refusal};
+use super::limits::Limits;
 
 /// Connections kept open for the next stream: as many as clients of a demo are busy at once.
 const IDLE_CONNECTIONS: usize = 16;
