@@ -3,8 +3,9 @@
 
 use super::triggers::{Capture, Generator, Named, Picture, Side, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
-use crate::catalog::sql::*;
-use crate::catalog::table::*;
+use crate::catalog::quote::ident;
+use crate::catalog::sql::{equals, of, same_key};
+use crate::catalog::table::{Column, Term};
 
 impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which a row of the table may stand in the way of `new`.

@@ -1,6 +1,6 @@
 //! A column's place in the JSON of an event, in SQL: its value, decoded where it has a tag.
 
-use crate::catalog::sql::literal;
+use crate::catalog::quote::literal;
 use crate::catalog::table::{Column, Table};
 
 /// A column's place in an event's JSON object.

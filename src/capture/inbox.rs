@@ -13,8 +13,9 @@ use super::judge::{IMAGE, Judge, key_name};
 use super::remote::ulid;
 use super::replica::NOW_MS;
 use super::triggers::{Trigger, Write as Kind};
-use crate::catalog::sql::*;
-use crate::catalog::table::PREFIX;
+use crate::catalog::limits::PREFIX;
+use crate::catalog::quote::{ident, literal};
+use crate::catalog::sql::{differs, key_json, of, row_json};
 
 /// Why the event that is being judged is not applied.
 const REASON: &str = "driftless_meta.r";

@@ -8,12 +8,21 @@
 //!   not that of its column (text in an INTEGER column).
 
 use super::cell::{Cell, decode};
-use super::remote::Replicated;
 use super::triggers::Write as Kind;
 use crate::catalog::affinity::Affinity;
-use crate::catalog::sql::*;
-use crate::catalog::table::*;
+use crate::catalog::quote::{ident, literal};
+use crate::catalog::sql::of;
+use crate::catalog::table::{Action, Collation, Column, ForeignKey, Table, Term, Unique};
 use crate::event::conflict::ConflictRule;
+
+/// A replicated table and its conflict rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Replicated<'a> {
+    /// The remote's definition of the table.
+    pub table: &'a Table,
+    /// What counts as a conflict.
+    pub rule: ConflictRule,
+}
 
 /// The SQL for one table's events.
 pub(super) struct Judge<'a> {

@@ -19,7 +19,7 @@ use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::affinity::Affinity;
-use crate::catalog::sql::literal;
+use crate::catalog::quote::literal;
 use crate::catalog::table::{Collation, ForeignKey, Table};
 use crate::error::{Code, Error, Result};
 use crate::event::value::{Value, write_string};

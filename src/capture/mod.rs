@@ -13,9 +13,10 @@ mod triggers;
 pub use chain::{Move, RowId, Step, Uniques, untangle};
 pub use layout::{Captured, Layout, NOTES};
 
+pub use judge::Replicated;
 #[cfg(feature = "internals")]
 pub use remote::remote_triggers;
-pub use remote::{RemoteTriggers, Replicated, TableTriggers};
+pub use remote::{RemoteTriggers, TableTriggers};
 pub use replica::{fingerprint, triggers};
 
 pub use triggers::Trigger;

@@ -30,21 +30,13 @@ use std::fmt::Write as _;
 
 use super::cell::{Cell, and};
 use super::inbox;
-use super::judge::Judge;
+use super::judge::{Judge, Replicated};
 use super::replica::{NOW_MS, fingerprint};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
-use crate::catalog::sql::*;
-use crate::catalog::table::*;
+use crate::catalog::quote::literal;
+use crate::catalog::sql::{any_row_json, changes_json, differs, folded, key_json, of, row_json};
+use crate::catalog::table::{Column, Table};
 use crate::event::conflict::ConflictRule;
-
-/// A replicated table and its conflict rule.
-#[derive(Clone, Copy, Debug)]
-pub struct Replicated<'a> {
-    /// The remote's definition of the table.
-    pub table: &'a Table,
-    /// What counts as a conflict.
-    pub rule: ConflictRule,
-}
 
 /// A ULID's text in SQL: ten digits of time, sixteen of chance. Hexadecimal digits are digits of
 /// Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.

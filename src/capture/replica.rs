@@ -28,7 +28,7 @@
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
 use crate::catalog::affinity::Affinity;
-use crate::catalog::sql::*;
+use crate::catalog::sql::{any_of, is_lowest, of, unlike};
 use crate::catalog::table::{Collation, Column, ForeignKey, Table};
 use crate::event::EventId;
 

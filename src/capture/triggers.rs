@@ -74,8 +74,10 @@
 use std::fmt::Write as _;
 
 use super::layout::foreign_keys;
-use crate::catalog::sql::*;
-use crate::catalog::table::*;
+use crate::catalog::limits::PREFIX;
+use crate::catalog::quote::{ident, literal};
+use crate::catalog::sql::{differs, of, same_key};
+use crate::catalog::table::{Column, Table};
 
 /// A trigger: its name and the statement that makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

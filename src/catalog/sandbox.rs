@@ -11,8 +11,8 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, params_from_iter};
 
-use super::sql::ident;
-use super::table::PREFIX;
+use super::limits::PREFIX;
+use super::quote::ident;
 use crate::error::{Code, Error, Result};
 use crate::event::value::ValueRef;
 use crate::protocol::Statement;

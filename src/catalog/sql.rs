@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
 
 use super::affinity::Affinity;
+use super::quote::{ident, literal};
 use super::table::{Collation, Column, Table};
 use crate::event::value::ValueRef;
 
@@ -18,30 +19,6 @@ impl ToSql for ValueRef<'_> {
             ValueRef::Blob(blob) => SqlRef::Blob(blob),
         }))
     }
-}
-
-/// A name, quoted.
-///
-/// ```
-/// assert_eq!(driftless::capture::ident("a\"b"), "\"a\"\"b\"");
-/// ```
-pub fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A string literal. Nothing in it can end it early: a quote is doubled, and a NUL, which SQLite's
-/// parser would stop at, cannot be in the JSON and the identifiers that this is used for.
-///
-/// ```
-/// assert_eq!(driftless::capture::literal("it's"), "'it''s'");
-/// ```
-///
-/// # Panics
-///
-/// When `text` has a NUL.
-pub fn literal(text: &str) -> String {
-    assert!(!text.contains('\0'), "a NUL cannot stand in SQL text");
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// How many name and value pairs one `json_object` takes: SQLite up to 3.40 at least allows a
