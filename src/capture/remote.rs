@@ -36,7 +36,6 @@ use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write a
 use crate::catalog::quote::literal;
 use crate::catalog::sql::{any_row_json, changes_json, differs, folded, key_json, of, row_json};
 use crate::catalog::table::{Column, Table};
-use crate::event::conflict::ConflictRule;
 
 /// A ULID's text in SQL: ten digits of time, sixteen of chance. Hexadecimal digits are digits of
 /// Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.

@@ -16,6 +16,7 @@
 //! * Times are shown in UTC.
 
 mod args;
+mod clock;
 mod commands;
 #[cfg(feature = "hub")]
 mod demo;

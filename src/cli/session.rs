@@ -10,17 +10,12 @@ use super::output::Output;
 use crate::error::{Code, Error, Result};
 use crate::remote::{Credentials, Granted, Libsql, Options, Token};
 use crate::store::Store;
-use crate::sync::{Lock, Time};
+use crate::sync::Lock;
 
 /// How often to try to take a file's lock, and how long to wait in between: whoever asks for its
 /// holder keeps it for a moment, and so does a replicator whose file was put elsewhere.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// Now, in ms since 1970.
-pub(crate) fn now_ms() -> i64 {
-    Time::start().now().wall_ms
-}
 
 /// One run of the command.
 pub(crate) struct Session {

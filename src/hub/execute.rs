@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use libsql_hrana::proto::{Batch, BatchCond, BatchStep, DescribeCol, DescribeParam};
 use libsql_hrana::proto::{DescribeResult, NamedArg, Stmt, Value};
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
-use rusqlite::{Row, Statement, ToSql};
+use rusqlite::{Statement, ToSql};
 
 use super::connection::Connection;
 use super::failure::{Failure, Refusal};

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::cli::args;
+use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::event::{JsonEvent, Listing, resolve, show as show_entry};
 use crate::cli::output::log_position::{When, rfc3339};
 use crate::cli::output::{Output, Tone};
-use crate::cli::session::{Session, now_ms};
+use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Origin, RowKey, Seq};

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::cli::args;
+use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::event::{exact_key, json_key, key};
 use crate::cli::output::{Tone, clean};
-use crate::cli::session::{Session, now_ms};
+use crate::cli::session::Session;
 use crate::error::Result;
 use crate::event::Seq;
 

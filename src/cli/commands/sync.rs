@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Tone, clean};
-use crate::cli::session::{Session, now_ms};
+use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::Result;
 use crate::event::Seq;

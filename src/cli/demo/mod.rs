@@ -20,11 +20,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::script::{Directive, Step};
-use self::stage::Stage;
+use self::stage::{Stage, tell};
 use super::args;
+use super::clock::now_ms;
 use super::exit::Exit;
 use super::output::{Output, Tone};
-use super::session::{Session, now_ms};
+use super::session::Session;
 use super::signal;
 use crate::error::{Error, Result};
 
@@ -84,14 +85,6 @@ fn prepare_folder(named: Option<&Path>) -> Result<PathBuf> {
             .with_hint("name a folder with --dir that is empty or not there yet"));
     }
     Ok(folder)
-}
-
-/// A line about somebody, unless JSON was asked for.
-pub(super) fn tell(output: &Output, who: &str, what: impl std::fmt::Display) -> Result<()> {
-    if output.is_json() {
-        return Ok(());
-    }
-    output.line(format_args!("{}  {what}", Tone::Strong.paint(format_args!("{who:>8}"))))
 }
 
 async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result<()> {

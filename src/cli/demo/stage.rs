@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use super::cast::{Desktop, perform_on_remote};
 use super::script::{Directive, Step};
-use super::tell;
 use crate::catalog::Table;
 use crate::cli::commands::conflicts;
 use crate::cli::commands::status::words;
@@ -391,4 +390,12 @@ fn tables(file: &Path) -> Result<Vec<String>> {
         .into_iter()
         .filter(|(kind, name, ..)| kind == "table" && !name.starts_with("sqlite_"));
     Ok(tables.map(|(_, name, ..)| name).collect())
+}
+
+/// A line about somebody, unless JSON was asked for.
+pub(super) fn tell(output: &Output, who: &str, what: impl std::fmt::Display) -> Result<()> {
+    if output.is_json() {
+        return Ok(());
+    }
+    output.line(format_args!("{}  {what}", Tone::Strong.paint(format_args!("{who:>8}"))))
 }

@@ -18,8 +18,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
+use super::clock::now_ms;
 use super::exit::Exit;
-use super::session::now_ms;
 use crate::error::{Code, Error, Result};
 
 /// How often a long work says how far it is where nothing can move: in a log of the output, a line
