@@ -1,4 +1,8 @@
-//! The first sync: the remote and the local rows are merged.
+//! The first sync: the rows that are here and the rows of the remote become one set.
+//!
+//! The remote's rows are staged beside the tables. `merge` then brings them in within one
+//! transaction, parents first (`row_order`), and appends the rows that only this file has to the
+//! outbox. `rehearse` looks for rows without a parent before anything is changed.
 
 pub(super) mod merge;
 pub(super) mod rehearse;

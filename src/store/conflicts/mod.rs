@@ -1,4 +1,7 @@
-//! The inbox of conflicts: recorded, listed, restored.
+//! The conflict inbox: the local events that lost.
+//!
+//! `record` enters an event when its verdict comes, `inbox` lists the entries, and `restore` writes
+//! lost values again, as new events. `together` finds the entries that belong to one transaction.
 
 pub(super) mod inbox;
 pub(super) mod record;

@@ -1,4 +1,10 @@
-//! The outbox: the application's changes, in the order and in the groups in which they are pushed.
+//! The outbox: the events of the application, and how a push is made of them.
+//!
+//! The capture triggers append to it. `reader` reads what they wrote, `write_order` restores the
+//! order in which a row was written, and `pending` knows which rows have events without a verdict.
+//! `batch` takes the next events. It ends where a transaction ended (`boundaries`) or where nothing
+//! that hangs together is cut (`spans`), puts parents before children (`fk_order`), and marks what
+//! belongs together (`grouping`).
 
 pub(super) mod batch;
 pub(super) mod boundaries;
