@@ -2,7 +2,7 @@
 //!
 //! There is one [`Error`]. Its [`Kind`] says what to do: try again, stop and ask a person, mend the
 //! call. Its [`Code`] says which failure it is, for programs. A conflict that was lost is not an
-//! error: it is a value, a [`Verdict`](crate::event::conflict::Verdict).
+//! error: it is a value, a [`Verdict`](crate::event::verdict::Verdict).
 
 mod code;
 

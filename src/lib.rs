@@ -186,8 +186,8 @@ pub mod conflicts {
 
 /// One change of one row, with its values, its author and the remote's verdict.
 pub mod events {
-    pub use crate::event::conflict::Verdict;
     pub use crate::event::value::Value;
+    pub use crate::event::verdict::Verdict;
     pub use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
     pub use crate::sync::Change;
 }

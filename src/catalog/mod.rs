@@ -1,7 +1,7 @@
 //! What a table is: its definition, read from a database.
 //!
-//! [`Table`] has what capture and the store need to know of a table. [`Catalog`] has the tables of a
-//! database, and the reason for each one that cannot be replicated. Definitions of the remote are
+//! [`Table`] has what capture and the store need to know of a table. [`Catalog`] has the tables of
+//! a database, and the reason for each one that cannot be replicated. Definitions of the remote are
 //! foreign text: they are run in a [`sandbox`], and SQLite's own pragmas read them there.
 
 pub(crate) mod affinity;

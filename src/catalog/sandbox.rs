@@ -14,8 +14,8 @@ use rusqlite::{Connection, params_from_iter};
 use super::limits::PREFIX;
 use super::quote::ident;
 use crate::error::{Code, Error, Result};
+use crate::event::value::Value;
 use crate::event::value::ValueRef;
-use crate::protocol::Statement;
 
 /// A row of `sqlite_schema`: `type`, `name`, `tbl_name`, `sql`.
 type Definition = (String, String, String, Option<String>);
@@ -91,16 +91,20 @@ fn tables(db: &Connection) -> Result<HashSet<String>> {
 
 /// Runs statements of ours over another database's definitions, made anew in memory: what this
 /// refuses that database would refuse, too.
+/// Each statement is its text and what is bound to its parameters.
 ///
 /// # Errors
 ///
 /// `Usage`, naming what cannot be made.
-pub fn rehearse(schema: &[Definition], statements: &[Statement]) -> Result<()> {
+pub fn rehearse<'a>(
+    schema: &[Definition],
+    statements: impl IntoIterator<Item = (&'a str, &'a [Value])>,
+) -> Result<()> {
     let db = Scratch::of(schema)?.db;
     for limit in [Limit::SQLITE_LIMIT_SQL_LENGTH, Limit::SQLITE_LIMIT_LENGTH] {
         db.set_limit(limit, i32::MAX)?;
     }
-    for Statement { sql, args } in statements {
+    for (sql, args) in statements {
         let args = params_from_iter(args.iter().map(ValueRef::from));
         let done = db.prepare(sql).and_then(|mut made| made.query(args)?.next().map(|_| ()));
         if let Err(source) = done {

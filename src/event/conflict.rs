@@ -1,87 +1,7 @@
 //! What the remote decided about an event, and the rule by which an event loses to another.
 
-use std::fmt;
-
 use super::{Columns, Op, Seq, read_columns};
-use crate::error::{Code, Error, Result};
-
-/// What the remote decided about an event.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// It is in the remote's tables.
-    Applied,
-    /// It lost to another writer. The reason is `conflict`, `pair` (the other half of the key
-    /// change lost) or `via` (the event of which it is a consequence lost).
-    Superseded(String),
-    /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
-    /// the message of the server. Or it is `too large`, `key is not UTF-8` or
-    /// `key is too large`.
-    Rejected(String),
-}
-
-/// Why an event was rejected that does not fit into a request even alone. It is in the log without
-/// its values, which only its writer has.
-pub const TOO_LARGE: &str = "too large";
-
-/// Why an event was rejected that names its row by text that is not UTF-8. No other replica could
-/// find the row: the remote's own capture spells such text as it is, and JSON has no form for it.
-pub const KEY_NOT_UTF8: &str = "key is not UTF-8";
-
-/// Why an event was rejected whose key is larger than
-/// [`MAX_KEY_BYTES`](super::page::MAX_KEY_BYTES).
-pub const KEY_TOO_LARGE: &str = "key is too large";
-
-impl Verdict {
-    /// Reads the remote log's two columns.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` for a word that is no verdict.
-    #[doc(hidden)]
-    pub fn parse(word: &str, reason: Option<&str>) -> Result<Self> {
-        let reason = || reason.unwrap_or_default().to_owned();
-        match word {
-            "applied" => Ok(Verdict::Applied),
-            "superseded" => Ok(Verdict::Superseded(reason())),
-            "rejected" => Ok(Verdict::Rejected(reason())),
-            _ => Err(Error::new(
-                Code::EventInvalid,
-                "an event's verdict is none that this version knows",
-            )),
-        }
-    }
-
-    /// The verdict's word, as the remote log has it.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Verdict::Applied => "applied",
-            Verdict::Superseded(_) => "superseded",
-            Verdict::Rejected(_) => "rejected",
-        }
-    }
-
-    /// Why it was not applied.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Verdict::Applied => None,
-            Verdict::Superseded(reason) | Verdict::Rejected(reason) => Some(reason),
-        }
-    }
-
-    /// Whether the event is in the tables.
-    pub fn is_applied(&self) -> bool {
-        *self == Verdict::Applied
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason() {
-            Some(reason) if !reason.is_empty() => f.pad(&format!("{}: {reason}", self.as_str())),
-            _ => f.pad(self.as_str()),
-        }
-    }
-}
+use crate::error::{Error, Result};
 
 /// What counts as two writers changing the same thing: set per table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -162,24 +82,6 @@ fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_verdict_is_read_from_the_words_it_is_written_in() {
-        let all = [
-            (Verdict::Applied, None, "applied"),
-            (Verdict::Superseded("pair".to_owned()), Some("pair"), "superseded: pair"),
-            (Verdict::Rejected("unique".to_owned()), Some("unique"), "rejected: unique"),
-        ];
-        for (verdict, reason, shown) in all {
-            assert_eq!(Verdict::parse(verdict.as_str(), reason).unwrap(), verdict);
-            assert_eq!(verdict.reason(), reason);
-            assert_eq!(verdict.is_applied(), reason.is_none());
-            assert_eq!(verdict.to_string(), shown);
-        }
-        assert_eq!(Verdict::parse("rejected", None).unwrap().to_string(), "rejected");
-        assert_eq!(format!("{:>9}|", Verdict::Applied), "  applied|");
-        assert!(Verdict::parse("lost", None).is_err());
-    }
 
     #[test]
     fn a_rule_is_read_from_the_word_it_is_written_in() {

@@ -25,9 +25,9 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Encode, config};
 
-use super::conflict::Verdict;
 use super::page::Line;
 use super::value::{Value, ValueRef};
+use super::verdict::Verdict;
 use super::{Column, Columns, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
 use crate::error::{Code, Error, Result};
 

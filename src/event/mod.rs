@@ -6,14 +6,15 @@ pub mod frame;
 pub(crate) mod json;
 pub mod page;
 pub mod value;
+pub mod verdict;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use self::conflict::Verdict;
 use self::json::Scanner;
 use self::value::{Value, ValueRef, write_string};
+use self::verdict::Verdict;
 use crate::error::{Code, Error, Result};
 
 macro_rules! ulid_newtype {

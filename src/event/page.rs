@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::conflict::Verdict;
 use super::json::Scanner;
+use super::verdict::Verdict;
 use super::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::error::{Code, Error, Result};
 

@@ -1,13 +1,13 @@
 //! What is asked of the log: a stretch of it, a slice of a line that does not fit into an answer,
 //! and the lines of events by their ids. All pure.
 
-use super::statements::{Meta, number, parameters, read_meta, wrong};
+use super::meta::{Meta, number, parameters, read_meta, wrong};
 use super::{Statement, text};
 use crate::error::Result;
 use crate::event::page::{MAX_SEQ, PULL_LINE, Page};
 use crate::event::value::Value;
 use crate::event::{EventId, Seq};
-use crate::remote::{Answer, Rows};
+use crate::protocol::{Answer, Rows};
 
 /// The most events of a unit that is waited for to be integrated in one transaction. An optimised
 /// build integrates 100,000 events a second and more, so the write lock is held for less than half
@@ -125,7 +125,7 @@ pub fn lookup_slice(id: EventId, slice: Slice) -> Statement {
     sliced(slice, "id = ?", text(id))
 }
 
-/// Reads the results of [`lookup_slice`] and [`meta`](super::statements::meta). There is no part
+/// Reads the results of [`lookup_slice`] and [`meta`](super::meta::meta). There is no part
 /// where there is no such event.
 ///
 /// # Errors
@@ -137,7 +137,7 @@ pub fn read_lookup_slice(answer: Answer) -> Result<(Option<Part>, Option<Meta>)>
     Ok((read_part(part)?, read_meta(&meta)?))
 }
 
-/// Reads the results of [`lookup`] and [`meta`](super::statements::meta).
+/// Reads the results of [`lookup`] and [`meta`](super::meta::meta).
 ///
 /// # Errors
 ///

@@ -1,7 +1,10 @@
 //! One exchange with the remote, in words: what is pushed, and the statements that it travels in.
 
+pub use self::exchange::{Answer, Batch, Rows};
+mod exchange;
 pub mod incarnation;
 pub(crate) mod log_range;
+pub(crate) mod meta;
 mod outgoing;
 pub(crate) mod payload;
 pub(crate) mod staged;

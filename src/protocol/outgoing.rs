@@ -2,7 +2,7 @@
 //! them.
 
 #[cfg(doc)]
-use crate::event::conflict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 
 /// The next unsent events.

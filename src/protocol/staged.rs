@@ -12,8 +12,8 @@
 use ulid::Ulid;
 
 use super::incarnation::Place;
+use super::meta::{NOW_MS, guard, number};
 use super::payload::Parcel;
-use super::statements::{NOW_MS, guard, number};
 use super::{Statement, text};
 use crate::event::ReplicaId;
 use crate::event::value::Value;

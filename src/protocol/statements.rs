@@ -30,21 +30,24 @@ pub use super::log_range::{
     MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
 };
 use super::log_range::{page, read_page, read_part, slice};
+use super::meta::NOW_MS;
+use super::meta::guard;
+use super::meta::number;
+use super::meta::parameters;
+use super::meta::wrong;
+pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
 pub use super::payload::Parcel;
 use super::payload::shorten;
 pub use super::staged::Part as PushPart;
 use super::staged::{forget, source};
 use super::{Statement, text};
 use crate::catalog::{Collation, Table, ident, key_json, row_json};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::event::json::{Scanner, names_json};
-use crate::event::page::{MAX_SEQ, Page};
+use crate::event::page::Page;
 use crate::event::value::{Value, write_string};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
-use crate::remote::{Answer, Batch, Rows};
-
-/// The version of `schema/remote`, in `driftless_meta`.
-pub const SCHEMA_VERSION: i64 = 1;
+use crate::protocol::{Answer, Batch, Rows};
 
 /// The most events of a push or, units aside, of a page: a larger request is no faster.
 pub const MAX_EVENTS: usize = 5_000;
@@ -58,10 +61,7 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 pub const PAGE_BYTES: usize = 3 << 20;
 
 /// The most bytes of an epoch, which is shown to people: a ULID has 26.
-const MAX_EPOCH_BYTES: usize = 64;
-
-/// The remote's time, in ms since 1970.
-pub(crate) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+pub(super) const MAX_EPOCH_BYTES: usize = 64;
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,15 +81,6 @@ impl Sender {
     fn mark(&self) -> Option<Mark> {
         self.marks.drawn.last().copied()
     }
-}
-
-/// Who asks, and where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// The replica.
-    pub replica: ReplicaId,
-    /// The newest place in the log that it knows.
-    pub place: Place,
 }
 
 /// One request of a replica.
@@ -130,27 +121,6 @@ pub struct Reply {
     /// The remote's identity; `None` if it has lost the row.
     pub meta: Option<Meta>,
 }
-
-/// The remote's identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meta {
-    /// Of this database: another one has another.
-    pub epoch: String,
-    /// Of its schema of ours.
-    pub version: i64,
-    /// The oldest seq that is kept.
-    pub oldest: Seq,
-    /// The id of the event at the asker's place, if there is one.
-    pub there: Option<String>,
-    /// The asker's mark, if there is one.
-    pub mark: Option<String>,
-}
-
-/// Reads [`Meta`] without what is about an asker.
-pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
-
-/// Reads the log's newest seq, 0 for an empty log.
-pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
 /// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
 /// row where there is none.
@@ -245,30 +215,6 @@ impl Exchange<'_> {
     }
 }
 
-pub(crate) fn wrong(what: &str) -> Error {
-    Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
-}
-
-/// The clause that holds only on the right database, and only where its log has the place.
-pub(crate) fn guard(epoch: &str, place: Place) -> Statement {
-    let mut args = vec![epoch.into()];
-    let log = match place {
-        Place { seq: Seq(0), .. } => String::new(),
-        Place { seq, id } => {
-            args.extend([seq.0.into(), seq.0.into()]);
-            args.extend(id.map(text));
-            let id = if id.is_some() { " AND id = ?" } else { "" };
-            format!(
-                " AND (oldest > ? OR EXISTS (SELECT 1 FROM driftless_events WHERE seq = ?{id}))"
-            )
-        }
-    };
-    let sql = format!(
-        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = ? AND version = {SCHEMA_VERSION}{log})"
-    );
-    Statement::new(sql, args)
-}
-
 /// The clause that holds only where the remote has one of the marks from before this push, or knows
 /// nothing of the replica and nothing was confirmed to it.
 fn known(replica: ReplicaId, marks: &Marks) -> Statement {
@@ -282,19 +228,6 @@ fn known(replica: ReplicaId, marks: &Marks) -> Statement {
         (None, false) => format!("NOT EXISTS ({row} NOT IN ({marked}))"),
     };
     Statement::new(sql, std::iter::once(text(replica)).chain(list))
-}
-
-/// So many parameters, as a list.
-pub(crate) fn parameters(count: usize) -> String {
-    vec!["?"; count].join(", ")
-}
-
-/// The statement for [`Meta`], as it is asked by a replica.
-pub fn meta(asker: Asker) -> Statement {
-    let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
-         (SELECT mark FROM driftless_replicas WHERE name = ?) \
-         FROM driftless_meta WHERE one = 1";
-    Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
 }
 
 /// The columns of the pushed tables that the remote's triggers do not know: rows of table and
@@ -402,40 +335,6 @@ fn unit_term(ends: &[usize], first: Ulid) -> (Statement, &'static str) {
     (Statement::new(sql, cases.chain([unit(ends.len())])), "key, value")
 }
 
-/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
-fn is_epoch(text: &str) -> bool {
-    (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Reads the row of [`META`] or [`meta`].
-///
-/// # Errors
-///
-/// `Corrupt` when it is not one.
-pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
-    let Some(row) = rows.first() else { return Ok(None) };
-    let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
-    let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
-    match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
-        (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
-            let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
-            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
-        }
-        _ => Err(wrong("its identity")),
-    }
-}
-
-/// Reads the row of [`HEAD`].
-///
-/// # Errors
-///
-/// `Corrupt` when it is not one.
-pub fn read_head(rows: &Rows) -> Result<Seq> {
-    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
-    let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
-    seq.filter(is_one).ok_or_else(|| wrong("its newest event"))
-}
-
 /// The statement for at most `limit` rows of a table in the order of its key, after the row
 /// `after`. Its one row: the lines, each a JSON array of the row's canonical key and the row, and
 /// their count. Rows with NULL in their key are left out, for no event can name them.
@@ -453,11 +352,6 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
         rows.sql
     );
     Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
-}
-
-/// A count or a limit, to be bound.
-pub(crate) fn number(count: usize) -> Value {
-    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its

@@ -6,8 +6,8 @@ use super::Store;
 use super::outbox::pending::{event_id, time};
 use super::outbox::reader::{COLUMNS, Layouts, Written};
 use crate::error::Result;
-use crate::event::conflict::Verdict;
 use crate::event::frame::{Sealed, open};
+use crate::event::verdict::Verdict;
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 
 /// An event of the log.

@@ -6,10 +6,10 @@
 //! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
 //! remote ([`Store::integrate`]).
 //!
-//! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction, as a
-//! rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold of
-//! the remote log up to the cursor, with this replica's pending events of that row, those that have
-//! not lost, on top in their order.** Every event of the page is sealed into the local log
+//! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction,
+//! as a rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold
+//! of the remote log up to the cursor, with this replica's pending events of that row, those that
+//! have not lost, on top in their order.** Every event of the page is sealed into the local log
 //! ([`Store::log`]), whatever became of it.
 //!
 //! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be

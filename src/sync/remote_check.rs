@@ -1,14 +1,14 @@
 //! Whether a remote is the one that a replica belongs to, with the log that it has read.
 //!
 //! Every answer says which database the remote is, which event it has at this replica's place in
-//! the log, and which of its marks ([`identity`](crate::protocol::incarnation)). Nothing is pushed to a remote
-//! that is another one, or that was rolled back, and nothing of that answer is integrated, until a
-//! person decides.
+//! the log, and which of its marks ([`incarnation`](crate::protocol::incarnation)). Nothing is
+//! pushed to a remote that is another one, or that was rolled back, and nothing of that answer is
+//! integrated, until a person decides.
 
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::protocol::incarnation::{Marks, Place, Standing};
-use crate::protocol::statements::{Meta, SCHEMA_VERSION};
+use crate::protocol::meta::{Meta, SCHEMA_VERSION};
 use crate::sync::status::SyncState;
 
 /// The reason why nothing more is asked of a remote, and the state that is shown.

@@ -13,8 +13,8 @@ use crate::cli::output::log_position::{rfc3339, short};
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::error::{Code, Error, Result};
-use crate::event::conflict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 use crate::event::value::Value;
+use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{
     Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, NewKey, Restored,

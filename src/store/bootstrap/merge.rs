@@ -235,7 +235,8 @@ impl Store {
 
     /// The same for a remote that takes the place of another one. In the same transaction the log
     /// and what lost in it are put away, with the identity that the file had until now
-    /// ([`Store::former`], [`LogFilter::former`](crate::store::LogFilter::former)); the outbox stays.
+    /// ([`Store::former`], [`LogFilter::former`](crate::store::LogFilter::former)); the outbox
+    /// stays.
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
 use super::together::group;
 use crate::error::{Code, Error, Result};
-use crate::event::conflict::TOO_LARGE;
 use crate::event::value::Value;
+use crate::event::verdict::TOO_LARGE;
 use crate::event::{Event, EventId, Image, Op, Seq};
 use crate::store::Store;
 use crate::store::log::own_event;

@@ -13,8 +13,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::inbox::ConflictKind;
 use crate::error::Result;
-use crate::event::conflict::{TOO_LARGE, Verdict};
 use crate::event::page::Line;
+use crate::event::verdict::{TOO_LARGE, Verdict};
 use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
 use crate::store::Store;
 use crate::store::apply::page::Step;

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::event::value::Value;
+use crate::protocol::meta::{Asker, HEAD, Meta};
 use crate::protocol::statements;
-use crate::protocol::statements::{Asker, HEAD, Meta, TABLE_NAMES};
+use crate::protocol::statements::TABLE_NAMES;
 use crate::remote::{Answer, Batch, Remote};
 use crate::store::{State, Store};
 use crate::sync::first_sync::remote_schema::missing_table;
@@ -68,7 +69,7 @@ pub(crate) async fn ask(
 fn question(store: &Store, state: &State) -> Batch {
     let asker = Asker { replica: state.replica, place: state.place };
     let mut statements = vec![
-        statements::meta(asker),
+        crate::protocol::meta::meta(asker),
         HEAD.into(),
         statements::waiting(state.cursor),
         TABLE_NAMES.into(),
@@ -91,8 +92,8 @@ fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
 
 fn read(answer: &Answer) -> Result<(Option<Meta>, RemoteFacts)> {
     let rows = |index: usize| answer.rows.get(index).cloned().unwrap_or_default();
-    let meta = statements::read_meta(&rows(0))?;
-    let head = statements::read_head(&rows(1))?;
+    let meta = crate::protocol::meta::read_meta(&rows(0))?;
+    let head = crate::protocol::meta::read_head(&rows(1))?;
     let unknown = statements::read_unknown_column(&rows(4))?;
     let held = unknown.map(|(table, column)| unknown_column(&table, &column));
     let waiting_ms = rows(2).first().and_then(|row| row.first()).and_then(Value::as_integer);

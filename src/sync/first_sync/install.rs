@@ -21,8 +21,7 @@ use crate::event::Seq;
 use crate::event::json::names_json;
 use crate::event::value::Value;
 use crate::protocol::Statement;
-use crate::protocol::statements;
-use crate::protocol::statements::{Meta, SCHEMA_VERSION};
+use crate::protocol::meta::{Meta, SCHEMA_VERSION};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
 use crate::sync::first_sync::remote_schema::{
@@ -122,7 +121,7 @@ impl Installation {
         let old = old.filter(|old| !kept.iter().any(|kept| kept == old));
         let mut tail: Vec<_> = old.map(drop_trigger).collect();
         tail.extend(registration(all, &fingerprint));
-        tail.extend([statements::META.into(), statements::HEAD.into()]);
+        tail.extend([crate::protocol::meta::META.into(), crate::protocol::meta::HEAD.into()]);
         let (done, begun, limit) = (0, false, REQUEST_BYTES);
         let whole =
             Installation { head, begin, makers, guard, groups, first, tail, done, begun, limit };
@@ -208,8 +207,8 @@ impl Installation {
             return Ok(Installed::Part);
         }
         let row = |at: usize| -> &Rows { &answer.rows[at] };
-        let meta = statements::read_meta(row(results - 2))?;
-        let head = statements::read_head(row(results - 1))?;
+        let meta = crate::protocol::meta::read_meta(row(results - 2))?;
+        let head = crate::protocol::meta::read_head(row(results - 1))?;
         let meta =
             meta.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote has no identity"))?;
         tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");

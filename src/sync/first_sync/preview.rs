@@ -14,8 +14,8 @@ use crate::event::value::Value;
 use crate::event::{ReplicaId, Seq};
 use crate::protocol::Statement;
 use crate::protocol::incarnation::{Marks, Place};
-use crate::protocol::statements;
-use crate::protocol::statements::{Asker, DEFINITIONS, HEAD, Meta};
+use crate::protocol::meta::{Asker, HEAD, Meta};
+use crate::protocol::statements::DEFINITIONS;
 use crate::remote::{Batch, Remote, Rows};
 use crate::store::Store;
 use crate::sync::remote_check::{Refusal, examine, other_log};
@@ -157,7 +157,7 @@ impl FoundTables {
         let mut statements = Vec::new();
         if self.is_ours() {
             let asker = Asker { replica: side.replica, place: side.place };
-            statements.extend([statements::meta(asker), HEAD.into()]);
+            statements.extend([crate::protocol::meta::meta(asker), HEAD.into()]);
         }
         let there = side.tables.iter().filter_map(|(name, _)| self.find(name));
         statements.extend(there.map(|name| format!("SELECT count(*) FROM {}", ident(name)).into()));
@@ -175,8 +175,8 @@ impl FoundTables {
     ) -> Result<RemoteSide> {
         let (mut meta, mut head) = (None, Seq(0));
         if self.is_ours() {
-            meta = statements::read_meta(&results.next().unwrap_or_default())?;
-            head = statements::read_head(&results.next().unwrap_or_default())?;
+            meta = crate::protocol::meta::read_meta(&results.next().unwrap_or_default())?;
+            head = crate::protocol::meta::read_head(&results.next().unwrap_or_default())?;
         }
         let mut count = || {
             let count = results.next()?.first()?.first().and_then(Value::as_integer)?;

@@ -17,8 +17,9 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::event::conflict::ConflictRule;
 use crate::event::{ReplicaId, Seq};
 use crate::protocol::incarnation::Place;
+use crate::protocol::meta::{Asker, SCHEMA_VERSION};
 use crate::protocol::statements;
-use crate::protocol::statements::{Asker, Exchange, SCHEMA_VERSION};
+use crate::protocol::statements::Exchange;
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
 use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
@@ -186,8 +187,8 @@ impl FirstSync {
         Ok(match &self.stage {
             Stage::Definitions => read(vec![statements::DEFINITIONS.into()]),
             Stage::Identity(_) => read(vec![
-                statements::META.into(),
-                statements::HEAD.into(),
+                crate::protocol::meta::META.into(),
+                crate::protocol::meta::HEAD.into(),
                 statements::TABLES.into(),
             ]),
             Stage::Install(work) => work.installation.batch(),
@@ -228,8 +229,8 @@ impl FirstSync {
     }
 
     fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Advance> {
-        let meta = statements::read_meta(&first(answer, 0))?;
-        let head = statements::read_head(&first(answer, 1))?;
+        let meta = crate::protocol::meta::read_meta(&first(answer, 0))?;
+        let head = crate::protocol::meta::read_head(&first(answer, 1))?;
         let registered = read_registered(&first(answer, 2))?;
         let Some(meta) = meta else {
             if self.expected.is_some() {
@@ -320,7 +321,9 @@ impl FirstSync {
                 .with_hint("check the spelling, or replicate it too"));
         }
         if !is_current {
-            rehearse(schema.definitions(), &work.installation.rehearsal())?;
+            let statements = work.installation.rehearsal();
+            let statements = statements.iter().map(|made| (&made.sql[..], &made.args[..]));
+            rehearse(schema.definitions(), statements)?;
         }
         let makers = makers_here(&work.found);
         let Plan { path, replica, on_connect, .. } = &self.plan;

@@ -31,7 +31,7 @@ mod waiters;
 
 use crate::error::{Error, Result};
 use crate::event::ReplicaId;
-use crate::protocol::statements::Asker;
+use crate::protocol::meta::Asker;
 use crate::remote::Batch;
 use crate::store::{Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};

@@ -24,8 +24,9 @@
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::page::Page;
 use crate::event::{EventId, Seq};
+use crate::protocol::meta::{Asker, Meta};
 use crate::protocol::statements;
-use crate::protocol::statements::{Asker, Meta, Part};
+use crate::protocol::statements::Part;
 use crate::remote::{Answer, Batch};
 use crate::store::{Integrated, Late, Store};
 use crate::sync::machine::io::RequestId;
@@ -150,7 +151,7 @@ impl Reconcile {
             Some((id, chunks)) => statements::lookup_slice(*id, chunks.next()),
             None => statements::lookup(&ids),
         };
-        let statements = vec![question, statements::meta(asker)];
+        let statements = vec![question, crate::protocol::meta::meta(asker)];
         Ok(Some((ids, Batch { statements, writes: false })))
     }
 

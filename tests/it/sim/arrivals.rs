@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
-use driftless::event::conflict::{Claim, ConflictRule, TOO_LARGE, Verdict, loses_to};
+use driftless::event::conflict::{Claim, ConflictRule, loses_to};
 use driftless::event::page::{PULL_LINE, Page};
+use driftless::event::verdict::{TOO_LARGE, Verdict};
 use driftless::event::{Event, EventId, Op, Origin, Seq};
 use rusqlite::Connection;
 

@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use driftless::capture::{Captured, Layout};
-use driftless::event::conflict::{TOO_LARGE, Verdict};
 use driftless::event::frame::{GENESIS, Hash};
+use driftless::event::verdict::{TOO_LARGE, Verdict};
 use driftless::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 use rusqlite::Connection;
 

@@ -37,8 +37,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::event::ReplicaId;
-use driftless::event::conflict::TOO_LARGE;
 use driftless::event::value::Value;
+use driftless::event::verdict::TOO_LARGE;
 use driftless::remote::{Batch, rejected};
 use driftless::store::{Setup, Store};
 use driftless::sync::{

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use driftless::event::conflict::{ConflictRule, Verdict};
+use driftless::event::conflict::ConflictRule;
+use driftless::event::verdict::Verdict;
 use driftless::event::{EventId, Image, Seq};
 use driftless::store::{Entry, LogFilter, NewKey, Selection};
 use driftless::sync::{Input, SyncState};

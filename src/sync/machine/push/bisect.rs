@@ -1,7 +1,7 @@
 //! How much to push at once, and the bisection of a push that the remote rejects as a whole.
 
 use crate::error::{Code, Error, Result};
-use crate::event::conflict::TOO_LARGE;
+use crate::event::verdict::TOO_LARGE;
 use crate::event::{EventId, Op};
 use crate::protocol::{Outgoing, Push};
 use crate::store::{Hints, PushLimit, are_bound};

@@ -245,7 +245,7 @@ impl Pusher {
     /// A request was too large for these events.
     pub(super) fn too_large(&mut self, events: &[Outgoing], error: Error) -> PushFailure {
         let decision = self.bisection.too_large(events);
-        Self::failure(decision, events, crate::event::conflict::TOO_LARGE.to_owned(), error)
+        Self::failure(decision, events, crate::event::verdict::TOO_LARGE.to_owned(), error)
     }
 
     /// A request of a staged push was too large, or its answer. The last one carries no event, so

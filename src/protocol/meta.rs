@@ -1,0 +1,125 @@
+//! The remote's identity, and what several statements share.
+
+use super::exchange::Rows;
+use super::incarnation::Place;
+use super::statement::Statement;
+use super::statement::text;
+use super::statements::MAX_EPOCH_BYTES;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::event::ReplicaId;
+use crate::event::Seq;
+use crate::event::page::MAX_SEQ;
+use crate::event::value::Value;
+/// The version of `schema/remote`, in `driftless_meta`.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// The remote's time, in ms since 1970.
+pub(crate) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+/// Who asks, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The newest place in the log that it knows.
+    pub place: Place,
+}
+
+/// The remote's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Of this database: another one has another.
+    pub epoch: String,
+    /// Of its schema of ours.
+    pub version: i64,
+    /// The oldest seq that is kept.
+    pub oldest: Seq,
+    /// The id of the event at the asker's place, if there is one.
+    pub there: Option<String>,
+    /// The asker's mark, if there is one.
+    pub mark: Option<String>,
+}
+
+/// Reads [`Meta`] without what is about an asker.
+pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
+
+/// Reads the log's newest seq, 0 for an empty log.
+pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
+
+pub(crate) fn wrong(what: &str) -> Error {
+    Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
+}
+
+/// The clause that holds only on the right database, and only where its log has the place.
+pub(crate) fn guard(epoch: &str, place: Place) -> Statement {
+    let mut args = vec![epoch.into()];
+    let log = match place {
+        Place { seq: Seq(0), .. } => String::new(),
+        Place { seq, id } => {
+            args.extend([seq.0.into(), seq.0.into()]);
+            args.extend(id.map(text));
+            let id = if id.is_some() { " AND id = ?" } else { "" };
+            format!(
+                " AND (oldest > ? OR EXISTS (SELECT 1 FROM driftless_events WHERE seq = ?{id}))"
+            )
+        }
+    };
+    let sql = format!(
+        "EXISTS (SELECT 1 FROM driftless_meta WHERE epoch = ? AND version = {SCHEMA_VERSION}{log})"
+    );
+    Statement::new(sql, args)
+}
+
+/// So many parameters, as a list.
+pub(crate) fn parameters(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// The statement for [`Meta`], as it is asked by a replica.
+pub fn meta(asker: Asker) -> Statement {
+    let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
+         (SELECT mark FROM driftless_replicas WHERE name = ?) \
+         FROM driftless_meta WHERE one = 1";
+    Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
+}
+
+/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
+fn is_epoch(text: &str) -> bool {
+    (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Reads the row of [`META`] or [`meta`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (identity, asked) = row.split_at_checked(3).ok_or_else(|| wrong("its identity"))?;
+    let text = |index| asked.get(index).and_then(Value::as_str).map(str::to_owned);
+    match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
+        (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
+            let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
+            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
+        }
+        _ => Err(wrong("its identity")),
+    }
+}
+
+/// Reads the row of [`HEAD`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_head(rows: &Rows) -> Result<Seq> {
+    let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
+    let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
+    seq.filter(is_one).ok_or_else(|| wrong("its newest event"))
+}
+
+/// A count or a limit, to be bound.
+pub(crate) fn number(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
