@@ -1,9 +1,10 @@
 //! Which conflicts may be of one transaction of the application's.
 //!
 //! SQLite tells a trigger nothing about its transaction, so no event says which one it is of. What
-//! is known is where some transactions ended ([`boundaries`](crate::store::outbox::boundaries)), and
-//! when each event was made. So events are taken to be of one transaction if no transaction is known to have ended
-//! between them, and no pause of more than [`PAUSE_MS`] lies between them, with all events of this
+//! is known is where some transactions ended
+//! ([`boundaries`](crate::store::outbox::boundaries)), and when each event was made. So events are
+//! taken to be of one transaction if no transaction is known to have ended between them, and no
+//! pause of more than [`PAUSE_MS`] lies between them, with all events of this
 //! file in between taken into account.
 //!
 //! So a group may hold several transactions that were quick after one another while no replicator

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 /// The files that are in a circle: each imports another one, and is imported by it at last. How it
 /// is counted: `imports`.
-pub(super) const FILES_IN_CIRCLES: usize = 55;
+pub(super) const FILES_IN_CIRCLES: usize = 38;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 30;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
@@ -27,8 +27,7 @@ pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
 /// The parameters of functions that are tuples.
 pub(super) const TUPLES: usize = 9;
 /// The folders of `src/` with more than 12 files.
-pub(super) const LARGE_FOLDERS: &[(&str, usize)] =
-    &[("src", 13), ("src/capture", 17), ("src/cli", 18), ("src/remote", 13), ("src/store", 42)];
+pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
 pub(super) const LINES: usize = 44_500;
 /// The crates that the library alone pulls in, on Linux: a bound.
