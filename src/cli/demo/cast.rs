@@ -8,7 +8,7 @@ use super::script::{Step, statements};
 use crate::error::{Error, Result};
 use crate::remote::{Batch, Libsql, Pending, Remote};
 use crate::replicator::Replicator;
-use crate::store::Connection;
+use crate::store::{Connection, Store};
 use crate::sync::{Status, Summary};
 
 /// A way to the remote that can be cut.
@@ -93,6 +93,16 @@ impl Desktop {
     /// How its replica is.
     pub(super) fn status(&self) -> Status {
         self.replicator.status()
+    }
+
+    /// How many of its events have no verdict. The status of the replicator may be older than the
+    /// last commit, so the file is read.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when it cannot be read.
+    pub(super) fn pending(&self) -> Result<u64> {
+        Ok(Store::open(&self.path)?.state()?.pending)
     }
 
     /// Pushes what is pending and pulls what is new.

@@ -102,7 +102,7 @@ async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result
             }
             Directive::Online(name) => {
                 tell(output, name, Tone::Good.paint("is back on the network."))?;
-                let pending = stage.desktop(name)?.status().pending;
+                let pending = stage.desktop(name)?.pending()?;
                 tell(output, "", format_args!("{pending} of its events have waited."))?;
                 stage.desktop(name)?.cut(false);
             }
@@ -272,7 +272,6 @@ fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     output.line("\nWith the hub running again, they replicate as before:\n")?;
     let hub = hub.display();
     output.line(format_args!("  {program} hub --db {hub} --listen 127.0.0.1:{port}"))?;
-    output.line(format_args!("  {program} status --db {db}"))?;
     output.line(format_args!("  {program} run --db {db}"))
 }
 

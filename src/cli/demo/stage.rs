@@ -31,12 +31,12 @@ const YEAR: &str = include_str!("../../../fixtures/gym/generate.sql");
 
 /// How often what is seen of a desktop is brought up to date.
 const GLANCE: Duration = Duration::from_millis(100);
-/// Events of a round that are told one by one.
-const TOLD: usize = 12;
+/// Applied events of a round that are shown one by one.
+const SHOWN_EVENTS: usize = 3;
 /// How often everybody synchronises before it is said that they do not come to rest.
 const ROUNDS: usize = 20;
 /// Conflicts that are shown.
-const SHOWN_CONFLICTS: usize = 8;
+const SHOWN_CONFLICTS: usize = 2;
 
 /// Everything that the demo has.
 pub(super) struct Stage {
@@ -304,7 +304,17 @@ impl Stage {
             }
             Ok(())
         })?;
-        for event in events.iter().take(TOLD) {
+        let (mut applied, mut others) = (0, 0);
+        for event in &events {
+            if event.verdict.is_applied() {
+                // Consequences of triggers would hide the people's changes.
+                let shown = event.cause.is_none() && applied < SHOWN_EVENTS;
+                applied += usize::from(shown);
+                others += usize::from(!shown);
+                if !shown {
+                    continue;
+                }
+            }
             let by = match (&event.actor, event.cause) {
                 (Some(actor), _) => actor.clone(),
                 (None, Some(_)) => "trigger".to_owned(),
@@ -313,8 +323,8 @@ impl Stage {
             let line = Brief::new(event, &by);
             self.output.row(line.tone, &format!("{:>8}  {}", "log", line.text))?;
         }
-        if events.len() > TOLD {
-            tell(&self.output, "", format_args!("… and {} more", events.len() - TOLD))?;
+        if others > 0 {
+            tell(&self.output, "", format_args!("… and {others} more, applied"))?;
         }
         if let Some(last) = events.last() {
             self.told = last.seq;
@@ -344,6 +354,9 @@ impl Stage {
                 conflicts::print(&self.output, conflict, store.id(), conflicts::LISTED_CHARS)?;
             }
             self.output.line("")?;
+            if let Some(others) = count.checked_sub(SHOWN_CONFLICTS).filter(|&others| others > 0) {
+                tell(&self.output, "", format_args!("… and {others} more"))?;
+            }
         }
         Ok(())
     }

@@ -6,8 +6,13 @@ use super::{Folder, Running};
 fn the_demo_ends_with_equal_databases_that_can_be_looked_at() {
     let folder = Folder::new();
     let out = folder.run("demo --dir demo").fine();
-    for line in ["laptop  is cut off the network.", "All 3 databases are equal", "rejected: unique"]
-    {
+    for line in [
+        "laptop  is cut off the network.",
+        "7 of its events have waited.",
+        "rejected: unique",
+        "… and 3 more\n",
+        "All 3 databases are equal",
+    ] {
         assert!(out.contains(line), "{line} is missing in:\n{out}");
     }
     assert!(!out.contains('\u{1b}'));
