@@ -49,8 +49,8 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let output = Output::new(cli.global.json);
-    trace(cli.global.verbose, &output);
+    let output = Output::new(cli.global().is_json());
+    trace(cli.global().verbosity(), &output);
     keep_quiet_about_the_client();
     match run(cli, &output) {
         Ok(exit) => exit.into(),
@@ -63,8 +63,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> Result<Exit> {
-    let session = Session::new(cli.global, output.clone());
-    perform(&session, cli.command).map_err(|error| session.explain(error))
+    let (global, command) = cli.into_parts();
+    let session = Session::new(global, output.clone());
+    perform(&session, command).map_err(|error| session.explain(error))
 }
 
 fn perform(session: &Session, command: Command) -> Result<Exit> {
@@ -75,7 +76,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Run(args) => commands::run::run(session, &args),
         Command::Status(args) => commands::status::status(session, &args),
         Command::Log(args) => commands::log::log(session, args),
-        Command::Show(args) => commands::log::show(session, &args.event),
+        Command::Show(args) => commands::log::show(session, &args),
         Command::Conflicts(args) => commands::conflicts::conflicts(session, args),
         Command::Quarantine(args) => commands::quarantine::quarantine(session, &args),
         Command::Remote(args) => commands::remote::remote(session, args),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::Global;
+use clap::{ArgAction, Args};
+
 use super::output::Output;
 use crate::error::{Code, Error, Result};
 use crate::remote::{Credentials, Granted, Libsql, Options, Token};
@@ -17,19 +18,57 @@ use crate::sync::Lock;
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The replica: a SQLite file (for `hub`: the file to serve)
+    #[arg(long, global = true, value_name = "FILE")]
+    db: Option<PathBuf>,
+    /// A file with the remote's token, for its owner's eyes alone (for `hub`: the token to ask for)
+    #[arg(long, global = true, value_name = "FILE")]
+    auth_token_file: Option<PathBuf>,
+    /// Let http:// lead to another machine, where the token and all rows are readable on the way
+    #[arg(long, global = true)]
+    allow_plain_http: bool,
+    /// Print JSON: an object, or one a line for listings
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say on stderr what happens; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Global {
+    /// Whether to print JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// How often `--verbose` was given.
+    pub(crate) fn verbosity(&self) -> u8 {
+        self.verbose
+    }
+}
+
 /// One run of the command.
 pub(crate) struct Session {
     global: Global,
     /// The variables of a token that was not sent, and of the URL that it is for.
     withheld: Cell<Option<(&'static str, &'static str)>>,
     /// Where to print.
-    pub(crate) output: Output,
+    output: Output,
 }
 
 impl Session {
     /// A run with what every command takes.
     pub(crate) fn new(global: Global, output: Output) -> Session {
         Session { global, withheld: Cell::new(None), output }
+    }
+
+    /// Where to print.
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
     }
 
     /// The replica's file.

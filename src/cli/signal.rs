@@ -3,7 +3,7 @@
 use tokio::runtime::{Builder, Runtime};
 
 use super::exit::Exit;
-use super::output::{JsonError, Output};
+use super::output::Output;
 use crate::error::{Error, Result};
 
 /// A runtime for a command that has one thing to wait for.
@@ -75,17 +75,7 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
             if runtime.block_on(stop).is_ok() {
                 if !advice.is_empty() {
                     output.clear();
-                    match output.is_json() {
-                        true => output.failure(&JsonError {
-                            kind: "interrupted",
-                            code: "interrupted",
-                            remote_code: None,
-                            message: &advice,
-                            hint: None,
-                            exit: exit.code(),
-                        }),
-                        false => output.note(advice),
-                    }
+                    output.interrupted(&advice, exit);
                 }
                 std::process::exit(i32::from(exit.code()));
             }

@@ -1,34 +1,129 @@
 //! `driftless conflicts`: local events that lost, each with the winner beside it.
 
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::args;
-use crate::cli::args::ConflictAction;
 use crate::cli::exit::Exit;
-use crate::cli::output::event::{
-    JsonEvent, JsonExact, JsonImage, exact, exact_key, json_key, key, made_at, names, resolve,
-    tail, value, who,
-};
-use crate::cli::output::log_position::{rfc3339, short};
+use crate::cli::output::conflict::{LISTED_CHARS, SHOWN_CHARS, print};
+use crate::cli::output::event::{exact_key, json_key, key, resolve, tail};
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::error::{Code, Error, Result};
+use crate::event::EventId;
 use crate::event::value::Value;
-use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
-use crate::event::{Event, EventId, Image, Op, ReplicaId};
 use crate::store::{
     Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, NewKey, Restored,
     Selection, Store,
 };
 
-/// Characters of a value in the listing and where one conflict is shown.
-pub(in crate::cli) const LISTED_CHARS: usize = 40;
-const SHOWN_CHARS: usize = 200;
-
 /// How many conflicts a person is shown who has not said how many.
 const SHOWN: usize = 50;
 /// How many ids a line names.
 const NAMED: usize = 20;
+
+/// What `--kind` takes.
+const KINDS: [&str; 3] = ["conflict", "collision", "rejected"];
+
+/// The arguments of `conflicts`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsArgs {
+    /// Also those that were restored or dismissed, or are moot
+    #[arg(long)]
+    all: bool,
+    /// Only those of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Only those that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Option<String>,
+    /// How many there are of each table and kind, and nothing more
+    #[arg(long)]
+    summary: bool,
+    /// Show no more than this; 50 if nothing is said, and all with --json
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Leave out the first N
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    #[command(subcommand)]
+    action: Option<ConflictAction>,
+}
+
+impl ConflictsArgs {
+    /// The flags that are for the listing, and were given to an action.
+    fn misplaced(&self) -> Option<&'static str> {
+        self.action.as_ref()?;
+        let given = [
+            ("--all", self.all),
+            ("--table", self.table.is_some()),
+            ("--kind", self.kind.is_some()),
+            ("--summary", self.summary),
+            ("--limit", self.limit.is_some()),
+            ("--skip", self.skip > 0),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
+/// What to do about a conflict.
+#[derive(Debug, Subcommand)]
+enum ConflictAction {
+    /// One conflict, column by column
+    Show {
+        /// The event that lost: its id, or the beginning or end of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Write the values that lost once more, as new events
+    Restore(RestoreArgs),
+    /// Take them off the list; the log keeps them
+    Dismiss(DismissArgs),
+}
+
+/// The arguments of `conflicts restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["ids", "table", "kind", "all"]))]
+struct RestoreArgs {
+    /// Events that lost: their ids, or the beginning or end. With each, what its transaction lost
+    #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
+    ids: Vec<String>,
+    /// Only the named events, and not what their transactions lost besides
+    #[arg(long, requires = "ids")]
+    alone: bool,
+    /// Every open one of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Every open one that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Option<String>,
+    /// Every open one
+    #[arg(long)]
+    all: bool,
+    /// Under a new key: for rows whose key another one has taken. Without KEY, a fresh number
+    #[arg(long, value_name = "KEY", num_args = 0..=1)]
+    #[allow(clippy::option_option, reason = "the flag may come without a value")]
+    new_key: Option<Option<String>>,
+}
+
+/// The arguments of `conflicts dismiss`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["ids", "table", "kind", "all"]))]
+struct DismissArgs {
+    /// Events that lost: their ids, or the beginning or end of them
+    #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
+    ids: Vec<String>,
+    /// Every open one of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Every open one that lost in this way: conflict, collision or rejected
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Option<String>,
+    /// Every open one
+    #[arg(long)]
+    all: bool,
+}
 
 /// Lists the conflicts, or does something about them.
 ///
@@ -36,9 +131,9 @@ const NAMED: usize = 20;
 ///
 /// `Usage` when there is no such conflict or it cannot be restored so, `Storage` when the database
 /// fails.
-pub(crate) fn conflicts(session: &Session, args: args::Conflicts) -> Result<Exit> {
+pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> {
     let mut store = session.store()?;
-    let output = &session.output;
+    let output = session.output();
     if let Some(flag) = args.misplaced() {
         return Err(Error::usage(format!("{flag} stands in front of what is to be done"))
             .with_hint("write it at the end: driftless conflicts dismiss --table TABLE"));
@@ -93,11 +188,11 @@ fn matching(
     Ok(ConflictFilter { table: table.cloned(), kind, closed })
 }
 
-fn filter(store: &Store, args: &args::Conflicts) -> Result<ConflictFilter> {
+fn filter(store: &Store, args: &ConflictsArgs) -> Result<ConflictFilter> {
     matching(store, args.table.as_ref(), args.kind.as_ref(), args.all)
 }
 
-fn restore(output: &Output, store: &mut Store, args: &args::RestoreConflicts) -> Result<()> {
+fn restore(output: &Output, store: &mut Store, args: &RestoreArgs) -> Result<()> {
     let ids = find_all(store, &args.ids)?;
     let new_key = match (&args.new_key, &ids[..]) {
         (None, _) => None,
@@ -218,7 +313,7 @@ fn tell_already(output: &Output, already: &[EventId], what: &str) -> Result<()> 
     }
 }
 
-fn dismiss(output: &Output, store: &mut Store, args: &args::DismissConflicts) -> Result<()> {
+fn dismiss(output: &Output, store: &mut Store, args: &DismissArgs) -> Result<()> {
     let wanted = match args.ids.is_empty() {
         true => {
             let (table, kind) = (args.table.as_ref(), args.kind.as_ref());
@@ -322,7 +417,7 @@ fn counted(store: &Store, wanted: &ConflictFilter) -> Result<Vec<ConflictCount>>
     Ok(counts)
 }
 
-fn list(output: &Output, store: &Store, args: &args::Conflicts) -> Result<()> {
+fn list(output: &Output, store: &Store, args: &ConflictsArgs) -> Result<()> {
     let wanted = filter(store, args)?;
     let most = if output.is_json() { usize::MAX } else { SHOWN };
     let limit = args.limit.unwrap_or(most);
@@ -377,138 +472,4 @@ fn advise(output: &Output, store: &Store, conflicts: &[Conflict]) {
         let id = tail(&collision.event.id);
         output.note(format_args!("To keep both of a collision: {command} restore {id} --new-key"));
     }
-}
-
-/// A conflict, as `--json` prints it.
-#[derive(Serialize)]
-struct JsonConflict<'a> {
-    id: String,
-    kind: &'static str,
-    state: &'static str,
-    noticed_at: String,
-    /// What may be of one transaction has the same.
-    group: String,
-    event: JsonEvent<'a>,
-    insert: Option<JsonEvent<'a>>,
-    winner: Option<JsonEvent<'a>>,
-    theirs: Option<JsonImage<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    theirs_exact: Option<JsonExact<'a>>,
-    /// Of a former remote: the number of its log, whose seqs these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    former: Option<i64>,
-}
-
-/// Prints a conflict, with the winner beside the loser; values have `most` characters at most.
-///
-/// # Errors
-///
-/// As [`Output::line`].
-pub(in crate::cli) fn print(
-    output: &Output,
-    conflict: &Conflict,
-    me: ReplicaId,
-    most: usize,
-) -> Result<()> {
-    let event = &conflict.event;
-    if output.is_json() {
-        return output.json(&JsonConflict {
-            id: event.id.to_string(),
-            kind: conflict.kind.as_str(),
-            state: conflict.state.as_str(),
-            noticed_at: rfc3339(conflict.noticed_ms),
-            group: conflict.group.to_string(),
-            event: JsonEvent::settled(event),
-            insert: conflict.insert.as_ref().map(JsonEvent::settled),
-            winner: conflict.winner.as_ref().map(JsonEvent::settled),
-            theirs: conflict.theirs.as_ref().map(JsonImage),
-            theirs_exact: exact(conflict.theirs.as_ref()),
-            former: conflict.former,
-        });
-    }
-    let state = match conflict.state {
-        ConflictState::Open => String::new(),
-        state => format!("  ({})", state.as_str()),
-    };
-    output.line(format_args!(
-        "{}  {}: {} of {} {}{state}",
-        Tone::Strong.paint(tail(&event.id)),
-        Tone::Notable.paint(format_args!("{}, {}", conflict.kind.as_str(), reason(event))),
-        event.op,
-        clean(&event.table, LISTED_CHARS),
-        key(&event.key),
-    ))?;
-    output.table(&["", "mine (lost)", "theirs"], &beside(conflict, me, most))
-}
-
-/// Why it lost, in words.
-fn reason(event: &Event) -> String {
-    let reason = event.verdict.reason().unwrap_or_default();
-    let (word, about) = reason.split_once(": ").unwrap_or((reason, ""));
-    let words = match word {
-        "conflict" => "another writer was first",
-        "pair" => "the other half of its key change lost",
-        "via" => "the event of which it is a consequence lost",
-        "unique" => "a UNIQUE value is taken",
-        "foreign" => "a row that it refers to is missing",
-        "children" => "other rows refer to it",
-        "exists" => "its key is taken",
-        "missing" => "its row is gone",
-        "refused" => "a trigger of the remote refused it",
-        TOO_LARGE => {
-            "it is too large for the remote, so its values are here alone: \
-             save them elsewhere, or write smaller ones"
-        }
-        KEY_NOT_UTF8 => "its key is text that is not UTF-8: restore it under another key",
-        KEY_TOO_LARGE => "its key is larger than 64 KiB: restore it under another key",
-        _ => return clean(reason, SHOWN_CHARS),
-    };
-    match about {
-        "" => words.to_owned(),
-        about => format!("{words} ({})", clean(about, SHOWN_CHARS)),
-    }
-}
-
-/// The rows of the comparison: who, when, and each column that differs.
-fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<String>)> {
-    let event = &conflict.event;
-    let winner = conflict.winner.as_ref();
-    let dim = |name: &str, mine: String, theirs: String| {
-        (Tone::Dim, vec![format!("  {name}"), mine, theirs])
-    };
-    let by = |event: &Event| who(event.origin, event.actor.as_deref(), me);
-    let made = |event: &Event| short(made_at(event.id));
-    let outcome = match (winner, &conflict.theirs) {
-        (Some(winner), _) => winner.op.to_string(),
-        (None, Some(_)) => "(as it is there)".to_owned(),
-        (None, None) => "(no such row there)".to_owned(),
-    };
-    let mut rows = vec![
-        dim("by", by(event), winner.map(by).unwrap_or_default()),
-        dim("made", made(event), winner.map(made).unwrap_or_default()),
-        dim("did", event.op.to_string(), outcome),
-    ];
-    let mine = conflict.insert.as_ref().unwrap_or(event).after.as_ref();
-    let old = event.before.as_ref();
-    // What the winner wrote, over the row as it was when the loss was learnt.
-    let theirs = conflict.theirs.as_ref().or(winner.and_then(|winner| winner.after.as_ref()));
-    let touched = match event.op {
-        Op::Delete if conflict.insert.is_none() => winner.and_then(|w| w.after.as_ref()),
-        _ => mine,
-    };
-    for name in names(touched.into_iter()) {
-        let cell = |image: Option<&Image>, absent: &str| match image {
-            Some(image) => image.get(name).map(|v| value(v, most)).unwrap_or_default(),
-            None => absent.to_owned(),
-        };
-        let deleted = event.op == Op::Delete && conflict.insert.is_none();
-        let left =
-            if deleted { format!("(deleted; was {})", cell(old, "")) } else { cell(mine, "") };
-        let right = cell(theirs, "");
-        // A column that was left empty says nothing where there is nothing beside it.
-        if left != right && !(right.is_empty() && left == "NULL") {
-            rows.push((Tone::Plain, vec![format!("  {}", clean(name, most)), left, right]));
-        }
-    }
-    rows
 }

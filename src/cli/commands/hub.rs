@@ -1,6 +1,9 @@
 //! `driftless hub`: the development server.
 
-use crate::cli::args;
+use std::net::SocketAddr;
+
+use clap::Args;
+
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::signal;
@@ -8,12 +11,20 @@ use crate::error::Result;
 use crate::hub::{Config, Hub};
 use crate::remote::Token;
 
+/// The arguments of `hub`.
+#[derive(Debug, Args)]
+pub(crate) struct HubArgs {
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
 /// Serves a file until SIGINT or SIGTERM.
 ///
 /// # Errors
 ///
 /// As [`Hub::bind`] and [`Hub::serve`].
-pub(crate) fn hub(session: &Session, args: &args::Hub) -> Result<Exit> {
+pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
     let db = session.db()?;
     let mut config = Config::new(db, args.listen);
     // Only from a file: a token in the environment is one for another server.
@@ -24,9 +35,9 @@ pub(crate) fn hub(session: &Session, args: &args::Hub) -> Result<Exit> {
     signal::runtime()?.block_on(async {
         let stop = signal::stop();
         let hub = Hub::bind(config).await?;
-        session.output.line(format_args!("listening on {}", hub.url()))?;
+        session.output().line(format_args!("listening on {}", hub.url()))?;
         let access = if guarded { "whoever has the token" } else { "everybody who can reach it" };
-        session.output.note(format_args!(
+        session.output().note(format_args!(
             "For development and tests, not for production: it serves {} to {access}.",
             db.display()
         ));
@@ -38,6 +49,6 @@ pub(crate) fn hub(session: &Session, args: &args::Hub) -> Result<Exit> {
         .await?;
         failure.await.unwrap_or(Ok(()))
     })?;
-    session.output.note("stopped");
+    session.output().note("stopped");
     Ok(Exit::Success)
 }

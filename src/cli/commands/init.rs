@@ -1,14 +1,15 @@
 //! `driftless init`: make a database into a replica.
 
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::catalog::{LeftOut, Why};
-use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Spinner, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Error, Result};
+use crate::event::conflict::ConflictRule;
 use crate::remote::{Access, Remote as _};
 use crate::store::{Orphans, Store};
 use crate::sync::{Phase, Report, Tables, fresh_plan, initialise_watched};
@@ -60,13 +61,42 @@ struct TableRows {
     different: usize,
 }
 
+/// The arguments of `init`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["tables", "all_tables"]))]
+pub(crate) struct InitArgs {
+    /// The remote: libsql://… or https://…, or http:// on this machine
+    #[arg(long, value_name = "URL")]
+    remote: String,
+    /// The tables to replicate, with commas between
+    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    tables: Vec<String>,
+    /// Replicate every table that has a primary key, of either side, but for the bookkeeping of
+    /// migration tools
+    #[arg(long)]
+    all_tables: bool,
+    /// With --all-tables: leave these tables out, with commas between
+    #[arg(long, value_name = "TABLES", value_delimiter = ',', conflicts_with = "tables")]
+    exclude: Vec<String>,
+    /// What counts as a conflict in a table: `row` (the default) or `columns`
+    #[arg(long, value_name = "TABLE=RULE", value_delimiter = ',', value_parser = conflict_rule)]
+    conflict: Vec<(String, ConflictRule)>,
+}
+
+/// Reads `members=columns`.
+fn conflict_rule(text: &str) -> std::result::Result<(String, ConflictRule), String> {
+    let (table, rule) = text.split_once('=').ok_or("write TABLE=row or TABLE=columns")?;
+    let rule = rule.parse().map_err(|_| format!("`{rule}` is neither `row` nor `columns`"))?;
+    Ok((table.to_owned(), rule))
+}
+
 /// Installs what is missing on both sides, and brings their rows together.
 ///
 /// # Errors
 ///
 /// As [`initialise`](crate::sync::initialise), and `Usage` when another replicator is at work on
 /// the file.
-pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
+pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     let db = session.db()?.to_owned();
     let remote = session.remote(&args.remote)?;
     let tables = match (args.all_tables, args.exclude.is_empty()) {
@@ -88,11 +118,11 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
     // Nobody is at work on a file that is not there yet.
     let lock = if db.exists() { Some(session.lock()?) } else { None };
     let advice = "interrupted: what was done stays; run it again to go on";
-    signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
+    signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
-    let spinner = session.output.spinner("the first sync");
+    let spinner = session.output().spinner("the first sync");
     let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
-        Phase::Found(orphans) if !session.output.is_json() => warn_of(&session.output, orphans),
+        Phase::Found(orphans) if !session.output().is_json() => warn_of(session.output(), orphans),
         _ => show(&spinner, doing),
     });
     drop(spinner);
@@ -106,7 +136,7 @@ pub(crate) fn init(session: &Session, args: args::Init) -> Result<Exit> {
             return Err(error);
         }
     };
-    tell(&session.output, &store, &report)?;
+    tell(session.output(), &store, &report)?;
     Ok(Exit::Success)
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::args;
+use clap::Args;
+
 use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::event::{JsonEvent, Listing, resolve, show as show_entry};
@@ -17,6 +18,54 @@ use crate::store::{Cause, Entry, Former, LogFilter, Standing, Store};
 /// How often `--follow` looks for new events.
 const FOLLOW: Duration = Duration::from_millis(200);
 
+/// What `--verdict` takes.
+const VERDICTS: [&str; 4] = ["applied", "superseded", "rejected", "pending"];
+
+/// The arguments of `log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Only events of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Only events of this row: its key's values with commas between, or a JSON array
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Only events of this origin: `web`, `me`, or a replica's id or its beginning or end
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// Only events with this verdict: applied, superseded, rejected or pending
+    #[arg(long, value_name = "VERDICT", value_parser = VERDICTS)]
+    verdict: Option<String>,
+    /// From here on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    since: Option<When>,
+    /// Up to here: likewise
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    until: Option<When>,
+    /// The log of a former remote, by the number that `log` names
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    former: Option<i64>,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// Reads a place in the log, and says how to write one.
+fn when(text: &str) -> std::result::Result<When, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}\n  {hint}"),
+        None => error.to_string(),
+    })
+}
+
+/// The arguments of `show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The event: its id, the beginning or end of it, or its seq
+    #[arg(value_name = "EVENT")]
+    event: String,
+}
+
 /// Which events are wanted, beyond what [`LogFilter`] knows.
 struct Wanted {
     filter: LogFilter,
@@ -27,7 +76,7 @@ struct Wanted {
 
 impl Wanted {
     /// What the command line asks for.
-    fn new(store: &Store, args: &args::Log) -> Result<Wanted> {
+    fn new(store: &Store, args: &LogArgs) -> Result<Wanted> {
         let mut wanted = Wanted {
             filter: LogFilter {
                 table: args.table.clone().map(|name| replicated(store, &name)).transpose()?,
@@ -161,10 +210,10 @@ fn place(store: &Store, when: When) -> Result<When> {
 /// # Errors
 ///
 /// `Usage` for a filter that names nothing, `Storage` when the database fails.
-pub(crate) fn log(session: &Session, args: args::Log) -> Result<Exit> {
+pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     let store = session.store()?;
     let mut wanted = Wanted::new(&store, &args)?;
-    let output = &session.output;
+    let output = session.output();
     let tables = store.tables().iter().map(|replicated| replicated.table.name.as_str());
     let listing = Listing::new(store.id(), tables);
     if args.follow {
@@ -257,10 +306,10 @@ fn print(
 /// # Errors
 ///
 /// `Usage` when there is no such event, `Storage` when the database fails.
-pub(crate) fn show(session: &Session, text: &str) -> Result<Exit> {
+pub(crate) fn show(session: &Session, args: &ShowArgs) -> Result<Exit> {
     let store = session.store()?;
-    let entry = find(&store, text)?;
-    show_entry(&session.output, &entry, store.id())?;
+    let entry = find(&store, &args.event)?;
+    show_entry(session.output(), &entry, store.id())?;
     Ok(Exit::Success)
 }
 

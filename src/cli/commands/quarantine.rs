@@ -1,8 +1,8 @@
 //! `driftless quarantine`: pulled events that cannot be applied here yet.
 
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::args;
 use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::event::{exact_key, json_key, key};
@@ -14,17 +14,37 @@ use crate::event::Seq;
 /// Characters of a table's name and a reason.
 const CHARS: usize = 200;
 
+/// The arguments of `quarantine`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArgs {
+    #[command(subcommand)]
+    action: Option<QuarantineAction>,
+}
+
+/// What to do about the quarantine.
+#[derive(Debug, Subcommand)]
+enum QuarantineAction {
+    /// Try all of them once more
+    Retry,
+    /// Take one off the list that is malformed: its row has been mended on the remote
+    Dismiss {
+        /// Its place in the log
+        #[arg(value_name = "SEQ")]
+        seq: i64,
+    },
+}
+
 /// Lists the quarantine, tries it once more, or takes an event off it.
 ///
 /// # Errors
 ///
 /// `Usage` for an event that does not wait or that may still be applied; `Storage` when the
 /// database fails.
-pub(crate) fn quarantine(session: &Session, args: &args::Quarantine) -> Result<Exit> {
+pub(crate) fn quarantine(session: &Session, args: &QuarantineArgs) -> Result<Exit> {
     match args.action {
         None => list(session),
-        Some(args::QuarantineAction::Retry) => retry(session),
-        Some(args::QuarantineAction::Dismiss { seq }) => dismiss(session, Seq(seq)),
+        Some(QuarantineAction::Retry) => retry(session),
+        Some(QuarantineAction::Dismiss { seq }) => dismiss(session, Seq(seq)),
     }
 }
 
@@ -38,7 +58,7 @@ fn list(session: &Session) -> Result<Exit> {
         key_exact: Option<serde_json::Value>,
         reason: &'a str,
     }
-    let output = &session.output;
+    let output = session.output();
     let waiting = session.store()?.quarantine()?;
     if output.is_json() {
         for event in &waiting {
@@ -78,10 +98,10 @@ fn dismiss(session: &Session, seq: Seq) -> Result<Exit> {
         dismissed: i64,
     }
     session.store()?.dismiss_quarantined(seq)?;
-    if session.output.is_json() {
-        session.output.json(&Dismissed { dismissed: seq.0 })?;
+    if session.output().is_json() {
+        session.output().json(&Dismissed { dismissed: seq.0 })?;
     } else {
-        session.output.line(format_args!("event {seq} is off the list"))?;
+        session.output().line(format_args!("event {seq} is off the list"))?;
     }
     Ok(Exit::Success)
 }
@@ -94,10 +114,10 @@ fn retry(session: &Session) -> Result<Exit> {
     }
     let retried = session.store()?.retry_quarantine(now_ms())?;
     let (applied, waiting) = (retried.applied, retried.waiting);
-    if session.output.is_json() {
-        session.output.json(&Retried { applied, waiting })?;
+    if session.output().is_json() {
+        session.output().json(&Retried { applied, waiting })?;
     } else {
-        session.output.line(format_args!("{applied} applied, {waiting} still waiting"))?;
+        session.output().line(format_args!("{applied} applied, {waiting} still waiting"))?;
     }
     Ok(Exit::Success)
 }

@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::init::{NAME_CHARS, Rows, show, waiting};
-use crate::cli::args;
-use crate::cli::args::RemoteAction;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
@@ -29,13 +28,35 @@ struct Done<'a> {
     rows: Option<Rows>,
 }
 
+/// The arguments of `remote`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    #[command(subcommand)]
+    action: RemoteAction,
+}
+
+/// What to do about the remote.
+#[derive(Debug, Subcommand)]
+enum RemoteAction {
+    /// Show what is there, and go on with it: rows only here are pushed, rows only there fetched,
+    /// and rows in both take the remote's version
+    Accept {
+        /// Another URL than the replica has had so far
+        #[arg(long, value_name = "URL")]
+        remote: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 /// Does something about the remote.
 ///
 /// # Errors
 ///
 /// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at
 /// work on the file, or nobody has said yes.
-pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
+pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let RemoteAction::Accept { remote: url, yes } = args.action;
     let store = session.store()?;
     let url = url.map_or_else(|| store.state().map(|state| state.url), Ok)?;
@@ -45,7 +66,7 @@ pub(crate) fn remote(session: &Session, args: args::Remote) -> Result<Exit> {
         return Err(remote.read_only());
     }
     let found = preview_remote(&store, &*remote)?;
-    let output = &session.output;
+    let output = session.output();
     let url = remote.url();
     let mut done = Done { accepted: false, url: &url, offer: &found, replica: None, rows: None };
     let Some(trouble) = &found.trouble else {

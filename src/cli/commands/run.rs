@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::status::{described, progress, waiting, words};
-use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Spinner, clean};
 use crate::cli::session::Session;
@@ -28,6 +28,15 @@ const PACE: Duration = Duration::from_millis(250);
 const LOCK_LOOK: Duration = Duration::from_millis(100);
 /// After so many looks it is said what is waited for.
 const PATIENT_LOOKS: u32 = 3;
+
+/// The arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// End when standard input ends, which must be a pipe: as soon as the program that started this
+    /// one is gone, however it ended
+    #[arg(long)]
+    until_stdin_closes: bool,
+}
 
 /// Why `run` ended.
 enum End {
@@ -58,9 +67,9 @@ struct Ended<'a> {
 ///
 /// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
 /// refuses us at the first sync that the file ever has, or for want of a token.
-pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit> {
+pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
     let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
-    let output = &session.output;
+    let output = session.output();
     let runtime = signal::runtime()?;
     runtime.block_on(async {
         let signals = signal::stop();
@@ -115,7 +124,7 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
     drop(store);
     let url = remote.url();
     let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
-    session.output.note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
+    session.output().note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
     Ok((replicator, before))
 }
 
@@ -138,10 +147,10 @@ impl Wait {
         self.said = Some(error.message().to_owned());
         self.status = session.store().and_then(|store| waiting(session, &store, error)).ok();
         match &self.status {
-            Some(status) if session.output.is_json() => session.output.json(status),
+            Some(status) if session.output().is_json() => session.output().json(status),
             // Where the file cannot be read either, there is no status to print.
             _ => {
-                session.output.note(clean(error.message(), usize::MAX));
+                session.output().note(clean(error.message(), usize::MAX));
                 Ok(())
             }
         }
@@ -150,7 +159,7 @@ impl Wait {
     /// It is told to end before the wait is over.
     fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
         if let Some(status) = &self.status {
-            Teller::new(&session.output, true).end(status, &stopped)?;
+            Teller::new(session.output(), true).end(status, &stopped)?;
         }
         stopped.map(drop)
     }

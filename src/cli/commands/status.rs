@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 use super::init::NAME_CHARS;
 use super::sync::bytes;
 use crate::catalog::{LeftOut, Why};
-use crate::cli::args;
 use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::log_position::rfc3339;
@@ -26,6 +27,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The same for its answer.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// The arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Do not ask the remote
+    #[arg(long)]
+    offline: bool,
+}
+
 /// What came of asking the remote.
 enum Contact {
     /// Nobody asked.
@@ -42,14 +51,14 @@ enum Contact {
 ///
 /// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
 /// reached is no error, but red health is an exit code of its own.
-pub(crate) fn status(session: &Session, args: &args::Status) -> Result<Exit> {
+pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
     let store = session.store()?;
     let known = match said(session)? {
         Some(known) => known,
         None => asked(session, &store, args.offline)?,
     };
     let status = Status::of(&store, known, now_ms())?;
-    let output = &session.output;
+    let output = session.output();
     if output.is_json() {
         output.json(&status)?
     } else {

@@ -30,7 +30,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let remote = session.remote(&store.state()?.url)?;
     let lock = session.lock()?;
     let advice = "interrupted: what was done stays; run it again to go on";
-    signal::end_at_once(&session.output, Exit::Interrupted, advice.to_owned())?;
+    signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
     let (conflicts, former) = (store.state()?.conflicts, store.former()?.len());
     let summary = watched(session, |staged| {
         drain_watched(store, remote, &mut |now| {
@@ -38,15 +38,15 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
         })
     })?;
     lock.note_success(now_ms());
-    if session.output.is_json() {
-        session.output.json(&summary)?;
+    if session.output().is_json() {
+        session.output().json(&summary)?;
         return Ok(Exit::Success);
     }
-    session.output.line(describe(&summary))?;
+    session.output().line(describe(&summary))?;
     let store = session.store()?;
     let state = store.state()?;
     if let Some(former) = store.former()?.get(former) {
-        session.output.warn(format_args!(
+        session.output().warn(format_args!(
             "this file was copied, or restored from a backup: it was replica {}, and is {} now",
             former.replica, state.replica
         ));
@@ -55,16 +55,16 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
         let new = state.conflicts - conflicts;
         let db = session.db()?.display();
         session
-            .output
+            .output()
             .warn(format_args!("{new} of its events lost: see driftless conflicts --db {db}"));
     }
     for table in store.unwritable() {
-        session.output.warn(clean(&table.reason, usize::MAX));
+        session.output().warn(clean(&table.reason, usize::MAX));
     }
     if state.quarantined > 0 {
         let (count, db) = (state.quarantined, session.db()?.display());
         session
-            .output
+            .output()
             .warn(format_args!("{count} wait in quarantine: see driftless quarantine --db {db}"));
     }
     Ok(Exit::Success)
@@ -75,14 +75,14 @@ fn watched<T>(
     session: &Session,
     work: impl FnOnce(&Mutex<Option<Staged>>) -> Result<T>,
 ) -> Result<T> {
-    let spinner = session.output.spinner("pushing and pulling");
+    let spinner = session.output().spinner("pushing and pulling");
     let store = session.store()?;
     let all = store.state()?.unsent;
     let staged = Mutex::new(None);
     let (done, is_done) = crossbeam_channel::bounded::<()>(1);
     std::thread::scope(|scope| {
         let (spinner, staged) = (&spinner, &staged);
-        let is_live = session.output.is_live();
+        let is_live = session.output().is_live();
         scope.spawn(move || {
             let glance = if is_live { GLANCE } else { SLOW_GLANCE };
             while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::proof::{self, Dump};
 use super::script::{Step, statements};
+use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
 use crate::remote::{Batch, Libsql, Pending, Remote};
 use crate::replicator::Replicator;
@@ -35,11 +37,11 @@ impl Remote for Line {
 /// A desktop: its application's connection, and the replicator beside it.
 pub(super) struct Desktop {
     /// Its name.
-    pub(super) name: String,
+    name: String,
     /// Its database.
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// The application's connection: it writes here, online or not.
-    pub(super) app: Connection,
+    app: Connection,
     replicator: Replicator,
     line: Arc<Line>,
 }
@@ -66,6 +68,38 @@ impl Desktop {
         Ok(Desktop { name: name.to_owned(), path: path.to_owned(), app, replicator, line })
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many rows these tables have, all together.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when they cannot be read.
+    pub(super) fn count(&self, tables: &[String]) -> Result<i64> {
+        tables.iter().try_fold(0, |sum, table| {
+            let sql = format!("SELECT count(*) FROM {}", ident(table));
+            let count: i64 = self.app.query_row(&sql, [], |row| row.get(0))?;
+            Ok(sum + count)
+        })
+    }
+
+    /// The rows of a table.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when they cannot be read.
+    pub(super) fn dump(&self, table: &Table) -> Result<Dump> {
+        proof::local(&self.app, table)
+    }
+
     /// Runs a step as one transaction of the application.
     ///
     /// # Errors
@@ -73,7 +107,7 @@ impl Desktop {
     /// `Storage` when SQLite refuses it. Then nothing has changed.
     pub(super) fn perform(&self, step: &Step) -> Result<()> {
         let tx = self.app.unchecked_transaction()?;
-        tx.execute_batch(&step.sql)?;
+        tx.execute_batch(step.sql())?;
         Ok(tx.commit()?)
     }
 
@@ -130,6 +164,6 @@ impl Desktop {
 ///
 /// As [`Remote::run`].
 pub(super) async fn perform_on_remote(remote: &Libsql, step: &Step) -> Result<()> {
-    let statements = statements(&step.sql).into_iter().map(Into::into).collect();
+    let statements = statements(step.sql()).into_iter().map(Into::into).collect();
     remote.run(Batch { statements, writes: true }).await.map(drop)
 }

@@ -17,11 +17,11 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
 use self::script::{Directive, Step};
 use self::stage::{Stage, tell};
-use super::args;
 use super::clock::now_ms;
 use super::exit::Exit;
 use super::output::{Output, Tone};
@@ -41,26 +41,37 @@ const PAUSE_MS: std::ops::Range<u64> = 20..150;
 /// How long the desktop that the story takes offline is on and off the network after it.
 const ONLINE: Duration = Duration::from_secs(3);
 
+/// The arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where to put the databases: a folder that is empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Go on for so long after the story, with small writes of everybody
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+}
+
 /// Plays the story, goes on for as long as was asked for, and proves that all ends well.
 ///
 /// # Errors
 ///
 /// `Usage` when the folder is in use; and what goes wrong on the stage.
-pub(crate) fn demo(session: &Session, args: &args::Demo) -> Result<Exit> {
+pub(crate) fn demo(session: &Session, args: &DemoArgs) -> Result<Exit> {
     let folder = prepare_folder(args.dir.as_deref())?;
     let advice = format!("interrupted; the databases are in {}", folder.display());
-    signal::end_at_once(&session.output, Exit::Interrupted, advice)?;
+    signal::end_at_once(session.output(), Exit::Interrupted, advice)?;
     let story = script::parse(STORY)?;
     signal::runtime()?.block_on(async {
-        let mut stage = Stage::set(&session.output, &folder, &story).await?;
-        play(&session.output, &mut stage, &story).await?;
+        let mut stage = Stage::set(session.output(), &folder, &story).await?;
+        play(session.output(), &mut stage, &story).await?;
         if let Some(seconds) = args.seconds {
-            go_on(&session.output, &mut stage, &story, Duration::from_secs(seconds)).await?;
+            go_on(session.output(), &mut stage, &story, Duration::from_secs(seconds)).await?;
         }
-        let equal = finish(&session.output, &stage).await?;
+        let equal = finish(session.output(), &stage).await?;
         stage.clear().await?;
-        if !session.output.is_json() {
-            farewell(&session.output, &stage)?;
+        if !session.output().is_json() {
+            farewell(session.output(), &stage)?;
         }
         Ok(if equal { Exit::Success } else { Exit::Divergence })
     })
@@ -92,7 +103,7 @@ async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result
         match directive {
             Directive::Replica(_) | Directive::Remote(_) => continue,
             Directive::Step(step) => {
-                tell(output, &step.who, &step.sentence)?;
+                tell(output, step.who(), step.sentence())?;
                 stage.perform(step).await?;
             }
             Directive::Sync => stage.sync().await?,
@@ -154,7 +165,7 @@ async fn go_on(
             }
             () = tokio::time::sleep(pause) => {
                 let step = random.choice(&steps).expect("the loop has steps");
-                tell(output, &step.who, &step.sentence)?;
+                tell(output, step.who(), step.sentence())?;
                 stage.attempt(step).await?;
             }
         }
@@ -199,8 +210,8 @@ async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
         let there = proof::remote(stage.remote(), table).await?;
         let mut differing = Vec::new();
         for desktop in stage.desktops() {
-            let keys = proof::local(&desktop.app, table)?.differences(&there);
-            differing.extend(keys.into_iter().map(|key| (desktop.name.clone(), key)));
+            let keys = desktop.dump(table)?.differences(&there);
+            differing.extend(keys.into_iter().map(|key| (desktop.name().to_owned(), key)));
         }
         let (rows, hash) = (there.rows(), there.hash());
         proven.push(Proven { table: table.name.clone(), rows, hash, differing });
@@ -221,7 +232,7 @@ async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
         let status = desktop.status();
         let (cursor, conflicts) = (status.cursor, status.conflicts);
         let lost = format_args!("is at seq {cursor}; {conflicts} of its events lost.");
-        tell(output, &desktop.name, lost)?;
+        tell(output, desktop.name(), lost)?;
     }
     tell(output, "", format_args!("Every row of {} is compared:", names.join(", ")))?;
     output.line("")?;
@@ -258,7 +269,7 @@ fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     let folder = stage.folder().display();
     output.line(format_args!("\nThe databases are in {folder}. Look around in them:\n"))?;
     let traveller = stage.traveller();
-    let db = traveller.path.display();
+    let db = traveller.path().display();
     let port = stage.port();
     let hub = stage.hub_file();
     let program = program();

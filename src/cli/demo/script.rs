@@ -23,11 +23,28 @@ pub(super) enum Directive {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// Who does it.
-    pub(super) who: String,
+    who: String,
     /// What is done, for people.
-    pub(super) sentence: String,
+    sentence: String,
     /// What is done, for SQLite.
-    pub(super) sql: String,
+    sql: String,
+}
+
+impl Step {
+    /// Who does it.
+    pub(super) fn who(&self) -> &str {
+        &self.who
+    }
+
+    /// What is done, in words.
+    pub(super) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// What is done, in SQL.
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
 }
 
 /// Reads a script.

@@ -10,10 +10,9 @@ use tokio::task::JoinHandle;
 use super::cast::{Desktop, perform_on_remote};
 use super::script::{Directive, Step};
 use crate::catalog::Table;
-use crate::cli::commands::conflicts;
 use crate::cli::commands::status::words;
-use crate::cli::output::event::{Brief, origin};
-use crate::cli::output::{Output, Spinner, Tone};
+use crate::cli::output::event::{brief, origin};
+use crate::cli::output::{Output, Spinner, Tone, conflict};
 use crate::error::{Error, Kind, Result};
 use crate::event::Seq;
 use crate::hub::{Config, Hub};
@@ -130,11 +129,7 @@ impl Stage {
         let desktop = Desktop::start(name, file, tables, Arc::clone(&self.remote))?;
         let summary = desktop.sync().await?;
         drop(waiting);
-        let rows: i64 = tables.iter().try_fold(0, |sum, table| {
-            let sql = format!("SELECT count(*) FROM {}", crate::catalog::ident(table));
-            let count: i64 = desktop.app.query_row(&sql, [], |row| row.get(0))?;
-            Ok::<_, Error>(sum + count)
-        })?;
+        let rows = desktop.count(tables)?;
         let done = match summary.pushed {
             0 => format!("has fetched {rows} rows from the hub"),
             pushed => format!("has pushed its {pushed} rows to the hub"),
@@ -160,7 +155,7 @@ impl Stage {
     pub(super) fn desktop(&self, name: &str) -> Result<&Desktop> {
         self.desktops
             .iter()
-            .find(|desktop| desktop.name == name)
+            .find(|desktop| desktop.name() == name)
             .ok_or_else(|| Error::corrupt(format!("the demo's story has no desktop `{name}`")))
     }
 
@@ -191,7 +186,7 @@ impl Stage {
 
     /// The names of all databases.
     pub(super) fn names(&self) -> Vec<&str> {
-        let desktops = self.desktops.iter().map(|desktop| desktop.name.as_str());
+        let desktops = self.desktops.iter().map(|desktop| desktop.name());
         desktops.chain(["hub"]).collect()
     }
 
@@ -201,7 +196,7 @@ impl Stage {
     ///
     /// `Storage` when they cannot be read.
     pub(super) fn tables(&self) -> Result<Vec<Table>> {
-        let store = Store::open(&self.desktops[0].path)?;
+        let store = Store::open(self.desktops[0].path())?;
         Ok(store.tables().iter().map(|replicated| replicated.table.clone()).collect())
     }
 
@@ -211,10 +206,10 @@ impl Stage {
     ///
     /// What its database says. Then nothing has changed.
     pub(super) async fn perform(&mut self, step: &Step) -> Result<()> {
-        if step.who == self.web {
+        if step.who() == self.web {
             perform_on_remote(&self.remote, step).await?;
         } else {
-            self.desktop(&step.who)?.perform(step)?;
+            self.desktop(step.who())?.perform(step)?;
         }
         self.glance();
         Ok(())
@@ -241,7 +236,7 @@ impl Stage {
             let status = desktop.status();
             spinner.say(format!(
                 "{:>8}  {}; {} pending, at seq {}, {} lost",
-                desktop.name,
+                desktop.name(),
                 words(status.state),
                 status.pending,
                 status.cursor,
@@ -295,7 +290,7 @@ impl Stage {
             .iter()
             .find(|desktop| desktop.is_online())
             .ok_or_else(|| Error::corrupt("the demo's story leaves nobody online"))?;
-        let store = Store::open(&witness.path)?;
+        let store = Store::open(witness.path())?;
         let filter = LogFilter { after_seq: Some(self.told), ..LogFilter::default() };
         let mut events = Vec::new();
         store.log(&filter, &mut |entry| {
@@ -320,8 +315,7 @@ impl Stage {
                 (None, Some(_)) => "trigger".to_owned(),
                 (None, None) => origin(event.origin, store.id()),
             };
-            let line = Brief::new(event, &by);
-            self.output.row(line.tone, &format!("{:>8}  {}", "log", line.text))?;
+            brief(&self.output, &format!("{:>8}", "log"), event, &by)?;
         }
         if others > 0 {
             tell(&self.output, "", format_args!("… and {others} more, applied"))?;
@@ -342,16 +336,16 @@ impl Stage {
             return Ok(());
         }
         for desktop in &self.desktops {
-            let store = Store::open(&desktop.path)?;
+            let store = Store::open(desktop.path())?;
             let conflicts = store.conflicts(false)?;
             if conflicts.is_empty() {
                 continue;
             }
             let count = conflicts.len();
-            tell(&self.output, &desktop.name, format_args!("has lost {count}; nothing is gone:"))?;
-            for conflict in conflicts.iter().take(SHOWN_CONFLICTS) {
+            tell(&self.output, desktop.name(), format_args!("has lost {count}; nothing is gone:"))?;
+            for lost in conflicts.iter().take(SHOWN_CONFLICTS) {
                 self.output.line("")?;
-                conflicts::print(&self.output, conflict, store.id(), conflicts::LISTED_CHARS)?;
+                conflict::print(&self.output, lost, store.id(), conflict::LISTED_CHARS)?;
             }
             self.output.line("")?;
             if let Some(others) = count.checked_sub(SHOWN_CONFLICTS).filter(|&others| others > 0) {

@@ -147,26 +147,18 @@ impl Listing {
     }
 }
 
-/// A settled event on a short line.
-pub(crate) struct Brief {
-    /// How it looks.
-    pub(crate) tone: Tone,
-    /// What it says.
-    pub(crate) text: String,
-}
-
-impl Brief {
-    /// Of an event that was made `by` somebody.
-    pub(crate) fn new(event: &Event, by: &str) -> Brief {
-        let verdict = clean(&event.verdict.to_string(), VALUE_CHARS);
-        let change = change(event.op, event.before.as_ref(), event.after.as_ref());
-        let (op, table) = (event.op, clean(&event.table, VALUE_CHARS));
-        let by = clean(by, VALUE_CHARS);
-        Brief {
-            tone: tone(event.verdict.as_str()),
-            text: format!("{:>6}  {by:8}  {verdict:20}  {op:6}  {table:11}  {change}", event.seq.0),
-        }
-    }
+/// Prints a settled event, which was made `by` somebody, on a short line that begins with `lead`.
+///
+/// # Errors
+///
+/// As [`Output::line`].
+pub(crate) fn brief(output: &Output, lead: &str, event: &Event, by: &str) -> Result<()> {
+    let verdict = clean(&event.verdict.to_string(), VALUE_CHARS);
+    let change = change(event.op, event.before.as_ref(), event.after.as_ref());
+    let (op, table, seq) = (event.op, clean(&event.table, VALUE_CHARS), event.seq.0);
+    let by = clean(by, VALUE_CHARS);
+    let line = format!("{lead}  {seq:>6}  {by:8}  {verdict:20}  {op:6}  {table:11}  {change}");
+    output.row(tone(event.verdict.as_str()), &line)
 }
 
 /// How a verdict looks.
@@ -243,7 +235,13 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// An image as a JSON object whose columns keep their order, in a form that every JSON reader can
 /// read. [`exact`] has what this form does not tell.
-pub(crate) struct JsonImage<'a>(pub(crate) &'a Image);
+pub(crate) struct JsonImage<'a>(&'a Image);
+
+impl<'a> JsonImage<'a> {
+    pub(crate) fn new(image: &'a Image) -> JsonImage<'a> {
+        JsonImage(image)
+    }
+}
 
 impl Serialize for JsonImage<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -331,7 +329,7 @@ pub(crate) fn exact_key(key: &RowKey) -> Option<serde_json::Value> {
     (!all_exact).then(|| values.iter().map(exact_value).collect())
 }
 
-/// An event, as `--json` prints it.
+/// An event, as `--json` prints it. A flat record: each field is one of the JSON object.
 #[derive(Serialize)]
 pub(crate) struct JsonEvent<'a> {
     seq: Option<i64>,

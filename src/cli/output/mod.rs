@@ -4,6 +4,7 @@
 //! alone. Text that comes from databases is printed by [`clean`], so that a row cannot move the
 //! cursor or repaint the screen of whoever looks at it.
 
+pub(super) mod conflict;
 pub(super) mod event;
 pub(super) mod log_position;
 
@@ -208,8 +209,23 @@ impl Output {
         }
     }
 
+    /// The end of a command that a signal interrupts: `advice` tells what that means.
+    pub(crate) fn interrupted(&self, advice: &str, exit: Exit) {
+        if !self.json {
+            return self.note(advice);
+        }
+        self.failure(&JsonError {
+            kind: "interrupted",
+            code: "interrupted",
+            remote_code: None,
+            message: advice,
+            hint: None,
+            exit: exit.code(),
+        });
+    }
+
     /// The end of a command that failed, for a program.
-    pub(crate) fn failure(&self, error: &JsonError<'_>) {
+    fn failure(&self, error: &JsonError<'_>) {
         #[derive(Serialize)]
         struct Failure<'a> {
             error: &'a JsonError<'a>,
@@ -305,17 +321,17 @@ impl Output {
 
 /// An error, as `--json` prints it on stderr: `{"error": …}`, one line.
 #[derive(Serialize)]
-pub(crate) struct JsonError<'a> {
+struct JsonError<'a> {
     /// What to do about it: a word of [`Kind`](crate::error::Kind), or `interrupted`.
-    pub(crate) kind: &'static str,
+    kind: &'static str,
     /// Which error it is: the text of a [`Code`], or `interrupted`.
-    pub(crate) code: &'static str,
+    code: &'static str,
     /// The remote's own code for it, or null.
-    pub(crate) remote_code: Option<&'a str>,
-    pub(crate) message: &'a str,
-    pub(crate) hint: Option<&'a str>,
+    remote_code: Option<&'a str>,
+    message: &'a str,
+    hint: Option<&'a str>,
     /// The exit code of the command.
-    pub(crate) exit: u8,
+    exit: u8,
 }
 
 /// A text without colours, and without empty lines around it.
