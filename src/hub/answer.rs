@@ -18,15 +18,33 @@ use tokio::sync::mpsc;
 
 use super::connection::Deadline;
 use super::failure::Failure;
-use super::sink::{Effect, Halt, Sink};
+use super::sink::{Halt, Sink};
 
 /// Bytes of a cursor's answer that are sent at once: large enough that a chunk's cost is nothing.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Bytes that a body has room for at first.
+const BODY_BYTES: usize = 1024;
+
 /// Writes JSON into a growing body.
-pub(super) struct Body(pub(super) Vec<u8>);
+pub(super) struct Body(Vec<u8>);
 
 impl Body {
+    /// An empty body.
+    pub(super) fn new() -> Self {
+        Body(Vec::with_capacity(BODY_BYTES))
+    }
+
+    /// How many bytes it has so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The body, complete.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// Appends `text` as it is.
     pub(super) fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
@@ -110,10 +128,10 @@ impl Body {
     }
 }
 
-/// Appends what a statement did: its counters, without the braces around them.
-fn effect(body: &mut Body, effect: &Effect) {
+/// Appends a statement's counters without the braces around them. The row id itself is missing.
+fn counters(body: &mut Body, affected: u64) {
     body.raw("\"affected_row_count\":");
-    body.json(&effect.affected);
+    body.json(&affected);
     body.raw(",\"last_insert_rowid\":");
 }
 
@@ -121,7 +139,7 @@ fn effect(body: &mut Body, effect: &Effect) {
 #[derive(Clone, Copy)]
 pub(super) struct Room {
     /// Bytes of values, as libSQL server counts them.
-    pub(super) values: usize,
+    values: usize,
     /// Bytes of names of columns and of messages, which libSQL server does not count. A request of
     /// 40 bytes can ask for a megabyte of them.
     rest: usize,
@@ -151,22 +169,41 @@ impl Room {
     }
 }
 
+/// An answer's length and the room for values at one moment. A result that fails is taken back to
+/// there.
+#[derive(Clone, Copy)]
+pub(super) struct Checkpoint {
+    length: usize,
+    values: usize,
+}
+
+impl Checkpoint {
+    /// The answer as it is now.
+    pub(super) fn of(body: &Body, room: &Room) -> Self {
+        Checkpoint { length: body.len(), values: room.values }
+    }
+
+    /// Takes back all that was appended since.
+    pub(super) fn restore(self, body: &mut Body, room: &mut Room) {
+        body.0.truncate(self.length);
+        room.values = self.values;
+    }
+}
+
 /// Results inside a pipeline's answer: Hrana's `StmtResult`, alone or as the steps of a batch.
 pub(super) struct Results<'a> {
     body: &'a mut Body,
     room: &'a mut Room,
-    /// Where the current statement's result begins, and the room for values that there was.
-    start: usize,
-    /// See `start`.
-    room_before: usize,
+    /// Where the current statement's result begins.
+    start: Checkpoint,
     /// The errors of a batch's steps so far.
     errors: Vec<Option<Failure>>,
 }
 
 impl<'a> Results<'a> {
     pub(super) fn new(body: &'a mut Body, room: &'a mut Room) -> Self {
-        let (start, room_before) = (body.0.len(), room.values);
-        Results { body, room, start, room_before, errors: Vec::new() }
+        let start = Checkpoint::of(body, room);
+        Results { body, room, start, errors: Vec::new() }
     }
 
     /// The errors of the batch's steps: Hrana's `step_errors`.
@@ -178,8 +215,7 @@ impl<'a> Results<'a> {
 impl Sink for Results<'_> {
     fn begin(&mut self, _step: usize) {
         self.body.comma();
-        self.start = self.body.0.len();
-        self.room_before = self.room.values;
+        self.start = Checkpoint::of(self.body, self.room);
     }
 
     fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt> {
@@ -198,21 +234,20 @@ impl Sink for Results<'_> {
         Ok(())
     }
 
-    fn end(&mut self, done: Effect) -> Result<(), Halt> {
+    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt> {
         self.body.raw("],");
-        effect(self.body, &done);
+        counters(self.body, affected);
         // A string, as every 64-bit integer of Hrana.
-        self.body.json(&done.last_insert_rowid.map(|id| id.to_string()));
+        self.body.json(&last_insert_rowid.map(|id| id.to_string()));
         self.body.raw(",\"replication_index\":null}");
         self.errors.push(None);
         Ok(())
     }
 
     fn failed(&mut self, failure: Failure) -> Result<(), Halt> {
-        self.body.0.truncate(self.start);
-        self.room.values = self.room_before;
+        self.start.restore(self.body, self.room);
         self.body.raw("null");
-        self.room.take(failure.message.len()).map_err(Halt::All)?;
+        self.room.take(failure.message().len()).map_err(Halt::All)?;
         self.errors.push(Some(failure));
         Ok(())
     }
@@ -302,11 +337,11 @@ impl Sink for Entries {
         self.send_if(CHUNK_BYTES)
     }
 
-    fn end(&mut self, done: Effect) -> Result<(), Halt> {
+    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt> {
         self.body.raw("{\"type\":\"step_end\",");
-        effect(&mut self.body, &done);
+        counters(&mut self.body, affected);
         // A number here, against the rule: so `libsql_hrana` and libSQL server have it.
-        self.body.json(&done.last_insert_rowid);
+        self.body.json(&last_insert_rowid);
         self.body.raw("}\n");
         self.send_if(CHUNK_BYTES)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
-use rusqlite::{OpenFlags, TransactionState};
+use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, Statement, TransactionState};
 
 use super::limits::Limits;
 use crate::error::{Code, Error, Result};
@@ -81,12 +81,12 @@ const LASTING_PRAGMA: &str = "foreign_keys";
 /// Where the database is, and how connections to it are made.
 #[derive(Debug)]
 pub(super) struct Opener {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// In bytes; see [`Limits`].
-    pub(super) value_bytes: usize,
-    /// Counts each time that a connection waited for a lock, for whoever wants to know whether any
-    /// is waiting now.
-    pub(super) waits: Arc<AtomicU64>,
+    value_bytes: usize,
+    /// Counts each time that a connection waited for a lock. A count that rises tells that one is
+    /// waiting now.
+    waits: Arc<AtomicU64>,
     /// See [`Limits::run_time`].
     run_time: Duration,
 }
@@ -123,10 +123,10 @@ impl Deadline {
 
 /// A connection that is ready for statements.
 pub(super) struct Connection {
-    pub(super) db: rusqlite::Connection,
+    db: rusqlite::Connection,
     /// In a transaction that `BEGIN READONLY` opened.
-    pub(super) read_only: bool,
-    pub(super) deadline: Deadline,
+    read_only: bool,
+    deadline: Deadline,
     /// Whether a client has set a pragma, so that the connection is not like new.
     changed: Arc<AtomicBool>,
 }
@@ -136,6 +136,11 @@ impl Opener {
         let waits = Arc::default();
         let run_time = limits.run_time;
         Opener { path: path.to_path_buf(), value_bytes: limits.value_bytes, waits, run_time }
+    }
+
+    /// How often a connection has waited for a lock so far.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Creates the database if it is not there, puts it into WAL mode, and checks that it is one.
@@ -230,6 +235,61 @@ impl Opener {
 }
 
 impl Connection {
+    /// Compiles a statement.
+    pub(super) fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        self.db.prepare(sql)
+    }
+
+    /// Compiles a statement, or takes it from the cache.
+    pub(super) fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.db.prepare_cached(sql)
+    }
+
+    /// Runs all statements of a text.
+    pub(super) fn execute_batch(&self, sql: &str) -> rusqlite::Result<()> {
+        self.db.execute_batch(sql)
+    }
+
+    /// How many rows the last `INSERT`, `UPDATE` or `DELETE` changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.db.changes()
+    }
+
+    /// The rowid of the last row that was inserted.
+    pub(super) fn last_insert_rowid(&self) -> i64 {
+        self.db.last_insert_rowid()
+    }
+
+    /// Stops the statement that runs, from another thread.
+    pub(super) fn interrupt_handle(&self) -> InterruptHandle {
+        self.db.get_interrupt_handle()
+    }
+
+    /// When the statements of a request must come to an end.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    /// Begins the time of a request.
+    pub(super) fn renew_deadline(&self) {
+        self.deadline.renew();
+    }
+
+    /// Whether the request has run for as long as it may.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.deadline.is_over()
+    }
+
+    /// Whether it is in a transaction that `BEGIN READONLY` opened.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Keeps track of `BEGIN READONLY` after a statement; `is_begin` says whether it was one.
+    pub(super) fn track_read_only(&mut self, is_begin: bool) {
+        self.read_only = !self.is_autocommit() && (self.read_only || is_begin);
+    }
+
     /// Whether no transaction is open.
     pub(super) fn is_autocommit(&self) -> bool {
         self.db.is_autocommit()

@@ -10,7 +10,7 @@ use rusqlite::{Statement, ToSql};
 
 use super::connection::Connection;
 use super::failure::{Failure, Refusal};
-use super::sink::{Effect, Halt, Sink, Version};
+use super::sink::{Halt, Sink, Version};
 use super::sql::{Begin, Verb};
 use super::stream::Stream;
 
@@ -48,15 +48,14 @@ pub(super) fn statement(
     request: &Stmt,
     sink: &mut impl Sink,
 ) -> Result<Result<(), Failure>, Refusal> {
-    if stream.timed_out {
+    if stream.is_timed_out() {
         return Ok(Err(Failure::transaction_timeout()));
     }
     let sql = sql_of(stream, &request.sql, request.sql_id)?;
     let verb = Verb::of(sql);
     let sql = spelled_for_sqlite(sql, verb, false);
-    let was_read_only = stream.connection.read_only;
-    let run = run(&stream.connection, &sql, verb, request, sink);
-    stream.connection.read_only = read_only_after(&stream.connection, was_read_only, verb);
+    let run = run(stream.connection(), &sql, verb, request, sink);
+    stream.connection_mut().track_read_only(verb == Verb::Begin(Begin::ReadOnly));
     Ok(run.map_err(|halt| match halt {
         Halt::Statement(failure) | Halt::All(failure) => failure,
     }))
@@ -107,13 +106,13 @@ pub(super) fn batch(
     batch: &Batch,
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
-    if stream.timed_out {
+    if stream.is_timed_out() {
         return Err(Failure::transaction_timeout());
     }
-    let in_transaction = !stream.connection.is_autocommit();
+    let in_transaction = !stream.connection().is_autocommit();
     let done = steps(stream, batch, sink);
     if done.is_err() && !in_transaction {
-        stream.connection.roll_back()?;
+        stream.connection_mut().roll_back()?;
     }
     done
 }
@@ -122,7 +121,7 @@ fn steps(stream: &mut Stream, batch: &Batch, sink: &mut impl Sink) -> Result<(),
     let mut succeeded: Vec<bool> = Vec::with_capacity(batch.steps.len());
     let mut writers: Option<Vec<bool>> = None;
     for (index, step) in batch.steps.iter().enumerate() {
-        let autocommit = stream.connection.is_autocommit();
+        let autocommit = stream.connection().is_autocommit();
         let condition = step.condition.as_ref();
         if !condition.is_none_or(|condition| holds(condition, &succeeded, autocommit)) {
             sink.skipped(index);
@@ -139,9 +138,8 @@ fn steps(stream: &mut Stream, batch: &Batch, sink: &mut impl Sink) -> Result<(),
                 .get(index)
                 .unwrap_or(&false);
         let sql = spelled_for_sqlite(sql, verb, writes);
-        let was_read_only = stream.connection.read_only;
-        let run = run(&stream.connection, &sql, verb, &step.stmt, sink);
-        stream.connection.read_only = read_only_after(&stream.connection, was_read_only, verb);
+        let run = run(stream.connection(), &sql, verb, &step.stmt, sink);
+        stream.connection_mut().track_read_only(verb == Verb::Begin(Begin::ReadOnly));
         succeeded.push(run.is_ok());
         let halted = match run {
             Ok(()) => Ok(()),
@@ -197,10 +195,6 @@ fn spelled_for_sqlite(sql: &str, verb: Verb, writes: bool) -> Cow<'_, str> {
     }
 }
 
-fn read_only_after(connection: &Connection, before: bool, verb: Verb) -> bool {
-    !connection.is_autocommit() && (before || verb == Verb::Begin(Begin::ReadOnly))
-}
-
 fn run(
     connection: &Connection,
     sql: &str,
@@ -212,14 +206,14 @@ fn run(
         return Err(Failure::no_statement().into());
     }
     // Many short statements never look at the clock. One that ends a transaction may always run.
-    if verb != Verb::End && connection.deadline.is_over() {
+    if verb != Verb::End && connection.is_overdue() {
         return Err(Failure::overdue().into());
     }
     if sql.len() <= CACHED_SQL_BYTES {
-        let mut statement = connection.db.prepare_cached(sql).map_err(Failure::from)?;
+        let mut statement = connection.prepare_cached(sql).map_err(Failure::from)?;
         run_prepared(connection, &mut statement, verb, request, sink)
     } else {
-        let mut statement = connection.db.prepare(sql).map_err(Failure::from)?;
+        let mut statement = connection.prepare(sql).map_err(Failure::from)?;
         run_prepared(connection, &mut statement, verb, request, sink)
     }
 }
@@ -231,7 +225,7 @@ fn run_prepared(
     request: &Stmt,
     sink: &mut impl Sink,
 ) -> Result<(), Halt> {
-    if connection.read_only && !statement.readonly() {
+    if connection.is_read_only() && !statement.readonly() {
         return Err(Failure::read_only().into());
     }
     bind(statement, &request.args, &request.named_args)?;
@@ -246,11 +240,11 @@ fn run_prepared(
     drop(rows);
     // SQLite keeps the counters of the last change; they say nothing of another statement.
     let affected = match verb {
-        Verb::Insert | Verb::Change => connection.db.changes(),
+        Verb::Insert | Verb::Change => connection.changes(),
         _ => 0,
     };
-    let last_insert_rowid = (verb == Verb::Insert).then(|| connection.db.last_insert_rowid());
-    sink.end(Effect { affected, last_insert_rowid })
+    let last_insert_rowid = (verb == Verb::Insert).then(|| connection.last_insert_rowid());
+    sink.end(affected, last_insert_rowid)
 }
 
 /// A value of Hrana as SQLite takes it, without a copy.
@@ -324,16 +318,16 @@ fn argument<'a>(
 ///
 /// The first failure, after which no further statement runs.
 pub(super) fn sequence(stream: &Stream, sql: &str) -> Result<(), Failure> {
-    if stream.timed_out {
+    if stream.is_timed_out() {
         return Err(Failure::transaction_timeout());
     }
-    if stream.connection.read_only {
+    if stream.connection().is_read_only() {
         return Err(Failure::read_only());
     }
-    if stream.connection.deadline.is_over() {
+    if stream.connection().is_overdue() {
         return Err(Failure::overdue());
     }
-    Ok(stream.connection.db.execute_batch(sql)?)
+    Ok(stream.connection().execute_batch(sql)?)
 }
 
 /// The parameters and columns of a statement.
@@ -346,11 +340,11 @@ pub(super) fn describe(connection: &Connection, sql: &str) -> Result<DescribeRes
     if verb == Verb::Nothing {
         return Err(Failure::no_statement());
     }
-    if connection.deadline.is_over() {
+    if connection.is_overdue() {
         return Err(Failure::overdue());
     }
     let sql = spelled_for_sqlite(sql, verb, false);
-    let statement = connection.db.prepare(&sql)?;
+    let statement = connection.prepare(&sql)?;
     let params = (1..=statement.parameter_count())
         .map(|index| DescribeParam { name: statement.parameter_name(index).map(str::to_owned) })
         .collect();

@@ -12,13 +12,23 @@ use serde::Serialize;
 /// A statement (or a batch) that failed. `Serialize` writes Hrana's `Error` object.
 #[derive(Debug, Serialize)]
 pub(super) struct Failure {
-    pub(super) message: String,
-    pub(super) code: &'static str,
+    message: String,
+    code: &'static str,
 }
 
 impl Failure {
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Failure { message: message.into(), code }
+    }
+
+    /// Its message.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Its code: libSQL server's, or SQLite's name of a result code.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The SQL text holds no statement.

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::failure::Refusal;
@@ -28,23 +29,43 @@ const CURSOR_CHUNKS: usize = 4;
 
 /// What all requests share.
 pub(super) struct Shared {
-    pub(super) streams: Arc<Streams>,
+    streams: Arc<Streams>,
     /// The hash of the token that requests must show; they are compared in constant time.
-    pub(super) token: Option<blake3::Hash>,
-    pub(super) bodies: Bodies,
-    pub(super) limits: Limits,
+    token: Option<blake3::Hash>,
+    bodies: Bodies,
+    limits: Limits,
 }
 
 type App = State<Arc<Shared>>;
 
+impl Shared {
+    /// What the requests of a hub share. Each must show `token`, if there is one.
+    pub(super) fn new(streams: Streams, token: Option<&SecretString>, limits: Limits) -> Self {
+        Shared {
+            streams: Arc::new(streams),
+            token: token.map(|token| blake3::hash(token.expose_secret().as_bytes())),
+            bodies: Bodies::new(limits.bodies_bytes),
+            limits,
+        }
+    }
+
+    pub(super) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
 /// The room that all bodies together have, counted in pieces of [`PIECE_BYTES`].
-pub(super) struct Bodies(Arc<Semaphore>);
+struct Bodies(Arc<Semaphore>);
 
 /// Bytes of a body that are counted as one: small requests cost one piece each.
 const PIECE_BYTES: usize = 16 * 1024;
 
 impl Bodies {
-    pub(super) fn new(bytes: usize) -> Self {
+    fn new(bytes: usize) -> Self {
         Bodies(Arc::new(Semaphore::new(bytes.div_ceil(PIECE_BYTES).min(Semaphore::MAX_PERMITS))))
     }
 }

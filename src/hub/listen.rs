@@ -31,7 +31,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stop: impl Future<Output = ()> + Send,
 ) {
-    let limits = shared.limits.clone();
+    let limits = shared.limits().clone();
     let places = Arc::new(Semaphore::new(limits.connections));
     let router = router(shared);
     let graceful = GracefulShutdown::new();

@@ -64,14 +64,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::limits::Limits;
 use crate::error::{Code, Error, Result};
 use connection::Opener;
-use http::{Bodies, Shared};
+use http::Shared;
 use stream::Streams;
 
 /// How often streams are looked at for having been idle too long.
@@ -126,10 +126,9 @@ impl Hub {
         if token.is_none() && !addr.ip().is_loopback() {
             tracing::warn!(%addr, "the hub serves everybody who can reach it, without a token");
         }
-        let token = token.map(|token| blake3::hash(token.expose_secret().as_bytes()));
-        let streams = Arc::new(Streams::new(opener, connection, limits.clone()));
-        let bodies = Bodies::new(limits.bodies_bytes);
-        Ok(Hub { listener, addr, shared: Arc::new(Shared { streams, token, bodies, limits }) })
+        let streams = Streams::new(opener, connection, limits.clone());
+        let shared = Arc::new(Shared::new(streams, token.as_ref(), limits));
+        Ok(Hub { listener, addr, shared })
     }
 
     /// The address that it listens on, with the port that was picked.
@@ -149,7 +148,7 @@ impl Hub {
     ///
     /// `Storage` when the database could not be closed in order.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let streams = Arc::clone(&self.shared.streams);
+        let streams = Arc::clone(self.shared.streams());
         tokio::select! {
             () = listen::serve(self.listener, self.shared, stop) => {}
             () = expire(Arc::clone(&streams)) => {}

@@ -8,7 +8,7 @@ use libsql_hrana::proto::{PipelineReqBody, StreamRequest};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{Body, Entries, Results, Room};
+use super::answer::{Body, Checkpoint, Entries, Results, Room};
 use super::execute;
 use super::failure::{Failure, Refusal};
 use super::sink::Version;
@@ -34,17 +34,16 @@ pub(super) fn pipeline(
     let request: PipelineReqBody = parse(body)?;
     tracing::debug!(requests = request.requests.len(), bytes = body.len(), "pipeline");
     let mut guard = streams.acquire(request.baton.as_deref())?;
-    let mut answer = Body(Vec::with_capacity(1024));
+    let mut answer = Body::new();
     let mut room = Room::new(room);
     answer.raw("{\"results\":[");
     for request in request.requests {
         answer.comma();
-        let (start, before) = (answer.0.len(), room.values);
+        let start = Checkpoint::of(&answer, &room);
         if let Err(failure) = respond(&mut guard, request, version, &mut answer, &mut room)? {
-            tracing::debug!(code = failure.code, "a request failed");
-            answer.0.truncate(start);
-            room.values = before;
-            let failure = match room.take(failure.message.len()) {
+            tracing::debug!(code = failure.code(), "a request failed");
+            start.restore(&mut answer, &mut room);
+            let failure = match room.take(failure.message().len()) {
                 Ok(()) => failure,
                 Err(too_large) => too_large,
             };
@@ -56,7 +55,7 @@ pub(super) fn pipeline(
     answer.raw("],\"baton\":");
     answer.json(&guard.release());
     answer.raw(",\"base_url\":null}");
-    Ok(answer.0)
+    Ok(answer.into_bytes())
 }
 
 /// Whether one request succeeded, and its result is in the answer.
@@ -87,7 +86,7 @@ fn respond(
             if version == Version::V2 {
                 return Err(Refusal::needs_version_3("The `get_autocommit` request"));
             }
-            let is_autocommit = guard.stream()?.connection.is_autocommit();
+            let is_autocommit = guard.stream()?.connection().is_autocommit();
             answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"get_autocommit\",");
             answer.raw("\"is_autocommit\":");
             answer.json(&is_autocommit);
@@ -162,12 +161,12 @@ fn respond_describe(
     room: &mut Room,
 ) -> Result<Done, Refusal> {
     let sql = execute::sql_of(stream, &request.sql, request.sql_id)?;
-    Ok(execute::describe(&stream.connection, sql).and_then(|result| {
-        let start = answer.0.len();
+    Ok(execute::describe(stream.connection(), sql).and_then(|result| {
+        let start = answer.len();
         answer.raw("{\"type\":\"ok\",\"response\":{\"type\":\"describe\",\"result\":");
         answer.json(&result);
         answer.raw("}}");
-        room.take(answer.0.len() - start)
+        room.take(answer.len() - start)
     }))
 }
 
@@ -195,7 +194,7 @@ pub(super) fn cursor(
     tracing::debug!(steps = batch.steps.len(), bytes = body.len(), "cursor");
     let baton = guard.promise();
     let stream = guard.stream().expect("it was there when the batch was checked");
-    let deadline = stream.connection.deadline.clone();
+    let deadline = stream.connection().deadline();
     let mut entries = Entries::new(sender, &baton, deadline, streams.send_time());
     if accepted.send(Ok(())).is_err() {
         return;

@@ -11,13 +11,6 @@ pub(super) enum Version {
     V3,
 }
 
-/// What a statement did, beside its rows.
-pub(super) struct Effect {
-    pub(super) affected: u64,
-    /// Only for an `INSERT`.
-    pub(super) last_insert_rowid: Option<i64>,
-}
-
 /// What ends a statement before its time.
 pub(super) enum Halt {
     /// This statement failed; others may run.
@@ -38,7 +31,8 @@ pub(super) trait Sink {
     fn begin(&mut self, step: usize);
     fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt>;
     fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt>;
-    fn end(&mut self, effect: Effect) -> Result<(), Halt>;
+    /// `affected` rows were changed. `last_insert_rowid` is only for an `INSERT`.
+    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt>;
     fn failed(&mut self, failure: Failure) -> Result<(), Halt>;
     fn skipped(&mut self, step: usize);
 }

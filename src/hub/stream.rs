@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -44,11 +43,11 @@ const STORED_SQL_BYTES: usize = 5_000;
 
 /// A client's connection and what it has stored beside it.
 pub(super) struct Stream {
-    pub(super) connection: Connection,
+    connection: Connection,
     sqls: HashMap<i32, String>,
     /// Set when the transaction was taken from an idle client. Statements fail from then on:
     /// outside the transaction that they belong to they must not run.
-    pub(super) timed_out: bool,
+    timed_out: bool,
 }
 
 /// All streams of a hub, and the connections that wait for one.
@@ -126,7 +125,7 @@ impl Streams {
             None => self.open(),
         }?;
         if let Some(stream) = &guard.stream {
-            stream.connection.deadline.renew();
+            stream.connection.renew_deadline();
         }
         Ok(guard)
     }
@@ -152,7 +151,7 @@ impl Streams {
             Some(connection) => connection,
             None => self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?,
         };
-        let interrupt = Some(connection.db.get_interrupt_handle());
+        let interrupt = Some(connection.interrupt_handle());
         self.lock().slots.insert(id, Slot::Busy { promised: None, interrupt });
         let sqls = HashMap::new();
         guard.stream = Some(Box::new(Stream { connection, sqls, timed_out: false }));
@@ -184,7 +183,7 @@ impl Streams {
                     *slot = Slot::Waiting { stream, sequence: expected, since };
                     return Err(Refusal::protocol("Received a baton that has already been used"));
                 }
-                let interrupt = Some(stream.connection.db.get_interrupt_handle());
+                let interrupt = Some(stream.connection.interrupt_handle());
                 *slot = Slot::Busy { promised: None, interrupt };
                 let streams = Arc::clone(self);
                 let sequence = sequence.wrapping_add(1);
@@ -202,7 +201,7 @@ impl Streams {
         let mut closed = Vec::new();
         let mut overdue = Vec::new();
         let mut state = self.lock();
-        let waits = self.opener.waits.load(Ordering::Relaxed);
+        let waits = self.opener.waits();
         let contended = std::mem::replace(&mut state.waits, waits) != waits;
         state.slots.retain(|_, slot| match slot {
             Slot::Expired { since } => now - *since < EXPIRED_KEPT,
@@ -384,6 +383,21 @@ impl Drop for Guard {
 }
 
 impl Stream {
+    /// Its connection.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Its connection.
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Whether its transaction was taken from it: no statement may run then.
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
     /// The SQL text that was stored as `sql_id`.
     ///
     /// # Errors
