@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::token::Token;
+use super::token::{Access, Token};
 use crate::error::{Error, Result};
 
 /// How many looks in a row must find a bad file before that is said. A file that is written, and
@@ -99,8 +99,36 @@ struct State {
 /// A token, and a number that is another one for each token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Key {
-    pub(super) number: u64,
-    pub(super) token: Option<Token>,
+    number: u64,
+    token: Option<Token>,
+}
+
+impl Key {
+    /// Tells this token from the ones before and after it.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The token's text, as a request carries it; empty if there is no token.
+    pub(super) fn text(&self) -> &str {
+        self.token.as_ref().map(Token::expose).unwrap_or_default()
+    }
+
+    /// What the token says that it may do.
+    pub(super) fn access(&self) -> Access {
+        self.token.as_ref().map_or(Access::Unknown, Token::access)
+    }
+
+    /// `error`, without the token if the server repeated it in its message.
+    pub(super) fn remove_from(&self, error: Error) -> Error {
+        match &self.token {
+            Some(token) if error.message().contains(token.expose()) => {
+                let message = error.message().replace(token.expose(), "…");
+                error.with_message(message)
+            }
+            _ => error,
+        }
+    }
 }
 
 impl State {

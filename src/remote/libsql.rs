@@ -121,7 +121,7 @@ impl Libsql {
 
     /// What the token says that it may do.
     pub fn access(&self) -> Access {
-        access(&self.keys.current())
+        self.keys.current().access()
     }
 
     /// The error for a token that may only read.
@@ -171,7 +171,7 @@ impl Libsql {
         let outcome = self.permitted(batch, &key).await;
         let refused = matches!(&outcome, Err(error) if error.code().is_of_token());
         let Some(again) = again.filter(|_| refused) else { return outcome };
-        match self.keys.after_refusal(key.number).await {
+        match self.keys.after_refusal(key.number()).await {
             Ok(true) => {
                 let key = self.keys.current();
                 self.permitted(again, &key).await
@@ -190,11 +190,11 @@ impl Libsql {
 
     /// Sends a batch, if the token may do what it does.
     async fn permitted(&self, batch: Batch, key: &Key) -> Result<Answer> {
-        if batch.writes && access(key) == Access::ReadOnly {
+        if batch.writes && key.access() == Access::ReadOnly {
             return Err(self.read_only());
         }
         let outcome = self.attempt(batch, key).await;
-        outcome.map_err(|error| without_token(error, key))
+        outcome.map_err(|error| key.remove_from(error))
     }
 
     /// Sends the statements, in the one way or the other.
@@ -222,8 +222,7 @@ impl Libsql {
         });
         let meter = Arc::clone(direct.meter());
         meter.begin(self.options.answer_limit);
-        let token = key.token.as_ref().map(Token::expose).unwrap_or_default();
-        let outcome = direct.execute(self.url.http(), token, batch).await;
+        let outcome = direct.execute(self.url.http(), key.text(), batch).await;
         let rows = outcome.map_err(|failure| self.sorted(failure, &meter))?;
         let mut idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_LANES {
@@ -235,7 +234,7 @@ impl Libsql {
     /// Sends `sql` on an idle lane or a new one.
     async fn send(&self, sql: String, key: &Key) -> Result<Answer> {
         let idle = self.lanes().pop();
-        let lane = match idle.filter(|lane| lane.key == key.number) {
+        let lane = match idle.filter(|lane| lane.key == key.number()) {
             Some(lane) => lane,
             None => self.open(key).await?,
         };
@@ -270,23 +269,19 @@ impl Libsql {
     /// A new lane. Its connection is made with its first request.
     async fn open(&self, key: &Key) -> Result<Lane> {
         let meter = Arc::new(Meter::default());
-        let token = key.token.as_ref().map(Token::expose).unwrap_or_default().to_owned();
+        let token = key.text().to_owned();
         let connection = client::Builder::new_remote(self.url.http().to_owned(), token)
             .connector(self.connector(&meter))
             .build()
             .await
             .and_then(|database| database.connect())
             .map_err(|error| self.explain(error, &meter))?;
-        Ok(Lane { connection, meter, key: key.number })
+        Ok(Lane { connection, meter, key: key.number() })
     }
 
     fn connector(&self, meter: &Arc<Meter>) -> Connector {
-        Connector {
-            tls: self.tls.clone(),
-            timeout: self.options.connect_timeout,
-            allow_plain_http: self.options.allow_plain_http,
-            meter: Arc::clone(meter),
-        }
+        let Options { connect_timeout, allow_plain_http, .. } = self.options;
+        Connector::new(self.tls.clone(), connect_timeout, allow_plain_http, Arc::clone(meter))
     }
 
     /// The answer, if it is one to as many statements as were asked.
@@ -347,22 +342,6 @@ impl Libsql {
     /// The idle lanes.
     fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a token says that it may do.
-fn access(key: &Key) -> Access {
-    key.token.as_ref().map_or(Access::Unknown, Token::access)
-}
-
-/// `error`, without the token if the server repeated it in its message.
-fn without_token(error: Error, key: &Key) -> Error {
-    match &key.token {
-        Some(token) if error.message().contains(token.expose()) => {
-            let message = error.message().replace(token.expose(), "…");
-            error.with_message(message)
-        }
-        _ => error,
     }
 }
 

@@ -31,11 +31,11 @@ use crate::error::{Code, Error, Result};
 #[derive(Clone)]
 pub(super) struct Connector {
     /// `None` for a remote that is spoken to without TLS.
-    pub(super) tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<ClientConfig>>,
     /// For name, TCP and TLS together.
-    pub(super) timeout: Duration,
-    pub(super) allow_plain_http: bool,
-    pub(super) meter: Arc<Meter>,
+    timeout: Duration,
+    allow_plain_http: bool,
+    meter: Arc<Meter>,
 }
 
 /// TLS with the machine's root certificates and those in `extra_pem`.
@@ -86,6 +86,17 @@ fn add_extra_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<()> {
 }
 
 impl Connector {
+    /// Connects within `timeout` (name, TCP and TLS together), and counts the bytes in `meter`.
+    /// `tls` is `None` for a remote whose URL asks for no TLS.
+    pub(super) fn new(
+        tls: Option<Arc<ClientConfig>>,
+        timeout: Duration,
+        allow_plain_http: bool,
+        meter: Arc<Meter>,
+    ) -> Connector {
+        Connector { tls, timeout, allow_plain_http, meter }
+    }
+
     /// Connects to the server of `uri`.
     async fn connect(&self, uri: &Uri) -> Result<Wire> {
         let secure = uri.scheme_str() == Some("https");
