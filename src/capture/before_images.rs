@@ -1,7 +1,7 @@
 //! Notes of rows that a statement may be about to replace without telling any trigger, and what
 //! comes of them: the half of the capture triggers that is rare.
 
-use super::triggers::{Capture, Generator, Named, Picture, Side, THERE, Trigger, update_event};
+use super::triggers::{Capture, Generator, Side, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
@@ -10,7 +10,7 @@ use crate::catalog::table::{Column, Term};
 impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
     pub(super) fn obstacles(&self) -> Vec<String> {
-        let table = self.table;
+        let table = self.table();
         let this = THERE;
         let key: Vec<_> = table
             .key_columns()
@@ -46,13 +46,14 @@ impl<S: Side> Generator<'_, S> {
     /// `new` as a row of a subquery, for expressions that name columns plainly.
     pub(super) fn new_row(&self) -> String {
         let mut columns: Vec<_> = self
-            .table
+            .table()
             .columns
             .iter()
             .map(|column| format!("{} AS {}", self.coming_converted(column), ident(&column.name)))
             .collect();
-        columns
-            .extend(self.table.generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))));
+        columns.extend(
+            self.table().generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))),
+        );
         format!("SELECT {}", columns.join(", "))
     }
 
@@ -63,14 +64,14 @@ impl<S: Side> Generator<'_, S> {
 
     /// That the note is of the row whose key has these values.
     pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
-        self.side.noted_key(self.table, note, value)
+        self.side().noted_key(self.table(), note, value)
     }
 
     /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
     /// row that is coming, whose key is `by`.
     pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
-        let (columns, values) = self.side.note(self.table, this);
+        let (columns, values) = self.side().note(self.table(), this);
         let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
@@ -82,7 +83,7 @@ impl<S: Side> Generator<'_, S> {
             columns.join(", "),
             self.name(),
             values.join(", "),
-            table = ident(&self.table.name),
+            table = ident(&self.table().name),
         )
     }
 
@@ -104,7 +105,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn note_insert(&self) -> Trigger {
-        let (this, notes) = (ident(&self.table.name), self.notes());
+        let (this, notes) = (ident(&self.table().name), self.notes());
         let obstacles = self.obstacles();
         let mut when: Vec<_> = obstacles
             .iter()
@@ -118,7 +119,7 @@ impl<S: Side> Generator<'_, S> {
             self.has_noted_key(&format!("{notes}."), &|column| self.coming_converted(column))
         ));
         let (same, others) = obstacles.split_first().expect("the key is one");
-        let by = self.side.maker(self.table, "new");
+        let by = self.side().maker(self.table(), "new");
         let old_notes =
             self.forget_where(&self.has_noted_key("", &|column| self.coming_converted(column)));
         let mut body = vec![old_notes];
@@ -137,20 +138,20 @@ impl<S: Side> Generator<'_, S> {
     /// cannot be told: the condition or the expression of an index may look at any column, and
     /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
     pub(super) fn update_of(&self) -> Option<Vec<String>> {
-        if self.table.rowid_key {
+        if self.table().rowid_key {
             return None;
         }
         let mut columns: Vec<_> =
-            self.table.key_columns().map(|column| column.name.clone()).collect();
-        for unique in &self.table.uniques {
-            columns.extend(unique.plain_columns(self.table)?.into_iter().map(|(c, _)| c.clone()));
+            self.table().key_columns().map(|column| column.name.clone()).collect();
+        for unique in &self.table().uniques {
+            columns.extend(unique.plain_columns(self.table())?.into_iter().map(|(c, _)| c.clone()));
         }
         columns.dedup();
         Some(columns)
     }
 
     pub(super) fn note_update(&self) -> Trigger {
-        let table = self.table;
+        let table = self.table();
         let this = ident(&table.name);
         // Another row than the one that is updated.
         let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
@@ -185,7 +186,7 @@ impl<S: Side> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
-        let by = self.side.maker(table, "old");
+        let by = self.side().maker(table, "old");
         let mut body = vec![self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
         body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
@@ -196,17 +197,17 @@ impl<S: Side> Generator<'_, S> {
     /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
     /// row away: others may stand there, left by statements that were refused.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
-        let (this, notes) = (ident(&self.table.name), self.notes());
+        let (this, notes) = (ident(&self.table().name), self.notes());
         let same: Vec<_> = self
-            .table
+            .table()
             .key_columns()
-            .zip(&self.table.key_collations)
+            .zip(&self.table().key_collations)
             .enumerate()
             .map(|(part, (column, collation))| {
                 format!(
                     "driftless_row.{} = {notes}.{} COLLATE {}",
                     ident(&column.name),
-                    self.side.noted_part(self.table, part),
+                    self.side().noted_part(self.table(), part),
                     collation.name()
                 )
             })
@@ -216,25 +217,14 @@ impl<S: Side> Generator<'_, S> {
             self.name(),
             same.join(" AND ")
         );
-        let append = self.side.append(
-            self.table,
-            &Capture {
-                key: Named::Noted,
-                op: crate::event::Op::Delete,
-                before: Picture::Whole(Named::Noted),
-                after: Picture::None,
-                from: &format!(" CROSS JOIN {notes}"),
-                condition: &gone,
-                pair: "NULL",
-                via: "NULL",
-                silent: None,
-            },
-        );
+        let append = self
+            .side()
+            .append(self.table(), &Capture::eviction(&format!(" CROSS JOIN {notes}"), &gone));
         let forget = format!(
             "DELETE FROM {notes} WHERE rowid IN (SELECT driftless_other.rowid \
              FROM {notes} JOIN {notes} AS driftless_other \
              ON driftless_other.tbl = {notes}.tbl AND {} WHERE {gone});",
-            self.side.one_row(self.table)
+            self.side().one_row(self.table())
         );
         vec![append, forget]
     }
@@ -249,10 +239,10 @@ impl<S: Side> Generator<'_, S> {
 
     pub(super) fn evict_insert(&self) -> Trigger {
         // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
-        let by = if self.table.rowid_key {
-            let maker = self.side.maker(self.table, "new");
-            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side.unknown_rowid())
-        } else if self.table.key_columns().any(has_replacement) {
+        let by = if self.table().rowid_key {
+            let maker = self.side().maker(self.table(), "new");
+            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side().unknown_rowid())
+        } else if self.table().key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL, and not the default.
             self.newest()
         } else {
@@ -263,7 +253,7 @@ impl<S: Side> Generator<'_, S> {
 
     pub(super) fn evict_update(&self) -> Trigger {
         // A row with NULL in its key, which has no events of its own, may evict another.
-        let same = same_key(self.table, "new", "old");
+        let same = same_key(self.table(), "new", "old");
         let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
         let body = self.evict(&self.made_by("old"), "");
         let event = update_event("AFTER UPDATE", self.update_of());
@@ -302,7 +292,7 @@ impl<S: Side> Generator<'_, S> {
     fn coming(&self, column: &Column) -> String {
         let new = of("new", &column.name);
         match &column.default {
-            Some(default) if column.not_null => self.side.or_else(&new, &format!("({default})")),
+            Some(default) if column.not_null => self.side().or_else(&new, &format!("({default})")),
             _ => new,
         }
     }
@@ -321,14 +311,14 @@ impl<S: Side> Generator<'_, S> {
         let cases = match column.affinity {
             Affinity::Blob => return self.coming(column),
             Affinity::Text => {
-                format!("WHEN {} THEN {text}", self.side.is_number(&format!("({default})")))
+                format!("WHEN {} THEN {text}", self.side().is_number(&format!("({default})")))
             }
             Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
             Affinity::Integer | Affinity::Numeric => format!(
                 "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
             ),
         };
-        self.side.or_else(&new, &format!("CASE {cases} ELSE ({default}) END"))
+        self.side().or_else(&new, &format!("CASE {cases} ELSE ({default}) END"))
     }
 }
 

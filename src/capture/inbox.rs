@@ -91,7 +91,7 @@ impl Judge<'_> {
         let this = self.this();
         let key = "coalesce(new.other, new.pk)";
         let has_key = self.has_spelled_key(&this, key);
-        let name = format!("{PREFIX}inbox_adopt_{}", self.table.name);
+        let name = format!("{PREFIX}inbox_adopt_{}", self.table().name);
         let sql = format!(
             "CREATE TRIGGER {} BEFORE INSERT ON driftless_inbox WHEN new.tbl = {tbl} \
              AND (new.op = 'insert') = (new.pair IS NULL) AND new.op <> 'update' \
@@ -103,8 +103,8 @@ impl Judge<'_> {
              WHERE {has_key};\nEND",
             ident(&name),
             ulid(),
-            key_json(self.table, &this),
-            row_json(self.table, &this),
+            key_json(self.table(), &this),
+            row_json(self.table(), &this),
             tbl = self.name(),
         );
         Trigger { name, sql }
@@ -117,7 +117,7 @@ impl Judge<'_> {
         let old = match word {
             "update" => format!(
                 "(SELECT {} FROM {this} WHERE {})",
-                row_json(self.table, &this),
+                row_json(self.table(), &this),
                 self.has_key(&this, key)
             ),
             _ => "NULL".to_owned(),
@@ -155,11 +155,11 @@ impl Judge<'_> {
     fn holds(&self) -> String {
         let this = self.this();
         let parts: Vec<_> = self
-            .table
+            .table()
             .columns
             .iter()
             .map(|column| {
-                let cell = Cell::pushed(self.table, "new.after", column);
+                let cell = Cell::pushed(self.table(), "new.after", column);
                 let same =
                     differs(column, &of(&this, &column.name), &format!("({})", cell.value()));
                 format!("({} IS NULL OR NOT ({same}))", cell.kind())
@@ -174,11 +174,11 @@ impl Judge<'_> {
 
     fn assignments(&self, partly: bool) -> String {
         let parts: Vec<_> = self
-            .table
+            .table()
             .columns
             .iter()
             .map(|column| {
-                let cell = Cell::pushed(self.table, "new.after", column);
+                let cell = Cell::pushed(self.table(), "new.after", column);
                 let name = ident(&column.name);
                 if partly {
                     format!(
@@ -195,7 +195,7 @@ impl Judge<'_> {
     }
 
     fn trigger(&self, word: &str, when: &str, body: &[String]) -> Trigger {
-        let name = format!("{PREFIX}inbox_{word}_{}", self.table.name);
+        let name = format!("{PREFIX}inbox_{word}_{}", self.table().name);
         let mut sql = format!(
             "CREATE TRIGGER {} BEFORE INSERT ON driftless_inbox WHEN new.tbl = {} AND {when}\nBEGIN\n",
             ident(&name),
@@ -228,9 +228,9 @@ impl Judge<'_> {
     }
 
     fn insert(&self) -> Trigger {
-        let columns: Vec<_> = self.table.column_names().map(ident).collect();
+        let columns: Vec<_> = self.table().column_names().map(ident).collect();
         let values: Vec<_> =
-            self.table.columns.iter().map(|column| self.value("new.after", column)).collect();
+            self.table().columns.iter().map(|column| self.value("new.after", column)).collect();
         // Not by a SELECT, which would pass through a temporary table.
         let write = format!(
             "INSERT INTO {} ({}) VALUES ({});",

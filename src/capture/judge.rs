@@ -26,9 +26,9 @@ pub struct Replicated<'a> {
 
 /// The SQL for one table's events.
 pub(super) struct Judge<'a> {
-    pub(super) table: &'a Table,
-    pub(super) rule: ConflictRule,
-    pub(super) all: &'a [Replicated<'a>],
+    table: &'a Table,
+    rule: ConflictRule,
+    all: &'a [Replicated<'a>],
 }
 
 /// What the parts of a key are called in `driftless_values`, before their number. No column has
@@ -43,7 +43,17 @@ pub(super) const IMAGE: &str = "coalesce(new.image, new.after)";
 /// The row as it is, beside an update of it.
 const BEFORE: &str = "driftless_before";
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// For the events of `table`, which is one of `all`.
+    pub(super) fn new(table: &'a Table, rule: ConflictRule, all: &'a [Replicated<'a>]) -> Self {
+        Judge { table, rule, all }
+    }
+
+    /// The table.
+    pub(super) fn table(&self) -> &'a Table {
+        self.table
+    }
+
     pub(super) fn this(&self) -> String {
         ident(&self.table.name)
     }

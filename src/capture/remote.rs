@@ -59,15 +59,15 @@ struct Remote;
 
 impl Side for Remote {
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
-        let mut condition = match capture.silent {
+        let mut condition = match capture.silent() {
             // Both halves ask, and the silence ends after them.
             Some(Kind::Move) => format!("NOT coalesce({}, 0)", expected(table, Kind::Move)),
             // The statement before this one ended the silence, or there was none.
             Some(_) => "changes() = 0".to_owned(),
             None => "1".to_owned(),
         };
-        if !capture.condition.is_empty() {
-            let _ = write!(condition, " AND {}", capture.condition);
+        if !capture.condition().is_empty() {
+            let _ = write!(condition, " AND {}", capture.condition());
         }
         format!(
             "INSERT INTO driftless_events (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
@@ -77,19 +77,19 @@ impl Side for Remote {
              FROM driftless_meta{from} WHERE {condition};",
             id = ulid(),
             tbl = literal(&table.name),
-            key = match capture.key {
+            key = match capture.key() {
                 Named::Row(alias) => key_json(table, alias),
                 Named::Noted => "driftless_notes.pk".to_owned(),
             },
-            op = match capture.silent {
+            op = match capture.silent() {
                 Some(Kind::Insert) =>
                     "CASE WHEN driftless_notes.img IS NULL THEN 'insert' ELSE 'update' END"
                         .to_owned(),
-                _ => format!("'{}'", capture.op),
+                _ => format!("'{}'", capture.op()),
             },
-            before = image(table, capture.before),
-            after = image(table, capture.after),
-            from = capture.from,
+            before = image(table, capture.before()),
+            after = image(table, capture.after()),
+            from = capture.from(),
         )
     }
 
@@ -239,9 +239,9 @@ impl RemoteTriggers {
         let tables: Vec<_> = all.iter().map(|replicated| replicated.table).collect();
         let names: Vec<_> = tables.iter().map(|table| literal(&table.name)).collect();
         let of_table = |&Replicated { table, rule }: &Replicated<'_>| {
-            let judge = Judge { table, rule, all };
+            let judge = Judge::new(table, rule, all);
             TableTriggers {
-                capture: Generator { side: &Remote, table, replicated: &tables }.triggers(),
+                capture: Generator::new(&Remote, table, &tables).triggers(),
                 rare: judge.rare_triggers(),
                 common: judge.common_triggers(),
             }

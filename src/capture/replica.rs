@@ -65,15 +65,15 @@ impl Side for Replica<'_> {
         );
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
-        let op = match capture.silent {
+        let op = match capture.silent() {
             // An insert that finds a note of its row has replaced it.
             Some(Write::Insert) => format!("{}.own IS NOT NULL", self.notes(table)),
-            _ => (capture.op as u8).to_string(),
+            _ => (capture.op() as u8).to_string(),
         };
         put("op", op);
         put("base", "s.cursor".to_owned());
         put("actor", "s.actor".to_owned());
-        for (column, value) in [("pair", capture.pair), ("via", capture.via)] {
+        for (column, value) in [("pair", capture.pair()), ("via", capture.via())] {
             if value != "NULL" {
                 put(column, value.to_owned());
             }
@@ -81,7 +81,7 @@ impl Side for Replica<'_> {
         for (column, value) in self.images(table, capture) {
             put(&column, value);
         }
-        let condition = match capture.condition {
+        let condition = match capture.condition() {
             "" => String::new(),
             condition => format!(" AND {condition}"),
         };
@@ -90,7 +90,7 @@ impl Side for Replica<'_> {
              FROM driftless_state AS s{} WHERE NOT s.replaying{condition};",
             columns.join(", "),
             values.join(", "),
-            capture.from,
+            capture.from(),
         )
     }
 
@@ -284,8 +284,8 @@ impl Replica<'_> {
             .collect();
         let mut places = Vec::new();
         for (picture, place) in [
-            (capture.before, Layout::before as fn(usize) -> String),
-            (capture.after, Layout::after),
+            (capture.before(), Layout::before as fn(usize) -> String),
+            (capture.after(), Layout::after),
         ] {
             for (at, column) in columns.iter().enumerate() {
                 let value = match picture {
@@ -310,7 +310,7 @@ impl Replica<'_> {
             }
         }
         // What names the parent, of an event that has no old values.
-        if capture.before == Picture::None && capture.via != "NULL" {
+        if capture.before() == Picture::None && capture.via() != "NULL" {
             for (at, column) in columns.iter().enumerate() {
                 if foreign_keys(table, self.replicated).any(|(key, _)| leads_from(key, column)) {
                     places.push((Layout::before(at), of("old", &column.name)));
@@ -355,7 +355,7 @@ fn may_differ(column: &Column, a: &str, b: &str) -> String {
 /// The capture triggers of `table` on a replica, in the order in which they are to be made.
 /// `replicated` is all tables that are replicated, this one among them.
 pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
-    Generator { side: &Replica { replicated }, table, replicated }.triggers()
+    Generator::new(&Replica { replicated }, table, replicated).triggers()
 }
 
 /// A short text that changes when any of the triggers does.

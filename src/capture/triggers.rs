@@ -78,6 +78,7 @@ use crate::catalog::limits::PREFIX;
 use crate::catalog::quote::{ident, literal};
 use crate::catalog::sql::{differs, of, same_key};
 use crate::catalog::table::{Column, Table};
+use crate::event::Op;
 
 /// A trigger: its name and the statement that makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,20 +120,79 @@ pub(super) enum Picture {
 
 /// An event to append.
 pub(super) struct Capture<'a> {
-    pub(super) key: Named,
-    pub(super) op: crate::event::Op,
-    pub(super) before: Picture,
-    pub(super) after: Picture,
+    key: Named,
+    op: Op,
+    before: Picture,
+    after: Picture,
     /// Tables to join, each with its comma.
-    pub(super) from: &'a str,
+    from: &'a str,
     /// Further conditions, joined by AND; empty for none.
-    pub(super) condition: &'a str,
+    condition: &'a str,
     /// 1 for the delete of a key change, 2 for its insert, or NULL.
-    pub(super) pair: &'a str,
+    pair: &'a str,
     /// The number of the foreign key of which this is a consequence, or NULL.
-    pub(super) via: &'a str,
+    via: &'a str,
     /// The write to keep silent about, if it is the replicator's own; `None` never is.
-    pub(super) silent: Option<Write>,
+    silent: Option<Write>,
+}
+
+impl<'a> Capture<'a> {
+    /// The delete of a row that a REPLACE evicted, read from its note. `from` joins the notes.
+    pub(super) fn eviction(from: &'a str, condition: &'a str) -> Capture<'a> {
+        Capture {
+            key: Named::Noted,
+            op: Op::Delete,
+            before: Picture::Whole(Named::Noted),
+            after: Picture::None,
+            from,
+            condition,
+            pair: "NULL",
+            via: "NULL",
+            silent: None,
+        }
+    }
+
+    /// The row whose key the event has.
+    pub(super) fn key(&self) -> Named {
+        self.key
+    }
+
+    pub(super) fn op(&self) -> Op {
+        self.op
+    }
+
+    pub(super) fn before(&self) -> Picture {
+        self.before
+    }
+
+    pub(super) fn after(&self) -> Picture {
+        self.after
+    }
+
+    /// Tables to join, each with its comma.
+    pub(super) fn from(&self) -> &'a str {
+        self.from
+    }
+
+    /// Further conditions, joined by AND; empty for none.
+    pub(super) fn condition(&self) -> &'a str {
+        self.condition
+    }
+
+    /// 1 for the delete of a key change, 2 for its insert, or NULL.
+    pub(super) fn pair(&self) -> &'a str {
+        self.pair
+    }
+
+    /// The number of the foreign key of which this is a consequence, or NULL.
+    pub(super) fn via(&self) -> &'a str {
+        self.via
+    }
+
+    /// The write to keep silent about, if it is the replicator's own; `None` never is.
+    pub(super) fn silent(&self) -> Option<Write> {
+        self.silent
+    }
 }
 
 /// A database that captures.
@@ -210,13 +270,28 @@ pub(super) const THERE: &str = "driftless_there";
 
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
-    pub(super) side: &'a S,
-    pub(super) table: &'a Table,
+    side: &'a S,
+    table: &'a Table,
     /// All replicated tables: a consequence is told only of a parent among them.
-    pub(super) replicated: &'a [&'a Table],
+    replicated: &'a [&'a Table],
 }
 
-impl<S: Side> Generator<'_, S> {
+impl<'a, S: Side> Generator<'a, S> {
+    /// For the triggers of `table` in the database of `side`.
+    pub(super) fn new(side: &'a S, table: &'a Table, replicated: &'a [&'a Table]) -> Self {
+        Generator { side, table, replicated }
+    }
+
+    /// The database that captures.
+    pub(super) fn side(&self) -> &'a S {
+        self.side
+    }
+
+    /// The table.
+    pub(super) fn table(&self) -> &'a Table {
+        self.table
+    }
+
     /// The newest fires first, so an eviction is logged before the event that made it.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = vec![self.note_insert(), self.note_update()];
@@ -375,7 +450,7 @@ impl<S: Side> Generator<'_, S> {
             table,
             &Capture {
                 key: Named::Row("new"),
-                op: crate::event::Op::Insert,
+                op: Op::Insert,
                 before: Picture::Whole(Named::Noted),
                 after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
                 from: &if own { noted } else { format!("{from}{noted}") },
@@ -406,7 +481,7 @@ impl<S: Side> Generator<'_, S> {
             table,
             &Capture {
                 key: Named::Row("old"),
-                op: crate::event::Op::Update,
+                op: Op::Update,
                 before: Picture::Changed("old"),
                 after: Picture::Changed(if own { "new" } else { "driftless_row" }),
                 from: if own { "" } else { &from },
@@ -442,7 +517,7 @@ impl<S: Side> Generator<'_, S> {
             table,
             &Capture {
                 key: Named::Row("old"),
-                op: crate::event::Op::Delete,
+                op: Op::Delete,
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",
@@ -457,7 +532,7 @@ impl<S: Side> Generator<'_, S> {
             table,
             &Capture {
                 key: Named::Row("new"),
-                op: crate::event::Op::Insert,
+                op: Op::Insert,
                 before: Picture::None,
                 after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
                 from: if own { "" } else { &from },
@@ -486,7 +561,7 @@ impl<S: Side> Generator<'_, S> {
             table,
             &Capture {
                 key: Named::Row("old"),
-                op: crate::event::Op::Delete,
+                op: Op::Delete,
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",

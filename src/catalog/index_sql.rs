@@ -10,9 +10,21 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     /// Each term's expression, without its ASC or DESC.
-    pub(crate) terms: Vec<String>,
+    terms: Vec<String>,
     /// The partial index's condition.
-    pub(crate) predicate: Option<String>,
+    predicate: Option<String>,
+}
+
+impl Written {
+    /// The expression of a term.
+    pub(crate) fn term(&self, index: usize) -> Option<&str> {
+        self.terms.get(index).map(String::as_str)
+    }
+
+    /// The partial index's condition.
+    pub(crate) fn predicate(&self) -> Option<&str> {
+        self.predicate.as_deref()
+    }
 }
 
 /// A token: its text, and how deep in brackets it stands.

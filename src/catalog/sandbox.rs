@@ -32,13 +32,13 @@ const MAX_INSTRUCTIONS: i32 = 1_000_000;
 
 /// What was made, and what could not be.
 pub(crate) struct Scratch {
-    pub(crate) db: Connection,
+    db: Connection,
     /// Names, each with the reason.
-    pub(crate) skipped: Vec<(String, String)>,
+    skipped: Vec<(String, String)>,
     /// Those among them that are ordinary tables, and could not be made.
     unmade: Vec<String>,
     /// Those among them that are shadow tables.
-    pub(crate) shadows: Vec<String>,
+    shadows: Vec<String>,
 }
 
 /// What a definition may do, beside making what it names: SQLite asks about each step. `within` a
@@ -119,9 +119,24 @@ pub fn rehearse<'a>(
 }
 
 impl Scratch {
+    /// The database in memory.
+    pub(crate) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// The tables that were not made: each name, with the reason.
+    pub(crate) fn skipped(&self) -> &[(String, String)] {
+        &self.skipped
+    }
+
+    /// The shadow tables among the skipped ones, by their names.
+    pub(crate) fn shadows(&self) -> &[String] {
+        &self.shadows
+    }
+
     /// The ordinary tables that could not be made, by their names.
-    pub(crate) fn unmade(&self) -> Vec<String> {
-        self.unmade.clone()
+    pub(crate) fn unmade(&self) -> &[String] {
+        &self.unmade
     }
 
     /// Those among children and parents where a foreign key leads to columns that are no key of the

@@ -418,14 +418,18 @@ fn read_unique(db: &Connection, name: String, partial: bool) -> Result<Unique> {
         let (column, collation): (Option<String>, String) = (row.get(0)?, row.get(1)?);
         terms.push(match column {
             Some(column) => Term::Column(column, Collation::named(&collation)),
-            None => Term::Expression(written.terms.get(terms.len()).cloned().ok_or_else(|| {
-                unsupported(format!("the definition of the index `{name}` cannot be read"))
-            })?),
+            None => {
+                Term::Expression(written.term(terms.len()).map(str::to_owned).ok_or_else(|| {
+                    unsupported(format!("the definition of the index `{name}` cannot be read"))
+                })?)
+            }
         });
     }
     let unreadable =
         || unsupported(format!("the definition of the partial index `{name}` cannot be read"));
-    let predicate = partial.then(|| written.predicate.ok_or_else(unreadable)).transpose()?;
+    let predicate = partial
+        .then(|| written.predicate().map(str::to_owned).ok_or_else(unreadable))
+        .transpose()?;
     Ok(Unique { name, terms, predicate })
 }
 
@@ -548,12 +552,12 @@ impl Catalog {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
         let scratch = Scratch::of(schema)?;
-        let mut catalog = Catalog::read(&scratch.db)?;
+        let mut catalog = Catalog::read(scratch.db())?;
         catalog.unfounded = scratch.unfounded(&catalog.parents);
         catalog.quiet = skipped.iter().map(|(name, _)| name.clone()).collect();
-        catalog.unmade = scratch.unmade();
-        catalog.quiet.extend(scratch.shadows);
-        skipped.extend(scratch.skipped);
+        catalog.unmade = scratch.unmade().to_vec();
+        catalog.quiet.extend_from_slice(scratch.shadows());
+        skipped.extend_from_slice(scratch.skipped());
         catalog.skipped.extend(skipped);
         Ok(catalog)
     }
