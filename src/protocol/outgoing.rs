@@ -24,7 +24,8 @@ pub struct Push {
     pub tables: Vec<(String, Vec<String>)>,
 }
 
-/// An event on its way to the remote.
+/// An event on its way to the remote. A flat record: but for `n` and `made`, each field is a column
+/// of `driftless_inbox`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// Its number in the outbox.

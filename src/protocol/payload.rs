@@ -104,7 +104,7 @@ pub struct Parcel {
     /// What fills them, in the same order: over `value`, an event's array.
     terms: Statement,
     /// Arrays of the events' arrays, one behind the other.
-    pub(crate) parts: Vec<String>,
+    parts: Vec<String>,
     /// How many events are in the parts up to each.
     ends: Vec<usize>,
 }
@@ -112,7 +112,7 @@ pub struct Parcel {
 impl Parcel {
     /// Packs events, of which there is at least one, into as many parts as it takes: each has at
     /// most so many events, and so many bytes of them if it has more than one.
-    pub fn pack(events: &[Outgoing], (most, bytes): (usize, usize)) -> Parcel {
+    pub fn pack(events: &[Outgoing], most: usize, bytes: usize) -> Parcel {
         let (first, rest) = events.split_first().expect("a push has events");
         let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (column, (name, field)) in INBOX.iter().enumerate() {
@@ -161,6 +161,17 @@ impl Parcel {
     /// How many parts there are.
     pub fn parts(&self) -> usize {
         self.parts.len()
+    }
+
+    /// The events of a part: one JSON text.
+    pub(crate) fn part(&self, part: usize) -> &str {
+        &self.parts[part]
+    }
+
+    /// The events of all parts in one, which is how [`Parcel::pack`] packs them without bounds.
+    pub(crate) fn into_text(self) -> String {
+        let [text] = <[String; 1]>::try_from(self.parts).expect("it was packed as one part");
+        text
     }
 
     /// Which of the events are in a part.

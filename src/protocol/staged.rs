@@ -77,7 +77,7 @@ impl Part<'_> {
              staged_at = excluded.staged_at",
             guard.sql
         );
-        let events = Value::from(parcel.parts[*part].as_str());
+        let events = Value::from(parcel.part(*part));
         let row = [text(replica), text(token), number(*part), events];
         statements.push(Statement::new(sql, row.into_iter().chain(guard.args)));
         statements

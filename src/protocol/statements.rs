@@ -302,11 +302,12 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) ->
             (parcel.columns(), unit_term, source(parcel, sender.replica, unit))
         }
         None => {
-            let mut packed = Parcel::pack(&push.events, (usize::MAX, usize::MAX));
+            let packed = Parcel::pack(&push.events, usize::MAX, usize::MAX);
+            let columns = packed.columns();
             let (unit, from) = unit_term(&push.units, unit);
-            let events = Value::Text(std::mem::take(&mut packed.parts[0]).into_bytes());
+            let events = Value::Text(packed.into_text().into_bytes());
             let sql = format!("SELECT {from} FROM json_each(?) LIMIT -1");
-            (packed.columns(), unit, (Statement::new(sql, [events]), Statement::default()))
+            (columns, unit, (Statement::new(sql, [events]), Statement::default()))
         }
     };
     let unknown = unknown(&push.tables);

@@ -37,7 +37,7 @@ pub(in crate::sync::machine) struct Stage {
 impl Staging {
     /// Begins to send `push` in parts of at most this size.
     pub(super) fn new(push: Push, token: Ulid, size: PushSize) -> Staging {
-        let parcel = Arc::new(Parcel::pack(&push.events, (size.events, size.bytes)));
+        let parcel = Arc::new(Parcel::pack(&push.events, size.events, size.bytes));
         Staging { push: Arc::new(push), parcel, token, done: 0, create: false }
     }
 
