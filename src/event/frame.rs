@@ -49,6 +49,7 @@ pub struct Sealed {
     pub values: Option<Vec<u8>>,
 }
 
+/// The header of a frame. A flat record: bincode writes these fields in this order.
 #[derive(Encode, BorrowDecode)]
 struct Header<'a> {
     seq: i64,

@@ -415,6 +415,8 @@ fn read_name<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>> {
 /// * An insert has `after` alone: the whole row. A delete has `before` alone: the whole row. An
 ///   update has both, with the columns that changed and no others.
 /// * `seq`, `verdict` and `received_at` are given by the remote, and do not change after.
+///
+/// A flat record: each field is a column of `driftless_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Its place in the remote log.

@@ -52,7 +52,8 @@ pub struct Page {
     pub more: bool,
 }
 
-/// One event of a page, still in its JSON.
+/// One event of a page, still in its JSON. A flat record: but for `damaged` and `bytes`, each field
+/// is an element of the line's array.
 #[derive(Clone, Debug)]
 pub struct Line<'a> {
     /// See [`Event`] for this and the others.

@@ -105,7 +105,8 @@ impl FirstSyncProgress {
     }
 }
 
-/// How a replica is.
+/// How a replica is. A flat record: each field is one of the JSON that `driftless status --json`
+/// prints.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
     /// The replica's id.

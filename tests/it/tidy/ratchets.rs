@@ -9,23 +9,23 @@ pub(super) const FILES_IN_CIRCLES: usize = 38;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 30;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
-pub(super) const WRITABLE_FIELDS: usize = 218;
+pub(super) const WRITABLE_FIELDS: usize = 112;
 /// The `pub` fields of structs that are not `pub`: the same, written in another way.
 pub(super) const PUBLIC_FIELDS: usize = 0;
-/// The structs with more than 15 fields, by their names.
-pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[
+/// The structs with more than 15 fields that are flat records of a format, as their documentation
+/// says.
+pub(super) const LARGE_RECORDS: &[(&str, usize)] = &[
     ("Event", 16),
     ("Header", 16),
     ("JsonEvent", 22),
     ("Line", 18),
     ("Outgoing", 17),
-    ("Rebase", 22),
-    ("State", 16),
     ("Status", 22),
-    ("Store", 22),
 ];
+/// The other structs with more than 15 fields, by their names.
+pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 22)];
 /// The parameters of functions that are tuples.
-pub(super) const TUPLES: usize = 9;
+pub(super) const TUPLES: usize = 8;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
