@@ -15,7 +15,7 @@ use super::commands::status::StatusArgs;
 use super::demo::DemoArgs;
 use super::session::Global;
 
-/// What stands below the list of commands.
+/// The text below the list of commands.
 const AFTER_HELP: &str = "\
 The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file. Of the
 first two each goes to no other host than that of DRIFTLESS_REMOTE_URL or TURSO_DATABASE_URL, where

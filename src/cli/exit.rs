@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Success = 0,
     /// `status`: health is red. Replication has stopped.
     Red = 1,
-    /// The call was wrong: a flag, a table, an id, a file that does not exist. Mend it.
+    /// The call was wrong: a flag, a table, an id, or a file that does not exist.
     Usage = 2,
     /// The remote cannot be reached. Try again later; nothing is lost.
     Unavailable = 3,

@@ -1,18 +1,19 @@
 //! The `driftless` command.
 //!
-//! [`main`] reads the command line (`args`), does what it says, and turns the outcome into one of
-//! the numbers of `exit`. Each command has a module, and is a function of what the library offers
-//! to everybody: it opens a `Store`, asks the driver or starts a
+//! [`main`] reads the command line (`args`), runs the command, and turns the outcome into an exit
+//! code (`exit`). Each command is a file in `commands`, with its own arguments, and uses only the
+//! library's interface: it opens a `Store`, calls the driver, or starts a
 //! [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
-//! What is printed goes through `output`: data to stdout, everything else to stderr. With
-//! `--json` both hold JSON, a value a line: errors, warnings and notes are objects on stderr. Only
-//! what `--verbose` asks for is plain text there.
+//! `output` prints: data to stdout, everything else to stderr. With `--json` both are lines of
+//! JSON: errors, warnings and notes are objects on stderr. Only the log that `--verbose` turns on
+//! is plain text.
 //!
 //! # Caveats
 //!
-//! * Ctrl-C ends a command at once, except for `run` and `hub`, which stop in order. That is safe
-//!   at any moment: a local change is one transaction, and a push that is sent twice counts once.
+//! * Ctrl-C ends a command at once, except for `run` and `hub`, which shut down in order. Ending at
+//!   once is always safe: a local change is one transaction, and a push that is sent twice counts
+//!   once.
 //! * Times are shown in UTC.
 
 mod args;
@@ -42,7 +43,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // The parser has failed, so it does not tell.
+            // The arguments could not be parsed, so look for the flag directly.
             let json = std::env::args_os().any(|argument| argument == "--json");
             Output::new(json).usage(&error);
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
@@ -87,8 +88,8 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
     }
 }
 
-/// The files that `init`, `hub` and `demo` make have a business's rows: they are their owner's
-/// alone. What is there keeps its mode, and SQLite gives the files beside a database its mode.
+/// Lets only the owner read the files that `init`, `hub` and `demo` create: they hold a business's
+/// rows. A file that exists keeps its mode. SQLite gives the files beside a database the same mode.
 fn keep_private(command: &Command) {
     let makes_files = match command {
         Command::Init(_) => true,
@@ -104,8 +105,8 @@ fn keep_private(command: &Command) {
     let _ = makes_files;
 }
 
-/// A panic of the remote's client is an unavailable remote, and told as such. The panic's own
-/// message would be in the way, and it has what the remote sent.
+/// Suppresses the message of a panic in the `libsql` crate. The transport reports such a panic as
+/// an unavailable remote, and the message would print data that the remote sent.
 fn keep_quiet_about_the_client() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
@@ -116,13 +117,13 @@ fn keep_quiet_about_the_client() {
     }));
 }
 
-/// Sends what the library reports to stderr.
+/// Sends the library's log to stderr.
 ///
-/// Other crates may report errors alone, whatever was asked for: `libsql` prints SQL, and so rows,
-/// at its `trace` level.
+/// Other crates log errors only, at every verbosity: `libsql` logs SQL, and so rows, at its `trace`
+/// level.
 fn trace(verbose: u8, output: &Output) {
     let level = match verbose {
-        // What goes wrong is printed as the command's own error.
+        // The command prints its own error.
         0 => "error",
         1 => "info",
         2 => "debug",

@@ -13,12 +13,12 @@ use crate::remote::{Credentials, Granted, Libsql, Options, Token};
 use crate::store::Store;
 use crate::sync::Lock;
 
-/// How often to try to take a file's lock, and how long to wait in between: whoever asks for its
-/// holder keeps it for a moment, and so does a replicator whose file was put elsewhere.
+/// How often to try to take a file's lock, and the pause between two attempts. A command that looks
+/// for the lock's holder takes the lock for a moment; so does a replicator whose file was moved.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
@@ -54,14 +54,14 @@ impl Global {
 /// One run of the command.
 pub(crate) struct Session {
     global: Global,
-    /// The variables of a token that was not sent, and of the URL that it is for.
+    /// The names of two environment variables: of a token that was not sent, and of its URL.
     withheld: Cell<Option<(&'static str, &'static str)>>,
     /// Where to print.
     output: Output,
 }
 
 impl Session {
-    /// A run with what every command takes.
+    /// A run with these options.
     pub(crate) fn new(global: Global, output: Output) -> Session {
         Session { global, withheld: Cell::new(None), output }
     }
@@ -87,7 +87,7 @@ impl Session {
         self.global.auth_token_file.as_deref()
     }
 
-    /// The token for the remote at `url`: of the file that was named, or else of the environment.
+    /// The token for the remote at `url`: from `--auth-token-file`, or else from the environment.
     fn credentials(&self, url: &str) -> Result<Credentials> {
         if let Some(file) = self.token_file() {
             return Ok(Credentials::file(file));
@@ -103,7 +103,8 @@ impl Session {
         Ok(token.into())
     }
 
-    /// An error with what only the command knows: the file's name, and whether there was a token.
+    /// Adds to an error what only the command knows: the file's name, and whether a token was
+    /// given.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let error = match &self.global.db {
             Some(db) => error.of_file(db),
@@ -133,7 +134,7 @@ impl Session {
         error.code().is_of_token() && (!given || self.withheld.get().is_some())
     }
 
-    /// How to speak to a remote.
+    /// The options of a connection to a remote.
     pub(crate) fn options(&self) -> Options {
         Options { allow_plain_http: self.global.allow_plain_http, ..Options::default() }
     }
@@ -142,12 +143,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Usage` when the URL is not allowed or the token is none.
+    /// `Usage` when the URL is not allowed or the token is not valid.
     pub(crate) fn remote(&self, url: &str) -> Result<Arc<Libsql>> {
         self.connect(url, self.options()).map(Arc::new)
     }
 
-    /// The same, spoken to in another way.
+    /// The same with other options.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Session {
         Store::open(self.db()?)
     }
 
-    /// The right to replicate the file.
+    /// The lock of the file's replicator.
     ///
     /// # Errors
     ///

@@ -19,10 +19,10 @@ pub(crate) fn runtime() -> Result<Runtime> {
         .map_err(|source| Error::storage("no thread could be made").with_source(source))
 }
 
-/// Ready when somebody wants the command to stop. It listens from the call on, and not from the
-/// first time that somebody waits for it.
+/// Ready when a signal asks the command to stop. It listens from the call on, not from the first
+/// poll.
 ///
-/// Its outcome is `Storage` when the system refuses to tell us.
+/// It gives `Storage` when the system refuses to deliver signals.
 ///
 /// # Panics
 ///
@@ -53,7 +53,7 @@ pub(crate) fn stop() -> impl Future<Output = Result<()>> {
     }
 }
 
-/// From now on Ctrl-C and SIGTERM end the process at once, with a word about what that means.
+/// From now on Ctrl-C and SIGTERM end the process at once. `advice` is printed first.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
         .enable_all()
         .build()
         .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
-    // Before this returns, or a signal that comes at once would find nobody.
+    // Listen before this function returns: a signal may come at once.
     let stop = {
         let _within = runtime.enter();
         stop()

@@ -1,5 +1,5 @@
-//! Standard input as a sign of life: whoever started us holds the other end of a pipe, and the
-//! system closes it when that process ends, be it by SIGKILL.
+//! Standard input tells whether the parent process is alive: it holds the other end of a pipe, and
+//! the system closes that when the process ends, also by SIGKILL.
 
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::sync::oneshot;
 use super::exit::Exit;
 use crate::error::{Error, Result};
 
-/// How long after the end of standard input the process ends whatever it is doing: within a second
-/// of it nothing may be left.
+/// How long after the end of standard input the process exits, whatever it is doing. It must be
+/// gone within a second.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Ready when standard input ends. What is read is not looked at. The process ends a moment later,
-/// if it has not ended by itself.
+/// Ready when standard input ends. The bytes that are read are ignored. The process exits a moment
+/// later, if it has not ended by itself.
 ///
 /// # Errors
 ///
-/// `Usage` when standard input is no pipe: a terminal and an empty device tell of no process's end.
-/// `Storage` when no thread can be made.
+/// `Usage` when standard input is not a pipe: a terminal or an empty device has no process behind
+/// it. `Storage` when no thread can be made.
 pub(crate) fn end() -> Result<oneshot::Receiver<()>> {
     if !is_pipe() {
         return Err(Error::usage("standard input is no pipe, whose end could be waited for")
@@ -37,14 +37,14 @@ pub(crate) fn end() -> Result<oneshot::Receiver<()>> {
                 match stdin.read(&mut nothing) {
                     Ok(read) if read > 0 => {}
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // An error is an end, too: nothing will come any more.
+                    // After an error nothing more arrives: treat it as the end.
                     Ok(_) | Err(_) => break,
                 }
             }
-            // Nobody waits for it any more, perhaps.
+            // The receiver may have gone.
             let _ = ended.send(());
-            // What is under way may wait for a lock, or for the disk. It is safe to end in the
-            // middle of it, as by SIGKILL.
+            // The shutdown may wait for a lock or for the disk. Exiting in the middle of it is as
+            // safe as SIGKILL.
             std::thread::sleep(PATIENCE);
             std::process::exit(i32::from(Exit::Success.code()));
         })
@@ -52,7 +52,7 @@ pub(crate) fn end() -> Result<oneshot::Receiver<()>> {
     Ok(end)
 }
 
-/// Whether standard input is a pipe or a socket: Node gives its children either.
+/// Whether standard input is a pipe or a socket. Node gives its children either of them.
 #[cfg(unix)]
 fn is_pipe() -> bool {
     use rustix::fs::{FileType, fstat};
@@ -61,7 +61,7 @@ fn is_pipe() -> bool {
     !stdin.is_terminal() && matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
-/// Whether standard input is no terminal: the system tells no more.
+/// Whether standard input is not a terminal: the system offers no better test.
 #[cfg(not(unix))]
 fn is_pipe() -> bool {
     !std::io::stdin().is_terminal()

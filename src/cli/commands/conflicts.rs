@@ -16,12 +16,12 @@ use crate::store::{
     Selection, Store,
 };
 
-/// How many conflicts a person is shown who has not said how many.
+/// How many conflicts are shown without `--limit`.
 const SHOWN: usize = 50;
 /// How many ids a line names.
 const NAMED: usize = 20;
 
-/// What `--kind` takes.
+/// The values of `--kind`.
 const KINDS: [&str; 3] = ["conflict", "collision", "rejected"];
 
 /// The arguments of `conflicts`.
@@ -50,7 +50,7 @@ pub(crate) struct ConflictsArgs {
 }
 
 impl ConflictsArgs {
-    /// The flags that are for the listing, and were given to an action.
+    /// A flag of the listing that was given before an action.
     fn misplaced(&self) -> Option<&'static str> {
         self.action.as_ref()?;
         let given = [
@@ -125,12 +125,12 @@ struct DismissArgs {
     all: bool,
 }
 
-/// Lists the conflicts, or does something about them.
+/// Lists the conflicts, restores them or dismisses them.
 ///
 /// # Errors
 ///
-/// `Usage` when there is no such conflict or it cannot be restored so, `Storage` when the database
-/// fails.
+/// `Usage` when there is no such conflict, or it cannot be restored in this way; `Storage` when the
+/// database fails.
 pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> {
     let mut store = session.store()?;
     let output = session.output();
@@ -151,7 +151,7 @@ pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> 
     Ok(Exit::Success)
 }
 
-/// The events of the conflicts that a person means. The other half of a key change names it, too.
+/// The events of the conflicts with these ids. Either half of a key change names its conflict.
 fn find_all(store: &Store, texts: &[String]) -> Result<Vec<EventId>> {
     let ids = store.conflict_ids()?;
     let find = |text: &String| match text.parse() {
@@ -161,7 +161,7 @@ fn find_all(store: &Store, texts: &[String]) -> Result<Vec<EventId>> {
     texts.iter().map(find).collect()
 }
 
-/// Which conflicts a table's name and a kind mean. A table that nobody knows is a mistake.
+/// A filter by table and kind. A table that is neither replicated nor in the inbox is an error.
 fn matching(
     store: &Store,
     table: Option<&String>,
@@ -216,7 +216,7 @@ fn restore(output: &Output, store: &mut Store, args: &RestoreArgs) -> Result<()>
         (false, false) => Selection::Together(ids),
     };
     let done = store.restore_selected(&wanted, new_key)?;
-    // Who has named one event wants it and nothing less.
+    // One event was named: its refusal is the command's error.
     if let Some(error) = done.refusal().filter(|_| one) {
         return Err(error);
     }
@@ -296,7 +296,7 @@ fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
     output.listing(&["event", "table", "row", "why not"], &rows.collect::<Vec<_>>())
 }
 
-/// The ends of ids; of many, those of the first.
+/// The ends of the first ids.
 fn tails(ids: &[EventId]) -> String {
     let mut text: Vec<_> = ids.iter().take(NAMED).map(tail).collect();
     if ids.len() > NAMED {
@@ -347,7 +347,7 @@ fn dismiss(output: &Output, store: &mut Store, args: &DismissArgs) -> Result<()>
     tell_already(output, &done.already, "off the list before")
 }
 
-/// The new key that was asked for. Its values have the types of the lost row's key.
+/// The key of `--new-key`. Its values have the types of the lost row's key.
 fn read_key(store: &Store, conflict: &Conflict, text: Option<&str>) -> Result<NewKey> {
     let Some(text) = text else { return Ok(NewKey::Fresh) };
     let event = &conflict.event;
@@ -458,7 +458,7 @@ fn list(output: &Output, store: &Store, args: &ConflictsArgs) -> Result<()> {
     Ok(())
 }
 
-/// Says what can be done about what is open. What was restored or dismissed needs nothing more.
+/// Names the commands for the open conflicts.
 fn advise(output: &Output, store: &Store, conflicts: &[Conflict]) {
     let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open);
     let db = store.path().display();

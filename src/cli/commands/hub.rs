@@ -27,7 +27,7 @@ pub(crate) struct HubArgs {
 pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
     let db = session.db()?;
     let mut config = Config::new(db, args.listen);
-    // Only from a file: a token in the environment is one for another server.
+    // Only from a file: a token in the environment is for another server.
     if let Some(file) = session.token_file() {
         config.token = Some(Token::from_file(file)?.into_secret());
     }
@@ -43,7 +43,7 @@ pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
         ));
         let (failed, failure) = tokio::sync::oneshot::channel();
         hub.serve(async {
-            // It fails where there are no signals: then nothing but an end stops it.
+            // Without signals, only the end of the process stops the hub.
             let _ = failed.send(stop.await);
         })
         .await?;

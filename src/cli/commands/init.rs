@@ -25,11 +25,11 @@ struct Done<'a> {
     epoch: &'a str,
     tables: Vec<&'a str>,
     left_out: &'a [LeftOut],
-    /// Of an earlier `init`: not asked for any more, and replicated all the same.
+    /// Tables of an earlier `init` that were not named this time. They stay replicated.
     kept: &'a [String],
     /// Replicated, though their names look like the bookkeeping of a migration tool.
     like_bookkeeping: &'a [String],
-    /// Before anything was moved.
+    /// Before the first sync.
     orphans: &'a [Orphans],
     /// After the first sync.
     orphans_left: &'a [Orphans],
@@ -41,7 +41,7 @@ struct Done<'a> {
     pending: u64,
 }
 
-/// Rows that were found, and where.
+/// The rows of a first sync, counted by where they were.
 #[derive(Clone, Serialize)]
 pub(in crate::cli) struct Rows {
     fetched: usize,
@@ -115,7 +115,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
         )
         .with_hint("make it first, or check the path"));
     }
-    // Nobody is at work on a file that is not there yet.
+    // A new file has no replicator yet.
     let lock = if db.exists() { Some(session.lock()?) } else { None };
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
@@ -129,7 +129,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     let (store, report) = match outcome {
         Ok(done) => done,
         Err(error) => {
-            // What was made for a replica that did not come about goes.
+            // No replica was made: remove the lock's files.
             if let Some(lock) = lock.filter(|_| Store::open(&db).is_err()) {
                 lock.discard();
             }
@@ -182,8 +182,8 @@ fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// The tables that are not replicated, each with the reason, and in one line those that nobody
-/// named.
+/// The tables that are not replicated, each with the reason. Those that were not named are on one
+/// line.
 fn print_left_out(output: &Output, left_out: &[LeftOut]) -> Result<()> {
     let (unnamed, told): (Vec<_>, Vec<_>) =
         left_out.iter().partition(|found| found.why == Why::NotNamed);
@@ -199,7 +199,7 @@ fn print_left_out(output: &Output, left_out: &[LeftOut]) -> Result<()> {
     Ok(())
 }
 
-/// What a person should know, and may do something about.
+/// Warns of tables and rows that need a look.
 fn advise(output: &Output, report: &Report) {
     let named = |tables: &[String]| {
         let names: Vec<_> = tables.iter().map(|name| format!("`{name}`")).collect();
@@ -232,7 +232,7 @@ fn advise(output: &Output, report: &Report) {
     }
 }
 
-/// Names rows that refer to rows that are not there.
+/// Warns of rows whose parents are missing.
 fn warn_of(output: &Output, orphans: &[Orphans]) {
     for orphans in orphans {
         output.warn(clean_words(orphans));
@@ -247,13 +247,13 @@ fn clean_words(orphans: &Orphans) -> String {
     clean(&orphans.words(), usize::MAX)
 }
 
-/// What a person is told when there is something to push.
+/// The note that events are pending.
 pub(in crate::cli) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
     let wait = if pending == 1 { "event waits" } else { "events wait" };
     format!("{pending} {wait} to be pushed: driftless sync --db {db}")
 }
 
-/// Shows how far a first sync is.
+/// Shows the progress of a first sync.
 pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
     spinner.progress(match doing {
         Phase::Installing | Phase::Found(_) => "installing what is missing".to_owned(),
@@ -265,7 +265,7 @@ pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
 }
 
 impl Rows {
-    /// Of a first sync; `None` where it was done before.
+    /// The rows of a first sync; `None` if it was done before.
     pub(in crate::cli) fn of(report: &Report) -> Option<Rows> {
         let adopted = report.adopted.as_ref()?;
         let tables = adopted.tables.iter().map(|found| TableRows {
@@ -284,7 +284,7 @@ impl Rows {
         })
     }
 
-    /// The figures together, and, where there is more than one table, for each.
+    /// Prints the sums, and the figures of each table if there are several.
     ///
     /// # Errors
     ///

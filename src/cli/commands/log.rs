@@ -18,7 +18,7 @@ use crate::store::{Cause, Entry, Former, LogFilter, Standing, Store};
 /// How often `--follow` looks for new events.
 const FOLLOW: Duration = Duration::from_millis(200);
 
-/// What `--verdict` takes.
+/// The values of `--verdict`.
 const VERDICTS: [&str; 4] = ["applied", "superseded", "rejected", "pending"];
 
 /// The arguments of `log`.
@@ -50,7 +50,7 @@ pub(crate) struct LogArgs {
     follow: bool,
 }
 
-/// Reads a place in the log, and says how to write one.
+/// Parses a place in the log. The error says how to write one.
 fn when(text: &str) -> std::result::Result<When, String> {
     text.parse().map_err(|error: Error| match error.hint() {
         Some(hint) => format!("{error}\n  {hint}"),
@@ -66,7 +66,7 @@ pub(crate) struct ShowArgs {
     event: String,
 }
 
-/// Which events are wanted, beyond what [`LogFilter`] knows.
+/// A [`LogFilter`] and the conditions that it does not have.
 struct Wanted {
     filter: LogFilter,
     key: Option<String>,
@@ -75,7 +75,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// What the command line asks for.
+    /// From the command line.
     fn new(store: &Store, args: &LogArgs) -> Result<Wanted> {
         let mut wanted = Wanted {
             filter: LogFilter {
@@ -103,7 +103,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Whether nothing but time and place is asked for, so that changes of identity belong in it.
+    /// Whether only time or place limits the listing, so that changes of identity are part of it.
     fn is_of_everything(&self) -> bool {
         let LogFilter { table, origin, verdict, former, .. } = &self.filter;
         let asked = table.is_some() || origin.is_some() || verdict.is_some() || former.is_some();
@@ -116,13 +116,13 @@ impl Wanted {
             Entry::Pending(_) => None,
         };
         let (_, key) = entry.row();
-        // A pending event is behind every place of the log.
+        // A pending event is after every place in the log.
         self.until.is_none_or(|until| seq.is_some_and(|seq| seq <= until))
             && self.key.as_ref().is_none_or(|wanted| is_key(key, wanted))
     }
 }
 
-/// The number of a former remote's log.
+/// Checks the number of a former remote's log.
 fn former(store: &Store, n: i64) -> Result<i64> {
     let all = store.former()?;
     let logs: Vec<_> = all.iter().filter(|former| former.cause == Cause::Accepted).collect();
@@ -137,7 +137,7 @@ fn former(store: &Store, n: i64) -> Result<i64> {
     }))
 }
 
-/// Whether a person who writes `text` means this key.
+/// Whether `text` names this key, as JSON or as values with commas between.
 fn is_key(key: &RowKey, text: &str) -> bool {
     key.0 == text || key.to_string() == text
 }
@@ -167,7 +167,7 @@ fn standing(word: &str) -> Standing {
     }
 }
 
-/// The origin that a person means: `web`, `me`, or a replica by its id or a part of it.
+/// Parses an origin: `web`, `me`, or a replica by its id or a part of it.
 fn origin(store: &Store, text: &str) -> Result<Origin> {
     match text {
         "web" => return Ok(Origin::Web),
@@ -217,7 +217,7 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     let tables = store.tables().iter().map(|replicated| replicated.table.name.as_str());
     let listing = Listing::new(store.id(), tables);
     if args.follow {
-        // Its end is Ctrl-C, as it should be.
+        // Ctrl-C is the normal end of `--follow`.
         signal::end_at_once(output, Exit::Success, String::new())?;
     }
     if wanted.is_of_everything() && !output.is_json() {
@@ -245,7 +245,7 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// A change of identity, as a person reads it above the events.
+/// A change of identity, as the listing shows it above the events.
 fn told(former: &Former, store: &Store) -> String {
     let Former { n, replica, cursor, cause, ended_ms, .. } = former;
     let until = format!("until {} this file was replica {replica}", rfc3339(*ended_ms));
@@ -260,7 +260,7 @@ fn told(former: &Former, store: &Store) -> String {
     }
 }
 
-/// Prints what is wanted and was not printed yet, and gives the place of the last settled event.
+/// Prints the events that are wanted and not printed yet. Gives the last settled event's place.
 fn print(
     store: &Store,
     wanted: &Wanted,
@@ -313,7 +313,7 @@ pub(crate) fn show(session: &Session, args: &ShowArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The event that a person means: by its seq, or its id or a part of it.
+/// Finds an event by its seq, its id, or a part of its id.
 fn find(store: &Store, text: &str) -> Result<Entry> {
     if let Ok(seq) = text.parse::<i64>()
         && let Some(event) = store.settled(Seq(seq))?

@@ -34,11 +34,11 @@ enum QuarantineAction {
     },
 }
 
-/// Lists the quarantine, tries it once more, or takes an event off it.
+/// Lists the quarantine, retries it, or removes an event from it.
 ///
 /// # Errors
 ///
-/// `Usage` for an event that does not wait or that may still be applied; `Storage` when the
+/// `Usage` for an event that is not in quarantine or may still be applied; `Storage` when the
 /// database fails.
 pub(crate) fn quarantine(session: &Session, args: &QuarantineArgs) -> Result<Exit> {
     match args.action {

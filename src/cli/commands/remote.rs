@@ -14,14 +14,14 @@ use crate::error::{Code, Error, Result};
 use crate::remote::{Access, Remote as _};
 use crate::sync::{RemotePreview, accept, preview_remote};
 
-/// What was found and done, as `--json` prints it.
+/// The outcome, as `--json` prints it.
 #[derive(Serialize)]
 struct Done<'a> {
     accepted: bool,
     url: &'a str,
     #[serde(flatten)]
     offer: &'a RemotePreview,
-    /// The new identity and what the rows came to, if it was accepted.
+    /// The new identity and the counts of rows, if it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,12 +50,12 @@ enum RemoteAction {
     },
 }
 
-/// Does something about the remote.
+/// Accepts another remote.
 ///
 /// # Errors
 ///
-/// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at
-/// work on the file, or nobody has said yes.
+/// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at work on the file, or
+/// the question was not answered with yes.
 pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let RemoteAction::Accept { remote: url, yes } = args.action;
     let store = session.store()?;
@@ -117,7 +117,7 @@ pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Tells what there is, and what would be done.
+/// Describes the remote, and what accepting it would do.
 fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()> {
     output.line(format_args!("{}", Tone::Notable.paint(clean(trouble, usize::MAX))))?;
     output.line(format_args!("here   {}", offer.ours))?;
@@ -141,7 +141,7 @@ fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()>
     Ok(())
 }
 
-/// Asks, where there is somebody to ask.
+/// Asks for confirmation. Without a terminal the answer is no.
 fn agreed(output: &Output) -> Result<bool> {
     if !io::stdin().is_terminal() || output.is_json() {
         return Ok(false);

@@ -26,7 +26,7 @@ const PACE: Duration = Duration::from_millis(250);
 
 /// How often to look whether the file is free.
 const LOCK_LOOK: Duration = Duration::from_millis(100);
-/// After so many looks it is said what is waited for.
+/// The number of looks after which the wait is reported.
 const PATIENT_LOOKS: u32 = 3;
 
 /// The arguments of `run`.
@@ -46,7 +46,7 @@ enum End {
     Parent,
 }
 
-/// What the last line of JSON has beside the status.
+/// The last line of JSON: the status, and why `run` ended.
 #[derive(Serialize)]
 struct Last<'a> {
     #[serde(flatten)]
@@ -60,13 +60,13 @@ struct Ended<'a> {
     exit_code: u8,
 }
 
-/// Runs a replicator until SIGINT or SIGTERM, or until standard input ends, if that was asked for.
-/// Where another program has the file locked it waits for that, and says so.
+/// Runs a replicator until SIGINT or SIGTERM, or with `--until-stdin-closes` until standard input
+/// ends. If another program has locked the file, it waits and says so.
 ///
 /// # Errors
 ///
-/// `Usage` when the file is no replica, `Storage` when it fails, and `Refused` when the remote
-/// refuses us at the first sync that the file ever has, or for want of a token.
+/// `Usage` when the file is not a replica; `Storage` when it fails; `Refused` when the remote
+/// refuses this replica's first sync, or a token is missing.
 pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
     let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
     let output = session.output();
@@ -105,7 +105,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Starts the replicator, and says what the file was before.
+/// Starts the replicator. Gives the file's state from before the start, too.
 fn begin(session: &Session) -> Result<(Replicator, Before)> {
     let (db, store) = (session.db()?, session.store()?);
     if store.is_locked()? {
@@ -133,12 +133,12 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
 struct Wait {
     looks: u32,
     said: Option<String>,
-    /// What was printed last.
+    /// The status that was printed last.
     status: Option<Status>,
 }
 
 impl Wait {
-    /// Says what is waited for, once. Most transactions are over at the next look.
+    /// Reports the wait once, after some looks: most transactions are over at the next one.
     fn go_on(&mut self, session: &Session, error: &Error) -> Result<()> {
         self.looks += 1;
         if self.looks < PATIENT_LOOKS || self.said.as_deref() == Some(error.message()) {
@@ -148,7 +148,7 @@ impl Wait {
         self.status = session.store().and_then(|store| waiting(session, &store, error)).ok();
         match &self.status {
             Some(status) if session.output().is_json() => session.output().json(status),
-            // Where the file cannot be read either, there is no status to print.
+            // If the file cannot be read either, there is no status to print.
             _ => {
                 session.output().note(clean(error.message(), usize::MAX));
                 Ok(())
@@ -156,7 +156,7 @@ impl Wait {
         }
     }
 
-    /// It is told to end before the wait is over.
+    /// The process is asked to end before the wait is over.
     fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
         if let Some(status) = &self.status {
             Teller::new(session.output(), true).end(status, &stopped)?;
@@ -165,14 +165,14 @@ impl Wait {
     }
 }
 
-/// What the file was when `run` began.
+/// The state of the file when `run` began.
 struct Before {
-    /// Its first sync was done.
+    /// Whether its first sync was done.
     adopted: bool,
     success: Option<i64>,
 }
 
-/// Tells what the replicator does until there is a reason to end.
+/// Reports what the replicator does until there is a reason to end.
 async fn watch(
     session: &Session,
     replicator: &Replicator,
@@ -195,10 +195,12 @@ async fn watch(
     }
 }
 
-/// Why there is no use in going on: we were refused before anything worked, and waiting mends
-/// nothing. It does where the file has been in step before (`adopted`). What answers in the
-/// morning may be a login page, or a server that is not ready; what went wrong on the remote may be
-/// put right; and a desktop's replicator that has ended is started again by nobody.
+/// The error that ends `run`: the remote refused a replica that never worked, so waiting does not
+/// help.
+///
+/// A replica that has been in step before (`adopted`) keeps trying. A login page or a server that
+/// is not ready may have answered, and the remote may be repaired. Nobody restarts a replicator
+/// that has ended on a desktop. A missing token ends it in any case.
 fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error> {
     let refused =
         matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
@@ -214,8 +216,8 @@ fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error
     (!before.adopted || session.lacks_token(&error)).then_some(error)
 }
 
-/// Prints what is new: each change as a line of JSON, at most four a second, or what a person
-/// should see.
+/// Prints changes of the status: with `--json` each one, at most four a second; otherwise those
+/// that a person should see.
 struct Teller<'a> {
     output: &'a Output,
     adopted: bool,
@@ -230,8 +232,8 @@ impl<'a> Teller<'a> {
         Teller { output, adopted, spinner, said: None, said_at: None }
     }
 
-    /// What is not told now because it comes too soon is told at one of the next looks, or is what
-    /// the last line says.
+    /// Prints the status if it is news. A change that comes too soon is printed at a later look, or
+    /// in the last line.
     fn tell(&mut self, status: Status, now: Instant) -> Result<()> {
         self.spinner.say(line(&status));
         let is_news = match self.output.is_json() {
@@ -254,8 +256,8 @@ impl<'a> Teller<'a> {
         Ok(())
     }
 
-    /// Whether a person should see it. Work that comes and goes is for the spinner, and so is
-    /// another first sync.
+    /// Whether a person should see it. The spinner shows work that comes and goes, and a first sync
+    /// that is not the file's first.
     fn is_notable(&self, status: &Status) -> bool {
         let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
             || (self.adopted && status.state == SyncState::FirstSync);
@@ -267,7 +269,7 @@ impl<'a> Teller<'a> {
         !passing && self.said.as_ref().map(facts) != Some(facts(status))
     }
 
-    /// The last line of JSON: how the replica is at the end, and why this is the end.
+    /// Prints the last line of JSON: the status at the end, and why `run` ended.
     fn end(self, status: &Status, outcome: &Result<End>) -> Result<()> {
         drop(self.spinner);
         if !self.output.is_json() {
@@ -283,18 +285,18 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// Whether anything but an age, which rises by itself, is another one.
+/// Whether two statuses differ in more than an age, which rises by itself.
 fn differ(one: &Status, other: &Status) -> bool {
     let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
     ageless(one) != ageless(other)
 }
 
-/// Local rows that refer to a row which the remote took away.
+/// How many local rows refer to a row that the remote deleted.
 fn dangling(status: &Status) -> u64 {
     status.dangling.iter().map(|dangling| dangling.rows).sum()
 }
 
-/// A status in a line.
+/// A status on one line.
 fn line(status: &Status) -> String {
     let mut line = match status.state {
         SyncState::Standby => described(status),

@@ -22,9 +22,9 @@ use crate::sync::{
     SyncState, ask, read_status, remembered_success, stopped,
 };
 
-/// How long a person waits to hear that the remote cannot be reached: shorter than a replicator.
+/// Time limit of the connection: a person waits, so it is shorter than a replicator's.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The same for its answer.
+/// Time limit of the answer.
 const REQUEST: Duration = Duration::from_secs(10);
 
 /// The arguments of `status`.
@@ -35,22 +35,22 @@ pub(crate) struct StatusArgs {
     offline: bool,
 }
 
-/// What came of asking the remote.
+/// The outcome of asking the remote.
 enum Contact {
-    /// Nobody asked.
+    /// It was not asked.
     Unasked,
-    /// It cannot be asked from here: the token or the URL is none.
+    /// It cannot be asked: the token or the URL is not valid.
     Unable(Error),
     Failed(Error, SyncState),
     Answered(RemoteFacts),
 }
 
-/// Says how the replica is, and the remote, unless it is not to be asked.
+/// Prints the status of the replica, and of the remote unless `--offline` is given.
 ///
 /// # Errors
 ///
-/// `Usage` when the file is no replica, `Storage` when it cannot be read. A remote that cannot be
-/// reached is no error, but red health is an exit code of its own.
+/// `Usage` when the file is not a replica; `Storage` when it cannot be read. A remote that cannot
+/// be reached is not an error. Red health has an exit code of its own.
 pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
     let store = session.store()?;
     let known = match said(session)? {
@@ -67,7 +67,7 @@ pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
     Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
-/// What a replicator that is at work on the file says of itself; `None` if none does.
+/// The status that a running replicator of the file has written; `None` without one.
 fn said(session: &Session) -> Result<Option<Known>> {
     let db = session.db()?;
     Ok(Lock::holder(db).and_then(|holder| read_status(db, holder, now_ms())))
@@ -89,8 +89,7 @@ fn contact(session: &Session, store: &Store, state: &State) -> Contact {
     }
 }
 
-/// What is known where no replicator says anything: what the remote says, if it is asked, and what
-/// was noted.
+/// The status without a running replicator: from the remote, if it is asked, and from the file.
 fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
     let state = store.state()?;
     let contact = if offline { Contact::Unasked } else { contact(session, store, &state) };
@@ -131,13 +130,13 @@ fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
         .with_trouble(trouble.as_ref()))
 }
 
-/// That a large transaction is half here.
+/// The note that a part of a large transaction is missing.
 fn words_of_parts(in_parts: bool) -> String {
     let words = "a large transaction is on its way, and a part of it is here";
     if in_parts { words.to_owned() } else { String::new() }
 }
 
-/// How the replica is while a replicator waits for another program, because of `error`.
+/// The status while a replicator waits for another program, because of `error`.
 pub(crate) fn waiting(session: &Session, store: &Store, error: &Error) -> Result<Status> {
     let known = asked(session, store, true)?;
     let known = known.in_state(SyncState::Starting).with_trouble(Some(error));
@@ -172,7 +171,7 @@ pub(crate) fn described(status: &Status) -> String {
     }
 }
 
-/// How far a first sync is, in words.
+/// The progress of a first sync in words.
 pub(crate) fn progress(first: &FirstSyncProgress) -> String {
     match (first.step, &first.table, first.rows) {
         (FirstSyncStep::Installing, ..) => "comparing and making tables".to_owned(),
@@ -184,7 +183,7 @@ pub(crate) fn progress(first: &FirstSyncProgress) -> String {
     }
 }
 
-/// The newest of the identities that the file had before; nothing if it had none.
+/// The newest former identity of the file in words; empty if there is none.
 fn words_of_former(former: &[Former]) -> String {
     let Some(Former { replica, cause, ended_ms, .. }) = former.last() else { return String::new() };
     let why = match cause {
@@ -199,7 +198,8 @@ fn words_of_former(former: &[Former]) -> String {
     Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
 }
 
-/// The tables that are not replicated. Those that nobody named are counted: somebody chose that.
+/// The tables that are not replicated. Those that were not named are only counted: that was a
+/// choice.
 fn left_out_in_words(tables: &[LeftOut]) -> String {
     let (unnamed, told): (Vec<_>, Vec<_>) =
         tables.iter().partition(|found| found.why == Why::NotNamed);
@@ -218,9 +218,9 @@ fn left_out_in_words(tables: &[LeftOut]) -> String {
     if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
 }
 
-/// Names the tables in which something is not as it should be.
+/// Warns of tables that cannot be written, and of rows without a parent.
 fn print_tables(output: &Output, status: &Status) {
-    // The first is the trouble, if there is no other.
+    // Without another trouble, the status already shows the first one.
     let told = usize::from(status.code == Some(Code::TableUnwritable));
     for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
         output.warn(clean(reason, usize::MAX));

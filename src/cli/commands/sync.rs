@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::event::Seq;
 use crate::sync::{Staged, Summary, drain_watched};
 
-/// How often what is shown of the progress is brought up to date.
+/// How often the progress is updated on a terminal.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The same where nobody looks on: a line is printed now and then.
+/// The same without a terminal, where a line is printed from time to time.
 const SLOW_GLANCE: Duration = Duration::from_secs(1);
 
 /// Brings the replica and the remote in step, once.
@@ -70,7 +70,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Does `work`, and shows how far it is.
+/// Runs `work` and shows its progress.
 fn watched<T>(
     session: &Session,
     work: impl FnOnce(&Mutex<Option<Staged>>) -> Result<T>,
@@ -86,7 +86,7 @@ fn watched<T>(
         scope.spawn(move || {
             let glance = if is_live { GLANCE } else { SLOW_GLANCE };
             while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {
-                // What cannot be shown now is shown the next time.
+                // If the state cannot be read now, the next look shows it.
                 if let Ok(state) = store.state() {
                     let sent = all.saturating_sub(state.unsent);
                     let staged = *staged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,7 @@ fn watched<T>(
     })
 }
 
-/// How far it is, in a line.
+/// The progress on one line.
 fn progress(sent: u64, all: u64, cursor: Seq, staged: Option<Staged>) -> String {
     let parts = staged.map(|Staged { events, done, parts }| {
         format!(", {done} of {parts} parts of {events} events that belong together")
@@ -108,7 +108,7 @@ fn progress(sent: u64, all: u64, cursor: Seq, staged: Option<Staged>) -> String 
     format!("{sent} of {all} pushed{}, at seq {cursor}", parts.unwrap_or_default())
 }
 
-/// What was done, in a line.
+/// The outcome on one line.
 pub(crate) fn describe(summary: &Summary) -> String {
     let mut pushed = format!("pushed {}", summary.pushed);
     if summary.pushed > 0 {

@@ -1,4 +1,4 @@
-//! Who is in the demo: desktops with a database file and a replicator each, and the web app.
+//! The writers of the demo: desktops, each with a database file and a replicator, and the web app.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::replicator::Replicator;
 use crate::store::{Connection, Store};
 use crate::sync::{Status, Summary};
 
-/// A way to the remote that can be cut.
+/// A connection to the remote that can be cut.
 struct Line {
     remote: Arc<Libsql>,
     cut: AtomicBool,
@@ -111,7 +111,7 @@ impl Desktop {
         Ok(tx.commit()?)
     }
 
-    /// Cuts the desktop off the network, or lets it back.
+    /// Cuts the desktop off the network, or reconnects it.
     pub(super) fn cut(&self, cut: bool) {
         self.line.cut.store(cut, Ordering::Relaxed);
         if !cut {
@@ -124,7 +124,7 @@ impl Desktop {
         !self.line.cut.load(Ordering::Relaxed)
     }
 
-    /// How its replica is.
+    /// The status of its replica.
     pub(super) fn status(&self) -> Status {
         self.replicator.status()
     }

@@ -1,13 +1,13 @@
-//! `driftless demo`: the main job, before one's eyes.
+//! `driftless demo`: replication, shown step by step.
 //!
-//! A [`Stage`] has a hub, a desktop for each replica that the story names (a real
+//! A [`Stage`] has a hub, a desktop for each replica of the story (a real
 //! [`Replicator`](crate::Replicator) on a file, and an application's connection beside it), and a
-//! web app that writes plain SQL to the hub. The story is a [`script`]: its steps are run as they
-//! stand, and what becomes of them is read from a replica's log. A desktop that is offline goes on
-//! writing to its file; its replicator tries in vain to reach the hub. In the end [`proof`] reads
-//! every row of all the databases.
+//! web app that writes plain SQL to the hub. The story is a [`script`]: its steps run unchanged,
+//! and their outcome is read from a replica's log. A desktop that is offline still writes to its
+//! file, while its replicator cannot reach the hub. At the end [`proof`] reads every row of all
+//! databases.
 //!
-//! The names of tables and people are the fixtures': nothing here knows them.
+//! The names of tables and people are in the fixtures only.
 
 mod cast;
 mod proof;
@@ -31,14 +31,14 @@ use crate::error::{Error, Result};
 
 /// The story.
 const STORY: &str = include_str!("../../../fixtures/gym/demo/story.sql");
-/// What goes on after it.
+/// The steps that are repeated after it.
 const LOOP: &str = include_str!("../../../fixtures/gym/demo/loop.sql");
 
-/// How long a person has to read a line before the next one comes. Nobody waits in a pipe.
+/// Time to read a line before the next one. There is no pause in a pipe.
 const READING: Duration = Duration::from_millis(350);
-/// The time between two steps after the story, in ms: between these.
+/// The range of the pause between two steps after the story, in ms.
 const PAUSE_MS: std::ops::Range<u64> = 20..150;
-/// How long the desktop that the story takes offline is on and off the network after it.
+/// After the story, the desktop that it takes offline leaves or joins the network this often.
 const ONLINE: Duration = Duration::from_secs(3);
 
 /// The arguments of `demo`.
@@ -56,7 +56,7 @@ pub(crate) struct DemoArgs {
 ///
 /// # Errors
 ///
-/// `Usage` when the folder is in use; and what goes wrong on the stage.
+/// `Usage` when the folder is in use; otherwise the errors of [`Stage`].
 pub(crate) fn demo(session: &Session, args: &DemoArgs) -> Result<Exit> {
     let folder = prepare_folder(args.dir.as_deref())?;
     let advice = format!("interrupted; the databases are in {}", folder.display());
@@ -77,7 +77,7 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> Result<Exit> {
     })
 }
 
-/// The folder that was named, if it is empty or can be made; or else a fresh one.
+/// The folder that was named, if it is empty or can be made; a new one if none was named.
 fn prepare_folder(named: Option<&Path>) -> Result<PathBuf> {
     let folder = match named {
         Some(folder) => folder.to_owned(),
@@ -126,7 +126,7 @@ async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result
     stage.tell_conflicts()
 }
 
-/// Small writes of everybody, while the desktop of the story comes and goes.
+/// Small writes of all writers, while the desktop of the story joins and leaves the network.
 async fn go_on(
     output: &Output,
     stage: &mut Stage,
@@ -186,7 +186,7 @@ struct Proven {
     table: String,
     rows: usize,
     hash: String,
-    /// Rows of desktops that are not as on the hub: the desktop's name and the key.
+    /// Rows of desktops that differ from the hub's: the desktop's name and the key.
     differing: Vec<(String, String)>,
 }
 
@@ -264,7 +264,7 @@ async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
     Ok(equal)
 }
 
-/// Says what can be tried on the files.
+/// Names commands to try on the files.
 fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     let folder = stage.folder().display();
     output.line(format_args!("\nThe databases are in {folder}. Look around in them:\n"))?;
@@ -286,7 +286,7 @@ fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     output.line(format_args!("  {program} run --db {db}"))
 }
 
-/// The program, as it was called: it need not be where the shell looks.
+/// The program as it was called: it may not be in the shell's path.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
 }

@@ -1,7 +1,7 @@
 //! The proof that databases are equal: every row of every table, read with plain SQL.
 //!
-//! It uses nothing of the replication: each row is spelled by SQLite's own `quote`, so that anybody
-//! can do the same with the stock shell.
+//! It shares no code with the replication. SQLite's own `quote` spells each row, so that anybody
+//! can repeat the proof with the stock shell.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::event::value::Value;
 use crate::remote::{Batch, Remote};
 use crate::store::Connection;
 
-/// Rows asked of a remote at once: of two kilobytes each, an answer stays below its limit.
+/// Rows of one request. With two kilobytes a row, the answer stays below its limit.
 const PAGE_ROWS: usize = 1_000;
 /// Characters of a hash that are shown.
 const HASH_CHARS: usize = 16;
@@ -49,7 +49,7 @@ impl Dump {
     }
 }
 
-/// Reads a table's rows, each as its key and itself, spelled in SQL.
+/// The query for a table's rows: each row's key, and the row, spelled in SQL.
 fn select(table: &Table) -> String {
     let quoted = |names: &mut dyn Iterator<Item = &str>| {
         let quoted: Vec<String> = names.map(|name| format!("quote({})", ident(name))).collect();
@@ -77,7 +77,7 @@ pub(super) fn local(db: &Connection, table: &Table) -> Result<Dump> {
     Ok(dump)
 }
 
-/// A table of a remote that nobody writes to meanwhile.
+/// A table of a remote. There must be no writers meanwhile.
 ///
 /// # Errors
 ///

@@ -7,41 +7,41 @@ use crate::error::{Error, Result};
 pub(super) enum Directive {
     /// There is a desktop of this name.
     Replica(String),
-    /// There is somebody of this name who writes to the remote.
+    /// There is a writer of this name on the remote.
     Remote(String),
-    /// Somebody does something.
+    /// A writer runs a transaction.
     Step(Step),
-    /// Everyone who is online gets in step.
+    /// All desktops that are online synchronise.
     Sync,
     /// This desktop is cut off the network.
     Offline(String),
-    /// It is let back.
+    /// This desktop is reconnected.
     Online(String),
 }
 
-/// What somebody does, in one transaction.
+/// A transaction of one writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Who does it.
+    /// The writer's name.
     who: String,
-    /// What is done, for people.
+    /// A sentence for people.
     sentence: String,
-    /// What is done, for SQLite.
+    /// The statements.
     sql: String,
 }
 
 impl Step {
-    /// Who does it.
+    /// The writer's name.
     pub(super) fn who(&self) -> &str {
         &self.who
     }
 
-    /// What is done, in words.
+    /// A sentence for people.
     pub(super) fn sentence(&self) -> &str {
         &self.sentence
     }
 
-    /// What is done, in SQL.
+    /// The statements.
     pub(super) fn sql(&self) -> &str {
         &self.sql
     }
@@ -51,7 +51,7 @@ impl Step {
 ///
 /// # Errors
 ///
-/// `Corrupt`, naming the line, when it is none.
+/// `Corrupt`, with the line's number, for a directive that is not known.
 pub(super) fn parse(script: &str) -> Result<Vec<Directive>> {
     let mut directives: Vec<Directive> = Vec::new();
     for (index, line) in script.lines().enumerate() {
@@ -88,7 +88,7 @@ fn directive(text: &str) -> Option<Directive> {
     }
 }
 
-/// The statements of a step, which has neither triggers nor a BEGIN.
+/// Splits the SQL of a step, which has neither triggers nor a BEGIN.
 pub(super) fn statements(sql: &str) -> Vec<String> {
     let mut statements = Vec::new();
     let mut statement = String::new();
@@ -104,7 +104,7 @@ pub(super) fn statements(sql: &str) -> Vec<String> {
                 quote = Some(c);
                 statement.push(c);
             }
-            // A doubled quote ends the text and begins it again: the same in effect.
+            // A doubled quote counts as an end and a new beginning, with the same result.
             (Some(open), c) if open == c => {
                 quote = None;
                 statement.push(c);

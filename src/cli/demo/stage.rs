@@ -1,4 +1,4 @@
-//! The stage of the demo: a hub, the desktops, the web app, and what is seen of them.
+//! The stage of the demo: a hub, the desktops, the web app, and their display.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,18 +21,18 @@ use crate::store::{Entry, LogFilter, Store, definitions};
 
 /// The tables that are replicated.
 const SCHEMA: &str = include_str!("../../../fixtures/gym/schema.sql");
-/// What only the desktops have.
+/// The definitions that only the desktops have.
 const LOCAL: &str = include_str!("../../../fixtures/gym/local.sql");
-/// What only the remote has.
+/// The definitions that only the remote has.
 const REMOTE: &str = include_str!("../../../fixtures/gym/remote.sql");
 /// A year of data.
 const YEAR: &str = include_str!("../../../fixtures/gym/generate.sql");
 
-/// How often what is seen of a desktop is brought up to date.
+/// How often the display of a desktop is updated.
 const GLANCE: Duration = Duration::from_millis(100);
 /// Applied events of a round that are shown one by one.
 const SHOWN_EVENTS: usize = 3;
-/// How often everybody synchronises before it is said that they do not come to rest.
+/// Rounds of synchronisation after which the desktops should have nothing left to send.
 const ROUNDS: usize = 20;
 /// Conflicts that are shown.
 const SHOWN_CONFLICTS: usize = 2;
@@ -58,7 +58,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// `Corrupt` for a story without a cast; and what goes wrong on the way.
+    /// `Corrupt` for a story without a desktop or a writer on the remote; errors of the databases.
     pub(super) async fn set(output: &Output, folder: &Path, story: &[Directive]) -> Result<Stage> {
         let replicas = names(story, |directive| match directive {
             Directive::Replica(name) => Some(name),
@@ -94,7 +94,7 @@ impl Stage {
         let (url, port) = (hub.url(), hub.addr().port());
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(hub.serve(async {
-            // A sender that is gone means the same.
+            // A sender that was dropped means the same.
             let _ = stopped.await;
         }));
         tell(output, "hub", format_args!("listens on {url}."))?;
@@ -204,7 +204,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// What its database says. Then nothing has changed.
+    /// Its database's. Then nothing has changed.
     pub(super) async fn perform(&mut self, step: &Step) -> Result<()> {
         if step.who() == self.web {
             perform_on_remote(&self.remote, step).await?;
@@ -215,11 +215,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Runs a step that a constraint may refuse, since others have been at work meanwhile.
+    /// Runs a step that a constraint may refuse, since others have written meanwhile.
     ///
     /// # Errors
     ///
-    /// What goes wrong besides.
+    /// As [`Stage::perform`], for other errors.
     pub(super) async fn attempt(&mut self, step: &Step) -> Result<()> {
         match self.perform(step).await {
             Err(error) if matches!(error.kind(), Kind::Rejected | Kind::Storage) => {
@@ -230,7 +230,7 @@ impl Stage {
         }
     }
 
-    /// Brings what is seen of the desktops up to date.
+    /// Updates the display of the desktops.
     pub(super) fn glance(&self) {
         for (spinner, desktop) in self.footer.iter().zip(&self.desktops) {
             let status = desktop.status();
@@ -245,11 +245,11 @@ impl Stage {
         }
     }
 
-    /// Synchronises everyone who is online until nobody has anything to push or pull.
+    /// Synchronises the desktops that are online until none has anything to push or pull.
     ///
     /// # Errors
     ///
-    /// As [`Desktop::sync`], and `Unavailable` when they do not come to rest.
+    /// As [`Desktop::sync`], and `Unavailable` when there is no end to it.
     pub(super) async fn sync_quietly(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
             let mut busy = false;
@@ -275,7 +275,7 @@ impl Stage {
         Err(Error::unavailable("the desktops do not come to rest"))
     }
 
-    /// The same, and tells what has come of everybody's doings.
+    /// The same. Prints the new events and their verdicts.
     ///
     /// # Errors
     ///
@@ -326,7 +326,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Shows what lost, with the winner beside it.
+    /// Prints the conflicts, the winner beside the loser.
     ///
     /// # Errors
     ///
@@ -359,7 +359,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// What goes wrong when they end.
+    /// Theirs.
     pub(super) async fn clear(&mut self) -> Result<()> {
         self.footer.clear();
         for desktop in &self.desktops {
@@ -377,7 +377,7 @@ impl Stage {
     }
 }
 
-/// The names that `of` takes from the story, each once.
+/// The names that `of` finds in the story, each once.
 fn names<'a>(
     story: &'a [Directive],
     of: impl Fn(&'a Directive) -> Option<&'a String>,
@@ -399,7 +399,7 @@ fn tables(file: &Path) -> Result<Vec<String>> {
     Ok(tables.map(|(_, name, ..)| name).collect())
 }
 
-/// A line about somebody, unless JSON was asked for.
+/// Prints a line about a writer, unless JSON was asked for.
 pub(super) fn tell(output: &Output, who: &str, what: impl std::fmt::Display) -> Result<()> {
     if output.is_json() {
         return Ok(());

@@ -22,7 +22,7 @@ struct JsonConflict<'a> {
     kind: &'static str,
     state: &'static str,
     noticed_at: String,
-    /// What may be of one transaction has the same.
+    /// The same for conflicts that may be of one transaction.
     group: String,
     event: JsonEvent<'a>,
     insert: Option<JsonEvent<'a>>,
@@ -30,12 +30,12 @@ struct JsonConflict<'a> {
     theirs: Option<JsonImage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     theirs_exact: Option<JsonExact<'a>>,
-    /// Of a former remote: the number of its log, whose seqs these are.
+    /// The number of a former remote's log, if the conflict and its seqs are of that log.
     #[serde(skip_serializing_if = "Option::is_none")]
     former: Option<i64>,
 }
 
-/// Prints a conflict, with the winner beside the loser; values have `most` characters at most.
+/// Prints a conflict, the winner beside the loser. Values are cut off after `most` characters.
 ///
 /// # Errors
 ///
@@ -105,7 +105,7 @@ fn reason(event: &Event) -> String {
     }
 }
 
-/// The rows of the comparison: who, when, and each column that differs.
+/// The rows of the comparison: the writers, the times, and each column that differs.
 fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<String>)> {
     let event = &conflict.event;
     let winner = conflict.winner.as_ref();
@@ -126,7 +126,7 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
     ];
     let mine = conflict.insert.as_ref().unwrap_or(event).after.as_ref();
     let old = event.before.as_ref();
-    // What the winner wrote, over the row as it was when the loss was learnt.
+    // The remote's row when the loss was recorded; without it, the values that the winner wrote.
     let theirs = conflict.theirs.as_ref().or(winner.and_then(|winner| winner.after.as_ref()));
     let touched = match event.op {
         Op::Delete if conflict.insert.is_none() => winner.and_then(|w| w.after.as_ref()),
@@ -141,7 +141,7 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
         let left =
             if deleted { format!("(deleted; was {})", cell(old, "")) } else { cell(mine, "") };
         let right = cell(theirs, "");
-        // A column that was left empty says nothing where there is nothing beside it.
+        // Leave out a column that is NULL here and has no value there.
         if left != right && !(right.is_empty() && left == "NULL") {
             rows.push((Tone::Plain, vec![format!("  {}", clean(name, most)), left, right]));
         }

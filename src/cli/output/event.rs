@@ -12,9 +12,9 @@ use crate::store::{Entry, PendingEvent};
 
 /// Characters of an id in a listing: its last eight are the random ones.
 const ID_TAIL: usize = 8;
-/// Characters of a value in a listing, at the most.
+/// The most characters of a value in a listing.
 const VALUE_CHARS: usize = 40;
-/// Characters of all that an event changed, at the most.
+/// The most characters of an event's changes in a listing.
 const CHANGE_CHARS: usize = 100;
 /// Bytes of a blob that are shown.
 const BLOB_BYTES: usize = 8;
@@ -40,7 +40,7 @@ pub(crate) fn origin(origin: Origin, me: ReplicaId) -> String {
     }
 }
 
-/// An origin, and who was at work there.
+/// An origin and its actor.
 pub(crate) fn who(from: Origin, actor: Option<&str>, me: ReplicaId) -> String {
     match actor {
         Some(actor) => format!("{} ({})", clean(actor, VALUE_CHARS), origin(from, me)),
@@ -66,7 +66,7 @@ pub(crate) fn key(key: &RowKey) -> String {
     clean(&key.to_string(), VALUE_CHARS)
 }
 
-/// What an event changed, on one line.
+/// The changes of an event on one line.
 fn change(op: Op, before: Option<&Image>, after: Option<&Image>) -> String {
     let mut text = String::new();
     let image = if op == Op::Delete { before } else { after };
@@ -88,7 +88,7 @@ fn change(op: Op, before: Option<&Image>, after: Option<&Image>) -> String {
     clean(&text, CHANGE_CHARS)
 }
 
-/// The columns of a listing of events, for one that is printed as it is read.
+/// The layout of a listing of events. It is fixed beforehand: events are printed as they are read.
 pub(crate) struct Listing {
     me: ReplicaId,
     table_width: usize,
@@ -101,7 +101,7 @@ impl Listing {
         Listing { me, table_width: longest.unwrap_or(0).max("table".len()) }
     }
 
-    /// The heading, and that of the last column.
+    /// The headings: of all columns but the last, and of the last.
     pub(crate) fn header(&self) -> (String, &'static str) {
         let line = self.line("seq", "made (UTC)", "by", "verdict", "op", "table", "event");
         (line, "row and change")
@@ -122,7 +122,7 @@ impl Listing {
         format!("{seq:>8}  {made:19}  {id:8}  {by:8}  {verdict:10}  {op:6}  {table:width$}  ")
     }
 
-    /// How an event looks, its line, and what stands in the last column.
+    /// An event's tone, its line, and its last column.
     pub(crate) fn entry(&self, entry: &Entry) -> (Tone, String, String) {
         let view = View::of(entry, self.me);
         let line = self.line(
@@ -147,7 +147,7 @@ impl Listing {
     }
 }
 
-/// Prints a settled event, which was made `by` somebody, on a short line that begins with `lead`.
+/// Prints a settled event on a short line that begins with `lead`; `by` names its writer.
 ///
 /// # Errors
 ///
@@ -161,7 +161,7 @@ pub(crate) fn brief(output: &Output, lead: &str, event: &Event, by: &str) -> Res
     output.row(tone(event.verdict.as_str()), &line)
 }
 
-/// How a verdict looks.
+/// The tone of a verdict.
 fn tone(verdict: &str) -> Tone {
     match verdict {
         "superseded" => Tone::Notable,
@@ -171,7 +171,7 @@ fn tone(verdict: &str) -> Tone {
     }
 }
 
-/// What a settled event and a pending one have in common.
+/// The fields that settled and pending events share.
 struct View<'a> {
     seq: Option<i64>,
     id: EventId,
@@ -233,8 +233,8 @@ impl<'a> View<'a> {
 /// The largest integer that JavaScript's numbers hold exactly, with all below it: 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// An image as a JSON object whose columns keep their order, in a form that every JSON reader can
-/// read. [`exact`] has what this form does not tell.
+/// An image as a JSON object, its columns in their order, in a form that every JSON reader can
+/// read. [`exact`] adds the values that this form changes.
 pub(crate) struct JsonImage<'a>(&'a Image);
 
 impl<'a> JsonImage<'a> {
@@ -266,7 +266,7 @@ impl Serialize for JsonExact<'_> {
     }
 }
 
-/// What stands beside an image; `None` where its readable form is exact.
+/// The exact form of an image's values beside the readable one; `None` where that is exact.
 pub(crate) fn exact(image: Option<&Image>) -> Option<JsonExact<'_>> {
     let columns: Vec<_> = image?
         .0
@@ -277,7 +277,7 @@ pub(crate) fn exact(image: Option<&Image>) -> Option<JsonExact<'_>> {
     (!columns.is_empty()).then_some(JsonExact(columns))
 }
 
-/// Whether a reader of JSON gets the value itself from [`readable`].
+/// Whether [`readable`] gives the value exactly.
 fn is_exact(value: &Value) -> bool {
     match value {
         Value::Integer(integer) => integer.unsigned_abs() <= MAX_SAFE_INTEGER,
@@ -302,7 +302,8 @@ fn readable(value: &Value) -> serde_json::Value {
     }
 }
 
-/// A value as the protocol spells it, but for an integer that JavaScript cannot read.
+/// A value as the protocol spells it. A large integer is an object, since JavaScript would round
+/// it.
 fn exact_value(value: &Value) -> serde_json::Value {
     if let Value::Integer(integer) = value
         && !is_exact(value)
@@ -356,7 +357,7 @@ pub(crate) struct JsonEvent<'a> {
     verdict: &'static str,
     reason: Option<&'a str>,
     received_at: Option<String>,
-    /// Of a pending event: whether it is off its row, because it has probably lost.
+    /// Of a pending event: whether it is set aside, because it has probably lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     aside: Option<bool>,
 }
@@ -474,7 +475,7 @@ fn columns(output: &Output, before: Option<&Image>, after: Option<&Image>) -> Re
     output.table(&["column", "before", "after"], &rows)
 }
 
-/// The columns that any of the images has, each once, in their order.
+/// The names of all columns of the images, each once, in their order.
 pub(crate) fn names<'a>(images: impl Iterator<Item = &'a Image>) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in images.flat_map(|image| &image.0) {

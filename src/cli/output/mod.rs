@@ -1,8 +1,7 @@
-//! Everything that the command prints. Data goes to stdout, what is for people alone to stderr.
+//! Everything that the command prints. Data goes to stdout; text for people goes to stderr.
 //!
-//! Colour is taken off where it is not wanted (a pipe, `NO_COLOR`), and nothing is told by colour
-//! alone. Text that comes from databases is printed by [`clean`], so that a row cannot move the
-//! cursor or repaint the screen of whoever looks at it.
+//! Colour is removed for a pipe and with `NO_COLOR`, and never carries information alone. Text from
+//! a database goes through [`clean`], so that a row cannot move the cursor or repaint the screen.
 
 pub(super) mod conflict;
 pub(super) mod event;
@@ -23,18 +22,18 @@ use super::clock::now_ms;
 use super::exit::Exit;
 use crate::error::{Code, Error, Result};
 
-/// How often a long work says how far it is where nothing can move: in a log of the output, a line
-/// now and then shows that it goes on.
+/// Time between two lines of progress where there is no terminal: a log of the output shows that
+/// the work goes on.
 const PLAIN_PROGRESS_MS: i64 = 15_000;
 /// How often a spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
-/// The least characters that are left to a listing's last column: a reason, or what has changed,
-/// says something in as many.
+/// The fewest characters of a listing's last column. A reason or a change can be understood in this
+/// many.
 const LAST_COLUMN: usize = 40;
 /// How far the last column is indented on a line of its own.
 const INDENT: usize = 10;
 
-/// What a text is, as far as its looks go.
+/// The meaning of a text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// As it should be.
@@ -47,7 +46,7 @@ pub(crate) enum Tone {
     Strong,
     /// Less important.
     Dim,
-    /// Nothing in particular.
+    /// No colour.
     Plain,
 }
 
@@ -70,14 +69,14 @@ impl Tone {
     }
 }
 
-/// Whether a character has no look of its own, and changes that of others: it moves the cursor,
-/// begins a line, or turns the order of what follows.
-fn is_sly(c: char) -> bool {
+/// Whether a character is unsafe to print: it moves the cursor, begins a line, or reverses the
+/// order of the text after it.
+fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` with control characters spelled out, and cut off after `most` characters.
+/// `text` with unsafe characters escaped, cut off after `most` characters.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(most));
     for (count, c) in text.chars().enumerate() {
@@ -85,7 +84,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
             out.push('…');
             break;
         }
-        if is_sly(c) {
+        if is_unsafe(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -98,7 +97,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
 #[derive(Clone)]
 pub(crate) struct Output {
     json: bool,
-    /// Draws on stderr, if that is a terminal; lines are printed above it.
+    /// The spinners on stderr, if that is a terminal. Lines are printed above them.
     bars: MultiProgress,
 }
 
@@ -113,7 +112,7 @@ impl Output {
         self.json
     }
 
-    /// Whether a person looks on, so that something may move.
+    /// Whether stdout and stderr are a terminal, so that spinners may turn.
     pub(crate) fn is_live(&self) -> bool {
         io::stderr().is_terminal() && io::stdout().is_terminal() && !self.json
     }
@@ -132,7 +131,7 @@ impl Output {
             .map_err(cannot_write)
     }
 
-    /// A row of a listing: one line, which a terminal's edge cuts off.
+    /// A row of a listing: one line, cut at the terminal's edge.
     ///
     /// # Errors
     ///
@@ -141,8 +140,8 @@ impl Output {
         self.line(tone.paint(clean(text.trim_end(), columns())))
     }
 
-    /// A row of a listing of which the last column says most. On a terminal that has no room for
-    /// that it has a line of its own.
+    /// A row of a listing whose last column matters most. On a terminal without room for that
+    /// column it goes on a line of its own.
     ///
     /// # Errors
     ///
@@ -182,7 +181,7 @@ impl Output {
 
     fn tell(&self, line: impl Display) {
         self.bars.suspend(|| {
-            // Where there is nobody to tell, nobody is told.
+            // A closed stderr is no reason to fail.
             let _ = writeln!(anstream::stderr(), "{line}");
         });
     }
@@ -209,7 +208,7 @@ impl Output {
         }
     }
 
-    /// The end of a command that a signal interrupts: `advice` tells what that means.
+    /// The end of a command that a signal interrupts. `advice` says what was done and how to go on.
     pub(crate) fn interrupted(&self, advice: &str, exit: Exit) {
         if !self.json {
             return self.note(advice);
@@ -224,7 +223,7 @@ impl Output {
         });
     }
 
-    /// The end of a command that failed, for a program.
+    /// Prints the error of a command as JSON.
     fn failure(&self, error: &JsonError<'_>) {
         #[derive(Serialize)]
         struct Failure<'a> {
@@ -234,7 +233,7 @@ impl Output {
         self.tell(line);
     }
 
-    /// What the parser of the command line has to say: its help, or what is wrong.
+    /// The parser's output: the help, or what is wrong with the command line.
     pub(crate) fn usage(&self, error: &clap::Error) {
         if self.json && error.use_stderr() {
             let text = plain(error);
@@ -246,11 +245,11 @@ impl Output {
             let remote_code = None;
             return self.failure(&JsonError { kind, code, remote_code, message, hint, exit });
         }
-        // Where there is nobody to tell, nobody is told.
+        // A closed stderr is no reason to fail.
         let _ = error.print();
     }
 
-    /// A table: a row is a line, whatever is in it.
+    /// A table. Each row is one line.
     ///
     /// # Errors
     ///
@@ -263,8 +262,8 @@ impl Output {
         Ok(())
     }
 
-    /// A table whose last column is a sentence: where a terminal's edge would cut it, it goes on
-    /// below, and is not cut.
+    /// A table whose last column is a sentence. Where the terminal's edge would cut it, it goes on
+    /// the next line, whole.
     ///
     /// # Errors
     ///
@@ -287,13 +286,13 @@ impl Output {
         Ok(())
     }
 
-    /// Takes what moves off the screen.
+    /// Removes the spinners from the screen.
     pub(crate) fn clear(&self) {
-        // Where there is no screen, nothing is on it.
+        // Without a terminal there are none.
         let _ = self.bars.clear();
     }
 
-    /// Sends what the library reports to stderr, above what moves.
+    /// Prints the library's log on stderr, above the spinners.
     pub(crate) fn report(&self, filter: tracing_subscriber::EnvFilter) {
         let bars = self.bars.clone();
         let colour = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
@@ -304,7 +303,7 @@ impl Output {
             .init();
     }
 
-    /// Something that turns on a terminal while work is done, and is gone when it is dropped.
+    /// A spinner on a terminal. It is removed when it is dropped.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> Spinner {
         let bar = ProgressBar::no_length();
         let bar = if self.json { bar } else { self.bars.add(bar) };
@@ -322,11 +321,11 @@ impl Output {
 /// An error, as `--json` prints it on stderr: `{"error": …}`, one line.
 #[derive(Serialize)]
 struct JsonError<'a> {
-    /// What to do about it: a word of [`Kind`](crate::error::Kind), or `interrupted`.
+    /// The text of a [`Kind`](crate::error::Kind), or `interrupted`.
     kind: &'static str,
-    /// Which error it is: the text of a [`Code`], or `interrupted`.
+    /// The text of a [`Code`], or `interrupted`.
     code: &'static str,
-    /// The remote's own code for it, or null.
+    /// The remote's own code, or null.
     remote_code: Option<&'a str>,
     message: &'a str,
     hint: Option<&'a str>,
@@ -334,7 +333,7 @@ struct JsonError<'a> {
     exit: u8,
 }
 
-/// A text without colours, and without empty lines around it.
+/// A text without colours and without empty lines around it.
 fn plain(text: impl Display) -> String {
     anstream::adapter::strip_str(&text.to_string()).to_string().trim().to_owned()
 }
@@ -353,7 +352,7 @@ fn lay_out(header: &[&str], rows: &[(Tone, Vec<String>)]) -> Table {
     table
 }
 
-/// How many characters a line of the terminal has; what is no terminal has no edge.
+/// The width of the terminal in characters; unlimited where there is no terminal.
 fn columns() -> usize {
     match terminal_size::terminal_size_of(io::stdout()) {
         Some((width, _)) => usize::from(width.0).saturating_sub(1),
@@ -361,7 +360,7 @@ fn columns() -> usize {
     }
 }
 
-/// A row as one line, or as two where its last column would be cut and has little room.
+/// A row as one line, or as two if its last column would be cut and has little room.
 fn in_two(lead: &str, last: &str, columns: usize) -> Vec<String> {
     let (before, room) = (lead.chars().count(), last.chars().count());
     if before + room <= columns || columns - before.min(columns) >= LAST_COLUMN {
@@ -379,12 +378,12 @@ pub(crate) struct Spinner {
 }
 
 impl Spinner {
-    /// Says something else.
+    /// Replaces the text.
     pub(crate) fn say(&self, text: impl Into<String>) {
         self.bar.set_message(text.into());
     }
 
-    /// Says how far the work is: on a terminal at once, elsewhere in a plain line now and then.
+    /// Shows the progress: on a terminal at once, elsewhere as a plain line from time to time.
     pub(crate) fn progress(&self, text: impl Into<String>) {
         if self.output.is_live() {
             return self.say(text);
@@ -404,7 +403,7 @@ impl Drop for Spinner {
     }
 }
 
-/// Writes to stderr, above what moves there.
+/// Writes to stderr, above the spinners.
 struct Above {
     bars: MultiProgress,
 }
@@ -425,7 +424,7 @@ fn cannot_write(source: io::Error) -> Error {
     Error::new(code, format!("cannot write the output: {source}")).with_source(source)
 }
 
-/// Whether the program that reads our output has gone, as `head` does: then we are done.
+/// Whether the program that reads our output has gone, as `head` does. That is no failure.
 pub(crate) fn is_closed(error: &Error) -> bool {
     error.code() == Code::OutputClosed
 }
