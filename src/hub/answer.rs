@@ -1,9 +1,8 @@
-//! Answers: results as JSON, written straight from SQLite's values into the body.
+//! Answers: results as JSON, written directly from SQLite's values into the body.
 //!
-//! A result is not built as a tree of values first. A page of events is one blob of some megabytes,
-//! and each tree would copy it; so it goes from SQLite's memory into base64 in the body at once.
-//! What is written is what the types of `libsql_hrana` serialize to, and a test reads it back with
-//! them.
+//! No tree of values is built first. A page of events is one blob of some megabytes, and a tree
+//! would copy it; so it is encoded from SQLite's memory into the body. The JSON is the one that the
+//! types of `libsql_hrana` serialize to. A test reads it back with them.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -20,7 +19,8 @@ use super::connection::Deadline;
 use super::failure::Failure;
 use super::sink::{Halt, Sink};
 
-/// Bytes of a cursor's answer that are sent at once: large enough that a chunk's cost is nothing.
+/// Bytes of a cursor's answer that are sent at once: large enough that the cost of a chunk is
+/// small.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Bytes that a body has room for at first.
@@ -128,7 +128,7 @@ impl Body {
     }
 }
 
-/// Appends a statement's counters without the braces around them. The row id itself is missing.
+/// Appends the number of changed rows, and the name of the row id without its value.
 fn counters(body: &mut Body, affected: u64) {
     body.raw("\"affected_row_count\":");
     body.json(&affected);
@@ -145,11 +145,11 @@ pub(super) struct Room {
     rest: usize,
 }
 
-/// What is no value may always take so many bytes.
+/// The least [`Room::rest`].
 const LEAST_REST: usize = 64 * 1024;
 
 impl Room {
-    /// As much for the one as for the other.
+    /// The same number of bytes for values and for the rest.
     pub(super) fn new(bytes: usize) -> Self {
         Room { values: bytes, rest: bytes.max(LEAST_REST) }
     }
@@ -161,7 +161,7 @@ impl Room {
     /// The answer is too large.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
         self.rest = self.rest.checked_sub(bytes).ok_or_else(|| {
-            // From now on everything is.
+            // From now on everything is too large.
             self.rest = 0;
             Failure::response_too_large()
         })?;
@@ -169,8 +169,8 @@ impl Room {
     }
 }
 
-/// An answer's length and the room for values at one moment. A result that fails is taken back to
-/// there.
+/// The length of an answer and the room for values at one moment. A result that fails is undone by
+/// going back there.
 #[derive(Clone, Copy)]
 pub(super) struct Checkpoint {
     length: usize,
@@ -183,7 +183,7 @@ impl Checkpoint {
         Checkpoint { length: body.len(), values: room.values }
     }
 
-    /// Takes back all that was appended since.
+    /// Removes everything that was appended since.
     pub(super) fn restore(self, body: &mut Body, room: &mut Room) {
         body.0.truncate(self.length);
         room.values = self.values;
@@ -307,7 +307,7 @@ impl Entries {
             self.body.json(&failure);
             self.body.raw("}\n");
         }
-        // A client that has gone does not miss it.
+        // The client may have gone.
         let _ = self.send_if(1);
     }
 }
@@ -340,7 +340,7 @@ impl Sink for Entries {
     fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt> {
         self.body.raw("{\"type\":\"step_end\",");
         counters(&mut self.body, affected);
-        // A number here, against the rule: so `libsql_hrana` and libSQL server have it.
+        // A number here, unlike in a pipeline, as in `libsql_hrana` and libSQL server.
         self.body.json(&last_insert_rowid);
         self.body.raw("}\n");
         self.send_if(CHUNK_BYTES)

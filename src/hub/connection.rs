@@ -1,4 +1,4 @@
-//! One connection to the hub's database file, as a stream uses it and as the next one finds it.
+//! One connection to the hub's database file. A stream uses it, and gives it back for the next one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,41 +12,42 @@ use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, Statement, Transacti
 use super::limits::Limits;
 use crate::error::{Code, Error, Result};
 
-/// How long a statement waits for another writer. libSQL server lets a waiter take the lock of a
-/// transaction that is five seconds old; this is a second more, so that it sees that happen.
+/// How long a statement waits for another writer. libSQL server takes the lock from a transaction
+/// that is five seconds old. This is one second more, so that a waiter gets the lock then.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long to sleep between two tries for a lock. SQLite's own handler sleeps for up to 100 ms,
 /// which leaves the lock free for most of the time when short transactions compete.
 const BUSY_SLEEP: Duration = Duration::from_millis(2);
 
-/// Compiled statements kept by a connection: a client repeats a few dozen.
+/// Compiled statements that a connection keeps: a client repeats a few dozen.
 const CACHED_STATEMENTS: usize = 64;
 
 /// Pages that the log may hold before it is moved into the database (32 MiB with SQLite's pages of
 /// 4 KiB). SQLite's default of 4 MiB is one large push, and each checkpoint waits for the disk.
 const CHECKPOINT_PAGES: u32 = 8_192;
 
-/// Instructions of a compiled statement: some 100 MB. A view of a view of a view, each of which
-/// reads the one before twice, has more; our own triggers of 200 tables have not.
+/// The most instructions of a compiled statement: some 100 MB. Nested views that each read the
+/// inner one twice have more; our own triggers of 200 tables have fewer.
 const STATEMENT_INSTRUCTIONS: i32 = 4_000_000;
 
-/// Bytes of the pattern of a LIKE or GLOB. SQLite's own 50,000 against a value of 5 MB take a
-/// quarter of an hour, in which nothing can stop them; these take as long as a request may.
+/// The most bytes of the pattern of a LIKE or GLOB. SQLite's own limit of 50,000 takes a quarter of
+/// an hour on a value of 5 MB, and nothing can interrupt it. This limit takes as long as a request
+/// may.
 const PATTERN_BYTES: i32 = 1_000;
 
-/// Instructions of SQLite's machine between two looks at the clock: some ten microseconds. While it
-/// compiles, SQLite counts a nested SELECT as one.
+/// Instructions of SQLite's virtual machine between two looks at the clock: some ten microseconds.
+/// While it compiles, SQLite counts a nested SELECT as one instruction.
 const CLOCK_INSTRUCTIONS: i32 = 1_000;
 
-/// What each connection sets before it is used. A negative cache size is in KiB. What is sorted
-/// goes to files when it is larger than that, since memory has no other bound.
+/// The settings of each connection. A negative cache size is in KiB. A sort that is larger than the
+/// cache uses files, since nothing else bounds its memory.
 const SETTINGS: &str = "PRAGMA foreign_keys = ON;
     PRAGMA synchronous = NORMAL;
     PRAGMA cache_size = -16384;";
 
-/// Pragmas that are refused with any value, and without one: they work on the file as a whole, or
-/// on state that libSQL server keeps to itself.
+/// Pragmas that are always refused: they work on the whole file, or on state that libSQL server
+/// does not expose.
 const REFUSED_PRAGMAS: [&str; 7] = [
     "case_sensitive_like",
     "ignore_check_constraints",
@@ -57,8 +58,8 @@ const REFUSED_PRAGMAS: [&str; 7] = [
     "wal_checkpoint",
 ];
 
-/// Pragmas whose value is a question (a table's name), or a setting that a connection does not
-/// keep: one ends with its transaction, another is in the file.
+/// Pragmas whose value is an argument (a table's name), or a setting that the connection does not
+/// keep: it ends with the transaction, or is in the file.
 const FREE_PRAGMAS: [&str; 13] = [
     "defer_foreign_keys",
     "foreign_key_check",
@@ -75,24 +76,22 @@ const FREE_PRAGMAS: [&str; 13] = [
     "user_version",
 ];
 
-/// The pragma that may be set although it changes the connection for as long as it lives.
+/// The one pragma that may be set although the connection keeps it.
 const LASTING_PRAGMA: &str = "foreign_keys";
 
-/// Where the database is, and how connections to it are made.
+/// Opens connections to the database.
 #[derive(Debug)]
 pub(super) struct Opener {
     path: PathBuf,
     /// In bytes; see [`Limits`].
     value_bytes: usize,
-    /// Counts each time that a connection waited for a lock. A count that rises tells that one is
-    /// waiting now.
+    /// How often connections have waited for a lock. While the count rises, one is waiting.
     waits: Arc<AtomicU64>,
     /// See [`Limits::run_time`].
     run_time: Duration,
 }
 
-/// When the statements of a connection must come to an end. Shared with the callbacks that SQLite
-/// calls meanwhile.
+/// The time by which the statements of a connection must end. SQLite's callbacks share it.
 #[derive(Clone, Debug)]
 pub(super) struct Deadline {
     began: Instant,
@@ -109,7 +108,7 @@ impl Deadline {
         deadline
     }
 
-    /// Begins the time anew.
+    /// Restarts the time.
     pub(super) fn renew(&self) {
         let until = self.began.elapsed().saturating_add(self.run_time).as_millis();
         self.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -127,7 +126,7 @@ pub(super) struct Connection {
     /// In a transaction that `BEGIN READONLY` opened.
     read_only: bool,
     deadline: Deadline,
-    /// Whether a client has set a pragma, so that the connection is not like new.
+    /// Whether a client has set a pragma, so that the connection cannot be used again.
     changed: Arc<AtomicBool>,
 }
 
@@ -143,7 +142,8 @@ impl Opener {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// Creates the database if it is not there, puts it into WAL mode, and checks that it is one.
+    /// Creates the database if it does not exist, puts it into WAL mode, and checks that the file
+    /// is a database.
     ///
     /// # Errors
     ///
@@ -155,8 +155,8 @@ impl Opener {
             return Err(Error::new(Code::IsFolder, message));
         }
         let connection = self.open(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {
-            // Only the first connection changes the mode; it is kept in the file. Reading the
-            // schema finds damage that the mode's change does not.
+            // Only the first connection sets the mode; the file keeps it. Reading the schema finds
+            // damage that setting the mode does not.
             connection.db.execute_batch("SELECT count(*) FROM sqlite_schema")?;
             if connection.db.is_readonly("main")? {
                 let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
@@ -167,7 +167,7 @@ impl Opener {
         connection.map_err(|error| self.explain(error))
     }
 
-    /// Another connection to the database that [`Opener::create`] has seen.
+    /// Another connection to the database, after [`Opener::create`].
     pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
         self.open(OpenFlags::empty())
     }
@@ -265,17 +265,17 @@ impl Connection {
         self.db.get_interrupt_handle()
     }
 
-    /// When the statements of a request must come to an end.
+    /// The time by which the statements of a request must end.
     pub(super) fn deadline(&self) -> Deadline {
         self.deadline.clone()
     }
 
-    /// Begins the time of a request.
+    /// Restarts the time, for a request.
     pub(super) fn renew_deadline(&self) {
         self.deadline.renew();
     }
 
-    /// Whether the request has run for as long as it may.
+    /// Whether the time is over.
     pub(super) fn is_overdue(&self) -> bool {
         self.deadline.is_over()
     }
@@ -304,13 +304,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What SQLite says, after which the connection is of no use.
+    /// SQLite's. The connection cannot be used after that.
     pub(super) fn roll_back(&mut self) -> rusqlite::Result<()> {
         self.read_only = false;
         if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("ROLLBACK") }
     }
 
-    /// The connection without what its stream left in it; `None` if that cannot be had.
+    /// The connection for the next stream; `None` if its state cannot be reset.
     pub(super) fn renewed(mut self) -> Option<Connection> {
         if self.changed.load(Ordering::Relaxed) {
             return None;
@@ -323,16 +323,15 @@ impl Connection {
 
     /// Closes the connection. The last one moves the log into the database.
     pub(super) fn close(self) {
-        // An interrupt that came when nothing ran any more holds until the next statement, and
-        // would stop that move.
+        // An interrupt that came while nothing ran stays until the next statement. This statement
+        // takes it, so that it does not stop the checkpoint.
         let _ = self.db.execute_batch("SELECT 1");
     }
 }
 
-/// What libSQL server's own parser refuses, refused where SQLite asks.
-///
-/// All that would outlive a transaction and belong to one connection is refused (temporary tables,
-/// attached files, most pragmas), so that a connection can be used again by another stream.
+/// Refuses in SQLite's authorizer what libSQL server's parser refuses: everything that belongs to
+/// one connection and outlives a transaction (temporary tables, attached files, most pragmas). So
+/// another stream can use the connection.
 fn authorize(action: &AuthAction<'_>, changed: &AtomicBool) -> Authorization {
     match action {
         AuthAction::Attach { .. }

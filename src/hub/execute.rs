@@ -14,15 +14,15 @@ use super::sink::{Halt, Sink, Version};
 use super::sql::{Begin, Verb};
 use super::stream::Stream;
 
-/// SQL texts up to this many bytes are kept compiled for the next time. A longer one carries its
-/// data in its text, and does not come again.
+/// SQL texts up to this many bytes are kept compiled. A longer text contains its data, and is not
+/// repeated.
 const CACHED_SQL_BYTES: usize = 16 * 1024;
 
-/// The text that a request means: its own, or one that it has stored.
+/// The SQL text of a request: its own, or one that was stored.
 ///
 /// # Errors
 ///
-/// A breach of the protocol when the request names both, neither, or one that is not stored.
+/// A breach of the protocol when the request has both, neither, or names a text that is not stored.
 pub(super) fn sql_of<'a>(
     stream: &'a Stream,
     sql: &'a Option<String>,
@@ -61,7 +61,7 @@ pub(super) fn statement(
     }))
 }
 
-/// Whether every step of `batch` can be understood: its texts, and its conditions.
+/// Checks the texts and the conditions of all steps of `batch`.
 ///
 /// # Errors
 ///
@@ -96,11 +96,12 @@ fn check_condition(condition: &BatchCond, index: usize, version: Version) -> Res
 
 /// Runs the steps of a batch that [`check_batch`] has accepted.
 ///
-/// When the batch as a whole is stopped, a transaction that it opened is rolled back.
+/// If the whole batch is stopped, a transaction that it opened is rolled back.
 ///
 /// # Errors
 ///
-/// What stopped the batch; a step that fails stops only what its successors' conditions say.
+/// The reason why the whole batch stopped. A step that fails does not stop it: the conditions of
+/// the later steps decide.
 pub(super) fn batch(
     stream: &mut Stream,
     batch: &Batch,
@@ -167,8 +168,8 @@ fn holds(condition: &BatchCond, succeeded: &[bool], autocommit: bool) -> bool {
     }
 }
 
-/// For each of `steps`, whether any that follows it up to the transaction's end writes. All at
-/// once, for a batch may be a hundred thousand times `BEGIN`.
+/// For each of `steps`, whether a later step of its transaction writes. One pass computes all: a
+/// batch may have a hundred thousand `BEGIN`s.
 fn followed_by_writes(stream: &Stream, steps: &[BatchStep]) -> Vec<bool> {
     let mut writes = false;
     let mut followed = Vec::with_capacity(steps.len());
@@ -184,9 +185,10 @@ fn followed_by_writes(stream: &Stream, steps: &[BatchStep]) -> Vec<bool> {
 
 /// The text that SQLite is given for `sql`.
 ///
-/// A transaction that a batch is known to write in takes the write lock at once: a deferred one
-/// that reads first fails with `SQLITE_BUSY` half-way if anybody else writes in between, and no
-/// waiting helps. `READONLY` is libSQL's word; SQLite's nearest is a deferred transaction.
+/// A transaction of a batch that will write takes the write lock at once. A deferred transaction
+/// that reads first fails with `SQLITE_BUSY` if another connection writes in between, and waiting
+/// does not help. `READONLY` exists in libSQL only; the nearest of SQLite is a deferred
+/// transaction.
 fn spelled_for_sqlite(sql: &str, verb: Verb, writes: bool) -> Cow<'_, str> {
     match verb {
         Verb::Begin(Begin::Deferred) if writes => Cow::Borrowed("BEGIN IMMEDIATE"),
@@ -205,7 +207,8 @@ fn run(
     if verb == Verb::Nothing {
         return Err(Failure::no_statement().into());
     }
-    // Many short statements never look at the clock. One that ends a transaction may always run.
+    // Short statements never reach the progress handler, so check here. The end of a transaction
+    // may always run.
     if verb != Verb::End && connection.is_overdue() {
         return Err(Failure::overdue().into());
     }
@@ -232,13 +235,13 @@ fn run_prepared(
     sink.columns(statement)?;
     let columns = statement.column_count();
     let mut rows = statement.raw_query();
-    // `want_rows` is not looked at, since libSQL server does not either: the `libsql` crate says
-    // that it wants none in every batch, and reads those that come.
+    // `want_rows` is ignored, as by libSQL server: the `libsql` crate asks for no rows in every
+    // batch, and reads them.
     while let Some(row) = rows.next().map_err(Failure::from)? {
         sink.row(row, columns)?;
     }
     drop(rows);
-    // SQLite keeps the counters of the last change; they say nothing of another statement.
+    // SQLite keeps the counters of the last change, so they are wrong for other statements.
     let affected = match verb {
         Verb::Insert | Verb::Change => connection.changes(),
         _ => 0,
@@ -247,7 +250,7 @@ fn run_prepared(
     sink.end(affected, last_insert_rowid)
 }
 
-/// A value of Hrana as SQLite takes it, without a copy.
+/// A value of Hrana, bound without a copy.
 struct Bound<'a>(&'a Value);
 
 impl ToSql for Bound<'_> {
@@ -278,7 +281,7 @@ fn bind(
         let reason = format!("too many parameters, expected {count} found {given}");
         return Err(Failure::arguments(reason));
     }
-    // The last one of a name counts.
+    // The last argument with a name counts.
     let named: HashMap<&str, (usize, &Value)> = named
         .iter()
         .enumerate()
@@ -297,8 +300,8 @@ fn bind(
     Ok(())
 }
 
-/// The argument for a parameter. A name may come with its sigil or without it; a named parameter
-/// also takes the positional argument of its place.
+/// The argument of a parameter. A name may have its sigil or not. A named parameter also takes the
+/// positional argument at its place.
 fn argument<'a>(
     index: usize,
     name: Option<&str>,

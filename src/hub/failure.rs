@@ -1,8 +1,8 @@
-//! What can go wrong in a request, in the words and the codes of libSQL server.
+//! The errors of a request, with the words and codes of libSQL server.
 //!
-//! There are two kinds. A [`Failure`] is of one statement: it is written into the answer, whose
-//! HTTP status stays 200, and the pipeline goes on. A [`Refusal`] is of a whole request: it ends
-//! it, and its stream, with an HTTP status of its own.
+//! There are two kinds. A [`Failure`] is of one statement: it goes into the answer, whose HTTP
+//! status stays 200, and the pipeline goes on. A [`Refusal`] is of a whole request: it ends the
+//! request and its stream with an HTTP status of its own.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +36,7 @@ impl Failure {
         Failure::new("SQL_NO_STATEMENT", "SQL string does not contain any statement")
     }
 
-    /// The arguments and the statement's parameters are not a pair.
+    /// The arguments do not match the statement's parameters.
     pub(super) fn arguments(reason: impl std::fmt::Display) -> Self {
         Failure::new("ARGS_INVALID", format!("Arguments do not match SQL parameters: {reason}"))
     }
@@ -64,8 +64,8 @@ impl Failure {
 
     /// An error that SQLite reports while it compiles a statement, at `offset` in its text.
     ///
-    /// libSQL server has a parser of its own in front of SQLite, so that there a syntax error has
-    /// another code than an unknown table.
+    /// libSQL server has a parser of its own before SQLite. So a syntax error has another code
+    /// there than an unknown table.
     fn from_input(message: &str, offset: i32) -> Self {
         const SYNTAX: [&str; 3] = ["syntax error", "incomplete input", "unrecognized token"];
         if SYNTAX.iter().any(|phrase| message.contains(phrase)) {
@@ -81,7 +81,7 @@ impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::Error::*;
         match error {
-            // The end of the text has no offset, so it does not come as an input error.
+            // The end of the text has no offset, so SQLite does not report an input error.
             SqliteFailure(_, Some(message)) if message == "incomplete input" => Failure::new(
                 "SQL_PARSE_ERROR",
                 format!("SQL string could not be parsed: {message}"),
@@ -144,7 +144,7 @@ pub(super) enum Refusal {
     BodyTooLarge(usize),
     /// The stream of this baton was idle for too long: 500, with Hrana's `Error` object.
     Expired,
-    /// As many streams are open, or as many bodies held, as may be: 503.
+    /// The limit of open streams, or of bodies held, is reached: 503.
     Crowded,
     /// The body did not arrive in its time: 408.
     Slow,
@@ -158,7 +158,7 @@ impl Refusal {
         Refusal::Protocol(message.into())
     }
 
-    /// `what` came in a request of version 2, and exists since version 3.
+    /// A request of version 2 has `what`, which exists since version 3.
     pub(super) fn needs_version_3(what: &str) -> Self {
         Refusal::Protocol(format!("{what} is only supported in protocol version hrana3 and higher"))
     }

@@ -1,4 +1,4 @@
-//! The hub's HTTP: routes, authorization, bodies. What a request says is done on a blocking thread.
+//! The hub's HTTP: routes, authorization, bodies. A blocking thread does the work of a request.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,14 +20,14 @@ use super::request;
 use super::sink::Version;
 use super::stream::Streams;
 
-/// Bytes of a refused body that are read and thrown away, as a multiple of the limit. A client that
-/// is still writing when its connection is closed sees a broken pipe, and not the answer.
+/// Bytes of a refused body that are read and discarded, as a multiple of the limit. A client that
+/// still writes when its connection is closed sees a broken pipe instead of the answer.
 const DRAIN_FACTOR: usize = 8;
 
 /// Chunks of a cursor's answer that may wait for the network.
 const CURSOR_CHUNKS: usize = 4;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(super) struct Shared {
     streams: Arc<Streams>,
     /// The hash of the token that requests must show; they are compared in constant time.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 type App = State<Arc<Shared>>;
 
 impl Shared {
-    /// What the requests of a hub share. Each must show `token`, if there is one.
+    /// For a hub with these streams. Each request must show `token`, if there is one.
     pub(super) fn new(streams: Streams, token: Option<&SecretString>, limits: Limits) -> Self {
         Shared {
             streams: Arc::new(streams),
@@ -58,10 +58,10 @@ impl Shared {
     }
 }
 
-/// The room that all bodies together have, counted in pieces of [`PIECE_BYTES`].
+/// The memory for all bodies together, in pieces of [`PIECE_BYTES`].
 struct Bodies(Arc<Semaphore>);
 
-/// Bytes of a body that are counted as one: small requests cost one piece each.
+/// The unit in which bodies are counted. A small request costs one.
 const PIECE_BYTES: usize = 16 * 1024;
 
 impl Bodies {
@@ -70,7 +70,7 @@ impl Bodies {
     }
 }
 
-/// A request's body, and the room that it takes until the request is done.
+/// A request's body, and its share of the memory until the request is done.
 struct Held {
     bytes: Vec<u8>,
     room: Option<OwnedSemaphorePermit>,
@@ -134,7 +134,7 @@ async fn cursor(
     let body = admit(&shared, &headers, body).await?;
     let (accepted, acceptance) = oneshot::channel();
     let (sender, receiver) = mpsc::channel(CURSOR_CHUNKS);
-    // Nobody waits for the thread: it ends when the answer is written, or its reader has gone.
+    // The thread is not awaited: it ends when the answer is written, or its reader has gone.
     tokio::task::spawn_blocking(move || {
         request::cursor(&shared.streams, &body.bytes, accepted, sender);
     });
@@ -143,7 +143,7 @@ async fn cursor(
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
 }
 
-/// Runs `work` where it may block.
+/// Runs `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -159,7 +159,7 @@ async fn admit(shared: &Shared, headers: &HeaderMap, body: HttpBody) -> Result<H
     let limit = shared.limits.request_bytes;
     let admitted = async {
         if let Err(refusal) = authorize(shared.token.as_ref(), headers) {
-            // What is read is thrown away.
+            // Discard the body.
             let _ = read(body, 0, limit, &shared.bodies).await;
             return Err(refusal);
         }
@@ -190,8 +190,8 @@ fn authorize(token: Option<&blake3::Hash>, headers: &HeaderMap) -> Result<(), Re
     Ok(())
 }
 
-/// The whole of `body` if it is at most `limit` bytes. More are read and thrown away, up to
-/// `drain`.
+/// The whole of `body` if it has at most `limit` bytes. A larger one is read and discarded, up to
+/// `drain` bytes.
 async fn read(
     mut body: HttpBody,
     limit: usize,
@@ -222,7 +222,7 @@ async fn read(
     refusal.map_or(Ok(held), Err)
 }
 
-/// A body that is made while it is sent.
+/// A body that is produced while it is sent.
 struct Chunks(mpsc::Receiver<Bytes>);
 
 impl http_body::Body for Chunks {

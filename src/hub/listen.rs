@@ -1,4 +1,4 @@
-//! The hub's connections: how many there may be, and how long they may keep it waiting.
+//! The hub's connections: their number, and their time limits.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,12 +17,12 @@ use tokio::time::Sleep;
 
 use super::http::{Shared, router};
 
-/// How long to wait after a connection could not be accepted: there may be no file descriptor
-/// left, and it takes a while until some are closed.
+/// Pause after a connection could not be accepted. If no file descriptor is left, some must be
+/// closed first.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Bytes of a request's head, and of what is read of its body at once. Hyper's own limit is 400 kB,
-/// which every connection could fill.
+/// The most bytes of a request's head, and of one read of its body. Hyper's own limit is 400 kB,
+/// for each connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Answers requests until `stop` is ready, and then those under way, within the grace.
@@ -52,7 +52,7 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        // Answers are small and awaited: they must not wait for more to fill a packet.
+        // Send small answers at once: the client waits for them.
         let _ = stream.set_nodelay(true);
         let io = TokioIo::new(Patient::new(stream, limits.send_time));
         let service = TowerToHyperService::new(router.clone());
@@ -78,15 +78,15 @@ async fn accept(
     Ok((stream, place))
 }
 
-/// Bytes of slices that are put together before they are written: an answer's head, and its body if
-/// it is small, go out in one packet.
+/// Bytes of slices that are joined before they are written: the head of an answer and a small body
+/// go into one packet.
 const GATHERED_BYTES: usize = 16 * 1024;
 
-/// A connection that is given up when its client takes nothing for too long.
+/// A connection that fails when its client reads nothing for too long.
 ///
-/// Slices are gathered here and not by the system: its `writev` raises SIGPIPE where the client is
-/// gone, which ends a host that does not ignore it, as one in C. A plain write is a `send` that
-/// asks for no signal.
+/// Slices are joined here because the system's `writev` raises SIGPIPE when the client is gone. The
+/// signal ends a host process that does not ignore it, such as one in C. A plain write is a `send`
+/// that suppresses the signal.
 struct Patient {
     stream: TcpStream,
     patience: Duration,
@@ -101,7 +101,7 @@ impl Patient {
         Patient { stream, patience, gathered: Vec::new(), waiting: None }
     }
 
-    /// What became of a write, or an error if it has waited for too long.
+    /// The outcome of a write, or an error if it has waited for too long.
     fn watch<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,

@@ -6,21 +6,20 @@
 //! production:** it speaks plain HTTP, knows one token for everything, and keeps no replicas or
 //! backups of its file.
 //!
-//! A request comes in through `http`, which checks the token and reads the body, and goes to a
-//! blocking thread, so that a slow statement holds up nobody but its client. There `request`
-//! reads the message and takes a `stream`: a connection, and whatever the client has stored
-//! beside it. A client that wants to go on with its stream (an interactive transaction) is given a
-//! *baton*; all others close it in the same request, and its connection, with the statements that
-//! it has compiled, waits for the next one. `execute` runs the statements, and `answer` writes
-//! what comes out of SQLite straight into the body.
+//! `http` checks a request's token and reads its body. The rest runs on a blocking thread, so that
+//! a slow statement delays only its own client. There `request` parses the message and takes a
+//! `stream`: a connection, and the SQL texts that the client has stored. A client that continues
+//! its stream (an interactive transaction) gets a *baton*. All others close the stream in the same
+//! request, and the next stream uses its connection with the compiled statements. `execute` runs
+//! the statements, and `answer` writes SQLite's values directly into the body.
 //!
 //! Errors have libSQL server's codes and shapes (`failure`): a statement that fails is an `error`
 //! in an answer with status 200, and the pipeline goes on.
 //!
-//! Writers do not get in each other's way more than SQLite makes them: a batch that is known to
-//! write begins with `BEGIN IMMEDIATE` however the client spelled it, a statement waits for another
-//! writer for six seconds, and a write transaction whose client has gone quiet for five is rolled
-//! back for a writer that waits.
+//! Writers wait for one another no more than SQLite requires. A batch that will write begins with
+//! `BEGIN IMMEDIATE`, whatever the client wrote. A statement waits six seconds for another writer.
+//! A write transaction whose client is silent for five seconds is rolled back if another writer
+//! waits.
 //!
 //! # Caveats
 //!
@@ -31,20 +30,20 @@
 //! * `want_rows` is ignored, as libSQL server does.
 //! * Results carry no `rows_read`, `rows_written` and `query_duration_ms`, which are optional, and
 //!   cursors no `replication_index`: SQLite counts no rows, and there is no replication.
-//! * A `BEGIN` on its own, or in a sequence, is what the client says: it may be followed by
-//!   anything.
-//! * What libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) is refused with
-//!   SQLite's code `SQLITE_AUTH`.
+//! * A `BEGIN` outside a batch, or in a sequence, is not changed: the hub does not know what
+//!   follows.
+//! * Statements that libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) fail
+//!   with SQLite's code `SQLITE_AUTH`.
 //! * A pipeline whose client has gone runs to its end, or to its time limit.
 //! * JSON only: no Protobuf, no WebSockets. Clients that would prefer those fall back to JSON over
 //!   HTTP when they are given an `http://` URL.
-//! * A client that stops reading in the middle of a cursor holds its stream, and the database's
-//!   log, until it has been silent for [`Limits::send_time`].
-//! * The size of the database has no limit, and neither have the temporary files that SQLite sorts
-//!   in, but for what can be written within [`Limits::run_time`].
-//! * SQLite looks at the clock between the instructions of a statement, and a function is one. Over
-//!   values of megabytes `trim`, `replace` and `instr` with a second argument that is large, too,
-//!   take minutes and more, and nothing can stop them meanwhile.
+//! * A client that stops reading in the middle of a cursor holds its stream and the database's WAL
+//!   for [`Limits::send_time`].
+//! * The sizes of the database and of SQLite's temporary files are limited only by
+//!   [`Limits::run_time`].
+//! * SQLite checks the clock between the instructions of a statement, and a function call is one
+//!   instruction. `trim`, `replace` and `instr` over two values of megabytes take minutes and
+//!   cannot be interrupted.
 
 mod answer;
 mod connection;
@@ -74,17 +73,17 @@ use connection::Opener;
 use http::Shared;
 use stream::Streams;
 
-/// How often streams are looked at for having been idle too long.
+/// How often idle streams are looked for.
 const EXPIRY_TICK: Duration = Duration::from_millis(250);
 
-/// What a [`Hub`] serves, where, and to whom.
+/// The configuration of a [`Hub`].
 #[derive(Debug)]
 pub struct Config {
     /// The SQLite file. It is created if it does not exist.
     pub db: PathBuf,
-    /// The address to listen on. Port 0 picks a free one, which [`Hub::addr`] tells.
+    /// The address to listen on. Port 0 picks a free port; [`Hub::addr`] has it.
     pub listen: SocketAddr,
-    /// The token that every request must show; without one everybody may do everything.
+    /// The token that every request must show. Without a token everybody may do everything.
     pub token: Option<SecretString>,
     /// How much a client may ask for.
     pub limits: Limits,
@@ -97,7 +96,7 @@ impl Config {
     }
 }
 
-/// A development server that has a database and an address, and does not answer yet.
+/// A development server that has opened its database and its address, and does not answer yet.
 pub struct Hub {
     listener: TcpListener,
     addr: SocketAddr,
@@ -105,16 +104,16 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Opens the database and the address. Clients can connect from now on, and wait until
-    /// [`Hub::serve`] answers them.
+    /// Opens the database and the address. Clients can connect from now on. [`Hub::serve`] answers
+    /// them.
     ///
     /// # Errors
     ///
-    /// * `Usage`: the address is in use, or is not this machine's; the file is a folder.
+    /// * `Usage`: the address is in use or not this machine's, or the file is a folder.
     /// * `Storage`: the file cannot be opened or written, is not a database, or is locked.
     pub async fn bind(config: Config) -> Result<Hub> {
         let Config { db, listen, token, limits } = config;
-        // First, so that no file is made where the address is none.
+        // Before the file is created: the address may not be valid.
         let listener = TcpListener::bind(listen).await.map_err(|error| unusable(listen, error))?;
         let opener = Opener::new(&db, &limits);
         let (opener, connection) = tokio::task::spawn_blocking(move || {
@@ -141,8 +140,8 @@ impl Hub {
         format!("http://{}", self.addr)
     }
 
-    /// Answers requests until `stop` is ready; then finishes those under way (for ten seconds at
-    /// the longest), rolls open transactions back, and closes the database.
+    /// Answers requests until `stop` is ready. Then finishes those under way (ten seconds at most),
+    /// rolls back open transactions, and closes the database.
     ///
     /// # Errors
     ///
@@ -153,7 +152,7 @@ impl Hub {
             () = listen::serve(self.listener, self.shared, stop) => {}
             () = expire(Arc::clone(&streams)) => {}
         }
-        // The last connection moves the log into the database, which takes a while.
+        // The last connection to close runs a checkpoint, which takes a while.
         let closed = tokio::task::spawn_blocking(move || streams.close()).await;
         closed.map_err(|error| Error::storage("the database was not closed").with_source(error))
     }
@@ -184,7 +183,7 @@ async fn expire(streams: Arc<Streams>) {
     loop {
         ticks.tick().await;
         let streams = Arc::clone(&streams);
-        // It fails only when the runtime ends, and this task with it.
+        // It fails only when the runtime ends.
         let _ = tokio::task::spawn_blocking(move || streams.expire(Instant::now())).await;
     }
 }

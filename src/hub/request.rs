@@ -20,11 +20,11 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     })
 }
 
-/// Does what a pipeline asks for, request by request, and returns the answer's body.
+/// Runs a pipeline, request by request. Gives the answer's body.
 ///
 /// # Errors
 ///
-/// The request as a whole is refused, and its stream closed. A statement's failure is no error.
+/// The whole request is refused, and its stream is closed. A failed statement is not an error.
 pub(super) fn pipeline(
     streams: &Arc<Streams>,
     body: &[u8],
@@ -58,10 +58,10 @@ pub(super) fn pipeline(
     Ok(answer.into_bytes())
 }
 
-/// Whether one request succeeded, and its result is in the answer.
+/// The outcome of one request. If it succeeded, its result is in the answer.
 type Done = Result<(), Failure>;
 
-/// Does one request of a pipeline and appends its result, if it succeeds.
+/// Runs one request of a pipeline, and appends its result if it succeeds.
 fn respond(
     guard: &mut Guard,
     request: StreamRequest,
@@ -170,8 +170,8 @@ fn respond_describe(
     }))
 }
 
-/// Runs a batch and sends its entries to `sender` as they come, after it has told `accepted`
-/// whether the request as a whole is refused.
+/// Runs a batch. `accepted` gets the outcome of the checks first; then `sender` gets the entries as
+/// they are produced.
 pub(super) fn cursor(
     streams: &Arc<Streams>,
     body: &[u8],
@@ -186,7 +186,7 @@ pub(super) fn cursor(
     let (mut guard, batch) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
-            // A client that has gone does not miss it.
+            // The client may have gone.
             let _ = accepted.send(Err(refusal));
             return;
         }
@@ -201,7 +201,7 @@ pub(super) fn cursor(
     }
     let stream = guard.stream().expect("it was there when the batch was checked");
     let failure = execute::batch(stream, &batch, &mut entries).err();
-    // The stream is free before its client can have read that the answer is complete.
+    // Free the stream before the client can read the end of the answer, and use its baton.
     guard.release();
     entries.finish(failure);
 }

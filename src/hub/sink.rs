@@ -1,4 +1,4 @@
-//! Where the results of statements go, whatever form the answer has.
+//! The receiver of statements' results, for both forms of an answer.
 
 use rusqlite::{Row, Statement};
 
@@ -11,11 +11,11 @@ pub(super) enum Version {
     V3,
 }
 
-/// What ends a statement before its time.
+/// The reason why a statement ends early.
 pub(super) enum Halt {
     /// This statement failed; others may run.
     Statement(Failure),
-    /// The whole batch is over: its answer is too large, or nobody wants it any more.
+    /// The whole batch ends: its answer is too large, or its client has gone.
     All(Failure),
 }
 
@@ -25,8 +25,8 @@ impl From<Failure> for Halt {
     }
 }
 
-/// Where results go. For each step either `skipped`; or `begin`, then `columns`, `row`s and `end`,
-/// of which `failed` may take the place at any point.
+/// The receiver of results. Each step calls either `skipped`, or `begin`, `columns`, `row` for each
+/// row, and `end`. `failed` may replace any of the calls after `begin`, and ends the step.
 pub(super) trait Sink {
     fn begin(&mut self, step: usize);
     fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt>;

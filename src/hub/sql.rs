@@ -1,10 +1,10 @@
-//! What kind of statement a SQL text is, from its first words.
+//! The kind of a statement, from the first words of its text.
 //!
-//! SQLite itself compiles every statement; this looks only at what must be known before or beside
-//! that: whether there is a statement at all, whether it opens or ends a transaction, whether its
-//! counters (changes, last row id) mean anything.
+//! SQLite compiles every statement. This finds only what must be known besides: whether there is a
+//! statement, whether it opens or ends a transaction, and whether its counters (changes, last row
+//! id) mean anything.
 
-/// What a statement does.
+/// The kind of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     /// Nothing: the text is empty, or white space and comments.
@@ -68,7 +68,7 @@ fn begin(words: Words<'_>) -> Begin {
 }
 
 fn main_verb(word: &str) -> Option<Verb> {
-    // Longer words are names; looking at the length first spares most of them the comparison.
+    // Longer words are names. The length rules most of them out without a comparison.
     if !(6..=7).contains(&word.len()) {
         return None;
     }
@@ -136,7 +136,7 @@ impl<'a> Iterator for Words<'a> {
             }
             self.rest = match first {
                 ';' => "",
-                // A doubled quote is two quoted texts side by side, which comes to the same here.
+                // A doubled quote counts as two quoted texts side by side, with the same result.
                 '\'' | '"' | '`' => after.find(first).map_or("", |end| &after[end + 1..]),
                 '[' => after.find(']').map_or("", |end| &after[end + 1..]),
                 _ => after,

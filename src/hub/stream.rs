@@ -1,8 +1,8 @@
-//! Streams: what Hrana calls the state that a client keeps on the server between requests.
+//! Streams: Hrana's word for a client's state on the server between requests.
 //!
-//! A stream owns one connection. While no request uses it, it is in [`Streams`] under its number; a
-//! request takes it out and puts it back, under a baton that only the next request may show. One
-//! that nobody shows for long is rolled back, and said to have expired.
+//! A stream owns one connection. Between requests it is in [`Streams`] under its number. A request
+//! takes it out and puts it back, under a baton that only the next request may show. A stream that
+//! is idle for too long is rolled back and expires.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -27,13 +27,13 @@ const CURSOR_WAIT: Duration = Duration::from_secs(10);
 /// How long a write transaction may sit idle while another writer waits. libSQL server's figure.
 const TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long an expired stream is remembered, so that its client is told the reason.
+/// How long an expired stream is remembered, so that its client gets the right error.
 const EXPIRED_KEPT: Duration = Duration::from_secs(300);
 
-/// How often a hub that stops interrupts what still runs, and how many times: a batch may go on
-/// with its next statement. Five seconds in all.
+/// A hub that stops interrupts running statements this often: a batch may go on with its next
+/// statement.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
-/// See [`INTERRUPT_INTERVAL`].
+/// How many times: five seconds in all.
 const INTERRUPTS: usize = 100;
 
 /// SQL texts that a stream may store, and the bytes of one: libSQL server's figures.
@@ -41,19 +41,19 @@ const STORED_SQL_COUNT: usize = 50;
 /// See [`STORED_SQL_COUNT`].
 const STORED_SQL_BYTES: usize = 5_000;
 
-/// A client's connection and what it has stored beside it.
+/// A client's connection and its stored SQL texts.
 pub(super) struct Stream {
     connection: Connection,
     sqls: HashMap<i32, String>,
-    /// Set when the transaction was taken from an idle client. Statements fail from then on:
-    /// outside the transaction that they belong to they must not run.
+    /// Whether an idle client lost its transaction. All later statements fail: they must not run
+    /// outside their transaction.
     timed_out: bool,
 }
 
-/// All streams of a hub, and the connections that wait for one.
+/// All streams of a hub, and the idle connections.
 pub(super) struct Streams {
     state: Mutex<State>,
-    /// Signals that a stream was closed, or put back.
+    /// Signalled when a stream was closed or put back.
     changed: Condvar,
     opener: Opener,
     limits: Limits,
@@ -64,32 +64,32 @@ pub(super) struct Streams {
 #[derive(Default)]
 struct State {
     slots: HashMap<u64, Slot>,
-    /// Slots that are not expired. Never more than the limit.
+    /// The number of slots that are not expired: at most the limit.
     open: usize,
     idle: Vec<Connection>,
-    /// [`Opener::waits`] when [`Streams::expire`] last looked.
+    /// [`Opener::waits`] at the last [`Streams::expire`].
     waits: u64,
     closing: bool,
 }
 
 enum Slot {
-    /// A request has it. `promised` is the sequence number of the baton that was given out already;
-    /// `interrupt` stops the statement that runs.
+    /// A request uses it. `promised` is the sequence number of a baton that was given out already;
+    /// `interrupt` stops the running statement.
     Busy { promised: Option<u64>, interrupt: Option<InterruptHandle> },
     /// It waits for the request with this sequence number, since then.
     Waiting { stream: Box<Stream>, sequence: u64, since: Instant },
-    /// It was closed for being idle.
+    /// It was closed because it was idle.
     Expired { since: Instant },
 }
 
-/// A stream in the hands of a request. Dropped without [`Guard::release`], it is closed.
+/// A stream that a request uses. If it is dropped without [`Guard::release`], it is closed.
 pub(super) struct Guard {
     streams: Arc<Streams>,
     id: u64,
     sequence: u64,
-    /// `None` once it is closed or put back, and when no connection could be had.
+    /// `None` after it was closed or put back, or if no connection could be opened.
     stream: Option<Box<Stream>>,
-    /// Whether the stream is no longer this guard's to close.
+    /// Whether the guard no longer owns the stream.
     closed: bool,
 }
 
@@ -113,7 +113,7 @@ impl Streams {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    /// The stream of `baton`, or a new one. Blocks while all are taken.
+    /// The stream of `baton`, or a new one. Blocks while the limit of streams is reached.
     ///
     /// # Errors
     ///
@@ -195,8 +195,8 @@ impl Streams {
         }
     }
 
-    /// Closes the streams that nobody has asked for since the idle timeout, and takes write
-    /// transactions from idle clients while another writer waits.
+    /// Closes streams that were idle for longer than the idle timeout. While another writer waits,
+    /// rolls back write transactions of idle clients.
     pub(super) fn expire(&self, now: Instant) {
         let mut closed = Vec::new();
         let mut overdue = Vec::new();
@@ -234,15 +234,15 @@ impl Streams {
         for (id, mut stream, sequence, since) in overdue {
             tracing::debug!("an idle transaction was rolled back for another writer");
             stream.timed_out = true;
-            // If it fails, so will what comes next on the connection.
+            // If this fails, the next use of the connection fails too.
             let _ = stream.connection.roll_back();
             self.put_back(id, stream, sequence, since);
         }
         self.changed.notify_all();
     }
 
-    /// Closes every stream and every idle connection. No new ones are opened. Statements that run
-    /// are interrupted, and waited for.
+    /// Closes all streams and idle connections. No new ones are opened. Interrupts running
+    /// statements and waits for them.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -254,7 +254,7 @@ impl Streams {
             .collect();
         state.open -= waiting.iter().filter(|slot| matches!(slot, Slot::Waiting { .. })).count();
         drop(state);
-        // Those who wait for a stream wait in vain.
+        // Wake the requests that wait for a stream: they fail now.
         self.changed.notify_all();
         drop((idle, waiting));
         let mut state = self.lock();
@@ -284,8 +284,8 @@ impl Streams {
         connection.close();
     }
 
-    /// Puts a stream back, to wait for the request with the number `sequence`; it does `since`
-    /// then.
+    /// Puts a stream back. It waits for the request with the number `sequence`, and is idle `since`
+    /// that time.
     fn put_back(&self, id: u64, stream: Box<Stream>, sequence: u64, since: Instant) {
         let mut state = self.lock();
         if state.closing {
@@ -297,7 +297,7 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// Closes a stream. It is counted as open until its connection is free for others, or closed.
+    /// Closes a stream. It counts as open until its connection is idle or closed.
     fn leave(&self, id: u64, stream: Option<Box<Stream>>) {
         self.lock().slots.remove(&id);
         if let Some(stream) = stream {
@@ -307,10 +307,10 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// A number that nobody can guess and that is not `taken`.
+    /// A number that cannot be guessed and is not `taken`.
     fn draw(&self, taken: impl Fn(u64) -> bool) -> u64 {
         loop {
-            // Each `RandomState` has other keys, and hashes under unknown keys look random.
+            // Each `RandomState` has its own random keys, so its hashes cannot be predicted.
             let number = RandomState::new().hash_one(self.key.hash_one(0));
             if !taken(number) {
                 return number;
@@ -346,14 +346,14 @@ impl Guard {
         self.stream.as_deref_mut().ok_or_else(closed)
     }
 
-    /// Closes the stream: its transaction is rolled back, and the guard gives no baton.
+    /// Closes the stream: its transaction is rolled back, and there is no baton.
     pub(super) fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
             self.streams.leave(self.id, self.stream.take());
         }
     }
 
-    /// The baton of the next request, before this one is done with the stream. That request waits.
+    /// The baton of the next request, while this one still uses the stream. The next request waits.
     pub(super) fn promise(&self) -> String {
         let mut state = self.streams.lock();
         if let Some(Slot::Busy { promised, .. }) = state.slots.get_mut(&self.id) {
@@ -375,7 +375,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Nobody knows what state the connection is in.
+            // The state of the connection is not known: drop it.
             self.stream = None;
         }
         self.close();
@@ -393,7 +393,7 @@ impl Stream {
         &mut self.connection
     }
 
-    /// Whether its transaction was taken from it: no statement may run then.
+    /// Whether it lost its transaction to another writer. No statement may run then.
     pub(super) fn is_timed_out(&self) -> bool {
         self.timed_out
     }
