@@ -1,11 +1,11 @@
-//! Where a remote's token comes from, for as long as a replicator runs.
+//! The source of a remote's token while a replicator runs.
 //!
 //! Tokens are rotated while programs run. So [`Credentials`] is a token, a file that is read again,
-//! or a function of the application's that is asked again. A `Keyring` has the token in use: it is
-//! replaced when the file has changed, and after the remote has refused it.
+//! or a function of the application that is called again. A `Keyring` holds the token in use. It
+//! replaces the token when the file has changed, and after the remote has refused the token.
 //!
-//! A file that cannot be read, or that holds no token, never takes a good token away: the token in
-//! use stays, and the keyring says what is wrong with the file.
+//! A file that cannot be read or holds no token never replaces a good token: the token in use
+//! stays, and the keyring reports the problem.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::token::{Access, Token};
 use crate::error::{Error, Result};
 
-/// How many looks in a row must find a bad file before that is said. A file that is written, and
-/// not renamed into its place, is empty for a moment.
+/// How many looks in a row must find a bad file before it is reported. A file that is written in
+/// place is empty for a moment.
 const BAD_LOOKS: u32 = 2;
 
 /// A function that gives a token.
 type Source = dyn Fn() -> Result<Option<Token>> + Send + Sync;
 
-/// Where a remote's token comes from.
+/// The source of a remote's token.
 #[derive(Clone)]
 pub struct Credentials(Origin);
 
@@ -33,7 +33,7 @@ enum Origin {
 }
 
 impl Credentials {
-    /// This token, and no other; `None` for a remote that asks for none.
+    /// A fixed token; `None` for a remote that needs none.
     pub fn fixed(token: Option<Token>) -> Credentials {
         Credentials(Origin::Fixed(token))
     }
@@ -41,18 +41,18 @@ impl Credentials {
     /// The token in a file: its only line. Only the file's owner may read it (see
     /// [`Token::from_file`]).
     ///
-    /// The file is read again when it changes, also by a rename or by a symbolic link that leads
-    /// elsewhere, and after the remote has refused the token. If it cannot be read then, or holds
+    /// The file is read again when it changes (also by a rename, or by a symbolic link that leads
+    /// elsewhere), and after the remote has refused the token. If it cannot be read then, or holds
     /// no token, the former token stays in use, and [`Status::trouble`](crate::Status::trouble)
-    /// says what is wrong.
+    /// reports the problem.
     pub fn file(path: impl AsRef<Path>) -> Credentials {
         Credentials(Origin::File(path.as_ref().to_owned()))
     }
 
-    /// The token that `source` gives. It is asked before the first request, and again after the
+    /// The token that `source` returns. It is called before the first request, and again after the
     /// remote has refused the token.
     ///
-    /// It runs in a thread that may block, and may ask a server of your own. Its error is the
+    /// It runs on a thread that may block, and may call a server of yours. Its error becomes the
     /// request's error: [`Unavailable`](crate::Kind::Unavailable) is tried again after a growing
     /// wait, and [`Refused`](crate::Kind::Refused) after a minute.
     pub fn source(
@@ -78,7 +78,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The token in use, and where the next one comes from.
+/// The token in use, and the source of the next one.
 pub(super) struct Keyring {
     origin: Origin,
     state: Mutex<State>,
@@ -87,16 +87,16 @@ pub(super) struct Keyring {
 #[derive(Default)]
 struct State {
     key: Key,
-    /// Whether there is a token, or none is needed: what has a source is asked first.
+    /// Whether the token is known. A source is called before the first request.
     known: bool,
-    /// What the file was when it was last read.
+    /// The state of the file when it was last read.
     stamp: Option<Stamp>,
-    /// How often in a row it was of no use.
+    /// How many reads in a row have failed.
     bad_looks: u32,
     problem: Option<Error>,
 }
 
-/// A token, and a number that is another one for each token.
+/// A token, and a number that changes with each token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Key {
     number: u64,
@@ -104,7 +104,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Tells this token from the ones before and after it.
+    /// The number, different for each token.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -132,7 +132,7 @@ impl Key {
 }
 
 impl State {
-    /// Takes a token that was read. Gives whether it is another one.
+    /// Takes a token that was read. Gives whether it is a new one.
     fn take(&mut self, token: Option<Token>) -> bool {
         self.known = true;
         let text = |token: &Option<Token>| token.as_ref().map(|token| token.expose().to_owned());
@@ -145,7 +145,7 @@ impl State {
 }
 
 impl Keyring {
-    /// A keyring with its first token. A source is not asked yet.
+    /// A keyring with its first token. A source is not called yet.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Keyring {
         match &origin {
             Origin::Fixed(token) => drop(state.take(token.clone())),
             Origin::File(path) => {
-                // Before it is read: a change in between is seen at the next look.
+                // Before reading: the next look then sees a change in between.
                 state.stamp = Stamp::of(path);
                 state.take(Some(Token::from_file(path)?));
             }
@@ -174,12 +174,12 @@ impl Keyring {
         self.state().key.clone()
     }
 
-    /// Whether there can ever be another token.
+    /// Whether the token can change.
     pub(super) fn may_change(&self) -> bool {
         !matches!(self.origin, Origin::Fixed(_))
     }
 
-    /// The token in use; a source is asked if it was not asked yet.
+    /// The token in use. A source is called if it was not called yet.
     ///
     /// # Errors
     ///
@@ -193,11 +193,11 @@ impl Keyring {
         Ok(self.current())
     }
 
-    /// After the remote has refused the token of `number`: whether there is another one now.
+    /// After the remote has refused the token of `number`: whether there is a new one now.
     ///
     /// # Errors
     ///
-    /// The source's, or what is wrong with the file.
+    /// The source's, or the file's.
     pub(super) async fn after_refusal(&self, number: u64) -> Result<bool> {
         if self.current().number != number {
             return Ok(true);
@@ -209,7 +209,7 @@ impl Keyring {
         }
     }
 
-    /// Looks at the file, if the token comes from one. Gives whether there is another token.
+    /// Checks the file, if the token comes from one. Gives whether there is a new token.
     pub(super) fn look(&self) -> bool {
         let Origin::File(path) = &self.origin else { return false };
         let (stamp, bad) = {
@@ -228,7 +228,7 @@ impl Keyring {
         }
     }
 
-    /// What is wrong with the file while the token that came from it is in use.
+    /// The problem of the file while its former token is in use.
     pub(super) fn problem(&self) -> Option<Error> {
         let state = self.state();
         let problem = state.problem.clone().filter(|_| state.bad_looks >= BAD_LOOKS)?;
@@ -248,7 +248,7 @@ impl Keyring {
         Ok(renewed)
     }
 
-    /// Notes that the file is of no use, and gives the error once more.
+    /// Records a failed read, and gives the error back.
     fn bad(&self, error: &Error, looks: u32) -> Error {
         let mut state = self.state();
         let said = state.bad_looks >= BAD_LOOKS;
@@ -272,14 +272,14 @@ impl Keyring {
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// The metadata by which a changed file is recognised without reading it.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
     size: u64,
     modified: (i64, i64),
-    /// Also another owner or mode.
+    /// Changes also with the owner and the mode.
     changed: (i64, i64),
 }
 

@@ -1,25 +1,25 @@
 //! A remote behind HTTP: Turso, libSQL server or the hub, through the `libsql` crate.
 //!
 //! [`Libsql`] sends each [`Batch`] as one HTTP request, on a connection that stays open between
-//! batches. A `Lane` is such a connection with the meter that counts its bytes; a batch takes an
-//! idle lane or opens one, and gives it back only if all went well. So nothing that a failed,
-//! dropped or late request left behind can reach the next one.
+//! batches. A `Lane` is such a connection with a meter that counts its bytes. A batch takes an idle
+//! lane or opens one, and returns it only after success. So the remains of a failed, dropped or
+//! late request cannot reach the next one.
 //!
-//! The batch runs in a task of its own, because the crate can panic (it takes the body of an HTTP
-//! error to be UTF-8); a panic there is an unavailable remote and nothing worse.
+//! The batch runs in a task of its own, because the crate can panic (it assumes that the body of an
+//! HTTP error is UTF-8). A panic is reported as an unavailable remote.
 //!
 //! # Caveats
 //!
-//! * The crate parses each statement and sends its own spelling of it: comments go, `a()` becomes
-//!   `a ()`, and a name that is a keyword and not quoted comes in capitals, so that a column `key`
-//!   would be `KEY` in the remote's schema. That and the copies cost 6 ms a megabyte, and its
-//!   batches have no parameters. So definitions and what has parameters pass it by (see
-//!   [`verbatim`]).
-//! * It overlooks a statement after the first that does not parse, and commits the others. So they
-//!   are parsed here beforehand. A large first one is not: its mistakes the crate reports.
+//! * The crate parses each statement and sends its own spelling: without comments, `a()` as `a ()`,
+//!   and an unquoted name that is a keyword in capitals, so that a column `key` would be `KEY` in
+//!   the remote's schema. This takes 6 ms a megabyte, and the crate's batches have no parameters.
+//!   So definitions and statements with parameters do not use it (see [`pipeline`]).
+//! * It skips a statement after the first that does not parse, and commits the others. So
+//!   statements are parsed here first. A large first statement is not: the crate reports its
+//!   errors.
 //! * It begins transactions deferred. The first statement of a writing batch must be a write.
-//! * A connection that the server closes in the very moment of a request makes that one
-//!   unavailable. Repeating it is the caller's part.
+//! * If the server closes a connection at the moment of a request, the request fails as
+//!   unavailable. The caller repeats it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,26 +49,27 @@ use crate::protocol::Statement;
 /// Connections that are kept while nothing is sent: one for pushing, one for the next page.
 const IDLE_LANES: usize = 2;
 
-/// The most bytes of a batch's first statement that is parsed beforehand: far more than anything
-/// but a push has, and parsed in a quarter of a millisecond.
+/// The most bytes of a batch's first statement that is parsed here first. Only a push is larger.
+/// Parsing this much takes a quarter of a millisecond.
 const PARSED_FIRST: usize = 64 * 1024;
 
-/// How a remote is spoken to.
+/// The options of a connection to a remote.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether `http://` may lead to another machine. The token and all rows are then readable on
-    /// the way.
+    /// Whether `http://` may lead to another machine. The network can read the token and all rows
+    /// then.
     pub allow_plain_http: bool,
-    /// For name, TCP and TLS together. Ten seconds unless set: a slow mobile network needs three.
+    /// Time limit for name, TCP and TLS together. Ten seconds by default: a slow mobile network
+    /// needs three.
     pub connect_timeout: Duration,
-    /// For a whole batch, connecting included. Thirty seconds unless set: a push of the largest
-    /// size takes a few on a slow line, and libSQL server ends a transaction after five.
+    /// Time limit for a whole batch, connecting included. Thirty seconds by default: the largest
+    /// push takes a few on a slow line, and libSQL server ends a transaction after five.
     pub request_timeout: Duration,
-    /// Root certificates in PEM to trust beside those of the machine. Empty unless set.
+    /// Root certificates in PEM to trust besides those of the machine. Empty by default.
     pub root_certificates: Vec<u8>,
-    /// The most bytes of an answer. 32 MiB unless set: libSQL server sends 10 MB of values at the
-    /// most unless configured otherwise, which are 14 MB in base64. A hostile one must not fill our
-    /// memory, in which the emptiest rows take twenty times their JSON.
+    /// The most bytes of an answer. 32 MiB by default: libSQL server sends at most 10 MB of values
+    /// unless configured otherwise, which are 14 MB in base64. The limit keeps a hostile server
+    /// from filling our memory, where empty rows take twenty times their JSON.
     pub answer_limit: u64,
 }
 
@@ -100,12 +101,13 @@ impl Libsql {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if the URL is not allowed (see [`RemoteUrl::parse`]) or
-    /// `root_certificates` are none; [`Refused`](Kind::Refused) if TLS has no root certificate.
+    /// `root_certificates` are not valid; [`Refused`](Kind::Refused) if TLS has no root
+    /// certificate.
     pub fn connect(url: &str, token: Option<Token>, options: Options) -> Result<Libsql> {
         Libsql::connect_with(url, Credentials::fixed(token), options)
     }
 
-    /// The same with a token that may be another one in the course of time.
+    /// The same with a token that may change.
     ///
     /// # Errors
     ///
@@ -119,7 +121,7 @@ impl Libsql {
         Ok(Libsql { url, keys, tls, options, idle, direct })
     }
 
-    /// What the token says that it may do.
+    /// The access that the token claims.
     pub fn access(&self) -> Access {
         self.keys.current().access()
     }
@@ -136,7 +138,7 @@ impl Libsql {
         if expected == 0 {
             return Err(Error::usage("a batch must hold at least one statement"));
         }
-        // Tokio's clock times the request for the log and decides nothing.
+        // Measured for the log only.
         let started = Instant::now();
         let attempt = self.authorised(batch);
         let outcome = tokio::time::timeout(self.options.request_timeout, attempt).await;
@@ -163,8 +165,8 @@ impl Libsql {
         outcome
     }
 
-    /// Sends a batch, and once more if its token was refused and there is another one by now. A
-    /// batch that was refused has not begun.
+    /// Sends a batch. Sends it once more if its token was refused and there is a new one: a batch
+    /// that was refused has not begun.
     async fn authorised(&self, batch: Batch) -> Result<Answer> {
         let key = self.keys.obtain().await?;
         let again = self.keys.may_change().then(|| batch.clone());
@@ -188,7 +190,7 @@ impl Libsql {
         }
     }
 
-    /// Sends a batch, if the token may do what it does.
+    /// Sends a batch, unless it writes and the token is read-only.
     async fn permitted(&self, batch: Batch, key: &Key) -> Result<Answer> {
         if batch.writes && key.access() == Access::ReadOnly {
             return Err(self.read_only());
@@ -197,7 +199,7 @@ impl Libsql {
         outcome.map_err(|error| key.remove_from(error))
     }
 
-    /// Sends the statements, in the one way or the other.
+    /// Sends the statements through the crate, or past it.
     async fn attempt(&self, batch: Batch, key: &Key) -> Result<Answer> {
         if pipeline::carries(&batch.statements) {
             return self.carry(batch, key).await;
@@ -207,12 +209,12 @@ impl Libsql {
                 require_one_statement(index + 1, sql)?;
             }
         }
-        // On lines of its own, so that a comment at a statement's end cannot swallow it.
+        // The separator is on its own line, so that a comment before it does not include it.
         let texts: Vec<_> = batch.statements.into_iter().map(|statement| statement.sql).collect();
         self.send(texts.join("\n;\n"), key).await
     }
 
-    /// Sends definitions, and statements with parameters, as they are.
+    /// Sends definitions, and statements with parameters, unchanged.
     async fn carry(&self, batch: Batch, key: &Key) -> Result<Answer> {
         pipeline::check(&batch.statements)?;
         let idle = self.direct.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -284,7 +286,7 @@ impl Libsql {
         Connector::new(self.tls.clone(), connect_timeout, allow_plain_http, Arc::clone(meter))
     }
 
-    /// The answer, if it is one to as many statements as were asked.
+    /// The answer, if it has the rows of each statement.
     fn counted(&self, answer: Answer, expected: usize) -> Result<Answer> {
         let got = answer.rows.len();
         if got == expected {
@@ -295,8 +297,7 @@ impl Libsql {
         Err(Error::new(Code::AnswerInvalid, message))
     }
 
-    /// What the connection itself knows for certain about a failure; the HTTP client has only a
-    /// text about it.
+    /// The connection's own error. The HTTP client reports a failure as text only.
     fn known(&self, meter: &Meter) -> Option<Error> {
         let (url, limit) = (self.url.as_str(), self.options.answer_limit);
         meter.take_failure().or_else(|| {
@@ -311,7 +312,7 @@ impl Libsql {
         error.unwrap_or_else(|| failure.into_error(self.url.as_str()))
     }
 
-    /// Sorts an error of the client.
+    /// The error for an error of the crate.
     fn explain(&self, error: client::Error, meter: &Meter) -> Error {
         if let Some(error) = self.known(meter) {
             return error;
@@ -319,7 +320,7 @@ impl Libsql {
         let url = self.url.as_str();
         match error {
             client::Error::Hrana(error) => Failure::parse(&error.to_string()).into_error(url),
-            // Never the text that was found there: it may be a value.
+            // Without the text at that place: it may be a value.
             client::Error::Sqlite3SyntaxError(line, column, _) => {
                 let message = format!("syntax error in line {line}, column {column} of the batch");
                 Error::new(Code::SqlInvalid, message)
@@ -334,7 +335,7 @@ impl Libsql {
             client::Error::TransactionalBatchError(_) => {
                 Error::usage("a batch must not begin or end a transaction itself")
             }
-            // No other has been seen of a remote connection, so its text is not trusted.
+            // A remote connection has not given any other, so its text is not printed.
             _ => Error::unavailable(format!("the client of {url} failed")),
         }
     }
@@ -394,7 +395,7 @@ impl Lane {
         let mut batch = self.connection.execute_transactional_batch(sql).await?;
         let mut rows = VecDeque::new();
         while let Some(result) = batch.next_stmt_row() {
-            // None is a statement that did not run; the batch would have failed.
+            // `None` is a statement that did not run. The batch would have failed.
             rows.push_back(match result {
                 Some(result) => read(result).await?,
                 None => Rows::new(),
@@ -409,7 +410,7 @@ fn require_one_statement(number: usize, sql: &str) -> Result<()> {
     let wrong = |what: &str| {
         Error::new(Code::SqlInvalid, format!("statement {number} of the batch {what}"))
     };
-    // It is large, and a thread's stack is not.
+    // The parser is too large for a thread's stack.
     let mut parser = Box::new(Parser::new(sql.as_bytes()));
     let mut next = || parser.next().map_err(|_| wrong("is not complete SQL"));
     if next()?.is_none() {
@@ -442,7 +443,7 @@ fn value(value: client::Value) -> Value {
     }
 }
 
-/// A task that ends when nobody waits for it any more.
+/// A task that is aborted when it is dropped.
 struct Running<T>(JoinHandle<T>);
 
 impl<T> Drop for Running<T> {

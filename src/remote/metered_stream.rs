@@ -1,4 +1,4 @@
-//! A TCP stream that counts its bytes, and the budget of an answer.
+//! A TCP stream that counts its bytes and limits those of an answer.
 
 use std::io;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use tokio::net::TcpStream;
 
 use crate::error::Error;
 
-/// What crossed the wire for one batch, TLS and HTTP included, and what went wrong there.
+/// The bytes on the wire for one batch, TLS and HTTP included, and the error of the connection.
 ///
 /// The HTTP client turns an error of its connector into text. The error itself, with its kind and
-/// its hint, waits here until the text arrives.
+/// its hint, is kept here.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     up: AtomicU64,
     down: AtomicU64,
-    /// The most bytes that may come down for this batch.
+    /// The most bytes that this batch may receive.
     allowance: AtomicU64,
     overrun: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -60,7 +60,7 @@ impl Meter {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Counts bytes that came down; an error if they are more than allowed.
+    /// Counts received bytes; an error if they are more than allowed.
     fn received(&self, bytes: usize) -> io::Result<()> {
         let before = self.down.fetch_add(bytes as u64, Ordering::Relaxed);
         if before + bytes as u64 > self.allowance.load(Ordering::Relaxed) {
@@ -81,9 +81,9 @@ impl Meter {
 
 /// A TCP stream whose bytes are counted.
 ///
-/// It writes one slice at a time. Several at once are a `writev`, and that raises SIGPIPE where the
-/// peer is gone, which ends a host that does not ignore it, as one in C. A plain write is a `send`
-/// that asks for no signal.
+/// It writes one slice at a time. A write of several slices is a `writev`, which raises SIGPIPE
+/// when the peer is gone. The signal ends a host process that does not ignore it, such as one in C.
+/// A plain write is a `send` that suppresses the signal.
 #[derive(Debug)]
 pub(super) struct Metered {
     stream: TcpStream,

@@ -1,20 +1,21 @@
-//! The remote: what a replica asks of it, and the client that speaks to Turso.
+//! The transport: the interface of a remote, and the client for Turso.
 //!
-//! A [`Remote`] runs one [`Batch`] of SQL statements in one transaction, in one round trip; that is
-//! all that the protocol needs. What the statements say is decided elsewhere.
+//! A [`Remote`] runs one [`Batch`] of SQL statements in one transaction, in one round trip. The
+//! protocol needs no more. `protocol` makes the statements.
 //!
-//! [`Libsql`] is the remote over the network. Its URL has passed a policy ([`RemoteUrl`]), its
-//! credentials are a [`Token`] that never shows, and every failure arrives as an
-//! [`Error`] whose kind says whether to try again. [`probe()`] tries a URL and a
-//! token for a settings page and says what is wrong in words.
+//! [`Libsql`] is a remote over the network. Its URL has passed a policy ([`RemoteUrl`]). Its
+//! credentials are a [`Token`], which never prints its text. Every failure is an [`Error`] whose
+//! kind says whether to try again. [`probe()`] tries a URL and a token for a settings page, and
+//! reports problems in words.
 //!
 //! # Caveats
 //!
-//! * A REAL that comes back as a number may be off in its last bit, and infinity comes back as
-//!   NULL: Hrana carries numbers as JSON does. Whoever needs them exact asks for text or a BLOB.
-//! * libsql asks for no rows of a transactional batch, and libSQL server sends them all the same.
-//!   A server that takes the wish literally is of no use here; [`probe()`] notices.
-//! * libsql prints SQL, and so values, at its `trace` level. A subscriber must leave that out.
+//! * A REAL that comes back as a number may be wrong in its last bit, and infinity comes back as
+//!   NULL: Hrana carries numbers as JSON does. For exact values, select text or a BLOB.
+//! * The `libsql` crate asks for no rows of a transactional batch, and libSQL server sends them
+//!   anyway. A server that sends none cannot be used; [`probe()`] detects it.
+//! * The `libsql` crate logs SQL, and so values, at its `trace` level. A subscriber must exclude
+//!   that.
 
 mod credentials;
 mod failure;
@@ -47,10 +48,10 @@ pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>
 
 /// A database that can run a [`Batch`].
 ///
-/// The implementer's contract, which one suite holds every implementation to:
+/// The contract of an implementation. One test suite checks all of them:
 ///
-/// * All statements take effect, or none does. An error means that none did, except one of kind
-///   [`Unavailable`](crate::error::Kind::Unavailable), after which they may have.
+/// * All statements take effect, or none does. An error means that none did, except for the kind
+///   [`Unavailable`](crate::error::Kind::Unavailable): then all may have.
 /// * A batch without statements is a [`Usage`](crate::error::Kind::Usage) error.
 /// * A statement that fails (constraint, trigger, syntax) is
 ///   [`Rejected`](crate::error::Kind::Rejected), with the server's message.
@@ -68,18 +69,18 @@ pub trait Remote: Send + Sync {
     /// The URL, without credentials, for people to read.
     fn url(&self) -> String;
 
-    /// Gives up connections that are kept between batches: the network has changed, or the machine
-    /// was asleep, and what was alive may be dead without having said so.
+    /// Closes connections that are kept between batches. After a change of the network, or after
+    /// the machine slept, they may be dead without an error.
     fn forget_connections(&self) {}
 
-    /// Looks whether there are other credentials than before, for example because their file has
-    /// changed. Gives whether there are: then what was refused may work now. It is called once a
-    /// second or so, and must not wait for the network.
+    /// Checks for new credentials, for example in a file that has changed. Gives whether there are
+    /// any: then a request that was refused may work now. It is called about once a second, and
+    /// must not wait for the network.
     fn renew_credentials(&self) -> bool {
         false
     }
 
-    /// What is wrong with the credentials although the ones in use are good.
+    /// A problem of the credentials' source while the ones in use still work.
     fn notice(&self) -> Option<Error> {
         None
     }

@@ -1,14 +1,13 @@
-//! Definitions, and statements with parameters, on their way to the remote.
+//! Sends definitions, and statements with parameters, without the `libsql` crate.
 //!
-//! The libsql client parses SQL and sends its own spelling of it. A remote keeps a `CREATE` as it
-//! comes: a column `plan` would be `PLAN` there, comments would be gone, and what SQLite knows and
-//! the client's parser does not (`IS DISTINCT FROM`) could not be made at all. And the client's
-//! batches have no parameters. So a batch with either goes to the same endpoint as the client's
-//! would, in the same messages, with its text untouched and its values beside it.
+//! The crate parses SQL and sends its own spelling. A remote stores a `CREATE` as it arrives: a
+//! column `plan` would be `PLAN`, comments would be lost, and syntax that SQLite has and the
+//! crate's parser has not (`IS DISTINCT FROM`) would fail. The crate's batches have no parameters.
+//! So such a batch goes to the same endpoint in the same messages, with its text unchanged and its
+//! values bound.
 //!
-//! The text of a push is the same from one push to the next, and a server that keeps statements
-//! compiled need not compile it again. That pays, for the statement has all triggers of the inbox
-//! and of the tables in it.
+//! The text of a push does not change, so a server that caches compiled statements need not compile
+//! it again. That saves much: the statement includes all triggers of the inbox and of the tables.
 
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ use crate::error::Error;
 use crate::event::value::Value;
 use crate::protocol::Statement;
 
-/// Whether a batch must go this way: it holds a definition, or a statement with parameters.
+/// Whether a batch must be sent here: it has a definition, or a statement with parameters.
 pub(super) fn carries(statements: &[Statement]) -> bool {
     let defines = |sql: &str| {
         let start = sql.trim_start().get(.."create".len());
@@ -37,7 +36,7 @@ pub(super) fn carries(statements: &[Statement]) -> bool {
     statements.iter().any(|statement| !statement.args.is_empty() || defines(&statement.sql))
 }
 
-/// Refuses values that Hrana does not carry as they are.
+/// Refuses values that Hrana does not carry exactly.
 ///
 /// # Errors
 ///
@@ -62,12 +61,12 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// A connection to be made with its first batch. `connector` counts with `meter`.
+    /// A connection, opened by its first batch. `connector` counts with `meter`.
     pub(super) fn new(connector: Connector, meter: Arc<Meter>) -> Direct {
         Direct { client: Client::builder().build(connector), meter }
     }
 
-    /// Counts its bytes.
+    /// The meter of its bytes.
     pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
@@ -119,12 +118,12 @@ impl Direct {
     }
 }
 
-/// The statements between BEGIN and COMMIT. Each runs if the one before it did, and where the
-/// COMMIT did not run the ROLLBACK does.
+/// The statements between BEGIN and COMMIT. Each runs if the one before it succeeded. The ROLLBACK
+/// runs if the COMMIT did not.
 fn transaction(statements: Vec<Statement>, writes: bool) -> Batch {
     let after = |step: usize| BatchCond::Ok { step: step as u32 };
     let step = |stmt, condition| BatchStep { condition, stmt };
-    // The write lock at once: a transaction that takes it half-way can find itself locked out.
+    // Take the write lock at once: a transaction that takes it later may fail with SQLITE_BUSY.
     let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let mut steps = vec![step(Stmt::new(begin, true), None)];
     for statement in statements {
@@ -158,7 +157,7 @@ fn read(result: BatchResult, expected: usize) -> Result<Vec<Rows>, Failure> {
     if let Some(error) = result.step_errors.iter().flatten().next() {
         return Err(Failure::Statement(Said::new(&error.message, Some(&error.code))));
     }
-    // Those of BEGIN, and behind them of COMMIT and ROLLBACK, are nobody's.
+    // Skip the results of BEGIN, COMMIT and ROLLBACK.
     let results = result.step_results.into_iter().skip(1).take(expected);
     Ok(results.map(|result| result.map(rows).unwrap_or_default()).collect())
 }
@@ -177,13 +176,13 @@ fn value(value: Carried) -> Value {
     }
 }
 
-/// What hyper says of a request that did not get through.
+/// The failure for a request that did not get through.
 fn transport(error: hyper::Error) -> Failure {
     // Bytes that are not HTTP.
     if error.is_parse() { Failure::Foreign } else { Failure::Transport(error.to_string()) }
 }
 
-/// What hyper says of an answer whose head came, and whose body did not come whole.
+/// The failure for an answer whose body did not arrive whole.
 fn cut_off(error: hyper::Error) -> Failure {
     if error.is_parse() { Failure::Foreign } else { Failure::CutOff(error.to_string()) }
 }

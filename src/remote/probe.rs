@@ -1,4 +1,4 @@
-//! Trying a URL and a token, for a settings page: what is wrong, in words to act on.
+//! Tries a URL and a token for a settings page, and reports problems in words.
 
 use tokio::time::Instant;
 
@@ -8,13 +8,13 @@ use super::{Batch, Remote};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::value::Value;
 
-/// The table that the trial of writing makes and takes back.
+/// The table that the trial of writing creates in a transaction that is rolled back.
 const TRIAL_TABLE: &str = "driftless_probe";
 
-/// What was found out about a URL and a token.
+/// The findings about a URL and a token.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct ProbeReport {
-    /// The URL, without credentials; empty if it could not be read.
+    /// The URL, without credentials; empty if it is not valid.
     pub url: String,
     /// Whether a replica can work with it: no finding is a [`Level::Problem`].
     pub usable: bool,
@@ -24,24 +24,24 @@ pub struct ProbeReport {
     pub sqlite_version: Option<String>,
     /// Whether the token may write; `None` if that could not be tried.
     pub can_write: Option<bool>,
-    /// What a person should read, in the order in which it was tried.
+    /// The findings, in the order of the trials.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its level.
     pub level: Level,
-    /// What it is about.
+    /// Its subject.
     pub about: Aspect,
-    /// What was found, in a sentence.
+    /// The finding, in a sentence.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
-/// How bad a [`Finding`] is.
+/// The level of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -53,7 +53,7 @@ pub enum Level {
     Problem,
 }
 
-/// What a [`Finding`] is about.
+/// The subject of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aspect {
@@ -83,9 +83,8 @@ impl ProbeReport {
 
 /// Tries `url` and `token`, and changes nothing on the remote.
 ///
-/// It never fails: what goes wrong is a finding. It sends up to three requests, each within the
-/// time limits of `options`. Whether the token may write is tried with a transaction that is
-/// certain to be rolled back.
+/// It never fails: an error becomes a finding. It sends up to three requests, each within the time
+/// limits of `options`. It tests writing with a transaction that always rolls back.
 pub async fn probe(url: &str, token: Option<Token>, options: Options) -> ProbeReport {
     let mut report = ProbeReport {
         url: String::new(),
@@ -116,12 +115,12 @@ pub async fn probe(url: &str, token: Option<Token>, options: Options) -> ProbeRe
     report
 }
 
-/// What an error of the first request is about.
+/// The subject of an error of the first request.
 fn about(error: &Error) -> Aspect {
     if error.code().is_of_token() { Aspect::Token } else { Aspect::Connection }
 }
 
-/// Adds what the token says of itself, after the remote has refused it.
+/// Adds the token's own claims, after the remote has refused it.
 fn note_token(report: &mut ProbeReport, has_token: bool, expires_at: Option<i64>) {
     if !has_token {
         let hint = "set DRIFTLESS_AUTH_TOKEN, or name a file with --auth-token-file";
@@ -154,7 +153,7 @@ async fn try_reading(remote: &Libsql, report: &mut ProbeReport) -> Result<()> {
     let message = format!("the remote answers and runs SQLite {version}");
     report.note(Level::Fine, Aspect::Connection, message, None);
     report.sqlite_version = Some(version);
-    // Measured for a person to read; nothing is decided by it.
+    // Measured for a person to read.
     let started = Instant::now();
     remote.run(question()).await?;
     report.latency_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
@@ -163,9 +162,9 @@ async fn try_reading(remote: &Libsql, report: &mut ProbeReport) -> Result<()> {
 
 /// Tries to write, and lets the transaction fail after that.
 ///
-/// A token's claim or a statement that would change no row can be wrong about what the database
-/// allows (it may be blocked, or read-only as a whole). So a table is made, for which the write
-/// lock and the permission are needed, and the next statement breaks its constraint.
+/// A token's claim, or a statement that changes no row, does not show whether the database allows
+/// writing: it may be blocked or read-only. So the trial creates a table, which needs the write
+/// lock and the permission. The next statement violates the table's constraint and rolls back.
 async fn try_writing(remote: &Libsql, report: &mut ProbeReport) {
     if remote.access() == Access::ReadOnly {
         report.can_write = Some(false);

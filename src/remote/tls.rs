@@ -1,8 +1,8 @@
 //! How a connection to a remote is made: TCP, and TLS above it where the URL asks for it.
 //!
-//! libsql's own connector sits on a rustls with open advisories, so [`Connector`] takes its place:
-//! tokio-rustls with the roots of the machine. It refuses plain HTTP to a stranger a second time,
-//! because a server can tell the client to go on at another address.
+//! The connector of the `libsql` crate uses a rustls with open advisories. [`Connector`] replaces
+//! it: tokio-rustls with the roots of the machine. It checks for plain HTTP to another machine once
+//! more, because a server can redirect the client to another address.
 
 use std::future::Future;
 use std::io;
@@ -30,7 +30,7 @@ use crate::error::{Code, Error, Result};
 /// Opens connections for the HTTP client.
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// `None` for a remote that is spoken to without TLS.
+    /// `None` for a remote without TLS.
     tls: Option<Arc<ClientConfig>>,
     /// For name, TCP and TLS together.
     timeout: Duration,
@@ -107,7 +107,7 @@ impl Connector {
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stream = tcp(host, port, self.timeout).await?;
-        // A batch is one write; waiting for more would only add to its time.
+        // A batch is one write: send it at once.
         stream.set_nodelay(true).map_err(|error| unreachable(host, port, &error))?;
         let stream = Metered::new(stream, Arc::clone(&self.meter));
         if !secure {
@@ -135,7 +135,7 @@ async fn tcp(host: &str, port: u16, timeout: Duration) -> Result<TcpStream> {
                 .with_source(error)
         })?
         .collect();
-    // A dead address, often one of IPv6, leaves time for the next.
+    // Keep time for the next address: one, often of IPv6, may be dead.
     let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses {
@@ -164,7 +164,7 @@ fn unreachable(host: &str, port: u16, error: &io::Error) -> Error {
         .with_hint(hint)
 }
 
-/// The error for a server with which TLS cannot be agreed.
+/// The error for a failed TLS handshake.
 fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
     let (code, hint) = match cause {

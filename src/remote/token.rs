@@ -1,13 +1,13 @@
-//! The token that a remote asks for: where it comes from, and what it says of itself.
+//! The token of a remote: its sources and its claims.
 //!
-//! A token comes from the environment or from a file that its owner alone can read, never from a
-//! command line, where every process can see it. [`Token`] prints nothing of it and wipes it from
-//! memory. Turso's tokens are JSON Web Tokens that say whether they may write and until when they
-//! hold; we read that without verifying it, only to tell a person earlier than the remote would.
+//! A token comes from the environment, or from a file that only its owner can read. It never comes
+//! from the command line, which every process can see. [`Token`] never prints its text and wipes it
+//! from memory. Turso's tokens are JSON Web Tokens: they claim whether they may write, and until
+//! when they are valid. We read the claims without verifying them, to warn a person before the
+//! remote does.
 //!
-//! A replica's file names its remote, and a file may come from anybody. So a token of the
-//! environment goes to no other host than the one of the URL beside it ([`URL_VARIABLES`]), where
-//! there is one.
+//! A replica's file has its remote's URL, and a file may come from anybody. If the environment has
+//! a URL beside its token ([`URL_VARIABLES`]), the token is sent only to that URL's host.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,22 +24,22 @@ use serde_json::Value as Json;
 use super::url::destination;
 use crate::error::{Code, Error, Result};
 
-/// The environment variables that are looked at, the first that is set wins.
+/// The environment variables of a token. The first that is set is used.
 pub const VARIABLES: [&str; 2] = ["DRIFTLESS_AUTH_TOKEN", "TURSO_AUTH_TOKEN"];
 
-/// The environment variables that may say which remote the token in the one of [`VARIABLES`] at the
-/// same place is for: the command sends it nowhere else.
+/// The environment variables of the remote's URL, in the order of [`VARIABLES`]. If one is set, the
+/// command sends the token in its counterpart only to that URL's host.
 pub const URL_VARIABLES: [&str; 2] = ["DRIFTLESS_REMOTE_URL", "TURSO_DATABASE_URL"];
 
-/// The most bytes of a token, its file included. Turso's have a few hundred, and a web server
-/// seldom takes headers beyond 8 KiB or 16 KiB.
+/// The most bytes of a token, and of its file. Turso's have a few hundred, and web servers rarely
+/// accept headers of more than 8 or 16 KiB.
 const LONGEST: usize = 16 * 1024;
 
-/// A token for a remote. It prints as nothing.
+/// A token for a remote. Its text is never printed.
 #[derive(Clone)]
 pub struct Token(SecretString);
 
-/// What a token says that it may do.
+/// The access that a token claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
@@ -47,27 +47,27 @@ pub enum Access {
     Full,
     /// Read only.
     ReadOnly,
-    /// It does not say: not a JSON Web Token, or one without the claim.
+    /// Not known: it is not a JSON Web Token, or has no such claim.
     Unknown,
 }
 
-/// What the environment has for one remote.
+/// The environment's token for one remote.
 #[derive(Debug)]
 pub(crate) enum Granted {
     /// A token.
     Token(Token),
     /// No token.
     Nothing,
-    /// A token in the variable `token` that is for another remote, by the variable `url`.
+    /// The variable `token` has a token, but the variable `url` says that it is for another remote.
     Withheld { token: &'static str, url: &'static str },
 }
 
 impl Token {
-    /// A token from text. White space around it is taken off.
+    /// A token from text. White space around it is removed.
     ///
     /// # Errors
     ///
-    /// [`Usage`](crate::Kind::Usage) if it is empty, or holds what no token holds.
+    /// [`Usage`](crate::Kind::Usage) if it is empty, or has characters that no token has.
     pub fn new(text: impl AsRef<str>) -> Result<Token> {
         Token::named(text.as_ref(), "the token")
     }
@@ -76,12 +76,12 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`Usage`](crate::Kind::Usage) if the one that is set is empty or no token; it is named.
+    /// [`Usage`](crate::Kind::Usage), with the variable's name, if it is empty or not a token.
     pub fn from_environment() -> Result<Option<Token>> {
         Token::from_variables(|name| std::env::var_os(name))
     }
 
-    /// What the environment has for the remote at `url`.
+    /// The environment's token for the remote at `url`.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Token {
             Error::new(Code::TokenFileUnreadable, message)
         };
         let mut file = File::open(path).map_err(cannot_read)?;
-        // Of the open file and not of the path, so that it cannot be exchanged in between.
+        // Check the open file, not the path: the path could be exchanged in between.
         require_private(&file, &name)?;
         let mut text = String::new();
         let read = file.by_ref().take(LONGEST as u64 + 1).read_to_string(&mut text);
@@ -150,7 +150,7 @@ impl Token {
             return Err(Error::new(Code::InvalidToken, format!("{source} is empty"))
                 .with_hint("create a token with: turso db tokens create NAME"));
         }
-        // It becomes an HTTP header: a line break in it would become another header.
+        // The token becomes an HTTP header: a line break would start another header.
         if text.len() > LONGEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(not_a_token(source));
         }
@@ -162,12 +162,12 @@ impl Token {
         self.0
     }
 
-    /// The token itself, for the request's header alone.
+    /// The token itself, only for the request's header.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// What the token says that it may do. It is not verified: only the remote can do that.
+    /// The access that the token claims. Only the remote can verify it.
     pub fn access(&self) -> Access {
         match self.claims().as_ref().and_then(|claims| claims.get("a")).and_then(Json::as_str) {
             Some("rw") => Access::Full,
@@ -176,7 +176,8 @@ impl Token {
         }
     }
 
-    /// Until when the token says that it holds, in seconds since 1970; `None` if it does not say.
+    /// The end of the token's validity as it claims, in seconds since 1970; `None` without the
+    /// claim.
     pub fn expires_at(&self) -> Option<i64> {
         let claims = self.claims()?;
         let expiry = claims.get("exp")?;
@@ -224,7 +225,7 @@ fn require_private(file: &File, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Elsewhere the folder of a user is private by default, and there is no mode to ask for.
+/// Other systems have no mode, and a user's folder is private by default.
 #[cfg(not(unix))]
 fn require_private(_file: &File, _name: &str) -> Result<()> {
     Ok(())
@@ -232,7 +233,7 @@ fn require_private(_file: &File, _name: &str) -> Result<()> {
 
 /// Decodes base64 in its URL alphabet, with or without padding; `None` for anything else.
 fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-    // An encoder may leave anything in the bits behind the last whole byte.
+    // An encoder may leave any bits after the last whole byte.
     let lenient = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
     let engine = GeneralPurpose::new(
         &URL_SAFE,

@@ -1,8 +1,8 @@
 //! The address of a remote, and which addresses are allowed.
 //!
-//! A token travels with every request, so the address decides who can read it. [`RemoteUrl`] is an
-//! address that has passed: `libsql://` and `https://` anywhere, plain `http://` to this machine
-//! alone unless one option allows it. It holds no credentials, so it can be shown and stored.
+//! Every request carries the token, so the address decides who can read it. [`RemoteUrl`] is an
+//! address that was checked: `libsql://` and `https://` to any host, plain `http://` only to this
+//! machine unless an option allows more. It has no credentials, so it can be shown and stored.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,11 @@ use hyper::Uri;
 
 use crate::error::{Code, Error, Result};
 
-/// Where a person is told to put a token that was found in a URL.
+/// The hint for a token that was found in a URL.
 const TOKEN_PLACES: &str = "put the token in DRIFTLESS_AUTH_TOKEN or TURSO_AUTH_TOKEN, or in a file named by \
      --auth-token-file";
 
-/// What a URL should look like.
+/// The hint for a URL that is not valid.
 const SPELLING: &str = "a URL looks like libsql://NAME.turso.io or http://127.0.0.1:8080";
 
 /// The address of a remote that the policy allows.
@@ -23,7 +23,7 @@ const SPELLING: &str = "a URL looks like libsql://NAME.turso.io or http://127.0.
 /// * If it is plain, then its host is this machine, or the option `allow_plain_http` was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteUrl {
-    /// As the person wrote it, without a slash at the end.
+    /// As it was written, without a slash at the end.
     text: String,
     /// With `https` for `libsql`.
     http: String,
@@ -36,9 +36,9 @@ impl RemoteUrl {
     ///
     /// # Errors
     ///
-    /// [`Usage`](crate::Kind::Usage) for another scheme, for plain http to a stranger, for
-    /// credentials or parameters in the URL, and for what is no URL. The message names the URL
-    /// without what may be secret in it.
+    /// [`Usage`](crate::Kind::Usage) for another scheme, for plain http to another machine, for
+    /// credentials or parameters in the URL, and for text that is not a URL. The message has the
+    /// URL without its secrets.
     pub fn parse(url: &str, allow_plain_http: bool) -> Result<RemoteUrl> {
         let url = url.trim();
         let shown = without_secrets(url);
@@ -82,8 +82,7 @@ impl RemoteUrl {
     }
 }
 
-/// Where requests to `url` go: its host and its port. `None` if it is the URL of no remote, as that
-/// of a file.
+/// The host and the port of `url`. `None` if it is not the URL of a remote, such as a file's.
 pub(super) fn destination(url: &str) -> Option<String> {
     let url = without_secrets(url.trim());
     let (scheme, rest) = url.split_once("://")?;
@@ -102,7 +101,7 @@ fn invalid(message: String) -> Error {
     Error::new(Code::InvalidUrl, message)
 }
 
-/// The scheme of `url`, if it is one of those we speak.
+/// The scheme of `url`, if it is supported.
 fn scheme(url: &str, shown: &str) -> Result<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(invalid(format!("{shown} is not the URL of a remote")).with_hint(SPELLING));
@@ -160,7 +159,7 @@ fn without_secrets(url: &str) -> String {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
-    // Whatever follows the last @ of the whole rest: a password may hold a slash.
+    // The part after the last @ of the whole rest: a password may contain a slash.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}{rest}")
 }
@@ -171,14 +170,14 @@ pub(super) fn host(uri: &Uri) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether there is a port that is not one. `Uri` lets any text pass.
+/// Whether the port is not a number. `Uri` accepts any text.
 fn has_bad_port(uri: &Uri) -> bool {
     let Some(authority) = uri.authority() else { return true };
     let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
     after_host.starts_with(':') && authority.port_u16().is_none_or(|port| port == 0)
 }
 
-/// Whether `host` is this machine: what is sent there does not reach a network.
+/// Whether `host` is this machine, so that requests do not reach a network.
 pub(super) fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())

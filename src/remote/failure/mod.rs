@@ -1,14 +1,13 @@
-//! What a remote's failure means for the caller.
+//! Classifies the failures of a remote.
 //!
-//! The libsql client gives an error as text: its own error types are private. [`Failure::parse`]
-//! takes that text apart, and [`Failure::into_error`] gives it a [`Code`]. What the sentences of
-//! servers mean is in [`said`]. Nothing here knows libsql's types, so each sentence
-//! can be tested.
+//! The `libsql` crate gives an error as text: its own error types are private. [`Failure::parse`]
+//! parses that text, and [`Failure::into_error`] gives it a [`Code`]. [`said`] has the sentences of
+//! servers. This folder does not use the crate's types, so each sentence can be tested.
 //!
 //! # Caveats
 //!
-//! * libsql drops the code of a statement that failed in a batch and keeps its message. The codes
-//!   of SQLite's and libSQL server's own messages are put back; a trigger's RAISE has none.
+//! * The crate drops the code of a statement that failed in a batch and keeps its message. The code
+//!   of SQLite's and libSQL server's own messages is restored here; a trigger's RAISE has none.
 
 mod said;
 
@@ -19,7 +18,7 @@ pub use self::said::rejected;
 use self::said::{BODY_ENDED, INVALID_HTTP, ends_early};
 use crate::error::{Code, Error, Kind};
 
-/// How a request failed.
+/// The failure of a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Failure {
     /// An HTTP status other than 200.
@@ -33,14 +32,14 @@ pub(super) enum Failure {
     Statement(Said),
     /// An answer that is not Hrana.
     Foreign,
-    /// An answer whose head was in order and that ended too early.
+    /// An answer whose head was valid and that ended too early.
     CutOff(String),
     /// The request did not get through, or nothing came back.
     Transport(String),
 }
 
 impl Failure {
-    /// Takes apart the text of a Hrana error of the libsql client.
+    /// Parses the text of a Hrana error of the `libsql` crate.
     pub(super) fn parse(text: &str) -> Failure {
         let inner = |prefix: &str| {
             text.strip_prefix(prefix)
@@ -61,7 +60,7 @@ impl Failure {
             return Failure::Foreign;
         }
         match inner("http") {
-            // What hyper says of bytes that are not HTTP.
+            // hyper's message for bytes that are not HTTP.
             Some(inner) if inner.starts_with(INVALID_HTTP) => Failure::Foreign,
             Some(inner) if inner.starts_with(BODY_ENDED) => Failure::CutOff(inner.to_owned()),
             Some(inner) => Failure::Transport(inner.to_owned()),
@@ -99,14 +98,14 @@ impl Failure {
     }
 }
 
-/// Takes apart `status=401 Unauthorized, body=…`.
+/// Parses `status=401 Unauthorized, body=…`.
 fn parse_status(text: &str) -> Option<Failure> {
     let (status, body) = text.strip_prefix("status=")?.split_once(", body=")?;
     let status = status.split(' ').next()?.parse().ok()?;
     Some(Failure::Status { status, said: Said::from_body(body) })
 }
 
-/// Takes apart `Error { message: "…", code: "…" }`, as Rust's `Debug` prints it.
+/// Parses `Error { message: "…", code: "…" }`, as Rust's `Debug` prints it.
 fn parse_debug(text: &str) -> Said {
     let parts = text
         .strip_prefix("Error { message: \"")
@@ -142,7 +141,7 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
         429 => return busy("the remote asks for fewer requests: it passes"),
         _ => {}
     }
-    // A server that says what is wrong is believed; but a 5xx is never a statement's fault.
+    // Trust the server's reason, but a 5xx is never a statement's fault.
     if let Some(said) = said {
         let told = status == 400 || (status > 400 && said.error_code().kind() != Kind::Rejected);
         if told {
@@ -150,7 +149,7 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
         }
     }
     match status {
-        // No libSQL server knows too little to answer a POST.
+        // A libSQL server answers a POST.
         501 => foreign(url, "HTTP 501"),
         408 | 425 | 500.. => busy("the remote has a fault: it passes"),
         300..=399 => {

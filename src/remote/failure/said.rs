@@ -1,8 +1,8 @@
-//! What the sentences of servers mean.
+//! The sentences of servers, and their codes.
 //!
-//! SQLite, libSQL server and hyper report many failures in words alone. This is the only place that
-//! matches such words; everything else uses the [`Code`] that they get here. Each sentence has its
-//! source beside it. No sentence of driftless itself is matched, here or anywhere.
+//! SQLite, libSQL server and hyper report many failures only in words. This is the only place that
+//! matches such words; all other code uses the [`Code`] that they get here. Each sentence has its
+//! source beside it. No sentence of driftless itself is ever matched.
 
 use serde_json::Value as Json;
 
@@ -11,8 +11,8 @@ use crate::error::{Code, Error};
 /// The most characters of a server's message that are passed on.
 const LONGEST_MESSAGE: usize = 300;
 
-/// How messages begin, and the code that a server that gives codes has for them. Only the beginning
-/// counts: a trigger of the application may say anything, and must not stop us by it.
+/// The beginnings of messages, and the code that a server with codes gives for each. Only the
+/// beginning is compared: the message of an application's trigger may contain any text.
 const CODES: [(&str, &str); 23] = [
     // libSQL server: hrana/stmt.rs, StmtError.
     ("Operation was blocked", "BLOCKED"),
@@ -46,11 +46,11 @@ const CODES: [(&str, &str); 23] = [
     ("malformed database schema", "SQLITE_CORRUPT"),
 ];
 
-/// SQLite: vdbe.c, OP_Halt. In front of it stands the kind of constraint, in capitals.
+/// SQLite: vdbe.c, OP_Halt. The kind of constraint is before it, in capitals.
 const CONSTRAINT_FAILED: &str = " constraint failed";
 
-/// SQLite: vdbe.c and vdbeaux.c, "FOREIGN KEY constraint failed". The Turso engine writes it in small
-/// letters, so it is compared without case.
+/// SQLite: vdbe.c and vdbeaux.c, "FOREIGN KEY constraint failed". The Turso engine writes it in
+/// small letters, so it is compared without case.
 const FOREIGN_KEY: &str = "foreign key";
 
 /// SQLite: build.c, sqlite3LocateTable. The name follows.
@@ -59,10 +59,10 @@ const NO_TABLE: &str = "no such table: ";
 /// SQLite: resolve.c, and insert.c with trigger.c.
 const NO_COLUMN: [&str; 2] = ["no such column: ", " has no column named "];
 
-/// libSQL server, hrana/stmt.rs: where in the text of the statement the mistake is.
+/// libSQL server, hrana/stmt.rs: the place of the error in the statement's text.
 const OFFSET: &str = " (at offset";
 
-/// How the names of our tables begin; and the table that an earlier version did not install.
+/// The prefix of our tables' names; and a table that an earlier version did not install.
 const OWN: &str = "driftless_";
 const STAGED: &str = "driftless_staged";
 
@@ -79,13 +79,13 @@ pub(super) const BODY_ENDED: &str = "error reading a body from connection";
 /// serde_json, error.rs, ErrorCode::Eof…: JSON that ended too early.
 const JSON_ENDED: &str = "EOF while parsing";
 
-/// Whether this is what serde says of JSON that has begun and ends too early. An answer without
-/// anything in it has not begun: that is no answer of a libSQL server.
+/// Whether this is serde's message for JSON that ends too early. An empty answer does not count: it
+/// is not from a libSQL server.
 pub(super) fn ends_early(why: &str) -> bool {
     why.starts_with(JSON_ENDED) && !why.ends_with("column 0")
 }
 
-/// The code that `message` has on a server that gives codes.
+/// The code of `message` on a server with codes.
 fn code_of(message: &str) -> Option<&'static str> {
     // "UNIQUE constraint failed: …", "FOREIGN KEY constraint failed", and so on.
     let word = message.split(CONSTRAINT_FAILED).next().unwrap_or_default();
@@ -95,7 +95,7 @@ fn code_of(message: &str) -> Option<&'static str> {
     CODES.iter().find(|(beginning, _)| message.starts_with(beginning)).map(|(_, code)| *code)
 }
 
-/// What a server says of an error.
+/// A server's message and code for an error.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::remote) struct Said {
     message: String,
@@ -103,7 +103,7 @@ pub(in crate::remote) struct Said {
 }
 
 impl Said {
-    /// A message with its code, or with the code that such a message has.
+    /// A message with its code, or with the code of such a message.
     pub(in crate::remote) fn new(message: &str, code: Option<&str>) -> Said {
         let message = message.strip_prefix("SQLite error: ").unwrap_or(message);
         let code = code.filter(|code| !code.is_empty()).or_else(|| code_of(message));
@@ -124,7 +124,7 @@ impl Said {
         &self.message
     }
 
-    /// Which error it is.
+    /// Its code.
     pub(super) fn error_code(&self) -> Code {
         match self.code.as_deref().unwrap_or_default() {
             "SQLITE_BUSY"
@@ -160,10 +160,11 @@ impl Said {
     }
 }
 
-/// Which error a statement's failure is, by the server's message and by its code, if it has one.
+/// The code of a failed statement, from the server's message and from its code, if it has one.
 fn rejection(message: &str, code: &str) -> Code {
     if let Some((_, name)) = message.split_once(NO_TABLE) {
-        // What a trigger lacks has its schema in front, and is for a look at the definitions.
+        // A table that a trigger lacks is named with its schema (`main.t`), also one of ours. Its
+        // code makes the replica check the definitions.
         return match name {
             name if name.starts_with(STAGED) => Code::StagedTableMissing,
             name if name.starts_with(OWN) => Code::OwnTableMissing,
