@@ -1,5 +1,5 @@
-//! Notes of rows that a statement may be about to replace without telling any trigger, and what
-//! comes of them: the half of the capture triggers that is rare.
+//! Notes: before-images of rows that a statement may replace without firing a delete trigger, and
+//! the deletes that are appended for them. These triggers rarely run.
 
 use super::triggers::{Capture, Generator, Side, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
@@ -8,7 +8,7 @@ use crate::catalog::sql::{equals, of, same_key};
 use crate::catalog::table::{Column, Term};
 
 impl<S: Side> Generator<'_, S> {
-    /// Conditions, one for each way in which a row of the table may stand in the way of `new`.
+    /// Conditions, one for each way in which `new` may replace a row of the table.
     pub(super) fn obstacles(&self) -> Vec<String> {
         let table = self.table();
         let this = THERE;
@@ -36,14 +36,14 @@ impl<S: Side> Generator<'_, S> {
                     }
                 })
                 .collect();
-            // Without its condition a partial index would not be found, and the table be scanned.
+            // SQLite uses a partial index only with its condition; else it scans the table.
             parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
             obstacles.push(parts.join(" AND "));
         }
         obstacles
     }
 
-    /// `new` as a row of a subquery, for expressions that name columns plainly.
+    /// `new` as a row of a subquery, for expressions with plain column names.
     pub(super) fn new_row(&self) -> String {
         let mut columns: Vec<_> = self
             .table()
@@ -57,18 +57,18 @@ impl<S: Side> Generator<'_, S> {
         format!("SELECT {}", columns.join(", "))
     }
 
-    /// That the note `n` is of the row `alias`.
+    /// SQL condition: the note is of the row `alias`.
     pub(super) fn is_noted(&self, alias: &str) -> String {
         self.has_noted_key(&format!("{}.", self.notes()), &|column| of(alias, &column.name))
     }
 
-    /// That the note is of the row whose key has these values.
+    /// SQL condition: the note is of the row whose key has these values.
     pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
         self.side().noted_key(self.table(), note, value)
     }
 
-    /// Notes the rows for which `condition` is true; `own` says whether they have the key of the
-    /// row that is coming, whose key is `by`.
+    /// Notes the rows for which `condition` is true. `own` tells whether they have the key of the
+    /// new row; `by` is the new row's key.
     pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
         let (columns, values) = self.side().note(self.table(), this);
@@ -95,7 +95,7 @@ impl<S: Side> Generator<'_, S> {
         )
     }
 
-    /// Takes away the notes of the row `alias`.
+    /// Removes the notes of the row `alias`.
     pub(super) fn forget(&self, alias: &str) -> String {
         self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
     }
@@ -111,8 +111,8 @@ impl<S: Side> Generator<'_, S> {
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
-        // An old note of a row that has gone, where a newer trigger than ours makes it anew, would
-        // turn its insert into an update.
+        // An old note of a row that is gone would turn the row's insert into an update, if a newer
+        // trigger than ours inserts it again.
         when.push(format!(
             "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {})",
             self.name(),
@@ -134,9 +134,9 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
 
-    /// The columns that an UPDATE must name to be able to run into another row; `None` when that
-    /// cannot be told: the condition or the expression of an index may look at any column, and
-    /// `SET rowid = …` changes an INTEGER PRIMARY KEY without naming it.
+    /// The columns of which an UPDATE must name one to replace another row; `None` if that is not
+    /// known. The condition or an expression of an index may use any column, and `SET rowid = …`
+    /// changes an INTEGER PRIMARY KEY without naming it.
     pub(super) fn update_of(&self) -> Option<Vec<String>> {
         if self.table().rowid_key {
             return None;
@@ -157,7 +157,7 @@ impl<S: Side> Generator<'_, S> {
         let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
         let (mut when, mut any) = (Vec::new(), Vec::new());
         for (index, obstacle) in self.obstacles().iter().enumerate() {
-            // By the index's own collation: the column's may find no difference where it does.
+            // Compare with the index's own collation: the column's may find no difference.
             let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
                 None => {
                     let columns = table.key_columns().map(|column| &column.name);
@@ -194,8 +194,8 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and takes every note of that
-    /// row away: others may stand there, left by statements that were refused.
+    /// Appends a delete for each note of `whose` whose row is gone, and removes every note of that
+    /// row. Statements that were refused may have left others.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let (this, notes) = (ident(&self.table().name), self.notes());
         let same: Vec<_> = self
@@ -238,12 +238,12 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn evict_insert(&self) -> Trigger {
-        // A rowid that SQLite is yet to choose is -1 in a BEFORE trigger.
+        // A rowid that SQLite has not chosen yet is -1 in a BEFORE trigger.
         let by = if self.table().rowid_key {
             let maker = self.side().maker(self.table(), "new");
             format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side().unknown_rowid())
         } else if self.table().key_columns().any(has_replacement) {
-            // The BEFORE trigger saw NULL, and not the default.
+            // The BEFORE trigger saw NULL instead of the default.
             self.newest()
         } else {
             self.made_by("new")
@@ -252,7 +252,7 @@ impl<S: Side> Generator<'_, S> {
     }
 
     pub(super) fn evict_update(&self) -> Trigger {
-        // A row with NULL in its key, which has no events of its own, may evict another.
+        // A row with NULL in its key has no events of its own, but may evict another row.
         let same = same_key(self.table(), "new", "old");
         let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
         let body = self.evict(&self.made_by("old"), "");
@@ -260,9 +260,9 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
-    /// The newest of all. A row's own delete is logged by its own trigger, so its notes go first.
-    /// There are no notes as a rule, and to see that there are none at all costs less than a look
-    /// for those that matter.
+    /// The newest of all triggers. Another trigger logs the row's own delete, so its notes are
+    /// removed first. Usually there are no notes, and this check costs less than a search for the
+    /// relevant ones.
     pub(super) fn evict_delete(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
         let mut body = vec![self.forget("old")];
@@ -270,15 +270,15 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
-    /// A row that is about to be deleted needs no note any more. AFTER DELETE is too late where a
-    /// foreign key deletes other rows of the same table in between: they would find an old note of
-    /// a row that is gone, and take it for evicted.
+    /// A row that will be deleted needs no note. AFTER DELETE is too late if a foreign key deletes
+    /// other rows of the same table first: their triggers would find an old note of a row that is
+    /// gone, and log it as evicted.
     pub(super) fn forget_deleted(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
         self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
     }
 
-    /// An upsert noted its own row, and then turned into an update.
+    /// Removes the own note of a row whose upsert became an update.
     pub(super) fn forget_updated(&self) -> Trigger {
         let (own, notes) = (format!("tbl = {} AND own = 1 AND", self.name()), self.notes());
         let when =
@@ -288,7 +288,7 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
     }
 
-    /// A column's value in the row that a BEFORE trigger sees coming.
+    /// A column's value in the new row, as a BEFORE trigger sees it.
     fn coming(&self, column: &Column) -> String {
         let new = of("new", &column.name);
         match &column.default {
@@ -297,8 +297,8 @@ impl<S: Side> Generator<'_, S> {
         }
     }
 
-    /// The same for an expression, to which a default's affinity makes a difference: `1` in a REAL
-    /// column is `1.0`. A comparison with the column itself sees to it by itself.
+    /// The same for an expression, where the affinity of a default matters: `1` in a REAL column is
+    /// `1.0`. A comparison with the column itself converts it.
     fn coming_converted(&self, column: &Column) -> String {
         if !has_replacement(column) {
             return self.coming(column);
@@ -307,7 +307,7 @@ impl<S: Side> Generator<'_, S> {
         let default = column.default.as_deref().unwrap_or("NULL");
         let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
         let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
-        // A number is compared as one with text that looks like one; no other text equals its cast.
+        // Text that looks like a number is compared as one; no other text equals its cast.
         let cases = match column.affinity {
             Affinity::Blob => return self.coming(column),
             Affinity::Text => {
@@ -322,8 +322,9 @@ impl<S: Side> Generator<'_, S> {
     }
 }
 
-/// Conditions of which at most one is true of a row, and one is if any of `obstacles` is: as few as
-/// can be without one that SQLite 3.54 would read the whole table for (see [`equals`]).
+/// Conditions of which exactly one is true for a row if any of `obstacles` is, and none otherwise.
+/// There are as few as possible without one for which SQLite 3.54 reads the whole table (see
+/// [`equals`]).
 fn each_once(obstacles: &[String]) -> Vec<String> {
     let (special, plain): (Vec<_>, Vec<_>) =
         obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));
@@ -339,7 +340,7 @@ fn each_once(obstacles: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Whether ON CONFLICT REPLACE would put the default in the place of a NULL.
+/// Whether ON CONFLICT REPLACE replaces a NULL with the default.
 fn has_replacement(column: &Column) -> bool {
     column.not_null && column.default.is_some()
 }

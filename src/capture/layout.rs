@@ -1,16 +1,17 @@
-//! Where the values of a captured event stand in the outbox.
+//! The layout of a captured event's values in the outbox.
 //!
-//! A trigger writes each value into a column of its own, as it is: the old ones into `b1`, `b2`, …
-//! and the new ones into `a1`, `a2`, …, by their column's place in the table. An event outlives the
-//! definition that it was captured with (a column may be added, renamed or dropped before it is
-//! pushed), so it names its [`Layout`], which is kept in `driftless_layouts`.
+//! A trigger writes each value unchanged into its own column: old values into `b1`, `b2`, … and new
+//! values into `a1`, `a2`, …, by the column's place in the table. A column may be added, renamed or
+//! dropped before the event is pushed. So the event names its [`Layout`], and `driftless_layouts`
+//! keeps it.
 //!
-//! Behind the table's columns stand the generated columns that a foreign key of a replicated table
-//! leads from or to. Nobody can write them, so they are not part of an event's images, but they say
-//! which events depend on each other ([`Captured::made`]).
+//! The generated columns that a foreign key of a replicated table leads from or to follow the
+//! table's columns. They cannot be written, so they are not part of an event's images, but they
+//! show which events depend on each other ([`Captured::made`]).
 //!
 //! A consequence of a foreign key's action has the number of that foreign key in `via`. The layout
-//! says where the child's old values stand and how the parent spells them ([`Layout::parent`]).
+//! has the places of the child's old values, and the parent's spelling of them
+//! ([`Layout::parent`]).
 
 use std::fmt::Write as _;
 
@@ -25,13 +26,13 @@ use crate::error::{Code, Error, Result};
 use crate::event::value::{Value, write_string};
 use crate::event::{Image, Op, RowKey};
 
-/// The tables of notes, by the collation that tells two keys apart in them: BINARY, NOCASE, RTRIM.
+/// The tables of notes, one for each collation by which keys are compared: BINARY, NOCASE, RTRIM.
 pub const NOTES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
-/// The bits of a layout's number: six bytes of a row, and no two layouts have the same.
+/// The bits of a layout's number. It takes six bytes of a row, and collisions are improbable.
 const ID_BITS: u32 = 47;
 
-/// How a table's values stand in the outbox.
+/// The places of a table's values in the outbox.
 ///
 /// * Two layouts with one number are the same: it is a hash of all the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when `spec` is none.
+    /// `Corrupt` when `spec` is not valid.
     pub fn read(table: &str, spec: &str) -> Result<Layout> {
         let wrong =
             || Error::new(Code::OutboxDamaged, "the layout of an event in the outbox is damaged");
@@ -185,7 +186,7 @@ impl Layout {
         format!("v{}", at + 1)
     }
 
-    /// The statements that make a replica's database ready for this layout.
+    /// The statements that prepare a replica's database for this layout.
     ///
     /// # Errors
     ///
@@ -209,7 +210,7 @@ impl Layout {
         Ok(statements)
     }
 
-    /// The statement that makes this layout known to a replica's database.
+    /// The statement that stores this layout in a replica's database.
     pub fn register(&self) -> String {
         format!(
             "INSERT INTO driftless_layouts (id, tbl, spec) VALUES ({}, {}, {}) \
@@ -276,12 +277,12 @@ impl Layout {
         if op == Op::Update {
             let mut changed: Vec<bool> = (0..count)
                 .map(|at| {
-                    // The old key is always there, the new one where it is spelled differently.
+                    // The old key is always there; the new one only if it is spelled differently.
                     let unchanged_key = self.is_key(at) && after[at] == Value::Null;
                     before[at] != after[at] && !unchanged_key
                 })
                 .collect();
-            // A value that may differ was written, and does not.
+            // The trigger writes a value that may differ. This one does not.
             if !changed[..columns].contains(&true) {
                 for part in &self.spec.key {
                     changed[part.column] = true;
@@ -296,9 +297,8 @@ impl Layout {
         Ok(Captured { key, before, after, made })
     }
 
-    /// The parent whose change made this event a consequence, by the number of the foreign key that
-    /// stands in `via`. The parent is named by its key, or, where the foreign key leads to other
-    /// columns, by these as an object.
+    /// The parent whose change caused this event; `via` has the number of the foreign key. The
+    /// parent is named by its key, or by an object if the foreign key leads to other columns.
     ///
     /// # Errors
     ///
@@ -329,7 +329,7 @@ impl Layout {
         self.spec.key.iter().map(|part| part.canonical(values[part.column].clone())).collect()
     }
 
-    /// The JSON of the columns that `takes` takes.
+    /// The JSON of the columns that `takes` accepts.
     fn image(&self, values: &[Value], takes: &[bool]) -> Vec<u8> {
         let mut json = vec![b'{'];
         for at in (0..values.len()).filter(|&at| takes[at]) {
@@ -344,7 +344,7 @@ impl Layout {
         json
     }
 
-    /// The generated columns that `takes` takes.
+    /// The generated columns that `takes` accepts.
     fn made(&self, values: &[Value], takes: &[bool]) -> Image {
         let columns = self.spec.columns.len();
         let made = self.spec.made.iter().enumerate().filter(|(at, _)| takes[columns + at]);
@@ -366,8 +366,8 @@ pub(super) fn generated_references(table: &Table, replicated: &[&Table]) -> Vec<
     table.generated.iter().filter(named).cloned().collect()
 }
 
-/// The foreign keys of `table` whose parents are replicated, with the parents. A consequence names
-/// one by its place here.
+/// The foreign keys of `table` whose parents are replicated, with the parents. `via` of a
+/// consequence is an index in this list.
 pub(super) fn foreign_keys<'t>(
     table: &'t Table,
     replicated: &'t [&'t Table],
@@ -456,7 +456,7 @@ impl Fold {
                 let end = text.iter().rposition(|&byte| byte != b' ').map_or(0, |at| at + 1);
                 text.truncate(end);
             }
-            // SQLite compares up to a NUL, and from there on nothing but the length.
+            // SQLite compares the text before a NUL, and after it only the length.
             Fold::NoCase => {
                 let end = memchr::memchr(0, &text).unwrap_or(text.len());
                 text[..end].make_ascii_lowercase();
@@ -482,7 +482,7 @@ fn value(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
-        // No comparison in SQL tells -0.0 from 0.0, so no event can say that one became the other.
+        // SQL cannot distinguish -0.0 from 0.0, so no event has a change from one to the other.
         ValueRef::Real(real) => Value::Real(if real == 0.0 { 0.0 } else { real }),
         ValueRef::Text(text) => Value::Text(text.to_vec()),
         ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),

@@ -1,4 +1,4 @@
-//! Capture: from a table's definition to the SQL that turns its changes into events.
+//! Capture: generates, from a table's definition, the triggers that turn its changes into events.
 
 mod before_images;
 mod cell;

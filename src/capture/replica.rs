@@ -1,29 +1,29 @@
 //! The capture triggers of a replica: they append to the outbox.
 //!
-//! Values go into the outbox as they are, each in a column of its own; [`Layout`] says which. That
-//! is exact whatever the value, and costs a fraction of what JSON does, when a row is written as
-//! well as when an application prepares a statement and SQLite compiles the triggers into it. The
-//! key is among the values. The store spells them when it reads the outbox.
+//! Values go into the outbox unchanged, each in a column of its own; [`Layout`] has the places.
+//! That is exact for every value. It costs a fraction of JSON, both when a row is written and when
+//! an application prepares a statement, into which SQLite compiles the triggers. The key is among
+//! the values. The store spells them when it reads the outbox.
 //!
 //! # Functions
 //!
-//! The triggers run in the application's connection. There an application can replace every
-//! function of SQLite's by `sqlite3_create_function`, `coalesce` and `typeof` too, and with
-//! `trusted_schema = OFF` SQLite up to 3.40 refuses `json_array` and its kin in a trigger. So the
-//! triggers are made of operators (`CASE`, `CAST`, `||`, `IS`, `EXISTS`), which nobody can replace,
-//! and of two functions for which SQL has no operator:
+//! The triggers run in the application's connection. An application can replace every function of
+//! SQLite with `sqlite3_create_function`, also `coalesce` and `typeof`. With `trusted_schema =
+//! OFF`, SQLite up to 3.40 refuses the JSON functions in a trigger. So the triggers use operators
+//! (`CASE`, `CAST`, `||`, `IS`, `EXISTS`), which cannot be replaced, and two functions for which
+//! SQL has no operator:
 //!
-//! * `julianday()`, for the time in an event's id. A result that is no time within 48 bits of
-//!   milliseconds counts as `driftless_state.clock`.
-//! * `random()`, for the low bits of the id. Without its randomness the id is still unique in this
-//!   file, by the row's number. NULL is read as 0.
+//! * `julianday()`, for the time in an event's id. If the result does not fit in 48 bits of
+//!   milliseconds, `driftless_state.clock` is used.
+//! * `random()`, for the low bits of the id. If it is not random, the row's number still makes the
+//!   id unique in this file. NULL is read as 0.
 //!
-//! No result of either decides what is captured or which row it is of. A default and the terms of
-//! a UNIQUE index may call functions: they are the application's own text, and they mean what they
-//! mean to the application, in its connection.
+//! Neither result decides what is captured, or the row of an event. A default and the terms of a
+//! UNIQUE index may call functions: they are the application's own text, with the meaning that they
+//! have in its connection.
 //!
-//! Collations can be replaced too. A key's collation is used as the table declares it: with another
-//! NOCASE the application's own index of that key has the other order, and so has the trigger.
+//! Collations can be replaced too. A trigger uses a key's collation as the table declares it. If
+//! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
@@ -32,8 +32,8 @@ use crate::catalog::sql::{any_of, is_lowest, of, unlike};
 use crate::catalog::table::{Collation, Column, ForeignKey, Table};
 use crate::event::EventId;
 
-/// Milliseconds since 1970, in SQL that SQLite 3.35 knows: 1970 began at the Julian day 2440587.5,
-/// and half a millisecond rounds.
+/// Milliseconds since 1970, in the SQL of SQLite 3.35. 1970 began at the Julian day 2440587.5; half
+/// a millisecond is added for rounding.
 pub(super) const NOW_MS: &str = "CAST(julianday() * 86400000.0 - 210866759999999.5 AS INTEGER)";
 
 /// The latest time that an id can have: 48 bits of milliseconds.
@@ -45,11 +45,10 @@ struct Replica<'a> {
 }
 
 impl Side for Replica<'_> {
-    /// One read of the state row answers whether a replay is under way, what the base is, and who
-    /// is at work. The id's parts are stored, not its text: a ULID's text built in SQL would double
-    /// the cost of a captured insert. A look at the newest row's time would too (SQLite puts the
-    /// whole SELECT into a temporary table when it reads the table that it inserts into), so it is
-    /// the store that raises `clock` when it sees that the machine's clock went back.
+    /// One read of the state row gives the replay flag, the base and the actor. The parts of the id
+    /// are stored, not its text: building a ULID's text in SQL would double the cost of a captured
+    /// insert. So would reading the newest row's time: SQLite copies a SELECT from the table that
+    /// it inserts into. Instead the store raises `clock` when the machine's clock went back.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let mask = EventId::TAIL_MASK;
         let (mut columns, mut values) = (Vec::new(), Vec::new());
@@ -66,7 +65,7 @@ impl Side for Replica<'_> {
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
         let op = match capture.silent() {
-            // An insert that finds a note of its row has replaced it.
+            // An insert with a note of its own row has replaced that row.
             Some(Write::Insert) => format!("{}.own IS NOT NULL", self.notes(table)),
             _ => (capture.op() as u8).to_string(),
         };
@@ -195,7 +194,7 @@ impl Side for Replica<'_> {
         let plain = unlike(column, a, b);
         let kinds = format!("{} <> {}", kind(a), kind(b));
         match column.affinity {
-            // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+            // 1 and 1.0 are equal. One column has both only if it does not convert them.
             Affinity::Blob => format!("({plain} OR {kinds})"),
             Affinity::Integer | Affinity::Numeric => {
                 format!("({plain} OR {} AND {kinds})", is_lowest(a))
@@ -213,12 +212,12 @@ impl Side for Replica<'_> {
     }
 }
 
-/// Tells the integer 1 from 1.0, which are equal: the division is exact for a REAL alone.
+/// Distinguishes the integer 1 from 1.0, which are equal: only a REAL is divided exactly.
 fn kind(x: &str) -> String {
     format!("(0 * {x} + 1) / 2")
 }
 
-/// What two spellings of a table's keys may differ in: which table has the notes of its rows.
+/// How two spellings of one key may differ. This decides which table has the notes.
 #[derive(Clone, Copy)]
 enum Spelling {
     Binary,
@@ -236,14 +235,15 @@ impl Spelling {
     }
 }
 
-/// What a note is found by: the key's value as it is, or, of a key with several columns, one text
-/// of all of them. Two keys that are equal have texts that are; two that are not may have them too.
+/// The value by which a note is found: the key's value, or one text of all values of a key with
+/// several columns. Equal keys have equal texts. Different keys may have equal texts too.
 ///
-/// Spaces at the end of a part would be in the middle of the text, so an RTRIM part is left out.
+/// Spaces at the end of a part would be inside the text, so an RTRIM part is left out.
 fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
     let mut parts = table.key_columns();
     if let (Some(column), None) = (parts.next(), parts.next()) {
-        // The sign takes a column's affinity away, with which no index of the notes would be used.
+        // The sign removes the column's affinity, which would keep SQLite from using the notes'
+        // index.
         return format!("+{}", value(column));
     }
     let spelled = |(column, collation): (&Column, &Collation)| {
@@ -261,8 +261,8 @@ fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
 }
 
 impl Replica<'_> {
-    /// The columns whose values an event has, in the order of their places: those of the table, and
-    /// generated ones that foreign keys lead from or to.
+    /// The columns whose values an event has, in their order: those of the table, and the generated
+    /// ones that foreign keys lead from or to.
     fn captured(&self, table: &Table) -> Vec<Column> {
         let made = generated_references(table, self.replicated).into_iter().map(|name| Column {
             name,
@@ -275,7 +275,7 @@ impl Replica<'_> {
         table.columns.iter().cloned().chain(made).collect()
     }
 
-    /// Where the images of an event go, and what they are.
+    /// The columns for the images of an event, each with its value.
     fn images(&self, table: &Table, capture: &Capture<'_>) -> Vec<(String, String)> {
         let columns = self.captured(table);
         let changed: Vec<_> = columns
@@ -294,7 +294,7 @@ impl Replica<'_> {
                     Picture::Whole(Named::Noted) => {
                         format!("{}.{}", self.notes(table), Layout::noted(at))
                     }
-                    // The old key is what the event's row is known by.
+                    // The old key identifies the event's row.
                     Picture::Changed("old") if table.key.contains(&at) => of("old", &column.name),
                     Picture::Changed(alias) => {
                         let together = self.together(table, &columns, at);
@@ -309,7 +309,7 @@ impl Replica<'_> {
                 places.push((place(at), value));
             }
         }
-        // What names the parent, of an event that has no old values.
+        // An event without old values needs the ones that name its parent.
         if capture.before() == Picture::None && capture.via() != "NULL" {
             for (at, column) in columns.iter().enumerate() {
                 if foreign_keys(table, self.replicated).any(|(key, _)| leads_from(key, column)) {
@@ -320,7 +320,7 @@ impl Replica<'_> {
         places
     }
 
-    /// The columns that an update tells together with the one at `at`: those of a foreign key, so
+    /// The columns that an update writes together with the one at `at`: those of a foreign key, so
     /// that the parent can be named when only one of them changes.
     fn together(&self, table: &Table, columns: &[Column], at: usize) -> Vec<usize> {
         let mut together = vec![at];
@@ -340,8 +340,8 @@ fn leads_from(key: &ForeignKey, column: &Column) -> bool {
     key.columns.iter().any(|(child, _)| child.eq_ignore_ascii_case(&column.name))
 }
 
-/// Whether two values of a column differ. Some values that are alike are said to differ: the reader
-/// looks again.
+/// SQL condition: two values of a column differ. It is also true for some equal values; the reader
+/// compares again.
 fn may_differ(column: &Column, a: &str, b: &str) -> String {
     match column.affinity {
         Affinity::Blob => format!("({} OR {} <> {})", unlike(column, a, b), kind(a), kind(b)),

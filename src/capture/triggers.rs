@@ -1,40 +1,39 @@
-//! The capture triggers, which are alike on both sides.
+//! The capture triggers that both sides share.
 //!
 //! For each table there are
 //!
-//! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE: a row that shares the key or a UNIQUE
-//!   value with the one that is coming may be about to go without any delete trigger (`INSERT OR
-//!   REPLACE` and its kin), so its image is noted in `driftless_notes`;
-//! * *evict* triggers, which run after a write while there are such notes of other rows: a noted
-//!   row that is gone was evicted, and gets its delete;
-//! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. An inserted
-//!   row that was noted itself was replaced, and its event is an update;
+//! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE. `INSERT OR REPLACE` and similar
+//!   statements delete rows without firing a delete trigger. So the image of each row that shares
+//!   the key or a UNIQUE value with the new row is noted in `driftless_notes`;
+//! * *evict* triggers, which run after a write while there are notes of other rows. A noted row
+//!   that is gone was evicted, and its delete is appended;
+//! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. If an
+//!   inserted row has a note of its own, it was replaced, and its event is an update;
 //! * one for a change of the key.
 //!
-//! What the two sides do differently is a [`Side`]: where an event is appended, and when capture
-//! keeps silent.
+//! A [`Side`] has the differences between the two sides: the table that events are appended to, and
+//! when capture is silent.
 //!
-//! An application pays for these triggers twice: when it writes, and when it prepares a statement,
-//! for SQLite compiles all of a table's triggers into it, and clears every register that a trigger
-//! could need whenever it only looks at its WHEN. So what is rare stands in triggers of its own,
-//! and a row's image is spelled out as seldom as can be.
+//! An application pays for these triggers twice: when it writes, and when it prepares a statement.
+//! SQLite compiles all triggers of a table into the statement, and clears every register of a
+//! trigger even if only its WHEN is evaluated. So rare cases are in triggers of their own, and a
+//! row's image is written out as rarely as possible.
 //!
-//! Each odd-looking rule here has a history that fails without it:
+//! For each unusual rule here there is a history that fails without it:
 //!
-//! * A trigger of the application's that is newer than ours, or a TEMP trigger, runs before ours.
-//!   If it writes the same row again, its write is appended first. On a replica an event has the
+//! * A trigger of the application that is newer than ours, or a TEMP trigger, runs before ours. If
+//!   it writes the same row again, its write is appended first. On a replica an event has the
 //!   values of its own write, `old` and `new`, so the events of a row form a chain, and the store
 //!   restores their order (`capture/chain/`). On the remote an event's values are read from the
 //!   table, and a delete is logged only if the row is gone.
 //! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
 //!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
-//!   evict the parent of the very row that it updates, whose AFTER UPDATE then never fires.
-//! * A note of the row itself (`own = 1`) may stay behind (after an INSERT OR IGNORE, say) and does
-//!   no harm as long as the row is there: it is made anew before the next insert, or goes if there
-//!   is no such row then, for a trigger of the application's that is newer than ours may insert
-//!   what was just deleted. When the row is deleted or changes its key, it goes; on the remote also
-//!   when it is updated, as by an upsert. A replica spares each update the trigger for that, and
-//!   its store empties the notes.
+//!   evict the parent of the row that it updates, and then no AFTER UPDATE fires for that row.
+//! * A note of the row itself (`own = 1`) may remain, for example after an INSERT OR IGNORE. It is
+//!   harmless while the row exists. The next insert of the row renews it, or removes it if the row
+//!   is gone: a newer trigger of the application may insert a row that was just deleted. A delete
+//!   and a change of the key remove it; on the remote, an update such as an upsert's does too. On a
+//!   replica the store empties the notes, which saves a trigger for each update.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!
@@ -89,7 +88,7 @@ pub struct Trigger {
     pub sql: String,
 }
 
-/// What kind of write a trigger saw.
+/// The kind of write that fired a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
     Insert,
@@ -103,7 +102,7 @@ pub(super) enum Write {
 pub(super) enum Named {
     /// By `old`, `new` or `driftless_row`, which is the row as it is now.
     Row(&'static str),
-    /// The row that a note of `driftless_notes` is of.
+    /// The row of a note in `driftless_notes`.
     Noted,
 }
 
@@ -200,44 +199,43 @@ pub(super) trait Side {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
-    /// The statement that ends the silence about the write that a trigger saw, which stands before
-    /// the one that appends, and after both for a key change; empty where silence has no end of its
-    /// own.
+    /// The statement that ends the silence about the write that fired a trigger; empty if silence
+    /// has no end of its own. It comes before the statement that appends; for a key change, after
+    /// both.
     fn calm(&self, table: &Table, write: Write) -> String;
 
-    /// The table that has the notes of a table's rows.
+    /// The table with the notes of a table's rows.
     fn notes(&self, _table: &Table) -> &'static str {
         "driftless_notes"
     }
 
-    /// What a note keeps of the noted row `alias`: columns and expressions.
+    /// The columns of a note, and their expressions over the noted row `alias`.
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
 
-    /// Whether the note of a row's own goes when an upsert has turned into an update. It does no
-    /// harm if it stays, but for the room that it takes until all notes go.
+    /// Whether a trigger removes a row's own note when an upsert became an update. The note is
+    /// harmless and only takes space until all notes are removed.
     fn forgets_updated(&self) -> bool;
 
-    /// That a note, whose columns are called with `prefix`, is of the row whose key has these
-    /// values.
+    /// SQL condition: a note is of the row whose key has these values. `prefix` is before the
+    /// note's columns.
     fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
 
-    /// The column of a note that has the value of a part of the noted row's key.
+    /// The column of a note with one value of the noted row's key.
     fn noted_part(&self, table: &Table, part: usize) -> String;
 
-    /// What a note says of the row `alias` whose statement made it.
+    /// The key of the row `alias`, by which a note names the row whose statement made it.
     fn maker(&self, table: &Table, alias: &str) -> String;
 
-    /// The same of a row whose rowid SQLite is yet to choose: a BEFORE trigger sees -1.
+    /// The same for a row whose rowid SQLite has not chosen yet: a BEFORE trigger sees -1.
     fn unknown_rowid(&self) -> &'static str;
 
-    /// Whether an inserted row was noted under its key with the values that it has now, so that
-    /// nothing has changed: the condition that it was not.
+    /// SQL condition: the inserted row differs from its note, or has none.
     fn is_news(&self, table: &Table) -> String;
 
-    /// Whether the note `driftless_other` and the one that is looked at are of one row.
+    /// SQL condition: the note `driftless_other` is of the same row as the current note.
     fn one_row(&self, table: &Table) -> String;
 
-    /// Whether events have the values of their own write, and not the row as it is in the table.
+    /// Whether events have the values of their own write, instead of the row in the table.
     fn has_own_values(&self) -> bool {
         false
     }
@@ -265,14 +263,14 @@ pub(super) trait Side {
     }
 }
 
-/// The alias of a table whose rows stand in the way: it may itself be called `new` or `old`.
+/// The alias of a table whose rows may be replaced. The table itself may be called `new` or `old`.
 pub(super) const THERE: &str = "driftless_there";
 
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
     side: &'a S,
     table: &'a Table,
-    /// All replicated tables: a consequence is told only of a parent among them.
+    /// All replicated tables. A consequence names only a parent among them.
     replicated: &'a [&'a Table],
 }
 
@@ -292,7 +290,7 @@ impl<'a, S: Side> Generator<'a, S> {
         self.table
     }
 
-    /// The newest fires first, so an eviction is logged before the event that made it.
+    /// The newest fires first, so an eviction is logged before the event that caused it.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = vec![self.note_insert(), self.note_update()];
         triggers.extend([self.insert(), self.update(), self.delete(), self.key_change()]);
@@ -328,13 +326,13 @@ impl<'a, S: Side> Generator<'a, S> {
         literal(&self.table.name)
     }
 
-    /// That a note is by the row `alias`, as a further condition.
+    /// A further condition: the note was made by the row `alias`.
     pub(super) fn made_by(&self, alias: &str) -> String {
         format!(" AND {}.by IS {}", self.notes(), self.side.maker(self.table, alias))
     }
 
-    /// Of the notes of one row by several others, the one that has its image as it was at last, as
-    /// a further condition.
+    /// A further condition: the note is the newest of the notes of its row by other rows, so it has
+    /// the last image.
     pub(super) fn newest(&self) -> String {
         let notes = self.notes();
         let condition = format!(
@@ -349,7 +347,7 @@ impl<'a, S: Side> Generator<'a, S> {
         self.side.notes(self.table)
     }
 
-    /// The row that stands in the table now, beside `of`, which is `new` or `old`.
+    /// Joins the row as it is in the table now with `of`, which is `new` or `old`.
     pub(super) fn current(&self, of: &str) -> (String, String) {
         let from = format!(" CROSS JOIN {} AS driftless_row", ident(&self.table.name));
         (from, same_key(self.table, "driftless_row", of))
@@ -363,7 +361,7 @@ impl<'a, S: Side> Generator<'a, S> {
         )
     }
 
-    /// That no key column is NULL, where SQLite allows it: such a row has no identity.
+    /// SQL condition: no key column is NULL. A row with NULL in its key has no identity.
     pub(super) fn has_key(&self, alias: &str) -> String {
         let table = self.table;
         if table.rowid_key || table.without_rowid {
@@ -377,7 +375,7 @@ impl<'a, S: Side> Generator<'a, S> {
         nullable.join(" AND ")
     }
 
-    /// The number of the foreign key whose action this change is, for its parent is gone; or NULL.
+    /// The number of the foreign key whose action made this change, or NULL: its parent is gone.
     fn via(&self, kind: Write) -> String {
         let mut arms = Vec::new();
         for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {
@@ -406,7 +404,7 @@ impl<'a, S: Side> Generator<'a, S> {
                 ident(&parent.name),
                 same.join(" AND ")
             ));
-            // A row that refers to itself is nobody's consequence, but for a change of its own key.
+            // A row that refers to itself is no consequence, except for a change of its own key.
             if kind != Write::Move && parent.name.eq_ignore_ascii_case(&self.table.name) {
                 let itself: Vec<_> = foreign
                     .columns
@@ -420,8 +418,8 @@ impl<'a, S: Side> Generator<'a, S> {
         if arms.is_empty() { "NULL".to_owned() } else { format!("CASE {} END", arms.join(" ")) }
     }
 
-    /// Whether a foreign key of the table refers to it and acts when a key changes: on a row that
-    /// refers to itself it has acted before any trigger sees the row.
+    /// Whether a foreign key of the table refers to the table itself and acts when a key changes.
+    /// On a row that refers to itself it acts before any trigger sees the row.
     fn acts_on_itself(&self) -> bool {
         let keys = &self.table.foreign_keys;
         keys.iter().any(|key| {
@@ -429,7 +427,7 @@ impl<'a, S: Side> Generator<'a, S> {
         })
     }
 
-    /// The conditions under which a row has a key, and `more`.
+    /// SQL condition: a row has a key, and `more`.
     fn with_key(&self, alias: &str, more: &str) -> String {
         let conditions = [self.has_key(alias), more.to_owned()];
         let conditions = conditions.into_iter().filter(|condition| !condition.is_empty());
@@ -548,7 +546,7 @@ impl<'a, S: Side> Generator<'a, S> {
         self.trigger("move", &event, &moved.join(" OR "), &body)
     }
 
-    /// That the row `of` is gone, and has a key.
+    /// SQL condition: the row `of` is gone, and has a key.
     fn gone_with_key(&self, of: &str) -> String {
         let (gone, has_key) = (self.gone(of), self.has_key(of));
         if has_key.is_empty() { gone } else { format!("{gone} AND {has_key}") }
