@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 
 use super::cell::{Cell, and, decode};
 use super::judge::{IMAGE, Judge, key_name};
-use super::remote::ulid;
 use super::replica::NOW_MS;
 use super::triggers::{Trigger, Write as Kind};
+use super::ulid::ulid;
 use crate::catalog::limits::PREFIX;
 use crate::catalog::quote::{ident, literal};
 use crate::catalog::sql::{differs, key_json, of, row_json};

@@ -426,7 +426,7 @@ fn typed(column: &Column, value: &str) -> String {
 }
 
 /// That a value is of the type that its column's affinity wants; `None` for a column without one.
-fn fits(column: &Column, value: &str) -> Option<String> {
+pub(super) fn fits(column: &Column, value: &str) -> Option<String> {
     let types = match column.affinity {
         Affinity::Blob => return None,
         Affinity::Text => "'text', 'null'",

@@ -9,6 +9,7 @@ mod layout;
 mod remote;
 mod replica;
 mod triggers;
+mod ulid;
 
 pub use chain::{Move, RowId, Step, Uniques, untangle};
 pub use layout::{Captured, Layout, NOTES};

@@ -33,27 +33,10 @@ use super::inbox;
 use super::judge::{Judge, Replicated};
 use super::replica::{NOW_MS, fingerprint};
 use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
+use super::ulid::ulid;
 use crate::catalog::quote::literal;
 use crate::catalog::sql::{any_row_json, changes_json, differs, folded, key_json, of, row_json};
 use crate::catalog::table::{Column, Table};
-
-/// A ULID's text in SQL: ten digits of time, sixteen of chance. Hexadecimal digits are digits of
-/// Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.
-pub(super) fn ulid() -> String {
-    let digits: Vec<_> = (0..10)
-        .rev()
-        .map(|place| {
-            format!(
-                "substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', 1 + ((driftless_now.ms >> {}) & 31), 1)",
-                place * 5
-            )
-        })
-        .collect();
-    format!(
-        "(SELECT {} || hex(randomblob(8)) FROM (SELECT {NOW_MS} AS ms) AS driftless_now)",
-        digits.join(" || ")
-    )
-}
 
 struct Remote;
 

@@ -2,16 +2,12 @@
 
 use super::exchange::Rows;
 use super::incarnation::Place;
-use super::statement::Statement;
-use super::statement::text;
-use super::statements::MAX_EPOCH_BYTES;
-use crate::error::Code;
-use crate::error::Error;
-use crate::error::Result;
-use crate::event::ReplicaId;
-use crate::event::Seq;
+use super::statement::{Statement, text};
+use crate::error::{Code, Error, Result};
 use crate::event::page::MAX_SEQ;
 use crate::event::value::Value;
+use crate::event::{ReplicaId, Seq};
+
 /// The version of `schema/remote`, in `driftless_meta`.
 pub const SCHEMA_VERSION: i64 = 1;
 
@@ -123,3 +119,6 @@ pub fn read_head(rows: &Rows) -> Result<Seq> {
 pub(crate) fn number(count: usize) -> Value {
     Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
+
+/// The most bytes of an epoch, which is shown to people: a ULID has 26.
+pub(super) const MAX_EPOCH_BYTES: usize = 64;

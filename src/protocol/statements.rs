@@ -24,23 +24,12 @@
 
 use ulid::Ulid;
 
-use super::Push;
 use super::incarnation::{Mark, Marks, Place};
-pub use super::log_range::{
-    MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
-};
 use super::log_range::{page, read_page, read_part, slice};
-use super::meta::NOW_MS;
-use super::meta::guard;
-use super::meta::number;
-use super::meta::parameters;
-use super::meta::wrong;
-pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
-pub use super::payload::Parcel;
+use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
-pub use super::staged::Part as PushPart;
 use super::staged::{forget, source};
-use super::{Statement, text};
+use super::{Push, Statement, text};
 use crate::catalog::{Collation, Table, ident, key_json, row_json};
 use crate::error::Result;
 use crate::event::json::{Scanner, names_json};
@@ -48,6 +37,13 @@ use crate::event::page::Page;
 use crate::event::value::{Value, write_string};
 use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::protocol::{Answer, Batch, Rows};
+
+pub use super::log_range::{
+    MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
+};
+pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
+pub use super::payload::Parcel;
+pub use super::staged::Part as PushPart;
 
 /// The most events of a push or, units aside, of a page: a larger request is no faster.
 pub const MAX_EVENTS: usize = 5_000;
@@ -59,9 +55,6 @@ pub const MAX_PUSH_BYTES: usize = 2 << 20;
 /// The size of page to aim at, in bytes: libSQL server caps a value at 5 MB and an answer at 10 MB,
 /// with the BLOB a third longer in base64.
 pub const PAGE_BYTES: usize = 3 << 20;
-
-/// The most bytes of an epoch, which is shown to people: a ULID has 26.
-pub(super) const MAX_EPOCH_BYTES: usize = 64;
 
 /// The database and the schema that a push is meant for, and who pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,7 +210,7 @@ impl Exchange<'_> {
 
 /// The clause that holds only where the remote has one of the marks from before this push, or knows
 /// nothing of the replica and nothing was confirmed to it.
-fn known(replica: ReplicaId, marks: &Marks) -> Statement {
+pub(super) fn known(replica: ReplicaId, marks: &Marks) -> Statement {
     let (_, before) = marks.drawn.split_last().expect("a push has a mark of its own");
     let list: Vec<_> = marks.confirmed.iter().chain(before).map(text).collect();
     let row = "SELECT 1 FROM driftless_replicas WHERE name = ? AND mark";

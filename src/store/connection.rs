@@ -1,6 +1,5 @@
 //! Opening a replica's database, and what SQLite's errors mean to a caller.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,16 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
-use super::Store;
-use super::apply::trigger_guard::Guard;
-use super::file::FileId;
-use super::local::dependents::Dependents;
-use super::outbox::boundaries::Shared;
-use super::outbox::pending::Pending;
-use super::outbox::reader::Layouts;
-use super::upgrade::upgrade;
 use crate::error::{Code, Error, Result};
-use crate::event::ReplicaId;
 
 /// How long a lock of another program is waited for.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,79 +124,6 @@ pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
         Ok(db)
     };
     open().map_err(|error| error.of_file(path))
-}
-
-impl Store {
-    /// Opens a database that [`Store::init`] has made into a replica.
-    ///
-    /// # Errors
-    ///
-    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it
-    /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
-    /// driftless.
-    pub fn open(path: &Path) -> Result<Store> {
-        Store::open_with(path, &OnConnect::default())
-    }
-
-    /// The same with what the application registers on its connections.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::open`], and what `on_connect` returns.
-    pub fn open_with(path: &Path, on_connect: &OnConnect) -> Result<Store> {
-        let mut db = connect(path, false)?;
-        on_connect.run(&db)?;
-        if !is_replica(&db)? {
-            let message = format!("{} is not a replica yet", path.display());
-            return Err(Error::new(Code::NotAReplica, message));
-        }
-        check_version(&db, path)?;
-        upgrade(&mut db)?;
-        Store::adopt_connection(db, path, on_connect)
-    }
-
-    /// A store over a connection to a replica.
-    pub(super) fn adopt_connection(
-        db: Connection,
-        path: &Path,
-        on_connect: &OnConnect,
-    ) -> Result<Store> {
-        let id: String = setting(&db, "replica")?.ok_or_else(|| {
-            let message = format!("{} has lost its replica's identity", path.display());
-            Error::new(Code::IdentityLost, message)
-        })?;
-        let id: ReplicaId = id.parse().map_err(|_| {
-            let message = format!("{} has an identity that is none", path.display());
-            Error::new(Code::IdentityLost, message)
-        })?;
-        let guard = Guard::new(&db)?;
-        let mut store = Store {
-            db,
-            path: path.to_owned(),
-            id,
-            tables: Vec::new(),
-            dependents: Dependents::default(),
-            dangling: RefCell::default(),
-            schema_version: -1,
-            checked: None,
-            retried: None,
-            guard,
-            pending: RefCell::new(Pending::default()),
-            layouts: Layouts::default(),
-            marks: Shared::default(),
-            spans: RefCell::default(),
-            newest_ms: 0,
-            left_out: RefCell::default(),
-            on_connect: on_connect.clone(),
-            known: RefCell::new(None),
-            file: FileId::at(path).ok(),
-            log_file: Cell::new(None),
-            version: Cell::new(-1),
-            stale: Cell::new(false),
-        };
-        store.load_definitions()?;
-        Ok(store)
-    }
 }
 
 /// Whether the database has our state.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 use super::Store;
-use super::bootstrap::merge::NewRemote;
+
 use super::connection::{set_setting, setting};
 use super::log::settled_id;
 use crate::catalog::ident;
@@ -318,4 +318,15 @@ pub(super) fn end_identity(
     set_setting(tx, "replica", Some(&id.to_string()))?;
     set_setting(tx, CONFIRMED, None)?;
     set_setting(tx, DRAWN, None)
+}
+
+/// A remote that is taken in the place of another one, and who the replica is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRemote {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Its epoch.
+    pub epoch: String,
+    /// The replica's new identity.
+    pub replica: ReplicaId,
 }

@@ -32,54 +32,55 @@ mod apply;
 mod bootstrap;
 mod conflicts;
 mod connection;
-mod definitions;
 mod file;
-mod identifier_case;
+mod file_state;
 mod identity;
-mod left_out;
 mod local;
 mod log;
+mod open;
 mod outbox;
 mod quarantine;
+mod rows;
 mod schema;
-mod upgrade;
+mod state;
 
-pub use self::apply::page::{Integrated, Outcome};
+pub use self::apply::page::Outcome;
 pub use self::apply::reconcile::Late;
-pub use self::bootstrap::merge::{Adopted, AdoptedTable, NewRemote};
+pub use self::apply::step::Integrated;
+pub use self::bootstrap::merge::{Adopted, AdoptedTable};
 pub use self::bootstrap::rehearse::Orphans;
+pub use self::conflicts::entry::{ConflictKind, ConflictState};
 pub use self::conflicts::inbox::{
-    Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey,
-    Selection,
+    Conflict, ConflictCount, ConflictFilter, Dismissed, NewKey, Selection,
 };
 pub use self::conflicts::restore::{Restored, Unrestored};
 pub use self::connection::OnConnect;
+pub(crate) use self::file_state::{FileId, FileState, has_log_of};
+pub use self::identity::NewRemote;
 pub use self::local::dangling::Dangling;
-pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, Hints, PushLimit};
-pub use self::outbox::boundaries::Watch;
+pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, PushLimit};
 pub(crate) use self::outbox::grouping::are_bound;
-pub(crate) use definitions::Local;
-pub use definitions::{Definition, application_connection, definitions};
-pub(crate) use file::{FileId, FileState, has_log_of};
+pub use self::outbox::row::Hints;
+pub use self::outbox::watch::Watch;
+pub use self::rows::writable::Unwritable;
+pub(crate) use self::schema::definitions::Local;
+pub use self::schema::definitions::{Definition, application_connection, definitions};
+pub(crate) use self::schema::install::TABLES_SQL;
+pub use self::schema::replicated::ReplicatedTable;
 pub use identity::{Cause, Former};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};
-pub(crate) use schema::TABLES_SQL;
-pub use schema::{ReplicatedTable, Setup, Unwritable};
+pub use schema::Setup;
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 pub use rusqlite::Connection;
 
+pub use self::state::State;
 use crate::catalog::LeftOut;
 use crate::error::{Code, Error, Result};
-use crate::event::frame::Hash;
-use crate::event::{ReplicaId, Seq};
-use crate::protocol::incarnation::Place;
-
-/// The setting for [`State::in_parts`].
-const IN_PARTS: &str = "in_parts";
+use crate::event::ReplicaId;
 
 /// A replica's database.
 pub struct Store {
@@ -98,7 +99,7 @@ pub struct Store {
     checked: Option<i64>,
     /// The value of `checked` for which the quarantine was last looked at.
     retried: Option<i64>,
-    guard: apply::trigger_guard::Guard,
+    guard: rows::trigger_guard::Guard,
     pending: RefCell<outbox::pending::Pending>,
     layouts: outbox::reader::Layouts,
     /// Outbox numbers at which a transaction ended.
@@ -114,7 +115,7 @@ pub struct Store {
     /// What the application registers on each connection.
     on_connect: OnConnect,
     /// The state of the file that the replicator's own writes go on top of.
-    known: RefCell<Option<file::Known>>,
+    known: RefCell<Option<self::file_state::Known>>,
     /// The file, where a system tells.
     file: Option<FileId>,
     /// Its write-ahead log, and `PRAGMA data_version`, when the path was last seen to be right.
@@ -122,67 +123,6 @@ pub struct Store {
     version: Cell<i64>,
     /// The last attempt to write found a state that is not known.
     stale: Cell<bool>,
-}
-
-/// Where a replica stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its identity.
-    pub replica: ReplicaId,
-    /// The remote's URL.
-    pub url: String,
-    /// The remote's identity, once it is known.
-    pub epoch: Option<String>,
-    /// The highest seq that is integrated.
-    pub cursor: Seq,
-    /// The same place, with the event there.
-    pub place: Place,
-    /// The highest outbox number whose verdict the remote has given.
-    pub sent: i64,
-    /// Local events whose verdict is not known here.
-    pub pending: u64,
-    /// Those among them that the remote has not judged.
-    pub unsent: u64,
-    /// When the oldest pending event was made: ms since 1970.
-    pub oldest_pending_ms: Option<i64>,
-    /// Open conflicts.
-    pub conflicts: u64,
-    /// Events in quarantine.
-    pub quarantined: u64,
-    /// Rows of tables that are not replicated whose parent is gone.
-    pub dangling: Vec<Dangling>,
-    /// The database's size in bytes, without its write-ahead log.
-    pub bytes: u64,
-    /// The head of the local log's chain.
-    pub chain: Hash,
-    /// Who is at work, as the application set it.
-    pub actor: Option<String>,
-    /// Whether a transaction of another writer is being integrated in parts.
-    pub in_parts: bool,
-}
-
-impl State {
-    /// Of a replica whose file cannot be read.
-    pub(crate) fn unknown(replica: ReplicaId) -> State {
-        State {
-            replica,
-            url: String::new(),
-            epoch: None,
-            cursor: Seq(0),
-            place: Place::default(),
-            sent: 0,
-            pending: 0,
-            unsent: 0,
-            oldest_pending_ms: None,
-            conflicts: 0,
-            quarantined: 0,
-            dangling: Vec::new(),
-            bytes: 0,
-            chain: [0; 32],
-            actor: None,
-            in_parts: false,
-        }
-    }
 }
 
 impl std::fmt::Debug for Store {
@@ -203,63 +143,6 @@ impl Store {
     /// The replica's identity.
     pub fn id(&self) -> ReplicaId {
         self.id
-    }
-
-    /// Where the replica stands. Its cost does not grow with the outbox, once that has been read.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
-    pub fn state(&self) -> Result<State> {
-        let tx = self.db.unchecked_transaction()?;
-        let mut statement = tx.prepare_cached(
-            "SELECT cursor, sent, chain, actor,
-                    (SELECT count(*) FROM driftless_conflicts WHERE state = 'open')
-                        + (SELECT count(*) FROM driftless_old_conflicts WHERE state = 'open'),
-                    (SELECT count(*) FROM driftless_quarantine),
-                    (SELECT page_count FROM pragma_page_count)
-                        * (SELECT page_size FROM pragma_page_size)
-             FROM driftless_state",
-        )?;
-        let mut state = statement.query_row([], |row| {
-            Ok(State {
-                replica: self.id,
-                url: String::new(),
-                epoch: None,
-                cursor: Seq(row.get(0)?),
-                place: Place::default(),
-                sent: row.get(1)?,
-                chain: row.get(2)?,
-                actor: row.get(3)?,
-                pending: 0,
-                unsent: 0,
-                oldest_pending_ms: None,
-                conflicts: row.get::<_, i64>(4)? as u64,
-                quarantined: row.get::<_, i64>(5)? as u64,
-                dangling: Vec::new(),
-                bytes: row.get::<_, i64>(6)? as u64,
-                in_parts: false,
-            })
-        })?;
-        drop(statement);
-        state.dangling = self.dangling()?;
-        state.place = identity::place(&tx)?;
-        state.url = connection::setting(&tx, "url")?.unwrap_or_default();
-        state.in_parts = connection::setting(&tx, IN_PARTS)?.is_some();
-        // What is none, in a file that somebody has changed, must not become a part of SQL.
-        let epoch = connection::setting(&tx, "epoch")?;
-        state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
-        let mut pending = self.pending.borrow_mut();
-        pending.refresh(&tx, &self.layouts, state.cursor)?;
-        self.remember_outbox(&tx)?;
-        state.pending = pending.len() as u64;
-        state.unsent = pending.above(state.sent) as u64;
-        if let Some(oldest) = pending.numbers().next() {
-            let sql = "SELECT ms FROM driftless_outbox WHERE n = ?1";
-            let oldest = tx.prepare_cached(sql)?.query_row([oldest], |row| row.get(0))?;
-            state.oldest_pending_ms = Some(oldest);
-        }
-        Ok(state)
     }
 
     /// What is done with each connection to its file.
@@ -327,16 +210,6 @@ impl Store {
     /// `Storage` when the database fails.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
-    }
-
-    /// Notes whether a transaction of another writer is being integrated in parts, so that
-    /// `driftless status` can say it.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
-    pub fn set_in_parts(&mut self, in_parts: bool) -> Result<()> {
-        self.set_setting(IN_PARTS, in_parts.then_some("1"))
     }
 
     /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a

@@ -8,20 +8,17 @@
 //! no frame; its line is kept, and read again by each retry, for a later version of this program
 //! may know what it is. A row that waits in front of such a line is tried without it.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
-use super::apply::page::{Integrated, Pass, Step, Stop, begin};
-use super::apply::rebase::{Rebase, shorten};
-use super::apply::row_writer::{column_index, key_matches};
+use super::apply::admission::MALFORMED;
+use super::apply::rebase::Rebase;
+use super::apply::step::{Integrated, Pass, Step, Stop, Whole, begin};
 use super::identity::landmark;
-use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
-use crate::event::page::{Line, MAX_KEY_BYTES, Page};
-use crate::event::value::{ValueRef, write_string};
-use crate::event::{Column, Event, Image, Op, RowKey, Seq};
+use crate::event::page::{Line, Page};
+use crate::event::value::write_string;
+use crate::event::{Event, Image, RowKey, Seq};
 
 /// The setting that has the definitions under which the quarantine was last tried by itself.
 const RETRIED: &str = "retried";
@@ -44,9 +41,6 @@ pub struct Quarantined {
     /// Why it waits.
     pub reason: String,
 }
-
-/// How the reason of an event begins that is none.
-pub(super) const MALFORMED: &str = "malformed: ";
 
 impl Quarantined {
     /// Whether it is no event, to this version of the program at least. It has no frame in the log.
@@ -303,9 +297,6 @@ pub(super) fn put_in_front(db: &Connection, table: &str, key: &str, image: &str)
     Ok(db.prepare_cached(sql)?.execute((table, key, image))? > 0)
 }
 
-/// Rows that are not here at all, as they are to be before an event that waited.
-pub(super) type Whole = HashMap<Seq, Image>;
-
 /// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
 /// the fold: in another pass the page is refused if there are any.
 pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], pass: Pass) -> Step<Whole> {
@@ -356,127 +347,4 @@ pub(super) fn write_line(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(format!(",\"{}\",", event.verdict.as_str()).as_bytes());
     text(event.verdict.reason(), out);
     out.extend_from_slice(format!(",{}]", event.received_at).as_bytes());
-}
-
-/// Whether an applied event can be written into its table at all; reads its key into `key`.
-///
-/// # Errors
-///
-/// The reason, which names the table and the column, and holds no value.
-pub(super) fn admit<'p>(
-    table: &Table,
-    line: &Line<'p>,
-    after: &[Column<'p>],
-    key: &mut Vec<ValueRef<'p>>,
-) -> std::result::Result<(), String> {
-    if line.key.len() > MAX_KEY_BYTES {
-        let (name, most) = (&table.name, MAX_KEY_BYTES >> 10);
-        return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
-    }
-    fits(table, &Offered::event(line, after), Unknown::Refused, key)
-}
-
-/// What the remote says of a row: an event, or the row itself as an insert.
-pub(super) struct Offered<'a, 'p> {
-    /// The word for it.
-    what: &'static str,
-    key: &'p str,
-    op: Op,
-    columns: &'a [Column<'p>],
-}
-
-impl<'a, 'p> Offered<'a, 'p> {
-    pub(super) fn event(line: &Line<'p>, after: &'a [Column<'p>]) -> Self {
-        Offered { what: "event", key: line.key, op: line.op, columns: after }
-    }
-
-    pub(super) fn row(key: &'p RowKey, columns: &'a [Column<'p>]) -> Self {
-        Offered { what: "row", key: &key.0, op: Op::Insert, columns }
-    }
-}
-
-/// What becomes of a column that the table does not have here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unknown {
-    /// The event waits until it has.
-    Refused,
-    /// The first sync goes on without it.
-    LeftOut,
-}
-
-/// Whether this can be of the table; reads its key into `key`.
-///
-/// It is input: its key must have the table's arity, no NULL and the one spelling of its row's key,
-/// its columns must come once, and the key columns among its values must be what its key says.
-///
-/// # Errors
-///
-/// The reason, which names the table and the column, and holds no value.
-pub(super) fn fits<'p>(
-    table: &Table,
-    offered: &Offered<'_, 'p>,
-    unknown: Unknown,
-    key: &mut Vec<ValueRef<'p>>,
-) -> std::result::Result<(), String> {
-    let Offered { what, columns: after, .. } = *offered;
-    let name = &table.name;
-    let whole = RowKey::read(offered.key, key).is_ok()
-        && key.len() == table.key.len()
-        && !key.iter().any(|value| matches!(value, ValueRef::Null));
-    if !whole {
-        return Err(format!(
-            "the {what}'s key is none of table `{name}`, which has {} part(s)",
-            table.key.len()
-        ));
-    }
-    if !is_canonical(table, offered.key, key) {
-        return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
-    }
-    if offered.op == Op::Delete {
-        return Ok(());
-    }
-    let mut parts = 0;
-    let mut next = 0;
-    for (place, (column, value)) in after.iter().enumerate() {
-        let Some(index) = column_index(table, column, place) else {
-            if unknown == Unknown::LeftOut {
-                continue;
-            }
-            return Err(format!("table `{name}` has no column `{}` here", shorten(column)));
-        };
-        if let Some(part) = table.key.iter().position(|&column| column == index) {
-            parts += 1;
-            if !key_matches(table, part, &key[part], value) {
-                let column = &table.columns[index].name;
-                return Err(format!(
-                    "the {what}'s key and its value of column `{column}` of table `{name}` differ"
-                ));
-            }
-        }
-        // In the table's own order, which is usual, none comes twice.
-        let in_order = index >= next;
-        next = next.max(index + 1);
-        if !in_order && after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
-            return Err(format!("the {what} names column `{}` twice", shorten(column)));
-        }
-    }
-    if offered.op == Op::Insert && parts != table.key.len() {
-        return Err(format!("the {what} inserts into table `{name}` without its whole key"));
-    }
-    Ok(())
-}
-
-/// Whether a key, which is whole, has the one spelling that its row's key has. A row under another
-/// one would be the same to SQLite, and another to whoever asks for its pending events.
-fn is_canonical(table: &Table, text: &str, key: &[ValueRef<'_>]) -> bool {
-    // Most keys are one plain word, and cannot be spelled in another way.
-    let word = text.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if word.is_some_and(|word| word.bytes().all(plain)) {
-        return true;
-    }
-    let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
-    let mut parts = key.iter().enumerate();
-    parts.all(|(part, value)| key_matches(table, part, value, value))
-        && RowKey::from_values(&values).0 == text
 }

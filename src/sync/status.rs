@@ -4,7 +4,8 @@ use crate::catalog::LeftOut;
 use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::event::{ReplicaId, RowKey, Seq};
-use crate::store::{Dangling, Former, State, Store, Unwritable};
+use crate::store::State;
+use crate::store::{Dangling, Former, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:

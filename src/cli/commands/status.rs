@@ -16,7 +16,8 @@ use crate::cli::signal;
 use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::remote::Options;
-use crate::store::{Cause, Dangling, Former, State, Store, Unwritable};
+use crate::store::State;
+use crate::store::{Cause, Dangling, Former, Store, Unwritable};
 use crate::sync::{
     FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status,
     SyncState, ask, read_status, remembered_success, stopped,

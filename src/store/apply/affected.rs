@@ -5,58 +5,16 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::page::{Pass, Step};
+use super::rebase::NONE;
 use super::rebase::Rebase;
-use super::row_writer::{Row, borrow, known_key};
+use super::rebase::Touched;
+use super::step::{Pass, Step};
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::{EventId, Image, Op, RowKey, Seq};
 use crate::store::outbox::pending::{PendingEvent, load, row_hash};
 use crate::store::outbox::reader::Layouts;
-
-/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
-pub(in crate::store) const NONE: u32 = u32::MAX;
-
-/// A row that needs thought.
-#[derive(Debug)]
-pub(in crate::store) struct Touched {
-    /// Its table, if that is replicated and can be written here.
-    pub(in crate::store) table: Option<usize>,
-    /// Its table, if that is replicated and cannot be written here.
-    pub(in crate::store) unwritable: Option<usize>,
-    pub(in crate::store) key: RowKey,
-    /// Its pending events: number, id, and whether it is set aside.
-    pub(in crate::store) pending: Vec<(i64, EventId, bool)>,
-    /// Its events in the page.
-    pub(in crate::store) lines: Vec<usize>,
-    /// Nothing is to be written.
-    pub(in crate::store) quiet: bool,
-    /// What is underneath its pending events; in the fold, with the page's events so far.
-    pub(in crate::store) image: Option<Image>,
-    /// What was underneath before the page.
-    pub(in crate::store) base: Option<Image>,
-    /// The row as it stood, with its pending events; only where all of them come off.
-    pub(in crate::store) current: Option<Image>,
-    /// Applied events of other writers in the page so far.
-    pub(in crate::store) winners: Vec<usize>,
-}
-
-impl Touched {
-    fn new(table: Option<usize>, key: RowKey, pending: Vec<(i64, EventId, bool)>) -> Self {
-        Touched {
-            table,
-            unwritable: None,
-            key,
-            pending,
-            lines: Vec::new(),
-            quiet: false,
-            image: None,
-            base: None,
-            current: None,
-            winners: Vec::new(),
-        }
-    }
-}
+use crate::store::rows::row::{Row, borrow, known_key};
 
 impl Rebase<'_, '_> {
     /// Step 1: the rows that need thought.

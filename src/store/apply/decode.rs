@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crossbeam_channel::bounded;
 
-use super::page::Step;
+use super::step::Step;
 use crate::event::frame::{Hash, chain_header, seal_line};
 use crate::event::page::Line;
 use crate::event::{Column, Columns, read_columns_like};
@@ -266,7 +266,7 @@ mod tests {
         let mut taken = 0;
         let done = unpack(&lines, GENESIS, false, None, |_, _| {
             taken += 1;
-            if taken == 3 { Err(crate::store::apply::page::Stop::Refused) } else { Ok(()) }
+            if taken == 3 { Err(crate::store::apply::step::Stop::Refused) } else { Ok(()) }
         });
         assert!(done.is_err());
         assert_eq!(taken, 3);

@@ -11,12 +11,14 @@
 //!   and the log need not have it whole, so it waits in quarantine itself
 //!   ([`Rebase::keep_whole`]).
 
-use super::affected::Touched;
-use super::page::Step;
-use super::rebase::{Rebase, is_uncompiled, shorten};
-use super::row_writer::{borrow, is_refusal, is_taken, known_key};
+use super::rebase::Rebase;
+use super::rebase::Touched;
+use super::step::Step;
 use crate::event::Image;
 use crate::store::quarantine::put_in_front;
+use crate::store::rows::refusal::{is_refusal, is_taken};
+use crate::store::rows::refusal::{is_uncompiled, shorten};
+use crate::store::rows::row::{borrow, known_key};
 
 /// How often the rows that a page does not touch are written anew, with more of them as they were:
 /// rows that hide one behind the other are few, and each time costs as much as all of them.

@@ -2,14 +2,17 @@
 
 use rusqlite::Connection;
 
-use super::affected::Touched;
-use super::page::{Step, Stop};
-use super::rebase::{Rebase, is_uncompiled};
-use super::row_writer::{Writer, is_refusal, known_key};
+use super::rebase::Rebase;
+use super::rebase::Touched;
+use super::step::{Step, Stop};
 use crate::catalog::Table;
 use crate::event::conflict::{Claim, loses_to};
 use crate::event::{Image, Op, Seq};
 use crate::store::outbox::pending::{PendingEvent, known_columns, load};
+use crate::store::rows::refusal::is_refusal;
+use crate::store::rows::refusal::is_uncompiled;
+use crate::store::rows::row::known_key;
+use crate::store::rows::writer::Writer;
 
 impl Rebase<'_, '_> {
     /// Step 4: the remaining pending events of the rows that were taken off, in their order.

@@ -16,24 +16,21 @@
 
 use rusqlite::{CachedStatement, Connection};
 
-use super::affected::{NONE, Touched};
-use super::decode::{Ahead, Unpacked, unpack};
-use super::page::{Integrated, Pass, Start, Step, Stop};
-use super::row_writer::{Writer, is_refusal, is_taken};
-use crate::catalog::Table;
+use super::decode::{Ahead, Unpacked};
+use super::step::{Integrated, Pass, Start, Step, Stop, Whole};
 use crate::error::Result;
-use crate::event::conflict::Claim;
+use crate::event::EventId;
+use crate::event::Image;
 use crate::event::frame::Hash;
 use crate::event::page::Line;
 use crate::event::value::ValueRef;
-use crate::event::verdict::{TOO_LARGE, Verdict};
-use crate::event::{Column, Image, Op, Origin, RowKey, Seq};
+use crate::event::{RowKey, Seq};
 use crate::store::Store;
-use crate::store::conflicts::record::{Lost, notice, settle_moot};
-use crate::store::local::departures::Ways;
-use crate::store::outbox::pending::{PendingEvent, load, time};
-use crate::store::quarantine::{MALFORMED, Whole};
-use crate::store::schema::forget_notes;
+use crate::store::local::ways::Ways;
+use crate::store::outbox::pending::time;
+use crate::store::rows::refusal::{is_refusal, is_taken, shorten};
+use crate::store::rows::writer::Writer;
+use crate::store::schema::install::forget_notes;
 
 /// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
 /// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
@@ -120,6 +117,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         })
     }
 
+    /// What was unpacked before the transaction.
+    pub(super) fn ahead(&self) -> Option<&'s Ahead<'p>> {
+        self.ahead
+    }
+
     /// With what was unpacked before the transaction.
     pub(in crate::store) fn unpacked(self, ahead: &'s Ahead<'p>) -> Self {
         Rebase { ahead: Some(ahead), ..self }
@@ -142,66 +144,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Rebase { everything: true, ..self }
     }
 
-    pub(in crate::store) fn run(&mut self, now_ms: i64) -> Step {
-        self.group()?;
-        self.take_off()?;
-        let (lines, ahead, chain, sealed) = (self.lines, self.ahead, self.chain, !self.again);
-        unpack(lines, chain, sealed, ahead, |at, event| match event {
-            Ok(event) => self.apply(at, &event),
-            // It is no event, to this version at least, and must not keep the others from coming.
-            Err(reason) => {
-                let bytes = lines[at].bytes;
-                self.put_away_as(at, &format!("{MALFORMED}{reason}"), Some(bytes))
-            }
-        })?;
-        if self.pass == Pass::Fold {
-            self.place_folded()?;
-        }
-        let lost = std::mem::take(&mut self.lost);
-        notice(self, &lost, now_ms)?;
-        settle_moot(self)?;
-        self.put_back()?;
-        self.carry_out_actions()
-    }
-
-    /// Turns the outcome of a write into a reason to stop, if it is one.
-    pub(in crate::store) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
-        written.map_err(|error| match () {
-            () if self.db.is_autocommit() => Stop::RolledBack,
-            () if is_taken(&error) => Stop::Taken,
-            () if is_refusal(&error) => Stop::Refused,
-            () => Stop::Failed(error.into()),
-        })
-    }
-
-    /// Step 3: one event of the page.
-    fn apply(&mut self, at: usize, event: &Unpacked<'_, 'p>) -> Step {
-        let lines = self.lines;
-        let line = &lines[at];
-        let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);
-        let own = row.and_then(|row| {
-            self.rows[row].pending.iter().find(|(_, id, _)| *id == line.id).map(|(n, ..)| *n)
-        });
-        if !self.again {
-            self.append(line, event, own.is_some())?;
-        }
-        let applied = line.verdict.is_applied();
-        let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].quiet);
-        if applied && !there {
-            self.take(at, row, event.after)?;
-        }
-        match (own, row) {
-            (Some(n), Some(row)) => self.settle(at, row, n)?,
-            (None, Some(row)) if applied && !self.is_consequence(line)? => {
-                self.rows[row].winners.push(at);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Appends the event to the local log.
-    fn append(&mut self, line: &Line<'p>, event: &Unpacked<'_, 'p>, own: bool) -> Step {
+    pub(super) fn append(&mut self, line: &Line<'p>, event: &Unpacked<'_, 'p>, own: bool) -> Step {
         let sql = "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let statement = match &mut self.log {
@@ -219,63 +163,14 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Writes an applied event, or puts it into quarantine.
-    fn take(&mut self, at: usize, row: Option<usize>, after: &[Column<'p>]) -> Step {
-        let line = &self.lines[at];
-        let Some(table) = self.store.table_index(&line.table) else {
-            let table = shorten(&line.table);
-            return self.put_away(at, &format!("table `{table}` is not replicated here"));
-        };
-        let waiting = self.quarantine && self.is_waiting(line)?;
-        if waiting && line.op == Op::Update {
-            return self.put_away(at, "an earlier event of this row waits");
-        }
-        if let Some(reason) = &self.store.tables[table].unwritable {
-            return self.put_away(at, reason);
-        }
-        let definition = &self.store.tables[table].table;
-        if let Err(reason) = crate::store::quarantine::admit(definition, line, after, &mut self.key)
-        {
-            return self.put_away(at, &reason);
-        }
-        if waiting {
-            self.release(line)?;
-        }
-        let missing = || format!("table `{}` has no such row here", definition.name);
-        if self.pass == Pass::Fold {
-            let place = row.expect("the fold has every row of the page");
-            let row_of_page = &mut self.rows[place];
-            match (line.op, &mut row_of_page.image) {
-                (Op::Delete, image) => *image = None,
-                (Op::Update, None) => return self.put_away(at, &missing()),
-                (Op::Update, Some(image)) => overlay(definition, image, after),
-                (Op::Insert, image) => {
-                    let mut whole = image.take().unwrap_or_default();
-                    overlay(definition, &mut whole, after);
-                    *image = Some(whole);
-                }
-            }
-            self.changed(at, table);
-            self.follow(at, row, table);
-            return Ok(());
-        }
-        let written = match line.op {
-            Op::Insert => self.writer.upsert(table, line.key, after),
-            Op::Update => self.writer.update(table, &self.key, after),
-            Op::Delete => self.writer.delete(table, &self.key),
-        };
-        if let Err(error) = &written
-            && is_uncompiled(error)
-        {
-            let reason = format!("table `{}` cannot be written here: {error}", definition.name);
-            return self.put_away(at, &reason);
-        }
-        if self.check(written)? == 0 && line.op == Op::Update {
-            return self.put_away(at, &missing());
-        }
-        self.changed(at, table);
-        self.follow(at, row, table);
-        Ok(())
+    /// Turns the outcome of a write into a reason to stop, if it is one.
+    pub(in crate::store) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
+        written.map_err(|error| match () {
+            () if self.db.is_autocommit() => Stop::RolledBack,
+            () if is_taken(&error) => Stop::Taken,
+            () if is_refusal(&error) => Stop::Refused,
+            () => Stop::Failed(error.into()),
+        })
     }
 
     pub(in crate::store) fn changed(&mut self, at: usize, table: usize) {
@@ -295,26 +190,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
     }
 
-    /// An insert has the whole row and a delete none of it: what waited before is of no more use.
-    /// (A trigger on the remote that is newer than capture is logged before the insert that fired
-    /// it, so an update may come before its row.)
-    fn release(&mut self, line: &Line<'_>) -> Step {
-        let sql = "DELETE FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2 \
-                   AND seq >= ?3 AND seq < ?4";
-        let mut delete = self.db.prepare_cached(sql)?;
-        let first = self.lines.first().map_or(line.seq.0, |first| first.seq.0);
-        delete.execute((&line.table, line.key, i64::MIN, first))?;
-        // What this page itself had put there waits no longer.
-        self.done.quarantined -= delete.execute((&line.table, line.key, first, line.seq.0))?;
-        Ok(())
-    }
-
     pub(in crate::store) fn put_away(&mut self, at: usize, reason: &str) -> Step {
         self.put_away_as(at, reason, None)
     }
 
     /// The same with the line as it came, where there is no frame of it.
-    fn put_away_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
+    pub(super) fn put_away_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason, line)
@@ -327,68 +208,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.quarantine = true;
         self.done.quarantined += 1;
         Ok(())
-    }
-
-    /// Takes an own event out of the outbox: the remote's verdict is here.
-    fn settle(&mut self, at: usize, row: usize, n: i64) -> Step {
-        let line = &self.lines[at];
-        match &line.verdict {
-            Verdict::Applied => self.done.settled_applied += 1,
-            Verdict::Superseded(_) => self.done.settled_superseded += 1,
-            Verdict::Rejected(_) => self.done.settled_rejected += 1,
-        }
-        if !line.verdict.is_applied() {
-            self.turn_back(at, row, n)?;
-            self.hold_lost(at, row, n)?;
-            let event = load(self.db, &self.store.layouts, n)?;
-            if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
-                self.keep(event)?;
-            }
-            // Those of a first sync are of no transaction of the application's.
-            let ends = match event.as_ref().is_some_and(|event| event.captured) {
-                true => self.store.ends(n, self.start.newest)?,
-                false => n,
-            };
-            let known = event.and_then(|event| event.winner);
-            let claim = Claim { op: line.op, after: line.after };
-            let winner = known.or_else(|| self.winner(row, claim, line.base));
-            self.lost.push(Lost { line: at, winner, ends });
-        }
-        if n == self.start.newest {
-            let sql = "INSERT OR REPLACE INTO driftless_outbox (n, ms, tail, op, base, settled) \
-                       SELECT n, ms, tail, op, base, 1 FROM driftless_outbox WHERE n = ?1";
-            self.db.prepare_cached(sql)?.execute([n])?;
-        } else {
-            let sql = "DELETE FROM driftless_outbox WHERE n = ?1";
-            self.db.prepare_cached(sql)?.execute([n])?;
-        }
-        self.rows[row].pending.retain(|(other, ..)| *other != n);
-        self.settled.push(n);
-        Ok(())
-    }
-
-    /// Keeps the values of an event that the log has without them.
-    fn keep(&self, event: &PendingEvent) -> Step {
-        let json = |image: &Option<Vec<u8>>| -> Result<Option<String>> {
-            Ok(image.as_deref().map(Image::parse).transpose()?.map(|image| image.to_json()))
-        };
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_kept (id, before, after) VALUES (?1, ?2, ?3)
-             ON CONFLICT (id) DO NOTHING",
-        )?;
-        let id = event.id.0.to_bytes();
-        statement.execute((id.as_slice(), json(&event.under)?, json(&event.after)?))?;
-        Ok(())
-    }
-
-    /// Whether an event is what one of this file's own events did on the remote, or, out of
-    /// quarantine, such an event itself: it defeats nothing.
-    fn is_consequence(&self, line: &Line<'_>) -> Step<bool> {
-        let mine = line.cause.filter(|_| line.origin == Origin::Replica(self.store.id));
-        let Some(cause) = mine.or(self.again.then_some(line.id)) else { return Ok(false) };
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_log WHERE id = ?1 AND own)";
-        let mut statement = self.db.prepare_cached(sql)?;
-        Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
 
     /// Brings the state up to date.
@@ -418,32 +237,61 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 }
 
-/// Sets the columns of `image` to an event's values.
-pub(in crate::store) fn overlay(definition: &Table, image: &mut Image, values: &[Column<'_>]) {
-    for (name, value) in values {
-        let value = value.clone().into_value();
-        match image.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(name)) {
-            Some((_, mine)) => *mine = value,
-            None => {
-                let name = definition.column(name).map_or(&**name, |column| &column.name);
-                image.0.push((name.to_owned(), value));
-            }
+/// An own event of a page that lost.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Lost {
+    /// Its line.
+    pub(in crate::store) line: usize,
+    /// The event that won, where it is known.
+    pub(in crate::store) winner: Option<Seq>,
+    /// The outbox number at which its transaction ends, or a later one: see [`Store::ends`].
+    pub(in crate::store) ends: i64,
+}
+
+/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
+pub(in crate::store) const NONE: u32 = u32::MAX;
+
+/// A row that needs thought.
+#[derive(Debug)]
+pub(in crate::store) struct Touched {
+    /// Its table, if that is replicated and can be written here.
+    pub(in crate::store) table: Option<usize>,
+    /// Its table, if that is replicated and cannot be written here.
+    pub(in crate::store) unwritable: Option<usize>,
+    pub(in crate::store) key: RowKey,
+    /// Its pending events: number, id, and whether it is set aside.
+    pub(in crate::store) pending: Vec<(i64, EventId, bool)>,
+    /// Its events in the page.
+    pub(in crate::store) lines: Vec<usize>,
+    /// Nothing is to be written.
+    pub(in crate::store) quiet: bool,
+    /// What is underneath its pending events; in the fold, with the page's events so far.
+    pub(in crate::store) image: Option<Image>,
+    /// What was underneath before the page.
+    pub(in crate::store) base: Option<Image>,
+    /// The row as it stood, with its pending events; only where all of them come off.
+    pub(in crate::store) current: Option<Image>,
+    /// Applied events of other writers in the page so far.
+    pub(in crate::store) winners: Vec<usize>,
+}
+
+impl Touched {
+    pub(super) fn new(
+        table: Option<usize>,
+        key: RowKey,
+        pending: Vec<(i64, EventId, bool)>,
+    ) -> Self {
+        Touched {
+            table,
+            unwritable: None,
+            key,
+            pending,
+            lines: Vec::new(),
+            quiet: false,
+            image: None,
+            base: None,
+            current: None,
+            winners: Vec::new(),
         }
     }
-}
-
-/// Whether a statement could not even be made: a trigger of the application calls a function that
-/// this program does not have, or writes a table that is gone; or an index has a collation that it
-/// does not have, for which SQLite has an extended code of its own.
-pub(in crate::store) fn is_uncompiled(error: &rusqlite::Error) -> bool {
-    matches!(error, rusqlite::Error::SqlInputError { .. })
-        || error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == 1)
-}
-
-/// The longest piece of a remote's text in a reason, in bytes.
-const MAX_NAME: usize = 200;
-
-pub(in crate::store) fn shorten(text: &str) -> &str {
-    let end = (0..=MAX_NAME.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    &text[..end.unwrap_or(0)]
 }

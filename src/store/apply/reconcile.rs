@@ -17,8 +17,8 @@ use std::collections::HashSet;
 
 use rusqlite::OptionalExtension;
 
-use super::page::{Integrated, Pass, Step, Stop, begin};
 use super::rebase::Rebase;
+use super::step::{Integrated, Pass, Step, Stop, begin};
 use crate::error::{Code, Error, Result};
 use crate::event::frame::{Hash, chain, seal};
 use crate::event::page::{Line, Page};

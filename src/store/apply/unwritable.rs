@@ -8,12 +8,13 @@
 //! cannot be taken off its row now. So the row as it is underneath waits with the others, in front
 //! of its first event, and is written when the table can be.
 
-use super::page::Step;
-use super::rebase::{Rebase, overlay};
-use super::row_writer::{borrow, known_key};
+use super::rebase::Rebase;
+use super::step::Step;
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::{Image, Op, Seq};
+use crate::store::rows::row::overlay;
+use crate::store::rows::row::{borrow, known_key};
 
 impl Rebase<'_, '_> {
     pub(in crate::store) fn is_writable(&self, table: usize) -> bool {

@@ -27,19 +27,23 @@ use super::row_order::{Component, Rows, components};
 use crate::catalog::{Table, ident, key_json};
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
-use crate::event::{Columns, EventId, Image, Op, ReplicaId, RowKey, Seq, read_columns};
+use crate::event::{Columns, EventId, Image, Op, RowKey, Seq, read_columns};
 use crate::store::Store;
-use crate::store::apply::affected::Touched;
-use crate::store::apply::page::{Pass, Step, Stop, begin};
+use crate::store::apply::admission::{MALFORMED, Offered, Unknown, fits};
 use crate::store::apply::reapply::redo;
-use crate::store::apply::rebase::{Rebase, overlay, shorten};
-use crate::store::apply::row_writer::{borrow, known_key, value};
+use crate::store::apply::rebase::Rebase;
+use crate::store::apply::rebase::Touched;
+use crate::store::apply::step::{Pass, Step, Stop, begin};
 use crate::store::connection::set_setting;
-use crate::store::file::count_staged;
+use crate::store::file_state::count_staged;
+use crate::store::identity::NewRemote;
 use crate::store::identity::retire;
-use crate::store::outbox::pending::{known_columns, load, row_key};
-use crate::store::quarantine::{MALFORMED, Offered, Unknown, fits};
-use crate::store::schema::{ADVICE, Unwritable};
+use crate::store::outbox::pending::{known_columns, load};
+use crate::store::outbox::reader::row_key;
+use crate::store::rows::refusal::shorten;
+use crate::store::rows::row::overlay;
+use crate::store::rows::row::{borrow, known_key, value};
+use crate::store::rows::writable::{ADVICE, Unwritable};
 
 /// The setting that says that the first sync is done.
 pub(in crate::store) const ADOPTED: &str = "adopted";
@@ -88,17 +92,6 @@ impl Adopted {
             tables,
         }
     }
-}
-
-/// A remote that is taken in the place of another one, and who the replica is to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRemote {
-    /// Its URL, without credentials.
-    pub url: String,
-    /// Its epoch.
-    pub epoch: String,
-    /// The replica's new identity.
-    pub replica: ReplicaId,
 }
 
 /// How the remote's rows are written.

@@ -12,7 +12,8 @@ use crate::event::value::Value;
 use crate::event::{ReplicaId, RowKey};
 use crate::store::Store;
 use crate::store::connection::{OnConnect, check_version, connect, is_replica, setting};
-use crate::store::schema::{Setup, establish, rowid_name};
+use crate::store::schema::replicated::rowid_name;
+use crate::store::schema::{Setup, establish};
 
 /// Keys of orphans that are named.
 const KEYS: usize = 5;

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
+use super::entry::{ConflictKind, ConflictState, Place};
 use super::together::group;
 use crate::error::{Code, Error, Result};
 use crate::event::value::Value;
@@ -15,70 +16,6 @@ use crate::event::verdict::TOO_LARGE;
 use crate::event::{Event, EventId, Image, Op, Seq};
 use crate::store::Store;
 use crate::store::log::own_event;
-
-/// How a local event lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConflictKind {
-    /// Another writer changed the row first.
-    Conflict,
-    /// Two rows were inserted with one key: two different things.
-    Collision,
-    /// It broke a constraint.
-    Rejected,
-}
-
-impl ConflictKind {
-    fn read(word: &str) -> Self {
-        match word {
-            "collision" => ConflictKind::Collision,
-            "rejected" => ConflictKind::Rejected,
-            _ => ConflictKind::Conflict,
-        }
-    }
-
-    /// The word for it, in the command and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ConflictKind::Conflict => "conflict",
-            ConflictKind::Collision => "collision",
-            ConflictKind::Rejected => "rejected",
-        }
-    }
-}
-
-/// What has been done about a conflict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConflictState {
-    /// Nothing yet.
-    Open,
-    /// Its values were written again.
-    Restored,
-    /// A person took it off the list.
-    Dismissed,
-    /// What it wanted is in the remote's row: another event brought it.
-    Moot,
-}
-
-impl ConflictState {
-    /// The word for it, in the command and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ConflictState::Open => "open",
-            ConflictState::Restored => "restored",
-            ConflictState::Dismissed => "dismissed",
-            ConflictState::Moot => "moot",
-        }
-    }
-
-    fn read(word: &str) -> Self {
-        match word {
-            "restored" => ConflictState::Restored,
-            "dismissed" => ConflictState::Dismissed,
-            "moot" => ConflictState::Moot,
-            _ => ConflictState::Open,
-        }
-    }
-}
 
 /// A local event that lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,19 +100,6 @@ pub struct Dismissed {
     pub dismissed: Vec<EventId>,
     /// These were off it before.
     pub already: Vec<EventId>,
-}
-
-/// A line of the inbox, without its events.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct Place {
-    pub(in crate::store) former: Option<i64>,
-    pub(in crate::store) seq: Seq,
-    pub(in crate::store) id: EventId,
-    pub(in crate::store) kind: ConflictKind,
-    pub(in crate::store) state: ConflictState,
-    pub(in crate::store) table: String,
-    pub(in crate::store) ends: Option<i64>,
-    pub(in crate::store) group: EventId,
 }
 
 /// The inbox by the ids of its events.

@@ -11,27 +11,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::inbox::ConflictKind;
+use super::entry::ConflictKind;
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
 use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
 use crate::store::Store;
-use crate::store::apply::page::Step;
+use crate::store::apply::rebase::Lost;
 use crate::store::apply::rebase::Rebase;
-use crate::store::apply::row_writer::known_key;
+use crate::store::apply::step::Step;
 use crate::store::outbox::pending::{load, row_hash};
-
-/// An own event of a page that lost.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Lost {
-    /// Its line.
-    pub(in crate::store) line: usize,
-    /// The event that won, where it is known.
-    pub(in crate::store) winner: Option<Seq>,
-    /// The outbox number at which its transaction ends, or a later one: see [`Store::ends`].
-    pub(in crate::store) ends: i64,
-}
+use crate::store::rows::row::known_key;
 
 /// What is to be listed of a lost event, or of both halves of a key change.
 struct Loss {

@@ -18,16 +18,19 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::inbox::{Conflict, ConflictKind, ConflictState, Index, NewKey, Place, Selection, close};
-use super::rewrite::{FOREIGN_HINT, cannot, missing_parent, no_parent};
+use super::entry::Place;
+use super::entry::{ConflictKind, ConflictState};
+use super::inbox::{Conflict, Index, NewKey, Selection, close};
+use super::refusal::{FOREIGN_HINT, cannot, missing_parent, no_parent};
 use crate::catalog::{Table, ident};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::value::Value;
 use crate::event::{Event, EventId, Op, RowKey, Seq};
 use crate::store::Store;
-use crate::store::apply::row_writer::{Writer, is_refusal};
-use crate::store::apply::trigger_guard::{Guard, leave_out_writes};
 use crate::store::connection::connect;
+use crate::store::rows::refusal::is_refusal;
+use crate::store::rows::trigger_guard::{Guard, leave_out_writes};
+use crate::store::rows::writer::Writer;
 
 /// How many refused conflicts an error names.
 const NAMED: usize = 5;

@@ -13,7 +13,7 @@
 
 use rusqlite::Connection;
 
-use super::inbox::Place;
+use super::entry::Place;
 use crate::error::Result;
 use crate::event::EventId;
 use crate::store::outbox::pending::{number, time};

@@ -15,9 +15,10 @@ use super::dependents::{Dependence, Dependents, Parent, gone};
 use crate::catalog::{Action, ident};
 use crate::event::RowKey;
 use crate::event::value::{Value, ValueRef};
-use crate::store::apply::page::{Step, Stop};
-use crate::store::apply::rebase::is_uncompiled;
-use crate::store::apply::row_writer::{is_refusal, is_taken, value};
+use crate::store::apply::step::{Step, Stop};
+use crate::store::rows::refusal::is_uncompiled;
+use crate::store::rows::refusal::{is_refusal, is_taken};
+use crate::store::rows::row::value;
 
 /// A parent that has changed, as a foreign key sees it.
 #[derive(Clone, Debug)]

@@ -12,9 +12,8 @@ use super::dependents::{Dependence, Dependents};
 use crate::catalog::ident;
 use crate::error::Result;
 use crate::event::json::{names_json, read_names};
-use crate::store::Store;
-use crate::store::apply::rebase::is_uncompiled;
 use crate::store::connection::{set_setting, setting};
+use crate::store::rows::refusal::is_uncompiled;
 
 /// The setting with the names of the tables that may have such rows.
 const TABLES: &str = "dangling";
@@ -37,6 +36,26 @@ pub struct Dangling {
 pub(in crate::store) struct Counted {
     at: Option<(i64, u64)>,
     found: Vec<Dangling>,
+}
+
+impl Counted {
+    /// The rows of the tables that are remembered. They are counted anew if somebody has written to
+    /// the file since, whose `PRAGMA data_version` this is.
+    pub(in crate::store) fn refresh(
+        &mut self,
+        db: &Connection,
+        dependents: &Dependents,
+        data_version: i64,
+    ) -> Result<Vec<Dangling>> {
+        let Some(tables) = setting(db, TABLES)? else { return Ok(Vec::new()) };
+        let at = (data_version, db.total_changes());
+        if self.at != Some(at) {
+            let tables = read_names(&tables).into_iter().collect();
+            self.found = count(db, dependents, &tables)?;
+            self.at = Some(at);
+        }
+        Ok(self.found.clone())
+    }
 }
 
 /// Remembers the tables of foreign keys of which rows were left as they were. Tables that have no
@@ -109,24 +128,4 @@ fn count(
         }
     }
     Ok(found)
-}
-
-impl Store {
-    /// Rows of tables that are not replicated, which refer to a row of a replicated table that the
-    /// remote took away. They are counted where an action was refused, or none was declared.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
-    pub fn dangling(&self) -> Result<Vec<Dangling>> {
-        let Some(tables) = self.setting(TABLES)? else { return Ok(Vec::new()) };
-        let at = Some((self.data_version()?, self.db.total_changes()));
-        let mut counted = self.dangling.borrow_mut();
-        if counted.at != at {
-            let tables = read_names(&tables).into_iter().collect();
-            counted.found = count(&self.db, &self.dependents, &tables)?;
-            counted.at = at;
-        }
-        Ok(counted.found.clone())
-    }
 }

@@ -15,29 +15,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::actions::{Actions, Item};
 use super::dangling::remember;
 use super::dependents::{Parent, ParentColumn};
+use super::ways::{Next, Row, Ways};
 use crate::catalog::{Action, Collation, Table};
 use crate::event::page::Line;
 use crate::event::value::Value;
 use crate::event::{EventId, Image, Op, Origin, RowKey, Seq};
-use crate::store::apply::page::Step;
 use crate::store::apply::rebase::Rebase;
-use crate::store::apply::row_writer::known_key;
+use crate::store::apply::step::Step;
 use crate::store::outbox::pending::{PendingEvent, load};
-
-/// A row of a replicated table: the table's place in the store's list, and the key.
-type Row = (usize, RowKey);
-
-/// Where a row went.
-#[derive(Clone, Debug)]
-enum Next {
-    /// It was deleted.
-    Gone,
-    /// Its key was changed to this one.
-    To(RowKey),
-    /// Its key was changed, perhaps, and the event with the new key is not applied yet. This is
-    /// what its delete says of it.
-    Unknown(Option<Image>),
-}
+use crate::store::rows::row::known_key;
 
 /// What a row is after the page.
 enum After {
@@ -49,42 +35,6 @@ enum After {
     Gone { sure: bool },
     /// Nobody knows yet: see [`Next::Unknown`]. So its children stay with what it was last.
     Unknown(Vec<Option<Value>>),
-}
-
-/// Deletes and key changes of a page, in the order of the log.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Ways {
-    steps: Vec<(Row, Next)>,
-    /// Deletes of key changes whose insert has not come yet.
-    halves: HashMap<EventId, (Row, Option<Image>)>,
-    /// Inserts of key changes whose delete came in an earlier page, with the delete's id.
-    lone: HashMap<Row, (EventId, Seq)>,
-    /// Own key changes that are off their rows again: the key before, by the key after.
-    back: HashMap<Row, RowKey>,
-}
-
-impl Ways {
-    /// Where the rows that were there before the page went, and whether their keys changed on the
-    /// way.
-    fn fates(&self) -> HashMap<Row, (Next, bool)> {
-        let mut fates: HashMap<Row, (Next, bool)> = HashMap::new();
-        // Which of the rows from before the page has a key now; `None` for a new row.
-        let mut holders: HashMap<Row, Option<Row>> = HashMap::new();
-        let halves = self.halves.values().cloned();
-        let unknown = halves.map(|(row, image)| (row, Next::Unknown(image)));
-        for (row, next) in self.steps.iter().cloned().chain(unknown) {
-            let holder = holders.insert(row.clone(), None).unwrap_or(Some(row.clone()));
-            if let Next::To(key) = &next {
-                holders.insert((row.0, key.clone()), holder.clone());
-            }
-            if let Some(holder) = holder {
-                let renamed = fates.get(&holder).is_some_and(|(_, renamed)| *renamed);
-                let renamed = renamed || matches!(next, Next::To(_));
-                fates.insert(holder, (next, renamed));
-            }
-        }
-        fates
-    }
 }
 
 impl Rebase<'_, '_> {
@@ -102,31 +52,28 @@ impl Rebase<'_, '_> {
         let row = (table, RowKey(line.key.to_owned()));
         let ways = &mut self.ways;
         match (line.op, line.pair) {
-            (Op::Insert, Some(delete)) => match ways.halves.remove(&delete) {
-                Some((from, _)) if from.0 == table => ways.steps.push((from, Next::To(row.1))),
-                _ => _ = ways.lone.insert(row, (delete, line.seq)),
-            },
+            (Op::Insert, Some(delete)) => ways.half_inserted(delete, row, line.seq),
             // What was applied before is not done to the children a second time.
             (Op::Delete, _) if self.again => {}
             (Op::Delete, Some(_)) => {
                 let before = line.before.and_then(|before| Image::parse(before).ok());
-                ways.halves.insert(line.id, (row, before));
+                ways.half_deleted(line.id, row, before);
             }
             // The next page tells whether it was a key change (`follow_on`).
             (Op::Delete, None)
                 if at + 1 == self.lines.len() && self.more && is_webs(&line.origin, line.cause) =>
             {
                 let before = line.before.and_then(|before| Image::parse(before).ok());
-                ways.steps.push((row, Next::Unknown(before)));
+                ways.deleted_last(row, before);
             }
-            (Op::Delete, None) => ways.steps.push((row, Next::Gone)),
+            (Op::Delete, None) => ways.deleted(row),
             (Op::Insert, None) if at > 0 && !self.again => {
-                let Some((from, next @ Next::Gone)) = ways.steps.last_mut() else { return };
+                let Some(from) = ways.just_deleted() else { return };
                 let before = &self.lines[at - 1];
                 if from.0 == table && from.1.0 == before.key && is_web_pair(before, line) {
                     let definition = &self.store.tables[table].table;
                     if is_renamed(definition, before.before, line.after) {
-                        *next = Next::To(row.1);
+                        ways.was_renamed(row.1);
                     }
                 }
             }
@@ -155,7 +102,7 @@ impl Rebase<'_, '_> {
             && first.table.eq_ignore_ascii_case(&last.table);
         if is_next && is_renamed(definition, before.as_deref().map(str::as_bytes), first.after) {
             let row = (table, RowKey(first.key.to_owned()));
-            self.ways.lone.insert(row, (last.id, first.seq));
+            self.ways.came_alone(row, last.id, first.seq);
             return Ok(None);
         }
         Ok(Some((table, self.before_of((last.id, first.seq), table)?)))
@@ -176,7 +123,9 @@ impl Rebase<'_, '_> {
             None => self.store.own_event(delete)?.map(|event| event.key),
         };
         let to = RowKey(line.key.to_owned());
-        self.ways.back.extend(from.map(|from| ((table, to), from)));
+        if let Some(from) = from {
+            self.ways.turned_back((table, to), from);
+        }
         Ok(())
     }
 
@@ -191,7 +140,7 @@ impl Rebase<'_, '_> {
         }
         let delete = load(self.db, &self.store.layouts, event.n - 1)?;
         if let Some(delete) = delete.filter(|delete| delete.half == Some(1)) {
-            self.ways.back.insert((table, event.key.clone()), delete.key);
+            self.ways.turned_back((table, event.key.clone()), delete.key);
         }
         Ok(())
     }
@@ -214,8 +163,8 @@ impl Rebase<'_, '_> {
                 Some(before) => {
                     (before.into_iter().map(Some).collect(), self.after(&ways, &fates, &row)?)
                 }
-                None => match ways.lone.get(&row) {
-                    Some(&delete) => {
+                None => match ways.delete_of(&row) {
+                    Some(delete) => {
                         let mut after = self.after(&ways, &fates, &row)?;
                         if let After::Row { sure, .. } | After::Gone { sure } = &mut after {
                             *sure = false;
@@ -299,12 +248,7 @@ impl Rebase<'_, '_> {
 
     /// What became of a row that was there before the page.
     fn after(&self, ways: &Ways, fates: &HashMap<Row, (Next, bool)>, row: &Row) -> Step<After> {
-        let mut row = row.clone();
-        // What was on the row first is taken off first. A hostile log may lead in a circle.
-        for _ in 0..ways.back.len() {
-            let Some(key) = ways.back.get(&row) else { break };
-            row.1 = key.clone();
-        }
+        let row = ways.before_own(row);
         let there = match fates.get(&row) {
             Some((Next::Gone, _)) => return Ok(After::Gone { sure: true }),
             Some((Next::Unknown(image), _)) => {

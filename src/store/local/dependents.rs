@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use crate::catalog::{Action, Affinity, Collation, PREFIX, foreign_keys, ident};
 use crate::error::Result;
-use crate::store::schema::ReplicatedTable;
+use crate::store::schema::replicated::ReplicatedTable;
 
 /// The table that a foreign key refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

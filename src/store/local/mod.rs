@@ -8,3 +8,4 @@ pub(super) mod actions;
 pub(super) mod dangling;
 pub(super) mod departures;
 pub(super) mod dependents;
+pub(super) mod ways;

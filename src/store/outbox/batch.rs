@@ -3,19 +3,17 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Row, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::boundaries::Marks;
 use super::grouping::{Seams, arrange};
-use super::pending::{event_id, number, time};
-use super::reader::{Reader, Written};
+use super::pending::{number, time};
+use super::row::{Hints, OutboxRow};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
 use crate::capture::NOTES;
 use crate::error::{Code, Error, Result};
-use crate::event::page::MAX_KEY_BYTES;
-use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
-use crate::event::{EventId, Image, RowKey, Seq};
+use crate::event::{EventId, Seq};
 use crate::protocol::{Outgoing, Push};
 use crate::store::Store;
 use crate::store::connection::BUSY_TIMEOUT;
@@ -50,23 +48,6 @@ const MOST_BYTES: usize = 256 << 20;
 /// have no index. And others may integrate such a group in parts: they see the parents first.
 const PARENTS_FIRST: usize = 1_000;
 
-/// What is read of each event, for [`read`].
-pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
-    ms, tail, base, actor, pair, via, refuse";
-
-/// What becomes of events whose foreign keys a later event of the same push satisfies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hints {
-    /// They say so, and the database looks at them when the push is over.
-    #[default]
-    Kept,
-    /// They are moved behind what they wait for, and judged there. Only what waits in a ring says
-    /// so.
-    Moved,
-    /// They are moved, and none says so.
-    Gone,
-}
-
 /// How much goes into one push, and how it is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
@@ -90,73 +71,6 @@ impl PushLimit {
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
         PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
     }
-}
-
-/// An outbox row on its way to [`arrange`].
-#[derive(Clone, Debug)]
-pub(in crate::store) struct OutboxRow {
-    pub(in crate::store) event: Outgoing,
-    /// 1: the delete of a key change, 2: its insert.
-    pub(in crate::store) half: Option<i64>,
-    /// Table and key of the parent that went.
-    pub(in crate::store) parent: Option<(String, RowKey)>,
-    /// What it costs, in bytes.
-    pub(in crate::store) size: usize,
-}
-
-/// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
-/// that is not UTF-8 as it is; the rest is canonical already.
-fn canonical(json: Vec<u8>) -> Result<String> {
-    if memchr::memmem::find(&json, b"\\u0000").is_some() {
-        return Ok(Image::parse(&json)?.to_json());
-    }
-    match String::from_utf8(json) {
-        Ok(text) => Ok(text),
-        Err(error) => Ok(Image::parse(error.as_bytes())?.to_json()),
-    }
-}
-
-/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
-/// be part of one.
-fn has_tag(json: &str) -> bool {
-    memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
-}
-
-/// Reads the row of [`EVENT`].
-pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
-    let n: i64 = row.get(0)?;
-    let Written { table, op, key, before, after, made, parent } = reader.read(row, 0, Some(13))?;
-    let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
-    let images = before.iter().chain(&after);
-    let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
-    let mut refuse: Option<String> = row.get(14)?;
-    if refuse.is_none() && !key.is_utf8() {
-        refuse = Some(KEY_NOT_UTF8.to_owned());
-    }
-    if refuse.is_none() && key.0.len() > MAX_KEY_BYTES {
-        refuse = Some(KEY_TOO_LARGE.to_owned());
-    }
-    let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
-    let event = Outgoing {
-        n,
-        id: event_id(row.get(8)?, n, row.get(9)?),
-        actor: row.get(11)?,
-        table,
-        key,
-        op,
-        before,
-        after,
-        base: Seq(row.get(10)?),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        late: false,
-        refuse,
-        plain: !tagged,
-        made,
-    };
-    Ok(OutboxRow { event, half: row.get(12)?, parent, size })
 }
 
 /// The outbox's newest number and the highest one that is sent.

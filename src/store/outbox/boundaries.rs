@@ -2,25 +2,15 @@
 //!
 //! Nothing in the outbox tells two transactions apart. But what a reader sees at one moment is a
 //! whole number of them, so the newest number that it sees is where one ended. The thread that owns
-//! the [`Store`] looks now and then; while it is busy, a [`Watch`] looks for it over a connection
-//! of its own.
+//! the [`Store`](crate::store::Store) looks now and then. While it is busy, a
+//! [`Watch`](super::watch::Watch) looks for it over a connection of its own.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rusqlite::{Connection, OpenFlags};
-
-use crate::error::Result;
-use crate::store::Store;
-use crate::store::connection::BUSY_TIMEOUT;
 
 /// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
 /// for an hour of writing without a push.
 const MAX_MARKS: usize = 32_768;
-
-/// Page cache of a watch, in KiB: it reads the last page of one table.
-const CACHE_KIB: i64 = 64;
 
 /// Outbox numbers at which a transaction ended, rising.
 #[derive(Debug, Default)]
@@ -102,67 +92,6 @@ impl Shared {
 
     pub(in crate::store) fn forget(&self, sent: i64) {
         self.lock().forget(sent, &mut self.past());
-    }
-}
-
-/// Notes where transactions end, for a [`Store`] whose thread has something else to do.
-///
-/// It opens the database when it first looks, and never writes.
-#[derive(Debug)]
-pub struct Watch {
-    path: PathBuf,
-    marks: Shared,
-    db: Option<Connection>,
-    version: i64,
-}
-
-impl Watch {
-    /// Looks whether anybody has committed since the last look, and notes the outbox's end if so.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails. The next look opens it again.
-    pub fn look(&mut self) -> Result<bool> {
-        let looked = self.try_look();
-        if looked.is_err() {
-            self.db = None;
-        }
-        looked
-    }
-
-    fn try_look(&mut self) -> Result<bool> {
-        let db = match &mut self.db {
-            Some(db) => db,
-            none => none.insert(connect(&self.path)?),
-        };
-        let version: i64 =
-            db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if version == self.version {
-            return Ok(false);
-        }
-        self.version = version;
-        let sql = "SELECT max(n) FROM driftless_outbox";
-        if let Some(newest) = db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
-            self.marks.note(newest);
-        }
-        Ok(true)
-    }
-}
-
-fn connect(path: &Path) -> Result<Connection> {
-    // A write-ahead log that nobody else has open can be read only by who may write.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY_TIMEOUT)?;
-    db.pragma_update(None, "query_only", true)?;
-    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    Ok(db)
-}
-
-impl Store {
-    /// What can look in another thread, for as long as this store is open.
-    pub fn watch(&self) -> Watch {
-        Watch { path: self.path.clone(), marks: self.marks.clone(), db: None, version: -1 }
     }
 }
 

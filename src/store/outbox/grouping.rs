@@ -10,8 +10,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::batch::{Hints, OutboxRow};
 use super::fk_order::{hint, suppliers_first, values};
+use super::row::Hints;
+use super::row::OutboxRow;
 use crate::catalog::{ForeignKey, Table};
 use crate::error::Result;
 use crate::event::{EventId, Image, Op};

@@ -12,6 +12,8 @@ pub(super) mod fk_order;
 pub(super) mod grouping;
 pub(super) mod pending;
 pub(super) mod reader;
+pub(super) mod row;
 pub(super) mod spans;
 pub(super) mod stretch;
+pub(super) mod watch;
 pub(super) mod write_order;

@@ -10,14 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Bound;
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
 use super::reader::{COLUMNS, Layouts, ROW, Reader, Written};
 use crate::error::Result;
-use crate::event::json::Scanner;
 use crate::event::value::Value;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
-use crate::store::apply::row_writer::borrow;
+use crate::store::rows::row::borrow;
 
 /// The id of an outbox row. An application that replaces `random()` may leave no tail.
 pub(in crate::store) fn event_id(ms: i64, n: i64, tail: Option<i64>) -> EventId {
@@ -32,86 +31,6 @@ pub(in crate::store) fn number(id: EventId) -> i64 {
 /// The time part of an id: ms since 1970.
 pub(in crate::store) fn time(id: EventId) -> i64 {
     id.ms()
-}
-
-/// A key as an outbox row has it, which may have bytes that are no UTF-8.
-pub(in crate::store) fn row_key(bytes: &[u8]) -> Result<RowKey> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(RowKey(text.to_owned())),
-        Err(_) => {
-            let mut scanner = Scanner::new(bytes);
-            let mut values = Vec::new();
-            scanner.expect(b'[')?;
-            loop {
-                values.push(scanner.value()?);
-                if scanner.eat(b']') {
-                    break;
-                }
-                scanner.expect(b',')?;
-            }
-            scanner.end()?;
-            Ok(RowKey::from_values(&values))
-        }
-    }
-}
-
-/// The JSON of an outbox row's old and new values.
-pub(in crate::store) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
-
-/// Reads `before`, `after` and `changes`, which stand in this order from the column `first` on. An
-/// update's two images are captured as one object, of `[old, new]` for each changed column; those
-/// of a row that was replaced are whole, and what did not change is left out here.
-pub(in crate::store) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
-    let bytes = |index| -> Result<Option<&[u8]>> {
-        Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
-    };
-    let Some(changes) = bytes(first + 2)? else {
-        return Ok(match (bytes(first)?, bytes(first + 1)?) {
-            (Some(before), Some(after)) => differing(before, after)?,
-            (before, after) => (before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)),
-        });
-    };
-    let (mut before, mut after) = (vec![b'{'], vec![b'{']);
-    let mut scanner = Scanner::new(changes);
-    scanner.expect(b'{')?;
-    if !scanner.eat(b'}') {
-        loop {
-            let name = scanner.raw()?;
-            scanner.expect(b':')?;
-            scanner.expect(b'[')?;
-            for (image, end) in [(&mut before, b','), (&mut after, b']')] {
-                if image.len() > 1 {
-                    image.push(b',');
-                }
-                image.extend_from_slice(name);
-                image.push(b':');
-                image.extend_from_slice(scanner.raw()?);
-                scanner.expect(end)?;
-            }
-            if scanner.eat(b'}') {
-                break;
-            }
-            scanner.expect(b',')?;
-        }
-    }
-    scanner.end()?;
-    before.push(b'}');
-    after.push(b'}');
-    Ok((Some(before), Some(after)))
-}
-
-/// The columns in which the two whole images of a replaced row differ.
-fn differing(before: &[u8], after: &[u8]) -> Result<Images> {
-    let (mut before, mut after) = (Image::parse(before)?, Image::parse(after)?);
-    let changed = |image: &Image, other: &Image| -> Vec<bool> {
-        image.0.iter().map(|(name, value)| other.get(name) != Some(value)).collect()
-    };
-    let masks = [changed(&before, &after), changed(&after, &before)];
-    for (image, mask) in [&mut before, &mut after].into_iter().zip(masks) {
-        let mut mask = mask.into_iter();
-        image.0.retain(|_| mask.next() == Some(true));
-    }
-    Ok((Some(before.to_json().into_bytes()), Some(after.to_json().into_bytes())))
 }
 
 /// The hash of a row.

@@ -18,10 +18,10 @@
 
 use rusqlite::Connection;
 
-use super::batch::{EVENT, read};
 use super::fk_order::{Later, numbered};
 use super::grouping::Deletes;
 use super::reader::{Layouts, Reader};
+use super::row::{EVENT, read};
 use crate::catalog::Table;
 use crate::error::{Kind, Result};
 use crate::event::{Image, Op};
@@ -127,7 +127,7 @@ impl<'t> Finder<'t> {
     }
 
     /// Takes the next event, in front of all that were taken.
-    fn pass(&mut self, row: &super::batch::OutboxRow) -> Result<()> {
+    fn pass(&mut self, row: &super::row::OutboxRow) -> Result<()> {
         let (event, at) = (&row.event, row.event.n as usize);
         let mut reach = at;
         if let Some((table, key)) = &row.parent

@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::batch::{EVENT, OutboxRow, read};
 use super::reader::{Layouts, Reader};
+use super::row::{EVENT, OutboxRow, read};
 use crate::error::{Code, Error, Result};
 
 /// Unsent events that are read at one moment, one stretch behind the other.

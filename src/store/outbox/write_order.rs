@@ -17,9 +17,10 @@ use crate::capture::{Move, RowId, Step as Link, Uniques, untangle};
 use crate::error::Result;
 use crate::event::{Image, Seq};
 use crate::store::Store;
-use crate::store::apply::page::{Step, Stop};
-use crate::store::apply::row_writer::{Writer, known_key};
-use crate::store::apply::trigger_guard::Guard;
+use crate::store::apply::step::{Step, Stop};
+use crate::store::rows::row::known_key;
+use crate::store::rows::trigger_guard::Guard;
+use crate::store::rows::writer::Writer;
 
 impl Store {
     /// Puts what is new in the outbox in its order. It takes the write lock only if it must.

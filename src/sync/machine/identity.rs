@@ -11,7 +11,8 @@ use crate::event::ReplicaId;
 use crate::event::clock::Clock;
 use crate::protocol::incarnation::{MAX_DRAWN, Marks, Standing};
 use crate::protocol::statements::{Reply, Sender};
-use crate::store::{State, Store};
+use crate::store::State;
+use crate::store::Store;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::request::ExchangeRequest;
 

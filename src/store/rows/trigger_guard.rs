@@ -21,7 +21,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::catalog::{PREFIX, ident};
 use crate::error::Result;
-use crate::store::schema::ReplicatedTable;
+use crate::store::schema::replicated::ReplicatedTable;
 
 /// What the replaying connection knows about the application's triggers.
 #[derive(Debug, Default)]

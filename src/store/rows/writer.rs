@@ -5,42 +5,25 @@
 //! from an event's JSON. No SQL text ever comes from an event: its column names are looked up in
 //! the table's definition first, and the statement is made of the definition's own.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef as SqlRef;
-use rusqlite::{CachedStatement, Connection, ErrorCode};
+use rusqlite::{CachedStatement, Connection};
 
-use super::rebase::is_uncompiled;
+use super::refusal::{extended_code, is_uncompiled};
+use super::row::{Row, column_index, known_key, value};
 use super::trigger_guard::Guard;
-use crate::catalog::{Affinity, Collation, Table, ident};
+use crate::catalog::{Table, ident};
 use crate::error::Result;
 use crate::event::value::{Value, ValueRef};
 use crate::event::{Column, Columns, Image, RowKey};
 use crate::store::local::dependents::{Dependents, Parent};
-use crate::store::schema::ReplicatedTable;
+use crate::store::schema::replicated::ReplicatedTable;
 
 /// How many statements a writer holds before it starts again: a bound for a remote whose events
 /// have every combination of columns.
 const MAX_SHAPES: usize = 256;
-
-/// The value of a column of a result.
-pub(in crate::store) fn value(value: SqlRef<'_>) -> Value {
-    match value {
-        SqlRef::Null => Value::Null,
-        SqlRef::Integer(integer) => Value::Integer(integer),
-        SqlRef::Real(real) => Value::Real(real),
-        SqlRef::Text(text) => Value::Text(text.to_vec()),
-        SqlRef::Blob(blob) => Value::Blob(blob.to_vec()),
-    }
-}
-
-/// The columns of an image, borrowed.
-pub(in crate::store) fn borrow(image: &Image) -> Columns<'_> {
-    image.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), value.into())).collect()
-}
 
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +38,6 @@ enum Kind {
     Delete,
     /// Reads a row, with its rowid last where it has one of its own.
     Read,
-}
-
-/// A row as it stands in its table.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct Row {
-    /// Its values.
-    pub(in crate::store) image: Image,
-    /// Its rowid, where it has one that is not its key.
-    pub(in crate::store) rowid: Option<i64>,
 }
 
 /// A row of a table, and what local rows could refer to in it; `None` if it was not there.
@@ -355,83 +329,6 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// The extended result code of an error of SQLite's.
-pub(in crate::store) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
-    error.sqlite_error().map(|error| error.extended_code)
-}
-
-/// Whether a write failed because of what is in it, and not because of the disk or a lock.
-pub(in crate::store) fn is_refusal(error: &rusqlite::Error) -> bool {
-    let codes = [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig];
-    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
-}
-
-/// Whether a write failed because another row has what it wants: that may change when more events
-/// are applied with it.
-pub(in crate::store) fn is_taken(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{
-        SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
-    };
-    let taken = [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE];
-    extended_code(error).is_some_and(|code| taken.contains(&code))
-}
-
-/// Where a column stands in the definition. `place` is where to look first.
-pub(in crate::store) fn column_index(table: &Table, name: &str, place: usize) -> Option<usize> {
-    match table.columns.get(place) {
-        Some(column) if column.name == name => Some(place),
-        _ => table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name)),
-    }
-}
-
-/// The values of a key that the table can have: of its arity, and without NULL.
-pub(in crate::store) fn known_key<'k>(table: &Table, key: &'k str) -> Option<Vec<ValueRef<'k>>> {
-    let mut values = Vec::with_capacity(table.key.len());
-    RowKey::read(key, &mut values).ok()?;
-    let whole = values.len() == table.key.len();
-    let null = values.iter().any(|value| matches!(value, ValueRef::Null));
-    (whole && !null).then_some(values)
-}
-
-/// Whether `cell`, in the key column `part`, has the canonical form `key`.
-pub(in crate::store) fn key_matches(
-    table: &Table,
-    part: usize,
-    key: &ValueRef<'_>,
-    cell: &ValueRef<'_>,
-) -> bool {
-    match (key, cell) {
-        (ValueRef::Integer(key), ValueRef::Integer(cell)) => key == cell,
-        (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
-        (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
-        (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
-            // Of what stands behind a NUL only the length counts: a canonical key has zeros there.
-            Collation::NoCase => {
-                let nul = memchr::memchr(0, cell).unwrap_or(cell.len());
-                key.len() == cell.len()
-                    && key[..nul].iter().eq(cell[..nul].to_ascii_lowercase().iter())
-                    && key[nul..].iter().all(|&byte| byte == 0)
-            }
-            Collation::RTrim => {
-                let end = cell.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
-                key[..] == cell[..end]
-            }
-            _ => key == cell,
-        },
-        // An integral REAL stands as it is only where nothing converts it; -2^63 is not converted
-        // among integers, either.
-        (ValueRef::Integer(key), ValueRef::Real(cell)) => {
-            let stays = match table.columns[table.key[part]].affinity {
-                Affinity::Blob => true,
-                Affinity::Integer | Affinity::Numeric => *key == i64::MIN,
-                _ => false,
-            };
-            stays && *key as f64 == *cell && *cell as i64 == *key
-        }
-        _ => false,
-    }
-}
-
 /// `"column" = ?n COLLATE c` for each key column, from parameter `first` on.
 fn key_condition(table: &Table, first: usize) -> String {
     let parts: Vec<_> = table
@@ -494,15 +391,6 @@ pub(in crate::store) fn write_statements(replicated: &ReplicatedTable) -> [Strin
         Kind::Delete => sql(replicated, kind, &[]),
         _ => sql(replicated, kind, &all),
     })
-}
-
-/// What SQLite says of a statement that it cannot compile, without the statement.
-pub(in crate::store) fn message(error: &rusqlite::Error) -> String {
-    match error {
-        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
-        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// The primary key, spelled so that no other UNIQUE index of the same columns is meant.

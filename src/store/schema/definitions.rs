@@ -1,4 +1,4 @@
-//! Definitions of a local database, read and made before there is a [`Store`](super::Store).
+//! Definitions of a local database, read and made before there is a [`Store`](crate::store::Store).
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::connection::{OnConnect, connect, must_be_file};
-use super::schema::{ADVICE, ReplicatedTable, Unwritable, place, registered_names, unwritable};
+use super::replicated::{ReplicatedTable, registered_names};
 use crate::catalog::{Catalog, Table};
 use crate::error::{Code, Error, Kind, Result};
+use crate::store::connection::{OnConnect, connect, must_be_file};
+use crate::store::rows::writable::{ADVICE, Unwritable, place, unwritable};
 
 /// How long to wait for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl Local {
     }
 
     /// Finds the tables that `db` can read and write. A table that is replicated already stays.
-    pub(super) fn look(&mut self, db: &Connection, named: &[String]) -> Result<()> {
+    pub(in crate::store) fn look(&mut self, db: &Connection, named: &[String]) -> Result<()> {
         let known = match self.definitions.iter().any(|(_, name, ..)| name == "driftless_tables") {
             true => registered_names(db)?,
             false => HashSet::new(),

@@ -3,12 +3,12 @@
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::Store;
-use super::connection::{set_setting, setting};
 use super::definitions::{Definition, Local};
-use super::schema::registered;
+use super::replicated::registered;
 use crate::catalog::{Choice, LeftOut, Where, Why};
 use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::store::connection::{set_setting, setting};
 
 /// The setting that keeps the choice that a replica was made with, as JSON.
 const CHOICE: &str = "choice";

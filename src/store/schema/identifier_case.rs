@@ -5,13 +5,14 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::Store;
-use super::schema::{ReplicatedTable, forget_notes, install, registered};
+use super::install::{forget_notes, install};
+use super::replicated::{ReplicatedTable, registered};
 use crate::capture::Layout;
 use crate::catalog::Table;
 use crate::error::Result;
 use crate::event::json::{Scanner, names_json};
 use crate::event::value::write_string;
+use crate::store::Store;
 
 /// The images of an outbox row.
 const IMAGES: [&str; 4] = ["before", "after", "changes", "undo"];

@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::connection::{VERSION, set_setting, version};
-use super::log::{own_event, settled_in};
-use super::schema::{TABLES_SQL, definitions, drop_triggers, install, registered};
+use super::install::{TABLES_SQL, drop_triggers, install};
+use super::replicated::{definitions, registered};
 use crate::error::Result;
 use crate::event::{Op, Seq};
+use crate::store::connection::{VERSION, set_setting, version};
+use crate::store::log::{own_event, settled_in};
 
 /// Columns that came later: table, column and definition.
 const COLUMNS: [(&str, &str, &str); 11] = [
@@ -38,7 +39,7 @@ const OUTBOX_2_SQL: &str = "
     DROP TABLE temp.driftless_former;";
 
 /// Adds what a replica of an older driftless lacks, in one transaction.
-pub(super) fn upgrade(db: &mut Connection) -> Result<()> {
+pub(in crate::store) fn upgrade(db: &mut Connection) -> Result<()> {
     if is_complete(db)? {
         return Ok(());
     }

@@ -1,0 +1,134 @@
+//! Whether an event, or a row of the remote, can be of its table here.
+
+use crate::catalog::Table;
+use crate::event::page::{Line, MAX_KEY_BYTES};
+use crate::event::value::ValueRef;
+use crate::event::{Column, Op, RowKey};
+use crate::store::rows::refusal::shorten;
+use crate::store::rows::row::{column_index, key_matches};
+
+/// How the reason of an event begins that is none.
+pub(in crate::store) const MALFORMED: &str = "malformed: ";
+
+/// Whether an applied event can be written into its table at all; reads its key into `key`.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+pub(in crate::store) fn admit<'p>(
+    table: &Table,
+    line: &Line<'p>,
+    after: &[Column<'p>],
+    key: &mut Vec<ValueRef<'p>>,
+) -> std::result::Result<(), String> {
+    if line.key.len() > MAX_KEY_BYTES {
+        let (name, most) = (&table.name, MAX_KEY_BYTES >> 10);
+        return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
+    }
+    fits(table, &Offered::event(line, after), Unknown::Refused, key)
+}
+
+/// What the remote says of a row: an event, or the row itself as an insert.
+pub(in crate::store) struct Offered<'a, 'p> {
+    /// The word for it.
+    what: &'static str,
+    key: &'p str,
+    op: Op,
+    columns: &'a [Column<'p>],
+}
+
+impl<'a, 'p> Offered<'a, 'p> {
+    pub(in crate::store) fn event(line: &Line<'p>, after: &'a [Column<'p>]) -> Self {
+        Offered { what: "event", key: line.key, op: line.op, columns: after }
+    }
+
+    pub(in crate::store) fn row(key: &'p RowKey, columns: &'a [Column<'p>]) -> Self {
+        Offered { what: "row", key: &key.0, op: Op::Insert, columns }
+    }
+}
+
+/// What becomes of a column that the table does not have here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Unknown {
+    /// The event waits until it has.
+    Refused,
+    /// The first sync goes on without it.
+    LeftOut,
+}
+
+/// Whether this can be of the table; reads its key into `key`.
+///
+/// It is input: its key must have the table's arity, no NULL and the one spelling of its row's key,
+/// its columns must come once, and the key columns among its values must be what its key says.
+///
+/// # Errors
+///
+/// The reason, which names the table and the column, and holds no value.
+pub(in crate::store) fn fits<'p>(
+    table: &Table,
+    offered: &Offered<'_, 'p>,
+    unknown: Unknown,
+    key: &mut Vec<ValueRef<'p>>,
+) -> std::result::Result<(), String> {
+    let Offered { what, columns: after, .. } = *offered;
+    let name = &table.name;
+    let whole = RowKey::read(offered.key, key).is_ok()
+        && key.len() == table.key.len()
+        && !key.iter().any(|value| matches!(value, ValueRef::Null));
+    if !whole {
+        return Err(format!(
+            "the {what}'s key is none of table `{name}`, which has {} part(s)",
+            table.key.len()
+        ));
+    }
+    if !is_canonical(table, offered.key, key) {
+        return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
+    }
+    if offered.op == Op::Delete {
+        return Ok(());
+    }
+    let mut parts = 0;
+    let mut next = 0;
+    for (place, (column, value)) in after.iter().enumerate() {
+        let Some(index) = column_index(table, column, place) else {
+            if unknown == Unknown::LeftOut {
+                continue;
+            }
+            return Err(format!("table `{name}` has no column `{}` here", shorten(column)));
+        };
+        if let Some(part) = table.key.iter().position(|&column| column == index) {
+            parts += 1;
+            if !key_matches(table, part, &key[part], value) {
+                let column = &table.columns[index].name;
+                return Err(format!(
+                    "the {what}'s key and its value of column `{column}` of table `{name}` differ"
+                ));
+            }
+        }
+        // In the table's own order, which is usual, none comes twice.
+        let in_order = index >= next;
+        next = next.max(index + 1);
+        if !in_order && after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
+            return Err(format!("the {what} names column `{}` twice", shorten(column)));
+        }
+    }
+    if offered.op == Op::Insert && parts != table.key.len() {
+        return Err(format!("the {what} inserts into table `{name}` without its whole key"));
+    }
+    Ok(())
+}
+
+/// Whether a key, which is whole, has the one spelling that its row's key has. A row under another
+/// one would be the same to SQLite, and another to whoever asks for its pending events.
+fn is_canonical(table: &Table, text: &str, key: &[ValueRef<'_>]) -> bool {
+    // Most keys are one plain word, and cannot be spelled in another way.
+    let word = text.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if word.is_some_and(|word| word.bytes().all(plain)) {
+        return true;
+    }
+    let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
+    let mut parts = key.iter().enumerate();
+    parts.all(|(part, value)| key_matches(table, part, value, value))
+        && RowKey::from_values(&values).0 == text
+}

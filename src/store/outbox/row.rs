@@ -1,0 +1,95 @@
+//! An outbox row on its way into a push.
+
+use rusqlite::Row;
+
+use super::pending::event_id;
+use super::reader::{Reader, Written};
+use crate::error::Result;
+use crate::event::page::MAX_KEY_BYTES;
+use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
+use crate::event::{Image, RowKey, Seq};
+use crate::protocol::Outgoing;
+
+/// What is read of each event, for [`read`].
+pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
+    ms, tail, base, actor, pair, via, refuse";
+
+/// An outbox row on its way to [`arrange`].
+#[derive(Clone, Debug)]
+pub(in crate::store) struct OutboxRow {
+    pub(in crate::store) event: Outgoing,
+    /// 1: the delete of a key change, 2: its insert.
+    pub(in crate::store) half: Option<i64>,
+    /// Table and key of the parent that went.
+    pub(in crate::store) parent: Option<(String, RowKey)>,
+    /// What it costs, in bytes.
+    pub(in crate::store) size: usize,
+}
+
+/// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
+/// that is not UTF-8 as it is; the rest is canonical already.
+fn canonical(json: Vec<u8>) -> Result<String> {
+    if memchr::memmem::find(&json, b"\\u0000").is_some() {
+        return Ok(Image::parse(&json)?.to_json());
+    }
+    match String::from_utf8(json) {
+        Ok(text) => Ok(text),
+        Err(error) => Ok(Image::parse(error.as_bytes())?.to_json()),
+    }
+}
+
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
+/// be part of one.
+fn has_tag(json: &str) -> bool {
+    memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
+}
+
+/// Reads the row of [`EVENT`].
+pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
+    let n: i64 = row.get(0)?;
+    let Written { table, op, key, before, after, made, parent } = reader.read(row, 0, Some(13))?;
+    let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
+    let images = before.iter().chain(&after);
+    let size = key.0.len() + images.clone().map(String::len).sum::<usize>();
+    let mut refuse: Option<String> = row.get(14)?;
+    if refuse.is_none() && !key.is_utf8() {
+        refuse = Some(KEY_NOT_UTF8.to_owned());
+    }
+    if refuse.is_none() && key.0.len() > MAX_KEY_BYTES {
+        refuse = Some(KEY_TOO_LARGE.to_owned());
+    }
+    let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
+    let event = Outgoing {
+        n,
+        id: event_id(row.get(8)?, n, row.get(9)?),
+        actor: row.get(11)?,
+        table,
+        key,
+        op,
+        before,
+        after,
+        base: Seq(row.get(10)?),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse,
+        plain: !tagged,
+        made,
+    };
+    Ok(OutboxRow { event, half: row.get(12)?, parent, size })
+}
+
+/// What becomes of events whose foreign keys a later event of the same push satisfies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hints {
+    /// They say so, and the database looks at them when the push is over.
+    #[default]
+    Kept,
+    /// They are moved behind what they wait for, and judged there. Only what waits in a ring says
+    /// so.
+    Moved,
+    /// They are moved, and none says so.
+    Gone,
+}

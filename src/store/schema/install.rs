@@ -1,0 +1,103 @@
+//! Our tables and triggers in a replica's file.
+
+use rusqlite::Connection;
+
+use crate::capture::{Layout, NOTES, fingerprint, triggers};
+use crate::catalog::limits::PREFIX;
+use crate::catalog::{Table, ident};
+use crate::error::{Error, Result};
+
+/// Our tables in a replica's database.
+pub(crate) const TABLES_SQL: &str = include_str!("../../../schema/replica/tables.sql");
+
+pub(in crate::store) fn schema_version(db: &Connection) -> Result<i64> {
+    Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
+}
+
+/// Drops our triggers on a table, or all.
+pub(in crate::store) fn drop_triggers(db: &Connection, table: Option<&Table>) -> Result<()> {
+    let mut statement = db.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger'
+         AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) AND substr(name, 1, length(?2)) = ?2",
+    )?;
+    let names = statement
+        .query_map((table.map(|table| table.name.as_str()), PREFIX), |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for name in names {
+        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
+    Ok(())
+}
+
+/// Drops our triggers on a table and makes them anew.
+pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
+    drop_triggers(db, Some(table))?;
+    // No statement is under way while this transaction has the lock, so no note is of use.
+    forget_notes(db)?;
+    for statement in Layout::of(table, all).statements(db)? {
+        db.execute_batch(&statement)?;
+    }
+    let triggers = triggers(table, all);
+    for trigger in &triggers {
+        db.execute_batch(&trigger.sql).map_err(|source| {
+            Error::storage(format!(
+                "the capture trigger `{}` of table `{}` cannot be made",
+                trigger.name, table.name
+            ))
+            .with_source(source)
+        })?;
+    }
+    db.execute(
+        "UPDATE driftless_tables SET triggers = ?2 WHERE name = ?1 COLLATE NOCASE",
+        [table.name.as_str(), fingerprint(&triggers).as_str()],
+    )?;
+    Ok(())
+}
+
+/// Empties the notes.
+pub(in crate::store) fn forget_notes(db: &Connection) -> Result<()> {
+    for notes in NOTES {
+        db.prepare_cached(&format!("DELETE FROM {notes}"))?.execute([])?;
+    }
+    Ok(())
+}
+
+/// Whether our triggers on a table are all there, to the letter and in their order, and newer than
+/// the application's.
+pub(in crate::store) fn is_installed(
+    db: &Connection,
+    table: &Table,
+    all: &[&Table],
+) -> Result<bool> {
+    let wanted = triggers(table, all);
+    let mut statement = db.prepare_cached(
+        "SELECT name, sql, rowid FROM sqlite_schema WHERE type = 'trigger'
+         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) = ?2 ORDER BY rowid",
+    )?;
+    let mut rows = statement.query([table.name.as_str(), PREFIX])?;
+    let (mut count, mut oldest) = (0, None);
+    while let Some(row) = rows.next()? {
+        let same = wanted.get(count).is_some_and(|trigger| {
+            let text = |index| row.get_ref(index).ok().and_then(|text| text.as_str().ok());
+            text(0) == Some(&trigger.name) && text(1) == Some(&trigger.sql)
+        });
+        if !same {
+            return Ok(false);
+        }
+        count += 1;
+        oldest = oldest.or(Some(row.get::<_, i64>(2)?));
+    }
+    let newest_foreign = newest_foreign(db, table)?;
+    Ok(count == wanted.len()
+        && newest_foreign.is_none_or(|theirs| oldest.is_some_and(|oldest| oldest > theirs)))
+}
+
+/// Where in the schema the newest trigger on a table stands that is not ours.
+pub(in crate::store) fn newest_foreign(db: &Connection, table: &Table) -> Result<Option<i64>> {
+    Ok(db.query_row(
+        "SELECT max(rowid) FROM sqlite_schema WHERE type = 'trigger'
+         AND tbl_name = ?1 COLLATE NOCASE AND substr(name, 1, length(?2)) <> ?2",
+        [table.name.as_str(), PREFIX],
+        |row| row.get(0),
+    )?)
+}

@@ -1,0 +1,89 @@
+//! The replicated tables, as the file lists them.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+
+use crate::catalog::Table;
+use crate::error::{Kind, Result};
+use crate::event::conflict::ConflictRule;
+use crate::event::json::read_names;
+
+/// A table that is replicated.
+#[derive(Clone, Debug)]
+pub struct ReplicatedTable {
+    /// Its definition here, in the remote's spelling.
+    pub table: Table,
+    /// What counts as a conflict.
+    pub rule: ConflictRule,
+    /// The name by which its rowid can be had, if that is not its key.
+    pub(in crate::store) rowid: Option<&'static str>,
+    /// Why this connection cannot write to it, in a sentence: an index, a CHECK, a generated column
+    /// or a trigger needs a collation or a function that only the application has. What comes for
+    /// it waits in quarantine.
+    pub unwritable: Option<String>,
+}
+
+impl ReplicatedTable {
+    /// A table that is not replicated yet.
+    pub(in crate::store) fn unregistered(db: &Connection, table: Table) -> Result<Self> {
+        let rowid = if table.rowid_key { None } else { rowid_name(db, &table)? };
+        Ok(ReplicatedTable { table, rule: ConflictRule::default(), rowid, unwritable: None })
+    }
+
+    /// Reads the definition, in the spelling of `name` and `columns`.
+    fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
+        let table = Table::read(db, name)?.respelled(name, &read_names(columns));
+        Ok(ReplicatedTable { rule, ..ReplicatedTable::unregistered(db, table)? })
+    }
+}
+
+/// The name by which a table's rowid can be had; `None` if it has none, or columns have taken all
+/// of its names.
+pub(in crate::store) fn rowid_name(
+    db: &Connection,
+    table: &Table,
+) -> rusqlite::Result<Option<&'static str>> {
+    if table.without_rowid {
+        return Ok(None);
+    }
+    let mut statement = db.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let names = statement
+        .query_map([&table.name], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    let free = |alias: &&str| !names.iter().any(|name| name.eq_ignore_ascii_case(alias));
+    Ok(["rowid", "_rowid_", "oid"].into_iter().find(free))
+}
+
+/// The replicated tables. One that the application has dropped, or made into something that cannot
+/// be replicated, is left out: its events wait in quarantine.
+pub(in crate::store) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
+    let sql = "SELECT name, conflict, columns FROM driftless_tables ORDER BY name";
+    let mut statement = db.prepare(sql)?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String, String)>>>()?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for (name, rule, columns) in rows {
+        match ReplicatedTable::read(db, &name, &columns, rule.parse()?) {
+            Ok(table) => tables.push(table),
+            Err(error) if error.kind() == Kind::Usage => {
+                tracing::warn!(table = name, "a replicated table is gone: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tables)
+}
+
+/// The names of the replicated tables, in lower case, whether or not they are there.
+pub(in crate::store) fn registered_names(db: &Connection) -> Result<HashSet<String>> {
+    let mut statement = db.prepare("SELECT name FROM driftless_tables")?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    let names = names.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+}
+
+pub(in crate::store) fn definitions(tables: &[ReplicatedTable]) -> Vec<&Table> {
+    tables.iter().map(|replicated| &replicated.table).collect()
+}
