@@ -14,8 +14,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::limits::PREFIX;
 use super::quote::ident;
 use crate::error::{Code, Error, Result};
-use crate::event::value::Value;
-use crate::event::value::ValueRef;
+use crate::event::value::{Value, ValueRef};
 
 /// A row of `sqlite_schema`: `type`, `name`, `tbl_name`, `sql`.
 type Definition = (String, String, String, Option<String>);

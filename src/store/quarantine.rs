@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::Store;
 use super::apply::admission::MALFORMED;
 use super::apply::rebase::Rebase;
-use super::apply::step::{Integrated, Pass, Step, Stop, Whole, begin};
+use super::apply::step::{Integrated, Pass, Step, Stop, Whole};
 use super::identity::landmark;
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
@@ -123,7 +123,6 @@ impl Store {
         let before = self.waiting()?;
         let mut after = Seq(0);
         loop {
-            self.check_triggers()?;
             let page = self.waiting_page(after)?;
             if page.count == 0 {
                 retried.waiting = self.waiting()?;
@@ -131,21 +130,9 @@ impl Store {
                 return Ok(retried);
             }
             let lines = page.lines()?;
-            let mut pass = Pass::Quick;
-            let done = loop {
-                pass = match self.retry(&lines, pass, now_ms) {
-                    Ok(done) => break done,
-                    Err(Stop::Failed(error)) => return Err(error),
-                    Err(Stop::SchemaChanged) => {
-                        self.check_triggers()?;
-                        self.straighten()?;
-                        pass
-                    }
-                    Err(Stop::Taken) if pass == Pass::Quick => Pass::Slow,
-                    Err(Stop::Taken | Stop::Refused) if pass != Pass::Fold => Pass::Fold,
-                    Err(_) => return Err(Error::storage("the transaction was rolled back")),
-                };
-            };
+            let done = self.escalate(|store, pass| store.retry(&lines, pass, now_ms))?;
+            let refused = || Error::storage("a UNIQUE index refuses the events in quarantine");
+            let done = done.ok_or_else(refused)?;
             retried.changes.extend(done.changes);
             after = page.last;
         }
@@ -185,18 +172,12 @@ impl Store {
     }
 
     fn retry(&self, lines: &[Line<'_>], pass: Pass, now_ms: i64) -> Step<Integrated> {
-        let tx = self.begin_write()?;
-        if self.current_schema_version()? != self.schema_version {
-            return Err(Stop::SchemaChanged);
-        }
-        let start = begin(&tx)?;
-        self.refresh_pending(&tx, start.cursor)?;
+        let (tx, start) = self.begin_attempt()?;
         let whole = take_out(&tx, lines, pass)?;
         let mut rebase = Rebase::new(self, lines, pass, false, start)?.again(whole);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
-        self.commit_write(tx)?;
-        Ok(finished.done)
+        self.end_attempt(tx, finished, start.cursor)
     }
 
     /// Reads the lines again that were no events, and applies those that are. What came before the

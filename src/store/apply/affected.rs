@@ -5,9 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::rebase::NONE;
-use super::rebase::Rebase;
-use super::rebase::Touched;
+use super::rebase::{NONE, Rebase, Touched};
 use super::step::{Pass, Step};
 use crate::error::Result;
 use crate::event::page::Line;

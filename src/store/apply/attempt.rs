@@ -2,8 +2,7 @@
 
 use super::admission::{MALFORMED, admit};
 use super::decode::{Unpacked, unpack};
-use super::rebase::NONE;
-use super::rebase::{Lost, Rebase};
+use super::rebase::{Lost, NONE, Rebase};
 use super::step::{Pass, Step};
 use crate::error::Result;
 use crate::event::conflict::Claim;

@@ -11,13 +11,11 @@
 //!   and the log need not have it whole, so it waits in quarantine itself
 //!   ([`Rebase::keep_whole`]).
 
-use super::rebase::Rebase;
-use super::rebase::Touched;
+use super::rebase::{Rebase, Touched};
 use super::step::Step;
 use crate::event::Image;
 use crate::store::quarantine::put_in_front;
-use crate::store::rows::refusal::{is_refusal, is_taken};
-use crate::store::rows::refusal::{is_uncompiled, shorten};
+use crate::store::rows::refusal::{is_refusal, is_taken, is_uncompiled, shorten};
 use crate::store::rows::row::{borrow, known_key};
 
 /// How often the rows that a page does not touch are written anew, with more of them as they were:

@@ -3,17 +3,13 @@
 //! A page is tried in up to three ways, each more thorough and dearer than the one before
 //! ([`Pass`]); what each of them does is in [`rebase`](super::rebase).
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
 use super::decode::Ahead;
-use super::rebase::Rebase;
-use super::step::Integrated;
-use super::step::Pass;
-use super::step::Step;
-use super::step::Stop;
-use super::step::begin;
-use super::step::hash;
+use super::rebase::{Finished, Rebase};
+use super::step::{Integrated, Pass, Start, Step, Stop, begin, hash};
 use crate::error::{Code, Error, Result};
+use crate::event::Seq;
 use crate::event::frame::Hash;
 use crate::event::page::{Line, Page};
 use crate::store::Store;
@@ -42,37 +38,55 @@ impl Store {
         let lines = page.lines()?;
         // All that needs no lock is done before it is taken: the application may want it.
         let ahead = Ahead::new(&lines, chain(&self.db)?);
+        let done =
+            self.escalate(|store, pass| store.attempt(page, (&lines, &ahead), pass, sent, now_ms))?;
+        Ok(done.map_or(Outcome::NeedsLonger, Outcome::Done))
+    }
+
+    /// Makes an `attempt` in the quickest way, and again in a slower one if a constraint is in the
+    /// way. `None` if a UNIQUE index refuses the slowest way, too. After an attempt that fails
+    /// nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// That of an attempt. `Storage` if another constraint, or a trigger that is not the
+    /// application's, refuses the slowest way.
+    pub(in crate::store) fn escalate<T>(
+        &mut self,
+        attempt: impl Fn(&Store, Pass) -> Step<T>,
+    ) -> Result<Option<T>> {
         let mut pass = Pass::Quick;
         loop {
             self.check_triggers()?;
             self.straighten()?;
-            pass = match self.attempt(page, (&lines, &ahead), pass, sent, now_ms) {
-                Ok(done) => return Ok(Outcome::Done(done)),
+            let mut tried = attempt(self, pass);
+            if let Err(Stop::RolledBack) = tried
+                && self.guard.foreign
+            {
+                // Such a trigger could stop this page for ever. It is left out of it, and the
+                // guard is set anew for the next page.
+                self.guard.watch(&mut self.db, &self.tables, false)?;
+                tried = attempt(self, pass);
+                self.load_definitions()?;
+            }
+            pass = match tried {
+                Ok(done) => return Ok(Some(done)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => pass,
-                Err(Stop::RolledBack) if self.guard.foreign => {
-                    // Such a trigger could stop this page for ever. It is left out of it, and the
-                    // guard is set anew for the next page.
-                    self.guard.watch(&mut self.db, &self.tables, false)?;
-                    let done = self.attempt(page, (&lines, &ahead), pass, sent, now_ms);
-                    self.load_definitions()?;
-                    match done {
-                        Ok(done) => return Ok(Outcome::Done(done)),
-                        Err(Stop::Failed(error)) => return Err(error),
-                        Err(_) => Pass::Fold,
-                    }
+                Err(Stop::Taken) => match pass {
+                    Pass::Quick if !self.pending.borrow().is_empty() => Pass::Slow,
+                    Pass::Quick | Pass::Slow => Pass::Fold,
+                    Pass::Fold => return Ok(None),
+                },
+                Err(Stop::Refused | Stop::RolledBack) if pass != Pass::Fold => Pass::Fold,
+                Err(Stop::Refused) => {
+                    return Err(Error::storage("the database refuses events of the remote"));
                 }
                 Err(Stop::RolledBack) => {
                     return Err(Error::storage("the transaction of a page was rolled back"));
                 }
-                Err(Stop::Refused) => Pass::Fold,
-                Err(Stop::Taken) => match pass {
-                    Pass::Quick if !self.pending.borrow().is_empty() => Pass::Slow,
-                    Pass::Quick | Pass::Slow => Pass::Fold,
-                    Pass::Fold => return Ok(Outcome::NeedsLonger),
-                },
             };
-            tracing::debug!(cursor = page.last.0, ?pass, "a page is refused and tried again");
+            tracing::debug!(?pass, "a page is refused and tried again");
         }
     }
 
@@ -84,11 +98,7 @@ impl Store {
         sent: Option<i64>,
         now_ms: i64,
     ) -> Step<Integrated> {
-        let tx = self.begin_write()?;
-        if self.current_schema_version()? != self.schema_version {
-            return Err(Stop::SchemaChanged);
-        }
-        let start = begin(&tx)?;
+        let (tx, start) = self.begin_attempt()?;
         if let Some(first) = lines.first()
             && first.seq <= start.cursor
         {
@@ -98,11 +108,31 @@ impl Store {
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        self.refresh_pending(&tx, start.cursor)?;
         let mut rebase = Rebase::new(self, lines, pass, page.more, start)?.unpacked(ahead);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;
+        self.end_attempt(tx, finished, cursor)
+    }
+
+    /// Begins the transaction of an attempt: capture is silent in it.
+    pub(in crate::store) fn begin_attempt(&self) -> Step<(Transaction<'_>, Start)> {
+        let tx = self.begin_write()?;
+        if self.current_schema_version()? != self.schema_version {
+            return Err(Stop::SchemaChanged);
+        }
+        let start = begin(&tx)?;
+        self.refresh_pending(&tx, start.cursor)?;
+        Ok((tx, start))
+    }
+
+    /// Commits it, with the cursor where it is now.
+    pub(in crate::store) fn end_attempt(
+        &self,
+        tx: Transaction<'_>,
+        finished: Finished,
+        cursor: Seq,
+    ) -> Step<Integrated> {
         self.commit_write(tx)?;
         let mut pending = self.pending.borrow_mut();
         for n in finished.settled {

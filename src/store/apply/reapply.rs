@@ -2,15 +2,13 @@
 
 use rusqlite::Connection;
 
-use super::rebase::Rebase;
-use super::rebase::Touched;
+use super::rebase::{Rebase, Touched};
 use super::step::{Step, Stop};
 use crate::catalog::Table;
 use crate::event::conflict::{Claim, loses_to};
 use crate::event::{Image, Op, Seq};
 use crate::store::outbox::pending::{PendingEvent, known_columns, load};
-use crate::store::rows::refusal::is_refusal;
-use crate::store::rows::refusal::is_uncompiled;
+use crate::store::rows::refusal::{is_refusal, is_uncompiled};
 use crate::store::rows::row::known_key;
 use crate::store::rows::writer::Writer;
 

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use rusqlite::OptionalExtension;
 
 use super::rebase::Rebase;
-use super::step::{Integrated, Pass, Step, Stop, begin};
+use super::step::{Integrated, Pass, Step, Stop};
 use crate::error::{Code, Error, Result};
 use crate::event::frame::{Hash, chain, seal};
 use crate::event::page::{Line, Page};
@@ -107,19 +107,10 @@ impl Store {
         let adopted = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
         let page = self.with_followers(found, adopted)?;
         let lines = page.lines()?;
-        let mut pass = Pass::Quick;
-        loop {
-            self.check_triggers()?;
-            self.straighten()?;
-            pass = match self.attempt_late(found, (&lines, adopted), pass, now_ms, own) {
-                Ok(done) => return Ok(done),
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::SchemaChanged) => pass,
-                Err(Stop::Taken) if pass == Pass::Quick => Pass::Slow,
-                Err(Stop::Taken | Stop::Refused) if pass != Pass::Fold => Pass::Fold,
-                Err(_) => return Err(Error::storage("the transaction was rolled back")),
-            };
-        }
+        let done = self.escalate(|store, pass| {
+            store.attempt_late(found, (&lines, adopted), pass, now_ms, own)
+        })?;
+        done.ok_or_else(|| Error::storage("a UNIQUE index refuses an event that is found late"))
     }
 
     /// The lines with those of the log that are of the same rows and stand behind them.
@@ -155,12 +146,7 @@ impl Store {
         now_ms: i64,
         own: bool,
     ) -> Step<Integrated> {
-        let tx = self.begin_write()?;
-        if self.current_schema_version()? != self.schema_version {
-            return Err(Stop::SchemaChanged);
-        }
-        let mut start = begin(&tx)?;
-        self.refresh_pending(&tx, start.cursor)?;
+        let (tx, mut start) = self.begin_attempt()?;
         let whole = take_out(&tx, lines, pass)?;
         start.chain = self.seal_late(found, start.chain)?;
         let mut rebase =
@@ -173,14 +159,7 @@ impl Store {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        self.commit_write(tx)?;
-        let mut pending = self.pending.borrow_mut();
-        for &n in &finished.settled {
-            pending.remove(n);
-        }
-        pending.kept.clear();
-        pending.kept.extend(finished.kept);
-        Ok(finished.done)
+        self.end_attempt(tx, finished, start.cursor)
     }
 
     /// Appends the events to the local log, in their places. Their frames are chained behind the

@@ -13,8 +13,7 @@ use super::step::Step;
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::{Image, Op, Seq};
-use crate::store::rows::row::overlay;
-use crate::store::rows::row::{borrow, known_key};
+use crate::store::rows::row::{borrow, known_key, overlay};
 
 impl Rebase<'_, '_> {
     pub(in crate::store) fn is_writable(&self, table: usize) -> bool {

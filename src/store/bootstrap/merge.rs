@@ -31,18 +31,15 @@ use crate::event::{Columns, EventId, Image, Op, RowKey, Seq, read_columns};
 use crate::store::Store;
 use crate::store::apply::admission::{MALFORMED, Offered, Unknown, fits};
 use crate::store::apply::reapply::redo;
-use crate::store::apply::rebase::Rebase;
-use crate::store::apply::rebase::Touched;
+use crate::store::apply::rebase::{Rebase, Touched};
 use crate::store::apply::step::{Pass, Step, Stop, begin};
 use crate::store::connection::set_setting;
 use crate::store::file_state::count_staged;
-use crate::store::identity::NewRemote;
-use crate::store::identity::retire;
+use crate::store::identity::{NewRemote, retire};
 use crate::store::outbox::pending::{known_columns, load};
 use crate::store::outbox::reader::row_key;
 use crate::store::rows::refusal::shorten;
-use crate::store::rows::row::overlay;
-use crate::store::rows::row::{borrow, known_key, value};
+use crate::store::rows::row::{borrow, known_key, overlay, value};
 use crate::store::rows::writable::{ADVICE, Unwritable};
 
 /// The setting that says that the first sync is done.

@@ -18,8 +18,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::entry::Place;
-use super::entry::{ConflictKind, ConflictState};
+use super::entry::{ConflictKind, ConflictState, Place};
 use super::inbox::{Conflict, Index, NewKey, Selection, close};
 use super::refusal::{FOREIGN_HINT, cannot, missing_parent, no_parent};
 use crate::catalog::{Table, ident};

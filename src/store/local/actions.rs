@@ -8,16 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use rusqlite::Connection;
-use rusqlite::params_from_iter;
+use rusqlite::{Connection, params_from_iter};
 
 use super::dependents::{Dependence, Dependents, Parent, gone};
 use crate::catalog::{Action, ident};
 use crate::event::RowKey;
 use crate::event::value::{Value, ValueRef};
 use crate::store::apply::step::{Step, Stop};
-use crate::store::rows::refusal::is_uncompiled;
-use crate::store::rows::refusal::{is_refusal, is_taken};
+use crate::store::rows::refusal::{is_refusal, is_taken, is_uncompiled};
 use crate::store::rows::row::value;
 
 /// A parent that has changed, as a foreign key sees it.

@@ -11,8 +11,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::fk_order::{hint, suppliers_first, values};
-use super::row::Hints;
-use super::row::OutboxRow;
+use super::row::{Hints, OutboxRow};
 use crate::catalog::{ForeignKey, Table};
 use crate::error::Result;
 use crate::event::{EventId, Image, Op};
