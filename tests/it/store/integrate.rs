@@ -224,6 +224,20 @@ fn a_constraint_of_this_database_alone_sends_a_row_to_quarantine() {
     assert_eq!(members(&desk), ["b|Bea|-|1"]);
 }
 
+#[test]
+fn a_trigger_that_rolls_back_stops_no_retry_of_the_quarantine() {
+    let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
+    let insert = r#"{"id":"a","name":"Ana","email":null,"n":1,"photo":"p"}"#;
+    let events = page(&[(1, "a", "insert", insert)], false);
+    let Outcome::Done(done) = desk.store.integrate(&events, None, NOW).unwrap() else { panic!() };
+    assert_eq!(done.quarantined, 1, "there is no such column yet");
+    desk.write("ALTER TABLE m ADD COLUMN photo TEXT");
+    desk.write("CREATE TRIGGER t BEFORE INSERT ON m BEGIN SELECT RAISE(ROLLBACK, 'no'); END;");
+    let retried = desk.store.retry_quarantine(NOW).unwrap();
+    assert_eq!((retried.applied, retried.waiting), (1, 0));
+    assert_eq!(desk.rows("SELECT id, photo FROM m"), ["a|p"]);
+}
+
 /// A desk with a UNIQUE index of its own, in the way of which `a` would be without its pending
 /// event: the remote has `a` and `b` with the same `n`.
 pub(super) fn hidden() -> (Remote, Desk) {
