@@ -1,41 +1,41 @@
-//! The integration tests: one binary, a module for each thing that is tested.
+//! The integration tests: one binary. A folder has the name of the folder of `src/` that it tests;
+//! what crosses several of them has a folder of its own. docs/testing.md says what each proves.
 
+/// What an application writes, by whatever client, is in the outbox exactly.
 mod capture;
+/// Which tables can be replicated, and under which names.
+mod catalog;
+/// The built command: output, exit codes, signals, tokens.
 mod cli;
-mod coincidences;
+/// One suite for every implementation of `Remote`.
 mod conformance;
-mod consequences;
-mod culprits;
-mod drift;
+/// The spelling of values, in SQL and in Rust.
+mod event;
+/// Known failures of replicators, each by its number.
 mod failures;
-mod failures_file;
-mod failures_held;
-mod failures_identity;
-mod failures_local;
-mod failures_rows;
-mod failures_scale;
-mod failures_schema;
-mod failures_triggers;
-mod first_sync;
-mod groups;
+/// The reference application's data, and the demo's story.
 mod gym;
+/// Remotes, files and clients that mean harm, and random bytes.
 mod hostile;
+/// The development server, as its clients see it.
 mod hub;
-mod init;
-mod limits;
-mod names;
+/// The built program in real processes: kills, faulty networks, full disks.
 mod processes;
+/// What must travel together, and what is too large for a request or an answer.
+mod protocol;
+/// The client of a remote, against servers that do as a test tells them.
 mod remote;
+/// The replicator inside an application, with real threads and clocks.
 mod replicator;
+/// Deterministic simulation of whole worlds.
 mod sim;
-mod slices;
+/// The local database: outbox, pages, conflicts, quarantine, older files.
 mod store;
+/// What the tests stand on: desks, remotes in memory, golden scripts, tools.
 mod support;
+/// Desks, a web application and the remote: the machine, and the first sync.
 mod sync;
+/// The rules of the house that a program can check, in sources and documents.
 mod tidy;
-mod tidy_docs;
-mod too_large;
-mod tools;
-mod unique;
+/// The remote's SQL: how the inbox judges, what it writes, what it captures.
 mod verdict;
-mod waits;

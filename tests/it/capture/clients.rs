@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::desk::Desk;
 use super::fold::line;
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 const SCHEMA: &str = include_str!("clients/schema.sql");
 const WORKLOAD: &str = include_str!("clients/workload.sql");

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::clients::{Knows, events, feed, ours_of};
 use super::property::explore;
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 /// The functions that the triggers may call, and why no operator will do.
 const ALLOWED: [(&str, &str); 2] =

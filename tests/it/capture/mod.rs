@@ -7,19 +7,16 @@
 //! event too few.
 //!
 //! * [`desk`] is an application's database and the reader of its outbox.
-//! * [`scripts`] runs the golden scripts beside it, one or more for each rule.
+//! * [`scripts`] runs the golden scripts of `fixtures/scripts/capture`, one or more for each rule.
 //! * [`clients`] has the same writes made by the stock `sqlite3` program and by Python.
 //! * [`property`] makes tables, values and statements at random.
-//! * [`spelling`] compares the spelling of keys and doubles in SQL with ours.
 //! * [`plans`] has no trigger read a whole table.
-//! * [`catalog`] is about tables that cannot be replicated.
 //!
 //! # Caveats
 //!
 //! The one value that is not compared by its bits is −0.0, which arrives as 0.0 (see
 //! `src/event/value.rs`).
 
-mod catalog;
 mod clients;
 pub(crate) mod desk;
 pub(crate) mod fold;
@@ -28,4 +25,3 @@ mod oldest;
 mod plans;
 pub(crate) mod property;
 mod scripts;
-mod spelling;

@@ -16,7 +16,7 @@ use super::clients::{Knows, events, ours, workload};
 use super::desk::Desk;
 use super::fold::line;
 use super::property::{Definition, Step, explore};
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 /// How many random tables it writes to.
 const CASES: u32 = 40;

@@ -1,4 +1,4 @@
-//! Runs the golden scripts of capture: `tests/it/capture/scripts/*`.
+//! Runs the golden scripts of capture: `fixtures/scripts/capture/*`.
 //!
 //! A script is SQL, each statement on a line that begins with `>`, and these commands:
 //!
@@ -159,5 +159,5 @@ impl goldenscript::Runner for Script {
 
 #[test]
 fn every_script() {
-    every_golden_script("tests/it/capture/scripts", Script::new);
+    every_golden_script("fixtures/scripts/capture", Script::new);
 }

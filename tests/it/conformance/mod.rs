@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 
 use crate::hub::Running;
 use crate::support::local_remote::LocalRemote;
-use crate::tools::{Tool, node_modules, require};
+use crate::support::tools::{Tool, node_modules, require};
 
 /// The most bytes of an answer of [`Subject::narrow`].
 const NARROW: u64 = 100_000;

@@ -11,7 +11,7 @@ use rusqlite::backup::Backup;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Params};
 
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 const SCHEMA: &str = include_str!("../../../fixtures/gym/schema.sql");
 const LOCAL: &str = include_str!("../../../fixtures/gym/local.sql");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Running;
-use crate::tools::{Tool, node_modules, require};
+use crate::support::tools::{Tool, node_modules, require};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_for_node_works() {

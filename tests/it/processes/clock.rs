@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 /// See the module.
 pub(super) struct Clock {

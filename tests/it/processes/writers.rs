@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::PATIENCE;
 use super::place::{MEMBERS, open};
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 /// How long a writer rests between two transactions: SQLite's lock is not fair.
 const REST: Duration = Duration::from_millis(3);

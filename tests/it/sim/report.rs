@@ -33,8 +33,8 @@ pub(crate) fn of(history: &History, failure: &Failure) -> String {
     }
     let _ = write!(
         text,
-        "repeat it:  DRIFTLESS_SEEDS={seed}..{} cargo test --test it sim::worlds\n\
-         shrunk:     DRIFTLESS_HISTORY={} cargo test --test it sim::worlds",
+        "repeat it:  DRIFTLESS_SEEDS={seed}..{} cargo test --test it sim::tests::worlds\n\
+         shrunk:     DRIFTLESS_HISTORY={} cargo test --test it sim::tests::worlds",
         seed + 1,
         path.display(),
     );

@@ -78,7 +78,7 @@ fn worlds(seeds: &Range<u64>) -> Sum {
         assert!(
             child.wait().unwrap().success(),
             "a share of the worlds came to an end: DRIFTLESS_SEEDS={start}..{end} cargo test --test \
-             it sim::worlds repeats this"
+             it sim::tests::worlds repeats this"
         );
         let part: Sum = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         sum.seen.add(&part.seen);
@@ -119,8 +119,8 @@ fn worlds_end_equal() {
         let missing = seen.missing();
         assert!(
             missing.is_empty(),
-            "nothing of this happened: {missing:?}\n{seen}\ncargo test --test it sim::worlds \
-             repeats this"
+            "nothing of this happened: {missing:?}\n{seen}\ncargo test --test it \
+             sim::tests::worlds repeats this"
         );
     }
 }

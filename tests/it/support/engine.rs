@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::local_remote::{rows, rows_of};
-use crate::tools::{Tool, node_modules, require};
+use crate::support::tools::{Tool, node_modules, require};
 
 /// A database of one of the engines.
 pub(crate) enum Engine {

@@ -1,11 +1,23 @@
 //! Synchronising, end to end: desks, a web application and the remote between them.
 //!
 //! * [`world`] is all of them together, with deterministic output.
-//! * [`scripts`] runs the golden scripts beside it: one or more for each rule of the protocol.
-//! * [`machine`] runs the golden scripts of the machine alone, which fix each of its effects.
+//! * [`scripts`] runs the golden scripts over it: one or more for each rule of the protocol.
 //! * [`roundtrip`] makes tables and values at random and has them go from one desk to another.
+//! * [`culprits`] finds what is to blame for a refused push, [`consequences`] tells what a foreign key
+//!   did from what a person did, and [`drift`] has definitions that change under way.
+//! * [`machine`] runs the golden scripts of the machine alone, which fix each of its effects;
+//!   [`waits`] and [`coincidences`] drive it by hand.
+//! * [`first_sync`] is the first sync, and what `init` refuses and says.
+//! * [`not_guaranteed`] has what does not arrive as it was.
 
+mod coincidences;
+mod consequences;
+mod culprits;
+mod drift;
+mod first_sync;
 mod machine;
+mod not_guaranteed;
 mod roundtrip;
 mod scripts;
+mod waits;
 mod world;

@@ -1,4 +1,4 @@
-//! Runs the golden scripts of synchronising: `tests/it/sync/scripts/*`.
+//! Runs the golden scripts of synchronising: `fixtures/scripts/sync/*`.
 //!
 //! | command | does |
 //! | --- | --- |
@@ -104,7 +104,7 @@ impl goldenscript::Runner for Script {
 
 #[test]
 fn every_script() {
-    every_golden_script("tests/it/sync/scripts", || Script(World::default()));
+    every_golden_script("fixtures/scripts/sync", || Script(World::default()));
 }
 
 /// libSQL's engine, which Turso runs, does the same, word for word.
@@ -112,6 +112,6 @@ fn every_script() {
 fn every_script_over_libsqls_engine() {
     if Engine::libsql().is_some() {
         let world = || World::over(Engine::libsql().expect("it was there before"));
-        every_golden_script("tests/it/sync/scripts", || Script(world()));
+        every_golden_script("fixtures/scripts/sync", || Script(world()));
     }
 }

@@ -2,6 +2,7 @@
 
 mod circles;
 mod crates;
+mod docs;
 mod imports;
 mod knowers;
 mod layers;

@@ -11,7 +11,7 @@ use driftless::event::{EventId, Origin, ReplicaId, Seq};
 use fastrand::Rng;
 
 use super::remote::{Logged, Pushed, Remote};
-use crate::verdict::{each_seed, said};
+use crate::support::seeds::each_seed;
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
@@ -110,7 +110,7 @@ fn run(seed: u64, seen: &mut BTreeMap<String, usize>) {
         let judged = remote.log(last).into_iter().find(|event| event.id == first.id).unwrap();
         let lost = judged.reason.as_deref() == Some("conflict");
         assert_eq!(lost, expected, "{rule:?} {judged:?} on base {}", first.base);
-        *seen.entry(format!("{rule:?} {} {lost}", said(first))).or_default() += 1;
+        *seen.entry(format!("{rule:?} {} {lost}", super::said(first))).or_default() += 1;
     }
 }
 

@@ -1,5 +1,5 @@
-//! Golden scripts over a remote in memory. Every script in `scripts/` is run; set
-//! `UPDATE_GOLDENFILES=1` to write what comes out into it, and read the difference.
+//! Golden scripts over a remote in memory: `fixtures/scripts/verdict/*`. Set `UPDATE_GOLDENFILES=1`
+//! to write what comes out into them, and read the difference.
 //!
 //! * `schema:> SQL` is what the web application has before driftless comes: tables and triggers;
 //! * `install [TABLE=columns …]` makes the remote's triggers;
@@ -34,7 +34,7 @@ struct Scripted {
     shown: i64,
 }
 
-const SCRIPTS: &str = "tests/it/verdict/scripts";
+const SCRIPTS: &str = "fixtures/scripts/verdict";
 
 #[test]
 fn scripts() {

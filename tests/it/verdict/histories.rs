@@ -18,8 +18,8 @@ use driftless::event::conflict::ConflictRule;
 use fastrand::Rng;
 
 use super::remote::{Pushed, Remote};
-use super::{each_seed, said};
 use crate::support::engine::Engine;
+use crate::support::seeds::each_seed;
 
 const STEPS: usize = 50;
 
@@ -261,7 +261,7 @@ fn run(seed: u64, engine: Engine, seen: &mut BTreeMap<String, usize>) {
                 events.extend(event(&mut random, &remote, &events));
             }
             let ids: BTreeMap<_, _> =
-                events.iter().map(|event| (event.id.clone(), said(event).to_owned())).collect();
+                events.iter().map(|event| (event.id.clone(), super::said(event).into())).collect();
             let last = remote.log(0).last().map_or(0, |event| event.seq);
             push(&remote, any(&mut random, &["A", "B"]), events, seen);
             for event in remote.log(last) {

@@ -9,7 +9,7 @@ use driftless::catalog::Catalog;
 use driftless::event::conflict::ConflictRule;
 use rusqlite::Connection;
 
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 #[test]
 fn the_stock_program_opens_the_gyms_remote() {

@@ -20,7 +20,7 @@ use driftless::protocol::{Outgoing, Push};
 use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
 use crate::support::engine::Engine;
 use crate::support::statement::inlined;
-use crate::tools::{Tool, require};
+use crate::support::tools::{Tool, require};
 
 /// A hang is a failure, and not the test's own. The engine takes a second.
 const TIMEOUT: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The first sync of a replica with a remote.
+//! What a first sync makes of the rows and tables of both sides.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! How replicators fail, each failure by its number. The machine is driven by hand where the order of
-//! things matters, and by the real driver where threads do.
+//! How replicators fail, by number: requests and answers. The machine is driven by hand where the
+//! order of things matters, and by the real driver where threads do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,23 +12,7 @@ use driftless::{Code, Kind, Replicator};
 
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
 use crate::support::local_remote::{Fault, LocalRemote};
-
-pub(crate) const TABLES: [&str; 2] = ["members", "payments"];
-
-pub(crate) fn remote() -> Arc<LocalRemote> {
-    Arc::new(LocalRemote::new(SCHEMA))
-}
-
-pub(crate) fn many(count: usize, prefix: &str) -> String {
-    format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-         INSERT INTO members (id, name) SELECT '{prefix}' || i, 'name ' || i FROM n WHERE {count} > 0"
-    )
-}
-
-pub(crate) fn events(remote: &LocalRemote) -> i64 {
-    remote.read("SELECT count(*) FROM driftless_events").parse().unwrap()
-}
+use crate::support::members::{TABLES, events, many, remote};
 
 #[test]
 fn f03_counts_at_page_boundaries() {

@@ -1,7 +1,9 @@
-//! `init`: what it refuses, what it says, and how it installs.
+//! The first sync, which `init` runs: what it refuses, what it says, how it installs, and what it makes
+//! of the rows of both sides.
 
 mod application;
 mod install;
+mod merge;
 mod refusals;
 mod said;
 

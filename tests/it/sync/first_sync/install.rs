@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::{Stepped, file, remote_schema};
 use crate::support::desk::plan;
 use crate::support::local_remote::{Fault, LocalRemote};
-use crate::verdict::each_seed;
+use crate::support::seeds::each_seed;
 
 /// What a libSQL server takes in a request, and gives in an answer.
 const SERVER_BYTES: usize = 10_000_000;

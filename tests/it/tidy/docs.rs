@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Tests that run golden scripts, and where those are.
 const RUNNERS: [(&str, &str); 5] = [
-    ("capture::scripts::every_script", "tests/it/capture/scripts"),
-    ("sync::scripts::every_script", "tests/it/sync/scripts"),
+    ("capture::scripts::every_script", "fixtures/scripts/capture"),
+    ("sync::scripts::every_script", "fixtures/scripts/sync"),
     ("sync::machine::every_script", "fixtures/scripts/machine"),
-    ("verdict::golden::scripts", "tests/it/verdict/scripts"),
+    ("verdict::golden::scripts", "fixtures/scripts/verdict"),
     ("cli::scripts::golden_scripts", "fixtures/scripts/cli"),
 ];
 
@@ -210,7 +210,7 @@ fn each_known_failure_has_a_test_by_its_number() {
         for place in places {
             let holds = match module("tests/it", place) {
                 Some(text) => text.contains(&format!("fn f{number:02}_")),
-                None => fs::read_to_string(root().join("tests/it").join(place))
+                None => fs::read_to_string(root().join(place))
                     .is_ok_and(|text| text.starts_with(&format!("# F{number:02}."))),
             };
             // SQLite's functions and the like stand there too.

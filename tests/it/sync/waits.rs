@@ -10,9 +10,9 @@ use driftless::sync::{
 };
 use driftless::{Code, Health, Kind};
 
-use crate::failures::{TABLES, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
+use crate::support::members::{TABLES, many, remote};
 
 /// How long something goes on after it was noticed, in ms.
 const ACTIVE_MS: u64 = 15_000;

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use driftless::event::value::Value;
 use rusqlite::Connection;
 
-use super::desk::Desk;
-use super::fold::read_outbox;
-use crate::tools::{Tool, require};
+use crate::capture::desk::Desk;
+use crate::capture::fold::read_outbox;
+use crate::support::tools::{Tool, require};
 
 /// How many doubles of random bits are spelled.
 const DOUBLES: usize = 5_000;

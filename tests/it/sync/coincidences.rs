@@ -1,5 +1,5 @@
 //! What the machine does where two things meet that seldom do: driven by hand, as in
-//! [`waits`](crate::waits).
+//! [`waits`](super::waits).
 
 use driftless::event::value::Value;
 use driftless::protocol::statements::MAX_EVENTS;
@@ -8,9 +8,9 @@ use driftless::sync::backoff::{CAP_MS, FIRST_MS};
 use driftless::sync::{Input, SyncState, Ticket};
 use driftless::{Health, Replicator};
 
-use crate::failures::{TABLES, many, remote};
 use crate::support::desk::{Desk, assert_equal};
 use crate::support::local_remote::{Fault, LocalRemote};
+use crate::support::members::{TABLES, many, remote};
 
 /// How long a push that was refused waits, in ms.
 const REFUSED_MS: u64 = 60_000;

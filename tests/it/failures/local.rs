@@ -360,7 +360,7 @@ fn local(random: &mut fastrand::Rng) -> String {
 /// SQLite itself is asked what the actions do: a second database has the same tables with foreign
 /// keys on, and the web's statements are run there.
 fn follows_sqlite(seed: u64) -> usize {
-    let repeat = format!("DRIFTLESS_TEST_SEED={seed} cargo test failures_local repeats this");
+    let repeat = format!("DRIFTLESS_TEST_SEED={seed} cargo test failures::local repeats this");
     let mut random = fastrand::Rng::with_seed(seed);
     let collate = ["", "COLLATE NOCASE"][random.usize(..2)];
     let m = format!("CREATE TABLE m (id TEXT PRIMARY KEY {collate}, u TEXT UNIQUE, v INT);");

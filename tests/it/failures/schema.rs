@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::failures::{TABLES, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
 use crate::support::local_remote::LocalRemote;
+use crate::support::members::{TABLES, remote};
 
 #[test]
 fn f38_a_column_that_one_replica_lacks() {

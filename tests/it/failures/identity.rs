@@ -8,9 +8,9 @@ use driftless::store::Cause;
 use driftless::sync::{Input, SyncState};
 use driftless::{Code, Error};
 
-use crate::failures::{TABLES, events, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
 use crate::support::local_remote::{Fault, LocalRemote};
+use crate::support::members::{TABLES, events, many, remote};
 
 /// The causes of a desk's changes of identity.
 fn causes(desk: &Desk) -> Vec<Cause> {

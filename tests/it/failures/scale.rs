@@ -9,8 +9,8 @@ use driftless::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 use driftless::remote::Remote;
 use driftless::sync::{Input, SyncState, Ticket};
 
-use crate::failures::{TABLES, events, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
+use crate::support::members::{TABLES, events, many, remote};
 use crate::support::statement::inlined;
 
 #[test]

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::{file, remote_schema, schema};
 use crate::support::local_remote::LocalRemote;
-use crate::verdict::each_seed;
+use crate::support::seeds::each_seed;
 
 /// Something on one of the sides, or in what is asked, for which an `init` must be refused.
 struct Refusal {

@@ -6,9 +6,9 @@ use driftless::event::conflict::ConflictRule;
 use driftless::store::{ConflictKind, NewKey};
 use driftless::sync::Input;
 
-use crate::failures::{TABLES, events, many, remote};
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
 use crate::support::local_remote::LocalRemote;
+use crate::support::members::{TABLES, events, many, remote};
 
 const MONTH_MS: i64 = 30 * 24 * 3_600_000;
 

@@ -9,9 +9,9 @@ use driftless::sync::{Config, Effect, Input, Machine, Now, SyncState};
 use driftless::{Code, Health};
 use rusqlite::Connection;
 
-use crate::failures::{TABLES, remote};
 use crate::support::desk::{Backup, Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::LocalRemote;
+use crate::support::members::{TABLES, remote};
 
 /// All is pushed and pulled, and both have the same rows.
 fn ends_equal(desk: &mut Desk) {

@@ -157,7 +157,7 @@ fn ends_equal(seed: u64) {
     }
     with_functions(&mut desk);
     desk.sync().unwrap();
-    let repeat = format!("DRIFTLESS_TEST_SEED={seed} cargo test failures_held repeats this");
+    let repeat = format!("DRIFTLESS_TEST_SEED={seed} cargo test failures::held repeats this");
     let sql = "SELECT * FROM note ORDER BY id";
     assert_eq!(desk.read(sql), remote.read(sql), "{repeat}");
     assert_eq!((desk.status().quarantined, desk.status().pending), (0, 0), "{repeat}");

@@ -1,0 +1,4 @@
+//! The catalog: which tables can be replicated, and under which names.
+
+mod names;
+mod tables;
