@@ -5,7 +5,7 @@
 //! process remembers of it is wrong. Or its *path* can lead elsewhere: the file was deleted, moved,
 //! or another one was put in its place.
 //!
-//! For the first, a store remembers a [`Known`] state: what only the replicator writes, and the
+//! For the first, a store remembers a state: what only the replicator writes, and the
 //! newest row of the outbox, which stays as long as no newer one is there. It compares that with
 //! the file before each of its own writes, when it has the write lock ([`Store::begin_write`]), and
 //! takes it anew in the same transaction ([`Store::commit_write`]). So nothing is written on top of
@@ -23,14 +23,13 @@
 //! * Bytes that are copied over an open database (`cp backup.db live.db`) are not a restore by
 //!   SQLite's means: no program that has the file open can know of them, SQLite itself included.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Store;
-use super::connection::{BUSY_TIMEOUT, is_replica};
-use super::file_state::{FileId, FileState, known, log_path};
+use super::connection::BUSY_TIMEOUT;
+use super::file_state::{FileId, FileState};
 use crate::error::{Code, Error, Result};
 
 /// The error for a write on top of a state that is not known.
@@ -46,23 +45,13 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub fn remember(&mut self) -> Result<()> {
-        let tx = self.db.unchecked_transaction()?;
-        let now = known(&tx)?;
-        tx.commit()?;
-        *self.known.borrow_mut() = Some(now);
-        Ok(())
+        self.file.remember(self.db.unchecked_transaction()?)
     }
 
     /// The outbox is read in this transaction, and what is read may be kept beyond it. A file that
     /// is not the one that is known is left to the next write, or look, to find out.
     pub(super) fn remember_outbox(&self, tx: &Transaction<'_>) -> Result<()> {
-        let mut known = self.known.borrow_mut();
-        if let Some(known) = known.as_mut()
-            && known.is(tx)?
-        {
-            known.note_outbox(tx)?;
-        }
-        Ok(())
+        self.file.note_outbox(tx)
     }
 
     /// Begins a transaction of the replicator's own, with the write lock.
@@ -72,9 +61,7 @@ impl Store {
     /// `Storage` when the file's state is not the one that is remembered, or the database fails.
     pub(super) fn begin_write(&self) -> Result<Transaction<'_>> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-        let is_known = self.known.borrow().as_ref().map_or(Ok(true), |known| known.is(&tx));
-        self.stale.set(!matches!(is_known, Ok(true)));
-        if is_known? { Ok(tx) } else { Err(restored()) }
+        if self.file.is_known(&tx)? { Ok(tx) } else { Err(restored()) }
     }
 
     /// Commits it, and remembers the state that it leaves.
@@ -83,26 +70,22 @@ impl Store {
     ///
     /// `Storage` when the database fails. Then nothing has changed.
     pub(super) fn commit_write(&self, tx: Transaction<'_>) -> Result<()> {
-        let remembers = self.known.borrow().is_some();
-        let now = if remembers { Some(known(&tx)?) } else { None };
-        tx.commit()?;
-        *self.known.borrow_mut() = now;
-        Ok(())
+        self.file.commit(tx)
     }
 
     /// Whether the last attempt to write found a state that is not known, or none.
     pub(crate) fn is_stale(&self) -> bool {
-        self.stale.get()
+        self.file.is_stale()
     }
 
     /// The file's id, as it was when it was opened.
     pub(crate) fn file(&self) -> Option<FileId> {
-        self.file
+        self.file.id()
     }
 
     /// Whether the path still leads to the file that is open. It costs a look at the folder.
     pub(crate) fn has_its_path(&self) -> bool {
-        self.file.is_none() || FileId::at(&self.path).ok() == self.file
+        self.file.has_its_path()
     }
 
     /// What became of the file.
@@ -111,18 +94,9 @@ impl Store {
     ///
     /// `Storage` when the database fails.
     pub(crate) fn file_state(&self) -> Result<FileState> {
-        if !self.has_its_path() {
-            let there = FileId::at(&self.path).is_ok();
-            return Ok(if there { FileState::Replaced } else { FileState::Gone });
-        }
-        self.log_file.set(FileId::at(&self.log_path()).ok());
-        self.version.set(self.data_version()?);
-        let Some(known) = self.known.borrow().clone() else { return Ok(FileState::Same) };
-        match known.is(&self.db) {
-            Ok(true) => Ok(FileState::Same),
-            Ok(false) => Ok(FileState::Restored),
-            Err(_) if is_replica(&self.db).is_ok_and(|is| !is) => Ok(FileState::Restored),
-            Err(error) => Err(error),
+        match self.file.elsewhere() {
+            Some(elsewhere) => Ok(elsewhere),
+            None => self.file.content(&self.db, self.data_version()?),
         }
     }
 
@@ -133,13 +107,12 @@ impl Store {
     /// apply it to that file. So it is written back into its own file and emptied first, unless
     /// somebody has committed since the path was last right: that may have been to the new file.
     pub(crate) fn detach(&mut self, moved: bool) -> Option<FileId> {
-        let quiet = moved && self.data_version().is_ok_and(|version| version == self.version.get());
+        let quiet = moved && self.data_version().is_ok_and(|now| self.file.is_unchanged(now));
         let emptied = quiet && self.empty_log().unwrap_or(false);
         if let Ok(nothing) = Connection::open_in_memory() {
             self.db = nothing;
         }
-        *self.known.borrow_mut() = None;
-        self.log_file.get().filter(|_| moved && !emptied)
+        self.file.forget().filter(|_| moved && !emptied)
     }
 
     fn empty_log(&self) -> Result<bool> {
@@ -148,10 +121,5 @@ impl Store {
         let busy: i64 = self.db.query_row(sql, [], |row| row.get(0))?;
         self.db.busy_timeout(BUSY_TIMEOUT)?;
         Ok(busy == 0)
-    }
-
-    /// The write-ahead log's path.
-    fn log_path(&self) -> PathBuf {
-        log_path(&self.path)
     }
 }

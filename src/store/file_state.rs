@@ -1,9 +1,11 @@
 //! A file's identity, and what a store remembers of its content.
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
+use super::connection::is_replica;
 use crate::error::Result;
 
 /// Which file a path leads to.
@@ -33,9 +35,9 @@ impl FileId {
     }
 }
 
-/// What a store remembers of its file: see the module.
+/// What a store remembers of the content of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+struct Known {
     cursor: i64,
     sent: i64,
     chain: Vec<u8>,
@@ -46,6 +48,125 @@ pub(super) struct Known {
 
 /// The number, the time and the random part of an outbox row.
 type OutboxId = (i64, i64, i64);
+
+/// The file that a store has open, and what the store remembers of it: see
+/// [`file`](super::file).
+pub(super) struct OpenFile {
+    path: PathBuf,
+    /// The file, where a system tells.
+    id: Option<FileId>,
+    /// The content that the replicator's own writes go on top of, once it is remembered.
+    known: RefCell<Option<Known>>,
+    /// The last attempt to write found a content that is not known.
+    stale: Cell<bool>,
+    /// Its write-ahead log, and `PRAGMA data_version`, when the path was last seen to be right.
+    log: Cell<Option<FileId>>,
+    version: Cell<i64>,
+}
+
+impl OpenFile {
+    /// The file at `path`, which is open. Nothing is remembered yet.
+    pub(super) fn at(path: &Path) -> OpenFile {
+        OpenFile {
+            path: path.to_owned(),
+            id: FileId::at(path).ok(),
+            known: RefCell::new(None),
+            stale: Cell::new(false),
+            log: Cell::new(None),
+            version: Cell::new(-1),
+        }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its id, as it was when it was opened.
+    pub(super) fn id(&self) -> Option<FileId> {
+        self.id
+    }
+
+    /// Remembers the content, and ends the transaction that sees it.
+    pub(super) fn remember(&self, tx: Transaction<'_>) -> Result<()> {
+        let now = known(&tx)?;
+        tx.commit()?;
+        *self.known.borrow_mut() = Some(now);
+        Ok(())
+    }
+
+    /// The outbox is read in this transaction: its newest row is remembered, if the content is the
+    /// one that is known.
+    pub(super) fn note_outbox(&self, tx: &Transaction<'_>) -> Result<()> {
+        let mut known = self.known.borrow_mut();
+        if let Some(known) = known.as_mut()
+            && known.is(tx)?
+        {
+            known.note_outbox(tx)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the content is the one that is known, or nothing is remembered.
+    pub(super) fn is_known(&self, db: &Connection) -> Result<bool> {
+        let is_known = self.known.borrow().as_ref().map_or(Ok(true), |known| known.is(db));
+        self.stale.set(!matches!(is_known, Ok(true)));
+        is_known
+    }
+
+    /// Commits a write, and remembers what it leaves, if anything is remembered.
+    pub(super) fn commit(&self, tx: Transaction<'_>) -> Result<()> {
+        let remembers = self.known.borrow().is_some();
+        let now = if remembers { Some(known(&tx)?) } else { None };
+        tx.commit()?;
+        *self.known.borrow_mut() = now;
+        Ok(())
+    }
+
+    /// Whether the last attempt to write found a content that is not known, or none.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.get()
+    }
+
+    /// Whether the path still leads to it. It costs a look at the folder.
+    pub(super) fn has_its_path(&self) -> bool {
+        self.id.is_none() || FileId::at(&self.path).ok() == self.id
+    }
+
+    /// Where the path leads, if it does not lead to the file any more.
+    pub(super) fn elsewhere(&self) -> Option<FileState> {
+        let there = || FileId::at(&self.path).is_ok();
+        match self.has_its_path() {
+            true => None,
+            false => Some(if there() { FileState::Replaced } else { FileState::Gone }),
+        }
+    }
+
+    /// What became of the content, where `version` is the `PRAGMA data_version` of now.
+    pub(super) fn content(&self, db: &Connection, version: i64) -> Result<FileState> {
+        self.log.set(FileId::at(&log_path(&self.path)).ok());
+        self.version.set(version);
+        let Some(known) = self.known.borrow().clone() else { return Ok(FileState::Same) };
+        match known.is(db) {
+            Ok(true) => Ok(FileState::Same),
+            Ok(false) => Ok(FileState::Restored),
+            Err(_) if is_replica(db).is_ok_and(|is| !is) => Ok(FileState::Restored),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nobody has committed since the path was last seen to be right.
+    pub(super) fn is_unchanged(&self, version: i64) -> bool {
+        version == self.version.get()
+    }
+
+    /// Forgets the content. Gives the write-ahead log, as it was when the path was last seen to be
+    /// right.
+    pub(super) fn forget(&self) -> Option<FileId> {
+        *self.known.borrow_mut() = None;
+        self.log.get()
+    }
+}
 
 /// What became of the file since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +206,7 @@ fn newest(db: &Connection) -> Result<Option<OutboxId>> {
     Ok(found.optional()?)
 }
 
-pub(super) fn known(db: &Connection) -> Result<Known> {
+fn known(db: &Connection) -> Result<Known> {
     let newest = newest(db)?;
     let mut statement = db.prepare_cached(KNOWN)?;
     Ok(statement.query_row([], |row| {
@@ -101,13 +222,13 @@ pub(super) fn known(db: &Connection) -> Result<Known> {
 
 impl Known {
     /// The outbox is read by `db` now: its newest row is known from now on.
-    pub(super) fn note_outbox(&mut self, db: &Connection) -> Result<()> {
+    fn note_outbox(&mut self, db: &Connection) -> Result<()> {
         self.newest = newest(db)?;
         Ok(())
     }
 
     /// Whether the database is as it was, but for what applications have appended to the outbox.
-    pub(super) fn is(&self, db: &Connection) -> Result<bool> {
+    fn is(&self, db: &Connection) -> Result<bool> {
         let now = known(db)?;
         let same = Known { newest: self.newest, ..now.clone() } == *self;
         let Some((n, ms, tail)) = self.newest.filter(|newest| Some(*newest) != now.newest) else {
@@ -125,7 +246,7 @@ pub(super) fn count_staged(db: &Connection) -> Result<()> {
 }
 
 /// `gym.db` has `gym.db-wal`.
-pub(super) fn log_path(database: &Path) -> PathBuf {
+fn log_path(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)

@@ -72,8 +72,8 @@ pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};
 pub use schema::Setup;
 
-use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::path::Path;
 
 pub use rusqlite::Connection;
 
@@ -85,7 +85,6 @@ use crate::event::ReplicaId;
 /// A replica's database.
 pub struct Store {
     db: Connection,
-    path: PathBuf,
     id: ReplicaId,
     tables: Vec<ReplicatedTable>,
     /// Tables that are not replicated and refer to those that are.
@@ -114,21 +113,14 @@ pub struct Store {
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
     /// What the application registers on each connection.
     on_connect: OnConnect,
-    /// The state of the file that the replicator's own writes go on top of.
-    known: RefCell<Option<self::file_state::Known>>,
-    /// The file, where a system tells.
-    file: Option<FileId>,
-    /// Its write-ahead log, and `PRAGMA data_version`, when the path was last seen to be right.
-    log_file: Cell<Option<FileId>>,
-    version: Cell<i64>,
-    /// The last attempt to write found a state that is not known.
-    stale: Cell<bool>,
+    /// The file, and what is remembered of it.
+    file: file_state::OpenFile,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
@@ -137,7 +129,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// The database's file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The replica's identity.

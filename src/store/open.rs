@@ -1,13 +1,13 @@
 //! Opening a replica.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
 
 use rusqlite::Connection;
 
 use super::Store;
 use super::connection::{OnConnect, check_version, connect, is_replica, setting};
-use super::file_state::FileId;
+use super::file_state::OpenFile;
 use super::local::dependents::Dependents;
 use super::outbox::boundaries::Shared;
 use super::outbox::pending::Pending;
@@ -63,7 +63,6 @@ impl Store {
         let guard = Guard::new(&db)?;
         let mut store = Store {
             db,
-            path: path.to_owned(),
             id,
             tables: Vec::new(),
             dependents: Dependents::default(),
@@ -79,11 +78,7 @@ impl Store {
             newest_ms: 0,
             left_out: RefCell::default(),
             on_connect: on_connect.clone(),
-            known: RefCell::new(None),
-            file: FileId::at(path).ok(),
-            log_file: Cell::new(None),
-            version: Cell::new(-1),
-            stale: Cell::new(false),
+            file: OpenFile::at(path),
         };
         store.load_definitions()?;
         Ok(store)

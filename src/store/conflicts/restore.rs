@@ -94,7 +94,7 @@ impl Store {
         wanted: &Selection,
         new_key: Option<NewKey>,
     ) -> Result<Restored> {
-        let mut db = connect(&self.path, false)?;
+        let mut db = connect(self.path(), false)?;
         self.on_connect.run(&db)?;
         db.pragma_update(None, "foreign_keys", true)?;
         loop {

@@ -69,6 +69,6 @@ fn connect(path: &Path) -> Result<Connection> {
 impl Store {
     /// What can look in another thread, for as long as this store is open.
     pub fn watch(&self) -> Watch {
-        Watch { path: self.path.clone(), marks: self.marks.clone(), db: None, version: -1 }
+        Watch { path: self.path().to_owned(), marks: self.marks.clone(), db: None, version: -1 }
     }
 }

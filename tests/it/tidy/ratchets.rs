@@ -23,7 +23,7 @@ pub(super) const LARGE_RECORDS: &[(&str, usize)] = &[
     ("Status", 22),
 ];
 /// The other structs with more than 15 fields, by their names.
-pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 22)];
+pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 17)];
 /// The parameters of functions that are tuples.
 pub(super) const TUPLES: usize = 8;
 /// The folders of `src/` with more than 12 files.
