@@ -1,10 +1,10 @@
-//! What a column's declared type makes of a value.
+//! How a column's declared type converts a value.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::value::Value;
 
-/// How SQLite stores what is put into a column:
+/// How SQLite converts a value that is stored in a column:
 /// <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -13,7 +13,7 @@ pub enum Affinity {
     Integer,
     /// TEXT: numbers become text.
     Text,
-    /// No affinity at all: what is put in stays as it is.
+    /// No affinity: a value is stored unchanged.
     Blob,
     /// REAL: integers become doubles.
     Real,
@@ -59,7 +59,7 @@ impl Affinity {
     }
 }
 
-/// A REAL as SQLite makes text of it: with 15 digits.
+/// A REAL as SQLite converts it to text: with 15 digits.
 fn decimal(real: f64) -> String {
     let trim = |digits: &str| match digits.trim_end_matches('0') {
         whole if whole.ends_with('.') => format!("{whole}0"),
@@ -82,7 +82,7 @@ fn number(text: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(text).ok()?;
     let text = text.trim_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // Rust also reads words such as `inf`, which SQLite takes for text.
+    // Rust also parses words such as `inf`, which are text for SQLite.
     let plain = |c: char| c.is_ascii_digit() || ['.', 'e', 'E', '+', '-'].contains(&c);
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !digits.chars().all(plain) {
         return None;
@@ -126,7 +126,7 @@ mod tests {
                 let same = "SELECT x = ?1 AND (typeof(x) = typeof(?1) OR typeof(x) = 'integer'
                                                AND typeof(?1) = 'real') OR x IS NULL FROM t";
                 let converted = affinity.convert(value.clone());
-                // Without an affinity of its own, the parameter is compared as it is.
+                // A parameter has no affinity, so it is compared unchanged.
                 let like: bool = db
                     .query_row(same, [crate::event::value::ValueRef::from(&converted)], |row| {
                         row.get(0)

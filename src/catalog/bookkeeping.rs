@@ -1,14 +1,14 @@
 //! Tables that a tool keeps for itself in an application's database.
 //!
-//! A migration tool notes in a table which of its steps a database has had. Two databases that are
-//! kept in step have had different ones: if the note of a step travels ahead of the step itself,
-//! the other side's tool never takes it. So these tables are not replicated unless they are named.
+//! A migration tool records in a table which steps a database has had. The two sides have had
+//! different ones. If the record of a step were replicated before the step runs on the other side,
+//! the tool there would skip the step. So these tables are not replicated unless they are named.
 
-/// Each table and the tool that makes it. A `*` at the end stands for any rest of a name.
+/// The tables and the tools that create them. A `*` at the end matches any rest of a name.
 ///
 /// Sources: the documentation and the source of each tool.
 ///
-/// | tool | where the name stands |
+/// | tool | names, and their source |
 /// | --- | --- |
 /// | Prisma | `_prisma_migrations`: prisma.io/docs, "About the migration history" |
 /// | Drizzle | `__drizzle_migrations`: orm.drizzle.team, `migrations.table` |
@@ -101,12 +101,12 @@ const TABLES: &[(&str, &str)] = &[
     ("schema_version", "Flyway before 5"),
 ];
 
-/// Words in the names of other tables that may be bookkeeping: an application may have a table
-/// `migrations` of birds, and TypeORM and Laravel call theirs so.
+/// Words in the names of other tables that may be bookkeeping. `migrations` may be of birds, or of
+/// TypeORM or Laravel.
 const WORDS: [&str; 6] =
     ["migration", "migrations", "schemaversion", "schemahistory", "changelog", "dbversion"];
 
-/// The tool that keeps a table of this name for itself, if there is one.
+/// The tool whose bookkeeping has this name, if there is one.
 pub fn bookkeeper(table: &str) -> Option<&'static str> {
     let is = |name: &str| match name.strip_suffix('*') {
         Some(start) => table.get(..start.len()).is_some_and(|t| t.eq_ignore_ascii_case(start)),
@@ -115,7 +115,7 @@ pub fn bookkeeper(table: &str) -> Option<&'static str> {
     TABLES.iter().find(|(name, _)| is(name)).map(|(_, tool)| *tool)
 }
 
-/// Whether a table's name looks like bookkeeping, though no tool is known by it.
+/// Whether a table's name looks like bookkeeping, although it is not in the list.
 pub fn may_be_bookkeeping(table: &str) -> bool {
     if bookkeeper(table).is_some() {
         return false;

@@ -1,15 +1,15 @@
 //! One spelling of each name on all sides.
 //!
-//! To SQLite `Members` and `members` are one table, and so are columns `plan` and `PLAN`; to the
-//! JSON of an event they are different. So the remote's spelling is everybody's: a [`Table`] is
-//! respelled after it is read, and all that is made of it (triggers, events, messages) has the one
-//! spelling. SQL may name a table or column in any.
+//! For SQLite `Members` and `members` are one table, and `plan` and `PLAN` one column; in the JSON
+//! of an event they differ. So all sides use the remote's spelling. A [`Table`] gets that spelling
+//! after it is read, and everything made from it (triggers, events, messages) has it. SQL may use
+//! any.
 
 use super::table::{Table, Term};
 
 impl Table {
-    /// Spells the table's name and those of its columns as `name` and `columns` do, where they
-    /// differ in nothing but the case of letters A to Z.
+    /// Gives the table and its columns the spelling of `name` and `columns`, where they differ only
+    /// in the case of A to Z.
     #[must_use]
     pub fn respelled(mut self, name: &str, columns: &[String]) -> Table {
         respell(&mut self.name, &[name]);
@@ -28,7 +28,7 @@ impl Table {
     }
 }
 
-/// The first of the spellings that is one of `name`.
+/// The first of the spellings that equals `name` in any case.
 fn respell<S: AsRef<str>>(name: &mut String, spellings: &[S]) {
     let mut spellings = spellings.iter().map(S::as_ref);
     if let Some(spelling) = spellings.find(|spelling| spelling.eq_ignore_ascii_case(name)) {

@@ -1,12 +1,12 @@
 //! Reads the terms and the predicate out of a `CREATE INDEX` statement, and the body out of a
 //! `CREATE TABLE`.
 //!
-//! SQLite tells which columns an index has, but of an expression and of a partial index's WHERE it
-//! keeps only the text of the statement. The text is SQLite's own record of a statement that it has
-//! accepted, so its grammar can be relied on; what has to be got right is where strings, quoted
-//! names, comments and brackets begin and end.
+//! SQLite reports the columns of an index, but an expression and the WHERE of a partial index are
+//! only in the statement's text. The text is SQLite's record of a statement that it accepted, so it
+//! is valid. The parser only needs to find the ends of strings, quoted names, comments and
+//! brackets.
 
-/// What stands in a `CREATE INDEX`.
+/// The parts of a `CREATE INDEX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     /// Each term's expression, without its ASC or DESC.
@@ -27,7 +27,7 @@ impl Written {
     }
 }
 
-/// A token: its text, and how deep in brackets it stands.
+/// A token: its text, and its depth in brackets.
 #[derive(Clone, Copy, Debug)]
 struct Token<'a> {
     text: &'a str,
@@ -76,7 +76,7 @@ fn end_of_quoted(bytes: &[u8], start: usize, quote: u8) -> usize {
     let mut at = start + 1;
     while at < bytes.len() {
         if bytes[at] == close {
-            // A doubled quote stands for itself.
+            // A doubled quote is part of the text.
             if close != b']' && bytes.get(at + 1) == Some(&close) {
                 at += 1;
             } else {
@@ -111,7 +111,7 @@ pub(crate) fn parse(sql: &str) -> Written {
     Written { terms, predicate }
 }
 
-/// What a `CREATE TABLE` says of its table: all from the first bracket on.
+/// The body of a `CREATE TABLE`: everything from the first bracket on.
 pub(crate) fn body(sql: &str) -> &str {
     let open = tokens(sql).into_iter().find(|token| token.text == "(");
     open.map_or("", |open| &sql[open.text.as_ptr() as usize - sql.as_ptr() as usize..])
@@ -135,7 +135,7 @@ fn span(sql: &str, tokens: &[Token<'_>]) -> String {
     };
     let offset = |text: &str| text.as_ptr() as usize - sql.as_ptr() as usize;
     let written = &sql[offset(first.text)..offset(last.text) + last.text.len()];
-    // A comment to the end of the line would swallow what we put behind the text.
+    // A comment to the end of the line would include the SQL that we append.
     if written.contains("--") { format!("{written}\n") } else { written.to_owned() }
 }
 

@@ -1,4 +1,4 @@
-//! Tables that are not replicated, and why: each of them is named to whoever asks.
+//! Tables that are not replicated, each with the reason.
 
 use super::bookkeeping::bookkeeper;
 use super::table::{Catalog, Table};
@@ -10,9 +10,9 @@ pub struct LeftOut {
     pub table: String,
     /// The side that has it.
     pub side: Where,
-    /// Why, for a program.
+    /// The reason, for a program.
     pub why: Why,
-    /// Why, for a person.
+    /// The reason, for a person.
     pub reason: String,
 }
 
@@ -20,9 +20,9 @@ pub struct LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Where {
-    /// This database alone.
+    /// Only this database.
     Local,
-    /// The remote alone.
+    /// Only the remote.
     Remote,
     /// Both.
     Both,
@@ -33,33 +33,34 @@ pub enum Where {
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// It cannot be replicated: it has no primary key, a collation that other programs do not
-    /// know, too many columns, or cannot be read.
+    /// have, or too many columns, or it cannot be read.
     Unfit,
-    /// A migration tool, or another one, keeps it for itself.
+    /// It is the bookkeeping of a migration tool or another tool.
     Bookkeeping,
     /// It was named with `--exclude`.
     Excluded,
     /// Others were named with `--tables`.
     NotNamed,
-    /// It was not there when the replica was made.
+    /// It was created after the replica.
     Later,
-    /// It was replicated, and is gone, or cannot be replicated any more.
+    /// It was replicated, and is gone or can no longer be replicated.
     Gone,
 }
 
-/// Which tables were asked for when the replica was made, and which of the remote's were left out.
+/// The tables that were asked for when the replica was made, and the remote's that were left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Choice {
-    /// Every table that can be replicated, and not those that were named.
+    /// Whether every table that can be replicated was asked for.
     pub all: bool,
-    /// But for these.
+    /// Except these.
     pub but: Vec<String>,
     /// Tables that only the remote has, and that are not replicated.
     pub there: Vec<LeftOut>,
 }
 
 impl Choice {
-    /// Why a table that can be replicated is not taken where all are; `None` if it is taken.
+    /// Why a table that can be replicated is left out although all are asked for; `None` if it is
+    /// not.
     pub fn leaves(&self, table: &str) -> Option<(Why, String)> {
         if self.but.iter().any(|name| name.eq_ignore_ascii_case(table)) {
             return Some((Why::Excluded, "it was left out with --exclude".to_owned()));
@@ -69,7 +70,7 @@ impl Choice {
         Some((Why::Bookkeeping, reason))
     }
 
-    /// The tables of one side that are not taken when a replica is made.
+    /// The tables of one side that are left out when a replica is made.
     pub fn left_out(&self, catalog: &Catalog, side: Where, taken: &[Table]) -> Vec<LeftOut> {
         let is_taken = |name: &str| taken.iter().any(|table| is(&table.name, name));
         let not_named = || (Why::NotNamed, "it was not named".to_owned());
@@ -113,8 +114,8 @@ impl LeftOut {
 }
 
 impl Catalog {
-    /// The tables that a person thinks of as tables, each with the reason if it cannot be
-    /// replicated. Views are none, and neither are the shadow tables of a virtual table.
+    /// The tables, each with the reason if it cannot be replicated. Views and the shadow tables of
+    /// a virtual table are not among them.
     pub fn told(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let quiet = |name: &str| self.quiet.iter().any(|quiet| is(quiet, name));
         let skipped = self.skipped.iter().filter(move |(name, _)| !quiet(name));

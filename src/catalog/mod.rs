@@ -1,8 +1,8 @@
-//! What a table is: its definition, read from a database.
+//! Tables: their definitions, read from a database.
 //!
 //! [`Table`] has what capture and the store need to know of a table. [`Catalog`] has the tables of
-//! a database, and the reason for each one that cannot be replicated. Definitions of the remote are
-//! foreign text: they are run in a [`sandbox`], and SQLite's own pragmas read them there.
+//! a database, and the reason for each one that cannot be replicated. The remote's definitions are
+//! not trusted: they run in a [`sandbox`], and SQLite's own pragmas read the result.
 
 pub(crate) mod affinity;
 pub(crate) mod bookkeeping;

@@ -1,9 +1,10 @@
-//! Another database's definitions, made anew in memory, for SQLite's own pragmas to read.
+//! A sandbox: another database's definitions, run in memory, so that SQLite's pragmas can read
+//! them.
 //!
-//! They come from the remote, and are no more to be trusted than its events: what is called the
-//! definition of a table may be any SQL. So each text is one statement, an authorizer lets it do
-//! nothing but make a table, an index or a virtual table, and its work is bounded. What is read
-//! from the scratch database afterwards is SQLite's own record of what was made.
+//! The definitions come from the remote and are not trusted: the definition of a table may be any
+//! SQL. So each text is one statement, an authorizer allows only the creation of a table, an index
+//! or a virtual table, and the work is bounded. Afterwards only SQLite's own record of the created
+//! objects is read.
 
 use std::collections::HashSet;
 
@@ -19,29 +20,30 @@ use crate::event::value::{Value, ValueRef};
 /// A row of `sqlite_schema`: `type`, `name`, `tbl_name`, `sql`.
 type Definition = (String, String, String, Option<String>);
 
-/// The most definitions that are read: each takes a look at all others, and a database that people
-/// work with has a few hundred.
+/// The most definitions that are read. Each is compared with all others; a normal database has a
+/// few hundred.
 const MAX_DEFINITIONS: usize = 10_000;
 
 /// The most bytes of one definition. A table of 200 columns with a CHECK for each has 20,000.
 const MAX_SQL_BYTES: i32 = 1 << 20;
 
-/// Instructions of SQLite's machine for one definition: a full-text table's takes some thousands.
+/// The most instructions of SQLite's virtual machine for one definition. A full-text table needs
+/// some thousands.
 const MAX_INSTRUCTIONS: i32 = 1_000_000;
 
-/// What was made, and what could not be.
-pub(crate) struct Scratch {
+/// A database in memory with another database's tables and indexes.
+pub(crate) struct Sandbox {
     db: Connection,
-    /// Names, each with the reason.
+    /// The tables that were not made: each name, with the reason.
     skipped: Vec<(String, String)>,
-    /// Those among them that are ordinary tables, and could not be made.
+    /// The ordinary tables among them.
     unmade: Vec<String>,
-    /// Those among them that are shadow tables.
+    /// The shadow tables among them.
     shadows: Vec<String>,
 }
 
-/// What a definition may do, beside making what it names: SQLite asks about each step. `within` a
-/// virtual table, its module also fills tables of its own.
+/// Allows the steps of a definition: SQLite asks about each. `within` a virtual table, its module
+/// also writes tables of its own.
 fn authorize(action: &AuthAction<'_>, within: bool) -> Authorization {
     let allowed = match action {
         AuthAction::CreateTable { .. }
@@ -63,20 +65,20 @@ fn authorize(action: &AuthAction<'_>, within: bool) -> Authorization {
     if allowed { Authorization::Allow } else { Authorization::Deny }
 }
 
-/// Whether a definition is one of a virtual table: SQLite's record of one begins so.
+/// Whether a definition is of a virtual table.
 fn is_virtual(sql: &str) -> bool {
     let mut words = sql.split_ascii_whitespace();
     let mut is = |word: &str| words.next().is_some_and(|found| found.eq_ignore_ascii_case(word));
     is("create") && is("virtual")
 }
 
-/// Whether a definition is one of libSQL's vector index, which keeps its data in a table.
+/// Whether a definition is of libSQL's vector index, which keeps its data in a table.
 fn is_vector(sql: &str) -> bool {
     sql.to_ascii_lowercase().contains("libsql_vector_idx")
 }
 
-/// Whether `name` is that of a shadow table of `of`: its name, an underline, and more. That of a
-/// vector index is the one word `shadow`.
+/// Whether `name` is a shadow table's of `of`: that name, an underscore, and more. For a vector
+/// index the rest is the word `shadow`.
 fn begins_like(name: &str, of: &str, any: bool) -> bool {
     let rest = name.get(of.len()..).and_then(|rest| rest.strip_prefix('_'));
     let begins = name.get(..of.len()).is_some_and(|start| start.eq_ignore_ascii_case(of));
@@ -88,18 +90,17 @@ fn tables(db: &Connection) -> Result<HashSet<String>> {
     Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Runs statements of ours over another database's definitions, made anew in memory: what this
-/// refuses that database would refuse, too.
-/// Each statement is its text and what is bound to its parameters.
+/// Runs statements of ours in a sandbox with another database's definitions. What fails here would
+/// fail in that database too. Each statement is its text and the values of its parameters.
 ///
 /// # Errors
 ///
-/// `Usage`, naming what cannot be made.
+/// `Usage`, with the beginning of the statement that fails.
 pub fn rehearse<'a>(
     schema: &[Definition],
     statements: impl IntoIterator<Item = (&'a str, &'a [Value])>,
 ) -> Result<()> {
-    let db = Scratch::of(schema)?.db;
+    let db = Sandbox::of(schema)?.db;
     for limit in [Limit::SQLITE_LIMIT_SQL_LENGTH, Limit::SQLITE_LIMIT_LENGTH] {
         db.set_limit(limit, i32::MAX)?;
     }
@@ -117,7 +118,7 @@ pub fn rehearse<'a>(
     Ok(())
 }
 
-impl Scratch {
+impl Sandbox {
     /// The database in memory.
     pub(crate) fn db(&self) -> &Connection {
         &self.db
@@ -138,8 +139,8 @@ impl Scratch {
         &self.unmade
     }
 
-    /// Those among children and parents where a foreign key leads to columns that are no key of the
-    /// parent. The tables are empty, so that SQLite looks at nothing but the definitions.
+    /// The pairs of child and parent whose foreign key does not lead to a key of the parent. The
+    /// tables are empty, so SQLite checks only the definitions.
     pub(crate) fn unfounded(&self, parents: &[(String, String)]) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for (child, parent) in parents {
@@ -147,7 +148,7 @@ impl Scratch {
             let mismatch = format!("foreign key mismatch - \"{child}\" referencing \"{parent}\"");
             let checked =
                 self.db.prepare(&check).and_then(|mut check| check.query([])?.next().map(|_| ()));
-            // Another error is of a parent that is not there, and for others to tell.
+            // Any other error is of a missing parent, which is reported elsewhere.
             if checked.is_err_and(|error| error.to_string().contains(&mismatch)) {
                 found.push((child.clone(), parent.clone()));
             }
@@ -155,17 +156,17 @@ impl Scratch {
         found
     }
 
-    /// Makes the tables and indexes of `schema`. Objects that this SQLite cannot make, or that are
-    /// no definitions, are left out.
+    /// Makes the tables and indexes of `schema`. Objects that this SQLite cannot make are left out,
+    /// and so is text that is not a definition.
     ///
     /// A virtual table makes tables of its own, its shadow tables. The order of the definitions
-    /// does not tell which they are: VACUUM writes the virtual tables last. So a table whose name
-    /// begins like that of a virtual table is made after it, if it is not there by then.
+    /// does not show which these are: VACUUM writes the virtual tables last. So a table whose name
+    /// begins like a virtual table's is made after it, unless the virtual table has made it.
     ///
     /// # Errors
     ///
     /// `Corrupt` when there are more than any database has; `Storage` when SQLite fails.
-    pub(crate) fn of(schema: &[Definition]) -> Result<Scratch> {
+    pub(crate) fn of(schema: &[Definition]) -> Result<Sandbox> {
         let count = schema.iter().filter(|(kind, ..)| kind != "trigger").count();
         if count > MAX_DEFINITIONS {
             return Err(Error::corrupt(format!(
@@ -176,7 +177,7 @@ impl Scratch {
         db.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES)?;
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_SQL_BYTES)?;
         let (skipped, unmade, shadows) = (Vec::new(), Vec::new(), Vec::new());
-        let mut scratch = Scratch { db, skipped, unmade, shadows };
+        let mut sandbox = Sandbox { db, skipped, unmade, shadows };
         let foreign = |name: &str| !name.starts_with("sqlite_") && !name.starts_with(PREFIX);
         let of_kind = |wanted: &'static str| {
             schema.iter().filter_map(move |(kind, name, _, sql)| {
@@ -195,46 +196,46 @@ impl Scratch {
             .filter(|(_, sql)| !is_virtual(sql))
             .partition(|(name, _)| parent(name).is_some());
         for (name, sql) in plain {
-            scratch.make_table(name, sql);
+            sandbox.make_table(name, sql);
         }
         let mut unknown = HashSet::new();
         for &(name, sql) in &virtuals {
-            if !scratch.make_table(name, sql) {
+            if !sandbox.make_table(name, sql) {
                 unknown.insert(name);
             }
         }
-        scratch.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
-        let made = tables(&scratch.db)?;
+        sandbox.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+        let made = tables(&sandbox.db)?;
         for (name, sql) in parts {
             let of = parent(name).expect("it was told apart by its parent");
-            // Of a module that is unknown here, nobody can tell which tables are its own.
+            // The shadow tables of an unknown module are not known: leave out all that may be.
             if made.contains(&name.to_ascii_lowercase())
                 || unknown.contains(of)
                 || vectors.contains(&of)
             {
                 let reason = format!("`{name}` is part of `{of}` and cannot be replicated");
-                scratch.skipped.push((name.to_owned(), reason));
+                sandbox.skipped.push((name.to_owned(), reason));
                 if !unknown.contains(of) {
-                    scratch.shadows.push(name.to_owned());
+                    sandbox.shadows.push(name.to_owned());
                 }
             } else {
-                scratch.make_table(name, sql);
+                sandbox.make_table(name, sql);
             }
         }
         for (_, sql) in of_kind("index") {
-            // One that cannot be made here is not needed here.
-            let _ = scratch.make(sql);
+            // An index that cannot be made here is not needed here.
+            let _ = sandbox.make(sql);
         }
-        scratch.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
-        scratch.db.progress_handler(0, None::<fn() -> bool>)?;
-        Ok(scratch)
+        sandbox.db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+        sandbox.db.progress_handler(0, None::<fn() -> bool>)?;
+        Ok(sandbox)
     }
 
-    /// Makes a table, or notes why it cannot be made. Whether it was made.
+    /// Makes a table, or records why it cannot be made. Gives whether it was made.
     fn make_table(&mut self, name: &str, sql: &str) -> bool {
         let made = self.make(sql);
         if let Err(error) = &made {
-            // Without the statement, which can be long.
+            // Without the statement, which may be long.
             let why = match error {
                 rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
                 other => other.to_string(),

@@ -1,15 +1,15 @@
 //! A table's definition, as capture and materializing need it.
 //!
 //! [`Table::read`] asks SQLite itself (`PRAGMA table_xinfo`, `index_xinfo`, `foreign_key_list` and
-//! the column metadata), so it sees what SQLite made of a `CREATE TABLE`, whatever its spelling. A
-//! remote's definitions are read in the same way: its `sqlite_schema` is run into a scratch
-//! database in memory ([`Catalog::of_remote`]).
+//! the column metadata), so it does not depend on the spelling of a `CREATE TABLE`. A remote's
+//! definitions are read in the same way: its `sqlite_schema` runs in a sandbox in memory
+//! ([`Catalog::of_remote`]).
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::affinity::Affinity;
 use super::limits::{MAX_COLUMNS, MAX_KEY_COLUMNS, PREFIX};
-use super::sandbox::Scratch;
+use super::sandbox::Sandbox;
 use crate::error::{Code, Error, Result};
 
 /// The collations that SQLite itself has. Others are refused on keys, since other clients of the
@@ -47,16 +47,16 @@ impl Collation {
     }
 }
 
-/// A column that events carry. Generated columns are left out: nobody can write them.
+/// A column that events carry. Generated columns are not among them: they cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
     /// Its name.
     pub name: String,
     /// Its declared type, as written.
     pub declared: String,
-    /// What that means.
+    /// Its affinity.
     pub affinity: Affinity,
-    /// How it compares.
+    /// Its collation.
     pub collation: Collation,
     /// Whether NULL is refused.
     pub not_null: bool,
@@ -103,8 +103,8 @@ impl Unique {
         self.terms.iter().map(column).collect()
     }
 
-    /// Whether a column of this name may stand in its terms or its predicate: it does if its
-    /// letters do.
+    /// Whether its terms or its predicate may use a column of this name: whether the text contains
+    /// the name.
     pub fn mentions(&self, column: &str) -> bool {
         let mut texts = self.terms.iter().map(|term| match term {
             Term::Column(name, _) => name,
@@ -115,14 +115,14 @@ impl Unique {
     }
 }
 
-/// Whether a column of this name may stand in an expression: it does if its letters do.
+/// Whether an expression may use a column of this name: whether the text contains the name.
 pub(crate) fn mentions(sql: &str, column: &str) -> bool {
     let column = column.to_ascii_lowercase();
     // A quote in a name is doubled in SQL.
     column.contains(['"', '`', '[', ']']) || sql.to_ascii_lowercase().contains(&column)
 }
 
-/// What a foreign key does to children.
+/// The action of a foreign key on children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Refuses, at the end of the statement or transaction.
@@ -133,7 +133,7 @@ pub enum Action {
     SetNull,
     /// Sets the child's columns to their defaults.
     SetDefault,
-    /// Does to the child what happened to the parent.
+    /// Applies the parent's change to the child.
     Cascade,
 }
 
@@ -148,7 +148,7 @@ impl Action {
         }
     }
 
-    /// Whether it keeps a parent with children from changing.
+    /// Whether it refuses a change of a parent with children.
     pub fn refuses(self) -> bool {
         matches!(self, Action::NoAction | Action::Restrict)
     }
@@ -170,14 +170,14 @@ pub struct ForeignKey {
 /// A table that can be replicated.
 ///
 /// * `key` is not empty, and names columns of `columns`.
-/// * No key column has a collation of the application's own.
+/// * No key column has a collation that the application registered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
     /// Its name, in the spelling of its definition.
     pub name: String,
     /// Its columns that can be written, in their order.
     pub columns: Vec<Column>,
-    /// Its generated columns, which nobody writes.
+    /// Its generated columns, which cannot be written.
     pub generated: Vec<String>,
     /// The primary key: indexes into `columns`, in the key's order.
     pub key: Vec<usize>,
@@ -204,7 +204,7 @@ impl Table {
     ///
     /// `Usage`, naming the table, when it cannot be replicated: it does not exist, is a view, a
     /// virtual or a shadow table, is one of SQLite's or ours, has no primary key, a key column has
-    /// a collation of the application's own, or there are more than [`MAX_COLUMNS`] columns.
+    /// a collation that the application registered, or there are more than [`MAX_COLUMNS`] columns.
     /// `Storage` when the database cannot be read.
     pub fn read(db: &Connection, name: &str) -> Result<Table> {
         let (name, kind, without_rowid, strict) = table_kind(db, name)?;
@@ -315,7 +315,7 @@ fn unsupported(message: String) -> Error {
     Error::new(Code::TableUnsupported, message)
 }
 
-/// Whether a name begins so, in any case: SQLite's names do not differ by it.
+/// Whether a name begins so, in any case: SQLite ignores the case of names.
 fn begins_with(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -391,7 +391,7 @@ fn read_indexes(
         }
         uniques.push(read_unique(db, name, partial)?);
     }
-    // The newest index is listed first; the oldest one is judged first, as SQLite does.
+    // The newest index is listed first. Judge the oldest first, as SQLite checks them.
     uniques.reverse();
     Ok((uniques, key_collations))
 }
@@ -480,7 +480,7 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// The tables and views that cannot, each with the reason.
     pub skipped: Vec<(String, String)>,
-    /// Views and shadow tables among them: nobody expects them to be replicated.
+    /// Views and shadow tables among them. They are left out without a warning.
     pub quiet: Vec<String>,
     /// Tables among them that [`Catalog::of_remote`] could not make in memory.
     pub unmade: Vec<String>,
@@ -488,9 +488,10 @@ pub struct Catalog {
     /// statement, in the order they were made.
     pub indexes: Vec<(String, String)>,
     /// The foreign keys: the child table, and the parent by the name that the child has for it,
-    /// which may be there or not.
+    /// which may not exist.
     pub parents: Vec<(String, String)>,
-    /// Those of them that lead to no key of the parent: see [`Catalog::of_remote`], which knows it.
+    /// The foreign keys that do not lead to a key of the parent. Only [`Catalog::of_remote`] knows
+    /// them.
     pub unfounded: Vec<(String, String)>,
 }
 
@@ -514,7 +515,7 @@ impl Catalog {
         for (name, kind) in names {
             match Table::read(db, &name) {
                 Ok(table) => catalog.tables.push(table),
-                // A virtual table's own tables are no news to anybody.
+                // Leave out a virtual table's own tables without a warning.
                 Err(_) if kind == "shadow" => {}
                 Err(error) if error.kind() == crate::error::Kind::Usage => {
                     catalog.skipped.push((name, error.message().to_owned()));
@@ -538,10 +539,10 @@ impl Catalog {
     }
 
     /// Reads a remote's definitions from the rows of its `sqlite_schema` (`type`, `name`,
-    /// `tbl_name`, `sql`), by making them anew in memory.
+    /// `tbl_name`, `sql`), in a sandbox.
     ///
     /// Objects that this SQLite cannot make (a virtual table of an unknown module) are skipped,
-    /// with the reason. So is what is no definition at all: a remote may say anything.
+    /// with the reason. So is text that is not a definition: a remote may send anything.
     ///
     /// # Errors
     ///
@@ -551,13 +552,13 @@ impl Catalog {
         for (_, name, ..) in schema.iter().filter(|(kind, ..)| kind == "view") {
             skipped.push((name.clone(), format!("`{name}` is a view and cannot be replicated")));
         }
-        let scratch = Scratch::of(schema)?;
-        let mut catalog = Catalog::read(scratch.db())?;
-        catalog.unfounded = scratch.unfounded(&catalog.parents);
+        let sandbox = Sandbox::of(schema)?;
+        let mut catalog = Catalog::read(sandbox.db())?;
+        catalog.unfounded = sandbox.unfounded(&catalog.parents);
         catalog.quiet = skipped.iter().map(|(name, _)| name.clone()).collect();
-        catalog.unmade = scratch.unmade().to_vec();
-        catalog.quiet.extend_from_slice(scratch.shadows());
-        skipped.extend_from_slice(scratch.skipped());
+        catalog.unmade = sandbox.unmade().to_vec();
+        catalog.quiet.extend_from_slice(sandbox.shadows());
+        skipped.extend_from_slice(sandbox.skipped());
         catalog.skipped.extend(skipped);
         Ok(catalog)
     }
@@ -567,7 +568,7 @@ impl Catalog {
         self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
     }
 
-    /// The table, or a usage error that says why it cannot be replicated.
+    /// The table, or a usage error with the reason why it cannot be replicated.
     ///
     /// # Errors
     ///
