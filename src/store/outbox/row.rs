@@ -14,7 +14,7 @@ use crate::protocol::Outgoing;
 pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
     ms, tail, base, actor, pair, via, refuse";
 
-/// An outbox row on its way to [`arrange`].
+/// An outbox row on its way to [`arrange`](super::grouping::arrange).
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxRow {
     pub(in crate::store) event: Outgoing,
