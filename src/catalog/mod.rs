@@ -2,7 +2,7 @@
 //!
 //! [`Table`] has what capture and the store need to know of a table. [`Catalog`] has the tables of
 //! a database, and the reason for each one that cannot be replicated. The remote's definitions are
-//! not trusted: they run in a [`sandbox`], and SQLite's own pragmas read the result.
+//! not trusted: they run in a `sandbox`, and SQLite's own pragmas read the result.
 
 pub(crate) mod affinity;
 pub(crate) mod bookkeeping;
