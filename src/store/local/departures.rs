@@ -159,22 +159,20 @@ impl Rebase<'_, '_> {
         for (row, before) in noted {
             let table = row.0;
             let renamed = fates.get(&row).is_some_and(|(_, renamed)| *renamed);
-            let (before, after) = match before {
-                Some(before) => {
-                    (before.into_iter().map(Some).collect(), self.after(&ways, &fates, &row)?)
+            if let Some(delete) = ways.delete_of(&row) {
+                // It comes from another key. A row that had its key before the page is another one.
+                let mut after = self.after_as(&fates, &row)?;
+                if let After::Row { sure, .. } | After::Gone { sure } = &mut after {
+                    *sure = false;
                 }
-                None => match ways.delete_of(&row) {
-                    Some(delete) => {
-                        let mut after = self.after(&ways, &fates, &row)?;
-                        if let After::Row { sure, .. } | After::Gone { sure } = &mut after {
-                            *sure = false;
-                        }
-                        (self.before_of(delete, table)?, after)
-                    }
-                    None => continue,
-                },
-            };
-            self.compare(table, &before, (&after, renamed), &mut items, &mut left);
+                let before = self.before_of(delete, table)?;
+                self.compare(table, &before, (&after, renamed), &mut items, &mut left);
+            }
+            if let Some(before) = before {
+                let before: Vec<_> = before.into_iter().map(Some).collect();
+                let after = self.after(&ways, &fates, &row)?;
+                self.compare(table, &before, (&after, renamed), &mut items, &mut left);
+            }
         }
         if let Some((table, before)) = gone {
             let after = After::Gone { sure: false };
@@ -248,14 +246,18 @@ impl Rebase<'_, '_> {
 
     /// What became of a row that was there before the page.
     fn after(&self, ways: &Ways, fates: &HashMap<Row, (Next, bool)>, row: &Row) -> Step<After> {
-        let row = ways.before_own(row);
-        let there = match fates.get(&row) {
+        self.after_as(fates, &ways.before_own(row))
+    }
+
+    /// The same by what the page did alone.
+    fn after_as(&self, fates: &HashMap<Row, (Next, bool)>, row: &Row) -> Step<After> {
+        let there = match fates.get(row) {
             Some((Next::Gone, _)) => return Ok(After::Gone { sure: true }),
             Some((Next::Unknown(image), _)) => {
                 return Ok(After::Unknown(self.values_of(image.as_ref(), row.0)));
             }
             Some((Next::To(key), _)) => self.referred(&(row.0, key.clone()))?,
-            None => match self.referred(&row)? {
+            None => match self.referred(row)? {
                 None => return Ok(After::Gone { sure: false }),
                 there => there,
             },

@@ -198,6 +198,33 @@ fn f53_a_key_change_that_a_page_splits() {
     assert!(desk.status().dangling.is_empty());
 }
 
+/// The new key is here already, by an insert of one's own that has lost.
+#[test]
+fn f53_a_key_change_that_a_page_splits_meets_an_insert() {
+    for by_web in [true, false] {
+        let remote = Arc::new(LocalRemote::new(NOTES));
+        let mut desk = desk(
+            &remote,
+            1,
+            "CREATE TABLE draft (n INT REFERENCES note ON DELETE SET NULL ON UPDATE CASCADE);
+             INSERT INTO draft VALUES (2), (3);",
+        );
+        desk.transaction = 1;
+        let change = "UPDATE note SET id = 9 WHERE id = 2";
+        if by_web {
+            remote.web(change);
+        } else {
+            let mut other = Desk::with_schema(&remote, 2, "");
+            other.write(change);
+            other.sync().unwrap();
+        }
+        desk.write("INSERT INTO note VALUES (9, 'nine', 'z')");
+        desk.sync().unwrap();
+        assert_eq!(desk.read("SELECT n FROM draft"), "9\n3", "by the web: {by_web}");
+        assert_eq!(desk.read("PRAGMA foreign_key_check"), "", "by the web: {by_web}");
+    }
+}
+
 /// A page may end with a delete, whoever made it: by itself it is no key change.
 #[test]
 fn f53_a_delete_that_ends_a_page() {
