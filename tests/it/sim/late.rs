@@ -15,6 +15,7 @@ use driftless::remote::Answer;
 
 use super::coverage::Seen;
 use super::rows::{Row, key_of};
+use super::shape::Foreign;
 use super::world::{Checked, World};
 
 /// The least number of rejected pushes in a row before one goes without hints, and of those that
@@ -111,6 +112,8 @@ impl World {
         let frees = done && later.op != Op::Insert;
         match word {
             "foreign" if brings => self.refers((&event.table, named), image, later, false),
+            // Another row refers to it still: what was freed is not enough, and hints change nothing.
+            "children" if self.is_kept((named, restricts), event) => false,
             "children" if frees && later.table == named => {
                 self.refers((named, ""), later.before.as_ref(), event, restricts)
             }
@@ -120,6 +123,24 @@ impl World {
             }
             _ => false,
         }
+    }
+
+    /// Whether rows of a table keep an event's row, or only its key, now that all of the push is
+    /// there.
+    fn is_kept(&self, (table, goes): (&str, bool), parent: &Event) -> bool {
+        let (Some(table), Some(parents)) =
+            (self.shape.table(table), self.shape.table(&parent.table))
+        else {
+            return false;
+        };
+        let foreign = table.foreign.iter().filter(|foreign| foreign.parent == parent.table);
+        let keeping = |foreign: &&Foreign| if goes { foreign.keeps } else { foreign.keeps_key };
+        foreign.filter(keeping).any(|foreign| {
+            self.model.rows.iter().filter(|(place, _)| place.0 == table.name).any(|(_, row)| {
+                let named = Row::from([(parents.key[0].clone(), row[&foreign.column].clone())]);
+                key_of(parents, &named) == parent.key.0
+            })
+        })
     }
 
     /// Whether a table has a foreign key that refuses the deletion of an event's row at once.
