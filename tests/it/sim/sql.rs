@@ -95,11 +95,14 @@ pub(crate) type Clock = Arc<AtomicI64>;
 pub(crate) fn governed(db: &Connection, clock: &Clock, seed: u64) {
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     let flags = FunctionFlags::SQLITE_UTF8;
-    let clock = Arc::clone(clock);
-    db.create_scalar_function("julianday", 1, flags, move |_| {
-        Ok(clock.load(Ordering::Relaxed) as f64 / 86_400_000.0 + 2_440_587.5)
-    })
-    .unwrap();
+    // A replica's triggers ask without an argument, and the remote's with `now`.
+    for arguments in [0, 1] {
+        let clock = Arc::clone(clock);
+        db.create_scalar_function("julianday", arguments, flags, move |_| {
+            Ok(clock.load(Ordering::Relaxed) as f64 / 86_400_000.0 + 2_440_587.5)
+        })
+        .unwrap();
+    }
     let state = Arc::new(AtomicU64::new(seed));
     let chance = move || {
         let drawn = fastrand::Rng::with_seed(state.load(Ordering::Relaxed)).u64(..);
