@@ -7,15 +7,15 @@
 //! no page may be integrated between the write and this look: integration stops until all events
 //! are in their order. After a restart, that is true of the events whose base is the cursor.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::pending::Pending;
+use super::pending::{Pending, load};
 use super::reader::{COLUMNS, Reader, Written};
 use crate::capture::{Move, RowId, Step as Link, Uniques, untangle};
 use crate::error::Result;
-use crate::event::{Image, Seq};
+use crate::event::{Image, Op, Seq};
 use crate::store::Store;
 use crate::store::apply::step::{Step, Stop};
 use crate::store::rows::row::known_key;
@@ -74,48 +74,76 @@ impl Store {
         let mut numbers: Vec<_> = events(&pending).into_iter().filter(|&n| n > sent).collect();
         numbers.sort_unstable();
         let mut links: BTreeMap<i64, Link> = BTreeMap::new();
-        let (mut seen, mut unknown) = (HashSet::new(), HashSet::new());
+        let mut in_order = 0;
         let mut reader = Reader::of_values(db, &self.layouts);
         for n in numbers {
             let Some(Read { link, moved }) = read(db, &mut reader, n, cursor)? else { continue };
-            if !moved {
-                seen.insert(link.row());
-            } else if seen.contains(&link.row()) {
-                unknown.insert(link.row());
-            }
-            let other = link.pair.map(|half| if half == 1 { n + 1 } else { n - 1 });
-            if moved || links.insert(n, link).is_some() {
+            if moved {
+                // All was in its order when a page was integrated. Without this event, or with the
+                // row that is under it now, what stands in front of it fits no order.
+                in_order = n;
+                links.clear();
                 continue;
             }
-            if let Some(other) = other
+            let other = link.pair.map(|half| if half == 1 { n + 1 } else { n - 1 });
+            if links.insert(n, link).is_some() {
+                continue;
+            }
+            if let Some(other) = other.filter(|&other| other > in_order)
                 && !links.contains_key(&other)
                 && let Some(Read { link, .. }) = read(db, &mut reader, other, cursor)?
             {
                 links.insert(other, link);
             }
         }
+        self.leave_out_consequences(db, &mut links)?;
         if links.is_empty() {
             return Ok(Vec::new());
         }
         let steps: Vec<Link> = links.into_values().collect();
-        let now = self.rows_of(db, &steps, &unknown)?;
+        let now = self.rows_of(db, &steps)?;
         let uniques = Uniques::of(self.tables.iter().map(|replicated| &replicated.table));
         Ok(untangle(&steps, &now, &uniques))
     }
 
-    /// The rows of some events as they are in their tables; without those that are not known.
-    fn rows_of(
+    /// Leaves out what a foreign key did to a row that refers to itself and changes its key. Such
+    /// an event has the new key and stands in front of the key change. The insert of that has what
+    /// it did, so it is no link of either row's chain.
+    fn leave_out_consequences(
         &self,
         db: &Connection,
-        steps: &[Link],
-        unknown: &HashSet<RowId>,
-    ) -> Result<HashMap<RowId, Option<Image>>> {
+        links: &mut BTreeMap<i64, Link>,
+    ) -> Result<()> {
+        let mut around = Vec::new();
+        for (&n, link) in links.iter().filter(|(_, link)| link.op == Op::Update) {
+            let event = load(db, &self.layouts, n)?;
+            let Some(parent) = event.and_then(|event| event.parent) else { continue };
+            let changes = |(delete, insert): (&Link, &Link)| {
+                (delete.pair, insert.pair) == (Some(1), Some(2))
+                    && insert.row() == link.row()
+                    && delete.key == parent
+            };
+            let mut later = links.range(n + 1..).map(|(_, link)| link);
+            let mut former = later.next();
+            let found = later.any(|insert| {
+                former.replace(insert).is_some_and(|delete| changes((delete, insert)))
+            });
+            if found && parent != link.key {
+                around.push(n);
+            }
+        }
+        around.iter().for_each(|n| _ = links.remove(n));
+        Ok(())
+    }
+
+    /// The rows of some events as they are in their tables.
+    fn rows_of(&self, db: &Connection, steps: &[Link]) -> Result<HashMap<RowId, Option<Image>>> {
         let guard = Guard::default();
         let mut writer = Writer::new(db, &self.tables, &guard);
         let mut rows = HashMap::new();
         for step in steps {
             let id = step.row();
-            if rows.contains_key(&id) || unknown.contains(&id) {
+            if rows.contains_key(&id) {
                 continue;
             }
             let Some(table) = self.table_index(&step.table) else { continue };
