@@ -76,7 +76,7 @@ use super::layout::foreign_keys;
 use crate::catalog::limits::PREFIX;
 use crate::catalog::quote::{ident, literal};
 use crate::catalog::sql::{differs, of, same_key};
-use crate::catalog::table::{Column, Table};
+use crate::catalog::table::{Action, Column, Table};
 use crate::event::Op;
 
 /// A trigger: its name and the statement that makes it.
@@ -375,10 +375,22 @@ impl<'a, S: Side> Generator<'a, S> {
         nullable.join(" AND ")
     }
 
-    /// The number of the foreign key whose action made this change, or NULL: its parent is gone.
+    /// The number of the foreign key whose action made this change, or NULL: its parent is gone. A
+    /// foreign key without such an action makes no change. A row whose parent is missing for another
+    /// reason would be taken for the consequence of a later delete of that parent.
     fn via(&self, kind: Write) -> String {
         let mut arms = Vec::new();
         for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {
+            let has_action = match kind {
+                Write::Delete => foreign.on_delete == Action::Cascade,
+                _ => {
+                    matches!(foreign.on_delete, Action::SetNull | Action::SetDefault)
+                        || !foreign.on_update.refuses()
+                }
+            };
+            if !has_action {
+                continue;
+            }
             let mut conditions: Vec<_> = foreign
                 .columns
                 .iter()

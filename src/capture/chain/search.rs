@@ -148,10 +148,19 @@ impl<'a> Search<'a> {
         Search { steps, events, uniques, all: false, places, rows, unread, waiting, done }
     }
 
-    /// Whether the events are in their order as they stand.
+    /// Whether each row's events are in their order as they stand. UNIQUE indexes do not count: one
+    /// may be newer than the events, and no other order would be the better one then.
     pub(super) fn is_in_order(&mut self) -> bool {
         let rows = self.rows.clone();
-        let in_order = (0..self.events.len()).rev().all(|event| self.undo(event).is_some());
+        let in_order = (0..self.events.len()).rev().all(|event| {
+            let (at, len) = (self.events[event].at(), self.events[event].len());
+            (0..len).rev().all(|half| {
+                let (row, step) = (self.places[event][half], &self.steps[at + half]);
+                let fits = self.rows.states[row].is_left_by(step);
+                self.rows.undo(row, step, self.uniques, false, &mut Saved::default());
+                fits
+            })
+        });
         self.rows = rows;
         in_order
     }

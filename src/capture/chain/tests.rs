@@ -116,8 +116,10 @@ fn no_two_rows_have_one_unique_value() {
     check("b:-7 b:+7 <-7 b:>+7", "a=- b=7", "b:+7 b:-7 <-7 b:>+7");
     let list = "u.b:-7 u.b:+7 u.a:<-7 u.b:>+7";
     check(list, "u.a=- u.b=7", "u.a:<-7 u.b:>+7 u.b:-7 u.b:+7");
-    // Another row gets the value that the first one gives up.
-    check("u.b:+1 u.a:1>2", "u.a=2 u.b=1", "u.a:1>2 u.b:+1");
+    // Another row gets the value that the first one gives up: each row is in its order, so nothing
+    // moves. With a third event that is not, the search looks at all of the table's rows.
+    check("u.b:+1 u.a:1>2", "u.a=2 u.b=1", "u.b:+1 u.a:1>2");
+    check("u.b:+1 u.a:2>3 u.a:1>2", "u.a=3 u.b=1", "u.a:1>2 u.b:+1 u.a:2>3");
     check("u.a:1>2 u.b:+1", "u.a=2 u.b=1", "u.a:1>2 u.b:+1");
 }
 

@@ -192,3 +192,23 @@ fn f61_what_a_temp_trigger_did_comes_off_with_its_cause() {
     assert!(conflicts.iter().all(|conflict| conflict.kind == ConflictKind::Conflict));
     assert_eq!(conflicts.len(), 2);
 }
+
+/// A row whose parent is missing, and which is gone at the end of the statement, is no consequence
+/// of what happens to that parent later.
+#[test]
+fn f61_a_temp_trigger_deletes_a_row_without_a_parent() {
+    for action in ["RESTRICT", "NO ACTION"] {
+        let schema = format!(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, parent INT REFERENCES t ON DELETE {action})"
+        );
+        let remote = Arc::new(LocalRemote::new(&schema));
+        let mut desk = Desk::with_schema(&remote, 1, &schema);
+        let trigger = "AFTER INSERT ON t BEGIN DELETE FROM t WHERE id = new.id; END";
+        desk.db.execute_batch(&format!("CREATE TEMP TRIGGER mine {trigger}")).unwrap();
+        desk.write("INSERT INTO t VALUES (2, 3)");
+        desk.write("INSERT INTO t VALUES (3, 3)");
+        desk.sync().unwrap();
+        assert_eq!(lost(&remote), "none", "{action}");
+        assert_equal(&desk, &["t"]);
+    }
+}
