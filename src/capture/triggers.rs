@@ -375,9 +375,9 @@ impl<'a, S: Side> Generator<'a, S> {
         nullable.join(" AND ")
     }
 
-    /// The number of the foreign key whose action made this change, or NULL: its parent is gone. A
-    /// foreign key without such an action makes no change. A row whose parent is missing for another
-    /// reason would be taken for the consequence of a later delete of that parent.
+    /// The number of the foreign key whose action made this change, or NULL: its parent is gone.
+    /// Without such an action a foreign key makes no change. A row whose parent is missing for
+    /// another reason would be taken for the consequence of a later delete of that parent.
     fn via(&self, kind: Write) -> String {
         let mut arms = Vec::new();
         for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {

@@ -107,6 +107,8 @@ pub(super) struct Search<'a> {
     rows: Rows,
     /// How many events are still to be read: the first ones.
     unread: usize,
+    /// How many of their halves are of each row.
+    unread_of: Vec<usize>,
     /// Events that have been read and wait, by their places in `events`.
     waiting: Vec<usize>,
     done: Vec<Done>,
@@ -145,7 +147,19 @@ impl<'a> Search<'a> {
             .collect();
         let unread = events.len();
         let (waiting, done) = (Vec::new(), Vec::new());
-        Search { steps, events, uniques, all: false, places, rows, unread, waiting, done }
+        let unread_of = Vec::new();
+        Search {
+            steps,
+            events,
+            uniques,
+            all: false,
+            places,
+            rows,
+            unread,
+            unread_of,
+            waiting,
+            done,
+        }
     }
 
     /// Whether each row's events are in their order as they stand. UNIQUE indexes do not count: one
@@ -229,6 +243,7 @@ impl<'a> Search<'a> {
     fn attempt(&mut self, until: usize, steps: &mut usize) -> Attempt {
         self.done.clear();
         self.waiting.clear();
+        self.count_unread();
         let mut seen: HashSet<(usize, Vec<usize>)> = HashSet::new();
         let mut best = self.unread;
         loop {
@@ -243,7 +258,7 @@ impl<'a> Search<'a> {
                 return Attempt::Stopped(best);
             }
             let is_new = seen.insert((self.unread, self.waiting.clone()));
-            let goes_on = is_new && (self.take() || self.read());
+            let goes_on = is_new && (self.take() || !self.is_stuck() && self.read());
             if !goes_on && !self.go_back() {
                 return Attempt::Stopped(best);
             }
@@ -259,11 +274,33 @@ impl<'a> Search<'a> {
         true
     }
 
+    fn count_unread(&mut self) {
+        self.unread_of = vec![0; self.rows.states.len()];
+        for place in self.places[..self.unread].iter().flatten() {
+            self.unread_of[*place] += 1;
+        }
+    }
+
+    /// Whether the top of the stack will never fit: its row is not as it left it, and no event that
+    /// could change that is unread. Without this look a wrong choice shows only at the end, and the
+    /// time doubles with each row that has one.
+    fn is_stuck(&self) -> bool {
+        let Some(&event) = self.waiting.last() else { return false };
+        let (at, len) = (self.events[event].at(), self.events[event].len());
+        let [first, last] = self.places[event];
+        let halves = if first == last { len - 1..len } else { 0..len };
+        halves.into_iter().any(|half| {
+            let (row, step) = (self.places[event][half], &self.steps[at + half]);
+            self.unread_of[row] == 0 && !self.rows.states[row].is_left_by(step)
+        })
+    }
+
     fn read(&mut self) -> bool {
         if self.unread == 0 || self.waiting.len() == MAX_DEPTH {
             return false;
         }
         self.unread -= 1;
+        self.places[self.unread].iter().for_each(|&row| self.unread_of[row] -= 1);
         self.waiting.push(self.unread);
         self.done.push(Done::Read);
         true
@@ -276,6 +313,7 @@ impl<'a> Search<'a> {
                 None => return false,
                 Some(Done::Read) => {
                     self.waiting.pop();
+                    self.places[self.unread].iter().for_each(|&row| self.unread_of[row] += 1);
                     self.unread += 1;
                 }
                 Some(Done::Taken(event, saved)) => {

@@ -141,3 +141,18 @@ fn a_long_chain_takes_no_longer_than_it_must() {
     assert_eq!(moves.len(), 5000);
     assert!(moves.iter().all(|made| made.from == made.to + 1 && made.len == 1));
 }
+
+#[test]
+fn a_wrong_choice_for_one_row_is_seen_before_the_next_row() {
+    // The update of each row fits last, too. Then nothing fits in front of it.
+    let each = |written: [usize; 3]| {
+        let row = |n: usize| {
+            let (old, new) = (2 * n, 2 * n + 1);
+            let all = [format!("-{new}"), format!("+{new}"), format!("{old}>{new}")];
+            written.map(|at| format!("u.r{n}:{}", all[at])).join(" ")
+        };
+        (0..200).map(row).collect::<Vec<_>>().join(" ")
+    };
+    let now: Vec<_> = (0..200).map(|n| format!("u.r{n}={}", 2 * n + 1)).collect();
+    check(&each([0, 1, 2]), &now.join(" "), &each([2, 0, 1]));
+}
