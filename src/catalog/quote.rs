@@ -3,7 +3,7 @@
 /// A name, quoted.
 ///
 /// ```
-/// assert_eq!(driftless::capture::ident("a\"b"), "\"a\"\"b\"");
+/// assert_eq!(driftless::catalog::ident("a\"b"), "\"a\"\"b\"");
 /// ```
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -13,7 +13,7 @@ pub fn ident(name: &str) -> String {
 /// parser would stop at, cannot be in the JSON and the identifiers that this is used for.
 ///
 /// ```
-/// assert_eq!(driftless::capture::literal("it's"), "'it''s'");
+/// assert_eq!(driftless::catalog::literal("it's"), "'it''s'");
 /// ```
 ///
 /// # Panics

@@ -14,7 +14,8 @@
 //! an event that never fits; then the search goes back to the last choice.
 //!
 //! A row is not all that an order must fit: two rows never have the same value in a UNIQUE index at
-//! once. So the rows of a table with such an index are searched together.
+//! once. So if the orders that are found for each row alone break such an index, the rows of its
+//! table are searched together.
 //!
 //! Events in their order pass in one linear look, without a search.
 //!
@@ -60,10 +61,40 @@ pub fn untangle(
     for component in components(steps, &events, uniques) {
         let mut search = Search::new(steps, &component, now, uniques);
         if !search.is_in_order() {
+            let apart = apart(steps, &component, now);
+            let fits = fits(steps, &component, &apart, now, uniques);
+            causes.extend(if fits { apart } else { search.run() });
+        }
+    }
+    moves(steps, causes).0
+}
+
+/// Searches for each row alone, and for rows that key changes join. That is quick, and mostly
+/// right: a value of a UNIQUE index seldom moves from one row to another.
+fn apart(steps: &[Step], events: &[Event], now: &HashMap<RowId, Option<Image>>) -> Vec<Cause> {
+    let none = Uniques::default();
+    let mut causes = Vec::new();
+    for component in components(steps, events, &none) {
+        let mut search = Search::new(steps, &component, now, &none);
+        if !search.is_in_order() {
             causes.extend(search.run());
         }
     }
-    moves(steps, causes)
+    causes
+}
+
+/// Whether all rows are in their order once `causes` are moved, with all UNIQUE indexes.
+fn fits(
+    steps: &[Step],
+    events: &[Event],
+    causes: &[Cause],
+    now: &HashMap<RowId, Option<Image>>,
+    uniques: &Uniques,
+) -> bool {
+    let (_, numbers) = moves(steps, causes.to_vec());
+    let mut order = events.to_vec();
+    order.sort_by_key(|event| numbers[event.at()]);
+    Search::new(steps, &order, now, uniques).fits()
 }
 
 /// The events by sets of rows that key changes or UNIQUE indexes join; sets of at least two events.
@@ -87,8 +118,9 @@ fn components(steps: &[Step], events: &[Event], uniques: &Uniques) -> Vec<Vec<Ev
     sets.into_values().filter(|set| set.len() > 1).collect()
 }
 
-/// The moves that bring each event in front of those that it caused, inner ones first.
-fn moves(steps: &[Step], mut causes: Vec<Cause>) -> Vec<Move> {
+/// The moves that bring each event in front of those that it caused, inner ones first; and the
+/// number of each step after them.
+fn moves(steps: &[Step], mut causes: Vec<Cause>) -> (Vec<Move>, Vec<i64>) {
     causes.sort_by_key(|cause| cause.event().at());
     let mut numbers: Vec<_> = steps.iter().map(|step| step.n).collect();
     let mut order: BTreeMap<i64, usize> =
@@ -111,5 +143,5 @@ fn moves(steps: &[Step], mut causes: Vec<Cause>) -> Vec<Move> {
         }
         moves.push(made);
     }
-    moves
+    (moves, numbers)
 }

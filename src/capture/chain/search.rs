@@ -179,6 +179,12 @@ impl<'a> Search<'a> {
         in_order
     }
 
+    /// Whether the events as they stand fit the rows and all UNIQUE indexes.
+    pub(super) fn fits(mut self) -> bool {
+        self.all = true;
+        (0..self.events.len()).rev().all(|event| self.undo(event).is_some())
+    }
+
     /// Takes an event off its rows, the insert of a key change first; `None` if they are not as it
     /// left them.
     fn undo(&mut self, event: usize) -> Option<Saved> {

@@ -91,6 +91,7 @@ impl Event {
 }
 
 /// An event, and those that it caused.
+#[derive(Clone, Debug)]
 pub(super) struct Cause(Event, Vec<Event>);
 
 impl Cause {

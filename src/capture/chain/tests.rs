@@ -156,3 +156,22 @@ fn a_wrong_choice_for_one_row_is_seen_before_the_next_row() {
     let now: Vec<_> = (0..200).map(|n| format!("u.r{n}={}", 2 * n + 1)).collect();
     check(&each([0, 1, 2]), &now.join(" "), &each([2, 0, 1]));
 }
+
+#[test]
+fn a_wrong_choice_that_shows_late_is_of_one_row_alone() {
+    // Only the insert tells that the last update comes first, and all inserts come before.
+    let row = |n: usize| (format!("u.r{n}"), 3 * n, 3 * n + 1, 3 * n + 2);
+    let inserts = (0..50).map(row).map(|(name, old, ..)| format!("{name}:+{old}"));
+    let inserts = inserts.collect::<Vec<_>>().join(" ");
+    let each = |written: [usize; 3]| {
+        let updates = |(name, old, between, new): (String, usize, usize, usize)| {
+            let all = [(new, between), (between, new), (old, new)];
+            let texts = written.map(|at| format!("{name}:{}>{}", all[at].0, all[at].1));
+            texts.join(" ")
+        };
+        let updates = (0..50).map(row).map(updates).collect::<Vec<_>>().join(" ");
+        format!("{inserts} {updates}")
+    };
+    let now: Vec<_> = (0..50).map(row).map(|(name, .., new)| format!("{name}={new}")).collect();
+    check(&each([0, 1, 2]), &now.join(" "), &each([2, 0, 1]));
+}
