@@ -57,7 +57,7 @@ impl Builder {
     /// ```no_run
     /// # fn example(url: &str) -> driftless::Result<()> {
     /// use driftless::Replicator;
-    /// use driftless::remote::Credentials;
+    /// use driftless::remotes::Credentials;
     ///
     /// let replicator = Replicator::builder("gym.db")
     ///     .remote(url, "")
