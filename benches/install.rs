@@ -61,7 +61,8 @@ fn main() {
         let db = Connection::open(place.path("first.db")).unwrap();
         db.execute_batch(&tables(count)).unwrap();
         let start = Instant::now();
-        let (store, report) = initialise(plan("first.db"), Arc::new(hub.client())).unwrap();
+        let (store, report) =
+            initialise(plan("first.db"), Arc::new(hub.client()), &mut |_| {}).unwrap();
         let first = start.elapsed().as_secs_f64();
         assert_eq!(report.made_there.len(), count);
         drop(store);
@@ -71,11 +72,12 @@ fn main() {
         }
         let start = Instant::now();
         let store = Store::open(&place.path("first.db")).unwrap();
-        let summary = drain(store, Arc::new(hub.client())).unwrap();
+        let summary = drain(store, Arc::new(hub.client()), &mut |_| {}).unwrap();
         let push = start.elapsed().as_secs_f64();
         assert_eq!(summary.applied, count as u64);
         let start = Instant::now();
-        let (_, report) = initialise(plan("second.db"), Arc::new(hub.client())).unwrap();
+        let (_, report) =
+            initialise(plan("second.db"), Arc::new(hub.client()), &mut |_| {}).unwrap();
         let second = start.elapsed().as_secs_f64();
         assert!(!report.installed && report.made_here.len() == count);
         println!(

@@ -120,6 +120,7 @@ mod event;
 pub mod event;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod inspect;
 #[cfg(not(feature = "internals"))]
 mod protocol;
 #[cfg(feature = "internals")]

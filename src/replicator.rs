@@ -11,14 +11,14 @@ use tokio::sync::{broadcast, oneshot};
 use crate::error::{Code, Error, Result};
 use crate::event::EventId;
 use crate::event::conflict::ConflictRule;
-use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
-use crate::store::{
-    Conflict, Connection, Dismissed, NewKey, OnConnect, Quarantined, Restored, Retried, Selection,
-    Store, application_connection,
+use crate::inspect::{
+    Conflict, ConflictFilter, Dismissed, NewKey, Quarantined, Replica, Restored, Retried, Selection,
 };
+use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
+use crate::store::{Connection, OnConnect, Store, application_connection};
 use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PullSize, PushSize,
-    RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, when_unlocked,
+    RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, shut_down, when_unlocked,
 };
 
 /// How a [`Replicator`] is to be; made by [`Replicator::builder`].
@@ -292,9 +292,7 @@ impl Replicator {
     /// refuses us or is another database; `Usage` when another replicator is at work on the file or
     /// this one was shut down; `Storage` when the local database fails.
     pub async fn sync_now(&self) -> Result<Summary> {
-        let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::SyncNow(reply))?;
-        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        self.ask(Command::SyncNow)?.await.map_err(|_| shut_down())?
     }
 
     /// [`Replicator::sync_now`] for a program without async.
@@ -307,11 +305,7 @@ impl Replicator {
     ///
     /// Within a tokio runtime's own thread: it blocks.
     pub fn sync_now_blocking(&self) -> Result<Summary> {
-        let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::SyncNow(reply))?;
-        answer
-            .blocking_recv()
-            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        self.ask(Command::SyncNow)?.blocking_recv().map_err(|_| shut_down())?
     }
 
     /// Looks at a remote that is refused ([`SyncState::OtherRemote`], [`SyncState::RolledBack`]),
@@ -325,9 +319,7 @@ impl Replicator {
     /// [`SyncState::OtherRemote`]: crate::SyncState::OtherRemote
     /// [`SyncState::RolledBack`]: crate::SyncState::RolledBack
     pub async fn remote_preview(&self) -> Result<RemotePreview> {
-        let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::Preview(reply))?;
-        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        self.ask(Command::Preview)?.await.map_err(|_| shut_down())?
     }
 
     /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync,
@@ -340,9 +332,7 @@ impl Replicator {
     ///
     /// As there, and `Usage`, naming table and column, when the tables do not fit.
     pub async fn accept_remote(&self) -> Result<Summary> {
-        let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::Accept(reply))?;
-        answer.await.map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        self.ask(Command::Accept)?.await.map_err(|_| shut_down())?
     }
 
     /// [`Replicator::accept_remote`] for a program without async.
@@ -355,11 +345,7 @@ impl Replicator {
     ///
     /// Within a tokio runtime's own thread: it blocks.
     pub fn accept_remote_blocking(&self) -> Result<Summary> {
-        let (reply, answer) = oneshot::channel();
-        self.handle.send(Command::Accept(reply))?;
-        answer
-            .blocking_recv()
-            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        self.ask(Command::Accept)?.blocking_recv().map_err(|_| shut_down())?
     }
 
     /// Says that the network is back, or another one: what failed is tried again at once. A wake
@@ -375,12 +361,20 @@ impl Replicator {
     ///
     /// `Usage` when it was shut down before.
     pub async fn shutdown(&self) -> Result<()> {
-        let (reply, ended) = oneshot::channel();
-        self.handle.send(Command::Shutdown(reply))?;
         // An error means that the thread is gone, which is what is wanted.
-        let _ = ended.await;
+        let _ = self.ask(Command::Shutdown)?.await;
         self.join();
         Ok(())
+    }
+
+    /// Gives a command whose answer is waited for.
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<oneshot::Receiver<T>> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.send(command(reply))?;
+        Ok(answer)
     }
 
     fn join(&self) {
@@ -398,7 +392,7 @@ impl Replicator {
     /// `Storage` when it cannot be written.
     pub fn set_actor(&self, actor: Option<&str>) -> Result<()> {
         let actor = actor.map(str::to_owned);
-        self.handle.with(move |store, _| store.set_actor(actor.as_deref()))
+        self.handle.with(move |store| store.set_actor(actor.as_deref()))
     }
 
     /// Changes the remote's URL and token while it runs. The URL must lead to the same database,
@@ -467,6 +461,19 @@ impl Replicator {
         Ok(answer)
     }
 
+    /// Asks the replica what only its file says: the log, the conflicts of a table, what is not
+    /// replicated. `ask` runs on the replicator's thread, between two of its transactions.
+    ///
+    /// # Errors
+    ///
+    /// What `ask` returns; `Usage` when the replicator was shut down.
+    pub fn inspect<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Replica<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.handle.with(|store| ask(&mut Replica::lent(store)))
+    }
+
     /// The local events that lost and that nobody has looked after; with `all`, also those that
     /// were restored or dismissed.
     ///
@@ -474,7 +481,8 @@ impl Replicator {
     ///
     /// `Storage` when they cannot be read.
     pub fn conflicts(&self, all: bool) -> Result<Vec<Conflict>> {
-        self.handle.with(move |store, _| store.conflicts(all))
+        let filter = ConflictFilter { closed: all, ..ConflictFilter::default() };
+        self.inspect(move |replica| replica.conflicts(&filter, 0, usize::MAX))
     }
 
     /// Writes the values of an event that lost once more, as new events on today's base, with what
@@ -486,7 +494,8 @@ impl Replicator {
     /// `Usage` when the inbox has no such event, its row's key is taken (see [`NewKey`]), or a
     /// constraint refuses a row, which it names; `Storage` when the database fails.
     pub fn restore(&self, id: EventId, new_key: Option<NewKey>) -> Result<Restored> {
-        self.handle.with(move |store, _| store.restore(id, new_key))
+        let done = self.restore_selected(Selection::Together(vec![id]), new_key)?;
+        done.refusal().map_or(Ok(done), Err)
     }
 
     /// The same for many, in one transaction: see [`Restored`] for what could not be restored.
@@ -495,7 +504,7 @@ impl Replicator {
     ///
     /// `Usage` when the inbox has not one of the events; `Storage` when the database fails.
     pub fn restore_selected(&self, wanted: Selection, new_key: Option<NewKey>) -> Result<Restored> {
-        self.handle.with(move |store, _| store.restore_selected(&wanted, new_key))
+        self.inspect(move |replica| replica.restore(&wanted, new_key))
     }
 
     /// Takes an event off the conflict inbox. The log keeps it.
@@ -504,7 +513,7 @@ impl Replicator {
     ///
     /// `Usage` when the inbox has no such event.
     pub fn dismiss(&self, id: EventId) -> Result<()> {
-        self.handle.with(move |store, _| store.dismiss(id))
+        self.dismiss_selected(Selection::Events(vec![id])).map(drop)
     }
 
     /// The same for many, in one transaction.
@@ -513,7 +522,7 @@ impl Replicator {
     ///
     /// As for [`Replicator::dismiss`].
     pub fn dismiss_selected(&self, wanted: Selection) -> Result<Dismissed> {
-        self.handle.with(move |store, _| store.dismiss_selected(&wanted))
+        self.inspect(move |replica| replica.dismiss(&wanted))
     }
 
     /// The pulled events that cannot be applied here yet.
@@ -522,7 +531,7 @@ impl Replicator {
     ///
     /// `Storage` when they cannot be read.
     pub fn quarantine(&self) -> Result<Vec<Quarantined>> {
-        self.handle.with(|store, _| store.quarantine())
+        self.inspect(|replica| replica.quarantine())
     }
 
     /// Tries the events in quarantine once more.
@@ -531,14 +540,13 @@ impl Replicator {
     ///
     /// `Storage` when the database fails.
     pub fn retry_quarantine(&self) -> Result<Retried> {
-        self.handle.with(|store: &mut Store, now| store.retry_quarantine(now.wall_ms))
+        self.inspect(|replica| replica.retry_quarantine())
     }
 }
 
 impl Drop for Replicator {
     fn drop(&mut self) {
-        let (reply, _) = oneshot::channel();
-        if self.handle.send(Command::Shutdown(reply)).is_ok() {
+        if self.ask(Command::Shutdown).is_ok() {
             self.join();
         }
     }

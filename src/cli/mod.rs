@@ -2,8 +2,8 @@
 //!
 //! [`main`] reads the command line (`args`), runs the command, and turns the outcome into an exit
 //! code (`exit`). Each command is a file in `commands`, with its own arguments, and uses only the
-//! library's interface: it opens a `Store`, calls the driver, or starts a
-//! [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
+//! library's interface: it asks a [`Replica`](crate::inspect::Replica), calls the driver, or starts
+//! a [`Replicator`](crate::Replicator) or a [`Hub`](crate::hub::Hub).
 //!
 //! `output` prints: data to stdout, everything else to stderr. With `--json` both are lines of
 //! JSON: errors, warnings and notes are objects on stderr. Only the log that `--verbose` turns on
@@ -17,7 +17,6 @@
 //! * Times are shown in UTC.
 
 mod args;
-mod clock;
 mod commands;
 #[cfg(feature = "hub")]
 mod demo;

@@ -9,8 +9,8 @@ use clap::{ArgAction, Args};
 
 use super::output::Output;
 use crate::error::{Code, Error, Result};
+use crate::inspect::Replica;
 use crate::remote::{Credentials, Granted, Libsql, Options, Token};
-use crate::store::Store;
 use crate::sync::Lock;
 
 /// How often to try to take a file's lock, and the pause between two attempts. A command that looks
@@ -161,9 +161,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Store::open`], and `Usage` when no file was named.
-    pub(crate) fn store(&self) -> Result<Store> {
-        Store::open(self.db()?)
+    /// As [`Replica::open`], and `Usage` when no file was named.
+    pub(crate) fn replica(&self) -> Result<Replica<'static>> {
+        Replica::open(self.db()?)
     }
 
     /// The lock of the file's replicator.

@@ -5,6 +5,7 @@ pub mod conflict;
 pub mod frame;
 pub(crate) mod json;
 pub mod page;
+pub(crate) mod readable;
 pub mod value;
 pub mod verdict;
 
@@ -32,6 +33,12 @@ macro_rules! ulid_newtype {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
             }
         }
 
@@ -96,7 +103,7 @@ impl EventId {
 }
 
 /// An event's place in the remote log, from 1; 0 is before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Seq(pub i64);
 
 impl fmt::Display for Seq {
@@ -196,7 +203,8 @@ impl fmt::Debug for RowKey {
 }
 
 /// What an event does to its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Op {
     /// The row was not there.
     Insert,
@@ -260,6 +268,12 @@ impl fmt::Display for Origin {
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Origin {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

@@ -40,10 +40,6 @@ fn restored() -> Error {
 
 impl Store {
     /// Remembers the file's state. From now on this store writes only on top of what it knows.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn remember(&mut self) -> Result<()> {
         self.file.remember(self.db.unchecked_transaction()?)
     }
@@ -89,10 +85,6 @@ impl Store {
     }
 
     /// What became of the file.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub(crate) fn file_state(&self) -> Result<FileState> {
         match self.file.elsewhere() {
             Some(elsewhere) => Ok(elsewhere),

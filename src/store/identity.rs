@@ -61,10 +61,6 @@ const CONTRADICTION: &str = "contradiction";
 impl Store {
     /// The id and the seq of the event by which the remote's log was found not to be the one that
     /// was read here, if it was.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn contradiction(&self) -> Result<Option<(String, String)>> {
         let text = self.setting(CONTRADICTION)?;
         let parts = text.as_deref().and_then(|text| text.split_once(' '));
@@ -72,10 +68,6 @@ impl Store {
     }
 
     /// Notes it; `None` if nothing is missing any more.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_contradiction(&mut self, event: Option<(&str, &str)>) -> Result<()> {
         let text = event.map(|(id, seq)| format!("{id} {seq}"));
         let tx = self.begin_write()?;
@@ -84,19 +76,11 @@ impl Store {
     }
 
     /// The newest place in the remote's log that is integrated.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn place(&self) -> Result<Place> {
         place(&self.db.unchecked_transaction()?)
     }
 
     /// Notes the event at the cursor, where the first sync has ended.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_landmark(&mut self, place: Place) -> Result<()> {
         let text = place.id.map(|id| format!("{} {id}", place.seq));
         let tx = self.begin_write()?;
@@ -116,10 +100,6 @@ impl Store {
 
     /// Draws the mark of a push, by `chance`, and keeps it so that not even a power failure takes
     /// it away: the remote may have it a moment later. It is the newest of those that it gives.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::marks`].
     pub fn draw_mark(&mut self, chance: u128) -> Result<Marks> {
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let drawn = self.keep_mark(chance);
@@ -138,10 +118,6 @@ impl Store {
 
     /// The remote has this mark of a push of ours, and with `sent` also all outbox rows up to that
     /// number: see [`Store::sent`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::marks`].
     pub fn confirm_mark(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
         let tx = self.begin_write()?;
         let mut marks = read(&tx)?;
@@ -158,10 +134,6 @@ impl Store {
     }
 
     /// The remote said which mark it has to a request that pushed nothing.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::marks`].
     pub fn see_mark(&mut self, found: Option<&str>) -> Result<()> {
         let tx = self.begin_write()?;
         let mut marks = read(&tx)?;
@@ -192,10 +164,6 @@ impl Store {
     }
 
     /// The replicated tables, and how many rows each has.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn count_rows(&self) -> Result<Vec<(String, u64)>> {
         let count = |name: &str| -> Result<u64> {
             let sql = format!("SELECT count(*) FROM main.{}", ident(name));
@@ -206,10 +174,6 @@ impl Store {
     }
 
     /// The identities that this file had before, the oldest first.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn former(&self) -> Result<Vec<Former>> {
         let sql = "SELECT n, replica, epoch, cursor, cause, ended FROM driftless_identities \
                    ORDER BY n";

@@ -84,8 +84,8 @@ pub enum Standing {
 pub struct LogFilter {
     /// Of this table.
     pub table: Option<String>,
-    /// Of this row.
-    pub key: Option<RowKey>,
+    /// Of this row: its key's values with commas between, or as a JSON array.
+    pub key: Option<String>,
     /// By this writer.
     pub origin: Option<Origin>,
     /// With this verdict.
@@ -96,6 +96,8 @@ pub struct LogFilter {
     pub until_ms: Option<i64>,
     /// Behind this place in the log. Pending events are behind every place.
     pub after_seq: Option<Seq>,
+    /// Up to this place in the log.
+    pub until_seq: Option<Seq>,
     /// In the log of a former remote: the number of the identity that ended with it
     /// ([`Former`](super::Former)). It has no pending events.
     pub former: Option<i64>,
@@ -103,25 +105,26 @@ pub struct LogFilter {
 
 impl LogFilter {
     fn takes(&self, me: Origin, entry: &Entry) -> bool {
-        let (origin, standing) = match entry {
-            Entry::Pending(_) => (me, Standing::Pending),
-            Entry::Settled(event) => (
-                event.origin,
-                match event.verdict {
+        let (seq, origin, standing) = match entry {
+            Entry::Pending(_) => (Seq(i64::MAX), me, Standing::Pending),
+            Entry::Settled(event) => {
+                let standing = match event.verdict {
                     Verdict::Applied => Standing::Applied,
                     Verdict::Superseded(_) => Standing::Superseded,
                     Verdict::Rejected(_) => Standing::Rejected,
-                },
-            ),
+                };
+                (event.seq, event.origin, standing)
+            }
         };
         let (table, key) = entry.row();
         let ms = time(entry.id());
         self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
-            && self.key.as_ref().is_none_or(|wanted| wanted == key)
+            && self.key.as_ref().is_none_or(|wanted| key.0 == *wanted || key.to_string() == *wanted)
             && self.origin.is_none_or(|wanted| wanted == origin)
             && self.verdict.is_none_or(|wanted| wanted == standing)
             && self.since_ms.is_none_or(|since| ms >= since)
             && self.until_ms.is_none_or(|until| ms <= until)
+            && self.until_seq.is_none_or(|until| seq <= until)
     }
 }
 

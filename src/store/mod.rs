@@ -12,7 +12,7 @@
 //! have not lost, on top in their order.** Every event of the page is sealed into the local log
 //! ([`Store::log`]), whatever became of it.
 //!
-//! An own event that lost goes to the conflict inbox ([`Store::conflicts`]), where it can be
+//! An own event that lost goes to the conflict inbox ([`Store::conflict_page`]), where it can be
 //! restored. An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and
 //! the rest goes on. [`Store::stage`] and [`Store::adopt`] are the first sync.
 //!
@@ -83,6 +83,9 @@ use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
 
 /// A replica's database.
+///
+/// Every method that returns a `Result` fails with `Storage` when the database fails. Other errors
+/// are named beside the method.
 pub struct Store {
     db: Connection,
     id: ReplicaId,
@@ -143,10 +146,6 @@ impl Store {
     }
 
     /// Whether another program has the write lock in this moment.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub(crate) fn is_locked(&self) -> Result<bool> {
         self.db.busy_timeout(std::time::Duration::ZERO)?;
         let tried = self.db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(Error::from);
@@ -158,10 +157,6 @@ impl Store {
     }
 
     /// A number that changes when another connection has committed.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn data_version(&self) -> Result<i64> {
         let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
         Ok(statement.query_row([], |row| row.get(0))?)
@@ -169,37 +164,21 @@ impl Store {
 
     /// After how many pages of the write-ahead log a commit of this store writes it back, with the
     /// write lock free again. 1,000 at first.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn checkpoint_after(&self, pages: u32) -> Result<()> {
         Ok(self.db.pragma_update(None, "wal_autocheckpoint", pages)?)
     }
 
     /// A setting's text.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn setting(&self, name: &str) -> Result<Option<String>> {
         connection::setting(&self.db, name)
     }
 
     /// Writes a setting; `None` takes it away.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         connection::set_setting(&self.db, name, value)
     }
 
     /// Names another URL for the remote. Whether it is the same database is for its epoch to say.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
     }
@@ -207,10 +186,6 @@ impl Store {
     /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a
     /// `Storage` error, and nothing of it happens. It lasts until the database is opened again, and
     /// does not make a database smaller.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     #[cfg(feature = "internals")]
     pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
         Ok(self.db.pragma_update(None, "max_page_count", pages)?)

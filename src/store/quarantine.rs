@@ -30,13 +30,14 @@ const RETRY_BYTES: usize = 4 << 20;
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 /// An event in quarantine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Quarantined {
     /// Its place in the log.
     pub seq: Seq,
     /// Its table.
     pub table: String,
     /// Its row.
+    #[serde(flatten, serialize_with = "crate::event::readable::key")]
     pub key: RowKey,
     /// Why it waits.
     pub reason: String,
@@ -50,22 +51,19 @@ impl Quarantined {
 }
 
 /// What a retry did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Retried {
     /// Events that are applied now.
     pub applied: usize,
     /// Events that still wait.
     pub waiting: usize,
     /// The rows that changed.
+    #[serde(skip)]
     pub changes: Vec<(String, RowKey)>,
 }
 
 impl Store {
     /// The events in quarantine, in the order of the log.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn quarantine(&self) -> Result<Vec<Quarantined>> {
         let sql = "SELECT seq, tbl, pk, reason FROM driftless_quarantine ORDER BY seq";
         let mut statement = self.db.prepare_cached(sql)?;

@@ -11,19 +11,11 @@ use crate::protocol::incarnation::Place;
 impl Store {
     /// Notes whether a transaction of another writer is being integrated in parts, so that
     /// `driftless status` can say it.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_in_parts(&mut self, in_parts: bool) -> Result<()> {
         self.set_setting(IN_PARTS, in_parts.then_some("1"))
     }
 
     /// Where the replica stands. Its cost does not grow with the outbox, once that has been read.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn state(&self) -> Result<State> {
         let tx = self.db.unchecked_transaction()?;
         let mut statement = tx.prepare_cached(
@@ -37,22 +29,14 @@ impl Store {
         )?;
         let mut state = statement.query_row([], |row| {
             Ok(State {
-                replica: self.id,
-                url: String::new(),
-                epoch: None,
                 cursor: Seq(row.get(0)?),
-                place: Place::default(),
                 sent: row.get(1)?,
                 chain: row.get(2)?,
                 actor: row.get(3)?,
-                pending: 0,
-                unsent: 0,
-                oldest_pending_ms: None,
                 conflicts: row.get::<_, i64>(4)? as u64,
                 quarantined: row.get::<_, i64>(5)? as u64,
-                dangling: Vec::new(),
                 bytes: row.get::<_, i64>(6)? as u64,
-                in_parts: false,
+                ..State::unknown(self.id)
             })
         })?;
         drop(statement);
@@ -78,10 +62,6 @@ impl Store {
 
     /// Rows of tables that are not replicated, which refer to a row of a replicated table that the
     /// remote took away. They are counted where an action was refused, or none was declared.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn dangling(&self) -> Result<Vec<Dangling>> {
         let data_version = self.data_version()?;
         self.dangling.borrow_mut().refresh(&self.db, &self.dependents, data_version)
@@ -129,7 +109,7 @@ pub struct State {
 }
 
 impl State {
-    /// Of a replica whose file cannot be read.
+    /// Of a replica of which nothing is known.
     pub(crate) fn unknown(replica: ReplicaId) -> State {
         State {
             replica,

@@ -89,11 +89,9 @@ mod status;
 
 pub(crate) use driver::Driver;
 pub(crate) use driver::blocking::when_unlocked;
-pub use driver::blocking::{accept, drain_watched, initialise_watched, preview_remote};
-#[cfg(feature = "internals")]
-pub use driver::blocking::{drain, initialise};
-pub(crate) use driver::clock::Time;
-pub(crate) use driver::handle::{Command, Handle};
+pub use driver::blocking::{accept, drain, initialise, preview_remote};
+pub(crate) use driver::clock::now_ms;
+pub(crate) use driver::handle::{Command, Handle, shut_down};
 pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::remote_facts::{RemoteFacts, ask};
 pub(crate) use driver::status_file::{read_status, remembered_success};

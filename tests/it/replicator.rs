@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftless::event::Op;
+use driftless::inspect::{Entry, LogFilter, Replica};
 use driftless::remote::{Batch, Libsql, Options, Remote};
-use driftless::store::Entry;
 use driftless::sync::SyncState;
-use driftless::{Health, Kind, Replicator};
+use driftless::{Error, Health, Kind, Replicator};
 use rusqlite::Connection;
 
 use crate::hub::Running;
@@ -226,15 +226,21 @@ fn actors_conflicts_and_restoring() {
     assert!(replicator.quarantine().unwrap().is_empty());
     replicator.retry_quarantine().unwrap();
     assert!(replicator.dismiss(driftless::event::EventId(ulid::Ulid::nil())).is_err());
-    // The log has them all.
-    let store = driftless::store::Store::open(&place.path()).unwrap();
-    let mut settled = 0;
-    store
-        .log(&driftless::store::LogFilter::default(), &mut |entry| {
+    // The log has them all, and says so to the application as to another program.
+    let settled = |replica: &mut Replica<'_>| {
+        let mut settled = 0;
+        replica.log(&LogFilter::default(), &mut |entry| {
             settled += usize::from(matches!(entry, Entry::Settled(_)));
             Ok(())
-        })
-        .unwrap();
+        })?;
+        Ok::<_, Error>((settled, replica.status()?.conflicts))
+    };
+    let (settled, inspected) = (
+        settled(&mut Replica::open(place.path()).unwrap()).unwrap(),
+        replicator.inspect(settled).unwrap(),
+    );
+    assert_eq!(settled, inspected);
+    let settled = settled.0;
     assert!(settled >= 3, "{settled}");
 }
 

@@ -1,19 +1,16 @@
 //! `driftless conflicts`: local events that lost, each with the winner beside it.
 
 use clap::{ArgGroup, Args, Subcommand};
-use serde::Serialize;
 
 use crate::cli::exit::Exit;
 use crate::cli::output::conflict::{LISTED_CHARS, SHOWN_CHARS, print};
-use crate::cli::output::event::{exact_key, json_key, key, resolve, tail};
+use crate::cli::output::event::{key, tail};
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::error::{Code, Error, Result};
 use crate::event::EventId;
-use crate::event::value::Value;
-use crate::store::{
-    Conflict, ConflictCount, ConflictFilter, ConflictKind, ConflictState, NewKey, Restored,
-    Selection, Store,
+use crate::inspect::{
+    Conflict, ConflictFilter, ConflictKind, ConflictState, NewKey, Replica, Restored, Selection,
 };
 
 /// How many conflicts are shown without `--limit`.
@@ -132,72 +129,53 @@ struct DismissArgs {
 /// `Usage` when there is no such conflict, or it cannot be restored in this way; `Storage` when the
 /// database fails.
 pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> {
-    let mut store = session.store()?;
+    let mut replica = session.replica()?;
     let output = session.output();
     if let Some(flag) = args.misplaced() {
         return Err(Error::usage(format!("{flag} stands in front of what is to be done"))
             .with_hint("write it at the end: driftless conflicts dismiss --table TABLE"));
     }
     match args.action {
-        None if args.summary => summary(output, &store, &filter(&store, &args)?)?,
-        None => list(output, &store, &args)?,
-        Some(ConflictAction::Show { id }) => {
-            let conflict = store.conflict(find_all(&store, &[id])?[0])?;
-            print(output, &conflict, store.id(), SHOWN_CHARS)?;
+        None => {
+            let (table, kind) = (args.table.as_deref(), args.kind.as_deref());
+            let wanted = filter(&replica, table, kind, args.all)?;
+            match args.summary {
+                true => summary(output, &replica, &wanted)?,
+                false => list(output, &replica, &wanted, args.skip, args.limit)?,
+            }
         }
-        Some(ConflictAction::Restore(args)) => restore(output, &mut store, &args)?,
-        Some(ConflictAction::Dismiss(args)) => dismiss(output, &mut store, &args)?,
+        Some(ConflictAction::Show { id }) => {
+            let conflict = replica.conflict(replica.conflicts_named(&[id])?[0])?;
+            print(output, &conflict, replica.id(), SHOWN_CHARS)?;
+        }
+        Some(ConflictAction::Restore(args)) => restore(output, &mut replica, &args)?,
+        Some(ConflictAction::Dismiss(args)) => dismiss(output, &mut replica, &args)?,
     }
     Ok(Exit::Success)
 }
 
-/// The events of the conflicts with these ids. Either half of a key change names its conflict.
-fn find_all(store: &Store, texts: &[String]) -> Result<Vec<EventId>> {
-    let ids = store.conflict_ids()?;
-    let find = |text: &String| match text.parse() {
-        Ok(id) => Ok(id),
-        Err(_) => resolve(text, "conflict", ids.iter().copied()),
-    };
-    texts.iter().map(find).collect()
-}
-
-/// A filter by table and kind. A table that is neither replicated nor in the inbox is an error.
-fn matching(
-    store: &Store,
-    table: Option<&String>,
-    kind: Option<&String>,
+/// A filter by table and kind.
+fn filter(
+    replica: &Replica<'_>,
+    table: Option<&str>,
+    kind: Option<&str>,
     closed: bool,
 ) -> Result<ConflictFilter> {
-    if let Some(table) = table {
-        let here = store.tables().iter().map(|replicated| replicated.table.name.clone());
-        let listed = store.conflict_counts()?.into_iter().map(|count| count.table);
-        if !here.chain(listed).any(|known| known.eq_ignore_ascii_case(table)) {
-            let table = clean(table, LISTED_CHARS);
-            return Err(Error::new(
-                Code::TableNotReplicated,
-                format!("table `{table}` is not replicated here"),
-            )
-            .with_hint("`driftless conflicts --summary` names the tables with conflicts"));
-        }
-    }
-    let kind = kind.map(|kind| match kind.as_str() {
+    let kind = kind.map(|kind| match kind {
         "collision" => ConflictKind::Collision,
         "rejected" => ConflictKind::Rejected,
         _ => ConflictKind::Conflict,
     });
-    Ok(ConflictFilter { table: table.cloned(), kind, closed })
+    replica.conflict_filter(table, kind, closed)
 }
 
-fn filter(store: &Store, args: &ConflictsArgs) -> Result<ConflictFilter> {
-    matching(store, args.table.as_ref(), args.kind.as_ref(), args.all)
-}
-
-fn restore(output: &Output, store: &mut Store, args: &RestoreArgs) -> Result<()> {
-    let ids = find_all(store, &args.ids)?;
+fn restore(output: &Output, replica: &mut Replica<'_>, args: &RestoreArgs) -> Result<()> {
+    let ids = replica.conflicts_named(&args.ids)?;
     let new_key = match (&args.new_key, &ids[..]) {
         (None, _) => None,
-        (Some(text), &[id]) => Some(read_key(store, &store.conflict(id)?, text.as_deref())?),
+        (Some(None), &[id]) => replica.conflict(id).map(|_| Some(NewKey::Fresh))?,
         (Some(None), _) => Some(NewKey::Fresh),
+        (Some(Some(text)), &[id]) => Some(replica.new_key(id, text)?),
         (Some(Some(_)), _) => {
             return Err(Error::new(
                 Code::NewKeyUnusable,
@@ -207,15 +185,13 @@ fn restore(output: &Output, store: &mut Store, args: &RestoreArgs) -> Result<()>
         }
     };
     let one = ids.len() == 1;
+    let (table, kind) = (args.table.as_deref(), args.kind.as_deref());
     let wanted = match (ids.is_empty(), args.alone) {
-        (true, _) => {
-            let (table, kind) = (args.table.as_ref(), args.kind.as_ref());
-            Selection::Matching(matching(store, table, kind, false)?)
-        }
+        (true, _) => Selection::Matching(filter(replica, table, kind, false)?),
         (false, true) => Selection::Events(ids),
         (false, false) => Selection::Together(ids),
     };
-    let done = store.restore_selected(&wanted, new_key)?;
+    let done = replica.restore(&wanted, new_key)?;
     // One event was named: its refusal is the command's error.
     if let Some(error) = done.refusal().filter(|_| one) {
         return Err(error);
@@ -234,43 +210,9 @@ fn restore(output: &Output, store: &mut Store, args: &RestoreArgs) -> Result<()>
     }
 }
 
-fn names_of(ids: &[EventId]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
-}
-
 fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
     if output.is_json() {
-        #[derive(Serialize)]
-        struct Refused<'a> {
-            id: String,
-            table: &'a str,
-            key: serde_json::Value,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            key_exact: Option<serde_json::Value>,
-            reason: &'a str,
-            hint: Option<&'a str>,
-        }
-        #[derive(Serialize)]
-        struct Done<'a> {
-            restored: Vec<String>,
-            already: Vec<String>,
-            refused: Vec<Refused<'a>>,
-            held_back: usize,
-        }
-        let refused = done.refused.iter().map(|one| Refused {
-            id: one.id.to_string(),
-            table: &one.table,
-            key: json_key(&one.key),
-            key_exact: exact_key(&one.key),
-            reason: &one.reason,
-            hint: one.hint.as_deref(),
-        });
-        return output.json(&Done {
-            restored: names_of(&done.restored),
-            already: names_of(&done.already),
-            refused: refused.collect(),
-            held_back: done.held_back,
-        });
+        return output.json(done);
     }
     match &done.restored[..] {
         [] if done.already.is_empty() && done.refused.is_empty() => output.note("no conflicts"),
@@ -313,23 +255,15 @@ fn tell_already(output: &Output, already: &[EventId], what: &str) -> Result<()> 
     }
 }
 
-fn dismiss(output: &Output, store: &mut Store, args: &DismissArgs) -> Result<()> {
+fn dismiss(output: &Output, replica: &mut Replica<'_>, args: &DismissArgs) -> Result<()> {
+    let (table, kind) = (args.table.as_deref(), args.kind.as_deref());
     let wanted = match args.ids.is_empty() {
-        true => {
-            let (table, kind) = (args.table.as_ref(), args.kind.as_ref());
-            Selection::Matching(matching(store, table, kind, false)?)
-        }
-        false => Selection::Events(find_all(store, &args.ids)?),
+        true => Selection::Matching(filter(replica, table, kind, false)?),
+        false => Selection::Events(replica.conflicts_named(&args.ids)?),
     };
-    let done = store.dismiss_selected(&wanted)?;
+    let done = replica.dismiss(&wanted)?;
     if output.is_json() {
-        #[derive(Serialize)]
-        struct Done {
-            dismissed: Vec<String>,
-            already: Vec<String>,
-        }
-        let (dismissed, already) = (names_of(&done.dismissed), names_of(&done.already));
-        return output.json(&Done { dismissed, already });
+        return output.json(&done);
     }
     match &done.dismissed[..] {
         [] if done.already.is_empty() => output.note("no conflicts"),
@@ -347,53 +281,11 @@ fn dismiss(output: &Output, store: &mut Store, args: &DismissArgs) -> Result<()>
     tell_already(output, &done.already, "off the list before")
 }
 
-/// The key of `--new-key`. Its values have the types of the lost row's key.
-fn read_key(store: &Store, conflict: &Conflict, text: Option<&str>) -> Result<NewKey> {
-    let Some(text) = text else { return Ok(NewKey::Fresh) };
-    let event = &conflict.event;
-    let old = event.key.values()?;
-    let written: Vec<&str> = if old.len() == 1 { vec![text] } else { text.split(',').collect() };
-    if written.len() != old.len() {
-        let table = store
-            .tables()
-            .iter()
-            .find(|replicated| replicated.table.name.eq_ignore_ascii_case(&event.table));
-        let columns: Vec<&str> = table
-            .map(|replicated| replicated.table.key_columns().map(|c| c.name.as_str()).collect())
-            .unwrap_or_default();
-        return Err(Error::usage(format!(
-            "the key of table `{}` has {} values",
-            event.table,
-            old.len()
-        ))
-        .with_hint(format!("write them with commas between: {}", columns.join(","))));
-    }
-    let values = old.iter().zip(written).map(|(old, text)| match old {
-        Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| {
-            Error::usage(format!("the new key `{}` is no integer", clean(text, LISTED_CHARS)))
-                .with_hint("the key that was lost is one; without KEY, a fresh number is taken")
-        }),
-        _ => Ok(Value::from(text)),
-    });
-    Ok(NewKey::Values(values.collect::<Result<_>>()?))
-}
-
 /// How many conflicts there are of each table and kind.
-fn summary(output: &Output, store: &Store, wanted: &ConflictFilter) -> Result<()> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        table: &'a str,
-        kind: &'static str,
-        state: &'static str,
-        count: usize,
-    }
-    let counts = counted(store, wanted)?;
+fn summary(output: &Output, replica: &Replica<'_>, wanted: &ConflictFilter) -> Result<()> {
+    let counts = replica.conflict_counts(wanted)?;
     if output.is_json() {
-        for ConflictCount { table, kind, state, count } in &counts {
-            let (kind, state) = (kind.as_str(), state.as_str());
-            output.json(&Line { table, kind, state, count: *count })?;
-        }
-        return Ok(());
+        return counts.iter().try_for_each(|count| output.json(count));
     }
     if counts.is_empty() {
         output.note("no conflicts");
@@ -407,25 +299,18 @@ fn summary(output: &Output, store: &Store, wanted: &ConflictFilter) -> Result<()
     output.table(&["table", "kind", "state", "conflicts"], &rows.collect::<Vec<_>>())
 }
 
-fn counted(store: &Store, wanted: &ConflictFilter) -> Result<Vec<ConflictCount>> {
-    let mut counts = store.conflict_counts()?;
-    counts.retain(|count| {
-        (wanted.closed || count.state == ConflictState::Open)
-            && wanted.kind.is_none_or(|kind| kind == count.kind)
-            && wanted.table.as_ref().is_none_or(|table| table.eq_ignore_ascii_case(&count.table))
-    });
-    Ok(counts)
-}
-
-fn list(output: &Output, store: &Store, args: &ConflictsArgs) -> Result<()> {
-    let wanted = filter(store, args)?;
+fn list(
+    output: &Output,
+    replica: &Replica<'_>,
+    wanted: &ConflictFilter,
+    skip: usize,
+    limit: Option<usize>,
+) -> Result<()> {
     let most = if output.is_json() { usize::MAX } else { SHOWN };
-    let limit = args.limit.unwrap_or(most);
-    let conflicts = store.conflict_page(&wanted, args.skip, limit)?;
+    let limit = limit.unwrap_or(most);
+    let conflicts = replica.conflicts(wanted, skip, limit)?;
     if output.is_json() {
-        return conflicts
-            .iter()
-            .try_for_each(|conflict| print(output, conflict, store.id(), LISTED_CHARS));
+        return conflicts.iter().try_for_each(|conflict| output.json(conflict));
     }
     if conflicts.is_empty() {
         output.note("no conflicts");
@@ -441,27 +326,27 @@ fn list(output: &Output, store: &Store, args: &ConflictsArgs) -> Result<()> {
                 let what = "changes that may be one transaction; `restore` takes them together";
                 output.line(Tone::Strong.paint(format_args!("{} {what}", group.len())))?;
             }
-            print(output, conflict, store.id(), LISTED_CHARS)?;
+            print(output, conflict, replica.id(), LISTED_CHARS)?;
         }
     }
-    let shown = args.skip + conflicts.len();
-    let all: usize = counted(store, &wanted)?.iter().map(|count| count.count).sum();
+    let shown = skip + conflicts.len();
+    let all: usize = replica.conflict_counts(wanted)?.iter().map(|count| count.count).sum();
     if all > shown && !conflicts.is_empty() {
         output.line("")?;
-        summary(output, store, &wanted)?;
+        summary(output, replica, wanted)?;
         output.note(format_args!(
             "\n{} more: go on with --skip {shown}, or choose by --table and --kind",
             all - shown
         ));
     }
-    advise(output, store, &conflicts);
+    advise(output, replica, &conflicts);
     Ok(())
 }
 
 /// Names the commands for the open conflicts.
-fn advise(output: &Output, store: &Store, conflicts: &[Conflict]) {
+fn advise(output: &Output, replica: &Replica<'_>, conflicts: &[Conflict]) {
     let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open);
-    let db = store.path().display();
+    let db = replica.path().display();
     let command = format!("driftless conflicts --db {db}");
     if let Some(first) = open.clone().next() {
         let id = tail(&first.event.id);

@@ -10,9 +10,9 @@ use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Error, Result};
 use crate::event::conflict::ConflictRule;
+use crate::inspect::{Adopted, AdoptedTable, Orphans, Replica};
 use crate::remote::{Access, Remote as _};
-use crate::store::{Orphans, Store};
-use crate::sync::{Phase, Report, Tables, fresh_plan, initialise_watched};
+use crate::sync::{Phase, Report, Tables, fresh_plan, initialise};
 
 /// Characters of a table's name that are shown.
 pub(in crate::cli) const NAME_CHARS: usize = 40;
@@ -37,28 +37,8 @@ struct Done<'a> {
     made_there: &'a [String],
     installed: bool,
     /// Absent where the first sync was done before.
-    rows: Option<Rows>,
+    rows: Option<&'a Adopted>,
     pending: u64,
-}
-
-/// The rows of a first sync, counted by where they were.
-#[derive(Clone, Serialize)]
-pub(in crate::cli) struct Rows {
-    fetched: usize,
-    local: usize,
-    equal: usize,
-    different: usize,
-    tables: Vec<TableRows>,
-}
-
-/// The same of one table.
-#[derive(Clone, Serialize)]
-struct TableRows {
-    table: String,
-    fetched: usize,
-    local: usize,
-    equal: usize,
-    different: usize,
 }
 
 /// The arguments of `init`.
@@ -121,7 +101,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
     let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
     let spinner = session.output().spinner("the first sync");
-    let outcome = initialise_watched(plan, remote, &mut |doing| match doing {
+    let outcome = initialise(plan, remote, &mut |doing| match doing {
         Phase::Found(orphans) if !session.output().is_json() => warn_of(session.output(), orphans),
         _ => show(&spinner, doing),
     });
@@ -130,21 +110,20 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
         Ok(done) => done,
         Err(error) => {
             // No replica was made: remove the lock's files.
-            if let Some(lock) = lock.filter(|_| Store::open(&db).is_err()) {
+            if let Some(lock) = lock.filter(|_| Replica::open(&db).is_err()) {
                 lock.discard();
             }
             return Err(error);
         }
     };
-    tell(session.output(), &store, &report)?;
+    tell(session.output(), &Replica::of(store), &report)?;
     Ok(Exit::Success)
 }
 
 /// Says what was done.
-fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
-    let state = store.state()?;
-    let left_out = store.left_out()?;
-    let tables: Vec<&str> = store.tables().iter().map(|r| r.table.name.as_str()).collect();
+fn tell(output: &Output, replica: &Replica<'_>, report: &Report) -> Result<()> {
+    let (state, left_out) = (replica.state()?, replica.left_out()?);
+    let tables: Vec<&str> = replica.tables().collect();
     if output.is_json() {
         return output.json(&Done {
             replica: state.replica.to_string(),
@@ -159,11 +138,11 @@ fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
             made_here: &report.made_here,
             made_there: &report.made_there,
             installed: report.installed,
-            rows: Rows::of(report),
+            rows: report.adopted.as_ref(),
             pending: state.pending,
         });
     }
-    let (file, url) = (store.path().display(), &state.url);
+    let (file, url) = (replica.path().display(), &state.url);
     output.line(format_args!("{file} is replica {} of {url}", state.replica))?;
     output.line(format_args!("tables     {}", clean(&tables.join(", "), usize::MAX)))?;
     for (names, side) in [(&report.made_here, "made here "), (&report.made_there, "made there")] {
@@ -172,8 +151,8 @@ fn tell(output: &Output, store: &Store, report: &Report) -> Result<()> {
         }
     }
     print_left_out(output, &left_out)?;
-    if let Some(rows) = Rows::of(report) {
-        rows.print(output)?;
+    if let Some(rows) = &report.adopted {
+        print_rows(output, rows)?;
     }
     advise(output, report);
     if state.pending > 0 {
@@ -264,46 +243,21 @@ pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
     });
 }
 
-impl Rows {
-    /// The rows of a first sync; `None` if it was done before.
-    pub(in crate::cli) fn of(report: &Report) -> Option<Rows> {
-        let adopted = report.adopted.as_ref()?;
-        let tables = adopted.tables.iter().map(|found| TableRows {
-            table: found.table.clone(),
-            fetched: found.fetched,
-            local: found.local,
-            equal: found.equal,
-            different: found.different,
-        });
-        Some(Rows {
-            fetched: adopted.fetched,
-            local: adopted.local,
-            equal: adopted.equal,
-            different: adopted.different,
-            tables: tables.collect(),
-        })
+/// Prints the rows of a first sync, and the figures of each table if there are several.
+pub(in crate::cli) fn print_rows(output: &Output, rows: &Adopted) -> Result<()> {
+    output.line(format_args!(
+        "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
+        rows.fetched, rows.local, rows.equal, rows.different
+    ))?;
+    if rows.tables.len() < 2 {
+        return Ok(());
     }
-
-    /// Prints the sums, and the figures of each table if there are several.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
-    pub(in crate::cli) fn print(&self, output: &Output) -> Result<()> {
-        output.line(format_args!(
-            "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
-            self.fetched, self.local, self.equal, self.different
-        ))?;
-        if self.tables.len() < 2 {
-            return Ok(());
-        }
-        let line = |found: &TableRows| {
-            let counts = [found.fetched, found.local, found.equal, found.different];
-            let name = clean(&found.table, NAME_CHARS);
-            let counts = counts.iter().map(usize::to_string);
-            (Tone::Plain, std::iter::once(name).chain(counts).collect())
-        };
-        let lines: Vec<_> = self.tables.iter().map(line).collect();
-        output.table(&["table", "fetched", "only here", "equal", "different"], &lines)
-    }
+    let line = |found: &AdoptedTable| {
+        let counts = [found.fetched, found.local, found.equal, found.different];
+        let name = clean(&found.table, NAME_CHARS);
+        let counts = counts.iter().map(usize::to_string);
+        (Tone::Plain, std::iter::once(name).chain(counts).collect())
+    };
+    let lines: Vec<_> = rows.tables.iter().map(line).collect();
+    output.table(&["table", "fetched", "only here", "equal", "different"], &lines)
 }

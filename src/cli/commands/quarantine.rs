@@ -1,15 +1,14 @@
 //! `driftless quarantine`: pulled events that cannot be applied here yet.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
-use crate::cli::output::event::{exact_key, json_key, key};
+use crate::cli::output::event::key;
 use crate::cli::output::{Tone, clean};
 use crate::cli::session::Session;
 use crate::error::Result;
 use crate::event::Seq;
+use crate::inspect::Retried;
 
 /// Characters of a table's name and a reason.
 const CHARS: usize = 200;
@@ -49,23 +48,10 @@ pub(crate) fn quarantine(session: &Session, args: &QuarantineArgs) -> Result<Exi
 }
 
 fn list(session: &Session) -> Result<Exit> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        seq: i64,
-        table: &'a str,
-        key: serde_json::Value,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        key_exact: Option<serde_json::Value>,
-        reason: &'a str,
-    }
     let output = session.output();
-    let waiting = session.store()?.quarantine()?;
+    let waiting = session.replica()?.quarantine()?;
     if output.is_json() {
-        for event in &waiting {
-            let (key, key_exact) = (json_key(&event.key), exact_key(&event.key));
-            let (table, reason) = (event.table.as_str(), event.reason.as_str());
-            output.json(&Line { seq: event.seq.0, table, key, key_exact, reason })?;
-        }
+        waiting.iter().try_for_each(|event| output.json(event))?;
         return Ok(Exit::Success);
     }
     if waiting.is_empty() {
@@ -93,13 +79,9 @@ fn list(session: &Session) -> Result<Exit> {
 }
 
 fn dismiss(session: &Session, seq: Seq) -> Result<Exit> {
-    #[derive(Serialize)]
-    struct Dismissed {
-        dismissed: i64,
-    }
-    session.store()?.dismiss_quarantined(seq)?;
+    session.replica()?.dismiss_quarantined(seq)?;
     if session.output().is_json() {
-        session.output().json(&Dismissed { dismissed: seq.0 })?;
+        session.output().json(&serde_json::json!({ "dismissed": seq }))?;
     } else {
         session.output().line(format_args!("event {seq} is off the list"))?;
     }
@@ -107,16 +89,11 @@ fn dismiss(session: &Session, seq: Seq) -> Result<Exit> {
 }
 
 fn retry(session: &Session) -> Result<Exit> {
-    #[derive(Serialize)]
-    struct Retried {
-        applied: usize,
-        waiting: usize,
-    }
-    let retried = session.store()?.retry_quarantine(now_ms())?;
-    let (applied, waiting) = (retried.applied, retried.waiting);
+    let retried = session.replica()?.retry_quarantine()?;
     if session.output().is_json() {
-        session.output().json(&Retried { applied, waiting })?;
+        session.output().json(&retried)?;
     } else {
+        let Retried { applied, waiting, .. } = retried;
         session.output().line(format_args!("{applied} applied, {waiting} still waiting"))?;
     }
     Ok(Exit::Success)

@@ -5,14 +5,15 @@ use std::io::{self, IsTerminal};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::init::{NAME_CHARS, Rows, show, waiting};
+use super::init::{NAME_CHARS, print_rows, show, waiting};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Error, Result};
+use crate::inspect::{Adopted, Replica};
 use crate::remote::{Access, Remote as _};
-use crate::sync::{RemotePreview, accept, preview_remote};
+use crate::sync::{RemotePreview, accept};
 
 /// The outcome, as `--json` prints it.
 #[derive(Serialize)]
@@ -25,7 +26,7 @@ struct Done<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rows: Option<Rows>,
+    rows: Option<&'a Adopted>,
 }
 
 /// The arguments of `remote`.
@@ -54,18 +55,18 @@ enum RemoteAction {
 ///
 /// # Errors
 ///
-/// As [`preview_remote`] and [`accept`]; `Usage` when another replicator is at work on the file, or
-/// the question was not answered with yes.
+/// As [`Replica::preview_remote`] and [`accept`]; `Usage` when another replicator is at work on the
+/// file, or the question was not answered with yes.
 pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let RemoteAction::Accept { remote: url, yes } = args.action;
-    let store = session.store()?;
-    let url = url.map_or_else(|| store.state().map(|state| state.url), Ok)?;
+    let replica = session.replica()?;
+    let url = url.map_or_else(|| replica.state().map(|state| state.url), Ok)?;
     let remote = session.remote(&url)?;
     let _lock = session.lock()?;
     if remote.access() == Access::ReadOnly {
         return Err(remote.read_only());
     }
-    let found = preview_remote(&store, &*remote)?;
+    let found = replica.preview_remote(&*remote)?;
     let output = session.output();
     let url = remote.url();
     let mut done = Done { accepted: false, url: &url, offer: &found, replica: None, rows: None };
@@ -92,14 +93,14 @@ pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
     signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;
     let spinner = output.spinner("reading the remote's rows");
-    let outcome = accept(store, remote.clone(), &mut |doing| show(&spinner, doing));
+    let outcome = accept(replica.into_store(), remote.clone(), &mut |doing| show(&spinner, doing));
     drop(spinner);
     let (store, report) = outcome?;
-    let state = store.state()?;
+    let state = Replica::of(store).state()?;
     done = Done {
         accepted: true,
         replica: Some(state.replica.to_string()),
-        rows: Rows::of(&report),
+        rows: report.adopted.as_ref(),
         ..done
     };
     if output.is_json() {
@@ -109,7 +110,7 @@ pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let file = session.db()?.display();
     output.line(format_args!("{file} is replica {} of {url} now", state.replica))?;
     if let Some(rows) = &done.rows {
-        rows.print(output)?;
+        print_rows(output, rows)?;
     }
     if state.pending > 0 {
         output.note(waiting(state.pending, &file));

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::status::{described, progress, waiting, words};
+use super::status::{described, progress, words};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Spinner, clean};
 use crate::cli::session::Session;
@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::remote::Remote;
 use crate::replicator::Replicator;
-use crate::sync::{Health, Status, SyncState, remembered_success};
+use crate::sync::{Health, Status, SyncState};
 
 /// How often to look at the status.
 const LOOK: Duration = Duration::from_millis(100);
@@ -107,8 +107,8 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
 
 /// Starts the replicator. Gives the file's state from before the start, too.
 fn begin(session: &Session) -> Result<(Replicator, Before)> {
-    let (db, store) = (session.db()?, session.store()?);
-    if store.is_locked()? {
+    let (db, replica) = (session.db()?, session.replica()?);
+    if replica.is_locked()? {
         let message = format!(
             "waiting for the write lock of {}: another program has a transaction open",
             db.display()
@@ -117,11 +117,10 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
             .with_hint("it goes on by itself when that program commits or ends")
             .naming_file());
     }
-    let remote: Arc<dyn Remote> = session.remote(&store.state()?.url)?;
-    let tables: Vec<String> = store.tables().iter().map(|r| r.table.name.clone()).collect();
-    let success = remembered_success(&store, db)?;
-    let before = Before { adopted: store.is_adopted()?, success };
-    drop(store);
+    let remote: Arc<dyn Remote> = session.remote(&replica.state()?.url)?;
+    let tables: Vec<String> = replica.tables().map(str::to_owned).collect();
+    let before = Before { adopted: replica.is_adopted()?, success: replica.last_success()? };
+    drop(replica);
     let url = remote.url();
     let replicator = Replicator::builder(db).with_remote(remote).tables(tables).start()?;
     session.output().note(format_args!("replicating {} with {url}; Ctrl-C stops", db.display()));
@@ -145,7 +144,7 @@ impl Wait {
             return Ok(());
         }
         self.said = Some(error.message().to_owned());
-        self.status = session.store().and_then(|store| waiting(session, &store, error)).ok();
+        self.status = session.replica().and_then(|replica| replica.status_waiting(error)).ok();
         match &self.status {
             Some(status) if session.output().is_json() => session.output().json(status),
             // If the file cannot be read either, there is no status to print.

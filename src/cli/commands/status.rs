@@ -7,21 +7,16 @@ use clap::Args;
 use super::init::NAME_CHARS;
 use super::sync::bytes;
 use crate::catalog::{LeftOut, Why};
-use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
-use crate::cli::output::log_position::rfc3339;
 use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::event::clock::span;
+use crate::inspect::log_position::rfc3339;
+use crate::inspect::{Cause, Contact, Dangling, Former, Replica, State, Unwritable};
 use crate::remote::Options;
-use crate::store::State;
-use crate::store::{Cause, Dangling, Former, Store, Unwritable};
-use crate::sync::{
-    FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, Known, Lock, RemoteFacts, Status,
-    SyncState, ask, read_status, remembered_success, stopped,
-};
+use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, Status, SyncState};
 
 /// Time limit of the connection: a person waits, so it is shorter than a replicator's.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,16 +31,6 @@ pub(crate) struct StatusArgs {
     offline: bool,
 }
 
-/// The outcome of asking the remote.
-enum Contact {
-    /// It was not asked.
-    Unasked,
-    /// It cannot be asked: the token or the URL is not valid.
-    Unable(Error),
-    Failed(Error, SyncState),
-    Answered(RemoteFacts),
-}
-
 /// Prints the status of the replica, and of the remote unless `--offline` is given.
 ///
 /// # Errors
@@ -53,12 +38,11 @@ enum Contact {
 /// `Usage` when the file is not a replica; `Storage` when it cannot be read. A remote that cannot
 /// be reached is not an error. Red health has an exit code of its own.
 pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
-    let store = session.store()?;
-    let known = match said(session)? {
-        Some(known) => known,
-        None => asked(session, &store, args.offline)?,
-    };
-    let status = Status::of(&store, known, now_ms())?;
+    let replica = session.replica()?;
+    let status = replica.status_with(|state| match args.offline {
+        true => Contact::Unasked,
+        false => contact(session, &replica, state),
+    })?;
     let output = session.output();
     if output.is_json() {
         output.json(&status)?
@@ -68,21 +52,15 @@ pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
     Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
-/// The status that a running replicator of the file has written; `None` without one.
-fn said(session: &Session) -> Result<Option<Known>> {
-    let db = session.db()?;
-    Ok(Lock::holder(db).and_then(|holder| read_status(db, holder, now_ms())))
-}
-
 /// Asks the remote, if it can be asked.
-fn contact(session: &Session, store: &Store, state: &State) -> Contact {
+fn contact(session: &Session, replica: &Replica<'_>, state: &State) -> Contact {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
     match session.connect(&state.url, options) {
         Err(error) => Contact::Unable(error),
         Ok(remote) => match signal::runtime() {
             Err(error) => Contact::Failed(error, SyncState::Refused),
-            Ok(runtime) => match runtime.block_on(ask(&remote, store, state)) {
+            Ok(runtime) => match runtime.block_on(replica.ask(&remote, state)) {
                 Ok(facts) => Contact::Answered(facts),
                 Err((error, state)) => Contact::Failed(session.explain(error), state),
             },
@@ -90,58 +68,10 @@ fn contact(session: &Session, store: &Store, state: &State) -> Contact {
     }
 }
 
-/// The status without a running replicator: from the remote, if it is asked, and from the file.
-fn asked(session: &Session, store: &Store, offline: bool) -> Result<Known> {
-    let state = store.state()?;
-    let contact = if offline { Contact::Unasked } else { contact(session, store, &state) };
-    let now = now_ms();
-    let holder = Lock::holder(session.db()?);
-    let (reached, remote, failed, trouble) = match contact {
-        Contact::Unasked => (None, None, None, None),
-        Contact::Unable(error) => (None, None, None, Some(error)),
-        Contact::Failed(error, state) => {
-            (Some(state != SyncState::Offline), None, Some(state), Some(error))
-        }
-        Contact::Answered(mut remote) => {
-            let held = remote.take_held();
-            (Some(true), Some(remote), held.as_ref().map(|_| SyncState::Trouble), held)
-        }
-    };
-    let head = remote.as_ref().map_or(state.cursor.0, RemoteFacts::head);
-    let last_success = match remote {
-        Some(_) => Some(now),
-        None => remembered_success(store, session.db()?)?,
-    };
-    let sync_state = match failed {
-        Some(state) => state,
-        None if holder.is_none() => SyncState::Stopped,
-        None if head > state.cursor.0 || state.pending > 0 => SyncState::Syncing,
-        None => SyncState::InStep,
-    };
-    let age = |made: i64| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0);
-    let there = remote.and_then(|remote| remote.waiting_s());
-    let waiting_s = state.oldest_pending_ms.map(age).max(there);
-    let trouble = trouble.or_else(|| stopped(waiting_s?, holder.is_some(), HEALTH_BOUND_MS));
-    Ok(Known::new(sync_state, HEALTH_BOUND_MS)
-        .with_process(holder.and_then(|holder| holder.process))
-        .with_remote(reached, head)
-        .with_success(last_success)
-        .with_unwritable(store.unwritable())
-        .with_waiting(there)
-        .with_trouble(trouble.as_ref()))
-}
-
 /// The note that a part of a large transaction is missing.
 fn words_of_parts(in_parts: bool) -> String {
     let words = "a large transaction is on its way, and a part of it is here";
     if in_parts { words.to_owned() } else { String::new() }
-}
-
-/// The status while a replicator waits for another program, because of `error`.
-pub(crate) fn waiting(session: &Session, store: &Store, error: &Error) -> Result<Status> {
-    let known = asked(session, store, true)?;
-    let known = known.in_state(SyncState::Starting).with_trouble(Some(error));
-    Status::of(store, known, now_ms())
 }
 
 /// A state in words.

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::cli::clock::now_ms;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::Result;
 use crate::event::Seq;
-use crate::sync::{Staged, Summary, drain_watched};
+use crate::sync::{Staged, Summary, drain, now_ms};
 
 /// How often the progress is updated on a terminal.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -24,16 +23,16 @@ const SLOW_GLANCE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// As [`drain_watched`], and `Usage` when another replicator is at work on the file.
+/// As [`drain`], and `Usage` when another replicator is at work on the file.
 pub(crate) fn sync(session: &Session) -> Result<Exit> {
-    let store = session.store()?;
-    let remote = session.remote(&store.state()?.url)?;
+    let replica = session.replica()?;
+    let remote = session.remote(&replica.state()?.url)?;
     let lock = session.lock()?;
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
-    let (conflicts, former) = (store.state()?.conflicts, store.former()?.len());
+    let (conflicts, former) = (replica.state()?.conflicts, replica.former()?.len());
     let summary = watched(session, |staged| {
-        drain_watched(store, remote, &mut |now| {
+        drain(replica.into_store(), remote, &mut |now| {
             *staged.lock().unwrap_or_else(PoisonError::into_inner) = now
         })
     })?;
@@ -43,9 +42,9 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     session.output().line(describe(&summary))?;
-    let store = session.store()?;
-    let state = store.state()?;
-    if let Some(former) = store.former()?.get(former) {
+    let replica = session.replica()?;
+    let state = replica.state()?;
+    if let Some(former) = replica.former()?.get(former) {
         session.output().warn(format_args!(
             "this file was copied, or restored from a backup: it was replica {}, and is {} now",
             former.replica, state.replica
@@ -58,7 +57,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
             .output()
             .warn(format_args!("{new} of its events lost: see driftless conflicts --db {db}"));
     }
-    for table in store.unwritable() {
+    for table in replica.unwritable() {
         session.output().warn(clean(&table.reason, usize::MAX));
     }
     if state.quarantined > 0 {
@@ -76,8 +75,8 @@ fn watched<T>(
     work: impl FnOnce(&Mutex<Option<Staged>>) -> Result<T>,
 ) -> Result<T> {
     let spinner = session.output().spinner("pushing and pulling");
-    let store = session.store()?;
-    let all = store.state()?.unsent;
+    let replica = session.replica()?;
+    let all = replica.state()?.unsent;
     let staged = Mutex::new(None);
     let (done, is_done) = crossbeam_channel::bounded::<()>(1);
     std::thread::scope(|scope| {
@@ -87,7 +86,7 @@ fn watched<T>(
             let glance = if is_live { GLANCE } else { SLOW_GLANCE };
             while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {
                 // If the state cannot be read now, the next look shows it.
-                if let Ok(state) = store.state() {
+                if let Ok(state) = replica.state() {
                     let sent = all.saturating_sub(state.unsent);
                     let staged = *staged.lock().unwrap_or_else(PoisonError::into_inner);
                     spinner.progress(progress(sent, all, state.cursor, staged));

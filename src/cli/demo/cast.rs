@@ -8,9 +8,9 @@ use super::proof::{self, Dump};
 use super::script::{Step, statements};
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
+use crate::inspect::{Connection, Replica};
 use crate::remote::{Batch, Libsql, Pending, Remote};
 use crate::replicator::Replicator;
-use crate::store::{Connection, Store};
 use crate::sync::{Status, Summary};
 
 /// A connection to the remote that can be cut.
@@ -136,7 +136,7 @@ impl Desktop {
     ///
     /// `Storage` when it cannot be read.
     pub(super) fn pending(&self) -> Result<u64> {
-        Ok(Store::open(&self.path)?.state()?.pending)
+        Ok(Replica::open(&self.path)?.state()?.pending)
     }
 
     /// Pushes what is pending and pulls what is new.

@@ -22,12 +22,12 @@ use serde::Serialize;
 
 use self::script::{Directive, Step};
 use self::stage::{Stage, tell};
-use super::clock::now_ms;
 use super::exit::Exit;
 use super::output::{Output, Tone};
 use super::session::Session;
 use super::signal;
 use crate::error::{Error, Result};
+use crate::sync::now_ms;
 
 /// The story.
 const STORY: &str = include_str!("../../../fixtures/gym/demo/story.sql");

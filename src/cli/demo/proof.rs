@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
 use crate::event::value::Value;
+use crate::inspect::Connection;
 use crate::remote::{Batch, Remote};
-use crate::store::Connection;
 
 /// Rows of one request. With two kilobytes a row, the answer stays below its limit.
 const PAGE_ROWS: usize = 1_000;

@@ -16,8 +16,8 @@ use crate::cli::output::{Output, Spinner, Tone, conflict};
 use crate::error::{Error, Kind, Result};
 use crate::event::Seq;
 use crate::hub::{Config, Hub};
+use crate::inspect::{ConflictFilter, Entry, LogFilter, Replica, define, table_names};
 use crate::remote::{Libsql, Options, Remote};
-use crate::store::{Entry, LogFilter, Store, definitions};
 
 /// The tables that are replicated.
 const SCHEMA: &str = include_str!("../../../fixtures/gym/schema.sql");
@@ -78,15 +78,15 @@ impl Stage {
         let file = |name: &str| folder.join(format!("{name}.db"));
         let hub_file = file("hub");
         tell(output, web, "has a database of its own, empty but for its tables and triggers.")?;
-        Store::define(&hub_file, &[SCHEMA.to_owned()])?;
-        let tables = tables(&hub_file)?;
-        Store::define(&hub_file, &[REMOTE.to_owned()])?;
+        define(&hub_file, &[SCHEMA.to_owned()])?;
+        let tables = table_names(&hub_file)?;
+        define(&hub_file, &[REMOTE.to_owned()])?;
         tell(output, first, "has a year of data in a SQLite file.")?;
         let waiting = output.spinner("making up a year of data");
         for (index, name) in replicas.iter().enumerate() {
             let data = if index == 0 { YEAR } else { "" };
             let scripts = [SCHEMA, data, LOCAL].map(str::to_owned);
-            Store::define(&file(name), &scripts)?;
+            define(&file(name), &scripts)?;
         }
         drop(waiting);
 
@@ -196,8 +196,7 @@ impl Stage {
     ///
     /// `Storage` when they cannot be read.
     pub(super) fn tables(&self) -> Result<Vec<Table>> {
-        let store = Store::open(self.desktops[0].path())?;
-        Ok(store.tables().iter().map(|replicated| replicated.table.clone()).collect())
+        Ok(Replica::open(self.desktops[0].path())?.definitions().cloned().collect())
     }
 
     /// Runs a step.
@@ -290,10 +289,10 @@ impl Stage {
             .iter()
             .find(|desktop| desktop.is_online())
             .ok_or_else(|| Error::corrupt("the demo's story leaves nobody online"))?;
-        let store = Store::open(witness.path())?;
+        let replica = Replica::open(witness.path())?;
         let filter = LogFilter { after_seq: Some(self.told), ..LogFilter::default() };
         let mut events = Vec::new();
-        store.log(&filter, &mut |entry| {
+        replica.log(&filter, &mut |entry| {
             if let Entry::Settled(event) = entry {
                 events.push(event);
             }
@@ -313,7 +312,7 @@ impl Stage {
             let by = match (&event.actor, event.cause) {
                 (Some(actor), _) => actor.clone(),
                 (None, Some(_)) => "trigger".to_owned(),
-                (None, None) => origin(event.origin, store.id()),
+                (None, None) => origin(event.origin, replica.id()),
             };
             brief(&self.output, &format!("{:>8}", "log"), event, &by)?;
         }
@@ -336,8 +335,8 @@ impl Stage {
             return Ok(());
         }
         for desktop in &self.desktops {
-            let store = Store::open(desktop.path())?;
-            let conflicts = store.conflicts(false)?;
+            let replica = Replica::open(desktop.path())?;
+            let conflicts = replica.conflicts(&ConflictFilter::default(), 0, usize::MAX)?;
             if conflicts.is_empty() {
                 continue;
             }
@@ -345,7 +344,7 @@ impl Stage {
             tell(&self.output, desktop.name(), format_args!("has lost {count}; nothing is gone:"))?;
             for lost in conflicts.iter().take(SHOWN_CONFLICTS) {
                 self.output.line("")?;
-                conflict::print(&self.output, lost, store.id(), conflict::LISTED_CHARS)?;
+                conflict::print(&self.output, lost, replica.id(), conflict::LISTED_CHARS)?;
             }
             self.output.line("")?;
             if let Some(others) = count.checked_sub(SHOWN_CONFLICTS).filter(|&others| others > 0) {
@@ -389,14 +388,6 @@ fn names<'a>(
         }
     }
     names
-}
-
-/// The names of a database's tables.
-fn tables(file: &Path) -> Result<Vec<String>> {
-    let tables = definitions(file)?
-        .into_iter()
-        .filter(|(kind, name, ..)| kind == "table" && !name.starts_with("sqlite_"));
-    Ok(tables.map(|(_, name, ..)| name).collect())
 }
 
 /// Prints a line about a writer, unless JSON was asked for.

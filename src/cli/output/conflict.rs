@@ -1,39 +1,17 @@
 //! A conflict as people and programs read it: the event that lost, with the winner beside it.
 
-use serde::Serialize;
-
-use super::event::{JsonEvent, JsonExact, JsonImage, exact, key, made_at, names, tail, value, who};
-use super::log_position::{rfc3339, short};
+use super::event::{key, names, tail, value, who};
 use super::{Output, Tone, clean};
 use crate::error::Result;
 use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE, TOO_LARGE};
 use crate::event::{Event, Image, Op, ReplicaId};
-use crate::store::{Conflict, ConflictState};
+use crate::inspect::log_position::short;
+use crate::inspect::{Conflict, ConflictState};
 
 /// Characters of a value in a listing of conflicts.
 pub(in crate::cli) const LISTED_CHARS: usize = 40;
 /// Characters of a value where one conflict is shown.
 pub(in crate::cli) const SHOWN_CHARS: usize = 200;
-
-/// A conflict, as `--json` prints it.
-#[derive(Serialize)]
-struct JsonConflict<'a> {
-    id: String,
-    kind: &'static str,
-    state: &'static str,
-    noticed_at: String,
-    /// The same for conflicts that may be of one transaction.
-    group: String,
-    event: JsonEvent<'a>,
-    insert: Option<JsonEvent<'a>>,
-    winner: Option<JsonEvent<'a>>,
-    theirs: Option<JsonImage<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    theirs_exact: Option<JsonExact<'a>>,
-    /// The number of a former remote's log, if the conflict and its seqs are of that log.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    former: Option<i64>,
-}
 
 /// Prints a conflict, the winner beside the loser. Values are cut off after `most` characters.
 ///
@@ -48,19 +26,7 @@ pub(in crate::cli) fn print(
 ) -> Result<()> {
     let event = &conflict.event;
     if output.is_json() {
-        return output.json(&JsonConflict {
-            id: event.id.to_string(),
-            kind: conflict.kind.as_str(),
-            state: conflict.state.as_str(),
-            noticed_at: rfc3339(conflict.noticed_ms),
-            group: conflict.group.to_string(),
-            event: JsonEvent::settled(event),
-            insert: conflict.insert.as_ref().map(JsonEvent::settled),
-            winner: conflict.winner.as_ref().map(JsonEvent::settled),
-            theirs: conflict.theirs.as_ref().map(JsonImage::new),
-            theirs_exact: exact(conflict.theirs.as_ref()),
-            former: conflict.former,
-        });
+        return output.json(conflict);
     }
     let state = match conflict.state {
         ConflictState::Open => String::new(),
@@ -113,7 +79,7 @@ fn beside(conflict: &Conflict, me: ReplicaId, most: usize) -> Vec<(Tone, Vec<Str
         (Tone::Dim, vec![format!("  {name}"), mine, theirs])
     };
     let by = |event: &Event| who(event.origin, event.actor.as_deref(), me);
-    let made = |event: &Event| short(made_at(event.id));
+    let made = |event: &Event| short(event.id.ms());
     let outcome = match (winner, &conflict.theirs) {
         (Some(winner), _) => winner.op.to_string(),
         (None, Some(_)) => "(as it is there)".to_owned(),

@@ -1,14 +1,11 @@
 //! Events as people and programs read them.
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-
-use super::log_position::{rfc3339, short};
 use super::{Output, Tone, clean};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::event::value::Value;
-use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey};
-use crate::store::{Entry, PendingEvent};
+use crate::event::{Event, Image, Op, Origin, ReplicaId, RowKey};
+use crate::inspect::log_position::{rfc3339, short};
+use crate::inspect::{Entry, EventView};
 
 /// Characters of an id in a listing: its last eight are the random ones.
 const ID_TAIL: usize = 8;
@@ -24,11 +21,6 @@ pub(crate) fn tail(id: &impl ToString) -> String {
     let text = id.to_string();
     let from = text.char_indices().rev().nth(ID_TAIL - 1).map_or(0, |(at, _)| at);
     text[from..].to_owned()
-}
-
-/// When an event was made: ms since 1970, by its writer's clock.
-pub(crate) fn made_at(id: EventId) -> i64 {
-    i64::try_from(id.0.timestamp_ms()).unwrap_or(i64::MAX)
 }
 
 /// An origin in a listing.
@@ -124,10 +116,10 @@ impl Listing {
 
     /// An event's tone, its line, and its last column.
     pub(crate) fn entry(&self, entry: &Entry) -> (Tone, String, String) {
-        let view = View::of(entry, self.me);
+        let view = EventView::of(entry, self.me);
         let line = self.line(
             &view.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
-            &short(made_at(view.id)),
+            &short(view.id.ms()),
             &origin(view.origin, self.me),
             view.verdict,
             view.op.as_str(),
@@ -171,261 +163,16 @@ fn tone(verdict: &str) -> Tone {
     }
 }
 
-/// The fields that settled and pending events share.
-struct View<'a> {
-    seq: Option<i64>,
-    id: EventId,
-    origin: Origin,
-    actor: Option<&'a str>,
-    table: &'a str,
-    key: &'a RowKey,
-    op: Op,
-    before: Option<&'a Image>,
-    after: Option<&'a Image>,
-    base: i64,
-    verdict: &'static str,
-    reason: Option<&'a str>,
-}
-
-impl<'a> View<'a> {
-    fn of(entry: &'a Entry, me: ReplicaId) -> View<'a> {
-        match entry {
-            Entry::Settled(event) => View::settled(event),
-            Entry::Pending(event) => View::pending(event, me),
-        }
-    }
-
-    fn settled(event: &'a Event) -> View<'a> {
-        View {
-            seq: Some(event.seq.0),
-            id: event.id,
-            origin: event.origin,
-            actor: event.actor.as_deref(),
-            table: &event.table,
-            key: &event.key,
-            op: event.op,
-            before: event.before.as_ref(),
-            after: event.after.as_ref(),
-            base: event.base.0,
-            verdict: event.verdict.as_str(),
-            reason: event.verdict.reason().filter(|reason| !reason.is_empty()),
-        }
-    }
-
-    fn pending(event: &'a PendingEvent, me: ReplicaId) -> View<'a> {
-        View {
-            seq: None,
-            id: event.id,
-            origin: Origin::Replica(me),
-            actor: event.actor.as_deref(),
-            table: &event.table,
-            key: &event.key,
-            op: event.op,
-            before: event.before.as_ref(),
-            after: event.after.as_ref(),
-            base: event.base.0,
-            verdict: "pending",
-            reason: event.refuse.as_deref(),
-        }
-    }
-}
-
-/// The largest integer that JavaScript's numbers hold exactly, with all below it: 2^53 − 1.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
-
-/// An image as a JSON object, its columns in their order, in a form that every JSON reader can
-/// read. [`exact`] adds the values that this form changes.
-pub(crate) struct JsonImage<'a>(&'a Image);
-
-impl<'a> JsonImage<'a> {
-    pub(crate) fn new(image: &'a Image) -> JsonImage<'a> {
-        JsonImage(image)
-    }
-}
-
-impl Serialize for JsonImage<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.0.len()))?;
-        for (column, value) in &self.0.0 {
-            map.serialize_entry(column, &readable(value))?;
-        }
-        map.end()
-    }
-}
-
-/// The columns of an image whose readable form is not exact, in their exact form.
-pub(crate) struct JsonExact<'a>(Vec<(&'a str, &'a Value)>);
-
-impl Serialize for JsonExact<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (column, value) in &self.0 {
-            map.serialize_entry(column, &exact_value(value))?;
-        }
-        map.end()
-    }
-}
-
-/// The exact form of an image's values beside the readable one; `None` where that is exact.
-pub(crate) fn exact(image: Option<&Image>) -> Option<JsonExact<'_>> {
-    let columns: Vec<_> = image?
-        .0
-        .iter()
-        .filter(|(_, value)| !is_exact(value))
-        .map(|(column, value)| (column.as_str(), value))
-        .collect();
-    (!columns.is_empty()).then_some(JsonExact(columns))
-}
-
-/// Whether [`readable`] gives the value exactly.
-fn is_exact(value: &Value) -> bool {
-    match value {
-        Value::Integer(integer) => integer.unsigned_abs() <= MAX_SAFE_INTEGER,
-        value => !value.is_tagged(),
-    }
-}
-
-/// A value as JSON: a number, a string or null. `docs/operations.md` has the table.
-fn readable(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Integer(integer) if is_exact(value) => (*integer).into(),
-        Value::Integer(integer) => integer.to_string().into(),
-        Value::Real(real) if real.is_infinite() => {
-            if *real > 0.0 { "Infinity" } else { "-Infinity" }.into()
-        }
-        Value::Real(real) => (*real).into(),
-        Value::Text(text) => String::from_utf8_lossy(text).into(),
-        Value::Blob(blob) => {
-            blob.iter().map(|byte| format!("{byte:02X}")).collect::<String>().into()
-        }
-    }
-}
-
-/// A value as the protocol spells it. A large integer is an object, since JavaScript would round
-/// it.
-fn exact_value(value: &Value) -> serde_json::Value {
-    if let Value::Integer(integer) = value
-        && !is_exact(value)
-    {
-        return serde_json::json!({ "i": integer.to_string() });
-    }
-    let mut json = Vec::new();
-    value.write_json(&mut json);
-    serde_json::from_slice(&json).expect("a value's spelling is JSON")
-}
-
-/// A key as a JSON array of readable values.
-pub(crate) fn json_key(key: &RowKey) -> serde_json::Value {
-    match key.values() {
-        Ok(values) => values.iter().map(readable).collect(),
-        Err(_) => serde_json::from_str(&key.0).unwrap_or_else(|_| key.0.clone().into()),
-    }
-}
-
-/// A key in its exact form, where the readable one is not.
-pub(crate) fn exact_key(key: &RowKey) -> Option<serde_json::Value> {
-    let values = key.values().ok()?;
-    let all_exact = values.iter().all(is_exact);
-    (!all_exact).then(|| values.iter().map(exact_value).collect())
-}
-
-/// An event, as `--json` prints it. A flat record: each field is one of the JSON object.
-#[derive(Serialize)]
-pub(crate) struct JsonEvent<'a> {
-    seq: Option<i64>,
-    id: String,
-    made_at: String,
-    origin: String,
-    actor: Option<&'a str>,
-    unit: Option<String>,
-    table: &'a str,
-    key: serde_json::Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_exact: Option<serde_json::Value>,
-    op: &'static str,
-    before: Option<JsonImage<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before_exact: Option<JsonExact<'a>>,
-    after: Option<JsonImage<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_exact: Option<JsonExact<'a>>,
-    base: i64,
-    cause: Option<String>,
-    via: Option<String>,
-    pair: Option<String>,
-    verdict: &'static str,
-    reason: Option<&'a str>,
-    received_at: Option<String>,
-    /// Of a pending event: whether it is set aside, because it has probably lost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aside: Option<bool>,
-}
-
-impl<'a> JsonEvent<'a> {
-    /// Of an event of the log.
-    pub(crate) fn new(entry: &'a Entry, me: ReplicaId) -> JsonEvent<'a> {
-        let json = JsonEvent::view(&View::of(entry, me));
-        match entry {
-            Entry::Settled(event) => json.complete(event),
-            Entry::Pending(event) => JsonEvent { aside: Some(event.aside), ..json },
-        }
-    }
-
-    /// Of a settled event.
-    pub(crate) fn settled(event: &'a Event) -> JsonEvent<'a> {
-        JsonEvent::view(&View::settled(event)).complete(event)
-    }
-
-    fn complete(self, event: &Event) -> JsonEvent<'a> {
-        JsonEvent {
-            unit: event.unit.map(|unit| unit.to_string()),
-            cause: event.cause.map(|id| id.to_string()),
-            via: event.via.map(|id| id.to_string()),
-            pair: event.pair.map(|id| id.to_string()),
-            received_at: Some(rfc3339(event.received_at)),
-            ..self
-        }
-    }
-
-    fn view(view: &View<'a>) -> JsonEvent<'a> {
-        JsonEvent {
-            seq: view.seq,
-            id: view.id.to_string(),
-            made_at: rfc3339(made_at(view.id)),
-            origin: view.origin.to_string(),
-            actor: view.actor,
-            unit: None,
-            table: view.table,
-            key: json_key(view.key),
-            key_exact: exact_key(view.key),
-            op: view.op.as_str(),
-            before: view.before.map(JsonImage),
-            before_exact: exact(view.before),
-            after: view.after.map(JsonImage),
-            after_exact: exact(view.after),
-            base: view.base,
-            cause: None,
-            via: None,
-            pair: None,
-            verdict: view.verdict,
-            reason: view.reason,
-            received_at: None,
-            aside: None,
-        }
-    }
-}
-
 /// Prints an event column by column.
 pub(crate) fn show(output: &Output, entry: &Entry, me: ReplicaId) -> Result<()> {
     if output.is_json() {
-        return output.json(&JsonEvent::new(entry, me));
+        return output.json(&EventView::of(entry, me));
     }
-    let view = View::of(entry, me);
+    let view = EventView::of(entry, me);
     let mut facts = vec![
         ("event", view.id.to_string()),
         ("seq", view.seq.map_or_else(|| "none yet".to_owned(), |seq| seq.to_string())),
-        ("made", rfc3339(made_at(view.id))),
+        ("made", view.made_at),
         ("by", who(view.origin, view.actor, me)),
         ("origin", view.origin.to_string()),
         ("table", clean(view.table, usize::MAX)),
@@ -484,39 +231,4 @@ pub(crate) fn names<'a>(images: impl Iterator<Item = &'a Image>) -> Vec<&'a str>
         }
     }
     names
-}
-
-/// The one id that begins or ends with `text`.
-///
-/// # Errors
-///
-/// `Usage` when there is none, or more than one.
-pub(crate) fn resolve(
-    text: &str,
-    what: &str,
-    ids: impl Iterator<Item = EventId>,
-) -> Result<EventId> {
-    let wanted = text.to_ascii_uppercase();
-    let mut found: Option<EventId> = None;
-    for id in ids {
-        let name = id.to_string();
-        if name == wanted {
-            return Ok(id);
-        }
-        if wanted.is_empty() || !(name.starts_with(&wanted) || name.ends_with(&wanted)) {
-            continue;
-        }
-        if let Some(other) = found.filter(|other| *other != id) {
-            return Err(Error::new(
-                Code::NoSuchEvent,
-                format!("more than one {what} is called `{text}`"),
-            )
-            .with_hint(format!("for instance {other} and {id}: write more of it")));
-        }
-        found = Some(id);
-    }
-    found.ok_or_else(|| {
-        Error::new(Code::NoSuchEvent, format!("there is no {what} `{}`", clean(text, VALUE_CHARS)))
-            .with_hint("the beginning or the end of its id is enough")
-    })
 }

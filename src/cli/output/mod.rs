@@ -5,7 +5,6 @@
 
 pub(super) mod conflict;
 pub(super) mod event;
-pub(super) mod log_position;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -18,9 +17,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
-use super::clock::now_ms;
 use super::exit::Exit;
 use crate::error::{Code, Error, Result};
+use crate::sync::now_ms;
 
 /// Time between two lines of progress where there is no terminal: a log of the output shows that
 /// the work goes on.

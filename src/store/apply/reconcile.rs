@@ -42,10 +42,6 @@ pub enum Late {
 impl Store {
     /// Own events that the remote has acknowledged and whose verdicts are not here, in their order;
     /// at most `limit`. Who has read the log to its end has none, unless a page was not the log.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<EventId>> {
         let sql = "SELECT ms, n, tail FROM driftless_outbox
                    WHERE n <= (SELECT sent FROM driftless_state) AND NOT settled
@@ -58,10 +54,6 @@ impl Store {
 
     /// The remote does not have this event, though it said so: it and all behind it are to be
     /// pushed again. Those that the remote has are known there by their ids.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn unsend(&mut self, id: EventId) -> Result<()> {
         let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
         let tx = self.begin_write()?;

@@ -46,7 +46,7 @@ use crate::store::rows::writable::{ADVICE, Unwritable};
 pub(in crate::store) const ADOPTED: &str = "adopted";
 
 /// What the first sync found, in rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Adopted {
     /// Only on the remote: written here.
     pub fetched: usize,
@@ -57,13 +57,14 @@ pub struct Adopted {
     /// Different: the remote's version was taken.
     pub different: usize,
     /// Rows of the remote that have columns which are unknown here.
+    #[serde(skip)]
     pub narrowed: usize,
     /// The same figures for each table.
     pub tables: Vec<AdoptedTable>,
 }
 
 /// What the first sync found in one table: see [`Adopted`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct AdoptedTable {
     /// The table.
     pub table: String,
@@ -191,10 +192,6 @@ impl Store {
     }
 
     /// Forgets all staged rows.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn stage_clear(&mut self) -> Result<()> {
         let tx = self.begin_write()?;
         count_staged(&tx)?;
@@ -204,10 +201,6 @@ impl Store {
 
     /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
     /// pending events on top. Before that it may be neither pushed nor pulled.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn is_adopted(&self) -> Result<bool> {
         Ok(self.setting(ADOPTED)?.is_some())
     }

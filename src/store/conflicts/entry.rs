@@ -3,7 +3,8 @@
 use crate::event::{EventId, Seq};
 
 /// How a local event lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ConflictKind {
     /// Another writer changed the row first.
     Conflict,
@@ -33,7 +34,8 @@ impl ConflictKind {
 }
 
 /// What has been done about a conflict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ConflictState {
     /// Nothing yet.
     Open,

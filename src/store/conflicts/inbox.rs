@@ -62,10 +62,14 @@ pub struct ConflictFilter {
 }
 
 impl ConflictFilter {
-    fn takes(&self, place: &Place) -> bool {
-        (self.closed || place.state == ConflictState::Open)
-            && self.kind.is_none_or(|kind| kind == place.kind)
-            && self.table.as_ref().is_none_or(|table| table.eq_ignore_ascii_case(&place.table))
+    pub(crate) fn takes(&self, table: &str, kind: ConflictKind, state: ConflictState) -> bool {
+        (self.closed || state == ConflictState::Open)
+            && self.kind.is_none_or(|wanted| wanted == kind)
+            && self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
+    }
+
+    fn takes_place(&self, place: &Place) -> bool {
+        self.takes(&place.table, place.kind, place.state)
     }
 }
 
@@ -81,7 +85,7 @@ pub enum Selection {
 }
 
 /// How many conflicts there are of a table, of a kind and in a state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ConflictCount {
     /// The table.
     pub table: String,
@@ -94,7 +98,7 @@ pub struct ConflictCount {
 }
 
 /// What became of conflicts that were to be dismissed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Dismissed {
     /// These are off the list now.
     pub dismissed: Vec<EventId>,
@@ -134,23 +138,13 @@ fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
 }
 
 impl Store {
-    /// The conflict inbox: what is open, or `all`. It is in the order of the log, but that the
-    /// conflicts of a group stand together.
+    /// The conflicts that `filter` takes, without the first `skip` of them, and no more than
+    /// `limit`. No others are read from the log. They are in its order, but that the conflicts of a
+    /// group stand together.
     ///
     /// # Errors
     ///
     /// `Storage` when the database fails, `Corrupt` when an event's frame is damaged.
-    pub fn conflicts(&self, all: bool) -> Result<Vec<Conflict>> {
-        let filter = ConflictFilter { closed: all, ..ConflictFilter::default() };
-        self.conflict_page(&filter, 0, usize::MAX)
-    }
-
-    /// The conflicts that `filter` takes, without the first `skip` of them, and no more than
-    /// `limit`. No others are read from the log.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::conflicts`].
     pub fn conflict_page(
         &self,
         filter: &ConflictFilter,
@@ -159,15 +153,11 @@ impl Store {
     ) -> Result<Vec<Conflict>> {
         let tx = self.db.unchecked_transaction()?;
         let places = self.places(&tx)?;
-        let wanted = places.iter().filter(|place| filter.takes(place)).skip(skip).take(limit);
+        let wanted = places.iter().filter(|place| filter.takes_place(place)).skip(skip).take(limit);
         wanted.map(|place| self.read_conflict(place)).collect()
     }
 
     /// How many conflicts there are of each table, kind and state.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn conflict_counts(&self) -> Result<Vec<ConflictCount>> {
         let sql = "SELECT coalesce(tbl, ''), kind, state, count(*) FROM
                      (SELECT tbl, kind, state FROM driftless_conflicts
@@ -186,10 +176,6 @@ impl Store {
     }
 
     /// The ids of all conflicts, open or not.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn conflict_ids(&self) -> Result<Vec<EventId>> {
         let sql = "SELECT id FROM driftless_old_conflicts UNION ALL
                    SELECT id FROM driftless_conflicts";
@@ -202,14 +188,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Usage` when the event is not in the inbox; and as for [`Store::conflicts`].
+    /// `Usage` when the event is not in the inbox; and as for [`Store::conflict_page`].
     pub fn conflict(&self, id: EventId) -> Result<Conflict> {
         let tx = self.db.unchecked_transaction()?;
         let places = self.places(&tx)?;
         self.read_conflict(self.find(&Index::of(&places), id)?)
     }
 
-    /// All lines of the inbox: see [`Store::conflicts`] for their order.
+    /// All lines of the inbox: see [`Store::conflict_page`] for their order.
     pub(in crate::store) fn places(&self, tx: &Connection) -> Result<Vec<Place>> {
         let sql = "SELECT former, seq, id, kind, state, tbl, ends FROM driftless_old_conflicts
              UNION ALL SELECT NULL, seq, id, kind, state, tbl, ends FROM driftless_conflicts";
@@ -253,7 +239,7 @@ impl Store {
         let taken: Vec<&Place> = match wanted {
             Selection::Matching(filter) => {
                 let filter = ConflictFilter { closed: false, ..filter.clone() };
-                places.iter().filter(|place| filter.takes(place)).collect()
+                places.iter().filter(|place| filter.takes_place(place)).collect()
             }
             Selection::Together(ids) => {
                 let (mut groups, mut named) = (HashSet::new(), HashSet::new());
@@ -349,16 +335,6 @@ impl Store {
             }
         }
         Ok(event)
-    }
-
-    /// Takes a conflict off the list; the log keeps its event. One that is not open stays what it
-    /// is.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::conflict`].
-    pub fn dismiss(&mut self, id: EventId) -> Result<()> {
-        self.dismiss_selected(&Selection::Events(vec![id])).map(drop)
     }
 
     /// Takes conflicts off the list, in one transaction.

@@ -35,7 +35,7 @@ use crate::store::rows::writer::Writer;
 const NAMED: usize = 5;
 
 /// What became of conflicts that were to be restored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Restored {
     /// These were written again. They are new events now, to be pushed.
     pub restored: Vec<EventId>,
@@ -48,37 +48,25 @@ pub struct Restored {
 }
 
 /// A conflict that could not be restored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Unrestored {
     /// Its event.
     pub id: EventId,
     /// Its table.
     pub table: String,
     /// Its row.
+    #[serde(flatten, serialize_with = "crate::event::readable::key")]
     pub key: RowKey,
     /// Why, in a sentence.
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,
     /// A foreign key refused it: it may do with other rows there.
+    #[serde(skip)]
     foreign: bool,
 }
 
 impl Store {
-    /// Restores what is open of the group of an event, in one transaction: all of it, or nothing.
-    /// A lost insert may be brought back under a new key. What was restored before is not written
-    /// again, and told so.
-    ///
-    /// # Errors
-    ///
-    /// `Usage`, naming the table and the row, when there is no such conflict, its table is not
-    /// replicated any more, a constraint or a trigger refuses the values, the row is gone and its
-    /// other columns are not known, or the new key is of no use. Then nothing has changed.
-    pub fn restore(&mut self, id: EventId, new_key: Option<NewKey>) -> Result<Restored> {
-        let done = self.restore_selected(&Selection::Together(vec![id]), new_key)?;
-        done.refusal().map_or(Ok(done), Err)
-    }
-
     /// Restores conflicts in one transaction, group by group. A group of which a conflict cannot
     /// be restored stays as it is, and is told in what comes back; the others are restored.
     ///

@@ -120,10 +120,6 @@ impl Store {
 
     /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
     /// so a push may end here. True if there are unsent events.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn mark(&mut self) -> Result<bool> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
@@ -272,19 +268,11 @@ impl Store {
     }
 
     /// The outbox's newest number.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn newest(&self) -> Result<i64> {
         Ok(ends(&self.db)?.0)
     }
 
     /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
         let sql = "SELECT cursor, NOT EXISTS (SELECT 1 FROM driftless_outbox
                    WHERE n <= ?1 AND NOT settled) FROM driftless_state";
@@ -293,10 +281,6 @@ impl Store {
     }
 
     /// The remote has given its verdict for all outbox rows up to `up_to`.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     #[cfg(feature = "internals")]
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
         let tx = self.begin_write()?;
@@ -331,10 +315,6 @@ impl Store {
     }
 
     /// Sets who is at work: the actor of all events from now on, by whichever program.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
         // What is so already needs no lock.
         let sql = "UPDATE driftless_state SET actor = ?1 WHERE actor IS NOT ?1";

@@ -15,10 +15,6 @@ const CHOICE: &str = "choice";
 
 impl Store {
     /// Keeps which tables were asked for.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn set_choice(&self, choice: &Choice) -> Result<()> {
         let json = serde_json::to_string(choice)
             .map_err(|source| Error::storage("a choice cannot be kept").with_source(source))?;
@@ -29,10 +25,6 @@ impl Store {
     /// now, and those that the remote had when the replica was made.
     ///
     /// It is worked out again only when the schema has changed.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn left_out(&self) -> Result<Vec<LeftOut>> {
         let version = self.current_schema_version()?;
         let mut kept = self.left_out.borrow_mut();

@@ -121,10 +121,6 @@ impl Store {
     /// triggers were installed.
     ///
     /// The first call after opening compares them; later ones only when the schema has changed.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
     pub fn check_triggers(&mut self) -> Result<bool> {
         let mut version = self.current_schema_version()?;
         if self.checked == Some(version) {

@@ -32,7 +32,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How often a blocking first sync is tried.
 const ATTEMPTS: u32 = 3;
 
-/// Runs a first sync on this thread: see [`FirstSync`]. It may be done again at any time.
+/// Runs a first sync on this thread: see [`FirstSync`]. It may be done again at any time. `watch`
+/// is told before each request what it is for.
 ///
 /// # Errors
 ///
@@ -43,21 +44,7 @@ const ATTEMPTS: u32 = 3;
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-#[cfg(feature = "internals")]
-pub fn initialise(plan: Plan, remote: Arc<dyn Remote>) -> Result<(Store, Report)> {
-    initialise_watched(plan, remote, &mut |_| {})
-}
-
-/// The same, and `watch` is told before each request what it is for.
-///
-/// # Errors
-///
-/// As for [`initialise`].
-///
-/// # Panics
-///
-/// As for [`initialise`].
-pub fn initialise_watched(
+pub fn initialise(
     mut plan: Plan,
     remote: Arc<dyn Remote>,
     watch: &mut dyn FnMut(&Phase),
@@ -152,7 +139,8 @@ fn contact(
 }
 
 /// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
-/// has now is here. The caller holds the file's [`Lock`](crate::sync::driver::lock::Lock).
+/// has now is here. The caller holds the file's [`Lock`](crate::sync::driver::lock::Lock). `watch`
+/// is told how far a push is that travels in parts, and when it has arrived (`None`).
 ///
 /// # Errors
 ///
@@ -163,22 +151,7 @@ fn contact(
 /// # Panics
 ///
 /// Within a tokio runtime's own thread: it blocks.
-#[cfg(feature = "internals")]
-pub fn drain(store: Store, remote: Arc<dyn Remote>) -> Result<Summary> {
-    drain_watched(store, remote, &mut |_| {})
-}
-
-/// The same, and `watch` is told how far a push is that travels in parts, and when it has arrived
-/// (`None`).
-///
-/// # Errors
-///
-/// As for [`drain`].
-///
-/// # Panics
-///
-/// As for [`drain`].
-pub fn drain_watched(
+pub fn drain(
     store: Store,
     remote: Arc<dyn Remote>,
     watch: &mut dyn FnMut(Option<Staged>),

@@ -33,10 +33,14 @@ impl Time {
     }
 }
 
+/// Now, in ms since 1970.
+pub(crate) fn now_ms() -> i64 {
+    Time::start().now().wall_ms
+}
+
 /// A new ULID, of the present.
 pub(crate) fn fresh_ulid() -> ulid::Ulid {
-    let now_ms = u64::try_from(Time::start().now().wall_ms).unwrap_or(0);
-    Clock::default().stamp(now_ms, fastrand::u128(..))
+    Clock::default().stamp(u64::try_from(now_ms()).unwrap_or(0), fastrand::u128(..))
 }
 
 /// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.

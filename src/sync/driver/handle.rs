@@ -14,7 +14,7 @@ use crate::sync::machine::io::{Now, RequestId};
 use crate::sync::status::{Changes, Status, Summary};
 
 /// Work for the thread that owns the store.
-type Work = Box<dyn FnOnce(Result<&mut Store>, Now) + Send>;
+type Work = Box<dyn FnOnce(Result<&mut Store>) + Send>;
 
 /// What the driver's thread is told.
 pub(crate) enum Command {
@@ -34,6 +34,11 @@ pub(crate) enum Command {
     Wake,
     /// End.
     Shutdown(oneshot::Sender<()>),
+}
+
+/// The error of a replicator that has ended.
+pub(crate) fn shut_down() -> Error {
+    Error::new(Code::ShutDown, "the replicator was shut down")
 }
 
 /// Pages' changes that a subscriber may be behind before it misses some.
@@ -112,21 +117,19 @@ impl Handle {
 
     /// Gives a command. It is an error when the thread has ended.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.commands
-            .send(command)
-            .map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))
+        self.commands.send(command).map_err(|_| shut_down())
     }
 
     /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
     pub(crate) fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Store, Now) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = bounded(1);
-        self.send(Command::Work(Box::new(move |store, now| {
-            let _ = reply.send(store.and_then(|store| work(store, now)));
+        self.send(Command::Work(Box::new(move |store| {
+            let _ = reply.send(store.and_then(work));
         })))?;
-        answer.recv().map_err(|_| Error::new(Code::ShutDown, "the replicator was shut down"))?
+        answer.recv().map_err(|_| shut_down())?
     }
 
     /// See [`Changes`].

@@ -330,8 +330,7 @@ impl Driver {
             }
             Command::Preview(reply) => self.preview(reply),
             Command::Work(work) => {
-                let now = self.handle.time().now();
-                work(self.machine.usable_store(), now);
+                work(self.machine.usable_store());
                 self.input(Input::LocalCommit);
             }
             Command::Reconfigure(remote) => {

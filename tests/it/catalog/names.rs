@@ -7,11 +7,12 @@ use driftless::Replicator;
 use driftless::event::conflict::ConflictRule;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::{Entry, LogFilter, Store};
-use driftless::sync::{drain, initialise};
 use rusqlite::Connection;
 
 use crate::hub::Running;
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, plan};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{LocalRemote, read};
 
 /// Names that the parser of the libsql client takes for keywords, and what it would spell otherwise

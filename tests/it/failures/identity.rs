@@ -9,6 +9,7 @@ use driftless::sync::{Input, SyncState};
 use driftless::{Code, Error};
 
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{Fault, LocalRemote};
 use crate::support::members::{TABLES, events, many, remote};
 

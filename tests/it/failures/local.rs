@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::Desk;
 use crate::support::local_remote::{LocalRemote, read};
 
@@ -287,7 +288,7 @@ fn f53_the_first_sync_too() {
     let plan = crate::support::desk::plan(path, 1, &[]);
     let tables = driftless::sync::Tables::Named(vec!["note".to_owned()]);
     let plan = driftless::sync::Plan { tables, ..plan };
-    driftless::sync::initialise(plan, remote).unwrap();
+    initialise(plan, remote).unwrap();
     assert_eq!(read(&db, "SELECT slug FROM link"), "one\neight");
 }
 
@@ -313,11 +314,9 @@ fn f53_a_replicated_child_of_a_local_parent() {
     .unwrap();
     let plan = crate::support::desk::plan(path.clone(), 1, &[]);
     let tables = driftless::sync::Tables::Named(vec!["note".to_owned(), "item".to_owned()]);
-    let (store, _) =
-        driftless::sync::initialise(driftless::sync::Plan { tables, ..plan }, remote.clone())
-            .unwrap();
+    let (store, _) = initialise(driftless::sync::Plan { tables, ..plan }, remote.clone()).unwrap();
     remote.web("DELETE FROM note WHERE id = 1");
-    driftless::sync::drain(store, remote.clone()).unwrap();
+    drain(store, remote.clone()).unwrap();
     assert_eq!(read(&db, "SELECT count(*) FROM shelf"), "0", "the local action is carried out");
     assert_eq!(read(&db, "SELECT * FROM item"), "1|5", "the remote's row stays");
     let dangling = driftless::store::Store::open(&path).unwrap().dangling().unwrap();

@@ -7,6 +7,7 @@ use driftless::store::{ConflictKind, NewKey};
 use driftless::sync::Input;
 
 use crate::support::desk::{Desk, SCHEMA, assert_equal};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::LocalRemote;
 use crate::support::members::{TABLES, events, many, remote};
 

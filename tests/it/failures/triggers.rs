@@ -7,6 +7,7 @@ use driftless::store::ConflictKind;
 use rusqlite::functions::FunctionFlags;
 
 use crate::support::desk::{Desk, assert_equal};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::LocalRemote;
 
 /// The events that the remote has not applied.

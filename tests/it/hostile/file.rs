@@ -5,6 +5,7 @@ use driftless::store::{LogFilter, Store};
 use driftless::sync::{Config, Effect, Input, Machine, Now, Ticket};
 
 use super::answers::Scene;
+use crate::support::inbox::Inbox as _;
 
 /// What somebody does to our tables.
 const CHANGES: [&str; 34] = [

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use driftless::event::value::Value;
 use driftless::remote::{Answer, Batch, Pending, Remote};
-use driftless::sync::{Health, Input, SyncState, Ticket, initialise};
+use driftless::sync::{Health, Input, SyncState, Ticket};
 use driftless::{Code, Kind, Result};
 use rusqlite::Connection;
 
 use super::answers::Scene;
+use crate::support::blocking::initialise;
 use crate::support::desk::{SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote, read};
 

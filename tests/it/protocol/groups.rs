@@ -9,9 +9,11 @@ use driftless::protocol::Push;
 use driftless::protocol::statements::MAX_EVENTS;
 use driftless::remote::{Batch, Pending, Remote, Statement};
 use driftless::store::{PushLimit, Store};
-use driftless::sync::{Input, Ticket, drain_watched, initialise};
+use driftless::sync::{Input, Ticket};
 
+use crate::support::blocking::initialise;
 use crate::support::desk::{Desk, assert_equal, plan};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{Fault, LocalRemote};
 
 /// Two users whose avatars are files, and files that users own.
@@ -454,7 +456,7 @@ fn a_drain_says_how_far_a_push_in_parts_is() {
     let told = Arc::new((Mutex::new(false), Condvar::new()));
     let patient = Arc::new(Patient { remote: remote.clone(), told: Arc::clone(&told) });
     let mut seen = Vec::new();
-    let summary = drain_watched(store, patient, &mut |staged| {
+    let summary = driftless::sync::drain(store, patient, &mut |staged| {
         if staged.is_some_and(|staged| staged.done == staged.parts) {
             // Nothing takes effect before all of it is there.
             assert_eq!(remote.read("SELECT count(*) FROM item"), "0", "{staged:?}");

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use driftless::remote::{Batch, Libsql, Options, Pending, Remote};
 use driftless::store::Store;
-use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
+use driftless::sync::{Input, SyncState, Ticket};
 use driftless::{Code, Kind};
 use rusqlite::Connection;
 
 use crate::hub::Running;
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote, read};
 use crate::support::statement::inlined;

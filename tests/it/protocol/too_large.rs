@@ -7,11 +7,13 @@ use driftless::Code;
 use driftless::event::value::Value;
 use driftless::remote::{Libsql, Options, Remote};
 use driftless::store::{Conflict, ConflictKind, Store};
-use driftless::sync::{Input, drain, initialise};
+use driftless::sync::Input;
 use rusqlite::Connection;
 
 use crate::hub::Running;
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, assert_equal, plan};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{LocalRemote, read};
 
 const MEMBERS: &str = "CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT, photo BLOB)";

@@ -101,7 +101,7 @@ impl Template {
         shape.local.iter().for_each(|sql| db.execute_batch(sql).unwrap());
         drop(db);
         std::fs::copy(at("bare.db"), at("replica.db")).unwrap();
-        drop(initialise(plan(shape, at("replica.db"), 0), server.clone()).unwrap());
+        drop(initialise(plan(shape, at("replica.db"), 0), server.clone(), &mut |_| {}).unwrap());
         if shape.late {
             server.with(|db| shape.web.iter().for_each(|sql| db.execute_batch(sql).unwrap()));
         }

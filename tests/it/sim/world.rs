@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use driftless::event::{Event, EventId, ReplicaId};
 use driftless::remote::{Answer, Batch};
-use driftless::store::NewKey;
+use driftless::store::{ConflictFilter, NewKey, Selection};
 use driftless::sync::{Input, RequestId, Ticket};
 use driftless::{Error, Kind, Result as Outcome};
 use fastrand::Rng;
@@ -524,12 +524,15 @@ impl World {
     /// A person brings a lost event back.
     fn restore(&mut self, at: usize, which: usize, fresh: bool) -> Checked {
         let Some(store) = self.replicas[at].store() else { return Ok(()) };
-        let open = store.conflicts(false).map_err(|error| format!("{error:?}"))?;
+        let open = store.conflict_page(&ConflictFilter::default(), 0, usize::MAX);
+        let open = open.map_err(|error| format!("{error:?}"))?;
         if open.is_empty() {
             return Ok(());
         }
         let id = open[which % open.len()].event.id;
-        let done = store.restore(id, fresh.then_some(NewKey::Fresh));
+        let wanted = Selection::Together(vec![id]);
+        let done = store.restore_selected(&wanted, fresh.then_some(NewKey::Fresh));
+        let done = done.and_then(|done| done.refusal().map_or(Ok(done), Err));
         self.tolerate(done, "a conflict restored")?;
         self.observe(at, Writer::Application)?;
         self.replicas[at].input(Input::LocalCommit);
@@ -538,11 +541,13 @@ impl World {
 
     fn dismiss(&mut self, at: usize, which: usize) -> Checked {
         let Some(store) = self.replicas[at].store() else { return Ok(()) };
-        let open = store.conflicts(false).map_err(|error| format!("{error:?}"))?;
+        let open = store.conflict_page(&ConflictFilter::default(), 0, usize::MAX);
+        let open = open.map_err(|error| format!("{error:?}"))?;
         if open.is_empty() {
             return Ok(());
         }
-        let done = store.dismiss(open[which % open.len()].event.id);
+        let wanted = Selection::Events(vec![open[which % open.len()].event.id]);
+        let done = store.dismiss_selected(&wanted);
         self.tolerate(done, "a conflict dismissed")?;
         self.observe(at, Writer::Nobody)
     }

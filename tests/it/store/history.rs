@@ -10,6 +10,7 @@ use driftless::event::{Event, EventId, Op};
 use driftless::store::{Conflict, NewKey, PushLimit};
 
 use super::world::{Desk, Remote, actual};
+use crate::support::inbox::Inbox as _;
 
 const WEB: [&str; 11] = [
     "CREATE TRIGGER x_touch AFTER UPDATE OF a ON m \

@@ -12,6 +12,7 @@ use driftless::store::{
 
 use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};
+use crate::support::inbox::Inbox as _;
 
 const FAMILY: &str = "CREATE TABLE p (id TEXT PRIMARY KEY, x TEXT);
     CREATE TABLE c (id TEXT PRIMARY KEY, p TEXT REFERENCES p (id)

@@ -7,6 +7,7 @@ use driftless::store::{ConflictKind, ConflictState, Hints, NewKey, PushLimit, St
 
 use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};
+use crate::support::inbox::Inbox as _;
 
 fn three(events: usize) -> PushLimit {
     PushLimit::of(events, 1 << 20)

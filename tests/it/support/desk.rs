@@ -11,13 +11,13 @@ use driftless::remote::Batch;
 use driftless::store::Store;
 use driftless::sync::{
     Changes, Config, Effect, Input, Machine, Now, Plan, RequestId, Status, Summary, Tables, Ticket,
-    initialise,
 };
 use driftless::{Error, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::local_remote::{LocalRemote, read};
+use crate::support::blocking::initialise;
 
 /// The tables of most tests.
 pub(crate) const SCHEMA: &str = "

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Entry, LogFilter, PushLimit, Standing, Store};
-use driftless::sync::{Input, SyncState, Ticket, drain, initialise};
+use driftless::sync::{Input, SyncState, Ticket};
 use driftless::{Code, Health};
 
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, assert_equal};
 use crate::support::local_remote::{Fault, LocalRemote};
 

@@ -43,12 +43,13 @@ use driftless::remote::{Batch, rejected};
 use driftless::store::{Setup, Store};
 use driftless::sync::{
     Config, Effect, Input, Machine, Now, POLL_MS, Plan, RequestId, Status, Summary, SyncState,
-    Tables, Ticket, initialise,
+    Tables, Ticket,
 };
 use driftless::{Code, Error as Failure};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::blocking::initialise;
 use crate::support::desk::{SCHEMA, plan};
 use crate::support::engine::Engine;
 use crate::support::golden::every_golden_script;

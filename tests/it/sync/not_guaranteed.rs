@@ -7,10 +7,11 @@ use driftless::error::Kind;
 use driftless::event::Op;
 use driftless::event::value::Value;
 use driftless::store::{NewKey, Store};
-use driftless::sync::initialise;
 use rusqlite::Connection;
 
+use crate::support::blocking::initialise;
 use crate::support::desk::{Desk, plan};
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{LocalRemote, rows};
 
 const NUMBERS: &str = "CREATE TABLE numbers (id INTEGER PRIMARY KEY, r REAL, i INTEGER, n NUMERIC,

@@ -6,10 +6,11 @@ use driftless::protocol::incarnation::MAX_DRAWN;
 use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
-    ACTIVE_POLL_MS, Config, Effect, Input, Machine, Now, RequestId, SyncState, Ticket, initialise,
+    ACTIVE_POLL_MS, Config, Effect, Input, Machine, Now, RequestId, SyncState, Ticket,
 };
 use driftless::{Code, Health, Kind};
 
+use crate::support::blocking::initialise;
 use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 use crate::support::members::{TABLES, many, remote};

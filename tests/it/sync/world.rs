@@ -14,6 +14,7 @@ use driftless::sync::{Input, SyncState};
 
 use crate::support::desk::{Backup, Desk, SCHEMA};
 use crate::support::engine::Engine;
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::{Fault, LocalRemote};
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;

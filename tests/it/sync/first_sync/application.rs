@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use driftless::catalog::Why;
 use driftless::store::OnConnect;
-use driftless::sync::{Plan, Tables, drain, initialise};
+use driftless::sync::{Plan, Tables};
 use driftless::{Health, Kind, Replicator};
 use rusqlite::Connection;
 
 use super::{remote_schema, schema};
 use crate::support::application::register;
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::plan;
 use crate::support::local_remote::{LocalRemote, read};
 

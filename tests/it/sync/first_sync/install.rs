@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::store::Store;
-use driftless::sync::{Tables, drain, initialise};
+use driftless::sync::Tables;
 use fastrand::Rng;
 
 use super::{Stepped, file, remote_schema};
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::plan;
 use crate::support::local_remote::{Fault, LocalRemote};
 use crate::support::seeds::each_seed;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use driftless::Code;
 use driftless::event::conflict::ConflictRule;
-use driftless::sync::{Plan, Tables, initialise};
+use driftless::sync::{Plan, Tables};
 use rusqlite::Connection;
 
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 
@@ -65,7 +66,7 @@ fn missing_tables_are_made_on_either_side() {
     let index = "SELECT count(*) FROM sqlite_schema WHERE name IN ('there_x', 'here_c')";
     assert_eq!(db.query_row(index, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
     assert_eq!(remote.read(index), "2");
-    driftless::sync::drain(store, remote.clone()).unwrap();
+    drain(store, remote.clone()).unwrap();
     assert_eq!(remote.read("SELECT a, b, c FROM here"), "k|1|2.5");
     // Once more: nothing is left to do, and nothing is written.
     let (_, report) = initialise(plan, remote.clone()).unwrap();

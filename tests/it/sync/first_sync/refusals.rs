@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use driftless::Code;
 use driftless::event::conflict::ConflictRule;
-use driftless::sync::{Plan, Tables, initialise};
+use driftless::sync::{Plan, Tables};
 use fastrand::Rng;
 use rusqlite::Connection;
 
 use super::{file, remote_schema, schema};
+use crate::support::blocking::initialise;
 use crate::support::local_remote::LocalRemote;
 use crate::support::seeds::each_seed;
 

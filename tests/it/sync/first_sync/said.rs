@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use driftless::Code;
 use driftless::catalog::{Where, Why};
-use driftless::sync::{Tables, initialise};
+use driftless::sync::Tables;
 use rusqlite::Connection;
 
 use super::file;
+use crate::support::blocking::{drain, initialise};
 use crate::support::desk::{Desk, assert_equal};
 use crate::support::local_remote::LocalRemote;
 
@@ -119,7 +120,7 @@ fn f74_orphans_are_counted_and_named_before_anything_is_moved() {
     let (_folder, plan) = file(1, &here);
     let path = plan.path.clone();
     let mut found = None;
-    let (store, report) = driftless::sync::initialise_watched(plan, remote.clone(), &mut |doing| {
+    let (store, report) = driftless::sync::initialise(plan, remote.clone(), &mut |doing| {
         if let driftless::sync::Phase::Found(orphans) = doing {
             let untouched = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'driftless%'";
             assert_eq!(remote.read(untouched), "0", "nothing has moved");
@@ -147,7 +148,7 @@ fn f74_orphans_are_counted_and_named_before_anything_is_moved() {
         ]
     );
     // As it is documented: the remote does not take them, and they are listed.
-    driftless::sync::drain(store, remote.clone()).unwrap();
+    drain(store, remote.clone()).unwrap();
     let store = driftless::store::Store::open(&path).unwrap();
     assert_eq!(remote.read("SELECT id FROM child ORDER BY id"), "1\n2\n4");
     assert_eq!(store.state().unwrap().conflicts, 3);

@@ -15,7 +15,7 @@ const UNITS: [(&str, i64); 5] =
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub enum LogPosition {
     /// An event's place.
     Seq(Seq),
     /// An event.
@@ -26,30 +26,20 @@ pub(crate) enum When {
     Ago(i64),
 }
 
-impl When {
-    /// The same as a time or a place, where `now_ms` is now in ms since 1970.
-    pub(crate) fn settle(self, now_ms: i64) -> When {
-        match self {
-            When::Ago(age) => When::At(now_ms.saturating_sub(age)),
-            other => other,
-        }
-    }
-}
-
-impl FromStr for When {
+impl FromStr for LogPosition {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<When> {
+    fn from_str(text: &str) -> Result<LogPosition> {
         let parsed = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            text.parse().ok().map(|seq| When::Seq(Seq(seq)))
+            text.parse().ok().map(|seq| LogPosition::Seq(Seq(seq)))
         } else if let Some(age) = age(text) {
-            Some(When::Ago(age))
+            Some(LogPosition::Ago(age))
         } else if let Some(midnight) = midnight(text) {
-            Some(When::At(midnight))
+            Some(LogPosition::At(midnight))
         } else if let Ok(time) = text.parse::<Timestamp>() {
-            Some(When::At(time.as_millisecond()))
+            Some(LogPosition::At(time.as_millisecond()))
         } else {
-            text.parse().ok().map(When::Event)
+            text.parse().ok().map(LogPosition::Event)
         };
         parsed.ok_or_else(|| {
             Error::usage(format!("`{text}` is no time, age, seq or event's id"))
@@ -97,15 +87,15 @@ mod tests {
 
     #[test]
     fn every_way_to_write_it() {
-        let parse = |text: &str| text.parse::<When>().map_err(|error| error.to_string());
-        assert_eq!(parse("1234"), Ok(When::Seq(Seq(1234))));
-        assert_eq!(parse("2h"), Ok(When::Ago(7_200_000)));
-        assert_eq!(parse("7d").map(|when| when.settle(604_800_001)), Ok(When::At(1)));
-        assert_eq!(parse("1970-01-02"), Ok(When::At(86_400_000)));
-        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(When::At(1_500)));
-        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(When::At(0)));
+        let parse = |text: &str| text.parse::<LogPosition>().map_err(|error| error.to_string());
+        assert_eq!(parse("1234"), Ok(LogPosition::Seq(Seq(1234))));
+        assert_eq!(parse("2h"), Ok(LogPosition::Ago(7_200_000)));
+        assert_eq!(parse("7d"), Ok(LogPosition::Ago(604_800_000)));
+        assert_eq!(parse("1970-01-02"), Ok(LogPosition::At(86_400_000)));
+        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(LogPosition::At(1_500)));
+        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(LogPosition::At(0)));
         let id = "01KE6PVW88WTS8XNVM98T9VGDP";
-        assert_eq!(parse(id), Ok(When::Event(id.parse().unwrap())));
+        assert_eq!(parse(id), Ok(LogPosition::Event(id.parse().unwrap())));
         for nonsense in ["", "yesterday", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"]
         {
             assert!(parse(nonsense).is_err(), "{nonsense}");
