@@ -9,7 +9,7 @@ use crate::event::conflict::Claim;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
 use crate::event::{Column, Image, Op, Origin};
-use crate::store::conflicts::record::{notice, settle_moot};
+use crate::store::conflicts::record::{record_lost, settle_moot};
 use crate::store::outbox::pending::{PendingEvent, load};
 use crate::store::rows::refusal::{is_uncompiled, shorten};
 use crate::store::rows::row::overlay;
@@ -31,7 +31,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.place_folded()?;
         }
         let lost = std::mem::take(&mut self.lost);
-        notice(self, &lost, now_ms)?;
+        record_lost(self, &lost, now_ms)?;
         settle_moot(self)?;
         self.put_back()?;
         self.carry_out_actions()

@@ -1,6 +1,6 @@
 //! The conflict inbox: local events that lost, with the winner beside them.
 //!
-//! [`notice`](super::record) writes it, this lists it. A key change is a pair of events and is
+//! [`record`](super::record) writes it, this lists it. A key change is a pair of events and is
 //! listed once, as its delete. What one transaction of the application lost is a group: see
 //! [`together`](super::together). [`restore`](super::restore) writes lost values again.
 

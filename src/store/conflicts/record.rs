@@ -1,7 +1,7 @@
 //! Records own events that lost, and sees which of them are moot.
 //!
 //! An own event that comes back superseded or rejected is listed, unless it is *moot*: what it
-//! wanted is in the row already. That is judged when the event arrives ([`notice`]), and again
+//! wanted is in the row already. That is judged when the event arrives ([`record_lost`]), and again
 //! when a later event of its row is applied ([`settle_moot`]): the remote's own foreign keys, for
 //! instance, may bring the effect some pages behind the verdict. A conflict that is moot once
 //! stays so, whatever happens to the row afterwards.
@@ -69,7 +69,11 @@ fn places(rebase: &Rebase<'_, '_>) -> Places {
 
 /// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
 /// on top of the rows in question.
-pub(in crate::store) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_ms: i64) -> Step {
+pub(in crate::store) fn record_lost(
+    rebase: &mut Rebase<'_, '_>,
+    lost: &[Lost],
+    now_ms: i64,
+) -> Step {
     if lost.is_empty() {
         return Ok(());
     }
@@ -83,14 +87,14 @@ pub(in crate::store) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_m
         };
         let loss = match (line.op, line.pair) {
             (Op::Delete, Some(_)) => match other(Op::Insert) {
-                Some(insert) => weigh(rebase, &places, one, Some(insert))?,
+                Some(insert) => classify(rebase, &places, one, Some(insert))?,
                 // Its second half is in a later page, and the change is listed with that.
                 None => continue,
             },
             // The delete of a pair stands for both.
             (Op::Insert, Some(_)) if other(Op::Delete).is_some() => continue,
-            (Op::Insert, Some(delete)) => weigh_late(rebase, &places, one, delete)?,
-            _ => weigh(rebase, &places, one, None)?,
+            (Op::Insert, Some(delete)) => classify_second_half(rebase, &places, one, delete)?,
+            _ => classify(rebase, &places, one, None)?,
         };
         let Some(loss) = loss else { continue };
         // A remote may say of two inserts that they are the other half of one delete.
@@ -117,7 +121,7 @@ pub(in crate::store) fn notice(rebase: &mut Rebase<'_, '_>, lost: &[Lost], now_m
 }
 
 /// A lost event, with the insert of a key change whose delete it is; `None` if it is moot.
-fn weigh(
+fn classify(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
     one: &Lost,
@@ -157,14 +161,14 @@ fn weigh(
 }
 
 /// The insert of a key change whose delete came in an earlier page; `None` if the change is moot.
-fn weigh_late(
+fn classify_second_half(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
     one: &Lost,
     delete: EventId,
 ) -> Result<Option<Loss>> {
     let Some(delete) = rebase.store.own_event(delete)? else {
-        return weigh(rebase, places, one, None);
+        return classify(rebase, places, one, None);
     };
     let line = &rebase.lines[one.line];
     let theirs = base_row(rebase, places, &delete.table, &delete.key.0)?;
