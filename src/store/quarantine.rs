@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::Store;
 use super::apply::admission::MALFORMED;
 use super::apply::rebase::Rebase;
-use super::apply::step::{Integrated, Pass, Step, Stop, Whole};
+use super::apply::step::{Integrated, Step, Stop, Strategy, Whole};
 use super::identity::landmark;
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
@@ -128,7 +128,7 @@ impl Store {
                 return Ok(retried);
             }
             let lines = page.lines()?;
-            let done = self.escalate(|store, pass| store.retry(&lines, pass, now_ms))?;
+            let done = self.escalate(|store, strategy| store.retry(&lines, strategy, now_ms))?;
             let refused = || Error::storage("a UNIQUE index refuses the events in quarantine");
             let done = done.ok_or_else(refused)?;
             retried.changes.extend(done.changes);
@@ -169,10 +169,10 @@ impl Store {
         Ok(done)
     }
 
-    fn retry(&self, lines: &[Line<'_>], pass: Pass, now_ms: i64) -> Step<Integrated> {
+    fn retry(&self, lines: &[Line<'_>], strategy: Strategy, now_ms: i64) -> Step<Integrated> {
         let (tx, start) = self.begin_attempt()?;
-        let whole = take_out(&tx, lines, pass)?;
-        let mut rebase = Rebase::new(self, lines, pass, false, start)?.again(whole);
+        let whole = take_out(&tx, lines, strategy)?;
+        let mut rebase = Rebase::new(self, lines, strategy, false, start)?.again(whole);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         self.end_attempt(tx, finished, start.cursor)
@@ -277,8 +277,8 @@ pub(super) fn put_in_front(db: &Connection, table: &str, key: &str, image: &str)
 }
 
 /// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
-/// the fold: in another pass the page is refused if there are any.
-pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], pass: Pass) -> Step<Whole> {
+/// the fold: with another strategy the page is refused if there are any.
+pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) -> Step<Whole> {
     let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
     let mut take = db.prepare_cached(sql)?;
     let mut whole = Whole::new();
@@ -289,7 +289,7 @@ pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], pass: Pass) -> Step<
             whole.insert(line.seq, Image::parse(image.as_bytes())?);
         }
     }
-    if !whole.is_empty() && pass != Pass::Fold {
+    if !whole.is_empty() && strategy != Strategy::Folded {
         return Err(Stop::Taken);
     }
     Ok(whole)

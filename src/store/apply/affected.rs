@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::rebase::{NONE, Rebase, Touched};
-use super::step::{Pass, Step};
+use super::step::{Step, Strategy};
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::{EventId, Image, Op, RowKey, Seq};
@@ -18,7 +18,7 @@ impl Rebase<'_, '_> {
     /// Step 1: the rows that need thought.
     pub(in crate::store) fn group(&mut self) -> Step {
         let pending = self.store.pending.borrow();
-        if pending.is_empty() && self.pass != Pass::Fold {
+        if pending.is_empty() && self.strategy != Strategy::Folded {
             return Ok(());
         }
         let mut index: HashMap<(usize, Cow<'_, str>), u32> = HashMap::new();
@@ -26,7 +26,7 @@ impl Rebase<'_, '_> {
         self.of_line = vec![NONE; self.lines.len()];
         for (at, line) in self.lines.iter().enumerate() {
             let numbers = pending.of_row(row_hash(&line.table, line.key));
-            if numbers.is_empty() && self.pass != Pass::Fold {
+            if numbers.is_empty() && self.strategy != Strategy::Folded {
                 continue;
             }
             let table = self.store.table_index(&line.table);
@@ -36,7 +36,7 @@ impl Rebase<'_, '_> {
                 None => {
                     let found =
                         load_row(self.db, &self.store.layouts, numbers, &line.table, line.key)?;
-                    if found.is_empty() && self.pass != Pass::Fold {
+                    if found.is_empty() && self.strategy != Strategy::Folded {
                         continue;
                     }
                     let row = self.rows.len() as u32;
@@ -48,7 +48,7 @@ impl Rebase<'_, '_> {
             self.of_line[at] = row;
             self.rows[row as usize].lines.push(at);
         }
-        if self.pass == Pass::Quick {
+        if self.strategy == Strategy::InPlace {
             let mut rows = std::mem::take(&mut self.rows);
             for row in &mut rows {
                 // Own events follow what waits for their row, too: else that would go on top of
@@ -109,7 +109,7 @@ impl Rebase<'_, '_> {
             let Some(values) = known_key(&self.store.tables[table].table, &key.0) else { continue };
             let current = self.writer.row(table, &values)?;
             let image = self.underneath(at, table, current.as_ref())?;
-            if self.pass == Pass::Quick {
+            if self.strategy == Strategy::InPlace {
                 let same = current.as_ref().map(|row| &row.image) == image.as_ref();
                 if !same {
                     let written = match (&image, &current) {
@@ -135,7 +135,7 @@ impl Rebase<'_, '_> {
                 row.image = image;
             }
         }
-        if self.pass == Pass::Slow {
+        if self.strategy == Strategy::TableWide {
             for at in 0..self.rows.len() {
                 let row = &self.rows[at];
                 if let (Some(table), Some(image)) = (row.table, &row.image) {

@@ -3,7 +3,7 @@
 use super::admission::{MALFORMED, admit};
 use super::decode::{Unpacked, unpack};
 use super::rebase::{Lost, NONE, Rebase};
-use super::step::{Pass, Step};
+use super::step::{Step, Strategy};
 use crate::error::Result;
 use crate::event::conflict::Claim;
 use crate::event::page::Line;
@@ -27,7 +27,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 self.put_away_as(at, &format!("{MALFORMED}{reason}"), Some(bytes))
             }
         })?;
-        if self.pass == Pass::Fold {
+        if self.strategy == Strategy::Folded {
             self.place_folded()?;
         }
         let lost = std::mem::take(&mut self.lost);
@@ -85,7 +85,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.release(line)?;
         }
         let missing = || format!("table `{}` has no such row here", definition.name);
-        if self.pass == Pass::Fold {
+        if self.strategy == Strategy::Folded {
             let place = row.expect("the fold has every row of the page");
             let row_of_page = &mut self.rows[place];
             match (line.op, &mut row_of_page.image) {

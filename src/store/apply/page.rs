@@ -1,13 +1,13 @@
-//! Integrates a page of the remote log: DESIGN's rebase, one page in one local transaction.
+//! Integrates a page of the remote log, in one local transaction.
 //!
 //! A page is tried in up to three ways, each more thorough and dearer than the one before
-//! ([`Pass`]); what each of them does is in [`rebase`](super::rebase).
+//! ([`Strategy`]); what each of them does is in [`rebase`](super::rebase).
 
 use rusqlite::{Connection, Transaction};
 
 use super::decode::Ahead;
 use super::rebase::{Finished, Rebase};
-use super::step::{Integrated, Pass, Start, Step, Stop, begin, hash};
+use super::step::{Integrated, Start, Step, Stop, Strategy, begin, hash};
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::frame::Hash;
@@ -38,8 +38,9 @@ impl Store {
         let lines = page.lines()?;
         // All that needs no lock is done before it is taken: the application may want it.
         let ahead = Ahead::new(&lines, chain(&self.db)?);
-        let done =
-            self.escalate(|store, pass| store.attempt(page, (&lines, &ahead), pass, sent, now_ms))?;
+        let done = self.escalate(|store, strategy| {
+            store.attempt(page, (&lines, &ahead), strategy, sent, now_ms)
+        })?;
         Ok(done.map_or(Outcome::NeedsLonger, Outcome::Done))
     }
 
@@ -53,32 +54,34 @@ impl Store {
     /// application's, refuses the slowest way.
     pub(in crate::store) fn escalate<T>(
         &mut self,
-        attempt: impl Fn(&Store, Pass) -> Step<T>,
+        attempt: impl Fn(&Store, Strategy) -> Step<T>,
     ) -> Result<Option<T>> {
-        let mut pass = Pass::Quick;
+        let mut strategy = Strategy::InPlace;
         loop {
             self.check_triggers()?;
             self.straighten()?;
-            let mut tried = attempt(self, pass);
+            let mut tried = attempt(self, strategy);
             if let Err(Stop::RolledBack) = tried
                 && self.guard.foreign
             {
                 // Such a trigger could stop this page for ever. It is left out of it, and the
                 // guard is set anew for the next page.
                 self.guard.watch(&mut self.db, &self.tables, false)?;
-                tried = attempt(self, pass);
+                tried = attempt(self, strategy);
                 self.load_definitions()?;
             }
-            pass = match tried {
+            strategy = match tried {
                 Ok(done) => return Ok(Some(done)),
                 Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::SchemaChanged) => pass,
-                Err(Stop::Taken) => match pass {
-                    Pass::Quick if !self.pending.borrow().is_empty() => Pass::Slow,
-                    Pass::Quick | Pass::Slow => Pass::Fold,
-                    Pass::Fold => return Ok(None),
+                Err(Stop::SchemaChanged) => strategy,
+                Err(Stop::Taken) => match strategy {
+                    Strategy::InPlace if !self.pending.borrow().is_empty() => Strategy::TableWide,
+                    Strategy::InPlace | Strategy::TableWide => Strategy::Folded,
+                    Strategy::Folded => return Ok(None),
                 },
-                Err(Stop::Refused | Stop::RolledBack) if pass != Pass::Fold => Pass::Fold,
+                Err(Stop::Refused | Stop::RolledBack) if strategy != Strategy::Folded => {
+                    Strategy::Folded
+                }
                 Err(Stop::Refused) => {
                     return Err(Error::storage("the database refuses events of the remote"));
                 }
@@ -86,7 +89,7 @@ impl Store {
                     return Err(Error::storage("the transaction of a page was rolled back"));
                 }
             };
-            tracing::debug!(?pass, "a page is refused and tried again");
+            tracing::debug!(?strategy, "a page is refused and tried again");
         }
     }
 
@@ -94,7 +97,7 @@ impl Store {
         &self,
         page: &Page,
         (lines, ahead): (&[Line<'p>], &Ahead<'p>),
-        pass: Pass,
+        strategy: Strategy,
         sent: Option<i64>,
         now_ms: i64,
     ) -> Step<Integrated> {
@@ -108,7 +111,7 @@ impl Store {
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        let mut rebase = Rebase::new(self, lines, pass, page.more, start)?.unpacked(ahead);
+        let mut rebase = Rebase::new(self, lines, strategy, page.more, start)?.unpacked(ahead);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;

@@ -17,7 +17,7 @@
 use rusqlite::{CachedStatement, Connection};
 
 use super::decode::{Ahead, Unpacked};
-use super::step::{Integrated, Pass, Start, Step, Stop, Whole};
+use super::step::{Integrated, Start, Step, Stop, Strategy, Whole};
 use crate::error::Result;
 use crate::event::frame::Hash;
 use crate::event::page::Line;
@@ -45,7 +45,7 @@ pub(in crate::store) struct Rebase<'s, 'p> {
     pub(in crate::store) lines: &'s [Line<'p>],
     /// What was unpacked of them before the transaction.
     ahead: Option<&'s Ahead<'p>>,
-    pub(in crate::store) pass: Pass,
+    pub(in crate::store) strategy: Strategy,
     pub(in crate::store) more: bool,
     pub(in crate::store) start: Start,
     pub(in crate::store) rows: Vec<Touched>,
@@ -82,7 +82,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(in crate::store) fn new(
         store: &'s Store,
         lines: &'s [Line<'p>],
-        pass: Pass,
+        strategy: Strategy,
         more: bool,
         start: Start,
     ) -> Result<Self> {
@@ -96,7 +96,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             log: None,
             lines,
             ahead: None,
-            pass,
+            strategy,
             more,
             start,
             rows: Vec::new(),
@@ -128,7 +128,10 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// For events that are in the log already: they are not sealed again. `whole` has come out of
     /// quarantine with them, which is for the fold alone.
     pub(in crate::store) fn again(self, whole: Whole) -> Self {
-        assert!(whole.is_empty() || self.pass == Pass::Fold, "the other passes read rows in place");
+        assert!(
+            whole.is_empty() || self.strategy == Strategy::Folded,
+            "the other strategies read rows in place"
+        );
         Rebase { again: true, whole, ..self }
     }
 

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use rusqlite::OptionalExtension;
 
 use super::rebase::Rebase;
-use super::step::{Integrated, Pass, Step, Stop};
+use super::step::{Integrated, Step, Stop, Strategy};
 use crate::error::{Code, Error, Result};
 use crate::event::frame::{Hash, chain, seal};
 use crate::event::page::{Line, Page};
@@ -99,8 +99,8 @@ impl Store {
         let adopted = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
         let page = self.with_followers(found, adopted)?;
         let lines = page.lines()?;
-        let done = self.escalate(|store, pass| {
-            store.attempt_late(found, (&lines, adopted), pass, now_ms, own)
+        let done = self.escalate(|store, strategy| {
+            store.attempt_late(found, (&lines, adopted), strategy, now_ms, own)
         })?;
         done.ok_or_else(|| Error::storage("a UNIQUE index refuses an event that is found late"))
     }
@@ -134,15 +134,15 @@ impl Store {
         &self,
         found: &[Line<'_>],
         (lines, adopted): (&[Line<'_>], Seq),
-        pass: Pass,
+        strategy: Strategy,
         now_ms: i64,
         own: bool,
     ) -> Step<Integrated> {
         let (tx, mut start) = self.begin_attempt()?;
-        let whole = take_out(&tx, lines, pass)?;
+        let whole = take_out(&tx, lines, strategy)?;
         start.chain = self.seal_late(found, start.chain)?;
         let mut rebase =
-            Rebase::new(self, lines, pass, false, start)?.again(whole).adopted(adopted);
+            Rebase::new(self, lines, strategy, false, start)?.again(whole).adopted(adopted);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         // An event that none of the outbox's is would be asked for again, without end.

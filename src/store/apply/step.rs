@@ -43,13 +43,13 @@ impl Integrated {
 
 /// How thoroughly a page is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Pass {
+pub(in crate::store) enum Strategy {
     /// Only the page's own rows are rebased, in place.
-    Quick,
+    InPlace,
     /// All pending events of the page's tables come off first.
-    Slow,
+    TableWide,
     /// The same, and each row of the page is written once, with its final image.
-    Fold,
+    Folded,
 }
 
 /// Why an attempt at a page ended.

@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::store::apply::admission::{MALFORMED, Offered, Unknown, fits};
 use crate::store::apply::reapply::redo;
 use crate::store::apply::rebase::{Rebase, Touched};
-use crate::store::apply::step::{Pass, Step, Stop, begin};
+use crate::store::apply::step::{Step, Stop, Strategy, begin};
 use crate::store::connection::set_setting;
 use crate::store::file_state::count_staged;
 use crate::store::identity::{NewRemote, retire};
@@ -272,7 +272,7 @@ impl Store {
             // The outbox is the same. Read anew, its events would be in no known order again.
             self.pending.borrow_mut().advance(start.cursor);
         }
-        let mut rebase = Rebase::new(self, &[], Pass::Slow, false, start)?.of_everything();
+        let mut rebase = Rebase::new(self, &[], Strategy::TableWide, false, start)?.of_everything();
         rebase.group()?;
         rebase.take_off()?;
         let row = |row: &Touched| Some(((row.table?, row.key.clone()), false));
