@@ -3,17 +3,19 @@
 //! An event comes here when this database does not know its table or a column, when it contradicts
 //! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
 //! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
-//! until a retry applies them. A row that such a constraint keeps out as it was underneath one's
-//! own lost events waits as a whole, in front of its first event here. What is no event at all has
-//! no frame; its line is kept, and read again by each retry, for a later version of this program
-//! may know what it is. A row that waits in front of such a line is tried without it.
+//! until a retry applies them.
+//!
+//! If a constraint of this database alone rejects a row's base image, the image is held in
+//! quarantine with the row's first waiting event. A line that is no event at all has no frame. It is
+//! kept, and each retry reads it again, because a later version of this program may know what it is.
+//! A row that is held with such a line is tried without it.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Store;
 use super::apply::admission::MALFORMED;
 use super::apply::rebase::Rebase;
-use super::apply::step::{Integrated, Step, Stop, Strategy, Whole};
+use super::apply::step::{HeldRows, Integrated, Step, Stop, Strategy};
 use super::identity::landmark;
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
@@ -100,7 +102,7 @@ impl Store {
         let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
         let image: Option<String> = tx.query_row(sql, [seq.0], |row| row.get(0))?;
         if let Some(image) = image
-            && !put_in_front(&tx, &event.table, &event.key.0, &image)?
+            && !hold_in_front(&tx, &event.table, &event.key.0, &image)?
         {
             let message = format!("a row of table `{}` waits with it", event.table);
             return Err(Error::new(Code::StillApplicable, message)
@@ -171,8 +173,8 @@ impl Store {
 
     fn retry(&self, lines: &[Line<'_>], strategy: Strategy, now_ms: i64) -> Step<Integrated> {
         let (tx, start) = self.begin_attempt()?;
-        let whole = take_out(&tx, lines, strategy)?;
-        let mut rebase = Rebase::new(self, lines, strategy, false, start)?.again(whole);
+        let held = take_out(&tx, lines, strategy)?;
+        let mut rebase = Rebase::new(self, lines, strategy, false, start)?.again(held);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         self.end_attempt(tx, finished, start.cursor)
@@ -267,9 +269,9 @@ fn append(line: &[u8], page: &mut Vec<u8>) {
     page.extend_from_slice(line);
 }
 
-/// Lets a row wait as a whole, in front of the first of its events here that a retry looks at.
-/// False if there is none.
-pub(super) fn put_in_front(db: &Connection, table: &str, key: &str, image: &str) -> Result<bool> {
+/// Holds a row's base image with the first of its events here that a retry looks at. False if there
+/// is none.
+pub(super) fn hold_in_front(db: &Connection, table: &str, key: &str, image: &str) -> Result<bool> {
     let sql = "UPDATE driftless_quarantine SET img = ?3 WHERE seq =
                (SELECT min(seq) FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
                 AND (line IS NOT NULL OR seq IN (SELECT seq FROM driftless_log)))";
@@ -278,21 +280,21 @@ pub(super) fn put_in_front(db: &Connection, table: &str, key: &str, image: &str)
 
 /// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
 /// the fold: with another strategy the page is refused if there are any.
-pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) -> Step<Whole> {
+pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) -> Step<HeldRows> {
     let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
     let mut take = db.prepare_cached(sql)?;
-    let mut whole = Whole::new();
+    let mut held = HeldRows::new();
     for line in lines {
         let image: Option<Option<String>> =
             take.query_row([line.seq.0], |row| row.get(0)).optional()?;
         if let Some(image) = image.flatten() {
-            whole.insert(line.seq, Image::parse(image.as_bytes())?);
+            held.insert(line.seq, Image::parse(image.as_bytes())?);
         }
     }
-    if !whole.is_empty() && strategy != Strategy::Folded {
+    if !held.is_empty() && strategy != Strategy::Folded {
         return Err(Stop::Taken);
     }
-    Ok(whole)
+    Ok(held)
 }
 
 /// Appends an event's line, as a page has it.

@@ -53,7 +53,7 @@ impl Rebase<'_, '_> {
             for row in &mut rows {
                 // Own events follow what waits for their row, too: else that would go on top of
                 // them one day.
-                let waits = self.quarantine && self.is_waiting(&self.lines[row.lines[0]])?;
+                let waits = self.any_waiting && self.is_waiting(&self.lines[row.lines[0]])?;
                 row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
             }
             self.rows = rows;
@@ -125,7 +125,7 @@ impl Rebase<'_, '_> {
                     self.check(lifted)?;
                 }
                 // What it waits as counts more than what stands there.
-                let image = match self.whole_row(at, table) {
+                let image = match self.held_row(at, table) {
                     Some(whole) => Some(whole).filter(|whole| !whole.0.is_empty()),
                     None => image,
                 };
@@ -173,12 +173,12 @@ impl Rebase<'_, '_> {
         Ok(image)
     }
 
-    /// The row that waited in quarantine as a whole. What stands in front of its event here is what
+    /// The base row that was held in quarantine. What stands in front of its event here is what
     /// could not be read when it began to wait.
-    fn whole_row(&mut self, at: usize, table: usize) -> Option<Image> {
+    fn held_row(&mut self, at: usize, table: usize) -> Option<Image> {
         let &first = self.rows[at].lines.first()?;
         let mut seqs = self.rows[at].lines.iter().map(|&line| self.lines[line].seq);
-        let mut image = seqs.find_map(|seq| self.whole.remove(&seq))?;
+        let mut image = seqs.find_map(|seq| self.held.remove(&seq))?;
         let definition = &self.store.tables[table].table;
         image.0.retain(|(name, _)| definition.column(name).is_some());
         self.changed(first, table);

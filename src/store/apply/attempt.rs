@@ -24,7 +24,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             // It is no event, to this version at least, and must not keep the others from coming.
             Err(reason) => {
                 let bytes = lines[at].bytes;
-                self.put_away_as(at, &format!("{MALFORMED}{reason}"), Some(bytes))
+                self.quarantine_line(at, &format!("{MALFORMED}{reason}"), Some(bytes))
             }
         })?;
         if self.strategy == Strategy::Folded {
@@ -68,18 +68,18 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let line = &self.lines[at];
         let Some(table) = self.store.table_index(&line.table) else {
             let table = shorten(&line.table);
-            return self.put_away(at, &format!("table `{table}` is not replicated here"));
+            return self.quarantine(at, &format!("table `{table}` is not replicated here"));
         };
-        let waiting = self.quarantine && self.is_waiting(line)?;
+        let waiting = self.any_waiting && self.is_waiting(line)?;
         if waiting && line.op == Op::Update {
-            return self.put_away(at, "an earlier event of this row waits");
+            return self.quarantine(at, "an earlier event of this row waits");
         }
         if let Some(reason) = &self.store.tables[table].unwritable {
-            return self.put_away(at, reason);
+            return self.quarantine(at, reason);
         }
         let definition = &self.store.tables[table].table;
         if let Err(reason) = admit(definition, line, after, &mut self.key) {
-            return self.put_away(at, &reason);
+            return self.quarantine(at, &reason);
         }
         if waiting {
             self.release(line)?;
@@ -90,7 +90,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             let row_of_page = &mut self.rows[place];
             match (line.op, &mut row_of_page.image) {
                 (Op::Delete, image) => *image = None,
-                (Op::Update, None) => return self.put_away(at, &missing()),
+                (Op::Update, None) => return self.quarantine(at, &missing()),
                 (Op::Update, Some(image)) => overlay(definition, image, after),
                 (Op::Insert, image) => {
                     let mut whole = image.take().unwrap_or_default();
@@ -111,10 +111,10 @@ impl<'s, 'p> Rebase<'s, 'p> {
             && is_uncompiled(error)
         {
             let reason = format!("table `{}` cannot be written here: {error}", definition.name);
-            return self.put_away(at, &reason);
+            return self.quarantine(at, &reason);
         }
         if self.check(written)? == 0 && line.op == Op::Update {
-            return self.put_away(at, &missing());
+            return self.quarantine(at, &missing());
         }
         self.changed(at, table);
         self.follow(at, row, table);

@@ -9,12 +9,12 @@
 //! * one as it was underneath its pending events, when they have lost: they had hidden it from
 //!   the constraint, and another row has its value by now. No event of the page brings that row,
 //!   and the log need not have it whole, so it waits in quarantine itself
-//!   ([`Rebase::keep_whole`]).
+//!   ([`Rebase::hold_base_row`]).
 
 use super::rebase::{Rebase, Touched};
 use super::step::Step;
 use crate::event::Image;
-use crate::store::quarantine::put_in_front;
+use crate::store::quarantine::hold_in_front;
 use crate::store::rows::refusal::{is_refusal, is_taken, is_uncompiled, shorten};
 use crate::store::rows::row::{borrow, known_key};
 
@@ -26,14 +26,14 @@ impl Rebase<'_, '_> {
     /// The fold's writes.
     pub(in crate::store) fn place_folded(&mut self) -> Step {
         self.place_untouched()?;
-        let before = (self.done.quarantined, self.quarantine);
+        let before = (self.done.quarantined, self.any_waiting);
         self.db.execute_batch("SAVEPOINT driftless_fold")?;
         if !self.place_together()? {
             self.db.execute_batch("ROLLBACK TO driftless_fold")?;
-            (self.done.quarantined, self.quarantine) = before;
+            (self.done.quarantined, self.any_waiting) = before;
             self.place_singly()?;
         }
-        self.keep_strangers()?;
+        self.hold_homeless()?;
         Ok(self.db.execute_batch("RELEASE driftless_fold")?)
     }
 
@@ -118,7 +118,7 @@ impl Rebase<'_, '_> {
         }
         for at in 0..self.rows.len() {
             if !self.place(at)? && absent.contains(&at) {
-                self.keep_whole(at)?;
+                self.hold_base_row(at)?;
             }
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Rebase<'_, '_> {
     fn leave_out(&mut self, at: usize, reason: &str) -> Step {
         for line in self.rows[at].lines.clone() {
             if self.lines[line].verdict.is_applied() && !self.waits(line)? {
-                self.put_away(line, reason)?;
+                self.quarantine(line, reason)?;
             }
         }
         Ok(())
@@ -174,24 +174,24 @@ impl Rebase<'_, '_> {
 
     /// A row of the page cannot even be what it was underneath its pending events: that waits, too,
     /// in front of whatever of the row waits, and is written before it.
-    fn keep_whole(&mut self, at: usize) -> Step {
+    fn hold_base_row(&mut self, at: usize) -> Step {
         let row = &self.rows[at];
         let (first, base) = (row.lines[0], row.base.as_ref().map(Image::to_json));
         if !self.waits(first)? {
             let table = shorten(&self.lines[first].table);
             let reason = format!("table `{table}` refuses the row underneath here");
-            self.put_away(first, &reason)?;
+            self.quarantine(first, &reason)?;
         }
         let line = &self.lines[first];
         let base = base.expect("only a row that there was is refused");
-        let kept = put_in_front(self.db, &line.table, line.key, &base)?;
+        let kept = hold_in_front(self.db, &line.table, line.key, &base)?;
         assert!(kept, "its first event waits");
         Ok(())
     }
 
-    /// A row that has waited as a whole goes on waiting if its table is not replicated here now.
-    fn keep_strangers(&mut self) -> Step {
-        let mut rows: Vec<_> = self.whole.drain().collect();
+    /// A base row that was held goes on waiting if its table is not replicated here now.
+    fn hold_homeless(&mut self) -> Step {
+        let mut rows: Vec<_> = self.held.drain().collect();
         rows.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
         for (seq, image) in rows {
             let found = self.lines.binary_search_by_key(&seq, |line| line.seq);
@@ -205,9 +205,9 @@ impl Rebase<'_, '_> {
             }
             if !self.waits(at)? {
                 let table = shorten(&line.table);
-                self.put_away(at, &format!("table `{table}` has no place for the row here"))?;
+                self.quarantine(at, &format!("table `{table}` has no place for the row here"))?;
             }
-            put_in_front(self.db, &line.table, line.key, &image.to_json())?;
+            hold_in_front(self.db, &line.table, line.key, &image.to_json())?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@
 use rusqlite::{CachedStatement, Connection};
 
 use super::decode::{Ahead, Unpacked};
-use super::step::{Integrated, Start, Step, Stop, Strategy, Whole};
+use super::step::{HeldRows, Integrated, Start, Step, Stop, Strategy};
 use crate::error::Result;
 use crate::event::frame::Hash;
 use crate::event::page::Line;
@@ -53,15 +53,15 @@ pub(in crate::store) struct Rebase<'s, 'p> {
     pub(in crate::store) chain: Hash,
     pub(in crate::store) key: Vec<ValueRef<'p>>,
     /// Whether anything is in quarantine, so that later events may have to follow.
-    pub(in crate::store) quarantine: bool,
+    pub(in crate::store) any_waiting: bool,
     pub(in crate::store) settled: Vec<i64>,
     pub(in crate::store) lost: Vec<Lost>,
     /// The events are in the log already, and come out of quarantine.
     pub(in crate::store) again: bool,
     /// What the events up to here did is in the rows already: they only settle the outbox.
     pub(in crate::store) adopted: Seq,
-    /// Rows that are not here at all, by the first of their events that waited.
-    pub(in crate::store) whole: Whole,
+    /// Base rows that were held in quarantine.
+    pub(in crate::store) held: HeldRows,
     /// All pending events come off, not only those of the page's tables.
     pub(in crate::store) everything: bool,
     /// Where the rows went to which local rows refer.
@@ -88,7 +88,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     ) -> Result<Self> {
         let db = &store.db;
         let any = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine)";
-        let quarantine = db.prepare_cached(any)?.query_row([], |row| row.get(0))?;
+        let any_waiting = db.prepare_cached(any)?.query_row([], |row| row.get(0))?;
         Ok(Rebase {
             store,
             db,
@@ -103,12 +103,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
             of_line: Vec::new(),
             chain: start.chain,
             key: Vec::new(),
-            quarantine,
+            any_waiting,
             settled: Vec::new(),
             lost: Vec::new(),
             again: false,
             adopted: Seq(0),
-            whole: Whole::new(),
+            held: HeldRows::new(),
             everything: false,
             ways: Ways::default(),
             done: Integrated { pulled: lines.len(), ..Integrated::default() },
@@ -125,14 +125,14 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Rebase { ahead: Some(ahead), ..self }
     }
 
-    /// For events that are in the log already: they are not sealed again. `whole` has come out of
+    /// For events that are in the log already: they are not sealed again. `held` has come out of
     /// quarantine with them, which is for the fold alone.
-    pub(in crate::store) fn again(self, whole: Whole) -> Self {
+    pub(in crate::store) fn again(self, held: HeldRows) -> Self {
         assert!(
-            whole.is_empty() || self.strategy == Strategy::Folded,
+            held.is_empty() || self.strategy == Strategy::Folded,
             "the other strategies read rows in place"
         );
-        Rebase { again: true, whole, ..self }
+        Rebase { again: true, held, ..self }
     }
 
     /// For events of which those up to `adopted` are in the rows already.
@@ -191,12 +191,17 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
     }
 
-    pub(in crate::store) fn put_away(&mut self, at: usize, reason: &str) -> Step {
-        self.put_away_as(at, reason, None)
+    pub(in crate::store) fn quarantine(&mut self, at: usize, reason: &str) -> Step {
+        self.quarantine_line(at, reason, None)
     }
 
     /// The same with the line as it came, where there is no frame of it.
-    pub(super) fn put_away_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
+    pub(super) fn quarantine_line(
+        &mut self,
+        at: usize,
+        reason: &str,
+        bytes: Option<&[u8]>,
+    ) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason, line)
@@ -206,7 +211,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         statement.execute((line.seq.0, &line.table, line.key, reason, bytes))?;
         let table = shorten(&line.table);
         tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
-        self.quarantine = true;
+        self.any_waiting = true;
         self.done.quarantined += 1;
         Ok(())
     }

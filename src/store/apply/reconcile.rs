@@ -139,10 +139,10 @@ impl Store {
         own: bool,
     ) -> Step<Integrated> {
         let (tx, mut start) = self.begin_attempt()?;
-        let whole = take_out(&tx, lines, strategy)?;
+        let held = take_out(&tx, lines, strategy)?;
         start.chain = self.seal_late(found, start.chain)?;
         let mut rebase =
-            Rebase::new(self, lines, strategy, false, start)?.again(whole).adopted(adopted);
+            Rebase::new(self, lines, strategy, false, start)?.again(held).adopted(adopted);
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         // An event that none of the outbox's is would be asked for again, without end.

@@ -110,5 +110,6 @@ pub(in crate::store) fn hash(bytes: Vec<u8>) -> Result<Hash> {
     bytes.try_into().map_err(|_| Error::new(Code::LogDamaged, message))
 }
 
-/// Rows that are not here at all, as they are to be before an event that waited.
-pub(in crate::store) type Whole = HashMap<Seq, Image>;
+/// Base rows that come out of quarantine, each by the event that it waited with: see
+/// [`hold_in_front`](crate::store::quarantine::hold_in_front).
+pub(in crate::store) type HeldRows = HashMap<Seq, Image>;

@@ -42,13 +42,13 @@ impl Rebase<'_, '_> {
         if !self.is_row_waiting(&self.lines[line])? {
             let table = &self.lines[line].table;
             let reason = format!("table `{table}` cannot be written here: the row is to be undone");
-            self.put_away(line, &reason)?;
+            self.quarantine(line, &reason)?;
         }
         self.hold_row(row, false)
     }
 
     /// Lets a row wait as it is underneath, in front of its first event that waits. It does so
-    /// already if it waits as a whole. `aside` says that its event was off it before.
+    /// already if its base row is held. `aside` says that its event was off it before.
     pub(in crate::store) fn hold_row(&mut self, row: usize, aside: bool) -> Step {
         let touched = &self.rows[row];
         let Some(&line) = touched.lines.first() else { return Ok(()) };

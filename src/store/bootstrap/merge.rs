@@ -155,7 +155,7 @@ impl Store {
         for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
         {
             if let Some(reason) = &line.damaged {
-                put_away(&tx, line, reason)?;
+                quarantine(&tx, line, reason)?;
                 continue;
             }
             let Some(table) = self.table_index(&line.table) else { continue };
@@ -173,7 +173,7 @@ impl Store {
                 fits(table, &offered, Unknown::LeftOut, &mut key)
             };
             if let Err(reason) = read.and_then(|()| admit()) {
-                put_away(&tx, line, &reason)?;
+                quarantine(&tx, line, &reason)?;
                 continue;
             }
             let mut image = match line.op {
@@ -507,7 +507,7 @@ fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result
 }
 
 /// Puts an event that is none into quarantine: it is no reason to have no first sync.
-fn put_away(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
+fn quarantine(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
