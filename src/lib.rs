@@ -160,7 +160,7 @@ pub use sync::{Changes, Health, Status, Summary, SyncState};
 /// * [`Status::conflicts`] and [`Status::quarantined`]: see [`conflicts`].
 pub mod status {
     pub use crate::catalog::{LeftOut, Where, Why};
-    pub use crate::store::{Cause, Dangling, Former, Unwritable};
+    pub use crate::store::{Cause, Dangling, PastIdentity, Unwritable};
     pub use crate::sync::{FirstSyncProgress, FirstSyncStep, RemoteStatus};
 }
 

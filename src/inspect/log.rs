@@ -75,7 +75,7 @@ impl Replica<'_> {
     ///
     /// `Usage`, naming those that there are, when there is no such log.
     pub fn former_log(&self, n: i64) -> Result<i64> {
-        let all = self.former()?;
+        let all = self.past_identities()?;
         let logs = all.iter().filter(|former| former.cause == Cause::Accepted);
         let logs: Vec<_> = logs.map(|former| former.n).collect();
         if logs.contains(&n) {

@@ -30,7 +30,7 @@ use crate::event::{ReplicaId, Seq};
 use crate::remote::Remote;
 pub(crate) use crate::store::{
     Adopted, AdoptedTable, Cause, Conflict, ConflictFilter, ConflictKind, ConflictState,
-    Connection, Dangling, Dismissed, Former, NewKey, Orphans, Quarantined, Restored, Retried,
+    Connection, Dangling, Dismissed, NewKey, Orphans, PastIdentity, Quarantined, Restored, Retried,
     Selection, State, Unwritable,
 };
 pub use crate::store::{ConflictCount, Entry, LogFilter, PendingEvent, Standing};
@@ -128,8 +128,8 @@ impl Replica<'_> {
     }
 
     /// The identities that the file had before, the oldest first.
-    pub fn former(&self) -> Result<Vec<Former>> {
-        self.store.former()
+    pub fn past_identities(&self) -> Result<Vec<PastIdentity>> {
+        self.store.past_identities()
     }
 
     /// The names of the replicated tables.

@@ -40,7 +40,7 @@ impl Cause {
 
 /// An identity that this file had before.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Former {
+pub struct PastIdentity {
     /// Counts them, from 1.
     pub n: i64,
     /// The replica's id.
@@ -174,13 +174,13 @@ impl Store {
     }
 
     /// The identities that this file had before, the oldest first.
-    pub fn former(&self) -> Result<Vec<Former>> {
+    pub fn past_identities(&self) -> Result<Vec<PastIdentity>> {
         let sql = "SELECT n, replica, epoch, cursor, cause, ended FROM driftless_identities \
                    ORDER BY n";
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
             let cause: String = row.get(4)?;
-            Ok(Former {
+            Ok(PastIdentity {
                 n: row.get(0)?,
                 replica: row.get(1)?,
                 epoch: row.get(2)?,

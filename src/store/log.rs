@@ -99,7 +99,7 @@ pub struct LogFilter {
     /// Up to this place in the log.
     pub until_seq: Option<Seq>,
     /// In the log of a former remote: the number of the identity that ended with it
-    /// ([`Former`](super::Former)). It has no pending events.
+    /// ([`PastIdentity`](super::PastIdentity)). It has no pending events.
     pub former: Option<i64>,
 }
 

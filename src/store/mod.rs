@@ -67,7 +67,7 @@ pub(crate) use self::schema::definitions::Local;
 pub use self::schema::definitions::{Definition, application_connection, definitions};
 pub(crate) use self::schema::install::TABLES_SQL;
 pub use self::schema::replicated::ReplicatedTable;
-pub use identity::{Cause, Former};
+pub use identity::{Cause, PastIdentity};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};
 pub use schema::Setup;

@@ -6,9 +6,9 @@
 //! until a retry applies them.
 //!
 //! If a constraint of this database alone rejects a row's base image, the image is held in
-//! quarantine with the row's first waiting event. A line that is no event at all has no frame. It is
-//! kept, and each retry reads it again, because a later version of this program may know what it is.
-//! A row that is held with such a line is tried without it.
+//! quarantine with the row's first waiting event. A line that is no event at all has no frame. It
+//! is kept, and each retry reads it again, for a later version of this program may know what it
+//! is. A row that is held with such a line is tried without it.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::event::{ReplicaId, RowKey, Seq};
 use crate::store::State;
-use crate::store::{Dangling, Former, Store, Unwritable};
+use crate::store::{Dangling, PastIdentity, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
@@ -114,7 +114,7 @@ pub struct Status {
     pub replica: String,
     /// The identities that this file had before, the oldest first: it has another one since it was
     /// found to be a copy, or was told to go on with another remote.
-    pub identity: Vec<Former>,
+    pub identity: Vec<PastIdentity>,
     /// The remote.
     pub remote: RemoteStatus,
     /// What the replicator is doing.
@@ -333,21 +333,21 @@ impl Known {
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Facts {
     state: State,
-    former: Vec<Former>,
+    past: Vec<PastIdentity>,
     left_out: Vec<LeftOut>,
 }
 
 impl Facts {
     /// Reads them.
     pub(in crate::sync) fn of(store: &Store) -> Result<Facts> {
-        let (state, former, left_out) = (store.state()?, store.former()?, store.left_out()?);
-        Ok(Facts { state, former, left_out })
+        let (state, past, left_out) = (store.state()?, store.past_identities()?, store.left_out()?);
+        Ok(Facts { state, past, left_out })
     }
 
     /// Of a file that cannot be read.
     pub(in crate::sync) fn unknown(replica: ReplicaId) -> Facts {
-        let (former, left_out) = (Vec::new(), Vec::new());
-        Facts { state: State::unknown(replica), former, left_out }
+        let (past, left_out) = (Vec::new(), Vec::new());
+        Facts { state: State::unknown(replica), past, left_out }
     }
 }
 
@@ -365,7 +365,7 @@ impl Status {
 
     /// The same by what the file said.
     pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
-        let Facts { state: file, former: identity, left_out } = facts;
+        let Facts { state: file, past: identity, left_out } = facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let held = held(&known.unwritable);

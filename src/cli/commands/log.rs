@@ -12,7 +12,9 @@ use crate::cli::signal;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::inspect::log_position::rfc3339;
-use crate::inspect::{Cause, Entry, EventView, Former, LogFilter, LogPosition, Replica, Standing};
+use crate::inspect::{
+    Cause, Entry, EventView, LogFilter, LogPosition, PastIdentity, Replica, Standing,
+};
 
 /// How often `--follow` looks for new events.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -112,8 +114,8 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
         signal::end_at_once(output, Exit::Success, String::new())?;
     }
     if is_of_everything(&wanted) && !output.is_json() {
-        for former in replica.former()? {
-            output.note(told(&former, &replica));
+        for past in replica.past_identities()? {
+            output.note(told(&past, &replica));
         }
     }
     let mut printed_header = output.is_json();
@@ -137,8 +139,8 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
 }
 
 /// A change of identity, as the listing shows it above the events.
-fn told(former: &Former, replica: &Replica<'_>) -> String {
-    let Former { n, replica: id, cursor, cause, ended_ms, .. } = former;
+fn told(past: &PastIdentity, replica: &Replica<'_>) -> String {
+    let PastIdentity { n, replica: id, cursor, cause, ended_ms, .. } = past;
     let until = format!("until {} this file was replica {id}", rfc3339(*ended_ms));
     match cause {
         Cause::Copied => {

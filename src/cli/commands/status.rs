@@ -14,7 +14,7 @@ use crate::cli::signal;
 use crate::error::{Code, Result};
 use crate::event::clock::span;
 use crate::inspect::log_position::rfc3339;
-use crate::inspect::{Cause, Contact, Dangling, Former, Replica, State, Unwritable};
+use crate::inspect::{Cause, Contact, Dangling, PastIdentity, Replica, State, Unwritable};
 use crate::remote::Options;
 use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, Status, SyncState};
 
@@ -114,14 +114,16 @@ pub(crate) fn progress(first: &FirstSyncProgress) -> String {
     }
 }
 
-/// The newest former identity of the file in words; empty if there is none.
-fn words_of_former(former: &[Former]) -> String {
-    let Some(Former { replica, cause, ended_ms, .. }) = former.last() else { return String::new() };
+/// The newest past identity of the file in words; empty if there is none.
+fn words_of_past(past: &[PastIdentity]) -> String {
+    let Some(PastIdentity { replica, cause, ended_ms, .. }) = past.last() else {
+        return String::new();
+    };
     let why = match cause {
         Cause::Copied => "this file was copied, or restored from a backup",
         Cause::Accepted => "another remote was accepted",
     };
-    let more = match former.len() {
+    let more = match past.len() {
         1 => String::new(),
         all => format!(" ({} more before)", all - 1),
     };
@@ -197,7 +199,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("first sync", status.first_sync.as_ref().map(progress).unwrap_or_default()),
         ("replica", status.replica.clone()),
         ("remote", format!("{}{reachable}", clean(&status.remote.url, usize::MAX))),
-        ("identity", words_of_former(&status.identity)),
+        ("identity", words_of_past(&status.identity)),
         ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
         ("pending", format!("{}{oldest}", status.pending)),
         ("cursor", format!("{}{lag}", status.cursor)),

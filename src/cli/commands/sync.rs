@@ -30,7 +30,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let lock = session.lock()?;
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
-    let (conflicts, former) = (replica.state()?.conflicts, replica.former()?.len());
+    let (conflicts, past) = (replica.state()?.conflicts, replica.past_identities()?.len());
     let summary = watched(session, |staged| {
         drain(replica.into_store(), remote, &mut |now| {
             *staged.lock().unwrap_or_else(PoisonError::into_inner) = now
@@ -44,10 +44,10 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     session.output().line(describe(&summary))?;
     let replica = session.replica()?;
     let state = replica.state()?;
-    if let Some(former) = replica.former()?.get(former) {
+    if let Some(past) = replica.past_identities()?.get(past) {
         session.output().warn(format_args!(
             "this file was copied, or restored from a backup: it was replica {}, and is {} now",
-            former.replica, state.replica
+            past.replica, state.replica
         ));
     }
     if state.conflicts > conflicts {

@@ -162,7 +162,7 @@ impl World {
     /// Who a desk was, and why it is somebody else.
     pub(super) fn identity(&mut self, name: &str) -> Outcome {
         let former = self.member(name).desk.status().identity;
-        let line = |f: &driftless::store::Former| {
+        let line = |f: &driftless::store::PastIdentity| {
             format!("{:?} at cursor {}: was {}\n", f.cause, f.cursor, f.replica)
         };
         let text: String = former.iter().map(line).collect();
