@@ -50,7 +50,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
     let mut parts = Parts::default();
     loop {
         let start = Instant::now();
-        store.mark().unwrap();
+        store.note_boundary().unwrap();
         let Some(push) = store.outgoing(limit).unwrap() else { return parts };
         parts.read += start.elapsed();
         let start = Instant::now();

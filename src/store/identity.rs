@@ -128,7 +128,7 @@ impl Store {
         }
         self.commit_write(tx)?;
         if let Some(sent) = sent {
-            self.marks.forget(sent);
+            self.boundaries.forget(sent);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
 //! through connections of its own, at any time and from any program; capture triggers append what
 //! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::mark`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
+//! ([`Store::note_boundary`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
 //! remote ([`Store::integrate`]).
 //!
 //! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction,
@@ -105,12 +105,12 @@ pub struct Store {
     pending: RefCell<outbox::pending::Pending>,
     layouts: outbox::reader::Layouts,
     /// Outbox numbers at which a transaction ended.
-    marks: outbox::boundaries::Shared,
+    boundaries: outbox::boundaries::Shared,
     /// The dependency spans of a stretch of the outbox that is larger than a push, and the schema
     /// version of the definitions that they were found with. An event's values never change, but
     /// numbers may: what renumbers events forgets them.
     spans: RefCell<Option<(i64, outbox::spans::Spans)>>,
-    /// The greatest time of a local event that was the newest when [`Store::mark`] looked.
+    /// The greatest time of a local event that was the newest when [`Store::note_boundary`] looked.
     newest_ms: i64,
     /// The tables that are not replicated, and the schema version for which that is.
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,

@@ -73,7 +73,7 @@ impl Store {
             guard,
             pending: RefCell::new(Pending::default()),
             layouts: Layouts::default(),
-            marks: Shared::default(),
+            boundaries: Shared::default(),
             spans: RefCell::default(),
             newest_ms: 0,
             left_out: RefCell::default(),

@@ -334,7 +334,7 @@ impl Store {
         // What was written down outlives the process that saw it.
         let sql = "SELECT min(ends) FROM driftless_conflicts WHERE ends >= ?1";
         let noted: Option<i64> = self.db.prepare_cached(sql)?.query_row([n], |row| row.get(0))?;
-        let seen = self.marks.ended(n).unwrap_or(newest.max(n));
+        let seen = self.boundaries.ended(n).unwrap_or(newest.max(n));
         Ok(noted.map_or(seen, |noted| noted.min(seen)))
     }
 }

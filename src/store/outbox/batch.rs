@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction};
 
-use super::boundaries::Marks;
+use super::boundaries::Boundaries;
 use super::grouping::{Seams, arrange};
 use super::pending::{number, time};
 use super::row::{Hints, OutboxRow};
@@ -120,12 +120,12 @@ impl Store {
 
     /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
     /// so a push may end here. True if there are unsent events.
-    pub fn mark(&mut self) -> Result<bool> {
+    pub fn note_boundary(&mut self) -> Result<bool> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
         self.remember_outbox(&tx)?;
         tx.commit()?;
-        self.marks.note(newest);
+        self.boundaries.note(newest);
         self.watch_clock()?;
         self.sweep_notes()?;
         if newest <= sent {
@@ -138,8 +138,8 @@ impl Store {
 
     /// The next unsent events, arranged for the remote; `None` if there are none.
     ///
-    /// They end where a transaction ended, as far as [`Store::mark`] has noted that. Where none is
-    /// known to end within the limit, they end at a cut point, where nothing that hangs together is
+    /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
+    /// none is known to end within the limit, they end at a cut point, where nothing that hangs together is
     /// parted; the push is then as much longer than the limit as it takes ([`Push::is_oversized`]).
     /// A transaction whose two ends are known is pushed whole up to [`GROUP_EVENTS`] events and
     /// [`GROUP_BYTES`] bytes.
@@ -163,7 +163,7 @@ impl Store {
         let (mut whole, mut seams) = (None, None);
         if taken < rows.len() {
             let found = Seams::of(&tables, rows.clone())?;
-            let taken = seam(&rows, taken, limit, &self.marks.lock(), &found);
+            let taken = seam(&rows, taken, limit, &self.boundaries.lock(), &found);
             rows.truncate(taken);
             whole = Some(found.from(taken));
             seams = Some(found).filter(|_| limit.hints == Hints::Kept);
@@ -181,7 +181,7 @@ impl Store {
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        let units = units(&events, &self.marks.lock());
+        let units = units(&events, &self.boundaries.lock());
         Ok(Some(Push { events, units, last_n, whole, bytes, tables }))
     }
 
@@ -192,7 +192,7 @@ impl Store {
         let (tx, newest, sent) = self.in_order()?;
         self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
-        self.marks.note(newest);
+        self.boundaries.note(newest);
         let searching = limit.sight > 0;
         let mut read = Stretch::new(&tx, &self.layouts, sent);
         let mut taken = None;
@@ -216,15 +216,15 @@ impl Store {
             return Ok((read.rows, taken));
         }
         let (first, last) = read.ends();
-        let marks = self.marks.lock();
-        if !searching && let Some(mark) = marks.up_to(last).filter(|&mark| mark >= first) {
-            let within = read.rows.partition_point(|row| row.event.n <= mark);
+        let boundaries = self.boundaries.lock();
+        if !searching && let Some(end) = boundaries.up_to(last).filter(|&end| end >= first) {
+            let within = read.rows.partition_point(|row| row.event.n <= end);
             read.back_to(within);
             return Ok((read.rows, within));
         }
-        let known = marks.up_to(first - 1).is_some();
-        let end = marks.from(last).unwrap_or(newest);
-        drop(marks);
+        let known = boundaries.up_to(first - 1).is_some();
+        let end = boundaries.from(last).unwrap_or(newest);
+        drop(boundaries);
         let mut spans = self.spans.borrow_mut();
         if !spans.as_ref().is_some_and(|(version, spans)| {
             *version == self.schema_version && spans.cover(first, end)
@@ -286,7 +286,7 @@ impl Store {
         let tx = self.begin_write()?;
         note_sent(&tx, up_to)?;
         self.commit_write(tx)?;
-        self.marks.forget(up_to);
+        self.boundaries.forget(up_to);
         Ok(())
     }
 
@@ -340,31 +340,38 @@ impl Push {
     }
 }
 
-/// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a mark,
-/// or else where nothing that hangs together is parted but perhaps by a hint. Where what hangs
+/// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a
+/// boundary, or else where nothing that hangs together is parted but perhaps by a hint. Where what hangs
 /// together is more than `most`, all of it is pushed, for a consequence that went without its cause
 /// would stay when that is refused.
-fn seam(rows: &[OutboxRow], most: usize, limit: PushLimit, marks: &Marks, seams: &Seams) -> usize {
+fn seam(
+    rows: &[OutboxRow],
+    most: usize,
+    limit: PushLimit,
+    boundaries: &Boundaries,
+    seams: &Seams,
+) -> usize {
     let above = limit.above;
     if above == 0
-        && let Some(mark) = marks.up_to(rows[most - 1].event.n)
-        && mark >= rows[0].event.n
+        && let Some(end) = boundaries.up_to(rows[most - 1].event.n)
+        && end >= rows[0].event.n
     {
-        return rows.partition_point(|row| row.event.n <= mark);
+        return rows.partition_point(|row| row.event.n <= end);
     }
     seams.up_to(above, most).or_else(|| seams.firm_from(most)).unwrap_or(rows.len())
 }
 
-/// Where units end: where a mark parts all events before from all behind, for a consequence stands
-/// behind its cause.
-fn units(events: &[Outgoing], marks: &Marks) -> Vec<usize> {
+/// Where units end: where a boundary parts all events before from all behind, for a consequence
+/// stands behind its cause.
+fn units(events: &[Outgoing], boundaries: &Boundaries) -> Vec<usize> {
     let mut least = vec![i64::MAX; events.len() + 1];
     for (at, event) in events.iter().enumerate().rev() {
         least[at] = least[at + 1].min(event.n);
     }
     let (mut units, mut begin, mut greatest) = (Vec::new(), 0, 0);
     for (at, event) in events.iter().enumerate() {
-        if at >= begin + UNIT_EVENTS && marks.from(greatest).is_some_and(|mark| mark < least[at]) {
+        let parts = || boundaries.from(greatest).is_some_and(|end| end < least[at]);
+        if at >= begin + UNIT_EVENTS && parts() {
             units.push(at);
             begin = at;
         }

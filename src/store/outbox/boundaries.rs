@@ -8,27 +8,27 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many marks are kept. More are thinned out, which only makes stretches longer; ten a second
-/// for an hour of writing without a push.
-const MAX_MARKS: usize = 32_768;
+/// How many boundaries are kept. More are thinned out, which only makes stretches longer; ten a
+/// second for an hour of writing without a push.
+const MAX_BOUNDARIES: usize = 32_768;
 
 /// Outbox numbers at which a transaction ended, rising.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Marks(VecDeque<i64>);
+pub(in crate::store) struct Boundaries(VecDeque<i64>);
 
 /// The same of events that are sent: what lost among them is told apart by them.
 #[derive(Debug, Default)]
 struct Past(VecDeque<i64>);
 
-impl Marks {
+impl Boundaries {
     /// A transaction ended at `newest`. Two may look, so an older one may come late.
     fn note(&mut self, newest: i64) {
-        let at = self.0.partition_point(|&mark| mark < newest);
+        let at = self.0.partition_point(|&end| end < newest);
         if self.0.get(at) == Some(&newest) {
             return;
         }
         self.0.insert(at, newest);
-        if self.0.len() > MAX_MARKS {
+        if self.0.len() > MAX_BOUNDARIES {
             let mut keep = false;
             self.0.retain(|_| {
                 keep = !keep;
@@ -40,48 +40,48 @@ impl Marks {
     /// Gives those up to `sent` away, but for the newest.
     fn forget(&mut self, sent: i64, past: &mut Past) {
         while self.0.len() > 1 && self.0[0] <= sent {
-            let mark = self.0.pop_front().expect("there are two");
-            if past.0.back().is_none_or(|&last| last < mark) {
-                past.0.push_back(mark);
+            let end = self.0.pop_front().expect("there are two");
+            if past.0.back().is_none_or(|&last| last < end) {
+                past.0.push_back(end);
             }
         }
-        let surplus = past.0.len().saturating_sub(MAX_MARKS);
+        let surplus = past.0.len().saturating_sub(MAX_BOUNDARIES);
         past.0.drain(..surplus);
     }
 
-    /// The first mark from `n` on.
+    /// The first boundary from `n` on.
     pub(in crate::store) fn from(&self, n: i64) -> Option<i64> {
-        self.0.get(self.0.partition_point(|&mark| mark < n)).copied()
+        self.0.get(self.0.partition_point(|&end| end < n)).copied()
     }
 
-    /// The last mark up to `n`.
+    /// The last boundary up to `n`.
     pub(in crate::store) fn up_to(&self, n: i64) -> Option<i64> {
-        let after = self.0.partition_point(|&mark| mark <= n);
+        let after = self.0.partition_point(|&end| end <= n);
         after.checked_sub(1).and_then(|at| self.0.get(at)).copied()
     }
 }
 
-/// Marks that a store and its watches share.
+/// Boundaries that a store and its watches share.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Shared {
-    marks: Arc<Mutex<Marks>>,
+    boundaries: Arc<Mutex<Boundaries>>,
     past: Arc<Mutex<Past>>,
 }
 
 impl Shared {
-    /// The marks; nobody holds them for longer than it takes to look one up.
-    pub(in crate::store) fn lock(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The boundaries; nobody holds them for longer than it takes to look one up.
+    pub(in crate::store) fn lock(&self) -> MutexGuard<'_, Boundaries> {
+        self.boundaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first mark from `n` on, also if it is of events that are sent.
+    /// The first boundary from `n` on, also if it is of events that are sent.
     pub(in crate::store) fn ended(&self, n: i64) -> Option<i64> {
         let past = self.past();
-        let found = past.0.get(past.0.partition_point(|&mark| mark < n)).copied();
+        let found = past.0.get(past.0.partition_point(|&end| end < n)).copied();
         drop(past);
         found.or_else(|| self.lock().from(n))
     }
@@ -101,31 +101,31 @@ mod tests {
 
     #[test]
     fn marks_rise_whoever_comes_first() {
-        let marks = Shared::default();
+        let boundaries = Shared::default();
         for newest in [5, 9, 7, 9, 12] {
-            marks.note(newest);
+            boundaries.note(newest);
         }
-        let noted = marks.lock();
+        let noted = boundaries.lock();
         assert_eq!(noted.0, [5, 7, 9, 12]);
         assert_eq!((noted.from(8), noted.up_to(8)), (Some(9), Some(7)));
         assert_eq!((noted.from(13), noted.up_to(4)), (None, None));
         drop(noted);
-        marks.forget(9);
-        assert_eq!(marks.lock().0, [12]);
-        marks.forget(12);
-        assert_eq!(marks.lock().0, [12], "the newest stays");
-        assert_eq!((marks.ended(6), marks.ended(10)), (Some(7), Some(12)), "and all are known");
-        assert_eq!(marks.ended(13), None);
+        boundaries.forget(9);
+        assert_eq!(boundaries.lock().0, [12]);
+        boundaries.forget(12);
+        assert_eq!(boundaries.lock().0, [12], "the newest stays");
+        let ended = [6, 10, 13].map(|n| boundaries.ended(n));
+        assert_eq!(ended, [Some(7), Some(12), None], "and all are known");
     }
 
     #[test]
     fn there_are_never_too_many() {
-        let marks = Shared::default();
-        for newest in 0..3 * MAX_MARKS as i64 {
-            marks.note(newest);
+        let boundaries = Shared::default();
+        for newest in 0..3 * MAX_BOUNDARIES as i64 {
+            boundaries.note(newest);
         }
-        let marks = marks.lock();
-        assert!(marks.0.len() <= MAX_MARKS);
-        assert!(marks.0.iter().is_sorted());
+        let boundaries = boundaries.lock();
+        assert!(boundaries.0.len() <= MAX_BOUNDARIES);
+        assert!(boundaries.0.iter().is_sorted());
     }
 }

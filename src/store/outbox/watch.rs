@@ -18,7 +18,7 @@ const CACHE_KIB: i64 = 64;
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
-    marks: Shared,
+    boundaries: Shared,
     db: Option<Connection>,
     version: i64,
 }
@@ -50,7 +50,7 @@ impl Watch {
         self.version = version;
         let sql = "SELECT max(n) FROM driftless_outbox";
         if let Some(newest) = db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
-            self.marks.note(newest);
+            self.boundaries.note(newest);
         }
         Ok(true)
     }
@@ -69,6 +69,7 @@ fn connect(path: &Path) -> Result<Connection> {
 impl Store {
     /// What can look in another thread, for as long as this store is open.
     pub fn watch(&self) -> Watch {
-        Watch { path: self.path().to_owned(), marks: self.marks.clone(), db: None, version: -1 }
+        let (path, boundaries) = (self.path().to_owned(), self.boundaries.clone());
+        Watch { path, boundaries, db: None, version: -1 }
     }
 }

@@ -441,7 +441,7 @@ impl Machine {
             }
             self.effects.status_changed();
         }
-        self.store.mark()
+        self.store.note_boundary()
     }
 
     /// Takes a new identity, if one is to be taken and the log is read to its end.

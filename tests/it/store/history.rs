@@ -261,7 +261,7 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
         match random.u8(0..100) {
             0..50 => {
                 desks[at].write(&operation(&mut random, shape.nocase));
-                desks[at].store.mark().unwrap();
+                desks[at].store.note_boundary().unwrap();
                 ends[at].push(desks[at].store.newest().unwrap());
             }
             50..62 => remote.web(&operation(&mut random, shape.nocase)),
@@ -276,7 +276,7 @@ fn history(seed: u64, steps: usize, seen: &mut Seen) {
                 if person.u8(0..8) == 0 {
                     look_at_groups(&desks[at], &ends[at], &why);
                     restore(&mut desks[at], &mut person, seen, &why);
-                    desks[at].store.mark().unwrap();
+                    desks[at].store.note_boundary().unwrap();
                     ends[at].push(desks[at].store.newest().unwrap());
                 }
             }

@@ -88,7 +88,7 @@ fn f50_what_is_there_in_part_or_is_only_pending_is_not_moot() {
     remote.web("INSERT INTO m VALUES ('a', 'Ana', NULL, 1), ('b', 'Bob', NULL, 1)");
     desk.sync(&mut remote);
     desk.write("UPDATE m SET name = 'mine', n = 5 WHERE id = 'a'");
-    desk.store.mark().unwrap();
+    desk.store.note_boundary().unwrap();
     desk.write("DELETE FROM m WHERE id = 'b'");
     remote.web("UPDATE m SET name = 'theirs'");
     desk.sync(&mut remote);
@@ -139,9 +139,9 @@ fn sold() -> (Remote, Desk) {
     desk.write(
         "INSERT INTO payment VALUES (10, 1, 20, 's1'); UPDATE member SET name = 'Ann' WHERE id = 1",
     );
-    desk.store.mark().unwrap();
+    desk.store.note_boundary().unwrap();
     desk.write("INSERT INTO payment VALUES (11, 2, 30, 's2')");
-    desk.store.mark().unwrap();
+    desk.store.note_boundary().unwrap();
     remote.web(
         "INSERT INTO payment VALUES (10, 2, 1, 'w1'), (11, 1, 2, 'w2');
          UPDATE member SET balance = 100",
@@ -300,7 +300,7 @@ fn many(count: usize) -> (Remote, Desk) {
     desk.sync(&mut remote);
     for row in 1..=count {
         desk.write(&format!("UPDATE t SET x = 'mine' WHERE id = {row}"));
-        desk.store.mark().unwrap();
+        desk.store.note_boundary().unwrap();
     }
     remote.web("UPDATE t SET x = 'theirs'");
     desk.sync(&mut remote);
@@ -396,9 +396,9 @@ fn f75_a_group_outlives_the_process_that_saw_it_end() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
     desk.write("INSERT INTO m (id) VALUES ('a'), ('b')");
-    desk.store.mark().unwrap();
+    desk.store.note_boundary().unwrap();
     desk.write("INSERT INTO m (id) VALUES ('c')");
-    desk.store.mark().unwrap();
+    desk.store.note_boundary().unwrap();
     remote.web("INSERT INTO m (id, n) VALUES ('a', 1), ('b', 1), ('c', 1)");
     desk.push(&mut remote, ALL);
     desk.pull(&remote, 4);

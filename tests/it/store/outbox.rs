@@ -16,11 +16,11 @@ fn three(events: usize) -> PushLimit {
 #[test]
 fn a_push_ends_where_a_transaction_ended() {
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
-    assert!(!desk.store.mark().unwrap());
+    assert!(!desk.store.note_boundary().unwrap());
     desk.write("INSERT INTO m (id) VALUES ('a'), ('b')");
-    assert!(desk.store.mark().unwrap());
+    assert!(desk.store.note_boundary().unwrap());
     desk.write("INSERT INTO m (id) VALUES ('c'), ('d')");
-    assert!(desk.store.mark().unwrap());
+    assert!(desk.store.note_boundary().unwrap());
     let push = desk.store.outgoing(three(3)).unwrap().unwrap();
     assert_eq!((push.events.len(), push.last_n), (2, 2));
     // A transaction whose ends are known goes whole, although it is larger than the limit.
@@ -54,7 +54,7 @@ fn a_unit_ends_where_a_transaction_ended() {
         let values: Vec<_> = (row..row + rows).map(|row| format!("('{row}')")).collect();
         desk.write(&format!("INSERT INTO m (id) VALUES {}", values.join(", ")));
         if marked {
-            desk.store.mark().unwrap();
+            desk.store.note_boundary().unwrap();
         }
         row += rows;
     }
@@ -92,7 +92,7 @@ fn numbers_are_never_used_twice() {
     }
     let kept = desk.rows("SELECT n, settled, after FROM driftless_outbox");
     assert_eq!(kept, ["3|1|-"]);
-    assert!(!desk.store.mark().unwrap());
+    assert!(!desk.store.note_boundary().unwrap());
     desk.write("INSERT INTO m (id) VALUES ('d')");
     assert_eq!(desk.store.outgoing(ALL).unwrap().unwrap().last_n, 4);
 }
@@ -109,10 +109,10 @@ fn notes_do_not_pile_up_while_nothing_is_pulled() {
     assert_eq!(notes(&desk), "1001");
     // While another writes, they stay.
     desk.app.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(desk.store.mark().unwrap());
+    assert!(desk.store.note_boundary().unwrap());
     desk.app.execute_batch("COMMIT").unwrap();
     assert_eq!(notes(&desk), "1001");
-    assert!(desk.store.mark().unwrap());
+    assert!(desk.store.note_boundary().unwrap());
     assert_eq!(notes(&desk), "0");
 }
 
