@@ -55,7 +55,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
         parts.read += start.elapsed();
         let start = Instant::now();
         let unit = push.events[0].id.0;
-        let marks = store.draw_mark(unit.0).unwrap();
+        let marks = store.issue_incarnation(unit.0).unwrap();
         let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
         let sender = Sender { replica, epoch, cursor, marks };
         let exchange =
@@ -68,7 +68,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
         parts.remote += start.elapsed();
         let start = Instant::now();
         let mark = *sender.marks.drawn.last().unwrap();
-        store.confirm_mark(mark, Some(push.last_n)).unwrap();
+        store.confirm_incarnation(mark, Some(push.last_n)).unwrap();
         parts.read += start.elapsed();
     }
 }

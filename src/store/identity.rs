@@ -1,4 +1,6 @@
-//! Who this file is to its remote: its marks, its place in the log, and who it was before.
+//! Who this file is to its remote: its incarnations, its place in the log, its past identities.
+//!
+//! An incarnation is a [`Mark`] that a push leaves at the remote, to tell a file from its copies.
 
 use rusqlite::{Connection, Transaction};
 
@@ -12,10 +14,10 @@ use crate::event::frame::GENESIS;
 use crate::event::{ReplicaId, Seq};
 use crate::protocol::incarnation::{Mark, Marks, Place};
 
-/// The setting with the mark that the remote is known to have had.
+/// The setting with the incarnation that the remote is known to have had.
 const CONFIRMED: &str = "confirmed";
-/// The setting with the marks that were drawn since, with spaces between.
-const DRAWN: &str = "marks";
+/// The setting with the incarnations that were issued since, with spaces between.
+const ISSUED: &str = "marks";
 /// The setting with the place at which the first sync ended, whose event is in no frame.
 const LANDMARK: &str = "landmark";
 
@@ -88,41 +90,41 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// What is known about the remote's mark of this replica.
+    /// What is known about the incarnation of this replica that the remote has.
     ///
     /// # Errors
     ///
     /// `Corrupt` when it is not what was written, `Storage` when the database fails.
-    pub fn marks(&self) -> Result<Marks> {
+    pub fn incarnations(&self) -> Result<Marks> {
         let tx = self.db.unchecked_transaction()?;
         read(&tx)
     }
 
-    /// Draws the mark of a push, by `chance`, and keeps it so that not even a power failure takes
-    /// it away: the remote may have it a moment later. It is the newest of those that it gives.
-    pub fn draw_mark(&mut self, chance: u128) -> Result<Marks> {
+    /// Issues the incarnation of a push, by `chance`, and keeps it so that not even a power failure
+    /// takes it away: the remote may have it a moment later. It is the newest of those that it gives.
+    pub fn issue_incarnation(&mut self, chance: u128) -> Result<Marks> {
         self.db.pragma_update(None, "synchronous", "FULL")?;
-        let drawn = self.keep_mark(chance);
+        let issued = self.keep_incarnation(chance);
         self.db.pragma_update(None, "synchronous", "NORMAL")?;
-        drawn
+        issued
     }
 
-    fn keep_mark(&self, chance: u128) -> Result<Marks> {
+    fn keep_incarnation(&self, chance: u128) -> Result<Marks> {
         let tx = self.begin_write()?;
-        let mut marks = read(&tx)?;
-        marks.draw(chance);
-        keep(&tx, &marks)?;
+        let mut incarnations = read(&tx)?;
+        incarnations.draw(chance);
+        keep(&tx, &incarnations)?;
         self.commit_write(tx)?;
-        Ok(marks)
+        Ok(incarnations)
     }
 
-    /// The remote has this mark of a push of ours, and with `sent` also all outbox rows up to that
-    /// number: see [`Store::sent`].
-    pub fn confirm_mark(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
+    /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up to
+    /// that number: see [`Store::sent`].
+    pub fn confirm_incarnation(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
         let tx = self.begin_write()?;
-        let mut marks = read(&tx)?;
-        marks.confirm(mark);
-        keep(&tx, &marks)?;
+        let mut incarnations = read(&tx)?;
+        incarnations.confirm(mark);
+        keep(&tx, &incarnations)?;
         if let Some(sent) = sent {
             super::outbox::batch::note_sent(&tx, sent)?;
         }
@@ -133,12 +135,12 @@ impl Store {
         Ok(())
     }
 
-    /// The remote said which mark it has to a request that pushed nothing.
-    pub fn see_mark(&mut self, found: Option<&str>) -> Result<()> {
+    /// The remote said which incarnation it has to a request that pushed nothing.
+    pub fn see_incarnation(&mut self, found: Option<&str>) -> Result<()> {
         let tx = self.begin_write()?;
-        let mut marks = read(&tx)?;
-        marks.seen(found);
-        keep(&tx, &marks)?;
+        let mut incarnations = read(&tx)?;
+        incarnations.seen(found);
+        keep(&tx, &incarnations)?;
         self.commit_write(tx)
     }
 
@@ -217,20 +219,20 @@ pub(super) fn landmark(db: &Connection) -> Result<Option<Place>> {
 }
 
 fn read(tx: &Transaction<'_>) -> Result<Marks> {
-    let drawn = setting(tx, DRAWN)?.unwrap_or_default();
+    let issued = setting(tx, ISSUED)?.unwrap_or_default();
     Ok(Marks {
         confirmed: setting(tx, CONFIRMED)?.map(|text| text.parse()).transpose()?,
-        drawn: drawn.split_whitespace().map(str::parse).collect::<Result<_>>()?,
+        drawn: issued.split_whitespace().map(str::parse).collect::<Result<_>>()?,
     })
 }
 
-fn keep(db: &Connection, marks: &Marks) -> Result<()> {
-    let drawn: Vec<_> = marks.drawn.iter().map(Mark::to_string).collect();
-    let confirmed = marks.confirmed.map(|mark| mark.to_string());
+fn keep(db: &Connection, incarnations: &Marks) -> Result<()> {
+    let issued: Vec<_> = incarnations.drawn.iter().map(Mark::to_string).collect();
+    let confirmed = incarnations.confirmed.map(|mark| mark.to_string());
     if setting(db, CONFIRMED)? != confirmed {
         set_setting(db, CONFIRMED, confirmed.as_deref())?;
     }
-    set_setting(db, DRAWN, Some(&drawn.join(" ")))
+    set_setting(db, ISSUED, Some(&issued.join(" ")))
 }
 
 /// Puts the log and what lost in it away, with the identity that ends with it, and begins at the
@@ -281,7 +283,7 @@ pub(super) fn end_identity(
     )?;
     set_setting(tx, "replica", Some(&id.to_string()))?;
     set_setting(tx, CONFIRMED, None)?;
-    set_setting(tx, DRAWN, None)
+    set_setting(tx, ISSUED, None)
 }
 
 /// A remote that is taken in the place of another one, and who the replica is to it.

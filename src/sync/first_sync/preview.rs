@@ -77,7 +77,7 @@ impl LocalSide {
             replica: state.replica,
             epoch: state.epoch,
             place: state.place,
-            marks: store.marks()?,
+            marks: store.incarnations()?,
             contradiction: store.contradiction()?,
             pending: state.pending,
             tables: store.count_rows()?,

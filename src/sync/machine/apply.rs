@@ -59,7 +59,7 @@ impl Machine {
 
     /// An exchange was answered.
     fn exchanged(&mut self, id: RequestId, request: &ExchangeRequest, reply: Reply) {
-        let marks = match self.store.marks() {
+        let marks = match self.store.incarnations() {
             Ok(marks) => marks,
             Err(error) => return self.failed_locally(error),
         };
@@ -223,7 +223,7 @@ impl Machine {
             Ok(read) => read,
             Err(error) => return self.failed(None, error),
         };
-        let marks = match self.store.marks() {
+        let marks = match self.store.incarnations() {
             Ok(marks) => marks,
             Err(error) => return self.failed_locally(error),
         };

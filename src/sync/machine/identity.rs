@@ -74,7 +74,7 @@ impl Identity {
         replica: ReplicaId,
         epoch: String,
     ) -> Result<Sender> {
-        let marks = store.draw_mark(self.seed.u128(..))?;
+        let marks = store.issue_incarnation(self.seed.u128(..))?;
         Ok(Sender { replica, epoch, cursor: store.state()?.cursor, marks })
     }
 
@@ -92,7 +92,7 @@ impl Identity {
         match request.push() {
             Some(push) if reply.marked => {
                 let mark = request.mark().expect("a push has a mark");
-                store.confirm_mark(mark, reply.pushed.then_some(push.last_n))?;
+                store.confirm_incarnation(mark, reply.pushed.then_some(push.last_n))?;
                 Ok(true)
             }
             Some(_) if marks.compare(found) == Standing::Behind => {
@@ -107,7 +107,7 @@ impl Identity {
             Some(_) => Ok(true),
             None => {
                 if marks.drawn.len() >= MAX_DRAWN && marks.compare(found) != Standing::Behind {
-                    store.see_mark(found)?;
+                    store.see_incarnation(found)?;
                 }
                 Ok(true)
             }
@@ -145,5 +145,5 @@ impl Identity {
 
 /// Whether so many pushes have had no answer that a request that only reads comes first.
 pub(super) fn must_probe(store: &Store) -> Result<bool> {
-    Ok(store.marks()?.drawn.len() >= MAX_DRAWN)
+    Ok(store.incarnations()?.drawn.len() >= MAX_DRAWN)
 }

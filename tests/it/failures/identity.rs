@@ -164,10 +164,10 @@ fn f22_a_power_failure_between_the_mark_and_the_request() {
     remote.fail([Fault::LostBefore]);
     a.write(&many(3, "a"));
     a.settle();
-    let (drawn, backup) = (a.machine.store().marks().unwrap().drawn, a.backup());
+    let (drawn, backup) = (a.machine.store().incarnations().unwrap().drawn, a.backup());
     assert_eq!(drawn.len(), 1, "the mark is stored before the request leaves");
     a.restore(&backup);
-    assert_eq!(a.machine.store().marks().unwrap().drawn, drawn);
+    assert_eq!(a.machine.store().incarnations().unwrap().drawn, drawn);
     all_equal(&mut [&mut a]);
     assert!(causes(&a).is_empty());
 }
@@ -256,7 +256,10 @@ fn f23_both_copies_are_offline_for_a_long_time() {
             desk.advance(60_000);
         }
     }
-    assert!(a.machine.store().marks().unwrap().drawn.len() <= MAX_DRAWN, "however many attempts");
+    assert!(
+        a.machine.store().incarnations().unwrap().drawn.len() <= MAX_DRAWN,
+        "however many attempts"
+    );
     remote.set_offline(false);
     a.input(Input::Wake);
     c.input(Input::Wake);
