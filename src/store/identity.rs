@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// Issues the incarnation of a push, by `chance`, and keeps it so that not even a power failure
-    /// takes it away: the remote may have it a moment later. It is the newest of those that it gives.
+    /// takes it away: the remote may have it a moment later. It is the newest of those it gives.
     pub fn issue_incarnation(&mut self, chance: u128) -> Result<Marks> {
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let issued = self.keep_incarnation(chance);
@@ -118,8 +118,8 @@ impl Store {
         Ok(incarnations)
     }
 
-    /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up to
-    /// that number: see [`Store::sent`].
+    /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up
+    /// to that number: see [`Store::sent`].
     pub fn confirm_incarnation(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
         let tx = self.begin_write()?;
         let mut incarnations = read(&tx)?;

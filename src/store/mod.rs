@@ -3,8 +3,8 @@
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
 //! through connections of its own, at any time and from any program; capture triggers append what
 //! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::note_boundary`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from the
-//! remote ([`Store::integrate`]).
+//! ([`Store::note_boundary`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from
+//! the remote ([`Store::integrate`]).
 //!
 //! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction,
 //! as a rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold
@@ -60,7 +60,7 @@ pub use self::identity::NewRemote;
 pub use self::local::dangling::Dangling;
 pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, PushLimit};
 pub(crate) use self::outbox::grouping::are_bound;
-pub use self::outbox::row::Hints;
+pub use self::outbox::row::FkDeferral;
 pub use self::outbox::watch::Watch;
 pub use self::rows::writable::Unwritable;
 pub(crate) use self::schema::definitions::Local;

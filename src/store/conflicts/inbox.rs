@@ -37,7 +37,8 @@ pub struct Conflict {
     /// What may be of one transaction has the same: the first of these events that lost.
     pub group: EventId,
     /// Of a former remote: the number of the identity that ended with it, as the log's filter has
-    /// it ([`LogFilter`](crate::store::LogFilter)). The seqs of its events are of that remote's log.
+    /// it ([`LogFilter`](crate::store::LogFilter)). The seqs of its events are of that remote's
+    /// log.
     pub former: Option<i64>,
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 use super::boundaries::Boundaries;
 use super::grouping::{Seams, arrange};
 use super::pending::{number, time};
-use super::row::{Hints, OutboxRow};
+use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
 use crate::capture::NOTES;
@@ -63,13 +63,13 @@ pub struct PushLimit {
     /// it can.
     pub sight: usize,
     /// How they are arranged.
-    pub hints: Hints,
+    pub deferral: FkDeferral,
 }
 
 impl PushLimit {
     /// So many events and bytes, and no search.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
-        PushLimit { events, bytes, above: 0, sight: 0, hints: Hints::Kept }
+        PushLimit { events, bytes, above: 0, sight: 0, deferral: FkDeferral::All }
     }
 }
 
@@ -139,10 +139,10 @@ impl Store {
     /// The next unsent events, arranged for the remote; `None` if there are none.
     ///
     /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
-    /// none is known to end within the limit, they end at a cut point, where nothing that hangs together is
-    /// parted; the push is then as much longer than the limit as it takes ([`Push::is_oversized`]).
-    /// A transaction whose two ends are known is pushed whole up to [`GROUP_EVENTS`] events and
-    /// [`GROUP_BYTES`] bytes.
+    /// none is known to end within the limit, they end at a cut point, where nothing that hangs
+    /// together is parted; the push is then as much longer than the limit as it takes
+    /// ([`Push::is_oversized`]). A transaction whose two ends are known is pushed whole up to
+    /// [`GROUP_EVENTS`] events and [`GROUP_BYTES`] bytes.
     ///
     /// # Errors
     ///
@@ -166,18 +166,18 @@ impl Store {
             let taken = seam(&rows, taken, limit, &self.boundaries.lock(), &found);
             rows.truncate(taken);
             whole = Some(found.from(taken));
-            seams = Some(found).filter(|_| limit.hints == Hints::Kept);
+            seams = Some(found).filter(|_| limit.deferral == FkDeferral::All);
         }
         let last_n = rows.last().expect("one is taken at the least").event.n;
         let whole = whole.unwrap_or(rows.len());
         let bytes = rows.iter().map(|row| row.size).sum();
-        let hints = match limit.hints {
-            Hints::Kept if rows.len() > PARENTS_FIRST => Hints::Moved,
-            hints => hints,
+        let deferral = match limit.deferral {
+            FkDeferral::All if rows.len() > PARENTS_FIRST => FkDeferral::CyclesOnly,
+            deferral => deferral,
         };
-        let mut events = arrange(&tables, rows, hints)?;
+        let mut events = arrange(&tables, rows, deferral)?;
         if let Some(seams) = seams {
-            events.iter_mut().for_each(|event| event.late |= seams.is_late(event));
+            events.iter_mut().for_each(|event| event.late |= seams.defers_fk(event));
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
@@ -341,9 +341,9 @@ impl Push {
 }
 
 /// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a
-/// boundary, or else where nothing that hangs together is parted but perhaps by a hint. Where what hangs
-/// together is more than `most`, all of it is pushed, for a consequence that went without its cause
-/// would stay when that is refused.
+/// boundary, or else where nothing that hangs together is parted but perhaps by a deferred foreign
+/// key. Where what hangs together is more than `most`, all of it is pushed, for a consequence that
+/// went without its cause would stay when that is refused.
 fn seam(
     rows: &[OutboxRow],
     most: usize,

@@ -1,10 +1,10 @@
 //! Foreign keys that a later event of the same push satisfies: which events have to wait for which,
 //! and an order in which fewer have to.
 //!
-//! An event that waits travels with a *late* hint: the remote does not judge its foreign keys, but
-//! leaves them to the database, which looks at them when the push is over. So a hint that turns out
-//! wrong (what was to come is rejected itself) makes the whole push fail. [`suppliers_first`] is
-//! for that case: where what is waited for comes first, each event can be judged when it arrives.
+//! An event that waits defers its foreign keys: the remote does not judge them, but leaves them to
+//! the database, which checks them when the push is over. If the later event is rejected itself,
+//! the whole push fails. [`suppliers_first`] is for that case: where what is waited for comes
+//! first, each event can be judged when it arrives.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -122,10 +122,10 @@ impl Later {
     }
 }
 
-/// Sets the late hints, from the last event to the first, and gives for each event the one that it
-/// waits for: of several the last. What is recorded as rejected waits for nothing and supplies
-/// nothing.
-pub(in crate::store) fn hint(
+/// Lets events defer their foreign keys, from the last event to the first, and gives for each event
+/// the one that it waits for: of several the last. What is recorded as rejected waits for nothing
+/// and supplies nothing.
+pub(in crate::store) fn defer_fk(
     tables: &[&Table],
     events: &mut [Outgoing],
 ) -> Result<Vec<Option<usize>>> {
@@ -170,7 +170,7 @@ pub(in crate::store) fn suppliers_first(
     mut events: Vec<Outgoing>,
 ) -> Result<Vec<Outgoing>> {
     for _ in 0..ROUNDS {
-        let waits = hint(tables, &mut events)?;
+        let waits = defer_fk(tables, &mut events)?;
         if waits.iter().all(Option::is_none) {
             break;
         }

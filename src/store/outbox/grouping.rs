@@ -6,12 +6,12 @@
 //!   outbox a consequence stands before its cause. The remote is told of it after, with the cause's
 //!   id.
 //! * A foreign key that a later event of the push satisfies (a deferred constraint, several rows in
-//!   one statement) is not to be judged when the event arrives: a *late* hint says so.
+//!   one statement) is not to be judged when the event arrives: the event defers it.
 
 use std::collections::{HashMap, HashSet};
 
-use super::fk_order::{hint, suppliers_first, values};
-use super::row::{Hints, OutboxRow};
+use super::fk_order::{defer_fk, suppliers_first, values};
+use super::row::{FkDeferral, OutboxRow};
 use crate::catalog::{ForeignKey, Table};
 use crate::error::Result;
 use crate::event::{EventId, Image, Op};
@@ -21,15 +21,15 @@ use crate::protocol::Outgoing;
 pub(in crate::store) fn arrange(
     tables: &[&Table],
     mut rows: Vec<OutboxRow>,
-    hints: Hints,
+    deferral: FkDeferral,
 ) -> Result<Vec<Outgoing>> {
     join_halves(&mut rows);
     let mut events = after_their_causes(tables, rows)?;
-    if hints != Hints::Kept {
+    if deferral != FkDeferral::All {
         events = suppliers_first(tables, events)?;
     }
-    hint(tables, &mut events)?;
-    if hints == Hints::Gone {
+    defer_fk(tables, &mut events)?;
+    if deferral == FkDeferral::Never {
         events.iter_mut().for_each(|event| event.late = false);
     }
     Ok(events)
@@ -37,10 +37,10 @@ pub(in crate::store) fn arrange(
 
 /// Where a stretch of the outbox can be parted, and what its events are when it is whole.
 pub(in crate::store) struct Seams {
-    /// How many events stand in front of each seam, rising: places where no hint, no consequence
-    /// and no key change has one end in each part. The last one is behind all.
+    /// How many events stand in front of each seam, rising: places where no deferred foreign key,
+    /// no consequence and no key change has one end in each part. The last one is behind all.
     at: Vec<usize>,
-    /// The same where a hint may.
+    /// The same where a deferred foreign key may.
     firm: Vec<usize>,
     late: HashSet<EventId>,
     /// Consequences whose causes are in the stretch.
@@ -98,7 +98,7 @@ impl Seams {
             join_halves(&mut rows);
             after_their_causes(tables, rows)?
         };
-        let waits = hint(tables, &mut events)?;
+        let waits = defer_fk(tables, &mut events)?;
         let mut reach = bonds(&numbers, &events);
         let firm = places(&reach);
         for (event, supplier) in events.iter().zip(&waits) {
@@ -113,7 +113,7 @@ impl Seams {
     }
 
     /// The last seam that has more than `above` events in front of it, and at most `most`; if there
-    /// is none, the last such place where only hints are parted.
+    /// is none, the last such place where only deferred foreign keys are parted.
     pub(in crate::store) fn up_to(&self, above: usize, most: usize) -> Option<usize> {
         let last = |places: &[usize]| {
             let at = places.partition_point(|&place| place <= most);
@@ -127,14 +127,15 @@ impl Seams {
         self.at.get(self.at.partition_point(|&seam| seam < least)).copied().unwrap_or(least)
     }
 
-    /// The first place with at least `least` events in front of it where only hints are parted.
+    /// The first place with at least `least` events in front of it where only deferred
+    /// foreign keys are parted.
     pub(in crate::store) fn firm_from(&self, least: usize) -> Option<usize> {
         self.firm.get(self.firm.partition_point(|&place| place < least)).copied()
     }
 
     /// Whether an event waits for what may be behind the push: for a foreign key's sake, or, if it
     /// has been parted from its cause, for that.
-    pub(in crate::store) fn is_late(&self, event: &Outgoing) -> bool {
+    pub(in crate::store) fn defers_fk(&self, event: &Outgoing) -> bool {
         self.late.contains(&event.id) || (event.via.is_none() && self.via.contains(&event.id))
     }
 }

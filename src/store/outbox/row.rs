@@ -81,15 +81,16 @@ pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<O
     Ok(OutboxRow { event, half: row.get(12)?, parent, size })
 }
 
-/// What becomes of events whose foreign keys a later event of the same push satisfies.
+/// Which events of a push defer their foreign keys: those that a later event of it satisfies are
+/// left to the database, which checks them when the push is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hints {
-    /// They say so, and the database looks at them when the push is over.
+pub enum FkDeferral {
+    /// All that wait for a later event. None is moved.
     #[default]
-    Kept,
-    /// They are moved behind what they wait for, and judged there. Only what waits in a ring says
-    /// so.
-    Moved,
-    /// They are moved, and none says so.
-    Gone,
+    All,
+    /// Those that wait in a cycle. The others are moved behind what they wait for, and judged
+    /// there.
+    CyclesOnly,
+    /// None. They are moved all the same.
+    Never,
 }

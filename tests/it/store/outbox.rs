@@ -3,7 +3,7 @@
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
 use driftless::event::{Op, RowKey, Seq};
-use driftless::store::{ConflictKind, ConflictState, Hints, NewKey, PushLimit, Store};
+use driftless::store::{ConflictKind, ConflictState, FkDeferral, NewKey, PushLimit, Store};
 
 use super::integrate::MEMBERS;
 use super::world::{ALL, Desk, NOW, Remote, actual};
@@ -128,20 +128,24 @@ fn a_short_push_looks_at_what_comes_behind_it() {
         "INSERT INTO a VALUES (1, 'x'), (2, 'x');
          INSERT INTO b VALUES (1, 3), (2, NULL); INSERT INTO a VALUES (3, 'y'), (4, 'z')",
     );
-    let mut push = |events: usize, above: usize, sight: usize, hints: Hints| {
-        let limit = PushLimit { above, sight, hints, ..PushLimit::of(events, 1 << 20) };
+    let mut push = |events: usize, above: usize, sight: usize, deferral: FkDeferral| {
+        let limit = PushLimit { above, sight, deferral, ..PushLimit::of(events, 1 << 20) };
         let push = desk.store.outgoing(limit).unwrap().unwrap();
         let told = push.events.iter().map(|event| (event.n, event.late)).collect::<Vec<_>>();
         (told, push.whole)
     };
     let (one, two, child, other) = ((1, false), (2, false), (3, true), (4, false));
-    assert_eq!(push(3, 0, 0, Hints::Kept), (vec![one, two], 2), "outside of a search too");
-    assert_eq!(push(2, 0, 0, Hints::Kept), (vec![one, two], 2));
-    assert_eq!(push(3, 0, 9, Hints::Kept), (vec![one, two], 2), "the child waits for its parent");
-    assert_eq!(push(4, 2, 9, Hints::Kept), (vec![one, two, child, other], 5));
-    assert_eq!(push(5, 2, 9, Hints::Kept), (vec![one, two, child, other, (5, false)], 5));
+    assert_eq!(push(3, 0, 0, FkDeferral::All), (vec![one, two], 2), "outside of a search too");
+    assert_eq!(push(2, 0, 0, FkDeferral::All), (vec![one, two], 2));
     assert_eq!(
-        push(5, 0, 9, Hints::Moved),
+        push(3, 0, 9, FkDeferral::All),
+        (vec![one, two], 2),
+        "the child waits for its parent"
+    );
+    assert_eq!(push(4, 2, 9, FkDeferral::All), (vec![one, two, child, other], 5));
+    assert_eq!(push(5, 2, 9, FkDeferral::All), (vec![one, two, child, other, (5, false)], 5));
+    assert_eq!(
+        push(5, 0, 9, FkDeferral::CyclesOnly),
         (vec![one, two, other, (5, false), (3, false)], 5),
         "its parent is in front of it"
     );

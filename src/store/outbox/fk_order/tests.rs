@@ -67,10 +67,10 @@ fn join(events: &mut [Outgoing], first: usize, second: usize) {
     events[second].pair = Some(id(first));
 }
 
-/// What the events wait for. The hints say the same.
+/// What the events wait for. These defer their foreign keys.
 fn waits(events: &mut [Outgoing]) -> Vec<Option<usize>> {
     let (kids, people) = (table("Kids", &["people"]), table("People", &[]));
-    let waits = hint(&[&kids, &people, &table("others", &[])], events).unwrap();
+    let waits = defer_fk(&[&kids, &people, &table("others", &[])], events).unwrap();
     assert!(events.iter().zip(&waits).all(|(event, waits)| event.late == waits.is_some()));
     waits
 }
@@ -162,7 +162,7 @@ fn of_several_the_last_one_is_waited_for() {
         ]);
         let tables = [table("kids", &["people", "dogs"]), table("people", &[]), table("dogs", &[])];
         let tables: Vec<_> = tables.iter().collect();
-        assert_eq!(hint(&tables, &mut push).unwrap(), [Some(2), None, None]);
+        assert_eq!(defer_fk(&tables, &mut push).unwrap(), [Some(2), None, None]);
     }
 }
 
@@ -178,7 +178,7 @@ fn a_key_change_waits_for_what_its_new_row_waits_for() {
     assert_eq!(waits(&mut push), [None, None, Some(3), None], "two of which nobody knows more");
     join(&mut push, 1, 2);
     assert_eq!(waits(&mut push), [None, Some(3), Some(3), None]);
-    // An update that names the next event, which is none of its own: no hint is handed on.
+    // An update that names the next event, which is none of its own: no deferral is handed on.
     let mut push = events(&[list[1], ("kids", "l", r#"{"to_people":"q"}"#, KID_OF_P), list[3]]);
     push[0].pair = Some(id(1));
     assert_eq!(waits(&mut push), [None, Some(2), None]);

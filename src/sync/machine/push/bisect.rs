@@ -4,7 +4,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::verdict::TOO_LARGE;
 use crate::event::{EventId, Op};
 use crate::protocol::{Outgoing, Push};
-use crate::store::{Hints, PushLimit, are_bound};
+use crate::store::{FkDeferral, PushLimit, are_bound};
 use crate::sync::machine::io::PushSize;
 
 /// The least byte limit that is tried. Below it, an event travels alone whatever its size.
@@ -40,16 +40,16 @@ pub(super) enum Decision {
 /// * Events that hang together, as a cause and the consequences of its foreign keys, go together
 ///   and are recorded as rejected together: a consequence loses if its cause lost.
 /// * An event may wait for a later one, for a foreign key's sake, and that one may be behind the
-///   push. These hints are kept in the search, or the remote would judge the waiting event without
-///   the one that it waits for. A push that parts the two fails for its foreign keys although all
+///   push. It defers its foreign keys in the search too, or the remote would judge it without the
+///   one that it waits for. A push that parts the two fails for its foreign keys although all
 ///   its events were taken: it has no culprit, and `above` is raised to it.
-/// * A push that has all that its hints wait for, and fails for its foreign keys, has a wrong hint:
-///   the later event is rejected. The push goes once more with the later events moved to the front,
-///   so that each event is judged by what is there; events that wait in a ring keep their hints. If
-///   that fails too, the push goes without any hint, and is halved.
+/// * A push that has all that its events wait for, and fails for its foreign keys, defers one that
+///   stays broken: the later event is rejected. The push goes once more with the later events moved
+///   to the front, so that each event is judged by what is there; only events that wait in a cycle
+///   defer. If that fails too, the push goes with nothing deferred, and is halved.
 ///
-/// So the search ends: each try has a smaller gap between `above` and `failing`, or fewer hints, or
-/// one event more is recorded as rejected, or goes through.
+/// So the search ends: each try has a smaller gap between `above` and `failing`, or defers less, or
+/// records one event more as rejected, or goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bisection {
     /// The most that a request carries when all is well.
@@ -60,7 +60,7 @@ pub(super) struct Bisection {
     events: usize,
     /// The bytes of the push that the search began with.
     bytes: usize,
-    hints: Hints,
+    deferral: FkDeferral,
     /// A push of so many events has no culprit, and fails for its foreign keys.
     above: usize,
     /// The number in the outbox of the last of them: none up to it is a culprit, though fewer may
@@ -121,7 +121,7 @@ impl Bisection {
             request: most,
             events: most.events,
             bytes: 0,
-            hints: Hints::Kept,
+            deferral: FkDeferral::All,
             above: 0,
             cleared: 0,
             failing: usize::MAX,
@@ -145,7 +145,7 @@ impl Bisection {
             bytes: self.bytes.max(self.request.bytes),
             above: self.above,
             sight: self.events.max(self.most.events),
-            hints: self.hints,
+            deferral: self.deferral,
         }
     }
 
@@ -180,7 +180,7 @@ impl Bisection {
     pub(super) fn accepted(&mut self) {
         self.request.events = (self.request.events * 2).min(self.most.events);
         self.request.bytes = (self.request.bytes * 2).min(self.most.bytes);
-        self.begin((self.events * 2).min(self.most.events), Hints::Kept);
+        self.begin((self.events * 2).min(self.most.events), FkDeferral::All);
         self.slim = false;
         self.bisecting &= self.events < self.most.events;
         if !self.bisecting {
@@ -189,9 +189,9 @@ impl Bisection {
     }
 
     /// Begins the search anew, from a push of so many events.
-    fn begin(&mut self, events: usize, hints: Hints) {
+    fn begin(&mut self, events: usize, deferral: FkDeferral) {
         self.events = events;
-        self.hints = hints;
+        self.deferral = deferral;
         (self.above, self.cleared) = (0, 0);
         self.failing = usize::MAX;
     }
@@ -202,12 +202,12 @@ impl Bisection {
         if !self.bisecting {
             self.suspect(push);
         }
-        let hinted = push.events.iter().any(|event| event.late);
+        let deferred = push.events.iter().any(|event| event.late);
         let foreign = code == Code::ForeignKeyFailed;
-        match self.hints {
-            Hints::Kept if hinted && foreign => self.parted(push),
-            Hints::Moved if hinted && foreign => {
-                self.begin(len, Hints::Gone);
+        match self.deferral {
+            FkDeferral::All if deferred && foreign => self.parted(push),
+            FkDeferral::CyclesOnly if deferred && foreign => {
+                self.begin(len, FkDeferral::Never);
                 Decision::Again
             }
             _ => self.has_culprit(push),
@@ -229,7 +229,7 @@ impl Bisection {
             (self.above, self.cleared) = (len, push.last_n);
             self.events = most;
         } else {
-            self.begin(len, Hints::Moved);
+            self.begin(len, FkDeferral::CyclesOnly);
         }
         Decision::Again
     }
@@ -240,7 +240,7 @@ impl Bisection {
         let suspects = behind(push, self.cleared);
         if suspects.is_empty() {
             // The events in front have been settled meanwhile.
-            self.begin(len, self.hints);
+            self.begin(len, self.deferral);
             return Decision::Again;
         }
         if !are_bound(&push.events, self.cleared) {
@@ -252,13 +252,13 @@ impl Bisection {
             let ids = suspects.iter().map(|event| event.id).collect();
             // The events in front wait for later ones, and go together with them.
             let events = if suspects.len() < len { len.max(self.most.events) } else { len };
-            self.begin(events, self.hints);
+            self.begin(events, self.deferral);
             return Decision::Refuse(ids);
         }
         if suspects.len() == len {
             return Decision::Unpushable;
         }
-        self.begin(len, Hints::Moved);
+        self.begin(len, FkDeferral::CyclesOnly);
         Decision::Again
     }
 

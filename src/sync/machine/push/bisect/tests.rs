@@ -122,7 +122,8 @@ fn answer(
     dangles.then_some(FOREIGN)
 }
 
-/// The push that a store gives for the limits: events from `sent` on, the links as hints.
+/// The push that a store gives for the limits: events from `sent` on, the links as deferred foreign
+/// keys.
 fn given(
     limits: &Bisection,
     sent: i64,
@@ -139,7 +140,7 @@ fn given(
     let mut whole = end;
     for &(child, parent) in links.iter().filter(holds) {
         let event = push.events.iter_mut().find(|event| event.n == child);
-        let event = event.filter(|_| limit.hints == Hints::Kept && child < parent);
+        let event = event.filter(|_| limit.deferral == FkDeferral::All && child < parent);
         event.into_iter().for_each(|event| event.late = true);
     }
     loop {
@@ -251,7 +252,7 @@ fn limits_close_in_and_open_again() {
     limits.suspect(&next(&limits, 1, 12));
     assert_eq!((limits.is_bisecting(), limits.limit().events), (true, 12));
     assert_eq!(limits.rejected(&next(&limits, 1, 12), NO), Decision::Again);
-    assert_eq!(limits.limit().events, 6, "there were no hints to take off first");
+    assert_eq!(limits.limit().events, 6, "nothing was deferred");
     limits.accepted();
     assert_eq!((limits.is_bisecting(), limits.limit().events), (true, 12));
     (0..20).for_each(|_| limits.accepted());
@@ -350,19 +351,19 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
         limits.suspect(&waiting(len, whole));
         assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Decision::Again);
         let case = format!("{len} {whole} {failing}: {limits:?}");
-        let (events, hints, above, cleared) = match most {
-            Some(most) => (most, Hints::Kept, len as usize, len),
-            None => (len as usize, Hints::Moved, 0, 0),
+        let (events, deferral, above, cleared) = match most {
+            Some(most) => (most, FkDeferral::All, len as usize, len),
+            None => (len as usize, FkDeferral::CyclesOnly, 0, 0),
         };
-        assert_eq!((limits.events, limits.hints), (events, hints), "{case}");
+        assert_eq!((limits.events, limits.deferral), (events, deferral), "{case}");
         assert_eq!((limits.above, limits.cleared), (above, cleared), "{case}");
         assert_eq!(limits.failing, most.map_or(usize::MAX, |_| failing), "{case}");
     }
 }
 
 #[test]
-fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
-    let moved = Bisection { hints: Hints::Moved, ..full() };
+fn what_waits_in_a_cycle_defers_nothing_if_it_fails_for_a_foreign_key() {
+    let moved = Bisection { deferral: FkDeferral::CyclesOnly, ..full() };
     for (push, code, gone) in [
         (waiting(10, 10), FOREIGN, true),
         (waiting(10, 10), NO, false),
@@ -370,8 +371,9 @@ fn what_waits_in_a_ring_goes_without_a_hint_if_it_fails_for_a_foreign_key() {
     ] {
         let mut limits = moved.clone();
         assert_eq!(limits.rejected(&push, code), Decision::Again);
-        let (events, hints) = if gone { (10, Hints::Gone) } else { (5, Hints::Moved) };
-        assert_eq!((limits.events, limits.hints), (events, hints), "{code}");
+        let (events, deferral) =
+            if gone { (10, FkDeferral::Never) } else { (5, FkDeferral::CyclesOnly) };
+        assert_eq!((limits.events, limits.deferral), (events, deferral), "{code}");
     }
 }
 
@@ -380,7 +382,11 @@ fn what_waits_is_grown_for_or_moved_for_a_foreign_keys_sake_alone() {
     for (push, code) in [(waiting(10, 20), NO), (next(&full(), 1, 10), FOREIGN)] {
         let mut limits = full();
         assert_eq!(limits.rejected(&push, code), Decision::Again);
-        assert_eq!((limits.events, limits.hints, limits.failing), (5, Hints::Kept, 10), "{code}");
+        assert_eq!(
+            (limits.events, limits.deferral, limits.failing),
+            (5, FkDeferral::All, 10),
+            "{code}"
+        );
     }
 }
 
