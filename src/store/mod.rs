@@ -106,10 +106,9 @@ pub struct Store {
     layouts: outbox::reader::Layouts,
     /// Outbox numbers at which a transaction ended.
     boundaries: outbox::boundaries::Shared,
-    /// The dependency spans of a stretch of the outbox that is larger than a push, and the schema
-    /// version of the definitions that they were found with. An event's values never change, but
-    /// numbers may: what renumbers events forgets them.
-    spans: RefCell<Option<(i64, outbox::spans::Spans)>>,
+    /// The dependency spans of a stretch of the outbox that is larger than a push. An event's
+    /// values never change, but numbers may: what renumbers events forgets them.
+    spans: RefCell<Option<outbox::spans::Stretched>>,
     /// The greatest time of a local event that was the newest when [`Store::note_boundary`] looked.
     newest_ms: i64,
     /// The tables that are not replicated, and the schema version for which that is.

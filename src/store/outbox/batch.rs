@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::boundaries::Boundaries;
-use super::grouping::{Seams, arrange};
+use super::grouping::{CutPoints, arrange};
 use super::pending::{number, time};
 use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
@@ -160,24 +160,23 @@ impl Store {
             (rows, taken) = self.stretch(limit)?;
         }
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
-        let (mut whole, mut seams) = (None, None);
+        let (mut whole, mut cuts) = (rows.len(), None);
         if taken < rows.len() {
-            let found = Seams::of(&tables, rows.clone())?;
-            let taken = seam(&rows, taken, limit, &self.boundaries.lock(), &found);
-            rows.truncate(taken);
-            whole = Some(found.from(taken));
-            seams = Some(found).filter(|_| limit.deferral == FkDeferral::All);
+            let found = CutPoints::of(&tables, rows.clone())?;
+            let end = end(&rows, taken, limit, &self.boundaries.lock(), &found);
+            whole = up_to(&rows, found.from(end));
+            rows.truncate(up_to(&rows, end));
+            cuts = Some(found).filter(|_| limit.deferral == FkDeferral::All);
         }
         let last_n = rows.last().expect("one is taken at the least").event.n;
-        let whole = whole.unwrap_or(rows.len());
         let bytes = rows.iter().map(|row| row.size).sum();
         let deferral = match limit.deferral {
             FkDeferral::All if rows.len() > PARENTS_FIRST => FkDeferral::CyclesOnly,
             deferral => deferral,
         };
         let mut events = arrange(&tables, rows, deferral)?;
-        if let Some(seams) = seams {
-            events.iter_mut().for_each(|event| event.late |= seams.defers_fk(event));
+        if let Some(cuts) = cuts {
+            events.iter_mut().for_each(|event| event.late |= cuts.defers_fk(event));
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
@@ -218,7 +217,7 @@ impl Store {
         let (first, last) = read.ends();
         let boundaries = self.boundaries.lock();
         if !searching && let Some(end) = boundaries.up_to(last).filter(|&end| end >= first) {
-            let within = read.rows.partition_point(|row| row.event.n <= end);
+            let within = up_to(&read.rows, end);
             read.back_to(within);
             return Ok((read.rows, within));
         }
@@ -226,14 +225,14 @@ impl Store {
         let end = boundaries.from(last).unwrap_or(newest);
         drop(boundaries);
         let mut spans = self.spans.borrow_mut();
-        if !spans.as_ref().is_some_and(|(version, spans)| {
-            *version == self.schema_version && spans.cover(first, end)
+        if !spans.as_ref().is_some_and(|(version, (from, to), _)| {
+            *version == self.schema_version && *from <= first && end <= *to
         }) {
             let tables: Vec<_> = self.tables.iter().map(|known| &known.table).collect();
             let found = Spans::read(&tx, &self.layouts, &tables, (first, end))?;
-            *spans = Some((self.schema_version, found));
+            *spans = Some((self.schema_version, (first, end), found));
         }
-        let spans = &spans.as_ref().expect("they were read").1;
+        let spans = &spans.as_ref().expect("they were read").2;
         let cut = match spans.cut_up_to(last) {
             cut if cut >= first && !searching => cut,
             _ => spans.cut_from(last),
@@ -249,7 +248,7 @@ impl Store {
         if read.on(cut, |rows, size| rows.len() > MOST_EVENTS || size > MOST_BYTES)? {
             return Err(too_much(&read.rows));
         }
-        let within = read.rows.partition_point(|row| row.event.n <= cut);
+        let within = up_to(&read.rows, cut);
         read.back_to(within);
         let rows = read.rows;
         Ok(if searching { (rows, taken) } else { (rows, within) })
@@ -344,21 +343,22 @@ impl Push {
 /// boundary, or else where nothing that hangs together is parted but perhaps by a deferred foreign
 /// key. Where what hangs together is more than `most`, all of it is pushed, for a consequence that
 /// went without its cause would stay when that is refused.
-fn seam(
+fn end(
     rows: &[OutboxRow],
     most: usize,
     limit: PushLimit,
     boundaries: &Boundaries,
-    seams: &Seams,
-) -> usize {
-    let above = limit.above;
-    if above == 0
-        && let Some(end) = boundaries.up_to(rows[most - 1].event.n)
-        && end >= rows[0].event.n
-    {
-        return rows.partition_point(|row| row.event.n <= end);
-    }
-    seams.up_to(above, most).or_else(|| seams.firm_from(most)).unwrap_or(rows.len())
+    cuts: &CutPoints,
+) -> i64 {
+    let most = rows[most - 1].event.n;
+    let known = boundaries.up_to(most).filter(|&end| limit.above == 0 && end >= rows[0].event.n);
+    let least = rows[limit.above.min(rows.len() - 1)].event.n;
+    known.unwrap_or_else(|| cuts.up_to(least, most))
+}
+
+/// How many events there are up to the number `n`.
+fn up_to(rows: &[OutboxRow], n: i64) -> usize {
+    rows.partition_point(|row| row.event.n <= n)
 }
 
 /// Where units end: where a boundary parts all events before from all behind, for a consequence

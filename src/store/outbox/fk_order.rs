@@ -122,6 +122,71 @@ impl Later {
     }
 }
 
+/// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
+/// values of other columns that foreign keys refer to.
+pub(in crate::store) struct Deletes<'t> {
+    by_key: HashMap<(String, String), usize>,
+    /// Parent and columns of the foreign keys that refer to no primary key.
+    references: Vec<(&'t str, Vec<&'t String>)>,
+    by_values: HashMap<(usize, Vec<Vec<u8>>), usize>,
+}
+
+impl<'t> Deletes<'t> {
+    pub(in crate::store) fn new(tables: &[&'t Table]) -> Self {
+        let keys = tables.iter().flat_map(|table| &table.foreign_keys);
+        let is_key = |key: &ForeignKey| {
+            tables.iter().any(|table| {
+                table.name.eq_ignore_ascii_case(&key.parent)
+                    && table.key.len() == key.columns.len()
+                    && table.key_columns().all(|column| {
+                        key.columns.iter().any(|(_, to)| to.eq_ignore_ascii_case(&column.name))
+                    })
+            })
+        };
+        let references = keys
+            .filter(|key| !is_key(key))
+            .map(|key| (key.parent.as_str(), key.columns.iter().map(|(_, to)| to).collect()))
+            .collect();
+        Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
+    }
+
+    /// Notes the delete at a place. Places are given from the last to the first.
+    pub(in crate::store) fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
+        self.by_key.insert((event.table.to_ascii_lowercase(), event.key.0.clone()), at);
+        for (number, (parent, columns)) in self.references.iter().enumerate() {
+            if !parent.eq_ignore_ascii_case(&event.table) {
+                continue;
+            }
+            let Some(before) = &event.before else { continue };
+            let mut before = Image::parse(before.as_bytes())?;
+            before.0.extend_from_slice(&event.made[0].0);
+            if let Some(values) = values(&before, columns.iter().copied()) {
+                self.by_values.insert((number, values), at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of the next delete of a parent that a consequence names.
+    pub(in crate::store) fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
+        if named.starts_with('[') {
+            let place = (table.to_ascii_lowercase(), named.to_owned());
+            return Ok(self.by_key.get(&place).copied());
+        }
+        let named = Image::parse(named.as_bytes())?;
+        for (number, (parent, columns)) in self.references.iter().enumerate() {
+            if !parent.eq_ignore_ascii_case(table) || columns.len() != named.0.len() {
+                continue;
+            }
+            let Some(values) = values(&named, columns.iter().copied()) else { continue };
+            if let Some(&at) = self.by_values.get(&(number, values)) {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Lets events defer their foreign keys, from the last event to the first, and gives for each event
 /// the one that it waits for: of several the last. What is recorded as rejected waits for nothing
 /// and supplies nothing.

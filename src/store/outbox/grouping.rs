@@ -10,11 +10,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::fk_order::{defer_fk, suppliers_first, values};
+use super::fk_order::{Deletes, defer_fk, suppliers_first};
 use super::row::{FkDeferral, OutboxRow};
-use crate::catalog::{ForeignKey, Table};
+use super::spans::Spans;
+use crate::catalog::Table;
 use crate::error::Result;
-use crate::event::{EventId, Image, Op};
+use crate::event::{EventId, Op};
 use crate::protocol::Outgoing;
 
 /// The rows as the remote is to judge them.
@@ -35,108 +36,72 @@ pub(in crate::store) fn arrange(
     Ok(events)
 }
 
-/// Where a stretch of the outbox can be parted, and what its events are when it is whole.
-pub(in crate::store) struct Seams {
-    /// How many events stand in front of each seam, rising: places where no deferred foreign key,
-    /// no consequence and no key change has one end in each part. The last one is behind all.
-    at: Vec<usize>,
-    /// The same where a deferred foreign key may.
-    firm: Vec<usize>,
-    late: HashSet<EventId>,
+/// Where a stretch of the outbox can be cut, and what its events are when it is whole.
+pub(in crate::store) struct CutPoints {
+    /// What a push should not part: by a deferred foreign key, a consequence or a key change.
+    all: Spans,
+    /// What it must not part: the same without deferred foreign keys.
+    firm: Spans,
+    deferred: HashSet<EventId>,
     /// Consequences whose causes are in the stretch.
     via: HashSet<EventId>,
 }
 
-/// The places between events behind which none reaches: `reach` has for each event the furthest
-/// that it hangs together with.
-fn places(reach: &[usize]) -> Vec<usize> {
-    let mut furthest = 0;
-    let ends = reach.iter().enumerate().filter_map(|(here, &reach)| {
-        furthest = furthest.max(reach);
-        (furthest <= here).then_some(here + 1)
-    });
-    ends.collect()
+/// The dependency span of two events, by their numbers.
+fn span(one: i64, other: i64) -> (i64, i64) {
+    (one.min(other), one.max(other))
 }
 
-/// For each place in the outbox, whose numbers are `numbers`, the furthest that must go where its
-/// event goes: the other half of a key change, or a consequence's cause.
-fn bonds(numbers: &[i64], events: &[Outgoing]) -> Vec<usize> {
+/// The spans between the halves of a key change, and between a consequence and its cause.
+fn bonds(events: &[Outgoing]) -> Vec<(i64, i64)> {
     let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
-    let mut reach: Vec<usize> = (0..numbers.len()).collect();
-    for event in events {
-        for id in [event.via, event.pair].into_iter().flatten() {
-            let Some(&other) = by_id.get(&id) else { continue };
-            bind(numbers, &mut reach, event.n, other);
-        }
-    }
-    reach
-}
-
-/// Notes that two events, by their numbers, hang together.
-fn bind(numbers: &[i64], reach: &mut [usize], one: i64, other: i64) {
-    let place = |n: i64| numbers.partition_point(|&number| number < n);
-    let (first, last) = (place(one.min(other)), place(one.max(other)));
-    reach[first] = reach[first].max(last);
+    let bond = |event: &Outgoing, id: Option<EventId>| Some(span(event.n, *by_id.get(&id?)?));
+    let bonds = events.iter().flat_map(|event| [bond(event, event.via), bond(event, event.pair)]);
+    bonds.flatten().collect()
 }
 
 /// Whether the events of a push with a higher number in the outbox than `above` hang together, so
 /// that none can go without the others: there is one, or a key change, or a cause with its
 /// consequences and what stands between them.
 pub(crate) fn are_bound(events: &[Outgoing], above: i64) -> bool {
-    let mut numbers: Vec<i64> = events.iter().map(|event| event.n).collect();
-    numbers.sort_unstable();
-    let cleared = numbers.partition_point(|&n| n <= above);
-    let ends = places(&bonds(&numbers, events));
-    !ends.iter().any(|&end| end > cleared && end < numbers.len())
+    let spans = Spans::merged(bonds(events));
+    let last = events.iter().map(|event| event.n).max();
+    let mut cuts = events.iter().map(|event| event.n).filter(|&n| spans.cut_from(n) == n);
+    !cuts.any(|n| n > above && Some(n) < last)
 }
 
-impl Seams {
-    pub(in crate::store) fn of(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Seams> {
-        let numbers: Vec<i64> = rows.iter().map(|row| row.event.n).collect();
-        let mut events = {
-            let mut rows = rows;
-            join_halves(&mut rows);
-            after_their_causes(tables, rows)?
-        };
+impl CutPoints {
+    pub(in crate::store) fn of(tables: &[&Table], mut rows: Vec<OutboxRow>) -> Result<CutPoints> {
+        join_halves(&mut rows);
+        let mut events = after_their_causes(tables, rows)?;
         let waits = defer_fk(tables, &mut events)?;
-        let mut reach = bonds(&numbers, &events);
-        let firm = places(&reach);
-        for (event, supplier) in events.iter().zip(&waits) {
-            if let Some(supplier) = supplier {
-                bind(&numbers, &mut reach, event.n, events[*supplier].n);
-            }
-        }
+        let mut spans = bonds(&events);
+        let firm = Spans::merged(spans.clone());
+        let suppliers = waits.into_iter().map(|supplier| Some(events[supplier?].n));
+        let waiting = events.iter().zip(suppliers);
+        spans.extend(waiting.filter_map(|(event, supplier)| Some(span(event.n, supplier?))));
         let ids = |is: fn(&&Outgoing) -> bool| events.iter().filter(is).map(|event| event.id);
-        let late = ids(|event| event.late).collect();
+        let deferred = ids(|event| event.late).collect();
         let via = ids(|event| event.via.is_some()).collect();
-        Ok(Seams { at: places(&reach), firm, late, via })
+        Ok(CutPoints { all: Spans::merged(spans), firm, deferred, via })
     }
 
-    /// The last seam that has more than `above` events in front of it, and at most `most`; if there
-    /// is none, the last such place where only deferred foreign keys are parted.
-    pub(in crate::store) fn up_to(&self, above: usize, most: usize) -> Option<usize> {
-        let last = |places: &[usize]| {
-            let at = places.partition_point(|&place| place <= most);
-            at.checked_sub(1).map(|at| places[at]).filter(|&place| place > above)
-        };
-        last(&self.at).or_else(|| last(&self.firm))
+    /// The last cut point from the event `least` up to the event `most`, or if there is none, one
+    /// where only deferred foreign keys are parted: the last one, or else the first one behind.
+    pub(in crate::store) fn up_to(&self, least: i64, most: i64) -> i64 {
+        let last = |spans: &Spans| Some(spans.cut_up_to(most)).filter(|&cut| cut >= least);
+        last(&self.all).or_else(|| last(&self.firm)).unwrap_or_else(|| self.firm.cut_from(most))
     }
 
-    /// The first seam with at least `least` events in front of it.
-    pub(in crate::store) fn from(&self, least: usize) -> usize {
-        self.at.get(self.at.partition_point(|&seam| seam < least)).copied().unwrap_or(least)
-    }
-
-    /// The first place with at least `least` events in front of it where only deferred
-    /// foreign keys are parted.
-    pub(in crate::store) fn firm_from(&self, least: usize) -> Option<usize> {
-        self.firm.get(self.firm.partition_point(|&place| place < least)).copied()
+    /// The first cut point from the event `n` on.
+    pub(in crate::store) fn from(&self, n: i64) -> i64 {
+        self.all.cut_from(n)
     }
 
     /// Whether an event waits for what may be behind the push: for a foreign key's sake, or, if it
     /// has been parted from its cause, for that.
     pub(in crate::store) fn defers_fk(&self, event: &Outgoing) -> bool {
-        self.late.contains(&event.id) || (event.via.is_none() && self.via.contains(&event.id))
+        self.deferred.contains(&event.id) || (event.via.is_none() && self.via.contains(&event.id))
     }
 }
 
@@ -157,71 +122,6 @@ fn join_halves(rows: &mut [OutboxRow]) {
         (delete.event.refuse, insert.event.refuse) = (refuse.clone(), refuse);
         let plain = delete.event.plain && insert.event.plain;
         (delete.event.plain, insert.event.plain) = (plain, plain);
-    }
-}
-
-/// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
-/// values of other columns that foreign keys refer to.
-pub(in crate::store) struct Deletes<'t> {
-    by_key: HashMap<(String, String), usize>,
-    /// Parent and columns of the foreign keys that refer to no primary key.
-    references: Vec<(&'t str, Vec<&'t String>)>,
-    by_values: HashMap<(usize, Vec<Vec<u8>>), usize>,
-}
-
-impl<'t> Deletes<'t> {
-    pub(in crate::store) fn new(tables: &[&'t Table]) -> Self {
-        let keys = tables.iter().flat_map(|table| &table.foreign_keys);
-        let is_key = |key: &ForeignKey| {
-            tables.iter().any(|table| {
-                table.name.eq_ignore_ascii_case(&key.parent)
-                    && table.key.len() == key.columns.len()
-                    && table.key_columns().all(|column| {
-                        key.columns.iter().any(|(_, to)| to.eq_ignore_ascii_case(&column.name))
-                    })
-            })
-        };
-        let references = keys
-            .filter(|key| !is_key(key))
-            .map(|key| (key.parent.as_str(), key.columns.iter().map(|(_, to)| to).collect()))
-            .collect();
-        Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
-    }
-
-    /// Notes the delete at a place. Places are given from the last to the first.
-    pub(in crate::store) fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
-        self.by_key.insert((event.table.to_ascii_lowercase(), event.key.0.clone()), at);
-        for (number, (parent, columns)) in self.references.iter().enumerate() {
-            if !parent.eq_ignore_ascii_case(&event.table) {
-                continue;
-            }
-            let Some(before) = &event.before else { continue };
-            let mut before = Image::parse(before.as_bytes())?;
-            before.0.extend_from_slice(&event.made[0].0);
-            if let Some(values) = values(&before, columns.iter().copied()) {
-                self.by_values.insert((number, values), at);
-            }
-        }
-        Ok(())
-    }
-
-    /// The place of the next delete of a parent that a consequence names.
-    pub(in crate::store) fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
-        if named.starts_with('[') {
-            let place = (table.to_ascii_lowercase(), named.to_owned());
-            return Ok(self.by_key.get(&place).copied());
-        }
-        let named = Image::parse(named.as_bytes())?;
-        for (number, (parent, columns)) in self.references.iter().enumerate() {
-            if !parent.eq_ignore_ascii_case(table) || columns.len() != named.0.len() {
-                continue;
-            }
-            let Some(values) = values(&named, columns.iter().copied()) else { continue };
-            if let Some(&at) = self.by_values.get(&(number, values)) {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -18,26 +18,35 @@
 
 use rusqlite::Connection;
 
-use super::fk_order::{Later, numbered};
-use super::grouping::Deletes;
+use super::fk_order::{Deletes, Later, numbered};
 use super::reader::{Layouts, Reader};
 use super::row::{EVENT, read};
 use crate::catalog::Table;
 use crate::error::{Kind, Result};
 use crate::event::{Image, Op};
 
-/// The dependency spans of a stretch of the outbox.
+/// Dependency spans: the first and last number of each, rising. No two have a number in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Spans {
-    /// The stretch: the outbox numbers from `from` up to `to`.
-    from: i64,
-    to: i64,
-    /// The first and last number of each span, rising. They are merged: no two have a number in
-    /// common.
-    spans: Vec<(i64, i64)>,
-}
+pub(in crate::store) struct Spans(Vec<(i64, i64)>);
+
+/// The spans of a stretch of the outbox: the schema version of the definitions that they were found
+/// with, the first and last number of the stretch, and they.
+pub(in crate::store) type Stretched = (i64, (i64, i64), Spans);
 
 impl Spans {
+    /// Spans that have a number in common become one.
+    pub(in crate::store) fn merged(mut spans: Vec<(i64, i64)>) -> Spans {
+        spans.sort_unstable();
+        let mut merged: Vec<(i64, i64)> = Vec::new();
+        for (start, end) in spans {
+            match merged.last_mut() {
+                Some((_, last)) if start <= *last => *last = end.max(*last),
+                _ => merged.push((start, end)),
+            }
+        }
+        Spans(merged)
+    }
+
     /// Reads the unsent events from `from` up to `to`, behind which a transaction ended.
     pub(in crate::store) fn read(
         db: &Connection,
@@ -65,18 +74,13 @@ impl Spans {
                 _ => Err(error),
             })?;
         }
-        Ok(Spans { from, to, spans: merged(found.spans) })
-    }
-
-    /// Whether these are the spans of a stretch from `from` up to `to`, or of one around it.
-    pub(in crate::store) fn cover(&self, from: i64, to: i64) -> bool {
-        self.from <= from && to <= self.to
+        Ok(Spans::merged(found.spans))
     }
 
     /// The span with `n` in front of its end: a push that ends with `n` would part it.
     fn over(&self, n: i64) -> Option<(i64, i64)> {
-        let at = self.spans.partition_point(|&(_, end)| end <= n);
-        self.spans.get(at).copied().filter(|&(start, _)| start <= n)
+        let at = self.0.partition_point(|&(_, end)| end <= n);
+        self.0.get(at).copied().filter(|&(start, _)| start <= n)
     }
 
     /// The last cut point up to the event `n`: the number of the event in front of it, or a number
@@ -157,34 +161,18 @@ fn image(json: &Option<String>) -> Result<Image> {
     Ok(image.unwrap_or_default())
 }
 
-/// Spans that have a number in common become one.
-fn merged(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
-    spans.sort_unstable();
-    let mut merged: Vec<(i64, i64)> = Vec::new();
-    for (start, end) in spans {
-        match merged.last_mut() {
-            Some((_, last)) if start <= *last => *last = end.max(*last),
-            _ => merged.push((start, end)),
-        }
-    }
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_cut_point_is_behind_an_event_that_no_span_reaches_over() {
-        let spans = merged(vec![(8, 9), (2, 4), (4, 5), (3, 4), (9, 9)]);
-        assert_eq!(spans, [(2, 5), (8, 9)]);
-        let spans = Spans { from: 1, to: 10, spans };
+        let spans = Spans::merged(vec![(8, 9), (2, 4), (4, 5), (3, 4), (9, 9)]);
+        assert_eq!(spans.0, [(2, 5), (8, 9)]);
         let cuts: Vec<_> = (1..=10).map(|n| (spans.cut_up_to(n), spans.cut_from(n))).collect();
         assert_eq!(
             cuts,
             [(1, 1), (1, 5), (1, 5), (1, 5), (5, 5), (6, 6), (7, 7), (7, 9), (9, 9), (10, 10)]
         );
-        assert!(spans.cover(1, 10) && spans.cover(4, 6));
-        assert!(!spans.cover(0, 10) && !spans.cover(1, 11));
     }
 }
