@@ -355,10 +355,6 @@ impl Status {
     /// The status of a replica, by its file and by what else is known. Every status is made here:
     /// a replicator's, the one of a process that waits for the lock, and the one that the command
     /// prints.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
     pub(crate) fn of(store: &Store, known: Known, now_ms: i64) -> Result<Status> {
         Ok(Status::by(Facts::of(store)?, known, now_ms))
     }

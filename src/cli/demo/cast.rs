@@ -79,10 +79,6 @@ impl Desktop {
     }
 
     /// How many rows these tables have, all together.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when they cannot be read.
     pub(super) fn count(&self, tables: &[String]) -> Result<i64> {
         tables.iter().try_fold(0, |sum, table| {
             let sql = format!("SELECT count(*) FROM {}", ident(table));
@@ -92,10 +88,6 @@ impl Desktop {
     }
 
     /// The rows of a table.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when they cannot be read.
     pub(super) fn dump(&self, table: &Table) -> Result<Dump> {
         proof::local(&self.app, table)
     }
@@ -131,10 +123,6 @@ impl Desktop {
 
     /// How many of its events have no verdict. The status of the replicator may be older than the
     /// last commit, so the file is read.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when it cannot be read.
     pub(super) fn pending(&self) -> Result<u64> {
         Ok(Replica::open(&self.path)?.state()?.pending)
     }

@@ -63,10 +63,6 @@ fn select(table: &Table) -> String {
 }
 
 /// A table of a local database.
-///
-/// # Errors
-///
-/// `Storage` when it cannot be read.
 pub(super) fn local(db: &Connection, table: &Table) -> Result<Dump> {
     let mut dump = Dump::default();
     let mut statement = db.prepare(&select(table))?;

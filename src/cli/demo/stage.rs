@@ -191,10 +191,6 @@ impl Stage {
     }
 
     /// The replicated tables.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when they cannot be read.
     pub(super) fn tables(&self) -> Result<Vec<Table>> {
         Ok(Replica::open(self.desktops[0].path())?.definitions().cloned().collect())
     }
@@ -326,10 +322,6 @@ impl Stage {
     }
 
     /// Prints the conflicts, the winner beside the loser.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when it cannot be read.
     pub(super) fn tell_conflicts(&self) -> Result<()> {
         if self.output.is_json() {
             return Ok(());

@@ -14,10 +14,6 @@ pub(in crate::cli) const LISTED_CHARS: usize = 40;
 pub(in crate::cli) const SHOWN_CHARS: usize = 200;
 
 /// Prints a conflict, the winner beside the loser. Values are cut off after `most` characters.
-///
-/// # Errors
-///
-/// As [`Output::line`].
 pub(in crate::cli) fn print(
     output: &Output,
     conflict: &Conflict,

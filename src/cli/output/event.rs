@@ -140,10 +140,6 @@ impl Listing {
 }
 
 /// Prints a settled event on a short line that begins with `lead`; `by` names its writer.
-///
-/// # Errors
-///
-/// As [`Output::line`].
 pub(crate) fn brief(output: &Output, lead: &str, event: &Event, by: &str) -> Result<()> {
     let verdict = clean(&event.verdict.to_string(), VALUE_CHARS);
     let change = change(event.op, event.before.as_ref(), event.after.as_ref());

@@ -92,7 +92,8 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
     out
 }
 
-/// Where the command prints.
+/// Where the command prints. A method fails when stdout is closed or its disk is full: see
+/// [`is_closed`].
 #[derive(Clone)]
 pub(crate) struct Output {
     json: bool,
@@ -117,10 +118,6 @@ impl Output {
     }
 
     /// A line of data.
-    ///
-    /// # Errors
-    ///
-    /// When stdout is closed or its disk is full: see [`is_closed`].
     pub(crate) fn line(&self, text: impl Display) -> Result<()> {
         self.bars
             .suspend(|| {
@@ -131,20 +128,12 @@ impl Output {
     }
 
     /// A row of a listing: one line, cut at the terminal's edge.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
     pub(crate) fn row(&self, tone: Tone, text: &str) -> Result<()> {
         self.line(tone.paint(clean(text.trim_end(), columns())))
     }
 
     /// A row of a listing whose last column matters most. On a terminal without room for that
     /// column it goes on a line of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
     pub(crate) fn row_in_two(&self, tone: Tone, lead: &str, last: &str) -> Result<()> {
         for line in in_two(lead, last, columns()) {
             self.row(tone, &line)?;
@@ -153,10 +142,6 @@ impl Output {
     }
 
     /// A line of JSON.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(value).expect("what we print has text as its keys");
         self.line(text)
@@ -249,10 +234,6 @@ impl Output {
     }
 
     /// A table. Each row is one line.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
     pub(crate) fn table(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
         let tones = std::iter::once(Tone::Strong).chain(rows.iter().map(|(tone, _)| *tone));
         for (line, tone) in lay_out(header, rows).lines().zip(tones) {
@@ -263,10 +244,6 @@ impl Output {
 
     /// A table whose last column is a sentence. Where the terminal's edge would cut it, it goes on
     /// the next line, whole.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::line`].
     pub(crate) fn listing(&self, header: &[&str], rows: &[(Tone, Vec<String>)]) -> Result<()> {
         let heading = (Tone::Strong, header.last().map_or("", |last| *last));
         let rows_end =

@@ -102,10 +102,6 @@ impl Store {
     }
 
     /// The rows of the replicated tables that refer to a row that is not there.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database cannot be read.
     pub fn orphans(&self) -> Result<Vec<Orphans>> {
         let mut found = Vec::new();
         for replicated in &self.tables {

@@ -36,10 +36,6 @@ pub(super) struct Commits {
 
 impl Commits {
     /// Begins to watch the file of a store.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
     pub(super) fn start(store: &Store) -> Result<Self> {
         let data_version = store.data_version()?;
         Ok(Commits { watcher: Watcher::start(store.watch()), data_version, bell_until: 0 })
@@ -63,10 +59,6 @@ impl Commits {
     }
 
     /// Whether somebody has committed since the last look.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
     pub(super) fn look(&mut self, store: &Store) -> Result<bool> {
         let version = store.data_version()?;
         if version == self.data_version {

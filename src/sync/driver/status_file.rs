@@ -144,10 +144,6 @@ fn read(path: &Path) -> Option<Content> {
 
 /// When the remote last answered a replicator of this file as it should, in ms since 1970. A
 /// replicator notes its successes, and the newest event of the log came with one too.
-///
-/// # Errors
-///
-/// `Storage` when the store cannot be read.
 pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
     let state = store.state()?;
     let received = store.settled(state.cursor)?.map(|event| event.received_at);
@@ -158,10 +154,6 @@ pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Optio
 
 /// The facts of a replica that another process replicates: as that one publishes them, or else as
 /// far as the database tells.
-///
-/// # Errors
-///
-/// `Storage` when the store cannot be read.
 pub(crate) fn known_by(
     store: &Store,
     database: &Path,

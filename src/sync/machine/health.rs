@@ -221,10 +221,6 @@ impl Health {
     }
 
     /// The status by what is known, and by the file. A file that is lost is shown as it was.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
     pub(super) fn status(
         &self,
         store: &Store,

@@ -146,10 +146,6 @@ impl Machine {
     }
 
     /// How this replica is.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the store cannot be read.
     pub fn status(&self, now: Now) -> Result<Status> {
         self.status_of(self.known(), now)
     }
