@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use rusqlite::{Connection, params_from_iter};
 
-use super::dependents::{Dependence, Dependents, Parent, gone};
-use crate::catalog::{Action, ident};
+use super::dependents::{Dependents, gone};
 use crate::event::RowKey;
 use crate::event::value::{Value, ValueRef};
 use crate::store::apply::step::{Step, Stop};
@@ -89,16 +88,12 @@ impl<'a> Actions<'a> {
         Ok(self.left)
     }
 
-    fn key(&self, place: usize) -> &'a Dependence {
-        &self.dependents.keys[place]
-    }
-
     /// The children of changed parents, that were not dealt with yet.
     fn find(&mut self, place: usize, items: &[Item]) -> rusqlite::Result<Vec<Found>> {
-        let key = self.key(place);
         let gone = gone(place);
         self.db.prepare_cached(&format!("DELETE FROM temp.{gone}"))?.execute([])?;
-        let places: Vec<_> = (0..key.to.len()).map(|at| format!("?{}", at + 3)).collect();
+        let places: Vec<_> =
+            (0..self.dependents.key(place).width()).map(|at| format!("?{}", at + 3)).collect();
         let sql = format!("INSERT INTO temp.{gone} VALUES (?1, ?2, {})", places.join(", "));
         let mut insert = self.db.prepare_cached(&sql)?;
         for (at, item) in items.iter().enumerate() {
@@ -109,8 +104,8 @@ impl<'a> Actions<'a> {
             }
             insert.raw_execute()?;
         }
-        let mut statement = self.db.prepare_cached(&self.find_sql(place))?;
-        let ids = self.dependents.children[key.child].id.len();
+        let mut statement = self.db.prepare_cached(&self.dependents.find_sql(place))?;
+        let ids = self.dependents.id_width(place);
         let mut rows = statement.query([])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
@@ -123,34 +118,6 @@ impl<'a> Actions<'a> {
             }
         }
         Ok(found)
-    }
-
-    fn find_sql(&self, place: usize) -> String {
-        let key = self.key(place);
-        let child = &self.dependents.children[key.child];
-        let ids: Vec<_> = child.id.iter().map(|id| format!("c.{id}")).collect();
-        let equal = |left: &dyn Fn(usize) -> String, right: &dyn Fn(usize) -> String| {
-            let terms: Vec<_> = key
-                .to
-                .iter()
-                .enumerate()
-                .map(|(at, to)| {
-                    format!("{} COLLATE {} = {}", left(at), ident(to.collation.name()), right(at))
-                })
-                .collect();
-            terms.join(" AND ")
-        };
-        let old = |at: usize| format!("g.o{at}");
-        format!(
-            "SELECT g.i, {} FROM temp.{} AS g CROSS JOIN main.{} AS c ON {} \
-             WHERE g.sure OR NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
-            ids.join(", "),
-            gone(place),
-            ident(&child.name),
-            equal(&old, &|at| format!("c.{}", ident(&key.columns[at]))),
-            ident(&key.parent_name),
-            equal(&|at| format!("p.{}", ident(&key.to[at].name)), &old),
-        )
     }
 
     /// Does to the found rows what the foreign key declares.
@@ -169,7 +136,7 @@ impl<'a> Actions<'a> {
                 }
             }
             if taken.len() == before {
-                let name = &self.dependents.children[self.key(place).child].name;
+                let name = self.dependents.child_name(place);
                 tracing::warn!(table = name, rows = before, "a UNIQUE value keeps local rows");
                 self.left.insert(place);
                 break;
@@ -189,8 +156,8 @@ impl<'a> Actions<'a> {
         changed: &mut BTreeMap<usize, Vec<Item>>,
     ) {
         let mut from = 0;
-        for below in self.dependents.of(Parent::Local(self.key(place).child)) {
-            let range = from..from + self.key(below).to.len();
+        for below in self.dependents.of(self.dependents.child(place)) {
+            let range = from..from + self.dependents.key(below).width();
             from = range.end;
             let old = old[range.clone()].to_vec();
             let new = new.as_ref().map(|new| new[range].to_vec());
@@ -202,33 +169,14 @@ impl<'a> Actions<'a> {
 
     /// Writes one child.
     fn write(&self, place: usize, item: &Item, row: &Found) -> Step<Done> {
-        let key = self.key(place);
-        let child = &self.dependents.children[key.child];
-        let action = if item.new.is_some() { key.on_update } else { key.on_delete };
-        if child.replicated || child.id.is_empty() || action.refuses() {
+        let Some([look, sql]) = self.dependents.action_sql(place, item.new.is_none()) else {
             return Ok(Done::Refused);
-        }
-        let parent = Parent::Local(key.child);
-        let columns = self.dependents.columns_of(parent);
-        let columns = if columns.is_empty() { "1" } else { &columns };
-        let first = key.columns.len() + 1;
-        let ids = child.id.iter().enumerate();
-        let ids: Vec<_> = ids.map(|(at, id)| format!("{id} IS ?{}", first + at)).collect();
-        let (name, condition) = (ident(&child.name), ids.join(" AND "));
-        let sql = match (action, &item.new) {
-            (Action::Cascade, None) => {
-                format!("DELETE FROM main.{name} WHERE {condition} RETURNING {columns}")
-            }
-            _ => {
-                let or = if child.has_conflict_clause { " OR ABORT" } else { "" };
-                let sets = self.sets(place, action);
-                format!("UPDATE{or} main.{name} SET {sets} WHERE {condition} RETURNING {columns}")
-            }
         };
+        let width = self.dependents.key(place).width();
         let is_delete = sql.starts_with("DELETE");
         let read = |sql: &str, new: &[Value]| -> rusqlite::Result<Option<Vec<Value>>> {
             let mut statement = self.db.prepare_cached(sql)?;
-            let nulls = (new.len()..key.columns.len()).map(|_| &Value::Null);
+            let nulls = (new.len()..width).map(|_| &Value::Null);
             let values = new.iter().chain(nulls).chain(&row.id).map(ValueRef::from);
             let most = statement.parameter_count();
             let mut rows = statement.query(params_from_iter(values.take(most)))?;
@@ -240,7 +188,6 @@ impl<'a> Actions<'a> {
             while rows.next()?.is_some() {}
             Ok(Some(values))
         };
-        let look = format!("SELECT {columns} FROM main.{name} WHERE {condition}");
         let new = item.new.as_deref().unwrap_or_default();
         let outcome = read(&look, new).and_then(|before| Ok((before, read(&sql, new)?)));
         match outcome {
@@ -252,29 +199,11 @@ impl<'a> Actions<'a> {
             Err(_) if self.db.is_autocommit() => Err(Stop::RolledBack),
             Err(error) if is_taken(&error) => Ok(Done::Taken),
             Err(error) if is_refusal(&error) || is_uncompiled(&error) => {
-                tracing::warn!(table = child.name, "a foreign key's action is refused: {error}");
+                let table = self.dependents.child_name(place);
+                tracing::warn!(table, "a foreign key's action is refused: {error}");
                 Ok(Done::Refused)
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// What an UPDATE sets the child's columns to.
-    fn sets(&self, place: usize, action: Action) -> String {
-        let key = self.key(place);
-        let defaults = &self.dependents.children[key.child].defaults;
-        let default = |column: &str| {
-            let found = defaults.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
-            found.map_or("NULL", |(_, sql)| sql)
-        };
-        let sets = key.columns.iter().enumerate().map(|(at, column)| {
-            let value = match action {
-                Action::Cascade => format!("?{}", at + 1),
-                Action::SetDefault => default(column).to_owned(),
-                _ => "NULL".to_owned(),
-            };
-            format!("{} = {value}", ident(column))
-        });
-        sets.collect::<Vec<_>>().join(", ")
     }
 }

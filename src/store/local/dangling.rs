@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
-use super::dependents::{Dependence, Dependents};
-use crate::catalog::ident;
+use super::dependents::Dependents;
 use crate::error::Result;
 use crate::event::json::{names_json, read_names};
 use crate::store::connection::{set_setting, setting};
@@ -60,12 +59,12 @@ impl Counted {
 
 /// Remembers the tables of foreign keys of which rows were left as they were. Tables that have no
 /// such rows any more are forgotten.
-pub(in crate::store) fn remember<'a>(
+pub(in crate::store) fn remember(
     db: &Connection,
-    keys: impl Iterator<Item = &'a Dependence>,
+    keys: &BTreeSet<usize>,
     dependents: &Dependents,
 ) -> Result<()> {
-    let names = keys.map(|key| dependents.children[key.child].name.clone());
+    let names = keys.iter().map(|&place| dependents.child_name(place).to_owned());
     let mut tables: BTreeSet<String> = names.collect();
     if tables.is_empty() {
         return Ok(());
@@ -88,29 +87,13 @@ fn count(
     tables: &BTreeSet<String>,
 ) -> Result<Vec<Dangling>> {
     let mut found = Vec::new();
-    for key in &dependents.keys {
-        let child = &dependents.children[key.child].name;
+    for place in dependents.places() {
+        let (key, child) = (dependents.key(place), dependents.child_name(place));
         if !tables.contains(child) {
             continue;
         }
-        let not_null: Vec<_> =
-            key.columns.iter().map(|column| format!("c.{} IS NOT NULL", ident(column))).collect();
-        let equal: Vec<_> = key
-            .to
-            .iter()
-            .zip(&key.columns)
-            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
-            .collect();
-        let sql = format!(
-            "SELECT count(*) FROM main.{} AS c WHERE {} AND NOT EXISTS \
-             (SELECT 1 FROM main.{} AS p WHERE {})",
-            ident(child),
-            not_null.join(" AND "),
-            ident(&key.parent_name),
-            equal.join(" AND ")
-        );
         let rows = db
-            .prepare_cached(&sql)
+            .prepare_cached(&dependents.count_sql(place))
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
         let rows = match rows {
             Ok(rows) => rows as u64,
@@ -120,9 +103,9 @@ fn count(
         };
         if rows > 0 {
             found.push(Dangling {
-                table: child.clone(),
-                columns: key.columns.clone(),
-                parent: key.parent_name.clone(),
+                table: child.to_owned(),
+                columns: key.columns().to_vec(),
+                parent: key.parent_name().to_owned(),
                 rows,
             });
         }

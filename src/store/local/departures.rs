@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::actions::{Actions, Item};
 use super::dangling::remember;
-use super::dependents::{Parent, ParentColumn};
+use super::dependents::Parent;
 use super::ways::{Next, Row, Ways};
-use crate::catalog::{Action, Collation, Table};
+use crate::catalog::Table;
 use crate::event::page::Line;
 use crate::event::value::Value;
 use crate::event::{EventId, Image, Op, Origin, RowKey, Seq};
@@ -180,7 +180,7 @@ impl Rebase<'_, '_> {
         }
         let dependents = &self.store.dependents;
         left.extend(Actions::new(self.db, dependents).run(items)?);
-        remember(self.db, left.iter().map(|&key| &dependents.keys[key]), dependents)?;
+        remember(self.db, &left, dependents)?;
         Ok(())
     }
 
@@ -194,24 +194,23 @@ impl Rebase<'_, '_> {
         left: &mut BTreeSet<usize>,
     ) {
         let dependents = &self.store.dependents;
+        let definition = &self.store.tables[table].table;
         let mut from = 0;
         for place in dependents.of(Parent::Replicated(table)) {
-            let to = &dependents.keys[place].to;
-            let range = from..from + to.len();
+            let key = dependents.key(place);
+            let range = from..from + key.width();
             from = range.end;
             let old: Option<Vec<Value>> = before[range.clone()].iter().cloned().collect();
             // Nothing refers to NULL.
             let Some(old) = old.filter(|old| !old.contains(&Value::Null)) else { continue };
-            let on_update = dependents.keys[place].on_update;
             let (new, sure) = match after {
                 // The first change of the key parted the children from the row, whatever came then.
-                _ if renamed && self.is_of_key(table, to) && cuts(on_update) => {
+                _ if renamed && key.is_of_key(definition) && key.is_cut_by_update() => {
                     (Some(old.clone()), true)
                 }
                 After::Row { values, sure } => {
                     let new = values[range].to_vec();
-                    let mut columns = to.iter().zip(old.iter().zip(&new));
-                    if columns.all(|(column, (old, new))| same(&column.collation, old, new)) {
+                    if key.are_same(&old, &new) {
                         continue;
                     }
                     (Some(new), *sure)
@@ -231,12 +230,6 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// Whether a foreign key refers to a part of its parent's primary key.
-    fn is_of_key(&self, table: usize, to: &[ParentColumn]) -> bool {
-        let mut key = self.store.tables[table].table.key_columns();
-        key.any(|column| to.iter().any(|to| to.name.eq_ignore_ascii_case(&column.name)))
-    }
-
     fn referred(&self, (table, key): &Row) -> Step<Option<Vec<Value>>> {
         Ok(match known_key(&self.store.tables[*table].table, &key.0) {
             Some(values) => self.writer.referred(*table, &values)?,
@@ -254,7 +247,9 @@ impl Rebase<'_, '_> {
         let there = match fates.get(row) {
             Some((Next::Gone, _)) => return Ok(After::Gone { sure: true }),
             Some((Next::Unknown(image), _)) => {
-                return Ok(After::Unknown(self.values_of(image.as_ref(), row.0)));
+                return Ok(After::Unknown(
+                    self.store.dependents.values_of(Parent::Replicated(row.0), image.as_ref()),
+                ));
             }
             Some((Next::To(key), _)) => self.referred(&(row.0, key.clone()))?,
             None => match self.referred(row)? {
@@ -271,15 +266,7 @@ impl Rebase<'_, '_> {
     /// What a row was whose key change began in an earlier page, as far as its delete tells.
     fn before_of(&self, delete: (EventId, Seq), table: usize) -> Step<Vec<Option<Value>>> {
         let image = self.store.logged_before(delete.0, delete.1)?.and_then(|event| event.before);
-        Ok(self.values_of(image.as_ref(), table))
-    }
-
-    /// What foreign keys of local tables refer to in an image of a row, as far as it has that.
-    fn values_of(&self, image: Option<&Image>, table: usize) -> Vec<Option<Value>> {
-        let dependents = &self.store.dependents;
-        let columns = dependents.of(Parent::Replicated(table));
-        let columns = columns.flat_map(|place| &dependents.keys[place].to);
-        columns.map(|column| image?.get(&column.name).cloned()).collect()
+        Ok(self.store.dependents.values_of(Parent::Replicated(table), image.as_ref()))
     }
 }
 
@@ -306,23 +293,4 @@ fn is_renamed(table: &Table, before: Option<&[u8]>, after: Option<&[u8]>) -> boo
     let columns = table.columns.iter().enumerate();
     let mut others = columns.filter(|(at, _)| !table.is_key(*at)).map(|(_, column)| &column.name);
     others.all(|name| before.get(name) == after.get(name))
-}
-
-/// Whether an action parts children from their parent, though that is there.
-fn cuts(action: Action) -> bool {
-    matches!(action, Action::SetNull | Action::SetDefault)
-}
-
-/// Whether a foreign key takes two values of its parent for one.
-fn same(collation: &Collation, old: &Value, new: &Value) -> bool {
-    match (old, new) {
-        (Value::Text(old), Value::Text(new)) => match collation {
-            Collation::NoCase => old.eq_ignore_ascii_case(new),
-            Collation::RTrim => old.trim_ascii_end() == new.trim_ascii_end(),
-            _ => old == new,
-        },
-        (Value::Integer(integer), Value::Real(real))
-        | (Value::Real(real), Value::Integer(integer)) => *integer as f64 == *real,
-        (old, new) => old == new,
-    }
 }

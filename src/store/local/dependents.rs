@@ -9,8 +9,10 @@ use std::collections::HashSet;
 
 use rusqlite::Connection;
 
-use crate::catalog::{Action, Affinity, Collation, PREFIX, foreign_keys, ident};
+use crate::catalog::{Action, Affinity, Collation, PREFIX, Table, foreign_keys, ident};
 use crate::error::Result;
+use crate::event::Image;
+use crate::event::value::Value;
 use crate::store::schema::replicated::ReplicatedTable;
 
 /// The table that a foreign key refers to.
@@ -18,60 +20,94 @@ use crate::store::schema::replicated::ReplicatedTable;
 pub(in crate::store) enum Parent {
     /// A replicated table, by its place in the store's list.
     Replicated(usize),
-    /// One of [`Dependents::children`].
+    /// One that is not.
     Local(usize),
 }
 
 /// A column of a parent that a foreign key refers to.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct ParentColumn {
-    pub(in crate::store) name: String,
-    pub(in crate::store) affinity: Affinity,
-    pub(in crate::store) collation: Collation,
+struct ParentColumn {
+    name: String,
+    affinity: Affinity,
+    collation: Collation,
 }
 
 /// A foreign key whose actions are to be carried out.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Dependence {
     /// Its table, by its place in [`Dependents::children`].
-    pub(in crate::store) child: usize,
+    child: usize,
     /// The columns of the child.
-    pub(in crate::store) columns: Vec<String>,
-    pub(in crate::store) parent: Parent,
-    pub(in crate::store) parent_name: String,
+    columns: Vec<String>,
+    parent: Parent,
+    parent_name: String,
     /// The columns of the parent, in the same order.
-    pub(in crate::store) to: Vec<ParentColumn>,
-    pub(in crate::store) on_delete: Action,
-    pub(in crate::store) on_update: Action,
+    to: Vec<ParentColumn>,
+    on_delete: Action,
+    on_update: Action,
 }
 
 /// A table that refers to another one.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Child {
-    pub(in crate::store) name: String,
+struct Child {
+    name: String,
     /// Whether it is replicated. Such a table is only looked at: its rows are the remote's.
-    pub(in crate::store) replicated: bool,
+    replicated: bool,
     /// What names one of its rows, as SQL: its rowid, or the columns of its key.
-    pub(in crate::store) id: Vec<String>,
+    id: Vec<String>,
     /// The columns with a default, and its SQL text.
-    pub(in crate::store) defaults: Vec<(String, String)>,
+    defaults: Vec<(String, String)>,
     /// Whether a constraint has a conflict clause of its own.
-    pub(in crate::store) has_conflict_clause: bool,
+    has_conflict_clause: bool,
 }
 
 /// The foreign keys that lead to replicated tables from those that are not.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Dependents {
-    pub(in crate::store) children: Vec<Child>,
-    pub(in crate::store) keys: Vec<Dependence>,
+    children: Vec<Child>,
+    keys: Vec<Dependence>,
     /// Whether a child that is not replicated has a trigger.
-    pub(in crate::store) have_triggers: bool,
+    have_triggers: bool,
 }
 
 /// A foreign key of the schema, before it is known whether it matters.
 struct Found {
     child: String,
     key: crate::catalog::ForeignKey,
+}
+
+impl Dependence {
+    /// How many columns it has.
+    pub(in crate::store) fn width(&self) -> usize {
+        self.to.len()
+    }
+
+    /// The columns of its own table.
+    pub(in crate::store) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The table that it refers to.
+    pub(in crate::store) fn parent_name(&self) -> &str {
+        &self.parent_name
+    }
+
+    /// Whether a new key of the parent parts the children from it, though it is there.
+    pub(in crate::store) fn is_cut_by_update(&self) -> bool {
+        matches!(self.on_update, Action::SetNull | Action::SetDefault)
+    }
+
+    /// Whether it refers to a part of its parent's primary key.
+    pub(in crate::store) fn is_of_key(&self, parent: &Table) -> bool {
+        let mut key = parent.key_columns();
+        key.any(|column| self.to.iter().any(|to| to.name.eq_ignore_ascii_case(&column.name)))
+    }
+
+    /// Whether it takes these values of its parent for the same.
+    pub(in crate::store) fn are_same(&self, old: &[Value], new: &[Value]) -> bool {
+        let mut columns = self.to.iter().zip(old.iter().zip(new));
+        columns.all(|(column, (old, new))| same(&column.collation, old, new))
+    }
 }
 
 impl Dependents {
@@ -194,6 +230,143 @@ impl Dependents {
         let names: Vec<_> = columns.map(|column| ident(&column.name)).collect();
         names.join(", ")
     }
+
+    /// A foreign key by its place.
+    pub(in crate::store) fn key(&self, place: usize) -> &Dependence {
+        &self.keys[place]
+    }
+
+    /// The places of all foreign keys.
+    pub(in crate::store) fn places(&self) -> std::ops::Range<usize> {
+        0..self.keys.len()
+    }
+
+    /// The table of a foreign key, for those that refer to it.
+    pub(in crate::store) fn child(&self, place: usize) -> Parent {
+        Parent::Local(self.keys[place].child)
+    }
+
+    /// The name of the table of a foreign key.
+    pub(in crate::store) fn child_name(&self, place: usize) -> &str {
+        &self.children[self.keys[place].child].name
+    }
+
+    /// How many values name a row of the table of a foreign key.
+    pub(in crate::store) fn id_width(&self, place: usize) -> usize {
+        self.children[self.keys[place].child].id.len()
+    }
+
+    /// Whether a table that is not replicated has a trigger.
+    pub(in crate::store) fn have_triggers(&self) -> bool {
+        self.have_triggers
+    }
+
+    /// What foreign keys refer to in an image of a parent, as far as it has that.
+    pub(in crate::store) fn values_of(
+        &self,
+        parent: Parent,
+        image: Option<&Image>,
+    ) -> Vec<Option<Value>> {
+        let columns = self.of(parent).flat_map(|place| &self.keys[place].to);
+        columns.map(|column| image?.get(&column.name).cloned()).collect()
+    }
+
+    /// The statement that counts the rows whose parent is gone.
+    pub(in crate::store) fn count_sql(&self, place: usize) -> String {
+        let key = &self.keys[place];
+        let not_null: Vec<_> =
+            key.columns.iter().map(|column| format!("c.{} IS NOT NULL", ident(column))).collect();
+        let equal: Vec<_> = key
+            .to
+            .iter()
+            .zip(&key.columns)
+            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
+            .collect();
+        format!(
+            "SELECT count(*) FROM main.{} AS c WHERE {} AND NOT EXISTS \
+             (SELECT 1 FROM main.{} AS p WHERE {})",
+            ident(self.child_name(place)),
+            not_null.join(" AND "),
+            ident(&key.parent_name),
+            equal.join(" AND ")
+        )
+    }
+
+    /// The statement that finds the children of the parents in the TEMP table of a foreign key.
+    pub(in crate::store) fn find_sql(&self, place: usize) -> String {
+        let key = &self.keys[place];
+        let child = &self.children[key.child];
+        let ids: Vec<_> = child.id.iter().map(|id| format!("c.{id}")).collect();
+        let equal = |left: &dyn Fn(usize) -> String, right: &dyn Fn(usize) -> String| {
+            let terms: Vec<_> = key
+                .to
+                .iter()
+                .enumerate()
+                .map(|(at, to)| {
+                    format!("{} COLLATE {} = {}", left(at), ident(to.collation.name()), right(at))
+                })
+                .collect();
+            terms.join(" AND ")
+        };
+        let old = |at: usize| format!("g.o{at}");
+        format!(
+            "SELECT g.i, {} FROM temp.{} AS g CROSS JOIN main.{} AS c ON {} \
+             WHERE g.sure OR NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
+            ids.join(", "),
+            gone(place),
+            ident(&child.name),
+            equal(&old, &|at| format!("c.{}", ident(&key.columns[at]))),
+            ident(&key.parent_name),
+            equal(&|at| format!("p.{}", ident(&key.to[at].name)), &old),
+        )
+    }
+
+    /// The statements that look at a row of a foreign key's table, and that do to it what the key
+    /// declares for a parent that is `gone` or has changed. `None` if that is nothing.
+    pub(in crate::store) fn action_sql(&self, place: usize, gone: bool) -> Option<[String; 2]> {
+        let key = &self.keys[place];
+        let child = &self.children[key.child];
+        let action = if gone { key.on_delete } else { key.on_update };
+        if child.replicated || child.id.is_empty() || action.refuses() {
+            return None;
+        }
+        let columns = self.columns_of(Parent::Local(key.child));
+        let columns = if columns.is_empty() { "1" } else { &columns };
+        let first = key.columns.len() + 1;
+        let ids = child.id.iter().enumerate();
+        let ids: Vec<_> = ids.map(|(at, id)| format!("{id} IS ?{}", first + at)).collect();
+        let (name, condition) = (ident(&child.name), ids.join(" AND "));
+        let act = match action {
+            Action::Cascade if gone => {
+                format!("DELETE FROM main.{name} WHERE {condition} RETURNING {columns}")
+            }
+            _ => {
+                let or = if child.has_conflict_clause { " OR ABORT" } else { "" };
+                let sets = self.sets(place, action);
+                format!("UPDATE{or} main.{name} SET {sets} WHERE {condition} RETURNING {columns}")
+            }
+        };
+        Some([format!("SELECT {columns} FROM main.{name} WHERE {condition}"), act])
+    }
+
+    /// What an UPDATE sets the child's columns to.
+    fn sets(&self, place: usize, action: Action) -> String {
+        let key = &self.keys[place];
+        let defaults = &self.children[key.child].defaults;
+        let default = |column: &str| {
+            let found = defaults.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
+            found.map_or("NULL", |(_, sql)| sql)
+        };
+        let sets = key.columns.iter().enumerate().map(|(at, column)| {
+            let value = match action {
+                Action::Cascade => format!("?{}", at + 1),
+                Action::SetDefault => default(column).to_owned(),
+                _ => "NULL".to_owned(),
+            };
+            format!("{} = {value}", ident(column))
+        });
+        sets.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The TEMP table of a foreign key.
@@ -298,4 +471,18 @@ fn has_triggers(db: &Connection, table: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger'
                AND tbl_name = ?1 COLLATE NOCASE)";
     Ok(db.prepare_cached(sql)?.query_row([table], |row| row.get(0))?)
+}
+
+/// Whether a foreign key takes two values of its parent for one.
+fn same(collation: &Collation, old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Text(old), Value::Text(new)) => match collation {
+            Collation::NoCase => old.eq_ignore_ascii_case(new),
+            Collation::RTrim => old.trim_ascii_end() == new.trim_ascii_end(),
+            _ => old == new,
+        },
+        (Value::Integer(integer), Value::Real(real))
+        | (Value::Real(real), Value::Integer(integer)) => *integer as f64 == *real,
+        (old, new) => old == new,
+    }
 }

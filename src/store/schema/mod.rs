@@ -164,7 +164,7 @@ impl Store {
         }
         self.dependents = Dependents::read(&self.db, &self.tables, &registered_names(&self.db)?)?;
         // They run when a page changes these tables, and may not write to replicated ones.
-        foreign |= self.dependents.have_triggers;
+        foreign |= self.dependents.have_triggers();
         self.db.flush_prepared_statement_cache();
         self.guard.watch(&mut self.db, &self.tables, foreign)?;
         for replicated in &mut self.tables {
