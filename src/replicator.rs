@@ -295,11 +295,7 @@ impl Replicator {
         self.ask(Command::SyncNow)?.await.map_err(|_| shut_down())?
     }
 
-    /// [`Replicator::sync_now`] for a program without async.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// [`Replicator::sync_now`] for a program without async. It has the same errors.
     ///
     /// # Panics
     ///
@@ -335,11 +331,7 @@ impl Replicator {
         self.ask(Command::Accept)?.await.map_err(|_| shut_down())?
     }
 
-    /// [`Replicator::accept_remote`] for a program without async.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// [`Replicator::accept_remote`] for a program without async. It has the same errors.
     ///
     /// # Panics
     ///
@@ -432,11 +424,7 @@ impl Replicator {
         answer.await.map_err(|_| Error::unavailable("the trial ended without an answer"))
     }
 
-    /// [`Replicator::test_connection`] for a program without async.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// [`Replicator::test_connection`] for a program without async. It has the same errors.
     ///
     /// # Panics
     ///

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
-use super::outbox::pending::{event_id, time};
+use super::outbox::pending::event_id;
 use super::outbox::reader::{COLUMNS, Layouts, Written};
 use crate::error::Result;
 use crate::event::frame::{Sealed, open};
@@ -117,7 +117,7 @@ impl LogFilter {
             }
         };
         let (table, key) = entry.row();
-        let ms = time(entry.id());
+        let ms = entry.id().ms();
         self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
             && self.key.as_ref().is_none_or(|wanted| key.0 == *wanted || key.to_string() == *wanted)
             && self.origin.is_none_or(|wanted| wanted == origin)
@@ -229,7 +229,7 @@ impl Store {
         {
             let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled AND n = ?1");
             let mut statement = self.db.prepare_cached(&sql)?;
-            let mut rows = statement.query([super::outbox::pending::number(id)])?;
+            let mut rows = statement.query([id.outbox_number()])?;
             if let Some(row) = rows.next()? {
                 let event = pending(&self.db, &self.layouts, row)?;
                 if event.id == id {

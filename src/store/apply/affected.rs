@@ -69,18 +69,18 @@ impl Rebase<'_, '_> {
         }
         for n in pending.numbers() {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
-            let Some(table) = self.store.table_index(&event.table) else { continue };
+            let Some(table) = self.store.table_index(event.table()) else { continue };
             if !busy[table] || !self.is_writable(table) {
                 continue;
             }
-            let place = (table, Cow::Owned(event.key.0.clone()));
+            let place = (table, Cow::Owned(event.key().0.clone()));
             match index.get(&place) {
                 Some(&row) if !self.rows[row as usize].lines.is_empty() => {}
-                Some(&row) => self.rows[row as usize].pending.push((n, event.id, event.aside)),
+                Some(&row) => self.rows[row as usize].pending.push(event.brief()),
                 None => {
                     index.insert(place, self.rows.len() as u32);
-                    let found = vec![(n, event.id, event.aside)];
-                    self.rows.push(Touched::new(Some(table), event.key, found));
+                    let (key, found) = (event.key().clone(), vec![event.brief()]);
+                    self.rows.push(Touched::new(Some(table), key, found));
                 }
             }
         }
@@ -195,29 +195,29 @@ impl Rebase<'_, '_> {
         at: usize,
         event: &PendingEvent,
     ) -> Step<Option<i64>> {
-        let Some(parent) = event.parent.as_ref().filter(|parent| **parent != event.key) else {
+        let Some(parent) = event.parent().filter(|parent| *parent != event.key()) else {
             return Ok(None);
         };
         let read = |n| load(self.db, &self.store.layouts, n);
-        let later = self.rows[at].pending.iter().filter(|(n, ..)| *n > event.n);
+        let (here, ..) = event.brief();
+        let later = self.rows[at].pending.iter().filter(|(n, ..)| *n > here);
         for &(n, ..) in later {
-            let Some(insert) = read(n)?.filter(|insert| insert.half == Some(2)) else { continue };
-            if insert.op != Op::Insert {
+            if !read(n)?.is_some_and(|insert| insert.is_new_key()) {
                 continue;
             }
             // Events settle in the order of their push, where a consequence stands behind its
             // cause: if the delete has been settled and this has not, then that was the cause.
             let Some(delete) = read(n - 1)? else { return Ok(Some(n)) };
-            if delete.key != *parent || !delete.table.eq_ignore_ascii_case(&event.table) {
+            if !delete.is_of(event.table(), &parent.0) {
                 continue;
             }
             // The cause is the next delete of the parent, not a later one.
             let pending = self.store.pending.borrow();
-            let numbers = pending.of_row(row_hash(&event.table, &parent.0));
+            let numbers = pending.of_row(row_hash(event.table(), &parent.0));
             let between: Vec<i64> =
-                numbers.iter().copied().filter(|&m| m > event.n && m < n - 1).collect();
+                numbers.iter().copied().filter(|&m| m > here && m < n - 1).collect();
             for m in between {
-                if read(m)?.is_some_and(|e| e.op == Op::Delete && e.key == *parent) {
+                if read(m)?.is_some_and(|e| e.op() == Op::Delete && e.key() == parent) {
                     return Ok(None);
                 }
             }
@@ -238,10 +238,9 @@ fn load_row(
     let mut found = Vec::with_capacity(numbers.len());
     for &n in numbers {
         if let Some(event) = load(db, layouts, n)?
-            && event.key.0 == key
-            && event.table.eq_ignore_ascii_case(table)
+            && event.is_of(table, key)
         {
-            found.push((n, event.id, event.aside));
+            found.push(event.brief());
         }
     }
     Ok(found)

@@ -4,11 +4,10 @@ use super::admission::{MALFORMED, admit};
 use super::decode::{Unpacked, unpack};
 use super::rebase::{Lost, NONE, Rebase};
 use super::step::{Step, Strategy};
-use crate::error::Result;
 use crate::event::conflict::Claim;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
-use crate::event::{Column, Image, Op, Origin};
+use crate::event::{Column, Op, Origin};
 use crate::store::conflicts::record::{record_lost, settle_moot};
 use crate::store::outbox::pending::{PendingEvent, load};
 use crate::store::rows::refusal::{is_uncompiled, shorten};
@@ -148,14 +147,14 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.hold_lost(at, row, n)?;
             let event = load(self.db, &self.store.layouts, n)?;
             if let (Some(event), Some(TOO_LARGE)) = (&event, line.verdict.reason()) {
-                self.keep(event)?;
+                event.keep_values(self.db)?;
             }
             // Those of a first sync are of no transaction of the application's.
-            let ends = match event.as_ref().is_some_and(|event| event.captured) {
+            let ends = match event.as_ref().is_some_and(PendingEvent::is_captured) {
                 true => self.store.ends(n, self.start.newest)?,
                 false => n,
             };
-            let known = event.and_then(|event| event.winner);
+            let known = event.and_then(|event| event.winner());
             let claim = Claim { op: line.op, after: line.after };
             let winner = known.or_else(|| self.winner(row, claim, line.base));
             self.lost.push(Lost { line: at, winner, ends });
@@ -170,20 +169,6 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         self.rows[row].pending.retain(|(other, ..)| *other != n);
         self.settled.push(n);
-        Ok(())
-    }
-
-    /// Keeps the values of an event that the log has without them.
-    fn keep(&self, event: &PendingEvent) -> Step {
-        let json = |image: &Option<Vec<u8>>| -> Result<Option<String>> {
-            Ok(image.as_deref().map(Image::parse).transpose()?.map(|image| image.to_json()))
-        };
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_kept (id, before, after) VALUES (?1, ?2, ?3)
-             ON CONFLICT (id) DO NOTHING",
-        )?;
-        let id = event.id.0.to_bytes();
-        statement.execute((id.as_slice(), json(&event.under)?, json(&event.after)?))?;
         Ok(())
     }
 

@@ -137,13 +137,7 @@ impl Store {
         cursor: Seq,
     ) -> Step<Integrated> {
         self.commit_write(tx)?;
-        let mut pending = self.pending.borrow_mut();
-        for n in finished.settled {
-            pending.remove(n);
-        }
-        pending.kept.clear();
-        pending.kept.extend(finished.kept);
-        pending.advance(cursor);
+        self.pending.borrow_mut().settle(&finished.settled, finished.kept, cursor);
         Ok(finished.done)
     }
 }

@@ -25,11 +25,11 @@ impl Rebase<'_, '_> {
         let mut within: Vec<(PendingEvent, i64)> = Vec::new();
         for (n, at) in remaining {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
-            let claim = Claim { op: event.op, after: event.after.as_deref() };
-            let winner = self.winner(at, claim, event.base);
-            if event.aside || winner.is_some() {
+            let (claim, base) = event.claim();
+            let winner = self.winner(at, claim, base);
+            if event.is_aside() || winner.is_some() {
                 self.turn_back_pending(&event, at)?;
-                self.hold_row(at, event.aside)?;
+                self.hold_row(at, event.is_aside())?;
                 self.set_aside(&event, winner)?;
             } else if self.rows[at].unwritable.is_some() {
                 // It stays on the row, which is as it was.
@@ -42,7 +42,7 @@ impl Rebase<'_, '_> {
         }
         // What a key change did to its own row is on it as long as the key change is.
         for (event, insert) in within {
-            if load(self.db, &self.store.layouts, insert)?.is_some_and(|insert| insert.aside) {
+            if load(self.db, &self.store.layouts, insert)?.is_some_and(|insert| insert.is_aside()) {
                 self.set_aside(&event, None)?;
             }
         }
@@ -50,12 +50,9 @@ impl Rebase<'_, '_> {
     }
 
     fn set_aside(&mut self, event: &PendingEvent, winner: Option<Seq>) -> Step {
-        let mut statement = self.db.prepare_cached(
-            "UPDATE driftless_outbox SET aside = 1, winner = coalesce(winner, ?2) WHERE n = ?1",
-        )?;
-        statement.execute((event.n, winner.map(|winner| winner.0)))?;
-        if !event.aside {
-            self.done.changes.push((event.table.clone(), event.key.clone()));
+        event.set_aside(self.db, winner)?;
+        if !event.is_aside() {
+            self.done.changes.push((event.table().to_owned(), event.key().clone()));
             self.done.set_aside += 1;
         }
         Ok(())
@@ -86,9 +83,9 @@ pub(in crate::store) fn redo(
     table: usize,
     event: &PendingEvent,
 ) -> Step<bool> {
-    let Some(key) = known_key(definition, &event.key.0) else { return Ok(false) };
+    let Some(key) = known_key(definition, &event.key().0) else { return Ok(false) };
     let current = writer.row(table, &key)?;
-    if (event.op == Op::Insert) == current.is_some() {
+    if (event.op() == Op::Insert) == current.is_some() {
         return Ok(false);
     }
     let after = event.after()?;
@@ -96,14 +93,14 @@ pub(in crate::store) fn redo(
     if columns.len() != after.0.len() {
         return Ok(false);
     }
-    let under = current.as_ref().map(|row| match event.op {
+    let under = current.as_ref().map(|row| match event.op() {
         Op::Delete => row.image.clone(),
         _ => part(&row.image, &after),
     });
-    let written = match (event.op, &current) {
-        (Op::Insert, _) => writer.upsert(table, &event.key.0, &columns),
+    let written = match (event.op(), &current) {
+        (Op::Insert, _) => writer.upsert(table, &event.key().0, &columns),
         (Op::Update, _) => writer.update(table, &key, &columns),
-        (Op::Delete, Some(row)) => writer.lift(table, &event.key, &key, row),
+        (Op::Delete, Some(row)) => writer.lift(table, event.key(), &key, row),
         (Op::Delete, None) => unreachable!("a delete needs its row"),
     };
     match written {
@@ -112,17 +109,7 @@ pub(in crate::store) fn redo(
         Err(error) if is_refusal(&error) || is_uncompiled(&error) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    match under {
-        Some(under) if event.aside || !event.is_over(&under)? => {
-            let sql = "UPDATE driftless_outbox SET undo = ?2, aside = 0 WHERE n = ?1";
-            db.prepare_cached(sql)?.execute((event.n, under.to_json()))?;
-        }
-        None if event.aside => {
-            let sql = "UPDATE driftless_outbox SET aside = 0 WHERE n = ?1";
-            db.prepare_cached(sql)?.execute([event.n])?;
-        }
-        _ => {}
-    }
+    event.set_on(db, under.as_ref())?;
     Ok(true)
 }
 

@@ -25,7 +25,6 @@ use crate::event::value::ValueRef;
 use crate::event::{EventId, Image, RowKey, Seq};
 use crate::store::Store;
 use crate::store::local::ways::Ways;
-use crate::store::outbox::pending::time;
 use crate::store::rows::refusal::{is_refusal, is_taken, shorten};
 use crate::store::rows::writer::Writer;
 use crate::store::schema::install::forget_notes;
@@ -219,8 +218,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// Brings the state up to date.
     pub(in crate::store) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
         let ahead =
-            |line: &&Line<'_>| time(line.id) <= line.received_at.saturating_add(MAX_AHEAD_MS);
-        let clock = self.lines.iter().filter(ahead).map(|line| time(line.id)).max().unwrap_or(0);
+            |line: &&Line<'_>| line.id.ms() <= line.received_at.saturating_add(MAX_AHEAD_MS);
+        let clock = self.lines.iter().filter(ahead).map(|line| line.id.ms()).max().unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
              clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM
@@ -230,7 +229,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         forget_notes(self.db)?;
         let newest = self.start.newest;
         let mut kept = self.settled.contains(&newest).then_some(newest);
-        for &n in &self.store.pending.borrow().kept {
+        for &n in self.store.pending.borrow().kept() {
             if n == newest {
                 kept = Some(n);
             } else {

@@ -26,7 +26,7 @@ use crate::event::{EventId, Seq};
 use crate::store::Store;
 use crate::store::identity::landmark;
 use crate::store::log::{frame, settled_id};
-use crate::store::outbox::pending::{event_id, number};
+use crate::store::outbox::pending::event_id;
 use crate::store::quarantine::{take_out, write_line};
 
 /// What became of overlooked events.
@@ -57,7 +57,7 @@ impl Store {
     pub fn unsend(&mut self, id: EventId) -> Result<()> {
         let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
         let tx = self.begin_write()?;
-        tx.prepare_cached(sql)?.execute([number(id) - 1])?;
+        tx.prepare_cached(sql)?.execute([id.outbox_number() - 1])?;
         self.commit_write(tx)
     }
 
@@ -146,7 +146,7 @@ impl Store {
         rebase.run(now_ms)?;
         let finished = rebase.finish(start.cursor, None)?;
         // An event that none of the outbox's is would be asked for again, without end.
-        let left = found.iter().find(|line| !finished.settled.contains(&number(line.id)));
+        let left = found.iter().find(|line| !finished.settled.contains(&line.id.outbox_number()));
         if let Some(left) = left.filter(|_| own) {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
@@ -177,8 +177,9 @@ impl Store {
     fn is_pending(&self, id: EventId) -> Result<bool> {
         let sql = "SELECT ms, tail FROM driftless_outbox WHERE n = ?1 AND NOT settled";
         let mut statement = self.db.prepare_cached(sql)?;
-        let found = statement
-            .query_row([number(id)], |row| Ok(event_id(row.get(0)?, number(id), row.get(1)?)));
+        let found = statement.query_row([id.outbox_number()], |row| {
+            Ok(event_id(row.get(0)?, id.outbox_number(), row.get(1)?))
+        });
         Ok(found.optional()? == Some(id))
     }
 }

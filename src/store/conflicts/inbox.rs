@@ -349,7 +349,7 @@ impl Store {
         let mut done = Dismissed::default();
         for place in self.select(&places, wanted)? {
             if place.state == ConflictState::Open {
-                close(&tx, &place, ConflictState::Dismissed)?;
+                close(&tx, place.former, place.seq, ConflictState::Dismissed)?;
                 done.dismissed.push(place.id);
             } else {
                 done.already.push(place.id);
@@ -361,11 +361,16 @@ impl Store {
 }
 
 /// Writes down what was done about a conflict.
-pub(in crate::store) fn close(db: &Connection, place: &Place, state: ConflictState) -> Result<()> {
-    let sql = match place.former {
+pub(in crate::store) fn close(
+    db: &Connection,
+    former: Option<i64>,
+    seq: Seq,
+    state: ConflictState,
+) -> Result<()> {
+    let sql = match former {
         None => "UPDATE driftless_conflicts SET state = ?3 WHERE ?1 IS NULL AND seq = ?2",
         Some(_) => "UPDATE driftless_old_conflicts SET state = ?3 WHERE former = ?1 AND seq = ?2",
     };
-    db.prepare_cached(sql)?.execute((place.former, place.seq.0, state.as_str()))?;
+    db.prepare_cached(sql)?.execute((former, seq.0, state.as_str()))?;
     Ok(())
 }

@@ -11,7 +11,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::entry::ConflictKind;
+use super::entry::{ConflictKind, ConflictState};
+use super::inbox::close;
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
@@ -226,12 +227,12 @@ fn base_row(
     let numbers = store.pending.borrow().of_row(row_hash(table, key)).to_vec();
     for n in numbers.into_iter().rev() {
         let Some(event) = load(rebase.db, &store.layouts, n)? else { continue };
-        if event.key.0 != key || !event.table.eq_ignore_ascii_case(table) || event.aside {
+        if !event.is_of(table, key) || event.is_aside() {
             continue;
         }
         // A row that refers to itself: what is underneath takes more thought than a moot conflict
         // is worth.
-        if event.parent.is_some() {
+        if event.parent().is_some() {
             return Ok(BaseRow::Unknown);
         }
         image = event.undo(image)?;
@@ -264,7 +265,8 @@ pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
             let places = index.get_or_insert_with(|| places(rebase));
             let (event, insert) = rebase.store.lost(former, seq)?;
             if is_moot(rebase, places, &event, insert.as_ref())? {
-                set_moot(rebase, former, seq)?;
+                close(rebase.db, former, seq, ConflictState::Moot)?;
+                rebase.done.moot += 1;
             }
         }
     }
@@ -309,22 +311,6 @@ fn is_moot(
         None if event.pair.is_some() => Ok(false),
         _ => Ok(there),
     }
-}
-
-fn set_moot(rebase: &mut Rebase<'_, '_>, former: Option<i64>, seq: Seq) -> Step {
-    match former {
-        None => {
-            let sql = "UPDATE driftless_conflicts SET state = 'moot' WHERE seq = ?1";
-            rebase.db.prepare_cached(sql)?.execute([seq.0])?
-        }
-        Some(former) => {
-            let sql = "UPDATE driftless_old_conflicts SET state = 'moot'
-                       WHERE former = ?1 AND seq = ?2";
-            rebase.db.prepare_cached(sql)?.execute((former, seq.0))?
-        }
-    };
-    rebase.done.moot += 1;
-    Ok(())
 }
 
 impl Store {

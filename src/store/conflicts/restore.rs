@@ -252,7 +252,7 @@ impl Restoration<'_> {
         }
         if refused.is_empty() {
             for place in places {
-                close(self.db, place, ConflictState::Restored)?;
+                close(self.db, place.former, place.seq, ConflictState::Restored)?;
             }
         } else {
             self.db.execute_batch("ROLLBACK TO driftless_group")?;

@@ -16,7 +16,6 @@ use rusqlite::Connection;
 use super::entry::Place;
 use crate::error::Result;
 use crate::event::EventId;
-use crate::store::outbox::pending::{number, time};
 
 /// The longest pause between two changes of one transaction, in ms. A desktop application makes
 /// the changes of a transaction within milliseconds, and a person takes seconds from one to the
@@ -25,7 +24,7 @@ const PAUSE_MS: i64 = 1_000;
 
 /// Sets the groups. Each has the id of the first of its events.
 pub(in crate::store) fn group(db: &Connection, places: &mut [Place]) -> Result<()> {
-    places.sort_by_key(|place| (place.former, number(place.id), place.id));
+    places.sort_by_key(|place| (place.former, place.id.outbox_number(), place.id));
     for at in 1..places.len() {
         let (before, here) = (&places[at - 1], &places[at]);
         let known = here.ends.is_some() && before.ends == here.ends;
@@ -38,11 +37,11 @@ pub(in crate::store) fn group(db: &Connection, places: &mut [Place]) -> Result<(
 
 /// Whether there is no long pause between two events of this file.
 fn is_close(db: &Connection, from: &Place, to: &Place) -> Result<bool> {
-    if time(to.id) - time(from.id) <= PAUSE_MS {
+    if to.id.ms() - from.id.ms() <= PAUSE_MS {
         return Ok(true);
     }
     let mut times = between(db, from, to)?;
-    times.extend([time(from.id), time(to.id)]);
+    times.extend([from.id.ms(), to.id.ms()]);
     times.sort_unstable();
     Ok(times.windows(2).all(|pair| pair[1] - pair[0] <= PAUSE_MS))
 }
@@ -62,12 +61,13 @@ fn between(db: &Connection, from: &Place, to: &Place) -> Result<Vec<i64>> {
     })?;
     let mut times = Vec::new();
     for id in ids {
-        times.push(time(EventId(ulid::Ulid::from_bytes(id?))));
+        times.push(EventId(ulid::Ulid::from_bytes(id?)).ms());
     }
     if from.former.is_none() {
         let sql = "SELECT ms FROM driftless_outbox WHERE n > ?1 AND n < ?2 AND NOT settled";
         let mut statement = db.prepare_cached(sql)?;
-        let pending = statement.query_map([number(from.id), number(to.id)], |row| row.get(0))?;
+        let pending = statement
+            .query_map([from.id.outbox_number(), to.id.outbox_number()], |row| row.get(0))?;
         for ms in pending {
             times.push(ms?);
         }

@@ -135,12 +135,13 @@ impl Rebase<'_, '_> {
         else {
             return Ok(());
         };
-        if event.aside || event.op != Op::Insert || event.half != Some(2) {
+        if event.is_aside() || !event.is_new_key() {
             return Ok(());
         }
-        let delete = load(self.db, &self.store.layouts, event.n - 1)?;
-        if let Some(delete) = delete.filter(|delete| delete.half == Some(1)) {
-            self.ways.turned_back((table, event.key.clone()), delete.key);
+        let (n, ..) = event.brief();
+        let delete = load(self.db, &self.store.layouts, n - 1)?;
+        if let Some(delete) = delete.filter(PendingEvent::is_old_key) {
+            self.ways.turned_back((table, event.key().clone()), delete.key().clone());
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::boundaries::Boundaries;
 use super::grouping::{CutPoints, arrange};
-use super::pending::{number, time};
 use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
@@ -302,7 +301,7 @@ impl Store {
                     "UPDATE driftless_outbox SET refuse = ?4
                      WHERE n = ?1 AND ms = ?2 AND coalesce(tail, 0) & ?5 = ?3 AND NOT settled",
                 )?
-                .execute((number(id), time(id), id.tail(), reason, EventId::TAIL_MASK))?;
+                .execute((id.outbox_number(), id.ms(), id.tail(), reason, EventId::TAIL_MASK))?;
             if changed == 0 {
                 return Err(Error::new(
                     Code::NoSuchEvent,

@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use super::reader::{COLUMNS, Layouts, ROW, Reader, Written};
 use crate::error::Result;
+use crate::event::conflict::Claim;
 use crate::event::value::Value;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::store::rows::row::borrow;
@@ -21,16 +22,6 @@ use crate::store::rows::row::borrow;
 /// The id of an outbox row. An application that replaces `random()` may leave no tail.
 pub(in crate::store) fn event_id(ms: i64, n: i64, tail: Option<i64>) -> EventId {
     EventId::of_outbox(ms, n, tail.unwrap_or(0))
-}
-
-/// The outbox number in an id, if this outbox made it.
-pub(in crate::store) fn number(id: EventId) -> i64 {
-    id.outbox_number()
-}
-
-/// The time part of an id: ms since 1970.
-pub(in crate::store) fn time(id: EventId) -> i64 {
-    id.ms()
 }
 
 /// The hash of a row.
@@ -63,7 +54,7 @@ pub(in crate::store) struct Pending {
     by_number: BTreeMap<i64, u64>,
     by_row: HashMap<u64, Numbers>,
     /// Settled rows that stayed for their number's sake.
-    pub(in crate::store) kept: Vec<i64>,
+    kept: Vec<i64>,
     /// The highest number that was in the outbox when its events were last put in their order.
     in_order: i64,
     /// Rows that have got further events since.
@@ -154,13 +145,24 @@ impl Pending {
         *self = Pending::default();
     }
 
-    /// The cursor after a page of this store's own.
+    /// Settled rows that stayed in the outbox for their number's sake.
+    pub(in crate::store) fn kept(&self) -> &[i64] {
+        &self.kept
+    }
+
+    /// A page of this store's own has settled these events, and has kept the row of one of them.
+    pub(in crate::store) fn settle(&mut self, settled: &[i64], kept: Option<i64>, cursor: Seq) {
+        settled.iter().for_each(|&n| self.remove(n));
+        self.kept = kept.into_iter().collect();
+        self.advance(cursor);
+    }
+
+    /// The cursor moves, and the outbox stays.
     pub(in crate::store) fn advance(&mut self, cursor: Seq) {
         self.cursor = Some(cursor);
     }
 
-    /// The event `n` has been settled.
-    pub(in crate::store) fn remove(&mut self, n: i64) {
+    fn remove(&mut self, n: i64) {
         let Some(hash) = self.by_number.remove(&n) else { return };
         let Some(numbers) = self.by_row.get_mut(&hash) else { return };
         if let Numbers::Many(many) = numbers {
@@ -204,23 +206,23 @@ impl Pending {
 /// A pending event, as a page needs it.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct PendingEvent {
-    pub(in crate::store) n: i64,
-    pub(in crate::store) id: EventId,
-    pub(in crate::store) table: String,
-    pub(in crate::store) key: RowKey,
-    pub(in crate::store) op: Op,
-    pub(in crate::store) after: Option<Vec<u8>>,
+    n: i64,
+    id: EventId,
+    table: String,
+    key: RowKey,
+    op: Op,
+    after: Option<Vec<u8>>,
     /// What is underneath it, as far as it knows: `coalesce(undo, before)`.
-    pub(in crate::store) under: Option<Vec<u8>>,
-    pub(in crate::store) base: Seq,
-    pub(in crate::store) aside: bool,
-    pub(in crate::store) winner: Option<Seq>,
+    under: Option<Vec<u8>>,
+    base: Seq,
+    aside: bool,
+    winner: Option<Seq>,
     /// 1: the delete of a key change, 2: its insert.
-    pub(in crate::store) half: Option<i64>,
+    half: Option<i64>,
     /// Whether a trigger captured it, or a first sync made it.
-    pub(in crate::store) captured: bool,
+    captured: bool,
     /// Of an update that a foreign key made within its own table: the row that is referred to.
-    pub(in crate::store) parent: Option<RowKey>,
+    parent: Option<RowKey>,
 }
 
 /// Reads the pending event `n`; `None` if it has been settled.
@@ -260,6 +262,95 @@ pub(in crate::store) fn load(
 }
 
 impl PendingEvent {
+    /// Its number, its id, and whether it is set aside.
+    pub(in crate::store) fn brief(&self) -> (i64, EventId, bool) {
+        (self.n, self.id, self.aside)
+    }
+
+    pub(in crate::store) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(in crate::store) fn key(&self) -> &RowKey {
+        &self.key
+    }
+
+    /// Whether it is of this row, and of no other with the same hash.
+    pub(in crate::store) fn is_of(&self, table: &str, key: &str) -> bool {
+        self.key.0 == key && self.table.eq_ignore_ascii_case(table)
+    }
+
+    pub(in crate::store) fn op(&self) -> Op {
+        self.op
+    }
+
+    pub(in crate::store) fn is_aside(&self) -> bool {
+        self.aside
+    }
+
+    /// The event for which it was set aside, where there is one.
+    pub(in crate::store) fn winner(&self) -> Option<Seq> {
+        self.winner
+    }
+
+    /// Whether a trigger captured it. Otherwise a first sync made it.
+    pub(in crate::store) fn is_captured(&self) -> bool {
+        self.captured
+    }
+
+    /// Of an update that a foreign key made within its own table: the row that is referred to.
+    pub(in crate::store) fn parent(&self) -> Option<&RowKey> {
+        self.parent.as_ref()
+    }
+
+    /// Whether it is the delete of a key change.
+    pub(in crate::store) fn is_old_key(&self) -> bool {
+        self.half == Some(1)
+    }
+
+    /// Whether it is the insert of a key change.
+    pub(in crate::store) fn is_new_key(&self) -> bool {
+        self.half == Some(2) && self.op == Op::Insert
+    }
+
+    /// What the conflict rule looks at: its claim, and what its writer had seen.
+    pub(in crate::store) fn claim(&self) -> (Claim<'_>, Seq) {
+        (Claim { op: self.op, after: self.after.as_deref() }, self.base)
+    }
+
+    /// Notes that it is off its row, for `winner`, if that is known.
+    pub(in crate::store) fn set_aside(&self, db: &Connection, winner: Option<Seq>) -> Result<()> {
+        let sql = "UPDATE driftless_outbox SET aside = 1, winner = coalesce(winner, ?2)
+                   WHERE n = ?1";
+        db.prepare_cached(sql)?.execute((self.n, winner.map(|winner| winner.0)))?;
+        Ok(())
+    }
+
+    /// Notes that it is on its row, and what is underneath, if that is not known yet.
+    pub(in crate::store) fn set_on(&self, db: &Connection, under: Option<&Image>) -> Result<()> {
+        let known = under.map_or(Ok(true), |under| self.is_over(under))?;
+        if self.aside || !known {
+            let sql = "UPDATE driftless_outbox SET undo = coalesce(?2, undo), aside = 0
+                       WHERE n = ?1";
+            db.prepare_cached(sql)?.execute((self.n, under.map(Image::to_json)))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps its values, which the log does not have.
+    pub(in crate::store) fn keep_values(&self, db: &Connection) -> Result<()> {
+        let json = |image: &Option<Vec<u8>>| -> Result<Option<String>> {
+            Ok(image.as_deref().map(Image::parse).transpose()?.map(|image| image.to_json()))
+        };
+        let mut statement = db.prepare_cached(
+            "INSERT INTO driftless_kept (id, before, after) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO NOTHING",
+        )?;
+        let id = self.id.0.to_bytes();
+        statement.execute((id.as_slice(), json(&self.under)?, json(&self.after)?))?;
+        Ok(())
+    }
+
     /// Takes the event off an image of its row.
     pub(in crate::store) fn undo(&self, image: Option<Image>) -> Result<Option<Image>> {
         let under = || self.under.as_deref().map(Image::parse).transpose();
@@ -293,7 +384,7 @@ impl PendingEvent {
     }
 
     /// Whether what it knows to be underneath it is `under`.
-    pub(in crate::store) fn is_over(&self, under: &Image) -> Result<bool> {
+    fn is_over(&self, under: &Image) -> Result<bool> {
         let known = self.under.as_deref().map(Image::parse).transpose()?;
         Ok(known.is_some_and(|known| known.0.len() == under.0.len() && known.holds(under)))
     }

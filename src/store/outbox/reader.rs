@@ -250,11 +250,8 @@ pub(in crate::store) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
 /// update's two images are captured as one object, of `[old, new]` for each changed column; those
 /// of a row that was replaced are whole, and what did not change is left out here.
 pub(in crate::store) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
-    let bytes = |index| -> Result<Option<&[u8]>> {
-        Ok(row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
-    };
-    let Some(changes) = bytes(first + 2)? else {
-        return Ok(match (bytes(first)?, bytes(first + 1)?) {
+    let Some(changes) = bytes(row, first + 2)? else {
+        return Ok(match (bytes(row, first)?, bytes(row, first + 1)?) {
             (Some(before), Some(after)) => differing(before, after)?,
             (before, after) => (before.map(<[u8]>::to_vec), after.map(<[u8]>::to_vec)),
         });

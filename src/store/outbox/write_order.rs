@@ -117,7 +117,7 @@ impl Store {
         let mut around = Vec::new();
         for (&n, link) in links.iter().filter(|(_, link)| link.op == Op::Update) {
             let event = load(db, &self.layouts, n)?;
-            let Some(parent) = event.and_then(|event| event.parent) else { continue };
+            let Some(parent) = event.and_then(|event| event.parent().cloned()) else { continue };
             let changes = |(delete, insert): (&Link, &Link)| {
                 (delete.pair, insert.pair) == (Some(1), Some(2))
                     && insert.row() == link.row()
