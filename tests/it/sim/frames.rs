@@ -1,5 +1,7 @@
 //! What is looked at of a replica's own log: it is the remote's, sealed and chained.
 
+use std::collections::HashSet;
+
 use driftless::event::frame::{Hash, Sealed, chain, open};
 use driftless::event::{Event, Seq};
 
@@ -78,6 +80,16 @@ impl World {
         self.watches[at].chain = head;
         self.watches[at].frames += found.len() as i64;
         Ok(())
+    }
+
+    /// An acceptance gives pending events other numbers. Where a copy of the file pushes one under the
+    /// number that it had, that is the copy's event: this file has it no more.
+    pub(super) fn forget_renumbered(&mut self, at: usize) {
+        let own = self.frames(at, 0, i64::MAX).into_iter().filter(|frame| frame.own);
+        let own = own.filter_map(|frame| open(&frame.sealed, Seq(frame.seq)).ok());
+        let known: HashSet<_> =
+            own.map(|event| event.id).chain(self.watches[at].pending()).collect();
+        self.watches[at].mine.retain(|id| known.contains(id));
     }
 
     /// Own events that the cursor had passed without them: where a copy of this file had pushed what

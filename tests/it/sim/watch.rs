@@ -50,7 +50,7 @@ struct Pending {
 pub(crate) struct Watch {
     /// Whether its remote is the one that it knows, as far as is known.
     pub(super) certain: bool,
-    /// The events that this file's outbox had.
+    /// The events that this file's outbox had, unless it has them under another number now.
     pub(super) mine: HashSet<EventId>,
     /// Its identity.
     name: String,
@@ -94,6 +94,11 @@ impl Watch {
     /// Of a replica that joins with these rows.
     pub(crate) fn joining(rows: Rows) -> Self {
         Watch { before: Some(rows), ..Watch::default() }
+    }
+
+    /// What is pending.
+    pub(super) fn pending(&self) -> impl Iterator<Item = EventId> + '_ {
+        self.pending.values().map(|found| found.id)
     }
 
     /// Its file is another state: it is looked at whatever its connection says.
@@ -252,6 +257,7 @@ impl World {
         }
         if writer == Writer::FirstSync {
             self.observe_adoption(at).map_err(wrong)?;
+            self.forget_renumbered(at);
         }
         Ok(())
     }
@@ -457,7 +463,7 @@ impl World {
             })
             .collect();
         let mut listable: BTreeSet<_> = listed.range(last + 1..).map(|(seq, _)| *seq).collect();
-        for (&seq, event) in self.log.range(last + 1..=cursor) {
+        for (&seq, event) in self.log.range(last + 1..cursor.max(last) + 1) {
             let mine = self.watches[at].mine.contains(&event.id);
             let first = event.pair.is_some() && event.op == Op::Delete;
             if !mine || event.verdict.is_applied() || first {
