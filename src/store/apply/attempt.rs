@@ -78,6 +78,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
         let definition = &self.store.tables[table].table;
         if let Err(reason) = admit(definition, line, after, &mut self.key) {
+            self.follow_waiting(at, row, table);
             return self.quarantine(at, &reason);
         }
         if waiting {
@@ -110,6 +111,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             && is_uncompiled(error)
         {
             let reason = format!("table `{}` cannot be written here: {error}", definition.name);
+            self.follow_waiting(at, row, table);
             return self.quarantine(at, &reason);
         }
         if self.check(written)? == 0 && line.op == Op::Update {

@@ -9,17 +9,26 @@
 //! The events of a replica's key change name each other. Those of the web's do not: there, a delete
 //! that is followed at once by the insert of the same values under another key is a key change.
 //! Where a page ends with such a delete, what it was is told by the next page.
+//!
+//! Children stay with their row, also while it is not here:
+//!
+//! * A row that waits in quarantine keeps its children. If its key changes meanwhile, they follow,
+//!   so that the row finds them when it comes.
+//! * An own key change that is off its row gives the children back to the former key, although the
+//!   row comes back with the verdict only, where its delete is still on top.
+//!
+//! Such children are without a parent for a while, and counted ([`dangling`](super::dangling)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::actions::{Actions, Item};
 use super::dangling::remember;
 use super::dependents::Parent;
-use super::ways::{Next, Row, Ways};
-use crate::catalog::Table;
+use super::past::{Own, Went};
+use super::ways::{Back, Change, Fate, Lone, Next, Row, Ways, in_order, is_renamed, is_webs};
 use crate::event::page::Line;
 use crate::event::value::Value;
-use crate::event::{EventId, Image, Op, Origin, RowKey, Seq};
+use crate::event::{Event, Image, Op, RowKey};
 use crate::store::apply::rebase::Rebase;
 use crate::store::apply::step::Step;
 use crate::store::outbox::pending::{PendingEvent, load};
@@ -33,8 +42,26 @@ enum After {
     /// It is gone. `sure` says that the remote deleted it; otherwise another row may have taken
     /// its place.
     Gone { sure: bool },
-    /// Nobody knows yet: see [`Next::Unknown`]. So its children stay with what it was last.
-    Unknown(Vec<Option<Value>>),
+    /// It is not here, and will be: with these values, as far as they are known. Its children go
+    /// to them.
+    Absent(Vec<Option<Value>>),
+}
+
+/// A row that a page changed, as its children see it.
+struct Departed {
+    table: usize,
+    before: Vec<Option<Value>>,
+    after: After,
+    /// Whether its key changed on the way.
+    renamed: bool,
+}
+
+/// What is to be done to children: by foreign key.
+#[derive(Default)]
+struct Work {
+    items: BTreeMap<usize, Vec<Item>>,
+    /// Foreign keys of which rows may be without a parent.
+    left: BTreeSet<usize>,
 }
 
 impl Rebase<'_, '_> {
@@ -50,39 +77,58 @@ impl Rebase<'_, '_> {
             return;
         }
         let row = (table, RowKey(line.key.to_owned()));
+        if self.again && line.op == Op::Insert {
+            self.ways.waited(row.clone(), at);
+        }
         let ways = &mut self.ways;
         match (line.op, line.pair) {
-            (Op::Insert, Some(delete)) => ways.half_inserted(delete, row, line.seq),
+            (Op::Insert, Some(delete)) => {
+                ways.half_inserted(row, Lone::new(delete, line.seq, at));
+            }
             // What was applied before is not done to the children a second time.
             (Op::Delete, _) if self.again => {}
-            (Op::Delete, Some(_)) => {
-                let before = line.before.and_then(|before| Image::parse(before).ok());
-                ways.half_deleted(line.id, row, before);
-            }
+            (Op::Delete, Some(_)) => ways.half_deleted(line.id, row, at),
             // The next page tells whether it was a key change (`follow_on`).
             (Op::Delete, None)
                 if at + 1 == self.lines.len() && self.more && is_webs(&line.origin, line.cause) =>
             {
-                let before = line.before.and_then(|before| Image::parse(before).ok());
-                ways.deleted_last(row, before);
+                ways.deleted_last(row, at);
             }
-            (Op::Delete, None) => ways.deleted(row),
-            (Op::Insert, None) if at > 0 && !self.again => {
-                let Some(from) = ways.just_deleted() else { return };
+            (Op::Delete, None) => ways.deleted(row, at),
+            (Op::Insert, None) if at > 0 => {
                 let before = &self.lines[at - 1];
-                if from.0 == table && from.1.0 == before.key && is_web_pair(before, line) {
-                    let definition = &self.store.tables[table].table;
-                    if is_renamed(definition, before.before, line.after) {
-                        ways.was_renamed(row.1);
-                    }
+                let definition = &self.store.tables[table].table;
+                if !is_web_pair(before, line)
+                    || !before.table.eq_ignore_ascii_case(&line.table)
+                    || !is_renamed(
+                        definition,
+                        image(before.before).as_ref(),
+                        image(line.after).as_ref(),
+                    )
+                {
+                    return;
+                }
+                if self.again {
+                    // Both have waited.
+                    ways.came_alone(row, Lone::new(before.id, line.seq, at));
+                } else {
+                    ways.was_renamed(at - 1, row.1);
                 }
             }
             _ => {}
         }
     }
 
-    /// What became of a row that the web deleted in the last event of the page before this one.
-    fn follow_on(&mut self) -> Step<Option<(usize, Vec<Option<Value>>)>> {
+    /// The same for an event that goes into quarantine: its row is another one all the same.
+    pub(in crate::store) fn follow_waiting(&mut self, at: usize, row: Option<usize>, table: usize) {
+        if self.lines[at].op == Op::Insert {
+            self.follow(at, row, table);
+        }
+    }
+
+    /// The row that the web deleted in the last event of the page before this one, unless its key
+    /// was changed.
+    fn follow_on(&mut self) -> Step<Option<(usize, Event)>> {
         let Some(first) = self.lines.first().filter(|_| !self.again) else { return Ok(None) };
         let Some(last) = self.store.settled(self.start.cursor)? else { return Ok(None) };
         let of_web = is_webs(&last.origin, last.cause);
@@ -93,28 +139,31 @@ impl Rebase<'_, '_> {
         let Some(table) = table.filter(|&table| self.writer.is_watched(table)) else {
             return Ok(None);
         };
-        let before = last.before.as_ref().map(Image::to_json);
         let definition = &self.store.tables[table].table;
         let is_next = first.seq.0 == last.seq.0 + 1
             && first.op == Op::Insert
             && first.pair.is_none()
             && (&first.origin, first.cause) == (&last.origin, last.cause)
             && first.table.eq_ignore_ascii_case(&last.table);
-        if is_next && is_renamed(definition, before.as_deref().map(str::as_bytes), first.after) {
+        if is_next && is_renamed(definition, last.before.as_ref(), image(first.after).as_ref()) {
             let row = (table, RowKey(first.key.to_owned()));
-            self.ways.came_alone(row, last.id, first.seq);
+            self.ways.came_alone(row, Lone::new(last.id, first.seq, 0));
             return Ok(None);
         }
-        Ok(Some((table, self.before_of((last.id, first.seq), table)?)))
+        Ok(Some((table, last)))
     }
 
-    /// Notes that the own event `n` has lost, if it is the insert of a key change and was on its
-    /// row until now.
+    /// Notes that the own event `n` has lost, if it is of a key change and was on its row until
+    /// now.
     pub(in crate::store) fn turn_back(&mut self, at: usize, row: usize, n: i64) -> Step {
         let (line, row) = (&self.lines[at], &self.rows[row]);
         let (Some(table), Some(delete)) = (row.table, line.pair) else { return Ok(()) };
         let on_top = row.pending.iter().any(|(other, _, aside)| *other == n && !aside);
-        if !on_top || line.op != Op::Insert || !self.writer.is_watched(table) {
+        if !on_top || !self.writer.is_watched(table) {
+            return Ok(());
+        }
+        if line.op != Op::Insert {
+            self.ways.was_on_top(n);
             return Ok(());
         }
         let here = self.lines.iter().find(|other| other.id == delete);
@@ -122,9 +171,10 @@ impl Rebase<'_, '_> {
             Some(delete) => Some(RowKey(delete.key.to_owned())),
             None => self.store.own_event(delete)?.map(|event| event.key),
         };
-        let to = RowKey(line.key.to_owned());
         if let Some(from) = from {
-            self.ways.turned_back((table, to), from);
+            let (row, image) = ((table, RowKey(line.key.to_owned())), image(line.after));
+            let change = Change::new(from, delete.outbox_number(), line.base);
+            self.ways.turned_back(row, Back::new(n, image, change));
         }
         Ok(())
     }
@@ -138,10 +188,13 @@ impl Rebase<'_, '_> {
         if event.is_aside() || !event.is_new_key() {
             return Ok(());
         }
-        let (n, ..) = event.brief();
+        let ((n, ..), (_, base)) = (event.brief(), event.claim());
         let delete = load(self.db, &self.store.layouts, n - 1)?;
         if let Some(delete) = delete.filter(PendingEvent::is_old_key) {
-            self.ways.turned_back((table, event.key().clone()), delete.key().clone());
+            let (row, from) = ((table, event.key().clone()), delete.key().clone());
+            let change = Change::new(from, n - 1, base);
+            let back = Back::new(n, Some(event.after()?), change);
+            self.ways.turned_back(row, back);
         }
         Ok(())
     }
@@ -152,52 +205,87 @@ impl Rebase<'_, '_> {
             return Ok(());
         }
         let gone = self.follow_on()?;
-        let noted = self.writer.take_noted();
+        let noted = self.writer.take_noted().into_iter().collect();
         let ways = std::mem::take(&mut self.ways);
-        let fates = ways.fates();
-        let mut items: BTreeMap<usize, Vec<Item>> = BTreeMap::new();
-        let mut left = BTreeSet::new();
-        for (row, before) in noted {
-            let table = row.0;
-            let renamed = fates.get(&row).is_some_and(|(_, renamed)| *renamed);
-            if let Some(delete) = ways.delete_of(&row) {
-                // It comes from another key. A row that had its key before the page is another one.
-                let mut after = self.after_as(&fates, &row)?;
-                if let After::Row { sure, .. } | After::Gone { sure } = &mut after {
-                    *sure = false;
-                }
-                let before = self.before_of(delete, table)?;
-                self.compare(table, &before, (&after, renamed), &mut items, &mut left);
-            }
-            if let Some(before) = before {
-                let before: Vec<_> = before.into_iter().map(Some).collect();
-                let after = self.after(&ways, &fates, &row)?;
-                self.compare(table, &before, (&after, renamed), &mut items, &mut left);
-            }
-        }
-        if let Some((table, before)) = gone {
-            let after = After::Gone { sure: false };
-            self.compare(table, &before, (&after, false), &mut items, &mut left);
+        let mut work = Work::default();
+        for departed in self.departed(&noted, &ways, gone)? {
+            self.compare(&departed, &mut work);
         }
         let dependents = &self.store.dependents;
-        left.extend(Actions::new(self.db, dependents).run(items)?);
-        remember(self.db, &left, dependents)?;
+        work.left.extend(Actions::new(self.db, dependents).run(work.items)?);
+        remember(self.db, &work.left, dependents)?;
         Ok(())
     }
 
-    /// Adds what changed for each foreign key that refers to a row.
-    fn compare(
+    /// The rows that the page changed. Where two of them have the same children, they are the first
+    /// one's.
+    fn departed(
         &self,
-        table: usize,
-        before: &[Option<Value>],
-        (after, renamed): (&After, bool),
-        items: &mut BTreeMap<usize, Vec<Item>>,
-        left: &mut BTreeSet<usize>,
-    ) {
+        noted: &BTreeMap<Row, Option<Vec<Value>>>,
+        ways: &Ways,
+        gone: Option<(usize, Event)>,
+    ) -> Step<Vec<Departed>> {
+        let fates = ways.fates();
+        let past = self.past(ways)?;
+        // Of a row that the page has written.
+        let was_here = |row: &Row| noted.get(row).is_some_and(Option::is_some);
+        let is_renamed = |row: &Row| fates.get(row).is_some_and(Fate::is_renamed);
+        let mut all = Vec::new();
+        for (row, lone) in ways.lone() {
+            let table = row.0;
+            let delete = self.store.logged_before(lone.delete(), lone.seq())?;
+            let Some(delete) = delete else { continue };
+            let before = self.values_of(delete.before.as_ref(), table);
+            let after = self.after_alone(&fates, row, lone)?;
+            // A row that had its former key before the page is another one.
+            let after = unless(self.was_here(noted, &(table, delete.key))?, after);
+            all.push(Departed { table, before, after, renamed: is_renamed(row) });
+        }
+        for (row, before) in noted {
+            let Some(before) = before else { continue };
+            let before = before.iter().cloned().map(Some).collect();
+            let after = match self.before_own(ways, row, i64::MAX)? {
+                Some(own) => self.after(ways, &fates, &past, own)?,
+                None => self.after_as(&fates, row)?,
+            };
+            all.push(Departed { table: row.0, before, after, renamed: is_renamed(row) });
+        }
+        // It was not here, but its children were: it waited, or an own event was on top of it.
+        for (row, fate) in in_order(&fates).into_iter().filter(|(row, _)| !was_here(row)) {
+            let before =
+                self.values_of(image(self.lines[fate.first_delete()].before).as_ref(), row.0);
+            let after = self.after_as(&fates, row)?;
+            all.push(Departed { table: row.0, before, after, renamed: fate.is_renamed() });
+        }
+        for (row, back) in ways.backs().filter(|(row, _)| !was_here(row)) {
+            let before = self.values_of(back.image(), row.0);
+            let own = self.before_own(ways, row, back.insert() + 1)?.expect("this one at least");
+            let after = self.after(ways, &fates, &past, own)?;
+            all.push(Departed { table: row.0, before, after, renamed: false });
+        }
+        for (row, &insert) in ways.out_of_quarantine().into_iter().filter(|(row, _)| !was_here(row))
+        {
+            let Some(values) = self.referred(row)? else { continue };
+            let before = self.values_of(image(self.lines[insert].after).as_ref(), row.0);
+            let after = After::Row { values, sure: false };
+            all.push(Departed { table: row.0, before, after, renamed: false });
+        }
+        if let Some((table, delete)) = gone {
+            let before = self.values_of(delete.before.as_ref(), table);
+            let sure = !self.was_here(noted, &(table, delete.key))?;
+            let after = After::Gone { sure };
+            all.push(Departed { table, before, after, renamed: false });
+        }
+        Ok(all)
+    }
+
+    /// Adds what changed for each foreign key that refers to a row.
+    fn compare(&self, departed: &Departed, work: &mut Work) {
+        let Departed { table, before, after, renamed } = departed;
         let dependents = &self.store.dependents;
-        let definition = &self.store.tables[table].table;
+        let definition = &self.store.tables[*table].table;
         let mut from = 0;
-        for place in dependents.of(Parent::Replicated(table)) {
+        for place in dependents.of(Parent::Replicated(*table)) {
             let key = dependents.key(place);
             let range = from..from + key.width();
             from = range.end;
@@ -206,7 +294,7 @@ impl Rebase<'_, '_> {
             let Some(old) = old.filter(|old| !old.contains(&Value::Null)) else { continue };
             let (new, sure) = match after {
                 // The first change of the key parted the children from the row, whatever came then.
-                _ if renamed && key.is_of_key(definition) && key.is_cut_by_update() => {
+                _ if *renamed && key.is_of_key(definition) && key.is_cut_by_update() => {
                     (Some(old.clone()), true)
                 }
                 After::Row { values, sure } => {
@@ -217,17 +305,17 @@ impl Rebase<'_, '_> {
                     (Some(new), *sure)
                 }
                 After::Gone { sure } => (None, *sure),
-                After::Unknown(last) => {
-                    left.insert(place);
-                    let last: Option<Vec<Value>> =
-                        last.get(range).and_then(|last| last.iter().cloned().collect());
-                    match last.filter(|last| *last != old) {
-                        Some(last) => (Some(last), true),
+                After::Absent(values) => {
+                    work.left.insert(place);
+                    let new: Option<Vec<Value>> =
+                        values.get(range).and_then(|values| values.iter().cloned().collect());
+                    match new.filter(|new| *new != old) {
+                        Some(new) => (Some(new), true),
                         None => continue,
                     }
                 }
             };
-            items.entry(place).or_default().push(Item { old, new, sure });
+            work.items.entry(place).or_default().push(Item { old, new, sure });
         }
     }
 
@@ -238,42 +326,112 @@ impl Rebase<'_, '_> {
         })
     }
 
-    /// What became of a row that was there before the page.
-    fn after(&self, ways: &Ways, fates: &HashMap<Row, (Next, bool)>, row: &Row) -> Step<After> {
-        self.after_as(fates, &ways.before_own(row))
+    /// Whether any row had this key before the page.
+    fn was_here(&self, noted: &BTreeMap<Row, Option<Vec<Value>>>, row: &Row) -> Step<bool> {
+        match noted.get(row) {
+            Some(before) => Ok(before.is_some()),
+            None => Ok(self.referred(row)?.is_some()),
+        }
+    }
+
+    /// What became of a row from before own key changes.
+    fn after(
+        &self,
+        ways: &Ways,
+        fates: &HashMap<Row, Fate>,
+        past: &HashMap<Row, Went>,
+        own: Own,
+    ) -> Step<After> {
+        let (row, went) = match own {
+            Own::Covered(row, image) => {
+                return Ok(After::Absent(self.values_of(Some(&image), row.0)));
+            }
+            Own::AsItWas(row) => (row, None),
+            Own::Since(row, _) => {
+                let went = past.get(&row);
+                (row, went)
+            }
+        };
+        match went {
+            None => self.after_as(fates, &row),
+            Some(Went::Gone(delete)) => match ways.after_delete(*delete) {
+                Some((row, lone)) => self.after_alone(fates, row, lone),
+                None => Ok(After::Gone { sure: true }),
+            },
+            Some(Went::To(key, image)) => {
+                let row = (row.0, key.clone());
+                match self.referred(&row)? {
+                    None if !fates.contains_key(&row) => {
+                        Ok(After::Absent(self.values_of(image.as_ref(), row.0)))
+                    }
+                    _ => self.after_as(fates, &row),
+                }
+            }
+        }
+    }
+
+    /// What became of a row whose key change has come alone.
+    fn after_alone(&self, fates: &HashMap<Row, Fate>, row: &Row, lone: &Lone) -> Step<After> {
+        match self.referred(row)? {
+            None if !fates.contains_key(row) => Ok(self.waiting(lone.insert(), row.0)),
+            _ => self.after_as(fates, row),
+        }
     }
 
     /// The same by what the page did alone.
-    fn after_as(&self, fates: &HashMap<Row, (Next, bool)>, row: &Row) -> Step<After> {
-        let there = match fates.get(row) {
-            Some((Next::Gone, _)) => return Ok(After::Gone { sure: true }),
-            Some((Next::Unknown(image), _)) => {
-                return Ok(After::Unknown(
-                    self.store.dependents.values_of(Parent::Replicated(row.0), image.as_ref()),
-                ));
-            }
-            Some((Next::To(key), _)) => self.referred(&(row.0, key.clone()))?,
-            None => match self.referred(row)? {
-                None => return Ok(After::Gone { sure: false }),
-                there => there,
-            },
+    fn after_as(&self, fates: &HashMap<Row, Fate>, row: &Row) -> Step<After> {
+        let Some(fate) = fates.get(row) else {
+            return Ok(match self.referred(row)? {
+                Some(values) => After::Row { values, sure: true },
+                None if self.is_row_in_quarantine(row)? => After::Absent(Vec::new()),
+                None => After::Gone { sure: false },
+            });
         };
-        Ok(match there {
-            Some(values) => After::Row { values, sure: true },
-            None => After::Unknown(Vec::new()),
+        Ok(match fate.next() {
+            Next::Gone => After::Gone { sure: true },
+            Next::Unknown => {
+                let image = image(self.lines[fate.last_delete()].before);
+                After::Absent(self.values_of(image.as_ref(), row.0))
+            }
+            Next::To(key, insert) => match self.referred(&(row.0, key.clone()))? {
+                Some(values) => After::Row { values, sure: true },
+                None => self.waiting(*insert, row.0),
+            },
         })
     }
 
-    /// What a row was whose key change began in an earlier page, as far as its delete tells.
-    fn before_of(&self, delete: (EventId, Seq), table: usize) -> Step<Vec<Option<Value>>> {
-        let image = self.store.logged_before(delete.0, delete.1)?.and_then(|event| event.before);
-        Ok(self.store.dependents.values_of(Parent::Replicated(table), image.as_ref()))
+    /// A row that waits in quarantine since the insert in this line.
+    fn waiting(&self, insert: usize, table: usize) -> After {
+        After::Absent(self.values_of(image(self.lines[insert].after).as_ref(), table))
+    }
+
+    fn is_row_in_quarantine(&self, (table, key): &Row) -> Step<bool> {
+        if !self.any_waiting {
+            return Ok(false);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2)";
+        let name = &self.store.tables[*table].table.name;
+        Ok(self.db.prepare_cached(sql)?.query_row((name, &key.0), |row| row.get(0))?)
+    }
+
+    /// What foreign keys of local tables refer to in an image of a row, as far as it has that.
+    fn values_of(&self, image: Option<&Image>, table: usize) -> Vec<Option<Value>> {
+        self.store.dependents.values_of(Parent::Replicated(table), image)
     }
 }
 
-/// Whether the remote made an event. Its halves of a key change do not name each other.
-fn is_webs(origin: &Origin, cause: Option<EventId>) -> bool {
-    *origin == Origin::Web || cause.is_some()
+/// A row that is not known to be the one that it was, if `other` says so.
+fn unless(other: bool, after: After) -> After {
+    match after {
+        After::Row { values, sure } => After::Row { values, sure: sure && !other },
+        After::Gone { sure } => After::Gone { sure: sure && !other },
+        After::Absent(_) if other => After::Absent(Vec::new()),
+        after => after,
+    }
+}
+
+fn image(json: Option<&[u8]>) -> Option<Image> {
+    json.and_then(|json| Image::parse(json).ok())
 }
 
 /// Whether two lines that follow each other may be a key change of the web's, or of a trigger's.
@@ -283,15 +441,4 @@ fn is_web_pair(delete: &Line<'_>, insert: &Line<'_>) -> bool {
         && delete.verdict.is_applied()
         && is_webs(&delete.origin, delete.cause)
         && (&delete.origin, delete.cause) == (&insert.origin, insert.cause)
-}
-
-/// Whether two images differ in their keys alone.
-fn is_renamed(table: &Table, before: Option<&[u8]>, after: Option<&[u8]>) -> bool {
-    let (Some(before), Some(after)) = (before, after) else { return false };
-    let (Ok(before), Ok(after)) = (Image::parse(before), Image::parse(after)) else {
-        return false;
-    };
-    let columns = table.columns.iter().enumerate();
-    let mut others = columns.filter(|(at, _)| !table.is_key(*at)).map(|(_, column)| &column.name);
-    others.all(|name| before.get(name) == after.get(name))
 }

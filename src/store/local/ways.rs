@@ -1,8 +1,9 @@
 //! Where the rows of a page went: deletes and key changes, in the order of the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::event::{EventId, Image, RowKey, Seq};
+use crate::catalog::Table;
+use crate::event::{EventId, Image, Origin, RowKey, Seq};
 
 /// A row of a replicated table: the table's place in the store's list, and the key.
 pub(super) type Row = (usize, RowKey);
@@ -12,112 +13,283 @@ pub(super) type Row = (usize, RowKey);
 pub(super) enum Next {
     /// It was deleted.
     Gone,
-    /// Its key was changed to this one.
-    To(RowKey),
-    /// Its key was changed, perhaps, and the event with the new key is not applied yet. This is
-    /// what its delete says of it.
-    Unknown(Option<Image>),
+    /// Its key was changed to this one, by the insert in this line of the page.
+    To(RowKey, usize),
+    /// Its key was changed, perhaps, and the event with the new key is not applied yet.
+    Unknown,
+}
+
+/// A row that left its key.
+#[derive(Clone, Debug)]
+struct Departure {
+    row: Row,
+    next: Next,
+    /// The line of its delete.
+    delete: usize,
+}
+
+/// What became of a row that was there before the page.
+#[derive(Clone, Debug)]
+pub(super) struct Fate {
+    next: Next,
+    first: usize,
+    last: usize,
+    renamed: bool,
+}
+
+impl Fate {
+    pub(super) fn next(&self) -> &Next {
+        &self.next
+    }
+
+    /// The line of the delete that took its first key away.
+    pub(super) fn first_delete(&self) -> usize {
+        self.first
+    }
+
+    /// The line of the delete that took its last key away.
+    pub(super) fn last_delete(&self) -> usize {
+        self.last
+    }
+
+    /// Whether its key changed on the way.
+    pub(super) fn is_renamed(&self) -> bool {
+        self.renamed
+    }
+}
+
+/// The insert of a key change whose delete came in an earlier page, or waited with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lone {
+    delete: EventId,
+    seq: Seq,
+    insert: usize,
+}
+
+impl Lone {
+    /// The insert at `seq`, in the line `insert`.
+    pub(super) fn new(delete: EventId, seq: Seq, insert: usize) -> Self {
+        Lone { delete, seq, insert }
+    }
+
+    pub(super) fn delete(&self) -> EventId {
+        self.delete
+    }
+
+    /// The place of the insert in the log.
+    pub(super) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The line of the insert.
+    pub(super) fn insert(&self) -> usize {
+        self.insert
+    }
+}
+
+/// An own key change that is off its row again.
+#[derive(Clone, Debug)]
+pub(super) struct Back {
+    insert: i64,
+    image: Option<Image>,
+    change: Change,
+}
+
+impl Back {
+    /// `insert` is the outbox number of its insert, and `image` the row with the new key.
+    pub(super) fn new(insert: i64, image: Option<Image>, change: Change) -> Self {
+        Back { insert, image, change }
+    }
+
+    /// The outbox number of its insert.
+    pub(super) fn insert(&self) -> i64 {
+        self.insert
+    }
+
+    /// The row with the new key.
+    pub(super) fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+
+    pub(super) fn change(&self) -> &Change {
+        &self.change
+    }
+}
+
+/// An own key change.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    from: RowKey,
+    delete: i64,
+    base: Seq,
+}
+
+impl Change {
+    /// `delete` is the outbox number of its delete, and `base` what its writer had seen of the log.
+    pub(super) fn new(from: RowKey, delete: i64, base: Seq) -> Self {
+        Change { from, delete, base }
+    }
+
+    /// The key before.
+    pub(super) fn from(&self) -> &RowKey {
+        &self.from
+    }
+
+    /// The outbox number of its delete.
+    pub(super) fn delete(&self) -> i64 {
+        self.delete
+    }
+
+    /// What its writer had seen of the log.
+    pub(super) fn base(&self) -> Seq {
+        self.base
+    }
 }
 
 /// Deletes and key changes of a page, in the order of the log.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Ways {
-    steps: Vec<(Row, Next)>,
+    steps: Vec<Departure>,
     /// Deletes of key changes whose insert has not come yet.
-    halves: HashMap<EventId, (Row, Option<Image>)>,
-    /// Inserts of key changes whose delete came in an earlier page, with the delete's id.
-    lone: HashMap<Row, (EventId, Seq)>,
-    /// Own key changes that are off their rows again: the key before, by the key after.
-    back: HashMap<Row, RowKey>,
+    halves: HashMap<EventId, (Row, usize)>,
+    lone: HashMap<Row, Lone>,
+    /// By the key after.
+    back: HashMap<Row, Vec<Back>>,
+    /// Deletes of own key changes that have lost, and were on their rows until now.
+    on_top: HashSet<i64>,
+    /// Inserts that have waited in quarantine: their lines.
+    waited: HashMap<Row, usize>,
 }
 
 impl Ways {
-    /// A row of a replica's event was deleted: one half of a key change. `before` is what the event
-    /// says of it.
-    pub(super) fn half_deleted(&mut self, id: EventId, row: Row, before: Option<Image>) {
-        self.halves.insert(id, (row, before));
+    /// A row of a replica's event was deleted, in this line: one half of a key change.
+    pub(super) fn half_deleted(&mut self, id: EventId, row: Row, delete: usize) {
+        self.halves.insert(id, (row, delete));
     }
 
     /// The other half of the key change that began with the event `delete`.
-    pub(super) fn half_inserted(&mut self, delete: EventId, row: Row, seq: Seq) {
-        match self.halves.remove(&delete) {
-            Some((from, _)) if from.0 == row.0 => self.steps.push((from, Next::To(row.1))),
-            _ => self.came_alone(row, delete, seq),
+    pub(super) fn half_inserted(&mut self, row: Row, lone: Lone) {
+        match self.halves.remove(&lone.delete) {
+            Some((from, delete)) if from.0 == row.0 => {
+                let next = Next::To(row.1, lone.insert);
+                self.steps.push(Departure { row: from, next, delete });
+            }
+            _ => self.came_alone(row, lone),
         }
     }
 
-    /// An insert at `seq` whose `delete` came in an earlier page.
-    pub(super) fn came_alone(&mut self, row: Row, delete: EventId, seq: Seq) {
-        self.lone.insert(row, (delete, seq));
+    /// An insert whose delete is not noted here.
+    pub(super) fn came_alone(&mut self, row: Row, lone: Lone) {
+        self.lone.insert(row, lone);
     }
 
-    /// A row was deleted, and its key was not changed.
-    pub(super) fn deleted(&mut self, row: Row) {
-        self.steps.push((row, Next::Gone));
+    /// A row was deleted in this line, and its key was not changed.
+    pub(super) fn deleted(&mut self, row: Row, delete: usize) {
+        self.steps.push(Departure { row, next: Next::Gone, delete });
     }
 
     /// A row was deleted by the last event of the page: the next page tells whether its key was
     /// changed.
-    pub(super) fn deleted_last(&mut self, row: Row, before: Option<Image>) {
-        self.steps.push((row, Next::Unknown(before)));
+    pub(super) fn deleted_last(&mut self, row: Row, delete: usize) {
+        self.steps.push(Departure { row, next: Next::Unknown, delete });
     }
 
-    /// The row that the step before this one deleted.
-    pub(super) fn just_deleted(&self) -> Option<&Row> {
-        match self.steps.last() {
-            Some((row, Next::Gone)) => Some(row),
-            _ => None,
+    /// The row that the line `delete` deleted has got the key `to` in the next line.
+    pub(super) fn was_renamed(&mut self, delete: usize, to: RowKey) {
+        if let Some(step) = self.steps.last_mut().filter(|step| step.delete == delete) {
+            step.next = Next::To(to, delete + 1);
         }
     }
 
-    /// The row that was just deleted has got the key `to`.
-    pub(super) fn was_renamed(&mut self, to: RowKey) {
-        if let Some((_, next)) = self.steps.last_mut() {
-            *next = Next::To(to);
-        }
+    /// An insert has come out of quarantine, in this line.
+    pub(super) fn waited(&mut self, row: Row, insert: usize) {
+        self.waited.insert(row, insert);
     }
 
-    /// The own key change from `from` is off its row again.
-    pub(super) fn turned_back(&mut self, row: Row, from: RowKey) {
-        self.back.insert(row, from);
+    /// The delete of an own key change has lost, and was on its row until now.
+    pub(super) fn was_on_top(&mut self, delete: i64) {
+        self.on_top.insert(delete);
     }
 
-    /// The key that a row had before the own key changes that are off it again. What was on the row
-    /// first is taken off first.
-    pub(super) fn before_own(&self, row: &Row) -> Row {
-        let mut row = row.clone();
-        // A hostile log may lead in a circle.
-        for _ in 0..self.back.len() {
-            let Some(key) = self.back.get(&row) else { break };
-            row.1 = key.clone();
-        }
-        row
+    /// Whether a row was as its own delete had found it, until this page.
+    pub(super) fn is_untouched(&self, delete: i64) -> bool {
+        self.on_top.contains(&delete)
     }
 
-    /// The delete of a row that came alone, and where its insert is.
-    pub(super) fn delete_of(&self, row: &Row) -> Option<(EventId, Seq)> {
-        self.lone.get(row).copied()
+    /// An own key change to this row is off it again.
+    pub(super) fn turned_back(&mut self, row: Row, back: Back) {
+        self.back.entry(row).or_default().push(back);
     }
 
-    /// Where the rows that were there before the page went, and whether their keys changed on the
-    /// way.
-    pub(super) fn fates(&self) -> HashMap<Row, (Next, bool)> {
-        let mut fates: HashMap<Row, (Next, bool)> = HashMap::new();
+    /// The own key change that put a row at a key, of those that are off their rows again: the last
+    /// before the outbox number `end`.
+    pub(super) fn own_change(&self, row: &Row, end: i64) -> Option<&Back> {
+        let all = self.back.get(row)?.iter().filter(|back| back.insert < end);
+        all.max_by_key(|back| back.insert)
+    }
+
+    /// The own key changes that are off their rows again.
+    pub(super) fn backs(&self) -> impl Iterator<Item = (&Row, &Back)> {
+        in_order(&self.back)
+            .into_iter()
+            .flat_map(|(row, all)| all.iter().map(move |one| (row, one)))
+    }
+
+    /// The inserts of key changes that came alone.
+    pub(super) fn lone(&self) -> Vec<(&Row, &Lone)> {
+        in_order(&self.lone)
+    }
+
+    /// The row whose delete, in an earlier page, was this one, and its insert.
+    pub(super) fn after_delete(&self, delete: EventId) -> Option<(&Row, &Lone)> {
+        self.lone.iter().find(|(_, lone)| lone.delete == delete)
+    }
+
+    /// The inserts that have waited.
+    pub(super) fn out_of_quarantine(&self) -> Vec<(&Row, &usize)> {
+        in_order(&self.waited)
+    }
+
+    /// Where the rows that were there before the page went.
+    pub(super) fn fates(&self) -> HashMap<Row, Fate> {
+        let mut fates: HashMap<Row, Fate> = HashMap::new();
         // Which of the rows from before the page has a key now; `None` for a new row.
         let mut holders: HashMap<Row, Option<Row>> = HashMap::new();
         let halves = self.halves.values().cloned();
-        let unknown = halves.map(|(row, image)| (row, Next::Unknown(image)));
-        for (row, next) in self.steps.iter().cloned().chain(unknown) {
+        let halves = halves.map(|(row, delete)| Departure { row, next: Next::Unknown, delete });
+        for Departure { row, next, delete } in self.steps.iter().cloned().chain(halves) {
             let holder = holders.insert(row.clone(), None).unwrap_or(Some(row.clone()));
-            if let Next::To(key) = &next {
+            if let Next::To(key, _) = &next {
                 holders.insert((row.0, key.clone()), holder.clone());
             }
             if let Some(holder) = holder {
-                let renamed = fates.get(&holder).is_some_and(|(_, renamed)| *renamed);
-                let renamed = renamed || matches!(next, Next::To(_));
-                fates.insert(holder, (next, renamed));
+                let known = fates.get(&holder);
+                let renamed = known.is_some_and(|fate| fate.renamed);
+                let renamed = renamed || matches!(next, Next::To(..));
+                let first = known.map_or(delete, |fate| fate.first);
+                fates.insert(holder, Fate { next, first, last: delete, renamed });
             }
         }
         fates
     }
+}
+
+/// What a map has, in the order of the rows.
+pub(super) fn in_order<T>(map: &HashMap<Row, T>) -> Vec<(&Row, &T)> {
+    let mut all: Vec<_> = map.iter().collect();
+    all.sort_unstable_by_key(|(row, _)| *row);
+    all
+}
+
+/// Whether the remote made an event. Its halves of a key change do not name each other.
+pub(super) fn is_webs(origin: &Origin, cause: Option<EventId>) -> bool {
+    *origin == Origin::Web || cause.is_some()
+}
+
+/// Whether two images differ in their keys alone.
+pub(super) fn is_renamed(table: &Table, before: Option<&Image>, after: Option<&Image>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    let columns = table.columns.iter().enumerate();
+    let mut others = columns.filter(|(at, _)| !table.is_key(*at)).map(|(_, column)| &column.name);
+    others.all(|name| before.get(name) == after.get(name))
 }

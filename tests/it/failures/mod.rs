@@ -8,6 +8,7 @@ mod file;
 mod held;
 mod identity;
 mod local;
+mod moved;
 mod rows;
 mod scale;
 mod schema;

@@ -25,11 +25,11 @@ pub(super) const LARGE_RECORDS: &[(&str, usize)] = &[
 /// The other structs with more than 15 fields, by their names.
 pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 17)];
 /// The parameters of functions that are tuples.
-pub(super) const TUPLES: usize = 8;
+pub(super) const TUPLES: usize = 6;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 45_460;
+pub(super) const LINES: usize = 46_000;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;
