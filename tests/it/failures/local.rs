@@ -144,17 +144,21 @@ fn f53_rows_that_are_written_anew_are_not_deleted() {
 
 #[test]
 fn f53_deleted_and_made_again_is_another_row() {
-    let remote = Arc::new(LocalRemote::new(NOTES));
-    let mut desk = desk(
-        &remote,
-        1,
-        "CREATE TABLE draft (n INT REFERENCES note ON DELETE CASCADE ON UPDATE CASCADE);
-         INSERT INTO draft VALUES (1), (2), (3);",
-    );
-    remote.web("DELETE FROM note WHERE id = 1; INSERT INTO note VALUES (1, 'other', 'x')");
-    remote.web("UPDATE note SET id = 30 WHERE id = 3; UPDATE note SET id = 3 WHERE id = 2");
-    desk.sync().unwrap();
-    assert_eq!(desk.read("SELECT n FROM draft ORDER BY rowid"), "3\n30");
+    for events in [1, 2, 3, usize::MAX] {
+        let remote = Arc::new(LocalRemote::new(NOTES));
+        let mut desk = desk(
+            &remote,
+            1,
+            "CREATE TABLE draft (n INT REFERENCES note ON DELETE CASCADE ON UPDATE CASCADE);
+             INSERT INTO draft VALUES (1), (2), (3);",
+        );
+        desk.transaction = events;
+        remote.web("DELETE FROM note WHERE id = 1; INSERT INTO note VALUES (1, 'other', 'x')");
+        remote.web("UPDATE note SET id = 30 WHERE id = 3; UPDATE note SET id = 3 WHERE id = 2");
+        desk.sync().unwrap();
+        let drafts = desk.read("SELECT n FROM draft ORDER BY rowid");
+        assert_eq!(drafts, "3\n30", "{events} at a time");
+    }
 }
 
 #[test]
