@@ -238,8 +238,9 @@ impl Rebase<'_, '_> {
             let before = self.values_of(delete.before.as_ref(), table);
             let after = self.after_alone(&fates, row, lone)?;
             // A row that had its former key before the page is another one.
-            let after = unless(self.was_here(noted, &(table, delete.key))?, after);
-            all.push(Departed { table, before, after, renamed: is_renamed(row) });
+            let other = self.was_here(noted, &(table, delete.key))?;
+            let (after, renamed) = (unless(other, after), !other && is_renamed(row));
+            all.push(Departed { table, before, after, renamed });
         }
         for (row, before) in noted {
             let Some(before) = before else { continue };
@@ -259,7 +260,8 @@ impl Rebase<'_, '_> {
         }
         for (row, back) in ways.backs().filter(|(row, _)| !was_here(row)) {
             let before = self.values_of(back.image(), row.0);
-            let own = self.before_own(ways, row, back.insert() + 1)?.expect("this one at least");
+            let own = self.before_own(ways, row, back.insert() + 1)?;
+            let Some(own) = own else { continue };
             let after = self.after(ways, &fates, &past, own)?;
             all.push(Departed { table: row.0, before, after, renamed: false });
         }

@@ -72,6 +72,8 @@ impl Rebase<'_, '_> {
                     _ => None,
                 },
             };
+            // A hostile log may lead in a circle.
+            let change = change.filter(|change| change.delete() < end);
             let Some(change) = change else { return Ok(found) };
             (row.1, end) = (change.from().clone(), change.delete());
             let delete = load(self.db, &self.store.layouts, end)?;
