@@ -187,10 +187,6 @@ impl Layout {
     }
 
     /// The statements that prepare a replica's database for this layout.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database cannot be read.
     pub fn statements(&self, db: &Connection) -> Result<Vec<String>> {
         let mut statements = Vec::new();
         let places = self.spec.columns.len() + self.spec.made.len();
@@ -244,10 +240,6 @@ impl Layout {
     }
 
     /// The row that an event is of, from `row`, which has the key's values.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the row cannot be read.
     pub fn captured_key(&self, op: Op, row: &Row<'_>) -> Result<RowKey> {
         let side = usize::from(op == Op::Insert);
         let mut values = Vec::with_capacity(self.spec.key.len());
@@ -258,10 +250,6 @@ impl Layout {
     }
 
     /// The event whose values are in `row`.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the row cannot be read.
     pub fn captured(&self, op: Op, row: &Row<'_>) -> Result<Captured> {
         let columns = self.spec.columns.len();
         let count = columns + self.spec.made.len();

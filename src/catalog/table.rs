@@ -497,10 +497,6 @@ pub struct Catalog {
 
 impl Catalog {
     /// Reads all tables of a database.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database cannot be read.
     pub fn read(db: &Connection) -> Result<Catalog> {
         let mut statement = db.prepare(
             "SELECT name, type FROM pragma_table_list WHERE schema = 'main'

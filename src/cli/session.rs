@@ -149,10 +149,6 @@ impl Session {
     }
 
     /// The same with other options.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::remote`].
     pub(crate) fn connect(&self, url: &str, options: Options) -> Result<Libsql> {
         Libsql::connect_with(url, self.credentials(url)?, options)
     }

@@ -48,10 +48,6 @@ pub(super) struct Desktop {
 
 impl Desktop {
     /// Starts the replicator of a database file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Builder::start`](crate::Builder::start).
     pub(super) fn start(
         name: &str,
         path: &Path,
@@ -128,29 +124,17 @@ impl Desktop {
     }
 
     /// Pushes what is pending and pulls what is new.
-    ///
-    /// # Errors
-    ///
-    /// As [`Replicator::sync_now`].
     pub(super) async fn sync(&self) -> Result<Summary> {
         self.replicator.sync_now().await
     }
 
     /// Ends its replicator.
-    ///
-    /// # Errors
-    ///
-    /// As [`Replicator::shutdown`].
     pub(super) async fn stop(&self) -> Result<()> {
         self.replicator.shutdown().await
     }
 }
 
 /// Runs a step on the remote as one transaction, as a web app does.
-///
-/// # Errors
-///
-/// As [`Remote::run`].
 pub(super) async fn perform_on_remote(remote: &Libsql, step: &Step) -> Result<()> {
     let statements = statements(step.sql()).into_iter().map(Into::into).collect();
     remote.run(Batch { statements, writes: true }).await.map(drop)

@@ -74,10 +74,6 @@ pub(super) fn local(db: &Connection, table: &Table) -> Result<Dump> {
 }
 
 /// A table of a remote. There must be no writers meanwhile.
-///
-/// # Errors
-///
-/// As [`Remote::run`].
 pub(super) async fn remote(remote: &dyn Remote, table: &Table) -> Result<Dump> {
     let mut dump = Dump::default();
     let select = select(table);

@@ -271,10 +271,6 @@ impl Stage {
     }
 
     /// The same. Prints the new events and their verdicts.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stage::sync_quietly`].
     pub(super) async fn sync(&mut self) -> Result<()> {
         self.sync_quietly().await?;
         if self.output.is_json() {

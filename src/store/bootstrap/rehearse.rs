@@ -67,10 +67,6 @@ impl Store {
     }
 
     /// Whether the file is a replica whose first sync is done.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the file cannot be read.
     pub fn was_adopted(path: &Path) -> Result<bool> {
         if !path.exists() {
             return Ok(false);
@@ -80,10 +76,6 @@ impl Store {
     }
 
     /// The rows of these tables of a file that refer to a row that is not there.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the file cannot be read.
     pub fn orphans_of(
         path: &Path,
         tables: &[String],

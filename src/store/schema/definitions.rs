@@ -171,10 +171,6 @@ fn read(db: &Connection, name: &str) -> Result<Option<Table>> {
 
 /// An ordinary connection for an application: WAL, foreign keys on, a busy timeout of 5 s.
 /// `on_commit` is called at every commit, in the moment before it takes effect; it must be quick.
-///
-/// # Errors
-///
-/// `Storage` when the file cannot be opened.
 pub fn application_connection(
     path: &Path,
     on_commit: impl Fn() + Send + 'static,
