@@ -50,10 +50,9 @@ pub use self::apply::step::Integrated;
 pub use self::bootstrap::merge::{Adopted, AdoptedTable};
 pub use self::bootstrap::rehearse::Orphans;
 pub use self::conflicts::entry::{ConflictKind, ConflictState};
-pub use self::conflicts::inbox::{
-    Conflict, ConflictCount, ConflictFilter, Dismissed, NewKey, Selection,
-};
+pub use self::conflicts::inbox::{Conflict, ConflictCount, Dismissed, NewKey};
 pub use self::conflicts::restore::{Restored, Unrestored};
+pub use self::conflicts::selection::{ConflictFilter, Selection};
 pub use self::connection::OnConnect;
 pub(crate) use self::file_state::{FileId, FileState, has_log_of};
 pub use self::identity::NewRemote;

@@ -1,7 +1,5 @@
 //! What the inbox says of a conflict.
 
-use crate::event::{EventId, Seq};
-
 /// How a local event lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,17 +64,4 @@ impl ConflictState {
             _ => ConflictState::Open,
         }
     }
-}
-
-/// A line of the inbox, without its events.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct Place {
-    pub(in crate::store) former: Option<i64>,
-    pub(in crate::store) seq: Seq,
-    pub(in crate::store) id: EventId,
-    pub(in crate::store) kind: ConflictKind,
-    pub(in crate::store) state: ConflictState,
-    pub(in crate::store) table: String,
-    pub(in crate::store) ends: Option<i64>,
-    pub(in crate::store) group: EventId,
 }

@@ -2,14 +2,12 @@
 //!
 //! [`record`](super::record) writes it, this lists it. A key change is a pair of events and is
 //! listed once, as its delete. What one transaction of the application lost is a group: see
-//! [`together`](super::together). [`restore`](super::restore) writes lost values again.
+//! [`selection`](super::selection). [`restore`](super::restore) writes lost values again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use rusqlite::{Transaction, TransactionBehavior};
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
-
-use super::entry::{ConflictKind, ConflictState, Place};
-use super::together::group;
+use super::entry::{ConflictKind, ConflictState};
+use super::selection::{ConflictFilter, InboxRow, Index, Selection};
 use crate::error::{Code, Error, Result};
 use crate::event::value::Value;
 use crate::event::verdict::TOO_LARGE;
@@ -51,40 +49,6 @@ pub enum NewKey {
     Values(Vec<Value>),
 }
 
-/// Which conflicts are meant; what is `None` is not asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConflictFilter {
-    /// Of this table.
-    pub table: Option<String>,
-    /// That lost in this way.
-    pub kind: Option<ConflictKind>,
-    /// Also those that are not open.
-    pub closed: bool,
-}
-
-impl ConflictFilter {
-    pub(crate) fn takes(&self, table: &str, kind: ConflictKind, state: ConflictState) -> bool {
-        (self.closed || state == ConflictState::Open)
-            && self.kind.is_none_or(|wanted| wanted == kind)
-            && self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
-    }
-
-    fn takes_place(&self, place: &Place) -> bool {
-        self.takes(&place.table, place.kind, place.state)
-    }
-}
-
-/// The conflicts that something is done about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// These, open or not. Either event of a key change will do.
-    Events(Vec<EventId>),
-    /// These, and what is open of their groups.
-    Together(Vec<EventId>),
-    /// All open ones that the filter takes.
-    Matching(ConflictFilter),
-}
-
 /// How many conflicts there are of a table, of a kind and in a state.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ConflictCount {
@@ -107,37 +71,6 @@ pub struct Dismissed {
     pub already: Vec<EventId>,
 }
 
-/// The inbox by the ids of its events.
-pub(in crate::store) struct Index<'p> {
-    by_id: HashMap<EventId, &'p Place>,
-    /// The present log is the last one.
-    formers: Vec<Option<i64>>,
-}
-
-impl<'p> Index<'p> {
-    pub(in crate::store) fn of(places: &'p [Place]) -> Self {
-        let formers: BTreeSet<_> = places.iter().filter_map(|place| place.former).collect();
-        Index {
-            by_id: places.iter().map(|place| (place.id, place)).collect(),
-            formers: formers.into_iter().map(Some).chain([None]).collect(),
-        }
-    }
-}
-
-fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-    let id = EventId(ulid::Ulid::from_bytes(row.get(2)?));
-    Ok(Place {
-        former: row.get(0)?,
-        seq: Seq(row.get(1)?),
-        id,
-        kind: ConflictKind::read(row.get_ref(3)?.as_str()?),
-        state: ConflictState::read(row.get_ref(4)?.as_str()?),
-        table: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-        ends: row.get(6)?,
-        group: id,
-    })
-}
-
 impl Store {
     /// The conflicts that `filter` takes, without the first `skip` of them, and no more than
     /// `limit`. No others are read from the log. They are in its order, but that the conflicts of a
@@ -153,9 +86,9 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Conflict>> {
         let tx = self.db.unchecked_transaction()?;
-        let places = self.places(&tx)?;
-        let wanted = places.iter().filter(|place| filter.takes_place(place)).skip(skip).take(limit);
-        wanted.map(|place| self.read_conflict(place)).collect()
+        let rows = self.inbox_rows(&tx)?;
+        let wanted = rows.iter().filter(|row| filter.takes_row(row)).skip(skip).take(limit);
+        wanted.map(|row| self.read_conflict(row)).collect()
     }
 
     /// How many conflicts there are of each table, kind and state.
@@ -192,81 +125,8 @@ impl Store {
     /// `Usage` when the event is not in the inbox; and as for [`Store::conflict_page`].
     pub fn conflict(&self, id: EventId) -> Result<Conflict> {
         let tx = self.db.unchecked_transaction()?;
-        let places = self.places(&tx)?;
-        self.read_conflict(self.find(&Index::of(&places), id)?)
-    }
-
-    /// All lines of the inbox: see [`Store::conflict_page`] for their order.
-    pub(in crate::store) fn places(&self, tx: &Connection) -> Result<Vec<Place>> {
-        let sql = "SELECT former, seq, id, kind, state, tbl, ends FROM driftless_old_conflicts
-             UNION ALL SELECT NULL, seq, id, kind, state, tbl, ends FROM driftless_conflicts";
-        let mut statement = tx.prepare_cached(sql)?;
-        let mut places =
-            statement.query_map([], place)?.collect::<rusqlite::Result<Vec<Place>>>()?;
-        group(tx, &mut places)?;
-        let mut first: HashMap<EventId, Seq> = HashMap::new();
-        for place in &places {
-            let seq = first.entry(place.group).or_insert(place.seq);
-            *seq = place.seq.min(*seq);
-        }
-        places.sort_by_key(|place| {
-            (place.former.is_none(), place.former, first[&place.group], place.seq)
-        });
-        Ok(places)
-    }
-
-    /// The line of one event, or of the other half of its key change.
-    pub(in crate::store) fn find<'p>(&self, index: &Index<'p>, id: EventId) -> Result<&'p Place> {
-        if let Some(place) = index.by_id.get(&id) {
-            return Ok(place);
-        }
-        for &former in index.formers.iter().rev() {
-            let pair = own_event(&self.db, former, id)?.and_then(|event| event.pair);
-            if let Some(place) = pair.and_then(|pair| index.by_id.get(&pair)) {
-                return Ok(place);
-            }
-        }
-        Err(Error::new(Code::NoSuchEvent, format!("event {id} is not in the conflict inbox"))
-            .with_hint("`driftless conflicts` lists what is"))
-    }
-
-    /// The lines that are meant. Of several that are named, one that is named twice comes once.
-    pub(in crate::store) fn select(
-        &self,
-        places: &[Place],
-        wanted: &Selection,
-    ) -> Result<Vec<Place>> {
-        let index = Index::of(places);
-        let taken: Vec<&Place> = match wanted {
-            Selection::Matching(filter) => {
-                let filter = ConflictFilter { closed: false, ..filter.clone() };
-                places.iter().filter(|place| filter.takes_place(place)).collect()
-            }
-            Selection::Together(ids) => {
-                let (mut groups, mut named) = (HashSet::new(), HashSet::new());
-                for &id in ids {
-                    let place = self.find(&index, id)?;
-                    groups.insert((place.former, place.group));
-                    named.insert((place.former, place.seq));
-                }
-                let open = |place: &&Place| {
-                    groups.contains(&(place.former, place.group))
-                        && (place.state == ConflictState::Open
-                            || named.contains(&(place.former, place.seq)))
-                };
-                places.iter().filter(open).collect()
-            }
-            Selection::Events(ids) => {
-                let mut named = HashSet::new();
-                for &id in ids {
-                    let place = self.find(&index, id)?;
-                    named.insert((place.former, place.seq));
-                }
-                let named = |place: &&Place| named.contains(&(place.former, place.seq));
-                places.iter().filter(named).collect()
-            }
-        };
-        Ok(taken.into_iter().cloned().collect())
+        let rows = self.inbox_rows(&tx)?;
+        self.read_conflict(self.find(&Index::of(&rows), id)?)
     }
 
     /// The lost event at a place in a log; of a key change, both of its events.
@@ -286,8 +146,8 @@ impl Store {
         Ok((self.with_values(event)?, insert))
     }
 
-    pub(in crate::store) fn read_conflict(&self, place: &Place) -> Result<Conflict> {
-        let Place { former, seq, .. } = *place;
+    pub(in crate::store) fn read_conflict(&self, row: &InboxRow) -> Result<Conflict> {
+        let (former, seq) = row.place();
         let sql = match former {
             None => {
                 "SELECT winner, theirs, noticed FROM driftless_conflicts
@@ -311,12 +171,12 @@ impl Store {
         Ok(Conflict {
             event,
             insert,
-            kind: place.kind,
+            kind: row.kind(),
             winner,
             theirs: theirs.map(|json| Image::parse(json.as_bytes())).transpose()?,
-            state: place.state,
+            state: row.state(),
             noticed_ms,
-            group: place.group,
+            group: row.group(),
             former,
         })
     }
@@ -345,32 +205,17 @@ impl Store {
     /// As for [`Store::conflict`]. Then nothing has changed.
     pub fn dismiss_selected(&mut self, wanted: &Selection) -> Result<Dismissed> {
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-        let places = self.places(&tx)?;
+        let rows = self.inbox_rows(&tx)?;
         let mut done = Dismissed::default();
-        for place in self.select(&places, wanted)? {
-            if place.state == ConflictState::Open {
-                close(&tx, place.former, place.seq, ConflictState::Dismissed)?;
-                done.dismissed.push(place.id);
+        for row in self.select(&rows, wanted)? {
+            if row.state() == ConflictState::Open {
+                row.close(&tx, ConflictState::Dismissed)?;
+                done.dismissed.push(row.id());
             } else {
-                done.already.push(place.id);
+                done.already.push(row.id());
             }
         }
         tx.commit()?;
         Ok(done)
     }
-}
-
-/// Writes down what was done about a conflict.
-pub(in crate::store) fn close(
-    db: &Connection,
-    former: Option<i64>,
-    seq: Seq,
-    state: ConflictState,
-) -> Result<()> {
-    let sql = match former {
-        None => "UPDATE driftless_conflicts SET state = ?3 WHERE ?1 IS NULL AND seq = ?2",
-        Some(_) => "UPDATE driftless_old_conflicts SET state = ?3 WHERE former = ?1 AND seq = ?2",
-    };
-    db.prepare_cached(sql)?.execute((former, seq.0, state.as_str()))?;
-    Ok(())
 }

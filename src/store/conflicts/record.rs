@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::entry::{ConflictKind, ConflictState};
-use super::inbox::close;
+use super::selection::close;
 use crate::error::Result;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};

@@ -3,7 +3,7 @@
 //!
 //! All of a call is one transaction, which also writes down what was restored. So a conflict is
 //! restored once, whoever asks for it how often, and a process that ends in between has restored
-//! nothing. Within it each group ([`together`](super::together)) is a savepoint: it is restored
+//! nothing. Within it each group ([`selection`](super::selection)) is a savepoint: it is restored
 //! whole, or not at all.
 //!
 //! The conflicts of a group are tried in the order of the log, where parents and causes come
@@ -18,9 +18,10 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::entry::{ConflictKind, ConflictState, Place};
-use super::inbox::{Conflict, Index, NewKey, Selection, close};
+use super::entry::{ConflictKind, ConflictState};
+use super::inbox::{Conflict, NewKey};
 use super::refusal::{FOREIGN_HINT, cannot, missing_parent, no_parent};
+use super::selection::{InboxRow, Index, Selection};
 use crate::catalog::{Table, ident};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::value::Value;
@@ -93,7 +94,7 @@ impl Store {
             if self.current_schema_version()? != self.schema_version {
                 continue;
             }
-            let (places, named) = self.to_restore(wanted)?;
+            let (rows, named) = self.to_restore(wanted)?;
             let new_key = NewKeys::of(new_key.clone(), named)?;
             let guard = Guard::default();
             let mut work = Restoration {
@@ -104,7 +105,7 @@ impl Store {
                 moved: HashMap::new(),
                 done: Restored::default(),
             };
-            work.run(places)?;
+            work.run(rows)?;
             let done = std::mem::take(&mut work.done);
             drop(work);
             if let Err(error) = tx.commit() {
@@ -115,15 +116,15 @@ impl Store {
     }
 
     /// What is selected, and the event that was named, if it was one.
-    fn to_restore(&self, wanted: &Selection) -> Result<(Vec<Place>, Option<EventId>)> {
-        let places = self.places(&self.db)?;
-        let selected = self.select(&places, wanted)?;
+    fn to_restore(&self, wanted: &Selection) -> Result<(Vec<InboxRow>, Option<EventId>)> {
+        let rows = self.inbox_rows(&self.db)?;
+        let selected = self.select(&rows, wanted)?;
         let named = match wanted {
             Selection::Together(ids) | Selection::Events(ids) if ids.len() == 1 => Some(ids[0]),
             _ => None,
         };
-        let named = named.map(|id| self.find(&Index::of(&places), id)).transpose()?;
-        Ok((selected, named.map(|place| place.id)))
+        let named = named.map(|id| self.find(&Index::of(&rows), id)).transpose()?;
+        Ok((selected, named.map(|row| row.id())))
     }
 }
 
@@ -205,16 +206,16 @@ pub(in crate::store) struct Restoration<'s> {
 }
 
 impl Restoration<'_> {
-    fn run(&mut self, places: Vec<Place>) -> Result<()> {
-        let mut groups: Vec<Vec<Place>> = Vec::new();
-        for place in places {
-            if place.state == ConflictState::Restored {
-                self.done.already.push(place.id);
+    fn run(&mut self, rows: Vec<InboxRow>) -> Result<()> {
+        let mut groups: Vec<Vec<InboxRow>> = Vec::new();
+        for row in rows {
+            if row.state() == ConflictState::Restored {
+                self.done.already.push(row.id());
                 continue;
             }
             match groups.last_mut() {
-                Some(group) if group[0].group == place.group => group.push(place),
-                _ => groups.push(vec![place]),
+                Some(group) if group[0].group() == row.group() => group.push(row),
+                _ => groups.push(vec![row]),
             }
         }
         // What one group lacks another may bring.
@@ -224,7 +225,7 @@ impl Restoration<'_> {
             for group in groups {
                 let refused = self.group(&group)?;
                 if refused.is_empty() {
-                    self.done.restored.extend(group.iter().map(|place| place.id));
+                    self.done.restored.extend(group.iter().map(|row| row.id()));
                 } else {
                     self.done.held_back += group.len() - refused.len();
                     self.done.refused.extend(refused);
@@ -239,9 +240,9 @@ impl Restoration<'_> {
     }
 
     /// Restores a group, or nothing of it; gives those that could not be.
-    fn group(&mut self, places: &[Place]) -> Result<Vec<Unrestored>> {
+    fn group(&mut self, rows: &[InboxRow]) -> Result<Vec<Unrestored>> {
         let conflicts: Vec<Conflict> =
-            places.iter().map(|place| self.store.read_conflict(place)).collect::<Result<_>>()?;
+            rows.iter().map(|row| self.store.read_conflict(row)).collect::<Result<_>>()?;
         let mut refused = self.give_keys(&conflicts)?;
         self.db.execute_batch("SAVEPOINT driftless_group")?;
         if refused.is_empty() {
@@ -251,8 +252,8 @@ impl Restoration<'_> {
             refused = self.orphans(&conflicts)?;
         }
         if refused.is_empty() {
-            for place in places {
-                close(self.db, place.former, place.seq, ConflictState::Restored)?;
+            for row in rows {
+                row.close(self.db, ConflictState::Restored)?;
             }
         } else {
             self.db.execute_batch("ROLLBACK TO driftless_group")?;

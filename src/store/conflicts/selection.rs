@@ -1,0 +1,281 @@
+//! The rows of the inbox: what is meant of them, and which may be of one transaction of the
+//! application's.
+//!
+//! SQLite tells a trigger nothing about its transaction, so no event says which one it is of. What
+//! is known is where some transactions ended
+//! ([`boundaries`](crate::store::outbox::boundaries)), and when each event was made. So events are
+//! taken to be of one transaction if no transaction is known to have ended between them, and no
+//! pause of more than [`PAUSE_MS`] lies between them, with all events of this
+//! file in between taken into account.
+//!
+//! So a group may hold several transactions that were quick after one another while no replicator
+//! was looking. It parts a transaction only if that paused for so long. Too small a group is an
+//! inconvenience, and too large a one would write more over other people's changes than was meant.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use rusqlite::{Connection, Row};
+
+use super::entry::{ConflictKind, ConflictState};
+use crate::error::{Code, Error, Result};
+use crate::event::{EventId, Seq};
+use crate::store::Store;
+use crate::store::log::own_event;
+
+/// The longest pause between two changes of one transaction, in ms. A desktop application makes
+/// the changes of a transaction within milliseconds, and a person takes seconds from one to the
+/// next.
+const PAUSE_MS: i64 = 1_000;
+
+/// Which conflicts are meant; what is `None` is not asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConflictFilter {
+    /// Of this table.
+    pub table: Option<String>,
+    /// That lost in this way.
+    pub kind: Option<ConflictKind>,
+    /// Also those that are not open.
+    pub closed: bool,
+}
+
+impl ConflictFilter {
+    pub(crate) fn takes(&self, table: &str, kind: ConflictKind, state: ConflictState) -> bool {
+        (self.closed || state == ConflictState::Open)
+            && self.kind.is_none_or(|wanted| wanted == kind)
+            && self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
+    }
+
+    pub(in crate::store) fn takes_row(&self, row: &InboxRow) -> bool {
+        self.takes(&row.table, row.kind, row.state)
+    }
+}
+
+/// The conflicts that something is done about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// These, open or not. Either event of a key change will do.
+    Events(Vec<EventId>),
+    /// These, and what is open of their groups.
+    Together(Vec<EventId>),
+    /// All open ones that the filter takes.
+    Matching(ConflictFilter),
+}
+
+/// A row of the inbox, without its events.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct InboxRow {
+    former: Option<i64>,
+    seq: Seq,
+    id: EventId,
+    kind: ConflictKind,
+    state: ConflictState,
+    table: String,
+    ends: Option<i64>,
+    group: EventId,
+}
+
+impl InboxRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<InboxRow> {
+        let id = EventId(ulid::Ulid::from_bytes(row.get(2)?));
+        Ok(InboxRow {
+            former: row.get(0)?,
+            seq: Seq(row.get(1)?),
+            id,
+            kind: ConflictKind::read(row.get_ref(3)?.as_str()?),
+            state: ConflictState::read(row.get_ref(4)?.as_str()?),
+            table: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            ends: row.get(6)?,
+            group: id,
+        })
+    }
+
+    /// The former remote, if it is of that one's log, and the place in the log.
+    pub(in crate::store) fn place(&self) -> (Option<i64>, Seq) {
+        (self.former, self.seq)
+    }
+
+    pub(in crate::store) fn id(&self) -> EventId {
+        self.id
+    }
+
+    pub(in crate::store) fn kind(&self) -> ConflictKind {
+        self.kind
+    }
+
+    pub(in crate::store) fn state(&self) -> ConflictState {
+        self.state
+    }
+
+    /// Writes down what was done about it.
+    pub(in crate::store) fn close(&self, db: &Connection, state: ConflictState) -> Result<()> {
+        close(db, self.former, self.seq, state)
+    }
+
+    /// What may be of one transaction has the same.
+    pub(in crate::store) fn group(&self) -> EventId {
+        self.group
+    }
+}
+
+/// The inbox by the ids of its events.
+pub(in crate::store) struct Index<'p> {
+    by_id: HashMap<EventId, &'p InboxRow>,
+    /// The present log is the last one.
+    formers: Vec<Option<i64>>,
+}
+
+impl<'p> Index<'p> {
+    pub(in crate::store) fn of(rows: &'p [InboxRow]) -> Self {
+        let formers: BTreeSet<_> = rows.iter().filter_map(|row| row.former).collect();
+        Index {
+            by_id: rows.iter().map(|row| (row.id, row)).collect(),
+            formers: formers.into_iter().map(Some).chain([None]).collect(),
+        }
+    }
+}
+
+impl Store {
+    /// All rows of the inbox: see [`Store::conflict_page`] for their order.
+    pub(in crate::store) fn inbox_rows(&self, tx: &Connection) -> Result<Vec<InboxRow>> {
+        let sql = "SELECT former, seq, id, kind, state, tbl, ends FROM driftless_old_conflicts
+             UNION ALL SELECT NULL, seq, id, kind, state, tbl, ends FROM driftless_conflicts";
+        let mut statement = tx.prepare_cached(sql)?;
+        let mut rows = statement
+            .query_map([], InboxRow::read)?
+            .collect::<rusqlite::Result<Vec<InboxRow>>>()?;
+        group(tx, &mut rows)?;
+        let mut first: HashMap<EventId, Seq> = HashMap::new();
+        for row in &rows {
+            let seq = first.entry(row.group).or_insert(row.seq);
+            *seq = row.seq.min(*seq);
+        }
+        rows.sort_by_key(|row| (row.former.is_none(), row.former, first[&row.group], row.seq));
+        Ok(rows)
+    }
+
+    /// The line of one event, or of the other half of its key change.
+    pub(in crate::store) fn find<'p>(
+        &self,
+        index: &Index<'p>,
+        id: EventId,
+    ) -> Result<&'p InboxRow> {
+        if let Some(row) = index.by_id.get(&id) {
+            return Ok(row);
+        }
+        for &former in index.formers.iter().rev() {
+            let pair = own_event(&self.db, former, id)?.and_then(|event| event.pair);
+            if let Some(row) = pair.and_then(|pair| index.by_id.get(&pair)) {
+                return Ok(row);
+            }
+        }
+        Err(Error::new(Code::NoSuchEvent, format!("event {id} is not in the conflict inbox"))
+            .with_hint("`driftless conflicts` lists what is"))
+    }
+
+    /// The lines that are meant. Of several that are named, one that is named twice comes once.
+    pub(in crate::store) fn select(
+        &self,
+        rows: &[InboxRow],
+        wanted: &Selection,
+    ) -> Result<Vec<InboxRow>> {
+        let index = Index::of(rows);
+        let taken: Vec<&InboxRow> = match wanted {
+            Selection::Matching(filter) => {
+                let filter = ConflictFilter { closed: false, ..filter.clone() };
+                rows.iter().filter(|row| filter.takes_row(row)).collect()
+            }
+            Selection::Together(ids) => {
+                let (mut groups, mut named) = (HashSet::new(), HashSet::new());
+                for &id in ids {
+                    let row = self.find(&index, id)?;
+                    groups.insert((row.former, row.group));
+                    named.insert((row.former, row.seq));
+                }
+                let open = |row: &&InboxRow| {
+                    groups.contains(&(row.former, row.group))
+                        && (row.state == ConflictState::Open
+                            || named.contains(&(row.former, row.seq)))
+                };
+                rows.iter().filter(open).collect()
+            }
+            Selection::Events(ids) => {
+                let mut named = HashSet::new();
+                for &id in ids {
+                    let row = self.find(&index, id)?;
+                    named.insert((row.former, row.seq));
+                }
+                let named = |row: &&InboxRow| named.contains(&(row.former, row.seq));
+                rows.iter().filter(named).collect()
+            }
+        };
+        Ok(taken.into_iter().cloned().collect())
+    }
+}
+
+/// Writes down what was done about a conflict.
+pub(in crate::store) fn close(
+    db: &Connection,
+    former: Option<i64>,
+    seq: Seq,
+    state: ConflictState,
+) -> Result<()> {
+    let sql = match former {
+        None => "UPDATE driftless_conflicts SET state = ?3 WHERE ?1 IS NULL AND seq = ?2",
+        Some(_) => "UPDATE driftless_old_conflicts SET state = ?3 WHERE former = ?1 AND seq = ?2",
+    };
+    db.prepare_cached(sql)?.execute((former, seq.0, state.as_str()))?;
+    Ok(())
+}
+
+/// Sets the groups. Each has the id of the first of its events.
+fn group(db: &Connection, rows: &mut [InboxRow]) -> Result<()> {
+    rows.sort_by_key(|row| (row.former, row.id.outbox_number(), row.id));
+    for at in 1..rows.len() {
+        let (before, here) = (&rows[at - 1], &rows[at]);
+        let known = here.ends.is_some() && before.ends == here.ends;
+        if known && before.former == here.former && is_close(db, before, here)? {
+            rows[at].group = rows[at - 1].group;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is no long pause between two events of this file.
+fn is_close(db: &Connection, from: &InboxRow, to: &InboxRow) -> Result<bool> {
+    if to.id.ms() - from.id.ms() <= PAUSE_MS {
+        return Ok(true);
+    }
+    let mut times = between(db, from, to)?;
+    times.extend([from.id.ms(), to.id.ms()]);
+    times.sort_unstable();
+    Ok(times.windows(2).all(|pair| pair[1] - pair[0] <= PAUSE_MS))
+}
+
+/// When the events of this file between two others were made, whatever became of them.
+fn between(db: &Connection, from: &InboxRow, to: &InboxRow) -> Result<Vec<i64>> {
+    let (first, last) = (from.id.0.to_bytes(), to.id.0.to_bytes());
+    let sql = match from.former {
+        None => "SELECT id FROM driftless_log WHERE own AND ?1 IS NULL AND id > ?2 AND id < ?3",
+        Some(_) => {
+            "SELECT id FROM driftless_old_log WHERE own AND former = ?1 AND id > ?2 AND id < ?3"
+        }
+    };
+    let mut statement = db.prepare_cached(sql)?;
+    let ids = statement.query_map((from.former, first.as_slice(), last.as_slice()), |row| {
+        row.get::<_, [u8; 16]>(0)
+    })?;
+    let mut times = Vec::new();
+    for id in ids {
+        times.push(EventId(ulid::Ulid::from_bytes(id?)).ms());
+    }
+    if from.former.is_none() {
+        let sql = "SELECT ms FROM driftless_outbox WHERE n > ?1 AND n < ?2 AND NOT settled";
+        let mut statement = db.prepare_cached(sql)?;
+        let pending = statement
+            .query_map([from.id.outbox_number(), to.id.outbox_number()], |row| row.get(0))?;
+        for ms in pending {
+            times.push(ms?);
+        }
+    }
+    Ok(times)
+}
