@@ -223,7 +223,7 @@ impl Store {
     ///
     /// As for [`Store::log`].
     pub fn event(&self, id: EventId) -> Result<Option<Entry>> {
-        if let Some(event) = self.own_event(id)? {
+        if let Some(event) = own_event(&self.db, None, id)? {
             return Ok(Some(Entry::Settled(event)));
         }
         {
@@ -257,12 +257,7 @@ impl Store {
     ///
     /// As for [`Store::log`].
     pub fn settled(&self, seq: Seq) -> Result<Option<Event>> {
-        self.settled_in(None, seq)
-    }
-
-    /// The settled event at a place in the present log, or in that of a former remote.
-    pub(super) fn settled_in(&self, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
-        settled_in(&self.db, former, seq)
+        settled_in(&self.db, None, seq)
     }
 
     /// A settled event of any writer that is in the log before `seq`. It is looked for from there
@@ -274,11 +269,6 @@ impl Store {
         let id = id.0.to_bytes();
         let seq = statement.query_row((id.as_slice(), seq.0), |row| row.get(0)).optional()?;
         seq.map_or(Ok(None), |seq| self.settled(Seq(seq)))
-    }
-
-    /// A settled event that this file's outbox had.
-    pub(super) fn own_event(&self, id: EventId) -> Result<Option<Event>> {
-        own_event(&self.db, None, id)
     }
 }
 

@@ -23,6 +23,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Time limit of the answer.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// The note that a part of a large transaction is missing.
+const IN_PARTS: &str = "a large transaction is on its way, and a part of it is here";
+
 /// The arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -66,12 +69,6 @@ fn contact(session: &Session, replica: &Replica<'_>, state: &State) -> Contact {
             },
         },
     }
-}
-
-/// The note that a part of a large transaction is missing.
-fn words_of_parts(in_parts: bool) -> String {
-    let words = "a large transaction is on its way, and a part of it is here";
-    if in_parts { words.to_owned() } else { String::new() }
 }
 
 /// A state in words.
@@ -203,7 +200,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("epoch", status.remote.epoch.clone().unwrap_or_else(|| "not known yet".to_owned())),
         ("pending", format!("{}{oldest}", status.pending)),
         ("cursor", format!("{}{lag}", status.cursor)),
-        ("in parts", words_of_parts(status.in_parts)),
+        ("in parts", if status.in_parts { IN_PARTS } else { "" }.to_owned()),
         ("conflicts", attention(status.conflicts).paint(status.conflicts)),
         ("quarantine", attention(status.quarantined).paint(status.quarantined)),
         ("left out", left_out_in_words(&status.left_out)),

@@ -23,7 +23,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             // It is no event, to this version at least, and must not keep the others from coming.
             Err(reason) => {
                 let bytes = lines[at].bytes;
-                self.quarantine_line(at, &format!("{MALFORMED}{reason}"), Some(bytes))
+                self.quarantine_as(at, &format!("{MALFORMED}{reason}"), Some(bytes))
             }
         })?;
         if self.strategy == Strategy::Folded {
@@ -50,7 +50,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let applied = line.verdict.is_applied();
         let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].quiet);
         if applied && !there {
-            self.take(at, row, event.after)?;
+            self.take(at, row, event.after())?;
         }
         match (own, row) {
             (Some(n), Some(row)) => self.settle(at, row, n)?,

@@ -29,13 +29,24 @@ const AHEAD_OF_LOCK: usize = 2_000;
 #[derive(Debug)]
 pub(in crate::store) struct Unpacked<'b, 'p> {
     /// Its new values, if it has any.
-    pub(in crate::store) after: &'b [Column<'p>],
+    after: &'b [Column<'p>],
     /// Its frame; empty where none was asked for.
-    pub(in crate::store) header: &'b [u8],
+    header: &'b [u8],
     /// See `header`.
-    pub(in crate::store) values: &'b [u8],
+    values: &'b [u8],
     /// The chain's hash up to this frame.
-    pub(in crate::store) hash: Hash,
+    hash: Hash,
+}
+
+impl<'b, 'p> Unpacked<'b, 'p> {
+    pub(in crate::store) fn after(&self) -> &'b [Column<'p>] {
+        self.after
+    }
+
+    /// The frame's header and values, and the chain's hash up to it.
+    pub(in crate::store) fn frame(&self) -> (&'b [u8], &'b [u8], Hash) {
+        (self.header, self.values, self.hash)
+    }
 }
 
 struct Item {

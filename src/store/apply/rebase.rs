@@ -127,10 +127,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// For events that are in the log already: they are not sealed again. `held` has come out of
     /// quarantine with them, which is for the fold alone.
     pub(in crate::store) fn again(self, held: HeldRows) -> Self {
-        assert!(
-            held.is_empty() || self.strategy == Strategy::Folded,
-            "the other strategies read rows in place"
-        );
+        assert!(held.is_empty() || self.strategy == Strategy::Folded, "others read rows in place");
         Rebase { again: true, held, ..self }
     }
 
@@ -155,11 +152,12 @@ impl<'s, 'p> Rebase<'s, 'p> {
         statement.raw_bind_parameter(1, line.seq.0)?;
         statement.raw_bind_parameter(2, line.id.0.to_bytes().as_slice())?;
         statement.raw_bind_parameter(3, own)?;
-        statement.raw_bind_parameter(4, event.header)?;
-        statement.raw_bind_parameter(5, event.values)?;
-        statement.raw_bind_parameter(6, event.hash.as_slice())?;
+        let (header, values, hash) = event.frame();
+        statement.raw_bind_parameter(4, header)?;
+        statement.raw_bind_parameter(5, values)?;
+        statement.raw_bind_parameter(6, hash.as_slice())?;
         statement.raw_execute()?;
-        self.chain = event.hash;
+        self.chain = hash;
         Ok(())
     }
 
@@ -191,16 +189,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     pub(in crate::store) fn quarantine(&mut self, at: usize, reason: &str) -> Step {
-        self.quarantine_line(at, reason, None)
+        self.quarantine_as(at, reason, None)
     }
 
     /// The same with the line as it came, where there is no frame of it.
-    pub(super) fn quarantine_line(
-        &mut self,
-        at: usize,
-        reason: &str,
-        bytes: Option<&[u8]>,
-    ) -> Step {
+    pub(super) fn quarantine_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
         let line = &self.lines[at];
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_quarantine (seq, tbl, pk, reason, line)

@@ -13,7 +13,7 @@ use crate::event::value::Value;
 use crate::event::verdict::TOO_LARGE;
 use crate::event::{Event, EventId, Image, Op, Seq};
 use crate::store::Store;
-use crate::store::log::own_event;
+use crate::store::log::{own_event, settled_in};
 
 /// A local event that lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Store {
         former: Option<i64>,
         seq: Seq,
     ) -> Result<(Event, Option<Event>)> {
-        let event = self.settled_in(former, seq)?.ok_or_else(|| {
+        let event = settled_in(&self.db, former, seq)?.ok_or_else(|| {
             Error::new(Code::LogDamaged, format!("event {seq} lost, but is not in the log"))
         })?;
         let insert = match event.pair {
@@ -165,7 +165,7 @@ impl Store {
         })?;
         let (event, insert) = self.lost(former, seq)?;
         let winner = match winner {
-            Some(winner) => self.settled_in(former, Seq(winner))?,
+            Some(winner) => settled_in(&self.db, former, Seq(winner))?,
             None => None,
         };
         Ok(Conflict {

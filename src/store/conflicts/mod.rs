@@ -1,7 +1,7 @@
 //! The conflict inbox: the local events that lost.
 //!
 //! `record` enters an event when its verdict comes, `inbox` lists the entries, and `restore` writes
-//! lost values again, as new events. `selection` chooses entries, and finds those of one transaction.
+//! lost values again, as new events. `selection` chooses entries, and groups them by transaction.
 
 pub(super) mod entry;
 pub(super) mod inbox;

@@ -20,6 +20,7 @@ use crate::event::{Event, EventId, Image, Op, RowKey, Seq};
 use crate::store::Store;
 use crate::store::apply::rebase::{Lost, Rebase};
 use crate::store::apply::step::Step;
+use crate::store::log::own_event;
 use crate::store::outbox::pending::{load, row_hash};
 use crate::store::rows::row::known_key;
 
@@ -168,7 +169,7 @@ fn classify_second_half(
     one: &Lost,
     delete: EventId,
 ) -> Result<Option<Loss>> {
-    let Some(delete) = rebase.store.own_event(delete)? else {
+    let Some(delete) = own_event(rebase.db, None, delete)? else {
         return classify(rebase, places, one, None);
     };
     let line = &rebase.lines[one.line];

@@ -21,16 +21,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::entry::{ConflictKind, ConflictState};
 use super::inbox::{Conflict, NewKey};
 use super::refusal::{FOREIGN_HINT, cannot, missing_parent, no_parent};
+use super::rewrite::Rewriter;
 use super::selection::{InboxRow, Index, Selection};
 use crate::catalog::{Table, ident};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::value::Value;
-use crate::event::{Event, EventId, Op, RowKey, Seq};
+use crate::event::{Event, EventId, Op, RowKey};
 use crate::store::Store;
 use crate::store::connection::connect;
 use crate::store::rows::refusal::is_refusal;
 use crate::store::rows::trigger_guard::{Guard, leave_out_writes};
-use crate::store::rows::writer::Writer;
 
 /// How many refused conflicts an error names.
 const NAMED: usize = 5;
@@ -100,9 +100,8 @@ impl Store {
             let mut work = Restoration {
                 store: self,
                 db: &tx,
-                writer: Writer::new(&tx, &self.tables, &guard),
+                rewriter: Rewriter::new(self, &tx, &guard),
                 new_key,
-                moved: HashMap::new(),
                 done: Restored::default(),
             };
             work.run(rows)?;
@@ -188,20 +187,12 @@ impl NewKeys {
     }
 }
 
-/// A lost insert that gets a new key.
-pub(in crate::store) struct Moved {
-    seq: Seq,
-    pub(in crate::store) values: Vec<Value>,
-}
-
 /// Restorations under way.
-pub(in crate::store) struct Restoration<'s> {
-    pub(in crate::store) store: &'s Store,
-    pub(in crate::store) db: &'s Connection,
-    pub(in crate::store) writer: Writer<'s>,
+struct Restoration<'s> {
+    store: &'s Store,
+    db: &'s Connection,
+    rewriter: Rewriter<'s>,
     new_key: NewKeys,
-    /// The new keys of rows of the group that is being restored, by table and old key.
-    pub(in crate::store) moved: HashMap<(usize, String), Moved>,
     done: Restored,
 }
 
@@ -297,7 +288,7 @@ impl Restoration<'_> {
             self.db.pragma_update(None, "defer_foreign_keys", true)?;
         }
         self.db.execute_batch("SAVEPOINT driftless_one")?;
-        let written = self.one(conflict);
+        let written = self.rewriter.one(conflict);
         if self.db.is_autocommit() {
             let event = &conflict.event;
             let message = format!(
@@ -335,7 +326,7 @@ impl Restoration<'_> {
                 continue;
             }
             let values = key.iter().map(Into::into).collect::<Vec<_>>();
-            let Some(row) = self.writer.row(table, &values)? else { continue };
+            let Some(row) = self.rewriter.row(table, &values)? else { continue };
             if let Some(parent) = missing_parent(self.db, definition, &row.image)? {
                 let error = cannot(&no_parent(&parent)).with_hint(FOREIGN_HINT);
                 refused.push(unrestored(&conflict.event, &error));
@@ -347,22 +338,16 @@ impl Restoration<'_> {
     /// Where the row of an event is, after the new keys of its group.
     fn row_of(&self, event: &Event) -> Result<Option<(usize, Vec<Value>)>> {
         let Some(table) = self.store.table_index(&event.table) else { return Ok(None) };
-        match self.moved(table, event) {
+        match self.rewriter.moved(table, event) {
             Some(values) => Ok(Some((table, values.to_vec()))),
             None => Ok(Some((table, event.key.values()?))),
         }
     }
 
-    /// The new key of an event's row, if it has one: that of the insert, or of an event behind it.
-    pub(in crate::store) fn moved(&self, table: usize, event: &Event) -> Option<&[Value]> {
-        let moved = self.moved.get(&(table, event.key.0.clone()))?;
-        (moved.seq <= event.seq).then_some(&moved.values)
-    }
-
     /// Gives new keys to the inserts of a group that are to have one, before anything is written:
     /// what refers to such a row may come first.
     fn give_keys(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
-        self.moved.clear();
+        self.rewriter.forget_moves();
         let (mut refused, mut newest) = (Vec::new(), HashMap::new());
         for conflict in conflicts {
             let Some(new_key) = self.new_key.of_conflict(conflict) else { continue };
@@ -371,10 +356,7 @@ impl Restoration<'_> {
                 continue;
             }
             match self.choose_key(event, new_key, &mut newest) {
-                Ok((table, values)) => {
-                    let moved = Moved { seq: event.seq, values };
-                    self.moved.insert((table, event.key.0.clone()), moved);
-                }
+                Ok((table, values)) => self.rewriter.move_row(table, event, values),
                 Err(error) if error.kind() == Kind::Usage => {
                     refused.push(unrestored(event, &error))
                 }
@@ -418,7 +400,7 @@ impl Restoration<'_> {
             );
         }
         let refs: Vec<_> = values.iter().map(Into::into).collect();
-        if self.writer.row(at, &refs)?.is_some() {
+        if self.rewriter.row(at, &refs)?.is_some() {
             let message = format!("table `{}` has a row with that key already", table.name);
             return Err(Error::new(Code::NewKeyUnusable, message).with_hint("choose another key"));
         }

@@ -1,16 +1,60 @@
 //! Writes one lost event again: see [`restore`](super::restore).
 
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
 use super::inbox::Conflict;
 use super::refusal::{FOREIGN_HINT, cannot, missing_parent, no_parent};
-use super::restore::Restoration;
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
 use crate::event::value::{Value, ValueRef};
-use crate::event::{Event, Image, Op, RowKey};
+use crate::event::{Event, Image, Op, RowKey, Seq};
+use crate::store::Store;
 use crate::store::rows::refusal::{extended_code, is_refusal};
-use crate::store::rows::row::{borrow, known_key, overlay};
+use crate::store::rows::row::{Row, borrow, known_key, overlay};
+use crate::store::rows::trigger_guard::Guard;
+use crate::store::rows::writer::Writer;
 
-impl Restoration<'_> {
+/// Writes lost events again, in a transaction.
+pub(in crate::store) struct Rewriter<'s> {
+    store: &'s Store,
+    db: &'s Connection,
+    writer: Writer<'s>,
+    /// The new keys of lost inserts, by table and old key, each with its insert's place in the log.
+    moved: HashMap<(usize, String), (Seq, Vec<Value>)>,
+}
+
+impl<'s> Rewriter<'s> {
+    pub(in crate::store) fn new(store: &'s Store, db: &'s Connection, guard: &'s Guard) -> Self {
+        let writer = Writer::new(db, &store.tables, guard);
+        Rewriter { store, db, writer, moved: HashMap::new() }
+    }
+
+    pub(in crate::store) fn row(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> Result<Option<Row>> {
+        self.writer.row(table, key)
+    }
+
+    /// A lost insert, and what refers to its row from then on, gets this key.
+    pub(in crate::store) fn move_row(&mut self, table: usize, event: &Event, values: Vec<Value>) {
+        self.moved.insert((table, event.key.0.clone()), (event.seq, values));
+    }
+
+    /// Another group has other new keys.
+    pub(in crate::store) fn forget_moves(&mut self) {
+        self.moved.clear();
+    }
+
+    /// The new key of an event's row, if it has one: that of the insert, or of an event behind it.
+    pub(in crate::store) fn moved(&self, table: usize, event: &Event) -> Option<&[Value]> {
+        let (seq, values) = self.moved.get(&(table, event.key.0.clone()))?;
+        (*seq <= event.seq).then_some(values)
+    }
+
     /// Writes what one lost event wrote.
     pub(in crate::store) fn one(&mut self, lost: &Conflict) -> Result<()> {
         let event = &lost.event;
@@ -64,8 +108,8 @@ impl Restoration<'_> {
                 continue;
             };
             let old: Vec<Value> = places.iter().map(|&at| image.0[at].1.clone()).collect();
-            if let Some(new) = self.moved.get(&(parent, RowKey::from_values(&old).0)) {
-                for (&at, value) in places.iter().zip(&new.values) {
+            if let Some((_, new)) = self.moved.get(&(parent, RowKey::from_values(&old).0)) {
+                for (&at, value) in places.iter().zip(new) {
                     image.0[at].1 = value.clone();
                 }
             }

@@ -1,12 +1,10 @@
 //! The rows of the inbox: what is meant of them, and which may be of one transaction of the
 //! application's.
 //!
-//! SQLite tells a trigger nothing about its transaction, so no event says which one it is of. What
-//! is known is where some transactions ended
-//! ([`boundaries`](crate::store::outbox::boundaries)), and when each event was made. So events are
-//! taken to be of one transaction if no transaction is known to have ended between them, and no
-//! pause of more than [`PAUSE_MS`] lies between them, with all events of this
-//! file in between taken into account.
+//! SQLite tells a trigger nothing about its transaction, so no event says which one it is of. It is
+//! known where some transactions ended ([`boundaries`](crate::store::outbox::boundaries)), and when
+//! each event was made. Events are taken to be of one transaction if none is known to have ended
+//! between them, and this file's events have no pause of more than [`PAUSE_MS`] there.
 //!
 //! So a group may hold several transactions that were quick after one another while no replicator
 //! was looking. It parts a transaction only if that paused for so long. Too small a group is an

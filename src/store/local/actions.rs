@@ -21,11 +21,17 @@ use crate::store::rows::row::value;
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Item {
     /// The values that children refer to.
-    pub(in crate::store) old: Vec<Value>,
+    old: Vec<Value>,
     /// The parent's values now; `None` if it is gone.
-    pub(in crate::store) new: Option<Vec<Value>>,
+    new: Option<Vec<Value>>,
     /// Whether its children are concerned even if another row has the old values now.
-    pub(in crate::store) sure: bool,
+    sure: bool,
+}
+
+impl Item {
+    pub(in crate::store) fn new(old: Vec<Value>, new: Option<Vec<Value>>, sure: bool) -> Self {
+        Item { old, new, sure }
+    }
 }
 
 /// A row of a child that refers to a changed parent.

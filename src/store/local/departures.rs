@@ -31,6 +31,7 @@ use crate::event::value::Value;
 use crate::event::{Event, Image, Op, RowKey};
 use crate::store::apply::rebase::Rebase;
 use crate::store::apply::step::Step;
+use crate::store::log::own_event;
 use crate::store::outbox::pending::{PendingEvent, load};
 use crate::store::rows::row::known_key;
 
@@ -169,7 +170,7 @@ impl Rebase<'_, '_> {
         let here = self.lines.iter().find(|other| other.id == delete);
         let from = match here {
             Some(delete) => Some(RowKey(delete.key.to_owned())),
-            None => self.store.own_event(delete)?.map(|event| event.key),
+            None => own_event(self.db, None, delete)?.map(|event| event.key),
         };
         if let Some(from) = from {
             let (row, image) = ((table, RowKey(line.key.to_owned())), image(line.after));
@@ -317,7 +318,7 @@ impl Rebase<'_, '_> {
                     }
                 }
             };
-            work.items.entry(place).or_default().push(Item { old, new, sure });
+            work.items.entry(place).or_default().push(Item::new(old, new, sure));
         }
     }
 

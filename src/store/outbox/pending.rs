@@ -145,7 +145,6 @@ impl Pending {
         *self = Pending::default();
     }
 
-    /// Settled rows that stayed in the outbox for their number's sake.
     pub(in crate::store) fn kept(&self) -> &[i64] {
         &self.kept
     }
