@@ -32,7 +32,7 @@ use crate::event::{Event, Image, Op, RowKey};
 use crate::store::apply::rebase::Rebase;
 use crate::store::apply::step::Step;
 use crate::store::log::own_event;
-use crate::store::outbox::pending::{PendingEvent, load};
+use crate::store::outbox::pending::{PendingEvent, load, row_hash};
 use crate::store::rows::row::known_key;
 
 /// What a row is after the page.
@@ -155,14 +155,19 @@ impl Rebase<'_, '_> {
     }
 
     /// Notes that the own event `n` has lost, if it is of a key change and was on its row until
-    /// now.
+    /// now, or if it is another insert that was off it.
     pub(in crate::store) fn turn_back(&mut self, at: usize, row: usize, n: i64) -> Step {
         let (line, row) = (&self.lines[at], &self.rows[row]);
-        let (Some(table), Some(delete)) = (row.table, line.pair) else { return Ok(()) };
-        let on_top = row.pending.iter().any(|(other, _, aside)| *other == n && !aside);
-        if !on_top || !self.writer.is_watched(table) {
+        let Some(table) = row.table.filter(|&table| self.writer.is_watched(table)) else {
             return Ok(());
-        }
+        };
+        let on_top = row.pending.iter().any(|(other, _, aside)| *other == n && !aside);
+        let Some(delete) = line.pair.filter(|_| on_top) else {
+            if line.pair.is_none() && !on_top && line.op == Op::Insert {
+                self.ways.lost_insert((table, RowKey(line.key.to_owned())), at);
+            }
+            return Ok(());
+        };
         if line.op != Op::Insert {
             self.ways.was_on_top(n);
             return Ok(());
@@ -271,6 +276,11 @@ impl Rebase<'_, '_> {
             let Some(values) = self.referred(row)? else { continue };
             let before = self.values_of(image(self.lines[insert].after).as_ref(), row.0);
             let after = After::Row { values, sure: false };
+            all.push(Departed { table: row.0, before, after, renamed: false });
+        }
+        for (row, &insert) in ways.lost_inserts().into_iter().filter(|(row, _)| !was_here(row)) {
+            let before = self.values_of(image(self.lines[insert].after).as_ref(), row.0);
+            let after = self.after_as(&fates, row)?;
             all.push(Departed { table: row.0, before, after, renamed: false });
         }
         if let Some((table, delete)) = gone {
@@ -386,7 +396,9 @@ impl Rebase<'_, '_> {
         let Some(fate) = fates.get(row) else {
             return Ok(match self.referred(row)? {
                 Some(values) => After::Row { values, sure: true },
-                None if self.is_row_in_quarantine(row)? => After::Absent(Vec::new()),
+                None if self.is_row_in_quarantine(row)? || self.is_undecided(row)? => {
+                    After::Absent(Vec::new())
+                }
                 None => After::Gone { sure: false },
             });
         };
@@ -406,6 +418,23 @@ impl Rebase<'_, '_> {
     /// A row that waits in quarantine since the insert in this line.
     fn waiting(&self, insert: usize, table: usize) -> After {
         After::Absent(self.values_of(image(self.lines[insert].after).as_ref(), table))
+    }
+
+    /// Whether an own insert is off the row for another reason than that it has lost. The remote
+    /// may apply it all the same.
+    fn is_undecided(&self, (table, key): &Row) -> Step<bool> {
+        let name = &self.store.tables[*table].table.name;
+        let pending = self.store.pending.borrow().of_row(row_hash(name, &key.0)).to_vec();
+        for n in pending {
+            let event = load(self.db, &self.store.layouts, n)?;
+            let event = event.filter(|event| event.is_of(name, &key.0) && event.is_aside());
+            if event.is_some_and(|event| {
+                event.op() == Op::Insert && !event.is_new_key() && event.winner().is_none()
+            }) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_row_in_quarantine(&self, (table, key): &Row) -> Step<bool> {

@@ -159,6 +159,8 @@ pub(in crate::store) struct Ways {
     on_top: HashSet<i64>,
     /// Inserts that have waited in quarantine: their lines.
     waited: HashMap<Row, usize>,
+    /// Own inserts that have lost, and were off their rows before: their lines.
+    lost: HashMap<Row, usize>,
 }
 
 impl Ways {
@@ -214,6 +216,16 @@ impl Ways {
     /// Whether a row was as its own delete had found it, until this page.
     pub(super) fn is_untouched(&self, delete: i64) -> bool {
         self.on_top.contains(&delete)
+    }
+
+    /// An own insert in this line has lost, and was off its row before.
+    pub(super) fn lost_insert(&mut self, row: Row, insert: usize) {
+        self.lost.insert(row, insert);
+    }
+
+    /// The own inserts that have lost, and were off their rows before.
+    pub(super) fn lost_inserts(&self) -> Vec<(&Row, &usize)> {
+        in_order(&self.lost)
     }
 
     /// An own key change to this row is off it again.

@@ -226,6 +226,31 @@ fn f53_a_row_that_waits_as_a_whole() {
     assert!(desk.status().dangling.is_empty());
 }
 
+/// An insert of one's own is off its row because of a constraint that this database alone has: the
+/// remote decides whether it has lost.
+#[test]
+fn f53_an_insert_of_ones_own_that_only_this_database_refuses() {
+    for events in [1, 2, usize::MAX] {
+        for loses in [true, false] {
+            let remote = Arc::new(LocalRemote::new(NOTES));
+            let mut desk = desk(&remote);
+            desk.transaction = events;
+            desk.write("CREATE UNIQUE INDEX own ON note (body)");
+            desk.write("INSERT INTO note VALUES (7, 'seven', 'z'); INSERT INTO draft VALUES (7)");
+            remote.web("UPDATE note SET body = 'z' WHERE id = 3");
+            if loses {
+                remote.web("UPDATE note SET slug = 'seven' WHERE id = 4");
+            }
+            desk.sync().unwrap();
+            let_in(&mut desk);
+            let drafts = desk.read("SELECT n FROM draft");
+            let expected = if loses { "2\n3" } else { "2\n3\n7" };
+            assert_eq!(drafts, expected, "{events} at a time, loses: {loses}");
+            assert!(desk.status().dangling.is_empty(), "{events} at a time, loses: {loses}");
+        }
+    }
+}
+
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// What one of the two does, by statements on rows that it sees. A row has its number for ever.
