@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_rise_whoever_comes_first() {
+    fn boundaries_rise_whoever_comes_first() {
         let boundaries = Shared::default();
         for newest in [5, 9, 7, 9, 12] {
             boundaries.note(newest);
