@@ -57,6 +57,7 @@
 //! * Local changes that lost, and a way to write them again: [`Replicator::conflicts`] and
 //!   [`conflicts`].
 //! * Remote changes that cannot be applied here: [`Replicator::quarantine`].
+//! * The log, and what else the command shows: [`Replicator::inspect`] and [`inspect`].
 //! * A settings page with the remote's URL and token: [`Replicator::test_connection`],
 //!   [`Replicator::reconfigure`] and [`remotes`].
 //!
