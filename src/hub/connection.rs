@@ -1,8 +1,8 @@
-//! One connection to the hub's database file. A stream uses it, and gives it back for the next one.
+//! One connection to the hub's database file. A stream opens it, uses it and closes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -31,17 +31,17 @@ const CHECKPOINT_PAGES: u32 = 8_192;
 /// inner one twice have more; our own triggers of 200 tables have fewer.
 const STATEMENT_INSTRUCTIONS: i32 = 4_000_000;
 
-/// The most bytes of the pattern of a LIKE or GLOB. SQLite's own limit of 50,000 takes a quarter of
-/// an hour on a value of 5 MB, and nothing can interrupt it. This limit takes as long as a request
-/// may.
+/// The most bytes of the pattern of a LIKE or GLOB. SQLite's own limit of 50,000 takes a quarter
+/// of an hour on a value of 5 MB, and nothing can interrupt it. This limit takes as long as a
+/// request may.
 const PATTERN_BYTES: i32 = 1_000;
 
 /// Instructions of SQLite's virtual machine between two looks at the clock: some ten microseconds.
 /// While it compiles, SQLite counts a nested SELECT as one instruction.
 const CLOCK_INSTRUCTIONS: i32 = 1_000;
 
-/// The settings of each connection. A negative cache size is in KiB. A sort that is larger than the
-/// cache uses files, since nothing else bounds its memory.
+/// The settings of each connection. A negative cache size is in KiB. A sort that is larger than
+/// the cache uses files, since nothing else bounds its memory.
 const SETTINGS: &str = "PRAGMA foreign_keys = ON;
     PRAGMA synchronous = NORMAL;
     PRAGMA cache_size = -16384;";
@@ -58,12 +58,12 @@ const REFUSED_PRAGMAS: [&str; 7] = [
     "wal_checkpoint",
 ];
 
-/// Pragmas whose value is an argument (a table's name), or a setting that the connection does not
-/// keep: it ends with the transaction, or is in the file.
-const FREE_PRAGMAS: [&str; 13] = [
+/// Pragmas that may have a value: a table's name, or a setting that libSQL server takes.
+const FREE_PRAGMAS: [&str; 14] = [
     "defer_foreign_keys",
     "foreign_key_check",
     "foreign_key_list",
+    "foreign_keys",
     "index_info",
     "index_list",
     "index_xinfo",
@@ -75,9 +75,6 @@ const FREE_PRAGMAS: [&str; 13] = [
     "table_xinfo",
     "user_version",
 ];
-
-/// The one pragma that may be set although the connection keeps it.
-const LASTING_PRAGMA: &str = "foreign_keys";
 
 /// Opens connections to the database.
 #[derive(Debug)]
@@ -126,8 +123,6 @@ pub(super) struct Connection {
     /// In a transaction that `BEGIN READONLY` opened.
     read_only: bool,
     deadline: Deadline,
-    /// Whether a client has set a pragma, so that the connection cannot be used again.
-    changed: Arc<AtomicBool>,
 }
 
 impl Opener {
@@ -196,10 +191,8 @@ impl Opener {
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, length)?;
         db.set_limit(Limit::SQLITE_LIMIT_VDBE_OP, STATEMENT_INSTRUCTIONS)?;
         db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES)?;
-        let changed = Arc::new(AtomicBool::new(false));
-        let mark = Arc::clone(&changed);
-        db.authorizer(Some(move |context: AuthContext<'_>| authorize(&context.action, &mark)))?;
-        Ok(Connection { db, read_only: false, deadline, changed })
+        db.authorizer(Some(|context: AuthContext<'_>| authorize(&context.action)))?;
+        Ok(Connection { db, read_only: false, deadline })
     }
 
     fn explain(&self, error: rusqlite::Error) -> Error {
@@ -310,18 +303,8 @@ impl Connection {
         if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("ROLLBACK") }
     }
 
-    /// The connection for the next stream; `None` if its state cannot be reset.
-    pub(super) fn renewed(mut self) -> Option<Connection> {
-        if self.changed.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.roll_back().ok()?;
-        // `defer_foreign_keys` set outside a transaction holds until the next one ends.
-        self.db.execute_batch("BEGIN; ROLLBACK").ok()?;
-        Some(self)
-    }
-
-    /// Closes the connection. The last one moves the log into the database.
+    /// Closes the connection and rolls an open transaction back. The last one moves the log into
+    /// the database.
     pub(super) fn close(self) {
         // An interrupt that came while nothing ran stays until the next statement. This statement
         // takes it, so that it does not stop the checkpoint.
@@ -329,10 +312,9 @@ impl Connection {
     }
 }
 
-/// Refuses in SQLite's authorizer what libSQL server's parser refuses: everything that belongs to
-/// one connection and outlives a transaction (temporary tables, attached files, most pragmas). So
-/// another stream can use the connection.
-fn authorize(action: &AuthAction<'_>, changed: &AtomicBool) -> Authorization {
+/// Refuses in SQLite's authorizer what libSQL server's parser refuses: temporary tables, attached
+/// files, and most pragmas.
+fn authorize(action: &AuthAction<'_>) -> Authorization {
     match action {
         AuthAction::Attach { .. }
         | AuthAction::Detach { .. }
@@ -343,12 +325,8 @@ fn authorize(action: &AuthAction<'_>, changed: &AtomicBool) -> Authorization {
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let is_among =
                 |names: &[&str]| names.iter().any(|n| pragma_name.eq_ignore_ascii_case(n));
-            if is_among(&REFUSED_PRAGMAS) {
-                Authorization::Deny
-            } else if pragma_value.is_none() || is_among(&FREE_PRAGMAS) {
-                Authorization::Allow
-            } else if is_among(&[LASTING_PRAGMA]) {
-                changed.store(true, Ordering::Relaxed);
+            let is_free = pragma_value.is_none() || is_among(&FREE_PRAGMAS);
+            if is_free && !is_among(&REFUSED_PRAGMAS) {
                 Authorization::Allow
             } else {
                 Authorization::Deny

@@ -10,8 +10,9 @@
 //! a slow statement delays only its own client. There `request` parses the message and takes a
 //! `stream`: a connection, and the SQL texts that the client has stored. A client that continues
 //! its stream (an interactive transaction) gets a *baton*. All others close the stream in the same
-//! request, and the next stream uses its connection with the compiled statements. `execute` runs
-//! the statements, and `answer` writes SQLite's values directly into the body.
+//! request. As on libSQL server, each stream opens a connection: its first statement parses the
+//! whole schema, and is as much slower as the schema is larger. `execute` runs the statements, and
+//! `answer` writes SQLite's values directly into the body.
 //!
 //! Errors have libSQL server's codes and shapes (`failure`): a statement that fails is an `error`
 //! in an answer with status 200, and the pipeline goes on.

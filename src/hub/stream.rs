@@ -1,8 +1,8 @@
 //! Streams: Hrana's word for a client's state on the server between requests.
 //!
-//! A stream owns one connection. Between requests it is in [`Streams`] under its number. A request
-//! takes it out and puts it back, under a baton that only the next request may show. A stream that
-//! is idle for too long is rolled back and expires.
+//! A stream owns one connection, which is opened and closed with it. Between requests it is in
+//! [`Streams`] under its number. A request takes it out and puts it back, under a baton that only
+//! the next request may show. A stream that is idle for too long is rolled back and expires.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,9 +17,6 @@ use tokio::time::Instant;
 use super::connection::{Connection, Opener};
 use super::failure::{Failure, Refusal};
 use super::limits::Limits;
-
-/// Connections kept open for the next stream: as many as clients of a demo are busy at once.
-const IDLE_CONNECTIONS: usize = 16;
 
 /// How long a request waits for a cursor that still runs on its stream.
 const CURSOR_WAIT: Duration = Duration::from_secs(10);
@@ -50,7 +47,7 @@ pub(super) struct Stream {
     timed_out: bool,
 }
 
-/// All streams of a hub, and the idle connections.
+/// All streams of a hub.
 pub(super) struct Streams {
     state: Mutex<State>,
     /// Signalled when a stream was closed or put back.
@@ -66,7 +63,9 @@ struct State {
     slots: HashMap<u64, Slot>,
     /// The number of slots that are not expired: at most the limit.
     open: usize,
-    idle: Vec<Connection>,
+    /// Runs no statements. While it is open, a stream that closes is not the last connection: the
+    /// last one moves the log into the database and deletes it.
+    keeper: Option<Connection>,
     /// [`Opener::waits`] at the last [`Streams::expire`].
     waits: u64,
     closing: bool,
@@ -87,7 +86,7 @@ pub(super) struct Guard {
     streams: Arc<Streams>,
     id: u64,
     sequence: u64,
-    /// `None` after it was closed or put back, or if no connection could be opened.
+    /// `None` after it was closed or put back, or if its connection could not be opened.
     stream: Option<Box<Stream>>,
     /// Whether the guard no longer owns the stream.
     closed: bool,
@@ -99,7 +98,7 @@ pub(super) type Stored = Result<(), Failure>;
 impl Streams {
     /// Streams over the database that `opener` opens, whose first connection is `connection`.
     pub(super) fn new(opener: Opener, connection: Connection, limits: Limits) -> Self {
-        let state = State { idle: vec![connection], ..State::default() };
+        let state = State { keeper: Some(connection), ..State::default() };
         let key = RandomState::new();
         Streams { state: Mutex::new(state), changed: Condvar::new(), opener, limits, key }
     }
@@ -142,15 +141,11 @@ impl Streams {
         let id = self.draw(|id| state.slots.contains_key(&id));
         state.slots.insert(id, Slot::Busy { promised: None, interrupt: None });
         state.open += 1;
-        let idle = state.idle.pop();
         drop(state);
         let sequence = self.draw(|_| false);
         let mut guard =
             Guard { streams: Arc::clone(self), id, sequence, stream: None, closed: false };
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?,
-        };
+        let connection = self.opener.connect().map_err(|e| Refusal::Internal(e.to_string()))?;
         let interrupt = Some(connection.interrupt_handle());
         self.lock().slots.insert(id, Slot::Busy { promised: None, interrupt });
         let sqls = HashMap::new();
@@ -228,7 +223,7 @@ impl Streams {
         drop(state);
         for stream in closed {
             tracing::debug!("a stream expired");
-            self.retire(stream.connection);
+            stream.connection.close();
             self.lock().open -= 1;
         }
         for (id, mut stream, sequence, since) in overdue {
@@ -241,12 +236,12 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// Closes all streams and idle connections. No new ones are opened. Interrupts running
-    /// statements and waits for them.
+    /// Closes all streams. No new ones are opened. Interrupts running statements and waits for
+    /// them.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        let idle = std::mem::take(&mut state.idle);
+        let keeper = state.keeper.take();
         let waiting: Vec<Slot> = state
             .slots
             .extract_if(|_, slot| !matches!(slot, Slot::Busy { .. }))
@@ -256,7 +251,7 @@ impl Streams {
         drop(state);
         // Wake the requests that wait for a stream: they fail now.
         self.changed.notify_all();
-        drop((idle, waiting));
+        drop((keeper, waiting));
         let mut state = self.lock();
         for _ in 0..INTERRUPTS {
             if state.open == 0 {
@@ -273,17 +268,6 @@ impl Streams {
         tracing::warn!(streams = state.open, "some statements run on although the hub has stopped");
     }
 
-    fn retire(&self, connection: Connection) {
-        let Some(connection) = connection.renewed() else { return };
-        let mut state = self.lock();
-        if state.idle.len() < IDLE_CONNECTIONS && !state.closing {
-            state.idle.push(connection);
-            return;
-        }
-        drop(state);
-        connection.close();
-    }
-
     /// Puts a stream back. It waits for the request with the number `sequence`, and is idle `since`
     /// that time.
     fn put_back(&self, id: u64, stream: Box<Stream>, sequence: u64, since: Instant) {
@@ -297,11 +281,11 @@ impl Streams {
         self.changed.notify_all();
     }
 
-    /// Closes a stream. It counts as open until its connection is idle or closed.
+    /// Closes a stream. It counts as open until its connection is closed.
     fn leave(&self, id: u64, stream: Option<Box<Stream>>) {
         self.lock().slots.remove(&id);
         if let Some(stream) = stream {
-            self.retire(stream.connection);
+            stream.connection.close();
         }
         self.lock().open -= 1;
         self.changed.notify_all();
@@ -353,7 +337,8 @@ impl Guard {
         }
     }
 
-    /// The baton of the next request, while this one still uses the stream. The next request waits.
+    /// The baton of the next request, while this one still uses the stream. The next request
+    /// waits.
     pub(super) fn promise(&self) -> String {
         let mut state = self.streams.lock();
         if let Some(Slot::Busy { promised, .. }) = state.slots.get_mut(&self.id) {

@@ -148,6 +148,8 @@ async fn what_a_stream_leaves_behind_is_not_the_next_ones() {
     let (_, answer) =
         hub.pipeline(None, json!([execute("PRAGMA defer_foreign_keys"), close()])).await;
     assert_eq!(value(&answer, 0), "0");
+    let log = hub.db().with_extension("db-wal");
+    assert!(log.exists(), "a stream that closes does not move the log into the database");
     let leave = json!([
         execute("PRAGMA foreign_keys = OFF"),
         execute("BEGIN"),
