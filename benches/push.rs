@@ -11,8 +11,10 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use driftless::protocol::push::{FEW_RUNS, arrange};
 use driftless::protocol::statements::{
     Asker, Exchange, MAX_EVENTS, MAX_PUSH_BYTES, META, Sender, read_meta,
 };
@@ -46,18 +48,22 @@ fn push(hub: &Served, place: &Place) -> Parts {
     let epoch = read_meta(&answer.rows[0]).unwrap().unwrap().epoch;
     let state = store.state().unwrap();
     let asker = Some(Asker { replica: state.replica, place: state.place });
+    let tables = driftless::sync::kept(&store).unwrap().expect("the first sync keeps them");
+    let tables = Arc::new(tables);
     let limit = PushLimit::of(MAX_EVENTS, MAX_PUSH_BYTES);
     let mut parts = Parts::default();
     loop {
         let start = Instant::now();
         store.note_boundary().unwrap();
-        let Some(push) = store.outgoing(limit).unwrap() else { return parts };
+        let Some(mut push) = store.outgoing(limit).unwrap() else { return parts };
+        arrange(&mut push, &tables, FEW_RUNS);
         parts.read += start.elapsed();
         let start = Instant::now();
         let unit = push.events[0].id.0;
         let marks = store.issue_incarnation(unit.0).unwrap();
         let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
-        let sender = Sender { replica, epoch, cursor, marks };
+        let tables = Arc::clone(&tables);
+        let sender = Sender { replica, epoch, cursor, marks, tables };
         let exchange =
             Exchange { push: Some((&push, unit, &sender)), asker, ..Exchange::default() };
         let batch = exchange.batch();

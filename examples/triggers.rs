@@ -1,5 +1,6 @@
 //! Prints the capture triggers that a replica gets for the tables of a database, or, with `remote`
-//! behind the file's name, all triggers that a remote gets.
+//! behind the file's name, all that a remote gets and a server parses for each stream, and how
+//! large it is.
 //!
 //! ```text
 //! cargo run --example triggers -- gym.db [remote]
@@ -7,20 +8,26 @@
 #![allow(clippy::print_stdout)]
 
 use driftless::capture;
-use driftless::capture::Replicated;
+use driftless::capture::RemoteCapture;
 use driftless::catalog::Catalog;
-use driftless::event::conflict::ConflictRule;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a database file")?;
     let catalog = Catalog::read(&rusqlite::Connection::open(path)?)?;
     let tables: Vec<_> = catalog.tables.iter().collect();
     if std::env::args().nth(2).is_some_and(|side| side == "remote") {
-        let rule = ConflictRule::Row;
-        let all: Vec<_> = tables.iter().map(|&table| Replicated { table, rule }).collect();
-        for trigger in capture::remote_triggers(&all) {
-            println!("{};", trigger.sql);
+        let made = RemoteCapture::of(&tables);
+        for sql in made.shared() {
+            println!("{sql};");
         }
+        for (table, triggers) in made.tables() {
+            for trigger in triggers {
+                println!("{};", trigger.sql);
+            }
+            let bytes: usize = triggers.iter().map(|trigger| trigger.sql.len()).sum();
+            println!("-- {table}: {bytes} bytes");
+        }
+        println!("-- all: {} bytes", made.bytes());
         return Ok(());
     }
     for table in &tables {

@@ -45,8 +45,8 @@
 //! [`Event`](events::Event), in the application's own transaction and with any SQLite client. The
 //! replicator pushes the events to the remote and pulls what others did, in one request.
 //!
-//! Triggers on the remote decide about each event: it is applied, or it loses because another
-//! writer changed the row first, or it is rejected because it breaks a constraint
+//! What is pushed is decided on the remote, in one transaction: an event is applied, or it loses
+//! because another writer changed the row first, or it is rejected because it breaks a constraint
 //! ([`Verdict`](events::Verdict)). All replicas apply the same log in the same order, so all have
 //! the same rows in the end.
 //!

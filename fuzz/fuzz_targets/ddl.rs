@@ -9,6 +9,12 @@ mod capture {
     pub(crate) mod fold;
 }
 
+/// The remote's schema of ours.
+#[path = "../../tests/it/support"]
+mod support {
+    pub(crate) mod remote_schema;
+}
+
 #[path = "../../tests/it/hostile/targets/ddl.rs"]
 mod target;
 

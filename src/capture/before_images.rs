@@ -5,56 +5,118 @@ use super::triggers::{Capture, Generator, Side, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
-use crate::catalog::table::{Column, Term};
+use crate::catalog::table::{Column, Table, Term};
+
+/// The new row as a BEFORE trigger names it, in one dialect.
+pub(super) struct Coming<'a> {
+    /// A value of the new row, by its column's name.
+    new: &'a dyn Fn(&str) -> String,
+    /// `x`, or `other` where `x` is NULL.
+    or_else: fn(&str, &str) -> String,
+    /// Whether a value is a number.
+    is_number: fn(&str) -> String,
+}
+
+impl<'a> Coming<'a> {
+    /// `new` gives a value of the new row, by its column's name.
+    pub(super) fn new(
+        new: &'a dyn Fn(&str) -> String,
+        or_else: fn(&str, &str) -> String,
+        is_number: fn(&str) -> String,
+    ) -> Self {
+        Coming { new, or_else, is_number }
+    }
+
+    /// A column's value in the new row: ON CONFLICT REPLACE puts the default in a NULL's place.
+    fn value(&self, column: &Column) -> String {
+        let new = (self.new)(&column.name);
+        match &column.default {
+            Some(default) if column.not_null => (self.or_else)(&new, &format!("({default})")),
+            _ => new,
+        }
+    }
+
+    /// The same for an expression, where the affinity of a default matters: `1` in a REAL column
+    /// is `1.0`. A comparison with the column itself converts it.
+    fn converted(&self, column: &Column) -> String {
+        if !has_replacement(column) {
+            return self.value(column);
+        }
+        let new = (self.new)(&column.name);
+        let default = column.default.as_deref().unwrap_or("NULL");
+        let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
+        let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
+        // Text that looks like a number is compared as one; no other text equals its cast.
+        let cases = match column.affinity {
+            Affinity::Blob => return self.value(column),
+            Affinity::Text => {
+                format!("WHEN {} THEN {text}", (self.is_number)(&format!("({default})")))
+            }
+            Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
+            Affinity::Integer | Affinity::Numeric => format!(
+                "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
+            ),
+        };
+        (self.or_else)(&new, &format!("CASE {cases} ELSE ({default}) END"))
+    }
+
+    /// The new row as a row of a subquery, for expressions with plain column names.
+    fn row(&self, table: &Table) -> String {
+        let mut columns: Vec<_> = table
+            .columns
+            .iter()
+            .map(|column| format!("{} AS {}", self.converted(column), ident(&column.name)))
+            .collect();
+        let made = table.generated.iter();
+        columns.extend(made.map(|name| format!("{} AS {}", (self.new)(name), ident(name))));
+        format!("SELECT {}", columns.join(", "))
+    }
+}
+
+/// Conditions, one for each way in which the new row may replace the row `this` of the table. The
+/// first is that of the key.
+pub(super) fn obstacles(table: &Table, this: &str, coming: &Coming<'_>) -> Vec<String> {
+    let key: Vec<_> = table
+        .key_columns()
+        .zip(&table.key_collations)
+        .map(|(column, collation)| equals(column, this, &coming.value(column), collation))
+        .collect();
+    let mut obstacles = vec![key.join(" AND ")];
+    for unique in &table.uniques {
+        let mut parts: Vec<_> = unique
+            .terms
+            .iter()
+            .map(|term| match term {
+                Term::Column(name, collation) => match table.column(name) {
+                    Some(column) => equals(column, this, &coming.value(column), collation),
+                    None => format!(
+                        "{this}.{} = {} COLLATE {}",
+                        ident(name),
+                        (coming.new)(name),
+                        collation.name()
+                    ),
+                },
+                Term::Expression(text) => {
+                    format!("({text}) = (SELECT {text} FROM ({}) AS coming)", coming.row(table))
+                }
+            })
+            .collect();
+        // SQLite uses a partial index only with its condition; else it scans the table.
+        parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
+        obstacles.push(parts.join(" AND "));
+    }
+    obstacles
+}
 
 impl<S: Side> Generator<'_, S> {
     /// Conditions, one for each way in which `new` may replace a row of the table.
-    pub(super) fn obstacles(&self) -> Vec<String> {
-        let table = self.table();
-        let this = THERE;
-        let key: Vec<_> = table
-            .key_columns()
-            .zip(&table.key_collations)
-            .map(|(column, collation)| equals(column, this, &self.coming(column), collation))
-            .collect();
-        let mut obstacles = vec![key.join(" AND ")];
-        for unique in &table.uniques {
-            let mut parts: Vec<_> = unique
-                .terms
-                .iter()
-                .map(|term| match term {
-                    Term::Column(name, collation) => match table.column(name) {
-                        Some(column) => equals(column, this, &self.coming(column), collation),
-                        None => format!(
-                            "{this}.{0} = new.{0} COLLATE {1}",
-                            ident(name),
-                            collation.name()
-                        ),
-                    },
-                    Term::Expression(text) => {
-                        format!("({text}) = (SELECT {text} FROM ({}) AS coming)", self.new_row())
-                    }
-                })
-                .collect();
-            // SQLite uses a partial index only with its condition; else it scans the table.
-            parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
-            obstacles.push(parts.join(" AND "));
-        }
-        obstacles
+    fn obstacles(&self) -> Vec<String> {
+        self.with_coming(|coming| obstacles(self.table(), THERE, coming))
     }
 
-    /// `new` as a row of a subquery, for expressions with plain column names.
-    pub(super) fn new_row(&self) -> String {
-        let mut columns: Vec<_> = self
-            .table()
-            .columns
-            .iter()
-            .map(|column| format!("{} AS {}", self.coming_converted(column), ident(&column.name)))
-            .collect();
-        columns.extend(
-            self.table().generated.iter().map(|name| format!("new.{0} AS {0}", ident(name))),
-        );
-        format!("SELECT {}", columns.join(", "))
+    fn with_coming<T>(&self, make: impl FnOnce(&Coming<'_>) -> T) -> T {
+        let new = |name: &str| of("new", name);
+        make(&Coming::new(&new, S::or_else, S::is_number))
     }
 
     /// SQL condition: the note is of the row `alias`.
@@ -278,47 +340,9 @@ impl<S: Side> Generator<'_, S> {
         self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
     }
 
-    /// Removes the own note of a row whose upsert became an update.
-    pub(super) fn forget_updated(&self) -> Trigger {
-        let (own, notes) = (format!("tbl = {} AND own = 1 AND", self.name()), self.notes());
-        let when =
-            format!("EXISTS (SELECT 1 FROM {notes} WHERE {notes}.{own} {})", self.is_noted("old"));
-        let is_noted = self.has_noted_key("", &|column| of("old", &column.name));
-        let forget = format!("DELETE FROM {notes} WHERE {own} {is_noted};");
-        self.trigger("upserted", "AFTER UPDATE", &when, &[forget])
-    }
-
-    /// A column's value in the new row, as a BEFORE trigger sees it.
-    fn coming(&self, column: &Column) -> String {
-        let new = of("new", &column.name);
-        match &column.default {
-            Some(default) if column.not_null => self.side().or_else(&new, &format!("({default})")),
-            _ => new,
-        }
-    }
-
-    /// The same for an expression, where the affinity of a default matters: `1` in a REAL column is
-    /// `1.0`. A comparison with the column itself converts it.
+    /// A column's value in the new row, as an expression has it.
     fn coming_converted(&self, column: &Column) -> String {
-        if !has_replacement(column) {
-            return self.coming(column);
-        }
-        let new = of("new", &column.name);
-        let default = column.default.as_deref().unwrap_or("NULL");
-        let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
-        let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
-        // Text that looks like a number is compared as one; no other text equals its cast.
-        let cases = match column.affinity {
-            Affinity::Blob => return self.coming(column),
-            Affinity::Text => {
-                format!("WHEN {} THEN {text}", self.side().is_number(&format!("({default})")))
-            }
-            Affinity::Real => format!("WHEN ({default}) = {real} THEN {real}"),
-            Affinity::Integer | Affinity::Numeric => format!(
-                "WHEN ({default}) = {integer} THEN {integer} WHEN ({default}) = {real} THEN {real}"
-            ),
-        };
-        self.side().or_else(&new, &format!("CASE {cases} ELSE ({default}) END"))
+        self.with_coming(|coming| coming.converted(column))
     }
 }
 

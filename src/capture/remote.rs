@@ -1,271 +1,586 @@
-//! The triggers of the remote: they judge what is pushed, materialize what is applied, and capture
-//! what the web application and the remote's own triggers write.
+//! The triggers in the remote's schema: they capture what is written to the replicated tables.
 //!
-//! A push is one `INSERT INTO driftless_inbox SELECT … FROM json_each(…)`. For each event the
-//! inbox's BEFORE INSERT triggers
+//! The remote is the web application's database, and a server parses its whole schema for each
+//! stream. So a table's triggers are lists of columns and nothing else: BEFORE triggers note rows
+//! that a REPLACE may evict, and AFTER triggers insert the old and the new row, unchanged, into
+//! `driftless_capture`. That table stays empty. Its own triggers stand once for all tables: they
+//! decide whether a write is the one that the push under way has announced, find the changed
+//! columns, spell the values, and append the event. The verdict on what is pushed is no business
+//! of the schema: see [`protocol::push`](crate::protocol::push).
 //!
-//! 1. decode the event's tagged values into `driftless_values`;
-//! 2. judge the event;
-//! 3. if it is applied, name it in `driftless_meta`, append it to the log, write it to the table,
-//!    and look whether the write took place;
-//! 4. if not, log a row that is here from before the log, should the event have met one, and append
-//!    the event with its verdict;
-//! 5. end in `RAISE(IGNORE)`, so that the inbox stays empty.
+//! # Silence
 //!
-//! Judging stands in the trigger and not in the pushing SELECT, since SQLite evaluates the whole of
-//! a SELECT before the first row goes in: a verdict could not see what an earlier event of the same
-//! push did. No trigger stands on the log itself, since the Turso engine compiles nested triggers
-//! at a cost that explodes.
+//! `driftless_applying` has each row that the push is about to write: the whole row as it is, and
+//! as it will be. A write that goes from exactly the one to exactly the other is silent, once, and
+//! only if nothing was logged of that row before. Every other write is logged whole. So a mistake
+//! costs a line in the log, and never a difference between the log and the tables.
 //!
-//! While an event is being materialized, capture keeps silent **once**: for that row going from the
-//! image recorded before the write to the event's values. What the remote's own triggers and
-//! foreign keys do in consequence is captured, with the event as its cause and the event's origin.
-//! To see whether a write is that one, the JSON texts are compared first, which is quick and nearly
-//! always enough, and the values only where the texts differ.
+//! `done` of such a row is 0 until it is written; 2 if a trigger that is newer than ours wrote the
+//! row again before our own trigger ran, and the first write was as expected; 3 if the row was
+//! written in another way. A row that was written as expected is removed.
 //!
-//! The verdict is in `judge.rs`, the inbox's triggers are in
-//! `inbox.rs`; here is the capture of what happens in the remote's own tables.
+//! # Names
+//!
+//! * A new row is read from its table and not from `new`: a trigger of the application's that is
+//!   newer than ours has been there before.
+//! * No trigger names a table of the application's but its own, so the application can rebuild any
+//!   other.
+//! * `ALTER TABLE … DROP COLUMN` checks every trigger of the table. So a column outside the key is
+//!   named in a way that holds without it too. An unqualified name is the table's, and otherwise,
+//!   by the NATURAL LEFT JOIN, that of `driftless_names`, which has one row of NULLs and a column
+//!   for every name. `(SELECT old.x)` is the trigger's row, and otherwise that table under the
+//!   alias `old`: SQLite looks at a trigger's row before it leaves the innermost SELECT.
+//! * Names of ours are qualified where the application's table is in scope: it may have a column
+//!   `k`.
+//! * No table of ours has a UNIQUE constraint that a trigger could violate: the OR clause of the
+//!   outer statement would override what is done about it.
+//!
+//! # Order
+//!
+//! The newest trigger fires first. So `driftless_quiet` is made after `driftless_log`, and the
+//! tables' triggers after the application's.
+//!
+//! A REPLACE's evictions are told before the row's own change: a key change onto an evicted key
+//! must not be folded before them. They are told in AFTER DELETE too where a foreign key may lead
+//! back to the table: an UPDATE OR REPLACE may evict the parent of its own row, which is then
+//! deleted and never updated.
 
 use std::fmt::Write as _;
 
-use super::cell::{Cell, and};
-use super::inbox;
-use super::judge::{Judge, Replicated};
+use super::before_images::{Coming, obstacles};
 use super::replica::{NOW_MS, fingerprint};
-use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write as Kind};
-use super::ulid::ulid;
-use crate::catalog::quote::literal;
-use crate::catalog::sql::{any_row_json, changes_json, differs, folded, key_json, of, row_json};
-use crate::catalog::table::{Column, Table};
+use super::triggers::Trigger;
+use crate::catalog::affinity::Affinity;
+use crate::catalog::identity::{capture_key, ulid};
+use crate::catalog::limits::PREFIX;
+use crate::catalog::quote::{ident, literal};
+use crate::catalog::sql::{any_json, equals, lower_before_nul, of, real_json, same_key};
+use crate::catalog::table::{Collation, Column, Table};
 
-struct Remote;
+/// The row in the table. A name of this length keeps the schema small; the table itself may be
+/// called so.
+const ROW: &str = "t";
 
-impl Side for Remote {
-    fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
-        let mut condition = match capture.silent() {
-            // Both halves ask, and the silence ends after them.
-            Some(Kind::Move) => format!("NOT coalesce({}, 0)", expected(table, Kind::Move)),
-            // The statement before this one ended the silence, or there was none.
-            Some(_) => "changes() = 0".to_owned(),
-            None => "1".to_owned(),
+/// The most columns of `driftless_names`: below SQLite's own limit of 2,000. A table with a name
+/// that does not fit is captured all the same; a column of it cannot be dropped.
+const MAX_NAMES: usize = 1_900;
+
+/// What stands in the remote's schema for these tables.
+pub struct RemoteCapture {
+    shared: Vec<String>,
+    tables: Vec<(String, Vec<Trigger>)>,
+    fingerprint: String,
+}
+
+impl RemoteCapture {
+    /// For these tables, in the remote's definitions.
+    pub fn of(tables: &[&Table]) -> RemoteCapture {
+        let width = tables.iter().map(|table| table.columns.len()).max().unwrap_or(1);
+        let names = names(tables);
+        let of_table = |table: &&Table| {
+            let capture = Captured { table, names: &names, comes_back: comes_back(table, tables) };
+            (table.name.clone(), capture.triggers())
         };
-        if !capture.condition().is_empty() {
-            let _ = write!(condition, " AND {}", capture.condition());
+        let triggers: Vec<_> = tables.iter().map(of_table).collect();
+        let shared = shared(tables, width, &names);
+        let text = |sql: &String| Trigger { name: String::new(), sql: sql.clone() };
+        let texts: Vec<_> = shared.iter().map(text).collect();
+        let all = texts.iter().chain(triggers.iter().flat_map(|(_, made)| made));
+        let fingerprint = fingerprint(all);
+        RemoteCapture { shared, tables: triggers, fingerprint }
+    }
+
+    /// The statements that make the shared tables and their triggers anew. They keep nothing
+    /// between transactions, so that they may be dropped.
+    pub fn shared(&self) -> &[String] {
+        &self.shared
+    }
+
+    /// The triggers of each table, in the order in which they are to be made.
+    pub fn tables(&self) -> &[(String, Vec<Trigger>)] {
+        &self.tables
+    }
+
+    /// A short text that changes when any of it does.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The bytes of SQL that stay in the schema: the server parses them for each stream.
+    #[cfg(feature = "internals")]
+    pub fn bytes(&self) -> usize {
+        let made = self.shared.iter().filter(|sql| sql.starts_with("CREATE"));
+        let triggers = self.tables.iter().flat_map(|(_, made)| made);
+        made.map(String::len).sum::<usize>() + triggers.map(|made| made.sql.len()).sum::<usize>()
+    }
+}
+
+/// Every column name, once whatever its case, as far as they fit.
+fn names(tables: &[&Table]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for table in tables {
+        let new: Vec<_> = table
+            .column_names()
+            .filter(|name| !seen.contains(&name.to_ascii_lowercase()))
+            .map(str::to_owned)
+            .collect();
+        if names.len() + new.len() <= MAX_NAMES {
+            seen.extend(new.iter().map(|name| name.to_ascii_lowercase()));
+            names.extend(new);
         }
+    }
+    names
+}
+
+/// Whether the actions of foreign keys may lead from a table back to it.
+fn comes_back(table: &Table, all: &[&Table]) -> bool {
+    let mut reached: Vec<&Table> = vec![table];
+    let mut at = 0;
+    while let Some(parent) = reached.get(at).copied() {
+        at += 1;
+        for child in all {
+            let leads = child.foreign_keys.iter().any(|key| {
+                key.parent.eq_ignore_ascii_case(&parent.name)
+                    && !(key.on_delete.refuses() && key.on_update.refuses())
+            });
+            if !leads {
+                continue;
+            }
+            if child.name == table.name {
+                return true;
+            }
+            if !reached.iter().any(|known| known.name == child.name) {
+                reached.push(child);
+            }
+        }
+    }
+    false
+}
+
+/// `{prefix}1,{prefix}2,…`
+fn each(prefix: &str, width: usize) -> String {
+    let columns: Vec<_> = (1..=width).map(|at| format!("{prefix}{at}")).collect();
+    columns.join(",")
+}
+
+/// `typeof({prefix}1),…`
+fn kinds(prefix: &str, width: usize) -> String {
+    let columns: Vec<_> = (1..=width).map(|at| format!("typeof({prefix}{at})")).collect();
+    columns.join(",")
+}
+
+/// The value of the column at `c.at`, from the columns `{prefix}1, {prefix}2, …`.
+fn at_place(prefix: &str, width: usize) -> String {
+    let mut sql = "CASE c.at".to_owned();
+    for at in 0..width {
+        let _ = write!(sql, " WHEN {at} THEN {prefix}{}", at + 1);
+    }
+    sql.push_str(" END");
+    sql
+}
+
+/// How the values of a key column are spelled in an event's key.
+fn fold(table: &Table, part: usize) -> u8 {
+    match (&table.key_collations[part], table.columns[table.key[part]].affinity) {
+        (Collation::NoCase, _) => 1,
+        (Collation::RTrim, _) => 2,
+        (_, Affinity::Real) => 3,
+        _ => 0,
+    }
+}
+
+/// The rows of `driftless_columns` for a table.
+fn columns_rows(table: &Table) -> String {
+    let one = |(at, column): (usize, &Column)| {
+        let name = literal(&column.name);
+        let table_name = literal(&table.name);
+        match table.key.iter().position(|&key| key == at) {
+            Some(part) => format!("({table_name},{at},{name},{part},{})", fold(table, part)),
+            None => format!("({table_name},{at},{name},NULL,NULL)"),
+        }
+    };
+    table.columns.iter().enumerate().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// The tables that all of capture shares, and their triggers.
+fn shared(tables: &[&Table], width: usize, names: &[String]) -> Vec<String> {
+    let dropped = ["capture", "told", "applying", "notes", "names", "columns", "one", "now"];
+    let mut all: Vec<_> =
+        dropped.iter().map(|name| format!("DROP TABLE IF EXISTS {PREFIX}{name}")).collect();
+    let (o, n) = (each("o", width), each("n", width));
+    let quoted: Vec<_> = names.iter().map(|name| ident(name)).collect();
+    all.extend([
+        format!("CREATE TABLE driftless_capture(tbl,k,l,{o},{n})"),
+        format!("CREATE TABLE driftless_told(tbl,op,w,{o},{n})"),
+        format!("CREATE TABLE driftless_applying(tbl,k,seq,done DEFAULT 0,{o},{n})"),
+        "CREATE INDEX driftless_applying_row ON driftless_applying(tbl,k)".to_owned(),
+        format!("CREATE TABLE driftless_notes(tbl,k,gone,{o})"),
+        "CREATE INDEX driftless_notes_row ON driftless_notes(tbl,k)".to_owned(),
+        format!("CREATE TABLE driftless_names({})", quoted.join(",")),
+        "CREATE TABLE driftless_columns(tbl,at,name,part,fold)".to_owned(),
+        "CREATE INDEX driftless_columns_of ON driftless_columns(tbl)".to_owned(),
+        "CREATE TABLE driftless_one(driftless_one)".to_owned(),
+        "CREATE TABLE driftless_now(one INTEGER PRIMARY KEY,id,unit,origin,head)".to_owned(),
+        "INSERT INTO driftless_one VALUES(0)".to_owned(),
+        "INSERT INTO driftless_now VALUES(1,NULL,NULL,'web',0)".to_owned(),
+    ]);
+    if let Some(name) = quoted.first() {
+        all.push(format!("INSERT INTO driftless_names({name}) VALUES(NULL)"));
+    }
+    let rows = tables.iter().map(|table| columns_rows(table));
+    all.extend(rows.map(|rows| format!("INSERT INTO driftless_columns VALUES{rows}")));
+    all.extend([tell(width), log(width), quiet(width)]);
+    all.extend([
+        "CREATE TRIGGER driftless_note BEFORE INSERT ON driftless_notes BEGIN \
+         DELETE FROM driftless_notes WHERE tbl=new.tbl AND k=new.k;END"
+            .to_owned(),
         format!(
-            "INSERT INTO driftless_events (id, origin, unit, tbl, pk, op, \"before\", \"after\", base, \
-             cause, verdict, received_at) SELECT {id}, coalesce(driftless_meta.corigin, 'web'), \
-             driftless_meta.cunit, {tbl}, \
-             {key}, {op}, {before}, {after}, 0, driftless_meta.cid, 'applied', {NOW_MS} \
-             FROM driftless_meta{from} WHERE {condition};",
-            id = ulid(),
-            tbl = literal(&table.name),
-            key = match capture.key() {
-                Named::Row(alias) => key_json(table, alias),
-                Named::Noted => "driftless_notes.pk".to_owned(),
-            },
-            op = match capture.silent() {
-                Some(Kind::Insert) =>
-                    "CASE WHEN driftless_notes.img IS NULL THEN 'insert' ELSE 'update' END"
-                        .to_owned(),
-                _ => format!("'{}'", capture.op()),
-            },
-            before = image(table, capture.before()),
-            after = image(table, capture.after()),
-            from = capture.from(),
-        )
-    }
+            "CREATE TRIGGER driftless_gone AFTER UPDATE ON driftless_notes BEGIN \
+             INSERT INTO driftless_capture(tbl,k,{o}) VALUES(new.tbl,new.k,{});END",
+            each("new.o", width)
+        ),
+    ]);
+    all
+}
 
-    fn calm(&self, table: &Table, kind: Kind) -> String {
-        format!("UPDATE driftless_meta SET hush = 0 WHERE one = 1 AND {};", expected(table, kind))
-    }
+/// Appends an event: spells the key and the images. `new.w` tells that the images are whole; else
+/// they have the columns that differ. The key is that of the new values; a delete has the old ones
+/// in their place.
+fn tell(width: usize) -> String {
+    let key = format!(
+        "(SELECT json_group_array(CASE typeof(v.v) WHEN 'text' THEN CASE WHEN instr(v.v,char(0)) \
+         THEN json_object('t',hex(v.v)) ELSE v.v END WHEN 'blob' THEN json_object('x',hex(v.v)) \
+         WHEN 'real' THEN CASE WHEN v.f<>3 AND CAST(v.v AS INTEGER)=v.v THEN CAST(v.v AS INTEGER) \
+         ELSE {} END ELSE v.v END) FROM (SELECT u.f AS f,CASE WHEN u.f NOT IN (1,2) OR \
+         typeof(u.x)<>'text' THEN u.x WHEN u.f=2 THEN rtrim(u.x,' ') WHEN instr(u.x,char(0)) \
+         THEN {} ELSE lower(u.x) END AS v FROM (SELECT c.fold AS f,{} AS x \
+         FROM driftless_columns AS c WHERE c.tbl=new.tbl AND c.part IS NOT NULL \
+         ORDER BY c.part LIMIT -1) AS u LIMIT -1) AS v)",
+        real_json("v.v"),
+        lower_before_nul("u.x"),
+        at_place("new.n", width),
+    );
+    format!(
+        "CREATE TRIGGER driftless_tell BEFORE INSERT ON driftless_told BEGIN \
+         INSERT INTO driftless_events(id,origin,unit,tbl,pk,op,before,after,base,cause,verdict,\
+         received_at) SELECT {},s.origin,s.unit,new.tbl,{key},new.op,\
+         CASE WHEN new.op<>'insert' THEN u.b END,CASE WHEN new.op<>'delete' THEN u.a END,\
+         0,s.id,'applied',{NOW_MS} FROM driftless_now AS s,\
+         (SELECT json_group_object(v.c,{}) AS b,json_group_object(v.c,{}) AS a,max(v.d) AS d FROM \
+         (SELECT v.*,v.o IS NOT v.n OR typeof(v.o)<>typeof(v.n) AS d FROM (SELECT c.name AS c,\
+         {} AS o,{} AS n FROM driftless_columns AS c WHERE c.tbl=new.tbl LIMIT -1) AS v \
+         LIMIT -1) AS v WHERE new.w OR v.d) AS u WHERE new.op<>'update' OR u.d;\
+         SELECT RAISE(IGNORE);END",
+        ulid(),
+        any_json("v.o"),
+        any_json("v.n"),
+        at_place("new.o", width),
+        at_place("new.n", width),
+    )
+}
 
-    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
-        let mut columns = vec!["pk".to_owned(), "img".to_owned()];
-        let mut values = vec![key_json(table, alias), row_json(table, alias)];
-        for (part, column) in table.key_columns().enumerate() {
-            columns.push(self.noted_part(table, part));
-            values.push(folded(table, part, &of(alias, &column.name)));
+/// What is not silent is told: the delete of a key that is left, the insert of a new one, and the
+/// change of a row that stays. A
+/// change of nothing is not told.
+fn log(width: usize) -> String {
+    let (o, n) = (each("o", width), each("n", width));
+    let (old, new, noted) = (each("new.o", width), each("new.n", width), each("x.o", width));
+    format!(
+        "CREATE TRIGGER driftless_log BEFORE INSERT ON driftless_capture BEGIN \
+         UPDATE driftless_applying SET done=iif(({n}) IS ({old}) AND ({o}) IS NOT ({n}),2,3) \
+         WHERE tbl=new.tbl AND k IN (new.k,new.l) AND done=0;\
+         INSERT INTO driftless_told SELECT new.tbl,'delete',1,{old},{old} \
+         WHERE new.k IS NOT NULL AND new.k IS NOT new.l;\
+         INSERT INTO driftless_told SELECT new.tbl,iif(x.k IS NULL,'insert','update'),1,{noted},{new} \
+         FROM driftless_one LEFT JOIN driftless_notes AS x ON x.tbl=new.tbl AND x.k=new.l \
+         AND new.k IS NULL WHERE new.l IS NOT NULL AND new.k IS NOT new.l;\
+         INSERT INTO driftless_told SELECT new.tbl,'update',0,{old},{new} \
+         WHERE new.k=new.l;\
+         DELETE FROM driftless_notes WHERE tbl=new.tbl AND k IN (new.k,new.l) \
+         AND new.k IS NOT new.l;SELECT RAISE(IGNORE);END"
+    )
+}
+
+/// Keeps silent about a write that goes from exactly what was there to exactly what is expected.
+fn quiet(width: usize) -> String {
+    let (o, n) = (each("o", width), each("n", width));
+    let (old, new) = (each("new.o", width), each("new.n", width));
+    format!(
+        "CREATE TRIGGER driftless_quiet BEFORE INSERT ON driftless_capture WHEN EXISTS \
+         (SELECT 1 FROM driftless_applying WHERE tbl=new.tbl AND k=coalesce(new.l,new.k) \
+         AND ({o}) IS ({old}) AND (done=2 OR done=0 AND ({n}) IS ({new}) \
+         AND ({}) IS ({}))) BEGIN \
+         DELETE FROM driftless_applying WHERE tbl=new.tbl AND k=coalesce(new.l,new.k);\
+         DELETE FROM driftless_notes WHERE tbl=new.tbl AND k IN (new.k,new.l) \
+         AND new.k IS NOT new.l;\
+         SELECT RAISE(IGNORE);END",
+        kinds("n", width),
+        kinds("new.n", width),
+    )
+}
+
+/// One table, whose triggers are made.
+struct Captured<'a> {
+    table: &'a Table,
+    names: &'a [String],
+    comes_back: bool,
+}
+
+impl Captured<'_> {
+    fn triggers(&self) -> Vec<Trigger> {
+        let mut triggers = vec![
+            self.note_insert(),
+            self.note_update(),
+            self.insert(),
+            self.update(),
+            self.delete(),
+        ];
+        if self.comes_back {
+            triggers.push(self.forget_deleted());
         }
-        (columns, values)
+        triggers
     }
 
-    fn forgets_updated(&self) -> bool {
-        true
+    fn trigger(&self, word: &str, event: &str, body: &[String]) -> Trigger {
+        let name = format!("{PREFIX}{word}_{}", self.table.name);
+        let sql = format!(
+            "CREATE TRIGGER {} {event} ON {} BEGIN {}END",
+            ident(&name),
+            self.this(),
+            body.concat()
+        );
+        Trigger { name, sql }
     }
 
-    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
-        let parts = table.key_columns().enumerate().map(|(part, column)| {
-            let value = folded(table, part, &value(column));
-            format!("{prefix}{} = {value}", self.noted_part(table, part))
+    fn this(&self) -> String {
+        ident(&self.table.name)
+    }
+
+    fn width(&self) -> usize {
+        self.table.columns.len()
+    }
+
+    /// Whether every column has its name in `driftless_names`.
+    fn is_named(&self) -> bool {
+        let is_known = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.table.column_names().all(is_known)
+    }
+
+    /// The table, so that an unqualified column holds when it is dropped.
+    fn from(&self, alias: &str) -> String {
+        match self.is_named() {
+            true => format!("{} AS {ROW} NATURAL LEFT JOIN driftless_names{alias}", self.this()),
+            false => format!("{} AS {ROW}", self.this()),
+        }
+    }
+
+    /// The columns of the row in the table.
+    fn here(&self) -> String {
+        let names = self.table.columns.iter().map(|column| match self.is_named() {
+            true => ident(&column.name),
+            false => of(ROW, &column.name),
         });
+        names.collect::<Vec<_>>().join(",")
+    }
+
+    /// A column of the trigger's row.
+    fn row(&self, alias: &str, column: &str) -> String {
+        let name = of(alias, column);
+        if self.is_named() { format!("(SELECT {name})") } else { name }
+    }
+
+    /// The columns of the trigger's old row.
+    fn old(&self) -> String {
+        let columns = self.table.columns.iter().map(|column| self.row("old", &column.name));
+        columns.collect::<Vec<_>>().join(",")
+    }
+
+    /// SQL condition: the row in the table has the key of the trigger's row.
+    fn has_key_of(&self, alias: &str) -> String {
+        let parts = self
+            .table
+            .key_columns()
+            .zip(&self.table.key_collations)
+            .map(|(c, collation)| equals(c, ROW, &self.row(alias, &c.name), collation));
         parts.collect::<Vec<_>>().join(" AND ")
     }
 
-    fn noted_part(&self, _table: &Table, part: usize) -> String {
-        format!("k{}", part + 1)
+    /// SQL condition: the noted row is no longer in the table.
+    fn noted_is_gone(&self) -> String {
+        let parts: Vec<_> = self
+            .table
+            .key
+            .iter()
+            .zip(&self.table.key_collations)
+            .map(|(&at, collation)| {
+                let noted = format!("driftless_notes.o{}", at + 1);
+                equals(&self.table.columns[at], ROW, &noted, collation)
+            })
+            .collect();
+        format!("NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {})", self.this(), parts.join(" AND "))
     }
 
-    fn maker(&self, table: &Table, alias: &str) -> String {
-        key_json(table, alias)
-    }
-
-    fn unknown_rowid(&self) -> &'static str {
-        "'[-1]'"
-    }
-
-    fn is_news(&self, table: &Table) -> String {
+    /// Tells of the noted rows for which the condition is true: they were evicted.
+    fn evict(&self, condition: &str) -> String {
         format!(
-            "CASE WHEN driftless_notes.img IS NULL THEN 1 ELSE driftless_notes.img <> {} END",
-            any_row_json(table, "driftless_row")
+            "UPDATE driftless_notes SET gone=1 WHERE tbl={} AND {condition};",
+            literal(&self.table.name)
         )
     }
 
-    fn one_row(&self, _table: &Table) -> String {
-        "driftless_other.k1 = driftless_notes.k1 AND driftless_other.pk = driftless_notes.pk"
-            .to_owned()
-    }
-}
-
-/// An image as JSON.
-fn image(table: &Table, picture: Picture) -> String {
-    match picture {
-        Picture::None => "NULL".to_owned(),
-        Picture::Whole(Named::Row(alias)) => row_json(table, alias),
-        Picture::Whole(Named::Noted) => "driftless_notes.img".to_owned(),
-        Picture::Changed(values) => changes_json(table, "old", "new", values),
-    }
-}
-
-/// Whether the write that a trigger sees is the one that is being materialized: over `old`, `new`
-/// and the row of `driftless_meta`, which is named in full everywhere: an alias could be the name
-/// of a table that is replicated. It may be NULL for no.
-fn expected(table: &Table, kind: Kind) -> String {
-    let (row, word) = match kind {
-        Kind::Insert => ("new", "insert"),
-        Kind::Update => ("new", "update"),
-        Kind::Delete => ("old", "delete"),
-        Kind::Move => ("new", "move"),
-    };
-    let this = format!(
-        "driftless_meta.hush = 1 AND driftless_meta.ctbl = {} AND driftless_meta.cop = '{word}' AND driftless_meta.cpk = {}",
-        literal(&table.name),
-        key_json(table, row)
-    );
-    let equal = |column: &Column| {
-        let new = of("new", &column.name);
-        format!(
-            "NOT ({})",
-            differs(column, &new, &Cell::stored("driftless_meta.cafter", column).value())
-        )
-    };
-    let rest = match kind {
-        Kind::Delete => return format!("CASE WHEN {this} THEN 1 ELSE 0 END"),
-        Kind::Insert | Kind::Move => {
-            let all: Vec<_> = table.columns.iter().map(equal).collect();
-            format!(
-                "CASE WHEN driftless_meta.cafter = {} THEN 1 ELSE {} END",
-                row_json(table, "new"),
-                and(&all)
-            )
+    /// Notes the rows of the table that the new row may evict.
+    fn note(&self, condition: &str) -> Vec<String> {
+        let name = literal(&self.table.name);
+        let new = |name: &str| self.row("new", name);
+        let or_else = |x: &str, other: &str| format!("coalesce({x},{other})");
+        let is_number = |x: &str| format!("typeof({x}) IN ('integer','real')");
+        let obstacles = obstacles(self.table, ROW, &Coming::new(&new, or_else, is_number));
+        // SQLite 3.54 reads a whole table for an OR of conditions that name a collation.
+        let (special, plain): (Vec<_>, Vec<_>) =
+            obstacles.into_iter().partition(|obstacle| obstacle.contains(" COLLATE "));
+        let mut groups = special;
+        if !plain.is_empty() {
+            groups.push(plain.join(" OR "));
         }
-        Kind::Update => {
-            let each: Vec<_> = table
-                .columns
-                .iter()
-                .map(|column| {
-                    let (new, old) = (of("new", &column.name), of("old", &column.name));
-                    format!(
-                        "(NOT ({}) OR ({} IS NOT NULL AND {}))",
-                        differs(column, &new, &old),
-                        Cell::stored("driftless_meta.cafter", column).kind(),
-                        equal(column)
-                    )
-                })
-                .collect();
+        let one = |group: String| {
+            let hit = if condition.is_empty() { group } else { format!("({group}){condition}") };
             format!(
-                "CASE WHEN driftless_meta.cold IS NOT {} THEN 0 WHEN driftless_meta.cafter = {} THEN 1 ELSE {} END",
-                row_json(table, "old"),
-                changes_json(table, "old", "new", "new"),
-                and(&each)
+                "INSERT INTO driftless_notes(tbl,k,{}) SELECT {name},{},{} FROM {} WHERE {hit};",
+                each("o", self.width()),
+                capture_key(self.table, ROW),
+                self.here(),
+                self.from(" AS new"),
             )
-        }
-    };
-    format!("CASE WHEN {this} THEN {rest} ELSE 0 END")
-}
-
-/// The triggers of the remote, table by table. A trigger that is made later fires earlier: so those
-/// of the application are to be older than `capture`, `rare` older than `common`, and both older
-/// than `first`. The order among tables does not matter.
-pub struct RemoteTriggers {
-    /// What the log says of a table that is not replicated.
-    pub unknown: Trigger,
-    /// Each table's, in the order of the tables.
-    pub tables: Vec<TableTriggers>,
-    /// What looks at each event first.
-    pub first: Vec<Trigger>,
-}
-
-/// The triggers of one table.
-pub struct TableTriggers {
-    /// On the table itself: what captures its changes.
-    pub capture: Vec<Trigger>,
-    /// On the inbox: what is rare.
-    pub rare: Vec<Trigger>,
-    /// On the inbox: what is common.
-    pub common: Vec<Trigger>,
-}
-
-impl RemoteTriggers {
-    /// Those for these tables.
-    pub fn of(all: &[Replicated<'_>]) -> RemoteTriggers {
-        let tables: Vec<_> = all.iter().map(|replicated| replicated.table).collect();
-        let names: Vec<_> = tables.iter().map(|table| literal(&table.name)).collect();
-        let of_table = |&Replicated { table, rule }: &Replicated<'_>| {
-            let judge = Judge::new(table, rule, all);
-            TableTriggers {
-                capture: Generator::new(&Remote, table, &tables).triggers(),
-                rare: judge.rare_triggers(),
-                common: judge.common_triggers(),
-            }
         };
-        RemoteTriggers {
-            unknown: inbox::unknown_table(&names),
-            tables: all.iter().map(of_table).collect(),
-            first: vec![inbox::decode_values(), inbox::again()],
-        }
+        groups.into_iter().map(one).collect()
     }
 
-    /// A short text that changes when any of them does.
-    pub fn fingerprint(&self) -> String {
-        let (mut capture, mut rare, mut common) = (Vec::new(), Vec::new(), Vec::new());
-        for table in &self.tables {
-            capture.extend(&table.capture);
-            rare.extend(&table.rare);
-            common.extend(&table.common);
-        }
-        let inbox = std::iter::once(&self.unknown).chain(rare).chain(common).chain(&self.first);
-        fingerprint(capture.into_iter().chain(inbox))
+    fn note_insert(&self) -> Trigger {
+        // A note that an ignored statement left behind, of a row that is gone since, would make an
+        // update of the insert.
+        let mut body = vec![self.forget("new")];
+        body.extend(self.note(""));
+        self.trigger("bi", "BEFORE INSERT", &body)
     }
 
-    /// All of them, in an order in which they may be made.
-    #[cfg(feature = "internals")]
-    pub fn all(self) -> Vec<Trigger> {
-        let (mut triggers, mut rare, mut common) = (Vec::new(), Vec::new(), Vec::new());
-        for table in self.tables {
-            triggers.extend(table.capture);
-            rare.extend(table.rare);
-            common.extend(table.common);
+    /// The columns of which an UPDATE must name one to evict another row; empty if that is not
+    /// known. An expression or a condition of an index may use any column, and `SET rowid = …`
+    /// changes an INTEGER PRIMARY KEY without naming it.
+    fn evicting_columns(&self) -> Vec<String> {
+        let table = self.table;
+        let mut columns: Vec<_> = table.key_columns().map(|column| column.name.clone()).collect();
+        for unique in &table.uniques {
+            match unique.plain_columns(table) {
+                Some(plain) => columns.extend(plain.into_iter().map(|(name, _)| name.clone())),
+                None => return Vec::new(),
+            }
         }
-        triggers.push(self.unknown);
-        triggers.extend(rare.into_iter().chain(common).chain(self.first));
-        triggers
+        columns.dedup();
+        if table.rowid_key { Vec::new() } else { columns }
     }
-}
 
-/// All triggers of the remote, in the order in which they are to be made: those of the tables, so
-/// that capture is newer than the application's own, and those of the inbox.
-#[cfg(feature = "internals")]
-pub fn remote_triggers(all: &[Replicated<'_>]) -> Vec<Trigger> {
-    RemoteTriggers::of(all).all()
+    fn note_update(&self) -> Trigger {
+        let columns: Vec<_> = self.evicting_columns().iter().map(|name| ident(name)).collect();
+        let event = match columns.is_empty() {
+            true => "BEFORE UPDATE".to_owned(),
+            false => format!("BEFORE UPDATE OF {}", columns.join(",")),
+        };
+        let other = format!(" AND ({}) IS NOT 1", same_key(self.table, ROW, "old"));
+        // What an upsert has left would be told as evicted by a child that follows to the new key.
+        let mut body = vec![self.forget("old")];
+        body.extend(self.note(&other));
+        self.trigger("bu", &event, &body)
+    }
+
+    /// A row that will be deleted needs no note. AFTER DELETE is too late: a foreign key may
+    /// delete other rows of the same table first.
+    fn forget_deleted(&self) -> Trigger {
+        self.trigger("bd", "BEFORE DELETE", &[self.forget("old")])
+    }
+
+    /// Removes the note of the trigger's row.
+    fn forget(&self, alias: &str) -> String {
+        format!(
+            "DELETE FROM driftless_notes WHERE tbl={} AND k={};",
+            literal(&self.table.name),
+            capture_key(self.table, alias)
+        )
+    }
+
+    fn insert(&self) -> Trigger {
+        let name = literal(&self.table.name);
+        let mut body = Vec::new();
+        if !self.table.uniques.is_empty() {
+            body.push(self.evict(&self.noted_is_gone()));
+        }
+        body.push(format!(
+            "INSERT INTO driftless_capture(tbl,l,{}) SELECT {name},{},{} FROM {} WHERE {};",
+            each("n", self.width()),
+            capture_key(self.table, ROW),
+            self.here(),
+            self.from(""),
+            same_key(self.table, ROW, "new"),
+        ));
+        self.trigger("ai", "AFTER INSERT", &body)
+    }
+
+    fn update(&self) -> Trigger {
+        let name = literal(&self.table.name);
+        let evict = format!(
+            "k IS NOT {} AND ({} OR k={})",
+            capture_key(self.table, "old"),
+            self.noted_is_gone(),
+            capture_key(self.table, "new"),
+        );
+        let names = if self.is_named() { " NATURAL LEFT JOIN driftless_names AS old" } else { "" };
+        let key = &self.table.columns[self.table.key[0]].name;
+        let capture = format!(
+            "INSERT INTO driftless_capture(tbl,k,l,{},{}) SELECT {name},{},{},{},{} \
+             FROM driftless_one LEFT JOIN {} AS {ROW} ON {}{names} WHERE {} IS NOT NULL \
+             OR (SELECT {}) IS NOT 1 AND NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {});",
+            each("o", self.width()),
+            each("n", self.width()),
+            self.capture_key_of_old(),
+            capture_key(self.table, ROW),
+            self.old(),
+            self.here(),
+            self.this(),
+            same_key(self.table, ROW, "new"),
+            of(ROW, key),
+            same_key(self.table, "new", "old"),
+            self.this(),
+            self.has_key_of("old"),
+        );
+        self.trigger("au", "AFTER UPDATE", &[self.evict(&evict), capture])
+    }
+
+    fn delete(&self) -> Trigger {
+        let name = literal(&self.table.name);
+        let mut body = Vec::new();
+        if self.comes_back {
+            let others = format!("k IS NOT {}", capture_key(self.table, "old"));
+            body.push(self.evict(&format!("{others} AND {}", self.noted_is_gone())));
+        }
+        let from = if self.is_named() { " FROM driftless_names AS old" } else { "" };
+        body.push(format!(
+            "INSERT INTO driftless_capture(tbl,k,{}) SELECT {name},{},{}{from} \
+             WHERE NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {});",
+            each("o", self.width()),
+            self.capture_key_of_old(),
+            self.old(),
+            self.this(),
+            self.has_key_of("old"),
+        ));
+        self.trigger("ad", "AFTER DELETE", &body)
+    }
+
+    /// The key of the trigger's old row, within a FROM that has the alias `old`.
+    fn capture_key_of_old(&self) -> String {
+        if self.is_named() {
+            format!("(SELECT {})", capture_key(self.table, "old"))
+        } else {
+            capture_key(self.table, "old")
+        }
+    }
 }

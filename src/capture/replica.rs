@@ -26,7 +26,7 @@
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
-use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger, Write};
+use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::sql::{any_of, is_lowest, of, unlike};
 use crate::catalog::table::{Collation, Column, ForeignKey, Table};
@@ -64,10 +64,10 @@ impl Side for Replica<'_> {
         );
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
-        let op = match capture.silent() {
+        let op = match capture.is_insert() {
             // An insert with a note of its own row has replaced that row.
-            Some(Write::Insert) => format!("{}.own IS NOT NULL", self.notes(table)),
-            _ => (capture.op() as u8).to_string(),
+            true => format!("{}.own IS NOT NULL", self.notes(table)),
+            false => (capture.op() as u8).to_string(),
         };
         put("op", op);
         put("base", "s.cursor".to_owned());
@@ -93,10 +93,6 @@ impl Side for Replica<'_> {
         )
     }
 
-    fn calm(&self, _table: &Table, _write: Write) -> String {
-        String::new()
-    }
-
     fn notes(&self, table: &Table) -> &'static str {
         NOTES[Spelling::of(table) as usize]
     }
@@ -109,14 +105,6 @@ impl Side for Replica<'_> {
             values.push(of(alias, &column.name));
         }
         (columns, values)
-    }
-
-    fn forgets_updated(&self) -> bool {
-        false
-    }
-
-    fn has_own_values(&self) -> bool {
-        true
     }
 
     fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
@@ -203,11 +191,11 @@ impl Side for Replica<'_> {
         }
     }
 
-    fn or_else(&self, x: &str, other: &str) -> String {
+    fn or_else(x: &str, other: &str) -> String {
         format!("CASE WHEN {x} IS NULL THEN {other} ELSE {x} END")
     }
 
-    fn is_number(&self, x: &str) -> String {
+    fn is_number(x: &str) -> String {
         format!("{x} < ''")
     }
 }

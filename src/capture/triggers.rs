@@ -1,4 +1,5 @@
-//! The capture triggers that both sides share.
+//! The capture triggers of a replica, and their rules. [`Side`] has the words of their dialect; the
+//! remote's triggers are others (`remote.rs`).
 //!
 //! For each table there are
 //!
@@ -11,9 +12,6 @@
 //!   inserted row has a note of its own, it was replaced, and its event is an update;
 //! * one for a change of the key.
 //!
-//! A [`Side`] has the differences between the two sides: the table that events are appended to, and
-//! when capture is silent.
-//!
 //! An application pays for these triggers twice: when it writes, and when it prepares a statement.
 //! SQLite compiles all triggers of a table into the statement, and clears every register of a
 //! trigger even if only its WHEN is evaluated. So rare cases are in triggers of their own, and a
@@ -22,18 +20,17 @@
 //! For each unusual rule here there is a history that fails without it:
 //!
 //! * A trigger of the application that is newer than ours, or a TEMP trigger, runs before ours. If
-//!   it writes the same row again, its write is appended first. On a replica an event has the
-//!   values of its own write, `old` and `new`, so the events of a row form a chain, and the store
-//!   restores their order (`capture/chain/`). On the remote an event's values are read from the
-//!   table, and a delete is logged only if the row is gone.
+//!   it writes the same row again, its write is appended first. An event has the values of its own
+//!   write, `old` and `new`, so the events of a row form a chain, and the store restores their
+//!   order (`capture/chain/`).
 //! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
 //!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
 //!   evict the parent of the row that it updates, and then no AFTER UPDATE fires for that row.
 //! * A note of the row itself (`own = 1`) may remain, for example after an INSERT OR IGNORE. It is
 //!   harmless while the row exists. The next insert of the row renews it, or removes it if the row
 //!   is gone: a newer trigger of the application may insert a row that was just deleted. A delete
-//!   and a change of the key remove it; on the remote, an update such as an upsert's does too. On a
-//!   replica the store empties the notes, which saves a trigger for each update.
+//!   and a change of the key remove it. The store empties the notes, which saves a trigger for each
+//!   update.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!
@@ -91,7 +88,6 @@ pub struct Trigger {
 /// The kind of write that fired a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
-    Insert,
     Update,
     Delete,
     Move,
@@ -119,7 +115,6 @@ pub(super) enum Picture {
 
 /// An event to append.
 pub(super) struct Capture<'a> {
-    key: Named,
     op: Op,
     before: Picture,
     after: Picture,
@@ -131,15 +126,14 @@ pub(super) struct Capture<'a> {
     pair: &'a str,
     /// The number of the foreign key of which this is a consequence, or NULL.
     via: &'a str,
-    /// The write to keep silent about, if it is the replicator's own; `None` never is.
-    silent: Option<Write>,
+    /// Whether it is the insert of a row, which may have replaced one: then it is an update.
+    is_insert: bool,
 }
 
 impl<'a> Capture<'a> {
     /// The delete of a row that a REPLACE evicted, read from its note. `from` joins the notes.
     pub(super) fn eviction(from: &'a str, condition: &'a str) -> Capture<'a> {
         Capture {
-            key: Named::Noted,
             op: Op::Delete,
             before: Picture::Whole(Named::Noted),
             after: Picture::None,
@@ -147,13 +141,8 @@ impl<'a> Capture<'a> {
             condition,
             pair: "NULL",
             via: "NULL",
-            silent: None,
+            is_insert: false,
         }
-    }
-
-    /// The row whose key the event has.
-    pub(super) fn key(&self) -> Named {
-        self.key
     }
 
     pub(super) fn op(&self) -> Op {
@@ -188,9 +177,9 @@ impl<'a> Capture<'a> {
         self.via
     }
 
-    /// The write to keep silent about, if it is the replicator's own; `None` never is.
-    pub(super) fn silent(&self) -> Option<Write> {
-        self.silent
+    /// Whether it is the insert of a row, which may have replaced one: then it is an update.
+    pub(super) fn is_insert(&self) -> bool {
+        self.is_insert
     }
 }
 
@@ -199,11 +188,6 @@ pub(super) trait Side {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
-    /// The statement that ends the silence about the write that fired a trigger; empty if silence
-    /// has no end of its own. It comes before the statement that appends; for a key change, after
-    /// both.
-    fn calm(&self, table: &Table, write: Write) -> String;
-
     /// The table with the notes of a table's rows.
     fn notes(&self, _table: &Table) -> &'static str {
         "driftless_notes"
@@ -211,10 +195,6 @@ pub(super) trait Side {
 
     /// The columns of a note, and their expressions over the noted row `alias`.
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
-
-    /// Whether a trigger removes a row's own note when an upsert became an update. The note is
-    /// harmless and only takes space until all notes are removed.
-    fn forgets_updated(&self) -> bool;
 
     /// SQL condition: a note is of the row whose key has these values. `prefix` is before the
     /// note's columns.
@@ -235,11 +215,6 @@ pub(super) trait Side {
     /// SQL condition: the note `driftless_other` is of the same row as the current note.
     fn one_row(&self, table: &Table) -> String;
 
-    /// Whether events have the values of their own write, instead of the row in the table.
-    fn has_own_values(&self) -> bool {
-        false
-    }
-
     /// The rowid of the newest of the notes `driftless_other` for which `condition` is true.
     fn newest(&self, notes: &str, condition: &str) -> String {
         format!(
@@ -253,12 +228,12 @@ pub(super) trait Side {
     }
 
     /// `x`, or `other` where `x` is NULL.
-    fn or_else(&self, x: &str, other: &str) -> String {
+    fn or_else(x: &str, other: &str) -> String {
         format!("coalesce({x}, {other})")
     }
 
     /// Whether a value is a number.
-    fn is_number(&self, x: &str) -> String {
+    fn is_number(x: &str) -> String {
         format!("typeof({x}) IN ('integer', 'real')")
     }
 }
@@ -301,9 +276,6 @@ impl<'a, S: Side> Generator<'a, S> {
             triggers.push(self.forget_deleted());
         }
         triggers.push(self.evict_delete());
-        if self.side.forgets_updated() {
-            triggers.push(self.forget_updated());
-        }
         triggers
     }
 
@@ -345,20 +317,6 @@ impl<'a, S: Side> Generator<'a, S> {
     /// The table of notes.
     pub(super) fn notes(&self) -> &'static str {
         self.side.notes(self.table)
-    }
-
-    /// Joins the row as it is in the table now with `of`, which is `new` or `old`.
-    pub(super) fn current(&self, of: &str) -> (String, String) {
-        let from = format!(" CROSS JOIN {} AS driftless_row", ident(&self.table.name));
-        (from, same_key(self.table, "driftless_row", of))
-    }
-
-    pub(super) fn gone(&self, of: &str) -> String {
-        let same = same_key(self.table, "driftless_row", of);
-        format!(
-            "NOT EXISTS (SELECT 1 FROM {} AS driftless_row WHERE {same})",
-            ident(&self.table.name)
-        )
     }
 
     /// SQL condition: no key column is NULL. A row with NULL in its key has no identity.
@@ -453,61 +411,48 @@ impl<'a, S: Side> Generator<'a, S> {
             self.name(),
             self.is_noted("new")
         );
-        let (from, same) = self.current("new");
-        let news = self.side.is_news(table);
-        let own = self.side.has_own_values();
         let append = self.side.append(
             table,
             &Capture {
-                key: Named::Row("new"),
                 op: Op::Insert,
                 before: Picture::Whole(Named::Noted),
-                after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
-                from: &if own { noted } else { format!("{from}{noted}") },
-                condition: &match own {
-                    true => self.with_key("new", &news),
-                    false => format!("{same} AND {news}"),
-                },
+                after: Picture::Whole(Named::Row("new")),
+                from: &noted,
+                condition: &self.with_key("new", &self.side.is_news(table)),
                 pair: "NULL",
                 via: "NULL",
-                silent: Some(Write::Insert),
+                is_insert: true,
             },
         );
-        let calm = self.side.calm(table, Write::Insert);
-        self.trigger("insert", "AFTER INSERT", "", &[calm, append])
+        self.trigger("insert", "AFTER INSERT", "", &[append])
     }
 
     fn update(&self) -> Trigger {
         let table = self.table;
-        let (from, same) = self.current("new");
         let changed: Vec<_> = table
             .columns
             .iter()
             .map(|c| self.side.differs(c, &of("new", &c.name), &of("old", &c.name)))
             .collect();
-        let own = self.side.has_own_values();
         let when = format!("{} AND ({})", same_key(table, "new", "old"), changed.join(" OR "));
         let append = self.side.append(
             table,
             &Capture {
-                key: Named::Row("old"),
                 op: Op::Update,
                 before: Picture::Changed("old"),
-                after: Picture::Changed(if own { "new" } else { "driftless_row" }),
-                from: if own { "" } else { &from },
-                condition: if own { "" } else { &same },
+                after: Picture::Changed("new"),
+                from: "",
+                condition: "",
                 pair: "NULL",
                 via: &self.via(Write::Update),
-                silent: Some(Write::Update),
+                is_insert: false,
             },
         );
-        let calm = self.side.calm(table, Write::Update);
-        self.trigger("update", "AFTER UPDATE", &when, &[calm, append])
+        self.trigger("update", "AFTER UPDATE", &when, &[append])
     }
 
     fn key_change(&self) -> Trigger {
         let table = self.table;
-        let (from, same) = self.current("new");
         let moved: Vec<_> = table
             .key_columns()
             .zip(&table.key_collations)
@@ -522,67 +467,60 @@ impl<'a, S: Side> Generator<'a, S> {
         let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
         body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
-        let own = self.side.has_own_values();
         body.push(self.side.append(
             table,
             &Capture {
-                key: Named::Row("old"),
                 op: Op::Delete,
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",
-                condition: &if own { self.has_key("old") } else { self.gone_with_key("old") },
+                condition: &self.has_key("old"),
                 pair: &half("new", 1),
                 via: "NULL",
-                silent: Some(Write::Move),
+                is_insert: false,
             },
         ));
-        let own = own && !self.acts_on_itself();
+        // An action on the row itself comes before any trigger sees the row.
+        let (row, from, condition) = match self.acts_on_itself() {
+            true => {
+                let from = format!(" CROSS JOIN {} AS driftless_row", ident(&table.name));
+                ("driftless_row", from, same_key(table, "driftless_row", "new"))
+            }
+            false => ("new", String::new(), self.has_key("new")),
+        };
         body.push(self.side.append(
             table,
             &Capture {
-                key: Named::Row("new"),
                 op: Op::Insert,
                 before: Picture::None,
-                after: Picture::Whole(Named::Row(if own { "new" } else { "driftless_row" })),
-                from: if own { "" } else { &from },
-                condition: &if own { self.has_key("new") } else { same },
+                after: Picture::Whole(Named::Row(row)),
+                from: &from,
+                condition: &condition,
                 pair: &half("old", 2),
                 via: &self.via(Write::Move),
-                silent: Some(Write::Move),
+                is_insert: false,
             },
         ));
-        body.push(self.side.calm(table, Write::Move));
         let names = table.key_columns().map(|column| column.name.clone()).collect();
         let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));
         self.trigger("move", &event, &moved.join(" OR "), &body)
     }
 
-    /// SQL condition: the row `of` is gone, and has a key.
-    fn gone_with_key(&self, of: &str) -> String {
-        let (gone, has_key) = (self.gone(of), self.has_key(of));
-        if has_key.is_empty() { gone } else { format!("{gone} AND {has_key}") }
-    }
-
     fn delete(&self) -> Trigger {
-        let table = self.table;
-        let own = self.side.has_own_values();
         let append = self.side.append(
-            table,
+            self.table,
             &Capture {
-                key: Named::Row("old"),
                 op: Op::Delete,
                 before: Picture::Whole(Named::Row("old")),
                 after: Picture::None,
                 from: "",
-                condition: &if own { self.has_key("old") } else { self.gone_with_key("old") },
+                condition: &self.has_key("old"),
                 pair: "NULL",
                 via: &self.via(Write::Delete),
-                silent: Some(Write::Delete),
+                is_insert: false,
             },
         );
-        let calm = self.side.calm(table, Write::Delete);
-        self.trigger("delete", "AFTER DELETE", "", &[calm, append])
+        self.trigger("delete", "AFTER DELETE", "", &[append])
     }
 }
 

@@ -1,10 +1,12 @@
-//! Reads the terms and the predicate out of a `CREATE INDEX` statement, and the body out of a
-//! `CREATE TABLE`.
+//! Reads the terms and the predicate out of a `CREATE INDEX` statement, the body out of a
+//! `CREATE TABLE`, and the op out of a `CREATE TRIGGER`.
 //!
 //! SQLite reports the columns of an index, but an expression and the WHERE of a partial index are
-//! only in the statement's text. The text is SQLite's record of a statement that it accepted, so it
-//! is valid. The parser only needs to find the ends of strings, quoted names, comments and
-//! brackets.
+//! only in the statement's text, as is what a trigger fires on. The text is SQLite's record of a
+//! statement that it accepted, so it is valid. The parser only needs to find the ends of strings,
+//! quoted names, comments and brackets.
+
+use crate::event::Op;
 
 /// The parts of a `CREATE INDEX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,6 +119,12 @@ pub(crate) fn body(sql: &str) -> &str {
     open.map_or("", |open| &sql[open.text.as_ptr() as usize - sql.as_ptr() as usize..])
 }
 
+/// What a trigger fires on. INSERT, UPDATE and DELETE are reserved, so the first of them that is
+/// not quoted is no name.
+pub(crate) fn trigger_op(sql: &str) -> Option<Op> {
+    tokens(sql).iter().find_map(|token| token.text.to_ascii_lowercase().parse().ok())
+}
+
 fn without_order<'t, 'a>(term: &'t [Token<'a>]) -> &'t [Token<'a>] {
     match term.split_last() {
         Some((last, rest))
@@ -142,6 +150,19 @@ fn span(sql: &str, tokens: &[Token<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_trigger_fires_on() {
+        let check = |sql: &str, op: Option<Op>| assert_eq!(trigger_op(sql), op, "{sql}");
+        check("CREATE TRIGGER a BEFORE INSERT ON t BEGIN DELETE FROM u; END", Some(Op::Insert));
+        check("CREATE TRIGGER \"update\" after delete ON t BEGIN SELECT 1; END", Some(Op::Delete));
+        check(
+            "CREATE TRIGGER after UPDATE OF a, b ON [insert] BEGIN SELECT 1; END",
+            Some(Op::Update),
+        );
+        check("CREATE TRIGGER t /* insert */ -- delete\n INSTEAD OF UPDATE ON v", Some(Op::Update));
+        check("CREATE TRIGGER 'insert' ON t", None);
+    }
 
     #[test]
     fn terms_and_predicates() {

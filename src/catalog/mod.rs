@@ -7,6 +7,7 @@
 pub(crate) mod affinity;
 pub(crate) mod bookkeeping;
 pub(crate) mod identifier_case;
+pub(crate) mod identity;
 pub(crate) mod index_sql;
 pub(crate) mod limits;
 

@@ -1,7 +1,5 @@
 //! Small pieces of SQL text: names, literals, and the exact forms of a value.
 
-use std::fmt::Write as _;
-
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
 
 use super::affinity::Affinity;
@@ -35,7 +33,7 @@ const MIN: &str = "(-9223372036854775807 - 1)";
 ///
 /// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
 /// greatest one that is not above `x` is exact in every version of SQLite.
-fn real_json(x: &str) -> String {
+pub(crate) fn real_json(x: &str) -> String {
     format!(
         "json_object('r', CASE WHEN abs({x}) < {EXACT_LIMIT} AND CAST({x} AS INTEGER) = {x} \
          THEN CAST({x} AS INTEGER) || '.0' WHEN {x} = 9e999 THEN 'inf' WHEN {x} = -9e999 THEN '-inf' \
@@ -85,8 +83,14 @@ fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
     }
 }
 
+/// The JSON spelling of a REAL `x` in a key, where an integral one is the same key as the integer.
+fn integral_json(x: &str) -> String {
+    let real = real_json(x);
+    format!("CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END")
+}
+
 /// The exact JSON of any value at all.
-fn any_json(x: &str) -> String {
+pub(crate) fn any_json(x: &str) -> String {
     format!(
         "CASE typeof({x}) WHEN 'real' THEN {} WHEN 'blob' THEN json_object('x', hex({x})) ELSE {x} END",
         real_json(x)
@@ -131,9 +135,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     let integral = match column.affinity {
         Affinity::Real => real,
         // Also where integral doubles become integers: -2^63 does not.
-        _ => format!(
-            "CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END"
-        ),
+        _ => integral_json(x),
     };
     format!(
         "CASE typeof({x}) WHEN 'text' THEN {text} WHEN 'real' THEN {integral} \
@@ -159,7 +161,7 @@ pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
 }
 
 /// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
-fn lower_before_nul(x: &str) -> String {
+pub(crate) fn lower_before_nul(x: &str) -> String {
     let bytes = format!("CAST({x} AS BLOB)");
     let before = format!("instr({bytes}, x'00') - 1");
     format!("lower(substr({bytes}, 1, {before})) || zeroblob(length({bytes}) - ({before}))")
@@ -256,61 +258,6 @@ pub(crate) fn unlike(column: &Column, a: &str, b: &str) -> String {
 /// Of the integral doubles only -2^63 stays one beside integers; few numbers are this low.
 pub(crate) fn is_lowest(x: &str) -> String {
     format!("{x} < -9223372036854775807")
-}
-
-/// The changed columns of an update as a JSON object, with the values of the row `values`.
-/// `old` and `new` are compared.
-pub(crate) fn changes_json(table: &Table, old: &str, new: &str, values: &str) -> String {
-    changed_columns(table, old, new, &[values], |values| format!("json_quote({})", values[0]))
-}
-
-/// A changed column with a rare value makes the cheap text NULL, and the short way is taken.
-fn changed_columns(
-    table: &Table,
-    old: &str,
-    new: &str,
-    rows: &[&str],
-    json: impl Fn(&[String]) -> String,
-) -> String {
-    let (mut parts, mut arms, mut any_rare) = (Vec::new(), Vec::new(), false);
-    for column in &table.columns {
-        let changed = differs(column, &of(new, &column.name), &of(old, &column.name));
-        let mut name = vec![b','];
-        crate::event::value::write_string(column.name.as_bytes(), &mut name);
-        name.push(b':');
-        let name = String::from_utf8(name).expect("a column's name is UTF-8");
-        let (mut plain, mut rare) = (Vec::new(), Vec::new());
-        let mut arm = format!("SELECT {} AS k", literal(&column.name));
-        for (number, row) in rows.iter().enumerate() {
-            let x = of(row, &column.name);
-            let spelling = spelling(table, column, &x);
-            plain.push(spelling.plain);
-            rare.extend(spelling.rare);
-            let _ = write!(arm, ", +{x} AS v{number}");
-        }
-        any_rare |= !rare.is_empty();
-        arms.push(format!("{arm} WHERE {changed}"));
-        let text = format!("{} || {}", literal(&name), json(&plain));
-        parts.push(if rare.is_empty() {
-            format!("CASE WHEN {changed} THEN {text} ELSE '' END")
-        } else {
-            let common = format!("CASE WHEN {} THEN NULL ELSE {text} END", rare.join(" OR "));
-            format!("CASE WHEN {changed} THEN {common} ELSE '' END")
-        });
-    }
-    let groups: Vec<_> =
-        parts.chunks(50).map(|group| format!("({})", group.join(" || "))).collect();
-    let plain = format!("'{{' || substr({}, 2) || '}}'", groups.join(" || "));
-    if !any_rare {
-        return plain;
-    }
-    let values: Vec<_> =
-        (0..rows.len()).map(|number| any_json(&format!("driftless_part.v{number}"))).collect();
-    let any = json(&values);
-    format!(
-        "coalesce({plain}, (SELECT json_group_object(driftless_part.k, {any}) FROM ({}) AS driftless_part))",
-        arms.join(" UNION ALL ")
-    )
 }
 
 /// Whether two rows have the same canonical key. NULL, which no key equals, makes it NULL.

@@ -256,7 +256,8 @@ codes! {
     OwnTableMissing "own_table_missing" Rejected;
     /// The remote lacks the table for pushes in parts: an earlier version installed it.
     StagedTableMissing "staged_table_missing" Rejected;
-    /// Another replica is installing the remote at the same time. Run `driftless init` again.
+    /// Another replica is installing the remote at the same time, or the remote's tables are being
+    /// changed. Run `driftless init` again.
     InstalledByAnother "installed_by_another" Rejected;
     /// An event can neither be pushed nor be recorded as rejected. Nothing after it is pushed.
     EventUnpushable "event_unpushable" Rejected;
@@ -382,8 +383,7 @@ impl Code {
                 "run `driftless init` once more: it brings the remote up to date"
             }
             Code::RemoteColumnMissing => {
-                "nothing was pushed, and nothing is lost; add the column on the remote and run \
-                 `driftless init` again"
+                "nothing was pushed, and nothing is lost; add the column on the remote"
             }
             Code::OtherRemote => {
                 "nothing was pushed; give the URL of the database that this replica belongs to, or \

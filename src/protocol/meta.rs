@@ -9,7 +9,7 @@ use crate::event::value::Value;
 use crate::event::{ReplicaId, Seq};
 
 /// The version of `schema/remote`, in `driftless_meta`.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// The remote's time, in ms since 1970.
 pub(crate) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";

@@ -7,6 +7,8 @@ pub(crate) mod log_range;
 pub(crate) mod meta;
 mod outgoing;
 pub(crate) mod payload;
+pub mod push;
+pub mod remote_tables;
 pub(crate) mod staged;
 mod statement;
 pub mod statements;

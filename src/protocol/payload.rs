@@ -78,7 +78,7 @@ impl Field<'_> {
 type Column = (&'static str, fn(&Outgoing) -> Field<'_>);
 
 /// The columns that an event fills. The first differs between any two events.
-const INBOX: [Column; 15] = [
+const INBOX: [Column; 14] = [
     ("id", |event| Some(event.id).into()),
     ("actor", |event| event.actor.as_deref().into()),
     ("tbl", |event| Some(event.table.as_str()).into()),
@@ -93,7 +93,6 @@ const INBOX: [Column; 15] = [
     ("image", |event| event.image.as_deref().into()),
     ("late", |event| event.late.into()),
     ("refuse", |event| event.refuse.as_deref().map(shorten).into()),
-    ("plain", |event| event.plain.into()),
 ];
 
 /// Events, ready for the inbox.

@@ -22,12 +22,15 @@
 //!   event at the cursor, and the replica's own. The log's end is looked at only where there is
 //!   something after the cursor.
 
+use std::sync::Arc;
+
 use ulid::Ulid;
 
 use super::incarnation::{Mark, Marks, Place};
 use super::log_range::{page, read_page, read_part, slice};
 use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
+use super::remote_tables::{RemoteTables, SCHEMA_COOKIE};
 use super::staged::{forget, source};
 use super::{Push, Statement, text};
 use crate::catalog::{Collation, Table, ident, key_json, row_json};
@@ -67,6 +70,8 @@ pub struct Sender {
     pub cursor: Seq,
     /// Its marks. The newest one was drawn for this push.
     pub marks: Marks,
+    /// The remote's tables, for which the push is planned.
+    pub tables: Arc<RemoteTables>,
 }
 
 impl Sender {
@@ -104,6 +109,9 @@ pub struct Reply {
     /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
     /// triggers do not know.
     pub unknown: Option<(String, String)>,
+    /// Whether nothing was pushed because the remote's schema is another one than the push was
+    /// planned for.
+    pub stale: bool,
     /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
@@ -123,10 +131,11 @@ pub fn waiting(cursor: Seq) -> Statement {
     Statement::new(sql, [cursor.0.into()])
 }
 
-/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of a
-/// trigger the SQL is left out: ours come to megabytes, and nobody asks for it.
+/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of our
+/// own triggers the SQL is left out: nobody asks for it, and those of version 1 come to megabytes.
 pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, \
-     CASE WHEN type <> 'trigger' THEN sql END, rowid FROM sqlite_schema ORDER BY rowid";
+     CASE WHEN type <> 'trigger' OR substr(name, 1, 10) <> 'driftless_' THEN sql END, rowid \
+     FROM sqlite_schema ORDER BY rowid";
 
 /// Reads the names of the remote's tables.
 pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
@@ -148,11 +157,13 @@ impl Exchange<'_> {
             let asker = self.asker.expect("a push has a sender with a place");
             statements.push(contact(sender, asker.place));
             statements.push(deliver(push, unit, sender, self.staged));
+            statements.extend(super::push::statements(push, &sender.tables));
             let last = push.events.last().map(|event| event.id);
             let last = last.expect("a push has events");
             let sql = "SELECT seq FROM driftless_events WHERE id = ?";
             statements.push(Statement::new(sql, [text(last)]));
             statements.push(unknown_column(&push.tables));
+            statements.push(SCHEMA_COOKIE.into());
             statements.extend(self.staged.map(|_| forget(sender.replica)));
         }
         if let Some(part) = self.part {
@@ -163,13 +174,13 @@ impl Exchange<'_> {
             statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.into(), meta));
-        Batch { statements, writes: self.writes() > 0 }
+        Batch { statements, writes: self.push.is_some() || self.part.is_some() }
     }
 
-    /// How many of the statements are for what is pushed.
-    fn writes(&self) -> usize {
-        let push = if self.push.is_some() { 4 } else { 0 } + usize::from(self.staged.is_some());
-        push + self.part.map_or(0, |part| part.count())
+    /// How many of the statements come after those of the push's plan.
+    fn behind_plan(&self) -> usize {
+        let push = if self.push.is_some() { 3 } else { 0 } + usize::from(self.staged.is_some());
+        push + self.part.map_or(0, |part| part.count()) + usize::from(self.pull.is_some()) + 1
     }
 
     /// What this request's answer says.
@@ -178,20 +189,25 @@ impl Exchange<'_> {
     ///
     /// `Corrupt` when it is not an answer to this request.
     pub fn read(&self, answer: Answer) -> Result<Reply> {
-        let expected = self.writes() + usize::from(self.pull.is_some());
-        if answer.rows.len() != expected + 1 {
+        let before = answer.rows.len().checked_sub(self.behind_plan());
+        let before = before.ok_or_else(|| wrong("the number of results"))?;
+        if self.push.is_none() && before != 0 {
             return Err(wrong("the number of results"));
         }
-        let mut results = answer.rows.into_iter();
-        let (mut pushed, mut unknown) = (false, None);
-        let written: Vec<Rows> = results.by_ref().take(self.writes()).collect();
-        if self.push.is_some() {
-            pushed = !written[2].is_empty();
-            unknown = read_unknown_column(&written[3])?;
+        let mut results = answer.rows.into_iter().skip(before);
+        let mut next = || results.next().unwrap_or_default();
+        let (mut pushed, mut unknown, mut stale) = (false, None, false);
+        if let Some((_, _, sender)) = self.push {
+            pushed = !next().is_empty();
+            unknown = read_unknown_column(&next())?;
+            let cookie = next().first().and_then(|row| row.first()?.as_integer());
+            stale = cookie.ok_or_else(|| wrong("its schema's version"))? != sender.tables.cookie;
         }
+        let silent = usize::from(self.staged.is_some()) + self.part.map_or(0, |part| part.count());
+        (0..silent).for_each(|_| drop(next()));
         let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
         if let Some(span) = self.pull {
-            let rows = results.next().unwrap_or_default();
+            let rows = next();
             if span.slice.is_some() {
                 (read.last, head) = (span.after, span.after);
                 part = read_part(rows)?;
@@ -199,12 +215,14 @@ impl Exchange<'_> {
                 (read, head) = read_page(rows, span.after)?;
             }
         }
-        let meta = read_meta(&results.next().unwrap_or_default())?;
+        let meta = read_meta(&next())?;
         let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
         let mine = self.push.and_then(|(_, _, sender)| sender.mark());
         let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
         // Another file with our name may have pushed the same event.
-        Ok(Reply { pushed: pushed && marked, marked, unknown, page: read, part, head, meta })
+        let pushed = pushed && marked;
+        let stale = stale && !pushed;
+        Ok(Reply { pushed, marked, unknown, stale, page: read, part, head, meta })
     }
 }
 
@@ -269,17 +287,17 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
 
 /// The statement that comes first, and leaves the push's mark.
 fn contact(sender: &Sender, place: Place) -> Statement {
-    let Sender { replica, epoch, cursor, marks } = sender;
+    let Sender { replica, epoch, cursor, marks, tables } = sender;
     let (guard, known) = (guard(epoch, place), known(*replica, marks));
     let sql = format!(
         "INSERT INTO driftless_replicas (name, mark, contact, cursor) \
-         SELECT ?, ?, {NOW_MS}, ? WHERE {} AND {} \
+         SELECT ?, ?, {NOW_MS}, ? WHERE ({SCHEMA_COOKIE}) = ? AND {} AND {} \
          ON CONFLICT (name) DO UPDATE SET mark = excluded.mark, contact = excluded.contact, \
          cursor = excluded.cursor",
         guard.sql, known.sql
     );
     let mark = sender.mark().expect("a mark was drawn for this push");
-    let row = [text(replica), text(mark), cursor.0.into()];
+    let row = [text(replica), text(mark), cursor.0.into(), tables.cookie.into()];
     Statement::new(sql, row.into_iter().chain(guard.args).chain(known.args))
 }
 
@@ -307,12 +325,13 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) ->
     let sql = format!(
         "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT ?, {}, {} FROM ({}) \
          WHERE EXISTS (SELECT 1 FROM driftless_replicas WHERE +name = ? AND +mark = ?) \
-         AND NOT EXISTS ({}){}",
+         AND ({SCHEMA_COOKIE}) = ? AND NOT EXISTS ({}){}",
         unit.sql, terms.sql, events.sql, unknown.sql, complete.sql
     );
     let mark = sender.mark().expect("a mark was drawn for this push");
     let args = std::iter::once(text(sender.replica)).chain(unit.args).chain(terms.args);
-    let args = args.chain(events.args).chain([text(sender.replica), text(mark)]);
+    let cookie = Value::Integer(sender.tables.cookie);
+    let args = args.chain(events.args).chain([text(sender.replica), text(mark), cookie]);
     Statement::new(sql, args.chain(unknown.args).chain(complete.args))
 }
 

@@ -6,18 +6,17 @@
 //! So such a batch goes to the same endpoint in the same messages, with its text unchanged and its
 //! values bound.
 //!
-//! The text of a push does not change, so a server that caches compiled statements need not compile
-//! it again. That saves much: the statement includes all triggers of the inbox and of the tables.
+//! A push repeats a few texts. The server stores them for the stream, so that each is sent once.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Body, Client, Request};
 use libsql_hrana::proto::{
-    Batch, BatchCond, BatchResult, BatchStep, BatchStreamReq, CloseStreamReq, PipelineReqBody,
-    PipelineRespBody, Stmt, StmtResult, StreamRequest, StreamResponse, StreamResult,
-    Value as Carried,
+    BatchResult, PipelineRespBody, StmtResult, StreamResponse, StreamResult, Value as Carried,
 };
+use serde::Serialize;
 
 use super::failure::{Failure, Said};
 use super::metered_stream::Meter;
@@ -80,15 +79,13 @@ impl Direct {
         batch: Asked,
     ) -> Result<Vec<Rows>, Failure> {
         let expected = batch.statements.len();
-        let body = PipelineReqBody {
-            baton: None,
-            requests: vec![
-                StreamRequest::Batch(BatchStreamReq {
-                    batch: transaction(batch.statements, batch.writes),
-                }),
-                StreamRequest::Close(CloseStreamReq {}),
-            ],
-        };
+        let stored = repeated(&batch.statements);
+        let store = stored.iter().map(|(sql, &sql_id)| Sent::StoreSql { sql_id, sql });
+        let mut requests: Vec<_> = store.collect();
+        let batch = transaction(&batch.statements, batch.writes, &stored);
+        requests.push(Sent::Batch { batch });
+        requests.push(Sent::Close);
+        let body = SentBody { baton: None, requests };
         let body = serde_json::to_string(&body).expect("a request is JSON");
         let request = Request::post(format!("{url}/v3/pipeline"))
             .header(AUTHORIZATION, format!("Bearer {token}"))
@@ -106,7 +103,14 @@ impl Direct {
             let begun = error.is_eof() && !body.is_empty();
             if begun { Failure::CutOff(error.to_string()) } else { Failure::Foreign }
         })?;
-        match body.results.into_iter().next() {
+        // A text that was not stored is the first error; the batch's result is behind the texts'.
+        let mut results = body.results.into_iter();
+        let first = results
+            .by_ref()
+            .take(stored.len())
+            .find(|result| !matches!(result, StreamResult::Ok { .. }))
+            .or_else(|| results.next());
+        match first {
             Some(StreamResult::Ok { response: StreamResponse::Batch(batch) }) => {
                 read(batch.result, expected)
             }
@@ -118,38 +122,128 @@ impl Direct {
     }
 }
 
-/// The statements between BEGIN and COMMIT. Each runs if the one before it succeeded. The ROLLBACK
-/// runs if the COMMIT did not.
-fn transaction(statements: Vec<Statement>, writes: bool) -> Batch {
-    let after = |step: usize| BatchCond::Ok { step: step as u32 };
-    let step = |stmt, condition| BatchStep { condition, stmt };
-    // Take the write lock at once: a transaction that takes it later may fail with SQLITE_BUSY.
-    let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
-    let mut steps = vec![step(Stmt::new(begin, true), None)];
+/// The most texts that a request stores: libSQL server takes 50 for a stream.
+const MAX_STORED: usize = 40;
+
+/// The most bytes of a stored text on libSQL server. A longer one is sent each time.
+const MAX_STORED_BYTES: usize = 5_000;
+
+/// Texts that several statements have, each with the id under which it is stored. A push repeats a
+/// few texts many times.
+fn repeated(statements: &[Statement]) -> BTreeMap<String, i32> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
     for statement in statements {
-        let condition = Some(after(steps.len() - 1));
-        steps.push(step(carried(statement), condition));
+        *counts.entry(&statement.sql).or_default() += 1;
     }
-    let last = steps.len() - 1;
-    steps.push(step(Stmt::new("COMMIT", true), Some(after(last))));
-    let failed = BatchCond::Not { cond: Box::new(after(last + 1)) };
-    steps.push(step(Stmt::new("ROLLBACK", true), Some(failed)));
-    Batch { steps, replication_index: None }
+    let mut saved: Vec<_> = counts
+        .into_iter()
+        .filter(|(sql, count)| *count > 1 && sql.len() <= MAX_STORED_BYTES)
+        .map(|(sql, count)| ((count - 1) * sql.len(), sql))
+        .collect();
+    saved.sort_unstable_by(|a, b| b.cmp(a));
+    let stored = saved.into_iter().take(MAX_STORED).zip(0..);
+    stored.map(|((_, sql), id)| (sql.to_owned(), id)).collect()
 }
 
-fn carried(Statement { sql, args }: Statement) -> Stmt {
-    let bound = |value| match value {
+/// A request's body: Hrana's `PipelineReqBody` without the fields that are not needed. A push has
+/// thousands of steps, and half of their bytes would be names of absent fields.
+#[derive(Serialize)]
+struct SentBody<'a> {
+    baton: Option<&'a str>,
+    requests: Vec<Sent<'a>>,
+}
+
+/// A request of the body.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Sent<'a> {
+    StoreSql { sql_id: i32, sql: &'a str },
+    Batch { batch: Steps<'a> },
+    Close,
+}
+
+#[derive(Serialize)]
+struct Steps<'a> {
+    steps: Vec<Step<'a>>,
+}
+
+/// A statement of a batch, and when it runs.
+#[derive(Serialize)]
+struct Step<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<Condition>,
+    stmt: Text<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Condition {
+    Ok { step: u32 },
+    Not { cond: Box<Condition> },
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sql: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sql_id: Option<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    args: Vec<Carried>,
+    want_rows: bool,
+}
+
+impl<'a> Text<'a> {
+    fn simple(sql: &'a str) -> Text<'a> {
+        Text { sql: Some(sql), sql_id: None, args: Vec::new(), want_rows: false }
+    }
+
+    fn of(statement: &'a Statement, stored: &BTreeMap<String, i32>) -> Text<'a> {
+        let sql_id = stored.get(&statement.sql).copied();
+        let sql = sql_id.is_none().then_some(statement.sql.as_str());
+        let args = statement.args.iter().map(carried).collect();
+        Text { sql, sql_id, args, want_rows: gives_rows(&statement.sql) }
+    }
+}
+
+/// Whether a statement may give rows.
+fn gives_rows(sql: &str) -> bool {
+    let writes = ["INSERT ", "UPDATE ", "DELETE ", "CREATE ", "DROP "];
+    !writes.iter().any(|word| sql.starts_with(word)) || sql.contains("RETURNING")
+}
+
+/// The statements between BEGIN and COMMIT. Each runs if the one before it succeeded. The ROLLBACK
+/// runs if the COMMIT did not.
+fn transaction<'a>(
+    statements: &'a [Statement],
+    writes: bool,
+    stored: &BTreeMap<String, i32>,
+) -> Steps<'a> {
+    let after = |step: usize| Condition::Ok { step: step as u32 };
+    // Take the write lock at once: a transaction that takes it later may fail with SQLITE_BUSY.
+    let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut steps = vec![Step { condition: None, stmt: Text::simple(begin) }];
+    for statement in statements {
+        let condition = Some(after(steps.len() - 1));
+        steps.push(Step { condition, stmt: Text::of(statement, stored) });
+    }
+    let last = steps.len() - 1;
+    steps.push(Step { condition: Some(after(last)), stmt: Text::simple("COMMIT") });
+    let failed = Condition::Not { cond: Box::new(after(last + 1)) };
+    steps.push(Step { condition: Some(failed), stmt: Text::simple("ROLLBACK") });
+    Steps { steps }
+}
+
+fn carried(value: &Value) -> Carried {
+    match value {
         Value::Null => Carried::Null,
-        Value::Integer(value) => Carried::Integer { value },
-        Value::Real(value) => Carried::Float { value },
+        Value::Integer(value) => Carried::Integer { value: *value },
+        Value::Real(value) => Carried::Float { value: *value },
         Value::Text(text) => {
-            Carried::Text { value: String::from_utf8_lossy(&text).into_owned().into() }
+            Carried::Text { value: String::from_utf8_lossy(text).into_owned().into() }
         }
-        Value::Blob(bytes) => Carried::Blob { value: bytes.into() },
-    };
-    let mut statement = Stmt::new(sql, true);
-    statement.args = args.into_iter().map(bound).collect();
-    statement
+        Value::Blob(bytes) => Carried::Blob { value: bytes.clone().into() },
+    }
 }
 
 /// The rows of each statement, or the first error.
@@ -202,6 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_repeated_is_sent_once() {
+        let texts = ["a", "bb", "a", "c", "bb", "bb"];
+        let statements: Vec<_> = texts.map(Statement::from).into();
+        let stored = repeated(&statements);
+        assert_eq!(stored, [("a".to_owned(), 1), ("bb".to_owned(), 0)].into());
+        let batch = transaction(&statements, true, &stored);
+        let sent: Vec<_> = batch.steps[1..=6].iter().map(|step| step.stmt.sql_id).collect();
+        assert_eq!(sent, [Some(1), Some(0), Some(1), None, Some(0), Some(0)]);
+        assert!(batch.steps[1..=6].iter().all(|s| s.stmt.sql.is_some() != s.stmt.sql_id.is_some()));
+    }
+
+    #[test]
     fn values_that_would_arrive_as_others_are_refused() {
         let text = |bytes: &[u8]| Value::Text(bytes.to_vec());
         let good = [Value::Null, Value::Integer(i64::MIN), text("é'".as_bytes())];
@@ -214,8 +320,8 @@ mod tests {
 
     #[test]
     fn a_transaction_that_only_reads_takes_no_write_lock() {
-        let begins = |writes| transaction(vec!["SELECT 1".into()], writes).steps.remove(0).stmt.sql;
-        assert_eq!(begins(false), Stmt::new("BEGIN", true).sql);
-        assert_eq!(begins(true), Stmt::new("BEGIN IMMEDIATE", true).sql);
+        let begins = |writes| transaction(&[], writes, &BTreeMap::new()).steps[0].stmt.sql;
+        assert_eq!(begins(false), Some("BEGIN"));
+        assert_eq!(begins(true), Some("BEGIN IMMEDIATE"));
     }
 }

@@ -96,6 +96,8 @@ pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::remote_facts::{RemoteFacts, ask};
 pub(crate) use driver::status_file::{read_status, remembered_success};
 pub use first_sync::compare::Tables;
+#[cfg(feature = "internals")]
+pub use first_sync::kept_tables::kept;
 pub use first_sync::plan::Plan;
 pub(crate) use first_sync::plan::{fresh_plan, open_offline};
 pub use first_sync::preview::{LogEnd, RemotePreview, TableRows};

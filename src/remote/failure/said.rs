@@ -65,6 +65,17 @@ const OFFSET: &str = " (at offset";
 /// The prefix of our tables' names; and a table that an earlier version did not install.
 const OWN: &str = "driftless_";
 const STAGED: &str = "driftless_staged";
+/// Those of our tables that hold nothing between transactions. They are made anew when the
+/// definitions are compared.
+const SCRATCH: [&str; 7] = [
+    "driftless_applying",
+    "driftless_capture",
+    "driftless_inbox",
+    "driftless_names",
+    "driftless_notes",
+    "driftless_now",
+    "driftless_one",
+];
 
 /// SQLite, insert.c: the column that a failed constraint names. The guard of an installation
 /// violates this one if another installation has begun.
@@ -167,6 +178,9 @@ fn rejection(message: &str, code: &str) -> Code {
         // code makes the replica check the definitions.
         return match name {
             name if name.starts_with(STAGED) => Code::StagedTableMissing,
+            name if SCRATCH.contains(&name.split(OFFSET).next().unwrap_or(name)) => {
+                Code::StatementTableMissing
+            }
             name if name.starts_with(OWN) => Code::OwnTableMissing,
             _ => Code::StatementTableMissing,
         };
@@ -220,6 +234,7 @@ mod tests {
             ("no such table: people (at offset 14)", Code::StatementTableMissing, Some("people")),
             ("no such table: main.two words", Code::StatementTableMissing, Some("two words")),
             ("no such table: driftless_meta", Code::OwnTableMissing, None),
+            ("no such table: driftless_now", Code::StatementTableMissing, Some("driftless_now")),
             ("no such table: main.driftless_x", Code::StatementTableMissing, Some("driftless_x")),
             ("no such table: driftless_staged", Code::StagedTableMissing, None),
             ("no such column: NEW.phone", Code::StatementColumnMissing, None),

@@ -121,7 +121,7 @@ fn contact(
         match runtime.block_on(guarded(Arc::clone(remote), batch)) {
             Ok(answer) => match first_sync.answered(answer, time.now().wall_ms)? {
                 Advance::More => backoff.reset(),
-                Advance::Done(report, store) => return Ok((*store, *report)),
+                Advance::Done(report, store, _) => return Ok((*store, *report)),
                 Advance::OtherRemote(found) => return Err(other_remote(found.as_deref())),
             },
             // It answered, at least.

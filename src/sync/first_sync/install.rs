@@ -1,60 +1,94 @@
 //! The installation on the remote, in as many requests as are needed.
 //!
-//! A table's triggers come to some 160 kB for fourteen columns, and a server takes 10 MB in a
-//! request. So an installation is cut between two tables. Each request is one transaction:
+//! A table's triggers come to some 3 kB for fourteen columns, so nearly every installation is one
+//! request. Where there are hundreds of tables, it is cut between two of them. Each request is one
+//! transaction:
 //!
-//! * The first request makes the missing tables: a trigger may name any of them.
-//! * A table's triggers, and those of the inbox that judge its events, are replaced in one request.
-//!   So each write is captured, by the old triggers or by the new ones.
+//! * The first request drops every trigger of ours before anything else, of whatever version, and
+//!   makes the shared tables anew, the application's missing tables, and the triggers of each table
+//!   that had some. So each write is captured, by the old triggers or by the new ones, and no
+//!   trigger ever meets shared tables that it was not made for. The other tables may follow in
+//!   later requests.
+//! * Each request checks that the remote's schema is still the one that was read, or that the
+//!   request before it has left. So of two installations at the same time one fails, and starts
+//!   again on top of what the other one has made; and nothing is made by definitions that the web
+//!   application has changed meanwhile.
 //! * The first request takes the fingerprints away, and the last one writes them: a remote with a
 //!   part of an installation counts as not installed, and the next `init` does all of it again.
-//! * The first request leaves a token, if the registered tables are still those that were looked
-//!   at. Each further one asks for it. So of two installations at the same time one fails, and
-//!   starts again on top of what the other one has made.
+//! * The first request writes the version: whatever is half made is of this one, and an earlier
+//!   program pushes nothing from then on.
 //!
-//! Each request may be repeated: what is made is dropped first, where it is there.
+//! A request whose answer was lost is not repeated: the definitions are read again.
 
-use crate::capture::{RemoteTriggers, Replicated, Trigger};
+use crate::capture::{RemoteCapture, Trigger};
 use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::json::names_json;
 use crate::event::value::Value;
 use crate::protocol::Statement;
-use crate::protocol::meta::{Meta, SCHEMA_VERSION};
+use crate::protocol::meta::{HEAD, META, Meta, SCHEMA_VERSION, read_head, read_meta};
+use crate::protocol::remote_tables::{RemoteTable, SCHEMA_COOKIE, read_schema_cookie};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
 use crate::sync::first_sync::remote_schema::{
-    FoundTrigger, POWERS, REMOTE_SCHEMA, Registered, Schema, split,
+    FoundTrigger, INBOX, POWERS, REMOTE_SCHEMA, Schema, split,
 };
 
 /// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
 /// transaction is short: a server takes the write lock away after 5 s if another writer waits.
-const REQUEST_BYTES: usize = 1 << 20;
+pub(in crate::sync) const REQUEST_BYTES: usize = 1 << 20;
+
+/// Tables that are dropped: one of version 1 that there is no more, and one that is made anew.
+const DROPPED: [&str; 2] = ["driftless_values", "driftless_inbox"];
+
+/// The table that a check inserts into. It is the first thing that is made on a remote.
+const INSTALLS: &str = "driftless_installs";
 
 /// The statements for one table.
 #[derive(Clone, Debug)]
 struct Group {
     table: String,
-    /// Drop its capture triggers, and make new ones.
-    capture: Vec<Statement>,
-    /// Make its triggers of the inbox: those for rare events, and those for common ones.
-    inbox: [Vec<Statement>; 2],
+    /// Whether the table has triggers of ours, which the first request drops.
+    replaces: bool,
+    /// Register it, drop its capture triggers, and make new ones.
+    statements: Vec<Statement>,
     bytes: usize,
+}
+
+impl Group {
+    fn of(there: &RemoteTable, made: &[Trigger], schema: &Schema) -> Group {
+        let RemoteTable { table, rule, .. } = there;
+        let sql = "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
+             VALUES (?, ?, '', ?) ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
+             triggers = excluded.triggers, columns = excluded.columns";
+        let columns = names_json(table.column_names());
+        let row = [table.name.as_str(), rule.as_str(), &columns];
+        let mut statements = vec![Statement::new(sql, row.map(Value::from))];
+        for made in made {
+            statements.extend([drop_trigger(&made.name), made.sql.as_str().into()]);
+        }
+        Group {
+            table: table.name.clone(),
+            replaces: schema.our_triggers().any(|old| old.is_on(&table.name)),
+            bytes: statements.iter().map(|made| made.sql.len()).sum(),
+            statements,
+        }
+    }
 }
 
 /// An installation that is in progress.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Installation {
-    head: Vec<Statement>,
-    begin: Vec<Statement>,
-    /// Makes the missing tables, and what the log says of those that are not replicated.
-    makers: Vec<Statement>,
-    guard: Statement,
-    groups: Vec<Group>,
-    /// Replace what must be newer than the triggers of all tables.
+    /// Makes [`INSTALLS`], where it is missing.
+    before: Option<Statement>,
+    /// All of the first request that is neither a check nor of one table.
     first: Vec<Statement>,
+    /// First those that the first request must have.
+    groups: Vec<Group>,
     tail: Vec<Statement>,
+    /// The remote's schema, as the next request must find it.
+    cookie: i64,
     /// Groups that are installed.
     done: usize,
     begun: bool,
@@ -65,128 +99,133 @@ pub(in crate::sync) struct Installation {
 pub(in crate::sync) enum Installed {
     /// There is more.
     Part,
-    /// All is there: the remote's identity, and the end of its log.
-    All(Meta, Seq),
+    /// All is there: the remote's identity, the end of its log, and the version of its schema.
+    All(Meta, Seq, i64),
 }
 
 impl Installation {
-    /// `token` is this replica's, `known` are the tables that are registered on the remote, and
-    /// `all` those that are to be, in the remote's definitions.
+    /// `token` is this replica's, and `all` are the tables that are to be registered, by `capture`,
+    /// in requests of `limit` bytes at the most, if that can be.
     pub(in crate::sync) fn new(
         epoch: &str,
         token: &str,
         schema: &Schema,
-        known: &[Registered],
         found: &Comparison,
-        all: &[Replicated<'_>],
-    ) -> (Installation, String) {
-        let triggers = RemoteTriggers::of(all);
-        let fingerprint = triggers.fingerprint();
+        all: &[RemoteTable],
+        capture: &RemoteCapture,
+        limit: usize,
+    ) -> Installation {
         let fixed = |sql| split(sql).into_iter().map(Statement::from);
-        let mut head: Vec<_> = fixed(REMOTE_SCHEMA).collect();
-        if !schema.definitions().iter().any(|(_, name, ..)| name == "driftless_pow2") {
-            head.extend(fixed(POWERS));
+        let mut first: Vec<_> =
+            schema.our_triggers().map(FoundTrigger::name).map(drop_trigger).collect();
+        first.extend(DROPPED.map(|name| format!("DROP TABLE IF EXISTS {name}").into()));
+        first.extend(fixed(REMOTE_SCHEMA));
+        if !schema.has("driftless_pow2") {
+            first.extend(fixed(POWERS));
         }
         let meta = "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, ?, ?) \
-             ON CONFLICT (one) DO NOTHING";
-        head.push(Statement::new(meta, [epoch.into(), SCHEMA_VERSION.into()]));
-        let begin = begin(token, known);
+             ON CONFLICT (one) DO UPDATE SET version = excluded.version";
+        first.push(Statement::new(meta, [epoch.into(), SCHEMA_VERSION.into()]));
+        // A program of version 1 that has begun to install asks for its own token.
+        let sign = "INSERT INTO driftless_installs (one, token) VALUES (1, ?) \
+             ON CONFLICT (one) DO UPDATE SET token = excluded.token";
+        first.push(Statement::new(sign, [token.into()]));
+        first.push("UPDATE driftless_tables SET triggers = ''".into());
+        first.extend(capture.shared().iter().map(|sql| Statement::from(sql.as_str())));
+        first.extend(fixed(INBOX));
         let makers = found.make_there().iter().flat_map(|(_, makers)| makers.clone());
-        let mut makers: Vec<_> = makers.map(Statement::from).collect();
-        makers.extend(made_anew(std::slice::from_ref(&triggers.unknown)));
-        let guard = "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
-             (SELECT 1 FROM driftless_installs WHERE token = ?)";
-        let guard = Statement::new(guard, [token.into()]);
-        let first = made_anew(&triggers.first);
-        let mut groups = Vec::new();
-        let mut kept: Vec<String> = [&triggers.unknown].map(|made| made.name.clone()).into();
-        kept.extend(triggers.first.iter().map(|made| made.name.clone()));
-        for (Replicated { table, .. }, made) in all.iter().zip(triggers.tables) {
-            let new = made.capture.iter().chain(&made.rare).chain(&made.common);
-            kept.extend(new.map(|made| made.name.clone()));
-            let name = &table.name;
-            let mut capture = Vec::new();
-            // Those of an earlier version may have other names.
-            for old in schema.our_triggers().filter(|old| old.is_on(name)) {
-                kept.push(old.name().to_owned());
-                capture.push(drop_trigger(old.name()));
-            }
-            capture.extend(made_anew(&made.capture));
-            let inbox = [made_anew(&made.rare), made_anew(&made.common)];
-            let bytes =
-                capture.iter().chain(inbox.iter().flatten()).map(|made| made.sql.len()).sum();
-            groups.push(Group { table: name.clone(), capture, inbox, bytes });
-        }
-        let old = schema.our_triggers().map(FoundTrigger::name);
-        let old = old.filter(|old| !kept.iter().any(|kept| kept == old));
-        let mut tail: Vec<_> = old.map(drop_trigger).collect();
-        tail.extend(registration(all, &fingerprint));
-        tail.extend([crate::protocol::meta::META.into(), crate::protocol::meta::HEAD.into()]);
-        let (done, begun, limit) = (0, false, REQUEST_BYTES);
-        let whole =
-            Installation { head, begin, makers, guard, groups, first, tail, done, begun, limit };
-        (whole, fingerprint)
+        first.extend(makers.map(Statement::from));
+        let mut groups: Vec<_> = all
+            .iter()
+            .zip(capture.tables())
+            .map(|(there, (_, made))| Group::of(there, made, schema))
+            .collect();
+        groups.sort_by_key(|group| !group.replaces);
+        let tail = vec![registration(all, capture.fingerprint()), META.into(), HEAD.into()];
+        let before = split(REMOTE_SCHEMA).into_iter().find(|sql| sql.contains(INSTALLS));
+        let before = before.filter(|_| !schema.has(INSTALLS)).map(Statement::from);
+        // Making the table has made the schema another one.
+        let cookie = schema.cookie() + i64::from(before.is_some());
+        let (done, begun) = (0, false);
+        Installation { before, first, groups, tail, cookie, done, begun, limit }
     }
 
-    /// The statements of all requests, but for those that ask whether another replica is at work.
+    /// The statements of all requests, but for those that ask whether somebody else is at work.
     pub(in crate::sync) fn rehearsal(&self) -> Vec<Statement> {
-        let mut statements = [self.head.as_slice(), &self.makers].concat();
-        for group in &self.groups {
-            statements.extend(group.capture.iter().chain(group.inbox.iter().flatten()).cloned());
-        }
-        statements.extend(self.first.iter().chain(&self.tail).cloned());
-        statements
+        let groups = self.groups.iter().flat_map(|group| &group.statements);
+        self.first.iter().chain(groups).chain(&self.tail).cloned().collect()
     }
 
-    /// Where the next request ends: a group at least.
+    /// Fails if the remote's schema is not the one that was left.
+    fn check(&self) -> Statement {
+        let sql = format!(
+            "INSERT INTO {INSTALLS} (one, token) SELECT 1, NULL WHERE ({SCHEMA_COOKIE}) <> ?"
+        );
+        Statement::new(sql, [self.cookie.into()])
+    }
+
+    /// Where the next request ends at the earliest.
+    fn least(&self) -> usize {
+        let replaced = self.groups.iter().filter(|group| group.replaces).count();
+        let least = if self.begun { self.done + 1 } else { replaced.max(1) };
+        least.min(self.groups.len())
+    }
+
+    fn bytes(&self, end: usize) -> usize {
+        self.groups[self.done..end].iter().map(|group| group.bytes).sum()
+    }
+
+    /// Where the next request ends.
     fn end(&self) -> usize {
-        let mut bytes = 0;
-        let fits = |group: &&Group| {
-            let first = bytes == 0;
-            bytes += group.bytes;
-            first || bytes <= self.limit
-        };
-        self.done + self.groups[self.done..].iter().take_while(fits).count()
+        let mut end = self.least();
+        while end < self.groups.len() && self.bytes(end + 1) <= self.limit {
+            end += 1;
+        }
+        end
     }
 
     /// The next request.
     pub(in crate::sync) fn batch(&self) -> Batch {
         let mut statements = Vec::new();
-        if self.begun {
-            statements.push(self.guard.clone());
-        } else {
-            statements.extend(self.head.iter().chain(&self.begin).chain(&self.makers).cloned());
+        if !self.begun {
+            statements.extend(self.before.clone());
+        }
+        statements.push(self.check());
+        if !self.begun {
+            statements.extend(self.first.iter().cloned());
         }
         let end = self.end();
-        let groups = &self.groups[self.done..end];
-        statements.extend(groups.iter().flat_map(|group| &group.capture).cloned());
-        for rank in 0..2 {
-            statements.extend(groups.iter().flat_map(|group| &group.inbox[rank]).cloned());
-        }
-        statements.extend(self.first.iter().cloned());
+        let groups = self.groups[self.done..end].iter();
+        statements.extend(groups.flat_map(|group| &group.statements).cloned());
         if end == self.groups.len() {
             statements.extend(self.tail.iter().cloned());
         }
+        statements.push(SCHEMA_COOKIE.into());
         Batch { statements, writes: true }
     }
 
     /// The last request was too large: whether a smaller one can be made.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
-        if self.end() - self.done < 2 {
+        let end = self.end();
+        if end == self.least() {
             return false;
         }
-        let bytes: usize = self.groups[self.done..self.end()].iter().map(|group| group.bytes).sum();
-        self.limit = bytes / 2;
+        self.limit = self.bytes(end) / 2;
         true
     }
 
     /// The error for a request that is too large, and cannot be made smaller.
     pub(in crate::sync) fn larger_than_any(&self, error: Error) -> Error {
-        let Some(group) = self.groups.get(self.done) else { return error };
+        let groups = &self.groups[self.done..self.least()];
+        let which = match groups {
+            [] => return error,
+            [group] => format!("table `{}`", group.table),
+            groups => format!("{} tables", groups.len()),
+        };
         let message = format!(
-            "the triggers of table `{}` are {} bytes, and the remote does not take so much in one \
+            "the triggers of {which} are {} bytes, and the remote does not take so much in one \
              request",
-            group.table, group.bytes
+            self.bytes(self.least())
         );
         error
             .in_words(message)
@@ -200,72 +239,32 @@ impl Installation {
             let message = "the remote's answer has another number of results";
             return Err(Error::new(Code::AnswerInvalid, message));
         }
+        let row = |at: usize| -> &Rows { &answer.rows[at] };
+        let cookie = read_schema_cookie(row(results - 1))?;
+        self.cookie = cookie;
         self.done = self.end();
         self.begun = true;
         if self.done < self.groups.len() {
             tracing::debug!(tables = self.done, of = self.groups.len(), "a part is installed");
             return Ok(Installed::Part);
         }
-        let row = |at: usize| -> &Rows { &answer.rows[at] };
-        let meta = crate::protocol::meta::read_meta(row(results - 2))?;
-        let head = crate::protocol::meta::read_head(row(results - 1))?;
+        let meta = read_meta(row(results - 3))?;
+        let head = read_head(row(results - 2))?;
         let meta =
             meta.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote has no identity"))?;
         tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
-        Ok(Installed::All(meta, head))
+        Ok(Installed::All(meta, head, cookie))
     }
-}
-
-/// Begins: fails if the registered tables are no longer those that were looked at, unless it was
-/// this installation that has begun already.
-fn begin(token: &str, known: &[Registered]) -> Vec<Statement> {
-    let number = Value::Integer(known.len() as i64);
-    let mut others = "(SELECT count(*) FROM driftless_tables) <> ?".to_owned();
-    let mut args = vec![token.into(), number.clone()];
-    if !known.is_empty() {
-        others = format!(
-            "{others} OR (SELECT count(*) FROM driftless_tables \
-             WHERE (name, triggers) IN (VALUES {})) <> ?",
-            vec!["(?, ?)"; known.len()].join(", ")
-        );
-        let row = |known: &Registered| [known.name(), known.fingerprint()].map(Value::from);
-        args.extend(known.iter().flat_map(row).chain([number]));
-    }
-    let alone = format!(
-        "INSERT INTO driftless_installs (one, token) SELECT 1, NULL WHERE NOT EXISTS \
-         (SELECT 1 FROM driftless_installs WHERE token = ?) AND ({others})"
-    );
-    let sign = "INSERT INTO driftless_installs (one, token) VALUES (1, ?) \
-         ON CONFLICT (one) DO UPDATE SET token = excluded.token";
-    vec![
-        Statement::new(alone, args),
-        Statement::new(sign, [token.into()]),
-        "UPDATE driftless_tables SET triggers = ''".into(),
-    ]
 }
 
 /// Ends: says that all is there.
-fn registration(all: &[Replicated<'_>], fingerprint: &str) -> Vec<Statement> {
-    let one = |&Replicated { table, rule }: &Replicated<'_>| {
-        let sql = "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
-             VALUES (?, ?, ?, ?) \
-             ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
-             triggers = excluded.triggers, columns = excluded.columns";
-        let columns = names_json(table.column_names());
-        let row = [table.name.as_str(), rule.as_str(), fingerprint, &columns];
-        Statement::new(sql, row.map(Value::from))
-    };
-    let mut statements: Vec<_> = all.iter().map(one).collect();
-    let version = "UPDATE driftless_meta SET version = ? WHERE one = 1";
-    statements.push(Statement::new(version, [SCHEMA_VERSION.into()]));
-    statements
+fn registration(all: &[RemoteTable], fingerprint: &str) -> Statement {
+    let names = names_json(all.iter().map(|there| there.table.name.as_str()));
+    let sql = "UPDATE driftless_tables SET triggers = ? \
+         WHERE name IN (SELECT value FROM json_each(?))";
+    Statement::new(sql, [fingerprint.into(), Value::from(names.as_str())])
 }
 
 fn drop_trigger(name: &str) -> Statement {
     format!("DROP TRIGGER IF EXISTS {}", ident(name)).into()
-}
-
-fn made_anew(triggers: &[Trigger]) -> Vec<Statement> {
-    let both = |made: &Trigger| [drop_trigger(&made.name), made.sql.as_str().into()];
-    triggers.iter().flat_map(both).collect()
 }

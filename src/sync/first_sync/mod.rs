@@ -2,6 +2,7 @@
 
 pub(in crate::sync) mod compare;
 pub(in crate::sync) mod install;
+pub(in crate::sync) mod kept_tables;
 pub(in crate::sync) mod names;
 pub(in crate::sync) mod plan;
 pub(in crate::sync) mod preview;

@@ -1,24 +1,40 @@
 //! The remote's schema, as a first sync reads it: definitions, triggers, and the tables that other
 //! replicas have registered.
 
+use crate::capture::RemoteCapture;
+use crate::catalog::index_sql::trigger_op;
 use crate::catalog::{Catalog, PREFIX, Table};
 use crate::error::{Code, Error, Result};
+use crate::event::Op;
 use crate::event::conflict::ConflictRule;
 use crate::event::json::read_names;
 use crate::event::value::Value;
+use crate::protocol::remote_tables::{RemoteTable, RemoteTables, read_schema_cookie};
 use crate::remote::Rows;
 use crate::store::Definition;
 use crate::sync::first_sync::compare::Tables;
 
 /// The remote schema's fixed part.
 pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");
+/// What makes `driftless_inbox` anew.
+pub(in crate::sync) const INBOX: &str = include_str!("../../../schema/remote/inbox.sql");
 /// What fills `driftless_pow2`.
 pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql");
 
 /// Tables of driftless's that a push needs beside the replicated ones. They are made again where
 /// they are missing. The other tables hold an identity or a log, so they cannot be made again.
-const OURS: [&str; 4] =
-    ["driftless_inbox", "driftless_notes", "driftless_values", "driftless_pow2"];
+const OURS: [&str; 10] = [
+    "driftless_inbox",
+    "driftless_capture",
+    "driftless_told",
+    "driftless_columns",
+    "driftless_applying",
+    "driftless_notes",
+    "driftless_names",
+    "driftless_one",
+    "driftless_now",
+    "driftless_pow2",
+];
 
 /// A table of `driftless_tables` on the remote.
 #[derive(Clone, Debug)]
@@ -48,13 +64,16 @@ impl Registered {
 pub(in crate::sync) struct Schema {
     definitions: Vec<Definition>,
     triggers: Vec<FoundTrigger>,
+    cookie: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct FoundTrigger {
     name: String,
     table: String,
     ours: bool,
+    /// What one of the application's fires on, if that can be read.
+    op: Option<Op>,
     /// Greater for a newer one.
     age: i64,
 }
@@ -75,27 +94,51 @@ impl Schema {
         &self.definitions
     }
 
+    /// Its version when the definitions were read.
+    pub(in crate::sync) fn cookie(&self) -> i64 {
+        self.cookie
+    }
+
+    /// The ops for which the application has a trigger on a table.
+    pub(in crate::sync) fn triggered(&self, table: &str) -> Vec<Op> {
+        let theirs = || self.triggers.iter().filter(|found| !found.ours && found.is_on(table));
+        let fires = |op: &Op| theirs().any(|found| found.op.is_none_or(|on| on == *op));
+        [Op::Insert, Op::Update, Op::Delete].into_iter().filter(fires).collect()
+    }
+
+    /// These tables, with what else a push needs to know.
+    pub(in crate::sync) fn tables(&self, tables: Vec<RemoteTable>) -> RemoteTables {
+        let has_triggers = self.triggers.iter().any(|trigger| !trigger.ours);
+        RemoteTables { cookie: self.cookie, has_triggers, tables }
+    }
+
     /// The triggers that are driftless's own.
     pub(in crate::sync) fn our_triggers(&self) -> impl Iterator<Item = &FoundTrigger> {
         self.triggers.iter().filter(|trigger| trigger.ours)
     }
 
     /// Whether there is a table or a view of this name.
-    fn has(&self, name: &str) -> bool {
+    pub(in crate::sync) fn has(&self, name: &str) -> bool {
         self.definitions.iter().any(|(kind, found, ..)| {
             ["table", "view"].contains(&kind.as_str()) && found.eq_ignore_ascii_case(name)
         })
     }
 
-    /// Whether all of driftless's tables are there, and each of these tables has capture triggers.
-    /// A table that was dropped and made again has none.
-    pub(in crate::sync) fn is_whole<'a>(
-        &self,
-        mut tables: impl Iterator<Item = &'a Table>,
-    ) -> bool {
-        let captured =
-            |name: &str| self.triggers.iter().any(|found| found.ours && found.is_on(name));
-        OURS.iter().all(|name| self.has(name)) && tables.all(|table| captured(&table.name))
+    /// Whether all of driftless's tables and triggers are there. A table that was dropped and made
+    /// again has no triggers.
+    pub(in crate::sync) fn is_whole(&self, capture: &RemoteCapture) -> bool {
+        let made = |name: &str, table: &str| {
+            self.our_triggers().any(|found| found.name == name && found.is_on(table))
+        };
+        let shared = capture.shared().iter().filter_map(|sql| {
+            let words = sql.strip_prefix("CREATE TRIGGER ")?.split_whitespace();
+            let mut words = words.filter(|word| word.starts_with(PREFIX));
+            Some((words.next()?, words.next()?))
+        });
+        let mut tables = capture.tables().iter();
+        OURS.iter().all(|name| self.has(name))
+            && shared.into_iter().all(|(name, table)| made(name, table))
+            && tables.all(|(table, all)| all.iter().all(|new| made(&new.name, table)))
     }
 
     /// Refuses a remote that lacks something that every push needs: a registered table of this
@@ -146,8 +189,9 @@ pub(in crate::sync) fn spelled(table: Table, theirs: &Catalog, known: &[Register
     table.respelled(&name, &columns)
 }
 
-pub(in crate::sync) fn read_schema(rows: &Rows) -> Result<Schema> {
-    let mut schema = Schema::default();
+/// Reads the definitions, and the version of the schema.
+pub(in crate::sync) fn read_schema(rows: &Rows, cookie: &Rows) -> Result<Schema> {
+    let mut schema = Schema { cookie: read_schema_cookie(cookie)?, ..Schema::default() };
     for row in rows {
         let [kind, name, table, sql, rowid] = row.as_slice() else {
             return Err(Error::new(
@@ -160,10 +204,12 @@ pub(in crate::sync) fn read_schema(rows: &Rows) -> Result<Schema> {
         if kind == "trigger" {
             let ours = name.starts_with(PREFIX);
             let age = rowid.as_integer().unwrap_or(0);
+            let op = sql.as_str().and_then(trigger_op);
             let (name, table) = (name.clone(), table.clone());
-            schema.triggers.push(FoundTrigger { name, table, ours, age });
+            schema.triggers.push(FoundTrigger { name, table, ours, op, age });
         }
-        schema.definitions.push((kind, name, table, sql.as_str().map(str::to_owned)));
+        let sql = sql.as_str().filter(|_| kind != "trigger").map(str::to_owned);
+        schema.definitions.push((kind, name, table, sql));
     }
     Ok(schema)
 }
@@ -180,6 +226,43 @@ pub(in crate::sync) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     };
     let all: Option<Vec<_>> = rows.iter().map(read).collect();
     all.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote's list of tables is not one"))
+}
+
+/// The tables that are to be replicated on the remote, by name: those of this replica, and those
+/// that other replicas have registered. All in the remote's definitions, but for those that it is
+/// to get.
+pub(in crate::sync) fn all_tables(
+    ours: &[(Table, ConflictRule)],
+    theirs: &Catalog,
+    known: &[Registered],
+    schema: &Schema,
+) -> Vec<RemoteTable> {
+    let is_ours = |name: &str| ours.iter().any(|(table, _)| table.name.eq_ignore_ascii_case(name));
+    let others = known.iter().filter(|known| !is_ours(known.name()));
+    let others =
+        others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule())));
+    let as_there = |(table, rule): (Table, ConflictRule)| {
+        let there = theirs.table(&table.name).unwrap_or(&table).clone();
+        let table = spelled(there, theirs, known);
+        let triggered = schema.triggered(&table.name);
+        RemoteTable { table, rule, triggered }
+    };
+    let mut all: Vec<_> = ours.iter().cloned().chain(others).map(as_there).collect();
+    all.sort_by(|a, b| a.table.name.cmp(&b.table.name));
+    all
+}
+
+/// Whether the remote has registered a table with this rule, and with triggers of this fingerprint.
+pub(in crate::sync) fn is_registered(
+    there: &RemoteTable,
+    fingerprint: &str,
+    known: &[Registered],
+) -> bool {
+    known.iter().any(|known| {
+        known.name() == there.table.name
+            && known.rule() == there.rule
+            && known.fingerprint() == fingerprint
+    })
 }
 
 /// The error for a replicated table that the remote has no longer.
@@ -219,12 +302,54 @@ pub(in crate::sync) fn split(sql: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn in_memory() -> rusqlite::Connection {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t (id PRIMARY KEY)").unwrap();
+        db
+    }
+
+    #[test]
+    fn every_trigger_of_ours_is_looked_for() {
+        let table = Table::read(&in_memory(), "t").unwrap();
+        let capture = RemoteCapture::of(&[&table]);
+        let tables = OURS.map(|name| ("table".into(), name.into(), name.into(), None));
+        let trigger = |name: &str, table: &str| {
+            let (name, table) = (name.to_owned(), table.to_owned());
+            FoundTrigger { name, table, ours: true, ..FoundTrigger::default() }
+        };
+        let shared = [("tell", "told"), ("log", "capture"), ("quiet", "capture")];
+        let shared = shared.into_iter().chain(["note", "gone"].map(|name| (name, "notes")));
+        let own =
+            ["bi", "bu", "ai", "au", "ad"].map(|name| trigger(&format!("{PREFIX}{name}_t"), "t"));
+        let all: Vec<_> = shared
+            .map(|(name, table)| trigger(&format!("{PREFIX}{name}"), &format!("{PREFIX}{table}")))
+            .chain(own)
+            .collect();
+        let is_whole = |triggers: &[FoundTrigger]| {
+            let (definitions, triggers) = (tables.to_vec(), triggers.to_vec());
+            Schema { definitions, triggers, cookie: 0 }.is_whole(&capture)
+        };
+        assert!(is_whole(&all));
+        for at in 0..all.len() {
+            let mut fewer = all.clone();
+            let lacking = fewer.remove(at);
+            assert!(!is_whole(&fewer), "{lacking:?}");
+        }
+    }
+
     #[test]
     fn the_schema_files_are_split_into_statements() {
         let tables = split(REMOTE_SCHEMA);
         assert!(tables.iter().all(|statement| statement.starts_with("CREATE ")), "{tables:?}");
-        assert!(tables.len() >= 10, "{}", tables.len());
-        let made = |name: &&str| tables.iter().any(|statement| statement.contains(*name));
+        assert!(tables.len() >= 8, "{}", tables.len());
+        let inbox = split(INBOX);
+        assert_eq!(inbox.len(), 1, "{inbox:?}");
+        let table = Table::read(&in_memory(), "t").unwrap();
+        let capture = RemoteCapture::of(&[&table]);
+        let made = |name: &&str| {
+            let all = tables.iter().chain(&inbox).chain(capture.shared());
+            all.into_iter().any(|sql| sql.starts_with("CREATE TABLE ") && sql.contains(*name))
+        };
         assert!(OURS.iter().all(made), "{OURS:?}");
         let powers = split(POWERS);
         assert!(powers.iter().all(|statement| statement.starts_with("INSERT INTO")), "{powers:?}");
@@ -233,10 +358,8 @@ mod tests {
     #[test]
     fn ours_are_newest_if_none_of_theirs_is_newer_than_any_of_ours() {
         let is = |triggers: &[(bool, i64)]| {
-            let found = |&(ours, age): &(bool, i64)| {
-                let (name, table) = (String::new(), String::new());
-                FoundTrigger { name, table, ours, age }
-            };
+            let found =
+                |&(ours, age): &(bool, i64)| FoundTrigger { ours, age, ..FoundTrigger::default() };
             let triggers = triggers.iter().map(found).collect();
             Schema { triggers, ..Schema::default() }.ours_are_newest()
         };
@@ -249,17 +372,20 @@ mod tests {
     fn what_the_remote_says_of_itself_is_read() {
         let text = |words: &[&str]| -> Vec<Value> { words.iter().map(|w| (*w).into()).collect() };
         let row = |words: &[&str], rowid: i64| [text(words), vec![rowid.into()]].concat();
-        let found = read_schema(&vec![
+        let rows = vec![
             row(&["table", "t", "t", "CREATE TABLE t(id)"], 2),
             row(&["trigger", "driftless_x", "t", "CREATE TRIGGER"], 9),
-            row(&["trigger", "touch", "t", "CREATE TRIGGER"], 8),
-        ])
-        .unwrap();
-        assert_eq!(found.definitions.len(), 3);
+            row(&["trigger", "touch", "t", "CREATE TRIGGER touch AFTER UPDATE ON t"], 8),
+        ];
+        let found = read_schema(&rows, &vec![vec![7.into()]]).unwrap();
+        assert_eq!((found.definitions.len(), found.cookie()), (3, 7));
+        assert_eq!(found.definitions[2].3, None, "nobody runs it");
+        assert_eq!((found.triggered("T"), found.triggered("u")), (vec![Op::Update], vec![]));
         assert_eq!(found.definitions[0].3.as_deref(), Some("CREATE TABLE t(id)"));
         let triggers: Vec<_> = found.triggers.iter().map(|found| (found.ours, found.age)).collect();
         assert_eq!(triggers, [(true, 9), (false, 8)]);
-        assert!(read_schema(&vec![text(&["table", "t"])]).is_err());
+        assert!(read_schema(&vec![text(&["table", "t"])], &vec![vec![7.into()]]).is_err());
+        assert!(read_schema(&rows, &Rows::new()).is_err());
         let known = read_registered(&vec![text(&["t", "columns", "f", r#"["id"]"#])]).unwrap();
         assert_eq!((known[0].name.as_str(), known[0].rule), ("t", ConflictRule::Columns));
         assert_eq!(

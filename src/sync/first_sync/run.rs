@@ -11,23 +11,28 @@
 //! It may be done again at any time: objects that are there are left alone. A first sync that was
 //! interrupted starts again from the beginning.
 
-use crate::capture::Replicated;
+use std::sync::Arc;
+
+use crate::capture::RemoteCapture;
 use crate::catalog::{Catalog, Table, rehearse};
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::conflict::ConflictRule;
 use crate::event::{ReplicaId, Seq};
 use crate::protocol::incarnation::Place;
-use crate::protocol::meta::{Asker, SCHEMA_VERSION};
+use crate::protocol::meta::{Asker, HEAD, META, SCHEMA_VERSION, read_head, read_meta};
+use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE};
 use crate::protocol::statements;
 use crate::protocol::statements::Exchange;
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
 use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
-use crate::sync::first_sync::install::{Installation, Installed};
+use crate::sync::first_sync::install::{Installation, Installed, REQUEST_BYTES};
+use crate::sync::first_sync::kept_tables::keep;
 use crate::sync::first_sync::names::require_our_names;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
-    REMOTE_SCHEMA, Registered, Schema, read_registered, read_schema, spelled,
+    REMOTE_SCHEMA, Registered, Schema, all_tables, is_registered, read_registered, read_schema,
+    spelled,
 };
 use crate::sync::first_sync::report::{Phase, Report};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
@@ -42,8 +47,8 @@ const RACES: u32 = 3;
 pub enum Advance {
     /// Ask again.
     More,
-    /// The first sync is done, and this is the replica.
-    Done(Box<Report>, Box<Store>),
+    /// The first sync is done, and these are the replica and the remote's tables.
+    Done(Box<Report>, Box<Store>, Arc<RemoteTables>),
     /// The remote is not the one that this replica belongs to: its epoch, if it has one.
     OtherRemote(Option<String>),
 }
@@ -64,6 +69,10 @@ enum Stage {
 struct Work {
     found: Comparison,
     replicated: Vec<(Table, ConflictRule)>,
+    /// All that the remote is to register.
+    tables: RemoteTables,
+    /// The remote's definitions, with those that it is to get.
+    definitions: Vec<Definition>,
     installation: Installation,
 }
 
@@ -76,9 +85,17 @@ pub struct FirstSync {
     expected: Option<String>,
     /// The replica, once the remote is complete.
     store: Option<Store>,
+    /// The remote's tables, once it is complete.
+    tables: Arc<RemoteTables>,
     stage: Stage,
     report: Report,
+    /// The tables of an installation of which it is not known whether it has arrived.
+    attempted: Option<Vec<String>>,
     races: u32,
+    /// How large a request of an installation may be, in bytes of SQL.
+    request_bytes: usize,
+    /// Only the remote's tables are to be known, whatever is here.
+    refreshes: bool,
     /// If this remote replaces another one: the identity that the replica takes, and the URL of the
     /// other remote.
     accepts: Option<(ReplicaId, String)>,
@@ -90,9 +107,35 @@ impl FirstSync {
     /// Nothing is asked yet. `expected` is the epoch of the remote that the replica belongs to.
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
         let report = Report::default();
-        let (store, stage) = (None, Stage::Definitions);
-        let (accepts, sought) = (None, None);
-        FirstSync { plan, expected, store, stage, report, races: 0, accepts, sought }
+        let (store, tables, stage) = (None, Arc::default(), Stage::Definitions);
+        let (attempted, races, accepts, sought) = (None, 0, None, None);
+        FirstSync {
+            plan,
+            expected,
+            store,
+            tables,
+            stage,
+            report,
+            attempted,
+            races,
+            request_bytes: REQUEST_BYTES,
+            refreshes: false,
+            accepts,
+            sought,
+        }
+    }
+
+    /// The same with an installation in requests of so many bytes.
+    #[cfg(feature = "internals")]
+    pub fn in_requests_of(self, bytes: usize) -> Self {
+        FirstSync { request_bytes: bytes, ..self }
+    }
+
+    /// The same for a replica whose remote's schema has changed: the remote's tables are read,
+    /// and what is missing there is made if the two sides are the same. If they are not, that is
+    /// nothing new for a push, and no error.
+    pub(in crate::sync) fn refreshing(self) -> Self {
+        FirstSync { refreshes: true, ..self }
     }
 
     /// The same, which ends with an error if the remote has no table or view of this name.
@@ -110,6 +153,7 @@ impl FirstSync {
     /// Starts again, at the remote of this URL.
     pub fn restart_at(&mut self, url: &str) {
         self.plan.url = url.to_owned();
+        self.attempted = None;
         self.restart();
     }
 
@@ -137,8 +181,11 @@ impl FirstSync {
                 work.installation.larger_than_any(error)
             }
             _ if error.code() == Code::InstalledByAnother => error
-                .in_words("another replica was initialised at the same time")
-                .with_hint("run it again: it goes on with what the other one has made"),
+                .in_words(
+                    "another replica was initialised at the same time, or the remote's tables were \
+                     changed",
+                )
+                .with_hint("run it again: it goes on with what is there"),
             _ => error,
         }
     }
@@ -167,7 +214,14 @@ impl FirstSync {
             (Kind::TooLarge, Stage::Rows(reader, _)) => reader.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             (Kind::TooLarge, Stage::Install(work)) => work.installation.too_large(),
-            // Another replica has installed something since the definitions were read.
+            // Whether it has arrived is not known: what is there is read before it is tried again.
+            (Kind::Unavailable, Stage::Install(work)) => {
+                let made = work.found.make_there().iter().map(|(name, _)| name.clone());
+                self.attempted.get_or_insert_default().extend(made);
+                self.restart();
+                false
+            }
+            // Somebody has changed the remote's schema since the definitions were read.
             (Kind::Rejected, _) => {
                 self.restart();
                 self.races = (self.races + 1) % RACES;
@@ -185,12 +239,8 @@ impl FirstSync {
     pub fn ask(&mut self) -> Result<Batch> {
         let read = |statements| Batch { statements, writes: false };
         Ok(match &self.stage {
-            Stage::Definitions => read(vec![statements::DEFINITIONS.into()]),
-            Stage::Identity(_) => read(vec![
-                crate::protocol::meta::META.into(),
-                crate::protocol::meta::HEAD.into(),
-                statements::TABLES.into(),
-            ]),
+            Stage::Definitions => read(vec![statements::DEFINITIONS.into(), SCHEMA_COOKIE.into()]),
+            Stage::Identity(_) => read(vec![META.into(), HEAD.into(), statements::TABLES.into()]),
             Stage::Install(work) => work.installation.batch(),
             Stage::Rows(reader, _) => read(vec![reader.statement()?]),
             Stage::Log(pages) => self.log_exchange(pages).batch(),
@@ -206,7 +256,7 @@ impl FirstSync {
     /// fails.
     pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Advance> {
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
-            Stage::Definitions => self.definitions(&first(&answer, 0)),
+            Stage::Definitions => self.definitions(&answer),
             Stage::Identity(schema) => self.identity(schema, &answer),
             Stage::Install(work) => self.installed(work, &answer),
             Stage::Rows(reader, start) => self.rows(reader, start, &answer),
@@ -214,8 +264,8 @@ impl FirstSync {
         }
     }
 
-    fn definitions(&mut self, rows: &Rows) -> Result<Advance> {
-        let schema = read_schema(rows)?;
+    fn definitions(&mut self, answer: &Answer) -> Result<Advance> {
+        let schema = read_schema(&result(answer, 0), &result(answer, 1))?;
         let ours = |name: &str| schema.definitions().iter().any(|(_, found, ..)| found == name);
         if ours("driftless_meta") && ours("driftless_tables") {
             self.stage = Stage::Identity(schema);
@@ -229,9 +279,9 @@ impl FirstSync {
     }
 
     fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Advance> {
-        let meta = crate::protocol::meta::read_meta(&first(answer, 0))?;
-        let head = crate::protocol::meta::read_head(&first(answer, 1))?;
-        let registered = read_registered(&first(answer, 2))?;
+        let meta = read_meta(&result(answer, 0))?;
+        let head = read_head(&result(answer, 1))?;
+        let registered = read_registered(&result(answer, 2))?;
         let Some(meta) = meta else {
             if self.expected.is_some() {
                 return Ok(Advance::OtherRemote(None));
@@ -248,14 +298,38 @@ impl FirstSync {
         if self.expected.is_some() {
             schema.require(self.sought.as_deref(), &self.plan.tables, &registered)?;
         }
-        let work = self.prepare(schema, &registered, meta.version == SCHEMA_VERSION)?;
-        if work {
-            return Ok(Advance::More);
+        let is_current = meta.version == SCHEMA_VERSION;
+        let tolerates = is_current && self.refreshes;
+        let known = tolerates.then(|| (schema.clone(), registered.clone()));
+        match (self.prepare(schema, &registered, is_current), known) {
+            (Ok(true), _) => return Ok(Advance::More),
+            (Ok(false), _) => {}
+            (Err(error), Some((schema, registered))) if error.kind() == Kind::Usage => {
+                tracing::info!("the remote's tables are taken as they are: {error}");
+                return self.refreshed(&schema, &registered, meta.epoch);
+            }
+            (Err(error), _) => return Err(error),
         }
         let Stage::Install(work) = std::mem::replace(&mut self.stage, Stage::Definitions) else {
             unreachable!("preparing leads to installing");
         };
         self.settle_here(*work, meta.epoch, head)
+    }
+
+    /// Ends with the remote's tables as they are.
+    fn refreshed(
+        &mut self,
+        schema: &Schema,
+        known: &[Registered],
+        epoch: String,
+    ) -> Result<Advance> {
+        let theirs = Catalog::of_remote(schema.definitions())?;
+        let tables = schema.tables(all_tables(&[], &theirs, known, schema));
+        let mut store = Store::open_with(&self.plan.path, &self.plan.on_connect)?;
+        keep(&mut store, &self.plan.url, &epoch, &tables, schema.definitions())?;
+        self.tables = Arc::new(tables);
+        self.report.epoch = epoch;
+        Ok(self.done(store))
     }
 
     /// Finds what is missing on either side. Gives whether something is missing on the remote.
@@ -265,18 +339,28 @@ impl FirstSync {
         let found = compare(&plan.tables, &here, schema.definitions())?;
         let theirs = Catalog::of_remote(schema.definitions())?;
         let replicated = self.replicated(&found, &theirs, known)?;
-        let all = all_tables(&replicated, &theirs, known);
-        let of_remote: Vec<_> =
-            all.iter().map(|(table, rule)| Replicated { table, rule: *rule }).collect();
+        let all = all_tables(&replicated, &theirs, known, &schema);
+        if all.is_empty() {
+            let message = "no table is left to replicate, neither here nor on the remote";
+            return Err(Error::new(Code::NothingToReplicate, message));
+        }
+        let capture = RemoteCapture::of(&all.iter().map(|there| &there.table).collect::<Vec<_>>());
         let (epoch, token) = (self.plan.epoch.to_string(), self.plan.replica.to_string());
-        let (installation, fingerprint) =
-            Installation::new(&epoch, &token, &schema, known, &found, &of_remote);
+        let limit = self.request_bytes;
+        let installation =
+            Installation::new(&epoch, &token, &schema, &found, &all, &capture, limit);
         let is_current = current
             && found.make_there().is_empty()
-            && all.iter().all(|(table, rule)| is_registered(table, *rule, &fingerprint, known))
+            && all.iter().all(|there| is_registered(there, capture.fingerprint(), known))
             && schema.ours_are_newest()
-            && schema.is_whole(all.iter().map(|(table, _)| table));
-        let work = Work { found, replicated, installation };
+            && schema.is_whole(&capture);
+        let tables = schema.tables(all);
+        let makes = |name: &str| {
+            found.make_there().iter().any(|(table, _)| table.eq_ignore_ascii_case(name))
+        };
+        let new = here.definitions().iter().filter(|(_, _, table, _)| makes(table));
+        let definitions = schema.definitions().iter().chain(new).cloned().collect();
+        let work = Work { found, replicated, tables, definitions, installation };
         self.check(&work, here.definitions(), &schema, is_current)?;
         self.stage = Stage::Install(Box::new(work));
         self.report.installed = !is_current;
@@ -377,7 +461,10 @@ impl FirstSync {
 
     fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Advance> {
         match work.installation.answered(answer)? {
-            Installed::All(meta, head) => self.settle_here(*work, meta.epoch, head),
+            Installed::All(meta, head, cookie) => {
+                work.tables.cookie = cookie;
+                self.settle_here(*work, meta.epoch, head)
+            }
             Installed::Part => {
                 self.stage = Stage::Install(work);
                 Ok(Advance::More)
@@ -394,13 +481,21 @@ impl FirstSync {
         let names = |made: &[Maker]| made.iter().map(|(name, _)| name.clone()).collect();
         self.report.made_here = names(work.found.make_here());
         self.report.made_there = names(work.found.make_there());
-        self.report.epoch = epoch;
+        if let Some(attempted) = self.attempted.take() {
+            self.report.installed = true;
+            self.report.made_there.extend(attempted);
+            self.report.made_there.sort_unstable();
+            self.report.made_there.dedup();
+        }
+        keep(&mut store, &self.plan.url, &epoch, &work.tables, &work.definitions)?;
+        self.tables = Arc::new(work.tables);
+        self.report.epoch.clone_from(&epoch);
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
         if store.is_adopted()? && self.accepts.is_none() {
-            return Ok(Advance::Done(self.take_report(), Box::new(store)));
+            return Ok(self.done(store));
         }
         if self.accepts.is_none() {
             store.set_choice(work.found.choice())?;
@@ -422,7 +517,7 @@ impl FirstSync {
     }
 
     fn rows(&mut self, mut reader: TableReader, start: Seq, answer: &Answer) -> Result<Advance> {
-        if let TablePage::Rows(table, rows) = reader.answered(&first(answer, 0))? {
+        if let TablePage::Rows(table, rows) = reader.answered(&result(answer, 0))? {
             self.replica().stage(&table, &rows)?;
             tracing::debug!(table, rows = rows.len(), "a page of rows is staged");
         }
@@ -470,43 +565,15 @@ impl FirstSync {
         store.set_landmark(place)?;
         self.report.adopted = Some(adopted);
         self.report.orphans_left = store.orphans()?;
-        Ok(Advance::Done(self.take_report(), Box::new(store)))
+        Ok(self.done(store))
+    }
+
+    fn done(&mut self, store: Store) -> Advance {
+        Advance::Done(self.take_report(), Box::new(store), Arc::clone(&self.tables))
     }
 }
 
-/// The tables that are to be replicated on the remote, by name: those of this replica, and those
-/// that other replicas have registered.
-fn all_tables(
-    ours: &[(Table, ConflictRule)],
-    theirs: &Catalog,
-    known: &[Registered],
-) -> Vec<(Table, ConflictRule)> {
-    let is_ours = |name: &str| ours.iter().any(|(table, _)| table.name.eq_ignore_ascii_case(name));
-    let others = known.iter().filter(|known| !is_ours(known.name()));
-    let others =
-        others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule())));
-    let as_there = |(table, rule): (Table, ConflictRule)| {
-        let there = theirs.table(&table.name).unwrap_or(&table).clone();
-        (spelled(there, theirs, known), rule)
-    };
-    let mut all: Vec<_> = ours.iter().cloned().chain(others).map(as_there).collect();
-    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    all
-}
-
-/// Whether the remote has registered a table with this rule, and with triggers of this fingerprint.
-fn is_registered(
-    table: &Table,
-    rule: ConflictRule,
-    fingerprint: &str,
-    known: &[Registered],
-) -> bool {
-    known.iter().any(|known| {
-        known.name() == table.name && known.rule() == rule && known.fingerprint() == fingerprint
-    })
-}
-
-fn first(answer: &Answer, index: usize) -> Rows {
+fn result(answer: &Answer, index: usize) -> Rows {
     answer.rows.get(index).cloned().unwrap_or_default()
 }
 

@@ -4,14 +4,17 @@
 //! it comes from another database, or from one that was rolled back. Then the pushed events are
 //! acknowledged. Then the page is taken, and waits until the driver asks to integrate it.
 
+use std::sync::Arc;
+
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
 use crate::event::page::Offset;
 use crate::protocol::Push;
+use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
 use crate::store::{Integrated, Outcome, Store};
-use crate::sync::first_sync::plan::plan_of;
+use crate::sync::first_sync::kept_tables::forget;
 use crate::sync::first_sync::report::Report;
 use crate::sync::first_sync::run::{Advance, FirstSync};
 use crate::sync::machine::Machine;
@@ -74,7 +77,7 @@ impl Machine {
         };
         if request.push().is_some() && !reply.pushed {
             self.pusher.forget_staged();
-            if taken && reply.unknown.is_none() {
+            if taken && reply.unknown.is_none() && !reply.stale {
                 let message = "the remote did not take a push in, and gave no reason";
                 return self.failed(None, Error::new(Code::AnswerInvalid, message));
             }
@@ -87,6 +90,7 @@ impl Machine {
                 self.reconcile.acknowledged(id);
                 self.push_accepted(push);
             }
+            (Some(_), _) if reply.stale => self.push_was_stale(),
             (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
@@ -112,8 +116,23 @@ impl Machine {
         self.pusher.accepted(push);
         self.health.pushes_flow();
         self.first_sync.trust();
+        self.first_sync.push_was_current();
+        self.schedule.pushed();
         self.schedule.be_active();
         self.read_outbox();
+    }
+
+    /// The remote's schema has changed since the definitions were compared. They are compared again
+    /// before the next push. It is nobody's fault, and no trouble; but where it happens again and
+    /// again, pushes wait.
+    fn push_was_stale(&mut self) {
+        tracing::info!("the remote's schema has changed: its definitions are compared again");
+        if self.first_sync.push_was_stale() {
+            self.schedule.delay_pushes();
+        }
+        if let Err(error) = forget(&mut self.store) {
+            self.failed_locally(error);
+        }
     }
 
     /// The remote's triggers do not know a column, and would leave it out. Callers receive the
@@ -280,7 +299,9 @@ impl Machine {
                     self.health.answered();
                 }
             }
-            Ok(Advance::Done(report, store)) => self.first_sync_done(*report, *store),
+            Ok(Advance::Done(report, store, tables)) => {
+                self.first_sync_done(*report, *store, tables);
+            }
             Ok(Advance::OtherRemote(found)) => {
                 self.leave_alone(other_remote(found.as_deref()), SyncState::OtherRemote);
             }
@@ -289,12 +310,12 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    fn first_sync_done(&mut self, report: Report, store: Store) {
+    fn first_sync_done(&mut self, report: Report, store: Store, tables: Arc<RemoteTables>) {
         self.store = store;
         self.pusher.forget_staged();
         self.puller.page_was_valid();
         self.succeeded();
-        self.first_sync.end();
+        self.first_sync.done(tables);
         self.health.pushes_flow();
         match self.store.state() {
             Ok(state) => {
@@ -425,19 +446,12 @@ impl Machine {
     /// Begins to compare the definitions, if a rejection speaks of them and they were not compared
     /// yet. Gives whether it did.
     fn compares_definitions(&mut self, error: &Error) -> bool {
-        if !self.first_sync.suspects(error) {
+        if !self.first_sync.suspects(error) || self.identity.known().is_none() {
             return false;
         }
-        let Some((replica, epoch)) = self.identity.known() else { return false };
         tracing::info!("a push was rejected for the remote's definitions: they are compared again");
-        let fresh = self.identity.issue(self.schedule.epoch_ms());
-        match self.store.state() {
-            Ok(state) => {
-                let plan = plan_of(&self.store, state.url, replica, fresh);
-                self.first_sync
-                    .compare(FirstSync::new(plan, Some(epoch)).seeking(missing_table_of(error)));
-            }
-            Err(error) => self.failed_locally(error),
+        if let Err(error) = self.compare_definitions(missing_table_of(error), true) {
+            self.failed_locally(error);
         }
         true
     }

@@ -10,8 +10,16 @@
 //! triggers.
 //!
 //! A replicator that starts compares the definitions first. What it finds leads to the same.
+//!
+//! A push is planned for the remote's definitions, and one that was planned for others than the
+//! remote has is not taken in. So the definitions are remembered as they were compared, and
+//! compared again before a push where they are not known: the remote's schema has changed, or the
+//! remote may be another one.
+
+use std::sync::Arc;
 
 use crate::error::{Code, Error, Kind};
+use crate::protocol::remote_tables::RemoteTables;
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::status::FirstSyncProgress;
 
@@ -24,11 +32,21 @@ pub(super) struct FirstSyncRun {
     is_compared: bool,
     /// Something is missing. This compares the definitions again when pushes are tried again.
     again: Option<FirstSync>,
+    /// The remote's tables, as they were last compared. `None` if they may be others.
+    tables: Option<Arc<RemoteTables>>,
+    /// How many pushes in a row were planned for another schema than the remote had.
+    stale: u32,
 }
 
 impl FirstSyncRun {
     pub(super) fn new(first_sync: Option<FirstSync>) -> Self {
-        FirstSyncRun { under_way: first_sync, is_compared: false, again: None }
+        FirstSyncRun {
+            under_way: first_sync,
+            is_compared: false,
+            again: None,
+            tables: None,
+            stale: 0,
+        }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -44,12 +62,45 @@ impl FirstSyncRun {
     }
 
     pub(super) fn begin(&mut self, first_sync: FirstSync) {
-        self.under_way = Some(first_sync);
+        (self.under_way, self.tables) = (Some(first_sync), None);
     }
 
-    /// It is done, or is given up.
+    /// It is done, and these are the remote's tables.
+    pub(super) fn done(&mut self, tables: Arc<RemoteTables>) {
+        (self.under_way, self.tables) = (None, Some(tables));
+    }
+
+    /// It is given up.
     pub(super) fn end(&mut self) {
         self.under_way = None;
+    }
+
+    /// The remote's tables, as far as they are known.
+    pub(super) fn tables(&self) -> Option<Arc<RemoteTables>> {
+        self.tables.clone()
+    }
+
+    /// The remote's tables are these, as far as this file knows.
+    pub(super) fn know_tables(&mut self, tables: RemoteTables) {
+        self.tables = Some(Arc::new(tables));
+    }
+
+    /// The remote's tables may be others than those that were compared.
+    pub(super) fn forget_tables(&mut self) {
+        self.tables = None;
+    }
+
+    /// A push was planned for another schema than the remote has. Gives whether the one before it
+    /// was too.
+    pub(super) fn push_was_stale(&mut self) -> bool {
+        self.tables = None;
+        self.stale = self.stale.saturating_add(1);
+        self.stale > 1
+    }
+
+    /// A push was planned for the schema that the remote has.
+    pub(super) fn push_was_current(&mut self) {
+        self.stale = 0;
     }
 
     /// How far it is, as far as it is shown. Of a replica whose first sync is done nothing is shown
@@ -68,9 +119,10 @@ impl FirstSyncRun {
         codes.contains(&error.code()) && !self.is_compared && self.under_way.is_none()
     }
 
-    /// Compares the definitions, for the sake of a push that was rejected.
-    pub(super) fn compare(&mut self, comparison: FirstSync) {
-        *self = FirstSyncRun { under_way: Some(comparison), is_compared: true, again: None };
+    /// Compares the definitions, for the sake of a push: one that was `rejected`, or the next one.
+    pub(super) fn compare(&mut self, comparison: FirstSync, rejected: bool) {
+        (self.under_way, self.again, self.tables) = (Some(comparison), None, None);
+        self.is_compared |= rejected;
     }
 
     /// A push was taken in, or the remote is another one: the definitions are as they should be.
@@ -98,6 +150,6 @@ impl FirstSyncRun {
         if let Some(comparison) = &mut comparison {
             comparison.restart();
         }
-        (self.is_compared, self.again) = (true, comparison);
+        (self.is_compared, self.again, self.tables) = (true, comparison, None);
     }
 }

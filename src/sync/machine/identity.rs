@@ -4,12 +4,15 @@
 //! another replica: it reads the log to its end, takes a new identity, and pushes under that. A
 //! request that only pulls leaves a later mark alone: a copy that only reads does no harm.
 
+use std::sync::Arc;
+
 use ulid::Ulid;
 
 use crate::error::Result;
 use crate::event::ReplicaId;
 use crate::event::clock::Clock;
 use crate::protocol::incarnation::{MAX_DRAWN, Marks, Standing};
+use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::{Reply, Sender};
 use crate::store::State;
 use crate::store::Store;
@@ -67,15 +70,16 @@ impl Identity {
         self.clock.stamp(epoch_ms, self.random.u128(..))
     }
 
-    /// Who pushes, with a mark that is drawn for this push and stored.
+    /// Who pushes, with a mark that is drawn for this push and stored, to these tables.
     pub(super) fn sender(
         &mut self,
         store: &mut Store,
         replica: ReplicaId,
         epoch: String,
+        tables: Arc<RemoteTables>,
     ) -> Result<Sender> {
         let marks = store.issue_incarnation(self.seed.u128(..))?;
-        Ok(Sender { replica, epoch, cursor: store.state()?.cursor, marks })
+        Ok(Sender { replica, epoch, cursor: store.state()?.cursor, marks, tables })
     }
 
     /// Takes note of the mark that the remote has. Gives false if the push was refused for it: then

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
+use crate::protocol::push::FEW_RUNS;
 use crate::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES, MAX_UNIT, PAGE_BYTES};
 use crate::remote::{Answer, Batch};
 use crate::sync::first_sync::report::Report;
@@ -33,11 +34,18 @@ pub struct PushSize {
     pub events: usize,
     /// The most bytes of events; a single event may be larger.
     pub bytes: usize,
+    /// A push that makes more runs than this goes in another order, if that makes fewer.
+    #[serde(default = "few_runs")]
+    pub runs: usize,
+}
+
+fn few_runs() -> usize {
+    FEW_RUNS
 }
 
 impl Default for PushSize {
     fn default() -> Self {
-        PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES }
+        PushSize { events: MAX_EVENTS, bytes: MAX_PUSH_BYTES, runs: FEW_RUNS }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`Machine`] takes an [`Input`] and returns [`Effect`]s. It works on a [`Store`] and knows no
 //! network, no clock and no chance, so a history can be repeated exactly. Its parts own their state
-//! and return decisions. This file puts the next request together from them, and [`apply`] applies
-//! the decisions about answers and failures.
+//! and return decisions. [`request::next`] puts the next request together from them, and [`apply`]
+//! applies the decisions about answers and failures.
 //!
 //! * [`schedule`] has the times: when something may be sent. [`request`] has the request in flight.
 //! * [`push`] chooses the events that are pushed next, and searches the one that makes a push fail.
@@ -31,8 +31,6 @@ mod waiters;
 
 use crate::error::{Error, Result};
 use crate::event::ReplicaId;
-use crate::protocol::meta::Asker;
-use crate::remote::Batch;
 use crate::store::{Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;
@@ -41,13 +39,12 @@ use crate::sync::status::{Change, Changes, Known, Status};
 use file::{Belonging, DatabaseFile, Look};
 use first_sync_run::FirstSyncRun;
 use health::Health;
-use identity::{Identity, must_probe};
+use identity::Identity;
 use io::{Config, Effect, Effects, Input, Now, RequestId, Staged, Ticket};
 use pull::Puller;
-use push::staging::Stage;
-use push::{Load, Payload, Pusher};
+use push::Pusher;
 use reconcile::Reconcile;
-use request::{ExchangeRequest, RequestKind, Requests};
+use request::Requests;
 use schedule::Schedule;
 use waiters::Waiters;
 
@@ -275,6 +272,7 @@ impl Machine {
         }
         self.identity.keep();
         self.first_sync.trust();
+        self.first_sync.forget_tables();
         self.pusher.forget_staged();
         self.health.starting_over();
         self.schedule.hurry();
@@ -332,82 +330,6 @@ impl Machine {
             || self.identity.wants_read(self.puller.last_read())
             || self.waiters.want_request()
             || self.schedule.is_poll_due()
-    }
-
-    /// The request to send next, if there is one.
-    fn next_request(&mut self) -> Result<Option<(RequestKind, Batch)>> {
-        if !self.schedule.holds_pushes() {
-            self.first_sync.compare_again();
-        }
-        if let Some(first_sync) = self.first_sync.under_way_mut() {
-            let batch = first_sync.ask()?;
-            return Ok(Some((RequestKind::FirstSync, batch)));
-        }
-        let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
-        if !self.puller.has_room() {
-            return Ok(None);
-        }
-        let asker = Asker { replica, place: self.puller.place() };
-        let asks = self.reconcile.may_ask(self.puller.is_at_end(), self.puller.last_read());
-        if asks && !self.identity.is_renewing() {
-            let unsent = self.pusher.has_unsent();
-            if let Some((ids, batch)) = self.reconcile.question(&mut self.store, asker, unsent)? {
-                return Ok(Some((RequestKind::Reconcile(ids), batch)));
-            }
-        }
-        self.next_exchange(asker, epoch)
-    }
-
-    /// The next request that pushes, pulls, or does both.
-    fn next_exchange(
-        &mut self,
-        asker: Asker,
-        epoch: String,
-    ) -> Result<Option<(RequestKind, Batch)>> {
-        if self.wants_push() && must_probe(&self.store)? {
-            self.pusher.probe();
-        }
-        let payload = if self.wants_push() { self.load()? } else { None };
-        if payload.is_none() && !self.wants_pull() {
-            return Ok(None);
-        }
-        // A page that might be too large must not keep a push back.
-        let pulls = payload.is_none() || !self.pusher.is_split();
-        let mut request = ExchangeRequest::reading(asker, epoch.clone());
-        if let Some(payload) = payload {
-            let (push, unit, stage) = payload.into_parts();
-            if !stage.as_ref().is_some_and(Stage::is_part) {
-                let sender = self.identity.sender(&mut self.store, asker.replica, epoch)?;
-                request = request.pushing(push, unit, sender);
-            }
-            request = request.staging(stage);
-        }
-        let request = request.pulling(pulls.then(|| self.puller.range()));
-        let events = request.push().map_or(0, |push| push.events.len());
-        tracing::debug!(events, after = %asker.place.seq, "exchange");
-        let batch = request.exchange().batch();
-        Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
-    }
-
-    /// The events to push next, if any can be.
-    fn load(&mut self) -> Result<Option<Payload>> {
-        let epoch_ms = self.schedule.epoch_ms();
-        match self.pusher.load(&mut self.store, || self.identity.issue_unit(epoch_ms))? {
-            Load::Nothing => Ok(None),
-            Load::Unpushable(error) => {
-                self.hold_pushes(error);
-                Ok(None)
-            }
-            Load::Push(payload) => {
-                // It is said until it has gone through.
-                if let Some(error) = payload.oversized().filter(|_| !self.health.has_push_trouble())
-                {
-                    tracing::warn!("{error}");
-                    self.health.pushes_slowed(error);
-                }
-                Ok(Some(payload))
-            }
-        }
     }
 
     /// Whether the triggers are as they should be, whether what waits can be applied now, and

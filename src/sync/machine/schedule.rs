@@ -1,7 +1,7 @@
 //! When the next request may go out.
 //!
 //! Four times decide it, all in steady ms: when the next poll is due, until when nothing is sent
-//! because something failed, until when pushes are held, and until when polls are short because
+//! because something failed, until when pushes wait, and until when polls are short because
 //! somebody is at work on the other side.
 
 use crate::sync::backoff::Backoff;
@@ -24,6 +24,8 @@ const REFUSED_RETRY_MS: u64 = 60_000;
 pub(super) struct Schedule {
     now: Now,
     backoff: Backoff,
+    /// For pushes that come too late for the schema that they were planned for.
+    push_backoff: Backoff,
     poll_ms: u64,
     poll_at: u64,
     /// Nothing is sent before this.
@@ -39,6 +41,7 @@ impl Schedule {
         Schedule {
             now: Now::default(),
             backoff: Backoff::new(seed),
+            push_backoff: Backoff::new(seed.rotate_left(1)),
             poll_ms,
             poll_at: 0,
             retry_at: 0,
@@ -111,6 +114,16 @@ impl Schedule {
     /// Only a person can change why nothing is taken in: nothing is pushed for a minute.
     pub(super) fn hold_pushes(&mut self) {
         self.push_at = self.now.steady_ms + REFUSED_RETRY_MS;
+    }
+
+    /// Pushes wait a little, and longer each time. Pulls go on.
+    pub(super) fn delay_pushes(&mut self) {
+        self.push_at = self.now.steady_ms + self.push_backoff.fail();
+    }
+
+    /// A push went as it should.
+    pub(super) fn pushed(&mut self) {
+        self.push_backoff.reset();
     }
 
     pub(super) fn holds_pushes(&self) -> bool {

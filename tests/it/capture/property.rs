@@ -602,7 +602,17 @@ pub(crate) fn explore(
     filter: &str,
     check: impl Fn(&Definition, &[Step]) -> Result<(), TestCaseError>,
 ) -> Explored {
-    let seed = number("DRIFTLESS_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    explore_from(fastrand::u64(..), cases, filter, check)
+}
+
+/// The same from this seed, unless the environment names another one.
+pub(crate) fn explore_from(
+    seed: u64,
+    cases: u32,
+    filter: &str,
+    check: impl Fn(&Definition, &[Step]) -> Result<(), TestCaseError>,
+) -> Explored {
+    let seed = number("DRIFTLESS_TEST_SEED").unwrap_or(seed);
     let cases = number("DRIFTLESS_TEST_CASES").map_or(cases, |cases| cases as u32);
     let repeat =
         format!("DRIFTLESS_TEST_SEED={seed} DRIFTLESS_TEST_CASES={cases} cargo test {filter}");

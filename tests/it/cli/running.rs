@@ -450,7 +450,7 @@ fn f71_what_a_trigger_on_the_remote_refers_to_is_named() {
     folder.run("sync --db a.db").fine();
     assert_eq!(read(&folder, "hub.db", PETS), "Max");
 
-    folder.sql("hub.db", "DROP TABLE driftless_notes; DROP TABLE driftless_values");
+    folder.sql("hub.db", "DROP TABLE driftless_notes; DROP TABLE driftless_applying");
     folder.sql("a.db", "UPDATE pets SET name = 'Rex'");
     folder.run("sync --db a.db").fine();
     assert_eq!(read(&folder, "hub.db", PETS), "Rex");

@@ -294,7 +294,7 @@ fn a_newer_schema_is_refused_on_either_side() {
     assert!(!folder.path("b.db").exists(), "nothing half done");
     let status = folder.run("status --db a.db --json").json().remove(0);
     assert_eq!(status["state"], "refused");
-    folder.sql("hub.db", "UPDATE driftless_meta SET version = 1");
+    folder.sql("hub.db", "UPDATE driftless_meta SET version = 2");
     folder.run("sync --db a.db").fine();
 
     folder.sql("a.db", "UPDATE driftless_settings SET value = 99 WHERE name = 'version'");

@@ -244,7 +244,7 @@ fn a_push_in_parts_survives_what_a_network_does() {
     for seed in 0..24_u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (remote, mut a, mut b) = two_desks(FAMILY);
-        remote.set_caps(20_000, usize::MAX);
+        remote.set_caps(30_000, usize::MAX);
         let mut sql = "BEGIN;".to_owned();
         let children = random.usize(100..600);
         let _ = write!(sql, "{} INSERT INTO child SELECT n, NULL, n FROM c;", numbers(1, children));
@@ -272,6 +272,32 @@ fn a_push_in_parts_survives_what_a_network_does() {
         let log = remote.read("SELECT count(*), count(DISTINCT id) FROM driftless_events");
         assert_eq!(log, format!("{0}|{0}", 2 * children), "seed {seed}");
     }
+}
+
+/// The remote has lost a part: nothing takes effect without it, and the push is sent again.
+#[test]
+fn a_push_in_parts_of_which_one_is_gone_is_sent_again() {
+    let (remote, mut desk, _) = two_desks(FAMILY);
+    remote.set_caps(60_000, usize::MAX);
+    let rows = numbers(1, 1_000);
+    desk.write(&format!(
+        "BEGIN; {rows} INSERT INTO child SELECT n, NULL, n FROM c;
+         {rows} INSERT INTO parent SELECT n, 'x' FROM c; COMMIT"
+    ));
+    let mut is_lost = false;
+    while desk.deliver() || desk.go_on() {
+        if !is_lost && remote.read("SELECT count(*) FROM driftless_staged") == "3" {
+            remote.web("DELETE FROM driftless_staged WHERE part = 0");
+            is_lost = true;
+        }
+        let parents = remote.read("SELECT count(*) FROM parent");
+        assert!(["0", "1000"].contains(&parents.as_str()), "{parents} parents");
+        assert_eq!(remote.read("SELECT count(*) FROM child"), parents, "one without the other");
+        let log = remote.read("SELECT count(*) FROM driftless_events");
+        assert!(["0", "2000"].contains(&log.as_str()), "{log} events without a part");
+    }
+    assert!(is_lost, "the push has no three parts");
+    whole(&remote, &mut desk, &[("parent", 1_000), ("child", 1_000)]);
 }
 
 /// A group whose two ends and bonds are drawn at random: a push ends at a cut point, and is the
@@ -324,8 +350,7 @@ fn pushes_end_at_cut_points() {
         }
         parted += taken.iter().filter(|len| **len < rows).count();
         // Pushed one cut at a time, nothing is rejected.
-        remote.set_caps(4_000, usize::MAX);
-        a.restart();
+        a.restart_with_pushes_of(1);
         a.sync().unwrap();
         let lost =
             remote.read("SELECT pk, op, reason FROM driftless_events WHERE verdict <> 'applied'");

@@ -13,6 +13,8 @@ use super::world::{Checked, World};
 
 /// How many worlds have a limit of their own for pushes.
 const LIMITED: f64 = 0.6;
+/// How many worlds push every push in the order that makes long runs.
+const ARRANGED: f64 = 0.5;
 /// The same for pulls.
 const PULLS_LIMITED: f64 = 0.5;
 
@@ -27,13 +29,16 @@ pub(super) struct Sizes {
 /// seeds stay what they were before there was a limit.
 pub(super) fn push_of(seed: u64) -> PushSize {
     let mut random = Rng::with_seed(seed ^ 0x9A27);
-    let full = PushSize::default();
+    let mut full = PushSize::default();
+    if Rng::with_seed(seed ^ 0x9A29).f64() < ARRANGED {
+        full.runs = 0;
+    }
     if random.f64() >= LIMITED {
         return full;
     }
     let events = [1, 1, 2, 3, 5, 8, full.events][random.usize(..7)];
     let bytes = [1 << 10, 2 << 10, full.bytes, full.bytes][random.usize(..4)];
-    PushSize { events, bytes }
+    PushSize { events, bytes, ..full }
 }
 
 /// The limit of a world's pulls, with a random number of its own too.

@@ -8,7 +8,7 @@ use driftless::remote::{Answer, Batch, Pending, Remote, Rows, Statement, rejecte
 use driftless::{Code, Error, Result};
 use rusqlite::Connection;
 
-use super::sql::{Clock, governed, push, rows, rows_of, transact};
+use super::sql::{Clock, governed, rows, rows_of, transact};
 use super::statement::inlined;
 
 /// What runs on the server.
@@ -164,7 +164,6 @@ impl Server {
     fn statement(&self, db: &Connection, statement: &Statement) -> rusqlite::Result<Rows> {
         match () {
             () if self.verbatim => rows(db, &inlined(statement)),
-            () if statement.sql.starts_with("INSERT INTO driftless_inbox") => push(db, statement),
             () => rows_of(db, statement),
         }
     }

@@ -43,26 +43,6 @@ pub(crate) fn rows_of(db: &Connection, statement: &Statement) -> rusqlite::Resul
     fetch(&mut db.prepare_cached(&statement.sql)?, &statement.args)
 }
 
-/// Runs a push. What its SELECT gives goes in by a statement that is the same for every push, for
-/// with it the inbox's triggers are compiled, and that is most of what a world costs.
-pub(crate) fn push(db: &Connection, Statement { sql, args }: &Statement) -> rusqlite::Result<Rows> {
-    let (head, select) = sql.split_once(" SELECT ").expect("it inserts what it selects");
-    let rows = fetch(&mut db.prepare_cached(&format!("SELECT {select}"))?, args)?;
-    let Some(width) = rows.first().map(Vec::len) else { return Ok(rows) };
-    let cell = |value: &Value| match value {
-        Value::Integer(integer) => serde_json::Value::from(*integer),
-        Value::Text(text) => String::from_utf8(text.clone()).expect("JSON is UTF-8").into(),
-        _ => serde_json::Value::Null,
-    };
-    let rows = rows.iter().map(|row| row.iter().map(cell).collect());
-    let events: Vec<Vec<serde_json::Value>> = rows.collect();
-    let events = serde_json::to_string(&events).expect("it is JSON");
-    let columns: Vec<_> = (0..width).map(|at| format!("value ->> {at}")).collect();
-    let text =
-        format!("{head} SELECT {} FROM json_each(?1) ORDER BY key LIMIT -1", columns.join(", "));
-    fetch(&mut db.prepare_cached(&text)?, &[events.as_str().into()])
-}
-
 /// The one number that a query gives.
 pub(crate) fn number(db: &Connection, sql: &str) -> i64 {
     let mut statement = db.prepare_cached(sql).unwrap();

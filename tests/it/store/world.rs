@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use driftless::capture::{Replicated, remote_triggers};
-use driftless::catalog::Catalog;
+use driftless::catalog::{Catalog, Table};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::page::{PULL_LINE, Page};
 use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
-use driftless::protocol::Outgoing;
+use driftless::protocol::{Outgoing, push};
 use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, Standing, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use ulid::Ulid;
+
+use crate::support::local_remote::{rows as all_rows, rows_of};
+use crate::support::remote_schema::{found, install};
 
 /// Everything in one push.
 pub(super) const ALL: PushLimit = PushLimit::of(10_000, 10 << 20);
@@ -25,6 +27,8 @@ pub(super) type Rows = BTreeMap<(String, String), Image>;
 /// The remote: a database with our schema, which a web application writes to.
 pub(super) struct Remote {
     pub(super) db: Connection,
+    tables: Vec<Table>,
+    rule: ConflictRule,
     units: u128,
 }
 
@@ -35,16 +39,11 @@ impl Remote {
         db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
         db.execute_batch(schema).unwrap();
         db.execute_batch(web).unwrap();
-        db.execute_batch(include_str!("../../../schema/remote/tables.sql")).unwrap();
-        db.execute_batch(include_str!("../../../schema/pow2.sql")).unwrap();
-        db.execute_batch("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1)")
-            .unwrap();
-        let catalog = Catalog::read(&db).unwrap();
-        let all: Vec<_> = catalog.tables.iter().map(|table| Replicated { table, rule }).collect();
-        for trigger in remote_triggers(&all) {
-            db.execute_batch(&trigger.sql).unwrap();
+        let tables = Catalog::read(&db).unwrap().tables;
+        for sql in install(&tables, |_| rule) {
+            db.execute_batch(&sql).unwrap();
         }
-        Remote { db, units: 1 }
+        Remote { db, tables, rule, units: 1 }
     }
 
     /// Writes as the web application does. What a constraint refuses is rolled back.
@@ -60,15 +59,19 @@ impl Remote {
         self.db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let written = self.db.execute(
             "INSERT INTO driftless_inbox (origin, unit, id, actor, tbl, pk, op, before, after, base,
-                 pair, via, other, image, late, refuse, plain)
+                 pair, via, other, image, late, refuse)
              SELECT ?1, ?2, value ->> 0, value ->> 1, value ->> 2, value -> 3, value ->> 4,
                  nullif(value -> 5, 'null'), nullif(value -> 6, 'null'), value ->> 7, value ->> 8,
                  value ->> 9, nullif(value -> 10, 'null'), nullif(value -> 11, 'null'),
-                 value ->> 12, value ->> 13, value ->> 14
+                 value ->> 12, value ->> 13
              FROM json_each(?3) ORDER BY key",
             [origin.to_string(), unit.to_string(), format!("[{}]", json.join(","))],
         );
-        let written = written.and_then(|_| self.db.execute_batch("COMMIT"));
+        let tables = found(&self.tables, |_| self.rule, |sql| all_rows(&self.db, sql).unwrap());
+        let planned = push::of_runs(&push::runs(events, &tables), &tables);
+        let run = |statement| rows_of(&self.db, statement).map(drop);
+        let written = written.and_then(|_| planned.iter().try_for_each(run));
+        let written = written.and_then(|()| self.db.execute_batch("COMMIT"));
         let Err(error) = written else { return };
         if !self.db.is_autocommit() {
             self.db.execute_batch("ROLLBACK").unwrap();
@@ -168,7 +171,7 @@ fn spell(event: &Outgoing) -> String {
     let json = |json: Option<&str>| json.unwrap_or("null").to_owned();
     let id = |id: Option<EventId>| text(id.map(|id| id.to_string()).as_deref());
     format!(
-        "[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]",
+        "[{},{},{},{},{},{},{},{},{},{},{},{},{},{}]",
         id(Some(event.id)),
         text(event.actor.as_deref()),
         text(Some(&event.table)),
@@ -183,7 +186,6 @@ fn spell(event: &Outgoing) -> String {
         json(event.image.as_deref()),
         if event.late { "1" } else { "null" },
         text(event.refuse.as_deref()),
-        if event.plain { "1" } else { "null" },
     )
 }
 

@@ -10,7 +10,8 @@ use driftless::event::conflict::ConflictRule;
 use driftless::remote::Batch;
 use driftless::store::Store;
 use driftless::sync::{
-    Changes, Config, Effect, Input, Machine, Now, Plan, RequestId, Status, Summary, Tables, Ticket,
+    Changes, Config, Effect, Input, Machine, Now, Plan, PushSize, RequestId, Status, Summary,
+    Tables, Ticket,
 };
 use driftless::{Error, Result};
 use rusqlite::Connection;
@@ -192,6 +193,23 @@ impl Desk {
     /// The machine's process ends, and another one begins.
     pub(crate) fn restart(&mut self) {
         self.end();
+        self.input(Input::Start);
+    }
+
+    /// The same, with pushes of so many events at the most.
+    pub(crate) fn restart_with_pushes_of(&mut self, events: usize) {
+        self.end();
+        let store = Store::open(&self.path).unwrap();
+        let push = PushSize { events, ..PushSize::default() };
+        self.machine = sized(store, None, self.number, self.starts, push);
+        self.input(Input::Start);
+    }
+
+    /// The same with a plan: what it finds there is made into what it wants.
+    pub(crate) fn start_with(&mut self, plan: Plan) {
+        self.end();
+        let store = Store::open(&self.path).unwrap();
+        self.machine = planned(store, Some(plan), self.number, self.starts);
         self.input(Input::Start);
     }
 
@@ -382,16 +400,26 @@ impl Desk {
 
 /// The `start`-th machine of a desk.
 fn machine(store: Store, number: u128, start: u64) -> Machine {
+    planned(store, None, number, start)
+}
+
+/// The same with a plan.
+fn planned(store: Store, plan: Option<Plan>, number: u128, start: u64) -> Machine {
+    sized(store, plan, number, start, PushSize::default())
+}
+
+/// The same with pushes of this size.
+fn sized(store: Store, plan: Option<Plan>, number: u128, start: u64, push: PushSize) -> Machine {
     let seed = (number as u64) << 32 | start;
     let config = Config {
         poll_ms: 5_000,
         health_bound_ms: 60_000,
         seed,
         identity_seed: seed,
-        push: driftless::sync::PushSize::default(),
+        push,
         pull: driftless::sync::PullSize::default(),
     };
-    Machine::new(store, None, config).unwrap()
+    Machine::new(store, plan, config).unwrap()
 }
 
 /// A copy of a desk's file.
@@ -400,6 +428,11 @@ pub(crate) struct Backup {
 }
 
 impl Backup {
+    /// No file yet.
+    pub(crate) fn empty() -> Backup {
+        Backup { folder: tempfile::tempdir().unwrap() }
+    }
+
     /// The copy.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("desk.db")

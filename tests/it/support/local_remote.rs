@@ -1,7 +1,7 @@
 //! A remote in memory: the real schema on a real SQLite, or on libSQL's engine, without a network
 //! between. It counts what it is asked, and fails as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
 
 use driftless::event::value::Value;
@@ -158,7 +158,14 @@ impl LocalRemote {
             if batch.statements.is_empty() {
                 return Err(Error::usage("a batch must hold at least one statement"));
             }
-            let size: usize = batch.statements.iter().map(|sql| inlined(sql).len()).sum();
+            // A client sends a text once, and the values of each statement.
+            let mut texts = HashSet::new();
+            let sent = |statement: &Statement| {
+                let values = inlined(statement).len().saturating_sub(statement.sql.len());
+                let is_new = texts.insert(statement.sql.clone());
+                values + if is_new { statement.sql.len() } else { 0 }
+            };
+            let size: usize = batch.statements.iter().map(sent).sum();
             let lost = || Error::unavailable("the line is dead");
             match fault {
                 _ if state.offline => return Err(lost()),

@@ -8,6 +8,7 @@ pub(crate) mod golden;
 pub(crate) mod inbox;
 pub(crate) mod local_remote;
 pub(crate) mod members;
+pub(crate) mod remote_schema;
 pub(crate) mod seeds;
 pub(crate) mod tools;
 pub(crate) use crate::sim::statement;

@@ -287,7 +287,8 @@ impl Bench {
             "page" => answer.rows[page][0][0] = Value::Blob(b"no lines".to_vec()),
             "slice" => answer.rows[page][0][1] = Value::Integer(7),
             "count" => _ = answer.rows.pop(),
-            "push" => answer.rows[2].clear(),
+            // Behind it are a column that is not known, and the schema's version.
+            "push" => answer.rows[page - 3].clear(),
             "first" => hide_first(&mut answer.rows[page]),
             other => return Err(format!("nothing is called {other}").into()),
         }

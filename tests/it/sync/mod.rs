@@ -8,6 +8,8 @@
 //! * [`machine`] runs the golden scripts of the machine alone, which fix each of its effects;
 //!   [`waits`] and [`coincidences`] drive it by hand.
 //! * [`first_sync`] is the first sync, and what `init` refuses and says.
+//! * [`stale`] has a schema of the remote that changes under a push.
+//! * [`upgrade`] has a remote and a replica that version 0.1 left.
 //! * [`not_guaranteed`] has what does not arrive as it was.
 
 mod coincidences;
@@ -19,5 +21,7 @@ mod machine;
 mod not_guaranteed;
 mod roundtrip;
 mod scripts;
+mod stale;
+mod upgrade;
 mod waits;
 mod world;

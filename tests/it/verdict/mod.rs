@@ -1,17 +1,20 @@
-//! The remote's SQL: what the inbox decides, what it writes, and what it captures.
+//! The remote's SQL: what a push decides, what it writes, and what is captured.
 //!
 //! `golden` runs the golden scripts, of which each rule has one; `agree` holds the pure conflict rule
-//! and its SQL equal; `histories` folds the log of random histories; `turso` runs it all on the Turso
-//! engine; `unique` compares UNIQUE indexes of any kind with SQLite's own.
+//! and its SQL equal; `histories` folds the log of random histories; `arranged` puts pushes in another
+//! order; `thin` looks at what stands in the remote's schema; `turso` runs it all on the Turso engine;
+//! `unique` compares UNIQUE indexes of any kind with SQLite's own.
 //!
 //! A random test says the seed that failed. `DRIFTLESS_TEST_SEED=7` runs that one alone, and
 //! `DRIFTLESS_TEST_SEEDS=1000` so many.
 
 mod agree;
+mod arranged;
 mod golden;
 mod histories;
 mod remote;
 mod stock;
+mod thin;
 mod turso;
 mod unique;
 

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use driftless::capture::{Replicated, remote_triggers};
-use driftless::catalog::{Catalog, Table, ident, literal};
+use driftless::catalog::{Catalog, Table, ident};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
-use driftless::event::{Image, Op, RowKey};
+use driftless::event::{EventId, Image, Op, RowKey, Seq};
+use driftless::protocol::remote_tables::RemoteTables;
+use driftless::protocol::{Outgoing, Statement, push};
 
-use crate::support::engine::{Engine, message};
-
-pub(crate) const TABLES: &str = include_str!("../../../schema/remote/tables.sql");
-pub(crate) const POW2: &str = include_str!("../../../schema/pow2.sql");
+use crate::support::engine::Engine;
+use crate::support::remote_schema::{found, install};
 
 /// An event on its way into the inbox. All texts are JSON, but for the ids and the reason.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +31,28 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    /// Whether no value has a tag. None of the tests' texts have a brace within a string.
-    fn plain(&self) -> bool {
-        let image = [&self.after, &self.image].into_iter().flatten();
-        let key = [Some(&self.key), self.other.as_ref()].into_iter().flatten();
-        !image.chain(key).any(|json| json[1..].contains('{'))
+    /// The event as the plan of a push sees it. Ids of a script are no ULIDs; what counts is which
+    /// are equal.
+    pub(super) fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            n: 0,
+            id: id(&self.id),
+            actor: None,
+            table: self.table.clone(),
+            key: RowKey(self.key.clone()),
+            op: self.op.parse().unwrap(),
+            before: self.before.clone(),
+            after: self.after.clone(),
+            base: Seq(self.base),
+            pair: self.pair.as_deref().map(id),
+            via: self.via.as_deref().map(id),
+            other: self.other.clone().map(RowKey),
+            image: self.image.clone(),
+            late: self.late,
+            refuse: self.refuse.clone(),
+            plain: false,
+            made: Default::default(),
+        }
     }
 
     /// The insert of a key change of which this is the delete.
@@ -72,28 +88,50 @@ impl Pushed {
             json(&self.image),
             yes(self.late),
             text(&self.refuse),
-            yes(self.plain()),
         ];
         format!("[{}]", fields.join(","))
     }
 }
 
-/// The statement that pushes events, all in one JSON text: who, and what.
-const PUSH: &str = "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, \"before\", \"after\", \
-    base, pair, via, other, image, late, refuse, plain) SELECT value ->> 0, ?1, 'unit', \
-    value ->> 1, value -> 2, value ->> 3, nullif(value -> 4, 'null'), nullif(value -> 5, 'null'), \
-    value ->> 6, value ->> 7, value ->> 8, nullif(value -> 9, 'null'), nullif(value -> 10, 'null'), \
-    value ->> 11, value ->> 12, value ->> 13 FROM json_each(?2) ORDER BY key";
-
-/// The events as that JSON text.
-fn json(events: &[Pushed]) -> String {
-    let events: Vec<_> = events.iter().map(Pushed::fields).collect();
-    format!("[{}]", events.join(","))
+fn id(text: &str) -> EventId {
+    let hash = blake3::hash(text.as_bytes());
+    EventId(ulid::Ulid(u128::from_le_bytes(hash.as_bytes()[..16].try_into().unwrap())))
 }
 
-/// The statement with its texts in it.
-pub(crate) fn push_sql(origin: &str, events: &[Pushed]) -> String {
-    PUSH.replace("?1", &literal(origin)).replace("?2", &literal(&json(events)))
+/// The statement that puts events into the inbox, all in one JSON text: who, and what.
+const PUSH: &str = "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, \"before\", \"after\", \
+    base, pair, via, other, image, late, refuse) SELECT value ->> 0, ?, 'unit', \
+    value ->> 1, value -> 2, value ->> 3, nullif(value -> 4, 'null'), nullif(value -> 5, 'null'), \
+    value ->> 6, value ->> 7, value ->> 8, nullif(value -> 9, 'null'), nullif(value -> 10, 'null'), \
+    value ->> 11, value ->> 12 FROM json_each(?) ORDER BY key";
+
+/// How a push is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Into runs.
+    #[default]
+    Runs,
+    /// Every event by itself.
+    Singles,
+}
+
+/// The statements that push events.
+pub(crate) fn push_statements(
+    tables: &RemoteTables,
+    cut: Cut,
+    origin: &str,
+    events: &[Pushed],
+) -> Vec<Statement> {
+    let json: Vec<_> = events.iter().map(Pushed::fields).collect();
+    let json = format!("[{}]", json.join(","));
+    let outgoing: Vec<_> = events.iter().map(Pushed::outgoing).collect();
+    let runs = match cut {
+        Cut::Runs => push::runs(&outgoing, tables),
+        Cut::Singles => push::singles(&outgoing, tables),
+    };
+    let mut statements = vec![Statement::new(PUSH, [origin.into(), json.as_str().into()])];
+    statements.extend(push::of_runs(&runs, tables));
+    statements
 }
 
 /// A row of the log.
@@ -118,6 +156,8 @@ type Rows = BTreeMap<(String, String), Image>;
 pub(crate) struct Remote {
     pub(crate) db: Engine,
     pub(crate) tables: Vec<Table>,
+    rules: BTreeMap<String, ConflictRule>,
+    pub(crate) cut: Cut,
     /// What stood in the tables before there was a log.
     before: Rows,
     /// Whether the web application has made triggers since, which fire before ours: what they do
@@ -136,37 +176,37 @@ impl Remote {
     pub(crate) fn over(db: Engine, schema: &str, rule: impl Fn(&str) -> ConflictRule) -> Self {
         db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
         db.execute_batch(schema).unwrap();
-        db.execute_batch(TABLES).unwrap();
-        db.execute_batch(POW2).unwrap();
-        db.execute_batch("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1)")
-            .unwrap();
         // The tables are as the bundled SQLite reads them, whose definitions are the same.
         let Engine::Bundled(twin) = Engine::bundled() else { unreachable!("it is bundled") };
         twin.execute_batch(schema).unwrap();
         let catalog = Catalog::read(&twin).unwrap();
         assert!(catalog.skipped.is_empty(), "{:?}", catalog.skipped);
         let tables = catalog.tables;
-        let all: Vec<_> =
-            tables.iter().map(|table| Replicated { table, rule: rule(&table.name) }).collect();
-        for trigger in remote_triggers(&all) {
-            if let Err(error) = db.execute_batch(&trigger.sql) {
-                panic!("{error}\n{}", trigger.sql);
+        for sql in install(&tables, &rule) {
+            if let Err(error) = db.execute_batch(&sql) {
+                panic!("{error}\n{sql}");
             }
         }
-        let mut remote = Remote { db, tables, before: Rows::new(), late: false };
+        let rules = tables.iter().map(|table| (table.name.clone(), rule(&table.name))).collect();
+        let (before, late, cut) = (Rows::new(), false, Cut::default());
+        let mut remote = Remote { db, tables, rules, cut, before, late };
         remote.before = remote.standing();
         remote
     }
 
+    /// The tables as a replica that looks now finds them.
+    pub(crate) fn remote_tables(&self) -> RemoteTables {
+        found(&self.tables, |name| self.rules[name], |sql| self.db.look(sql))
+    }
+
     /// Pushes events in one request. What it fails with is the server's message.
     pub(crate) fn push(&self, origin: &str, events: &[Pushed]) -> Result<(), String> {
-        self.run(|| match &self.db {
-            // Compiled once: the compilation of all the triggers is what a push costs here.
-            Engine::Bundled(db) => {
-                let mut push = db.prepare_cached(PUSH).map_err(message)?;
-                push.execute([origin, &json(events)]).map(drop).map_err(message)
+        let statements = push_statements(&self.remote_tables(), self.cut, origin, events);
+        self.run(|| {
+            for statement in &statements {
+                self.db.rows(statement)?;
             }
-            Engine::Libsql(_) => self.db.execute_batch(&push_sql(origin, events)),
+            Ok(())
         })?;
         // What a statement of the web's left there is gone, too, or every later write would have
         // to look through it.
@@ -281,7 +321,20 @@ impl Remote {
                     row.map_or(event.via.is_some(), |row| !captured || Some(row) == before.as_ref())
                 }
             };
-            assert!(fits || self.late, "{event:?} of {:?}", rows.get(&place));
+            // A foreign key's action on the very row whose key changes is told under the new key,
+            // before that key's insert.
+            let is_early = || {
+                let next = self.log(event.seq);
+                let mut next = next.iter().take(4);
+                event.op == Op::Update
+                    && next
+                        .any(|e| e.op == Op::Insert && (&e.table, &e.key) == (&place.0, &place.1))
+            };
+            assert!(
+                fits || self.late || is_early() || self.refers_to_itself(&event.table),
+                "{event:?} of {:?}",
+                rows.get(&place)
+            );
             match event.op {
                 Op::Insert => {
                     rows.insert(place, after.unwrap());
@@ -299,6 +352,13 @@ impl Remote {
         rows
     }
 
+    /// Whether a foreign key leads from a table to itself. A REPLACE there may evict a row after an
+    /// action has changed it, and is told with the row's image from before.
+    fn refers_to_itself(&self, table: &str) -> bool {
+        let own = self.tables.iter().filter(|own| own.name == table);
+        own.flat_map(|own| &own.foreign_keys).any(|key| key.parent == table)
+    }
+
     /// What holds whenever no statement runs.
     pub(crate) fn check(&self) {
         let (folded, standing) = (self.folded(), self.standing());
@@ -309,13 +369,13 @@ impl Remote {
             .map(|place| (place, folded.get(place), standing.get(place)))
             .collect();
         assert!(differing.is_empty(), "the log folds to other rows than there are: {differing:?}");
-        for empty in ["driftless_inbox", "driftless_values"] {
+        for empty in ["driftless_inbox", "driftless_applying", "driftless_capture"] {
             let sql = format!("SELECT count(*) FROM {empty}");
             assert_eq!(self.number(&sql), 0, "rows are left in {empty}");
         }
-        let sql = "SELECT cid IS NULL AND cafter IS NULL AND cold IS NULL AND hush IS NULL
-                   FROM driftless_meta";
-        assert_eq!(self.number(sql), 1, "an event is still named in driftless_meta");
+        let sql = "SELECT count(*) FROM driftless_now WHERE id IS NULL AND unit IS NULL
+                   AND origin = 'web'";
+        assert_eq!(self.number(sql), 1, "an event is still named in driftless_now");
         let sql = "SELECT count(*) FROM pragma_foreign_key_check";
         assert_eq!(self.number(sql), 0, "foreign keys are broken");
         let mut ids = HashSet::new();

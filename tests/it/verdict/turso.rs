@@ -7,18 +7,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use driftless::capture::{Replicated, remote_triggers};
 use driftless::catalog::{Catalog, Table, literal};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::incarnation::{Mark, Marks, Place};
+use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
     Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
 };
 use driftless::protocol::{Outgoing, Push};
 
-use super::remote::{POW2, Pushed, Remote, TABLES, push_sql};
+use super::remote::{Cut, Pushed, Remote, push_statements};
 use crate::support::engine::Engine;
+use crate::support::remote_schema::install;
 use crate::support::statement::inlined;
 use crate::support::tools::{Tool, require};
 
@@ -132,26 +133,28 @@ SELECT 'p|' || quote(id) || quote(mid) || quote(x) FROM p ORDER BY id;
 SELECT 'n|' || quote(id) || quote(mid) || quote(r) || quote(b) FROM n ORDER BY id;
 SELECT 'k|' || quote(id) || quote(mid) FROM k ORDER BY id;
 SELECT 'left|' || count(*) FROM driftless_inbox;
-SELECT 'left|' || count(*) FROM driftless_values;
-SELECT 'busy|' || count(*) FROM driftless_meta WHERE cid IS NOT NULL;";
+SELECT 'left|' || count(*) FROM driftless_applying;
+SELECT 'busy|' || count(*) FROM driftless_now WHERE id IS NOT NULL;";
 
 /// The whole remote as one SQL script: what the `libsql` client would send, a statement a line.
 fn script() -> String {
     let remote = Remote::new(SCHEMA, |_| ConflictRule::Row);
-    let all: Vec<_> =
-        remote.tables.iter().map(|table| Replicated { table, rule: ConflictRule::Row }).collect();
-    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n{SCHEMA}\n");
-    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
-    for trigger in remote_triggers(&all) {
-        sql.push_str(&trigger.sql);
-        sql.push_str(";\n");
-    }
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{SCHEMA}\n");
+    sql.push_str(&install(&remote.tables, |_| ConflictRule::Row).join("\n"));
+    let tables = remote.remote_tables();
     for step in workload() {
-        sql.push_str(&match step {
-            Step::Push(origin, events) => push_sql(origin, &events),
-            Step::Web(sql) => sql.to_owned(),
-        });
-        sql.push_str(";\n");
+        match step {
+            Step::Push(origin, events) => {
+                sql.push_str("BEGIN;\n");
+                let statements = push_statements(&tables, Cut::Runs, origin, &events);
+                // The engine does not know this pragma.
+                for statement in statements.iter().filter(|made| !made.sql.starts_with("PRAGMA")) {
+                    sql.push_str(&format!("{};\n", inlined(statement)));
+                }
+                sql.push_str("COMMIT;\n");
+            }
+            Step::Web(web) => sql.push_str(&format!("{web};\n")),
+        }
     }
     sql.push_str(&format!("SELECT {};\n{RESULT}\n", literal(MARK)));
     sql
@@ -233,7 +236,7 @@ fn the_turso_engine_ends_with_sqlites_tables_and_verdicts() {
 }
 
 /// The request of a replica that has these marks and stands at this event, and pushes one insert.
-fn exchange(n: u64, marks: Marks, place: Place) -> String {
+fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String {
     let replica = ReplicaId(ulid::Ulid(7));
     let id = EventId(ulid::Ulid::from_parts(n, 1));
     let image = format!("{{\"id\":\"e{n}\",\"a\":null,\"u\":null,\"t\":0}}");
@@ -256,10 +259,11 @@ fn exchange(n: u64, marks: Marks, place: Place) -> String {
         plain: true,
         made: Default::default(),
     };
-    let tables = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
+    let named = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
     let (events, last_n, bytes) = (vec![event], n as i64, 1);
-    let push = Push { events, last_n, units: Vec::new(), whole: 1, bytes, tables };
-    let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks };
+    let push = Push { events, last_n, units: Vec::new(), whole: 1, bytes, tables: named };
+    let tables = std::sync::Arc::new(tables.clone());
+    let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
         pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
@@ -301,6 +305,9 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
     let at =
         |seq, id: u64| Place { seq: Seq(seq), id: Some(EventId(ulid::Ulid::from_parts(id, 1))) };
     let (start, one) = (Place::default(), Some(mark(1, 1)));
+    let schema = "CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER)";
+    let remote = Remote::new(schema, |_| ConflictRule::Row);
+    let tables = remote.remote_tables();
     let script: String = [
         (1, marks(None, &[mark(1, 1)]), start, "a new replica"),
         (2, marks(one, &[mark(2, 2)]), at(1, 1), "the same one"),
@@ -312,16 +319,10 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
         (8, marks(Some(mark(4, 6)), &[mark(5, 8)]), at(9, 9), "a longer log"),
         (9, marks(Some(mark(4, 6)), &[mark(5, 9)]), at(4, 6), "all is well"),
     ]
-    .map(|(n, marks, place, _)| exchange(n, marks, place))
+    .map(|(n, marks, place, _)| exchange(&tables, n, marks, place))
     .concat();
     let result = "SELECT 'e|' || seq || pk || verdict FROM driftless_events ORDER BY seq;
         SELECT 'mark|' || mark || '|' || cursor FROM driftless_replicas;";
-    let remote =
-        Remote::new("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER)", |_| {
-            ConflictRule::Row
-        });
-    let all: Vec<_> =
-        remote.tables.iter().map(|table| Replicated { table, rule: ConflictRule::Row }).collect();
     let result = format!("{result}{}", in_parts(&remote.tables[0]));
     remote.db.execute_batch("UPDATE driftless_meta SET epoch = 'e'").unwrap();
     remote.db.execute_batch(&script).unwrap();
@@ -344,13 +345,9 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
         [["line", "2"], ["row", "[\"e2\"]"], ["ids", "3"], ["id", "3"]].map(Vec::from)
     );
     let Some(program) = require(Tool::Tursodb) else { return };
-    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n");
+    let mut sql = "PRAGMA foreign_keys = ON;\n".to_owned();
     sql.push_str("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER);\n");
-    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
-    for trigger in remote_triggers(&all) {
-        sql.push_str(&trigger.sql);
-        sql.push_str(";\n");
-    }
+    sql.push_str(&install(&remote.tables, |_| ConflictRule::Row).join("\n"));
     sql.push_str(&format!("{script}SELECT {};\n{result}\n", literal(MARK)));
     assert_eq!(results(&through(&program, &sql)), expected);
 }
@@ -362,19 +359,61 @@ fn the_gyms_triggers_fit_the_turso_engine() {
     let db = rusqlite::Connection::open_in_memory().unwrap();
     db.execute_batch(schema).unwrap();
     let catalog = Catalog::read(&db).unwrap();
-    let rule = ConflictRule::Row;
-    let all: Vec<_> = catalog.tables.iter().map(|table| Replicated { table, rule }).collect();
-    let mut sql = format!("PRAGMA foreign_keys = ON;\n{TABLES}\n{POW2}\n{schema}\n");
-    sql.push_str("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1);\n");
-    for trigger in remote_triggers(&all) {
-        sql.push_str(&trigger.sql);
-        sql.push_str(";\n");
-    }
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{schema}\n");
+    sql.push_str(&install(&catalog.tables, |_| ConflictRule::Row).join("\n"));
+    let remote = Remote::new(schema, |_| ConflictRule::Row);
     // Compiling this looks at every trigger of every table.
-    sql.push_str(&push_sql("A", &[event("a1", "delete", "classes", "[1]", "", 0)]));
+    let events = [event("a1", "delete", "classes", "[1]", "", 0)];
+    for statement in push_statements(&remote.remote_tables(), Cut::Runs, "A", &events) {
+        sql.push_str(&format!("{};\n", inlined(&statement)));
+    }
     sql.push_str(&format!(
         ";\nSELECT {};\nSELECT verdict || reason FROM driftless_events;\n",
         literal(MARK)
     ));
     assert_eq!(results(&through(&program, &sql)), ["rejectedmissing"]);
+}
+
+/// So many tables, each of which refers to so many earlier ones, and to the last of them by CASCADE.
+fn linked_tables(count: usize, keys: usize) -> String {
+    let table = |at: usize| {
+        let key = |n: usize| {
+            let action = if n == 1 { "CASCADE" } else { "SET NULL" };
+            format!(", f{n} TEXT REFERENCES t{} (id) ON DELETE {action}", at - n)
+        };
+        let keys: String = (1..=keys.min(at)).map(key).collect();
+        format!("CREATE TABLE t{at} (id TEXT PRIMARY KEY, u TEXT UNIQUE, a, b, c{keys});\n")
+    };
+    (0..count).map(table).collect()
+}
+
+/// A remote of these tables, and a push that inserts a row, changes it, and deletes it.
+fn first_push(schema: &str, table: &str) -> String {
+    let remote = Remote::new(schema, |_| ConflictRule::Row);
+    let mut sql = format!("PRAGMA foreign_keys = ON;\n{schema}\n");
+    sql.push_str(&install(&remote.tables, |_| ConflictRule::Row).join("\n"));
+    let key = r#"["k"]"#;
+    let events = [
+        event("a1", "insert", table, key, r#"{"id":"k","u":"u","a":1,"b":2,"c":3}"#, 0),
+        event("a2", "update", table, key, r#"{"a":2}"#, 0),
+        event("a3", "delete", table, key, "", 0),
+    ];
+    sql.push_str("BEGIN;\n");
+    for statement in push_statements(&remote.remote_tables(), Cut::Runs, "A", &events) {
+        sql.push_str(&format!("{};\n", inlined(&statement)));
+    }
+    sql.push_str("COMMIT;\n");
+    sql.push_str(&format!("SELECT {};\n", literal(MARK)));
+    sql.push_str(
+        "SELECT id || verdict || coalesce(reason, '') FROM driftless_events ORDER BY seq;\n",
+    );
+    sql
+}
+
+#[test]
+fn many_linked_tables_fit_the_turso_engine() {
+    let script = first_push(&linked_tables(24, 3), "t20");
+    let Some(program) = require(Tool::Tursodb) else { return };
+    let expected = ["a1applied", "a2applied", "a3applied"];
+    assert_eq!(results(&through(&program, &script)), expected);
 }

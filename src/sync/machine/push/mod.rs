@@ -12,6 +12,8 @@ use ulid::Ulid;
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
+use crate::protocol::push::arrange;
+use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::{Outgoing, Push};
 use crate::store::Store;
 use crate::sync::machine::io::{PushSize, Staged};
@@ -150,12 +152,18 @@ impl Pusher {
         self.staging = None;
     }
 
-    /// The events to push next. `issue` draws the id of its first unit.
+    /// The events to push next, in the order that suits the remote's tables. `issue` draws the id
+    /// of its first unit.
     ///
     /// # Errors
     ///
     /// `Storage` when the outbox cannot be read; `Corrupt` when an event lacks its values.
-    pub(super) fn load(&mut self, store: &mut Store, issue: impl FnOnce() -> Ulid) -> Result<Load> {
+    pub(super) fn load(
+        &mut self,
+        store: &mut Store,
+        tables: &RemoteTables,
+        issue: impl FnOnce() -> Ulid,
+    ) -> Result<Load> {
         let is_new = self.staging.is_none();
         if is_new {
             let mut push = match store.outgoing(self.bisection.limit()) {
@@ -169,6 +177,9 @@ impl Pusher {
             };
             check(&push)?;
             self.bisection.prepare(&mut push);
+            if !self.bisection.is_bisecting() {
+                arrange(&mut push, tables, self.bisection.of_request().runs);
+            }
             let unit = issue();
             let size = self.bisection.of_request();
             let fits = push.events.len() <= size.events && push.bytes <= size.bytes;
@@ -220,8 +231,8 @@ impl Pusher {
         PartRejection::Hold(error)
     }
 
-    /// The remote rejected a push as a whole. The event that is to blame is searched, but only on a
-    /// remote that is as it should be: a request that only reads comes first.
+    /// The remote rejected a push as a whole. The event that is to blame is searched, but only on
+    /// a remote that is as it should be: a request that only reads comes first.
     pub(super) fn rejected(&mut self, push: &Push, error: Error) -> PushFailure {
         tracing::info!(events = push.events.len(), "a push was rejected: searching the culprit");
         self.staging = None;
@@ -234,8 +245,8 @@ impl Pusher {
         Self::failure(decision, &push.events, error.message().to_owned(), error)
     }
 
-    /// A request with a push and a page, or its answer, was too large. Which of the two is to blame
-    /// is not known, so they go apart from now on, and the page first.
+    /// A request with a push and a page, or its answer, was too large. Which of the two is to
+    /// blame is not known, so they go apart from now on, and the page first.
     pub(super) fn separate(&mut self, push: &Push) {
         self.split = true;
         self.probe_first = true;

@@ -6,17 +6,16 @@
 //! and in one without.
 
 use driftless::Kind;
-use driftless::capture::{Replicated, remote_triggers};
-use driftless::catalog::{Catalog, ident};
+use driftless::catalog::{Catalog, Table, ident};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
+use driftless::event::{EventId, Op, RowKey, Seq};
+use driftless::protocol::{Outgoing, push};
+use driftless::remote::Rows;
 use driftless::store::Connection;
 
 use crate::capture::desk::Desk;
-
-/// The remote's fixed part.
-const REMOTE: &str = include_str!("../../../../schema/remote/tables.sql");
-const POW2: &str = include_str!("../../../../schema/pow2.sql");
+use crate::support::remote_schema::{found, install};
 
 /// Writes for each input: enough that a row is written twice.
 const WRITES: usize = 24;
@@ -79,25 +78,48 @@ pub(crate) fn run(data: &[u8]) {
 /// The same tables on a remote.
 fn remote(catalog: &Catalog, sql: &[String], writes: &[(String, Vec<Value>)]) {
     let Some(db) = database(sql) else { return };
-    db.execute_batch(REMOTE).unwrap();
-    db.execute_batch(POW2).unwrap();
-    db.execute_batch("INSERT INTO driftless_meta (one, epoch, version) VALUES (1, 'e', 1)")
-        .unwrap();
-    let rule = ConflictRule::Row;
-    let all: Vec<_> = catalog.tables.iter().map(|table| Replicated { table, rule }).collect();
-    for trigger in remote_triggers(&all) {
-        db.execute_batch(&trigger.sql).unwrap_or_else(|e| panic!("{e}: {}", trigger.sql));
+    for sql in install(&catalog.tables, |_| ConflictRule::Row) {
+        db.execute_batch(&sql).unwrap_or_else(|e| panic!("{e}: {sql}"));
     }
     for (sql, values) in writes {
         // What it refuses is refused.
         let _ = execute(&db, sql, values);
     }
     // An event of each table is judged; what becomes of it depends on its constraints.
-    for table in &catalog.tables {
-        let sql = "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, after, base)
-            VALUES ('01HF7YAT00000000010000000A', '01HF7YAT00000000010000000B',
-                '01HF7YAT00000000010000000C', ?1, '[1]', 'delete', NULL, 0)";
-        db.execute(sql, [&table.name]).unwrap_or_else(|e| panic!("{e}: {}", table.sql));
+    let tables = found(&catalog.tables, |_| ConflictRule::Row, |sql| rows(&db, sql));
+    let events: Vec<_> = catalog.tables.iter().zip(1..).map(delete).collect();
+    for event in &events {
+        let sql = "INSERT INTO driftless_inbox (id, origin, unit, tbl, pk, op, base)
+            VALUES (?1, '01HF7YAT00000000010000000B', '01HF7YAT00000000010000000C', ?2, '[1]',
+                'delete', 0)";
+        db.execute(sql, [&event.id.to_string(), &event.table]).unwrap();
+    }
+    for statement in push::of_runs(&push::runs(&events, &tables), &tables) {
+        let done = execute(&db, &statement.sql, &statement.args);
+        done.unwrap_or_else(|code| panic!("{code}: {}", statement.sql));
+    }
+}
+
+/// A delete of a table's row 1.
+fn delete((table, n): (&Table, u128)) -> Outgoing {
+    Outgoing {
+        n: 0,
+        id: EventId(ulid::Ulid(n)),
+        actor: None,
+        table: table.name.clone(),
+        key: RowKey("[1]".to_owned()),
+        op: Op::Delete,
+        before: None,
+        after: None,
+        base: Seq(0),
+        pair: None,
+        via: None,
+        other: None,
+        image: None,
+        late: false,
+        refuse: None,
+        plain: true,
+        made: Default::default(),
     }
 }
 
@@ -198,6 +220,23 @@ fn write(catalog: &Catalog, random: &mut fastrand::Rng) -> (String, Vec<Value>) 
         }
         _ => (format!("DELETE FROM {name} WHERE {} = ?", column(random)), vec![value(random)]),
     }
+}
+
+/// The rows of a SELECT.
+fn rows(db: &Connection, sql: &str) -> Rows {
+    let mut statement = db.prepare(sql).unwrap();
+    let width = statement.column_count();
+    let mut found = statement.query([]).unwrap();
+    let mut rows = Rows::new();
+    while let Some(row) = found.next().unwrap() {
+        let value = |column| match row.get_ref(column).unwrap() {
+            rusqlite::types::ValueRef::Integer(integer) => Value::Integer(integer),
+            rusqlite::types::ValueRef::Text(text) => Value::Text(text.to_vec()),
+            _ => Value::Null,
+        };
+        rows.push((0..width).map(value).collect());
+    }
+    rows
 }
 
 /// Runs a write, and gives how it went: the rows it changed, or SQLite's code.

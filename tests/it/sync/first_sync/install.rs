@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use driftless::store::Store;
-use driftless::sync::Tables;
+use driftless::sync::{Plan, Tables};
 use fastrand::Rng;
 
 use super::{Stepped, file, remote_schema};
@@ -15,8 +15,8 @@ use crate::support::seeds::each_seed;
 
 /// What a libSQL server takes in a request, and gives in an answer.
 const SERVER_BYTES: usize = 10_000_000;
-/// What is known to take a few requests for a few tables.
-const SMALL_BYTES: usize = 150_000;
+/// The bytes of the requests of an installation that takes a few of them for a few tables.
+const SMALL_BYTES: usize = 4_000;
 
 /// So many tables of so many columns; each but the first refers to the one before it.
 fn tables(count: usize, columns: usize) -> String {
@@ -70,11 +70,13 @@ fn f70_a_hundred_and_fifty_tables_of_fourteen_columns() {
     assert_eq!((report.made_here.len(), report.installed), (150, false));
 }
 
-/// A remote over which an installation takes a few requests.
-fn narrow(schema: &str) -> Arc<LocalRemote> {
-    let remote = Arc::new(LocalRemote::new(schema));
-    remote.set_caps(SMALL_BYTES, SERVER_BYTES);
-    remote
+/// An installation that takes a few requests.
+fn cut(plan: Plan, remote: &Arc<LocalRemote>) -> Stepped {
+    Stepped::in_requests_of(plan, remote, SMALL_BYTES)
+}
+
+fn empty() -> Arc<LocalRemote> {
+    Arc::new(LocalRemote::new(""))
 }
 
 /// Whether any replica would take the remote for installed.
@@ -87,18 +89,18 @@ fn ready(remote: &LocalRemote) -> bool {
 #[test]
 fn f70_an_installation_that_is_cut_off_is_done_again() {
     let schema = tables(6, 4);
-    let whole = narrow("");
+    let whole = empty();
     let (_folder, plan) = file(1, &schema);
-    Stepped::new(plan, &whole).finish();
+    cut(plan, &whole).finish();
     let writes = whole.batches().iter().filter(|batch| batch.writes).count();
     assert!(writes >= 4, "{writes} requests are a test of nothing");
     each_seed(12, "f70_an_installation", |seed| {
         let mut rng = Rng::with_seed(seed);
-        let remote = narrow(if rng.bool() { &schema } else { "" });
+        let remote = Arc::new(LocalRemote::new(if rng.bool() { &schema } else { "" }));
         let (_folder, plan) = file(1, &schema);
         let mut steps = 0;
         for attempt in 0..4 {
-            let mut init = Stepped::new(plan.clone(), &remote);
+            let mut init = cut(plan.clone(), &remote);
             let fault = |rng: &mut Rng| match rng.u8(0..6) {
                 0 => Fault::LostBefore,
                 1 => Fault::LostAfter,
@@ -136,9 +138,9 @@ fn f70_an_installation_that_is_cut_off_is_done_again() {
 #[test]
 fn f70_a_remote_is_not_ready_before_the_last_request() {
     let schema = tables(6, 4);
-    let remote = narrow("");
+    let remote = empty();
     let (_folder, plan) = file(1, &schema);
-    let mut init = Stepped::new(plan.clone(), &remote);
+    let mut init = cut(plan.clone(), &remote);
     let mut parts = 0;
     while init.step().unwrap().is_none() {
         if !ready(&remote) {
@@ -146,11 +148,11 @@ fn f70_a_remote_is_not_ready_before_the_last_request() {
         }
     }
     assert!(parts >= 4, "{parts}");
-    // A second installation, for an application's trigger is newer: it takes the mark away first.
+    // A second installation, for an application's trigger is newer. What is replaced is replaced in
+    // one request.
     remote
         .web("CREATE TRIGGER newer AFTER INSERT ON table_of_the_application_3 BEGIN SELECT 1; END");
-    let mut again = Stepped::new(plan, &remote);
-    let mut unready = 0;
+    let mut again = cut(plan, &remote);
     loop {
         let events = || remote.read("SELECT count(*) FROM driftless_events");
         // Each write is captured once, by the old triggers or the new ones.
@@ -161,12 +163,14 @@ fn f70_a_remote_is_not_ready_before_the_last_request() {
             ));
         }
         assert_eq!(events().parse::<u64>().unwrap(), before + 6);
-        unready += u32::from(!ready(&remote));
+        assert!(ready(&remote));
         if again.step().unwrap().is_some() {
             break;
         }
     }
-    assert!(unready >= 3 && ready(&remote), "{unready}");
+    let asked = remote.batches();
+    assert_eq!(asked.iter().rev().take(3).filter(|batch| batch.writes).count(), 1);
+    assert!(ready(&remote));
 }
 
 #[test]
@@ -174,7 +178,7 @@ fn f70_two_installations_at_once_do_not_undo_each_other() {
     let schema = tables(6, 4);
     each_seed(12, "f70_two_installations", |seed| {
         let mut rng = Rng::with_seed(seed);
-        let remote = narrow("");
+        let remote = empty();
         let mut both: Vec<_> = [1, 2]
             .map(|number| {
                 let (folder, mut plan) = file(number, &schema);
@@ -182,7 +186,7 @@ fn f70_two_installations_at_once_do_not_undo_each_other() {
                 // Parents first, for a child needs its parent.
                 let names = (0..=some).map(|table| format!("table_of_the_application_{table}"));
                 plan.tables = Tables::Named(names.collect());
-                (folder, Stepped::new(plan.clone(), &remote), plan, None)
+                (folder, cut(plan.clone(), &remote), plan, None)
             })
             .into();
         // By turns at random; one that lost the race too often is run again, as a person would.
@@ -191,7 +195,7 @@ fn f70_two_installations_at_once_do_not_undo_each_other() {
             if done.is_none() {
                 match init.step() {
                     Ok(report) => *done = report,
-                    Err(_) => *init = Stepped::new(plan.clone(), &remote),
+                    Err(_) => *init = cut(plan.clone(), &remote),
                 }
             }
         }
@@ -209,10 +213,10 @@ fn f70_two_installations_at_once_do_not_undo_each_other() {
         let prints = "SELECT count(DISTINCT triggers) FROM driftless_tables";
         assert_eq!(remote.read(prints), "1");
         // And it is what one installation of all those tables makes.
-        let alone = narrow("");
+        let alone = empty();
         let (_folder, mut plan) = file(3, &schema);
         plan.tables = Tables::Named(wanted);
-        Stepped::new(plan, &alone).finish();
+        cut(plan, &alone).finish();
         let triggers = |remote: &LocalRemote| {
             let all = remote_schema(remote);
             let lines = all.lines().filter(|line| line.starts_with("trigger"));

@@ -49,8 +49,10 @@ struct Stepped {
 }
 
 impl Stepped {
-    fn new(plan: Plan, remote: &Arc<LocalRemote>) -> Stepped {
-        Stepped { init: FirstSync::new(plan, None), remote: Arc::clone(remote) }
+    /// One in requests of so many bytes.
+    fn in_requests_of(plan: Plan, remote: &Arc<LocalRemote>, bytes: usize) -> Stepped {
+        let init = FirstSync::new(plan, None).in_requests_of(bytes);
+        Stepped { init, remote: Arc::clone(remote) }
     }
 
     /// One request and its answer; the report when all is done.
@@ -65,7 +67,7 @@ impl Stepped {
         };
         match self.init.answered(answer, 1_700_000_000_000)? {
             Advance::More => Ok(None),
-            Advance::Done(report, _) => Ok(Some(*report)),
+            Advance::Done(report, ..) => Ok(Some(*report)),
             Advance::OtherRemote(_) => panic!("there is one remote"),
         }
     }

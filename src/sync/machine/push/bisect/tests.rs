@@ -265,7 +265,10 @@ fn limits_close_in_and_open_again() {
     for _ in 0..20 {
         limits.too_large(&next(&full(), 1, 12).events);
     }
-    assert_eq!(limits.of_request(), PushSize { events: 6, bytes: MIN_BYTES });
+    assert_eq!(
+        limits.of_request(),
+        PushSize { events: 6, bytes: MIN_BYTES, ..PushSize::default() }
+    );
     assert_eq!(limits.limit().events, 12, "the search goes on as it was, in smaller requests");
     (0..20).for_each(|_| limits.accepted());
     assert_eq!(limits, full());

@@ -1,5 +1,7 @@
 //! The request that is in flight, and its kind.
 
+pub(super) mod next;
+
 use std::sync::Arc;
 
 use ulid::Ulid;

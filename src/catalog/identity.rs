@@ -1,0 +1,63 @@
+//! The identity of a row in the remote's capture, and the id of an event that SQL makes.
+
+use std::fmt::Write as _;
+
+use super::affinity::Affinity;
+use super::sql::{folded, of};
+use super::table::{Collation, Table};
+
+/// The identity of a row among those of its table, as `driftless_capture` has it, from the values
+/// of its key. NULL if one of them is NULL. The spellings of one key have one identity.
+pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> String {
+    let part = |part: usize| {
+        let x = value(part);
+        let affinity = table.columns[table.key[part]].affinity;
+        let x = match (&table.key_collations[part], affinity) {
+            (Collation::NoCase, Affinity::Text) => return format!("lower({x})"),
+            (Collation::RTrim, Affinity::Text) => return format!("rtrim({x},' ')"),
+            (Collation::NoCase | Collation::RTrim, _) => folded(table, part, &x),
+            _ => x,
+        };
+        match affinity {
+            // 1 and 1.0 are one key and have two texts; 1 and '1' are two and have one.
+            Affinity::Blob | Affinity::Real if table.key.len() > 1 => format!(
+                "iif(typeof({x})='real' AND CAST({x} AS INTEGER)={x},\
+                 'integer'||CAST({x} AS INTEGER),typeof({x})||{x})"
+            ),
+            _ => x,
+        }
+    };
+    match table.key.len() {
+        1 => part(0),
+        parts => {
+            let (mut lengths, mut texts) = (String::new(), Vec::new());
+            for at in 0..parts {
+                let text = part(at);
+                if at + 1 < parts {
+                    let _ = write!(lengths, "length({text})||':'||");
+                }
+                texts.push(text);
+            }
+            format!("{lengths}{}", texts.join("||"))
+        }
+    }
+}
+
+/// The identity of the row `alias`.
+pub(crate) fn capture_key(table: &Table, alias: &str) -> String {
+    capture_key_of(table, &|part| of(alias, &table.columns[table.key[part]].name))
+}
+
+/// The remote's time, in ms since 1970: 1970 began at the Julian day 2440587.5; half a millisecond
+/// is added for rounding.
+const NOW_MS: &str = "CAST(julianday()*86400000.0-210866759999999.5 AS INTEGER)";
+
+/// A ULID's text in SQL: ten digits of time, sixteen of chance. Hexadecimal digits are digits of
+/// Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.
+pub(crate) fn ulid() -> String {
+    format!(
+        "(SELECT group_concat(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ',\
+         1+((m.ms>>(45-5*p.key))&31),1),'')||hex(randomblob(8)) \
+         FROM (SELECT {NOW_MS} AS ms) AS m,json_each('[0,0,0,0,0,0,0,0,0,0]') AS p)"
+    )
+}

@@ -1,0 +1,139 @@
+//! An order of a push's events that makes long runs.
+//!
+//! An application that writes an order and its lines, again and again, alternates between tables:
+//! as they stand, its events make runs of one or two. The order among events that cannot
+//! influence one another is free, so they are put beside others of their kind. What goes alone
+//! (see [`split`](super::split)) may have consequences anywhere, so nothing passes it.
+//!
+//! Within such a stretch these keep their order: events of one row; events that claim one UNIQUE
+//! value; and a child beside its parent's insert or delete.
+
+use std::collections::HashMap;
+
+use super::judged::Judged;
+use super::split::runs;
+use super::words::Kind;
+use crate::event::Image;
+use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
+use crate::protocol::{Outgoing, Push};
+
+/// Pushes of so few runs stay as they are.
+pub const FEW_RUNS: usize = 32;
+
+/// Puts the events of a push into an order that makes long runs, if they make more than `few` as
+/// they stand. Its events are one unit then: what travels together is integrated together.
+pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) {
+    let before = runs(&push.events, tables).len();
+    if before <= few || !tables.tables.iter().all(|there| refers_by_keys(there, tables)) {
+        return;
+    }
+    let order = order(&push.events, tables);
+    let arranged: Vec<_> = order.into_iter().map(|at| push.events[at].clone()).collect();
+    if runs(&arranged, tables).len() < before {
+        push.events = arranged;
+        push.units = Vec::new();
+    }
+}
+
+/// Whether every foreign key of a table leads to the key of a table.
+fn refers_by_keys(child: &RemoteTable, tables: &RemoteTables) -> bool {
+    child.table.foreign_keys.iter().all(|key| {
+        let there = |there: &&RemoteTable| there.table.name.eq_ignore_ascii_case(&key.parent);
+        let Some(parent) = tables.tables.iter().find(there) else { return true };
+        let parent = &parent.table;
+        key.columns.len() == parent.key.len()
+            && parent.key_columns().all(|column| {
+                key.columns.iter().any(|(_, to)| to.eq_ignore_ascii_case(&column.name))
+            })
+    })
+}
+
+/// The events' places in the new order.
+fn order(events: &[Outgoing], tables: &RemoteTables) -> Vec<usize> {
+    let mut stretch = Stretch::default();
+    let mut places = Vec::with_capacity(events.len());
+    for (at, event) in events.iter().enumerate() {
+        let judged = Judged::of(event, tables);
+        places.push((stretch.place(&judged, tables), at));
+    }
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at).collect()
+}
+
+/// What a run must agree in: the table, the kind and the columns.
+type Shape = (String, Kind, Vec<usize>);
+
+/// The runs since the last event that nothing passes.
+#[derive(Default)]
+struct Stretch {
+    /// How many runs there are, with all that were before.
+    runs: usize,
+    /// The first run of the stretch.
+    first: usize,
+    /// The runs of each shape, rising.
+    shapes: HashMap<Shape, Vec<usize>>,
+    /// The last run that wrote each row or claimed each value, and the last that referred to a
+    /// row.
+    written: HashMap<String, usize>,
+    referred: HashMap<String, usize>,
+}
+
+impl Stretch {
+    /// The run of an event.
+    fn place(&mut self, judged: &Judged<'_>, tables: &RemoteTables) -> usize {
+        if judged.is_alone(tables) || judged.table().is_none() {
+            self.first = self.runs + 1;
+            self.runs += 1;
+            (self.shapes, self.written, self.referred) = Default::default();
+            return self.runs - 1;
+        }
+        let (claims, references) = (claims(judged), references(judged, tables));
+        let mut earliest = self.first;
+        for claim in &claims {
+            let after = self.written.get(claim).into_iter().chain(self.referred.get(claim));
+            earliest = after.fold(earliest, |earliest, &run| earliest.max(run + 1));
+        }
+        for row in &references {
+            // A parent of the same table may stand in the same run.
+            let after = self.written.get(row).copied();
+            earliest = after.map_or(earliest, |run| earliest.max(run));
+        }
+        let shape = (judged.event().table.clone(), judged.kind(), judged.columns().to_vec());
+        let known = self.shapes.entry(shape).or_default();
+        let at = known.partition_point(|&run| run < earliest);
+        let run = known.get(at).copied().unwrap_or_else(|| {
+            self.runs += 1;
+            known.push(self.runs - 1);
+            self.runs - 1
+        });
+        let last = |known: &mut usize| *known = (*known).max(run);
+        for claim in claims {
+            self.written.entry(claim).and_modify(last).or_insert(run);
+        }
+        for row in references {
+            self.referred.entry(row).and_modify(last).or_insert(run);
+        }
+        run
+    }
+}
+
+/// The row that an event writes, and the UNIQUE values that it takes or frees.
+fn claims(judged: &Judged<'_>) -> Vec<String> {
+    let mut claims = judged.claims();
+    if judged.kind() == Kind::Delete {
+        claims.extend(judged.with_image(old(judged.event())).unique_claims());
+    }
+    claims
+}
+
+/// The rows that an event refers to, before and after.
+fn references(judged: &Judged<'_>, tables: &RemoteTables) -> Vec<String> {
+    let mut rows = judged.parents(tables);
+    rows.extend(judged.with_image(old(judged.event())).parents(tables));
+    rows
+}
+
+fn old(event: &Outgoing) -> Image {
+    let json = event.before.as_ref();
+    json.and_then(|json| Image::parse(json.as_bytes()).ok()).unwrap_or_default()
+}

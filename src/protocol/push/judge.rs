@@ -1,0 +1,377 @@
+//! The verdict on an event, in SQL: the arms of one CASE, in the order in which they are asked.
+//!
+//! An arm is over the event `driftless_e`, a row of `driftless_inbox`, and the tables as they are
+//! before the run's writes. An event loses if, when it arrives, another writer's applied event of
+//! the same row has a seq greater than the event's base
+//! ([`conflict`](crate::event::conflict) has the rule in words).
+//!
+//! # Caveats
+//!
+//! * A UNIQUE index over a generated column is not judged here: such an event makes the push fail
+//!   as a whole, and the pusher singles it out.
+//! * Nor is one whose predicate or expressions mention a generated column, or a value whose type
+//!   is not that of its column (text in an INTEGER column).
+
+use super::shape::Shape;
+use super::words::{E, Kind};
+use crate::catalog::affinity::Affinity;
+use crate::catalog::quote::{ident, literal};
+use crate::catalog::sql::of;
+use crate::catalog::table::{Action, Collation, Column, ForeignKey, Table, Term, Unique};
+use crate::event::conflict::ConflictRule;
+use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
+
+/// The row as it is, beside an update of it.
+const BEFORE: &str = "driftless_before";
+
+/// The judging of one run's events.
+pub(super) struct Judge<'a> {
+    run: &'a Shape<'a>,
+    table: &'a Table,
+    rule: ConflictRule,
+    all: &'a RemoteTables,
+}
+
+impl<'a> Judge<'a> {
+    /// For the events of a run, which are of the table `there`.
+    pub(super) fn new(run: &'a Shape<'a>, there: &'a RemoteTable, all: &'a RemoteTables) -> Self {
+        Judge { run, table: &there.table, rule: there.rule, all }
+    }
+
+    fn this(&self) -> String {
+        ident(&self.table.name)
+    }
+
+    /// SQL condition: the row `alias` has the key in the event's field `json`, which is `pk` or
+    /// `other`.
+    fn has_key(&self, alias: &str, json: &str) -> String {
+        self.run.has_key(self.table, alias, json)
+    }
+
+    fn exists(&self, json: &str) -> String {
+        let this = self.this();
+        format!("EXISTS (SELECT 1 FROM {this} WHERE {})", self.has_key(&this, json))
+    }
+
+    fn value(&self, column: &Column) -> String {
+        self.run.value(column)
+    }
+
+    /// What a column will hold: the event's value, or the row's own where an update leaves it.
+    fn coming(&self, column: &Column) -> String {
+        if self.run.kind() == Kind::Update && !self.run.brings(column) {
+            let this = self.this();
+            let key = self.has_key(&this, "pk");
+            return format!("(SELECT {} FROM {this} WHERE {key})", of(&this, &column.name));
+        }
+        self.value(column)
+    }
+
+    /// Whether an event brings one of these columns; always so for the other ops.
+    fn touches<'c>(&self, mut columns: impl Iterator<Item = &'c Column>) -> bool {
+        self.run.kind() != Kind::Update || columns.any(|column| self.run.brings(column))
+    }
+
+    /// SQL condition: there is a newer applied event of another writer of the row in the event's
+    /// field `key`.
+    fn lost(&self, key: &str) -> String {
+        let over = match (self.rule, self.run.kind()) {
+            (ConflictRule::Columns, Kind::Update) => format!(
+                " AND (driftless_events.op<>'update' OR EXISTS (SELECT 1 \
+                 FROM json_each(driftless_events.after) AS driftless_theirs,\
+                 json_each({E}.after) AS driftless_ours \
+                 WHERE driftless_theirs.key=driftless_ours.key))"
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "EXISTS (SELECT 1 FROM driftless_events WHERE driftless_events.tbl={E}.tbl \
+             AND driftless_events.pk={E}.{key} AND driftless_events.seq>{E}.base \
+             AND driftless_events.origin<>{E}.origin \
+             AND driftless_events.verdict='applied'{over})"
+        )
+    }
+
+    /// The arms of the judging CASE, in their order.
+    pub(super) fn arms(&self) -> Vec<String> {
+        let mut arms = Vec::new();
+        let verdict_of = |id: &str| {
+            format!(
+                "(SELECT driftless_events.verdict FROM driftless_events \
+                 WHERE driftless_events.id={E}.{id}) IS NOT 'applied'"
+            )
+        };
+        if self.run.has_refused() {
+            arms.push(format!("{E}.refuse IS NOT NULL THEN {E}.refuse"));
+        }
+        let kind = self.run.kind();
+        if kind == Kind::Arrive {
+            arms.push(format!("{} THEN 'pair'", verdict_of("pair")));
+            return arms;
+        }
+        let via = self.run.has_causes();
+        if via {
+            arms.push(format!("{E}.via IS NOT NULL AND {} THEN 'via'", verdict_of("via")));
+        }
+        arms.push(format!("{} THEN 'conflict'", self.lost("pk")));
+        match kind {
+            Kind::Insert => arms.push(format!("{} THEN 'exists'", self.exists("pk"))),
+            Kind::Delete if via => {
+                let missing = self.exists("pk");
+                arms.push(format!("{E}.via IS NULL AND NOT {missing} THEN 'missing'"));
+            }
+            Kind::Update | Kind::Delete => {
+                arms.push(format!("NOT {} THEN 'missing'", self.exists("pk")));
+            }
+            Kind::Move | Kind::Arrive => {
+                arms.push(format!("{} THEN 'conflict'", self.lost("other")));
+                arms.push(format!("NOT {} THEN 'missing'", self.exists("pk")));
+                arms.push(format!("{} THEN 'exists'", self.exists("other")));
+            }
+        }
+        if kind != Kind::Delete {
+            arms.extend(self.table.uniques.iter().filter_map(|unique| self.unique(unique)));
+            let keys = self.table.foreign_keys.iter().enumerate();
+            arms.extend(keys.filter_map(|(number, key)| self.foreign(number, key)));
+        }
+        arms.extend(self.children());
+        arms
+    }
+
+    fn unique(&self, unique: &Unique) -> Option<String> {
+        let this = self.this();
+        let mut conditions = Vec::new();
+        let mut names = Vec::new();
+        let plain: Option<Vec<&Column>> = unique
+            .terms
+            .iter()
+            .map(|term| match term {
+                Term::Column(column, _) => self.table.column(column),
+                Term::Expression(_) => None,
+            })
+            .collect();
+        // What is not this row. A key change's new key is another row, and was looked for already.
+        let other = format!("({}) IS NOT 1", self.has_key(&this, "pk"));
+        let same = match (&plain, &unique.predicate) {
+            (Some(columns), None) => {
+                if !self.touches(columns.iter().copied()) {
+                    return None;
+                }
+                let mut same = Vec::new();
+                for (column, term) in columns.iter().zip(&unique.terms) {
+                    let Term::Column(_, collation) = term else { unreachable!("all are columns") };
+                    let coming = self.coming(column);
+                    same.push(format!(
+                        "{} = ({coming}) COLLATE {}",
+                        of(&this, &column.name),
+                        collation.name()
+                    ));
+                    names.push(column.name.clone());
+                }
+                same.join(" AND ")
+            }
+            _ => {
+                names.push(unique.name.clone());
+                self.unique_by_expression(unique)?
+            }
+        };
+        conditions.push(format!("EXISTS (SELECT 1 FROM {this} WHERE {same} AND {other})"));
+        Some(format!("{} THEN {}", conditions.join(" AND "), reason("unique", &names)))
+    }
+
+    /// The condition for an index with a WHERE or with expressions: both are evaluated over the
+    /// table's rows, and over a subquery that has the coming row under the table's name. There a
+    /// CAST gives each value its column's affinity, and changes nothing, for a value of another
+    /// type makes the whole condition false: then the write itself will tell.
+    fn unique_by_expression(&self, unique: &Unique) -> Option<String> {
+        let this = self.this();
+        if self.table.generated.iter().any(|name| unique.mentions(name)) {
+            return None;
+        }
+        let (mut columns, mut fitting) = (Vec::new(), Vec::new());
+        for column in self.table.columns.iter().filter(|column| unique.mentions(&column.name)) {
+            let value = self.coming_beside(column);
+            columns.push(format!("{} AS {}", typed(column, &value), ident(&column.name)));
+            fitting.extend(fits(column, &value));
+        }
+        let from = match self.run.kind() {
+            Kind::Update => {
+                format!(" FROM {this} AS {BEFORE} WHERE {}", self.has_key(BEFORE, "pk"))
+            }
+            _ => String::new(),
+        };
+        let coming = format!("(SELECT {}{from}) AS {this}", columns.join(", "));
+        let mut parts = Vec::new();
+        if !fitting.is_empty() {
+            parts.push(format!("(SELECT {}{from})", fitting.join(" AND ")));
+        }
+        for term in &unique.terms {
+            let (text, collation) = match term {
+                Term::Column(column, collation) => {
+                    self.table.column(column)?;
+                    (of(&this, column), format!(" COLLATE {}", collation.name()))
+                }
+                Term::Expression(text) => (format!("({text})"), String::new()),
+            };
+            parts.push(format!("{text} = (SELECT {text} FROM {coming}){collation}"));
+        }
+        if let Some(predicate) = &unique.predicate {
+            parts.push(format!("({predicate})"));
+            parts.push(format!("(SELECT ({predicate}) FROM {coming})"));
+        }
+        Some(parts.join(" AND "))
+    }
+
+    /// What a column will hold, where the row as it is stands beside.
+    fn coming_beside(&self, column: &Column) -> String {
+        if self.run.kind() == Kind::Update && !self.run.brings(column) {
+            return of(BEFORE, &column.name);
+        }
+        format!("({})", self.value(column))
+    }
+
+    /// A missing parent.
+    fn foreign(&self, number: usize, key: &ForeignKey) -> Option<String> {
+        let children: Option<Vec<&Column>> =
+            key.columns.iter().map(|(child, _)| self.table.column(child)).collect();
+        let children = children?;
+        if !self.touches(children.iter().copied()) {
+            return None;
+        }
+        let mut conditions = self.not_deferred();
+        if self.run.parents_key() == Some(number) {
+            conditions.push(format!("{E}.parent IS NULL"));
+        }
+        let parent = ident(&key.parent);
+        let (mut same, mut own) = (Vec::new(), Vec::new());
+        for (child, (_, to)) in children.iter().zip(&key.columns) {
+            let coming = self.coming(child);
+            conditions.push(format!("({coming}) IS NOT NULL"));
+            same.push(format!("driftless_parent.{} = ({coming})", ident(to)));
+            if let Some(to) = self.table.column(to) {
+                // SQLite makes an integer of what is to be a rowid; others it compares as they are.
+                let is_rowid = self.table.rowid_key && self.table.key_columns().any(|k| k == to);
+                let own_value = match is_rowid {
+                    true => format!("CAST({} AS INTEGER)", self.coming(to)),
+                    false => format!("({})", self.coming(to)),
+                };
+                own.push(format!("({coming}) = {own_value}"));
+            }
+        }
+        if key.parent.eq_ignore_ascii_case(&self.table.name) && !own.is_empty() {
+            conditions.push(format!("({}) IS NOT 1", own.join(" AND ")));
+        }
+        conditions.push(format!(
+            "NOT EXISTS (SELECT 1 FROM {parent} AS driftless_parent WHERE {})",
+            same.join(" AND ")
+        ));
+        let names: Vec<_> = key.columns.iter().map(|(child, _)| child.clone()).collect();
+        Some(format!("{} THEN {}", conditions.join(" AND "), reason("foreign", &names)))
+    }
+
+    /// SQL condition: no later event of the push may supply what the event's foreign keys miss.
+    fn not_deferred(&self) -> Vec<String> {
+        let deferred = self.run.has_deferred();
+        deferred.then(|| format!("{E}.late IS NULL")).into_iter().collect()
+    }
+
+    /// Children that keep this row as it is.
+    fn children(&self) -> Vec<String> {
+        let this = self.this();
+        let mut arms = Vec::new();
+        let kind = self.run.kind();
+        if kind == Kind::Insert {
+            return arms;
+        }
+        for (child, key) in self.all.children(&self.table.name) {
+            {
+                let action = if kind == Kind::Delete { key.on_delete } else { key.on_update };
+                if !action.refuses() {
+                    continue;
+                }
+                let mut conditions = Vec::new();
+                if action == Action::NoAction || kind == Kind::Move {
+                    conditions.extend(self.not_deferred());
+                }
+                if kind != Kind::Delete {
+                    let Some(changed) = self.parent_changes(key) else { continue };
+                    conditions.push(changed);
+                }
+                let mut same: Vec<_> = key
+                    .columns
+                    .iter()
+                    .map(|(from, to)| {
+                        format!("{this}.{} = driftless_child.{}", ident(to), ident(from))
+                    })
+                    .collect();
+                same.push(self.has_key(&this, "pk"));
+                if child.name == self.table.name {
+                    same.push(format!("({}) IS NOT 1", self.has_key("driftless_child", "pk")));
+                }
+                conditions.push(format!(
+                    "EXISTS (SELECT 1 FROM {this} CROSS JOIN {} AS driftless_child WHERE {})",
+                    ident(&child.name),
+                    same.join(" AND ")
+                ));
+                let names = [child.name.clone()];
+                arms.push(format!(
+                    "{} THEN {}",
+                    conditions.join(" AND "),
+                    reason("children", &names)
+                ));
+            }
+        }
+        arms
+    }
+
+    /// That an event changes what children refer to.
+    fn parent_changes(&self, key: &ForeignKey) -> Option<String> {
+        let columns: Option<Vec<&Column>> =
+            key.columns.iter().map(|(_, to)| self.table.column(to)).collect();
+        let columns = columns?;
+        let this = self.this();
+        let parts: Vec<_> = columns
+            .iter()
+            .map(|column| {
+                format!(
+                    "(SELECT {} FROM {this} WHERE {}) IS NOT ({})",
+                    of(&this, &column.name),
+                    self.has_key(&this, "pk"),
+                    self.coming(column)
+                )
+            })
+            .collect();
+        let changed = format!("({})", parts.join(" OR "));
+        self.touches(columns.into_iter()).then_some(changed)
+    }
+}
+
+pub(super) fn reason(word: &str, names: &[String]) -> String {
+    literal(&format!("{word}: {}", names.join(", ")))
+}
+
+/// A value with its column's affinity and collation. The CAST changes no value that [`fits`].
+fn typed(column: &Column, value: &str) -> String {
+    let collate = match &column.collation {
+        Collation::Binary => String::new(),
+        other => format!(" COLLATE {}", other.name()),
+    };
+    match column.affinity {
+        Affinity::Blob => format!("{value}{collate}"),
+        Affinity::Text => format!("CAST({value} AS TEXT){collate}"),
+        Affinity::Real => format!("CAST({value} AS REAL){collate}"),
+        // An INTEGER column may hold 7.5, which a CAST to INTEGER would cut.
+        Affinity::Integer | Affinity::Numeric => format!("CAST({value} AS NUMERIC){collate}"),
+    }
+}
+
+/// That a value is of the type that its column's affinity wants; `None` for a column without one.
+fn fits(column: &Column, value: &str) -> Option<String> {
+    let types = match column.affinity {
+        Affinity::Blob => return None,
+        Affinity::Text => "'text', 'null'",
+        Affinity::Real => "'real', 'null'",
+        Affinity::Integer | Affinity::Numeric => "'integer', 'real', 'null'",
+    };
+    Some(format!("typeof({value}) IN ({types})"))
+}

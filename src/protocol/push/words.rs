@@ -1,0 +1,20 @@
+//! The words that a push's statements share.
+
+/// The event, in every statement: a row of `driftless_inbox`, and what it takes from the event's
+/// JSON.
+pub(super) const E: &str = "driftless_e";
+
+/// What an event does to its row, as it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It inserts a row.
+    Insert,
+    /// It changes columns.
+    Update,
+    /// It deletes a row.
+    Delete,
+    /// The delete of a key change: it is judged for both keys.
+    Move,
+    /// The insert of a key change: it brings the row from the old key to the new one.
+    Arrive,
+}

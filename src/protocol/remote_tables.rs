@@ -1,0 +1,64 @@
+//! The replicated tables as the remote has them: what a push is planned with.
+
+use super::exchange::Rows;
+use super::meta::wrong;
+use crate::catalog::Table;
+use crate::error::Result;
+use crate::event::Op;
+use crate::event::conflict::ConflictRule;
+use crate::event::value::Value;
+
+/// Reads the number that changes with each change of the remote's schema.
+pub const SCHEMA_COOKIE: &str = "SELECT schema_version FROM pragma_schema_version";
+
+/// Reads the row of [`SCHEMA_COOKIE`].
+///
+/// # Errors
+///
+/// `Corrupt` when it is not one.
+pub fn read_schema_cookie(rows: &Rows) -> Result<i64> {
+    let cookie = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
+    cookie.ok_or_else(|| wrong("its schema's version"))
+}
+
+/// A replicated table of the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteTable {
+    /// The remote's definition, in the spelling of the events.
+    pub table: Table,
+    /// What counts as a conflict.
+    pub rule: ConflictRule,
+    /// The ops for which the web application has a trigger on the table.
+    pub triggered: Vec<Op>,
+}
+
+/// The replicated tables of a remote, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteTables {
+    /// The remote's [`SCHEMA_COOKIE`] at that moment. A push that was planned for another one is
+    /// not taken in.
+    pub cookie: i64,
+    /// Whether the web application has any trigger, on whatever table.
+    pub has_triggers: bool,
+    /// The tables.
+    pub tables: Vec<RemoteTable>,
+}
+
+impl RemoteTables {
+    /// A table, by the name that events have for it.
+    pub fn get(&self, name: &str) -> Option<&RemoteTable> {
+        self.tables.iter().find(|there| there.table.name == name)
+    }
+
+    /// The foreign keys that lead to a table, each with its child.
+    pub(crate) fn children<'a>(
+        &'a self,
+        parent: &'a str,
+    ) -> impl Iterator<Item = (&'a Table, &'a crate::catalog::ForeignKey)> {
+        self.tables.iter().flat_map(move |child| {
+            let keys = child.table.foreign_keys.iter();
+            keys.filter(move |key| key.parent.eq_ignore_ascii_case(parent))
+                .map(move |key| (&child.table, key))
+        })
+    }
+}

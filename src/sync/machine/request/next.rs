@@ -1,0 +1,132 @@
+//! The next request, put together from what the parts of the machine want.
+
+use crate::error::Result;
+use crate::protocol::meta::Asker;
+use crate::remote::Batch;
+use crate::sync::first_sync::kept_tables::kept;
+use crate::sync::first_sync::plan::plan_of;
+use crate::sync::first_sync::run::FirstSync;
+use crate::sync::machine::Machine;
+use crate::sync::machine::identity::must_probe;
+use crate::sync::machine::push::staging::Stage;
+use crate::sync::machine::push::{Load, Payload};
+use crate::sync::machine::request::{ExchangeRequest, RequestKind};
+use crate::sync::remote_check::no_first_sync;
+
+impl Machine {
+    /// The request to send next, if there is one.
+    pub(in crate::sync::machine) fn next_request(
+        &mut self,
+    ) -> Result<Option<(RequestKind, Batch)>> {
+        if !self.schedule.holds_pushes() {
+            self.first_sync.compare_again();
+        }
+        if let Some(first_sync) = self.first_sync.under_way_mut() {
+            let batch = first_sync.ask()?;
+            return Ok(Some((RequestKind::FirstSync, batch)));
+        }
+        let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
+        if !self.puller.has_room() {
+            return Ok(None);
+        }
+        let asker = Asker { replica, place: self.puller.place() };
+        let asks = self.reconcile.may_ask(self.puller.is_at_end(), self.puller.last_read());
+        if asks && !self.identity.is_renewing() {
+            let unsent = self.pusher.has_unsent();
+            if let Some((ids, batch)) = self.reconcile.question(&mut self.store, asker, unsent)? {
+                return Ok(Some((RequestKind::Reconcile(ids), batch)));
+            }
+        }
+        self.next_exchange(asker, epoch)
+    }
+
+    /// The next request that pushes, pulls, or does both.
+    fn next_exchange(
+        &mut self,
+        asker: Asker,
+        epoch: String,
+    ) -> Result<Option<(RequestKind, Batch)>> {
+        if self.wants_push() && must_probe(&self.store)? {
+            self.pusher.probe();
+        }
+        if self.wants_push()
+            && !self.knows_tables()?
+            && let Some(comparison) = self.first_sync.under_way_mut()
+        {
+            return Ok(Some((RequestKind::FirstSync, comparison.ask()?)));
+        }
+        let payload = if self.wants_push() { self.load()? } else { None };
+        if payload.is_none() && !self.wants_pull() {
+            return Ok(None);
+        }
+        // A page that might be too large must not keep a push back.
+        let pulls = payload.is_none() || !self.pusher.is_split();
+        let mut request = ExchangeRequest::reading(asker, epoch.clone());
+        if let Some(payload) = payload {
+            let (push, unit, stage) = payload.into_parts();
+            if !stage.as_ref().is_some_and(Stage::is_part) {
+                let tables = self.first_sync.tables().expect("a push is planned for tables");
+                let (store, replica) = (&mut self.store, asker.replica);
+                let sender = self.identity.sender(store, replica, epoch, tables)?;
+                request = request.pushing(push, unit, sender);
+            }
+            request = request.staging(stage);
+        }
+        let request = request.pulling(pulls.then(|| self.puller.range()));
+        let events = request.push().map_or(0, |push| push.events.len());
+        tracing::debug!(events, after = %asker.place.seq, "exchange");
+        let batch = request.exchange().batch();
+        Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
+    }
+
+    /// The events to push next, if any can be.
+    fn load(&mut self) -> Result<Option<Payload>> {
+        let epoch_ms = self.schedule.epoch_ms();
+        let tables = self.first_sync.tables().expect("a push is planned for tables");
+        let issue = || self.identity.issue_unit(epoch_ms);
+        match self.pusher.load(&mut self.store, &tables, issue)? {
+            Load::Nothing => Ok(None),
+            Load::Unpushable(error) => {
+                self.hold_pushes(error);
+                Ok(None)
+            }
+            Load::Push(payload) => {
+                // It is said until it has gone through.
+                if let Some(error) = payload.oversized().filter(|_| !self.health.has_push_trouble())
+                {
+                    tracing::warn!("{error}");
+                    self.health.pushes_slowed(error);
+                }
+                Ok(Some(payload))
+            }
+        }
+    }
+
+    /// Whether the remote's tables are known, so that a push can be planned. If not, it begins to
+    /// compare the definitions.
+    fn knows_tables(&mut self) -> Result<bool> {
+        if self.first_sync.tables().is_none() {
+            match kept(&self.store)? {
+                Some(tables) => self.first_sync.know_tables(tables),
+                None => self.compare_definitions(None, false)?,
+            }
+        }
+        Ok(self.first_sync.tables().is_some())
+    }
+
+    /// Begins to compare the definitions: for a push that was `rejected`, perhaps for want of an
+    /// object, or for the next one.
+    pub(in crate::sync::machine) fn compare_definitions(
+        &mut self,
+        sought: Option<&str>,
+        rejected: bool,
+    ) -> Result<()> {
+        let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
+        let fresh = self.identity.issue(self.schedule.epoch_ms());
+        let plan = plan_of(&self.store, self.store.state()?.url, replica, fresh);
+        let comparison = FirstSync::new(plan, Some(epoch)).seeking(sought);
+        let comparison = if rejected { comparison } else { comparison.refreshing() };
+        self.first_sync.compare(comparison, rejected);
+        Ok(())
+    }
+}
