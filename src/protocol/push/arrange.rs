@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use super::judged::Judged;
-use super::split::runs;
+use super::split::runs_of;
 use super::words::Kind;
 use crate::event::Image;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
@@ -23,14 +23,15 @@ pub const FEW_RUNS: usize = 32;
 /// Puts the events of a push into an order that makes long runs, if they make more than `few` as
 /// they stand. Its events are one unit then: what travels together is integrated together.
 pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) {
-    let before = runs(&push.events, tables).len();
+    let judged: Vec<_> = push.events.iter().map(|event| Judged::of(event, tables)).collect();
+    let before = runs_of(&judged, tables).len();
     if before <= few || !tables.tables.iter().all(|there| refers_by_keys(there, tables)) {
         return;
     }
-    let order = order(&push.events, tables);
-    let arranged: Vec<_> = order.into_iter().map(|at| push.events[at].clone()).collect();
-    if runs(&arranged, tables).len() < before {
-        push.events = arranged;
+    let (order, after) = order(&judged, tables);
+    if after < before {
+        let mut events: Vec<_> = std::mem::take(&mut push.events).into_iter().map(Some).collect();
+        push.events = order.into_iter().filter_map(|at| events[at].take()).collect();
         push.units = Vec::new();
     }
 }
@@ -48,16 +49,15 @@ fn refers_by_keys(child: &RemoteTable, tables: &RemoteTables) -> bool {
     })
 }
 
-/// The events' places in the new order.
-fn order(events: &[Outgoing], tables: &RemoteTables) -> Vec<usize> {
+/// The events' places in the new order, and how many runs they make then.
+fn order(events: &[Judged<'_>], tables: &RemoteTables) -> (Vec<usize>, usize) {
     let mut stretch = Stretch::default();
     let mut places = Vec::with_capacity(events.len());
-    for (at, event) in events.iter().enumerate() {
-        let judged = Judged::of(event, tables);
-        places.push((stretch.place(&judged, tables), at));
+    for (at, judged) in events.iter().enumerate() {
+        places.push((stretch.place(judged, tables), at));
     }
     places.sort_unstable();
-    places.into_iter().map(|(_, at)| at).collect()
+    (places.into_iter().map(|(_, at)| at).collect(), stretch.runs)
 }
 
 /// What a run must agree in: the table, the kind and the columns.

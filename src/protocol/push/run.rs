@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
              verdict,reason,received_at) SELECT id,origin,actor,unit,tbl,pk,op,before,after,base,via,\
              pair,{verdict},{reason},{NOW_MS} FROM (SELECT {E}.*,{r} AS r FROM {source} \
              WHERE NOT EXISTS (SELECT 1 FROM driftless_events \
-             WHERE driftless_events.id={E}.id) ORDER BY {E}.n LIMIT -1)"
+             WHERE driftless_events.id={E}.id) LIMIT -1)"
         );
         match has_parents {
             true => Statement::new(sql, [self.parents_json(), self.first.into()]),
@@ -249,7 +249,7 @@ impl<'a> Run<'a> {
              driftless_events.seq{values} FROM {} \
              CROSS JOIN driftless_events ON driftless_events.id={E}.id \
              AND driftless_events.seq>(SELECT head FROM driftless_now) \
-             AND driftless_events.verdict='applied'{row} ORDER BY {E}.n",
+             AND driftless_events.verdict='applied'{row}",
             self.shape.source(&[&key, &values, &row]),
         );
         Statement::new(sql, self.range())
@@ -268,7 +268,7 @@ impl<'a> Run<'a> {
                 };
                 let names = columns.iter().map(|&at| ident(&table.columns[at].name));
                 format!(
-                    "INSERT INTO {this}({}) SELECT {} FROM driftless_applying ORDER BY seq",
+                    "INSERT INTO {this}({}) SELECT {} FROM driftless_applying ORDER BY rowid",
                     names.collect::<Vec<_>>().join(","),
                     places("n", columns.iter().copied()),
                 )

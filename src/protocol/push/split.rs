@@ -14,20 +14,26 @@ const MAX_RUN: usize = 5_000;
 
 /// The events in runs, in their order. Linear in their number.
 pub fn runs<'a>(events: &'a [Outgoing], tables: &'a RemoteTables) -> Vec<Run<'a>> {
+    let judged: Vec<_> = events.iter().map(|event| Judged::of(event, tables)).collect();
+    runs_of(&judged, tables)
+}
+
+/// The same for events that were read already.
+pub(super) fn runs_of<'a>(events: &[Judged<'a>], tables: &RemoteTables) -> Vec<Run<'a>> {
     let mut runs = Vec::new();
     let mut open: Option<Open<'a>> = None;
-    for (at, event) in events.iter().enumerate() {
-        let judged = Judged::of(event, tables);
+    for (at, judged) in events.iter().enumerate() {
         let alone = judged.is_alone(tables);
+        let claims = judged.claims();
         if let Some(open) = &mut open
             && !alone
-            && open.takes(&judged)
+            && open.takes(judged, &claims)
         {
-            open.push(&judged);
+            open.push(judged, claims);
             continue;
         }
         runs.extend(open.take().map(|open| open.run));
-        open = Some(Open::begin(at, &judged, alone));
+        open = Some(Open::begin(at, judged, claims, alone));
     }
     runs.extend(open.map(|open| open.run));
     runs
@@ -36,7 +42,7 @@ pub fn runs<'a>(events: &'a [Outgoing], tables: &'a RemoteTables) -> Vec<Run<'a>
 /// Every event in a run of its own: the same verdicts, tables and log.
 #[cfg(feature = "internals")]
 pub fn singles<'a>(events: &'a [Outgoing], tables: &'a RemoteTables) -> Vec<Run<'a>> {
-    let one = |(at, event)| Open::begin(at, &Judged::of(event, tables), true).run;
+    let one = |(at, event)| Open::begin(at, &Judged::of(event, tables), Vec::new(), true).run;
     events.iter().enumerate().map(one).collect()
 }
 
@@ -51,27 +57,27 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn begin(at: usize, first: &Judged<'a>, alone: bool) -> Self {
+    fn begin(at: usize, first: &Judged<'a>, claims: Vec<String>, alone: bool) -> Self {
         let run = Run::begin(at, first);
         let (claimed, offered, ids) = (HashSet::new(), HashMap::new(), HashSet::new());
         let mut open = Open { run, alone, claimed, offered, ids };
-        open.claim(first);
+        open.claim(first, claims);
         open
     }
 
-    fn claim(&mut self, judged: &Judged<'a>) {
-        self.claimed.extend(judged.claims());
+    fn claim(&mut self, judged: &Judged<'a>, claims: Vec<String>) {
+        self.claimed.extend(claims);
         let number = self.run.last();
         self.offered.extend(judged.offers().into_iter().map(|(_, row)| (row, number)));
         self.ids.insert(judged.event().id);
     }
 
-    fn takes(&self, next: &Judged<'_>) -> bool {
+    fn takes(&self, next: &Judged<'_>, claims: &[String]) -> bool {
         !self.alone
             && self.run.events() < MAX_RUN
             && self.run.shape().is_like(next)
             && !next.event().via.is_some_and(|cause| self.ids.contains(&cause))
-            && !next.claims().iter().any(|claim| self.claimed.contains(claim))
+            && !claims.iter().any(|claim| self.claimed.contains(claim))
             && match self.parents(next).as_slice() {
                 [] => true,
                 // A parent in the same run: see `Run::repair`.
@@ -86,9 +92,9 @@ impl<'a> Open<'a> {
         needs.filter_map(|(key, row)| Some((key, *self.offered.get(&row)?))).collect()
     }
 
-    fn push(&mut self, next: &Judged<'a>) {
+    fn push(&mut self, next: &Judged<'a>, claims: Vec<String>) {
         let parent = self.parents(next).first().copied();
         self.run.push(next, parent);
-        self.claim(next);
+        self.claim(next, claims);
     }
 }
