@@ -15,9 +15,11 @@
 //!
 //! # Caveats
 //!
-//! * All events of a push go in by one statement, which takes effect whole or not at all. So its
-//!   last event's presence in the log proves them all, and no other is looked up. What the remote
-//!   says about affected rows is not believed.
+//! * All events of a push go in by one transaction, which takes effect whole or not at all, and a
+//!   push has all that is unsent up to its newest event. So that event's presence in the log proves
+//!   them all, and no other is looked up. The last one in the push's order proves nothing: it may
+//!   have arrived with an earlier push whose answer was lost. What the remote says about affected
+//!   rows is not believed.
 //! * An idle poll reads three rows on the server, each by its key: that of `driftless_meta`, the
 //!   event at the cursor, and the replica's own. The log's end is looked at only where there is
 //!   something after the cursor.
@@ -158,10 +160,10 @@ impl Exchange<'_> {
             statements.push(contact(sender, asker.place));
             statements.push(deliver(push, unit, sender, self.staged));
             statements.extend(super::push::statements(push, &sender.tables));
-            let last = push.events.last().map(|event| event.id);
-            let last = last.expect("a push has events");
+            let newest = push.events.iter().max_by_key(|event| event.n);
+            let newest = newest.expect("a push has events").id;
             let sql = "SELECT seq FROM driftless_events WHERE id = ?";
-            statements.push(Statement::new(sql, [text(last)]));
+            statements.push(Statement::new(sql, [text(newest)]));
             statements.push(unknown_column(&push.tables));
             statements.push(SCHEMA_COOKIE.into());
             statements.extend(self.staged.map(|_| forget(sender.replica)));
@@ -489,4 +491,55 @@ pub fn read_table_page(table: &str, rows: &Rows) -> Result<(Vec<(RowKey, Image)>
         return Err(wrong("the number of a table's rows"));
     }
     Ok((read, bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventId, Op};
+    use crate::protocol::Outgoing;
+
+    fn event(n: i64) -> Outgoing {
+        Outgoing {
+            n,
+            id: EventId(Ulid(n as u128)),
+            actor: None,
+            table: "t".to_owned(),
+            key: RowKey(format!("[{n}]")),
+            op: Op::Delete,
+            before: Some("{}".to_owned()),
+            after: None,
+            base: Seq(0),
+            pair: None,
+            via: None,
+            other: None,
+            image: None,
+            late: false,
+            refuse: None,
+            plain: true,
+            made: Default::default(),
+        }
+    }
+
+    /// The older ones may have arrived with a push whose answer was lost.
+    #[test]
+    fn the_newest_event_proves_a_push_whatever_its_order() {
+        let push = Push {
+            events: [3, 1, 2].map(event).into(),
+            units: Vec::new(),
+            last_n: 3,
+            whole: 3,
+            bytes: 0,
+            tables: Vec::new(),
+        };
+        let marks = Marks { confirmed: None, drawn: vec![Mark { count: 1, chance: 1 }] };
+        let (replica, tables) = (ReplicaId(Ulid(7)), Arc::default());
+        let sender = Sender { replica, epoch: "e".to_owned(), cursor: Seq(0), marks, tables };
+        let asker = Some(Asker { replica, place: Place::default() });
+        let exchange =
+            Exchange { push: Some((&push, Ulid(9), &sender)), asker, ..Default::default() };
+        let asked = |made: &Statement| made.sql.starts_with("SELECT seq FROM driftless_events");
+        let proof = exchange.batch().statements.into_iter().find(asked).unwrap();
+        assert_eq!(proof.args, [text(push.events[0].id)]);
+    }
 }

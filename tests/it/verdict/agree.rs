@@ -1,5 +1,5 @@
 //! The conflict rule is stated twice: `verdict::loses_to`, a pure function of the log, and SQL in the
-//! inbox's triggers. On generated logs and arrivals the two must agree.
+//! statements of a push. On generated logs and arrivals the two must agree.
 //!
 //! Tried with `>=` for `>` in the SQL's comparison of seq and base, and with the SQL's columns rule
 //! asked of inserts and deletes as it is of updates: both fail within the first two seeds.
