@@ -6,14 +6,14 @@
 //! (see [`split`](super::split)) may have consequences anywhere, so nothing passes it.
 //!
 //! Within such a stretch these keep their order: events of one row; events that claim one UNIQUE
-//! value; and a child beside its parent's insert or delete.
+//! value; a child beside its parent's insert or delete; and a consequence behind its cause.
 
 use std::collections::HashMap;
 
 use super::judged::Judged;
 use super::split::runs_of;
 use super::words::Kind;
-use crate::event::Image;
+use crate::event::{EventId, Image};
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
 use crate::protocol::{Outgoing, Push};
 
@@ -76,6 +76,8 @@ struct Stretch {
     /// row.
     written: HashMap<String, usize>,
     referred: HashMap<String, usize>,
+    /// The run of each event: a consequence comes behind its cause.
+    events: HashMap<EventId, usize>,
 }
 
 impl Stretch {
@@ -85,6 +87,7 @@ impl Stretch {
             self.first = self.runs + 1;
             self.runs += 1;
             (self.shapes, self.written, self.referred) = Default::default();
+            self.events.clear();
             return self.runs - 1;
         }
         let (claims, references) = (claims(judged), references(judged, tables));
@@ -98,6 +101,8 @@ impl Stretch {
             let after = self.written.get(row).copied();
             earliest = after.map_or(earliest, |run| earliest.max(run));
         }
+        let cause = judged.event().via.and_then(|cause| self.events.get(&cause));
+        earliest = cause.map_or(earliest, |&run| earliest.max(run + 1));
         let shape = (judged.event().table.clone(), judged.kind(), judged.columns().to_vec());
         let known = self.shapes.entry(shape).or_default();
         let at = known.partition_point(|&run| run < earliest);
@@ -106,6 +111,7 @@ impl Stretch {
             known.push(self.runs - 1);
             self.runs - 1
         });
+        self.events.insert(judged.event().id, run);
         let last = |known: &mut usize| *known = (*known).max(run);
         for claim in claims {
             self.written.entry(claim).and_modify(last).or_insert(run);
@@ -136,4 +142,52 @@ fn references(judged: &Judged<'_>, tables: &RemoteTables) -> Vec<String> {
 fn old(event: &Outgoing) -> Image {
     let json = event.before.as_ref();
     json.and_then(|json| Image::parse(json.as_bytes()).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Table;
+    use crate::event::{Op, RowKey, Seq};
+
+    fn delete(n: i64, table: &str, via: Option<i64>) -> Outgoing {
+        let id = |n: i64| EventId(ulid::Ulid(n as u128));
+        Outgoing {
+            n,
+            id: id(n),
+            actor: None,
+            table: table.to_owned(),
+            key: RowKey(format!("[{n}]")),
+            op: Op::Delete,
+            before: Some("{}".to_owned()),
+            after: None,
+            base: Seq(0),
+            pair: None,
+            via: via.map(id),
+            other: None,
+            image: None,
+            late: false,
+            refuse: None,
+            plain: true,
+            made: Default::default(),
+        }
+    }
+
+    /// The remote need not have the foreign key whose action a replica carried out.
+    #[test]
+    fn a_consequence_stays_behind_its_cause() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE p (id INTEGER PRIMARY KEY)").unwrap();
+        db.execute_batch("CREATE TABLE c (id INTEGER PRIMARY KEY)").unwrap();
+        let table = |name| RemoteTable {
+            table: Table::read(&db, name).unwrap(),
+            rule: Default::default(),
+            triggered: Vec::new(),
+        };
+        let tables = ["p", "c"].map(table).into();
+        let tables = RemoteTables { tables, ..RemoteTables::default() };
+        let events = [delete(1, "c", None), delete(2, "p", None), delete(3, "c", Some(2))];
+        let judged: Vec<_> = events.iter().map(|event| Judged::of(event, &tables)).collect();
+        assert_eq!(order(&judged, &tables), (vec![0, 1, 2], 3));
+    }
 }
