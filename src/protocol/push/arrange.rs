@@ -87,7 +87,6 @@ impl Stretch {
             self.first = self.runs + 1;
             self.runs += 1;
             (self.shapes, self.written, self.referred) = Default::default();
-            self.events.clear();
             return self.runs - 1;
         }
         let (claims, references) = (claims(judged), references(judged, tables));
