@@ -116,7 +116,7 @@ impl fmt::Display for Seq {
 ///
 /// Two spellings of one key ('a' and 'A' in a NOCASE column) have the same `RowKey`. It is made by
 /// the capture triggers; see docs/protocol.md.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey(pub String);
 
 impl RowKey {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, Statement, TransactionState};
 
 use super::limits::Limits;
@@ -192,6 +194,17 @@ impl Opener {
         db.set_limit(Limit::SQLITE_LIMIT_VDBE_OP, STATEMENT_INSTRUCTIONS)?;
         db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES)?;
         db.authorizer(Some(|context: AuthContext<'_>| authorize(&context.action)))?;
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        db.create_scalar_function("crypto_blake3", 1, flags, |call| {
+            Ok(match call.get_raw(0) {
+                ValueRef::Null => None,
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(blake3_of(bytes)),
+                ValueRef::Integer(integer) => Some(blake3_of(integer.to_string().as_bytes())),
+                ValueRef::Real(_) => {
+                    return Err(rusqlite::Error::InvalidFunctionParameterType(0, Type::Real));
+                }
+            })
+        })?;
         Ok(Connection { db, read_only: false, deadline })
     }
 
@@ -310,6 +323,11 @@ impl Connection {
         // takes it, so that it does not stop the checkpoint.
         let _ = self.db.execute_batch("SELECT 1");
     }
+}
+
+/// The hash of `crypto_blake3`, which Turso has from SQLean.
+fn blake3_of(bytes: &[u8]) -> Vec<u8> {
+    blake3::hash(bytes).as_bytes().to_vec()
 }
 
 /// Refuses in SQLite's authorizer what libSQL server's parser refuses: temporary tables, attached

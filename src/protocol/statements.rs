@@ -438,13 +438,13 @@ fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<Statement> {
     Ok(Statement::new(sql, args))
 }
 
-fn sorted(column: &str, collation: &Collation) -> String {
+pub(super) fn sorted(column: &str, collation: &Collation) -> String {
     format!("r.{} COLLATE {}", ident(column), collation.name())
 }
 
 /// A value of a key as a term that is exact on every version, and that has no affinity where the
 /// value has none.
-fn key_value(value: Value) -> Statement {
+pub(super) fn key_value(value: Value) -> Statement {
     match value {
         Value::Real(real) => real_value(real),
         // Hrana's text is UTF-8, and some servers end it at a NUL.

@@ -42,6 +42,8 @@ mod outbox;
 mod quarantine;
 mod rows;
 mod schema;
+#[allow(dead_code, reason = "`driftless verify` follows")]
+mod snapshot;
 mod state;
 
 pub use self::apply::page::Outcome;
@@ -66,6 +68,7 @@ pub(crate) use self::schema::definitions::Local;
 pub use self::schema::definitions::{Definition, application_connection, definitions};
 pub(crate) use self::schema::install::TABLES_SQL;
 pub use self::schema::replicated::ReplicatedTable;
+pub use self::snapshot::Snapshot;
 pub use identity::{Cause, PastIdentity};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};

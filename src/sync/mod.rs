@@ -86,6 +86,8 @@ mod first_sync;
 mod machine;
 mod remote_check;
 mod status;
+#[allow(dead_code, reason = "`driftless verify` follows")]
+mod verify;
 
 pub(crate) use driver::Driver;
 pub(crate) use driver::blocking::when_unlocked;
@@ -95,6 +97,7 @@ pub(crate) use driver::handle::{Command, Handle, shut_down};
 pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::remote_facts::{RemoteFacts, ask};
 pub(crate) use driver::status_file::{read_status, remembered_success};
+pub use driver::verifying::{Compared, compare};
 pub use first_sync::compare::Tables;
 #[cfg(feature = "internals")]
 pub use first_sync::kept_tables::kept;
@@ -111,3 +114,4 @@ pub use status::{
     Status, Summary, SyncState,
 };
 pub(crate) use status::{Known, stopped};
+pub use verify::tables::{Checked, TableCheck};

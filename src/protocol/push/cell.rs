@@ -46,7 +46,7 @@ impl<'a> Cell<'a> {
 }
 
 /// The value of a part of a key, in the JSON array that this SQL expression gives.
-pub(super) fn key_part(json: &str, part: usize, tagged: bool) -> String {
+pub(in crate::protocol) fn key_part(json: &str, part: usize, tagged: bool) -> String {
     let plain = format!("json_extract({json},'$[{part}]')");
     if tagged { decoded(&format!("json_type({json},'$[{part}]')"), &plain) } else { plain }
 }

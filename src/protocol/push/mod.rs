@@ -28,7 +28,7 @@
 //! histories; `tests/it/verdict` does so here.
 
 mod arrange;
-mod cell;
+pub(in crate::protocol) mod cell;
 mod judge;
 mod judged;
 mod run;

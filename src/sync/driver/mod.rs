@@ -22,6 +22,8 @@ mod lock_pacing;
 mod network;
 pub(in crate::sync) mod remote_facts;
 pub(in crate::sync) mod status_file;
+#[allow(dead_code, reason = "`driftless verify` follows")]
+pub(in crate::sync) mod verifying;
 
 use std::collections::HashMap;
 use std::path::Path;

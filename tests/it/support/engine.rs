@@ -21,10 +21,21 @@ pub(crate) enum Engine {
     Libsql(Box<LibsqlEngine>),
 }
 
+/// A connection that has the hash function of SQLean, as Turso and the hub have it.
+pub(crate) fn with_hash(db: Connection) -> Connection {
+    let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+    db.create_scalar_function("crypto_blake3", 1, flags, |call| {
+        let bytes = call.get_raw(0).as_bytes_or_null().map_err(rusqlite::Error::from)?;
+        Ok(bytes.map(|bytes| blake3::hash(bytes).as_bytes().to_vec()))
+    })
+    .unwrap();
+    db
+}
+
 impl Engine {
     /// An empty database of the bundled SQLite.
     pub(crate) fn bundled() -> Engine {
-        Engine::Bundled(Connection::open_in_memory().unwrap())
+        Engine::Bundled(with_hash(Connection::open_in_memory().unwrap()))
     }
 
     /// An empty one of libSQL's; `None` where the test must be skipped.
@@ -51,7 +62,7 @@ impl Engine {
                 let backup = rusqlite::backup::Backup::new(from, &mut to).unwrap();
                 backup.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
                 drop(backup);
-                Engine::Bundled(to)
+                Engine::Bundled(with_hash(to))
             }
             Engine::Libsql(engine) => Engine::Libsql(Box::new(engine.copy())),
         }

@@ -10,7 +10,7 @@ use driftless::{Code, Error, Result};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params_from_iter};
 
-use super::engine::Engine;
+use super::engine::{Engine, with_hash};
 use super::statement::inlined;
 
 /// What happens to a request.
@@ -57,7 +57,7 @@ impl LocalRemote {
     pub(crate) fn at(path: &std::path::Path, schema: &str) -> Self {
         let db = Connection::open(path).unwrap();
         db.pragma_update(None, "journal_mode", "WAL").unwrap();
-        Self::over(Engine::Bundled(db), schema)
+        Self::over(Engine::Bundled(with_hash(db)), schema)
     }
 
     /// The same over an empty database.

@@ -11,6 +11,7 @@
 //! * [`stale`] has a schema of the remote that changes under a push.
 //! * [`upgrade`] has a remote and a replica that version 0.1 left.
 //! * [`not_guaranteed`] has what does not arrive as it was.
+//! * [`verify`] compares a replica with its remote.
 
 mod coincidences;
 mod consequences;
@@ -23,5 +24,6 @@ mod roundtrip;
 mod scripts;
 mod stale;
 mod upgrade;
+mod verify;
 mod waits;
 mod world;

@@ -1,0 +1,524 @@
+//! The plan of a comparison: what is asked next, and what an answer leads to.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::digest::Digest;
+use super::key_order::{Bound, KeyOrder, KeyRange};
+use super::questions::{self, MAX_HASHED, MAX_MOVING, RemoteRow};
+use super::rewind::{Expected, PendingChange, Since, replay};
+use super::table::ComparedTable;
+use crate::error::{Code, Error, Result};
+use crate::event::value::Value;
+use crate::event::{Image, RowKey, Seq};
+use crate::protocol::log_range::{Span, page, read_page};
+use crate::protocol::meta::{HEAD, read_head, wrong};
+use crate::protocol::{Rows, Statement};
+
+/// The ranges of a request. Each costs some 60 bytes of traffic.
+const RANGES: u64 = 512;
+/// The rows of a request that are hashed: a server takes some 4 µs for each.
+const REQUEST_ROWS: u64 = 1_100_000;
+/// The rows of a range, at least and at most.
+const RANGE_ROWS: std::ops::RangeInclusive<u64> = 100..=4_000;
+/// A range that differs is cut into so many parts.
+const PARTS: u64 = 32;
+/// A range of not more rows is read.
+const READ_ROWS: u64 = 100;
+/// The rows that a request reads.
+const PAGE_ROWS: usize = 2_000;
+/// The events above the cursor that are read with rows.
+const EVENTS: usize = 2_000;
+/// The tables, or ranges to read, of a request.
+const STATEMENTS: usize = 64;
+
+/// The local side: a snapshot of the replica. Tables are numbered as the comparison has them.
+pub trait LocalRows {
+    /// Where the snapshot stands in the remote's log.
+    fn cursor(&self) -> Seq;
+
+    /// How many rows a table has.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; so it is for every method here.
+    fn count(&mut self, table: usize) -> Result<u64>;
+
+    /// Bounds between every `every` rows of a range.
+    fn cut(&mut self, table: usize, range: &KeyRange, every: u64) -> Result<Vec<Bound>>;
+
+    /// The digest of the rows of a range without their pending events.
+    fn digest(&mut self, table: usize, range: &KeyRange) -> Result<LocalDigest>;
+
+    /// The rows of a range, and those that are absent here and have pending or waiting events.
+    fn rows(&mut self, table: usize, range: &KeyRange) -> Result<Vec<LocalRow>>;
+}
+
+/// The digest of a local range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalDigest {
+    /// The digest.
+    pub digest: Digest,
+    /// A row cannot be told from the remote's by a hash, so the rows must be read.
+    pub must_read: bool,
+}
+
+/// A local row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalRow {
+    /// Its key.
+    pub key: RowKey,
+    /// The row; `None` if there is none.
+    pub row: Option<Image>,
+    /// Its pending events that are on it, in their order.
+    pub pending: Vec<PendingChange>,
+    /// The columns that an event in quarantine names.
+    pub waiting: Vec<String>,
+    /// An event in quarantine makes or deletes the row.
+    pub waits: bool,
+}
+
+/// A row that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The table.
+    pub table: String,
+    /// The row.
+    pub key: RowKey,
+    /// The remote's row at `seq`; `None` if there is none.
+    pub remote: Option<Image>,
+    /// The row that must stand here: the remote's, with the pending events on top.
+    pub expected: Option<Image>,
+    /// The row that stands here.
+    pub local: Option<Image>,
+    /// The columns that differ; empty if one of the two rows is absent.
+    pub columns: Vec<String>,
+    /// The place in the log for which this holds: the cursor of the replica.
+    pub seq: Seq,
+}
+
+/// What was compared of a table, in rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Rows that differ.
+    pub differing: u64,
+    /// Rows that others change at present, and that were not compared for that.
+    pub moving: u64,
+    /// Rows with events in quarantine that make or delete them.
+    pub waiting: u64,
+    /// Rows of the remote whose key is text that is not UTF-8.
+    pub unnamed: u64,
+}
+
+/// A range of a table that is still to be compared.
+#[derive(Clone, Debug)]
+struct Piece {
+    table: usize,
+    range: KeyRange,
+    /// How many rows it has, here or there; a guess.
+    rows: u64,
+    /// It is to be cut into parts of so many rows.
+    every: Option<u64>,
+}
+
+/// What was asked last.
+#[derive(Debug)]
+enum Asked {
+    Digests(Vec<Piece>, Vec<LocalDigest>),
+    Rows(Vec<Piece>, usize),
+}
+
+/// Two sides of some tables that are compared.
+#[derive(Debug)]
+pub struct Comparison {
+    tables: Arc<[ComparedTable]>,
+    orders: Vec<KeyOrder>,
+    coverage: Vec<Coverage>,
+    /// Ranges to be hashed, and ranges to be read.
+    to_hash: VecDeque<Piece>,
+    to_read: VecDeque<Piece>,
+    asked: Option<Asked>,
+    hashes: bool,
+    /// The rows of all tables, once they were counted.
+    total: Option<u64>,
+    page_rows: usize,
+    events: usize,
+    found: Vec<Difference>,
+}
+
+impl Comparison {
+    /// Compares whole tables.
+    pub fn new(tables: Arc<[ComparedTable]>) -> Comparison {
+        let ranges = (0..tables.len()).map(|table| (table, KeyRange::default())).collect();
+        Comparison::of_ranges(tables, ranges)
+    }
+
+    /// Compares ranges of some of the tables: the number of each range's table, and the range.
+    pub fn of_ranges(tables: Arc<[ComparedTable]>, ranges: Vec<(usize, KeyRange)>) -> Comparison {
+        let piece = |(table, range)| Piece { table, range, rows: 0, every: Some(0) };
+        Comparison {
+            orders: tables.iter().map(|table| KeyOrder::of(table.there())).collect(),
+            coverage: vec![Coverage::default(); tables.len()],
+            to_hash: ranges.into_iter().map(piece).collect(),
+            to_read: VecDeque::new(),
+            asked: None,
+            hashes: true,
+            total: None,
+            page_rows: PAGE_ROWS,
+            events: EVENTS,
+            found: Vec::new(),
+            tables,
+        }
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> Arc<[ComparedTable]> {
+        Arc::clone(&self.tables)
+    }
+
+    /// What was compared so far, table by table.
+    pub fn coverage(&self) -> &[Coverage] {
+        &self.coverage
+    }
+
+    /// How many rows are compared so far, and how many there are here.
+    pub fn progress(&self) -> (u64, u64) {
+        let done = self.coverage.iter().map(|covered| covered.rows + covered.moving).sum();
+        (done, self.total.unwrap_or_default().max(done))
+    }
+
+    /// Takes the differences that were found since the last call.
+    pub fn take_found(&mut self) -> Vec<Difference> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// The statements of the next request, which only reads; `None` when all is compared. Then
+    /// [`Comparison::meanwhile`] and [`Comparison::answered`] follow, with the same snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Those of the snapshot.
+    pub fn ask(&mut self, local: &mut dyn LocalRows) -> Result<Option<Vec<Statement>>> {
+        if self.total.is_none() {
+            let counts = (0..self.tables.len()).map(|table| local.count(table));
+            self.total = Some(counts.sum::<Result<u64>>()?);
+        }
+        let mut statements = vec![HEAD.into(), questions::moving(local.cursor())];
+        if self.hashes && !self.to_hash.is_empty() {
+            let pieces = self.next_to_hash(local)?;
+            for group in groups(&pieces) {
+                let ranges: Vec<_> = group.iter().map(|piece| &piece.range).collect();
+                statements.push(questions::digests(&self.tables[group[0].table], &ranges));
+            }
+            self.asked = Some(Asked::Digests(pieces, Vec::new()));
+            return Ok(Some(statements));
+        }
+        self.to_read.append(&mut self.to_hash);
+        let (mut pieces, mut rows) = (Vec::new(), 0);
+        while let Some(piece) = self.to_read.front()
+            && pieces.len() < STATEMENTS
+            && (pieces.is_empty() || rows + piece.rows.max(1) <= self.page_rows as u64)
+        {
+            rows += piece.rows.max(1);
+            pieces.extend(self.to_read.pop_front());
+        }
+        if pieces.is_empty() {
+            return Ok(None);
+        }
+        let limit = self.page_rows;
+        statements.push(page(self.span(local.cursor())));
+        let tables = &self.tables;
+        let asked = pieces.iter();
+        statements
+            .extend(asked.map(|piece| questions::rows(&tables[piece.table], &piece.range, limit)));
+        self.asked = Some(Asked::Rows(pieces, limit));
+        Ok(Some(statements))
+    }
+
+    fn span(&self, cursor: Seq) -> Span {
+        Span { after: cursor, events: self.events, whole: false, slice: None }
+    }
+
+    /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are
+    /// neighbours.
+    fn next_to_hash(&mut self, local: &mut dyn LocalRows) -> Result<Vec<Piece>> {
+        let least = (self.total.unwrap_or_default() / RANGES + 1)
+            .clamp(*RANGE_ROWS.start(), *RANGE_ROWS.end());
+        let (mut pieces, mut rows, mut tables) = (Vec::<Piece>::new(), 0, HashSet::new());
+        while let Some(mut piece) = self.to_hash.pop_front() {
+            if let Some(every) = piece.every.take() {
+                let every = if every == 0 { least } else { every };
+                let bounds = local.cut(piece.table, &piece.range, every)?;
+                let parts = piece.range.split(bounds).into_iter();
+                let part = |range| Piece { range, rows: every, ..piece.clone() };
+                let parts: Vec<_> = parts.map(part).collect();
+                parts.into_iter().rev().for_each(|part| self.to_hash.push_front(part));
+                continue;
+            }
+            let is_full = pieces.len() as u64 >= 2 * RANGES || rows + piece.rows > REQUEST_ROWS;
+            tables.insert(piece.table);
+            if !pieces.is_empty() && (is_full || tables.len() > STATEMENTS) {
+                self.to_hash.push_front(piece);
+                break;
+            }
+            rows += piece.rows;
+            pieces.push(piece);
+        }
+        // The statements of a table have ranges with both bounds, and those with one or none.
+        pieces.sort_by_key(|piece| (piece.table, ends(&piece.range)));
+        Ok(pieces)
+    }
+
+    /// Does the local half of the work, while the request is on its way.
+    ///
+    /// # Errors
+    ///
+    /// Those of the snapshot.
+    pub fn meanwhile(&mut self, local: &mut dyn LocalRows) -> Result<()> {
+        if let Some(Asked::Digests(pieces, digests)) = &mut self.asked
+            && digests.is_empty()
+        {
+            let made = pieces.iter().map(|piece| local.digest(piece.table, &piece.range));
+            *digests = made.collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the results of the statements of [`Comparison::ask`].
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when they are not that; `Usage` when the replica is far behind the remote; those
+    /// of the snapshot.
+    pub fn answered(&mut self, local: &mut dyn LocalRows, answer: &[Rows]) -> Result<()> {
+        self.meanwhile(local)?;
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let [head, moving, rest @ ..] = answer else { return Err(wrong("a comparison")) };
+        let (head, moving) = (read_head(head)?, questions::read_moving(moving)?);
+        if moving.len() > MAX_MOVING {
+            return Err(behind(local.cursor(), head));
+        }
+        match asked {
+            Asked::Digests(pieces, digests) => self.hashed(pieces, &digests, &moving, rest),
+            Asked::Rows(pieces, limit) => self.read(local, pieces, limit, &moving, rest),
+        }
+    }
+
+    fn hashed(
+        &mut self,
+        pieces: Vec<Piece>,
+        here: &[LocalDigest],
+        moving: &[(String, RowKey)],
+        answer: &[Rows],
+    ) -> Result<()> {
+        let mut there = Vec::with_capacity(pieces.len());
+        let groups = groups(&pieces);
+        if groups.len() != answer.len() {
+            return Err(wrong("the number of results"));
+        }
+        for (group, rows) in groups.iter().zip(answer) {
+            there.extend(questions::read_digests(rows, group.len())?);
+        }
+        let keys: Vec<_> = moving
+            .iter()
+            .filter_map(|(table, key)| Some((self.table(table)?, key.values().ok()?)))
+            .collect();
+        for ((piece, here), there) in pieces.into_iter().zip(here).zip(there) {
+            let order = &self.orders[piece.table];
+            let mut moved = keys.iter().filter(|(table, _)| *table == piece.table);
+            let is_moving = moved.any(|(_, key)| order.is_in(key, &piece.range));
+            if !is_moving && !here.must_read && here.digest == there {
+                self.coverage[piece.table].rows += there.rows;
+                continue;
+            }
+            let (mine, theirs) = (here.digest.rows, there.rows);
+            let rows = mine.max(theirs);
+            // It is cut by keys that are here.
+            if mine > READ_ROWS && mine.max(theirs) <= MAX_HASHED as u64 {
+                let every = Some((mine / PARTS).max(READ_ROWS / 2));
+                self.to_hash.push_back(Piece { rows, every, ..piece });
+            } else {
+                self.to_read.push_back(Piece { rows, every: None, ..piece });
+            }
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        local: &mut dyn LocalRows,
+        pieces: Vec<Piece>,
+        limit: usize,
+        moving: &[(String, RowKey)],
+        answer: &[Rows],
+    ) -> Result<()> {
+        let [log, answer @ ..] = answer else { return Err(wrong("the number of results")) };
+        if answer.len() != pieces.len() {
+            return Err(wrong("the number of results"));
+        }
+        let (log, _) = read_page(log.clone(), local.cursor())?;
+        let lines = log.lines()?;
+        let since = Since::new(&lines, log.more || lines.iter().any(|line| line.damaged.is_some()));
+        for (mut piece, rows) in pieces.into_iter().zip(answer) {
+            let rows = questions::read_rows(rows)?;
+            if rows.len() > limit {
+                return Err(wrong("the number of a table's rows"));
+            }
+            if rows.len() == limit
+                && let Some((_, last)) = rows.last()
+            {
+                let last = Some(Bound::after(key_of(&self.tables[piece.table], last)?));
+                let rest = KeyRange { from: last.clone(), to: piece.range.to.take() };
+                if rest.from == piece.range.from {
+                    return Err(wrong("a page of a table"));
+                }
+                piece.range.to = last;
+                let rest = Piece { range: rest, every: None, ..piece.clone() };
+                self.to_read.push_front(rest);
+            }
+            let moved: HashMap<_, _> = moving
+                .iter()
+                .filter(|(table, _)| self.table(table) == Some(piece.table))
+                .filter_map(|(_, key)| Some((key, key.values().ok()?)))
+                .collect();
+            let here = local.rows(piece.table, &piece.range)?;
+            self.compare_rows(&piece, here, rows, &moved, &since, local.cursor())?;
+        }
+        Ok(())
+    }
+
+    /// Compares the rows of a range. `moved` are rows of the table with events above the cursor.
+    fn compare_rows(
+        &mut self,
+        piece: &Piece,
+        mut here: Vec<LocalRow>,
+        rows: Vec<RemoteRow>,
+        moved: &HashMap<&RowKey, Vec<Value>>,
+        since: &Since<'_>,
+        cursor: Seq,
+    ) -> Result<()> {
+        let (table, order) = (&self.tables[piece.table], &self.orders[piece.table]);
+        let covered = &mut self.coverage[piece.table];
+        let mut there = HashMap::with_capacity(rows.len());
+        for (key, row) in rows {
+            match key.filter(RowKey::is_utf8) {
+                Some(key) => drop(there.insert(key, row)),
+                None => covered.unnamed += 1,
+            }
+        }
+        let known: HashSet<_> = here.iter().map(|row| row.key.clone()).collect();
+        // A row may be gone on both sides, and here before it was deleted there.
+        let gone = moved.iter().filter(|(_, values)| order.is_in(values, &piece.range));
+        let gone = gone.map(|(key, _)| *key).filter(|key| !there.contains_key(key));
+        let absent = there.keys().chain(gone).filter(|key| !known.contains(key)).cloned();
+        let absent: Vec<_> = absent.collect();
+        here.extend(absent.into_iter().map(|key| LocalRow { key, ..LocalRow::default() }));
+        for row in here {
+            covered.rows += 1;
+            if row.waits {
+                covered.waiting += 1;
+                continue;
+            }
+            let theirs = there.remove(&row.key);
+            let theirs = match since.rewind(table.name(), &row.key, theirs)? {
+                Expected::Row(row_then) if !(since.is_cut() && moved.contains_key(&row.key)) => {
+                    row_then
+                }
+                _ => {
+                    covered.moving += 1;
+                    continue;
+                }
+            };
+            if let Some(found) = differs(table, theirs, row, cursor) {
+                covered.differing += 1;
+                self.found.push(found);
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|table| table.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The remote has no function for the hash: its rows are read instead. Gives false if they are
+    /// already.
+    pub fn without_digests(&mut self) -> bool {
+        let hashed = std::mem::replace(&mut self.hashes, false);
+        self.give_up();
+        hashed
+    }
+
+    /// The answer was too large: less is asked for. Gives false if less cannot be asked for.
+    pub fn too_large(&mut self) -> bool {
+        self.give_up();
+        let less = self.page_rows > 1 || self.events > 1;
+        self.page_rows = (self.page_rows / 2).max(1);
+        self.events = (self.events / 2).max(1);
+        less
+    }
+
+    /// Nothing came of the last request: it is asked again.
+    pub fn give_up(&mut self) {
+        let (pieces, queue) = match self.asked.take() {
+            Some(Asked::Digests(pieces, _)) => (pieces, &mut self.to_hash),
+            Some(Asked::Rows(pieces, _)) => (pieces, &mut self.to_read),
+            None => return,
+        };
+        pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
+    }
+}
+
+/// Which ends a range has.
+fn ends(range: &KeyRange) -> [Option<bool>; 2] {
+    [&range.from, &range.to].map(|bound| bound.as_ref().map(|bound| bound.behind))
+}
+
+/// Pieces of one table that have the same ends.
+fn groups(pieces: &[Piece]) -> Vec<&[Piece]> {
+    let alike = |a: &Piece, b: &Piece| a.table == b.table && ends(&a.range) == ends(&b.range);
+    pieces.chunk_by(alike).collect()
+}
+
+/// The values of the key of a remote row.
+fn key_of(table: &ComparedTable, row: &Image) -> Result<Vec<Value>> {
+    let value = |column: &crate::catalog::Column| row.get(&column.name).cloned();
+    let values: Option<_> = table.there().key_columns().map(value).collect();
+    values.ok_or_else(|| wrong("a row without its key"))
+}
+
+/// Compares a row of the remote with the local one.
+fn differs(
+    table: &ComparedTable,
+    remote: Option<Image>,
+    row: LocalRow,
+    seq: Seq,
+) -> Option<Difference> {
+    let LocalRow { key, row: local, pending, waiting, .. } = row;
+    let expected = replay(remote.clone(), &pending);
+    let mut columns = Vec::new();
+    match (&expected, &local) {
+        (None, None) => return None,
+        (Some(expected), Some(local)) => {
+            columns = table.differing(expected, local);
+            columns.retain(|name| !waiting.iter().any(|other| other.eq_ignore_ascii_case(name)));
+            if columns.is_empty() {
+                return None;
+            }
+        }
+        _ => {}
+    }
+    let table = table.name().to_owned();
+    Some(Difference { table, key, remote, expected, local, columns, seq })
+}
+
+/// The error for a replica that is far behind.
+fn behind(cursor: Seq, head: Seq) -> Error {
+    let message = format!(
+        "the remote's log is at {head} and this replica at {cursor}: too many rows have changed in \
+         between to compare them"
+    );
+    Error::new(Code::FarBehind, message).with_hint("run `driftless sync` first")
+}

@@ -1,0 +1,42 @@
+//! Two sides of a table, compared by ranges of keys. All pure.
+//!
+//! A [`Comparison`] sends the boundaries of ranges and gets a [`Digest`] of each: how many rows
+//! there are, and a hash of them in the order of their keys. What differs is split, until there are
+//! so few rows that they are read themselves. So a million equal rows cost one request, and ten
+//! rows that differ cost two more.
+//!
+//! # What is compared
+//!
+//! The local side is [`LocalRows`]: a snapshot of the replica at its cursor. The remote goes on
+//! meanwhile, so each answer has the keys of the rows with events above that cursor. A range with
+//! such a row is taken to differ. Where rows are read, the events since the cursor are read with
+//! them and taken off ([`rewind`]), which makes them rows at the cursor. Pending events are put on
+//! top of that, and the result is what must stand here. So each answer is proof by itself, and the
+//! snapshot may be another one for each request.
+//!
+//! The columns that both sides have are compared ([`ComparedTable`]). Generated columns are not.
+//!
+//! # The hash
+//!
+//! `crypto_blake3` of SQLean, which Turso preloads: see [`digest`]. A remote without it sends the
+//! rows instead ([`Comparison::without_digests`]).
+//!
+//! # Caveats
+//!
+//! * Rows with NULL in their key, or with text in it that is not UTF-8, have no identity. They are
+//!   left out.
+//! * SQLite's SQL functions cannot tell −0.0 from 0.0, so the two are equal here.
+
+mod comparison;
+mod digest;
+mod key_order;
+mod questions;
+mod rewind;
+mod table;
+
+pub use self::comparison::{Comparison, Coverage, Difference, LocalDigest, LocalRow, LocalRows};
+pub use self::digest::{Digest, Digester};
+pub use self::key_order::{Bound, KeyOrder, KeyRange};
+pub use self::rewind::PendingChange;
+pub(crate) use self::rewind::replay;
+pub use self::table::ComparedTable;

@@ -1,0 +1,400 @@
+//! The rows of a replica at one moment, for a comparison with the remote's.
+//!
+//! A [`Snapshot`] is one read transaction: it changes nothing, and sees the tables, the cursor, the
+//! outbox and the quarantine of the same moment. Rows come in the order of their keys. Rows with
+//! pending or waiting events are few, so they are sorted in memory, and looked up beside the table.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Row, Statement, Transaction};
+
+use super::Store;
+use super::outbox::pending::{PendingEvent, load};
+use super::outbox::reader::{ROW, Reader};
+use super::rows::row::value;
+use crate::catalog::{Collation, ident, key_json};
+use crate::error::Result;
+use crate::event::value::Value;
+use crate::event::{Image, Op, RowKey, Seq};
+use crate::protocol::compare::{
+    Bound, ComparedTable, Digester, KeyOrder, KeyRange, LocalDigest, LocalRow, LocalRows,
+    PendingChange, replay,
+};
+
+/// The collation that compares by the bytes of UTF-8, for files that have UTF-16.
+const BY_BYTES: &str = "driftless_by_bytes";
+
+/// A read transaction over a replica's tables.
+pub struct Snapshot<'s> {
+    store: &'s Store,
+    tx: Transaction<'s>,
+    cursor: Seq,
+    tables: Vec<SnapshotTable<'s>>,
+}
+
+/// A table of a snapshot.
+struct SnapshotTable<'s> {
+    table: &'s ComparedTable,
+    order: KeyOrder,
+    /// Its key columns, each with its collation.
+    keys: Vec<String>,
+    /// Rows with pending or waiting events, in the order of their keys.
+    touched: Vec<TouchedRow>,
+}
+
+/// A row with events that are not settled here.
+#[derive(Debug, Default)]
+struct TouchedRow {
+    key: Option<RowKey>,
+    values: Vec<Value>,
+    /// Outbox numbers of its pending events that are on it, rising.
+    pending: Vec<i64>,
+    /// Columns that an event in quarantine names.
+    waiting: Vec<String>,
+    /// An event in quarantine makes or deletes it.
+    waits: bool,
+}
+
+impl Store {
+    /// The rows of these tables as they are now. Nobody waits for it; but in a file that is not in
+    /// WAL mode, nobody can commit before it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn snapshot<'s>(&'s self, tables: &'s [ComparedTable]) -> Result<Snapshot<'s>> {
+        let tx = self.db.unchecked_transaction()?;
+        let cursor =
+            tx.query_row("SELECT cursor FROM driftless_state", [], |row| row.get(0).map(Seq))?;
+        let encoding: String = tx.query_row("PRAGMA encoding", [], |row| row.get(0))?;
+        let by_bytes = encoding != "UTF-8";
+        if by_bytes {
+            tx.create_collation(BY_BYTES, |a, b| a.as_bytes().cmp(b.as_bytes()))?;
+        }
+        let mut touched = self.touched(&tx, tables)?;
+        let tables = tables.iter().enumerate().map(|(at, table)| {
+            let order = KeyOrder::of(table.here());
+            let mut touched = touched.remove(&at).unwrap_or_default();
+            touched.sort_by(|a, b| order.compare(&a.values, &b.values));
+            let columns = table.here().key_columns().zip(&table.here().key_collations);
+            let key = |(column, collation): (&crate::catalog::Column, &Collation)| {
+                let collation = match collation {
+                    Collation::Binary if by_bytes => BY_BYTES,
+                    collation => collation.name(),
+                };
+                format!("r.{} COLLATE {collation}", ident(&column.name))
+            };
+            SnapshotTable { table, order, keys: columns.map(key).collect(), touched }
+        });
+        let tables = tables.collect();
+        Ok(Snapshot { store: self, tx, cursor, tables })
+    }
+
+    /// The rows that have pending events on them, or events in quarantine, by the number of their
+    /// table.
+    fn touched(
+        &self,
+        tx: &Connection,
+        tables: &[ComparedTable],
+    ) -> Result<HashMap<usize, Vec<TouchedRow>>> {
+        let at = |name: &str| tables.iter().position(|t| t.name().eq_ignore_ascii_case(name));
+        let mut rows: HashMap<(usize, String), TouchedRow> = HashMap::new();
+        {
+            let sql = format!(
+                "SELECT {ROW} FROM driftless_outbox WHERE NOT settled AND NOT aside ORDER BY n"
+            );
+            let mut statement = tx.prepare(&sql)?;
+            let mut found = statement.query([])?;
+            let mut reader = Reader::of_keys(tx, &self.layouts);
+            while let Some(row) = found.next()? {
+                let n = row.get(0)?;
+                let of = reader.row(row, 0, |table, key| Some((at(table)?, key.to_owned())))?;
+                if let Some(of) = of {
+                    rows.entry(of).or_default().pending.push(n);
+                }
+            }
+        }
+        let sql = "SELECT seq, tbl, pk, img IS NOT NULL FROM driftless_quarantine";
+        let mut statement = tx.prepare(sql)?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let (seq, table): (i64, String) = (row.get(0)?, row.get(1)?);
+            let Some(at) = at(&table) else { continue };
+            let touched = rows.entry((at, row.get(2)?)).or_default();
+            match self.settled(Seq(seq))? {
+                Some(event) if event.op == Op::Update && !row.get::<_, bool>(3)? => {
+                    let names = event.after.into_iter().flat_map(|after| after.0);
+                    touched.waiting.extend(names.map(|(name, _)| name));
+                }
+                _ => touched.waits = true,
+            }
+        }
+        let mut touched: HashMap<usize, Vec<TouchedRow>> = HashMap::new();
+        for ((at, key), mut row) in rows {
+            let key = RowKey(key);
+            // A key that is none has no row.
+            let Ok(values) = key.values() else { continue };
+            (row.key, row.values) = (Some(key), values);
+            touched.entry(at).or_default().push(row);
+        }
+        Ok(touched)
+    }
+}
+
+impl SnapshotTable<'_> {
+    /// A statement for these results of the rows of a range, in the order of their keys.
+    fn prepare<'t>(
+        &self,
+        tx: &'t Connection,
+        results: &str,
+        range: &KeyRange,
+    ) -> Result<Statement<'t>> {
+        let mut conditions: Vec<_> =
+            self.keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        let mut args = Vec::new();
+        for (bound, is_from) in [(&range.from, true), (&range.to, false)] {
+            let Some(Bound { key, behind }) = bound else { continue };
+            let operator = match (is_from, behind) {
+                (true, true) => ">=",
+                (true, false) => ">",
+                (false, true) => "<",
+                (false, false) => "<=",
+            };
+            let (left, right) = match self.keys.as_slice() {
+                [key] => (key.clone(), "?".to_owned()),
+                keys => {
+                    let marks = vec!["?"; keys.len()].join(", ");
+                    (format!("({})", keys.join(", ")), format!("({marks})"))
+                }
+            };
+            conditions.push(format!("{left} {operator} {right}"));
+            args.extend(key);
+        }
+        let sql = format!(
+            "SELECT {results} FROM main.{} AS r WHERE {} ORDER BY {}",
+            ident(&self.table.here().name),
+            conditions.join(" AND "),
+            self.keys.join(", ")
+        );
+        let mut statement = tx.prepare(&sql)?;
+        for (place, value) in args.into_iter().enumerate() {
+            statement.raw_bind_parameter(place + 1, crate::event::value::ValueRef::from(value))?;
+        }
+        Ok(statement)
+    }
+
+    /// The columns of a row, as results.
+    fn columns(&self) -> String {
+        let names = self.table.here().column_names();
+        names.map(|name| format!("r.{}", ident(name))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The key of a row, of which all columns begin with the result `first`. `None` if it is text
+    /// that is not UTF-8.
+    fn key(&self, row: &[Value]) -> Option<Vec<Value>> {
+        let key: Vec<_> = self.table.here().key.iter().map(|&at| row[at].clone()).collect();
+        is_utf8(&key).then_some(key)
+    }
+
+    /// Whether a row of the table may have a key that is not UTF-8.
+    fn needs_key(&self) -> bool {
+        !self.table.here().rowid_key
+    }
+
+    /// The touched rows of a range.
+    fn touched(&self, range: &KeyRange) -> &[TouchedRow] {
+        let place = |bound: &Option<Bound>, none: usize| match bound {
+            None => none,
+            Some(Bound { key, behind }) => self.touched.partition_point(|row| {
+                let order = self.order.compare(&row.values, key);
+                order.is_lt() || (order.is_eq() && !behind)
+            }),
+        };
+        let (from, to) = (place(&range.from, 0), place(&range.to, self.touched.len()));
+        &self.touched[from..to.max(from)]
+    }
+
+    /// A row as an image.
+    fn image(&self, row: &[Value]) -> Image {
+        let names = self.table.here().column_names().map(str::to_owned);
+        Image(names.zip(row.iter().cloned()).collect())
+    }
+
+    /// An image as the values of a row.
+    fn row(&self, image: &Image) -> Vec<Value> {
+        let value = |name: &str| {
+            let found = image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        self.table.here().column_names().map(value).collect()
+    }
+}
+
+fn is_utf8(key: &[Value]) -> bool {
+    key.iter().all(|value| !matches!(value, Value::Text(_)) || value.as_str().is_some())
+}
+
+/// The values of a row that begin with the result `first`.
+fn values(row: &Row<'_>, first: usize, count: usize, into: &mut Vec<Value>) -> Result<()> {
+    into.clear();
+    for at in first..first + count {
+        into.push(value(row.get_ref(at)?));
+    }
+    Ok(())
+}
+
+impl Snapshot<'_> {
+    /// The pending events of a row.
+    fn pending(&self, row: &TouchedRow) -> Result<Vec<PendingEvent>> {
+        let load = |&n: &i64| load(&self.tx, &self.store.layouts, n);
+        row.pending.iter().filter_map(|n| load(n).transpose()).collect()
+    }
+
+    /// Adds the row that is underneath the pending events of a row. False if a hash cannot tell
+    /// whether it is right.
+    fn add_base(
+        &self,
+        table: &SnapshotTable<'_>,
+        touched: &TouchedRow,
+        row: Option<Image>,
+        digester: &mut Digester,
+    ) -> Result<bool> {
+        let pending = self.pending(touched)?;
+        let mut base = row.clone();
+        for event in pending.iter().rev() {
+            base = event.undo(base)?;
+        }
+        if let Some(base) = &base {
+            let values = table.row(base);
+            digester.row(table.table.digested(&values));
+        }
+        let again = replay(base, &changes(&pending)?);
+        let same = match (&again, &row) {
+            (None, None) => true,
+            (Some(again), Some(row)) => table.row(again) == table.row(row),
+            _ => false,
+        };
+        Ok(same && touched.waiting.is_empty() && !touched.waits)
+    }
+}
+
+/// What pending events do.
+fn changes(pending: &[PendingEvent]) -> Result<Vec<PendingChange>> {
+    let change = |event: &PendingEvent| -> Result<PendingChange> {
+        let after = if event.op() == Op::Delete { None } else { Some(event.after()?) };
+        Ok(PendingChange { op: event.op(), after })
+    };
+    pending.iter().map(change).collect()
+}
+
+impl LocalRows for Snapshot<'_> {
+    fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    fn count(&mut self, table: usize) -> Result<u64> {
+        let sql =
+            format!("SELECT count(*) FROM main.{}", ident(&self.tables[table].table.here().name));
+        let count: i64 = self.tx.query_row(&sql, [], |row| row.get(0))?;
+        Ok(count as u64)
+    }
+
+    fn cut(&mut self, table: usize, range: &KeyRange, every: u64) -> Result<Vec<Bound>> {
+        let table = &self.tables[table];
+        let names =
+            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.name)));
+        let results = names.collect::<Vec<_>>().join(", ");
+        let parts = table.table.here().key.len();
+        let mut statement = table.prepare(&self.tx, &results, range)?;
+        let mut rows = statement.raw_query();
+        let (mut bounds, mut count, mut before) = (Vec::new(), 0, Vec::new());
+        while let Some(row) = rows.next()? {
+            // The key in front of a bound makes it short.
+            if count > 0 && count % every == 0 {
+                let mut key = Vec::with_capacity(parts);
+                values(row, 0, parts, &mut key)?;
+                if is_utf8(&key) && is_utf8(&before) {
+                    bounds.push(table.order.between(&before, key));
+                }
+            }
+            count += 1;
+            if count % every == 0 {
+                values(row, 0, parts, &mut before)?;
+            }
+        }
+        Ok(bounds)
+    }
+
+    fn digest(&mut self, table: usize, range: &KeyRange) -> Result<LocalDigest> {
+        let table = &self.tables[table];
+        let count = table.table.here().columns.len();
+        let mut statement = table.prepare(&self.tx, &table.columns(), range)?;
+        let mut rows = statement.raw_query();
+        let mut touched = table.touched(range).iter().peekable();
+        let (mut digester, mut row, mut must_read) = (Digester::default(), Vec::new(), false);
+        while let Some(found) = rows.next()? {
+            values(found, 0, count, &mut row)?;
+            if touched.peek().is_none() && !table.needs_key() {
+                digester.row(table.table.digested(&row));
+                continue;
+            }
+            let Some(key) = table.key(&row) else { continue };
+            let mut own = None;
+            while let Some(next) = touched.peek() {
+                match table.order.compare(&next.values, &key) {
+                    std::cmp::Ordering::Less => {
+                        must_read |= !self.add_base(table, next, None, &mut digester)?;
+                        touched.next();
+                    }
+                    std::cmp::Ordering::Equal => {
+                        own = touched.next();
+                        break;
+                    }
+                    std::cmp::Ordering::Greater => break,
+                }
+            }
+            match own {
+                Some(own) => {
+                    let image = Some(table.image(&row));
+                    must_read |= !self.add_base(table, own, image, &mut digester)?;
+                }
+                None => digester.row(table.table.digested(&row)),
+            }
+        }
+        for rest in touched {
+            must_read |= !self.add_base(table, rest, None, &mut digester)?;
+        }
+        Ok(LocalDigest { digest: digester.finish(), must_read })
+    }
+
+    fn rows(&mut self, table: usize, range: &KeyRange) -> Result<Vec<LocalRow>> {
+        let table = &self.tables[table];
+        let count = table.table.here().columns.len();
+        let results = format!("{}, {}", key_json(table.table.here(), "r"), table.columns());
+        let mut statement = table.prepare(&self.tx, &results, range)?;
+        let mut rows = statement.raw_query();
+        let (mut found, mut row) = (Vec::new(), Vec::new());
+        let mut places = HashMap::new();
+        while let Some(next) = rows.next()? {
+            values(next, 1, count, &mut row)?;
+            if table.key(&row).is_none() {
+                continue;
+            }
+            let key = RowKey(next.get(0)?);
+            places.insert(key.clone(), found.len());
+            let image = Some(table.image(&row));
+            found.push(LocalRow { key, row: image, ..LocalRow::default() });
+        }
+        for touched in table.touched(range) {
+            let Some(key) = &touched.key else { continue };
+            let at = *places.entry(key.clone()).or_insert(found.len());
+            if at == found.len() {
+                found.push(LocalRow { key: key.clone(), ..LocalRow::default() });
+            }
+            found[at].pending = changes(&self.pending(touched)?)?;
+            found[at].waiting.clone_from(&touched.waiting);
+            found[at].waits = touched.waits;
+        }
+        Ok(found)
+    }
+}
