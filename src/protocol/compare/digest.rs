@@ -9,7 +9,7 @@
 //! | text, blob | `t<length>:<bytes>`, `b<length>:<hex of the bytes>` |
 //! | text, blob of more than 1,000 bytes | `T`, `B`, and the hex of the hash of its bytes |
 //! | integral REAL below 2^53 in size | `r<digits>.;` |
-//! | other REAL from 2^-50 to 2^53 in size | `r<i>.<f>.<g>;`: integer part, twice 52 bits of the rest |
+//! | other REAL from 2^-50 to 2^53 in size | `r<i>.<f>.<g>;`: integer part, and 52 bits twice |
 //! | any other REAL | `r<M>p<E>;`, which is M × 2^E; `rinf;`, `r-inf;` |
 //!
 //! Lengths are of bytes, in decimal. All parts of a negative REAL are negative. Each step of a
