@@ -26,7 +26,7 @@ fn download(hub: &Served) -> (Vec<Page>, Duration) {
     let (mut pages, mut after) = (Vec::new(), Seq(0));
     let start = Instant::now();
     loop {
-        let span = Span { after, events: MAX_EVENTS, whole: true, slice: None };
+        let span = Span { after, events: MAX_EVENTS, whole: true, slice: None, held: None };
         let exchange = Exchange { pull: Some(span), ..Exchange::default() };
         let answer = hub.block_on(client.run(exchange.batch())).unwrap();
         let page = exchange.read(answer).unwrap().page;

@@ -91,9 +91,14 @@ impl EventId {
         self.0.timestamp_ms() as i64
     }
 
-    /// The row number in the outbox that made the id.
+    /// The outbox's row number.
     pub(crate) fn outbox_number(self) -> i64 {
         (self.0.0 >> TAIL_BITS & ((1 << NUMBER_BITS) - 1)) as i64
+    }
+
+    /// The characters 11 to 18 of an outbox row's id, which are in the order of the numbers.
+    pub(crate) fn spelled_number(number: i64) -> String {
+        EventId::of_outbox(0, number, 0).to_string()[10..18].to_owned()
     }
 
     /// The random bits.

@@ -2,10 +2,15 @@
 //!
 //! The remote splices a line together from the log's columns ([`PULL_LINE`]); `pk`, `before` and
 //! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows
-//! from them, so that the values of an event that needs no look are never copied.
+//! from them, so that the values of an event that needs no look are never copied. A replica's own
+//! event may come without what is in its outbox, as an [`echo`].
+
+#[doc(hidden)]
+pub mod echo;
 
 use std::borrow::Cow;
 
+use self::echo::{Echo, pieces};
 use super::json::Scanner;
 use super::verdict::Verdict;
 use super::{Event, EventId, Image, Op, Origin, RowKey, Seq};
@@ -237,7 +242,11 @@ impl Page {
     /// The id of the last event; `None` for an empty page, and where that line is no event.
     pub fn last_id(&self) -> Option<EventId> {
         let mut lines = self.bytes.rsplit(|&byte| byte == b'\n');
-        let line = Line::read(lines.find(|bytes| !bytes.is_empty())?).ok()??;
+        let bytes = lines.find(|bytes| !bytes.is_empty())?;
+        if let Some(echo) = Echo::read(bytes) {
+            return (echo.seq() == self.last).then_some(echo.id());
+        }
+        let line = Line::read(bytes).ok()??;
         (line.seq == self.last && line.damaged.is_none()).then_some(line.id)
     }
 }
@@ -272,13 +281,6 @@ fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
         lines.push(line);
     }
     Ok(lines)
-}
-
-/// The pieces between line feeds.
-fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
-    let mut start = 0;
-    ends.map(move |end| &bytes[std::mem::replace(&mut start, end + 1)..end])
 }
 
 /// The seq with which a line begins.

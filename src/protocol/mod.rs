@@ -15,6 +15,7 @@ pub(crate) mod staged;
 mod statement;
 pub mod statements;
 
+pub use self::log_range::Held;
 pub use self::outgoing::{Outgoing, Push};
 pub use self::statement::Statement;
 pub(crate) use self::statement::text;

@@ -214,7 +214,7 @@ impl Exchange<'_> {
                 (read.last, head) = (span.after, span.after);
                 part = read_part(rows)?;
             } else {
-                (read, head) = read_page(rows, span.after)?;
+                (read, head) = read_page(rows, span.after, span.held.is_some())?;
             }
         }
         let meta = read_meta(&next())?;

@@ -32,6 +32,7 @@ mod apply;
 mod bootstrap;
 mod conflicts;
 mod connection;
+mod echo;
 mod file;
 mod file_state;
 mod identity;

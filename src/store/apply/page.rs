@@ -23,6 +23,9 @@ pub enum Outcome {
     /// for a longer one from the same cursor. A page that says that nothing follows is never
     /// refused.
     NeedsLonger,
+    /// Nothing has changed: an echo in the page is of no event that is pending here. This file is a
+    /// copy, or was restored. Ask for the same page with whole lines.
+    NeedsWhole,
 }
 
 impl Store {
@@ -35,6 +38,23 @@ impl Store {
     /// `Corrupt` when the page is not one, or does not begin behind the cursor: fetch it again.
     /// `Storage` when the database fails. After an error nothing has changed.
     pub fn integrate(&mut self, page: &Page, sent: Option<i64>, now_ms: i64) -> Result<Outcome> {
+        match self.completed(page)? {
+            Some(page) => self.integrate_whole(&page, sent, now_ms),
+            None => Ok(Outcome::NeedsWhole),
+        }
+    }
+
+    /// The same for a page of which whole lines were asked for: an echo in it is no event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::integrate`].
+    pub fn integrate_whole(
+        &mut self,
+        page: &Page,
+        sent: Option<i64>,
+        now_ms: i64,
+    ) -> Result<Outcome> {
         let lines = page.lines()?;
         // All that needs no lock is done before it is taken: the application may want it.
         let ahead = Ahead::new(&lines, chain(&self.db)?);

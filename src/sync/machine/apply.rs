@@ -168,7 +168,12 @@ impl Machine {
     /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
     pub(super) fn integrate(&mut self, events: usize) {
         let Some((page, end)) = self.puller.part(events) else { return };
-        match self.store.integrate(&page, None, self.schedule.now().wall_ms) {
+        let wall_ms = self.schedule.now().wall_ms;
+        let outcome = match self.puller.asks_whole_lines() {
+            true => self.store.integrate_whole(&page, None, wall_ms),
+            false => self.store.integrate(&page, None, wall_ms),
+        };
+        match outcome {
             Ok(Outcome::Done(done)) => {
                 self.puller.integrated(end);
                 if self.puller.page_was_valid() {
@@ -186,6 +191,11 @@ impl Machine {
                 self.integrated(done);
             }
             Ok(Outcome::NeedsLonger) => self.lengthen(end),
+            Ok(Outcome::NeedsWhole) => {
+                tracing::info!("own events are not in the outbox: their values are fetched");
+                self.restart_pages();
+                self.puller.ask_whole_lines();
+            }
             Err(error) if error.kind() == Kind::Storage => self.failed_locally(error),
             Err(error) => {
                 self.restart_pages();

@@ -62,6 +62,14 @@ pub struct PullSize {
     pub unit_events: usize,
     /// The most bytes of such a unit.
     pub unit_bytes: usize,
+    /// From so many own events without a verdict on, they come back without their values. For
+    /// fewer, the request would grow by more than its answer shrinks.
+    #[serde(default = "echoes")]
+    pub echoes: usize,
+}
+
+fn echoes() -> usize {
+    4
 }
 
 impl Default for PullSize {
@@ -71,6 +79,7 @@ impl Default for PullSize {
             bytes: PAGE_BYTES,
             unit_events: MAX_UNIT,
             unit_bytes: 16 << 20,
+            echoes: echoes(),
         }
     }
 }

@@ -10,8 +10,8 @@ use driftless::event::conflict::ConflictRule;
 use driftless::remote::Batch;
 use driftless::store::Store;
 use driftless::sync::{
-    Changes, Config, Effect, Input, Machine, Now, Plan, PushSize, RequestId, Status, Summary,
-    Tables, Ticket,
+    Changes, Config, Effect, Input, Machine, Now, Plan, PullSize, PushSize, RequestId, Status,
+    Summary, Tables, Ticket,
 };
 use driftless::{Error, Result};
 use rusqlite::Connection;
@@ -417,7 +417,7 @@ fn sized(store: Store, plan: Option<Plan>, number: u128, start: u64, push: PushS
         seed,
         identity_seed: seed,
         push,
-        pull: driftless::sync::PullSize::default(),
+        pull: PullSize { echoes: 1, ..PullSize::default() },
     };
     Machine::new(store, plan, config).unwrap()
 }

@@ -7,6 +7,7 @@
 //!   did from what a person did, and [`drift`] has definitions that change under way.
 //! * [`machine`] runs the golden scripts of the machine alone, which fix each of its effects;
 //!   [`waits`] and [`coincidences`] drive it by hand.
+//! * [`echoes`] has own events that come back without their values.
 //! * [`first_sync`] is the first sync, and what `init` refuses and says.
 //! * [`stale`] has a schema of the remote that changes under a push.
 //! * [`upgrade`] has a remote and a replica that version 0.1 left.
@@ -17,6 +18,7 @@ mod coincidences;
 mod consequences;
 mod culprits;
 mod drift;
+mod echoes;
 mod first_sync;
 mod machine;
 mod not_guaranteed;

@@ -266,7 +266,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
+        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None, held: None }),
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
@@ -278,7 +278,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
 /// stands behind the slices.
 fn in_parts(table: &Table) -> String {
     let slice = Slice { from: 3, bytes: 40 };
-    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
+    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice), held: None };
     let line = Exchange { pull: Some(span), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
     let (line, row) = (inlined(&line), inlined(&row));

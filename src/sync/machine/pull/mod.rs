@@ -11,6 +11,7 @@ pub(in crate::sync) mod pages;
 use crate::error::Result;
 use crate::event::Seq;
 use crate::event::page::{Offset, Page};
+use crate::protocol::Held;
 use crate::protocol::incarnation::Place;
 use crate::protocol::statements::{Part, Span};
 use crate::sync::machine::io::{PullSize, RequestId};
@@ -28,6 +29,8 @@ pub(super) struct Puller {
     last_read: RequestId,
     /// The file says that a transaction arrives in parts.
     in_parts: bool,
+    /// Own events come with their values: the page at the cursor has one that is not pending here.
+    whole_lines: bool,
 }
 
 impl Puller {
@@ -39,6 +42,7 @@ impl Puller {
             last_page_invalid: false,
             last_read: RequestId(0),
             in_parts,
+            whole_lines: false,
         }
     }
 
@@ -60,9 +64,22 @@ impl Puller {
         self.pages.head()
     }
 
-    /// What to ask for next.
-    pub(super) fn range(&self) -> Span {
-        self.pages.span()
+    /// What to ask for next. No values of the `held` events are asked for, if the pages up to the
+    /// log's end may come without them.
+    pub(super) fn range(&mut self, held: Option<Held>) -> Span {
+        self.whole_lines &= !self.is_at_end();
+        let held = held.filter(|held| !self.whole_lines && held.len() >= self.most.echoes);
+        Span { held, ..self.pages.span() }
+    }
+
+    /// The page at the cursor lacks values that are not here: whole lines are asked for.
+    pub(super) fn ask_whole_lines(&mut self) {
+        self.whole_lines = true;
+    }
+
+    /// Whether the pages that wait were asked for in this way.
+    pub(super) fn asks_whole_lines(&self) -> bool {
+        self.whole_lines
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -153,6 +153,7 @@ impl Pages {
             events: self.next.events,
             whole: self.asks_whole(),
             slice: self.chunks.as_ref().map(Chunks::<Seq>::next),
+            held: None,
         }
     }
 

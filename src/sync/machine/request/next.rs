@@ -72,7 +72,8 @@ impl Machine {
             }
             request = request.staging(stage);
         }
-        let request = request.pulling(pulls.then(|| self.puller.range()));
+        let held = if pulls { self.store.held()? } else { None };
+        let request = request.pulling(pulls.then(|| self.puller.range(held)));
         let events = request.push().map_or(0, |push| push.events.len());
         tracing::debug!(events, after = %asker.place.seq, "exchange");
         let batch = request.exchange().batch();

@@ -4,13 +4,15 @@
 //! An input is a line with the last seq, the count, whether more follows (0 or 1) and whether the
 //! application has triggers of its own (0 or 1), and below it the page's lines. The replica has
 //! members `m1` and `m2`, with an update of the one and a delete of the other pending, and an
-//! insert of `m3`; their ids are those of [`OWN`].
+//! insert of `m3`; their ids are those of [`OWN`]. Lines may be the short ones of echoes.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use driftless::event::conflict::ConflictRule;
 use driftless::event::frame::{Sealed, seal, seal_line};
+use driftless::event::page::echo::unfold;
 use driftless::event::page::{Line, Page};
 use driftless::event::{Columns, EventId, ReplicaId, Seq, read_columns};
 use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, Standing, Store};
@@ -113,9 +115,12 @@ impl Replica {
     fn integrate(&mut self, page: &Page) {
         self.app.execute_batch(RESET).unwrap();
         let before = text(&self.app, ALL);
+        let whole = self.store.completed(page).expect("the outbox can be read");
+        let whole = whole.map(Cow::into_owned);
         match self.store.integrate(page, None, NOW_MS) {
             Ok(Outcome::Done(done)) => {
-                let lines = page.lines().expect("it was integrated");
+                let whole = whole.expect("its echoes are pending here");
+                let lines = whole.lines().expect("it was integrated");
                 assert_eq!(done.cursor, page.last.max(Seq(0)));
                 assert_eq!(
                     (done.pulled, self.store.state().unwrap().cursor),
@@ -123,6 +128,10 @@ impl Replica {
                 );
                 self.check_outbox(&lines);
                 self.check_log(&lines);
+            }
+            Ok(Outcome::NeedsWhole) => {
+                assert!(whole.is_none(), "an echo is pending nowhere");
+                assert_eq!(text(&self.app, ALL), before, "nothing has changed");
             }
             Ok(Outcome::NeedsLonger) => {
                 assert!(page.more, "a page that is the last is taken as it is");
@@ -203,7 +212,7 @@ pub(crate) fn run(data: &[u8]) {
     let (last, count, more, triggers) = (next(), next(), next() == 1, next() == 1);
     let bytes = data.get(end + 1..).unwrap_or_default().to_vec();
     let count = usize::try_from(count).unwrap_or(0);
-    let page = Page { bytes, last: Seq(last), count, more };
+    let page = Page { bytes: unfold(bytes), last: Seq(last), count, more };
     if let Ok(lines) = page.lines() {
         lines.iter().for_each(check_line);
     }
