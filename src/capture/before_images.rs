@@ -248,8 +248,18 @@ impl<S: Side> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
+        // A row that leaves its key needs no note. A TEMP trigger that deletes another row may run
+        // before the AFTER trigger that would remove it.
+        let moves = self.moves();
+        let noted = self.has_noted_key("", &|column| of("old", &column.name));
+        when.push(format!(
+            "(({moves}) AND EXISTS (SELECT 1 FROM {notes} WHERE tbl = {} AND {noted}))",
+            self.name(),
+            notes = self.notes(),
+        ));
         let by = self.side().maker(table, "old");
-        let mut body = vec![self.forget_by(&by)];
+        let forget_moved = self.forget_where(&format!("{noted} AND ({moves})"));
+        let mut body = vec![forget_moved, self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
         body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
         let event = update_event("BEFORE UPDATE", self.update_of());

@@ -29,8 +29,9 @@
 //! * A note of the row itself (`own = 1`) may remain, for example after an INSERT OR IGNORE. It is
 //!   harmless while the row exists. The next insert of the row renews it, or removes it if the row
 //!   is gone: a newer trigger of the application may insert a row that was just deleted. A delete
-//!   and a change of the key remove it. The store empties the notes, which saves a trigger for each
-//!   update.
+//!   and a change of the key remove every note of the row, before the row is written: a TEMP
+//!   trigger may delete another row before any AFTER trigger of ours runs. The store empties the
+//!   notes, which saves a trigger for each update.
 //! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
 //!   the inner one.
 //!
@@ -44,9 +45,7 @@
 //!   a row that was written and whose capture trigger never ran. Notes know nothing of nested
 //!   statements, so these are not told right: a row that is inserted once more (OR IGNORE, an
 //!   upsert) by the TEMP trigger that its own insert fired; a row that a TEMP trigger inserts anew
-//!   after the same statement replaced it, or gives its old values; a TEMP trigger that deletes a
-//!   row whose key is being changed, or changes it back, where an upsert or an ignored insert has
-//!   left a note of it.
+//!   after the same statement replaced it, or gives its old values.
 //! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
 //!   row that has a wrong type and breaks another constraint too fails for its type, where the
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
@@ -272,10 +271,7 @@ impl<'a, S: Side> Generator<'a, S> {
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
         }
-        if !self.table.foreign_keys.is_empty() {
-            triggers.push(self.forget_deleted());
-        }
-        triggers.push(self.evict_delete());
+        triggers.extend([self.forget_deleted(), self.evict_delete()]);
         triggers
     }
 
@@ -451,15 +447,19 @@ impl<'a, S: Side> Generator<'a, S> {
         self.trigger("update", "AFTER UPDATE", &when, &[append])
     }
 
-    fn key_change(&self) -> Trigger {
-        let table = self.table;
-        let moved: Vec<_> = table
-            .key_columns()
-            .zip(&table.key_collations)
+    /// SQL condition: an update changes the row's key.
+    pub(super) fn moves(&self) -> String {
+        let parts = self.table.key_columns().zip(&self.table.key_collations);
+        let moved: Vec<_> = parts
             .map(|(column, collation)| {
                 format!("new.{0} IS NOT old.{0} COLLATE {1}", ident(&column.name), collation.name())
             })
             .collect();
+        moved.join(" OR ")
+    }
+
+    fn key_change(&self) -> Trigger {
+        let table = self.table;
         let half = |side: &str, number: u8| match self.has_key(side) {
             has_key if has_key.is_empty() => number.to_string(),
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),
@@ -503,7 +503,7 @@ impl<'a, S: Side> Generator<'a, S> {
         ));
         let names = table.key_columns().map(|column| column.name.clone()).collect();
         let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));
-        self.trigger("move", &event, &moved.join(" OR "), &body)
+        self.trigger("move", &event, &self.moves(), &body)
     }
 
     fn delete(&self) -> Trigger {

@@ -7,34 +7,47 @@ use super::sql::{folded, of};
 use super::table::{Collation, Table};
 
 /// The identity of a row among those of its table, as `driftless_capture` has it, from the values
-/// of its key. NULL if one of them is NULL. The spellings of one key have one identity.
+/// of its key. NULL if one of them is NULL. The spellings of one key have one identity, and two
+/// keys have two.
 pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> String {
+    // The text of a part, and a text that is as long, but for a constant.
     let part = |part: usize| {
-        let x = value(part);
+        let raw = value(part);
         let affinity = table.columns[table.key[part]].affinity;
+        // A BLOB is another key than the text with its bytes. It is greater than any text, and text
+        // is not greater than its canonical form. A STRICT column has no BLOB.
+        let is_mixed = !table.strict && affinity != Affinity::Blob;
+        let text = |text: String| match is_mixed {
+            true => format!("max({text},{raw})"),
+            false => text,
+        };
         let x = match (&table.key_collations[part], affinity) {
-            (Collation::NoCase, Affinity::Text) => return format!("lower({x})"),
-            (Collation::RTrim, Affinity::Text) => return format!("rtrim({x},' ')"),
-            (Collation::NoCase | Collation::RTrim, _) => folded(table, part, &x),
-            _ => x,
+            (Collation::NoCase, Affinity::Text) => text(format!("lower({raw})")),
+            (Collation::RTrim, Affinity::Text) => text(format!("rtrim({raw},' ')")),
+            (Collation::NoCase | Collation::RTrim, _) => folded(table, part, &raw),
+            _ => raw.clone(),
         };
         match affinity {
             // 1 and 1.0 are one key and have two texts; 1 and '1' are two and have one.
-            Affinity::Blob | Affinity::Real if table.key.len() > 1 => format!(
-                "iif(typeof({x})='real' AND CAST({x} AS INTEGER)={x},\
-                 'integer'||CAST({x} AS INTEGER),typeof({x})||{x})"
-            ),
-            _ => x,
+            Affinity::Blob | Affinity::Real if table.key.len() > 1 => {
+                let text = format!(
+                    "iif(typeof({x})='real' AND CAST({x} AS INTEGER)={x},\
+                     'integer'||CAST({x} AS INTEGER),typeof({x})||{x})"
+                );
+                (text.clone(), text)
+            }
+            _ if is_mixed && table.key.len() > 1 => (format!("({raw}>=x'')||{x}"), x),
+            _ => (x.clone(), x),
         }
     };
     match table.key.len() {
-        1 => part(0),
+        1 => part(0).0,
         parts => {
             let (mut lengths, mut texts) = (String::new(), Vec::new());
             for at in 0..parts {
-                let text = part(at);
+                let (text, as_long) = part(at);
                 if at + 1 < parts {
-                    let _ = write!(lengths, "length({text})||':'||");
+                    let _ = write!(lengths, "length({as_long})||':'||");
                 }
                 texts.push(text);
             }

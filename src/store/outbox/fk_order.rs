@@ -79,6 +79,18 @@ pub(in crate::store) fn numbered<'t>(
     keys.map(|(number, (child, key))| (number, child, key)).collect()
 }
 
+/// The images of an event, with the values of generated columns that foreign keys lead from or to.
+pub(in crate::store) fn images(event: &Outgoing) -> Result<[Image; 2]> {
+    let image = |json: &Option<String>, made: &Image| -> Result<Image> {
+        let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
+        let mut image = image.unwrap_or_default();
+        image.0.extend_from_slice(&made.0);
+        Ok(image)
+    };
+    let [before, after] = &event.made;
+    Ok([image(&event.before, before)?, image(&event.after, after)?])
+}
+
 impl Later {
     /// Notes what an event supplies to those in front of it, and gives the one behind it that it
     /// waits for itself, if it does, by one foreign key.
@@ -123,7 +135,8 @@ impl Later {
 }
 
 /// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
-/// values of other columns that foreign keys refer to.
+/// values of other columns that foreign keys refer to. A delete of a row that is written again in
+/// front of it is no cause: the row was gone already when the consequence's trigger looked for it.
 pub(in crate::store) struct Deletes<'t> {
     by_key: HashMap<(String, String), usize>,
     /// Parent and columns of the foreign keys that refer to no primary key.
@@ -150,18 +163,28 @@ impl<'t> Deletes<'t> {
         Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
     }
 
-    /// Notes the delete at a place. Places are given from the last to the first.
-    pub(in crate::store) fn note(&mut self, at: usize, event: &Outgoing) -> Result<()> {
-        self.by_key.insert((event.table.to_ascii_lowercase(), event.key.0.clone()), at);
-        for (number, (parent, columns)) in self.references.iter().enumerate() {
-            if !parent.eq_ignore_ascii_case(&event.table) {
-                continue;
-            }
-            let Some(before) = &event.before else { continue };
-            let mut before = Image::parse(before.as_bytes())?;
-            before.0.extend_from_slice(&event.made[0].0);
-            if let Some(values) = values(&before, columns.iter().copied()) {
-                self.by_values.insert((number, values), at);
+    /// Takes the event at a place in. Places are given from the last to the first.
+    pub(in crate::store) fn pass(&mut self, at: usize, event: &Outgoing) -> Result<()> {
+        let row = (event.table.to_ascii_lowercase(), event.key.0.clone());
+        let is_delete = event.op == Op::Delete;
+        match is_delete {
+            true => self.by_key.insert(row, at),
+            false => self.by_key.remove(&row),
+        };
+        let is_parent =
+            |(parent, _): &(&str, Vec<&String>)| parent.eq_ignore_ascii_case(&event.table);
+        if !self.references.iter().any(is_parent) {
+            return Ok(());
+        }
+        let [before, after] = images(event)?;
+        let image = if is_delete { before } else { after };
+        for (number, reference) in self.references.iter().enumerate().filter(|(_, r)| is_parent(r))
+        {
+            if let Some(values) = values(&image, reference.1.iter().copied()) {
+                match is_delete {
+                    true => self.by_values.insert((number, values), at),
+                    false => self.by_values.remove(&(number, values)),
+                };
             }
         }
         Ok(())
@@ -195,12 +218,6 @@ pub(in crate::store) fn defer_fk(
     events: &mut [Outgoing],
 ) -> Result<Vec<Option<usize>>> {
     let keys = numbered(tables);
-    let image = |json: &Option<String>, made: &Image| -> Result<Image> {
-        let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
-        let mut image = image.unwrap_or_default();
-        image.0.extend_from_slice(&made.0);
-        Ok(image)
-    };
     let mut later = Later::default();
     let mut waits: Vec<Option<usize>> = vec![None; events.len()];
     for at in (0..events.len()).rev() {
@@ -210,10 +227,9 @@ pub(in crate::store) fn defer_fk(
                 || key.parent.eq_ignore_ascii_case(&event.table)
         };
         if event.refuse.is_none() && keys.iter().any(related) {
-            let [before, after] = &event.made;
-            let images = (&image(&event.before, before)?, &image(&event.after, after)?);
+            let [before, after] = images(event)?;
             for &key in &keys {
-                waits[at] = waits[at].max(later.pass(key, (at, event), images));
+                waits[at] = waits[at].max(later.pass(key, (at, event), (&before, &after)));
             }
         }
         // A key change is judged with its delete, for the row that its insert brings.

@@ -15,7 +15,7 @@ use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use crate::catalog::Table;
 use crate::error::Result;
-use crate::event::{EventId, Op};
+use crate::event::EventId;
 use crate::protocol::Outgoing;
 
 /// The rows as the remote is to judge them.
@@ -126,7 +126,8 @@ fn join_halves(rows: &mut [OutboxRow]) {
 }
 
 /// Moves each consequence behind its cause, which is the next delete of the parent that it names;
-/// of a key change, behind the insert. A half of a key change is no consequence.
+/// of a key change, behind the insert. There is no cause if the parent is written again in between.
+/// A half of a key change is no consequence.
 fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Outgoing>> {
     let mut deletes = Deletes::new(tables);
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
@@ -136,7 +137,7 @@ fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Out
     events.extend(rows.into_iter().map(|row| Some(row.event)));
     for at in (0..events.len()).rev() {
         let event = events[at].as_ref().expect("none has been emitted");
-        let (op, paired) = (event.op, event.pair.is_some());
+        let paired = event.pair.is_some();
         if let Some((table, key)) = &parents[at]
             && !paired
             && let Some(cause) = deletes.find(table, &key.0)?
@@ -148,9 +149,7 @@ fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Out
             waiting[behind].push(at);
             held[at] = true;
         }
-        if op == Op::Delete {
-            deletes.note(at, events[at].as_ref().expect("none has been emitted"))?;
-        }
+        deletes.pass(at, events[at].as_ref().expect("none has been emitted"))?;
     }
     let mut arranged = Vec::with_capacity(events.len());
     let mut stack = Vec::new();

@@ -18,12 +18,11 @@
 
 use rusqlite::Connection;
 
-use super::fk_order::{Deletes, Later, numbered};
+use super::fk_order::{Deletes, Later, images, numbered};
 use super::reader::{Layouts, Reader};
 use super::row::{EVENT, read};
 use crate::catalog::Table;
 use crate::error::{Kind, Result};
-use crate::event::{Image, Op};
 
 /// Dependency spans: the first and last number of each, rising. No two have a number in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,10 +139,8 @@ impl<'t> Finder<'t> {
         {
             reach = reach.max(cause);
         }
-        if event.op == Op::Delete {
-            self.deletes.note(at, event)?;
-        }
-        let (before, after) = (image(&event.before)?, image(&event.after)?);
+        self.deletes.pass(at, event)?;
+        let [before, after] = images(event)?;
         for &key in &self.keys {
             if let Some(supplier) = self.later.pass(key, (at, event), (&before, &after)) {
                 reach = reach.max(supplier);
@@ -154,11 +151,6 @@ impl<'t> Finder<'t> {
         }
         Ok(())
     }
-}
-
-fn image(json: &Option<String>) -> Result<Image> {
-    let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
-    Ok(image.unwrap_or_default())
 }
 
 #[cfg(test)]

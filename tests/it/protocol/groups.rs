@@ -195,6 +195,25 @@ fn f49_parents_and_children_that_go_in_one_deferred_transaction() {
     assert_equal(&b, &["parent", "child"]);
 }
 
+/// The references are of a generated column, whose value no image has.
+#[test]
+fn f52_parents_and_children_by_a_generated_column_that_go_in_one_transaction() {
+    let schema = "CREATE TABLE parent (id TEXT PRIMARY KEY);
+        CREATE TABLE child (id INTEGER PRIMARY KEY, info TEXT,
+            of TEXT AS (substr(info, 3)) VIRTUAL REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE other (id INTEGER PRIMARY KEY);";
+    let (remote, mut a, _) = two_desks(schema);
+    a.write("INSERT INTO parent VALUES ('a'); INSERT INTO child VALUES (1, 'p:a')");
+    whole(&remote, &mut a, &[("parent", 1), ("child", 1)]);
+    let others = numbers(1, MAX_EVENTS);
+    let parted = format!(
+        "BEGIN; DELETE FROM parent; {others} INSERT INTO other SELECT n FROM c;
+         DELETE FROM child; COMMIT"
+    );
+    write_unwatched(&mut a, &parted);
+    whole(&remote, &mut a, &[("parent", 0), ("child", 0), ("other", MAX_EVENTS)]);
+}
+
 #[test]
 fn f50_a_key_change_with_thousands_of_children() {
     let (remote, mut a, mut b) = two_desks(FAMILY);

@@ -9,6 +9,7 @@
 //!   [`waits`] and [`coincidences`] drive it by hand.
 //! * [`echoes`] has own events that come back without their values.
 //! * [`first_sync`] is the first sync, and what `init` refuses and says.
+//! * [`found`] has what random tables have found.
 //! * [`stale`] has a schema of the remote that changes under a push.
 //! * [`upgrade`] has a remote and a replica that version 0.1 left.
 //! * [`not_guaranteed`] has what does not arrive as it was.
@@ -20,6 +21,7 @@ mod culprits;
 mod drift;
 mod echoes;
 mod first_sync;
+mod found;
 mod machine;
 mod not_guaranteed;
 mod roundtrip;

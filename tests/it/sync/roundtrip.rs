@@ -22,9 +22,7 @@ use crate::support::local_remote::{LocalRemote, rows};
 /// How many tables are made by default: some seconds' worth without optimization.
 const CASES: u32 = 40;
 
-/// Where chance begins. Other seeds find limits of capture that are known: TEMP triggers that undo
-/// the very insert that fired them, and a ring of rows in a table that refers to itself, whose keys
-/// all change in one statement.
+/// Where chance begins. What other seeds have found is in [`found`](super::found).
 const SEED: u64 = 1;
 
 /// A sync after so many statements.

@@ -252,3 +252,32 @@ fn an_order_is_kept_to_as_far_as_there_is_one() {
         assert_eq!(order.sorted(), sorted, "seed {seed}: {asked:?} {stands_for:?}");
     }
 }
+
+/// Whether the delete at the end is the cause of a consequence that names its row.
+fn is_cause(between: &[(&str, &str, &str, &str)], key: &ForeignKey, named: &str) -> bool {
+    let people = Table { foreign_keys: vec![key.clone()], ..table("people", &[]) };
+    let mut list = between.to_vec();
+    list.push(("people", "p", r#"{"id":"p","mail":"m"}"#, ""));
+    let mut deletes = Deletes::new(&[&people]);
+    for (at, event) in events(&list).iter().enumerate().rev() {
+        deletes.pass(at, event).unwrap();
+    }
+    deletes.find("people", named).unwrap().is_some()
+}
+
+#[test]
+fn a_row_that_is_written_again_was_gone_for_another_reason() {
+    let by_mail = ForeignKey {
+        parent: "People".to_owned(),
+        columns: vec![("of".to_owned(), "mail".to_owned())],
+        on_delete: Action::Cascade,
+        on_update: Action::NoAction,
+    };
+    for named in [r#"["p"]"#, r#"{"mail":"m"}"#] {
+        let whole = r#"{"id":"p","mail":"m"}"#;
+        assert!(is_cause(&[], &by_mail, named));
+        assert!(is_cause(&[("people", "q", "", r#"{"id":"q","mail":"n"}"#)], &by_mail, named));
+        assert!(is_cause(&[("others", "p", "", whole)], &by_mail, named));
+        assert!(!is_cause(&[("People", "p", "", whole)], &by_mail, named), "{named}");
+    }
+}
