@@ -15,14 +15,17 @@ pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> 
         let raw = value(part);
         let affinity = table.columns[table.key[part]].affinity;
         // A BLOB is another key than the text with its bytes. It is greater than any text, and text
-        // is not greater than its canonical form. A STRICT column has no BLOB.
+        // is not greater than what stands for it here. A STRICT column has no BLOB.
         let is_mixed = !table.strict && affinity != Affinity::Blob;
         let text = |text: String| match is_mixed {
             true => format!("max({text},{raw})"),
             false => text,
         };
         let x = match (&table.key_collations[part], affinity) {
-            (Collation::NoCase, Affinity::Text) => text(format!("lower({raw})")),
+            // NOCASE compares what stands before a NUL, and the lengths. `length` stops at a NUL.
+            (Collation::NoCase, Affinity::Text) => {
+                text(format!("lower(substr({raw},1,length({raw})))||'/'||length(hex({raw}))"))
+            }
             (Collation::RTrim, Affinity::Text) => text(format!("rtrim({raw},' ')")),
             (Collation::NoCase | Collation::RTrim, _) => folded(table, part, &raw),
             _ => raw.clone(),
@@ -36,8 +39,10 @@ pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> 
                 );
                 (text.clone(), text)
             }
-            _ if is_mixed && table.key.len() > 1 => (format!("({raw}>=x'')||{x}"), x),
-            _ => (x.clone(), x),
+            _ if is_mixed && table.key.len() > 1 => {
+                (format!("({raw}>=x'')||{x}"), format!("hex({x})"))
+            }
+            _ => (x.clone(), format!("hex({x})")),
         }
     };
     match table.key.len() {

@@ -55,6 +55,50 @@ fn a_blob_in_a_key_is_not_the_text_with_its_bytes() {
     }
 }
 
+/// Text with a NUL is another key than what stands before it. NOCASE takes two texts for one if they
+/// are equal up to there and are of one length.
+#[test]
+fn a_nul_in_a_key_is_not_its_end() {
+    for (columns, key) in [
+        ("k TEXT COLLATE NOCASE, i, x", "k"),
+        ("k TEXT COLLATE RTRIM, i, x", "k"),
+        ("k TEXT, i, x", "k"),
+        ("k TEXT COLLATE NOCASE, i TEXT, x", "k, i"),
+        ("k TEXT, i TEXT, x", "k, i"),
+        ("k, i, x", "k, i"),
+        ("k TEXT COLLATE NOCASE, i INT, x", "i, k"),
+    ] {
+        for strict in ["", " STRICT"] {
+            let columns = match strict {
+                "" => columns.to_owned(),
+                _ => columns.replace("k,", "k ANY,").replace("i,", "i ANY,").replace("x", "x INT"),
+            };
+            let schema = format!("CREATE TABLE t ({columns}, PRIMARY KEY ({key})){strict}");
+            let nul = "CAST(x'610062' AS TEXT)";
+            let rest = "CAST(x'006231' AS TEXT)";
+            let insert = format!("INSERT INTO t VALUES ('A', 1, 1), ({nul}, 1, 2), ('a/3', 1, 3)");
+            let again = format!("DELETE FROM t WHERE i = 1; INSERT INTO t VALUES ({nul}, 1, 7)");
+            let parts = match columns.contains("i INT") {
+                true => String::new(),
+                false => format!(
+                    "INSERT INTO t VALUES ('a', {rest}, 4), ({nul}, '1', 5) \
+                                  ON CONFLICT DO NOTHING;"
+                ),
+            };
+            let update = "UPDATE t SET x = x + 10";
+            let steps = [
+                format!("BEGIN; {insert}; {update}; {parts} {update}; COMMIT"),
+                format!("BEGIN; {again}; {update}; COMMIT"),
+                format!(
+                    "BEGIN; UPDATE t SET k = CAST(x'4100' AS TEXT) WHERE x = 17; {update}; COMMIT"
+                ),
+            ];
+            let steps: Vec<_> = steps.iter().map(String::as_str).collect();
+            arrives(&schema, "", &steps);
+        }
+    }
+}
+
 /// The rows of a ring go together: each finds its parent gone, and one of them went first.
 #[test]
 fn a_ring_of_rows_goes_and_one_of_its_keys_is_used_again() {

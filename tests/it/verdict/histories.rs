@@ -352,7 +352,12 @@ fn run_beside_singles(seed: u64, seen: &mut BTreeMap<String, usize>) {
             }
             let origin = any(&mut random, &["A", "B"]);
             let (one, other) = (runs.push(origin, &events), singles.push(origin, &events));
-            assert_eq!(one.is_ok(), other.is_ok(), "{one:?} {other:?}");
+            assert_eq!(
+                one.is_ok(),
+                other.is_ok(),
+                "{one:?} {other:?}\n{schema}\n{events:#?}\n{:#?}",
+                singles.standing()
+            );
             let tables = runs.remote_tables();
             let outgoing: Vec<_> = events.iter().map(Pushed::outgoing).collect();
             for run in driftless::protocol::push::runs(&outgoing, &tables) {
