@@ -1,14 +1,15 @@
-//! A replica at rest and in the background: its memory, its start, its polls, and what it costs the
-//! application's writes.
+//! A replica at rest and in the background: its memory, its start, its polls, how soon another
+//! desk's commit is here, and what it costs the application's writes.
 //!
 //! ```text
 //! cargo bench --bench idle
+//! cargo bench --bench idle -- soon
 //! cargo bench --bench idle -- catching
 //! RUST_LOG=driftless=trace cargo bench --bench idle -- catching
 //! ```
 //!
-//! The second measures the catch-up alone, and the third says how long each transaction held the
-//! write lock.
+//! The second measures the time from a commit to the other desk alone, the third the catch-up alone,
+//! and the fourth says how long each transaction held the write lock.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 
@@ -25,7 +26,10 @@ use support::{Counting, Place, Served};
 const WATCHED: Duration = Duration::from_secs(20);
 
 /// After a change, a replica looks more often for a while.
-const LIVELY: Duration = Duration::from_secs(16);
+const LIVELY: Duration = Duration::from_secs(35);
+
+/// Commits whose way to the other desk is measured, for each pause.
+const COMMITS: usize = 60;
 
 /// Between two writes of the application.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -127,6 +131,54 @@ fn write(db: &rusqlite::Connection, row: usize) -> Duration {
     start.elapsed()
 }
 
+/// Two desks on a hub, on each of which somebody works: the time from a commit on one until it can
+/// be read on the other, where two commits are `pause` apart on average.
+fn soon(place: &Place, pause: Duration) {
+    let name = |desk: usize| format!("soon{desk}-{}.db", pause.as_millis());
+    let hub = Served::new(&place.path(&format!("soon-hub-{}.db", pause.as_millis())));
+    let requests = Arc::new(AtomicU64::new(0));
+    let desks = [0, 1].map(|desk| {
+        drop(place.database(&name(desk), ""));
+        hub.initialise(&place.path(&name(desk)));
+        let remote = Counting { inner: hub.client(), requests: Arc::clone(&requests) };
+        Replicator::builder(place.path(&name(desk))).with_remote(Arc::new(remote)).start().unwrap()
+    });
+    let files = [0, 1].map(|desk| {
+        let db = driftless::store::Connection::open(place.path(&name(desk))).unwrap();
+        db.busy_timeout(Duration::from_secs(10)).unwrap();
+        db
+    });
+    for desk in &desks {
+        desk.sync_now_blocking().unwrap();
+    }
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut times = Vec::new();
+    let (asked, start) = (requests.load(Ordering::Relaxed), Instant::now());
+    for commit in 0..COMMITS as i64 {
+        std::thread::sleep(pause.mul_f64(-(1.0 - random.f64()).ln()));
+        let writer = random.usize(..2);
+        let sql = "INSERT INTO members (id, name, balance_cents) VALUES (?1, 'Ana', 0)";
+        files[writer].execute(sql, [commit]).unwrap();
+        let committed = Instant::now();
+        let sql = "SELECT count(*) FROM members WHERE id = ?1";
+        let mut there = files[1 - writer].prepare(sql).unwrap();
+        while there.query_row([commit], |row| row.get::<_, i64>(0)).unwrap() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        times.push(committed.elapsed());
+    }
+    let asked = (requests.load(Ordering::Relaxed) - asked) as f64;
+    println!(
+        "  from a commit to the other desk, a commit each {:.1} s: p50 {:.0} ms, p90 {:.0} ms, max \
+         {:.0} ms; {:.1} requests a second and desk",
+        pause.as_secs_f64(),
+        percentile(&mut times, 50),
+        percentile(&mut times, 90),
+        percentile(&mut times, 100),
+        asked / 2.0 / start.elapsed().as_secs_f64()
+    );
+}
+
 fn catching_up(place: &Place, events: usize) {
     let hub = Served::new(&place.path("busy-hub.db"));
     for name in ["writer.db", "reader.db"] {
@@ -184,9 +236,18 @@ fn main() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let events = support::events();
     let place = Place::new();
-    if !std::env::args().any(|argument| argument == "catching") {
+    let asks_for = |part: &str| std::env::args().any(|argument| argument == part);
+    let (is_soon, is_catching) = (asks_for("soon"), asks_for("catching"));
+    if !is_soon && !is_catching {
         offline(&place, events);
         at_rest(&place);
     }
-    catching_up(&place, events);
+    if !is_catching {
+        for pause in [1_000, 3_000, 8_000] {
+            soon(&place, Duration::from_millis(pause));
+        }
+    }
+    if !is_soon {
+        catching_up(&place, events);
+    }
 }

@@ -66,6 +66,8 @@ pub struct RemoteStatus {
     pub reachable: Option<bool>,
     /// The identity of the database that this replica belongs to; `None` before the first sync.
     pub epoch: Option<String>,
+    /// Requests that the replicator has sent since it was started; `None` if none runs.
+    pub requests: Option<u64>,
 }
 
 /// What a first sync is doing.
@@ -241,6 +243,9 @@ pub(crate) struct Known {
     /// The newest seq of the remote's log.
     head: i64,
     last_success: Option<i64>,
+    /// Requests since the replicator was started.
+    #[serde(default)]
+    requests: Option<u64>,
     /// Replicated tables that it cannot write.
     #[serde(default)]
     unwritable: Vec<Unwritable>,
@@ -262,6 +267,7 @@ impl Known {
             reachable: None,
             head: 0,
             last_success: None,
+            requests: None,
             unwritable: Vec::new(),
             waiting_s: None,
             bound_ms,
@@ -298,6 +304,11 @@ impl Known {
         Known { unwritable, ..self }
     }
 
+    /// The same with the requests that the replicator has sent.
+    pub(crate) fn with_requests(self, requests: u64) -> Known {
+        Known { requests: Some(requests), ..self }
+    }
+
     /// The same with a success that may be newer, in ms since 1970.
     pub(crate) fn with_success(self, success: Option<i64>) -> Known {
         Known { last_success: self.last_success.max(success), ..self }
@@ -321,10 +332,11 @@ impl Known {
         self.last_success
     }
 
-    /// Whether the other one differs in more than the end of the log and the time of the last
-    /// success.
+    /// Whether the other one differs in more than the end of the log, the time of the last success
+    /// and the number of requests.
     pub(crate) fn differs_from(&self, other: &Known) -> bool {
-        let steady = |known: &Known| Known { head: 0, last_success: None, ..known.clone() };
+        let steady =
+            |known: &Known| Known { head: 0, last_success: None, requests: None, ..known.clone() };
         steady(self) != steady(other)
     }
 }
@@ -372,7 +384,12 @@ impl Status {
         let status = Status {
             replica: file.replica.to_string(),
             identity,
-            remote: RemoteStatus { url: file.url, reachable: known.reachable, epoch: file.epoch },
+            remote: RemoteStatus {
+                url: file.url,
+                reachable: known.reachable,
+                epoch: file.epoch,
+                requests: known.requests,
+            },
             state: known.state,
             first_sync: known.first_sync,
             process: known.process,

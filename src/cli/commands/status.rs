@@ -205,6 +205,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("quarantine", attention(status.quarantined).paint(status.quarantined)),
         ("left out", left_out_in_words(&status.left_out)),
         ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
+        ("requests", status.remote.requests.map(|sent| sent.to_string()).unwrap_or_default()),
         ("size", bytes(status.bytes)),
     ];
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {

@@ -156,7 +156,8 @@ impl Machine {
     /// What this replicator knows, and its file does not say.
     pub(in crate::sync) fn known(&self) -> Known {
         let progress = self.first_sync.progress(self.identity.known().is_some());
-        self.health.known(&self.store, progress, self.puller.head().0)
+        let known = self.health.known(&self.store, progress, self.puller.head().0);
+        known.with_requests(self.requests.last().0)
     }
 
     /// How far a push is that travels in parts, if one does.

@@ -1,8 +1,8 @@
 //! When the next request may go out.
 //!
-//! Four times decide it, all in steady ms: when the next poll is due, until when nothing is sent
-//! because something failed, until when pushes wait, and until when polls are short because
-//! somebody is at work on the other side.
+//! Three times decide it, all in steady ms: when the next poll is due, until when nothing is sent
+//! because something failed, and until when pushes wait. The waits between polls are short after a
+//! change and grow from then on, because people who work make changes one after the other.
 
 use crate::sync::backoff::Backoff;
 use crate::sync::machine::io::Now;
@@ -10,10 +10,14 @@ use crate::sync::machine::io::Now;
 /// The longest time between two pulls, in ms, unless it is set otherwise. A change by the web
 /// application is to arrive within five seconds, the request and the page included.
 pub const POLL_MS: u64 = 4_500;
-/// The same while the replica is active.
-pub const ACTIVE_POLL_MS: u64 = 1_000;
-/// How long a replica stays active after its last change, in ms.
-const ACTIVE_MS: u64 = 15_000;
+/// The first wait for a poll after a change, in ms.
+pub const SOON_MS: u64 = 200;
+/// There are at most this many requests for a change before the waits are as long as without one
+/// ([`POLL_MS`]): the request that pushes or pulls it, and the polls after shorter waits.
+pub const MAX_SOON_REQUESTS: usize = 40;
+/// How slowly the waits grow: the n-th one is followed by one that is n of these parts longer. So
+/// they stay short for some seconds, and are as long as without a change after half a minute.
+const GROWTH_PARTS: u64 = 200;
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
 const REFUSED_RETRY_MS: u64 = 60_000;
 
@@ -28,11 +32,14 @@ pub(super) struct Schedule {
     push_backoff: Backoff,
     poll_ms: u64,
     poll_at: u64,
+    /// The next wait for a poll. The longest is `poll_ms`.
+    wait_ms: u64,
+    /// How often the remote was read since the last change.
+    reads: u64,
     /// Nothing is sent before this.
     retry_at: u64,
     /// Nothing is pushed before this.
     push_at: u64,
-    active_until: u64,
 }
 
 impl Schedule {
@@ -44,9 +51,10 @@ impl Schedule {
             push_backoff: Backoff::new(seed.rotate_left(1)),
             poll_ms,
             poll_at: 0,
+            wait_ms: poll_ms,
+            reads: 0,
             retry_at: 0,
             push_at: 0,
-            active_until: 0,
         }
     }
 
@@ -72,20 +80,23 @@ impl Schedule {
         self.push_at = self.now.steady_ms;
     }
 
-    /// Something came or was pushed: polls are short from now on.
+    /// Something came or was pushed: the next polls come soon.
     pub(super) fn be_active(&mut self) {
-        self.active_until = self.now.steady_ms + ACTIVE_MS;
+        self.wait_ms = SOON_MS.min(self.poll_ms);
+        self.reads = 0;
     }
 
     pub(super) fn poll_now(&mut self) {
         self.poll_at = self.now.steady_ms;
     }
 
-    /// The remote was read a moment ago: the next poll is after an interval.
+    /// The remote was read a moment ago: the next poll is after a wait, and the one after it after
+    /// a longer one.
     pub(super) fn poll_later(&mut self) {
-        let active = self.now.steady_ms < self.active_until;
-        let interval = if active { ACTIVE_POLL_MS.min(self.poll_ms) } else { self.poll_ms };
-        self.poll_at = self.now.steady_ms + interval;
+        self.poll_at = self.now.steady_ms + self.wait_ms;
+        let longer = self.wait_ms + self.wait_ms * self.reads / GROWTH_PARTS;
+        self.wait_ms = longer.min(self.poll_ms);
+        self.reads += 1;
     }
 
     /// A request succeeded: the next wait after a failure is a short one.
@@ -180,18 +191,70 @@ mod tests {
         assert!(!schedule.holds_pushes() && !schedule.is_waiting() && schedule.is_poll_due());
     }
 
+    /// The waits after a change, up to the first one that is as long as without a change.
+    fn waits(schedule: &mut Schedule) -> Vec<u64> {
+        let mut waits = Vec::new();
+        while waits.last() != Some(&schedule.poll_ms) {
+            schedule.poll_later();
+            let due = schedule.next(false, false, false);
+            waits.push(due - schedule.now.steady_ms);
+            schedule.tick(Now { steady_ms: due, wall_ms: 5 });
+        }
+        waits
+    }
+
     #[test]
-    fn polls_are_short_for_a_while_and_never_longer_than_was_set() {
+    fn the_waits_after_a_change_are_these() {
         let mut schedule = at(1_000);
+        assert_eq!(waits(&mut schedule), [POLL_MS], "nothing goes on");
         schedule.be_active();
-        schedule.poll_later();
-        assert_eq!(schedule.next(false, false, false), 2_000);
-        schedule.tick(Now { steady_ms: 16_000, wall_ms: 5 });
-        schedule.poll_later();
-        assert_eq!(schedule.next(false, false, false), 20_500);
-        let mut quick = Schedule::new(300, 7);
-        quick.be_active();
-        quick.poll_later();
-        assert_eq!(quick.next(false, false, false), 300);
+        let waits = waits(&mut schedule);
+        let expected = [
+            200, 200, 201, 203, 206, 210, 215, 221, 228, 237, 247, 259, 273, 289, 307, 328, 352,
+            380, 412, 449, 491, 540, 596, 661, 737, 825, 928, 1_048, 1_189, 1_355, 1_551, 1_783,
+            2_059, 2_388, 2_782, 3_254, 3_823, 4_500,
+        ];
+        assert_eq!(waits, expected);
+        // The change itself is a request too, and the last wait is one that there is anyway.
+        assert!(waits.len() <= MAX_SOON_REQUESTS);
+    }
+
+    proptest::proptest! {
+        /// However long polls are set to be and requests take: a change makes the next poll due
+        /// soon, each further wait is no shorter, none is longer than a poll, and few are shorter.
+        #[test]
+        fn a_change_is_followed_by_few_polls(
+            poll_ms in 1..20_000_u64,
+            reads_before in 0..100_usize,
+            again in 0..60_usize,
+            took in proptest::collection::vec(0..2_000_u64, 120),
+        ) {
+            let mut schedule = Schedule::new(poll_ms, 7);
+            schedule.be_active();
+            for _ in 0..reads_before {
+                schedule.poll_later();
+            }
+            let (mut shorter, mut before) = (0, 0);
+            for (read, took) in took.into_iter().enumerate() {
+                if read == 0 || read == again {
+                    schedule.be_active();
+                    (shorter, before) = (0, 0);
+                }
+                let answered = schedule.now.steady_ms + took;
+                schedule.tick(Now { steady_ms: answered, wall_ms: 5 });
+                schedule.poll_later();
+                let due = schedule.next(false, false, false);
+                let wait = due - answered;
+                proptest::prop_assert!(wait >= before && wait <= poll_ms);
+                let first = read == 0 || read == again;
+                proptest::prop_assert!(!first || wait == SOON_MS.min(poll_ms));
+                shorter += usize::from(wait < poll_ms.min(POLL_MS));
+                before = wait;
+                schedule.tick(Now { steady_ms: due, wall_ms: 5 });
+                proptest::prop_assert!(schedule.is_poll_due());
+            }
+            proptest::prop_assert!(shorter < MAX_SOON_REQUESTS, "{shorter} short waits");
+            proptest::prop_assert_eq!(before, poll_ms, "the growth ends at the poll");
+        }
     }
 }

@@ -6,7 +6,7 @@ use driftless::protocol::incarnation::MAX_DRAWN;
 use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
-    ACTIVE_POLL_MS, Config, Effect, Input, Machine, Now, RequestId, SyncState, Ticket,
+    Config, Effect, Input, MAX_SOON_REQUESTS, Machine, Now, RequestId, SOON_MS, SyncState, Ticket,
 };
 use driftless::{Code, Health, Kind};
 
@@ -15,8 +15,8 @@ use crate::support::desk::{Desk, SCHEMA, assert_equal, plan};
 use crate::support::local_remote::{Fault, LocalRemote};
 use crate::support::members::{TABLES, many, remote};
 
-/// How long something goes on after it was noticed, in ms.
-const ACTIVE_MS: u64 = 15_000;
+/// A desk's longest time between two polls, in ms.
+const POLL_MS: u64 = 5_000;
 /// How long a remote is left alone that refused us, in ms.
 const REFUSED_MS: u64 = 60_000;
 
@@ -28,8 +28,20 @@ fn asked(desk: &mut Desk, ms: u64) -> usize {
     desk.remote.requests() - before
 }
 
+/// When the desk asks while so much time passes: ms from now, each time.
+fn times(desk: &mut Desk, ms: u64) -> Vec<u64> {
+    let mut times = Vec::new();
+    for passed in 1..=ms {
+        let before = desk.remote.requests();
+        desk.advance(1);
+        desk.settle();
+        times.extend((before..desk.remote.requests()).map(|_| passed));
+    }
+    times
+}
+
 #[test]
-fn while_something_goes_on_it_asks_each_second() {
+fn a_change_makes_the_next_polls_come_soon_and_each_a_little_later() {
     let remote = remote();
     let (mut desk, mut other) = (Desk::new(&remote, 1), Desk::new(&remote, 2));
     desk.advance(60_000);
@@ -37,13 +49,60 @@ fn while_something_goes_on_it_asks_each_second() {
     assert_eq!(asked(&mut desk, 60_000), 12, "nothing goes on");
     desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
     assert_eq!(asked(&mut desk, 0), 1, "a change leaves at once");
-    assert_eq!(asked(&mut desk, ACTIVE_MS), (ACTIVE_MS / ACTIVE_POLL_MS) as usize);
+    let polls = times(&mut desk, 60_000);
+    assert_eq!(polls[0], SOON_MS);
+    let waits: Vec<_> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.is_sorted() && waits.last() == Some(&POLL_MS), "{waits:?}");
+    let short = 1 + waits.iter().filter(|wait| **wait < POLL_MS).count();
+    assert!((20..MAX_SOON_REQUESTS).contains(&short), "{short} polls after shorter waits");
     assert_eq!(asked(&mut desk, 60_000), 12, "and then it is over");
     // A change that comes is as good a sign as one that leaves.
     other.sync().unwrap();
-    assert_eq!(asked(&mut other, ACTIVE_MS), (ACTIVE_MS / ACTIVE_POLL_MS) as usize);
-    assert_eq!(asked(&mut other, 60_000), 12);
+    assert_eq!(times(&mut other, 60_000), polls);
     assert_equal(&other, &TABLES);
+}
+
+/// Two people change something every few seconds. Half of their changes are on the other desk a
+/// quarter of a second later, by the desk's own clock.
+#[test]
+fn while_people_work_a_change_is_there_soon() {
+    let remote = remote();
+    let mut desks = [Desk::new(&remote, 1), Desk::new(&remote, 2)];
+    desks[1].advance(777);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut took = Vec::new();
+    for change in 0..60 {
+        let writer = random.usize(..2);
+        // The time between two changes is 5 s on average, mostly less and sometimes much more.
+        let pause = (-5_000.0 * (1.0 - random.f64()).ln()) as usize;
+        for _ in 0..pause {
+            desks.iter_mut().for_each(|desk| desk.advance(1));
+            desks.iter_mut().for_each(Desk::settle);
+        }
+        desks[writer].write(&format!("INSERT INTO members (id, name) VALUES ('{change}', 'Ana')"));
+        desks[writer].settle();
+        let there = format!("SELECT count(*) FROM members WHERE id = '{change}'");
+        let mut waited = 0;
+        while desks[1 - writer].read(&there) != "1" {
+            desks.iter_mut().for_each(|desk| desk.advance(1));
+            desks.iter_mut().for_each(Desk::settle);
+            waited += 1;
+        }
+        took.push(waited);
+    }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= 250, "{took:?}");
+    assert!(took[took.len() - 1] <= POLL_MS, "{took:?}");
+}
+
+#[test]
+fn the_status_counts_requests() {
+    let remote = remote();
+    let mut desk = Desk::new(&remote, 1);
+    let before = desk.status().remote.requests.expect("it runs");
+    let asked = asked(&mut desk, 60_000) as u64;
+    assert!(asked > 10);
+    assert_eq!(desk.status().remote.requests, Some(before + asked));
 }
 
 /// The answer to what was given up is of no use, and nothing waits for it.
