@@ -8,8 +8,8 @@
 //! RUST_LOG=driftless=trace cargo bench --bench idle -- catching
 //! ```
 //!
-//! The second measures the time from a commit to the other desk alone, the third the catch-up alone,
-//! and the fourth says how long each transaction held the write lock.
+//! The second measures the time from a commit to the other desk alone, and the third the catch-up
+//! alone. The fourth says how long each transaction held the write lock.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 

@@ -6,6 +6,7 @@ pub mod compare;
 mod exchange;
 pub mod incarnation;
 pub(crate) mod log_range;
+pub mod look;
 pub(crate) mod meta;
 mod outgoing;
 pub(crate) mod payload;

@@ -20,9 +20,9 @@
 //!   them all, and no other is looked up. The last one in the push's order proves nothing: it may
 //!   have arrived with an earlier push whose answer was lost. What the remote says about affected
 //!   rows is not believed.
-//! * An idle poll reads three rows on the server, each by its key: that of `driftless_meta`, the
-//!   event at the cursor, and the replica's own. The log's end is looked at only where there is
-//!   something after the cursor.
+//! * A poll that finds nothing reads some rows on the server, each by its key: that of
+//!   `driftless_meta`, the event at the cursor, and the replica's own. An idle replica asks for
+//!   less: see [`look`](super::look).
 
 use std::sync::Arc;
 

@@ -82,8 +82,11 @@ impl Direct {
         let stored = repeated(&batch.statements);
         let store = stored.iter().map(|(sql, &sql_id)| Sent::StoreSql { sql_id, sql });
         let mut requests: Vec<_> = store.collect();
-        let batch = transaction(&batch.statements, batch.writes, &stored);
-        requests.push(Sent::Batch { batch });
+        requests.push(match batch.statements.as_slice() {
+            // A statement that reads is a snapshot without a transaction.
+            [statement] if !batch.writes => Sent::Execute { stmt: Text::of(statement, &stored) },
+            statements => Sent::Batch { batch: transaction(statements, batch.writes, &stored) },
+        });
         requests.push(Sent::Close);
         let body = SentBody { baton: None, requests };
         let body = serde_json::to_string(&body).expect("a request is JSON");
@@ -113,6 +116,9 @@ impl Direct {
         match first {
             Some(StreamResult::Ok { response: StreamResponse::Batch(batch) }) => {
                 read(batch.result, expected)
+            }
+            Some(StreamResult::Ok { response: StreamResponse::Execute(execute) }) => {
+                Ok(vec![rows(execute.result)])
             }
             Some(StreamResult::Error { error }) => {
                 Err(Failure::Statement(Said::new(&error.message, Some(&error.code))))
@@ -158,6 +164,7 @@ struct SentBody<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Sent<'a> {
     StoreSql { sql_id: i32, sql: &'a str },
+    Execute { stmt: Text<'a> },
     Batch { batch: Steps<'a> },
     Close,
 }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
-use crate::event::page::Offset;
+use crate::event::page::{Offset, Page};
 use crate::protocol::Push;
+use crate::protocol::incarnation::Place;
+use crate::protocol::look::ends_at;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
@@ -43,13 +45,18 @@ impl Machine {
                 Ok(reply) => self.exchanged(id, &request, reply),
                 Err(error) => self.failed(Some(&request), error),
             },
+            RequestKind::Look(place) => match ends_at(place, &answer) {
+                Ok(true) => self.log_ends(id, place),
+                Ok(false) => self.schedule.look_differs(),
+                Err(error) => self.failed(None, error),
+            },
             RequestKind::Reconcile(ids) => self.reconciled(&ids, answer),
         }
     }
 
     fn request_failed(&mut self, kind: RequestKind, error: Error) {
         match kind {
-            RequestKind::FirstSync => self.failed(None, error),
+            RequestKind::FirstSync | RequestKind::Look(_) => self.failed(None, error),
             RequestKind::Exchange(request) => self.failed(Some(&request), error),
             RequestKind::Reconcile(ids) if error.kind() == Kind::TooLarge => {
                 if let Err(error) = self.reconcile.too_large(&ids, error) {
@@ -141,6 +148,18 @@ impl Machine {
         tracing::warn!(table, column, "nothing can be pushed: the remote does not know a column");
         self.schedule.hold_pushes();
         self.health.pushes_slowed(unknown_column(table, column));
+    }
+
+    /// The request `id` has found that the log still ends at this place.
+    fn log_ends(&mut self, id: RequestId, place: Place) {
+        self.succeeded();
+        let page = Page { last: place.seq, ..Page::default() };
+        match self.puller.came_in(id, page, None, place.seq) {
+            Ok(new) => self.log_read(id, new),
+            Err(error) => return self.page_invalid(error),
+        }
+        self.schedule.poll_later();
+        self.effects.status_changed();
     }
 
     /// The request `id` has told how far the remote's log goes, and has brought something new or

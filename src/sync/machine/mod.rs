@@ -326,11 +326,15 @@ impl Machine {
     }
 
     fn wants_pull(&self) -> bool {
+        self.is_pull_wanted() || self.schedule.is_poll_due()
+    }
+
+    /// Whether a pull does not wait for the time of the next poll.
+    fn is_pull_wanted(&self) -> bool {
         self.puller.more()
             || self.pusher.wants_probe()
             || self.identity.wants_read(self.puller.last_read())
             || self.waiters.want_request()
-            || self.schedule.is_poll_due()
     }
 
     /// Whether the triggers are as they should be, whether what waits can be applied now, and

@@ -21,6 +21,17 @@ const GROWTH_PARTS: u64 = 200;
 /// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
 const REFUSED_RETRY_MS: u64 = 60_000;
 
+/// Whether an idle poll may look at the log's end alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// All is asked for first: something has come, or has failed.
+    NotYet,
+    /// The remote was read since.
+    Allowed,
+    /// A look found another end of the log, and the log had nothing new.
+    OfNoUse,
+}
+
 /// The times of one machine.
 ///
 /// * The waits after failures grow until something succeeds.
@@ -36,6 +47,7 @@ pub(super) struct Schedule {
     wait_ms: u64,
     /// How often the remote was read since the last change.
     reads: u64,
+    looks: Looks,
     /// Nothing is sent before this.
     retry_at: u64,
     /// Nothing is pushed before this.
@@ -53,6 +65,7 @@ impl Schedule {
             poll_at: 0,
             wait_ms: poll_ms,
             reads: 0,
+            looks: Looks::NotYet,
             retry_at: 0,
             push_at: 0,
         }
@@ -75,6 +88,7 @@ impl Schedule {
     /// What failed before may work now: nothing waits any longer.
     pub(super) fn hurry(&mut self) {
         self.backoff.reset();
+        self.ask_for_all();
         self.poll_at = self.now.steady_ms;
         self.retry_at = self.now.steady_ms;
         self.push_at = self.now.steady_ms;
@@ -84,6 +98,26 @@ impl Schedule {
     pub(super) fn be_active(&mut self) {
         self.wait_ms = SOON_MS.min(self.poll_ms);
         self.reads = 0;
+        self.looks = Looks::NotYet;
+    }
+
+    /// Whether the next poll may look at the log's end alone. While something goes on, or after a
+    /// failure, it asks for all at once: what comes is not to wait for another request.
+    pub(super) fn may_look(&self) -> bool {
+        self.looks == Looks::Allowed && self.wait_ms == self.poll_ms
+    }
+
+    fn ask_for_all(&mut self) {
+        if self.looks == Looks::Allowed {
+            self.looks = Looks::NotYet;
+        }
+    }
+
+    /// A look has found another end of the log: all is asked for now. If that brings nothing, looks
+    /// are of no use.
+    pub(super) fn look_differs(&mut self) {
+        self.looks = Looks::OfNoUse;
+        self.poll_now();
     }
 
     pub(super) fn poll_now(&mut self) {
@@ -97,6 +131,9 @@ impl Schedule {
         let longer = self.wait_ms + self.wait_ms * self.reads / GROWTH_PARTS;
         self.wait_ms = longer.min(self.poll_ms);
         self.reads += 1;
+        if self.looks == Looks::NotYet {
+            self.looks = Looks::Allowed;
+        }
     }
 
     /// A request succeeded: the next wait after a failure is a short one.
@@ -107,6 +144,7 @@ impl Schedule {
     /// Something failed. Gives how long nothing is sent, in ms.
     pub(super) fn back_off(&mut self) -> u64 {
         let wait = self.backoff.fail();
+        self.ask_for_all();
         self.retry_at = self.now.steady_ms + wait;
         wait
     }
@@ -118,6 +156,7 @@ impl Schedule {
 
     /// Only a person can change what is wrong: nothing is sent for a minute.
     pub(super) fn leave_alone(&mut self) {
+        self.ask_for_all();
         self.retry_at = self.now.steady_ms + REFUSED_RETRY_MS;
         self.poll_at = self.retry_at;
     }
@@ -217,6 +256,32 @@ mod tests {
         assert_eq!(waits, expected);
         // The change itself is a request too, and the last wait is one that there is anyway.
         assert!(waits.len() <= MAX_SOON_REQUESTS);
+    }
+
+    #[test]
+    fn only_an_idle_poll_may_look() {
+        let mut schedule = at(1_000);
+        assert!(!schedule.may_look(), "nothing is known yet");
+        schedule.poll_later();
+        assert!(schedule.may_look());
+        schedule.be_active();
+        schedule.poll_later();
+        assert!(!schedule.may_look(), "something goes on");
+        waits(&mut schedule);
+        assert!(schedule.may_look());
+        let back_off = |schedule: &mut Schedule| assert!(schedule.back_off() < 1_000);
+        for fails in [Schedule::hurry as fn(&mut Schedule), back_off, Schedule::leave_alone] {
+            fails(&mut schedule);
+            assert!(!schedule.may_look(), "after a failure all is asked for");
+            schedule.poll_later();
+            assert!(schedule.may_look());
+        }
+        schedule.look_differs();
+        schedule.poll_later();
+        assert!(!schedule.may_look(), "it was of no use");
+        schedule.be_active();
+        waits(&mut schedule);
+        assert!(schedule.may_look(), "it was");
     }
 
     proptest::proptest! {

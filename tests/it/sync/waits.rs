@@ -536,6 +536,8 @@ fn an_idle_desk_leaves_its_file_alone() {
     let before = desk.read("PRAGMA data_version");
     assert!(asked(&mut desk, 60_000) > 10);
     assert_eq!(desk.read("PRAGMA data_version"), before);
+    assert!(asked(&mut desk, 600_000) > 100);
+    assert_eq!((desk.status().health, desk.status().state), (Health::Ok, SyncState::InStep));
 }
 
 /// Each push draws a mark, and the list of those that the remote may have stays short.

@@ -21,6 +21,8 @@ pub(super) enum RequestKind {
     FirstSync,
     /// To push and pull.
     Exchange(Box<ExchangeRequest>),
+    /// To learn whether the log still ends at this place.
+    Look(Place),
     /// To learn what became of these events.
     Reconcile(Vec<EventId>),
 }
@@ -72,6 +74,7 @@ impl Requests {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
             RequestKind::FirstSync | RequestKind::Reconcile(_) => true,
+            RequestKind::Look(_) => false,
         })
     }
 

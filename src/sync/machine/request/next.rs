@@ -1,6 +1,8 @@
 //! The next request, put together from what the parts of the machine want.
 
 use crate::error::Result;
+use crate::protocol::incarnation::Place;
+use crate::protocol::look::look;
 use crate::protocol::meta::Asker;
 use crate::remote::Batch;
 use crate::sync::first_sync::kept_tables::kept;
@@ -59,6 +61,9 @@ impl Machine {
         if payload.is_none() && !self.wants_pull() {
             return Ok(None);
         }
+        if payload.is_none() && self.may_look(asker.place) {
+            return Ok(Some((RequestKind::Look(asker.place), look(asker.place))));
+        }
         // A page that might be too large must not keep a push back.
         let pulls = payload.is_none() || !self.pusher.is_split();
         let mut request = ExchangeRequest::reading(asker, epoch.clone());
@@ -78,6 +83,17 @@ impl Machine {
         tracing::debug!(events, after = %asker.place.seq, "exchange");
         let batch = request.exchange().batch();
         Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
+    }
+
+    /// Whether a poll may ask for the log's end alone: nothing goes on, and nothing is wrong.
+    fn may_look(&self, place: Place) -> bool {
+        self.schedule.may_look()
+            && place.id.is_some()
+            && self.puller.is_at_end()
+            && !self.puller.is_last_page_invalid()
+            && !self.is_pull_wanted()
+            && !self.identity.is_renewing()
+            && !self.health.has_push_trouble()
     }
 
     /// The events to push next, if any can be.
