@@ -30,7 +30,9 @@ fn large(id: &str) -> String {
 /// A push and a page go apart from here on.
 fn part(desk: &mut Desk, remote: &LocalRemote) {
     remote.set_caps(usize::MAX, CAP);
+    // The own row comes back without its values.
     remote.web(&large("w"));
+    remote.web(&large("v"));
     desk.write(&large("d"));
     assert!(desk.sent[0].1.writes);
     desk.deliver();

@@ -553,7 +553,7 @@ fn describe(batch: &Batch) -> String {
         } else if sql.contains("group_concat(line") && sql.contains("FROM driftless_events") {
             let whole = if sql.contains("n.unit IS NOT l.unit") { ", whole" } else { "" };
             let after = number_after(sql, "WHERE seq > ");
-            let most = number_after(sql, "ORDER BY seq LIMIT ");
+            let most = number_after(sql, &format!("seq >= {after} + "));
             said.push(format!("pull after {after}, at most {most}{whole}"));
         } else if sql.contains("group_concat(line") {
             let from = sql.rfind("LIMIT ").unwrap_or_default();
