@@ -190,8 +190,7 @@ pub mod conflicts {
 pub mod events {
     pub use crate::event::value::Value;
     pub use crate::event::verdict::Verdict;
-    pub use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
-    pub use crate::sync::Change;
+    pub use crate::event::{Change, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
 }
 
 /// The remote: its token, a trial of both, and what a remote that was replaced offers.

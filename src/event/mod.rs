@@ -1,5 +1,6 @@
 //! An event: one immutable change of one row.
 
+mod change;
 pub mod clock;
 pub mod conflict;
 pub mod frame;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+pub use self::change::Change;
 use self::json::Scanner;
 use self::value::{Value, ValueRef, write_string};
 use self::verdict::Verdict;
@@ -273,12 +275,6 @@ impl fmt::Display for Origin {
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl serde::Serialize for Origin {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
 use super::value::Value;
-use super::{Image, RowKey};
+use super::{Image, Origin, RowKey};
 
 /// The largest integer that JavaScript's numbers hold exactly, with all below it: 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -49,6 +49,12 @@ fn exact(value: &Value) -> Json {
     let mut json = Vec::new();
     value.write_json(&mut json);
     serde_json::from_slice(&json).expect("a value's spelling is JSON")
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
 }
 
 /// A field that is flattened: the key as `key`, and as `key_exact` where that is not exact.

@@ -20,7 +20,7 @@ use super::identity::landmark;
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
 use crate::event::value::write_string;
-use crate::event::{Event, Image, RowKey, Seq};
+use crate::event::{Change, Event, Image, RowKey, Seq};
 
 /// The setting that has the definitions under which the quarantine was last tried by itself.
 const RETRIED: &str = "retried";
@@ -61,7 +61,7 @@ pub struct Retried {
     pub waiting: usize,
     /// The rows that changed.
     #[serde(skip)]
-    pub changes: Vec<(String, RowKey)>,
+    pub changes: Vec<Change>,
 }
 
 impl Store {

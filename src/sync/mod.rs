@@ -110,8 +110,8 @@ pub use machine::Machine;
 pub use machine::io::{Config, Effect, Input, Now, PullSize, PushSize, RequestId, Staged, Ticket};
 pub use machine::schedule::{MAX_SOON_REQUESTS, POLL_MS, SOON_MS};
 pub use status::{
-    Change, Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus,
-    Status, Summary, SyncState,
+    Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
+    Summary, SyncState,
 };
 pub(crate) use status::{Known, stopped};
 pub use verify::tables::{Checked, TableCheck};

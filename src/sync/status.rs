@@ -3,7 +3,7 @@
 use crate::catalog::LeftOut;
 use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
-use crate::event::{ReplicaId, RowKey, Seq};
+use crate::event::{Change, ReplicaId, Seq};
 use crate::store::State;
 use crate::store::{Dangling, PastIdentity, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};
@@ -413,6 +413,12 @@ impl Status {
         status.judged(waiting_s, now_ms, bound_ms)
     }
 
+    /// Whether two statuses differ in more than an age, which rises by itself.
+    pub(crate) fn differs_from(&self, other: &Status) -> bool {
+        let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
+        ageless(self) != ageless(other)
+    }
+
     /// The same with its health as of now.
     pub(crate) fn judged(mut self, waiting_s: Option<u64>, now_ms: i64, bound_ms: u64) -> Status {
         let held = held(&self.unwritable).map(|held| held.message().to_owned());
@@ -464,15 +470,6 @@ impl Summary {
             seconds: 0.0,
         }
     }
-}
-
-/// A row that a pull changed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Change {
-    /// Its table.
-    pub table: String,
-    /// Its key.
-    pub key: RowKey,
 }
 
 /// The rows that one page changed; a user interface draws them anew.

@@ -7,7 +7,7 @@ use super::step::{Step, Strategy};
 use crate::event::conflict::Claim;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
-use crate::event::{Column, Op, Origin};
+use crate::event::{Column, EventId, Op, Origin};
 use crate::store::conflicts::record::{record_lost, settle_moot};
 use crate::store::outbox::pending::{PendingEvent, load};
 use crate::store::rows::refusal::{is_uncompiled, shorten};
@@ -145,6 +145,10 @@ impl<'s, 'p> Rebase<'s, 'p> {
             Verdict::Rejected(_) => self.done.settled_rejected += 1,
         }
         if !line.verdict.is_applied() {
+            let is_on_row = |&(other, _, aside): &(i64, EventId, bool)| other == n && !aside;
+            if self.rows[row].pending.iter().any(is_on_row) {
+                self.taken_off(row, line.op);
+            }
             self.turn_back(at, row, n)?;
             self.hold_lost(at, row, n)?;
             let event = load(self.db, &self.store.layouts, n)?;

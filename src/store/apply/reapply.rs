@@ -22,7 +22,7 @@ impl Rebase<'_, '_> {
             }
         }
         remaining.sort_unstable();
-        let mut within: Vec<(PendingEvent, i64)> = Vec::new();
+        let mut within: Vec<(PendingEvent, usize, i64)> = Vec::new();
         for (n, at) in remaining {
             let Some(event) = load(self.db, &self.store.layouts, n)? else { continue };
             let (claim, base) = event.claim();
@@ -30,29 +30,29 @@ impl Rebase<'_, '_> {
             if event.is_aside() || winner.is_some() {
                 self.turn_back_pending(&event, at)?;
                 self.hold_row(at, event.is_aside())?;
-                self.set_aside(&event, winner)?;
+                self.set_aside(&event, at, winner)?;
             } else if self.rows[at].unwritable.is_some() {
                 // It stays on the row, which is as it was.
             } else if let Some(insert) = self.change_around(at, &event)? {
-                within.push((event, insert));
+                within.push((event, at, insert));
             } else if !self.redo(&event, at)? {
                 self.turn_back_pending(&event, at)?;
-                self.set_aside(&event, None)?;
+                self.set_aside(&event, at, None)?;
             }
         }
         // What a key change did to its own row is on it as long as the key change is.
-        for (event, insert) in within {
+        for (event, at, insert) in within {
             if load(self.db, &self.store.layouts, insert)?.is_some_and(|insert| insert.is_aside()) {
-                self.set_aside(&event, None)?;
+                self.set_aside(&event, at, None)?;
             }
         }
         Ok(())
     }
 
-    fn set_aside(&mut self, event: &PendingEvent, winner: Option<Seq>) -> Step {
+    fn set_aside(&mut self, event: &PendingEvent, row: usize, winner: Option<Seq>) -> Step {
         event.set_aside(self.db, winner)?;
         if !event.is_aside() {
-            self.done.changes.push((event.table().to_owned(), event.key().clone()));
+            self.taken_off(row, event.op());
             self.done.set_aside += 1;
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::event::frame::Hash;
 use crate::event::page::Line;
 use crate::event::value::ValueRef;
-use crate::event::{EventId, Image, RowKey, Seq};
+use crate::event::{Change, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::store::Store;
 use crate::store::local::ways::Ways;
 use crate::store::rows::refusal::{is_refusal, is_taken, shorten};
@@ -172,12 +172,32 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     pub(in crate::store) fn changed(&mut self, at: usize, table: usize) {
-        let key = self.lines[at].key;
-        if self.done.changes.last().is_some_and(|(_, last)| last.0 == key) {
+        let line = &self.lines[at];
+        let name = &self.store.tables[table].table.name;
+        if let Some(last) = self.done.changes.last_mut()
+            && last.key.0 == line.key
+            && last.table == *name
+        {
+            (last.op, last.origin) = (line.op, line.origin);
             return;
         }
+        let (table, key) = (name.clone(), RowKey(line.key.to_owned()));
+        self.done.changes.push(Change { table, key, op: line.op, origin: line.origin });
+    }
+
+    /// Notes that an own event is off its row. If another writer's event of the page has written
+    /// the row, that one is noted already.
+    pub(super) fn taken_off(&mut self, row: usize, own: Op) {
+        let touched = &self.rows[row];
+        let Some(table) = touched.table.filter(|_| touched.winners.is_empty()) else { return };
         let table = self.store.tables[table].table.name.clone();
-        self.done.changes.push((table, RowKey(key.to_owned())));
+        let op = match own {
+            Op::Insert => Op::Delete,
+            Op::Update => Op::Update,
+            Op::Delete => Op::Insert,
+        };
+        let (key, origin) = (touched.key.clone(), Origin::Replica(self.store.id));
+        self.done.changes.push(Change { table, key, op, origin });
     }
 
     pub(in crate::store) fn is_waiting(&self, line: &Line<'_>) -> Step<bool> {

@@ -6,14 +6,14 @@ use rusqlite::Connection;
 
 use crate::error::{Code, Error, Result};
 use crate::event::frame::Hash;
-use crate::event::{Image, RowKey, Seq};
+use crate::event::{Change, Image, Seq};
 use crate::store::schema::install::forget_notes;
 
 /// What a page did here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrated {
-    /// The rows that were written: tables and keys, in the order of the log.
-    pub changes: Vec<(String, RowKey)>,
+    /// The rows that were written, in the order of the log.
+    pub changes: Vec<Change>,
     /// Events in the page.
     pub pulled: usize,
     /// This replica's own events in it, by their verdict.

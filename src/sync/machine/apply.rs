@@ -27,7 +27,7 @@ use crate::sync::machine::push::{PartRejection, PushFailure};
 use crate::sync::machine::reconcile::Reconciled;
 use crate::sync::machine::request::{ExchangeRequest, RequestKind};
 use crate::sync::remote_check::{examine, other_remote, unknown_column};
-use crate::sync::status::{Change, Changes, SyncState};
+use crate::sync::status::{Changes, SyncState};
 
 impl Machine {
     /// The request `id` was answered, or was not.
@@ -228,9 +228,7 @@ impl Machine {
         self.waiters.count_integrated(&done);
         tracing::debug!(cursor = %done.cursor, pulled = done.pulled, "integrated");
         if !done.changes.is_empty() {
-            let rows = done.changes.into_iter();
-            let rows = rows.map(|(table, key)| Change { table, key }).collect();
-            let changes = Changes { rows, cursor: done.cursor, missed: false };
+            let changes = Changes { rows: done.changes, cursor: done.cursor, missed: false };
             self.effects.push(Effect::Notify(changes));
         }
         self.effects.status_changed();

@@ -35,7 +35,7 @@ use crate::store::{Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::remote_check::no_first_sync;
-use crate::sync::status::{Change, Changes, Known, Status};
+use crate::sync::status::{Changes, Known, Status};
 use file::{Belonging, DatabaseFile, Look};
 use first_sync_run::FirstSyncRun;
 use health::Health;
@@ -351,15 +351,14 @@ impl Machine {
             tracing::info!("capture triggers were installed again");
         }
         if let Some(retried) = self.store.retry_after_migration(self.schedule.now().wall_ms)? {
-            let Retried { applied, waiting, changes } = retried;
+            let Retried { applied, waiting, changes: rows } = retried;
             tracing::info!(
                 applied,
                 waiting,
                 "definitions or the program changed: the quarantine was tried again"
             );
-            if !changes.is_empty() {
+            if !rows.is_empty() {
                 let cursor = self.store.state()?.cursor;
-                let rows = changes.into_iter().map(|(table, key)| Change { table, key }).collect();
                 self.effects.push(Effect::Notify(Changes { rows, cursor, missed: false }));
             }
             self.effects.status_changed();

@@ -10,11 +10,13 @@
 //! * [`echoes`] has own events that come back without their values.
 //! * [`first_sync`] is the first sync, and what `init` refuses and says.
 //! * [`found`] has what random tables have found.
+//! * [`changes`] is what a subscriber is told of changed rows.
 //! * [`stale`] has a schema of the remote that changes under a push.
 //! * [`upgrade`] has a remote and a replica that version 0.1 left.
 //! * [`not_guaranteed`] has what does not arrive as it was.
 //! * [`verify`] compares a replica with its remote.
 
+mod changes;
 mod coincidences;
 mod consequences;
 mod culprits;
