@@ -25,6 +25,7 @@ mod output;
 mod session;
 mod signal;
 mod stdin;
+mod stdio;
 
 use std::process::ExitCode;
 
@@ -87,11 +88,13 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
     }
 }
 
-/// Lets only the owner read the files that `init`, `hub` and `demo` create: they hold a business's
-/// rows. A file that exists keeps its mode. SQLite gives the files beside a database the same mode.
+/// Lets only the owner read the files that `init`, `run --stdio`, `hub` and `demo` create: they
+/// hold a business's rows. A file that exists keeps its mode. SQLite gives the files beside a
+/// database the same mode.
 fn keep_private(command: &Command) {
     let makes_files = match command {
         Command::Init(_) => true,
+        Command::Run(args) => args.makes_files(),
         #[cfg(feature = "hub")]
         Command::Hub(_) | Command::Demo(_) => true,
         _ => false,

@@ -88,19 +88,38 @@ impl Session {
     }
 
     /// The token for the remote at `url`: from `--auth-token-file`, or else from the environment.
-    fn credentials(&self, url: &str) -> Result<Credentials> {
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the environment has something that is not a token.
+    pub(crate) fn credentials(&self, url: &str) -> Result<Credentials> {
         if let Some(file) = self.token_file() {
             return Ok(Credentials::file(file));
         }
-        let token = match Token::for_remote(url)? {
+        Ok(self.environment(url)?.into())
+    }
+
+    /// The same, read once.
+    ///
+    /// # Errors
+    ///
+    /// As there, and when the token's file cannot be used.
+    pub(crate) fn token(&self, url: &str) -> Result<Option<Token>> {
+        match self.token_file() {
+            Some(file) => Token::from_file(file).map(Some),
+            None => self.environment(url),
+        }
+    }
+
+    fn environment(&self, url: &str) -> Result<Option<Token>> {
+        Ok(match Token::for_remote(url)? {
             Granted::Token(token) => Some(token),
             Granted::Nothing => None,
             Granted::Withheld { token, url } => {
                 self.withheld.set(Some((token, url)));
                 None
             }
-        };
-        Ok(token.into())
+        })
     }
 
     /// Adds to an error what only the command knows: the file's name, and whether a token was

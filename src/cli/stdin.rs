@@ -43,13 +43,50 @@ pub(crate) fn end() -> Result<oneshot::Receiver<()>> {
             }
             // The receiver may have gone.
             let _ = ended.send(());
-            // The shutdown may wait for a lock or for the disk. Exiting in the middle of it is as
-            // safe as SIGKILL.
-            std::thread::sleep(PATIENCE);
-            std::process::exit(i32::from(Exit::Success.code()));
+            wait_and_exit();
         })
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+        .map_err(cannot_start)?;
     Ok(end)
+}
+
+/// Ends the process a moment later, if it has not ended by itself.
+///
+/// # Errors
+///
+/// `Storage` when no thread can be made.
+pub(crate) fn exit_soon() -> Result<()> {
+    let thread = std::thread::Builder::new().name("end".to_owned()).spawn(|| wait_and_exit());
+    thread.map(drop).map_err(cannot_start)
+}
+
+/// The shutdown may wait for a lock or for the disk. Exiting in the middle of it is as safe as
+/// SIGKILL.
+fn wait_and_exit() -> ! {
+    std::thread::sleep(PATIENCE);
+    std::process::exit(i32::from(Exit::Success.code()));
+}
+
+fn cannot_start(source: std::io::Error) -> Error {
+    Error::storage("no thread could be made").with_source(source)
+}
+
+/// Whether the other end of standard input is closed, although not all of it was read.
+#[cfg(unix)]
+pub(crate) fn is_over() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdin = std::io::stdin();
+    #[cfg(target_os = "linux")]
+    let ends = PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let ends = PollFlags::HUP | PollFlags::ERR;
+    let mut polled = [PollFd::new(&stdin, ends)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().intersects(ends)
+}
+
+/// The system does not tell. If the parent is gone, the next write to it fails.
+#[cfg(not(unix))]
+pub(crate) fn is_over() -> bool {
+    false
 }
 
 /// Whether standard input is a pipe or a socket. Node gives its children either of them.

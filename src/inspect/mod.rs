@@ -200,6 +200,11 @@ impl Replica<'_> {
         self.store.retry_quarantine(crate::sync::now_ms())
     }
 
+    /// Sets who is at work, as [`Replicator::set_actor`](crate::Replicator::set_actor) does.
+    pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
+        self.store.set_actor(actor)
+    }
+
     /// Takes a malformed event off the quarantine: its row was mended on the remote, or is given up
     /// here.
     ///

@@ -11,7 +11,7 @@ use super::status::{described, progress, words};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Spinner, clean};
 use crate::cli::session::Session;
-use crate::cli::{signal, stdin};
+use crate::cli::{signal, stdin, stdio};
 use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::remote::Remote;
@@ -36,6 +36,17 @@ pub(crate) struct RunArgs {
     /// one is gone, however it ended
     #[arg(long)]
     until_stdin_closes: bool,
+    /// Be another program's sidecar: take requests on standard input and answer on standard output,
+    /// in JSON-RPC (docs/sidecar.md)
+    #[arg(long, conflicts_with = "until_stdin_closes")]
+    stdio: bool,
+}
+
+impl RunArgs {
+    /// Whether it makes the database if there is none.
+    pub(crate) fn makes_files(&self) -> bool {
+        self.stdio
+    }
 }
 
 /// Why `run` ended.
@@ -68,6 +79,9 @@ struct Ended<'a> {
 /// `Usage` when the file is not a replica; `Storage` when it fails; `Refused` when the remote
 /// refuses this replica's first sync, or a token is missing.
 pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
+    if args.stdio {
+        return stdio::run(session);
+    }
     let parent = if args.until_stdin_closes { Some(stdin::end()?) } else { None };
     let output = session.output();
     let runtime = signal::runtime()?;
@@ -236,7 +250,7 @@ impl<'a> Teller<'a> {
     fn tell(&mut self, status: Status, now: Instant) -> Result<()> {
         self.spinner.say(line(&status));
         let is_news = match self.output.is_json() {
-            true => self.said.as_ref().is_none_or(|said| differ(said, &status)),
+            true => self.said.as_ref().is_none_or(|said| said.differs_from(&status)),
             false => self.is_notable(&status),
         };
         let soon = self.said_at.is_some_and(|then| now.duration_since(then) < PACE);
@@ -282,12 +296,6 @@ impl<'a> Teller<'a> {
         let ended = Ended { reason, exit_code: exit.code() };
         self.output.json(&Last { status, ended })
     }
-}
-
-/// Whether two statuses differ in more than an age, which rises by itself.
-fn differ(one: &Status, other: &Status) -> bool {
-    let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
-    ageless(one) != ageless(other)
 }
 
 /// How many local rows refer to a row that the remote deleted.

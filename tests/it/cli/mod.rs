@@ -10,6 +10,7 @@ mod modes;
 mod running;
 mod scripts;
 mod signals;
+mod stdio;
 mod streams;
 mod tokens;
 
