@@ -468,6 +468,25 @@ mod tests {
         assert_eq!(rest[..length], table(), "write it anew with UPDATE_GOLDENFILES=1");
     }
 
+    /// `ErrorCode` of the package for Node, as it must be.
+    fn types() -> String {
+        let code = |code: &Code| format!("  /** {} */\n  | \"{code}\"\n", code.meaning());
+        let head = "// Made by the test `error::code` of the library. Do not edit it.\n\n\
+                    /** Which failure an error is. */\nexport type ErrorCode =\n";
+        format!("{head}{};\n", Code::ALL.iter().map(code).collect::<String>().trim_end())
+    }
+
+    #[test]
+    fn the_types_of_the_package_for_node_have_every_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bindings/node/types/codes.d.ts");
+        if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+            std::fs::write(path, types()).unwrap();
+            return;
+        }
+        let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+        assert_eq!(text, types(), "write it anew with UPDATE_GOLDENFILES=1");
+    }
+
     #[test]
     fn a_code_has_one_text_and_a_text_one_code() {
         for &code in Code::ALL {

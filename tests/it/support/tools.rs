@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Tool {
     /// A C compiler, `cc`.
     Cc,
+    /// A Chromium that can do without a window.
+    Chromium,
     /// Node.js, `node`.
     Node,
     /// SQLite's own shell, `sqlite3`.
@@ -54,9 +56,13 @@ pub(crate) fn node_modules() -> PathBuf {
     )
 }
 
-fn find(tool: Tool) -> Option<PathBuf> {
+/// Where `tool` is.
+pub(crate) fn find(tool: Tool) -> Option<PathBuf> {
     match tool {
         Tool::Cc => on_path("cc"),
+        Tool::Chromium => {
+            ["chromium-headless-shell", "chromium", "google-chrome"].into_iter().find_map(on_path)
+        }
         Tool::Node => on_path("node"),
         Tool::Sqlite3 => on_path("sqlite3"),
         Tool::OldestSqlite => {

@@ -13,8 +13,17 @@ const RUNNERS: [(&str, &str); 5] = [
 ];
 
 /// Folders whose files documents name by their paths.
-const FOLDERS: [&str; 8] =
-    ["src/", "tests/", "fixtures/", "schema/", "docs/", "benches/", "examples/", "fuzz/"];
+const FOLDERS: [&str; 9] = [
+    "src/",
+    "tests/",
+    "fixtures/",
+    "schema/",
+    "docs/",
+    "benches/",
+    "examples/",
+    "fuzz/",
+    "bindings/",
+];
 
 /// The failures that have a test by their number: `f07_…`, or a script that begins with `# F07.`.
 const NUMBERS: [u32; 47] = [
@@ -29,9 +38,8 @@ fn root() -> &'static Path {
 /// The documents, by their paths from the root.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut paths = vec![PathBuf::from("README.md")];
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        paths.push(Path::new("docs").join(entry.unwrap().file_name()));
-    }
+    paths.extend(super::files("docs", ".md").into_iter().map(|(path, _)| PathBuf::from(path)));
+    paths.push(PathBuf::from("bindings/node/README.md"));
     assert!(paths.len() > 10, "{paths:?}");
     let read = |path: PathBuf| (path.clone(), fs::read_to_string(root().join(path)).unwrap());
     paths.into_iter().map(read).collect()

@@ -1,0 +1,3 @@
+import driftless from "./index.cjs";
+
+export const { open, testConnection, findBinary, DriftlessError, PROTOCOL } = driftless;
