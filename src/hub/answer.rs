@@ -15,7 +15,7 @@ use rusqlite::{Row, Statement};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::connection::Deadline;
+use super::connection::{Deadline, Rows};
 use super::failure::Failure;
 use super::sink::{Halt, Sink};
 
@@ -234,12 +234,22 @@ impl Sink for Results<'_> {
         Ok(())
     }
 
-    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt> {
+    fn end(
+        &mut self,
+        affected: u64,
+        last_insert_rowid: Option<i64>,
+        rows: Rows,
+    ) -> Result<(), Halt> {
         self.body.raw("],");
         counters(self.body, affected);
         // A string, as every 64-bit integer of Hrana.
         self.body.json(&last_insert_rowid.map(|id| id.to_string()));
-        self.body.raw(",\"replication_index\":null}");
+        let Rows { read, written } = rows;
+        write!(
+            self.body.0,
+            ",\"replication_index\":null,\"rows_read\":{read},\"rows_written\":{written}}}"
+        )
+        .expect("a vector takes everything");
         self.errors.push(None);
         Ok(())
     }
@@ -337,7 +347,12 @@ impl Sink for Entries {
         self.send_if(CHUNK_BYTES)
     }
 
-    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt> {
+    fn end(
+        &mut self,
+        affected: u64,
+        last_insert_rowid: Option<i64>,
+        _rows: Rows,
+    ) -> Result<(), Halt> {
         self.body.raw("{\"type\":\"step_end\",");
         counters(&mut self.body, affected);
         // A number here, unlike in a pipeline, as in `libsql_hrana` and libSQL server.

@@ -1,5 +1,7 @@
 //! One connection to the hub's database file. A stream opens it, uses it and closes it.
 
+mod tally;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +13,8 @@ use rusqlite::limits::Limit;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, InterruptHandle, OpenFlags, Statement, TransactionState};
 
+use self::tally::Tally;
+pub use self::tally::{Rows, Totals};
 use super::limits::Limits;
 use crate::error::{Code, Error, Result};
 
@@ -88,6 +92,7 @@ pub(super) struct Opener {
     waits: Arc<AtomicU64>,
     /// See [`Limits::run_time`].
     run_time: Duration,
+    totals: Totals,
 }
 
 /// The time by which the statements of a connection must end. SQLite's callbacks share it.
@@ -125,13 +130,15 @@ pub(super) struct Connection {
     /// In a transaction that `BEGIN READONLY` opened.
     read_only: bool,
     deadline: Deadline,
+    tally: Tally,
 }
 
 impl Opener {
     pub(super) fn new(path: &Path, limits: &Limits) -> Self {
         let waits = Arc::default();
         let run_time = limits.run_time;
-        Opener { path: path.to_path_buf(), value_bytes: limits.value_bytes, waits, run_time }
+        let (path, totals) = (path.to_path_buf(), Totals::default());
+        Opener { path, value_bytes: limits.value_bytes, waits, run_time, totals }
     }
 
     /// How often a connection has waited for a lock so far.
@@ -162,6 +169,11 @@ impl Opener {
             Ok(connection)
         });
         connection.map_err(|error| self.explain(error))
+    }
+
+    /// The rows that all connections have read and written.
+    pub(super) fn totals(&self) -> Totals {
+        self.totals.clone()
     }
 
     /// Another connection to the database, after [`Opener::create`].
@@ -205,7 +217,8 @@ impl Opener {
                 }
             })
         })?;
-        Ok(Connection { db, read_only: false, deadline })
+        let tally = Tally::of(&mut db, self.totals.clone())?;
+        Ok(Connection { db, read_only: false, deadline, tally })
     }
 
     fn explain(&self, error: rusqlite::Error) -> Error {
@@ -254,6 +267,27 @@ impl Connection {
     /// Runs all statements of a text.
     pub(super) fn execute_batch(&self, sql: &str) -> rusqlite::Result<()> {
         self.db.execute_batch(sql)
+    }
+
+    /// A statement begins whose rows are to be counted. Gives how many rows were changed before.
+    pub(super) fn begin_count(&self) -> u64 {
+        self.tally.begin();
+        self.db.total_changes()
+    }
+
+    /// Counts the rows of a statement that has ended: it gave so many, and the connection had
+    /// changed `before` rows when it began. `defines` says that it may have changed a definition.
+    pub(super) fn rows_of(
+        &self,
+        statement: &Statement<'_>,
+        given: u64,
+        before: u64,
+        defines: bool,
+    ) -> Rows {
+        if defines {
+            self.tally.forget_indexes();
+        }
+        self.tally.rows_of(&self.db, statement, given, self.db.total_changes() - before)
     }
 
     /// How many rows the last `INSERT`, `UPDATE` or `DELETE` changed.

@@ -234,10 +234,12 @@ fn run_prepared(
     bind(statement, &request.args, &request.named_args)?;
     sink.columns(statement)?;
     let columns = statement.column_count();
+    let (before, mut given) = (connection.begin_count(), 0);
     let mut rows = statement.raw_query();
     // `want_rows` is ignored, as by libSQL server: the `libsql` crate asks for no rows in every
     // batch, and reads them.
     while let Some(row) = rows.next().map_err(Failure::from)? {
+        given += 1;
         sink.row(row, columns)?;
     }
     drop(rows);
@@ -247,7 +249,8 @@ fn run_prepared(
         _ => 0,
     };
     let last_insert_rowid = (verb == Verb::Insert).then(|| connection.last_insert_rowid());
-    sink.end(affected, last_insert_rowid)
+    let rows = connection.rows_of(statement, given, before, verb == Verb::Define);
+    sink.end(affected, last_insert_rowid, rows)
 }
 
 /// A value of Hrana, bound without a copy.

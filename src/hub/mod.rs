@@ -29,8 +29,9 @@
 //! * Statements that libSQL has and SQLite has not (`ALTER TABLE … ALTER COLUMN`, vector functions)
 //!   are errors. `BEGIN READONLY` is understood.
 //! * `want_rows` is ignored, as libSQL server does.
-//! * Results carry no `rows_read`, `rows_written` and `query_duration_ms`, which are optional, and
-//!   cursors no `replication_index`: SQLite counts no rows, and there is no replication.
+//! * `rows_read` and `rows_written` are estimates ([`Totals`]). Results carry no
+//!   `query_duration_ms`, which is optional, and cursors no `replication_index`: there is no
+//!   replication.
 //! * A `BEGIN` outside a batch, or in a sequence, is not changed: the hub does not know what
 //!   follows.
 //! * Statements that libSQL server's parser refuses (`ATTACH`, temporary tables, most pragmas) fail
@@ -68,6 +69,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use self::connection::{Rows, Totals};
 pub use self::limits::Limits;
 use crate::error::{Code, Error, Result};
 use connection::Opener;
@@ -102,6 +104,7 @@ pub struct Hub {
     listener: TcpListener,
     addr: SocketAddr,
     shared: Arc<Shared>,
+    totals: Totals,
 }
 
 impl Hub {
@@ -117,6 +120,7 @@ impl Hub {
         // Before the file is created: the address may not be valid.
         let listener = TcpListener::bind(listen).await.map_err(|error| unusable(listen, error))?;
         let opener = Opener::new(&db, &limits);
+        let totals = opener.totals();
         let (opener, connection) = tokio::task::spawn_blocking(move || {
             opener.create().map(|connection| (opener, connection))
         })
@@ -128,7 +132,7 @@ impl Hub {
         }
         let streams = Streams::new(opener, connection, limits.clone());
         let shared = Arc::new(Shared::new(streams, token.as_ref(), limits));
-        Ok(Hub { listener, addr, shared })
+        Ok(Hub { listener, addr, shared, totals })
     }
 
     /// The address that it listens on, with the port that was picked.
@@ -139,6 +143,11 @@ impl Hub {
     /// The URL for clients on this machine, such as `http://127.0.0.1:8080`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// What it has read and written since it was opened. The counts go on while it serves.
+    pub fn totals(&self) -> Totals {
+        self.totals.clone()
     }
 
     /// Answers requests until `stop` is ready. Then finishes those under way (ten seconds at most),

@@ -2,6 +2,7 @@
 
 use rusqlite::{Row, Statement};
 
+use super::connection::Rows;
 use super::failure::Failure;
 
 /// A version of Hrana over HTTP.
@@ -32,7 +33,13 @@ pub(super) trait Sink {
     fn columns(&mut self, statement: &Statement<'_>) -> Result<(), Halt>;
     fn row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), Halt>;
     /// `affected` rows were changed. `last_insert_rowid` is only for an `INSERT`.
-    fn end(&mut self, affected: u64, last_insert_rowid: Option<i64>) -> Result<(), Halt>;
+    /// `rows` were read and written.
+    fn end(
+        &mut self,
+        affected: u64,
+        last_insert_rowid: Option<i64>,
+        rows: Rows,
+    ) -> Result<(), Halt>;
     fn failed(&mut self, failure: Failure) -> Result<(), Halt>;
     fn skipped(&mut self, step: usize);
 }

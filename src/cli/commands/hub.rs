@@ -32,7 +32,7 @@ pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
         config.token = Some(Token::from_file(file)?.into_secret());
     }
     let guarded = config.token.is_some();
-    signal::runtime()?.block_on(async {
+    let totals = signal::runtime()?.block_on(async {
         let stop = signal::stop();
         let hub = Hub::bind(config).await?;
         session.output().line(format_args!("listening on {}", hub.url()))?;
@@ -41,14 +41,20 @@ pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
             "For development and tests, not for production: it serves {} to {access}.",
             db.display()
         ));
+        let totals = hub.totals();
         let (failed, failure) = tokio::sync::oneshot::channel();
         hub.serve(async {
             // Without signals, only the end of the process stops the hub.
             let _ = failed.send(stop.await);
         })
         .await?;
-        failure.await.unwrap_or(Ok(()))
+        failure.await.unwrap_or(Ok(()))?;
+        Ok::<_, crate::error::Error>(totals)
     })?;
-    session.output().note("stopped");
+    let (statements, rows) = (totals.statements(), totals.rows());
+    session.output().note(format_args!(
+        "stopped after {statements} statements, which read at least {} rows and wrote about {}",
+        rows.read, rows.written
+    ));
     Ok(Exit::Success)
 }

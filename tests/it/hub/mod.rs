@@ -1,6 +1,7 @@
 //! The development server, as its clients see it: recorded exchanges, the `libsql` crate,
 //! `@libsql/client`, and what happens at its limits.
 
+mod costs;
 mod crate_client;
 mod exchanges;
 pub(crate) mod limits;
@@ -8,7 +9,7 @@ mod node_client;
 
 use std::path::PathBuf;
 
-use driftless::hub::{Config, Hub};
+use driftless::hub::{Config, Hub, Totals};
 use hyper::{Body, Client, Request, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 /// A hub over a database of its own, on a port of its own.
 pub(crate) struct Running {
     pub(crate) url: String,
+    pub(crate) totals: Totals,
     folder: TempDir,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<driftless::Result<()>>,
@@ -31,12 +33,12 @@ impl Running {
         let mut config = Config::new(db, "127.0.0.1:0".parse().unwrap());
         adjust(&mut config);
         let hub = Hub::bind(config).await.unwrap();
-        let url = hub.url();
+        let (url, totals) = (hub.url(), hub.totals());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(hub.serve(async {
             let _ = stopped.await;
         }));
-        Running { url, folder, stop, serving }
+        Running { url, totals, folder, stop, serving }
     }
 
     /// The database file.
