@@ -34,7 +34,19 @@ CREATE TABLE IF NOT EXISTS driftless_tables (
   name     TEXT PRIMARY KEY,                -- the table, in the remote's spelling
   conflict TEXT NOT NULL DEFAULT 'row',     -- what counts as a conflict: row or columns
   triggers TEXT NOT NULL DEFAULT '',        -- fingerprint of the capture triggers that were installed
-  columns  TEXT NOT NULL DEFAULT '[]'       -- the remote's spelling of its columns, a JSON array
+  columns  TEXT NOT NULL DEFAULT '[]',      -- the remote's spelling of its columns, a JSON array
+  definition TEXT NOT NULL DEFAULT '',      -- a hash of its CREATE TABLE when it was last looked at
+  compared TEXT NOT NULL DEFAULT '[]',      -- the columns that it had when its rows were last compared with the remote's, a JSON array
+  suspect  TEXT                             -- capture may have missed writes: anew, gap or absent, and the schema version; NULL if not
+) WITHOUT ROWID;
+
+-- Rows that were missing here after a schema change, and came back from the remote, until a person
+-- has decided about them.
+CREATE TABLE IF NOT EXISTS driftless_returned (
+  tbl  TEXT NOT NULL,    -- the table
+  pk   TEXT NOT NULL,    -- the row's canonical key
+  at   INTEGER NOT NULL, -- when it came back: ms since 1970
+  PRIMARY KEY (tbl, pk)
 ) WITHOUT ROWID;
 
 -- How the values of a table's events stand in the outbox. Rows are never changed: an event is read
@@ -104,6 +116,16 @@ CREATE TABLE IF NOT EXISTS driftless_notes_rtrim (
 );
 CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_key ON driftless_notes_rtrim (tbl, k);
 CREATE INDEX IF NOT EXISTS driftless_notes_rtrim_others ON driftless_notes_rtrim (tbl, by) WHERE own = 0;
+
+-- Marks of rows that are about to go, by which a foreign key's consequence is known as one. A mark
+-- has what the foreign keys lead to, in the column with its affinity.
+CREATE TABLE IF NOT EXISTS driftless_leaving (
+  tbl TEXT,        -- the table; with columns, if they are not its key
+  evicted INTEGER, -- 1: a REPLACE evicts it
+  n NUMERIC,       -- the value, if the column is a number's
+  t TEXT,          -- the same of a text's
+  b                -- the same of any other column's, or of several columns
+);
 
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/event/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (

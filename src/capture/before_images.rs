@@ -193,6 +193,9 @@ impl<S: Side> Generator<'_, S> {
         };
         let conditions = each_once(&obstacles).into_iter();
         body.extend(conditions.map(|row| self.take_note(&own, &by, &row)));
+        if !others.is_empty() {
+            body.extend(self.mark_evicted(&by));
+        }
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
 
@@ -262,6 +265,7 @@ impl<S: Side> Generator<'_, S> {
         let mut body = vec![forget_moved, self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
         body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
+        body.extend(self.mark_evicted(&by));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
@@ -320,21 +324,24 @@ impl<S: Side> Generator<'_, S> {
         } else {
             self.made_by("new")
         };
-        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &self.evict(&by, ""))
+        let mut body = self.evict(&by, "");
+        body.extend(self.unmark_evicted());
+        self.trigger("evict_insert", "AFTER INSERT", &self.others_noted(), &body)
     }
 
     pub(super) fn evict_update(&self) -> Trigger {
         // A row with NULL in its key has no events of its own, but may evict another row.
         let same = same_key(self.table(), "new", "old");
         let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
-        let body = self.evict(&self.made_by("old"), "");
+        let mut body = self.evict(&self.made_by("old"), "");
+        body.extend(self.unmark_evicted());
         let event = update_event("AFTER UPDATE", self.update_of());
         self.trigger("evict_update", &event, &when, &body)
     }
 
     /// The newest of all triggers. Another trigger logs the row's own delete, so its notes are
     /// removed first. Usually there are no notes, and this check costs less than a search for the
-    /// relevant ones.
+    /// relevant ones. The marks of evicted rows stay: the row may be a consequence of theirs.
     pub(super) fn evict_delete(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
         let mut body = vec![self.forget("old")];

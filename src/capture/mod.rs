@@ -3,14 +3,17 @@
 mod before_images;
 mod chain;
 mod layout;
+mod leaving;
+mod marks;
 mod remote;
 mod replica;
 mod triggers;
 
 pub use chain::{Move, RowId, Step, Uniques, untangle};
 pub use layout::{Captured, Layout, NOTES};
+pub use leaving::LEAVING;
 
 pub use remote::RemoteCapture;
-pub use replica::{fingerprint, triggers};
+pub use replica::{fingerprint, fingerprint_of, triggers};
 
 pub use triggers::Trigger;

@@ -348,9 +348,14 @@ pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
 
 /// A short text that changes when any of the triggers does.
 pub fn fingerprint<'t>(triggers: impl IntoIterator<Item = &'t Trigger>) -> String {
+    fingerprint_of(triggers.into_iter().map(|trigger| trigger.sql.as_str()))
+}
+
+/// The same of the texts that make them.
+pub fn fingerprint_of<'t>(triggers: impl IntoIterator<Item = &'t str>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for trigger in triggers {
-        hasher.update(trigger.sql.as_bytes());
+    for sql in triggers {
+        hasher.update(sql.as_bytes());
         hasher.update(b"\0");
     }
     hasher.finalize().to_hex()[..16].to_owned()

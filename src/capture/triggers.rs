@@ -10,7 +10,11 @@
 //!   that is gone was evicted, and its delete is appended;
 //! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. If an
 //!   inserted row has a note of its own, it was replaced, and its event is an update;
-//! * one for a change of the key.
+//! * one for a change of the key;
+//! * in a table that others refer to, triggers that mark a row that is about to go (`leaving.rs`).
+//!
+//! No trigger names a table of the application's but its own, so that the application can rebuild
+//! any other.
 //!
 //! An application pays for these triggers twice: when it writes, and when it prepares a statement.
 //! SQLite compiles all triggers of a table into the statement, and clears every register of a
@@ -69,6 +73,7 @@
 use std::fmt::Write as _;
 
 use super::layout::foreign_keys;
+use super::leaving::is_leaving;
 use crate::catalog::limits::PREFIX;
 use crate::catalog::quote::{ident, literal};
 use crate::catalog::sql::{differs, of, same_key};
@@ -264,9 +269,16 @@ impl<'a, S: Side> Generator<'a, S> {
         self.table
     }
 
-    /// The newest fires first, so an eviction is logged before the event that caused it.
+    /// All replicated tables.
+    pub(super) fn replicated(&self) -> &'a [&'a Table] {
+        self.replicated
+    }
+
+    /// The newest fires first, so an eviction is logged before the event that caused it, and a mark
+    /// is there until all else has run.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
-        let mut triggers = vec![self.note_insert(), self.note_update()];
+        let mut triggers = self.leaving();
+        triggers.extend([self.note_insert(), self.note_update()]);
         triggers.extend([self.insert(), self.update(), self.delete(), self.key_change()]);
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
@@ -329,9 +341,8 @@ impl<'a, S: Side> Generator<'a, S> {
         nullable.join(" AND ")
     }
 
-    /// The number of the foreign key whose action made this change, or NULL: its parent is gone.
-    /// Without such an action a foreign key makes no change. A row whose parent is missing for
-    /// another reason would be taken for the consequence of a later delete of that parent.
+    /// The number of the foreign key whose action made this change, or NULL: its parent is about to
+    /// go. Without such an action a foreign key makes no change.
     fn via(&self, kind: Write) -> String {
         let mut arms = Vec::new();
         for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {
@@ -358,18 +369,7 @@ impl<'a, S: Side> Generator<'a, S> {
                     .collect();
                 conditions.push(format!("({})", changed.join(" OR ")));
             }
-            let same: Vec<_> = foreign
-                .columns
-                .iter()
-                .map(|(child, column)| {
-                    format!("driftless_parent.{} = old.{}", ident(column), ident(child))
-                })
-                .collect();
-            conditions.push(format!(
-                "NOT EXISTS (SELECT 1 FROM {} AS driftless_parent WHERE {})",
-                ident(&parent.name),
-                same.join(" AND ")
-            ));
+            conditions.push(is_leaving(foreign, parent));
             // A row that refers to itself is no consequence, except for a change of its own key.
             if kind != Write::Move && parent.name.eq_ignore_ascii_case(&self.table.name) {
                 let itself: Vec<_> = foreign
@@ -501,6 +501,7 @@ impl<'a, S: Side> Generator<'a, S> {
                 is_insert: false,
             },
         ));
+        body.extend(self.unmark_evicted());
         let names = table.key_columns().map(|column| column.name.clone()).collect();
         let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));
         self.trigger("move", &event, &self.moves(), &body)
@@ -520,7 +521,9 @@ impl<'a, S: Side> Generator<'a, S> {
                 is_insert: false,
             },
         );
-        self.trigger("delete", "AFTER DELETE", "", &[append])
+        let mut body = vec![append];
+        body.extend(self.unmark_deleted());
+        self.trigger("delete", "AFTER DELETE", "", &body)
     }
 }
 

@@ -9,6 +9,7 @@ use super::commands::init::InitArgs;
 use super::commands::log::{LogArgs, ShowArgs};
 use super::commands::quarantine::QuarantineArgs;
 use super::commands::remote::RemoteArgs;
+use super::commands::returned::ReturnedArgs;
 use super::commands::run::RunArgs;
 use super::commands::status::StatusArgs;
 #[cfg(feature = "hub")]
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Conflicts(ConflictsArgs),
     /// Pulled events that cannot be applied here yet
     Quarantine(QuarantineArgs),
+    /// Rows that were missing after a change of the schema, and came back
+    Returned(ReturnedArgs),
     /// Go on with a remote that was wiped, replaced or rolled back
     Remote(RemoteArgs),
     /// Serve a SQLite file as a remote, for development and tests

@@ -80,6 +80,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Show(args) => commands::log::show(session, &args),
         Command::Conflicts(args) => commands::conflicts::conflicts(session, args),
         Command::Quarantine(args) => commands::quarantine::quarantine(session, &args),
+        Command::Returned(args) => commands::returned::returned(session, &args),
         Command::Remote(args) => commands::remote::remote(session, args),
         #[cfg(feature = "hub")]
         Command::Hub(args) => commands::hub::hub(session, &args),

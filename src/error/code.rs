@@ -165,6 +165,8 @@ codes! {
     /// A replicated table cannot be written here. Its events wait in quarantine; run the
     /// replicator inside the application, which has the functions that the table needs.
     TableUnwritable "table_unwritable" Usage;
+    /// A table's rows are compared with the remote's first: its definition has changed.
+    TableSuspect "table_suspect" Storage;
     /// The command needs a confirmation and did not get one. Nothing was done.
     NotConfirmed "not_confirmed" Usage;
     /// The hub cannot listen on the address. Choose another one.

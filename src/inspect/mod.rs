@@ -31,9 +31,9 @@ use crate::remote::Remote;
 pub(crate) use crate::store::{
     Adopted, AdoptedTable, Cause, Conflict, ConflictFilter, ConflictKind, ConflictState,
     Connection, Dangling, Dismissed, NewKey, Orphans, PastIdentity, Quarantined, Restored, Retried,
-    Selection, State, Unwritable,
+    ReturnedRows, Selection, State, Unwritable,
 };
-pub use crate::store::{ConflictCount, Entry, LogFilter, PendingEvent, Standing};
+pub use crate::store::{ConflictCount, Entry, LogFilter, PendingEvent, Returned, Standing};
 use crate::store::{Store, definitions};
 use crate::sync::{RemotePreview, preview_remote};
 
@@ -188,6 +188,27 @@ impl Replica<'_> {
     /// The replicated tables that cannot be written here.
     pub(crate) fn unwritable(&self) -> Vec<Unwritable> {
         self.store.unwritable()
+    }
+
+    /// The rows that were missing here after a change of the schema and came back, of one table or
+    /// of all, until somebody has decided about them.
+    pub fn returned(&self, table: Option<&str>) -> Result<Vec<Returned>> {
+        self.store.returned(table)
+    }
+
+    /// The rows that came back stay. Gives how many were on the list.
+    pub fn keep_returned(&mut self, table: Option<&str>) -> Result<usize> {
+        self.store.keep_returned(table)
+    }
+
+    /// Deletes the rows that came back, as the application would, in one transaction. Gives how
+    /// many there were.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table, when a constraint refuses it. Then nothing has changed.
+    pub fn delete_returned(&mut self, table: Option<&str>) -> Result<usize> {
+        self.store.delete_returned(table)
     }
 
     /// The pulled events that cannot be applied here yet, in the order of the log.

@@ -18,7 +18,10 @@ const CACHED_STATEMENTS: usize = 256;
 /// SQLite's `SQLITE_IOERR_SHMSIZE`.
 const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 /// The version of `schema/replica` that this program writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
+
+/// The setting that says that the first sync is done.
+pub(super) const ADOPTED: &str = "adopted";
 
 impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {

@@ -41,6 +41,7 @@ mod log;
 mod open;
 mod outbox;
 mod quarantine;
+mod recapture;
 mod rows;
 mod schema;
 #[allow(dead_code, reason = "`driftless verify` follows")]
@@ -73,7 +74,10 @@ pub use self::snapshot::Snapshot;
 pub use identity::{Cause, PastIdentity};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};
+pub(crate) use recapture::Remote;
+pub use recapture::{Recaptured, Returned, ReturnedRows};
 pub use schema::Setup;
+pub use schema::notice::Suspect;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -99,11 +103,10 @@ pub struct Store {
     dangling: RefCell<local::dangling::Counted>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
-    /// The same when the capture triggers were last compared with what they should be; `None` if
-    /// that was before this store was opened.
-    checked: Option<i64>,
-    /// The value of `checked` for which the quarantine was last looked at.
-    retried: Option<i64>,
+    /// The same at the last looks at the triggers and the quarantine.
+    looks: schema::notice::Looks,
+    /// The tables of which capture may have missed writes.
+    suspects: Vec<schema::notice::Suspect>,
     guard: rows::trigger_guard::Guard,
     pending: RefCell<outbox::pending::Pending>,
     layouts: outbox::reader::Layouts,

@@ -13,6 +13,7 @@ use super::outbox::boundaries::Shared;
 use super::outbox::pending::Pending;
 use super::outbox::reader::Layouts;
 use super::rows::trigger_guard::Guard;
+use super::schema::notice::Looks;
 use super::schema::upgrade::upgrade;
 use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
@@ -68,8 +69,8 @@ impl Store {
             dependents: Dependents::default(),
             dangling: RefCell::default(),
             schema_version: -1,
-            checked: None,
-            retried: None,
+            looks: Looks::default(),
+            suspects: Vec::new(),
             guard,
             pending: RefCell::new(Pending::default()),
             layouts: Layouts::default(),

@@ -147,7 +147,7 @@ impl Store {
     ///
     /// As for [`Store::retry_quarantine`].
     pub fn retry_after_migration(&mut self, now_ms: i64) -> Result<Option<Retried>> {
-        if self.retried == self.checked {
+        if self.looks.has_seen_quarantine() {
             return Ok(None);
         }
         let mut done = None;
@@ -167,7 +167,7 @@ impl Store {
             // Noted where nothing waits, too: what waits later must be tried when this changes.
             self.set_setting(RETRIED, Some(&now))?;
         }
-        self.retried = self.checked;
+        self.looks.saw_quarantine();
         Ok(done)
     }
 

@@ -108,7 +108,9 @@ pub use first_sync::report::{Phase, Report};
 pub use first_sync::run::{Advance, FirstSync};
 pub use machine::Machine;
 pub use machine::io::{Config, Effect, Input, Now, PullSize, PushSize, RequestId, Staged, Ticket};
-pub use machine::schedule::{MAX_SOON_REQUESTS, POLL_MS, SOON_MS};
+#[cfg(feature = "internals")]
+pub use machine::schedule::MAX_SOON_REQUESTS;
+pub use machine::schedule::{POLL_MS, SOON_MS};
 pub use status::{
     Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
     Summary, SyncState,

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::event::{Change, ReplicaId, Seq};
 use crate::store::State;
-use crate::store::{Dangling, PastIdentity, Store, Unwritable};
+use crate::store::{Dangling, PastIdentity, ReturnedRows, Store, Unwritable};
 use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
@@ -146,6 +146,12 @@ pub struct Status {
     pub conflicts: u64,
     /// Pulled events that cannot be applied here yet.
     pub quarantined: u64,
+    /// Tables whose definitions have changed here. They are compared with the remote's, to find
+    /// writes that were not captured; until that is done nothing is pushed or integrated.
+    pub suspect: Vec<String>,
+    /// Rows that were missing here after a change of the schema, and came back, until a person has
+    /// decided about them.
+    pub returned: Vec<ReturnedRows>,
     /// Replicated tables that cannot be written here. What comes for them is in quarantine.
     pub unwritable: Vec<Unwritable>,
     /// Rows of tables that are not replicated, which refer to a row that the remote took away.
@@ -347,19 +353,27 @@ pub(in crate::sync) struct Facts {
     state: State,
     past: Vec<PastIdentity>,
     left_out: Vec<LeftOut>,
+    suspect: Vec<String>,
+    returned: Vec<ReturnedRows>,
 }
 
 impl Facts {
     /// Reads them.
     pub(in crate::sync) fn of(store: &Store) -> Result<Facts> {
         let (state, past, left_out) = (store.state()?, store.past_identities()?, store.left_out()?);
-        Ok(Facts { state, past, left_out })
+        let (suspect, returned) = (store.suspect_names()?, store.returned_rows()?);
+        Ok(Facts { state, past, left_out, suspect, returned })
     }
 
     /// Of a file that cannot be read.
     pub(in crate::sync) fn unknown(replica: ReplicaId) -> Facts {
-        let (past, left_out) = (Vec::new(), Vec::new());
-        Facts { state: State::unknown(replica), past, left_out }
+        Facts {
+            state: State::unknown(replica),
+            past: Vec::new(),
+            left_out: Vec::new(),
+            suspect: Vec::new(),
+            returned: Vec::new(),
+        }
     }
 }
 
@@ -373,7 +387,7 @@ impl Status {
 
     /// The same by what the file said.
     pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
-        let Facts { state: file, past: identity, left_out } = facts;
+        let Facts { state: file, past: identity, left_out, suspect, returned } = facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let held = held(&known.unwritable);
@@ -403,6 +417,8 @@ impl Status {
             in_parts: file.in_parts,
             conflicts: file.conflicts,
             quarantined: file.quarantined,
+            suspect,
+            returned,
             unwritable: known.unwritable,
             dangling: file.dangling,
             left_out,

@@ -7,6 +7,7 @@ pub(super) mod init;
 pub(super) mod log;
 pub(super) mod quarantine;
 pub(super) mod remote;
+pub(super) mod returned;
 pub(super) mod run;
 pub(super) mod status;
 pub(super) mod sync;

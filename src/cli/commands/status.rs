@@ -14,7 +14,9 @@ use crate::cli::signal;
 use crate::error::{Code, Result};
 use crate::event::clock::span;
 use crate::inspect::log_position::rfc3339;
-use crate::inspect::{Cause, Contact, Dangling, PastIdentity, Replica, State, Unwritable};
+use crate::inspect::{
+    Cause, Contact, Dangling, PastIdentity, Replica, ReturnedRows, State, Unwritable,
+};
 use crate::remote::Options;
 use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, Status, SyncState};
 
@@ -148,6 +150,28 @@ fn left_out_in_words(tables: &[LeftOut]) -> String {
     if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
 }
 
+/// The tables that are compared with the remote's before anything goes on.
+fn compared_in_words(tables: &[String]) -> String {
+    if tables.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = tables.iter().map(|table| clean(table, NAME_CHARS)).collect();
+    Tone::Notable
+        .paint(format_args!("{}: changed here, compared at the next sync", names.join(", ")))
+}
+
+/// The rows that came back after a change of the schema.
+fn returned_in_words(tables: &[ReturnedRows]) -> String {
+    let one = |found: &ReturnedRows| {
+        format!("{} row(s) of `{}`", found.rows, clean(&found.table, NAME_CHARS))
+    };
+    let all: Vec<_> = tables.iter().map(one).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    Tone::Notable.paint(format_args!("{}: see `driftless returned`", all.join(", ")))
+}
+
 /// Warns of tables that cannot be written, and of rows without a parent.
 fn print_tables(output: &Output, status: &Status) {
     // Without another trouble, the status already shows the first one.
@@ -203,6 +227,8 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("in parts", if status.in_parts { IN_PARTS } else { "" }.to_owned()),
         ("conflicts", attention(status.conflicts).paint(status.conflicts)),
         ("quarantine", attention(status.quarantined).paint(status.quarantined)),
+        ("comparing", compared_in_words(&status.suspect)),
+        ("came back", returned_in_words(&status.returned)),
         ("left out", left_out_in_words(&status.left_out)),
         ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
         ("requests", status.remote.requests.map(|sent| sent.to_string()).unwrap_or_default()),

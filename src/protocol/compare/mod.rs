@@ -27,6 +27,7 @@
 //!   left out.
 //! * SQLite's SQL functions cannot tell −0.0 from 0.0, so the two are equal here.
 
+pub(crate) mod behind;
 mod comparison;
 mod digest;
 mod key_order;

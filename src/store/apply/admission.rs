@@ -10,6 +10,15 @@ use crate::store::rows::row::{column_index, key_matches};
 /// How the reason of an event begins that is none.
 pub(in crate::store) const MALFORMED: &str = "malformed: ";
 
+/// How much of an event can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Admitted {
+    /// All of it.
+    Whole,
+    /// It names a column that the table does not have here.
+    Partly,
+}
+
 /// Whether an applied event can be written into its table at all; reads its key into `key`.
 ///
 /// # Errors
@@ -20,12 +29,12 @@ pub(in crate::store) fn admit<'p>(
     line: &Line<'p>,
     after: &[Column<'p>],
     key: &mut Vec<ValueRef<'p>>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<Admitted, String> {
     if line.key.len() > MAX_KEY_BYTES {
         let (name, most) = (&table.name, MAX_KEY_BYTES >> 10);
         return Err(format!("the event's key in table `{name}` is larger than {most} KiB"));
     }
-    fits(table, &Offered::event(line, after), Unknown::Refused, key)
+    fits(table, &Offered::event(line, after), key)
 }
 
 /// What the remote says of a row: an event, or the row itself as an insert.
@@ -47,19 +56,11 @@ impl<'a, 'p> Offered<'a, 'p> {
     }
 }
 
-/// What becomes of a column that the table does not have here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Unknown {
-    /// The event waits until it has.
-    Refused,
-    /// The first sync goes on without it.
-    LeftOut,
-}
-
 /// Whether this can be of the table; reads its key into `key`.
 ///
 /// It is input: its key must have the table's arity, no NULL and the one spelling of its row's key,
-/// its columns must come once, and the key columns among its values must be what its key says.
+/// its columns must come once, and the key columns among its values must be what its key says. A
+/// column that the table does not have here is left out.
 ///
 /// # Errors
 ///
@@ -67,9 +68,8 @@ pub(in crate::store) enum Unknown {
 pub(in crate::store) fn fits<'p>(
     table: &Table,
     offered: &Offered<'_, 'p>,
-    unknown: Unknown,
     key: &mut Vec<ValueRef<'p>>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<Admitted, String> {
     let Offered { what, columns: after, .. } = *offered;
     let name = &table.name;
     let whole = RowKey::read(offered.key, key).is_ok()
@@ -84,17 +84,16 @@ pub(in crate::store) fn fits<'p>(
     if !is_canonical(table, offered.key, key) {
         return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
     }
+    let mut admitted = Admitted::Whole;
     if offered.op == Op::Delete {
-        return Ok(());
+        return Ok(admitted);
     }
     let mut parts = 0;
     let mut next = 0;
     for (place, (column, value)) in after.iter().enumerate() {
         let Some(index) = column_index(table, column, place) else {
-            if unknown == Unknown::LeftOut {
-                continue;
-            }
-            return Err(format!("table `{name}` has no column `{}` here", shorten(column)));
+            admitted = Admitted::Partly;
+            continue;
         };
         if let Some(part) = table.key.iter().position(|&column| column == index) {
             parts += 1;
@@ -115,7 +114,7 @@ pub(in crate::store) fn fits<'p>(
     if offered.op == Op::Insert && parts != table.key.len() {
         return Err(format!("the {what} inserts into table `{name}` without its whole key"));
     }
-    Ok(())
+    Ok(admitted)
 }
 
 /// Whether a key, which is whole, has the one spelling that its row's key has. A row under another

@@ -1,13 +1,14 @@
 //! Runs an attempt at a page: see [`rebase`](super::rebase).
 
-use super::admission::{MALFORMED, admit};
+use super::admission::{Admitted, MALFORMED, admit};
 use super::decode::{Unpacked, unpack};
 use super::rebase::{Lost, NONE, Rebase};
 use super::step::{Step, Strategy};
+use crate::catalog::Table;
 use crate::event::conflict::Claim;
 use crate::event::page::Line;
 use crate::event::verdict::{TOO_LARGE, Verdict};
-use crate::event::{Column, EventId, Op, Origin};
+use crate::event::{Column, Columns, EventId, Op, Origin};
 use crate::store::conflicts::record::{record_lost, settle_moot};
 use crate::store::outbox::pending::{PendingEvent, load};
 use crate::store::rows::refusal::{is_uncompiled, shorten};
@@ -77,10 +78,15 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.quarantine(at, reason);
         }
         let definition = &self.store.tables[table].table;
-        if let Err(reason) = admit(definition, line, after, &mut self.key) {
-            self.follow_waiting(at, row, table);
-            return self.quarantine(at, &reason);
-        }
+        let admitted = match admit(definition, line, after, &mut self.key) {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.follow_waiting(at, row, table);
+                return self.quarantine(at, &reason);
+            }
+        };
+        let known = (admitted == Admitted::Partly).then(|| known_only(definition, after));
+        let after = known.as_deref().unwrap_or(after);
         if waiting {
             self.release(line)?;
         }
@@ -187,4 +193,11 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let mut statement = self.db.prepare_cached(sql)?;
         Ok(statement.query_row([cause.0.to_bytes().as_slice()], |row| row.get(0))?)
     }
+}
+
+/// The columns that the table has here. The log keeps the others; when one comes, its values are
+/// read from the remote: see `recapture`.
+fn known_only<'p>(definition: &Table, after: &[Column<'p>]) -> Columns<'p> {
+    let is_here = |(name, _): &&Column<'p>| definition.column(name).is_some();
+    after.iter().filter(is_here).cloned().collect()
 }

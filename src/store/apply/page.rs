@@ -79,6 +79,14 @@ impl Store {
         let mut strategy = Strategy::InPlace;
         loop {
             self.check_triggers()?;
+            if let Some(suspect) = self.suspects.first() {
+                let message = format!(
+                    "nothing is integrated until table `{}` is compared with the remote's",
+                    suspect.table
+                );
+                return Err(Error::new(Code::TableSuspect, message)
+                    .with_hint("its definition has changed here; synchronise: driftless sync"));
+            }
             self.straighten()?;
             let mut tried = attempt(self, strategy);
             if let Err(Stop::RolledBack) = tried

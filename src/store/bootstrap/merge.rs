@@ -29,11 +29,11 @@ use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq, read_columns};
 use crate::store::Store;
-use crate::store::apply::admission::{MALFORMED, Offered, Unknown, fits};
+use crate::store::apply::admission::{MALFORMED, Offered, fits};
 use crate::store::apply::reapply::redo;
 use crate::store::apply::rebase::{Rebase, Touched};
 use crate::store::apply::step::{Step, Stop, Strategy, begin};
-use crate::store::connection::set_setting;
+use crate::store::connection::{ADOPTED, set_setting};
 use crate::store::file_state::count_staged;
 use crate::store::identity::{NewRemote, retire};
 use crate::store::outbox::pending::{known_columns, load};
@@ -41,9 +41,7 @@ use crate::store::outbox::reader::row_key;
 use crate::store::rows::refusal::shorten;
 use crate::store::rows::row::{borrow, known_key, overlay, value};
 use crate::store::rows::writable::{ADVICE, Unwritable};
-
-/// The setting that says that the first sync is done.
-pub(in crate::store) const ADOPTED: &str = "adopted";
+use crate::store::schema::notice::acquit_all;
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -135,7 +133,7 @@ impl Store {
         for (key, image) in rows {
             let columns = borrow(image);
             let offered = Offered::row(key, &columns);
-            fits(definition, &offered, Unknown::LeftOut, &mut Vec::new())
+            fits(definition, &offered, &mut Vec::new())
                 .map_err(|reason| Error::new(Code::AnswerInvalid, reason))?;
             put(&tx, table, &key.0, Some(image))?;
         }
@@ -170,9 +168,9 @@ impl Store {
             let read = read.map_err(|error| error.message().to_owned());
             let mut admit = || {
                 let offered = Offered::event(line, &after);
-                fits(table, &offered, Unknown::LeftOut, &mut key)
+                fits(table, &offered, &mut key)
             };
-            if let Err(reason) = read.and_then(|()| admit()) {
+            if let Err(reason) = read.and_then(|()| admit().map(drop)) {
                 quarantine(&tx, line, &reason)?;
                 continue;
             }
@@ -239,7 +237,10 @@ impl Store {
             }
             self.straighten()?;
             match self.adopt_once(to, cursor, now_ms, way) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.suspects.clear();
+                    return Ok(done);
+                }
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
                 Err(Stop::Taken | Stop::Refused) if way == Way::InPlace => way = Way::Lifted,
@@ -306,6 +307,7 @@ impl Store {
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
         set_setting(&tx, ADOPTED, Some("1"))?;
+        acquit_all(&tx)?;
         self.commit_write(tx)?;
         self.pending.borrow_mut().forget();
         self.spans.take();

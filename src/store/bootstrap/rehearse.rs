@@ -5,13 +5,12 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::merge::ADOPTED;
 use crate::catalog::{Table, ident};
 use crate::error::{Kind, Result};
 use crate::event::value::Value;
 use crate::event::{ReplicaId, RowKey};
 use crate::store::Store;
-use crate::store::connection::{OnConnect, check_version, connect, is_replica, setting};
+use crate::store::connection::{ADOPTED, OnConnect, check_version, connect, is_replica, setting};
 use crate::store::schema::replicated::rowid_name;
 use crate::store::schema::{Setup, establish};
 

@@ -302,6 +302,11 @@ impl PendingEvent {
         self.parent.as_ref()
     }
 
+    /// Whether it is a part of a key change.
+    pub(in crate::store) fn is_half(&self) -> bool {
+        self.half.is_some()
+    }
+
     /// Whether it is the delete of a key change.
     pub(in crate::store) fn is_old_key(&self) -> bool {
         self.half == Some(1)

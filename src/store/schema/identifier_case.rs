@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::install::{forget_notes, install};
+use super::notice::Look;
 use super::replicated::{ReplicatedTable, registered};
 use crate::capture::Layout;
 use crate::catalog::Table;
@@ -27,6 +28,7 @@ impl Store {
     /// nothing has changed.
     pub fn spell(&mut self, spelling: &[(String, Vec<String>)]) -> Result<()> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Look::at(&tx)?.carry_out(&tx)?;
         let before = registered(&tx)?;
         for (name, columns) in spelling {
             let json = names_json(columns.iter().map(String::as_str));

@@ -1,8 +1,8 @@
 //! Our tables and triggers in a replica's file.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::capture::{Layout, NOTES, fingerprint, triggers};
+use crate::capture::{LEAVING, Layout, NOTES, fingerprint, triggers};
 use crate::catalog::limits::PREFIX;
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
@@ -51,12 +51,27 @@ pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) 
         "UPDATE driftless_tables SET triggers = ?2 WHERE name = ?1 COLLATE NOCASE",
         [table.name.as_str(), fingerprint(&triggers).as_str()],
     )?;
+    remember_definition(db, &table.name)
+}
+
+/// Remembers a table's definition as it is now.
+pub(super) fn remember_definition(db: &Connection, table: &str) -> Result<()> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    let text: Option<String> = db.query_row(sql, [table], |row| row.get(0)).optional()?;
+    let hash = text.map(|text| definition_hash(&text)).unwrap_or_default();
+    let sql = "UPDATE driftless_tables SET definition = ?2 WHERE name = ?1 COLLATE NOCASE";
+    db.execute(sql, [table, &hash])?;
     Ok(())
 }
 
-/// Empties the notes.
+/// What is remembered of a CREATE TABLE statement.
+pub(super) fn definition_hash(sql: &str) -> String {
+    blake3::hash(sql.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// Empties the notes and the marks.
 pub(in crate::store) fn forget_notes(db: &Connection) -> Result<()> {
-    for notes in NOTES {
+    for notes in NOTES.into_iter().chain([LEAVING]) {
         db.prepare_cached(&format!("DELETE FROM {notes}"))?.execute([])?;
     }
     Ok(())

@@ -5,6 +5,7 @@ pub(super) mod definitions;
 pub(super) mod identifier_case;
 pub(super) mod install;
 pub(super) mod left_out;
+pub(super) mod notice;
 pub(super) mod replicated;
 pub(super) mod upgrade;
 
@@ -12,7 +13,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use self::install::{TABLES_SQL, install, is_installed, newest_foreign, schema_version};
+use self::install::{TABLES_SQL, is_installed, newest_foreign, schema_version};
+use self::notice::{Look, Suspect, suspects};
 use self::replicated::{ReplicatedTable, definitions, registered, registered_names};
 use self::upgrade::upgrade;
 use super::Store;
@@ -117,37 +119,42 @@ impl Store {
 
     /// Sees to it that the capture triggers are what the definitions ask for: installs them again
     /// where one is missing, has another text, or is older than a trigger of the application (the
-    /// newest fires first, and ours must see what the others do after they did it). True if
-    /// triggers were installed.
+    /// newest fires first, and ours must see what the others do after they did it). In the same
+    /// transaction it notes of which tables capture may have missed writes
+    /// ([`Store::suspects`]). True if triggers were installed.
     ///
     /// The first call after opening compares them; later ones only when the schema has changed.
     pub fn check_triggers(&mut self) -> Result<bool> {
         let mut version = self.current_schema_version()?;
-        if self.checked == Some(version) {
+        if self.looks.has_seen_triggers(version) {
             return Ok(false);
         }
-        let tables = registered(&self.db)?;
-        let all = definitions(&tables);
-        let mut stale = false;
-        for table in &all {
-            stale |= !is_installed(&self.db, table, &all)?;
-        }
-        if stale {
+        let mut installed = false;
+        if !Look::at(&self.db)?.is_quiet() {
             let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Read again under the lock: the definitions may have changed since.
-            let tables = registered(&tx)?;
-            let all = definitions(&tables);
-            for table in &all {
-                if !is_installed(&tx, table, &all)? {
-                    install(&tx, table, &all)?;
-                }
-            }
+            installed = Look::at(&tx)?.carry_out(&tx)?;
             version = schema_version(&tx)?;
             tx.commit()?;
         }
-        self.checked = Some(version);
+        self.looks.saw_triggers(version);
         self.load_definitions()?;
-        Ok(stale)
+        Ok(installed)
+    }
+
+    /// The tables of which capture may have missed writes, as of the last
+    /// [`check_triggers`](Store::check_triggers). Until they are compared with the remote's nothing
+    /// is integrated.
+    pub fn suspects(&self) -> &[Suspect] {
+        &self.suspects
+    }
+
+    /// The names of all suspect tables, those too that the remote lacks.
+    pub(crate) fn suspect_names(&self) -> Result<Vec<String>> {
+        let sql = "SELECT name FROM driftless_tables WHERE suspect IS NOT NULL ORDER BY name";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
     }
 
     pub(super) fn current_schema_version(&self) -> Result<i64> {
@@ -162,6 +169,7 @@ impl Store {
         for replicated in &self.tables {
             foreign |= newest_foreign(&self.db, &replicated.table)?.is_some();
         }
+        self.suspects = suspects(&self.db)?;
         self.dependents = Dependents::read(&self.db, &self.tables, &registered_names(&self.db)?)?;
         // They run when a page changes these tables, and may not write to replicated ones.
         foreign |= self.dependents.have_triggers();
@@ -242,11 +250,7 @@ pub(super) fn establish(
             )?;
         }
     }
-    let tables = registered(tx)?;
-    let all = definitions(&tables);
-    for table in &all {
-        install(tx, table, &all)?;
-    }
+    Look::at(tx)?.carry_out(tx)?;
     Ok(())
 }
 

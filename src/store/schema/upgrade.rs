@@ -10,8 +10,11 @@ use crate::store::connection::{VERSION, set_setting, version};
 use crate::store::log::{own_event, settled_in};
 
 /// Columns that came later: table, column and definition.
-const COLUMNS: [(&str, &str, &str); 11] = [
+const COLUMNS: [(&str, &str, &str); 14] = [
     ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
+    ("driftless_tables", "definition", "TEXT NOT NULL DEFAULT ''"),
+    ("driftless_tables", "compared", "TEXT NOT NULL DEFAULT '[]'"),
+    ("driftless_tables", "suspect", "TEXT"),
     ("driftless_quarantine", "img", "TEXT"),
     ("driftless_quarantine", "line", "BLOB"),
     ("driftless_conflicts", "tbl", "TEXT"),

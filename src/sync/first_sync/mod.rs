@@ -9,4 +9,4 @@ pub(in crate::sync) mod preview;
 pub(in crate::sync) mod remote_schema;
 pub(in crate::sync) mod report;
 pub(in crate::sync) mod run;
-mod table_reader;
+pub(in crate::sync) mod table_reader;

@@ -21,7 +21,7 @@ const ROWS_BYTES: usize = statements::PAGE_BYTES;
 const CHANGES: u32 = 8;
 
 /// How far the tables are read.
-pub(super) struct TableReader {
+pub(in crate::sync) struct TableReader {
     tables: Vec<Table>,
     /// The table that is read.
     index: usize,
@@ -43,7 +43,7 @@ struct LargeRow {
 }
 
 /// The result of an answer.
-pub(super) enum TablePage {
+pub(in crate::sync) enum TablePage {
     /// A chunk of a row.
     Chunk,
     /// Rows of this table; none after its last one.
@@ -52,12 +52,12 @@ pub(super) enum TablePage {
 
 impl TableReader {
     /// Nothing is read yet.
-    pub(super) fn new(tables: Vec<Table>) -> Self {
+    pub(in crate::sync) fn new(tables: Vec<Table>) -> Self {
         TableReader { tables, index: 0, after: None, rows: 0, limit: ROWS, large: None }
     }
 
     /// The table that is read, and how many of its rows were; `None` when all tables are read.
-    pub(super) fn progress(&self) -> Option<(&Table, usize)> {
+    pub(in crate::sync) fn progress(&self) -> Option<(&Table, usize)> {
         self.tables.get(self.index).map(|table| (table, self.rows))
     }
 
@@ -66,7 +66,7 @@ impl TableReader {
     /// # Errors
     ///
     /// `Corrupt` when the last key that was read is not one of its table.
-    pub(super) fn statement(&self) -> Result<Statement> {
+    pub(in crate::sync) fn statement(&self) -> Result<Statement> {
         let (table, after) = (&self.tables[self.index], self.after.as_ref());
         match &self.large {
             Some(row) => statements::row_slice(table, after, row.chunks.next()),
@@ -75,7 +75,7 @@ impl TableReader {
     }
 
     /// The answer is too large: less is asked for. Gives false if less cannot be asked for.
-    pub(super) fn too_large(&mut self) -> bool {
+    pub(in crate::sync) fn too_large(&mut self) -> bool {
         match &mut self.large {
             Some(row) => return row.chunks.too_large(),
             None if self.limit > 1 => self.limit /= 2,
@@ -89,7 +89,7 @@ impl TableReader {
     /// # Errors
     ///
     /// `Corrupt` when it is not one; `Unavailable` when a large row changes all the time.
-    pub(super) fn answered(&mut self, answer: &Rows) -> Result<TablePage> {
+    pub(in crate::sync) fn answered(&mut self, answer: &Rows) -> Result<TablePage> {
         let Some(mut row) = self.large.take() else { return self.page(answer) };
         let Some((state, size, bytes)) = statements::read_row_slice(answer)? else {
             // The row is gone, and there is no other after it.

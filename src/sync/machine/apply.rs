@@ -51,6 +51,7 @@ impl Machine {
                 Err(error) => self.failed(None, error),
             },
             RequestKind::Reconcile(ids) => self.reconciled(&ids, answer),
+            RequestKind::Recapture => self.compared(answer),
         }
     }
 
@@ -64,6 +65,7 @@ impl Machine {
                 }
             }
             RequestKind::Reconcile(_) => self.failed(None, error),
+            RequestKind::Recapture => self.comparison_failed(error),
         }
     }
 
@@ -176,7 +178,7 @@ impl Machine {
     }
 
     /// The remote answered as it should, if its last page could be read.
-    fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         if self.puller.is_last_page_invalid() {
             return self.health.reached();
         }
@@ -186,6 +188,9 @@ impl Machine {
 
     /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
     pub(super) fn integrate(&mut self, events: usize) {
+        if !self.store.suspects().is_empty() {
+            return;
+        }
         let Some((page, end)) = self.puller.part(events) else { return };
         let wall_ms = self.schedule.now().wall_ms;
         let outcome = match self.puller.asks_whole_lines() {
@@ -215,6 +220,8 @@ impl Machine {
                 self.restart_pages();
                 self.puller.ask_whole_lines();
             }
+            // The schema has changed in this moment. The page waits.
+            Err(error) if error.code() == Code::TableSuspect => self.effects.status_changed(),
             Err(error) if error.kind() == Kind::Storage => self.failed_locally(error),
             Err(error) => {
                 self.restart_pages();
@@ -342,6 +349,10 @@ impl Machine {
         self.pusher.forget_staged();
         self.puller.page_was_valid();
         self.succeeded();
+        let names: Vec<_> = tables.tables.iter().map(|there| there.table.name.as_str()).collect();
+        if let Err(error) = self.store.tables_are_there(&names) {
+            self.failed_locally(error);
+        }
         self.first_sync.done(tables);
         self.health.pushes_flow();
         match self.store.state() {
@@ -428,7 +439,7 @@ impl Machine {
         }
     }
 
-    fn read_failed(&mut self, error: Error) {
+    pub(super) fn read_failed(&mut self, error: Error) {
         let policy = policy(&error, Carried::Nothing, false);
         self.apply_to_read(policy, error);
     }
@@ -512,7 +523,7 @@ impl Machine {
     }
 
     /// Only a person can change what is wrong: nothing is sent for a minute.
-    fn leave_alone(&mut self, error: Error, state: SyncState) {
+    pub(super) fn leave_alone(&mut self, error: Error, state: SyncState) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         self.schedule.leave_alone();
         self.effects.extend(self.waiters.dismiss(&error));
@@ -521,7 +532,7 @@ impl Machine {
     }
 
     /// The request is tried again, after a wait that grows.
-    fn retry_later(&mut self, error: Error) {
+    pub(super) fn retry_later(&mut self, error: Error) {
         let wait = self.schedule.back_off();
         tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
         self.schedule.poll_after_wait();

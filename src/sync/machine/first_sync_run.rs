@@ -1,4 +1,4 @@
-//! A first sync that the machine runs, or a comparison of definitions.
+//! A first sync that the machine runs, or a comparison of definitions or of rows.
 //!
 //! SQLite compiles the triggers of all replicated tables for a push. So where the remote has lost a
 //! replicated table, or what a trigger or a view there refers to, every push is rejected, whatever
@@ -21,12 +21,15 @@ use std::sync::Arc;
 use crate::error::{Code, Error, Kind};
 use crate::protocol::remote_tables::RemoteTables;
 use crate::sync::first_sync::run::FirstSync;
+use crate::sync::machine::recapture::Recapture;
 use crate::sync::status::FirstSyncProgress;
 
 /// The first sync or the comparison of one machine.
 ///
 /// * While one is under way, nothing else is asked.
 pub(super) struct FirstSyncRun {
+    /// The comparison of rows of suspect tables.
+    recapture: Recapture,
     under_way: Option<FirstSync>,
     /// The definitions were compared since the last push that was taken in.
     is_compared: bool,
@@ -41,12 +44,18 @@ pub(super) struct FirstSyncRun {
 impl FirstSyncRun {
     pub(super) fn new(first_sync: Option<FirstSync>) -> Self {
         FirstSyncRun {
+            recapture: Recapture::default(),
             under_way: first_sync,
             is_compared: false,
             again: None,
             tables: None,
             stale: 0,
         }
+    }
+
+    /// The comparison of rows of suspect tables.
+    pub(super) fn recapture(&mut self) -> &mut Recapture {
+        &mut self.recapture
     }
 
     pub(super) fn is_under_way(&self) -> bool {

@@ -8,6 +8,7 @@
 //! * [`schedule`] has the times: when something may be sent. [`request`] has the request in flight.
 //! * [`push`] chooses the events that are pushed next, and searches the one that makes a push fail.
 //! * [`pull`] chooses the part of the log that is asked for, and keeps the pages that wait.
+//! * [`recapture`] compares tables of which capture may have missed writes.
 //! * [`reconcile`] asks for own events that a page left out.
 //! * [`first_sync_run`] has a first sync that is in progress, or a comparison of definitions.
 //! * [`identity`] has the replica's name, and issues ids.
@@ -24,6 +25,7 @@ mod identity;
 pub(in crate::sync) mod io;
 pub(in crate::sync) mod pull;
 mod push;
+mod recapture;
 mod reconcile;
 mod request;
 pub(in crate::sync) mod schedule;
@@ -306,15 +308,17 @@ impl Machine {
                 Err(error) => self.failed_locally(error),
             }
         }
-        let has_page = self.puller.has_page();
+        let has_page = self.puller.has_page() && self.store.suspects().is_empty();
         if has_page && !self.schedule.is_waiting() {
             self.effects.push(Effect::Continue);
         } else if self.requests.is_idle() {
             let next = self.schedule.next(self.pusher.has_unsent(), self.wants_pull(), has_page);
             self.effects.push(Effect::Wait(next));
         }
-        let busy =
-            !self.puller.is_at_end() || self.identity.is_renewing() || self.requests.is_busy();
+        let busy = !self.store.suspects().is_empty()
+            || !self.puller.is_at_end()
+            || self.identity.is_renewing()
+            || self.requests.is_busy();
         if self.health.rest(self.first_sync.is_under_way(), busy) {
             self.effects.status_changed();
         }
@@ -349,6 +353,10 @@ impl Machine {
     fn prepare_outbox(&mut self) -> Result<bool> {
         if self.store.check_triggers()? {
             tracing::info!("capture triggers were installed again");
+        }
+        if !self.store.suspects().is_empty() {
+            self.effects.status_changed();
+            return self.store.note_boundary();
         }
         if let Some(retried) = self.store.retry_after_migration(self.schedule.now().wall_ms)? {
             let Retried { applied, waiting, changes: rows } = retried;
@@ -386,7 +394,7 @@ impl Machine {
 
     /// Settles the waiters whose sync is done.
     fn settle_waiters(&mut self) {
-        if self.first_sync.is_under_way() {
+        if self.first_sync.is_under_way() || !self.store.suspects().is_empty() {
             return;
         }
         let is_held = self.pusher.has_unsent() && self.schedule.holds_pushes();

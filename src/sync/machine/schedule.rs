@@ -14,6 +14,7 @@ pub const POLL_MS: u64 = 4_500;
 pub const SOON_MS: u64 = 200;
 /// There are at most this many requests for a change before the waits are as long as without one
 /// ([`POLL_MS`]): the request that pushes or pulls it, and the polls after shorter waits.
+#[cfg(any(test, feature = "internals"))]
 pub const MAX_SOON_REQUESTS: usize = 40;
 /// How slowly the waits grow: the n-th one is followed by one that is n of these parts longer. So
 /// they stay short for some seconds, and are as long as without a change after half a minute.

@@ -1,5 +1,6 @@
 //! The request that is in flight, and its kind.
 
+mod comparison;
 pub(super) mod next;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) enum RequestKind {
     Look(Place),
     /// To learn what became of these events.
     Reconcile(Vec<EventId>),
+    /// To compare suspect tables.
+    Recapture,
 }
 
 /// The requests of one machine.
@@ -73,7 +76,7 @@ impl Requests {
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
-            RequestKind::FirstSync | RequestKind::Reconcile(_) => true,
+            RequestKind::FirstSync | RequestKind::Reconcile(_) | RequestKind::Recapture => true,
             RequestKind::Look(_) => false,
         })
     }

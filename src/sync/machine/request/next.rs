@@ -28,6 +28,11 @@ impl Machine {
             return Ok(Some((RequestKind::FirstSync, batch)));
         }
         let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
+        if !self.store.suspects().is_empty()
+            && let Some(request) = self.next_comparison(replica)?
+        {
+            return Ok(Some(request));
+        }
         if !self.puller.has_room() {
             return Ok(None);
         }
@@ -121,7 +126,7 @@ impl Machine {
 
     /// Whether the remote's tables are known, so that a push can be planned. If not, it begins to
     /// compare the definitions.
-    fn knows_tables(&mut self) -> Result<bool> {
+    pub(super) fn knows_tables(&mut self) -> Result<bool> {
         if self.first_sync.tables().is_none() {
             match kept(&self.store)? {
                 Some(tables) => self.first_sync.know_tables(tables),

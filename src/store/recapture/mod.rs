@@ -1,0 +1,254 @@
+//! Recapture: finds the writes that capture missed, and appends them to the outbox.
+//!
+//! The rows of a suspect table are compared with what they should be: the remote's row, without
+//! the log events that are not integrated yet ([`Behind`]), with the pending events on top. What
+//! differs was written while the triggers were not there, and becomes an event of its own, with the
+//! cursor as its base. A page of rows is one short transaction, which looks at its rows under the
+//! lock; the application writes in between.
+//!
+//! * A pending event may not fit: an update of a row that was inserted while nothing was captured,
+//!   or the insert of a row that was deleted then. As long as it is unsent it is mended: the update
+//!   becomes an insert, and the insert an update.
+//! * A column that has come since the last comparison has its default here, which is no write. It
+//!   takes the remote's value. Where both sides have written another value, the remote's counts,
+//!   and the own one goes to the conflict inbox by way of an insert that has lost.
+//! * A row that is missing here was deleted, or its table was made anew without it. Deletes are
+//!   made of at most [`MOST_DELETES`] rows and a quarter of the table, and of none that was made
+//!   anew. Otherwise the rows come back.
+//! * A row with an event in quarantine is left as it is: what it should be is not known.
+//!
+//! Generated columns, and columns that one side does not have, are not compared. Two values are
+//! equal if storing either in the other's column gives the other.
+
+mod comparison;
+mod found;
+mod returned;
+
+use self::comparison::Comparison;
+use self::found::Missing;
+pub use self::found::Recaptured;
+pub(crate) use self::found::Remote;
+pub use self::returned::{Returned, ReturnedRows};
+use super::Store;
+use super::apply::step::{Stop, begin};
+use super::outbox::reader::row_key;
+use super::schema::notice::{Suspect, suspects, wait_for, wait_no_more};
+use crate::catalog::{ident, key_json};
+use crate::error::{Error, Result};
+use crate::event::json::names_json;
+use crate::event::{Image, RowKey};
+
+/// The most deletes that are made of rows which are missing.
+const MOST_DELETES: usize = 100;
+
+/// Rows that are looked at in one transaction: the application's write waits for it.
+const ROWS: usize = 500;
+
+const TEMP_SQL: &str = "
+    CREATE TEMP TABLE IF NOT EXISTS driftless_seen (pk TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TEMP TABLE IF NOT EXISTS driftless_todo (pk TEXT);
+    CREATE TEMP TABLE IF NOT EXISTS driftless_missing (pk TEXT, img TEXT);
+    DELETE FROM temp.driftless_seen;
+    DELETE FROM temp.driftless_todo;
+    DELETE FROM temp.driftless_missing;";
+
+/// Rows by their keys, and as the remote has them.
+type Rows = Vec<(RowKey, Option<Image>)>;
+
+impl Store {
+    /// Notes that the remote lacks these suspect tables. They wait until it has them, and hold
+    /// nothing up.
+    pub(crate) fn wait_for_tables(&mut self, tables: &[&str]) -> Result<()> {
+        wait_for(&self.db, tables)?;
+        self.suspects = suspects(&self.db)?;
+        Ok(())
+    }
+
+    /// Notes that the remote has these tables.
+    pub(crate) fn tables_are_there(&mut self, tables: &[&str]) -> Result<()> {
+        wait_no_more(&self.db, tables)?;
+        self.suspects = suspects(&self.db)?;
+        Ok(())
+    }
+
+    /// Begins to compare a suspect table.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(crate) fn begin_recapture(&mut self) -> Result<()> {
+        Ok(self.db.execute_batch(TEMP_SQL)?)
+    }
+
+    /// Compares these rows of the remote with those here. `None` if the schema has changed since
+    /// the definitions were read: then the comparison begins anew.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
+    pub(crate) fn recapture_rows(
+        &mut self,
+        remote: Remote<'_>,
+        rows: &[(RowKey, Image)],
+        now_ms: i64,
+    ) -> Result<Option<Recaptured>> {
+        let mut all = Recaptured::default();
+        for rows in rows.chunks(ROWS) {
+            let done = self.compare(remote, now_ms, &mut |comparison| {
+                let sql = "INSERT INTO temp.driftless_seen VALUES (?1) ON CONFLICT DO NOTHING";
+                let mut seen = comparison.tx().prepare_cached(sql)?;
+                for (key, image) in rows {
+                    seen.execute([&key.0])?;
+                    comparison.row(key, Some(image.clone()))?;
+                }
+                Ok(())
+            })?;
+            let Some(done) = done else { return Ok(None) };
+            all.add(done);
+        }
+        Ok(Some(all))
+    }
+
+    /// Compares the rows that the remote does not have, and decides about those that are missing
+    /// here. The table is no suspect any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recapture_rows`](Store::recapture_rows).
+    pub(crate) fn end_recapture(
+        &mut self,
+        suspect: &Suspect,
+        remote: Remote<'_>,
+        now_ms: i64,
+    ) -> Result<Option<Recaptured>> {
+        self.list_unseen(remote)?;
+        let mut all = Recaptured::default();
+        loop {
+            let rows = self.unseen()?;
+            if rows.is_empty() {
+                break;
+            }
+            let done = self.compare(remote, now_ms, &mut |comparison| {
+                rows.iter().try_for_each(|(key, _)| comparison.row(key, None))
+            })?;
+            let Some(done) = done else { return Ok(None) };
+            all.add(done);
+        }
+        let (missing, fate) = self.missing(suspect)?;
+        for rows in missing.chunks(ROWS) {
+            let done = self.compare(remote, now_ms, &mut |comparison| {
+                rows.iter()
+                    .try_for_each(|(key, there)| comparison.missing_row(key, there.clone(), fate))
+            })?;
+            let Some(done) = done else { return Ok(None) };
+            all.add(done);
+        }
+        self.acquit(suspect)?;
+        Ok(Some(all))
+    }
+
+    /// Does `work` in one transaction. `None` if the schema has changed.
+    fn compare(
+        &mut self,
+        remote: Remote<'_>,
+        now_ms: i64,
+        work: &mut dyn FnMut(&mut Comparison<'_>) -> Result<()>,
+    ) -> Result<Option<Recaptured>> {
+        let at = self.table_index(&remote.table().name);
+        let Some(at) = at else { return Ok(None) };
+        loop {
+            self.straighten()?;
+            let tx = self.begin_write()?;
+            if self.current_schema_version()? != self.schema_version {
+                return Ok(None);
+            }
+            let start = begin(&tx)?;
+            match self.refresh_pending(&tx, start.cursor) {
+                Ok(()) => {}
+                // Events came that are to be put in their order first.
+                Err(Stop::SchemaChanged) => continue,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(_) => return Err(Error::storage("the outbox cannot be read")),
+            }
+            let done = {
+                let mut comparison = Comparison::of(self, &tx, at, remote, now_ms)?;
+                work(&mut comparison)?;
+                comparison.done()
+            };
+            tx.execute("UPDATE driftless_state SET replaying = 0", [])?;
+            self.commit_write(tx)?;
+            if done.found > 0 {
+                self.pending.borrow_mut().forget();
+                self.spans.take();
+            }
+            return Ok(Some(done));
+        }
+    }
+
+    /// Lists the rows that the comparison has not seen: those here, and those that the remote had
+    /// at the cursor.
+    fn list_unseen(&self, remote: Remote<'_>) -> Result<()> {
+        let Some(at) = self.table_index(&remote.table().name) else { return Ok(()) };
+        let table = &self.tables[at].table;
+        let whole: Vec<_> = table
+            .key_columns()
+            .map(|column| format!("r.{} IS NOT NULL", ident(&column.name)))
+            .collect();
+        let sql = format!(
+            "INSERT INTO temp.driftless_todo SELECT k FROM (SELECT {} AS k FROM main.{} AS r \
+             WHERE {}) WHERE k NOT IN (SELECT pk FROM temp.driftless_seen)",
+            key_json(table, "r"),
+            ident(&table.name),
+            whole.join(" AND "),
+        );
+        self.db.execute(&sql, [])?;
+        let sql = "INSERT INTO temp.driftless_todo SELECT ?1
+                   WHERE ?1 NOT IN (SELECT pk FROM temp.driftless_seen)
+                   AND ?1 NOT IN (SELECT pk FROM temp.driftless_todo)";
+        let mut statement = self.db.prepare(sql)?;
+        for key in remote.behind().keys(&table.name) {
+            statement.execute([&key.0])?;
+        }
+        Ok(())
+    }
+
+    /// Takes some of the listed rows.
+    fn unseen(&self) -> Result<Rows> {
+        let sql = "DELETE FROM temp.driftless_todo WHERE rowid IN
+                   (SELECT rowid FROM temp.driftless_todo LIMIT ?1)
+                   RETURNING CAST(pk AS BLOB)";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let keys = statement.query_map([ROWS as i64], |row| row.get::<_, Vec<u8>>(0))?;
+        keys.map(|key| Ok((row_key(&key?)?, None))).collect()
+    }
+
+    /// The rows that are missing here, and what is done with them.
+    fn missing(&self, suspect: &Suspect) -> Result<(Rows, Missing)> {
+        let mut statement = self.db.prepare("SELECT pk, img FROM temp.driftless_missing")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(String, Option<String>)>>>()?;
+        let rows = rows.into_iter().map(|(key, image)| {
+            Ok((RowKey(key), image.map(|json| Image::parse(json.as_bytes())).transpose()?))
+        });
+        let rows = rows.collect::<Result<Rows>>()?;
+        let count = format!("SELECT count(*) FROM main.{}", ident(&suspect.table));
+        let count: i64 = self.db.query_row(&count, [], |row| row.get(0))?;
+        let few = rows.len() <= MOST_DELETES && 3 * rows.len() as i64 <= count;
+        Ok((rows, if few && !suspect.anew { Missing::Deleted } else { Missing::Returned }))
+    }
+
+    /// The table is no suspect any more, if no other migration has made it one again.
+    fn acquit(&mut self, suspect: &Suspect) -> Result<()> {
+        let at = self.table_index(&suspect.table);
+        let columns = at.map(|at| names_json(self.tables[at].table.column_names()));
+        let tx = self.begin_write()?;
+        tx.execute(
+            "UPDATE driftless_tables SET suspect = NULL, compared = coalesce(?3, compared)
+             WHERE name = ?1 AND suspect = ?2",
+            (&suspect.table, suspect.note(), columns),
+        )?;
+        self.commit_write(tx)?;
+        self.suspects = suspects(&self.db)?;
+        Ok(())
+    }
+}

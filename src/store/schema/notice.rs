@@ -1,0 +1,260 @@
+//! Notices that somebody has changed the schema, and of which tables capture may have missed
+//! writes.
+//!
+//! An application migrates while no replicator looks. A table that it rebuilds has lost our
+//! triggers, and a new column is written before a trigger knows it. A table is *suspect* if
+//!
+//! * our triggers on it are not the ones that were installed: one is missing, or has another text;
+//! * its definition has another text than before;
+//! * nothing visible has changed, and yet SQLite's schema version rose by more than one. Somebody
+//!   may have dropped a trigger and made it again. VACUUM raises it by one.
+//!
+//! That is noted in the transaction that installs the triggers. What capture missed is searched
+//! afterwards ([`recapture`](crate::store::recapture)); until then nothing is integrated.
+//!
+//! Triggers that an older program has installed are replaced in one transaction, and no write is
+//! missed.
+
+use rusqlite::Connection;
+
+use super::install::{definition_hash, install, is_installed, remember_definition, schema_version};
+use super::replicated::{definitions, registered};
+use crate::capture::fingerprint_of;
+use crate::catalog::limits::PREFIX;
+use crate::catalog::{Table, ident};
+use crate::error::Result;
+use crate::event::json::names_json;
+use crate::store::connection::{ADOPTED, set_setting, setting};
+
+/// The setting with the schema version of the last look, and a hash of all definitions.
+const LOOKED: &str = "looked";
+
+/// A table of which capture may have missed writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The table.
+    pub table: String,
+    /// Whether it had none of our triggers: then it was made anew.
+    pub anew: bool,
+    /// What the file has of it.
+    note: String,
+}
+
+impl Suspect {
+    /// What the file has of it.
+    pub(in crate::store) fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+/// The schema versions of the last looks of a store; `None` if there was none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct Looks {
+    /// At the triggers.
+    triggers: Option<i64>,
+    /// At the quarantine, which follows a look at the triggers.
+    quarantine: Option<i64>,
+}
+
+impl Looks {
+    /// Whether the triggers were looked at with this version.
+    pub(in crate::store) fn has_seen_triggers(&self, version: i64) -> bool {
+        self.triggers == Some(version)
+    }
+
+    /// The triggers were looked at.
+    pub(in crate::store) fn saw_triggers(&mut self, version: i64) {
+        self.triggers = Some(version);
+    }
+
+    /// Whether the quarantine was looked at since the last look at the triggers.
+    pub(in crate::store) fn has_seen_quarantine(&self) -> bool {
+        self.quarantine == self.triggers
+    }
+
+    /// The quarantine was looked at.
+    pub(in crate::store) fn saw_quarantine(&mut self) {
+        self.quarantine = self.triggers;
+    }
+}
+
+/// What `note` begins with.
+const ANEW: &str = "anew";
+const GAP: &str = "gap";
+const ABSENT: &str = "absent";
+
+/// What a look has found.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// The tables whose triggers are to be installed.
+    stale: Vec<String>,
+    /// The tables that are suspect from now on, and whether they were made anew.
+    suspects: Vec<(String, bool)>,
+    /// Triggers of ours on tables that are not replicated, perhaps under another name.
+    strays: Vec<String>,
+    /// What is to be remembered of this look, if it is something else than before.
+    looked: Option<String>,
+}
+
+impl Look {
+    /// Whether there is anything to write.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.stale.is_empty()
+            && self.suspects.is_empty()
+            && self.strays.is_empty()
+            && self.looked.is_none()
+    }
+
+    /// Looks at the schema.
+    pub(super) fn at(db: &Connection) -> Result<Look> {
+        let tables = registered(db)?;
+        let all = definitions(&tables);
+        let adopted = setting(db, ADOPTED)?.is_some();
+        let mut look = Look { strays: strays(db, &all)?, ..Look::default() };
+        for table in &all {
+            if !is_installed(db, table, &all)? {
+                look.stale.push(table.name.clone());
+            }
+            if adopted && let Some(anew) = is_suspect(db, table)? {
+                look.suspects.push((table.name.clone(), anew));
+            }
+        }
+        let (version, hash) = (schema_version(db)?, hash(db)?);
+        let former = setting(db, LOOKED)?;
+        let former = former.as_deref().and_then(|text| text.split_once(' '));
+        let former = former.and_then(|(version, hash)| Some((version.parse::<i64>().ok()?, hash)));
+        if let Some((before, same)) = former
+            && adopted
+            && same == hash
+            && version > before + 1
+        {
+            look.suspects = all.iter().map(|table| (table.name.clone(), false)).collect();
+        }
+        if former.is_none_or(|(before, same)| before != version || same != hash) {
+            look.looked = Some(format!("{version} {hash}"));
+        }
+        Ok(look)
+    }
+
+    /// Writes what follows from it, in the same transaction. True if triggers were installed.
+    pub(super) fn carry_out(self, tx: &Connection) -> Result<bool> {
+        let version = schema_version(tx)?;
+        for (table, anew) in &self.suspects {
+            let note = format!("{} {version}", if *anew { ANEW } else { GAP });
+            // A table that was made anew stays one.
+            tx.execute(
+                "UPDATE driftless_tables SET suspect = CASE WHEN suspect LIKE ?3 || '%'
+                   THEN replace(?2, ?4, ?3) ELSE ?2 END WHERE name = ?1 COLLATE NOCASE",
+                [table, &note, ANEW, GAP],
+            )?;
+            tracing::warn!(table, "the schema has changed: capture may have missed writes");
+        }
+        for name in &self.strays {
+            tx.execute_batch(&format!("DROP TRIGGER {}", ident(name)))?;
+        }
+        let tables = registered(tx)?;
+        let all = definitions(&tables);
+        for table in all.iter().filter(|table| self.stale.contains(&table.name)) {
+            install(tx, table, &all)?;
+        }
+        for (table, _) in &self.suspects {
+            remember_definition(tx, table)?;
+        }
+        set_setting(tx, LOOKED, Some(&format!("{} {}", schema_version(tx)?, hash(tx)?)))?;
+        Ok(!self.stale.is_empty())
+    }
+}
+
+/// Whether a table is suspect, and if so, whether it was made anew.
+fn is_suspect(db: &Connection, table: &Table) -> Result<Option<bool>> {
+    let sql = "SELECT triggers, definition FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
+    let (installed, definition): (String, String) =
+        db.prepare_cached(sql)?.query_row([&table.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if installed.is_empty() {
+        return Ok(None);
+    }
+    let there = triggers_of(db, &table.name)?;
+    if fingerprint_of(there.iter().map(String::as_str)) != installed {
+        return Ok(Some(there.is_empty()));
+    }
+    Ok((!definition.is_empty() && definition != definition_hash(&table.sql)).then_some(false))
+}
+
+/// The texts of our triggers on a table, in the order in which they were made.
+fn triggers_of(db: &Connection, table: &str) -> Result<Vec<String>> {
+    let mut statement = db.prepare_cached(
+        "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
+         AND substr(name, 1, length(?2)) = ?2 ORDER BY rowid",
+    )?;
+    let texts = statement.query_map([table, PREFIX], |row| row.get(0))?;
+    Ok(texts.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The names of our triggers on other tables than `all`.
+fn strays(db: &Connection, all: &[&Table]) -> Result<Vec<String>> {
+    let mut statement = db.prepare_cached(
+        "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'
+         AND substr(name, 1, length(?1)) = ?1 ORDER BY rowid",
+    )?;
+    let found = statement.query_map([PREFIX], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = found.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    let is_stray = |table: &str| !all.iter().any(|known| known.name.eq_ignore_ascii_case(table));
+    Ok(found.into_iter().filter(|(_, table)| is_stray(table)).map(|(name, _)| name).collect())
+}
+
+/// A hash of all definitions.
+fn hash(db: &Connection) -> Result<String> {
+    let sql = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema
+               ORDER BY type, name, tbl_name";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut hasher = blake3::Hasher::new();
+    while let Some(row) = rows.next()? {
+        for at in 0..4 {
+            hasher.update(row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from)?);
+            hasher.update(b"\0");
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..16].to_owned())
+}
+
+/// The remote does not have these suspect tables: they wait, and hold nothing up.
+pub(in crate::store) fn wait_for(db: &Connection, tables: &[&str]) -> Result<()> {
+    for table in tables {
+        let sql = "UPDATE driftless_tables SET suspect = ?2 || ' ' || suspect
+                   WHERE name = ?1 AND suspect IS NOT NULL AND suspect NOT LIKE ?2 || '%'";
+        db.execute(sql, [table, ABSENT])?;
+    }
+    Ok(())
+}
+
+/// The remote has these tables: those that have waited for it are suspect as they were.
+pub(in crate::store) fn wait_no_more(db: &Connection, tables: &[&str]) -> Result<()> {
+    for table in tables {
+        let sql = "UPDATE driftless_tables SET suspect = substr(suspect, length(?2) + 2)
+                   WHERE name = ?1 AND suspect LIKE ?2 || '%'";
+        db.execute(sql, [table, ABSENT])?;
+    }
+    Ok(())
+}
+
+/// No table is suspect any more: all rows were compared.
+pub(in crate::store) fn acquit_all(tx: &Connection) -> Result<()> {
+    for table in registered(tx)? {
+        let columns = names_json(table.table.column_names());
+        let sql = "UPDATE driftless_tables SET compared = ?2 WHERE name = ?1";
+        tx.execute(sql, [&table.table.name, &columns])?;
+    }
+    tx.execute("UPDATE driftless_tables SET suspect = NULL", [])?;
+    Ok(())
+}
+
+/// The suspect tables whose rows are to be compared with the remote's.
+pub(in crate::store) fn suspects(db: &Connection) -> Result<Vec<Suspect>> {
+    let sql = "SELECT name, suspect FROM driftless_tables WHERE suspect IS NOT NULL ORDER BY name";
+    let mut statement = db.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    let there = rows.into_iter().filter(|(_, note)| !note.starts_with(ABSENT));
+    Ok(there.map(|(table, note)| Suspect { table, anew: note.starts_with(ANEW), note }).collect())
+}

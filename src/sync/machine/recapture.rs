@@ -1,0 +1,232 @@
+//! Compares suspect tables with the remote's, to find the writes that capture missed.
+//!
+//! Until that is done nothing is pushed and nothing is integrated, so the cursor stays. The
+//! remote's rows are read page by page. Each page brings the log's newest seq at its moment, and
+//! the log between the cursor and that seq tells what the rows were at the cursor. The store does
+//! the rest ([`Recaptured`]).
+//!
+//! It keeps nothing: what is interrupted, by an end of the process or another change of the schema,
+//! begins anew. Events that were appended until then are pending, and are not found again.
+
+use std::sync::Arc;
+
+use crate::catalog::Table;
+use crate::error::Result;
+use crate::event::{Image, RowKey, Seq};
+use crate::protocol::compare::behind::{Behind, changes};
+use crate::protocol::meta::{Asker, HEAD, Meta, meta, read_meta, wrong};
+use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE, read_schema_cookie};
+use crate::remote::{Answer, Batch, Rows};
+use crate::store::{Recaptured, Remote, Store, Suspect};
+use crate::sync::first_sync::table_reader::{TablePage, TableReader};
+
+/// Events of the log that are read at once, at first.
+const EVENTS: usize = 2_000;
+
+/// How far the comparison of one machine is.
+#[derive(Default)]
+pub(super) struct Recapture(Option<Search>);
+
+/// A comparison that is under way.
+struct Search {
+    /// The suspect tables that are not compared yet.
+    suspects: Vec<Suspect>,
+    tables: Arc<RemoteTables>,
+    reader: TableReader,
+    behind: Behind,
+    /// The log was read up to here.
+    read_to: Seq,
+    /// The most events of the next stretch of the log.
+    events: usize,
+    /// A page of rows, and the log's newest seq at its moment.
+    page: Option<(Vec<(RowKey, Image)>, Seq)>,
+    /// The log was read once.
+    has_log: bool,
+    found: Recaptured,
+}
+
+/// The result of an answer.
+pub(super) enum Progress {
+    /// More is to be asked.
+    More,
+    /// A table is compared.
+    Compared(String, Recaptured),
+    /// The remote's schema is another one than was known: its definitions are to be read again.
+    Stale,
+}
+
+impl Recapture {
+    /// What to ask next; `None` if there is nothing to compare with.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails, `Corrupt` when the last key was none.
+    pub(super) fn ask(
+        &mut self,
+        store: &mut Store,
+        tables: Arc<RemoteTables>,
+        asker: Asker,
+    ) -> Result<Option<Batch>> {
+        let is_current = |search: &Search| {
+            search.suspects == store.suspects() && search.tables.cookie == tables.cookie
+        };
+        if !self.0.as_ref().is_some_and(is_current) {
+            self.0 = Search::begin(store, tables)?;
+        }
+        let Some(search) = &self.0 else { return Ok(None) };
+        let question = match search.wants_log() {
+            true => {
+                let names: Vec<_> = search.suspects.iter().map(|one| one.table.as_str()).collect();
+                changes(&names, search.read_to, search.events)
+            }
+            false => search.reader.statement()?,
+        };
+        let statements = vec![question, HEAD.into(), SCHEMA_COOKIE.into(), meta(asker)];
+        Ok(Some(Batch { statements, writes: false }))
+    }
+
+    /// Reads the identity of the remote from an answer.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not an answer.
+    pub(super) fn meta(answer: &Answer) -> Result<Option<Meta>> {
+        match answer.rows.as_slice() {
+            [.., meta] => read_meta(meta),
+            _ => Err(wrong("the number of results")),
+        }
+    }
+
+    /// Takes an answer.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails, `Corrupt` when it is not an answer.
+    pub(super) fn answered(
+        &mut self,
+        store: &mut Store,
+        answer: Answer,
+        now_ms: i64,
+    ) -> Result<Progress> {
+        let Some(mut search) = self.0.take() else { return Ok(Progress::More) };
+        let [rows, head, cookie, _]: [Rows; 4] =
+            answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
+        let head = head
+            .first()
+            .and_then(|row| row.first()?.as_integer())
+            .ok_or_else(|| wrong("the log's newest seq"))?;
+        if read_schema_cookie(&cookie)? != search.tables.cookie {
+            return Ok(Progress::Stale);
+        }
+        search.read(&rows, Seq(head))?;
+        let done = search.compare(store, now_ms)?;
+        if !matches!(done, Compared::Anew) {
+            self.0 = Some(search);
+        }
+        match done {
+            Compared::Table(table, found) => Ok(Progress::Compared(table, found)),
+            Compared::Nothing | Compared::Anew => Ok(Progress::More),
+        }
+    }
+
+    /// The answer is too large: less is asked for. False if less cannot be asked for.
+    pub(super) fn too_large(&mut self) -> bool {
+        match &mut self.0 {
+            Some(search) if search.wants_log() => {
+                search.events /= 2;
+                search.events > 0
+            }
+            Some(search) => search.reader.too_large(),
+            None => true,
+        }
+    }
+
+    /// Begins anew.
+    pub(super) fn restart(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// What was compared.
+enum Compared {
+    Nothing,
+    Table(String, Recaptured),
+    /// The schema has changed: it begins anew.
+    Anew,
+}
+
+impl Search {
+    fn begin(store: &mut Store, tables: Arc<RemoteTables>) -> Result<Option<Search>> {
+        let is_there = |suspect: &&Suspect| tables.get(&suspect.table).is_some();
+        let absent: Vec<_> =
+            store.suspects().iter().filter(|one| !is_there(one)).cloned().collect();
+        let absent: Vec<_> = absent.iter().map(|one| one.table.as_str()).collect();
+        if !absent.is_empty() {
+            tracing::warn!(?absent, "tables cannot be compared, for the remote lacks them");
+            store.wait_for_tables(&absent)?;
+        }
+        let suspects = store.suspects().to_vec();
+        if suspects.is_empty() {
+            return Ok(None);
+        }
+        let there = |suspect: &Suspect| tables.get(&suspect.table).map(|there| there.table.clone());
+        let there: Vec<Table> = suspects.iter().filter_map(there).collect();
+        store.begin_recapture()?;
+        Ok(Some(Search {
+            suspects,
+            reader: TableReader::new(there),
+            tables,
+            behind: Behind::default(),
+            read_to: store.place()?.seq,
+            events: EVENTS,
+            page: None,
+            has_log: false,
+            found: Recaptured::default(),
+        }))
+    }
+
+    /// Whether the log is to be read further, before a page is compared.
+    fn wants_log(&self) -> bool {
+        !self.has_log || self.page.as_ref().is_some_and(|(_, head)| *head > self.read_to)
+    }
+
+    /// Reads the result of what was asked.
+    fn read(&mut self, rows: &Rows, head: Seq) -> Result<()> {
+        if !self.wants_log() {
+            if let TablePage::Rows(_, rows) = self.reader.answered(rows)? {
+                self.page = Some((rows, head));
+            }
+            return Ok(());
+        }
+        let (count, last) = self.behind.read(rows)?;
+        let complete = count < self.events;
+        self.read_to = if complete { head } else { last.unwrap_or(head) };
+        self.has_log |= complete;
+        Ok(())
+    }
+
+    /// Compares the page that waits, once the log is read as far as it needs.
+    fn compare(&mut self, store: &mut Store, now_ms: i64) -> Result<Compared> {
+        if self.wants_log() {
+            return Ok(Compared::Nothing);
+        }
+        let Some((rows, _)) = self.page.take() else { return Ok(Compared::Nothing) };
+        let Some(suspect) = self.suspects.first() else { return Ok(Compared::Anew) };
+        let Some(there) = self.tables.get(&suspect.table) else { return Ok(Compared::Anew) };
+        let remote = Remote::new(&there.table, &self.behind);
+        if !rows.is_empty() {
+            let Some(found) = store.recapture_rows(remote, &rows, now_ms)? else {
+                return Ok(Compared::Anew);
+            };
+            self.found.add(found);
+            return Ok(Compared::Nothing);
+        }
+        let Some(found) = store.end_recapture(suspect, remote, now_ms)? else {
+            return Ok(Compared::Anew);
+        };
+        self.found.add(found);
+        store.begin_recapture()?;
+        let suspect = self.suspects.remove(0);
+        Ok(Compared::Table(suspect.table, std::mem::take(&mut self.found)))
+    }
+}
