@@ -15,6 +15,8 @@
 //!
 //! `size` is the number of characters of both images. It tells an event that was changed after it
 //! was pushed from the one that the remote has.
+//!
+//! [`SHORT_LINE`]: self
 
 use std::io::Write as _;
 
