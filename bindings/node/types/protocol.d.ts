@@ -50,6 +50,8 @@ export interface RemoteStatus {
   reachable: boolean | null;
   /** The identity of the database that this replica belongs to; null before the first sync. */
   epoch: string | null;
+  /** Requests that the replicator has sent since it was started; null if none runs. */
+  requests: number | null;
 }
 
 /** How far a first sync is. */
