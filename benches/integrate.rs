@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench integrate
 //! cargo bench --bench integrate -- rising
+//! cargo bench --bench integrate -- held
 //! ```
 //!
 //! Two tables: the gym's members, with a rising key and two indexes, and one with random keys,
@@ -11,11 +12,15 @@
 //! same rows, by prepared statements, in transactions of the same size. Prints the time on the
 //! clock, and the processor's for the thread that writes, which is steadier on a machine that
 //! others use too. Another thread reads the values and seals the frames meanwhile.
+//!
+//! `held` measures for how long one transaction of the size that a puller integrates whole (20,000
+//! events) keeps other writers out: another connection asks for the write lock again and again.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use driftless::event::conflict::ConflictRule;
@@ -27,6 +32,12 @@ use support::Place;
 use ulid::Ulid;
 
 const PAGE: usize = 5_000;
+
+/// The most events that a puller integrates in one transaction for their unit's sake: `MAX_UNIT`.
+const UNIT: usize = 20_000;
+
+/// Between two units, so that the other writer sees the lock free.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What one case has: its table, with indexes, a row's JSON image, and the plain insert of it.
 struct Case {
@@ -75,10 +86,15 @@ fn joined(row: usize) -> i64 {
 
 impl Case {
     fn pages(&self, events: usize) -> Vec<Page> {
+        self.pages_of(events, PAGE, "Prefers mornings; trains for the half marathon in May.")
+    }
+
+    /// So many inserts in pages of `size`, with these notes in each row.
+    fn pages_of(&self, events: usize, size: usize, notes: &str) -> Vec<Page> {
         let mut random = fastrand::Rng::with_seed(2);
         let origin = Ulid(7);
         let rows: Vec<_> = (0..events).collect();
-        let pages = rows.chunks(PAGE).map(|rows| {
+        let pages = rows.chunks(size).map(|rows| {
             let mut page = Page { more: true, ..Page::default() };
             let unit = Ulid(random.u128(..) >> 1);
             for &row in rows {
@@ -89,7 +105,7 @@ impl Case {
                 let id = Ulid(random.u128(..) >> 1);
                 let (key, at) = ((self.key)(row), joined(row));
                 let line = format!(
-                    r#"[{seq},"{id}","{origin}","maria","{unit}","{}",["{key}"],"insert",null,{{"id":"{key}","name":"Maria Fernanda Oliveira","email":"{}","phone":"+55 11 91234-5678","plan":"monthly-unlimited","joined_at":{at},"balance_cents":8990,"notes":"Prefers mornings; trains for the half marathon in May.","active":1,"updated_at":{at}}},0,null,null,null,"applied",null,1700000000000]"#,
+                    r#"[{seq},"{id}","{origin}","maria","{unit}","{}",["{key}"],"insert",null,{{"id":"{key}","name":"Maria Fernanda Oliveira","email":"{}","phone":"+55 11 91234-5678","plan":"monthly-unlimited","joined_at":{at},"balance_cents":8990,"notes":"{notes}","active":1,"updated_at":{at}}},0,null,null,null,"applied",null,1700000000000]"#,
                     self.table,
                     email(row)
                 );
@@ -122,18 +138,88 @@ impl Case {
         start.until_now()
     }
 
-    fn integrated(&self, place: &Place, pages: &[Page]) -> Spent {
+    fn replica(&self, place: &Place) -> Store {
         let path = place.path("desk.db");
         Connection::open(&path).unwrap().execute_batch(self.schema).unwrap();
         let tables = vec![(self.table.to_owned(), ConflictRule::Row)];
         let setup = Setup { url: "bench".to_owned(), tables, epoch: None };
-        let mut store = Store::init(&path, &setup, ReplicaId(Ulid(1))).unwrap();
+        Store::init(&path, &setup, ReplicaId(Ulid(1))).unwrap()
+    }
+
+    /// For how long the transaction of each page keeps another writer out, and what it takes of
+    /// this thread's processor.
+    fn held(&self, place: &Place, pages: &[Page]) -> Vec<(Duration, Duration)> {
+        let mut store = self.replica(place);
+        let held = pages.iter().map(|page| {
+            std::thread::sleep(PAUSE);
+            let (done, start) = (AtomicBool::new(false), Spent::now());
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| longest_refusal(&place.path("desk.db"), &done));
+                let outcome = store.integrate(page, None, 0).unwrap();
+                assert!(matches!(outcome, Outcome::Done(_)));
+                let spent = start.until_now();
+                done.store(true, Ordering::Relaxed);
+                (other.join().unwrap(), spent.processor)
+            })
+        });
+        held.collect()
+    }
+
+    fn integrated(&self, place: &Place, pages: &[Page]) -> Spent {
+        let mut store = self.replica(place);
         let start = Spent::now();
         for page in pages {
             let done = store.integrate(page, None, 0).unwrap();
             assert!(matches!(done, Outcome::Done(_)));
         }
         start.until_now()
+    }
+}
+
+/// The longest time for which the write lock was refused without a break, until it is `done`.
+fn longest_refusal(path: &std::path::Path, done: &AtomicBool) -> Duration {
+    let db = Connection::open(path).unwrap();
+    db.busy_timeout(Duration::ZERO).unwrap();
+    let (mut longest, mut since) = (Duration::ZERO, None);
+    while !done.load(Ordering::Relaxed) || since.is_some() {
+        match db.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+            Ok(()) => {
+                longest =
+                    longest.max(since.take().map_or(Duration::ZERO, |it: Instant| it.elapsed()));
+            }
+            Err(_) => {
+                since.get_or_insert_with(Instant::now);
+            }
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    longest
+}
+
+/// Units of the size that is integrated whole: of rows as they are here, and of rows that make the
+/// bytes as many as go into one.
+fn report_held() {
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        (times[times.len() / 2], times[times.len() - 1])
+    };
+    for case in [MEMBERS, SCATTERED] {
+        for (rows, notes) in [("rows of 230 bytes", 54), ("rows of 800 bytes", 620)] {
+            let pages = case.pages_of(UNIT * support::rounds(), UNIT, &"x".repeat(notes));
+            let held = case.held(&Place::new(), &pages);
+            let (refused, worst) = median(held.iter().map(|(refused, _)| *refused).collect());
+            let (processor, most) = median(held.iter().map(|(_, spent)| *spent).collect());
+            println!(
+                "{}, {rows}, {} units of {UNIT}: the lock was refused for {} ms, at most {} ms; \
+                 {} ms of the processor, at most {} ms",
+                case.name,
+                pages.len(),
+                refused.as_millis(),
+                worst.as_millis(),
+                processor.as_millis(),
+                most.as_millis(),
+            );
+        }
     }
 }
 
@@ -164,6 +250,10 @@ fn processor() -> Duration {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "held") {
+        report_held();
+        return;
+    }
     let events = support::events();
     println!("{events} events in pages of {PAGE}, {} rounds", support::rounds());
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));

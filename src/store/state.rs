@@ -61,10 +61,11 @@ impl Store {
     }
 
     /// Rows of tables that are not replicated, which refer to a row of a replicated table that the
-    /// remote took away. They are counted where an action was refused, or none was declared.
+    /// remote took away, or that may be another row than the one that they were written for. The
+    /// former are counted where an action was refused, or none was declared.
     pub fn dangling(&self) -> Result<Vec<Dangling>> {
         let data_version = self.data_version()?;
-        self.dangling.borrow_mut().refresh(&self.db, &self.dependents, data_version)
+        self.dangling.borrow_mut().refresh(&self.db, &self.dependents, &self.tables, data_version)
     }
 }
 

@@ -276,7 +276,8 @@ impl<'a> Teller<'a> {
             || (self.adopted && status.state == SyncState::FirstSync);
         let facts = |status: &Status| {
             let former = status.identity.len() as u64;
-            let counts = [status.conflicts, status.quarantined, dangling(status), former];
+            let counts =
+                [status.conflicts, status.quarantined, dangling(status), doubtful(status), former];
             (status.state, status.trouble.clone(), status.health, counts)
         };
         !passing && self.said.as_ref().map(facts) != Some(facts(status))
@@ -301,6 +302,11 @@ impl<'a> Teller<'a> {
 /// How many local rows refer to a row that the remote deleted.
 fn dangling(status: &Status) -> u64 {
     status.dangling.iter().map(|dangling| dangling.rows).sum()
+}
+
+/// How many local rows may refer to another row than the one that they were written for.
+fn doubtful(status: &Status) -> u64 {
+    status.dangling.iter().map(|dangling| dangling.doubtful).sum()
 }
 
 /// A status on one line.
@@ -330,6 +336,7 @@ fn line(status: &Status) -> String {
         (status.conflicts, "conflicts"),
         (status.quarantined, "in quarantine"),
         (dangling(status), "local rows without a parent"),
+        (doubtful(status), "local rows with a doubtful parent"),
     ];
     for (count, what) in counts {
         if count > 0 {

@@ -179,9 +179,23 @@ fn print_tables(output: &Output, status: &Status) {
     for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
         output.warn(clean(reason, usize::MAX));
     }
-    for Dangling { table, columns, parent, rows } in &status.dangling {
+    for Dangling { table, columns, parent, rows, doubtful } in &status.dangling {
         let (table, parent) = (clean(table, usize::MAX), clean(parent, usize::MAX));
         let columns = clean(&columns.join(", "), usize::MAX);
+        if *doubtful > 0 {
+            output.warn(format_args!(
+                "{doubtful} row(s) of `{table}` ({columns}) may refer to another row of `{parent}` \
+                 than they did: a change that had given it that key has lost"
+            ));
+            output.note(format_args!(
+                "   {} `driftless conflicts` has the change; restore or dismiss it when these rows \
+                 are right",
+                Tone::Good.paint("hint:")
+            ));
+        }
+        if *rows == 0 {
+            continue;
+        }
         output.warn(format_args!(
             "{rows} row(s) of `{table}` ({columns}) refer to rows of `{parent}` that the remote \
              took away"

@@ -86,8 +86,12 @@ impl<'a> Open<'a> {
             }
     }
 
-    /// The parents of an event in this run: the foreign key's number, and the parent's.
+    /// The parents of an event in this run: the foreign key's number, and the parent's. None of an
+    /// event that defers its foreign keys: a later event may bring what this run fails to bring.
     fn parents(&self, next: &Judged<'_>) -> Vec<(usize, i64)> {
+        if next.event().late {
+            return Vec::new();
+        }
         let needs = next.needs().into_iter();
         needs.filter_map(|(key, row)| Some((key, *self.offered.get(&row)?))).collect()
     }

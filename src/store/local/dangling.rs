@@ -3,21 +3,36 @@
 //! The remote decides about a parent, also where a local row refers to it with RESTRICT or NO
 //! ACTION. Then the local row is left as it is. Its table is remembered, and such rows of it are
 //! counted for the status from then on, until there are none.
+//!
+//! A local row may also have a parent that is another row than the one that it was written for. The
+//! application gave a key to a row, by an insert or by a change of the key, and wrote local rows
+//! that refer to it. That change lost, and another row has the key. Foreign keys that follow a key
+//! lead the local rows back with their row. Those that refuse a new key cannot, and the row of an
+//! insert that lost is gone. The local rows of both look alike then. Such rows are counted while
+//! the lost change is open in the conflict inbox.
 
 use std::collections::BTreeSet;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::dependents::Dependents;
+use super::dependents::{Dependents, Parent};
 use crate::error::Result;
 use crate::event::json::{names_json, read_names};
+use crate::event::value::ValueRef;
+use crate::event::{Op, RowKey};
 use crate::store::connection::{set_setting, setting};
+use crate::store::log::frame;
 use crate::store::rows::refusal::is_uncompiled;
+use crate::store::rows::row::known_key;
+use crate::store::schema::replicated::ReplicatedTable;
+
+/// How many keys one statement looks for.
+const KEYS: usize = 200;
 
 /// The setting with the names of the tables that may have such rows.
 const TABLES: &str = "dangling";
 
-/// Rows of a table that is not replicated, whose parent is gone.
+/// Rows of a table that is not replicated, whose parent is gone or may be another row.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dangling {
     /// The table with the rows.
@@ -26,8 +41,12 @@ pub struct Dangling {
     pub columns: Vec<String>,
     /// The parent's table.
     pub parent: String,
-    /// How many rows.
+    /// How many rows whose parent is gone.
     pub rows: u64,
+    /// How many rows whose parent may be another row than the one that they were written for: a
+    /// change of this replica that gave that key to a row has lost, and another row has the key.
+    /// They are counted until that conflict is restored or dismissed.
+    pub doubtful: u64,
 }
 
 /// A count, and the state of the file for which it is right.
@@ -44,13 +63,25 @@ impl Counted {
         &mut self,
         db: &Connection,
         dependents: &Dependents,
+        replicated: &[ReplicatedTable],
         data_version: i64,
     ) -> Result<Vec<Dangling>> {
-        let Some(tables) = setting(db, TABLES)? else { return Ok(Vec::new()) };
         let at = (data_version, db.total_changes());
         if self.at != Some(at) {
-            let tables = read_names(&tables).into_iter().collect();
-            self.found = count(db, dependents, &tables)?;
+            let tables = read_names(&setting(db, TABLES)?.unwrap_or_default());
+            let mut found = count(db, dependents, &tables.into_iter().collect())?;
+            for one in count_doubtful(db, dependents, replicated)? {
+                let same = |known: &&mut Dangling| {
+                    known.table == one.table
+                        && known.columns == one.columns
+                        && known.parent == one.parent
+                };
+                match found.iter_mut().find(same) {
+                    Some(known) => known.doubtful = one.doubtful,
+                    None => found.push(one),
+                }
+            }
+            self.found = found;
             self.at = Some(at);
         }
         Ok(self.found.clone())
@@ -107,8 +138,88 @@ fn count(
                 columns: key.columns().to_vec(),
                 parent: key.parent_name().to_owned(),
                 rows,
+                doubtful: 0,
             });
         }
     }
     Ok(found)
+}
+
+/// A key that another row has than the one to which an own change had given it.
+struct Lost {
+    key: RowKey,
+    /// Whether that was a change of the row's key. Foreign keys that follow it lead back.
+    is_change: bool,
+}
+
+/// Counts the rows whose parent has a key that an own change gave to another row, and lost.
+fn count_doubtful(
+    db: &Connection,
+    dependents: &Dependents,
+    replicated: &[ReplicatedTable],
+) -> Result<Vec<Dangling>> {
+    let mut found = Vec::new();
+    for (at, ReplicatedTable { table, .. }) in replicated.iter().enumerate() {
+        let places: Vec<_> = dependents
+            .of(Parent::Replicated(at))
+            .filter(|&place| dependents.key(place).is_key(table))
+            .collect();
+        if places.is_empty() {
+            continue;
+        }
+        let lost = lost_keys(db, &table.name)?;
+        for place in places {
+            let key = dependents.key(place);
+            let counts = |lost: &&Lost| !lost.is_change || key.refuses_update();
+            let keys: BTreeSet<_> = lost.iter().filter(counts).map(|lost| &lost.key.0).collect();
+            let keys: Vec<Vec<ValueRef<'_>>> =
+                keys.into_iter().filter_map(|key| known_key(table, key)).collect();
+            let mut rows = 0;
+            for keys in keys.chunks(KEYS) {
+                let sql = dependents.count_with_parents_sql(place, table, keys.len());
+                let values = params_from_iter(keys.iter().flatten());
+                let count =
+                    db.prepare(&sql).and_then(|mut it| it.query_row(values, |row| row.get(0)));
+                match count {
+                    Ok::<i64, _>(count) => rows += count as u64,
+                    // A collation that only the application has: nobody can count here.
+                    Err(error) if is_uncompiled(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if rows > 0 {
+                found.push(Dangling {
+                    table: dependents.child_name(place).to_owned(),
+                    columns: key.columns().to_vec(),
+                    parent: key.parent_name().to_owned(),
+                    rows: 0,
+                    doubtful: rows,
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The keys that lost changes gave to rows of a table, of those in the conflict inbox that are open.
+fn lost_keys(db: &Connection, table: &str) -> Result<Vec<Lost>> {
+    let sql = "SELECT seq, pk, other FROM driftless_conflicts
+               WHERE state = 'open' AND tbl = ?1 COLLATE NOCASE";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([table])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (seq, key, other): (i64, String, Option<String>) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        if let Some(other) = other {
+            keys.push(Lost { key: RowKey(other), is_change: true });
+            continue;
+        }
+        let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq = ?1";
+        let event = db.prepare_cached(sql)?.query_row([seq], |row| Ok(frame(row))).optional()?;
+        if event.transpose()?.is_some_and(|event| event.op == Op::Insert) {
+            keys.push(Lost { key: RowKey(key), is_change: false });
+        }
+    }
+    Ok(keys)
 }

@@ -103,6 +103,17 @@ impl Dependence {
         key.any(|column| self.to.iter().any(|to| to.name.eq_ignore_ascii_case(&column.name)))
     }
 
+    /// Whether it refers to its parent's primary key, and to all of it.
+    pub(in crate::store) fn is_key(&self, parent: &Table) -> bool {
+        let is_part = |name: &str| self.to.iter().any(|to| to.name.eq_ignore_ascii_case(name));
+        self.to.len() == parent.key.len() && parent.key_columns().all(|c| is_part(&c.name))
+    }
+
+    /// Whether nothing is done to the children when their parent's key changes.
+    pub(in crate::store) fn refuses_update(&self) -> bool {
+        self.on_update.refuses()
+    }
+
     /// Whether it takes these values of its parent for the same.
     pub(in crate::store) fn are_same(&self, old: &[Value], new: &[Value]) -> bool {
         let mut columns = self.to.iter().zip(old.iter().zip(new));
@@ -289,6 +300,31 @@ impl Dependents {
             not_null.join(" AND "),
             ident(&key.parent_name),
             equal.join(" AND ")
+        )
+    }
+
+    /// The statement that counts the rows whose parent has one of so many keys, which are bound.
+    pub(in crate::store) fn count_with_parents_sql(
+        &self,
+        place: usize,
+        parent: &Table,
+        keys: usize,
+    ) -> String {
+        let key = &self.keys[place];
+        let equal = key.to.iter().zip(&key.columns);
+        let equal: Vec<_> = equal
+            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
+            .collect();
+        let names: Vec<_> =
+            parent.key_columns().map(|column| format!("p.{}", ident(&column.name))).collect();
+        let values = vec![format!("({})", vec!["?"; names.len()].join(", ")); keys];
+        format!(
+            "SELECT count(*) FROM main.{} AS c JOIN main.{} AS p ON {} WHERE ({}) IN (VALUES {})",
+            ident(self.child_name(place)),
+            ident(&key.parent_name),
+            equal.join(" AND "),
+            names.join(", "),
+            values.join(", "),
         )
     }
 

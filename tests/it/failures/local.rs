@@ -79,7 +79,9 @@ fn f53_what_keeps_its_parent_is_named() {
     assert_eq!(desk.read("SELECT n FROM mark"), "1\n1\n2");
     let found: Vec<_> = desk.status().dangling.iter().map(|o| format!("{o:?}")).collect();
     let dangling = |table: &str, rows: u64| {
-        format!("Dangling {{ table: {table:?}, columns: [\"n\"], parent: \"note\", rows: {rows} }}")
+        format!(
+            "Dangling {{ table: {table:?}, columns: [\"n\"], parent: \"note\", rows: {rows}, doubtful: 0 }}"
+        )
     };
     let expected = [dangling("mark", 2), dangling("must", 1), dangling("kept", 1)];
     assert_eq!(found, expected, "by name");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::support::application::register;
 use crate::support::desk::Desk;
+use crate::support::inbox::Inbox as _;
 use crate::support::local_remote::LocalRemote;
 
 /// What is replicated, and what refers to it.
@@ -358,4 +359,80 @@ fn f53_children_stay_with_their_row() {
     };
     let rows: usize = seeds.map(stays_with_its_row).sum();
     assert!(rows > 0 || std::env::var_os("DRIFTLESS_TEST_SEED").is_some(), "there were rows");
+}
+
+/// The doubtful rows that the status names, by table.
+fn doubtful(desk: &Desk) -> Vec<(String, u64, u64)> {
+    let named = desk.status().dangling.into_iter();
+    named.map(|one| (one.table, one.rows, one.doubtful)).collect()
+}
+
+/// Foreign keys that keep a parent's key as it is: no child follows, and none could be told from
+/// those of the row that has the key now.
+#[test]
+fn f53_a_child_that_keeps_its_key_is_named_when_another_row_has_it() {
+    for (action, by_web, events) in [
+        ("RESTRICT", true, usize::MAX),
+        ("RESTRICT", false, 1),
+        ("NO ACTION", true, 1),
+        ("NO ACTION", false, usize::MAX),
+    ] {
+        for taken in
+            ["INSERT INTO note VALUES (9, 'nine', 'z')", "UPDATE note SET id = 9 WHERE id = 4"]
+        {
+            let case = format!("{action}, {by_web}, {events}: {taken}");
+            let remote = Arc::new(LocalRemote::new(NOTES));
+            let mut desk = Desk::with_schema(&remote, 1, "");
+            let table = format!("CREATE TABLE draft (n INT REFERENCES note ON UPDATE {action})");
+            desk.db.execute_batch(&table).unwrap();
+            desk.transaction = events;
+            desk.sync().unwrap();
+            desk.write("UPDATE note SET id = 9 WHERE id = 2; INSERT INTO draft VALUES (9), (3)");
+            change(&remote, by_web, taken);
+            desk.sync().unwrap();
+            assert_eq!(desk.read("SELECT body FROM note WHERE id = 2"), "b", "{case}");
+            assert_eq!(desk.read("SELECT n FROM draft"), "9\n3", "{case}");
+            assert_eq!(doubtful(&desk), [("draft".to_owned(), 0, 1)], "{case}");
+            desk.restart();
+            assert_eq!(doubtful(&desk), [("draft".to_owned(), 0, 1)], "{case}");
+            // The application puts it right.
+            desk.write("UPDATE draft SET n = 2 WHERE n = 9");
+            assert_eq!(doubtful(&desk), [], "{case}");
+            // Or it was right, and a person says so.
+            desk.write("UPDATE draft SET n = 9 WHERE n = 2");
+            assert_eq!(doubtful(&desk), [("draft".to_owned(), 0, 1)], "{case}");
+            for conflict in desk.machine.store().conflicts(false).unwrap() {
+                desk.machine.store().dismiss(conflict.event.id).unwrap();
+            }
+            assert_eq!(doubtful(&desk), [], "{case}");
+        }
+    }
+}
+
+/// One key belongs to two rows in turn, and both changes lose: nobody can tell whose the local rows
+/// are that refer to it.
+#[test]
+fn f53_local_rows_of_two_rows_with_one_key_are_named() {
+    for events in [1, usize::MAX] {
+        let remote = Arc::new(LocalRemote::new(NOTES));
+        let mut desk = desk(&remote);
+        desk.transaction = events;
+        desk.write(
+            "UPDATE note SET id = 9 WHERE id = 2; INSERT INTO note VALUES (2, 'neu', 'n');
+             INSERT INTO draft VALUES (2)",
+        );
+        remote.web("UPDATE note SET body = 'web' WHERE id = 2");
+        desk.sync().unwrap();
+        assert_eq!(desk.read("SELECT body FROM note WHERE id = 2"), "web");
+        assert_eq!(desk.read("SELECT n FROM draft"), "2\n3\n2", "{events} at a time");
+        assert_eq!(doubtful(&desk), [("draft".to_owned(), 0, 2)], "{events} at a time");
+    }
+    // Two inserts with one key.
+    let remote = Arc::new(LocalRemote::new(NOTES));
+    let mut desk = desk(&remote);
+    desk.write("INSERT INTO note VALUES (7, 'mine', 'm'); INSERT INTO draft VALUES (7)");
+    remote.web("INSERT INTO note VALUES (7, 'theirs', 't')");
+    desk.sync().unwrap();
+    assert_eq!(desk.read("SELECT slug FROM note WHERE id = 7"), "theirs");
+    assert_eq!(doubtful(&desk), [("draft".to_owned(), 0, 1)]);
 }
