@@ -154,8 +154,8 @@ pub struct Status {
     pub returned: Vec<ReturnedRows>,
     /// Replicated tables that cannot be written here. What comes for them is in quarantine.
     pub unwritable: Vec<Unwritable>,
-    /// Rows of tables that are not replicated, which refer to a row that the remote took away, or that
-    /// may be another row than the one that they were written for.
+    /// Rows of tables that are not replicated, which refer to a row that the remote took away, or
+    /// that may be another row than the one that they were written for.
     pub dangling: Vec<Dangling>,
     /// The tables that are not replicated, each with the reason.
     pub left_out: Vec<LeftOut>,

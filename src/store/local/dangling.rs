@@ -13,15 +13,15 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::dependents::{Dependents, Parent};
 use crate::error::Result;
+use crate::event::frame::{Sealed, open};
 use crate::event::json::{names_json, read_names};
 use crate::event::value::ValueRef;
-use crate::event::{Op, RowKey};
+use crate::event::{Op, RowKey, Seq};
 use crate::store::connection::{set_setting, setting};
-use crate::store::log::frame;
 use crate::store::rows::refusal::is_uncompiled;
 use crate::store::rows::row::known_key;
 use crate::store::schema::replicated::ReplicatedTable;
@@ -201,7 +201,7 @@ fn count_doubtful(
     Ok(found)
 }
 
-/// The keys that lost changes gave to rows of a table, of those in the conflict inbox that are open.
+/// The keys that lost changes gave to rows of a table, if they are open in the conflict inbox.
 fn lost_keys(db: &Connection, table: &str) -> Result<Vec<Lost>> {
     let sql = "SELECT seq, pk, other FROM driftless_conflicts
                WHERE state = 'open' AND tbl = ?1 COLLATE NOCASE";
@@ -215,9 +215,11 @@ fn lost_keys(db: &Connection, table: &str) -> Result<Vec<Lost>> {
             keys.push(Lost { key: RowKey(other), is_change: true });
             continue;
         }
-        let sql = "SELECT seq, header, vals FROM driftless_log WHERE seq = ?1";
-        let event = db.prepare_cached(sql)?.query_row([seq], |row| Ok(frame(row))).optional()?;
-        if event.transpose()?.is_some_and(|event| event.op == Op::Insert) {
+        let sql = "SELECT header, vals FROM driftless_log WHERE seq = ?1";
+        let read = |row: &Row<'_>| Ok(Sealed { header: row.get(0)?, values: row.get(1)? });
+        let sealed = db.prepare_cached(sql)?.query_row([seq], read).optional()?;
+        let event = sealed.map(|sealed| open(&sealed, Seq(seq))).transpose()?;
+        if event.is_some_and(|event| event.op == Op::Insert) {
             keys.push(Lost { key: RowKey(key), is_change: false });
         }
     }

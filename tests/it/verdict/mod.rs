@@ -2,14 +2,15 @@
 //!
 //! `golden` runs the golden scripts, of which each rule has one; `agree` holds the pure conflict rule
 //! and its SQL equal; `histories` folds the log of random histories; `arranged` puts pushes in another
-//! order; `thin` looks at what stands in the remote's schema; `turso` runs it all on the Turso engine;
-//! `unique` compares UNIQUE indexes of any kind with SQLite's own.
+//! order; `thin` looks at what stands in the remote's schema, and `cost` at what it costs; `turso`
+//! runs it all on the Turso engine; `unique` compares UNIQUE indexes of any kind with SQLite's own.
 //!
 //! A random test says the seed that failed. `DRIFTLESS_TEST_SEED=7` runs that one alone, and
 //! `DRIFTLESS_TEST_SEEDS=1000` so many.
 
 mod agree;
 mod arranged;
+mod cost;
 mod golden;
 mod histories;
 mod remote;
