@@ -100,7 +100,7 @@ export interface Unwritable {
   reason: string;
 }
 
-/** Rows of a table that is not replicated, whose parent the remote has deleted. */
+/** Rows of a table that is not replicated, whose parent the remote has deleted or may be another row. */
 export interface Dangling {
   /** The table with the rows. */
   table: string;
@@ -108,8 +108,10 @@ export interface Dangling {
   columns: Array<string>;
   /** The parent's table. */
   parent: string;
-  /** How many rows. */
+  /** How many rows whose parent is gone. */
   rows: number;
+  /** How many rows whose parent may be another row than the one that they were written for. */
+  doubtful: number;
 }
 
 /** How the replica is. */
