@@ -102,6 +102,19 @@ test("a conflict is listed, restored and dismissed", async (t) => {
   web.close();
 });
 
+test("a long message arrives whole, whatever the pipe makes of it", async (t) => {
+  const place = folder(t);
+  const db = sqlite(place("gym.db"));
+  db.exec(SCHEMA);
+  const replica = await opened(t, { file: place("gym.db"), url: "http://127.0.0.1:1" });
+  const name = "Ana Ruíz ".repeat(100_000);
+  db.run("INSERT INTO members VALUES ('m1', ?, NULL)", name);
+  const [many, few] = await Promise.all([replica.log(), replica.log({ limit: 0 })]);
+  assert.equal(many.events[0].after.name, name);
+  assert.deepEqual(few, { events: [], more: true });
+  db.close();
+});
+
 test("a URL is tried before there is a replica", async (t) => {
   const place = folder(t);
   const report = await testConnection({ url: await hub(t, place("hub.db")) });

@@ -78,6 +78,8 @@ export type ErrorCode =
   | "still_applicable"
   /** A replicated table cannot be written here. Its events wait in quarantine; run the replicator inside the application, which has the functions that the table needs. */
   | "table_unwritable"
+  /** A table's rows are compared with the remote's first: its definition has changed. */
+  | "table_suspect"
   /** The command needs a confirmation and did not get one. Nothing was done. */
   | "not_confirmed"
   /** The hub cannot listen on the address. Choose another one. */

@@ -36,7 +36,14 @@ fn installed_node() -> Option<PathBuf> {
     let output = Command::new(&node).arg("--version").output().unwrap();
     let version = String::from_utf8(output.stdout).unwrap();
     let major = version.trim_start_matches('v').split('.').next().unwrap();
-    (major.parse::<u32>().unwrap() >= OLDEST).then_some(node)
+    if major.parse::<u32>().unwrap() < OLDEST {
+        #[expect(clippy::print_stderr, reason = "a person must see that a test did not run")]
+        {
+            eprintln!("skipped: Node {version} is installed, and the package is for {OLDEST}");
+        }
+        return None;
+    }
+    Some(node)
 }
 
 /// The Node of a package of npm's, which has `node:sqlite`.
