@@ -1,7 +1,7 @@
 //! Recapture: finds the writes that capture missed, and appends them to the outbox.
 //!
 //! The rows of a suspect table are compared with what they should be: the remote's row, without
-//! the log events that are not integrated yet ([`Behind`]), with the pending events on top. What
+//! the log events that are not integrated yet, with the pending events on top. What
 //! differs was written while the triggers were not there, and becomes an event of its own, with the
 //! cursor as its base. A page of rows is one short transaction, which looks at its rows under the
 //! lock; the application writes in between.
