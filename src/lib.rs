@@ -164,7 +164,7 @@ pub use sync::{Changes, Health, Status, Summary, SyncState};
 pub mod status {
     pub use crate::catalog::{LeftOut, Where, Why};
     pub use crate::store::{Cause, Dangling, PastIdentity, ReturnedRows, Unwritable};
-    pub use crate::sync::{FirstSyncProgress, FirstSyncStep, RemoteStatus};
+    pub use crate::sync::{FirstSyncProgress, FirstSyncStep, LastCheck, RemoteStatus};
 }
 
 /// Local changes that lost, and remote changes that cannot be applied here.

@@ -1,5 +1,7 @@
 //! The library's front door: a replicator inside an application.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -12,6 +12,8 @@ use super::commands::remote::RemoteArgs;
 use super::commands::returned::ReturnedArgs;
 use super::commands::run::RunArgs;
 use super::commands::status::StatusArgs;
+use super::commands::upkeep::remove::RemoveArgs;
+use super::commands::upkeep::verify::VerifyArgs;
 #[cfg(feature = "hub")]
 use super::demo::DemoArgs;
 use super::session::Global;
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     Returned(ReturnedArgs),
     /// Go on with a remote that was wiped, replaced or rolled back
     Remote(RemoteArgs),
+    /// Compare the replica with its log and with the remote, row by row
+    Verify(VerifyArgs),
+    /// Take everything of driftless's out of a replica, or out of a remote
+    Remove(RemoveArgs),
     /// Serve a SQLite file as a remote, for development and tests
     #[cfg(feature = "hub")]
     Hub(HubArgs),

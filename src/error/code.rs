@@ -97,6 +97,9 @@ codes! {
     /// The first sync of the replica is not complete. Run `driftless init` again with the same
     /// arguments.
     FirstSyncNotDone "first_sync_not_done" Usage;
+    /// A removal would lose something that is nowhere else. The message says what; `--force` does
+    /// it all the same.
+    WouldLose "would_lose" Usage;
     /// The replica is too far behind the remote to be compared with it. Run `driftless sync` first.
     FarBehind "far_behind" Usage;
     /// Another replicator works on the file. It replicates the file; use `driftless status`.

@@ -310,6 +310,18 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     })
 }
 
+/// What the remote's log must say of an event too, on one line: seq, id, origin, op, base, verdict,
+/// table and key, with spaces between. It is made of the frame's header alone.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn outline(header: &[u8], seq: Seq) -> Result<String> {
+    let event = open(&Sealed { header: header.to_vec(), values: None }, seq)?;
+    let Event { id, origin, op, base, verdict, table, key, .. } = event;
+    Ok(format!("{seq} {id} {origin} {op} {base} {} {table} {}", verdict.as_str(), key.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

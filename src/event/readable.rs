@@ -114,6 +114,21 @@ pub(crate) fn after<S: Serializer>(of: &Option<&Image>, to: S) -> Result<S::Ok, 
     image(["after", "after_exact"], *of, to)
 }
 
+/// The remote's row of a comparison: see [`image`].
+pub(crate) fn remote<S: Serializer>(of: &Option<Image>, to: S) -> Result<S::Ok, S::Error> {
+    image(["remote", "remote_exact"], of.as_ref(), to)
+}
+
+/// The row that must be there: see [`image`].
+pub(crate) fn expected<S: Serializer>(of: &Option<Image>, to: S) -> Result<S::Ok, S::Error> {
+    image(["expected", "expected_exact"], of.as_ref(), to)
+}
+
+/// The local row of a comparison: see [`image`].
+pub(crate) fn local<S: Serializer>(of: &Option<Image>, to: S) -> Result<S::Ok, S::Error> {
+    image(["local", "local_exact"], of.as_ref(), to)
+}
+
 /// The remote's row of a conflict: see [`image`].
 pub(crate) fn theirs<S: Serializer>(of: &Option<&Image>, to: S) -> Result<S::Ok, S::Error> {
     image(["theirs", "theirs_exact"], *of, to)

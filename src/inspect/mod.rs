@@ -16,6 +16,7 @@ mod conflicts;
 mod log;
 pub(crate) mod log_position;
 mod status;
+mod verify;
 mod view;
 
 use std::ops::{Deref, DerefMut};
@@ -30,11 +31,17 @@ use crate::event::{ReplicaId, Seq};
 use crate::remote::Remote;
 pub(crate) use crate::store::{
     Adopted, AdoptedTable, Cause, Conflict, ConflictFilter, ConflictKind, ConflictState,
-    Connection, Dangling, Dismissed, NewKey, Orphans, PastIdentity, Quarantined, Restored, Retried,
-    ReturnedRows, Selection, State, Unwritable,
+    Connection, Dangling, Dismissed, NewKey, OnlyHere, Orphans, PastIdentity, Quarantined, Removed,
+    Restored, Retried, ReturnedRows, Selection, State, Unwritable,
 };
-pub use crate::store::{ConflictCount, Entry, LogFilter, PendingEvent, Returned, Standing};
-use crate::store::{Store, definitions};
+pub use crate::store::{
+    ConflictCount, Entry, LogFilter, PendingEvent, Repaired, Returned, Standing,
+};
+use crate::store::{OnConnect, Store, definitions};
+pub use crate::sync::{
+    LogDifference, Proof, RowDifference, Unverified, Verified, VerifiedLog, VerifiedTable,
+    VerifyOptions, VerifyProgress,
+};
 use crate::sync::{RemotePreview, preview_remote};
 
 /// A replica's file, as a person sees it.
@@ -93,6 +100,11 @@ impl Replica<'static> {
     /// `Usage` when there is no such file or it is no replica.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Store::open(path.as_ref()).map(Replica::of)
+    }
+
+    /// The same with what the application registers on its connections.
+    pub(crate) fn open_with(path: &Path, on_connect: &OnConnect) -> Result<Self> {
+        Store::open_with(path, on_connect).map(Replica::of)
     }
 
     /// The replica of an open file.
@@ -158,6 +170,18 @@ impl Replica<'_> {
     /// Looks at the remote before it is accepted, on this thread.
     pub(crate) fn preview_remote(&self, remote: &dyn Remote) -> Result<RemotePreview> {
         preview_remote(&self.store, remote)
+    }
+
+    /// What is in the file alone, and is lost with [`Replica::remove`].
+    pub(crate) fn only_here(&self) -> Result<OnlyHere> {
+        self.store.only_here()
+    }
+
+    /// Takes everything of driftless's out of the file. The caller holds the file's lock.
+    pub(crate) fn remove(self) -> Result<Removed> {
+        let path = self.path().to_owned();
+        drop(self);
+        Store::remove(&path)
     }
 
     /// A number that changes when another connection has committed.

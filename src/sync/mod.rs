@@ -85,19 +85,21 @@ mod driver;
 mod first_sync;
 mod machine;
 mod remote_check;
+mod removal;
 mod status;
-#[allow(dead_code, reason = "`driftless verify` follows")]
 mod verify;
 
 pub(crate) use driver::Driver;
 pub(crate) use driver::blocking::when_unlocked;
-pub use driver::blocking::{accept, drain, initialise, preview_remote};
+pub use driver::blocking::{
+    accept, drain, initialise, look_at_installation, preview_remote, remove_files,
+    remove_installation,
+};
 pub(crate) use driver::clock::now_ms;
 pub(crate) use driver::handle::{Command, Handle, shut_down};
 pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::remote_facts::{RemoteFacts, ask};
 pub(crate) use driver::status_file::{read_status, remembered_success};
-pub use driver::verifying::{Compared, compare};
 pub use first_sync::compare::Tables;
 #[cfg(feature = "internals")]
 pub use first_sync::kept_tables::kept;
@@ -111,9 +113,15 @@ pub use machine::io::{Config, Effect, Input, Now, PullSize, PushSize, RequestId,
 #[cfg(feature = "internals")]
 pub use machine::schedule::MAX_SOON_REQUESTS;
 pub use machine::schedule::{POLL_MS, SOON_MS};
+pub use removal::RemoteInstallation;
 pub use status::{
-    Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, RemoteStatus, Status,
-    Summary, SyncState,
+    Changes, FirstSyncProgress, FirstSyncStep, HEALTH_BOUND_MS, Health, LastCheck, RemoteStatus,
+    Status, Summary, SyncState,
 };
 pub(crate) use status::{Known, stopped};
+pub use verify::report::{
+    LogDifference, Proof, RowDifference, Unverified, Verified, VerifiedLog, VerifiedTable,
+    VerifyOptions, VerifyProgress,
+};
+pub use verify::run::{Repair, verify};
 pub use verify::tables::{Checked, TableCheck};

@@ -68,6 +68,45 @@ pub struct RemoteStatus {
     pub epoch: Option<String>,
     /// Requests that the replicator has sent since it was started; `None` if none runs.
     pub requests: Option<u64>,
+    /// The last time when all of the replica was compared with it.
+    pub verified: Option<LastCheck>,
+}
+
+/// A whole comparison of a replica with its log and its remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LastCheck {
+    /// When it ended: ms since 1970.
+    pub at: i64,
+    /// How many rows and events were not as they must be.
+    pub differing: u64,
+}
+
+/// The setting with the [`LastCheck`].
+const VERIFIED: &str = "verified";
+
+impl LastCheck {
+    /// The last one of a replica.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(in crate::sync) fn of(store: &Store) -> Result<Option<LastCheck>> {
+        let text = store.setting(VERIFIED)?;
+        let read = |text: String| {
+            let (at, differing) = text.split_once(' ')?;
+            Some(LastCheck { at: at.parse().ok()?, differing: differing.parse().ok()? })
+        };
+        Ok(text.and_then(read))
+    }
+
+    /// Notes that it was the last one.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(in crate::sync) fn note(self, store: &mut Store) -> Result<()> {
+        store.set_setting(VERIFIED, Some(&format!("{} {}", self.at, self.differing)))
+    }
 }
 
 /// What a first sync is doing.
@@ -356,6 +395,7 @@ pub(in crate::sync) struct Facts {
     left_out: Vec<LeftOut>,
     suspect: Vec<String>,
     returned: Vec<ReturnedRows>,
+    verified: Option<LastCheck>,
 }
 
 impl Facts {
@@ -363,7 +403,8 @@ impl Facts {
     pub(in crate::sync) fn of(store: &Store) -> Result<Facts> {
         let (state, past, left_out) = (store.state()?, store.past_identities()?, store.left_out()?);
         let (suspect, returned) = (store.suspect_names()?, store.returned_rows()?);
-        Ok(Facts { state, past, left_out, suspect, returned })
+        let verified = LastCheck::of(store)?;
+        Ok(Facts { state, past, left_out, suspect, returned, verified })
     }
 
     /// Of a file that cannot be read.
@@ -374,6 +415,7 @@ impl Facts {
             left_out: Vec::new(),
             suspect: Vec::new(),
             returned: Vec::new(),
+            verified: None,
         }
     }
 }
@@ -388,7 +430,7 @@ impl Status {
 
     /// The same by what the file said.
     pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
-        let Facts { state: file, past: identity, left_out, suspect, returned } = facts;
+        let Facts { state: file, past: identity, left_out, suspect, returned, verified } = facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
         let held = held(&known.unwritable);
@@ -404,6 +446,7 @@ impl Status {
                 reachable: known.reachable,
                 epoch: file.epoch,
                 requests: known.requests,
+                verified,
             },
             state: known.state,
             first_sync: known.first_sync,
@@ -442,7 +485,8 @@ impl Status {
         let well = self.trouble.is_none() || self.trouble == held;
         let waiting_s = self.oldest_pending_s.max(waiting_s);
         self.health = health(self.last_success, well, waiting_s, now_ms, bound_ms);
-        if self.health == Health::Ok && held.is_some() {
+        let differs = self.remote.verified.is_some_and(|check| check.differing > 0);
+        if self.health == Health::Ok && (held.is_some() || differs) {
             self.health = Health::Degraded;
         }
         self

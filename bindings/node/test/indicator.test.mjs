@@ -14,7 +14,7 @@ const STATES = ["starting", "first_sync", "in_step", "syncing", "offline", "refu
 /** A status in which all is well, but for what is said. */
 function status(more = {}) {
   return {
-    replica: "01M8RMAX4H6YB1HHZ3T4DGW4SJ", identity: [], remote: { url: "libsql://gym", reachable: true, epoch: "e", requests: 3 },
+    replica: "01M8RMAX4H6YB1HHZ3T4DGW4SJ", identity: [], remote: { url: "libsql://gym", reachable: true, epoch: "e", requests: 3, verified: null },
     state: "in_step", first_sync: null, process: 1, trouble: null, code: null, hint: null, pending: 0, oldest_pending_s: null,
     cursor: 7, lag: 0, in_parts: false, conflicts: 0, quarantined: 0, unwritable: [], dangling: [], left_out: [],
     last_success: NOW - 12_000, health: "ok", bytes: 1, paused: false, ...more,

@@ -14,6 +14,8 @@ export type ErrorCode =
   | "not_a_replica"
   /** The first sync of the replica is not complete. Run `driftless init` again with the same arguments. */
   | "first_sync_not_done"
+  /** A removal would lose something that is nowhere else. The message says what; `--force` does it all the same. */
+  | "would_lose"
   /** The replica is too far behind the remote to be compared with it. Run `driftless sync` first. */
   | "far_behind"
   /** Another replicator works on the file. It replicates the file; use `driftless status`. */

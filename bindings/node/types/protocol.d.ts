@@ -52,6 +52,16 @@ export interface RemoteStatus {
   epoch: string | null;
   /** Requests that the replicator has sent since it was started; null if none runs. */
   requests: number | null;
+  /** The last time when all of the replica was compared with it; null if never. */
+  verified: LastCheck | null;
+}
+
+/** A whole comparison of a replica with its log and its remote. */
+export interface LastCheck {
+  /** When it ended: ms since 1970. */
+  at: number;
+  /** How many rows and events were not as they must be. */
+  differing: number;
 }
 
 /** How far a first sync is. */

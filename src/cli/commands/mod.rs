@@ -11,3 +11,4 @@ pub(super) mod returned;
 pub(super) mod run;
 pub(super) mod status;
 pub(super) mod sync;
+pub(super) mod upkeep;

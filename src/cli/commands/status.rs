@@ -18,7 +18,7 @@ use crate::inspect::{
     Cause, Contact, Dangling, PastIdentity, Replica, ReturnedRows, State, Unwritable,
 };
 use crate::remote::Options;
-use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, Status, SyncState};
+use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, LastCheck, Status, SyncState};
 
 /// Time limit of the connection: a person waits, so it is shorter than a replicator's.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -128,6 +128,16 @@ fn words_of_past(past: &[PastIdentity]) -> String {
     };
     let until = rfc3339(*ended_ms);
     Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
+}
+
+/// The last whole check in words.
+fn last_check(check: &LastCheck) -> String {
+    let at = rfc3339(check.at);
+    match check.differing {
+        0 => format!("{at}: nothing differs"),
+        count => Tone::Bad
+            .paint(format_args!("{at}: {count} rows or events differ; run driftless verify again")),
+    }
 }
 
 /// The tables that are not replicated. Those that were not named are only counted: that was a
@@ -246,6 +256,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
         ("left out", left_out_in_words(&status.left_out)),
         ("success", status.last_success.map_or_else(|| "never".to_owned(), rfc3339)),
         ("requests", status.remote.requests.map(|sent| sent.to_string()).unwrap_or_default()),
+        ("verified", status.remote.verified.as_ref().map(last_check).unwrap_or_default()),
         ("size", bytes(status.bytes)),
     ];
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {

@@ -88,6 +88,28 @@ impl Digester {
     }
 }
 
+/// Makes the digest of lines of text, as of rows.
+#[derive(Debug, Default)]
+pub struct Lines(Digester);
+
+impl Lines {
+    /// Adds a line.
+    pub fn add(&mut self, line: &str) {
+        self.0.hasher.update(upper_hex(blake3::hash(line.as_bytes()).as_bytes()).as_bytes());
+        self.0.rows += 1;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.rows
+    }
+
+    /// Their digest.
+    pub fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}
+
 fn upper_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |half: u8| char::from(DIGITS[usize::from(half)]);

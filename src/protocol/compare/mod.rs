@@ -36,8 +36,10 @@ mod rewind;
 mod table;
 
 pub use self::comparison::{Comparison, Coverage, Difference, LocalDigest, LocalRow, LocalRows};
-pub use self::digest::{Digest, Digester};
+pub use self::digest::{Digest, Digester, Lines};
 pub use self::key_order::{Bound, KeyOrder, KeyRange};
+pub(crate) use self::questions::read_digests;
+pub(crate) use self::questions::{log_digests, log_lines, read_log_lines};
 pub use self::rewind::PendingChange;
 pub(crate) use self::rewind::replay;
 pub use self::table::ComparedTable;

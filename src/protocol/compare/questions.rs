@@ -73,7 +73,7 @@ pub(super) fn digests(table: &ComparedTable, ranges: &[&KeyRange]) -> Statement 
 }
 
 /// Reads the row of [`digests`] for so many ranges.
-pub(super) fn read_digests(rows: &Rows, count: usize) -> Result<Vec<Digest>> {
+pub(crate) fn read_digests(rows: &Rows, count: usize) -> Result<Vec<Digest>> {
     let text = rows.first().and_then(|row| row.first()).and_then(Value::as_str);
     let read = text.unwrap_or_default().split(',').map(Digest::parse);
     let read: Option<Vec<_>> = read.collect();
@@ -122,6 +122,58 @@ pub(super) fn read_rows(rows: &Rows) -> Result<Vec<RemoteRow>> {
     }
     if count.as_integer() != Some(read.len() as i64) {
         return Err(wrong("the number of a table's rows"));
+    }
+    Ok(read)
+}
+
+/// What the log says of an event, as [`outline`](crate::event::frame::outline) has it.
+const OUTLINE: &str = "seq || ' ' || id || ' ' || origin || ' ' || op || ' ' || base || ' ' || \
+    verdict || ' ' || tbl || ' ' || pk";
+
+/// The statement for the digests of ranges of the log: each from a seq up to the one in front of
+/// the other.
+pub(crate) fn log_digests(ranges: &[(Seq, Seq)]) -> Statement {
+    let sql = format!(
+        "SELECT group_concat(d, ',') FROM (SELECT (SELECT count(*) || ':' || \
+         coalesce(substr(hex({FUNCTION}(group_concat(h, ''))), 1, 32), '') FROM \
+         (SELECT hex({FUNCTION}(CAST({OUTLINE} AS BLOB))) AS h FROM driftless_events \
+         WHERE seq >= json_extract(b.value, '$[0]') AND seq < json_extract(b.value, '$[1]') \
+         ORDER BY seq LIMIT {MAX_HASHED})) AS d FROM json_each(?) AS b LIMIT -1)"
+    );
+    let ranges = ranges.iter().map(|(from, to)| format!("[{from},{to}]"));
+    let json = format!("[{}]", ranges.collect::<Vec<_>>().join(","));
+    Statement::new(sql, [Value::Text(json.into_bytes())])
+}
+
+/// The statement for what the log says of its first events of a range. Its one row: the lines, and
+/// their count.
+pub(crate) fn log_lines(from: Seq, to: Seq, limit: usize) -> Statement {
+    let sql = format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT {OUTLINE} AS line \
+         FROM driftless_events WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?)"
+    );
+    Statement::new(sql, [from.0.into(), to.0.into(), number(limit)])
+}
+
+/// Reads the row of [`log_lines`].
+pub(crate) fn read_log_lines(rows: &Rows) -> Result<Vec<(Seq, String)>> {
+    let lines = rows.first().and_then(|row| row.first()).and_then(Value::as_bytes);
+    let text = String::from_utf8_lossy(lines.unwrap_or_default());
+    let mut read: Vec<(Seq, String)> = Vec::new();
+    for line in text.split('\n') {
+        let seq = line.split(' ').next().and_then(|seq| seq.parse().ok()).map(Seq);
+        match (seq, read.last_mut()) {
+            (Some(seq), last) if last.as_ref().is_none_or(|(last, _)| *last < seq) => {
+                read.push((seq, line.to_owned()));
+            }
+            // A table's name may have a line feed in it.
+            (_, Some((_, last))) => {
+                last.push('\n');
+                last.push_str(line);
+            }
+            (_, None) if line.is_empty() => {}
+            (_, None) => return Err(wrong("the lines of its log")),
+        }
     }
     Ok(read)
 }

@@ -1,5 +1,6 @@
 //! Calls that block: a command runs a first sync or a sync on its own thread, without a replicator.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use tokio::sync::oneshot;
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
-use crate::store::Store;
+use crate::store::{Removed, Store};
 use crate::sync::backoff::Backoff;
 use crate::sync::driver::Driver;
 use crate::sync::driver::clock::{Time, fresh_ulid};
 use crate::sync::driver::handle::Command;
+use crate::sync::driver::lock::Lock;
 use crate::sync::driver::network::guarded;
+use crate::sync::driver::status_file;
 use crate::sync::first_sync::plan::{Plan, existing, plan_of};
 use crate::sync::first_sync::preview::{LocalSide, RemotePreview, preview};
 use crate::sync::first_sync::report::{Phase, Report};
@@ -22,6 +25,7 @@ use crate::sync::first_sync::run::{Advance, FirstSync};
 use crate::sync::machine::io::{Config, PullSize, PushSize, Staged};
 use crate::sync::machine::schedule::POLL_MS;
 use crate::sync::remote_check::other_remote;
+use crate::sync::removal::{self, RemoteInstallation};
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
 /// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
@@ -71,6 +75,39 @@ pub fn initialise(
 /// Within a tokio runtime's own thread: it blocks.
 pub fn preview_remote(store: &Store, remote: &dyn Remote) -> Result<RemotePreview> {
     single_thread()?.block_on(preview(LocalSide::of(store)?, remote))
+}
+
+/// Reads what a remote has of driftless's, on this thread.
+///
+/// # Errors
+///
+/// The remote's.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+pub fn look_at_installation(remote: &dyn Remote) -> Result<RemoteInstallation> {
+    single_thread()?.block_on(removal::look(remote))
+}
+
+/// Takes everything of driftless's out of a remote, on this thread.
+///
+/// # Errors
+///
+/// The remote's; `Unavailable` when a replica has installed it again meanwhile.
+///
+/// # Panics
+///
+/// Within a tokio runtime's own thread: it blocks.
+pub fn remove_installation(remote: &dyn Remote, found: &RemoteInstallation) -> Result<Removed> {
+    single_thread()?.block_on(removal::remove(remote, found))
+}
+
+/// Removes the files that driftless has put beside a database, which is no replica any more.
+pub fn remove_files(lock: Lock, database: &Path) {
+    // Without a replicator there is none.
+    let _ = std::fs::remove_file(status_file::path(database));
+    lock.remove_file(database);
 }
 
 /// Goes on with another remote, on this thread: see [`RemotePreview`]. The caller holds the file's

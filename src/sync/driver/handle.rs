@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Accept(oneshot::Sender<Result<Summary>>),
     /// Look at the remote, as before [`Command::Accept`].
     Preview(oneshot::Sender<Result<RemotePreview>>),
+    /// Give the remote that requests go to.
+    Remote(oneshot::Sender<Arc<dyn Remote>>),
     /// See [`Input::Wake`](crate::sync::Input::Wake).
     Wake,
     /// End.

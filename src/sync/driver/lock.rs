@@ -103,6 +103,14 @@ impl Lock {
         self.beside.discard();
     }
 
+    /// Releases the lock, and removes its file beside the database at `database`, which is no
+    /// replica any more.
+    pub(in crate::sync) fn remove_file(self, database: &Path) {
+        if let Err(error) = std::fs::remove_file(lock_path(database)) {
+            tracing::warn!("the lock's file stays: {error}");
+        }
+    }
+
     /// The replicator that has the lock of the database at `database`, if one has it. No file is
     /// made. A process that asks for the lock at the same moment may be refused, and must try
     /// again.

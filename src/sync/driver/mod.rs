@@ -19,11 +19,9 @@ mod commit_watcher;
 pub(in crate::sync) mod handle;
 pub(in crate::sync) mod lock;
 mod lock_pacing;
-mod network;
+pub(in crate::sync) mod network;
 pub(in crate::sync) mod remote_facts;
 pub(in crate::sync) mod status_file;
-#[allow(dead_code, reason = "`driftless verify` follows")]
-pub(in crate::sync) mod verifying;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -339,6 +337,10 @@ impl Driver {
                 let url = remote.url();
                 self.network.use_remote(remote);
                 self.input(Input::Reconfigured { url });
+            }
+            Command::Remote(reply) => {
+                // Nobody waits for it any more, perhaps.
+                let _ = reply.send(Arc::clone(self.network.remote()));
             }
             Command::Wake => self.wake(),
             Command::Shutdown(reply) => {

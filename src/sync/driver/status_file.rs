@@ -106,7 +106,7 @@ impl StatusFile {
 
 /// The status file of `gym.db` is `gym.db-driftless-status`. A symbolic link leads to the one of
 /// its target.
-fn path(database: &Path) -> PathBuf {
+pub(in crate::sync) fn path(database: &Path) -> PathBuf {
     let file = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let mut name = file.into_os_string();
     name.push("-driftless-status");

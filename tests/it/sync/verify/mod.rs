@@ -8,15 +8,19 @@ mod tables;
 
 use driftless::Result;
 use driftless::store::Store;
-use driftless::sync::Compared;
+use driftless::sync::{Repair, Verified, VerifyOptions};
 
 use crate::support::desk::Desk;
 use crate::support::local_remote::LocalRemote;
 
-/// Compares the tables of a desk with its remote's.
-fn compare(desk: &Desk) -> Result<Compared> {
-    let store = Store::open(desk.path()).unwrap();
-    driftless::sync::compare(&store, desk.remote.clone(), &[], &mut |_, _| {})
+/// Verifies a desk.
+fn compare(desk: &Desk) -> Result<Verified> {
+    verify(desk, &VerifyOptions::default()).map(|(verified, _)| verified)
+}
+
+fn verify(desk: &Desk, options: &VerifyOptions) -> Result<(Verified, Repair)> {
+    let mut store = Store::open(desk.path()).unwrap();
+    driftless::sync::verify(&mut store, desk.remote.clone(), options, &mut |_| {})
 }
 
 /// Changes a desk's tables, and nobody notices.

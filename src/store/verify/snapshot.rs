@@ -8,10 +8,6 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, Statement, Transaction};
 
-use super::Store;
-use super::outbox::pending::{PendingEvent, load};
-use super::outbox::reader::{ROW, Reader};
-use super::rows::row::value;
 use crate::catalog::{Collation, ident, key_json};
 use crate::error::Result;
 use crate::event::value::Value;
@@ -20,6 +16,10 @@ use crate::protocol::compare::{
     Bound, ComparedTable, Digester, KeyOrder, KeyRange, LocalDigest, LocalRow, LocalRows,
     PendingChange, replay,
 };
+use crate::store::Store;
+use crate::store::outbox::pending::{PendingEvent, load};
+use crate::store::outbox::reader::{ROW, Reader};
+use crate::store::rows::row::value;
 
 /// The collation that compares by the bytes of UTF-8, for files that have UTF-16.
 const BY_BYTES: &str = "driftless_by_bytes";
@@ -44,7 +44,7 @@ struct SnapshotTable<'s> {
 
 /// A row with events that are not settled here.
 #[derive(Debug, Default)]
-struct TouchedRow {
+pub(super) struct TouchedRow {
     key: Option<RowKey>,
     values: Vec<Value>,
     /// Outbox numbers of its pending events that are on it, rising.
@@ -53,6 +53,23 @@ struct TouchedRow {
     waiting: Vec<String>,
     /// An event in quarantine makes or deletes it.
     waits: bool,
+}
+
+impl TouchedRow {
+    /// Its key.
+    pub(super) fn key(&self) -> Option<&RowKey> {
+        self.key.as_ref()
+    }
+
+    /// The outbox numbers of its pending events that are on it.
+    pub(super) fn pending(&self) -> &[i64] {
+        &self.pending
+    }
+
+    /// Whether an event of it waits in quarantine.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waits || !self.waiting.is_empty()
+    }
 }
 
 impl Store {
@@ -92,7 +109,7 @@ impl Store {
 
     /// The rows that have pending events on them, or events in quarantine, by the number of their
     /// table.
-    fn touched(
+    pub(super) fn touched(
         &self,
         tx: &Connection,
         tables: &[ComparedTable],
@@ -279,7 +296,7 @@ impl Snapshot<'_> {
 }
 
 /// What pending events do.
-fn changes(pending: &[PendingEvent]) -> Result<Vec<PendingChange>> {
+pub(super) fn changes(pending: &[PendingEvent]) -> Result<Vec<PendingChange>> {
     let change = |event: &PendingEvent| -> Result<PendingChange> {
         let after = if event.op() == Op::Delete { None } else { Some(event.after()?) };
         Ok(PendingChange { op: event.op(), after })

@@ -1,0 +1,6 @@
+//! A replica, checked: its rows at one moment, its log, the fold of the log, and a repair.
+
+pub(in crate::store) mod fold_check;
+pub(in crate::store) mod log_check;
+pub(in crate::store) mod repair;
+pub(in crate::store) mod snapshot;

@@ -1,0 +1,125 @@
+//! Takes the remote's rows where the local ones differ, and keeps the local ones.
+//!
+//! The local row becomes a pending insert that is set aside and refused in advance: the remote's
+//! log records it as rejected, with its values, and so it comes into the conflict inbox, from where
+//! it can be restored.
+
+use crate::error::{Code, Error, Result};
+use crate::event::{EventId, Image};
+use crate::protocol::compare::{ComparedTable, Difference};
+use crate::store::Store;
+use crate::store::apply::rebase::Rebase;
+use crate::store::apply::step::{Step, Stop, Strategy, begin};
+use crate::store::outbox::pending::known_columns;
+use crate::store::rows::row::known_key;
+
+/// Why the local row is recorded as rejected.
+const REASON: &str = "repaired: the remote had another row";
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Repaired {
+    /// Rows that are the remote's now.
+    pub rows: u64,
+    /// Local rows that are kept, and come into the conflict inbox with the next sync.
+    pub kept: u64,
+    /// Rows that have changed since they were compared, or that have pending or waiting events.
+    pub skipped: u64,
+}
+
+impl Store {
+    /// Makes the local rows of these differences into the remote's, in one transaction. `now_ms` is
+    /// the time of the new events.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when a constraint or a trigger of this database refuses a row; `Storage` when the
+    /// database fails. Then nothing has changed.
+    pub fn repair(
+        &mut self,
+        tables: &[ComparedTable],
+        found: &[Difference],
+        now_ms: i64,
+    ) -> Result<Repaired> {
+        self.check_triggers()?;
+        match self.repair_once(tables, found, now_ms) {
+            Ok(done) => {
+                self.pending.borrow_mut().forget();
+                Ok(done)
+            }
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::SchemaChanged) => {
+                Err(Error::unavailable("the definitions of the tables have changed; try again"))
+            }
+            Err(_) => {
+                let message =
+                    "a constraint or a trigger of this database refuses the remote's rows";
+                Err(Error::new(Code::RowsRefused, message)
+                    .with_hint("compare the two schemas: this one asks for more"))
+            }
+        }
+    }
+
+    fn repair_once(
+        &self,
+        tables: &[ComparedTable],
+        found: &[Difference],
+        now_ms: i64,
+    ) -> Step<Repaired> {
+        let tx = self.begin_write()?;
+        if self.current_schema_version()? != self.schema_version {
+            return Err(Stop::SchemaChanged);
+        }
+        let start = begin(&tx)?;
+        let mut touched = self.touched(&tx, tables)?;
+        let touched: Vec<_> = (0..tables.len())
+            .map(|at| touched.remove(&at).unwrap_or_default())
+            .map(|rows| rows.into_iter().filter_map(|row| row.key().cloned()).collect::<Vec<_>>())
+            .collect();
+        let mut rebase = Rebase::new(self, &[], Strategy::InPlace, false, start)?;
+        let mut done = Repaired::default();
+        for row in found {
+            let place = |name: &str| self.table_index(name);
+            let at = tables.iter().position(|table| table.name().eq_ignore_ascii_case(&row.table));
+            let (Some(at), Some(index)) = (at, place(&row.table)) else { continue };
+            let table = &self.tables[index].table;
+            let Some(key) = known_key(table, &row.key.0) else { continue };
+            let now = rebase.writer.row(index, &key)?.map(|row| row.image);
+            let is_same = now == row.local && start.cursor == row.seq;
+            if !is_same || touched[at].contains(&row.key) || !rebase.is_writable(index) {
+                done.skipped += 1;
+                continue;
+            }
+            let written = match &row.remote {
+                Some(theirs) => {
+                    let mut image = now.clone().unwrap_or_default();
+                    image.overlay(&tables[at].shared(theirs));
+                    let columns = known_columns(table, &image);
+                    rebase.writer.upsert(index, &row.key.0, &columns)
+                }
+                None => rebase.writer.delete(index, &key),
+            };
+            rebase.check(written)?;
+            done.rows += 1;
+            if let Some(local) = &row.local {
+                keep(&tx, row, local, now_ms)?;
+                done.kept += 1;
+            }
+        }
+        rebase.finish(start.cursor, None)?;
+        self.commit_write(tx)?;
+        Ok(done)
+    }
+}
+
+/// Appends the insert that is refused in advance.
+fn keep(tx: &rusqlite::Connection, row: &Difference, local: &Image, now_ms: i64) -> Result<()> {
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, after, base, actor, aside, refuse)
+         SELECT max(clock, ?1), random() & ?6, ?2, ?3, 0, ?4, cursor, actor, 1, ?5
+         FROM driftless_state",
+    )?;
+    let mask = EventId::TAIL_MASK;
+    statement.execute((now_ms, &row.table, &row.key.0, local.to_json(), REASON, mask))?;
+    Ok(())
+}
