@@ -15,26 +15,28 @@ use std::time::{Duration, Instant};
 
 use driftless::event::Seq;
 use driftless::event::page::Page;
+use driftless::protocol::Lean;
 use driftless::protocol::statements::{Exchange, MAX_EVENTS, Span};
 use driftless::remote::Remote as _;
 use driftless::store::{Outcome, Store};
 use support::{Place, Served};
 
-/// Reads the whole log.
-fn download(hub: &Served) -> (Vec<Page>, Duration) {
+/// Reads the whole log, and counts its bytes on the wire.
+fn download(hub: &Served, lean: Option<&Lean>) -> (Vec<Page>, Duration, u64) {
     let client = hub.client();
-    let (mut pages, mut after) = (Vec::new(), Seq(0));
+    let (mut pages, mut after, mut bytes) = (Vec::new(), Seq(0), 0);
     let start = Instant::now();
     loop {
-        let span = Span { after, events: MAX_EVENTS, whole: true, slice: None, held: None };
-        let exchange = Exchange { pull: Some(span), ..Exchange::default() };
+        let span = Span { after, events: MAX_EVENTS, whole: true, slice: None };
+        let exchange = Exchange { pull: Some(span), lean, ..Exchange::default() };
         let answer = hub.block_on(client.run(exchange.batch())).unwrap();
+        bytes += answer.bytes_down;
         let page = exchange.read(answer).unwrap().page;
         let more = page.more;
         after = page.last;
         pages.push(page);
         if !more {
-            return (pages, start.elapsed());
+            return (pages, start.elapsed(), bytes);
         }
     }
 }
@@ -53,6 +55,7 @@ fn integrate(place: &Place, pages: &[Page]) -> Duration {
 fn main() {
     let events = support::events();
     let (mut twins, mut downloads, mut applied, mut pulls) = (vec![], vec![], vec![], vec![]);
+    let (mut wholes, mut whole_bytes, mut lean_bytes) = (vec![], 0, 0);
     for _ in 0..support::rounds() {
         let place = Place::new();
         twins.push(support::fill(&place.database("plain.db", support::INDEXES), events));
@@ -66,9 +69,16 @@ fn main() {
         writer.sync_now_blocking().unwrap();
         drop(writer);
 
-        let (pages, time) = download(&hub);
+        let (whole, time, bytes) = download(&hub, None);
+        wholes.push(time);
+        whole_bytes = bytes;
+        let layouts = Store::open(&place.path("pages.db")).unwrap().event_layouts();
+        let lean = Lean { held: None, layouts };
+        let (pages, time, bytes) = download(&hub, Some(&lean));
         assert_eq!(pages.iter().map(|page| page.count).sum::<usize>(), events);
+        assert!(pages == whole, "the lines are the same");
         downloads.push(time);
+        lean_bytes = bytes;
         applied.push(integrate(&place, &pages));
         let start = Instant::now();
         let replicator = hub.replicator(&place.path("desk.db"));
@@ -81,7 +91,10 @@ fn main() {
     }
     println!("{events} events, {} rounds", support::rounds());
     support::report("plain SQLite, transactions of 1,000", events, &twins, None);
+    support::report("downloaded, whole lines", events, &wholes, Some(&twins));
+    support::report_bytes("  the same", 0, whole_bytes);
     support::report("downloaded", events, &downloads, Some(&twins));
+    support::report_bytes("  the same", 0, lean_bytes);
     support::report("integrated, from pages in memory", events, &applied, Some(&twins));
     support::report("pulled: start, download and integrate", events, &pulls, Some(&twins));
 }

@@ -82,7 +82,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
 fn main() {
     let events = support::events();
     let (mut twins, mut captures, mut pushes, mut syncs) = (vec![], vec![], vec![], vec![]);
-    let mut parts = Vec::new();
+    let (mut parts, mut bytes) = (Vec::new(), (0, 0));
     for _ in 0..support::rounds() {
         let place = Place::new();
         twins.push(support::fill(&place.database("plain.db", ""), events));
@@ -100,8 +100,9 @@ fn main() {
         hub.initialise(&place.path("desk.db"));
         support::fill(&db, events);
         let start = Instant::now();
-        let replicator = hub.replicator(&place.path("desk.db"));
+        let (replicator, summary) = hub.synced(&place.path("desk.db"));
         syncs.push(start.elapsed());
+        bytes = (summary.bytes_up, summary.bytes_down);
         assert_eq!(replicator.status().pending, 0);
         let there = rusqlite::Connection::open(place.path("hub.db")).unwrap();
         assert_eq!(support::count(&there), events);
@@ -111,6 +112,7 @@ fn main() {
     support::report("captured locally", events, &captures, Some(&twins));
     support::report("pushed, until acknowledged", events, &pushes, Some(&twins));
     support::report("start, push, pull the echoes, all settled", events, &syncs, Some(&twins));
+    support::report_bytes("  the same", bytes.0, bytes.1);
     let share = |part: fn(&Parts) -> Duration| {
         support::median(parts.iter().map(|p| part(p).as_secs_f64() / p.whole().as_secs_f64()))
     };

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use driftless::Replicator;
 use driftless::hub::{Config, Hub};
 use driftless::remote::{Batch, Libsql, Options, Pending, Remote};
+use driftless::{Replicator, Summary};
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -142,13 +142,18 @@ impl Served {
 
     /// A replicator of `path`, initialised and in step.
     pub fn replicator(&self, path: &Path) -> Replicator {
+        self.synced(path).0
+    }
+
+    /// The same with what that took.
+    pub fn synced(&self, path: &Path) -> (Replicator, Summary) {
         let replicator = Replicator::builder(path)
             .remote(self.url.as_str(), "")
             .tables(["members", "payments"])
             .start()
             .unwrap();
-        replicator.sync_now_blocking().unwrap();
-        replicator
+        let summary = replicator.sync_now_blocking().unwrap();
+        (replicator, summary)
     }
 
     /// Makes `path` a replica, and leaves it to itself.
@@ -189,6 +194,13 @@ impl Remote for Counting {
     fn url(&self) -> String {
         self.inner.url()
     }
+}
+
+/// Prints the bytes that something took, as they go over the wire, in MB.
+#[allow(clippy::print_stdout)]
+pub fn report_bytes(name: &str, up: u64, down: u64) {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    println!("  {name:<54} {:>6.1} MB up {:>6.1} MB down", mb(up), mb(down));
 }
 
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -7,6 +7,8 @@
 
 #[doc(hidden)]
 pub mod echo;
+#[doc(hidden)]
+pub mod unfold;
 
 use std::borrow::Cow;
 

@@ -1,13 +1,14 @@
 //! What is asked of the log: a stretch of it, a slice of a line that does not fit into an answer,
 //! and the lines of events by their ids. All pure.
 
+use super::lean_lines::{Lean, lines};
 use super::meta::{Meta, number, parameters, read_meta, wrong};
 use super::{Statement, text};
 use crate::error::Result;
-use crate::event::page::echo::{short_line, unfold};
+use crate::event::page::unfold::unfold;
 use crate::event::page::{MAX_SEQ, PULL_LINE, Page};
 use crate::event::value::Value;
-use crate::event::{EventId, ReplicaId, Seq};
+use crate::event::{EventId, Seq};
 use crate::protocol::{Answer, Rows};
 
 /// The most events of a unit that is waited for to be integrated in one transaction. An optimised
@@ -27,56 +28,6 @@ pub struct Span {
     pub whole: bool,
     /// Of the first event's line only this: it is larger than an answer may be.
     pub slice: Option<Slice>,
-    /// The events whose values who asks has. They come as echoes.
-    pub held: Option<Held>,
-}
-
-/// Own events that are in the outbox: those of a replica with numbers in a range. The remote knows
-/// them by their ids, in which the number is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Who made them.
-    pub replica: ReplicaId,
-    /// The number of the oldest that has no verdict yet.
-    pub first: i64,
-    /// The number of the newest.
-    pub last: i64,
-}
-
-impl Held {
-    /// How many numbers there are.
-    pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.last - self.first).map_or(0, |more| more.saturating_add(1))
-    }
-
-    /// The condition that the values of the event `alias` need not travel. The halves of a key
-    /// change and consequences are told whole, for the outbox does not say which belong together,
-    /// and so are events that were pushed without values.
-    fn holds(&self, alias: &str) -> Statement {
-        let Held { replica, first, last } = self;
-        let sql = "(x.origin = ? AND x.cause IS NULL AND x.via IS NULL AND x.pair IS NULL \
-             AND x.unit IS NOT NULL AND substr(x.id, 11, 8) BETWEEN ? AND ? \
-             AND coalesce(x.before, '') <> '{}' AND coalesce(x.after, '') <> '{}')";
-        let number = |n| Value::from(EventId::spelled_number(n).as_str());
-        Statement::new(
-            sql.replace("x.", &format!("{alias}.")),
-            [text(replica), number(*first), number(*last)],
-        )
-    }
-
-    /// The expression for the line of the event `e`, in a page that begins after a place.
-    fn line(&self, after: Seq) -> Statement {
-        let (held, before) = (self.holds("e"), self.holds("b"));
-        let same = format!(
-            "e.verdict = 'applied' AND EXISTS (SELECT 1 FROM driftless_events AS b \
-             WHERE b.seq = e.seq - 1 AND b.seq > ? AND b.unit = e.unit AND b.base = e.base \
-             AND b.verdict = 'applied' AND {})",
-            before.sql
-        );
-        let sql = format!("CASE WHEN {} THEN {} ELSE {PULL_LINE} END", held.sql, short_line(&same));
-        let args = held.args.into_iter().chain([after.0.into()]).chain(before.args);
-        Statement::new(sql, args)
-    }
 }
 
 /// A slice of a line.
@@ -103,8 +54,8 @@ pub struct Part {
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
 /// event, the log's newest seq.
-pub(crate) fn page(span: Span) -> Statement {
-    let Span { after, events, whole, held, .. } = span;
+pub(crate) fn page(span: Span, lean: Option<&Lean>) -> Statement {
+    let Span { after, events, whole, .. } = span;
     // Nearly every place of the log has an event, so the place is as good as a count, which would
     // read all events up to it. There is none if nothing is after the cursor.
     let cut = "(SELECT coalesce((SELECT seq FROM driftless_events WHERE seq >= ? + ? ORDER BY seq \
@@ -121,18 +72,28 @@ pub(crate) fn page(span: Span) -> Statement {
     } else {
         cut.to_owned()
     };
-    let line = held.map_or_else(|| PULL_LINE.into(), |held| held.line(after));
-    let sql = format!(
-        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
-         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END \
-         FROM (SELECT seq, {} AS line FROM driftless_events AS e \
-         WHERE seq > ? AND seq <= {edge} ORDER BY seq LIMIT ?)",
-        line.sql
-    );
     let most = events.saturating_add(MAX_UNIT);
     let cut = [after.0.into(), number(events), after.0.into()];
-    let range = std::iter::once(after.0.into()).chain(cut).chain([number(most)]);
-    Statement::new(sql, line.args.into_iter().chain(range))
+    let range = Statement::new(
+        format!("e.seq > ? AND e.seq <= {edge} ORDER BY e.seq LIMIT ?"),
+        std::iter::once(after.0.into()).chain(cut).chain([number(most)]),
+    );
+    let lines = match lean {
+        Some(lean) => lines(lean, after, range),
+        None => {
+            let sql = format!(
+                "SELECT seq, {PULL_LINE} AS line FROM driftless_events AS e WHERE {}",
+                range.sql
+            );
+            Statement::new(sql, range.args)
+        }
+    };
+    let sql = format!(
+        "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), \
+         CASE WHEN count(*) > 0 THEN (SELECT max(seq) FROM driftless_events) END FROM ({})",
+        lines.sql
+    );
+    Statement::new(sql, lines.args)
 }
 
 /// The statement for a slice of the line of the first event after a place. Its row: the seq, the
@@ -203,12 +164,11 @@ pub fn read_lookup_slice(answer: Answer) -> Result<(Option<Part>, Option<Meta>)>
 pub fn read_lookup(answer: Answer) -> Result<(Page, Option<Meta>)> {
     let [page, meta]: [Rows; 2] =
         answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
-    Ok((read_page(page, Seq(0), false)?.0, read_meta(&meta)?))
+    Ok((read_page(page, Seq(0), None)?.0, read_meta(&meta)?))
 }
 
-/// Reads the row of [`page`], which begins after a place. `echoes` says that own events may be
-/// echoes.
-pub(crate) fn read_page(rows: Rows, after: Seq, echoes: bool) -> Result<(Page, Seq)> {
+/// Reads the row of [`page`], which begins after a place, and was asked for with `lean`.
+pub(crate) fn read_page(rows: Rows, after: Seq, lean: Option<&Lean>) -> Result<(Page, Seq)> {
     let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
     let [bytes, last, count, head] = row.as_mut_slice() else {
         return Err(wrong("a page's columns"));
@@ -227,6 +187,9 @@ pub(crate) fn read_page(rows: Rows, after: Seq, echoes: bool) -> Result<(Page, S
     if last <= after.0 || head < last || head > MAX_SEQ.0 {
         return Err(wrong("a page that is not after the cursor"));
     }
-    let bytes = if echoes { unfold(bytes) } else { bytes };
+    let bytes = match lean {
+        Some(lean) => unfold(bytes, &lean.layouts),
+        None => bytes,
+    };
     Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
 }

@@ -5,6 +5,7 @@ pub use self::exchange::{Answer, Batch, Rows};
 pub mod compare;
 mod exchange;
 pub mod incarnation;
+pub(crate) mod lean_lines;
 pub(crate) mod log_range;
 pub mod look;
 pub(crate) mod meta;
@@ -16,7 +17,7 @@ pub(crate) mod staged;
 mod statement;
 pub mod statements;
 
-pub use self::log_range::Held;
+pub use self::lean_lines::{Held, Lean};
 pub use self::outgoing::{Outgoing, Push};
 pub use self::statement::Statement;
 pub(crate) use self::statement::text;

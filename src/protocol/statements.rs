@@ -34,7 +34,7 @@ use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
 use super::remote_tables::{RemoteTables, SCHEMA_COOKIE};
 use super::staged::{forget, source};
-use super::{Push, Statement, text};
+use super::{Lean, Push, Statement, text};
 use crate::catalog::{Collation, Table, ident, key_json, row_json};
 use crate::error::Result;
 use crate::event::json::{Scanner, names_json};
@@ -96,6 +96,8 @@ pub struct Exchange<'a> {
     pub part: Option<PushPart<'a>>,
     /// What to pull.
     pub pull: Option<Span>,
+    /// How the lines of a page may come; `None` for whole lines.
+    pub lean: Option<&'a Lean>,
     /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
     pub asker: Option<Asker>,
 }
@@ -173,7 +175,8 @@ impl Exchange<'_> {
             statements.extend(part.statements(asker.place));
         }
         if let Some(span) = self.pull {
-            statements.push(span.slice.map_or_else(|| page(span), |at| slice(span.after, at)));
+            statements
+                .push(span.slice.map_or_else(|| page(span, self.lean), |at| slice(span.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.into(), meta));
         Batch { statements, writes: self.push.is_some() || self.part.is_some() }
@@ -214,7 +217,7 @@ impl Exchange<'_> {
                 (read.last, head) = (span.after, span.after);
                 part = read_part(rows)?;
             } else {
-                (read, head) = read_page(rows, span.after, span.held.is_some())?;
+                (read, head) = read_page(rows, span.after, self.lean)?;
             }
         }
         let meta = read_meta(&next())?;

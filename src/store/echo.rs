@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use crate::error::Result;
 use crate::event::Origin;
 use crate::event::page::Page;
-use crate::event::page::echo::{Echo, Pushed, complete, has_echoes};
+use crate::event::page::echo::{Echo, Pushed, complete, has_marks};
+use crate::event::page::unfold::Layout;
 use crate::protocol::Held;
 use crate::store::Store;
 use crate::store::outbox::reader::Reader;
@@ -29,10 +30,16 @@ impl Store {
         Ok(first.zip(last).map(|(first, last)| Held { replica: self.id, first, last }))
     }
 
+    /// The replicated tables with their columns, as events name them.
+    pub fn event_layouts(&self) -> Vec<Layout> {
+        let layout = |(table, columns)| Layout { table, columns };
+        self.columns().into_iter().map(layout).collect()
+    }
+
     /// The page with a whole line for each echo, as the remote would have sent it. `None` if an
     /// echo is of no event that is pending here.
     pub fn completed<'p>(&self, page: &'p Page) -> Result<Option<Cow<'p, Page>>> {
-        if !has_echoes(&page.bytes) {
+        if !has_marks(&page.bytes) {
             return Ok(Some(Cow::Borrowed(page)));
         }
         let sql = format!("SELECT {EVENT} FROM driftless_outbox WHERE n = ?1 AND NOT settled");

@@ -2,9 +2,9 @@
 //!
 //! Who made an event has its values in the outbox until the verdict is here. So the remote may
 //! leave them out: it sends the *short* form of such a line ([`SHORT_LINE`]), in which neighbours
-//! of one push do not repeat what they share. [`unfold`] makes of each short line an echo that
-//! stands for itself, so that a page can be taken apart at any line. An [`Echo`] becomes a whole
-//! line again with the event of the outbox ([`Echo::write`]); until then it is no event, and
+//! of one push do not repeat what they share. [`unfold`](super::unfold::unfold) makes of each an
+//! echo that stands for itself, so that a page can be taken apart at any line. An [`Echo`] becomes
+//! a whole line again with the event of the outbox ([`Echo::write`]). Until then it is no event, and
 //! [`Line`](super::Line) says so.
 //!
 //! ```text
@@ -25,16 +25,12 @@ use crate::event::json::Scanner;
 use crate::event::value::write_string;
 use crate::event::{EventId, Op, Origin, RowKey, Seq};
 
-/// The SQL expression for the short line of the event `e`, where `{same}` holds if the event before
-/// it is an echo of the same unit with the same base, and both were applied.
-pub(crate) fn short_line(same: &str) -> String {
-    format!(
-        "'[' || e.seq || ',\"' || e.id || '\",' || e.received_at || ',' || \
-         (coalesce(length(e.before), 0) + coalesce(length(e.after), 0)) || \
-         CASE WHEN {same} THEN ']' ELSE ',\"' || e.unit || '\",' || e.base || ',\"' || e.verdict || \
-         '\",' || CASE WHEN e.reason IS NULL THEN 'null' ELSE json_quote(e.reason) END || ']' END"
-    )
-}
+/// The SQL expression for the short line of an event, where `same` holds if the event one place
+/// before it is an echo too, and of the same unit, base, verdict and reason.
+pub(crate) const SHORT_LINE: &str = "'[' || seq || ',\"' || id || '\",' || received_at || ',' || \
+         (coalesce(length(before), 0) + coalesce(length(after), 0)) || \
+         CASE WHEN same THEN ']' ELSE ',\"' || unit || '\",' || base || ',\"' || verdict || \
+         '\",' || CASE WHEN reason IS NULL THEN 'null' ELSE json_quote(reason) END || ']' END";
 
 /// The pieces between line feeds.
 pub(super) fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -83,7 +79,7 @@ pub(crate) struct Echo<'a> {
 }
 
 /// The next element of an array, behind a comma.
-fn next<'a>(scanner: &mut Scanner<'a>) -> Option<&'a [u8]> {
+pub(super) fn next<'a>(scanner: &mut Scanner<'a>) -> Option<&'a [u8]> {
     scanner.expect(b',').ok()?;
     scanner.raw().ok()
 }
@@ -173,10 +169,10 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// What a short line says beyond its event: unit, base, verdict and reason.
-type Said<'a> = [&'a [u8]; 4];
+pub(super) type Said<'a> = [&'a [u8]; 4];
 
 /// A short line.
-struct Short<'a> {
+pub(super) struct Short<'a> {
     seq: &'a [u8],
     id: &'a [u8],
     received_at: &'a [u8],
@@ -186,7 +182,7 @@ struct Short<'a> {
 
 impl<'a> Short<'a> {
     /// Reads a line, if it is a short one. A whole line has its writer in the third place.
-    fn read(line: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let mut scanner = Scanner::new(line);
         scanner.eat(b'[').then_some(())?;
         let seq = scanner.raw().ok()?;
@@ -208,41 +204,22 @@ impl<'a> Short<'a> {
         scanner.end().ok()?;
         Some(Short { seq, id, received_at, size, said })
     }
-}
 
-/// The lines of a page in which echoes are short, with each echo by itself. What is neither a whole
-/// line nor a short one stays as it is: it is no event, and the reader of the page says so.
-pub fn unfold(bytes: Vec<u8>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let (mut copied, mut at) = (0, 0);
-    let mut before: Option<Said<'_>> = None;
-    for line in pieces(&bytes) {
-        let end = at + line.len();
-        if let Some(short) = Short::read(line) {
-            before = short.said.or(before);
-            if let Some([unit, base, verdict, reason]) = before {
-                out.extend_from_slice(&bytes[copied..at]);
-                let Short { seq, id, received_at, size, .. } = short;
-                let fields = [seq, id, b"0", b"null", unit, base, verdict, reason, received_at];
-                for (place, field) in fields.into_iter().enumerate() {
-                    out.push(if place == 0 { b'[' } else { b',' });
-                    out.extend_from_slice(field);
-                }
-                out.push(b',');
-                out.extend_from_slice(size);
-                out.push(b']');
-                copied = end;
-            }
-        } else {
-            before = None;
+    /// What it says itself, beyond its event.
+    pub(super) fn said(&self) -> Option<Said<'a>> {
+        self.said
+    }
+
+    /// Appends the echo.
+    pub(super) fn write(&self, [unit, base, verdict, reason]: &Said<'_>, out: &mut Vec<u8>) {
+        let Short { seq, id, received_at, size, .. } = *self;
+        let fields = [seq, id, b"0", b"null", unit, base, verdict, reason, received_at, size];
+        for (place, field) in fields.into_iter().enumerate() {
+            out.push(if place == 0 { b'[' } else { b',' });
+            out.extend_from_slice(field);
         }
-        at = end + 1;
+        out.push(b']');
     }
-    if copied == 0 {
-        return bytes;
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    out
 }
 
 /// Lines in which `whole` has put whole ones for the echoes: it appends one, or gives false if it
@@ -273,8 +250,8 @@ pub(crate) fn complete(
     Ok(Some(out))
 }
 
-/// Whether a line of the page is an echo.
-pub(crate) fn has_echoes(bytes: &[u8]) -> bool {
+/// Whether a line of the page is an echo, or could not be made whole.
+pub(crate) fn has_marks(bytes: &[u8]) -> bool {
     pieces(bytes).any(is_echo)
 }
 
@@ -285,42 +262,12 @@ mod tests {
     use crate::event::page::Page;
 
     const A: &str = "01JD8ZK3V5QWERTY0123456789";
-    const B: &str = "01JD8ZK3V5QWERTY0123456780";
     const UNIT: &str = "01JD8ZK3V5QWERTY0123456700";
     const WHOLE: &str = r#"[6,"01JD8ZK3V5QWERTY0123456781","web",null,null,"t",[1],"delete",{"k":1},null,0,null,null,null,"applied",null,16]"#;
 
-    fn unfolded(lines: &[&str]) -> String {
-        String::from_utf8(unfold(lines.join("\n").into_bytes())).unwrap()
-    }
-
-    fn first() -> String {
-        format!(r#"[4,"{A}",17,9,"{UNIT}",3,"applied",null]"#)
-    }
-
-    #[test]
-    fn a_short_line_is_as_the_one_before_it() {
-        let second = format!(r#"[5,"{B}",18,0]"#);
-        let both = unfolded(&[&first(), &second, WHOLE]);
-        let expected = [
-            format!(r#"[4,"{A}",0,null,"{UNIT}",3,"applied",null,17,9]"#),
-            format!(r#"[5,"{B}",0,null,"{UNIT}",3,"applied",null,18,0]"#),
-            WHOLE.to_owned(),
-        ];
-        assert_eq!(both, expected.join("\n"));
-        assert_eq!(unfolded(&[WHOLE]), WHOLE);
-        assert_eq!(unfolded(&[&both]), both, "echoes are what they are");
-    }
-
-    #[test]
-    fn a_short_line_that_follows_none_stays() {
-        let second = format!(r#"[5,"{B}",18,0]"#);
-        for lines in [vec![second.as_str()], vec![&first(), WHOLE, &second], vec!["", &second]] {
-            let last = unfolded(&lines).lines().last().unwrap().to_owned();
-            assert_eq!(last, second);
-        }
-        for wrong in ["[5", "[5,", "[5,\"x\",18,0", "[5,\"x\",18,0,1]", "[5,\"x\",18,0] ]", "[]"] {
-            assert_eq!(unfolded(&[&first(), wrong]).lines().last(), Some(wrong));
-        }
+    /// An echo whose images have so many characters.
+    fn first(size: usize) -> Vec<u8> {
+        format!(r#"[4,"{A}",0,null,"{UNIT}",3,"applied",null,17,{size}]"#).into_bytes()
     }
 
     fn pushed(key: &RowKey) -> Pushed<'_> {
@@ -337,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_echo_and_the_pushed_event_are_the_whole_line() {
-        let bytes = unfold(first().replace(",9,", ",14,").into_bytes());
+        let bytes = first(14);
         let echo = Echo::read(&bytes).unwrap();
         assert_eq!((echo.seq(), echo.id().to_string()), (Seq(4), A.to_owned()));
         let key = RowKey("[1]".to_owned());
@@ -354,7 +301,7 @@ mod tests {
 
     #[test]
     fn another_size_is_another_event() {
-        let bytes = unfold(first().into_bytes());
+        let bytes = first(9);
         let (key, mut out) = (RowKey("[1]".to_owned()), Vec::new());
         assert!(!Echo::read(&bytes).unwrap().write(&pushed(&key), &mut out));
         assert!(out.is_empty());
@@ -362,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_page_is_complete_or_not_at_all() {
-        let page = unfold(format!("{}\n{WHOLE}", first()).into_bytes());
+        let page = [&first(9)[..], WHOLE.as_bytes()].join(&b'\n');
         let whole = |put: bool| {
             complete(&page, |echo, out| {
                 write(out, format_args!("<{}>", echo.seq()));
@@ -371,7 +318,7 @@ mod tests {
         };
         assert_eq!(whole(true).unwrap().unwrap(), format!("<4>\n{WHOLE}").into_bytes());
         assert_eq!(whole(false).unwrap(), None);
-        assert!(has_echoes(&page) && !has_echoes(WHOLE.as_bytes()));
+        assert!(has_marks(&page) && !has_marks(WHOLE.as_bytes()));
         for damaged in [&b"[4,\"x\",0,null"[..], b"[4,\"x\",0]", b"[4,\"x\",0,1,2,3,4,5,6]"] {
             assert_eq!(complete(damaged, |_, _| Ok(true)).unwrap(), None);
         }
@@ -379,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_echo_has_an_id_and_is_no_event_by_itself() {
-        let bytes = unfold(first().into_bytes());
+        let bytes = first(9);
         let page = Page { bytes, last: Seq(4), count: 1, more: false };
         assert_eq!(page.last_id().unwrap().to_string(), A);
         assert_eq!(Page { last: Seq(5), ..page.clone() }.last_id(), None);

@@ -228,7 +228,7 @@ impl Comparison {
             return Ok(None);
         }
         let limit = self.page_rows;
-        statements.push(page(self.span(local.cursor())));
+        statements.push(page(self.span(local.cursor()), None));
         let tables = &self.tables;
         let asked = pieces.iter();
         statements
@@ -238,7 +238,7 @@ impl Comparison {
     }
 
     fn span(&self, cursor: Seq) -> Span {
-        Span { after: cursor, events: self.events, whole: false, slice: None, held: None }
+        Span { after: cursor, events: self.events, whole: false, slice: None }
     }
 
     /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are
@@ -358,7 +358,7 @@ impl Comparison {
         if answer.len() != pieces.len() {
             return Err(wrong("the number of results"));
         }
-        let (log, _) = read_page(log.clone(), local.cursor(), false)?;
+        let (log, _) = read_page(log.clone(), local.cursor(), None)?;
         let lines = log.lines()?;
         let since = Since::new(&lines, log.more || lines.iter().any(|line| line.damaged.is_some()));
         for (mut piece, rows) in pieces.into_iter().zip(answer) {

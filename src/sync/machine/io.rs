@@ -66,6 +66,14 @@ pub struct PullSize {
     /// fewer, the request would grow by more than its answer shrinks.
     #[serde(default = "echoes")]
     pub echoes: usize,
+    /// From so many events on that are known to follow, rows come without the names of their
+    /// columns, which the request has.
+    #[serde(default = "lean")]
+    pub lean: usize,
+}
+
+fn lean() -> usize {
+    50
 }
 
 fn echoes() -> usize {
@@ -80,6 +88,7 @@ impl Default for PullSize {
             unit_events: MAX_UNIT,
             unit_bytes: 16 << 20,
             echoes: echoes(),
+            lean: lean(),
         }
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn push_of(seed: u64) -> PushSize {
 pub(super) fn pull_of(seed: u64) -> PullSize {
     let mut random = Rng::with_seed(seed ^ 0x9A28);
     let echoes = [1, 1, 1, usize::MAX][Rng::with_seed(seed ^ 0x9A30).usize(..4)];
-    let full = PullSize { echoes, ..PullSize::default() };
+    let lean = [0, 1, usize::MAX][Rng::with_seed(seed ^ 0x9A31).usize(..3)];
+    let full = PullSize { echoes, lean, ..PullSize::default() };
     if random.f64() >= PULLS_LIMITED {
         return full;
     }
@@ -54,7 +55,7 @@ pub(super) fn pull_of(seed: u64) -> PullSize {
         bytes: [1 << 10, full.bytes, full.bytes][random.usize(..3)],
         unit_events: [1, 2, 4, 8, full.unit_events, full.unit_events][random.usize(..6)],
         unit_bytes: [1 << 10, full.unit_bytes, full.unit_bytes][random.usize(..3)],
-        echoes,
+        ..full
     }
 }
 

@@ -417,7 +417,7 @@ fn sized(store: Store, plan: Option<Plan>, number: u128, start: u64, push: PushS
         seed,
         identity_seed: seed,
         push,
-        pull: PullSize { echoes: 1, ..PullSize::default() },
+        pull: PullSize { echoes: 1, lean: 1, ..PullSize::default() },
     };
     Machine::new(store, plan, config).unwrap()
 }

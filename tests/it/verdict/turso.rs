@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use driftless::catalog::{Catalog, Table, literal};
 use driftless::event::conflict::ConflictRule;
+use driftless::event::page::unfold::Layout;
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::incarnation::{Mark, Marks, Place};
 use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
     Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
 };
-use driftless::protocol::{Outgoing, Push};
+use driftless::protocol::{Held, Lean, Outgoing, Push};
 
 use super::remote::{Cut, Pushed, Remote, push_statements};
 use crate::support::engine::Engine;
@@ -266,7 +267,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None, held: None }),
+        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
@@ -278,10 +279,21 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
 /// stands behind the slices.
 fn in_parts(table: &Table) -> String {
     let slice = Slice { from: 3, bytes: 40 };
-    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice), held: None };
+    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
     let line = Exchange { pull: Some(span), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
     let (line, row) = (inlined(&line), inlined(&row));
+    let layouts = vec![Layout {
+        table: table.name.clone(),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+    }];
+    let held = Held { replica: ReplicaId(ulid::Ulid::from_parts(7, 7)), first: 0, last: 1 << 39 };
+    let span = Span { after: Seq(0), events: 1_000, whole: true, slice: None };
+    let lean = [None, Some(held)].map(|held| {
+        let lean = Lean { held, layouts: layouts.clone() };
+        let page = Exchange { pull: Some(span), lean: Some(&lean), ..Exchange::default() };
+        inlined(&page.batch().statements.remove(0))
+    });
     let ids = [1, 5, 77].map(|n| EventId(ulid::Ulid::from_parts(n, 1)));
     format!(
         "WITH a(seq, size, part, head) AS ({line})
@@ -291,9 +303,17 @@ fn in_parts(table: &Table) -> String {
          WITH a(bytes, last, n, head) AS ({})
              SELECT 'ids|' || last || '|' || n || '|' || length(bytes) FROM a;
          WITH a(seq, size, part, head) AS ({})
-             SELECT 'id|' || seq || '|' || size || '|' || hex(part) || '|' || head FROM a;",
+             SELECT 'id|' || seq || '|' || size || '|' || hex(part) || '|' || head FROM a;
+         UPDATE driftless_events SET received_at = seq, unit = 'u', origin = '{}';
+         WITH a(bytes, last, n, head) AS ({})
+             SELECT 'lean|' || last || '|' || n || '|' || hex(bytes) FROM a;
+         WITH a(bytes, last, n, head) AS ({})
+             SELECT 'held|' || last || '|' || n || '|' || hex(bytes) FROM a;",
         inlined(&lookup(&ids)),
-        inlined(&lookup_slice(ids[1], slice))
+        inlined(&lookup_slice(ids[1], slice)),
+        held.replica,
+        lean[0],
+        lean[1]
     )
 }
 
@@ -340,10 +360,17 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
     assert_eq!(expected[5], format!("mark|{}|4", mark(5, 9)));
     let parts: Vec<_> =
         expected[6..].iter().map(|part| part.split('|').take(2).collect::<Vec<_>>()).collect();
-    assert_eq!(
-        parts,
-        [["line", "2"], ["row", "[\"e2\"]"], ["ids", "3"], ["id", "3"]].map(Vec::from)
-    );
+    let expected_parts = [
+        ["line", "2"],
+        ["row", "[\"e2\"]"],
+        ["ids", "3"],
+        ["id", "3"],
+        ["lean", "5"],
+        ["held", "5"],
+    ];
+    assert_eq!(parts, expected_parts.map(Vec::from));
+    let sizes: Vec<_> = expected[10..].iter().map(String::len).collect();
+    assert!(sizes[0] < 1_500 && sizes[1] < 1_000, "lines are lean, and short: {sizes:?}");
     let Some(program) = require(Tool::Tursodb) else { return };
     let mut sql = "PRAGMA foreign_keys = ON;\n".to_owned();
     sql.push_str("CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER);\n");

@@ -10,10 +10,11 @@ pub(in crate::sync) mod pages;
 
 use crate::error::Result;
 use crate::event::Seq;
+use crate::event::page::unfold::Layout;
 use crate::event::page::{Offset, Page};
-use crate::protocol::Held;
 use crate::protocol::incarnation::Place;
 use crate::protocol::statements::{Part, Span};
+use crate::protocol::{Held, Lean};
 use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;
 
@@ -64,12 +65,27 @@ impl Puller {
         self.pages.head()
     }
 
-    /// What to ask for next. No values of the `held` events are asked for, if the pages up to the
-    /// log's end may come without them.
-    pub(super) fn range(&mut self, held: Option<Held>) -> Span {
+    /// What to ask for next.
+    pub(super) fn range(&self) -> Span {
+        self.pages.span()
+    }
+
+    /// How the lines of that may come. `held` are own events that wait for their verdict, and
+    /// `layouts` are those of the tables here.
+    pub(super) fn lean(
+        &mut self,
+        held: Option<Held>,
+        layouts: impl FnOnce() -> Vec<Layout>,
+    ) -> Option<Lean> {
         self.whole_lines &= !self.is_at_end();
-        let held = held.filter(|held| !self.whole_lines && held.len() >= self.most.echoes);
-        Span { held, ..self.pages.span() }
+        let known = self.pages.head().0.saturating_sub(self.pages.place().seq.0);
+        let is_long = usize::try_from(known).is_ok_and(|known| known >= self.most.lean);
+        let held = held.filter(|held| held.len() >= self.most.echoes);
+        if self.whole_lines || !(is_long || held.is_some()) {
+            return None;
+        }
+        let layouts = if is_long { layouts() } else { Vec::new() };
+        Some(Lean { held, layouts })
     }
 
     /// The page at the cursor lacks values that are not here: whole lines are asked for.

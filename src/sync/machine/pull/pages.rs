@@ -153,7 +153,6 @@ impl Pages {
             events: self.next.events,
             whole: self.asks_whole(),
             slice: self.chunks.as_ref().map(Chunks::<Seq>::next),
-            held: None,
         }
     }
 

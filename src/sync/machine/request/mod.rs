@@ -8,10 +8,10 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::EventId;
-use crate::protocol::Push;
 use crate::protocol::incarnation::{Mark, Place};
 use crate::protocol::meta::Asker;
 use crate::protocol::statements::{Exchange, Sender, Span};
+use crate::protocol::{Lean, Push};
 use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::push::staging::Stage;
@@ -93,6 +93,8 @@ pub(super) struct ExchangeRequest {
     stage: Option<Stage>,
     epoch: String,
     range: Option<Span>,
+    /// How the lines of that may come.
+    lean: Option<Lean>,
     asker: Asker,
     discard_page: bool,
 }
@@ -100,7 +102,15 @@ pub(super) struct ExchangeRequest {
 impl ExchangeRequest {
     /// One that only reads.
     pub(super) fn reading(asker: Asker, epoch: String) -> Self {
-        ExchangeRequest { push: None, stage: None, epoch, range: None, asker, discard_page: false }
+        ExchangeRequest {
+            push: None,
+            stage: None,
+            epoch,
+            range: None,
+            lean: None,
+            asker,
+            discard_page: false,
+        }
     }
 
     /// The same with a push, and the id of its first unit.
@@ -113,9 +123,9 @@ impl ExchangeRequest {
         ExchangeRequest { stage, ..self }
     }
 
-    /// The same with the part of the log that it asks for.
-    pub(super) fn pulling(self, range: Option<Span>) -> Self {
-        ExchangeRequest { range, ..self }
+    /// The same with the part of the log that it asks for, and how its lines may come.
+    pub(super) fn pulling(self, range: Span, lean: Option<Lean>) -> Self {
+        ExchangeRequest { range: Some(range), lean, ..self }
     }
 
     /// The request as the protocol has it.
@@ -127,6 +137,7 @@ impl ExchangeRequest {
             staged: stage.and_then(Stage::whole),
             part: stage.and_then(|stage| stage.part(self.asker.replica, &self.epoch)),
             pull: self.range,
+            lean: self.lean.as_ref(),
             asker: Some(self.asker),
         }
     }

@@ -82,8 +82,11 @@ impl Machine {
             }
             request = request.staging(stage);
         }
-        let held = if pulls { self.store.held()? } else { None };
-        let request = request.pulling(pulls.then(|| self.puller.range(held)));
+        if pulls {
+            let held = self.store.held()?;
+            let lean = self.puller.lean(held, || self.store.event_layouts());
+            request = request.pulling(self.puller.range(), lean);
+        }
         let events = request.push().map_or(0, |push| push.events.len());
         tracing::debug!(events, after = %asker.place.seq, "exchange");
         let batch = request.exchange().batch();

@@ -4,7 +4,7 @@
 //! An input is a line with the last seq, the count, whether more follows (0 or 1) and whether the
 //! application has triggers of its own (0 or 1), and below it the page's lines. The replica has
 //! members `m1` and `m2`, with an update of the one and a delete of the other pending, and an
-//! insert of `m3`; their ids are those of [`OWN`]. Lines may be the short ones of echoes.
+//! insert of `m3`; their ids are those of [`OWN`]. Lines may be lean, or the short ones of echoes.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use driftless::event::conflict::ConflictRule;
 use driftless::event::frame::{Sealed, seal, seal_line};
-use driftless::event::page::echo::unfold;
+use driftless::event::page::unfold::{Layout, unfold};
 use driftless::event::page::{Line, Page};
 use driftless::event::{Columns, EventId, ReplicaId, Seq, read_columns};
 use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, Standing, Store};
@@ -212,7 +212,7 @@ pub(crate) fn run(data: &[u8]) {
     let (last, count, more, triggers) = (next(), next(), next() == 1, next() == 1);
     let bytes = data.get(end + 1..).unwrap_or_default().to_vec();
     let count = usize::try_from(count).unwrap_or(0);
-    let page = Page { bytes: unfold(bytes), last: Seq(last), count, more };
+    let page = Page { bytes: unfold(bytes, &layouts()), last: Seq(last), count, more };
     if let Ok(lines) = page.lines() {
         lines.iter().for_each(check_line);
     }
@@ -223,6 +223,15 @@ pub(crate) fn run(data: &[u8]) {
             replica.get_or_insert_with(|| Replica::new(triggers)).integrate(&page);
         });
     }
+}
+
+/// The columns of the tables, as a request has them.
+fn layouts() -> Vec<Layout> {
+    let of = |table: &str, columns: &[&str]| Layout {
+        table: table.to_owned(),
+        columns: columns.iter().map(|&name| name.to_owned()).collect(),
+    };
+    vec![of("members", &["id", "name", "email"]), of("visits", &["member", "day", "n"])]
 }
 
 /// A line and the event that it is are sealed alike.
