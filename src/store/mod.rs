@@ -61,7 +61,7 @@ pub use self::connection::OnConnect;
 pub(crate) use self::file_state::{FileId, FileState, has_log_of};
 pub use self::identity::NewRemote;
 pub use self::local::dangling::Dangling;
-pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, PushLimit};
+pub use self::outbox::batch::{GROUP_BYTES, GROUP_EVENTS, OutboxState, PushLimit};
 pub(crate) use self::outbox::grouping::are_bound;
 pub use self::outbox::row::FkDeferral;
 pub use self::outbox::watch::Watch;

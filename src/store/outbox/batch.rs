@@ -72,6 +72,15 @@ impl PushLimit {
     }
 }
 
+/// What the next push depends on, beside the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxState {
+    /// The highest number that is sent.
+    pub sent: i64,
+    /// `PRAGMA schema_version`.
+    pub schema_version: i64,
+}
+
 /// The outbox's newest number and the highest one that is sent.
 fn ends(db: &Connection) -> Result<(i64, i64)> {
     let mut statement = db.prepare_cached(
@@ -148,7 +157,16 @@ impl Store {
     /// `TooLarge`, naming the tables, when more hangs together than can be in memory. `Storage`
     /// when the database fails, `Corrupt` when an event in the outbox is damaged.
     pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
-        let (mut rows, mut taken) = self.stretch(limit)?;
+        self.outgoing_behind(0, limit)
+    }
+
+    /// The same for those behind the number `last_n`, as if all up to it were sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::outgoing`].
+    pub fn outgoing_behind(&mut self, last_n: i64, limit: PushLimit) -> Result<Option<Push>> {
+        let (mut rows, mut taken) = self.stretch(last_n, limit)?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -156,7 +174,7 @@ impl Store {
         let version = self.schema_version;
         self.check_triggers()?;
         if self.schema_version != version {
-            (rows, taken) = self.stretch(limit)?;
+            (rows, taken) = self.stretch(last_n, limit)?;
         }
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
         let (mut whole, mut cuts) = (rows.len(), None);
@@ -186,8 +204,9 @@ impl Store {
     /// Reads what fits into a push. If it ends in the middle of a transaction, for all that is
     /// known, also what hangs together with it; in a search, as much behind it as is looked at.
     /// Gives how many of the events fit.
-    fn stretch(&mut self, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
+    fn stretch(&mut self, last_n: i64, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
         let (tx, newest, sent) = self.in_order()?;
+        let sent = sent.max(last_n);
         self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
         self.boundaries.note(newest);
@@ -263,6 +282,12 @@ impl Store {
                 return Ok((tx, newest, sent));
             }
         }
+    }
+
+    /// What the next push depends on, beside the events.
+    pub fn outbox_state(&self) -> Result<OutboxState> {
+        let (_, sent) = ends(&self.db)?;
+        Ok(OutboxState { sent, schema_version: self.current_schema_version()? })
     }
 
     /// The outbox's newest number.

@@ -236,7 +236,11 @@ impl Driver {
         }
         if self.go_on && now.steady_ms >= self.rested_at {
             self.go_on = false;
-            self.integrate();
+            if self.machine.has_page() {
+                self.integrate();
+            } else {
+                self.input(Input::Continue { events: 0 });
+            }
         } else {
             self.rest();
         }

@@ -132,7 +132,7 @@ pub enum Input {
     Timer,
     /// The answer to a request, or why there is none.
     Answer(RequestId, Result<Answer>),
-    /// Go on with the page that waits: the answer to [`Effect::Continue`].
+    /// Go on with the page that waits, or read the next push: the answer to [`Effect::Continue`].
     Continue {
         /// How many events to integrate in one transaction, up to the end of the last one's unit.
         events: usize,

@@ -162,6 +162,11 @@ impl Machine {
         known.with_requests(self.requests.last().0)
     }
 
+    /// Whether a page waits that may be integrated now.
+    pub(in crate::sync) fn has_page(&self) -> bool {
+        self.puller.has_page() && self.store.suspects().is_empty()
+    }
+
     /// How far a push is that travels in parts, if one does.
     pub(in crate::sync) fn staged(&self) -> Option<Staged> {
         self.pusher.staged()
@@ -211,7 +216,8 @@ impl Machine {
                 self.effects.status_changed();
             }
             Input::Answer(id, outcome) => self.answered(id, outcome),
-            Input::Continue { events } => self.integrate(events),
+            Input::Continue { events } if self.has_page() => self.integrate(events),
+            Input::Continue { .. } => self.read_ahead(),
             Input::SyncNow(ticket) => self.sync_now(ticket),
             Input::AcceptRemote(ticket) => self.accept_remote(ticket),
             Input::Wake => {
@@ -308,8 +314,8 @@ impl Machine {
                 Err(error) => self.failed_locally(error),
             }
         }
-        let has_page = self.puller.has_page() && self.store.suspects().is_empty();
-        if has_page && !self.schedule.is_waiting() {
+        let has_page = self.has_page();
+        if has_page && !self.schedule.is_waiting() || self.may_read_ahead() {
             self.effects.push(Effect::Continue);
         } else if self.requests.is_idle() {
             let next = self.schedule.next(self.pusher.has_unsent(), self.wants_pull(), has_page);
@@ -321,6 +327,18 @@ impl Machine {
             || self.requests.is_busy();
         if self.health.rest(self.first_sync.is_under_way(), busy) {
             self.effects.status_changed();
+        }
+    }
+
+    /// Whether a push is under way, and the next one can be read meanwhile.
+    fn may_read_ahead(&self) -> bool {
+        let may = self.pusher.may_read_ahead() && self.requests.is_pushing();
+        may && self.store.suspects().is_empty()
+    }
+
+    fn read_ahead(&mut self) {
+        if self.may_read_ahead() {
+            self.pusher.read_ahead(&mut self.store, self.first_sync.tables());
         }
     }
 

@@ -1,8 +1,10 @@
 //! The push half of the machine: the events to push next, and the decision about a failed push.
 //!
 //! [`Pusher`] takes from the outbox what fits into a request, or cuts what hangs together into
-//! parts ([`staging`]). After a rejection it closes in on the event that is to blame ([`bisect`]).
+//! parts ([`staging`]). While a push is under way, the next one is read ([`ahead`]). After a
+//! rejection it closes in on the event that is to blame ([`bisect`]).
 
+mod ahead;
 mod bisect;
 pub(in crate::sync::machine) mod staging;
 
@@ -17,6 +19,7 @@ use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::{Outgoing, Push};
 use crate::store::Store;
 use crate::sync::machine::io::{PushSize, Staged};
+use ahead::Ahead;
 use bisect::{Bisection, Decision, check};
 use staging::{Stage, Staging};
 
@@ -66,6 +69,11 @@ pub(super) enum PushFailure {
 pub(super) struct Pusher {
     bisection: Bisection,
     staging: Option<Staging>,
+    /// The next push, if it was read while another one is under way.
+    ahead: Option<Ahead>,
+    /// The outbox number with which a push ends that is under way and has others behind it, if the
+    /// next one is to be read.
+    reads_behind: Option<i64>,
     /// The outbox has something to push, as far as is known.
     unsent: bool,
     /// The next exchange only reads: what the remote is comes first.
@@ -102,6 +110,8 @@ impl Pusher {
         Pusher {
             bisection: Bisection::new(most),
             staging: None,
+            ahead: None,
+            reads_behind: None,
             unsent: true,
             probe_first: false,
             split: false,
@@ -161,29 +171,38 @@ impl Pusher {
     pub(super) fn load(
         &mut self,
         store: &mut Store,
-        tables: &RemoteTables,
+        tables: &Arc<RemoteTables>,
         issue: impl FnOnce() -> Ulid,
     ) -> Result<Load> {
         let is_new = self.staging.is_none();
+        self.reads_behind = None;
         if is_new {
-            let mut push = match store.outgoing(self.bisection.limit()) {
-                Ok(Some(push)) => push,
-                Ok(None) => {
-                    self.unsent = false;
-                    return Ok(Load::Nothing);
-                }
-                Err(error) if error.kind() == Kind::TooLarge => return Ok(Load::Unpushable(error)),
-                Err(error) => return Err(error),
+            let limit = self.bisection.limit();
+            let ahead = match self.ahead.take() {
+                Some(ahead) => ahead.take(store, tables, limit)?,
+                None => None,
             };
-            check(&push)?;
-            self.bisection.prepare(&mut push);
-            if !self.bisection.is_bisecting() {
-                arrange(&mut push, tables, self.bisection.of_request().runs);
-            }
+            let push = match ahead {
+                Some(push) => push,
+                None => match store.outgoing(limit) {
+                    Ok(Some(push)) => self.ready(push, tables)?,
+                    Ok(None) => {
+                        self.unsent = false;
+                        return Ok(Load::Nothing);
+                    }
+                    Err(error) if error.kind() == Kind::TooLarge => {
+                        return Ok(Load::Unpushable(error));
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
             let unit = issue();
             let size = self.bisection.of_request();
             let fits = push.events.len() <= size.events && push.bytes <= size.bytes;
             if fits || push.events.len() == 1 {
+                let more = store.newest()? > push.last_n;
+                self.reads_behind =
+                    Some(push.last_n).filter(|_| more && !self.bisection.is_bisecting());
                 let push = Arc::new(push);
                 return Ok(Load::Push(Payload { push, unit, stage: None, is_new }));
             }
@@ -192,6 +211,32 @@ impl Pusher {
         let staging = self.staging.as_ref().expect("it was staged just now, or before");
         let ((push, unit), stage) = (staging.push(), Some(staging.next()));
         Ok(Load::Push(Payload { push, unit, stage, is_new }))
+    }
+
+    /// A push as it is sent.
+    fn ready(&self, mut push: Push, tables: &RemoteTables) -> Result<Push> {
+        check(&push)?;
+        self.bisection.prepare(&mut push);
+        if !self.bisection.is_bisecting() {
+            arrange(&mut push, tables, self.bisection.of_request().runs);
+        }
+        Ok(push)
+    }
+
+    /// Whether the next push may be read while one is under way.
+    pub(super) fn may_read_ahead(&self) -> bool {
+        self.reads_behind.is_some()
+    }
+
+    /// Reads the next push while one is under way. What is wrong with it is said when it is due.
+    pub(super) fn read_ahead(&mut self, store: &mut Store, tables: Option<Arc<RemoteTables>>) {
+        let Some((last_n, tables)) = self.reads_behind.take().zip(tables) else { return };
+        let limit = self.bisection.limit();
+        let Ok(Some(push)) = store.outgoing_behind(last_n, limit) else { return };
+        self.ahead = self
+            .ready(push, &tables)
+            .and_then(|push| Ahead::of(push, store, &tables, limit, last_n))
+            .unwrap_or_default();
     }
 
     /// How far a push is that travels in parts, if one does.
@@ -235,7 +280,7 @@ impl Pusher {
     /// a remote that is as it should be: a request that only reads comes first.
     pub(super) fn rejected(&mut self, push: &Push, error: Error) -> PushFailure {
         tracing::info!(events = push.events.len(), "a push was rejected: searching the culprit");
-        self.staging = None;
+        (self.staging, self.ahead) = (None, None);
         if !self.bisection.is_bisecting() && !self.probe_first {
             self.probe_first = true;
             self.bisection.suspect(push);

@@ -81,6 +81,14 @@ impl Requests {
         })
     }
 
+    /// Whether a push is under way that did not travel in parts.
+    pub(super) fn is_pushing(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
+            RequestKind::Exchange(request) => request.push.is_some() && request.stage.is_none(),
+            RequestKind::FirstSync | RequestKind::Reconcile(_) => false,
+        })
+    }
+
     pub(super) fn last(&self) -> RequestId {
         self.last
     }

@@ -1,0 +1,56 @@
+//! The push after the one that is under way, read and put in order while that is.
+//!
+//! It takes a third of a push's time to read the outbox and to put the events in order, and the
+//! remote has the rest. What was read ahead is used only if it is what would be read now: the outbox is
+//! sent up to where it begins, with the same limits, and neither side has other definitions.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::protocol::Push;
+use crate::protocol::remote_tables::RemoteTables;
+use crate::store::{OutboxState, PushLimit, Store};
+
+/// A push that was read ahead.
+pub(super) struct Ahead {
+    push: Push,
+    /// What it was read for: the state that the outbox has when the push before it is accepted.
+    state: OutboxState,
+    limit: PushLimit,
+    tables: Arc<RemoteTables>,
+}
+
+impl Ahead {
+    /// The push behind the one that ends with the outbox number `last_n`. `None` if it is short:
+    /// there may be more by the time that it is due.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(super) fn of(
+        push: Push,
+        store: &Store,
+        tables: &Arc<RemoteTables>,
+        limit: PushLimit,
+        last_n: i64,
+    ) -> Result<Option<Ahead>> {
+        if push.events.len() < limit.events / 2 && push.bytes < limit.bytes / 2 {
+            return Ok(None);
+        }
+        let state = OutboxState { sent: last_n, ..store.outbox_state()? };
+        Ok(Some(Ahead { push, state, limit, tables: Arc::clone(tables) }))
+    }
+
+    /// The push, if it is the next one.
+    pub(super) fn take(
+        self,
+        store: &Store,
+        tables: &Arc<RemoteTables>,
+        limit: PushLimit,
+    ) -> Result<Option<Push>> {
+        let fits = self.limit == limit
+            && Arc::ptr_eq(&self.tables, tables)
+            && store.outbox_state()? == self.state;
+        Ok(fits.then_some(self.push))
+    }
+}
