@@ -6,15 +6,20 @@
 //! place that it takes out of an array: taking all columns out of one was a quarter of its work.
 //!
 //! JSON travels as a string, though its quotes are then escaped: nested, the remote would spell it
-//! out anew at each step on the way to its column.
+//! out anew at each step on the way to its column. A whole row is the exception. It travels as an
+//! array of its values, nested, and the SELECT has the names: with their escaped quotes they were
+//! half of a push.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::Range;
 
 use super::{Outgoing, Statement};
-use crate::event::EventId;
+use crate::catalog::literal;
+use crate::event::json::Scanner;
 use crate::event::value::{Value, write_string};
+use crate::event::{EventId, Op};
 
 /// The most characters of a recorded reason: it is a message for people.
 const MAX_REASON: usize = 500;
@@ -95,6 +100,116 @@ const INBOX: [Column; 14] = [
     ("refuse", |event| event.refuse.as_deref().map(shorten).into()),
 ];
 
+/// The most columns of a row that travels as an array: SQLite limits the depth of an expression.
+const MOST_COLUMNS: usize = 100;
+/// For fewer events, the names in the SELECT cost more than they save in the arrays.
+const ROWS_FROM: usize = 3;
+/// The most tables of a push whose rows do.
+const MOST_LAYOUTS: usize = 32;
+
+/// The columns of a table whose inserted rows travel as arrays.
+struct Layout<'a> {
+    table: &'a str,
+    /// The names as JSON has them, in the order of the values.
+    names: Vec<&'a [u8]>,
+}
+
+impl<'a> Layout<'a> {
+    /// That of each table of inserted rows, by the first one.
+    fn all(events: &'a [Outgoing]) -> Vec<Self> {
+        let mut layouts: Vec<Self> = Vec::new();
+        if events.len() < ROWS_FROM {
+            return layouts;
+        }
+        for event in events.iter().filter(|event| event.op == Op::Insert) {
+            let known = |layout: &Layout<'_>| layout.table == event.table;
+            if layouts.len() < MOST_LAYOUTS && !layouts.iter().rev().any(known) {
+                let names = event.after.as_deref().and_then(names).unwrap_or_default();
+                layouts.push(Layout { table: &event.table, names });
+            }
+        }
+        layouts
+    }
+
+    /// Whether rows travel as arrays at all.
+    fn is_fit(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Appends the array of a row with just these columns, which begins with the layout's place.
+    /// Gives false, and appends nothing, for any other image.
+    fn write(&self, place: usize, image: &str, out: &mut Vec<u8>) -> bool {
+        let begin = out.len();
+        let written = self.try_write(place, image, out).is_some();
+        if !written {
+            out.truncate(begin);
+        }
+        written
+    }
+
+    fn try_write(&self, place: usize, image: &str, out: &mut Vec<u8>) -> Option<()> {
+        write!(out, "[{place}").ok()?;
+        let mut scanner = Scanner::new(image.as_bytes());
+        let mut open = b'{';
+        // The remote puts the JSON together without white space.
+        let mut size = "}".len();
+        for name in &self.names {
+            scanner.expect(open).ok()?;
+            open = b',';
+            (scanner.raw().ok()? == *name).then_some(())?;
+            scanner.expect(b':').ok()?;
+            let value = scanner.raw().ok()?;
+            out.push(b',');
+            out.extend_from_slice(value);
+            size += "{:".len() + name.len() + value.len();
+        }
+        scanner.expect(b'}').ok()?;
+        out.push(b']');
+        (size == image.len()).then_some(())
+    }
+
+    /// The term for the JSON of a row, whose array is in an event's array at `at`.
+    fn term(&self, at: usize) -> String {
+        let mut term = String::new();
+        for (index, name) in self.names.iter().enumerate() {
+            let name = String::from_utf8_lossy(name);
+            let open = if index > 0 { ',' } else { '{' };
+            let name = literal(&format!("{open}{name}:"));
+            let join = if index > 0 { " || " } else { "" };
+            write!(term, "{join}{name} || (value -> '$[{at}][{}]')", index + 1)
+                .expect("a string takes everything");
+        }
+        term + " || '}'"
+    }
+}
+
+/// The names of an image, if its rows may travel as arrays.
+fn names(image: &str) -> Option<Vec<&[u8]>> {
+    let mut scanner = Scanner::new(image.as_bytes());
+    let (mut names, mut open) = (Vec::new(), b'{');
+    while !scanner.eat(b'}') {
+        scanner.expect(open).ok()?;
+        open = b',';
+        names.push(scanner.raw().ok()?);
+        scanner.expect(b':').ok()?;
+        scanner.raw().ok()?;
+    }
+    let fits = (1..=MOST_COLUMNS).contains(&names.len());
+    fits.then_some(names)
+}
+
+/// The place of `after` in an event's array, and the term for it.
+fn after_term(layouts: &[Layout<'_>], at: usize) -> String {
+    let mut rows = String::new();
+    for (place, layout) in layouts.iter().enumerate().filter(|(_, layout)| layout.is_fit()) {
+        write!(rows, " WHEN {place} THEN {}", layout.term(at)).expect("a string takes everything");
+    }
+    match rows.is_empty() {
+        true => format!("value ->> {at}"),
+        false => format!("CASE value ->> '$[{at}][0]'{rows} ELSE value ->> {at} END"),
+    }
+}
+
 /// Events, ready for the inbox.
 #[derive(Debug)]
 pub struct Parcel {
@@ -114,6 +229,7 @@ impl Parcel {
     pub fn pack(events: &[Outgoing], most: usize, bytes: usize) -> Parcel {
         let (first, rest) = events.split_first().expect("a push has events");
         let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let layouts = Layout::all(events);
         for (column, (name, field)) in INBOX.iter().enumerate() {
             names.push(*name);
             let value = field(first);
@@ -123,8 +239,12 @@ impl Parcel {
             match value.term().filter(|_| shared && fits) {
                 Some(term) => terms.push(term),
                 None => {
-                    terms.push(format!("value ->> {}", places.len()).into());
-                    places.push(field);
+                    let at = places.len();
+                    terms.push(match *name {
+                        "after" => after_term(&layouts, at).into(),
+                        _ => format!("value ->> {at}").into(),
+                    });
+                    places.push((*name, field));
                 }
             }
         }
@@ -138,9 +258,11 @@ impl Parcel {
                 weight = event.weight();
             }
             json.push(if json.is_empty() { b'[' } else { b',' });
-            for (place, field) in places.iter().enumerate() {
+            for (place, (name, field)) in places.iter().enumerate() {
                 json.push(if place == 0 { b'[' } else { b',' });
-                field(event).write(&mut json);
+                if *name != "after" || !write_row(event, &layouts, &mut json) {
+                    field(event).write(&mut json);
+                }
             }
             json.push(b']');
         }
@@ -177,6 +299,15 @@ impl Parcel {
     pub fn range(&self, part: usize) -> Range<usize> {
         part.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[part]
     }
+}
+
+/// Appends the row of an insert as an array, if it can be one.
+fn write_row(event: &Outgoing, layouts: &[Layout<'_>], out: &mut Vec<u8>) -> bool {
+    let Some(after) = event.after.as_deref().filter(|_| event.op == Op::Insert) else {
+        return false;
+    };
+    let place = layouts.iter().position(|layout| layout.table == event.table);
+    place.is_some_and(|place| layouts[place].is_fit() && layouts[place].write(place, after, out))
 }
 
 /// An array that is complete; the next one begins.

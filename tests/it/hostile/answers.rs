@@ -37,6 +37,9 @@ impl Scene {
         let mut desk = Desk::new(&remote, 1);
         desk.write("INSERT INTO members VALUES ('m1', 'Ana', 'a@x'), ('m2', 'Bea', NULL)");
         desk.sync().unwrap();
+        // A change of a lean line would change what the next ones take from it.
+        desk.restart_with_whole_lines();
+        desk.settle();
         desk.db.execute_batch(SECRETS).unwrap();
         desk.input(Input::Timer);
         desk.settle();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use driftless::event::ReplicaId;
 use driftless::event::conflict::ConflictRule;
+use driftless::protocol::statements::{MAX_EVENTS, MAX_UNIT, PAGE_BYTES};
 use driftless::remote::Batch;
 use driftless::store::Store;
 use driftless::sync::{
@@ -50,6 +51,7 @@ pub(crate) struct Desk {
     /// What the machine wanted, in order: for tests of the order.
     pub(crate) wanted: Vec<&'static str>,
     number: u128,
+    pull: PullSize,
     /// How many machines there were.
     starts: u64,
     started: bool,
@@ -127,7 +129,7 @@ impl Desk {
         *self = backup.open(&self.remote, self.number, self.now);
         self.starts += starts + 1;
         let store = Store::open(&self.path).unwrap();
-        self.machine = machine(store, self.number, self.starts);
+        self.machine = machine(store, self.number, self.starts, self.pull);
     }
 
     /// The file's content becomes an earlier or a later state, by SQLite's own means, while the
@@ -160,7 +162,7 @@ impl Desk {
     ) -> Self {
         Desk {
             db,
-            machine: machine(store, number, 0),
+            machine: machine(store, number, 0, LEAN),
             remote,
             now,
             sent: VecDeque::new(),
@@ -173,6 +175,7 @@ impl Desk {
             tickets: 0,
             wanted: Vec::new(),
             number,
+            pull: LEAN,
             starts: 0,
             started: false,
             path,
@@ -201,22 +204,29 @@ impl Desk {
         self.end();
         let store = Store::open(&self.path).unwrap();
         let push = PushSize { events, ..PushSize::default() };
-        self.machine = sized(store, None, self.number, self.starts, push);
+        self.machine = sized(store, None, self.number, self.starts, (push, self.pull));
         self.input(Input::Start);
+    }
+
+    /// The same, from now on with whole lines in each page.
+    pub(crate) fn restart_with_whole_lines(&mut self) {
+        self.pull = PullSize { echoes: usize::MAX, lean: usize::MAX, ..LEAN };
+        self.restart();
     }
 
     /// The same with a plan: what it finds there is made into what it wants.
     pub(crate) fn start_with(&mut self, plan: Plan) {
         self.end();
         let store = Store::open(&self.path).unwrap();
-        self.machine = planned(store, Some(plan), self.number, self.starts);
+        self.machine =
+            sized(store, Some(plan), self.number, self.starts, (PushSize::default(), self.pull));
         self.input(Input::Start);
     }
 
     /// The same with a store that is opened in another way.
     pub(crate) fn reopen(&mut self, open: impl FnOnce(&Path) -> Store) {
         self.end();
-        self.machine = machine(open(&self.path), self.number, self.starts);
+        self.machine = machine(open(&self.path), self.number, self.starts, self.pull);
         self.input(Input::Start);
     }
 
@@ -229,7 +239,7 @@ impl Desk {
     fn end(&mut self) {
         let store = Store::open(&self.path).unwrap();
         self.starts += 1;
-        self.machine = machine(store, self.number, self.starts);
+        self.machine = machine(store, self.number, self.starts, self.pull);
         self.sent.clear();
         self.go_on = false;
     }
@@ -239,7 +249,7 @@ impl Desk {
         let plan = plan(self.path.clone(), self.number, rules);
         let (store, _) = initialise(plan, self.remote.clone())?;
         self.starts += 1;
-        self.machine = machine(store, self.number, self.starts);
+        self.machine = machine(store, self.number, self.starts, self.pull);
         self.sent.clear();
         self.go_on = false;
         self.input(Input::Start);
@@ -398,27 +408,32 @@ impl Desk {
     }
 }
 
+/// Pages are as lean as they can be, so that all tests have such.
+const LEAN: PullSize = PullSize {
+    events: MAX_EVENTS,
+    bytes: PAGE_BYTES,
+    unit_events: MAX_UNIT,
+    unit_bytes: 16 << 20,
+    echoes: 1,
+    lean: 1,
+};
+
 /// The `start`-th machine of a desk.
-fn machine(store: Store, number: u128, start: u64) -> Machine {
-    planned(store, None, number, start)
+fn machine(store: Store, number: u128, start: u64, pull: PullSize) -> Machine {
+    sized(store, None, number, start, (PushSize::default(), pull))
 }
 
-/// The same with a plan.
-fn planned(store: Store, plan: Option<Plan>, number: u128, start: u64) -> Machine {
-    sized(store, plan, number, start, PushSize::default())
-}
-
-/// The same with pushes of this size.
-fn sized(store: Store, plan: Option<Plan>, number: u128, start: u64, push: PushSize) -> Machine {
+/// The same with a plan, and pushes of this size.
+fn sized(
+    store: Store,
+    plan: Option<Plan>,
+    number: u128,
+    start: u64,
+    (push, pull): (PushSize, PullSize),
+) -> Machine {
     let seed = (number as u64) << 32 | start;
-    let config = Config {
-        poll_ms: 5_000,
-        health_bound_ms: 60_000,
-        seed,
-        identity_seed: seed,
-        push,
-        pull: PullSize { echoes: 1, lean: 1, ..PullSize::default() },
-    };
+    let config =
+        Config { poll_ms: 5_000, health_bound_ms: 60_000, seed, identity_seed: seed, push, pull };
     Machine::new(store, plan, config).unwrap()
 }
 

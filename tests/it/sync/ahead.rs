@@ -27,7 +27,9 @@ fn change(desk: &Desk) {
 }
 
 fn log(remote: &LocalRemote) -> String {
-    remote.read("SELECT group_concat(json_extract(pk, '$[0]')) FROM driftless_events")
+    let events =
+        "SELECT json_extract(pk, '$[0]') AS id FROM driftless_events ORDER BY seq LIMIT -1";
+    remote.read(&format!("SELECT group_concat(id) FROM ({events})"))
 }
 
 const ALL: &str = "1,2,3,4,5,6,7,8,9,10,11,12";

@@ -214,7 +214,7 @@ fn a_long_log_comes_lean_and_the_logs_are_equal() {
         remote.batches().split_off(before).into_iter().flat_map(|batch| batch.statements).collect();
     let lean: Vec<_> =
         asked.into_iter().filter(|asked| asked.sql.contains("json_extract")).collect();
-    assert!(lean.len() > 3, "pages are asked for with the names of columns");
+    assert!(!lean.is_empty(), "pages are asked for with the names of columns");
     let batch = Batch { statements: lean, writes: false };
     let pages = remote.run_now(batch).unwrap().rows;
     let pages: Vec<_> =

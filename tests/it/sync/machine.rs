@@ -552,8 +552,8 @@ fn describe(batch: &Batch) -> String {
             said.push(format!("look up {} events", ids.matches('\'').count() / 2));
         } else if sql.contains("group_concat(line") && sql.contains("FROM driftless_events") {
             let whole = if sql.contains("n.unit IS NOT l.unit") { ", whole" } else { "" };
-            let after = number_after(sql, "WHERE seq > ");
-            let most = number_after(sql, &format!("seq >= {after} + "));
+            let after = number_after(sql, "WHERE e.seq > ");
+            let most = number_after(sql, &format!("WHERE seq >= {after} + "));
             said.push(format!("pull after {after}, at most {most}{whole}"));
         } else if sql.contains("group_concat(line") {
             let from = sql.rfind("LIMIT ").unwrap_or_default();

@@ -85,7 +85,7 @@ impl Requests {
     pub(super) fn is_pushing(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() && request.stage.is_none(),
-            RequestKind::FirstSync | RequestKind::Reconcile(_) => false,
+            _ => false,
         })
     }
 
