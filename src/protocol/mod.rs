@@ -5,7 +5,6 @@ pub use self::exchange::{Answer, Batch, Rows};
 pub mod compare;
 mod exchange;
 pub mod incarnation;
-pub(crate) mod lean_lines;
 pub(crate) mod log_range;
 pub mod look;
 pub(crate) mod meta;
@@ -17,7 +16,7 @@ pub(crate) mod staged;
 mod statement;
 pub mod statements;
 
-pub use self::lean_lines::{Held, Lean};
+pub use self::log_range::{Held, Lean};
 pub use self::outgoing::{Outgoing, Push};
 pub use self::statement::Statement;
 pub(crate) use self::statement::text;

@@ -2,10 +2,10 @@
 //!
 //! Who made an event has its values in the outbox until the verdict is here. So the remote may
 //! leave them out: it sends the *short* form of such a line ([`SHORT_LINE`]), in which neighbours
-//! of one push do not repeat what they share. [`unfold`](super::unfold::unfold) makes of each an
+//! of one push do not repeat what they share. Of each, [`unfold`](super::unfold::unfold) makes an
 //! echo that stands for itself, so that a page can be taken apart at any line. An [`Echo`] becomes
-//! a whole line again with the event of the outbox ([`Echo::write`]). Until then it is no event, and
-//! [`Line`](super::Line) says so.
+//! a whole line again with the event of the outbox ([`Echo::write`]). Until then it is no event,
+//! and [`Line`](super::Line) says so.
 //!
 //! ```text
 //! short:  [seq,"id",received_at,size]                                  as the line before

@@ -1,8 +1,9 @@
 //! The push after the one that is under way, read and put in order while that is.
 //!
 //! It takes a third of a push's time to read the outbox and to put the events in order, and the
-//! remote has the rest. What was read ahead is used only if it is what would be read now: the outbox is
-//! sent up to where it begins, with the same limits, and neither side has other definitions.
+//! remote has the rest. What was read ahead is used only if it is what would be read now: the
+//! outbox is sent up to where it begins, with the same limits, and neither side has other
+//! definitions.
 
 use std::sync::Arc;
 
