@@ -173,6 +173,10 @@ impl Store {
         // Looked at after the events, the definitions know every column that they have.
         let version = self.schema_version;
         self.check_triggers()?;
+        if !self.suspects.is_empty() {
+            // What was not captured is found first.
+            return Ok(None);
+        }
         if self.schema_version != version {
             (rows, taken) = self.stretch(last_n, limit)?;
         }

@@ -314,7 +314,11 @@ impl<'a> Comparison<'a> {
                     after.0.push((name, value));
                 }
                 if after.0.is_empty() {
-                    return Ok(false);
+                    // The row is what it was: an update of nothing.
+                    let name = self.table().key_columns().next().map(|column| &column.name);
+                    let key = name.and_then(|name| Some((name.clone(), there.get(name)?.clone())));
+                    before.0.extend(key.clone());
+                    after.0.extend(key);
                 }
                 (Op::Update, Some(before), after)
             }

@@ -20,6 +20,7 @@
 //! Generated columns, and columns that one side does not have, are not compared. Two values are
 //! equal if storing either in the other's column gives the other.
 
+mod cascade;
 mod comparison;
 mod found;
 mod returned;

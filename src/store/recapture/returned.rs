@@ -3,12 +3,13 @@
 //! Nobody knows whether such a row was deleted, or its table was made anew without it: see
 //! [`recapture`](super). So the row is there, and a person decides about it.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::catalog::{Table, ident};
 use crate::error::{Code, Error, Result};
 use crate::event::RowKey;
 use crate::store::Store;
+use crate::store::connection::connect;
 use crate::store::rows::row::known_key;
 
 /// A row that came back.
@@ -87,17 +88,13 @@ impl Store {
     /// `Storage`, naming the table, when a constraint refuses it. Then nothing has changed.
     pub fn delete_returned(&mut self, table: Option<&str>) -> Result<usize> {
         self.check_triggers()?;
-        let rows = self.returned(table)?;
-        self.db.pragma_update(None, "foreign_keys", true)?;
-        let deleted = self.delete_rows(&rows, table);
-        self.db.pragma_update(None, "foreign_keys", false)?;
-        deleted
-    }
-
-    fn delete_rows(&self, rows: &[Returned], table: Option<&str>) -> Result<usize> {
-        let tx = self.begin_write()?;
+        // On its own connection triggers are off.
+        let mut db = connect(self.path(), false)?;
+        self.on_connect().run(&db)?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut deleted = 0;
-        for row in rows {
+        for row in self.returned(table)? {
             let Some(at) = self.table_index(&row.table) else { continue };
             deleted += delete(&tx, &self.tables[at].table, &row.key).map_err(|error| {
                 let message = format!("a row of table `{}` cannot be deleted: {error}", row.table);
@@ -107,7 +104,7 @@ impl Store {
         }
         let sql = "DELETE FROM driftless_returned WHERE ?1 IS NULL OR tbl = ?1 COLLATE NOCASE";
         tx.execute(sql, [table])?;
-        self.commit_write(tx)?;
+        tx.commit()?;
         Ok(deleted)
     }
 }

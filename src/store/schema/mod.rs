@@ -139,6 +139,12 @@ impl Store {
         }
         self.looks.saw_triggers(version);
         self.load_definitions()?;
+        let anew: Vec<_> = self.suspects.iter().filter(|one| one.anew).cloned().collect();
+        let anew: Vec<_> = anew.iter().map(|one| one.table.as_str()).collect();
+        let back = if anew.is_empty() { 0 } else { self.take_cascades_back(&anew)? };
+        if back > 0 {
+            tracing::warn!(rows = back, parents = ?anew, "children of tables made anew came back");
+        }
         Ok(installed)
     }
 

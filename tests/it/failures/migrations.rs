@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use driftless::sync::Input;
 use fastrand::Rng;
 
 use crate::support::desk::{Desk, assert_equal};
@@ -114,6 +115,83 @@ fn f62_a_delete_while_a_table_was_made_anew_is_not_believed() {
     desk.sync().unwrap();
     assert_eq!(remote.read("SELECT count(*) FROM members"), "2", "nobody's members are gone");
     assert_equal(&desk, &TABLES);
+}
+
+/// A rebuild whose DROP TABLE runs the cascades of the children.
+#[test]
+fn f68_the_children_of_a_table_that_was_made_anew_come_back() {
+    let deep = format!(
+        "{GYM} CREATE TABLE receipts (id TEXT PRIMARY KEY,
+            payment TEXT REFERENCES payments (id) ON DELETE CASCADE);"
+    );
+    for running in [true, false] {
+        let remote = Arc::new(LocalRemote::new(&deep));
+        let mut desk = Desk::with_schema(&remote, 1, &deep);
+        desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana'), ('2', 'Bea')");
+        desk.write("INSERT INTO payments VALUES ('p', '1', 5), ('q', '2', 6), ('r', NULL, 7)");
+        desk.write("INSERT INTO receipts VALUES ('x', 'p'), ('y', 'q'), ('z', 'r')");
+        desk.sync().unwrap();
+        if running {
+            desk.write("UPDATE payments SET cents = 55 WHERE id = 'p'");
+        }
+        let fresh = definition(&desk, "members");
+        let rebuild = format!(
+            "PRAGMA foreign_keys = ON; BEGIN; CREATE TABLE fresh ({fresh});
+             INSERT INTO fresh SELECT * FROM members;
+             DROP TABLE members; ALTER TABLE fresh RENAME TO members; COMMIT"
+        );
+        desk.db.execute_batch(&rebuild).unwrap();
+        assert_eq!(desk.read("SELECT count(*) FROM payments"), "1", "the cascade has run");
+        desk.db.execute_batch("INSERT INTO payments VALUES ('s', '2', 8)").unwrap();
+        desk.sync().unwrap();
+        assert_eq!(remote.read("SELECT count(*) FROM payments"), "4", "nobody's payments are gone");
+        assert_equal(&desk, &["members", "payments", "plans", "receipts"]);
+        let returned = desk.status().returned;
+        let returned: Vec<_> = returned.iter().map(|one| (&*one.table, one.rows)).collect();
+        assert_eq!(returned, [("payments", 2), ("receipts", 2)]);
+        // A person decides.
+        let store = desk.machine.store();
+        assert_eq!(store.keep_returned(Some("receipts")).unwrap(), 2);
+        assert_eq!(store.delete_returned(None).unwrap(), 2);
+        desk.input(Input::LocalCommit);
+        desk.sync().unwrap();
+        assert_eq!(remote.read("SELECT id FROM payments ORDER BY id"), "r\ns");
+        assert_equal(&desk, &["members", "payments", "plans", "receipts"]);
+        assert!(desk.status().returned.is_empty());
+    }
+}
+
+/// A parent that is rebuilt without its cascades takes no delete back.
+#[test]
+fn f68_deletes_that_no_cascade_has_made_are_pushed() {
+    let remote = Arc::new(LocalRemote::new(GYM));
+    let mut desk = Desk::with_schema(&remote, 1, GYM);
+    desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana'), ('2', 'Bea')");
+    desk.write("INSERT INTO payments VALUES ('p', '1', 5), ('q', '2', 6)");
+    desk.sync().unwrap();
+    desk.db.execute_batch("DELETE FROM payments WHERE id = 'p'").unwrap();
+    rebuild(&desk, REBUILDS[1].1, "members");
+    desk.sync().unwrap();
+    assert_eq!(remote.read("SELECT id FROM payments"), "q");
+    assert_equal(&desk, &GYM_TABLES);
+    assert!(desk.status().returned.is_empty());
+}
+
+/// A trigger goes with its table when that is renamed, and what it would capture there is another
+/// table's.
+#[test]
+fn f62_what_is_written_to_a_table_that_was_put_aside_is_no_event() {
+    let remote = Arc::new(LocalRemote::new(GYM));
+    let mut desk = Desk::with_schema(&remote, 1, GYM);
+    desk.write("INSERT INTO plans VALUES ('x', 'X', 1.5), ('y', 'Y', 2.5)");
+    desk.sync().unwrap();
+    let fresh = definition(&desk, "plans");
+    desk.write(&format!("ALTER TABLE plans RENAME TO former; CREATE TABLE plans ({fresh})"));
+    desk.write("INSERT INTO plans SELECT * FROM former; DELETE FROM former; DROP TABLE former");
+    desk.sync().unwrap();
+    assert_eq!(remote.read("SELECT id FROM plans ORDER BY id"), "x\ny");
+    assert_equal(&desk, &GYM_TABLES);
+    assert_eq!(remote.read("SELECT count(*) FROM driftless_events WHERE op = 'delete'"), "0");
 }
 
 /// Somebody has taken one trigger away: the table is what it was, so a few deletes are deletes.
@@ -335,6 +413,13 @@ fn f62_random_migrations_lose_nothing() {
                     columns += 1;
                 }
                 8 if who < 2 && rng.bool() => desks[who].restart(),
+                // It looks, and cannot compare: what is written from now on is captured.
+                9 if who < 2 && rng.bool() => {
+                    remote.set_offline(true);
+                    desks[who].input(Input::LocalCommit);
+                    desks[who].settle();
+                    remote.set_offline(false);
+                }
                 _ if who < 2 => {
                     desks[who].sync().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                     gap[who] = false;

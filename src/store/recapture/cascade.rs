@@ -1,0 +1,173 @@
+//! The deletes that a rebuild of a parent causes: they are taken back.
+//!
+//! `DROP TABLE` deletes the table's rows first where foreign keys are on, without firing its
+//! triggers; but the actions of foreign keys are carried out, and the triggers of the children
+//! fire. So a migration that makes a parent anew, as many tools do, deletes every child of it:
+//! https://www.sqlite.org/foreignkeys.html#fk_schemacommands. If that were pushed, the children
+//! would be gone everywhere.
+//!
+//! Nobody wants that, but nobody can know. So the rows come back here, their deletes are not
+//! pushed, and the rows are listed with those that came back from the remote.
+//!
+//! # Caveats
+//!
+//! * It is recognised by this: the parent was made anew, and of the children that refer to it none
+//!   is left but those that were inserted since. Then all unsent deletes of children that are no
+//!   consequence of a delete of their parent are taken back, earlier ones too.
+//! * What ON DELETE SET NULL and SET DEFAULT did to children is pushed as it is.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+
+use super::returned::note;
+use crate::catalog::{Action, ForeignKey, Table, ident};
+use crate::error::Result;
+use crate::event::{Image, Op, RowKey};
+use crate::store::Store;
+use crate::store::outbox::pending::known_columns;
+use crate::store::outbox::reader::{COLUMNS, Reader, Written};
+use crate::store::rows::writer::Writer;
+
+/// The time in ms since 1970.
+const NOW_MS: &str = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+/// An unsent event.
+struct Unsent {
+    n: i64,
+    written: Written,
+    is_half: bool,
+}
+
+impl Store {
+    /// Takes back the unsent deletes of children of these tables, which were made anew. Gives how
+    /// many rows came back.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails. Then nothing has changed.
+    pub(in crate::store) fn take_cascades_back(&self, anew: &[&str]) -> Result<usize> {
+        let is_anew = |key: &&ForeignKey| {
+            key.on_delete == Action::Cascade
+                && anew.iter().any(|parent| parent.eq_ignore_ascii_case(&key.parent))
+        };
+        let tables = self.tables.iter().map(|known| &known.table);
+        let children: Vec<(&Table, &ForeignKey)> = tables
+            .flat_map(|table| table.foreign_keys.iter().map(move |key| (table, key)))
+            .filter(|(table, key)| is_anew(key) && !key.parent.eq_ignore_ascii_case(&table.name))
+            .collect();
+        if children.is_empty() {
+            return Ok(0);
+        }
+        let tx = self.begin_write()?;
+        let events = self.unsent(&tx)?;
+        let mut emptied = HashSet::new();
+        for (table, key) in children {
+            if is_emptied(&tx, table, key, &events)? {
+                emptied.insert(table.name.to_ascii_lowercase());
+            }
+        }
+        let back = taken_back(&events, &emptied);
+        if back.is_empty() {
+            return Ok(0);
+        }
+        tx.execute("UPDATE driftless_state SET replaying = 1", [])?;
+        let now_ms: i64 = tx.query_row(NOW_MS, [], |row| row.get(0))?;
+        let mut writer = Writer::new(&tx, &self.tables, &self.guard);
+        for event in &back {
+            self.bring_back(&tx, &mut writer, event, now_ms)?;
+        }
+        drop(writer);
+        tx.execute("UPDATE driftless_state SET replaying = 0", [])?;
+        let count = back.len();
+        self.commit_write(tx)?;
+        self.pending.borrow_mut().forget();
+        self.spans.take();
+        Ok(count)
+    }
+
+    fn unsent(&self, tx: &Connection) -> Result<Vec<Unsent>> {
+        let sql = format!(
+            "SELECT {COLUMNS}, via, pair FROM driftless_outbox
+             WHERE NOT settled AND n > (SELECT sent FROM driftless_state) ORDER BY n"
+        );
+        let mut statement = tx.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut reader = Reader::of_values(tx, &self.layouts);
+        let mut events = Vec::new();
+        while let Some(row) = rows.next()? {
+            let is_half = row.get::<_, Option<i64>>(9)?.is_some();
+            let written = reader.read(row, 0, Some(8))?;
+            events.push(Unsent { n: row.get(0)?, written, is_half });
+        }
+        Ok(events)
+    }
+
+    /// Writes the row of a delete back, unless it is there, and forgets the delete.
+    fn bring_back(
+        &self,
+        tx: &Connection,
+        writer: &mut Writer<'_>,
+        event: &Unsent,
+        now_ms: i64,
+    ) -> Result<()> {
+        let Written { table, key, before, .. } = &event.written;
+        let (Some(at), Some(before)) = (self.table_index(table), before) else { return Ok(()) };
+        let image = Image::parse(before)?;
+        let columns = known_columns(&self.tables[at].table, &image);
+        writer.upsert(at, &key.0, &columns)?;
+        tx.prepare_cached("UPDATE driftless_outbox SET settled = 1 WHERE n = ?1")?
+            .execute([event.n])?;
+        note(tx, &self.tables[at].table.name, key, now_ms)
+    }
+}
+
+/// Whether no row is left that refers to the parent, but for those that were inserted since.
+fn is_emptied(tx: &Connection, table: &Table, key: &ForeignKey, events: &[Unsent]) -> Result<bool> {
+    let refers: Vec<_> =
+        key.columns.iter().map(|(child, _)| format!("{} IS NOT NULL", ident(child))).collect();
+    let sql =
+        format!("SELECT count(*) FROM main.{} WHERE {}", ident(&table.name), refers.join(" AND "));
+    let left: i64 = tx.query_row(&sql, [], |row| row.get(0))?;
+    let of_table = |event: &&Unsent| event.written.table.eq_ignore_ascii_case(&table.name);
+    let inserted = events.iter().filter(of_table).filter(|one| one.written.op == Op::Insert);
+    Ok(left <= inserted.count() as i64)
+}
+
+/// The deletes of children of a table that was made anew, and their consequences.
+fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Unsent> {
+    let row = |table: &str, key: &RowKey| (table.to_ascii_lowercase(), key.clone());
+    let mut rows = HashSet::new();
+    let mut taken = vec![false; events.len()];
+    loop {
+        let mut any = false;
+        // A consequence comes before its cause.
+        for (at, event) in events.iter().enumerate() {
+            let Written { table, op, key, parent, .. } = &event.written;
+            if taken[at] || *op != Op::Delete || event.is_half {
+                continue;
+            }
+            let is_one = match parent {
+                None => emptied.contains(&table.to_ascii_lowercase()),
+                Some((parent, key)) => rows.contains(&row(parent, key)),
+            };
+            if is_one {
+                rows.insert(row(table, key));
+                (taken[at], any) = (true, true);
+            }
+        }
+        if !any {
+            break;
+        }
+    }
+    let later = |at: usize, event: &Unsent| {
+        let same = |other: &Unsent| {
+            other.written.key == event.written.key
+                && other.written.table.eq_ignore_ascii_case(&event.written.table)
+        };
+        events[at + 1..].iter().any(same)
+    };
+    // A row that was written again since is what the application wants.
+    let taken = events.iter().enumerate().filter(|(at, event)| taken[*at] && !later(*at, event));
+    taken.map(|(_, event)| event).collect()
+}
