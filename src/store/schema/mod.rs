@@ -155,12 +155,19 @@ impl Store {
         &self.suspects
     }
 
-    /// The names of all suspect tables, those too that the remote lacks.
+    /// The names of all suspect tables: those too that the remote lacks, and those that would be
+    /// suspect if triggers were checked now.
     pub(crate) fn suspect_names(&self) -> Result<Vec<String>> {
-        let sql = "SELECT name FROM driftless_tables WHERE suspect IS NOT NULL ORDER BY name";
+        let sql = "SELECT name FROM driftless_tables WHERE suspect IS NOT NULL";
         let mut statement = self.db.prepare_cached(sql)?;
         let names = statement.query_map([], |row| row.get(0))?;
-        Ok(names.collect::<rusqlite::Result<_>>()?)
+        let mut names = names.collect::<rusqlite::Result<Vec<String>>>()?;
+        if !self.looks.has_seen_triggers(self.current_schema_version()?) {
+            names.extend(Look::at(&self.db)?.suspects().map(str::to_owned));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     pub(super) fn current_schema_version(&self) -> Result<i64> {

@@ -105,6 +105,11 @@ impl Look {
             && self.looked.is_none()
     }
 
+    /// The tables that are suspect from now on.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = &str> {
+        self.suspects.iter().map(|(table, _)| table.as_str())
+    }
+
     /// Looks at the schema.
     pub(super) fn at(db: &Connection) -> Result<Look> {
         let tables = registered(db)?;

@@ -253,6 +253,9 @@ fn f65_a_value_written_to_a_new_column_before_capture_knows_it() {
     desk.db.execute_batch("UPDATE members SET phone = '11' WHERE id = '1'").unwrap();
     desk.db.execute_batch("UPDATE members SET phone = '33' WHERE id = '3'").unwrap();
     desk.db.execute_batch("INSERT INTO members VALUES ('4', 'Dora', NULL, '44')").unwrap();
+    // Who asks before any replicator has looked is told.
+    let status = driftless::inspect::Replica::open(desk.path()).unwrap().status().unwrap();
+    assert_eq!(status.suspect, ["members"]);
     desk.sync().unwrap();
     desk.sync().unwrap();
     assert_equal(&desk, &TABLES);
