@@ -2,8 +2,8 @@
 //!
 //! `DROP TABLE` deletes the table's rows first where foreign keys are on, without firing its
 //! triggers; but the actions of foreign keys are carried out, and the triggers of the children
-//! fire. So a migration that makes a parent anew, as many tools do, deletes every child of it:
-//! https://www.sqlite.org/foreignkeys.html#fk_schemacommands. If that were pushed, the children
+//! fire. So a migration that makes a parent anew, as many tools do, deletes every child of it
+//! (<https://www.sqlite.org/foreignkeys.html#fk_schemacommands>). If that were pushed, the children
 //! would be gone everywhere.
 //!
 //! Nobody wants that, but nobody can know. So the rows come back here, their deletes are not
