@@ -231,3 +231,21 @@ fn a_long_log_comes_lean_and_the_logs_are_equal() {
         assert_eq!(a.read(&read), remote.read(&read));
     }
 }
+
+#[test]
+fn a_row_with_more_columns_is_no_array() {
+    let remote = remote();
+    let (mut a, mut reader) = (desk(&remote, 1), desk(&remote, 2));
+    a.write(&many(60, "a"));
+    a.sync().unwrap();
+    // As a replica would log it whose table has a column more.
+    remote.web(
+        "UPDATE driftless_events SET after = replace(after, ',\"email\":', ',\"more\":\"beyond\",\"email\":')
+         WHERE pk = '[\"a55\"]'",
+    );
+    remote.set_caps(usize::MAX, 6_000);
+    reader.sync().unwrap();
+    let beyond = "SELECT count(*) FROM driftless_log WHERE instr(vals, CAST('beyond' AS BLOB)) > 0";
+    assert_eq!(reader.read(beyond), "1", "the log has all of the event");
+    assert_eq!(reader.read("SELECT name FROM members WHERE id = 'a55'"), "name 55");
+}
