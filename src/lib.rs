@@ -159,11 +159,12 @@ pub use sync::{Changes, Health, Status, Summary, SyncState};
 /// * [`Status::unwritable`]: tables whose changes cannot be written here at present;
 /// * [`Status::suspect`]: tables that changed here, and are compared before anything goes on;
 /// * [`Status::returned`]: rows that were missing after such a change, and came back;
+/// * [`Status::waiting`]: tables whose changes cannot be pushed at present, with what waits;
 /// * [`Status::dangling`]: tables with rows whose parent is not replicated or was deleted;
 /// * [`Status::conflicts`] and [`Status::quarantined`]: see [`conflicts`].
 pub mod status {
     pub use crate::catalog::{LeftOut, Where, Why};
-    pub use crate::store::{Cause, Dangling, PastIdentity, ReturnedRows, Unwritable};
+    pub use crate::store::{Cause, Dangling, PastIdentity, ReturnedRows, Unwritable, Waiting};
     pub use crate::sync::{FirstSyncProgress, FirstSyncStep, LastCheck, RemoteStatus};
 }
 

@@ -72,3 +72,21 @@ CREATE TABLE IF NOT EXISTS driftless_pow2 (
   e INTEGER PRIMARY KEY, -- from -1074 to 1023
   p REAL NOT NULL UNIQUE -- 2^e
 );
+
+-- Tables of which capture may have missed writes: its triggers were missing for a while, or did not
+-- know a column. One row a table, until the table has been compared with the log.
+CREATE TABLE IF NOT EXISTS driftless_gaps (
+  n       INTEGER PRIMARY KEY AUTOINCREMENT, -- names the gap
+  tbl     TEXT NOT NULL UNIQUE, -- the table
+  since   INTEGER NOT NULL,     -- the end of the log when its capture was last known to be whole
+  noticed INTEGER NOT NULL      -- ms since 1970, by this server's clock
+);
+
+-- Columns that applied events name and the remote's table does not have: their values are in the
+-- log alone. A column that arrives is filled from the log.
+CREATE TABLE IF NOT EXISTS driftless_owed (
+  tbl   TEXT NOT NULL,    -- the table
+  col   TEXT NOT NULL,    -- the column, as events name it
+  since INTEGER NOT NULL, -- the first event that names it in vain
+  PRIMARY KEY (tbl, col)
+);

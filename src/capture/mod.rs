@@ -13,7 +13,7 @@ pub use chain::{Move, RowId, Step, Uniques, untangle};
 pub use layout::{Captured, Layout, NOTES};
 pub use leaving::LEAVING;
 
-pub use remote::RemoteCapture;
+pub use remote::{GENERATOR, RemoteCapture};
 pub use replica::{fingerprint, fingerprint_of, triggers};
 
 pub use triggers::Trigger;

@@ -61,6 +61,9 @@ use crate::catalog::table::{Collation, Column, Table};
 /// called so.
 const ROW: &str = "t";
 
+/// Counts the versions of this generator. What a newer one has made is never replaced.
+pub const GENERATOR: u32 = 1;
+
 /// The most columns of `driftless_names`: below SQLite's own limit of 2,000. A table with a name
 /// that does not fit is captured all the same; a column of it cannot be dropped.
 const MAX_NAMES: usize = 1_900;
@@ -86,7 +89,7 @@ impl RemoteCapture {
         let text = |sql: &String| Trigger { name: String::new(), sql: sql.clone() };
         let texts: Vec<_> = shared.iter().map(text).collect();
         let all = texts.iter().chain(triggers.iter().flat_map(|(_, made)| made));
-        let fingerprint = fingerprint(all);
+        let fingerprint = format!("{GENERATOR}-{}", fingerprint(all));
         RemoteCapture { shared, tables: triggers, fingerprint }
     }
 
@@ -101,7 +104,7 @@ impl RemoteCapture {
         &self.tables
     }
 
-    /// A short text that changes when any of it does.
+    /// A short text that changes when any of it does, after the generator's number and a hyphen.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

@@ -170,6 +170,9 @@ codes! {
     TableUnwritable "table_unwritable" Usage;
     /// A table's rows are compared with the remote's first: its definition has changed.
     TableSuspect "table_suspect" Storage;
+    /// Events of a table cannot be pushed because its definition on the remote is another one. They
+    /// wait, and other tables go on; migrate one of the two sides.
+    TableWaits "table_waits" Usage;
     /// The command needs a confirmation and did not get one. Nothing was done.
     NotConfirmed "not_confirmed" Usage;
     /// The hub cannot listen on the address. Choose another one.

@@ -32,7 +32,7 @@ use crate::remote::Remote;
 pub(crate) use crate::store::{
     Adopted, AdoptedTable, Cause, Conflict, ConflictFilter, ConflictKind, ConflictState,
     Connection, Dangling, Dismissed, NewKey, OnlyHere, Orphans, PastIdentity, Quarantined, Removed,
-    Restored, Retried, ReturnedRows, Selection, State, Unwritable,
+    Restored, Retried, ReturnedRows, Selection, State, Unwritable, Waiting,
 };
 pub use crate::store::{
     ConflictCount, Entry, LogFilter, PendingEvent, Repaired, Returned, Standing,
@@ -209,7 +209,12 @@ impl Replica<'_> {
         self.store.left_out()
     }
 
-    /// The replicated tables that cannot be written here.
+    /// The tables whose events cannot be pushed, each with the reason.
+    pub(crate) fn waiting(&self) -> Result<Vec<Waiting>> {
+        self.store.waiting_tables()
+    }
+
+    /// The replicated tables that cannot be written here, each with the reason.
     pub(crate) fn unwritable(&self) -> Vec<Unwritable> {
         self.store.unwritable()
     }

@@ -1,10 +1,11 @@
-//! The question of an idle replica: whether the log still ends where it did. All pure.
+//! The question of an idle replica: whether the log still ends where it did, and the schema is the
+//! one that it knows. All pure.
 //!
 //! An idle replica asks for nothing but the newest event. If that is the one that it knows, the log
 //! is the one that it has read, and nothing is behind it: nobody has another log with the same
-//! event at the same place. The remote's identity, its schema's version and the replica's mark are
+//! event at the same place. The remote's identity, our schema's version and the replica's mark are
 //! asked for by the exchange that follows where anything differs, and by each push. So such a poll
-//! is one short statement that reads one row, in a request and an answer of some hundred bytes.
+//! is one short statement that reads two rows, in a request and an answer of some hundred bytes.
 
 use super::incarnation::Place;
 use super::meta::wrong;
@@ -13,22 +14,25 @@ use crate::error::Result;
 
 /// The request for the newest event, if there is one at the place or behind it.
 pub fn look(place: Place) -> Batch {
-    let sql = "SELECT seq,id FROM driftless_events WHERE seq>=? ORDER BY seq DESC LIMIT 1";
+    let sql = "SELECT seq,id,(SELECT schema_version FROM pragma_schema_version) \
+        FROM driftless_events WHERE seq>=? ORDER BY seq DESC LIMIT 1";
     Batch { statements: vec![Statement::new(sql, [place.seq.0.into()])], writes: false }
 }
 
-/// Whether the answer says that the log ends at the place, of which the event is known.
+/// Whether the answer says that the log ends at the place, of which the event is known, and that
+/// the whole schema has the version `cookie`.
 ///
 /// # Errors
 ///
 /// `Corrupt` when it is not an answer to [`look`].
-pub fn ends_at(place: Place, answer: &Answer) -> Result<bool> {
+pub fn ends_at(place: Place, cookie: i64, answer: &Answer) -> Result<bool> {
     let [rows] = answer.rows.as_slice() else { return Err(wrong("the number of results")) };
     let Some(row) = rows.first() else { return Ok(false) };
-    let [seq, id] = row.as_slice() else { return Err(wrong("its newest event")) };
-    match (seq.as_integer(), id.as_str()) {
-        (Some(seq), Some(id)) => {
-            Ok(seq == place.seq.0 && place.id.is_some_and(|known| known.to_string() == id))
+    let [seq, id, version] = row.as_slice() else { return Err(wrong("its newest event")) };
+    match (seq.as_integer(), id.as_str(), version.as_integer()) {
+        (Some(seq), Some(id), Some(version)) => {
+            let is_known = place.id.is_some_and(|known| known.to_string() == id);
+            Ok(seq == place.seq.0 && is_known && version == cookie)
         }
         _ => Err(wrong("its newest event")),
     }
@@ -46,17 +50,20 @@ mod tests {
     fn only_the_known_event_at_its_place_is_the_end() {
         let id = EventId(Ulid(7));
         let place = Place { seq: Seq(5), id: Some(id) };
-        let row = |seq: i64, id: EventId| vec![seq.into(), Value::from(id.to_string().as_str())];
+        let row = |seq: i64, id: EventId| {
+            vec![seq.into(), Value::from(id.to_string().as_str()), 9.into()]
+        };
         let answer = |rows| Answer { rows, ..Answer::default() };
-        let ends = |place, rows| ends_at(place, &answer(vec![rows])).unwrap();
+        let ends = |place, rows| ends_at(place, 9, &answer(vec![rows])).unwrap();
         assert!(ends(place, vec![row(5, id)]));
+        assert!(!ends_at(place, 8, &answer(vec![vec![row(5, id)]])).unwrap(), "another schema");
         assert!(!ends(place, vec![row(6, id)]), "the log goes on");
         assert!(!ends(place, vec![row(5, EventId(Ulid(8)))]), "it is another log");
         assert!(!ends(place, Vec::new()), "it was rolled back");
         assert!(!ends(Place { id: None, ..place }, vec![row(5, id)]), "who knows");
-        let wrong = [vec![], vec![vec![vec![]]], vec![vec![vec![5.into(), Value::Null]]]];
+        let wrong = [vec![], vec![vec![vec![]]], vec![vec![vec![5.into(), Value::Null, 9.into()]]]];
         for rows in wrong {
-            assert!(ends_at(place, &answer(rows)).is_err());
+            assert!(ends_at(place, 9, &answer(rows)).is_err());
         }
     }
 }

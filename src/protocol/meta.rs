@@ -36,6 +36,8 @@ pub struct Meta {
     pub there: Option<String>,
     /// The asker's mark, if there is one.
     pub mark: Option<String>,
+    /// The version of the whole schema, if it was asked for ([`meta`]).
+    pub cookie: Option<i64>,
 }
 
 /// Reads [`Meta`] without what is about an asker.
@@ -76,7 +78,8 @@ pub(crate) fn parameters(count: usize) -> String {
 /// The statement for [`Meta`], as it is asked by a replica.
 pub fn meta(asker: Asker) -> Statement {
     let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
-         (SELECT mark FROM driftless_replicas WHERE name = ?) \
+         (SELECT mark FROM driftless_replicas WHERE name = ?), \
+         (SELECT schema_version FROM pragma_schema_version) \
          FROM driftless_meta WHERE one = 1";
     Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
 }
@@ -98,7 +101,8 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     match (identity[0].as_str(), identity[1].as_integer(), identity[2].as_integer()) {
         (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
-            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1) }))
+            let cookie = asked.get(2).and_then(Value::as_integer);
+            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1), cookie }))
         }
         _ => Err(wrong("its identity")),
     }

@@ -4,9 +4,9 @@ use super::exchange::Rows;
 use super::meta::wrong;
 use crate::catalog::Table;
 use crate::error::Result;
-use crate::event::Op;
 use crate::event::conflict::ConflictRule;
 use crate::event::value::Value;
+use crate::event::{Op, Seq};
 
 /// Reads the number that changes with each change of the remote's schema.
 pub const SCHEMA_COOKIE: &str = "SELECT schema_version FROM pragma_schema_version";
@@ -42,6 +42,19 @@ pub struct RemoteTables {
     pub has_triggers: bool,
     /// The tables.
     pub tables: Vec<RemoteTable>,
+    /// Tables of which capture may have missed writes.
+    pub gaps: Vec<Gap>,
+}
+
+/// A table of which capture may have missed writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Its number on the remote; 0 before it is noted there.
+    pub n: i64,
+    /// The table.
+    pub table: String,
+    /// The end of the log when capture was last known to be whole.
+    pub since: Seq,
 }
 
 impl RemoteTables {

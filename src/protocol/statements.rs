@@ -136,13 +136,21 @@ pub fn waiting(cursor: Seq) -> Statement {
 }
 
 /// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of our
-/// own triggers the SQL is left out: nobody asks for it, and those of version 1 come to megabytes.
-pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, \
-     CASE WHEN type <> 'trigger' OR substr(name, 1, 10) <> 'driftless_' THEN sql END, rowid \
+/// own triggers SQL that is longer than any of this version is left out: those of version 1 come to
+/// megabytes.
+pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, CASE WHEN type <> 'trigger' \
+     OR substr(name, 1, 10) <> 'driftless_' OR length(sql) <= 65536 THEN sql END, rowid \
      FROM sqlite_schema ORDER BY rowid";
 
 /// Reads the names of the remote's tables.
 pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+
+/// Reads the stretches of the log in which capture of a table may have missed something: number,
+/// table, and the last seq before.
+pub const GAPS: &str = "SELECT n, tbl, since FROM driftless_gaps ORDER BY tbl";
+
+/// Reads the columns that the remote owes: table, column, and the first event that names it.
+pub const OWED: &str = "SELECT tbl, col, since FROM driftless_owed ORDER BY tbl, col";
 
 /// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
 /// of its columns.
@@ -166,7 +174,7 @@ impl Exchange<'_> {
             let newest = newest.expect("a push has events").id;
             let sql = "SELECT seq FROM driftless_events WHERE id = ?";
             statements.push(Statement::new(sql, [text(newest)]));
-            statements.push(unknown_column(&push.tables));
+            statements.push(unknown_column(&columns_there(push, sender)));
             statements.push(SCHEMA_COOKIE.into());
             statements.extend(self.staged.map(|_| forget(sender.replica)));
         }
@@ -246,7 +254,14 @@ pub(super) fn known(replica: ReplicaId, marks: &Marks) -> Statement {
     Statement::new(sql, std::iter::once(text(replica)).chain(list))
 }
 
-/// The columns of the pushed tables that the remote's triggers do not know: rows of table and
+/// The pushed tables with the columns that the remote's tables have, which capture there must know.
+fn columns_there(push: &Push, sender: &Sender) -> Vec<(String, Vec<String>)> {
+    let there = push.tables.iter().filter_map(|(name, _)| sender.tables.get(name));
+    let names = |table: &Table| table.column_names().map(str::to_owned).collect();
+    there.map(|there| (there.table.name.clone(), names(&there.table))).collect()
+}
+
+/// The columns of these tables that the remote's triggers do not know: rows of table and
 /// column. A table that the remote does not replicate has none. Where the lists are equal, which is
 /// nearly always, their texts are.
 fn unknown(tables: &[(String, Vec<String>)]) -> Statement {
@@ -326,7 +341,7 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) ->
             (columns, unit, (Statement::new(sql, [events]), Statement::default()))
         }
     };
-    let unknown = unknown(&push.tables);
+    let unknown = unknown(&columns_there(push, sender));
     let sql = format!(
         "INSERT INTO driftless_inbox (origin, unit, {names}) SELECT ?, {}, {} FROM ({}) \
          WHERE EXISTS (SELECT 1 FROM driftless_replicas WHERE +name = ? AND +mark = ?) \

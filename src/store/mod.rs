@@ -47,6 +47,7 @@ mod rows;
 mod schema;
 mod state;
 mod verify;
+mod waiting;
 
 pub use self::apply::page::Outcome;
 pub use self::apply::reconcile::Late;
@@ -75,6 +76,7 @@ pub use self::verify::fold_check::{FoldCheck, FoldDifference};
 pub use self::verify::log_check::LogCheck;
 pub use self::verify::repair::Repaired;
 pub use self::verify::snapshot::Snapshot;
+pub use self::waiting::held::{Holds, Obstacle, Waiting};
 pub use identity::{Cause, PastIdentity};
 pub use log::{Entry, LogFilter, PendingEvent, Standing};
 pub use quarantine::{Quarantined, Retried};

@@ -128,6 +128,7 @@ mod tests {
             oldest: Seq(1),
             there: Some(id.to_string()),
             mark: Some(confirmed.to_string()),
+            cookie: None,
         };
         let state = |meta: Meta| {
             examine(Some("e"), place, &marks, Some(&meta)).err().map(|(_, state)| state)

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::clock::span;
 use crate::event::{Change, ReplicaId, Seq};
 use crate::store::State;
-use crate::store::{Dangling, PastIdentity, ReturnedRows, Store, Unwritable};
+use crate::store::{Dangling, PastIdentity, ReturnedRows, Store, Unwritable, Waiting};
 use crate::sync::first_sync::report::{Phase, Report};
 
 /// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
@@ -50,7 +50,7 @@ pub enum Health {
     /// All is well.
     Ok,
     /// The last request failed, but the last success is not long ago. Or a replicated table cannot
-    /// be written here.
+    /// be written here, or on the remote.
     Degraded,
     /// There was no success within the bound, or none at all; or the last request failed and what
     /// is to be moved has waited for longer than the bound.
@@ -193,6 +193,9 @@ pub struct Status {
     pub returned: Vec<ReturnedRows>,
     /// Replicated tables that cannot be written here. What comes for them is in quarantine.
     pub unwritable: Vec<Unwritable>,
+    /// Tables of which not everything flows, because the remote's table is another one or was made
+    /// anew there.
+    pub waiting: Vec<Waiting>,
     /// Rows of tables that are not replicated, which refer to a row that the remote took away, or
     /// that may be another row than the one that they were written for.
     pub dangling: Vec<Dangling>,
@@ -236,6 +239,18 @@ fn held(unwritable: &[Unwritable]) -> Option<Error> {
     let hint = "what comes for it waits in quarantine. Let the application run the replicator, and \
                 register there what only it has (`Builder::on_connect`), or do without it";
     Some(Error::new(Code::TableUnwritable, format!("{}{others}", first.reason)).with_hint(hint))
+}
+
+/// The trouble of a replica with tables of which not everything flows, if there is no greater one.
+fn kept_back(waiting: &[Waiting]) -> Option<Error> {
+    let (first, more) = waiting.split_first()?;
+    let others = match more.len() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let error = Error::new(Code::TableWaits, format!("{}{others}", first.reason));
+    let hint = "nothing is lost, and other tables go on: migrate the side that is behind";
+    Some(if first.events > 0 { error.with_hint(hint) } else { error })
 }
 
 /// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
@@ -396,6 +411,7 @@ pub(in crate::sync) struct Facts {
     suspect: Vec<String>,
     returned: Vec<ReturnedRows>,
     verified: Option<LastCheck>,
+    waiting: Vec<Waiting>,
 }
 
 impl Facts {
@@ -403,8 +419,8 @@ impl Facts {
     pub(in crate::sync) fn of(store: &Store) -> Result<Facts> {
         let (state, past, left_out) = (store.state()?, store.past_identities()?, store.left_out()?);
         let (suspect, returned) = (store.suspect_names()?, store.returned_rows()?);
-        let verified = LastCheck::of(store)?;
-        Ok(Facts { state, past, left_out, suspect, returned, verified })
+        let (verified, waiting) = (LastCheck::of(store)?, store.waiting_tables()?);
+        Ok(Facts { state, past, left_out, suspect, returned, verified, waiting })
     }
 
     /// Of a file that cannot be read.
@@ -416,6 +432,7 @@ impl Facts {
             suspect: Vec::new(),
             returned: Vec::new(),
             verified: None,
+            waiting: Vec::new(),
         }
     }
 }
@@ -430,10 +447,11 @@ impl Status {
 
     /// The same by what the file said.
     pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
-        let Facts { state: file, past: identity, left_out, suspect, returned, verified } = facts;
+        let Facts { state: file, past: identity, left_out, suspect, returned, verified, waiting } =
+            facts;
         let age = |made: i64| u64::try_from(now_ms.saturating_sub(made) / 1_000).unwrap_or(0);
         let (waiting_s, bound_ms) = (known.waiting_s, known.bound_ms);
-        let held = held(&known.unwritable);
+        let held = held(&known.unwritable).or_else(|| kept_back(&waiting));
         let known = match held {
             Some(held) if known.told.trouble.is_none() => known.with_trouble(Some(&held)),
             _ => known,
@@ -464,6 +482,7 @@ impl Status {
             suspect,
             returned,
             unwritable: known.unwritable,
+            waiting,
             dangling: file.dangling,
             left_out,
             last_success: known.last_success,
@@ -481,7 +500,8 @@ impl Status {
 
     /// The same with its health as of now.
     pub(crate) fn judged(mut self, waiting_s: Option<u64>, now_ms: i64, bound_ms: u64) -> Status {
-        let held = held(&self.unwritable).map(|held| held.message().to_owned());
+        let held = held(&self.unwritable).or_else(|| kept_back(&self.waiting));
+        let held = held.map(|held| held.message().to_owned());
         let well = self.trouble.is_none() || self.trouble == held;
         let waiting_s = self.oldest_pending_s.max(waiting_s);
         self.health = health(self.last_success, well, waiting_s, now_ms, bound_ms);

@@ -15,7 +15,7 @@ use crate::error::{Code, Result};
 use crate::event::clock::span;
 use crate::inspect::log_position::rfc3339;
 use crate::inspect::{
-    Cause, Contact, Dangling, PastIdentity, Replica, ReturnedRows, State, Unwritable,
+    Cause, Contact, Dangling, PastIdentity, Replica, ReturnedRows, State, Unwritable, Waiting,
 };
 use crate::remote::Options;
 use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, LastCheck, Status, SyncState};
@@ -188,6 +188,16 @@ fn print_tables(output: &Output, status: &Status) {
     let told = usize::from(status.code == Some(Code::TableUnwritable));
     for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
         output.warn(clean(reason, usize::MAX));
+    }
+    let told = usize::from(status.code == Some(Code::TableWaits));
+    for (at, Waiting { table, reason, events }) in status.waiting.iter().enumerate() {
+        if at >= told {
+            output.warn(clean(reason, usize::MAX));
+        }
+        if *events > 0 {
+            let table = clean(table, usize::MAX);
+            output.note(format_args!("   {events} event(s) of `{table}` wait"));
+        }
     }
     for Dangling { table, columns, parent, rows, doubtful } in &status.dangling {
         let (table, parent) = (clean(table, usize::MAX), clean(parent, usize::MAX));

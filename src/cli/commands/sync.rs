@@ -57,6 +57,10 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
             .output()
             .warn(format_args!("{new} of its events lost: see driftless conflicts --db {db}"));
     }
+    for table in replica.waiting()? {
+        let reason = clean(&table.reason, usize::MAX);
+        output_waiting(session, table.events, &reason);
+    }
     for table in replica.unwritable() {
         session.output().warn(clean(&table.reason, usize::MAX));
     }
@@ -67,6 +71,15 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
             .warn(format_args!("{count} wait in quarantine: see driftless quarantine --db {db}"));
     }
     Ok(Exit::Success)
+}
+
+/// Warns of a table whose events cannot be pushed.
+fn output_waiting(session: &Session, events: u64, reason: &str) {
+    match events {
+        0 => session.output().warn(reason),
+        1 => session.output().warn(format_args!("{reason}; 1 event waits")),
+        events => session.output().warn(format_args!("{reason}; {events} events wait")),
+    }
 }
 
 /// Runs `work` and shows its progress.

@@ -1,6 +1,7 @@
 //! An event of a push, as far as it decides about runs.
 
 use super::words::Kind;
+use crate::catalog::affinity::Affinity;
 use crate::catalog::table::{Collation, Column, Table, Term};
 use crate::event::value::Value;
 use crate::event::{Image, Op, RowKey};
@@ -62,6 +63,11 @@ impl<'a> Judged<'a> {
         &self.columns
     }
 
+    /// Whether it names a column that the remote's table does not have.
+    pub(super) fn names_unknown(&self) -> bool {
+        self.image.0.len() > self.columns.len()
+    }
+
     /// Whether it makes a run of its own, whatever its neighbours are.
     pub(super) fn is_alone(&self, tables: &RemoteTables) -> bool {
         let Some(there) = self.table else { return false };
@@ -79,6 +85,8 @@ impl<'a> Judged<'a> {
             Kind::Update => self.columns.iter().any(|&at| {
                 there.table.is_key(at) || is_in_unique(&there.table, &there.table.columns[at])
             }),
+            // What such a default gives is seen when it is written, and logged behind its cause.
+            Kind::Insert if self.leaves_default(&there.table) => true,
             Kind::Insert => there.table.uniques.iter().any(|unique| {
                 unique.terms.iter().any(|term| match term {
                     Term::Column(name, collation) => {
@@ -88,6 +96,13 @@ impl<'a> Judged<'a> {
                 })
             }),
         }
+    }
+
+    /// Whether an insert leaves a column to a default that is not foreseen.
+    fn leaves_default(&self, table: &Table) -> bool {
+        let mut left =
+            table.columns.iter().enumerate().filter(|(at, _)| !self.columns.contains(at));
+        left.any(|(_, column)| plain_default(column).is_none())
     }
 
     /// Texts that no two events of a run may have both: their rows, and UNIQUE values.
@@ -190,6 +205,21 @@ impl<'a> Judged<'a> {
         }
         found
     }
+}
+
+/// The SQL of a column's default, if it is certain which value the column will hold.
+pub(super) fn plain_default(column: &Column) -> Option<&str> {
+    let Some(sql) = column.default.as_deref().map(str::trim) else { return Some("NULL") };
+    let is_text = sql.len() > 1 && sql.starts_with('\'') && sql.ends_with('\'');
+    let is_text = is_text && !sql[1..sql.len() - 1].contains('\'');
+    let is_certain = match column.affinity {
+        _ if sql.eq_ignore_ascii_case("null") => true,
+        Affinity::Text => is_text,
+        Affinity::Blob => is_text || sql.parse::<i64>().is_ok(),
+        Affinity::Integer | Affinity::Numeric => sql.parse::<i64>().is_ok(),
+        Affinity::Real => false,
+    };
+    is_certain.then_some(sql)
 }
 
 /// Whether a column decides about a UNIQUE index.

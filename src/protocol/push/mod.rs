@@ -29,14 +29,18 @@
 
 mod arrange;
 pub(in crate::protocol) mod cell;
+mod found;
 mod judge;
 mod judged;
+mod owed;
 mod run;
 mod shape;
 mod split;
 mod words;
 
 pub use self::arrange::{FEW_RUNS, arrange};
+pub use self::found::{Compared, close, restore, tell};
+pub use self::owed::fill;
 pub use self::run::Run;
 pub use self::split::runs;
 #[cfg(feature = "internals")]
@@ -62,6 +66,12 @@ pub fn of_runs(runs: &[Run<'_>], tables: &RemoteTables) -> Vec<Statement> {
     let mut is_reset = true;
     for run in runs {
         run.statements(tables, &mut is_reset, &mut statements);
+    }
+    let mut owing = std::collections::BTreeSet::new();
+    for there in runs.iter().filter_map(|run| run.shape().owing()) {
+        if owing.insert(&there.table.name) {
+            statements.push(owed::note(&there.table));
+        }
     }
     let end = ["DELETE FROM driftless_inbox", "DELETE FROM driftless_notes", run::RESET];
     statements.extend(end.map(Statement::from));

@@ -2,7 +2,7 @@
 
 use super::cell::and;
 use super::judge::Judge;
-use super::judged::Judged;
+use super::judged::{Judged, plain_default};
 use super::shape::{Shape, key_value};
 use super::words::{E, Kind};
 use crate::catalog::identity::{capture_key, capture_key_of};
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
                 let value = match (self.shape.brings(column), has_old) {
                     (true, _) => self.shape.value(column),
                     (false, true) => of(ROW, &column.name),
-                    (false, false) => "NULL".to_owned(),
+                    (false, false) => plain_default(column).unwrap_or("NULL").to_owned(),
                 };
                 values.push_str(&format!(",{value}"));
             }
@@ -364,13 +364,13 @@ impl<'a> Run<'a> {
 }
 
 /// The columns with these places, after a prefix.
-fn places(prefix: &str, places: impl IntoIterator<Item = usize>) -> String {
+pub(super) fn places(prefix: &str, places: impl IntoIterator<Item = usize>) -> String {
     let names = places.into_iter().map(|at| format!("{prefix}{}", at + 1));
     names.collect::<Vec<_>>().join(",")
 }
 
 /// All columns of a row.
-fn columns_of(table: &Table, alias: &str) -> String {
+pub(super) fn columns_of(table: &Table, alias: &str) -> String {
     let columns = table.columns.iter().map(|column| of(alias, &column.name));
     columns.collect::<Vec<_>>().join(",")
 }

@@ -26,6 +26,8 @@ pub(super) struct Shape<'a> {
     deferred: bool,
     refused: bool,
     causes: bool,
+    /// Some event names a column that the table does not have.
+    owing: bool,
     /// The foreign key by which events refer to rows that others of the run bring.
     parents_key: Option<usize>,
 }
@@ -42,6 +44,7 @@ impl<'a> Shape<'a> {
             deferred: false,
             refused: false,
             causes: false,
+            owing: false,
             parents_key: None,
         };
         shape.add(first);
@@ -78,11 +81,17 @@ impl<'a> Shape<'a> {
         self.deferred |= event.late;
         self.refused |= event.refuse.is_some();
         self.causes |= event.via.is_some();
+        self.owing |= next.names_unknown();
     }
 
     /// The table, if the remote replicates it.
     pub(super) fn there(&self) -> Option<&'a RemoteTable> {
         self.table
+    }
+
+    /// The table, if some event names a column that it does not have.
+    pub(super) fn owing(&self) -> Option<&'a RemoteTable> {
+        self.table.filter(|_| self.owing)
     }
 
     pub(super) fn kind(&self) -> Kind {

@@ -41,15 +41,26 @@ pub enum Late {
 
 impl Store {
     /// Own events that the remote has acknowledged and whose verdicts are not here, in their order;
-    /// at most `limit`. Who has read the log to its end has none, unless a page was not the log.
+    /// at most `limit`. Those that wait although pushes go were not acknowledged. Who has read the
+    /// log to its end has none, unless a page was not the log.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<EventId>> {
         let sql = "SELECT ms, n, tail FROM driftless_outbox
-                   WHERE n <= (SELECT sent FROM driftless_state) AND NOT settled
-                   ORDER BY n LIMIT ?1";
+                   WHERE n <= ?1 AND NOT settled ORDER BY n";
+        let sent = "SELECT sent FROM driftless_state";
+        let sent = self.db.prepare_cached(sent)?.query_row([], |row| row.get(0))?;
+        self.refresh_held(&self.db, sent)?;
+        let pending = self.pending.borrow();
         let mut statement = self.db.prepare_cached(sql)?;
-        let read = |row: &rusqlite::Row<'_>| Ok(event_id(row.get(0)?, row.get(1)?, row.get(2)?));
-        let ids = statement.query_map([limit as i64], read)?;
-        Ok(ids.collect::<rusqlite::Result<_>>()?)
+        let mut rows = statement.query([sent])?;
+        let mut ids = Vec::new();
+        while ids.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            if !pending.held().has(row.get(1)?) {
+                ids.push(event_id(row.get(0)?, row.get(1)?, row.get(2)?));
+            }
+        }
+        Ok(ids)
     }
 
     /// The remote does not have this event, though it said so: it and all behind it are to be

@@ -140,8 +140,7 @@ impl Store {
             return Ok(false);
         }
         // The newest row may be settled and there for its number alone.
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_outbox WHERE n > ?1 AND NOT settled)";
-        Ok(self.db.prepare_cached(sql)?.query_row([sent], |row| row.get(0))?)
+        self.moves_any(sent, newest)
     }
 
     /// The next unsent events, arranged for the remote; `None` if there are none.
@@ -215,7 +214,9 @@ impl Store {
         // All of the outbox at one moment ends where a transaction ended.
         self.boundaries.note(newest);
         let searching = limit.sight > 0;
-        let mut read = Stretch::new(&tx, &self.layouts, sent);
+        self.refresh_held(&tx, newest)?;
+        let pending = self.pending.borrow();
+        let mut read = Stretch::new(&tx, &self.layouts, pending.held(), sent);
         let mut taken = None;
         let more = read.on(newest, |rows, size| {
             let heavy = size > limit.bytes && limit.above == 0;
@@ -294,17 +295,34 @@ impl Store {
         Ok(OutboxState { sent, schema_version: self.current_schema_version()? })
     }
 
+    /// Whether there is a pending event above `from` and up to `to` that does not wait.
+    fn moves_any(&self, from: i64, to: i64) -> Result<bool> {
+        self.refresh_held(&self.db, to)?;
+        let pending = self.pending.borrow();
+        let sql = "SELECT n FROM driftless_outbox WHERE n > ?1 AND n <= ?2 AND NOT settled";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut numbers = statement.query([from, to])?;
+        while let Some(row) = numbers.next()? {
+            if !pending.held().has(row.get(0)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The outbox's newest number.
     pub fn newest(&self) -> Result<i64> {
         Ok(ends(&self.db)?.0)
     }
 
-    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here.
+    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here, or
+    /// waits although pushes go.
     pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
-        let sql = "SELECT cursor, NOT EXISTS (SELECT 1 FROM driftless_outbox
-                   WHERE n <= ?1 AND NOT settled) FROM driftless_state";
-        let mut statement = self.db.prepare_cached(sql)?;
-        Ok(statement.query_row([up_to], |row| Ok((Seq(row.get(0)?), row.get(1)?)))?)
+        let tx = self.db.unchecked_transaction()?;
+        let settled = !self.moves_any(0, up_to)?;
+        let sql = "SELECT cursor FROM driftless_state";
+        let cursor = Seq(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
+        Ok((cursor, settled))
     }
 
     /// The remote has given its verdict for all outbox rows up to `up_to`.
@@ -339,6 +357,18 @@ impl Store {
             }
         }
         self.commit_write(tx)
+    }
+
+    /// Events that were to be pushed as rejected are tried again.
+    pub fn forget_refusals(&mut self) -> Result<()> {
+        let any = "SELECT EXISTS (SELECT 1 FROM driftless_outbox \
+                   WHERE refuse IS NOT NULL AND NOT settled)";
+        if self.db.query_row(any, [], |row| row.get(0))? {
+            let tx = self.begin_write()?;
+            tx.execute("UPDATE driftless_outbox SET refuse = NULL WHERE NOT settled", [])?;
+            self.commit_write(tx)?;
+        }
+        Ok(())
     }
 
     /// Sets who is at work: the actor of all events from now on, by whichever program.

@@ -18,6 +18,7 @@ use crate::event::conflict::Claim;
 use crate::event::value::Value;
 use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::store::rows::row::borrow;
+use crate::store::waiting::held::Held;
 
 /// The id of an outbox row. An application that replaces `random()` may leave no tail.
 pub(in crate::store) fn event_id(ms: i64, n: i64, tail: Option<i64>) -> EventId {
@@ -59,6 +60,8 @@ pub(in crate::store) struct Pending {
     in_order: i64,
     /// Rows that have got further events since.
     again: HashSet<u64>,
+    /// Those that wait although pushes go.
+    held: Held,
 }
 
 impl Pending {
@@ -138,6 +141,21 @@ impl Pending {
     /// Whether all up to `n` is in its order.
     pub(in crate::store) fn is_in_order(&self, n: i64) -> bool {
         self.in_order >= n
+    }
+
+    /// Those that wait although pushes go.
+    pub(in crate::store) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// The same, to bring it up to date.
+    pub(in crate::store) fn held_mut(&mut self) -> &mut Held {
+        &mut self.held
+    }
+
+    /// Whether this event is pending.
+    pub(in crate::store) fn has(&self, n: i64) -> bool {
+        self.by_number.contains_key(&n)
     }
 
     /// Forgets everything: the outbox has changed in an unusual way.

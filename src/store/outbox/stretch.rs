@@ -5,11 +5,14 @@ use rusqlite::Connection;
 use super::reader::{Layouts, Reader};
 use super::row::{EVENT, OutboxRow, read};
 use crate::error::{Code, Error, Result};
+use crate::store::waiting::held::Held;
 
 /// Unsent events that are read at one moment, one stretch behind the other.
 pub(in crate::store) struct Stretch<'a> {
     db: &'a Connection,
     layouts: &'a Layouts,
+    /// Those that are passed over.
+    held: &'a Held,
     pub(in crate::store) rows: Vec<OutboxRow>,
     /// The number of the newest event that was read.
     at: i64,
@@ -17,9 +20,14 @@ pub(in crate::store) struct Stretch<'a> {
 }
 
 impl<'a> Stretch<'a> {
-    /// Nothing yet: the first event has a number above `after`.
-    pub(in crate::store) fn new(db: &'a Connection, layouts: &'a Layouts, after: i64) -> Self {
-        Stretch { db, layouts, rows: Vec::new(), at: after, size: 0 }
+    /// Nothing yet: the first event has a number above `after`, and none of them is `held`.
+    pub(in crate::store) fn new(
+        db: &'a Connection,
+        layouts: &'a Layouts,
+        held: &'a Held,
+        after: i64,
+    ) -> Self {
+        Stretch { db, layouts, held, rows: Vec::new(), at: after, size: 0 }
     }
 
     /// Reads on up to the number `to`, until `enough` says so of what has been read and its size.
@@ -37,6 +45,9 @@ impl<'a> Stretch<'a> {
         let mut found = statement.query([self.at, to])?;
         let mut reader = Reader::of_values(self.db, self.layouts);
         while let Some(row) = found.next()? {
+            if self.held.has(row.get(0)?) {
+                continue;
+            }
             let row = read(&mut reader, row)?;
             (self.at, self.size) = (row.event.n, self.size + row.size);
             self.rows.push(row);

@@ -170,7 +170,8 @@ impl Store {
         Ok(names)
     }
 
-    pub(super) fn current_schema_version(&self) -> Result<i64> {
+    /// A number that changes with each change of the schema.
+    pub(crate) fn current_schema_version(&self) -> Result<i64> {
         schema_version(&self.db)
     }
 

@@ -63,7 +63,7 @@ pub(crate) async fn ask(
         }
     }
     // A missing table holds back more events than a missing column.
-    facts.held = lost(store, state, &answer).or(facts.held);
+    facts.held = lost(store, state, &answer).map_err(plain)?.or(facts.held);
     Ok(facts)
 }
 
@@ -76,19 +76,26 @@ fn question(store: &Store, state: &State) -> Batch {
         TABLE_NAMES.into(),
     ];
     if state.unsent > 0 {
-        statements.push(statements::unknown_column(&store.columns()));
+        let waiting = store.waiting_tables().unwrap_or_default();
+        let waits = |name: &str| waiting.iter().any(|it| it.table.eq_ignore_ascii_case(name));
+        let mut columns = store.columns();
+        columns.retain(|(table, _)| !waits(table));
+        statements.push(statements::unknown_column(&columns));
     }
     Batch { statements, writes: false }
 }
 
-/// A replicated table that the remote has no longer.
-fn lost(store: &Store, state: &State, answer: &Answer) -> Option<Error> {
-    let there: Vec<_> =
-        answer.rows.get(3)?.iter().filter_map(|row| row.first()?.as_str()).collect();
+/// A replicated table that the remote has no longer, if no replicator has seen that yet.
+fn lost(store: &Store, state: &State, answer: &Answer) -> Result<Option<Error>> {
+    let Some(rows) = answer.rows.get(3) else { return Ok(None) };
+    let there: Vec<_> = rows.iter().filter_map(|row| row.first()?.as_str()).collect();
+    let waiting = store.waiting_tables()?;
+    let waits = |name: &str| waiting.iter().any(|known| known.table.eq_ignore_ascii_case(name));
     let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
     // Before the first sync it need not have any.
     let names = store.tables().iter().map(|known| known.table.name.as_str());
-    names.filter(|_| state.epoch.is_some()).find(|name| !is(name)).map(missing_table)
+    let mut names = names.filter(|_| state.epoch.is_some());
+    Ok(names.find(|name| !is(name) && !waits(name)).map(missing_table))
 }
 
 fn read(answer: &Answer) -> Result<(Option<Meta>, RemoteFacts)> {

@@ -1,10 +1,14 @@
 //! The tables of both sides, compared: what must be made where, and what cannot work.
 
 use crate::catalog::{
-    Catalog, Choice, Collation, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
+    Catalog, Choice, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
 };
 use crate::error::{Code, Error, Result};
-use crate::store::{Definition, Local};
+use crate::store::{Definition, Local, Obstacle};
+use crate::sync::first_sync::drift::debts::Owed;
+use crate::sync::first_sync::drift::differences::{
+    add_children, key_differs, missing, obstacle, unknown_there,
+};
 use crate::sync::first_sync::names::require_free_names;
 
 /// Which tables are to be replicated.
@@ -51,6 +55,26 @@ pub(in crate::sync) struct Comparison {
     make_there: Vec<Maker>,
     /// Which tables were asked for, and those of the remote that are left out.
     choice: Choice,
+    /// What the remote's tables cannot take.
+    obstacles: Vec<Obstacle>,
+    /// Columns of tables of both sides that the remote does not have.
+    unknown_there: Vec<Owed>,
+}
+
+/// What is known from before a comparison.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sync) struct Before {
+    /// The first sync is done: the tables are replicated, whatever the definitions are now.
+    settled: bool,
+    /// The tables that the remote has registered. One that it does not have was dropped there.
+    registered: Vec<String>,
+}
+
+impl Before {
+    /// Whether the first sync is done, and the tables that the remote has registered.
+    pub(in crate::sync) fn new(settled: bool, registered: Vec<String>) -> Before {
+        Before { settled, registered }
+    }
 }
 
 /// The name of a table, and the statements that make it.
@@ -58,11 +82,26 @@ pub(in crate::sync) type Maker = (String, Vec<String>);
 
 impl Comparison {
     /// Adds the table of this name, and what makes it on the side that lacks it.
-    fn add(&mut self, name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
+    fn add(&mut self, name: &str, mine: &Catalog, theirs: &Catalog, before: &Before) -> Result<()> {
+        let was_there = || {
+            let is = |known: &String| known.eq_ignore_ascii_case(name);
+            before.settled || before.registered.iter().any(is)
+        };
         let table = match (mine.table(name), theirs.table(name)) {
             (Some(mine), Some(theirs)) => {
-                same(mine, theirs)?;
+                match before.settled {
+                    true => {
+                        self.obstacles.extend(obstacle(mine, theirs));
+                        self.unknown_there.extend(unknown_there(mine, theirs));
+                    }
+                    false => same(mine, theirs)?,
+                }
                 mine
+            }
+            // Somebody dropped it there, so it is not made there.
+            (Some(table), None) if was_there() => {
+                self.obstacles.push(missing(&table.name, theirs));
+                table
             }
             (Some(table), None) => {
                 must_be_absent(theirs, name).map_err(|error| of_one_side(error, "remote's"))?;
@@ -74,6 +113,7 @@ impl Comparison {
                 self.make_here.push((table.name.clone(), makers(table, theirs)));
                 table
             }
+            (None, None) if before.settled => return Ok(()),
             (None, None) => return Err(neither(name, mine, theirs)),
         };
         self.tables.push(table.clone());
@@ -91,9 +131,29 @@ impl Comparison {
         &self.make_here
     }
 
+    /// Whether this table is to be made on the remote.
+    pub(in crate::sync) fn makes_there(&self, name: &str) -> bool {
+        self.make_there.iter().any(|(table, _)| table.eq_ignore_ascii_case(name))
+    }
+
+    /// The statements that make the tables that only the remote has.
+    pub(in crate::sync) fn makers_here(&self) -> Vec<String> {
+        self.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect()
+    }
+
     /// The tables that only this database has.
     pub(in crate::sync) fn make_there(&self) -> &[Maker] {
         &self.make_there
+    }
+
+    /// What the remote's tables cannot take.
+    pub(in crate::sync) fn obstacles(&self) -> &[Obstacle] {
+        &self.obstacles
+    }
+
+    /// Columns of tables of both sides that the remote does not have.
+    pub(in crate::sync) fn unknown_there(&self) -> &[Owed] {
+        &self.unknown_there
     }
 
     /// Which tables were asked for, and those of the remote that are left out.
@@ -112,6 +172,7 @@ pub(in crate::sync) fn compare(
     wanted: &Tables,
     local: &Local,
     there: &[Definition],
+    before: &Before,
 ) -> Result<Comparison> {
     let (here, mine, theirs) = (local.definitions(), local.catalog(), Catalog::of_remote(there)?);
     let mut choice = wanted.choice();
@@ -125,13 +186,19 @@ pub(in crate::sync) fn compare(
     let mut found = Comparison::default();
     for name in &names {
         local.require_writable(name)?;
-        found.add(name, mine, &theirs)?;
+        found.add(name, mine, &theirs, before)?;
     }
     for table in &found.tables {
         require_key(&table.name, mine)?;
-        require_key(&table.name, &theirs)?;
+        if !before.settled {
+            require_key(&table.name, &theirs)?;
+        }
     }
-    require_parents(&found, local, &theirs)?;
+    if before.settled {
+        add_children(&mut found.obstacles, &found.tables, &theirs);
+    } else {
+        require_parents(&found, local, &theirs)?;
+    }
     require_free_names(&found.make_there, here, there, "the remote")?;
     require_free_names(&found.make_here, there, here, "this database")?;
     choice.there = choice.left_out(&theirs, Where::Remote, &found.tables);
@@ -355,30 +422,7 @@ fn same(mine: &Table, theirs: &Table) -> Result<()> {
     if let Some(extra) = theirs.columns.iter().find(|other| mine.column(&other.name).is_none()) {
         return differ(format!("this database has no column `{}`", extra.name));
     }
-    let key = |table: &Table| {
-        let names: Vec<_> = table.key_columns().map(|column| column.name.as_str()).collect();
-        names.join(", ")
-    };
-    if !key(mine).eq_ignore_ascii_case(&key(theirs)) {
-        return differ(format!(
-            "its key is ({}) here and ({}) on the remote",
-            key(mine),
-            key(theirs)
-        ));
-    }
-    let collations = |table: &Table| {
-        let names: Vec<_> = table.key_collations.iter().map(Collation::name).collect();
-        names.join(", ")
-    };
-    if mine.key_collations != theirs.key_collations {
-        return differ(format!(
-            "its key ({}) compares by {} here and by {} on the remote",
-            key(mine),
-            collations(mine),
-            collations(theirs)
-        ));
-    }
-    Ok(())
+    key_differs(mine, theirs).map_or(Ok(()), differ)
 }
 
 #[cfg(test)]
@@ -386,7 +430,7 @@ mod tests {
     use super::*;
 
     fn compare(wanted: &Tables, here: &[Definition], there: &[Definition]) -> Result<Comparison> {
-        super::compare(wanted, &Local::of(here.to_vec())?, there)
+        super::compare(wanted, &Local::of(here.to_vec())?, there, &Before::default())
     }
 
     fn local_tables(wanted: &Tables, here: &[Definition]) -> Result<Vec<String>> {

@@ -28,9 +28,11 @@ use crate::event::json::names_json;
 use crate::event::value::Value;
 use crate::protocol::Statement;
 use crate::protocol::meta::{HEAD, META, Meta, SCHEMA_VERSION, read_head, read_meta};
-use crate::protocol::remote_tables::{RemoteTable, SCHEMA_COOKIE, read_schema_cookie};
+use crate::protocol::remote_tables::{Gap, RemoteTable, SCHEMA_COOKIE, read_schema_cookie};
+use crate::protocol::statements::{GAPS, OWED};
 use crate::remote::{Answer, Batch, Rows};
 use crate::sync::first_sync::compare::Comparison;
+use crate::sync::first_sync::drift::debts::{Owed, note, read_gaps, read_owed};
 use crate::sync::first_sync::remote_schema::{
     FoundTrigger, INBOX, POWERS, REMOTE_SCHEMA, Schema, split,
 };
@@ -95,12 +97,26 @@ pub(in crate::sync) struct Installation {
     limit: usize,
 }
 
+/// What is left when capture is whole.
+pub(in crate::sync) struct Left {
+    gaps: Vec<Gap>,
+    owed: Vec<Owed>,
+}
+
+impl Left {
+    /// Tables of which capture may have missed writes, and columns that are owed.
+    pub(in crate::sync) fn into_parts(self) -> (Vec<Gap>, Vec<Owed>) {
+        (self.gaps, self.owed)
+    }
+}
+
 /// The result of an answer.
 pub(in crate::sync) enum Installed {
     /// There is more.
     Part,
-    /// All is there: the remote's identity, the end of its log, and the version of its schema.
-    All(Meta, Seq, i64),
+    /// All is there: the remote's identity, the end of its log, the version of its schema, and what
+    /// is left.
+    All(Meta, Seq, i64, Left),
 }
 
 impl Installation {
@@ -141,13 +157,26 @@ impl Installation {
             .map(|(there, (_, made))| Group::of(there, made, schema))
             .collect();
         groups.sort_by_key(|group| !group.replaces);
-        let tail = vec![registration(all, capture.fingerprint()), META.into(), HEAD.into()];
+        let registered = registration(all, capture.fingerprint());
+        let tail = vec![registered, GAPS.into(), OWED.into(), META.into(), HEAD.into()];
         let before = split(REMOTE_SCHEMA).into_iter().find(|sql| sql.contains(INSTALLS));
         let before = before.filter(|_| !schema.has(INSTALLS)).map(Statement::from);
         // Making the table has made the schema another one.
         let cookie = schema.cookie() + i64::from(before.is_some());
         let (done, begun) = (0, false);
         Installation { before, first, groups, tail, cookie, done, begun, limit }
+    }
+
+    /// The same, which notes gaps in the transaction that makes capture whole.
+    pub(in crate::sync) fn noting(mut self, gaps: &[Gap]) -> Installation {
+        self.first.extend(gaps.iter().map(note));
+        self
+    }
+
+    /// The same, which fills columns when capture knows them.
+    pub(in crate::sync) fn filling(mut self, fills: Vec<Statement>) -> Installation {
+        self.tail.splice(0..0, fills);
+        self
     }
 
     /// The statements of all requests, but for those that ask whether somebody else is at work.
@@ -248,12 +277,13 @@ impl Installation {
             tracing::debug!(tables = self.done, of = self.groups.len(), "a part is installed");
             return Ok(Installed::Part);
         }
+        let left = Left { gaps: read_gaps(row(results - 5))?, owed: read_owed(row(results - 4))? };
         let meta = read_meta(row(results - 3))?;
         let head = read_head(row(results - 2))?;
         let meta =
             meta.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote has no identity"))?;
         tracing::info!(epoch = meta.epoch, "the remote's tables and triggers are installed");
-        Ok(Installed::All(meta, head, cookie))
+        Ok(Installed::All(meta, head, cookie, left))
     }
 }
 
@@ -267,4 +297,16 @@ fn registration(all: &[RemoteTable], fingerprint: &str) -> Statement {
 
 fn drop_trigger(name: &str) -> Statement {
     format!("DROP TRIGGER IF EXISTS {}", ident(name)).into()
+}
+
+/// An error of a first sync in words of it.
+pub(in crate::sync) fn in_other_words(error: Error) -> Error {
+    if error.code() != Code::InstalledByAnother {
+        return error;
+    }
+    error
+        .in_words(
+            "another replica was initialised at the same time, or the remote's tables were changed",
+        )
+        .with_hint("run it again: it goes on with what is there")
 }

@@ -8,23 +8,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, PREFIX};
 use crate::error::{Error, Result};
-use crate::event::Op;
 use crate::event::conflict::ConflictRule;
-use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
+use crate::event::{Op, Seq};
+use crate::protocol::remote_tables::{Gap, RemoteTable, RemoteTables};
 use crate::store::{Definition, Store};
 
 /// The setting that has them.
 const SETTING: &str = "remote_tables";
 
+/// The same after they were forgotten: only when the schema was at rest.
+const REST: &str = "remote_rest";
+
 /// The content of the setting.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     url: String,
     epoch: String,
     cookie: i64,
     has_triggers: bool,
     definitions: Vec<Definition>,
     tables: Vec<KeptTable>,
+    /// The end of the log when the schema was last seen at rest.
+    #[serde(default)]
+    since: i64,
+    /// The version of this file's schema, with which they were compared.
+    #[serde(default)]
+    local: i64,
+    /// Tables of which capture may have missed writes.
+    #[serde(default)]
+    gaps: Vec<(i64, String, i64)>,
+}
+
+/// The part of it that outlasts the rest.
+#[derive(Serialize, Deserialize)]
+struct Rested {
+    since: i64,
 }
 
 /// A replicated table. Its definition is among the definitions.
@@ -36,42 +54,69 @@ struct KeptTable {
     triggered: Vec<String>,
 }
 
-/// Keeps the tables of the remote of this URL and epoch. `definitions` are the remote's.
+/// A gap as it is kept.
+fn kept_gap(gap: &Gap) -> (i64, String, i64) {
+    (gap.n, gap.table.clone(), gap.since.0)
+}
+
+impl Kept {
+    /// The tables of the remote of this URL and epoch. `definitions` are the remote's, and its
+    /// schema was last seen at rest when the log ended at `since`.
+    pub(super) fn new(
+        url: &str,
+        epoch: &str,
+        remote: &RemoteTables,
+        definitions: &[Definition],
+        since: Seq,
+        local: i64,
+    ) -> Kept {
+        let of_application = |(kind, name, ..): &&Definition| {
+            ["table", "index"].contains(&kind.as_str()) && !name.starts_with(PREFIX)
+        };
+        let table = |there: &RemoteTable| KeptTable {
+            name: there.table.name.clone(),
+            columns: there.table.column_names().map(str::to_owned).collect(),
+            rule: there.rule.as_str().to_owned(),
+            triggered: there.triggered.iter().map(ToString::to_string).collect(),
+        };
+        Kept {
+            url: url.to_owned(),
+            epoch: epoch.to_owned(),
+            cookie: remote.cookie,
+            has_triggers: remote.has_triggers,
+            definitions: definitions.iter().filter(of_application).cloned().collect(),
+            tables: remote.tables.iter().map(table).collect(),
+            since: since.0,
+            local,
+            gaps: remote.gaps.iter().map(kept_gap).collect(),
+        }
+    }
+}
+
+/// Keeps the remote's tables.
 ///
 /// # Errors
 ///
 /// `Storage` when the store fails.
-pub(super) fn keep(
-    store: &mut Store,
-    url: &str,
-    epoch: &str,
-    remote: &RemoteTables,
-    definitions: &[Definition],
-) -> Result<()> {
-    let of_application = |(kind, name, ..): &&Definition| {
-        ["table", "index"].contains(&kind.as_str()) && !name.starts_with(PREFIX)
-    };
-    let table = |there: &RemoteTable| KeptTable {
-        name: there.table.name.clone(),
-        columns: there.table.column_names().map(str::to_owned).collect(),
-        rule: there.rule.as_str().to_owned(),
-        triggered: there.triggered.iter().map(ToString::to_string).collect(),
-    };
-    let kept = Kept {
-        url: url.to_owned(),
-        epoch: epoch.to_owned(),
-        cookie: remote.cookie,
-        has_triggers: remote.has_triggers,
-        definitions: definitions.iter().filter(of_application).cloned().collect(),
-        tables: remote.tables.iter().map(table).collect(),
-    };
-    let json = serde_json::to_string(&kept).map_err(|source| {
+pub(super) fn keep(store: &mut Store, kept: &Kept) -> Result<()> {
+    let json = serde_json::to_string(kept).map_err(|source| {
         Error::storage("the remote's tables cannot be kept").with_source(source)
     })?;
     if store.setting(SETTING)?.as_ref() == Some(&json) {
         return Ok(());
     }
     store.set_setting(SETTING, Some(&json))
+}
+
+/// The end of the log when the remote's schema was last seen at rest, if that is known.
+///
+/// # Errors
+///
+/// `Storage` when the store fails.
+pub(super) fn kept_since(store: &Store) -> Result<Option<Seq>> {
+    let Some(json) = store.setting(SETTING)?.or(store.setting(REST)?) else { return Ok(None) };
+    let kept = serde_json::from_str::<Rested>(&json);
+    Ok(kept.ok().map(|kept| Seq(kept.since)))
 }
 
 /// The tables that were kept, if they are of the remote of this replica.
@@ -84,13 +129,17 @@ pub fn kept(store: &Store) -> Result<Option<RemoteTables>> {
     // What another version has kept is of no use.
     let Ok(kept) = serde_json::from_str::<Kept>(&json) else { return Ok(None) };
     let state = store.state()?;
-    if state.url != kept.url || state.epoch.as_ref() != Some(&kept.epoch) {
+    let same = state.url == kept.url && state.epoch.as_ref() == Some(&kept.epoch);
+    if !same || store.current_schema_version()? != kept.local {
         return Ok(None);
     }
     let catalog = Catalog::of_remote(&kept.definitions)?;
     let tables = kept.tables.iter().map(|table| read(table, &catalog)).collect();
     let Some(tables) = tables else { return Ok(None) };
-    Ok(Some(RemoteTables { cookie: kept.cookie, has_triggers: kept.has_triggers, tables }))
+    let Kept { cookie, has_triggers, gaps, .. } = kept;
+    let gap = |(n, table, since)| Gap { n, table, since: Seq(since) };
+    let gaps = gaps.into_iter().map(gap).collect();
+    Ok(Some(RemoteTables { cookie, has_triggers, tables, gaps }))
 }
 
 fn read(kept: &KeptTable, catalog: &Catalog) -> Option<RemoteTable> {
@@ -100,11 +149,14 @@ fn read(kept: &KeptTable, catalog: &Catalog) -> Option<RemoteTable> {
     Some(RemoteTable { table, rule, triggered: ops? })
 }
 
-/// Forgets them.
+/// Forgets them, but for when the schema was last seen at rest.
 ///
 /// # Errors
 ///
 /// `Storage` when the store fails.
 pub(in crate::sync) fn forget(store: &mut Store) -> Result<()> {
+    if let Some(Seq(since)) = kept_since(store)? {
+        store.set_setting(REST, serde_json::to_string(&Rested { since }).ok().as_deref())?;
+    }
     store.set_setting(SETTING, None)
 }

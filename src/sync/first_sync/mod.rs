@@ -1,6 +1,7 @@
 //! The first sync with a remote: two databases that have never met are brought together.
 
 pub(in crate::sync) mod compare;
+pub(in crate::sync) mod drift;
 pub(in crate::sync) mod install;
 pub(in crate::sync) mod kept_tables;
 pub(in crate::sync) mod names;

@@ -2,7 +2,8 @@
 
 use crate::catalog::PREFIX;
 use crate::error::{Code, Error, Result};
-use crate::store::Definition;
+use crate::store::{Definition, TABLES_SQL};
+use crate::sync::first_sync::remote_schema::REMOTE_SCHEMA;
 
 /// Refuses tables to be made, each with its statements, of which a name is taken on the other side.
 /// Tables, views and indexes share their names in SQLite. `from` are the definitions of the side
@@ -55,11 +56,7 @@ pub(in crate::sync) fn require_free_names(
 /// # Errors
 ///
 /// `Usage`, naming it.
-pub(in crate::sync) fn require_our_names(
-    definitions: &[Definition],
-    ours: &str,
-    whose: &str,
-) -> Result<()> {
+fn require_our_names(definitions: &[Definition], ours: &str, whose: &str) -> Result<()> {
     let words = || ours.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let is_ours = |name: &str| {
         name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
@@ -86,4 +83,22 @@ fn described((kind, name, table, _): &Definition) -> String {
         "view" => format!("a view `{name}`"),
         _ => format!("a table `{name}`"),
     }
+}
+
+/// Refuses databases that have objects with names of ours, and are not ours.
+///
+/// # Errors
+///
+/// `Usage`, naming the object.
+pub(in crate::sync) fn require_no_names_of_ours(
+    here: &[Definition],
+    there: &[Definition],
+) -> Result<()> {
+    if !here.iter().any(|(_, name, ..)| name == "driftless_state") {
+        require_our_names(here, TABLES_SQL, "this database")?;
+    }
+    if !there.iter().any(|(_, name, ..)| name == "driftless_meta") {
+        require_our_names(there, REMOTE_SCHEMA, "the remote")?;
+    }
+    Ok(())
 }

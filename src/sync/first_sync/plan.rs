@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use ulid::Ulid;
 
-use crate::error::Result;
+use crate::catalog::Table;
+use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
 use crate::event::conflict::ConflictRule;
 use crate::store::{Local, OnConnect, Setup, Store, definitions};
 use crate::sync::driver::clock::fresh_ulid;
 use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
+use crate::sync::first_sync::remote_schema::Registered;
 
 /// The plan for a replica.
 #[derive(Clone, Debug)]
@@ -28,6 +30,55 @@ pub struct Plan {
     pub epoch: Ulid,
     /// Functions and collations that the application registers on each connection to the file.
     pub on_connect: OnConnect,
+}
+
+impl Plan {
+    /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when another one was asked for. A remote that is accepted is not asked.
+    pub(in crate::sync) fn rule_of(
+        &self,
+        table: &str,
+        known: &[Registered],
+        accepts: bool,
+    ) -> Result<ConflictRule> {
+        let asked = self.rules.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
+        let known = known.iter().find(|known| known.name().eq_ignore_ascii_case(table));
+        match (asked, known) {
+            (_, Some(known)) if accepts => Ok(known.rule()),
+            (Some((_, asked)), Some(known)) if *asked != known.rule() => {
+                let message = format!(
+                    "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
+                    known.rule().as_str(),
+                    asked.as_str()
+                );
+                Err(Error::new(Code::ConflictRuleDiffers, message)
+                    .with_hint("the rule is the same for all replicas: leave it out here"))
+            }
+            (Some((_, asked)), _) => Ok(*asked),
+            (None, Some(known)) => Ok(known.rule()),
+            (None, None) => Ok(ConflictRule::default()),
+        }
+    }
+
+    /// Refuses a conflict rule for a table that is not among these.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table.
+    pub(in crate::sync) fn require_rules(&self, taken: &[Table]) -> Result<()> {
+        let is = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
+        match self.rules.iter().find(|(name, _)| !is(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("table `{name}` has a conflict rule, and is not replicated");
+                Err(Error::new(Code::TableNotReplicated, message)
+                    .with_hint("check the spelling, or replicate it too"))
+            }
+        }
+    }
 }
 
 /// The replica of a plan's file, if it is one already. Its tables are settled once its first sync

@@ -1,7 +1,7 @@
 //! The remote's schema, as a first sync reads it: definitions, triggers, and the tables that other
 //! replicas have registered.
 
-use crate::capture::RemoteCapture;
+use crate::capture::{GENERATOR, RemoteCapture};
 use crate::catalog::index_sql::trigger_op;
 use crate::catalog::{Catalog, PREFIX, Table};
 use crate::error::{Code, Error, Result};
@@ -12,7 +12,6 @@ use crate::event::value::Value;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables, read_schema_cookie};
 use crate::remote::Rows;
 use crate::store::Definition;
-use crate::sync::first_sync::compare::Tables;
 
 /// The remote schema's fixed part.
 pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");
@@ -23,7 +22,7 @@ pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql"
 
 /// Tables of driftless's that a push needs beside the replicated ones. They are made again where
 /// they are missing. The other tables hold an identity or a log, so they cannot be made again.
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "driftless_inbox",
     "driftless_capture",
     "driftless_told",
@@ -34,6 +33,8 @@ const OURS: [&str; 10] = [
     "driftless_one",
     "driftless_now",
     "driftless_pow2",
+    "driftless_gaps",
+    "driftless_owed",
 ];
 
 /// A table of `driftless_tables` on the remote.
@@ -58,6 +59,12 @@ impl Registered {
     pub(in crate::sync) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
+
+    /// Whether a newer generator than this program's has made them.
+    pub(in crate::sync) fn is_newer(&self) -> bool {
+        let number = self.fingerprint.split_once('-').and_then(|(number, _)| number.parse().ok());
+        number.is_some_and(|number: u32| number > GENERATOR)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,11 +83,18 @@ pub(in crate::sync) struct FoundTrigger {
     op: Option<Op>,
     /// Greater for a newer one.
     age: i64,
+    /// Its text, if it is ours and not too long.
+    sql: Option<String>,
 }
 
 impl FoundTrigger {
     pub(in crate::sync) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it has this text, as far as that is known.
+    fn says(&self, sql: &str) -> bool {
+        self.sql.as_ref().is_none_or(|text| text == sql)
     }
 
     /// Whether it is on this table.
@@ -109,7 +123,7 @@ impl Schema {
     /// These tables, with what else a push needs to know.
     pub(in crate::sync) fn tables(&self, tables: Vec<RemoteTable>) -> RemoteTables {
         let has_triggers = self.triggers.iter().any(|trigger| !trigger.ours);
-        RemoteTables { cookie: self.cookie, has_triggers, tables }
+        RemoteTables { cookie: self.cookie, has_triggers, tables, gaps: Vec::new() }
     }
 
     /// The triggers that are driftless's own.
@@ -127,34 +141,56 @@ impl Schema {
     /// Whether all of driftless's tables and triggers are there. A table that was dropped and made
     /// again has no triggers.
     pub(in crate::sync) fn is_whole(&self, capture: &RemoteCapture) -> bool {
-        let made = |name: &str, table: &str| {
-            self.our_triggers().any(|found| found.name == name && found.is_on(table))
-        };
-        let shared = capture.shared().iter().filter_map(|sql| {
-            let words = sql.strip_prefix("CREATE TRIGGER ")?.split_whitespace();
-            let mut words = words.filter(|word| word.starts_with(PREFIX));
-            Some((words.next()?, words.next()?))
-        });
         let mut tables = capture.tables().iter();
-        OURS.iter().all(|name| self.has(name))
-            && shared.into_iter().all(|(name, table)| made(name, table))
-            && tables.all(|(table, all)| all.iter().all(|new| made(&new.name, table)))
+        self.has_shared(capture)
+            && tables.all(|(table, all)| {
+                all.iter().all(|new| self.has_trigger(&new.name, table, &new.sql))
+            })
     }
 
-    /// Refuses a remote that lacks something that every push needs: a registered table of this
-    /// replica, or the object that a rejection has named (`sought`). Objects of driftless's own are
-    /// made again instead.
-    pub(in crate::sync) fn require(
+    fn has_trigger(&self, name: &str, table: &str, sql: &str) -> bool {
+        let is = |found: &FoundTrigger| found.name == name && found.is_on(table);
+        self.our_triggers().any(|found| is(found) && found.says(sql))
+    }
+
+    /// Whether the tables and triggers are there that all tables share.
+    fn has_shared(&self, capture: &RemoteCapture) -> bool {
+        let mut shared = capture.shared().iter().filter_map(|sql| {
+            let words = sql.strip_prefix("CREATE TRIGGER ")?.split_whitespace();
+            let mut words = words.filter(|word| word.starts_with(PREFIX));
+            Some((words.next()?, words.next()?, sql))
+        });
+        OURS.iter().all(|name| self.has(name))
+            && shared.all(|(name, table, sql)| self.has_trigger(name, table, sql))
+    }
+
+    /// The registered tables of which capture may have missed a write: a trigger is missing or has
+    /// another text than it was made with.
+    pub(in crate::sync) fn suspects(
         &self,
-        sought: Option<&str>,
-        wanted: &Tables,
+        capture: &RemoteCapture,
         known: &[Registered],
-    ) -> Result<()> {
-        let named: &[String] = if let Tables::Named(names) = wanted { names } else { &[] };
-        let is = |name: &str| known.iter().any(|known| known.name.eq_ignore_ascii_case(name));
-        if let Some(name) = named.iter().find(|name| is(name) && !self.has(name)) {
-            return Err(missing_table(name));
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, triggers) in capture.tables() {
+            let Some(known) = known.iter().find(|known| known.name == *name) else { continue };
+            // Triggers for another definition or of another generator have another text.
+            let is_same = known.fingerprint == capture.fingerprint();
+            let is_there = |new: &crate::capture::Trigger| match is_same {
+                true => self.has_trigger(&new.name, name, &new.sql),
+                false => self.our_triggers().any(|old| old.name == new.name && old.is_on(name)),
+            };
+            let whole = !is_same || self.has_shared(capture);
+            if !whole || !triggers.iter().all(is_there) {
+                found.push(name.clone());
+            }
         }
+        found
+    }
+
+    /// Refuses a remote that lacks the object that a rejection has named (`sought`). Objects of
+    /// driftless's own are made again instead.
+    pub(in crate::sync) fn require(&self, sought: Option<&str>) -> Result<()> {
         match sought.filter(|name| !name.starts_with(PREFIX) && !self.has(name)) {
             Some(name) => Err(missing_object(name)),
             None => Ok(()),
@@ -206,7 +242,8 @@ pub(in crate::sync) fn read_schema(rows: &Rows, cookie: &Rows) -> Result<Schema>
             let age = rowid.as_integer().unwrap_or(0);
             let op = sql.as_str().and_then(trigger_op);
             let (name, table) = (name.clone(), table.clone());
-            schema.triggers.push(FoundTrigger { name, table, ours, op, age });
+            let sql = sql.as_str().filter(|_| ours).map(str::to_owned);
+            schema.triggers.push(FoundTrigger { name, table, ours, op, age, sql });
         }
         let sql = sql.as_str().filter(|_| kind != "trigger").map(str::to_owned);
         schema.definitions.push((kind, name, table, sql));
@@ -268,13 +305,21 @@ pub(in crate::sync) fn is_registered(
 /// The error for a replicated table that the remote has no longer.
 pub(crate) fn missing_table(name: &str) -> Error {
     let message = format!(
-        "the remote has no table `{name}` any more: it was dropped or renamed there; no table's \
-         changes can be pushed"
+        "the remote has no table `{name}` any more: it was dropped or renamed there; its changes wait"
     );
     Error::new(Code::RemoteTableMissing, message).with_hint(
-        "nothing is lost here, and pulls go on; bring the table back there under that name, with its \
-         rows: from a backup, or from this file",
+        "nothing is lost here, and other tables go on; bring the table back there under that name, \
+         with its rows: from a backup, or from this file",
     )
+}
+
+/// The error for capture that a newer program has made, and of which a part is missing.
+pub(in crate::sync) fn installed_by_newer(table: &str) -> Error {
+    let message = format!(
+        "a newer driftless has made the triggers of table `{table}` on the remote, and a part of \
+         them is missing; this program is too old to make them again"
+    );
+    Error::new(Code::RemoteSchemaNewer, message).with_hint("update this program")
 }
 
 /// The error for something else that the remote has no longer.

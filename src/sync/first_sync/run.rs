@@ -24,15 +24,16 @@ use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE};
 use crate::protocol::statements;
 use crate::protocol::statements::Exchange;
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Definition, Local, NewRemote, Setup, Store, TABLES_SQL};
-use crate::sync::first_sync::compare::{Comparison, Maker, compare, suspects};
-use crate::sync::first_sync::install::{Installation, Installed, REQUEST_BYTES};
-use crate::sync::first_sync::kept_tables::keep;
-use crate::sync::first_sync::names::require_our_names;
+use crate::store::{Definition, Local, NewRemote, Setup, Store};
+use crate::sync::first_sync::compare::{Before, Comparison, Maker, compare, suspects};
+use crate::sync::first_sync::drift::Drift;
+use crate::sync::first_sync::install::{Installation, Installed, REQUEST_BYTES, in_other_words};
+use crate::sync::first_sync::kept_tables::{Kept, keep, kept_since};
+use crate::sync::first_sync::names::require_no_names_of_ours;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
-    REMOTE_SCHEMA, Registered, Schema, all_tables, is_registered, read_registered, read_schema,
-    spelled,
+    Registered, Schema, all_tables, installed_by_newer, is_registered, read_registered,
+    read_schema, spelled,
 };
 use crate::sync::first_sync::report::{Phase, Report};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
@@ -40,8 +41,7 @@ use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::pages::Pages;
 use crate::sync::remote_check::schema_version;
 
-/// How often a first sync starts again before it fails with a rejection: another replica may have
-/// installed something in between.
+/// How often a first sync starts again before it fails with a rejection: others may install.
 const RACES: u32 = 3;
 /// The result of an answer.
 pub enum Advance {
@@ -101,6 +101,8 @@ pub struct FirstSync {
     accepts: Option<(ReplicaId, String)>,
     /// A table or a view that every push needs: a rejection has named it.
     sought: Option<String>,
+    /// What does not flow between the two sides.
+    drift: Drift,
 }
 
 impl FirstSync {
@@ -122,6 +124,7 @@ impl FirstSync {
             refreshes: false,
             accepts,
             sought,
+            drift: Drift::default(),
         }
     }
 
@@ -136,6 +139,12 @@ impl FirstSync {
     /// nothing new for a push, and no error.
     pub(in crate::sync) fn refreshing(self) -> Self {
         FirstSync { refreshes: true, ..self }
+    }
+
+    /// The same for a replica that has seen the remote's schema at rest when its log ended at
+    /// `since`.
+    pub(in crate::sync) fn looking_since(self, since: Option<Seq>) -> Self {
+        FirstSync { drift: Drift::since(since), ..self }
     }
 
     /// The same, which ends with an error if the remote has no table or view of this name.
@@ -164,10 +173,6 @@ impl FirstSync {
         self.store = None;
     }
 
-    fn take_report(&mut self) -> Box<Report> {
-        Box::new(std::mem::take(&mut self.report))
-    }
-
     /// The result so far.
     pub fn report(&self) -> &Report {
         &self.report
@@ -180,13 +185,7 @@ impl FirstSync {
             Stage::Install(work) if error.kind() == Kind::TooLarge => {
                 work.installation.larger_than_any(error)
             }
-            _ if error.code() == Code::InstalledByAnother => error
-                .in_words(
-                    "another replica was initialised at the same time, or the remote's tables were \
-                     changed",
-                )
-                .with_hint("run it again: it goes on with what is there"),
-            _ => error,
+            _ => in_other_words(error),
         }
     }
 
@@ -240,7 +239,13 @@ impl FirstSync {
         let read = |statements| Batch { statements, writes: false };
         Ok(match &self.stage {
             Stage::Definitions => read(vec![statements::DEFINITIONS.into(), SCHEMA_COOKIE.into()]),
-            Stage::Identity(_) => read(vec![META.into(), HEAD.into(), statements::TABLES.into()]),
+            Stage::Identity(schema) => {
+                let mut asked = vec![META.into(), HEAD.into(), statements::TABLES.into()];
+                if schema.has("driftless_gaps") && schema.has("driftless_owed") {
+                    asked.extend([statements::GAPS.into(), statements::OWED.into()]);
+                }
+                read(asked)
+            }
             Stage::Install(work) => work.installation.batch(),
             Stage::Rows(reader, _) => read(vec![reader.statement()?]),
             Stage::Log(pages) => self.log_exchange(pages).batch(),
@@ -281,6 +286,7 @@ impl FirstSync {
     fn identity(&mut self, schema: Schema, answer: &Answer) -> Result<Advance> {
         let meta = read_meta(&result(answer, 0))?;
         let head = read_head(&result(answer, 1))?;
+        self.drift.told(head, &result(answer, 3), &result(answer, 4))?;
         let registered = read_registered(&result(answer, 2))?;
         let Some(meta) = meta else {
             if self.expected.is_some() {
@@ -296,15 +302,22 @@ impl FirstSync {
             return Err(schema_version(meta.version));
         }
         if self.expected.is_some() {
-            schema.require(self.sought.as_deref(), &self.plan.tables, &registered)?;
+            schema.require(self.sought.as_deref())?;
         }
         let is_current = meta.version == SCHEMA_VERSION;
-        let tolerates = is_current && self.refreshes;
+        if !self.drift.knows_rest() && self.expected.is_some() {
+            let store = Store::open_with(&self.plan.path, &self.plan.on_connect)?;
+            self.drift.rested(kept_since(&store)?);
+        }
+        let tolerates = is_current && self.expected.is_some();
         let known = tolerates.then(|| (schema.clone(), registered.clone()));
         match (self.prepare(schema, &registered, is_current), known) {
             (Ok(true), _) => return Ok(Advance::More),
             (Ok(false), _) => {}
-            (Err(error), Some((schema, registered))) if error.kind() == Kind::Usage => {
+            (Err(error), Some((schema, registered)))
+                if self.refreshes && error.kind() == Kind::Usage
+                    || error.code() == Code::NothingToReplicate =>
+            {
                 tracing::info!("the remote's tables are taken as they are: {error}");
                 return self.refreshed(&schema, &registered, meta.epoch);
             }
@@ -324,22 +337,46 @@ impl FirstSync {
         epoch: String,
     ) -> Result<Advance> {
         let theirs = Catalog::of_remote(schema.definitions())?;
-        let tables = schema.tables(all_tables(&[], &theirs, known, schema));
+        let mut tables = schema.tables(all_tables(&[], &theirs, known, schema));
+        tables.gaps = self.drift.gaps();
         let mut store = Store::open_with(&self.plan.path, &self.plan.on_connect)?;
-        keep(&mut store, &self.plan.url, &epoch, &tables, schema.definitions())?;
+        self.keep(&mut store, &epoch, &tables, schema.definitions())?;
         self.tables = Arc::new(tables);
+        if let Some(obstacles) = self.drift.obstacles(&self.tables) {
+            store.set_obstacles(&obstacles)?;
+        }
         self.report.epoch = epoch;
         Ok(self.done(store))
+    }
+
+    /// Keeps what was found in the replica's file.
+    fn keep(
+        &self,
+        store: &mut Store,
+        epoch: &str,
+        tables: &RemoteTables,
+        definitions: &[Definition],
+    ) -> Result<()> {
+        let since = self.drift.rest();
+        let local = store.current_schema_version()?;
+        keep(store, &Kept::new(&self.plan.url, epoch, tables, definitions, since, local))
     }
 
     /// Finds what is missing on either side. Gives whether something is missing on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
         let here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
-        let found = compare(&plan.tables, &here, schema.definitions())?;
+        let settled = self.accepts.is_none() && Store::was_adopted(&plan.path)?;
+        let registered = known.iter().map(|known| known.name().to_owned()).collect();
+        let before = Before::new(settled, registered);
+        let found = compare(&plan.tables, &here, schema.definitions(), &before)?;
+        self.drift.compared(found.obstacles(), found.unknown_there());
         let theirs = Catalog::of_remote(schema.definitions())?;
         let replicated = self.replicated(&found, &theirs, known)?;
-        let all = all_tables(&replicated, &theirs, known, &schema);
+        let is_there = |name: &str| theirs.table(name).is_some() || found.makes_there(name);
+        let mut there = replicated.clone();
+        there.retain(|(table, _)| is_there(&table.name));
+        let all = all_tables(&there, &theirs, known, &schema);
         if all.is_empty() {
             let message = "no table is left to replicate, neither here nor on the remote";
             return Err(Error::new(Code::NothingToReplicate, message));
@@ -347,18 +384,24 @@ impl FirstSync {
         let capture = RemoteCapture::of(&all.iter().map(|there| &there.table).collect::<Vec<_>>());
         let (epoch, token) = (self.plan.epoch.to_string(), self.plan.replica.to_string());
         let limit = self.request_bytes;
+        let suspects = if current { schema.suspects(&capture, known) } else { Vec::new() };
+        let gaps = self.drift.gaps_of(suspects);
         let installation =
-            Installation::new(&epoch, &token, &schema, &found, &all, &capture, limit);
+            Installation::new(&epoch, &token, &schema, &found, &all, &capture, limit)
+                .noting(&gaps)
+                .filling(self.drift.fills(&all));
+        let is_newer = known.iter().any(Registered::is_newer);
+        if is_newer && current && !gaps.is_empty() {
+            return Err(installed_by_newer(&gaps[0].table));
+        }
         let is_current = current
             && found.make_there().is_empty()
-            && all.iter().all(|there| is_registered(there, capture.fingerprint(), known))
-            && schema.ours_are_newest()
-            && schema.is_whole(&capture);
-        let tables = schema.tables(all);
-        let makes = |name: &str| {
-            found.make_there().iter().any(|(table, _)| table.eq_ignore_ascii_case(name))
-        };
-        let new = here.definitions().iter().filter(|(_, _, table, _)| makes(table));
+            && (is_newer
+                || all.iter().all(|there| is_registered(there, capture.fingerprint(), known))
+                    && schema.ours_are_newest()
+                    && schema.is_whole(&capture));
+        let tables = RemoteTables { gaps: self.drift.gaps(), ..schema.tables(all) };
+        let new = here.definitions().iter().filter(|(_, _, table, _)| found.makes_there(table));
         let definitions = schema.definitions().iter().chain(new).cloned().collect();
         let work = Work { found, replicated, tables, definitions, installation };
         self.check(&work, here.definitions(), &schema, is_current)?;
@@ -375,7 +418,7 @@ impl FirstSync {
         known: &[Registered],
     ) -> Result<Vec<(Table, ConflictRule)>> {
         let with_rule = |table: &Table| {
-            let rule = self.rule_of(&table.name, known)?;
+            let rule = self.plan.rule_of(&table.name, known, self.accepts.is_some())?;
             Ok((spelled(table.clone(), theirs, known), rule))
         };
         found.tables().iter().map(with_rule).collect()
@@ -391,25 +434,15 @@ impl FirstSync {
         schema: &Schema,
         is_current: bool,
     ) -> Result<()> {
-        if !here.iter().any(|(_, name, ..)| name == "driftless_state") {
-            require_our_names(here, TABLES_SQL, "this database")?;
-        }
-        if !schema.definitions().iter().any(|(_, name, ..)| name == "driftless_meta") {
-            require_our_names(schema.definitions(), REMOTE_SCHEMA, "the remote")?;
-        }
+        require_no_names_of_ours(here, schema.definitions())?;
         let taken = work.found.tables();
-        let is = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
-        if let Some((name, _)) = self.plan.rules.iter().find(|(name, _)| !is(name)) {
-            let message = format!("table `{name}` has a conflict rule, and is not replicated");
-            return Err(Error::new(Code::TableNotReplicated, message)
-                .with_hint("check the spelling, or replicate it too"));
-        }
+        self.plan.require_rules(taken)?;
         if !is_current {
             let statements = work.installation.rehearsal();
             let statements = statements.iter().map(|made| (&made.sql[..], &made.args[..]));
             rehearse(schema.definitions(), statements)?;
         }
-        let makers = makers_here(&work.found);
+        let makers = work.found.makers_here();
         let Plan { path, replica, on_connect, .. } = &self.plan;
         let adopted = Store::was_adopted(path)?;
         if !adopted || !is_current || !makers.is_empty() {
@@ -438,30 +471,12 @@ impl FirstSync {
         Setup { url: url.clone(), tables: tables.collect(), epoch }
     }
 
-    /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
-    fn rule_of(&self, table: &str, known: &[Registered]) -> Result<ConflictRule> {
-        let asked = self.plan.rules.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
-        let known = known.iter().find(|known| known.name().eq_ignore_ascii_case(table));
-        match (asked, known) {
-            (_, Some(known)) if self.accepts.is_some() => Ok(known.rule()),
-            (Some((_, asked)), Some(known)) if *asked != known.rule() => {
-                let message = format!(
-                    "table `{table}` has the conflict rule `{}` on the remote, not `{}`",
-                    known.rule().as_str(),
-                    asked.as_str()
-                );
-                Err(Error::new(Code::ConflictRuleDiffers, message)
-                    .with_hint("the rule is the same for all replicas: leave it out here"))
-            }
-            (Some((_, asked)), _) => Ok(*asked),
-            (None, Some(known)) => Ok(known.rule()),
-            (None, None) => Ok(ConflictRule::default()),
-        }
-    }
-
     fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Advance> {
         match work.installation.answered(answer)? {
-            Installed::All(meta, head, cookie) => {
+            Installed::All(meta, head, cookie, left) => {
+                let (gaps, owed) = left.into_parts();
+                self.drift.is_left(gaps, owed);
+                work.tables.gaps = self.drift.gaps();
                 work.tables.cookie = cookie;
                 self.settle_here(*work, meta.epoch, head)
             }
@@ -475,7 +490,7 @@ impl FirstSync {
     /// The remote is complete: completes this side, and goes on to the rows.
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Advance> {
         let setup = self.setup(&work, Some(epoch.clone()));
-        let makers = makers_here(&work.found);
+        let makers = work.found.makers_here();
         let Plan { path, replica, on_connect, .. } = &self.plan;
         let mut store = Store::make(path, &makers, &setup, *replica, on_connect)?;
         let names = |made: &[Maker]| made.iter().map(|(name, _)| name.clone()).collect();
@@ -487,13 +502,14 @@ impl FirstSync {
             self.report.made_there.sort_unstable();
             self.report.made_there.dedup();
         }
-        keep(&mut store, &self.plan.url, &epoch, &work.tables, &work.definitions)?;
-        self.tables = Arc::new(work.tables);
         self.report.epoch.clone_from(&epoch);
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let spelling =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.spell(&spelling.collect::<Vec<_>>())?;
+        self.keep(&mut store, &epoch, &work.tables, &work.definitions)?;
+        self.tables = Arc::new(work.tables);
+        store.set_obstacles(&self.drift.obstacles(&self.tables).unwrap_or_default())?;
         if store.is_adopted()? && self.accepts.is_none() {
             return Ok(self.done(store));
         }
@@ -503,7 +519,9 @@ impl FirstSync {
         store.remember()?;
         store.stage_clear()?;
         self.store = Some(store);
-        let tables = work.replicated.into_iter().map(|(table, _)| table).collect();
+        let there = |name: &str| self.tables.get(name).is_some();
+        let tables = work.replicated.into_iter().map(|(table, _)| table);
+        let tables = tables.filter(|table| there(&table.name)).collect();
         self.read_on(TableReader::new(tables), head);
         Ok(Advance::More)
     }
@@ -569,15 +587,14 @@ impl FirstSync {
     }
 
     fn done(&mut self, store: Store) -> Advance {
-        Advance::Done(self.take_report(), Box::new(store), Arc::clone(&self.tables))
+        Advance::Done(
+            Box::new(std::mem::take(&mut self.report)),
+            Box::new(store),
+            Arc::clone(&self.tables),
+        )
     }
 }
 
 fn result(answer: &Answer, index: usize) -> Rows {
     answer.rows.get(index).cloned().unwrap_or_default()
-}
-
-/// The statements that make the tables that only the remote has.
-fn makers_here(found: &Comparison) -> Vec<String> {
-    found.make_here().iter().flat_map(|(_, makers)| makers.clone()).collect()
 }

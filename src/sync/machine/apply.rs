@@ -45,14 +45,32 @@ impl Machine {
                 Ok(reply) => self.exchanged(id, &request, reply),
                 Err(error) => self.failed(Some(&request), error),
             },
-            RequestKind::Look(place) => match ends_at(place, &answer) {
+            RequestKind::Look(place) => match self.ends_at(place, &answer) {
                 Ok(true) => self.log_ends(id, place),
                 Ok(false) => self.schedule.look_differs(),
                 Err(error) => self.failed(None, error),
             },
             RequestKind::Reconcile(ids) => self.reconciled(&ids, answer),
             RequestKind::Recapture => self.compared(answer),
+            RequestKind::Find => {
+                self.succeeded();
+                if let Err(error) = self.first_sync.finder_mut().answered(&self.store, &answer) {
+                    self.search_failed(&error);
+                }
+            }
         }
+    }
+
+    /// Whether the remote is still as it was: its log ends at the place, and its schema is known.
+    fn ends_at(&self, place: Place, answer: &Answer) -> Result<bool> {
+        let cookie = self.first_sync.tables().map_or(i64::MIN, |tables| tables.cookie);
+        ends_at(place, cookie, answer)
+    }
+
+    /// A search for what capture on the remote has missed is repeated later. Nothing waits for it.
+    fn search_failed(&mut self, error: &Error) {
+        tracing::info!(kind = ?error.kind(), "the search for missed writes is put off: {error}");
+        self.first_sync.finder_mut().put_off(self.schedule.now().steady_ms);
     }
 
     fn request_failed(&mut self, kind: RequestKind, error: Error) {
@@ -66,6 +84,12 @@ impl Machine {
             }
             RequestKind::Reconcile(_) => self.failed(None, error),
             RequestKind::Recapture => self.comparison_failed(error),
+            RequestKind::Find if error.kind() == Kind::Unavailable => self.failed(None, error),
+            RequestKind::Find => {
+                if !self.first_sync.finder_mut().recover(&error) {
+                    self.search_failed(&error);
+                }
+            }
         }
     }
 
@@ -93,13 +117,14 @@ impl Machine {
         }
         self.succeeded();
         self.pusher.end_probe();
+        self.schema_seen(&reply);
         match (request.push(), &reply.unknown) {
             // An event that is in the log already was pushed when its columns were known.
             (Some(push), _) if reply.pushed => {
                 self.reconcile.acknowledged(id);
                 self.push_accepted(push);
             }
-            (Some(_), _) if reply.stale => self.push_was_stale(),
+            (Some(_), _) if reply.stale => {}
             (Some(_), Some((table, column))) if taken => self.hold_for_column(table, column),
             _ => {}
         }
@@ -125,21 +150,31 @@ impl Machine {
         self.pusher.accepted(push);
         self.health.pushes_flow();
         self.first_sync.trust();
-        self.first_sync.push_was_current();
         self.schedule.pushed();
         self.schedule.be_active();
         self.read_outbox();
     }
 
-    /// The remote's schema has changed since the definitions were compared. They are compared again
-    /// before the next push. It is nobody's fault, and no trouble; but where it happens again and
-    /// again, pushes wait.
-    fn push_was_stale(&mut self) {
+    /// An answer tells which schema the remote has. If it is another one than the one that was
+    /// compared, the definitions are compared again, before the next push: the web application has
+    /// migrated, and our triggers may be gone. It is nobody's fault, and no trouble; but where it
+    /// happens again and again, comparisons and pushes wait.
+    fn schema_seen(&mut self, reply: &Reply) {
+        let Some(found) = reply.meta.as_ref().and_then(|meta| meta.cookie) else { return };
+        if let Err(error) = self.remembers_tables() {
+            return self.failed_locally(error);
+        }
+        if self.first_sync.tables().is_some_and(|tables| tables.cookie == found) {
+            let steady_ms = self.schedule.now().steady_ms;
+            return self.first_sync.is_current(steady_ms, reply.head);
+        }
         tracing::info!("the remote's schema has changed: its definitions are compared again");
-        if self.first_sync.push_was_stale() {
+        if self.first_sync.is_stale() {
             self.schedule.delay_pushes();
         }
-        if let Err(error) = forget(&mut self.store) {
+        // What was refused for the former definitions is tried again.
+        let forgotten = forget(&mut self.store).and_then(|()| self.store.forget_refusals());
+        if let Err(error) = forgotten {
             self.failed_locally(error);
         }
     }
@@ -155,6 +190,7 @@ impl Machine {
     /// The request `id` has found that the log still ends at this place.
     fn log_ends(&mut self, id: RequestId, place: Place) {
         self.succeeded();
+        self.first_sync.is_current(self.schedule.now().steady_ms, place.seq);
         let page = Page { last: place.seq, ..Page::default() };
         match self.puller.came_in(id, page, None, place.seq) {
             Ok(new) => self.log_read(id, new),
@@ -488,7 +524,17 @@ impl Machine {
             return false;
         }
         tracing::info!("a push was rejected for the remote's definitions: they are compared again");
-        if let Err(error) = self.compare_definitions(missing_table_of(error), true) {
+        // A table for which the push was planned is gone since: then the plan was too old.
+        let missing = missing_table_of(error);
+        let is_planned = |name: &str| {
+            let tables = self.first_sync.tables();
+            tables.is_some_and(|tables| tables.get(name).is_some())
+        };
+        let is_old = missing.is_some_and(is_planned);
+        if is_old && self.first_sync.is_stale() {
+            self.schedule.delay_pushes();
+        }
+        if let Err(error) = self.compare_definitions(missing.filter(|_| !is_old), !is_old) {
             self.failed_locally(error);
         }
         true

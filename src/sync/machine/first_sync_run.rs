@@ -19,8 +19,10 @@
 use std::sync::Arc;
 
 use crate::error::{Code, Error, Kind};
+use crate::event::Seq;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::sync::first_sync::run::FirstSync;
+use crate::sync::machine::find::Finder;
 use crate::sync::machine::recapture::Recapture;
 use crate::sync::status::FirstSyncProgress;
 
@@ -37,8 +39,26 @@ pub(super) struct FirstSyncRun {
     again: Option<FirstSync>,
     /// The remote's tables, as they were last compared. `None` if they may be others.
     tables: Option<Arc<RemoteTables>>,
-    /// How many pushes in a row were planned for another schema than the remote had.
+    /// How many times in a row the schema was another one than the one that was compared.
     stale: u32,
+    /// The definitions are to be compared, also if there is nothing to push.
+    wants_look: bool,
+    rest: Rest,
+    /// The version of this file's schema.
+    local: Option<i64>,
+    finder: Finder,
+}
+
+/// How long a schema must not change to be at rest, in ms: a migration is several statements.
+const REST_MS: u64 = 60_000;
+
+/// When the remote's schema was last at rest.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    /// Since when it is the one that was compared, in steady ms.
+    begun: Option<u64>,
+    /// The end of the log when it was last at rest.
+    since: Option<Seq>,
 }
 
 impl FirstSyncRun {
@@ -50,6 +70,10 @@ impl FirstSyncRun {
             again: None,
             tables: None,
             stale: 0,
+            wants_look: false,
+            rest: Rest::default(),
+            local: None,
+            finder: Finder::default(),
         }
     }
 
@@ -76,12 +100,21 @@ impl FirstSyncRun {
 
     /// It is done, and these are the remote's tables.
     pub(super) fn done(&mut self, tables: Arc<RemoteTables>) {
-        (self.under_way, self.tables) = (None, Some(tables));
+        (self.under_way, self.tables, self.wants_look) = (None, Some(tables), false);
+        self.local = None;
     }
 
     /// It is given up.
     pub(super) fn end(&mut self) {
         self.under_way = None;
+    }
+
+    /// This file's schema has this version. If it had another one when the tables were compared,
+    /// they are compared again.
+    pub(super) fn is_local_schema(&mut self, version: i64) {
+        if self.local.replace(version).is_some_and(|known| known != version) {
+            self.tables = None;
+        }
     }
 
     /// The remote's tables, as far as they are known.
@@ -99,17 +132,46 @@ impl FirstSyncRun {
         self.tables = None;
     }
 
-    /// A push was planned for another schema than the remote has. Gives whether the one before it
-    /// was too.
-    pub(super) fn push_was_stale(&mut self) -> bool {
-        self.tables = None;
+    /// The remote's schema is another one than the one that was compared. Gives whether it was so
+    /// the last time too.
+    pub(super) fn is_stale(&mut self) -> bool {
+        (self.tables, self.wants_look, self.rest.begun) = (None, true, None);
         self.stale = self.stale.saturating_add(1);
         self.stale > 1
     }
 
-    /// A push was planned for the schema that the remote has.
-    pub(super) fn push_was_current(&mut self) {
+    /// The remote's schema is the one that was compared, and its log ends at `head`.
+    pub(super) fn is_current(&mut self, steady_ms: u64, head: Seq) {
         self.stale = 0;
+        let begun = *self.rest.begun.get_or_insert(steady_ms);
+        if steady_ms.saturating_sub(begun) >= REST_MS {
+            self.rest.since = Some(head);
+        }
+    }
+
+    /// The search for what capture on the remote has missed.
+    pub(super) fn finder(&self) -> &Finder {
+        &self.finder
+    }
+
+    /// The same, to go on with it.
+    pub(super) fn finder_mut(&mut self) -> &mut Finder {
+        &mut self.finder
+    }
+
+    /// The definitions are to be compared again.
+    pub(super) fn look_again(&mut self) {
+        self.wants_look = true;
+    }
+
+    /// Whether the definitions are to be compared, also if there is nothing to push.
+    pub(super) fn wants_look(&self) -> bool {
+        self.wants_look && self.under_way.is_none()
+    }
+
+    /// The end of the log when the remote's schema was last at rest, if this process has seen it.
+    pub(super) fn rested_since(&self) -> Option<Seq> {
+        self.rest.since
     }
 
     /// How far it is, as far as it is shown. Of a replica whose first sync is done nothing is shown
@@ -160,5 +222,6 @@ impl FirstSyncRun {
             comparison.restart();
         }
         (self.is_compared, self.again, self.tables) = (true, comparison, None);
+        self.wants_look = false;
     }
 }

@@ -10,6 +10,7 @@
 //! * [`pull`] chooses the part of the log that is asked for, and keeps the pages that wait.
 //! * [`recapture`] compares tables of which capture may have missed writes.
 //! * [`reconcile`] asks for own events that a page left out.
+//! * [`find`] searches what capture on the remote has missed.
 //! * [`first_sync_run`] has a first sync that is in progress, or a comparison of definitions.
 //! * [`identity`] has the replica's name, and issues ids.
 //! * [`waiters`] has the callers that wait for a sync.
@@ -19,6 +20,7 @@
 mod apply;
 mod error_policy;
 mod file;
+mod find;
 mod first_sync_run;
 mod health;
 mod identity;
@@ -412,7 +414,8 @@ impl Machine {
 
     /// Settles the waiters whose sync is done.
     fn settle_waiters(&mut self) {
-        if self.first_sync.is_under_way() || !self.store.suspects().is_empty() {
+        let looks = self.first_sync.wants_look() && !self.schedule.holds_pushes();
+        if self.first_sync.is_under_way() || looks || !self.store.suspects().is_empty() {
             return;
         }
         let is_held = self.pusher.has_unsent() && self.schedule.holds_pushes();

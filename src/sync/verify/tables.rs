@@ -153,6 +153,11 @@ impl TableCheck {
         }
     }
 
+    /// Nothing came of the last request: it is asked again.
+    pub fn give_up(&mut self) {
+        self.comparison.give_up();
+    }
+
     /// Takes the differences that were found since the last call.
     pub fn take_found(&mut self) -> Vec<Difference> {
         self.comparison.take_found()

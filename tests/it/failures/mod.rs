@@ -8,6 +8,7 @@ mod file;
 mod held;
 mod identity;
 mod local;
+mod migrated;
 mod migrations;
 mod moved;
 mod rows;

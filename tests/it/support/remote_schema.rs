@@ -58,5 +58,6 @@ pub(crate) fn found(
         cookie: cookie.unwrap(),
         has_triggers: !triggers.is_empty(),
         tables: tables.iter().map(of_table).collect(),
+        gaps: Vec::new(),
     }
 }

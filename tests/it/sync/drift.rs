@@ -199,7 +199,7 @@ fn a_column_that_was_added_is_captured_after_the_next_check() {
 const MIGRATION: &str = "ALTER TABLE notes ADD COLUMN stars INT";
 
 #[test]
-fn a_column_that_the_remote_does_not_know_stays_here_until_it_does() {
+fn a_column_that_the_remote_does_not_have_is_owed_until_it_has() {
     let remote = remote();
     let (mut a, mut b) = (desk(&remote, 1), desk(&remote, 2));
     a.write(MIGRATION);
@@ -208,33 +208,36 @@ fn a_column_that_the_remote_does_not_know_stays_here_until_it_does() {
     remote.web("INSERT INTO notes VALUES ('w', 'of the web')");
     b.write("INSERT INTO notes VALUES ('b', 'two')");
     b.sync().unwrap();
-    let error = a.sync().unwrap_err();
-    assert_eq!(error.code(), Code::RemoteColumnMissing);
+    a.sync().unwrap();
+    let waiting = a.status().waiting;
+    assert_eq!((waiting.len(), waiting[0].events), (1, 0));
     for word in ["`notes`", "`stars`"] {
-        assert!(error.message().contains(word), "{error}");
+        assert!(waiting[0].reason.contains(word), "{waiting:?}");
     }
-    assert!(error.hint().is_some());
-    // Pulls went on, and the log has nothing of ours.
+    // The rest of the row is there, and the log has all of it: the value is owed, and said.
     assert_eq!(a.read("SELECT id FROM notes ORDER BY id"), "a\nb\nw");
     let ours = "SELECT count(*) FROM driftless_events WHERE tbl = 'notes' AND pk = '[\"a\"]'";
-    assert_eq!(remote.read(ours), "0");
+    assert_eq!(remote.read(ours), "1");
+    assert_eq!(remote.read("SELECT words FROM notes WHERE id = 'a'"), "one");
+    let debts = "SELECT tbl, col, since FROM driftless_owed";
+    let seq = "SELECT 'notes|stars|' || seq FROM driftless_events WHERE pk = '[\"a\"]'";
+    assert_eq!(remote.read(debts), remote.read(seq));
     let status = a.status();
-    assert_eq!((status.state, status.pending, status.lag), (SyncState::Trouble, 1, 0));
+    assert_eq!((status.state, status.pending, status.lag), (SyncState::InStep, 0, 0));
     assert_eq!(
-        (status.code, status.trouble.as_deref()),
-        (Some(error.code()), Some(error.message()))
+        (status.code, status.trouble.as_ref()),
+        (Some(Code::TableWaits), Some(&waiting[0].reason))
     );
     assert_eq!(status.health, Health::Degraded);
-    // Time alone does not help, and polls go on meanwhile.
-    remote.web("UPDATE notes SET words = 'anew' WHERE id = 'w'");
+    // A new process says it too.
+    a.restart();
     a.advance(120_000);
-    assert_eq!((a.status().pending, remote.read(ours).as_str()), (1, "0"));
-    assert_eq!(a.read("SELECT words FROM notes WHERE id = 'w'"), "anew");
-    // The column does: the push finds that the schema is another one, and triggers are made that
-    // know it.
+    assert_eq!(a.status().waiting.len(), 1);
+    // The column comes: it is filled from the log, and nobody is told.
     remote.web(MIGRATION);
     a.advance(61_000);
     assert_eq!(remote.read("SELECT words, stars FROM notes WHERE id = 'a'"), "one|5");
+    assert_eq!((remote.read(ours), remote.read(debts)), ("1".to_owned(), String::new()));
     assert_eq!(a.status().state, SyncState::InStep);
     assert_eq!((a.status().trouble, a.status().health), (None, Health::Ok));
     assert_equal(&a, &["notes"]);

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use driftless::protocol::statements::DEFINITIONS;
+use driftless::remote::Batch;
 use driftless::sync::{Input, SyncState};
 use driftless::{Code, Health};
 
@@ -28,13 +30,14 @@ fn step(desk: &mut Desk) -> bool {
 fn a_changed_schema_costs_two_more_requests_and_no_trouble() {
     let remote = remote();
     let mut desk = Desk::new(&remote, 1);
-    for (number, change) in [
-        "CREATE TABLE more (id INTEGER PRIMARY KEY)",
-        "ALTER TABLE more ADD COLUMN a",
-        "CREATE INDEX by_name ON members (name)",
-        "ALTER TABLE payments ADD COLUMN note TEXT",
-        "CREATE UNIQUE INDEX by_note ON payments (note)",
-        "DROP TABLE more",
+    for (number, (change, installs)) in [
+        ("CREATE TABLE more (id INTEGER PRIMARY KEY)", 0),
+        ("ALTER TABLE more ADD COLUMN a", 0),
+        ("CREATE INDEX by_name ON members (name)", 0),
+        // Capture must know the column, and rows that a REPLACE may evict.
+        ("ALTER TABLE payments ADD COLUMN note TEXT", 1),
+        ("CREATE UNIQUE INDEX by_note ON payments (note)", 1),
+        ("DROP TABLE more", 0),
     ]
     .into_iter()
     .enumerate()
@@ -44,11 +47,15 @@ fn a_changed_schema_costs_two_more_requests_and_no_trouble() {
         desk.write(&format!("INSERT INTO members (id) VALUES ('{number}')"));
         while step(&mut desk) {}
         assert_eq!(desk.status().pending, 0, "{change}");
-        assert_eq!(remote.requests(), before + 4, "push, definitions, tables, push: {change}");
+        assert_eq!(
+            remote.requests(),
+            before + 4 + installs,
+            "push, definitions, tables, push: {change}"
+        );
         // And once it is known, none.
         desk.write(&format!("UPDATE members SET name = 'a' WHERE id = '{number}'"));
         while step(&mut desk) {}
-        assert_eq!(remote.requests(), before + 5, "{change}");
+        assert_eq!(remote.requests(), before + 5 + installs, "{change}");
     }
     assert_equal(&desk, &["members"]);
     assert_eq!(desk.status().conflicts, 0);
@@ -112,10 +119,13 @@ fn a_schema_that_never_rests_is_not_raced() {
 fn another_url_and_an_accepted_remote_are_looked_at_first() {
     let remote = remote();
     let mut desk = Desk::new(&remote, 1);
+    let before = remote.requests();
     desk.input(Input::Reconfigured { url: "memory://moved".to_owned() });
     desk.settle();
     desk.write("INSERT INTO members (id) VALUES ('1')");
-    assert!(!desk.sent[0].1.writes, "the definitions are read first");
+    assert!(desk.sent[0].1.writes, "the definitions were read as soon as there was an answer");
+    let read = |batch: &Batch| batch.statements[0].sql == DEFINITIONS;
+    assert_eq!(remote.batches()[before..].iter().filter(|batch| read(batch)).count(), 1);
     desk.settle();
     assert_eq!(desk.status().pending, 0);
     remote.wipe(SCHEMA);

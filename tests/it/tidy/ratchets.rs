@@ -20,7 +20,7 @@ pub(super) const LARGE_RECORDS: &[(&str, usize)] = &[
     ("EventView", 19),
     ("Line", 18),
     ("Outgoing", 17),
-    ("Status", 24),
+    ("Status", 25),
 ];
 /// The other structs with more than 15 fields, by their names.
 pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 17)];
@@ -29,7 +29,7 @@ pub(super) const TUPLES: usize = 6;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 59_500;
+pub(super) const LINES: usize = 60_500;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;

@@ -28,6 +28,8 @@ pub(super) enum RequestKind {
     Reconcile(Vec<EventId>),
     /// To compare suspect tables.
     Recapture,
+    /// To search what capture on the remote has missed.
+    Find,
 }
 
 /// The requests of one machine.
@@ -77,7 +79,7 @@ impl Requests {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
             RequestKind::FirstSync | RequestKind::Reconcile(_) | RequestKind::Recapture => true,
-            RequestKind::Look(_) => false,
+            RequestKind::Look(_) | RequestKind::Find => false,
         })
     }
 

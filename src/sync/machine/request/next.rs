@@ -1,5 +1,7 @@
 //! The next request, put together from what the parts of the machine want.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::protocol::incarnation::Place;
 use crate::protocol::look::look;
@@ -9,6 +11,7 @@ use crate::sync::first_sync::kept_tables::kept;
 use crate::sync::first_sync::plan::plan_of;
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::machine::Machine;
+use crate::sync::machine::find::Search;
 use crate::sync::machine::identity::must_probe;
 use crate::sync::machine::push::staging::Stage;
 use crate::sync::machine::push::{Load, Payload};
@@ -22,6 +25,9 @@ impl Machine {
     ) -> Result<Option<(RequestKind, Batch)>> {
         if !self.schedule.holds_pushes() {
             self.first_sync.compare_again();
+            if self.first_sync.wants_look() && !self.identity.is_renewing() {
+                self.compare_definitions(None, false)?;
+            }
         }
         if let Some(first_sync) = self.first_sync.under_way_mut() {
             let batch = first_sync.ask()?;
@@ -44,7 +50,38 @@ impl Machine {
                 return Ok(Some((RequestKind::Reconcile(ids), batch)));
             }
         }
+        if self.may_find()
+            && let Some(batch) = self.next_search()?
+        {
+            return Ok(Some((RequestKind::Find, batch)));
+        }
         self.next_exchange(asker, epoch)
+    }
+
+    /// Whether a search for what capture on the remote has missed may go on: nothing else is to be
+    /// asked.
+    fn may_find(&self) -> bool {
+        let idle = self.puller.is_at_end() && !self.pusher.has_unsent() && !self.wants_pull();
+        let steady_ms = self.schedule.now().steady_ms;
+        let wants = |tables: Arc<_>| self.first_sync.finder().wants(&tables, steady_ms);
+        let sound = !self.identity.is_renewing() && self.store.suspects().is_empty();
+        idle && sound && self.first_sync.tables().is_some_and(wants)
+    }
+
+    /// The next request of a search. When it has ended, the definitions are looked at again: the
+    /// gaps are read with them.
+    fn next_search(&mut self) -> Result<Option<Batch>> {
+        let Some(tables) = self.first_sync.tables() else { return Ok(None) };
+        let steady_ms = self.schedule.now().steady_ms;
+        match self.first_sync.finder_mut().ask(&self.store, &tables, steady_ms)? {
+            Search::Ask(batch) => Ok(Some(batch)),
+            Search::Again => Ok(None),
+            Search::Ended => {
+                self.first_sync.look_again();
+                self.schedule.poll_now();
+                Ok(None)
+            }
+        }
     }
 
     /// The next request that pushes, pulls, or does both.
@@ -66,7 +103,7 @@ impl Machine {
         if payload.is_none() && !self.wants_pull() {
             return Ok(None);
         }
-        if payload.is_none() && self.may_look(asker.place) {
+        if payload.is_none() && self.may_look(asker.place) && self.remembers_tables()? {
             return Ok(Some((RequestKind::Look(asker.place), look(asker.place))));
         }
         // A page that might be too large must not keep a push back.
@@ -130,11 +167,20 @@ impl Machine {
     /// Whether the remote's tables are known, so that a push can be planned. If not, it begins to
     /// compare the definitions.
     pub(super) fn knows_tables(&mut self) -> Result<bool> {
-        if self.first_sync.tables().is_none() {
-            match kept(&self.store)? {
-                Some(tables) => self.first_sync.know_tables(tables),
-                None => self.compare_definitions(None, false)?,
-            }
+        if !self.remembers_tables()? {
+            self.compare_definitions(None, false)?;
+        }
+        Ok(self.first_sync.tables().is_some())
+    }
+
+    /// Whether the remote's tables are known, from now or from the last comparison.
+    pub(in crate::sync::machine) fn remembers_tables(&mut self) -> Result<bool> {
+        let local = self.store.current_schema_version()?;
+        self.first_sync.is_local_schema(local);
+        if self.first_sync.tables().is_none()
+            && let Some(tables) = kept(&self.store)?
+        {
+            self.first_sync.know_tables(tables);
         }
         Ok(self.first_sync.tables().is_some())
     }
@@ -149,7 +195,8 @@ impl Machine {
         let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
         let fresh = self.identity.issue(self.schedule.epoch_ms());
         let plan = plan_of(&self.store, self.store.state()?.url, replica, fresh);
-        let comparison = FirstSync::new(plan, Some(epoch)).seeking(sought);
+        let since = self.first_sync.rested_since();
+        let comparison = FirstSync::new(plan, Some(epoch)).seeking(sought).looking_since(since);
         let comparison = if rejected { comparison } else { comparison.refreshing() };
         self.first_sync.compare(comparison, rejected);
         Ok(())

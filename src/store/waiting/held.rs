@@ -1,0 +1,179 @@
+//! Which pending events wait, and why.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{ForeignKey, Table};
+use crate::event::value::Value;
+use crate::event::{Image, Op};
+use crate::protocol::Outgoing;
+
+/// Why events of a table cannot be pushed now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The table.
+    pub table: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Which events wait.
+    pub holds: Holds,
+}
+
+/// Which events of a table wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// All.
+    All,
+    /// Inserts without a value for one of these columns, and what hangs on them.
+    Inserts(Vec<String>),
+    /// None: something else is to be said of the table.
+    Nothing,
+}
+
+/// A table of which not everything flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The table.
+    pub table: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// How many pending events wait.
+    pub events: u64,
+}
+
+/// The pending events that wait.
+///
+/// * Every pending event up to `seen` for which there is an obstacle is in `numbers`.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Held {
+    /// `None` if they were not read yet.
+    obstacles: Option<Vec<Obstacle>>,
+    seen: i64,
+    /// The number of each event, and the place of its obstacle.
+    numbers: BTreeMap<i64, usize>,
+    /// Rows whose later events wait: by table and key.
+    rows: HashMap<(String, String), usize>,
+    /// What rows that wait offer to foreign keys.
+    offered: HashMap<String, usize>,
+}
+
+impl Held {
+    /// Those for which these are the obstacles. Nothing was looked at yet.
+    pub(in crate::store) fn of(obstacles: Vec<Obstacle>) -> Held {
+        Held { obstacles: Some(obstacles), ..Held::default() }
+    }
+
+    /// Whether the event `n` waits, as far as it was looked at.
+    pub(in crate::store) fn has(&self, n: i64) -> bool {
+        self.numbers.contains_key(&n)
+    }
+
+    /// Whether anything may wait.
+    pub(in crate::store) fn is_idle(&self) -> bool {
+        let holds_none = |all: &Vec<Obstacle>| all.iter().all(|it| it.holds == Holds::Nothing);
+        self.obstacles.as_ref().is_some_and(holds_none)
+    }
+
+    /// The obstacles; none if they were not read yet.
+    pub(in crate::store) fn known(&self) -> &[Obstacle] {
+        self.obstacles.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the obstacles were read.
+    pub(in crate::store) fn is_read(&self) -> bool {
+        self.obstacles.is_some()
+    }
+
+    /// The number up to which events were looked at.
+    pub(in crate::store) fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// All up to `to` were looked at.
+    pub(in crate::store) fn looked_up_to(&mut self, to: i64) {
+        self.seen = to;
+    }
+
+    /// The event `n` waits for the obstacle at this place.
+    pub(in crate::store) fn hold(&mut self, n: i64, obstacle: usize) {
+        self.numbers.insert(n, obstacle);
+    }
+
+    /// The first event that waits here and not there.
+    pub(in crate::store) fn first_beside(&self, other: &Held) -> Option<i64> {
+        self.numbers.keys().copied().find(|&n| !other.has(n))
+    }
+
+    /// Whether an event waits for want of a value, or hangs on one that does.
+    pub(in crate::store) fn look(
+        &mut self,
+        event: &Outgoing,
+        half: Option<i64>,
+        tables: &[&Table],
+    ) -> Option<usize> {
+        let name = event.table.to_ascii_lowercase();
+        let after = event.after.as_ref().and_then(|json| Image::parse(json.as_bytes()).ok());
+        let after = after.unwrap_or_default();
+        let is_new = event.op == Op::Insert && half.is_none();
+        let lacks = |obstacle: &Obstacle| match &obstacle.holds {
+            Holds::Inserts(columns) if obstacle.table.eq_ignore_ascii_case(&name) => {
+                columns.iter().any(|column| after.get(column).is_none())
+            }
+            _ => false,
+        };
+        let own = self.known().iter().position(|obstacle| is_new && lacks(obstacle));
+        let own = own.or_else(|| self.rows.get(&(name.clone(), event.key.0.clone())).copied());
+        // The insert of a key change stands right behind its delete.
+        let other = || self.numbers.get(&(event.n - 1)).copied().filter(|_| half == Some(2));
+        let table = tables.iter().find(|table| table.name.eq_ignore_ascii_case(&name));
+        let parent = || {
+            let keys = table.iter().flat_map(|table| &table.foreign_keys);
+            let mut needed = keys.filter_map(|key| reference(key, &after, true));
+            needed.find_map(|row| self.offered.get(&row).copied())
+        };
+        let obstacle = own.or_else(other).or_else(parent)?;
+        self.rows.insert((name.clone(), event.key.0.clone()), obstacle);
+        let children = tables.iter().flat_map(|child| &child.foreign_keys);
+        let children = children.filter(|key| key.parent.eq_ignore_ascii_case(&name));
+        let offered = children.filter_map(|key| reference(key, &after, false));
+        self.offered.extend(offered.map(|row| (row, obstacle)));
+        Some(obstacle)
+    }
+
+    /// How many events wait for each obstacle; `is_pending` says which are not settled.
+    pub(in crate::store) fn counted(&self, is_pending: impl Fn(i64) -> bool) -> Vec<Waiting> {
+        let count = |at: usize| {
+            let all = self.numbers.iter().filter(|(_, found)| **found == at);
+            all.filter(|(n, _)| is_pending(**n)).count() as u64
+        };
+        let one = |(at, obstacle): (usize, &Obstacle)| {
+            let Obstacle { table, reason, .. } = obstacle.clone();
+            Waiting { table, reason, events: count(at) }
+        };
+        self.known().iter().enumerate().map(one).collect()
+    }
+}
+
+/// The row that a foreign key of an image refers to, or the one that an image is for it: what may
+/// be the same row has the same text. `None` for NULL, and where the image does not tell.
+fn reference(key: &ForeignKey, image: &Image, child: bool) -> Option<String> {
+    let mut text = key.parent.to_ascii_lowercase();
+    for (from, to) in &key.columns {
+        let value = match image.get(if child { from } else { to })? {
+            Value::Null => return None,
+            Value::Integer(integer) => (*integer as f64).to_string(),
+            Value::Real(real) => real.to_string(),
+            Value::Blob(bytes) => format!("x{bytes:?}"),
+            Value::Text(text) => {
+                let text = String::from_utf8_lossy(text).trim().to_ascii_lowercase();
+                text.parse::<f64>().map_or(text, |real| real.to_string())
+            }
+        };
+        text.push('\0');
+        text.push_str(&to.to_ascii_lowercase());
+        text.push('\0');
+        text.push_str(&value);
+    }
+    Some(text)
+}
