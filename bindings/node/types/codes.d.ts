@@ -82,6 +82,8 @@ export type ErrorCode =
   | "table_unwritable"
   /** A table's rows are compared with the remote's first: its definition has changed. */
   | "table_suspect"
+  /** Events of a table cannot be pushed because its definition on the remote is another one. They wait, and other tables go on; migrate one of the two sides. */
+  | "table_waits"
   /** The command needs a confirmation and did not get one. Nothing was done. */
   | "not_confirmed"
   /** The hub cannot listen on the address. Choose another one. */

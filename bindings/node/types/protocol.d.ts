@@ -110,6 +110,24 @@ export interface Unwritable {
   reason: string;
 }
 
+/** How many rows of a table came back. */
+export interface ReturnedRows {
+  /** The table. */
+  table: string;
+  /** How many of its rows. */
+  rows: number;
+}
+
+/** A table of which not everything flows. */
+export interface WaitingTable {
+  /** The table. */
+  table: string;
+  /** Why, in a sentence. */
+  reason: string;
+  /** How many pending events wait. */
+  events: number;
+}
+
 /** Rows of a table that is not replicated, whose parent the remote has deleted or may be another row. */
 export interface Dangling {
   /** The table with the rows. */
@@ -156,6 +174,12 @@ export interface Status {
   conflicts: number;
   /** Pulled events that cannot be applied here yet. */
   quarantined: number;
+  /** Tables that changed here: they are compared before anything goes on. */
+  suspect: Array<string>;
+  /** Rows that were missing after such a change, and came back. */
+  returned: Array<ReturnedRows>;
+  /** Tables of which not everything flows. */
+  waiting: Array<WaitingTable>;
   /** Replicated tables that cannot be written here. */
   unwritable: Array<Unwritable>;
   /** Rows without a parent. */

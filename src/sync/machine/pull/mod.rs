@@ -47,9 +47,11 @@ impl Puller {
         }
     }
 
-    /// The log is another one, or was read by somebody else.
+    /// The log is another one, or was read by somebody else. Nothing of it has been read: what
+    /// waited is asked for again.
     pub(super) fn begin_anew(&mut self, cursor: Place) {
         self.pages = Pages::after(cursor, self.most);
+        self.last_read = RequestId(0);
     }
 
     /// Forgets the pages that wait: the next one is asked for after the cursor.
