@@ -253,8 +253,12 @@ fn a_page_that_the_database_failed_for_waits_and_is_not_fetched_again() {
     desk.advance(900);
     assert_eq!(desk.read(ALL), remote.read(ALL));
     let end = Value::Integer(desk.status().cursor);
-    let asks_behind_it = |batch: &Batch| batch.statements[0].args.first() == Some(&end);
-    assert!(remote.batches()[before..].iter().all(asks_behind_it), "only polls follow");
+    // The file's schema is another one, so the definitions are compared, too.
+    let asks_before_it = |batch: &Batch| {
+        let question = &batch.statements[0];
+        question.sql.contains("seq > ?") && question.args.first() != Some(&end)
+    };
+    assert!(!remote.batches()[before..].iter().any(asks_before_it), "it is not asked for again");
 }
 
 /// A desk whose next page is one event that cannot be there without the one behind it: a value of a

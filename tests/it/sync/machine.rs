@@ -558,7 +558,7 @@ fn describe(batch: &Batch) -> String {
         } else if sql.contains("group_concat(line") {
             let from = sql.rfind("LIMIT ").unwrap_or_default();
             said.push(format!("rows, at most {}", number_after(&sql[from..], "LIMIT ")));
-        } else if sql.starts_with("SELECT seq,id FROM driftless_events") {
+        } else if sql.starts_with("SELECT seq,id,(SELECT schema_version") {
             said.push(format!("look whether the log ends at {}", number_after(sql, "seq>=")));
         } else if sql.contains("FROM sqlite_schema ORDER BY") {
             said.push("read definitions".to_owned());
