@@ -3,7 +3,11 @@
 //!
 //! ```text
 //! cargo bench --bench guest
+//! DRIFTLESS_BENCH_SERVERS='http://127.0.0.1:8080 http://127.0.0.1:8081' cargo bench --bench guest
 //! ```
+//!
+//! The second takes two servers with empty databases and without tokens instead of hubs. The first
+//! becomes the bare one.
 //!
 //! Both files have the gym's seven tables with the same rows. Each statement is an HTTP request of
 //! its own on a connection that stays open, as a web application on a serverless platform sends it.
@@ -42,6 +46,7 @@ const DELETE: &str = "DELETE FROM payments WHERE id = ?";
 /// The web application, with its own connection to a hub and to the hub's file.
 struct Web {
     hub: Served,
+    /// The hub's file, or a copy of the tables that a server has.
     path: PathBuf,
     client: Client<HttpConnector, Body>,
     url: String,
@@ -76,15 +81,9 @@ impl Web {
         }
     }
 
-    /// A statement as a request of its own.
-    fn request(&self, sql: &str, turn: usize) -> Duration {
-        let args: Vec<_> = self
-            .arguments(sql, turn)
-            .into_iter()
-            .map(|text| json!({ "type": "text", "value": text }))
-            .collect();
-        let statement = json!({ "sql": sql, "args": args });
-        let requests = json!([{ "type": "execute", "stmt": statement }, { "type": "close" }]);
+    /// A request, its answer and the time that it took.
+    fn send(&self, request: &Value) -> (Value, Duration) {
+        let requests = json!([request, { "type": "close" }]);
         let body = json!({ "baton": null, "requests": requests }).to_string();
         let start = Instant::now();
         let answer = self.hub.block_on(async {
@@ -93,7 +92,44 @@ impl Web {
             hyper::body::to_bytes(answer.into_body()).await.unwrap()
         });
         let took = start.elapsed();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        (serde_json::from_slice(&answer).unwrap(), took)
+    }
+
+    /// Gives a server the tables and the rows of the copy.
+    fn upload(&self) {
+        let sequence = |sql: &str| {
+            let (answer, _) = self.send(&json!({ "type": "sequence", "sql": sql }));
+            assert_eq!(answer["results"][0]["type"], json!("ok"), "{answer}");
+        };
+        sequence(SCHEMA);
+        for table in
+            ["plans", "trainers", "members", "classes", "equipment", "payments", "attendance"]
+        {
+            let columns = format!(
+                "SELECT group_concat('quote(\"' || name || '\")', ' || '','' || ')
+                FROM pragma_table_info('{table}')"
+            );
+            let columns: String = self.db.query_row(&columns, [], |row| row.get(0)).unwrap();
+            let sql =
+                format!("SELECT 'INSERT INTO {table} VALUES (' || {columns} || ')' FROM {table}");
+            let mut statement = self.db.prepare(&sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            let rows: Vec<_> = rows.map(Result::unwrap).collect();
+            for some in rows.chunks(500) {
+                sequence(&format!("BEGIN; {}; COMMIT", some.join("; ")));
+            }
+        }
+    }
+
+    /// A statement as a request of its own.
+    fn request(&self, sql: &str, turn: usize) -> Duration {
+        let args: Vec<_> = self
+            .arguments(sql, turn)
+            .into_iter()
+            .map(|text| json!({ "type": "text", "value": text }))
+            .collect();
+        let statement = json!({ "sql": sql, "args": args });
+        let (answer, took) = self.send(&json!({ "type": "execute", "stmt": statement }));
         let result = &answer["results"][0]["response"]["result"];
         let met = if sql == SELECT {
             &result["rows"][0][3]["type"]
@@ -160,16 +196,22 @@ impl Web {
     }
 }
 
-/// A hub over a gym, and the web application that uses it. With driftless, a desk has been made
-/// from it, and has left.
-fn gym(place: &Place, name: &str, is_replicated: bool) -> Web {
+/// A hub over a gym, or a server that gets one, and the web application that uses it. With
+/// driftless, a desk has been made from it, and has left.
+fn gym(place: &Place, name: &str, server: Option<&str>, is_replicated: bool) -> Web {
     let path = place.path(name);
     let db = Connection::open(&path).unwrap();
     db.execute_batch(SCHEMA).unwrap();
     db.execute_batch(&format!("BEGIN; {SIZE} {GENERATE} COMMIT;")).unwrap();
     drop(db);
-    let hub = Served::new(&path);
+    let server = server.map(Served::at);
+    let is_server = server.is_some();
+    let web = Web::new(server.unwrap_or_else(|| Served::new(&path)), &path);
+    if is_server {
+        web.upload();
+    }
     if is_replicated {
+        let hub = &web.hub;
         let plan = Plan {
             path: place.path("desk.db"),
             url: hub.client().url(),
@@ -182,7 +224,7 @@ fn gym(place: &Place, name: &str, is_replicated: bool) -> Web {
         let (_, report) = initialise(plan, Arc::new(hub.client()), &mut |_| {}).unwrap();
         assert_eq!(report.made_here.len(), 7);
     }
-    Web::new(hub, &path)
+    web
 }
 
 /// The medians of `count` times of both, which take turns.
@@ -203,10 +245,20 @@ fn print(what: &str, [bare, replicated]: [f64; 2]) {
 fn main() {
     let count = std::env::var("DRIFTLESS_BENCH_REQUESTS").map_or(500, |text| text.parse().unwrap());
     let place = Place::new();
-    let webs = [gym(&place, "bare.db", false), gym(&place, "replicated.db", true)];
-    for (web, name) in webs.iter().zip(["bare", "with driftless"]) {
-        let (bytes, triggers, of_triggers) = web.schema();
-        println!("{name}: a schema of {bytes} bytes; {triggers} triggers of {of_triggers} bytes");
+    let servers = std::env::var("DRIFTLESS_BENCH_SERVERS").ok();
+    let [bare, replicated] = match servers.as_deref().and_then(|urls| urls.split_once(' ')) {
+        Some((bare, replicated)) => [Some(bare), Some(replicated)],
+        None => [None, None],
+    };
+    let webs =
+        [gym(&place, "bare.db", bare, false), gym(&place, "replicated.db", replicated, true)];
+    if bare.is_none() {
+        for (web, name) in webs.iter().zip(["bare", "with driftless"]) {
+            let (bytes, triggers, trigger_bytes) = web.schema();
+            println!(
+                "{name}: a schema of {bytes} bytes; {triggers} triggers of {trigger_bytes} bytes"
+            );
+        }
     }
     println!("medians of {count}, in ms {:>29} {:>8}", "bare", "with");
     let statements = [
@@ -218,6 +270,9 @@ fn main() {
     for (what, sql) in statements {
         let what = format!("request: {what}");
         print(&what, medians(&webs, count, |web, turn| web.request(sql, turn)));
+    }
+    if bare.is_some() {
+        return;
     }
     print("open the file and compile a SELECT", medians(&webs, count, |web, _| web.open()));
     for (what, sql) in statements {

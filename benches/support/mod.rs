@@ -1,11 +1,12 @@
-//! What the benches of replication share: a hub on loopback, the tables, the rows, and medians.
+//! What the benches of replication share: a hub on loopback or another server, the tables, the
+//! rows, and medians.
 
 // Each bench uses a part of it.
 #![allow(dead_code, clippy::disallowed_methods, unreachable_pub, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use driftless::hub::{Config, Hub};
@@ -119,11 +120,11 @@ pub fn count(db: &Connection) -> usize {
     db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize
 }
 
-/// A hub in this process, on a runtime of its own.
+/// A remote: a hub in this process on a runtime of its own, or a server that runs already.
 pub struct Served {
     pub url: String,
-    stop: Option<oneshot::Sender<()>>,
-    served: Option<tokio::task::JoinHandle<()>>,
+    /// Ends the hub, and waits for it.
+    hub: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
     runtime: Runtime,
 }
 
@@ -137,7 +138,18 @@ impl Served {
         let served = runtime.spawn(async move {
             hub.serve(async move { drop(stopped.await) }).await.unwrap();
         });
-        Served { url, stop: Some(stop), served: Some(served), runtime }
+        Served { url, hub: Some((stop, served)), runtime }
+    }
+
+    /// The server at a URL, which has to be without a token, and its database empty.
+    pub fn at(url: &str) -> Self {
+        Served { url: url.to_owned(), hub: None, runtime: Runtime::new().unwrap() }
+    }
+
+    /// The server that `DRIFTLESS_BENCH_SERVER` names, or else a hub.
+    pub fn named_or_hub(path: &Path) -> Self {
+        std::env::var("DRIFTLESS_BENCH_SERVER")
+            .map_or_else(|_| Self::new(path), |url| Self::at(&url))
     }
 
     /// A replicator of `path`, initialised and in step.
@@ -173,9 +185,11 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // It is gone already if it failed, and has said so.
-        let _ = self.stop.take().expect("stopped once").send(());
-        let _ = self.runtime.block_on(self.served.take().expect("stopped once"));
+        if let Some((stop, served)) = self.hub.take() {
+            // It is gone already if it failed, and has said so.
+            let _ = stop.send(());
+            let _ = self.runtime.block_on(served);
+        }
     }
 }
 
@@ -189,6 +203,27 @@ impl Remote for Counting {
     fn run(&self, batch: Batch) -> Pending<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.inner.run(batch)
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
+
+/// A remote that notes how long each request took.
+pub struct Timed {
+    pub inner: Libsql,
+    pub times: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Remote for Timed {
+    fn run(&self, batch: Batch) -> Pending<'_> {
+        Box::pin(async move {
+            let start = Instant::now();
+            let answer = self.inner.run(batch).await;
+            self.times.lock().unwrap().push(start.elapsed());
+            answer
+        })
     }
 
     fn url(&self) -> String {

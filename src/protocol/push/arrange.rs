@@ -21,19 +21,22 @@ use crate::protocol::{Outgoing, Push};
 pub const FEW_RUNS: usize = 32;
 
 /// Puts the events of a push into an order that makes long runs, if they make more than `few` as
-/// they stand. Its events are one unit then: what travels together is integrated together.
-pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) {
+/// they are. Its events are one unit then: what travels together is integrated together. Gives the
+/// number of runs.
+pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) -> usize {
     let judged: Vec<_> = push.events.iter().map(|event| Judged::of(event, tables)).collect();
     let before = runs_of(&judged, tables).len();
     if before <= few || !tables.tables.iter().all(|there| refers_by_keys(there, tables)) {
-        return;
+        return before;
     }
     let (order, after) = order(&judged, tables);
-    if after < before {
-        let mut events: Vec<_> = std::mem::take(&mut push.events).into_iter().map(Some).collect();
-        push.events = order.into_iter().filter_map(|at| events[at].take()).collect();
-        push.units = Vec::new();
+    if after >= before {
+        return before;
     }
+    let mut events: Vec<_> = std::mem::take(&mut push.events).into_iter().map(Some).collect();
+    push.events = order.into_iter().filter_map(|at| events[at].take()).collect();
+    push.units = Vec::new();
+    after
 }
 
 /// Whether every foreign key of a table leads to the key of a table.

@@ -63,12 +63,16 @@ pub struct PushLimit {
     pub sight: usize,
     /// How they are arranged.
     pub deferral: FkDeferral,
+    /// Whether a transaction of up to [`GROUP_EVENTS`] events and [`GROUP_BYTES`] bytes goes whole
+    /// although its events do not depend on one another.
+    pub keeps_transactions: bool,
 }
 
 impl PushLimit {
-    /// So many events and bytes, and no search.
+    /// So many events and bytes, with transactions kept whole, and no search.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
-        PushLimit { events, bytes, above: 0, sight: 0, deferral: FkDeferral::All }
+        let deferral = FkDeferral::All;
+        PushLimit { events, bytes, above: 0, sight: 0, deferral, keeps_transactions: true }
     }
 }
 
@@ -260,7 +264,7 @@ impl Store {
             cut if cut >= first && !searching => cut,
             _ => spans.cut_from(last),
         };
-        if known && !searching {
+        if known && !searching && limit.keeps_transactions {
             let more =
                 read.on(end, |rows, size| rows.len() > GROUP_EVENTS || size > GROUP_BYTES)?;
             if !more {

@@ -391,6 +391,65 @@ fn a_transaction_goes_whole() {
     assert_eq!(count(&b, "other"), "12000");
 }
 
+/// Each of these events goes alone: nobody here knows which UNIQUE values the remote has. The
+/// statements of all would be more than a request takes, and longer than a transaction lasts.
+#[test]
+fn a_transaction_that_takes_too_many_statements_is_parted() {
+    let schema = "CREATE TABLE member (id INTEGER PRIMARY KEY, email TEXT UNIQUE);";
+    let (remote, mut a, _) = two_desks(schema);
+    a.write(&format!("{} INSERT INTO member SELECT n, 'm' || n FROM c", numbers(1, 6_000)));
+    a.sync().unwrap();
+    remote.set_caps(3_000_000, usize::MAX);
+    a.write("UPDATE member SET email = email || '@example.com'");
+    a.input(Input::LocalCommit);
+    whole(&remote, &mut a, &[("member", 6_000)]);
+    let units = "SELECT count(DISTINCT unit) FROM driftless_events WHERE op = 'update'";
+    let units: usize = remote.read(units).parse().unwrap();
+    assert!(units > 1, "{units}");
+    assert_eq!(a.status().trouble, None);
+}
+
+/// What hangs together is not parted, even if its statements are more than the remote takes. This is
+/// said by name, nothing of it is refused, and it goes as soon as the remote takes it.
+#[test]
+fn a_group_whose_statements_are_too_many_is_named() {
+    let schema = "CREATE TABLE folder (id INTEGER PRIMARY KEY, name TEXT,
+        parent INTEGER REFERENCES folder (id) ON DELETE CASCADE);
+        CREATE INDEX folder_parent ON folder (parent);";
+    let (remote, mut a, mut b) = two_desks(schema);
+    a.write(
+        &format!(
+            "{} INSERT INTO folder SELECT n, 'f', n / 2 FROM c WHERE n > 0;
+        UPDATE folder SET parent = NULL WHERE id = 1",
+            numbers(1, 3_000)
+        )
+        .replace("n / 2", "nullif(n / 2, 0)"),
+    );
+    a.sync().unwrap();
+    b.sync().unwrap();
+    remote.set_caps(60_000, usize::MAX);
+    a.write("DELETE FROM folder WHERE id = 1");
+    a.input(Input::LocalCommit);
+    assert!(a.sync().is_err());
+    let trouble = a.status().trouble.unwrap();
+    assert!(
+        trouble.starts_with(
+            "the remote does not take the request that puts 3000 changes of table `folder` into \
+             force, which hang together: "
+        ),
+        "{trouble}"
+    );
+    assert_eq!(remote.read("SELECT count(*) FROM folder"), "3000");
+    assert_eq!(conflicts(&a), 0);
+    remote.set_caps(usize::MAX, usize::MAX);
+    a.restart();
+    a.sync().unwrap();
+    b.sync().unwrap();
+    assert_eq!(remote.read("SELECT count(*) FROM folder"), "0");
+    assert_eq!((count(&a, "folder"), count(&b, "folder")), ("0".to_owned(), "0".to_owned()));
+    assert_eq!(conflicts(&a), 0);
+}
+
 /// A unit that no answer takes is kept until it is all here.
 #[test]
 fn a_large_unit_is_integrated_whole_through_small_answers() {

@@ -41,6 +41,9 @@ struct State {
     request_cap: usize,
 }
 
+/// The least bytes of a statement in a request: its number, its condition, and JSON.
+const STEP_BYTES: usize = 100;
+
 /// See the module.
 pub(crate) struct LocalRemote {
     state: Mutex<State>,
@@ -158,12 +161,12 @@ impl LocalRemote {
             if batch.statements.is_empty() {
                 return Err(Error::usage("a batch must hold at least one statement"));
             }
-            // A client sends a text once, and the values of each statement.
+            // A client sends a text once, the values of each statement, and some JSON around them.
             let mut texts = HashSet::new();
             let sent = |statement: &Statement| {
                 let values = inlined(statement).len().saturating_sub(statement.sql.len());
                 let is_new = texts.insert(statement.sql.clone());
-                values + if is_new { statement.sql.len() } else { 0 }
+                STEP_BYTES + values + if is_new { statement.sql.len() } else { 0 }
             };
             let size: usize = batch.statements.iter().map(sent).sum();
             let lost = || Error::unavailable("the line is dead");
@@ -173,7 +176,9 @@ impl LocalRemote {
                 Fault::Refused => return Err(Error::new(Code::TokenRefused, "no")),
                 Fault::Panic => panic!("the uploader panics, as it was told"),
                 _ if size > state.request_cap => {
-                    return Err(Error::new(Code::RequestTooLarge, "413"));
+                    let count = batch.statements.len();
+                    let why = format!("413: {size} bytes in {count} statements");
+                    return Err(Error::new(Code::RequestTooLarge, why));
                 }
                 _ => {}
             }

@@ -12,9 +12,31 @@ use crate::protocol::Push;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::store::{OutboxState, PushLimit, Store};
 
+/// A push in the order in which it is sent.
+pub(super) struct Ready {
+    push: Push,
+    runs: usize,
+}
+
+impl Ready {
+    /// A push whose events make so many runs.
+    pub(super) fn new(push: Push, runs: usize) -> Ready {
+        Ready { push, runs }
+    }
+
+    /// How many events it has, and how many runs they make.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.push.events.len(), self.runs)
+    }
+
+    pub(super) fn into_push(self) -> Push {
+        self.push
+    }
+}
+
 /// A push that was read ahead.
 pub(super) struct Ahead {
-    push: Push,
+    ready: Ready,
     /// What it was read for: the state that the outbox has when the push before it is accepted.
     state: OutboxState,
     limit: PushLimit,
@@ -29,17 +51,18 @@ impl Ahead {
     ///
     /// `Storage` when the database fails.
     pub(super) fn of(
-        push: Push,
+        ready: Ready,
         store: &Store,
         tables: &Arc<RemoteTables>,
         limit: PushLimit,
         last_n: i64,
     ) -> Result<Option<Ahead>> {
+        let push = &ready.push;
         if push.events.len() < limit.events / 2 && push.bytes < limit.bytes / 2 {
             return Ok(None);
         }
         let state = OutboxState { sent: last_n, ..store.outbox_state()? };
-        Ok(Some(Ahead { push, state, limit, tables: Arc::clone(tables) }))
+        Ok(Some(Ahead { ready, state, limit, tables: Arc::clone(tables) }))
     }
 
     /// The push, if it is the next one.
@@ -48,10 +71,10 @@ impl Ahead {
         store: &Store,
         tables: &Arc<RemoteTables>,
         limit: PushLimit,
-    ) -> Result<Option<Push>> {
+    ) -> Result<Option<Ready>> {
         let fits = self.limit == limit
             && Arc::ptr_eq(&self.tables, tables)
             && store.outbox_state()? == self.state;
-        Ok(fits.then_some(self.push))
+        Ok(fits.then_some(self.ready))
     }
 }

@@ -146,6 +146,7 @@ impl Bisection {
             above: self.above,
             sight: self.events.max(self.most.events),
             deferral: self.deferral,
+            keeps_transactions: false,
         }
     }
 

@@ -17,9 +17,9 @@ use crate::event::EventId;
 use crate::protocol::push::arrange;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::{Outgoing, Push};
-use crate::store::Store;
+use crate::store::{PushLimit, Store};
 use crate::sync::machine::io::{PushSize, Staged};
-use ahead::Ahead;
+use ahead::{Ahead, Ready};
 use bisect::{Bisection, Decision, check};
 use staging::{Stage, Staging};
 
@@ -38,8 +38,8 @@ pub(super) struct Payload {
     push: Arc<Push>,
     unit: Ulid,
     stage: Option<Stage>,
-    /// It was taken from the outbox just now.
-    is_new: bool,
+    /// It was taken from the outbox just now, and the remote may not take it in one transaction.
+    is_oversized: bool,
 }
 
 /// The decision about a part that did not arrive.
@@ -80,7 +80,14 @@ pub(super) struct Pusher {
     probe_first: bool,
     /// The push and the page go in requests of their own.
     split: bool,
+    /// The most events of the next push, if the last one made too many runs otherwise.
+    few_events: Option<usize>,
 }
+
+/// The most runs of a push whose events do not all depend on one another. Each run is some ten
+/// statements, which a libSQL server compiles anew: 1.1 ms each on loopback, so that these take
+/// less than three seconds of the five after which it ends a transaction for another writer.
+const MAX_RUNS: usize = 2_500;
 
 impl Payload {
     pub(super) fn into_parts(self) -> (Arc<Push>, Ulid, Option<Stage>) {
@@ -90,7 +97,7 @@ impl Payload {
     /// The warning about a push that is so large that the remote may not take it in one
     /// transaction. It is shown before the push is tried.
     pub(super) fn oversized(&self) -> Option<Error> {
-        if !self.is_new || !self.push.is_oversized() {
+        if !self.is_oversized {
             return None;
         }
         let (events, tables) = (self.push.events.len(), self.push.named_tables());
@@ -115,6 +122,7 @@ impl Pusher {
             unsent: true,
             probe_first: false,
             split: false,
+            few_events: None,
         }
     }
 
@@ -174,18 +182,18 @@ impl Pusher {
         tables: &Arc<RemoteTables>,
         issue: impl FnOnce() -> Ulid,
     ) -> Result<Load> {
-        let is_new = self.staging.is_none();
+        let mut is_oversized = false;
         self.reads_behind = None;
-        if is_new {
-            let limit = self.bisection.limit();
+        if self.staging.is_none() {
+            let limit = self.limit();
             let ahead = match self.ahead.take() {
                 Some(ahead) => ahead.take(store, tables, limit)?,
                 None => None,
             };
-            let push = match ahead {
-                Some(push) => push,
-                None => match store.outgoing(limit) {
-                    Ok(Some(push)) => self.ready(push, tables)?,
+            let ready = match ahead {
+                Some(ready) => ready,
+                None => match self.read(store, tables, 0) {
+                    Ok(Some(ready)) => ready,
                     Ok(None) => {
                         self.unsent = false;
                         return Ok(Load::Nothing);
@@ -196,6 +204,9 @@ impl Pusher {
                     Err(error) => return Err(error),
                 },
             };
+            let (_, runs) = ready.counts();
+            let push = ready.into_push();
+            is_oversized = push.is_oversized() || runs > MAX_RUNS;
             let unit = issue();
             let size = self.bisection.of_request();
             let fits = push.events.len() <= size.events && push.bytes <= size.bytes;
@@ -204,23 +215,57 @@ impl Pusher {
                 self.reads_behind =
                     Some(push.last_n).filter(|_| more && !self.bisection.is_bisecting());
                 let push = Arc::new(push);
-                return Ok(Load::Push(Payload { push, unit, stage: None, is_new }));
+                return Ok(Load::Push(Payload { push, unit, stage: None, is_oversized }));
             }
             self.staging = Some(Staging::new(push, unit, size));
         }
         let staging = self.staging.as_ref().expect("it was staged just now, or before");
         let ((push, unit), stage) = (staging.push(), Some(staging.next()));
-        Ok(Load::Push(Payload { push, unit, stage, is_new }))
+        Ok(Load::Push(Payload { push, unit, stage, is_oversized }))
+    }
+
+    /// The limits of the next push.
+    fn limit(&self) -> PushLimit {
+        let limit = self.bisection.limit();
+        match self.few_events {
+            Some(events) if !self.bisection.is_bisecting() => few(limit, events),
+            _ => limit,
+        }
+    }
+
+    /// The push behind the outbox number `last_n`, as it is sent. One that makes too many runs is
+    /// read again with fewer events. If they all depend on one another, it stays as it is.
+    fn read(
+        &mut self,
+        store: &mut Store,
+        tables: &RemoteTables,
+        last_n: i64,
+    ) -> Result<Option<Ready>> {
+        let mut limit = self.limit();
+        loop {
+            let Some(push) = store.outgoing_behind(last_n, limit)? else { return Ok(None) };
+            let ready = self.ready(push, tables)?;
+            let (events, runs) = ready.counts();
+            if runs <= MAX_RUNS || self.bisection.is_bisecting() {
+                // Fewer events than were asked for are the last ones, or end where a group does.
+                self.few_events = self.few_events.filter(|_| runs > MAX_RUNS / 4);
+                return Ok(Some(ready));
+            }
+            let events = (events * MAX_RUNS / runs).max(1);
+            if !limit.keeps_transactions && limit.events <= events {
+                return Ok(Some(ready));
+            }
+            self.few_events = Some(events);
+            limit = few(limit, events);
+        }
     }
 
     /// A push as it is sent.
-    fn ready(&self, mut push: Push, tables: &RemoteTables) -> Result<Push> {
+    fn ready(&self, mut push: Push, tables: &RemoteTables) -> Result<Ready> {
         check(&push)?;
         self.bisection.prepare(&mut push);
-        if !self.bisection.is_bisecting() {
-            arrange(&mut push, tables, self.bisection.of_request().runs);
-        }
-        Ok(push)
+        let runs = arrange(&mut push, tables, self.bisection.of_request().runs);
+        Ok(Ready::new(push, runs))
     }
 
     /// Whether the next push may be read while one is under way.
@@ -231,12 +276,8 @@ impl Pusher {
     /// Reads the next push while one is under way. What is wrong with it is said when it is due.
     pub(super) fn read_ahead(&mut self, store: &mut Store, tables: Option<Arc<RemoteTables>>) {
         let Some((last_n, tables)) = self.reads_behind.take().zip(tables) else { return };
-        let limit = self.bisection.limit();
-        let Ok(Some(push)) = store.outgoing_behind(last_n, limit) else { return };
-        self.ahead = self
-            .ready(push, &tables)
-            .and_then(|push| Ahead::of(push, store, &tables, limit, last_n))
-            .unwrap_or_default();
+        let Ok(Some(ready)) = self.read(store, &tables, last_n) else { return };
+        self.ahead = Ahead::of(ready, store, &tables, self.limit(), last_n).unwrap_or_default();
     }
 
     /// How far a push is that travels in parts, if one does.
@@ -316,10 +357,10 @@ impl Pusher {
             self.split = true;
             return PushFailure::Again;
         }
-        let events = self.staging.take().map(|staging| staging.events_of(stage));
-        let events = events.unwrap_or_default();
+        let Some(staging) = self.staging.take() else { return PushFailure::Again };
+        let events = staging.events_of(stage);
         if events.is_empty() {
-            return PushFailure::Hold(takes_nothing(error));
+            return PushFailure::Hold(takes_nothing(staging.push().0.as_ref(), error));
         }
         self.too_large(&events, error)
     }
@@ -351,9 +392,19 @@ fn unpushable(events: &[Outgoing], error: Error) -> Error {
     Error::new(code, message).with_source(error)
 }
 
-/// The error for a remote that does not even take the request that ends a staged push.
-fn takes_nothing(error: Error) -> Error {
-    let message = format!("the remote takes next to nothing in a request: {error}");
+/// The limits with fewer events, and transactions that may be parted.
+fn few(limit: PushLimit, events: usize) -> PushLimit {
+    PushLimit { events: limit.events.min(events), keeps_transactions: false, ..limit }
+}
+
+/// The error for a remote that does not take the request that ends a staged push. It has the
+/// statements, and no event.
+fn takes_nothing(push: &Push, error: Error) -> Error {
+    let (events, tables) = (push.events.len(), push.named_tables());
+    let message = format!(
+        "the remote does not take the request that puts {events} changes of {tables} into force, \
+         which hang together: {error}"
+    );
     Error::new(Code::RequestTooLarge, message)
         .with_hint("raise the remote's limit on the size of a request")
         .with_source(error)
