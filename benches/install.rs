@@ -54,6 +54,7 @@ fn main() {
             url: hub.client().url(),
             tables: Tables::All,
             rules: Vec::new(),
+            prefer: Default::default(),
             replica: driftless::event::ReplicaId(ulid::Ulid::from_parts(0, fastrand::u128(..))),
             epoch: ulid::Ulid::from_parts(0, fastrand::u128(..)),
             on_connect: Default::default(),

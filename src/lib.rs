@@ -184,8 +184,8 @@ pub mod status {
 pub mod conflicts {
     pub use crate::event::conflict::ConflictRule;
     pub use crate::store::{
-        ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey, Quarantined, Restored,
-        Retried, Selection, Unrestored,
+        ConflictFilter, ConflictKind, ConflictState, Dismissed, NewKey, Prefer, Quarantined,
+        Restored, Retried, Selection, Unrestored,
     };
 }
 

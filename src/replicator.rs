@@ -1,5 +1,6 @@
 //! The library's front door: a replicator inside an application.
 
+mod adoption;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::inspect::{
     Conflict, ConflictFilter, Dismissed, NewKey, Quarantined, Replica, Restored, Retried, Selection,
 };
 use crate::remote::{Credentials, Libsql, Options, ProbeReport, Remote, Token, probe};
-use crate::store::{Connection, OnConnect, Store, application_connection};
+use crate::store::{Connection, OnConnect, Preferences, Store, application_connection};
 use crate::sync::{
     Changes, Command, Config, Driver, HEALTH_BOUND_MS, Handle, POLL_MS, PullSize, PushSize,
     RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, shut_down, when_unlocked,
@@ -32,6 +33,7 @@ pub struct Builder {
     options: Options,
     tables: Tables,
     rules: Vec<(String, ConflictRule)>,
+    prefer: Preferences,
     actor: Option<String>,
     poll_ms: u64,
     health_bound_ms: u64,
@@ -177,7 +179,7 @@ impl Builder {
             }
         };
         let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
-        plan.on_connect = self.on_connect.clone();
+        (plan.on_connect, plan.prefer) = (self.on_connect.clone(), self.prefer);
         let open = || -> Result<Store> {
             let mut store = open_offline(&mut plan)?;
             if let Some(actor) = &self.actor {
@@ -254,6 +256,7 @@ impl Replicator {
             options: Options::default(),
             tables: Tables::All,
             rules: Vec::new(),
+            prefer: Preferences::default(),
             actor: None,
             poll_ms: POLL_MS,
             health_bound_ms: HEALTH_BOUND_MS,

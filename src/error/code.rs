@@ -126,6 +126,9 @@ codes! {
     TablesFixed "tables_fixed" Usage;
     /// A table has another conflict rule on the remote. The rule is the same for all replicas.
     ConflictRuleDiffers "conflict_rule_differs" Usage;
+    /// A preference names a column that a table does not have. Name another one, or say what is
+    /// preferred in that table.
+    PreferenceUnusable "preference_unusable" Usage;
     /// A table or an index cannot be created because its name is in use. Rename one of the two.
     NameTaken "name_taken" Usage;
     /// An object has a name that is reserved for driftless. Rename it.

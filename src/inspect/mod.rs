@@ -31,8 +31,8 @@ use crate::event::{ReplicaId, Seq};
 use crate::remote::Remote;
 pub(crate) use crate::store::{
     Adopted, AdoptedTable, Cause, Conflict, ConflictFilter, ConflictKind, ConflictState,
-    Connection, Dangling, Dismissed, NewKey, OnlyHere, Orphans, PastIdentity, Quarantined, Removed,
-    Restored, Retried, ReturnedRows, Selection, State, Unwritable, Waiting,
+    Connection, Dangling, Dismissed, NewKey, OnlyHere, Orphans, PastIdentity, Prefer, Preferences,
+    Quarantined, Removed, Restored, Retried, ReturnedRows, Selection, State, Unwritable, Waiting,
 };
 pub use crate::store::{
     ConflictCount, Entry, LogFilter, PendingEvent, Repaired, Returned, Standing,

@@ -80,6 +80,7 @@
 //! * A first sync that is interrupted begins anew.
 //! * Only own events are missed if the remote's log leaves something out.
 
+mod adoption;
 pub mod backoff;
 mod driver;
 mod first_sync;
@@ -89,6 +90,8 @@ mod removal;
 mod status;
 mod verify;
 
+pub use adoption::report::{ColumnDifference, DryRun, Side, TablePreview, Twins};
+pub use adoption::run::dry_run;
 pub(crate) use driver::Driver;
 pub(crate) use driver::blocking::when_unlocked;
 pub use driver::blocking::{

@@ -40,6 +40,8 @@ export type ErrorCode =
   | "tables_fixed"
   /** A table has another conflict rule on the remote. The rule is the same for all replicas. */
   | "conflict_rule_differs"
+  /** A preference names a column that a table does not have. Name another one, or say what is preferred in that table. */
+  | "preference_unusable"
   /** A table or an index cannot be created because its name is in use. Rename one of the two. */
   | "name_taken"
   /** An object has a name that is reserved for driftless. Rename it. */

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::digest::Digest;
 use super::key_order::{Bound, KeyOrder, KeyRange};
 use super::questions::{self, MAX_HASHED, MAX_MOVING, RemoteRow};
-use super::rewind::{Expected, PendingChange, Since, replay};
+use super::rewind::{Expected, Since, replay};
+use super::sides::{Coverage, Difference, LocalDigest, LocalRow, LocalRows};
 use super::table::ComparedTable;
 use crate::error::{Code, Error, Result};
+use crate::event::page::Page;
 use crate::event::value::Value;
 use crate::event::{Image, RowKey, Seq};
 use crate::protocol::log_range::{Span, page, read_page};
@@ -32,86 +33,6 @@ const EVENTS: usize = 2_000;
 /// The tables, or ranges to read, of a request.
 const STATEMENTS: usize = 64;
 
-/// The local side: a snapshot of the replica. Tables are numbered as the comparison has them.
-pub trait LocalRows {
-    /// Where the snapshot stands in the remote's log.
-    fn cursor(&self) -> Seq;
-
-    /// How many rows a table has.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; so it is for every method here.
-    fn count(&mut self, table: usize) -> Result<u64>;
-
-    /// Bounds between every `every` rows of a range.
-    fn cut(&mut self, table: usize, range: &KeyRange, every: u64) -> Result<Vec<Bound>>;
-
-    /// The digest of the rows of a range without their pending events.
-    fn digest(&mut self, table: usize, range: &KeyRange) -> Result<LocalDigest>;
-
-    /// The rows of a range, and those that are absent here and have pending or waiting events.
-    fn rows(&mut self, table: usize, range: &KeyRange) -> Result<Vec<LocalRow>>;
-}
-
-/// The digest of a local range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalDigest {
-    /// The digest.
-    pub digest: Digest,
-    /// A row cannot be told from the remote's by a hash, so the rows must be read.
-    pub must_read: bool,
-}
-
-/// A local row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalRow {
-    /// Its key.
-    pub key: RowKey,
-    /// The row; `None` if there is none.
-    pub row: Option<Image>,
-    /// Its pending events that are on it, in their order.
-    pub pending: Vec<PendingChange>,
-    /// The columns that an event in quarantine names.
-    pub waiting: Vec<String>,
-    /// An event in quarantine makes or deletes the row.
-    pub waits: bool,
-}
-
-/// A row that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The table.
-    pub table: String,
-    /// The row.
-    pub key: RowKey,
-    /// The remote's row at `seq`; `None` if there is none.
-    pub remote: Option<Image>,
-    /// The row that must stand here: the remote's, with the pending events on top.
-    pub expected: Option<Image>,
-    /// The row that stands here.
-    pub local: Option<Image>,
-    /// The columns that differ; empty if one of the two rows is absent.
-    pub columns: Vec<String>,
-    /// The place in the log for which this holds: the cursor of the replica.
-    pub seq: Seq,
-}
-
-/// What was compared of a table, in rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Rows that were compared.
-    pub rows: u64,
-    /// Rows that differ.
-    pub differing: u64,
-    /// Rows that others change at present, and that were not compared for that.
-    pub moving: u64,
-    /// Rows with events in quarantine that make or delete them.
-    pub waiting: u64,
-    /// Rows of the remote whose key is text that is not UTF-8.
-    pub unnamed: u64,
-}
-
 /// A range of a table that is still to be compared.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -128,6 +49,7 @@ struct Piece {
 enum Asked {
     Digests(Vec<Piece>, Vec<LocalDigest>),
     Rows(Vec<Piece>, usize),
+    Counts(Vec<Piece>),
 }
 
 /// Two sides of some tables that are compared.
@@ -136,13 +58,18 @@ pub struct Comparison {
     tables: Arc<[ComparedTable]>,
     orders: Vec<KeyOrder>,
     coverage: Vec<Coverage>,
-    /// Ranges to be hashed, and ranges to be read.
+    /// Ranges to be hashed, to be read, and to be counted.
     to_hash: VecDeque<Piece>,
     to_read: VecDeque<Piece>,
+    to_count: VecDeque<Piece>,
     asked: Option<Asked>,
     hashes: bool,
-    /// The rows of all tables, once they were counted.
-    total: Option<u64>,
+    /// The remote has a log, by which its rows are taken back to the cursor.
+    has_log: bool,
+    /// The statements bring the powers of two that spell a REAL, since the remote has none.
+    brings_powers: bool,
+    /// The local rows of each table, once they were counted.
+    counts: Option<Vec<u64>>,
     page_rows: usize,
     events: usize,
     found: Vec<Difference>,
@@ -163,14 +90,23 @@ impl Comparison {
             coverage: vec![Coverage::default(); tables.len()],
             to_hash: ranges.into_iter().map(piece).collect(),
             to_read: VecDeque::new(),
+            to_count: VecDeque::new(),
             asked: None,
             hashes: true,
-            total: None,
+            has_log: true,
+            brings_powers: false,
+            counts: None,
             page_rows: PAGE_ROWS,
             events: EVENTS,
             found: Vec::new(),
             tables,
         }
+    }
+
+    /// Compares whole tables as they are, by no log: the two sides have never met. Of a remote that
+    /// has none of our tables, `brings_powers` is true.
+    pub fn of_strangers(tables: Arc<[ComparedTable]>, brings_powers: bool) -> Comparison {
+        Comparison { has_log: false, brings_powers, ..Comparison::new(tables) }
     }
 
     /// The tables.
@@ -186,7 +122,12 @@ impl Comparison {
     /// How many rows are compared so far, and how many there are here.
     pub fn progress(&self) -> (u64, u64) {
         let done = self.coverage.iter().map(|covered| covered.rows + covered.moving).sum();
-        (done, self.total.unwrap_or_default().max(done))
+        (done, self.total().max(done))
+    }
+
+    /// The local rows of all tables, as far as they were counted.
+    fn total(&self) -> u64 {
+        self.counts.iter().flatten().sum()
     }
 
     /// Takes the differences that were found since the last call.
@@ -201,11 +142,55 @@ impl Comparison {
     ///
     /// Those of the snapshot.
     pub fn ask(&mut self, local: &mut dyn LocalRows) -> Result<Option<Vec<Statement>>> {
-        if self.total.is_none() {
+        if self.counts.is_none() {
             let counts = (0..self.tables.len()).map(|table| local.count(table));
-            self.total = Some(counts.sum::<Result<u64>>()?);
+            self.counts = Some(counts.collect::<Result<_>>()?);
+            if !self.has_log {
+                self.part(local)?;
+            }
         }
-        let mut statements = vec![HEAD.into(), questions::moving(local.cursor())];
+        let statements = self.statements(local)?;
+        let with_powers = |statements: Vec<Statement>| {
+            statements.into_iter().map(questions::with_powers).collect()
+        };
+        Ok(if self.brings_powers { statements.map(with_powers) } else { statements })
+    }
+
+    /// Parts the tables into what is beside the rows that are here, and the rest.
+    fn part(&mut self, local: &mut dyn LocalRows) -> Result<()> {
+        for piece in std::mem::take(&mut self.to_hash) {
+            let bounds = match local.ends(piece.table)? {
+                Some([first, last]) => vec![Bound::at(first), Bound::after(last)],
+                None => Vec::new(),
+            };
+            let parts = piece.range.split(bounds);
+            let last = parts.len() - 1;
+            for (at, range) in parts.into_iter().enumerate() {
+                let is_beside = at == 0 || at == last;
+                let part = Piece { range, ..piece.clone() };
+                match is_beside && self.is_only_there(&part, 0) {
+                    true => self.to_count.push_back(part),
+                    false => self.to_hash.push_back(part),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a range of a table, of which `mine` rows are here, need only be counted: its rows
+    /// can do nothing to those that are here.
+    fn is_only_there(&self, piece: &Piece, mine: u64) -> bool {
+        let table = &self.tables[piece.table];
+        let is_empty = || self.counts.as_ref().is_some_and(|counts| counts[piece.table] == 0);
+        let is_free = || table.here().uniques.is_empty() && table.there().uniques.is_empty();
+        !self.has_log && mine == 0 && (is_empty() || is_free())
+    }
+
+    fn statements(&mut self, local: &mut dyn LocalRows) -> Result<Option<Vec<Statement>>> {
+        let mut statements = Vec::new();
+        if self.has_log {
+            statements.extend([HEAD.into(), questions::moving(local.cursor())]);
+        }
         if self.hashes && !self.to_hash.is_empty() {
             let pieces = self.next_to_hash(local)?;
             for group in groups(&pieces) {
@@ -213,6 +198,16 @@ impl Comparison {
                 statements.push(questions::digests(&self.tables[group[0].table], &ranges));
             }
             self.asked = Some(Asked::Digests(pieces, Vec::new()));
+            return Ok(Some(statements));
+        }
+        if !self.to_count.is_empty() {
+            let end = self.to_count.len().min(STATEMENTS);
+            let pieces: Vec<_> = self.to_count.drain(..end).collect();
+            let tables = &self.tables;
+            let asked = pieces.iter();
+            statements
+                .extend(asked.map(|piece| questions::count(&tables[piece.table], &piece.range)));
+            self.asked = Some(Asked::Counts(pieces));
             return Ok(Some(statements));
         }
         self.to_read.append(&mut self.to_hash);
@@ -228,7 +223,9 @@ impl Comparison {
             return Ok(None);
         }
         let limit = self.page_rows;
-        statements.push(page(self.span(local.cursor()), None));
+        if self.has_log {
+            statements.push(page(self.span(local.cursor()), None));
+        }
         let tables = &self.tables;
         let asked = pieces.iter();
         statements
@@ -244,8 +241,7 @@ impl Comparison {
     /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are
     /// neighbours.
     fn next_to_hash(&mut self, local: &mut dyn LocalRows) -> Result<Vec<Piece>> {
-        let least = (self.total.unwrap_or_default() / RANGES + 1)
-            .clamp(*RANGE_ROWS.start(), *RANGE_ROWS.end());
+        let least = (self.total() / RANGES + 1).clamp(*RANGE_ROWS.start(), *RANGE_ROWS.end());
         let (mut pieces, mut rows, mut tables) = (Vec::<Piece>::new(), 0, HashSet::new());
         while let Some(mut piece) = self.to_hash.pop_front() {
             if let Some(every) = piece.every.take() {
@@ -295,12 +291,16 @@ impl Comparison {
     pub fn answered(&mut self, local: &mut dyn LocalRows, answer: &[Rows]) -> Result<()> {
         self.meanwhile(local)?;
         let Some(asked) = self.asked.take() else { return Ok(()) };
-        let [head, moving, rest @ ..] = answer else { return Err(wrong("a comparison")) };
-        let (head, moving) = (read_head(head)?, questions::read_moving(moving)?);
-        if moving.len() > MAX_MOVING {
-            return Err(behind(local.cursor(), head));
+        let (mut rest, mut moving) = (answer, Vec::new());
+        if self.has_log {
+            let [head, moved, others @ ..] = answer else { return Err(wrong("a comparison")) };
+            (rest, moving) = (others, questions::read_moving(moved)?);
+            if moving.len() > MAX_MOVING {
+                return Err(behind(local.cursor(), read_head(head)?));
+            }
         }
         match asked {
+            Asked::Counts(pieces) => self.counted(&pieces, rest),
             Asked::Digests(pieces, digests) => self.hashed(pieces, &digests, &moving, rest),
             Asked::Rows(pieces, limit) => self.read(local, pieces, limit, &moving, rest),
         }
@@ -335,6 +335,10 @@ impl Comparison {
             }
             let (mine, theirs) = (here.digest.rows, there.rows);
             let rows = mine.max(theirs);
+            if self.is_only_there(&piece, mine) && !here.must_read {
+                self.to_count.push_back(piece);
+                continue;
+            }
             // It is cut by keys that are here.
             if mine > READ_ROWS && mine.max(theirs) <= MAX_HASHED as u64 {
                 let every = Some((mine / PARTS).max(READ_ROWS / 2));
@@ -342,6 +346,21 @@ impl Comparison {
             } else {
                 self.to_read.push_back(Piece { rows, every: None, ..piece });
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the numbers of rows that only the remote has.
+    fn counted(&mut self, pieces: &[Piece], answer: &[Rows]) -> Result<()> {
+        if answer.len() != pieces.len() {
+            return Err(wrong("the number of results"));
+        }
+        for (piece, rows) in pieces.iter().zip(answer) {
+            let rows = questions::read_count(rows)?;
+            let covered = &mut self.coverage[piece.table];
+            covered.rows += rows;
+            covered.differing += rows;
+            covered.counted += rows;
         }
         Ok(())
     }
@@ -354,13 +373,17 @@ impl Comparison {
         moving: &[(String, RowKey)],
         answer: &[Rows],
     ) -> Result<()> {
-        let [log, answer @ ..] = answer else { return Err(wrong("the number of results")) };
+        let (log, answer) = answer.split_at_checked(usize::from(self.has_log)).unwrap_or_default();
         if answer.len() != pieces.len() {
             return Err(wrong("the number of results"));
         }
-        let (log, _) = read_page(log.clone(), local.cursor(), None)?;
-        let lines = log.lines()?;
-        let since = Since::new(&lines, log.more || lines.iter().any(|line| line.damaged.is_some()));
+        let log = match log.first() {
+            Some(log) => Some(read_page(log.clone(), local.cursor(), None)?.0),
+            None => None,
+        };
+        let lines = log.as_ref().map(Page::lines).transpose()?.unwrap_or_default();
+        let is_cut = log.as_ref().is_some_and(|log| log.more);
+        let since = Since::new(&lines, is_cut || lines.iter().any(|line| line.damaged.is_some()));
         for (mut piece, rows) in pieces.into_iter().zip(answer) {
             let rows = questions::read_rows(rows)?;
             if rows.len() > limit {
@@ -468,6 +491,7 @@ impl Comparison {
         let (pieces, queue) = match self.asked.take() {
             Some(Asked::Digests(pieces, _)) => (pieces, &mut self.to_hash),
             Some(Asked::Rows(pieces, _)) => (pieces, &mut self.to_read),
+            Some(Asked::Counts(pieces)) => (pieces, &mut self.to_count),
             None => return,
         };
         pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));

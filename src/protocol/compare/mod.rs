@@ -14,6 +14,10 @@
 //! top of that, and the result is what must stand here. So each answer is proof by itself, and the
 //! snapshot may be another one for each request.
 //!
+//! Two databases that have never met are compared as they are ([`Comparison::of_strangers`]): there
+//! is no log and no cursor. What only the remote has is counted there, not read, where it can do
+//! nothing to the rows that are here.
+//!
 //! The columns that both sides have are compared ([`ComparedTable`]). Generated columns are not.
 //!
 //! # The hash
@@ -33,13 +37,15 @@ mod digest;
 mod key_order;
 mod questions;
 mod rewind;
+mod sides;
 mod table;
 
-pub use self::comparison::{Comparison, Coverage, Difference, LocalDigest, LocalRow, LocalRows};
+pub use self::comparison::Comparison;
 pub use self::digest::{Digest, Digester, Lines};
 pub use self::key_order::{Bound, KeyOrder, KeyRange};
 pub(crate) use self::questions::read_digests;
 pub(crate) use self::questions::{log_digests, log_lines, read_log_lines};
 pub use self::rewind::PendingChange;
 pub(crate) use self::rewind::replay;
+pub use self::sides::{Coverage, Difference, LocalDigest, LocalRow, LocalRows};
 pub use self::table::ComparedTable;

@@ -83,14 +83,7 @@ pub(crate) fn read_digests(rows: &Rows, count: usize) -> Result<Vec<Digest>> {
 /// The statement for the first rows of a range. Its one row: the lines, each a JSON array of the
 /// row's canonical key and the row, and their count.
 pub(super) fn rows(table: &ComparedTable, range: &KeyRange, limit: usize) -> Statement {
-    let (mut conditions, mut args) = (Vec::new(), Vec::new());
-    for (bound, is_from) in [(&range.from, true), (&range.to, false)] {
-        let Some(Bound { key, behind }) = bound else { continue };
-        let values: Vec<_> = key.iter().cloned().map(key_value).collect();
-        let terms: Vec<_> = values.iter().map(|value| value.sql.clone()).collect();
-        conditions.push(condition(table, &terms, *behind, is_from));
-        args.extend(values.into_iter().flat_map(|value| value.args));
-    }
+    let (conditions, args) = within(table, range);
     let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT '[' || {} || ',' \
          || {} || ']' AS line {} LIMIT ?)",
@@ -99,6 +92,48 @@ pub(super) fn rows(table: &ComparedTable, range: &KeyRange, limit: usize) -> Sta
         rows_of(table, conditions),
     );
     Statement::new(sql, args.into_iter().chain([number(limit)]))
+}
+
+/// The conditions for the rows of a range, and their arguments.
+fn within(table: &ComparedTable, range: &KeyRange) -> (Vec<String>, Vec<Value>) {
+    let (mut conditions, mut args) = (Vec::new(), Vec::new());
+    for (bound, is_from) in [(&range.from, true), (&range.to, false)] {
+        let Some(Bound { key, behind }) = bound else { continue };
+        let values: Vec<_> = key.iter().cloned().map(key_value).collect();
+        let terms: Vec<_> = values.iter().map(|value| value.sql.clone()).collect();
+        conditions.push(condition(table, &terms, *behind, is_from));
+        args.extend(values.into_iter().flat_map(|value| value.args));
+    }
+    (conditions, args)
+}
+
+/// The statement for the number of rows of a range.
+pub(super) fn count(table: &ComparedTable, range: &KeyRange) -> Statement {
+    let (conditions, args) = within(table, range);
+    Statement::new(format!("SELECT count(*) {}", from(table, conditions)), args)
+}
+
+/// Reads the row of [`count`].
+pub(super) fn read_count(rows: &Rows) -> Result<u64> {
+    let count = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
+    count.and_then(|count| count.try_into().ok()).ok_or_else(|| wrong("the number of rows"))
+}
+
+/// The same statement for a remote that has no `driftless_pow2`.
+pub(super) fn with_powers(statement: Statement) -> Statement {
+    if !statement.sql.contains("driftless_pow2") {
+        return statement;
+    }
+    let sql = format!(
+        "WITH RECURSIVE driftless_up (p, e) AS (SELECT 1.0, 0 UNION ALL \
+         SELECT p * 2.0, e + 1 FROM driftless_up WHERE e < 1023), \
+         driftless_down (p, e) AS (SELECT 0.5, -1 UNION ALL \
+         SELECT p / 2.0, e - 1 FROM driftless_down WHERE e > -1074), \
+         driftless_pow2 (p, e) AS MATERIALIZED (SELECT p, e FROM driftless_up UNION ALL \
+         SELECT p, e FROM driftless_down) {}",
+        statement.sql
+    );
+    Statement::new(sql, statement.args)
 }
 
 /// A row of the remote: `None` instead of its key if that is text that is not UTF-8.
@@ -180,15 +215,15 @@ pub(crate) fn read_log_lines(rows: &Rows) -> Result<Vec<(Seq, String)>> {
 
 /// The FROM, WHERE and ORDER BY for rows of a table. Rows with NULL in their key are left out.
 fn rows_of(table: &ComparedTable, conditions: Vec<String>) -> String {
+    format!("{} ORDER BY {}", from(table, conditions), key_columns(table).join(", "))
+}
+
+/// The same without an order.
+fn from(table: &ComparedTable, conditions: Vec<String>) -> String {
     let columns = key_columns(table);
     let known = columns.iter().map(|column| format!("{column} IS NOT NULL"));
     let conditions: Vec<_> = known.chain(conditions).collect();
-    format!(
-        "FROM {} AS r WHERE {} ORDER BY {}",
-        ident(&table.there().name),
-        conditions.join(" AND "),
-        columns.join(", ")
-    )
+    format!("FROM {} AS r WHERE {}", ident(&table.there().name), conditions.join(" AND "))
 }
 
 fn key_columns(table: &ComparedTable) -> Vec<String> {

@@ -63,10 +63,15 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Writes an applied event, or puts it into quarantine.
+    /// Writes an applied event, or puts it into quarantine. One of a table that is not replicated
+    /// here is in the log alone.
     fn take(&mut self, at: usize, row: Option<usize>, after: &[Column<'p>]) -> Step {
         let line = &self.lines[at];
         let Some(table) = self.store.table_index(&line.table) else {
+            // When the table joins, its rows are read from the remote.
+            if !self.store.is_registered(&line.table)? {
+                return Ok(());
+            }
             let table = shorten(&line.table);
             return self.quarantine(at, &format!("table `{table}` is not replicated here"));
         };

@@ -141,6 +141,17 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Rebase { everything: true, ..self }
     }
 
+    /// The outbox numbers of the pending events of tables that `takes` names by their places,
+    /// rising.
+    pub(in crate::store) fn numbers(&self, takes: impl Fn(usize) -> bool) -> Vec<i64> {
+        let of_table = |row: &&Touched| row.table.is_some_and(&takes);
+        let rows = self.rows.iter().filter(of_table);
+        let mut numbers: Vec<_> =
+            rows.flat_map(|row| row.pending.iter().map(|(n, ..)| *n)).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Appends the event to the local log.
     pub(super) fn append(&mut self, line: &Line<'p>, event: &Unpacked<'_, 'p>, own: bool) -> Step {
         let sql = "INSERT INTO driftless_log (seq, id, own, header, vals, hash)

@@ -9,6 +9,9 @@
 //! * A row on both sides that differs takes the remote's version. The local one becomes a pending
 //!   insert that has seen nothing and is set aside: the remote will record it as lost, and it comes
 //!   into the conflict inbox.
+//! * Where the local version is preferred ([`Preferences`]), it stays, as a pending update of the
+//!   remote's. The remote's version becomes an insert that is refused in advance, so it comes into
+//!   the conflict inbox in the same way.
 //! * A row that is only here stays, as a pending insert. It has seen nothing of the log either: if
 //!   the log tells of that row, it was deleted there, and the remote will record it as lost. A row
 //!   that is only there is written.
@@ -23,25 +26,23 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::prefer::{Judge, Preferences};
 use super::row_order::{Component, Rows, components};
+use super::staging::{staged, unstage};
 use crate::catalog::{Table, ident, key_json};
 use crate::error::{Code, Error, Result};
-use crate::event::page::{Line, Page};
-use crate::event::{Columns, EventId, Image, Op, RowKey, Seq, read_columns};
+use crate::event::{EventId, Image, RowKey, Seq};
 use crate::store::Store;
-use crate::store::apply::admission::{MALFORMED, Offered, fits};
 use crate::store::apply::reapply::redo;
 use crate::store::apply::rebase::{Rebase, Touched};
 use crate::store::apply::step::{Step, Stop, Strategy, begin};
 use crate::store::connection::{ADOPTED, set_setting};
-use crate::store::file_state::count_staged;
 use crate::store::identity::{NewRemote, retire};
 use crate::store::outbox::pending::{known_columns, load};
 use crate::store::outbox::reader::row_key;
-use crate::store::rows::refusal::shorten;
-use crate::store::rows::row::{borrow, known_key, overlay, value};
+use crate::store::rows::row::{known_key, value};
 use crate::store::rows::writable::{ADVICE, Unwritable};
-use crate::store::schema::notice::acquit_all;
+use crate::store::schema::notice::{acquit, suspects};
 
 /// What the first sync found, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -52,8 +53,10 @@ pub struct Adopted {
     pub local: usize,
     /// The same on both sides.
     pub equal: usize,
-    /// Different: the remote's version was taken.
+    /// Different. The remote's version was taken, except for those that are `local_taken`.
     pub different: usize,
+    /// Different, and the local version was preferred.
+    pub local_taken: usize,
     /// Rows of the remote that have columns which are unknown here.
     #[serde(skip)]
     pub narrowed: usize,
@@ -74,6 +77,8 @@ pub struct AdoptedTable {
     pub equal: usize,
     /// Rows that differed.
     pub different: usize,
+    /// Those of them of which the local version was preferred.
+    pub local_taken: usize,
 }
 
 impl Adopted {
@@ -84,9 +89,31 @@ impl Adopted {
             local: sum(|table| table.local),
             equal: sum(|table| table.equal),
             different: sum(|table| table.different),
+            local_taken: sum(|table| table.local_taken),
             narrowed,
             tables,
         }
+    }
+}
+
+/// Why the remote's version of a row is recorded as rejected, where the local one is preferred.
+const PREFERRED: &str = "the local version was preferred";
+
+/// What an adoption is to do.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    preferences: &'a Preferences,
+    /// The place in the log that the staged rows are of; `None` for the replica's cursor.
+    cursor: Option<Seq>,
+    now_ms: i64,
+    /// The tables that join a replica; `None` for all, in a first sync.
+    joining: Option<&'a [String]>,
+}
+
+impl Terms<'_> {
+    fn takes(&self, table: &str) -> bool {
+        let is = |name: &String| name.eq_ignore_ascii_case(table);
+        self.joining.is_none_or(|names| names.iter().any(is))
     }
 }
 
@@ -105,8 +132,16 @@ struct Adoption<'a, 's> {
     tx: &'a Connection,
     way: Way,
     now_ms: i64,
+    /// The place in the log that the staged rows are of.
+    cursor: Seq,
+    /// Decides which version of a row is taken.
+    judge: Judge<'a>,
     /// Outbox numbers of the inserts for rows that are only here, with their tables.
     local: Vec<(i64, usize)>,
+    /// The same of the updates for rows of which the local version is preferred, and of the inserts
+    /// that have the remote's version.
+    kept: Vec<(i64, usize)>,
+    lost: Vec<(i64, usize)>,
     /// Rows that have pending events: table and key, and whether what is underneath is the
     /// remote's row.
     seen: HashMap<(usize, RowKey), bool>,
@@ -116,87 +151,6 @@ struct Adoption<'a, 's> {
 }
 
 impl Store {
-    /// Keeps rows of a remote table aside, until [`Store::adopt`]. A row that is staged already is
-    /// replaced.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` when a row is none of that table: its key has another form, or its values another
-    /// key. `Storage` when the database fails.
-    pub fn stage(&mut self, table: &str, rows: &[(RowKey, Image)]) -> Result<()> {
-        let definition = self.table_index(table).map(|at| &self.tables[at].table);
-        let definition = definition.ok_or_else(|| {
-            Error::new(Code::TableNotReplicated, format!("table `{table}` is not replicated"))
-        })?;
-        let tx = self.begin_write()?;
-        count_staged(&tx)?;
-        for (key, image) in rows {
-            let columns = borrow(image);
-            let offered = Offered::row(key, &columns);
-            fits(definition, &offered, &mut Vec::new())
-                .map_err(|reason| Error::new(Code::AnswerInvalid, reason))?;
-            put(&tx, table, &key.0, Some(image))?;
-        }
-        self.commit_write(tx)
-    }
-
-    /// Folds a page of the log over the staged rows. An event that is none goes to quarantine.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` when the page is not one. `Storage` when the database fails.
-    pub fn stage_events(&mut self, page: &Page) -> Result<()> {
-        let lines = page.lines()?;
-        let tx = self.begin_write()?;
-        count_staged(&tx)?;
-        let (mut after, mut key) = (Columns::new(), Vec::new());
-        for line in lines.iter().filter(|line| line.verdict.is_applied() || line.damaged.is_some())
-        {
-            if let Some(reason) = &line.damaged {
-                quarantine(&tx, line, reason)?;
-                continue;
-            }
-            let Some(table) = self.table_index(&line.table) else { continue };
-            let table = &self.tables[table].table;
-            let read = match line.after {
-                Some(json) => read_columns(json, &mut after),
-                None => {
-                    after.clear();
-                    Ok(())
-                }
-            };
-            let read = read.map_err(|error| error.message().to_owned());
-            let mut admit = || {
-                let offered = Offered::event(line, &after);
-                fits(table, &offered, &mut key)
-            };
-            if let Err(reason) = read.and_then(|()| admit().map(drop)) {
-                quarantine(&tx, line, &reason)?;
-                continue;
-            }
-            let mut image = match line.op {
-                Op::Insert => Some(Image::default()),
-                Op::Update => staged(&tx, &table.name, line.key)?,
-                Op::Delete => None,
-            };
-            if let Some(image) = &mut image {
-                overlay(table, image, &after);
-            }
-            if image.is_some() || line.op == Op::Delete {
-                put(&tx, &table.name, line.key, image.as_ref())?;
-            }
-        }
-        self.commit_write(tx)
-    }
-
-    /// Forgets all staged rows.
-    pub fn stage_clear(&mut self) -> Result<()> {
-        let tx = self.begin_write()?;
-        count_staged(&tx)?;
-        tx.execute("DELETE FROM driftless_staging", [])?;
-        self.commit_write(tx)
-    }
-
     /// Whether the first sync is done: what is here is then the remote's at the cursor, with the
     /// pending events on top. Before that it may be neither pushed nor pulled.
     pub fn is_adopted(&self) -> Result<bool> {
@@ -211,7 +165,22 @@ impl Store {
     /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
     /// the remote. `Storage` when the database fails. Then nothing has changed.
     pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
-        self.adopt_from(None, cursor, now_ms)
+        self.adopt_by(&Preferences::default(), cursor, now_ms)
+    }
+
+    /// The same, where `preferences` say which version of a row is taken.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::adopt`].
+    pub fn adopt_by(
+        &mut self,
+        preferences: &Preferences,
+        cursor: Seq,
+        now_ms: i64,
+    ) -> Result<Adopted> {
+        let terms = Terms { preferences, cursor: Some(cursor), now_ms, joining: None };
+        self.adopt_from(None, &terms)
     }
 
     /// The same for a remote that takes the place of another one. In the same transaction the log
@@ -223,22 +192,27 @@ impl Store {
     ///
     /// As for [`Store::adopt`].
     pub fn accept(&mut self, to: &NewRemote, cursor: Seq, now_ms: i64) -> Result<Adopted> {
-        let done = self.adopt_from(Some(to), cursor, now_ms)?;
+        let preferences = &Preferences::default();
+        let terms = Terms { preferences, cursor: Some(cursor), now_ms, joining: None };
+        let done = self.adopt_from(Some(to), &terms)?;
         self.id = to.replica;
         Ok(done)
     }
 
-    fn adopt_from(&mut self, to: Option<&NewRemote>, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+    fn adopt_from(&mut self, to: Option<&NewRemote>, terms: &Terms<'_>) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {
             self.check_triggers()?;
-            if let Some(Unwritable { reason, .. }) = self.unwritable().into_iter().next() {
+            let mut unwritable = self.unwritable().into_iter();
+            if let Some(Unwritable { reason, .. }) =
+                unwritable.find(|found| terms.takes(&found.table))
+            {
                 return Err(Error::new(Code::TableUnwritable, reason).with_hint(ADVICE));
             }
             self.straighten()?;
-            match self.adopt_once(to, cursor, now_ms, way) {
+            match self.adopt_once(to, terms, way) {
                 Ok(done) => {
-                    self.suspects.clear();
+                    self.suspects = suspects(&self.db)?;
                     return Ok(done);
                 }
                 Err(Stop::Failed(error)) => return Err(error),
@@ -254,18 +228,15 @@ impl Store {
         }
     }
 
-    fn adopt_once(
-        &self,
-        to: Option<&NewRemote>,
-        cursor: Seq,
-        now_ms: i64,
-        way: Way,
-    ) -> Step<Adopted> {
+    fn adopt_once(&self, to: Option<&NewRemote>, terms: &Terms<'_>, way: Way) -> Step<Adopted> {
+        let &Terms { preferences, cursor, now_ms, .. } = terms;
+        let judge = Judge::new(preferences)?;
         let tx = self.begin_write()?;
         if self.current_schema_version()? != self.schema_version {
             return Err(Stop::SchemaChanged);
         }
         let mut start = begin(&tx)?;
+        let cursor = cursor.unwrap_or(start.cursor);
         self.refresh_pending(&tx, start.cursor)?;
         if let Some(to) = to {
             retire(&tx, to, now_ms)?;
@@ -280,34 +251,47 @@ impl Store {
         let seen = rebase.rows.iter().filter_map(row).collect();
         let names = self.tables.iter().map(|known| known.table.name.clone());
         let found = names.map(|table| AdoptedTable { table, ..AdoptedTable::default() }).collect();
-        let (local, narrowed) = (Vec::new(), 0);
-        let mut adoption = Adoption { rebase, tx: &tx, way, now_ms, local, seen, found, narrowed };
+        let mut adoption = Adoption {
+            rebase,
+            tx: &tx,
+            way,
+            now_ms,
+            cursor,
+            judge,
+            local: Vec::new(),
+            kept: Vec::new(),
+            lost: Vec::new(),
+            seen,
+            found,
+            narrowed: 0,
+        };
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
-        for component in components(&tables) {
+        for mut component in components(&tables) {
+            component.tables.retain(|&at| terms.takes(&tables[at].name));
             adoption.compare_all(&tables, &component)?;
         }
-        for table in 0..self.tables.len() {
+        for table in (0..tables.len()).filter(|&at| terms.takes(&tables[at].name)) {
             adoption.write(table)?;
         }
         adoption.put_back()?;
-        let Adoption { mut rebase, local, seen, found, narrowed, .. } = adoption;
+        let Adoption { mut rebase, local, seen, mut found, narrowed, .. } = adoption;
+        found.retain(|table| terms.takes(&table.table));
         let done = Adopted::new(found, narrowed);
         rebase.put_back()?;
         rebase.carry_out_actions()?;
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
-            tx.execute(
-                "UPDATE driftless_outbox SET n = n + (SELECT max(n) FROM driftless_outbox)
-                     - (SELECT sent FROM driftless_state)
-                 WHERE n > (SELECT sent FROM driftless_state) AND n <= ?1 AND NOT settled",
-                [start.newest],
-            )?;
+            let numbers: Vec<_> = match terms.joining {
+                None => self.pending.borrow().numbers().collect(),
+                Some(_) => rebase.numbers(|table| terms.takes(&self.tables[table].table.name)),
+            };
+            move_behind(&tx, &numbers, start.newest)?;
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
         rebase.finish(start.cursor.max(cursor), None)?;
         set_setting(&tx, ADOPTED, Some("1"))?;
-        acquit_all(&tx)?;
+        acquit(&tx, |name| terms.takes(name))?;
         self.commit_write(tx)?;
         self.pending.borrow_mut().forget();
         self.spans.take();
@@ -319,14 +303,14 @@ impl Adoption<'_, '_> {
     /// Compares tables that refer to one another. Rows that are only here are appended with parents
     /// first.
     fn compare_all(&mut self, tables: &[&Table], component: &Component) -> Step {
-        let first = self.local.len();
+        let (first, first_kept) = (self.local.len(), self.kept.len());
         let mut rows = component.is_circle.then(|| Rows::of(tables));
         for &at in &component.tables {
             self.compare(at, rows.as_mut())?;
         }
         let Some(rows) = rows else { return Ok(()) };
         let order = rows.sorted();
-        if order.is_sorted() {
+        if order.is_sorted() && self.kept.len() == first_kept {
             return Ok(());
         }
         let highest = "SELECT max(n) FROM driftless_outbox";
@@ -334,11 +318,23 @@ impl Adoption<'_, '_> {
         let mut statement =
             self.tx.prepare_cached("UPDATE driftless_outbox SET n = ?2 WHERE n = ?1")?;
         let unordered = self.local.split_off(first);
-        for (place, from) in order.into_iter().enumerate() {
-            let (n, at) = unordered[from];
-            let to = highest + 1 + place as i64;
-            statement.execute([n, to])?;
-            self.local.push((to, at));
+        // An update may refer to a row that is only here.
+        let updates = self.kept.split_off(first_kept);
+        let lost = self.lost.split_off(first_kept);
+        let mut next = highest;
+        let mut renumber = |(n, at): (i64, usize)| -> Step<(i64, usize)> {
+            next += 1;
+            statement.execute([n, next])?;
+            Ok((next, at))
+        };
+        for from in order {
+            self.local.push(renumber(unordered[from])?);
+        }
+        for update in updates {
+            self.kept.push(renumber(update)?);
+        }
+        for insert in lost {
+            self.lost.push(renumber(insert)?);
         }
         Ok(())
     }
@@ -386,13 +382,15 @@ impl Adoption<'_, '_> {
                         if let Some(equal) = self.seen.get_mut(&(at, key.clone())) {
                             *equal = true;
                         }
-                        let sql = "DELETE FROM driftless_staging WHERE tbl = ?1 AND pk = ?2";
-                        self.tx.prepare_cached(sql)?.execute([&table.name, &key.0])?;
+                        unstage(self.tx, &table.name, &key)?;
                         None
                     }
-                    Some(_) => {
+                    Some(theirs) => {
                         self.found[at].different += 1;
-                        Some(self.append(table, &key, &image, Seq(0), true)?)
+                        match self.judge.takes_local(&table.name, &image, &theirs)? {
+                            true => Some(self.keep(at, &key, &image, &theirs)?),
+                            false => Some(self.append(table, &key, &image, Seq(0), true)?),
+                        }
                     }
                 };
                 if self.way == Way::Lifted && n.is_some() {
@@ -430,6 +428,40 @@ impl Adoption<'_, '_> {
         Ok(self.tx.last_insert_rowid())
     }
 
+    /// Takes the local version of a row: as an update of the remote's. Gives its outbox number.
+    fn keep(&mut self, at: usize, key: &RowKey, mine: &Image, theirs: &Image) -> Result<i64> {
+        let table = &self.rebase.store.tables[at].table;
+        let (mut before, mut after) = (Image::default(), Image::default());
+        for (name, old) in known_columns(table, theirs) {
+            let found = mine.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(&name));
+            let old = old.into_value();
+            if let Some((_, new)) = found.filter(|(_, new)| *new != old) {
+                before.0.push((name.clone().into_owned(), old));
+                after.0.push((name.into_owned(), new.clone()));
+            }
+        }
+        let aside = self.way == Way::Lifted;
+        let n = self.append(table, key, &after, self.cursor, aside)?;
+        let update = "UPDATE driftless_outbox SET op = 1, before = ?2 WHERE n = ?1";
+        self.tx.prepare_cached(update)?.execute((n, before.to_json()))?;
+        // Behind the update: an insert that meets a row without an event would have that logged as
+        // a write of the web's, to which the update would lose.
+        let lost = self.append(table, key, theirs, Seq(0), true)?;
+        let refuse = "UPDATE driftless_outbox SET refuse = ?2 WHERE n = ?1";
+        self.tx.prepare_cached(refuse)?.execute((lost, PREFERRED))?;
+        self.lost.push((lost, at));
+        if self.way == Way::InPlace {
+            unstage(self.tx, &table.name, key)?;
+        }
+        // What was written before the first sync is an update of the preferred version.
+        if let Some(seen) = self.seen.get_mut(&(at, key.clone())) {
+            *seen = true;
+        }
+        self.found[at].local_taken += 1;
+        self.kept.push((n, at));
+        Ok(n)
+    }
+
     /// Writes the staged rows of a table that are left.
     fn write(&mut self, at: usize) -> Step {
         let table = &self.rebase.store.tables[at].table;
@@ -449,21 +481,39 @@ impl Adoption<'_, '_> {
         Ok(())
     }
 
-    /// Puts the rows that are only here back, where they were lifted.
+    /// Puts the rows that are only here, and the preferred versions, back where they were lifted.
     fn put_back(&mut self) -> Step {
         for table in &mut self.found {
-            table.fetched -= table.different.min(table.fetched);
+            // A preferred version that stayed in its place was not written over.
+            let over = match self.way {
+                Way::InPlace => table.different - table.local_taken,
+                Way::Lifted => table.different,
+            };
+            table.fetched -= over.min(table.fetched);
         }
         if self.way == Way::InPlace {
             return Ok(());
         }
-        for &(n, at) in &self.local {
+        for &(n, at) in self.local.iter().chain(&self.kept) {
             let Some(event) = load(self.tx, &self.rebase.store.layouts, n)? else { continue };
             let table = &self.rebase.store.tables[at].table;
             redo(self.tx, &mut self.rebase.writer, table, at, &event)?;
         }
         Ok(())
     }
+}
+
+/// Gives those of these events that were made before, and not sent yet, new numbers behind all
+/// others, in their order.
+fn move_behind(tx: &Connection, numbers: &[i64], up_to: i64) -> Result<()> {
+    let sql = "SELECT (SELECT max(n) FROM driftless_outbox) - sent, sent FROM driftless_state";
+    let (offset, sent): (i64, i64) = tx.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut statement = tx.prepare_cached("UPDATE driftless_outbox SET n = ?2 WHERE n = ?1")?;
+    for &n in numbers.iter().filter(|&&n| n > sent && n <= up_to) {
+        // Halves of a key change stay neighbours.
+        statement.execute([n, n + offset])?;
+    }
+    Ok(())
 }
 
 /// Who changed a row that is the same on both sides has seen all that the remote's log tells of it.
@@ -483,41 +533,6 @@ fn raise_bases(
             }
         }
     }
-    Ok(())
-}
-
-/// The staged image of a row, if there is one and the row was not deleted meanwhile.
-fn staged(db: &Connection, table: &str, key: &str) -> Result<Option<Image>> {
-    let sql = "SELECT img FROM driftless_staging WHERE tbl = ?1 AND pk = ?2 AND img IS NOT NULL";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([table, key])?;
-    match rows.next()? {
-        None => Ok(None),
-        Some(row) => {
-            Ok(Some(Image::parse(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?)?))
-        }
-    }
-}
-
-fn put(db: &Connection, table: &str, key: &str, image: Option<&Image>) -> Result<()> {
-    let mut statement = db.prepare_cached(
-        "INSERT INTO driftless_staging (tbl, pk, img) VALUES (?1, ?2, ?3)
-         ON CONFLICT (tbl, pk) DO UPDATE SET img = excluded.img",
-    )?;
-    statement.execute((table, key, image.map(Image::to_json)))?;
-    Ok(())
-}
-
-/// Puts an event that is none into quarantine: it is no reason to have no first sync.
-fn quarantine(db: &Connection, line: &Line<'_>, reason: &str) -> Result<()> {
-    let mut statement = db.prepare_cached(
-        "INSERT INTO driftless_quarantine (seq, tbl, pk, reason) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason",
-    )?;
-    let reason = format!("{MALFORMED}{reason}");
-    statement.execute((line.seq.0, &line.table, line.key, &reason))?;
-    let table = shorten(&line.table);
-    tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
     Ok(())
 }
 

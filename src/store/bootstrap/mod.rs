@@ -5,5 +5,7 @@
 //! outbox. `rehearse` looks for rows without a parent before anything is changed.
 
 pub(super) mod merge;
+pub(super) mod prefer;
 pub(super) mod rehearse;
 pub(super) mod row_order;
+pub(super) mod staging;

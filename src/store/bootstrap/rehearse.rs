@@ -11,7 +11,7 @@ use crate::event::value::Value;
 use crate::event::{ReplicaId, RowKey};
 use crate::store::Store;
 use crate::store::connection::{ADOPTED, OnConnect, check_version, connect, is_replica, setting};
-use crate::store::schema::replicated::rowid_name;
+use crate::store::schema::replicated::{registered_names, rowid_name};
 use crate::store::schema::{Setup, establish};
 
 /// Keys of orphans that are named.
@@ -74,6 +74,20 @@ impl Store {
         Ok(is_replica(&db)? && setting(&db, ADOPTED)?.is_some())
     }
 
+    /// The names of the tables that a file replicates already, if it is a replica whose first sync
+    /// is done.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the file cannot be read.
+    pub fn replicated_names(path: &Path) -> Result<Vec<String>> {
+        if !Store::was_adopted(path)? {
+            return Ok(Vec::new());
+        }
+        let db = connect(path, false)?;
+        Ok(registered_names(&db)?.into_iter().collect())
+    }
+
     /// The rows of these tables of a file that refer to a row that is not there.
     pub fn orphans_of(
         path: &Path,
@@ -103,7 +117,7 @@ impl Store {
 }
 
 /// Refuses a row whose key is text that is not UTF-8.
-fn require_keys(db: &Connection, table: &Table) -> Result<()> {
+pub(in crate::store) fn require_keys(db: &Connection, table: &Table) -> Result<()> {
     if table.rowid_key {
         return Ok(());
     }

@@ -5,6 +5,7 @@ pub(super) mod definitions;
 pub(super) mod identifier_case;
 pub(super) mod install;
 pub(super) mod left_out;
+pub(super) mod members;
 pub(super) mod notice;
 pub(super) mod replicated;
 pub(super) mod upgrade;
@@ -19,7 +20,7 @@ use self::replicated::{ReplicatedTable, definitions, registered, registered_name
 use self::upgrade::upgrade;
 use super::Store;
 use super::connection::{
-    OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting,
+    ADOPTED, OnConnect, VERSION, check_version, connect, is_replica, set_setting, setting,
 };
 use super::local::dependents::Dependents;
 use super::rows::writable::{Unwritable, unwritable};
@@ -30,7 +31,7 @@ use crate::event::conflict::ConflictRule;
 use crate::event::frame::GENESIS;
 
 /// The powers of two that spell a REAL.
-const POW2_SQL: &str = include_str!("../../../schema/pow2.sql");
+pub(super) const POW2_SQL: &str = include_str!("../../../schema/pow2.sql");
 
 /// What a replica is made with.
 #[derive(Clone, Debug)]
@@ -262,6 +263,9 @@ pub(super) fn establish(
                 "INSERT INTO driftless_tables (name, conflict) VALUES (?1, ?2)",
                 [table.name.as_str(), rule.as_str()],
             )?;
+            if setting(tx, ADOPTED)?.is_some() {
+                members::join(tx, &table.name)?;
+            }
         }
     }
     Look::at(tx)?.carry_out(tx)?;

@@ -12,18 +12,22 @@
 //! That is noted in the transaction that installs the triggers. What capture missed is searched
 //! afterwards ([`recapture`](crate::store::recapture)); until then nothing is integrated.
 //!
+//! A table that is replicated since a moment ago *joins*: it is suspect too, and its rows are
+//! brought together with the remote's as in a first sync (`members`).
+//!
 //! Triggers that an older program has installed are replaced in one transaction, and no write is
 //! missed.
 
 use rusqlite::Connection;
 
 use super::install::{definition_hash, install, is_installed, remember_definition, schema_version};
-use super::replicated::{definitions, registered};
+use super::replicated::{definitions, registered, registered_names};
 use crate::capture::fingerprint_of;
 use crate::catalog::limits::PREFIX;
 use crate::catalog::{Table, ident};
 use crate::error::Result;
 use crate::event::json::names_json;
+use crate::store::bootstrap::prefer::Prefer;
 use crate::store::connection::{ADOPTED, set_setting, setting};
 
 /// The setting with the schema version of the last look, and a hash of all definitions.
@@ -36,6 +40,9 @@ pub struct Suspect {
     pub table: String,
     /// Whether it had none of our triggers: then it was made anew.
     pub anew: bool,
+    /// It is replicated since a moment ago, and its rows are brought together with the remote's as
+    /// in a first sync. Which version of a row is taken.
+    pub joins: Option<Prefer>,
     /// What the file has of it.
     note: String,
 }
@@ -82,6 +89,12 @@ impl Looks {
 const ANEW: &str = "anew";
 const GAP: &str = "gap";
 const ABSENT: &str = "absent";
+const JOINS: &str = "joins";
+
+/// What is noted of a table that joins the replicated ones.
+pub(super) fn joining(prefer: &Prefer) -> String {
+    format!("{JOINS} {prefer}")
+}
 
 /// What a look has found.
 #[derive(Debug, Default)]
@@ -146,11 +159,12 @@ impl Look {
         let version = schema_version(tx)?;
         for (table, anew) in &self.suspects {
             let note = format!("{} {version}", if *anew { ANEW } else { GAP });
-            // A table that was made anew stays one.
+            // A table that was made anew stays one, and all rows of one that joins are compared.
             tx.execute(
                 "UPDATE driftless_tables SET suspect = CASE WHEN suspect LIKE ?3 || '%'
-                   THEN replace(?2, ?4, ?3) ELSE ?2 END WHERE name = ?1 COLLATE NOCASE",
-                [table, &note, ANEW, GAP],
+                   THEN replace(?2, ?4, ?3) WHEN suspect LIKE '%' || ?5 || ' %' THEN suspect
+                   ELSE ?2 END WHERE name = ?1 COLLATE NOCASE",
+                [table, &note, ANEW, GAP, JOINS],
             )?;
             tracing::warn!(table, "the schema has changed: capture may have missed writes");
         }
@@ -243,14 +257,19 @@ pub(in crate::store) fn wait_no_more(db: &Connection, tables: &[&str]) -> Result
     Ok(())
 }
 
-/// No table is suspect any more: all rows were compared.
-pub(in crate::store) fn acquit_all(tx: &Connection) -> Result<()> {
-    for table in registered(tx)? {
+/// Tables are not suspect any more: all of their rows were compared.
+pub(in crate::store) fn acquit(tx: &Connection, takes: impl Fn(&str) -> bool) -> Result<()> {
+    let mut all = registered(tx)?;
+    all.retain(|table| takes(&table.table.name));
+    for table in all {
         let columns = names_json(table.table.column_names());
         let sql = "UPDATE driftless_tables SET compared = ?2 WHERE name = ?1";
         tx.execute(sql, [&table.table.name, &columns])?;
     }
-    tx.execute("UPDATE driftless_tables SET suspect = NULL", [])?;
+    for name in registered_names(tx)?.iter().filter(|name| takes(name)) {
+        let sql = "UPDATE driftless_tables SET suspect = NULL WHERE name = ?1 COLLATE NOCASE";
+        tx.execute(sql, [name])?;
+    }
     Ok(())
 }
 
@@ -261,5 +280,9 @@ pub(in crate::store) fn suspects(db: &Connection) -> Result<Vec<Suspect>> {
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows = rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
     let there = rows.into_iter().filter(|(_, note)| !note.starts_with(ABSENT));
-    Ok(there.map(|(table, note)| Suspect { table, anew: note.starts_with(ANEW), note }).collect())
+    let suspect = |(table, note): (String, String)| {
+        let joins = note.strip_prefix(JOINS).map(|word| word.trim().parse().unwrap_or_default());
+        Suspect { table, anew: note.starts_with(ANEW), joins, note }
+    };
+    Ok(there.map(suspect).collect())
 }

@@ -3,12 +3,14 @@
 //! A [`Snapshot`] is one read transaction: it changes nothing, and sees the tables, the cursor, the
 //! outbox and the quarantine of the same moment. Rows come in the order of their keys. Rows with
 //! pending or waiting events are few, so they are sorted in memory, and looked up beside the table.
+//! A file that is no replica has none of them ([`PlainFile`]).
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use rusqlite::{Connection, Row, Statement, Transaction};
 
-use crate::catalog::{Collation, ident, key_json};
+use crate::catalog::{Collation, Table, ident, key_json};
 use crate::error::Result;
 use crate::event::value::Value;
 use crate::event::{Image, Op, RowKey, Seq};
@@ -17,16 +19,20 @@ use crate::protocol::compare::{
     PendingChange, replay,
 };
 use crate::store::Store;
+use crate::store::bootstrap::rehearse::require_keys;
+use crate::store::connection::{OnConnect, connect};
 use crate::store::outbox::pending::{PendingEvent, load};
-use crate::store::outbox::reader::{ROW, Reader};
+use crate::store::outbox::reader::{Layouts, ROW, Reader};
 use crate::store::rows::row::value;
+use crate::store::schema::POW2_SQL;
 
 /// The collation that compares by the bytes of UTF-8, for files that have UTF-16.
 const BY_BYTES: &str = "driftless_by_bytes";
 
 /// A read transaction over a replica's tables.
 pub struct Snapshot<'s> {
-    store: &'s Store,
+    /// The layouts of the outbox; `None` for a file that is no replica.
+    layouts: Option<&'s Layouts>,
     tx: Transaction<'s>,
     cursor: Seq,
     tables: Vec<SnapshotTable<'s>>,
@@ -72,6 +78,94 @@ impl TouchedRow {
     }
 }
 
+/// A database that need not be a replica, to look at its rows.
+pub struct PlainFile(Connection);
+
+impl PlainFile {
+    /// Opens it. A file that is not there has no rows, and is not made.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when it cannot be opened, and what `on_connect` returns.
+    pub fn open(path: &Path, on_connect: &OnConnect) -> Result<PlainFile> {
+        let db = match path.exists() {
+            true => connect(path, false)?,
+            false => Connection::open_in_memory()?,
+        };
+        on_connect.run(&db)?;
+        // What spells a REAL. It is the connection's own, and not in the file.
+        db.execute_batch(
+            "CREATE TEMP TABLE driftless_pow2 (p REAL PRIMARY KEY, e INTEGER) WITHOUT ROWID",
+        )?;
+        db.execute_batch(POW2_SQL)?;
+        Ok(PlainFile(db))
+    }
+
+    /// The rows of these tables as they are now: see [`Store::snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn snapshot<'s>(&'s self, tables: &'s [ComparedTable]) -> Result<Snapshot<'s>> {
+        let tx = self.0.unchecked_transaction()?;
+        let tables = snapshot_tables(&tx, tables, HashMap::new())?;
+        Ok(Snapshot { layouts: None, tx, cursor: Seq(0), tables })
+    }
+
+    /// Refuses a table with a row whose key is text that is not UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// `Usage`, naming the table; `Storage` when the database fails.
+    pub fn require_keys(&self, table: &Table) -> Result<()> {
+        require_keys(&self.0, table)
+    }
+
+    /// How many rows a table has.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub fn count(&self, table: &str) -> Result<u64> {
+        count(&self.0, table)
+    }
+}
+
+fn count(db: &Connection, table: &str) -> Result<u64> {
+    let sql = format!("SELECT count(*) FROM main.{}", ident(table));
+    let count: i64 = db.query_row(&sql, [], |row| row.get(0))?;
+    Ok(count as u64)
+}
+
+/// The tables of a snapshot. `touched` are their rows with events that are not settled, by the
+/// number of the table.
+fn snapshot_tables<'s>(
+    tx: &Connection,
+    tables: &'s [ComparedTable],
+    mut touched: HashMap<usize, Vec<TouchedRow>>,
+) -> Result<Vec<SnapshotTable<'s>>> {
+    let encoding: String = tx.query_row("PRAGMA encoding", [], |row| row.get(0))?;
+    let by_bytes = encoding != "UTF-8";
+    if by_bytes {
+        tx.create_collation(BY_BYTES, |a, b| a.as_bytes().cmp(b.as_bytes()))?;
+    }
+    let tables = tables.iter().enumerate().map(|(at, table)| {
+        let order = KeyOrder::of(table.here());
+        let mut touched = touched.remove(&at).unwrap_or_default();
+        touched.sort_by(|a, b| order.compare(&a.values, &b.values));
+        let columns = table.here().key_columns().zip(&table.here().key_collations);
+        let key = |(column, collation): (&crate::catalog::Column, &Collation)| {
+            let collation = match collation {
+                Collation::Binary if by_bytes => BY_BYTES,
+                collation => collation.name(),
+            };
+            format!("r.{} COLLATE {collation}", ident(&column.name))
+        };
+        SnapshotTable { table, order, keys: columns.map(key).collect(), touched }
+    });
+    Ok(tables.collect())
+}
+
 impl Store {
     /// The rows of these tables as they are now. Nobody waits for it; but in a file that is not in
     /// WAL mode, nobody can commit before it is dropped.
@@ -83,28 +177,9 @@ impl Store {
         let tx = self.db.unchecked_transaction()?;
         let cursor =
             tx.query_row("SELECT cursor FROM driftless_state", [], |row| row.get(0).map(Seq))?;
-        let encoding: String = tx.query_row("PRAGMA encoding", [], |row| row.get(0))?;
-        let by_bytes = encoding != "UTF-8";
-        if by_bytes {
-            tx.create_collation(BY_BYTES, |a, b| a.as_bytes().cmp(b.as_bytes()))?;
-        }
-        let mut touched = self.touched(&tx, tables)?;
-        let tables = tables.iter().enumerate().map(|(at, table)| {
-            let order = KeyOrder::of(table.here());
-            let mut touched = touched.remove(&at).unwrap_or_default();
-            touched.sort_by(|a, b| order.compare(&a.values, &b.values));
-            let columns = table.here().key_columns().zip(&table.here().key_collations);
-            let key = |(column, collation): (&crate::catalog::Column, &Collation)| {
-                let collation = match collation {
-                    Collation::Binary if by_bytes => BY_BYTES,
-                    collation => collation.name(),
-                };
-                format!("r.{} COLLATE {collation}", ident(&column.name))
-            };
-            SnapshotTable { table, order, keys: columns.map(key).collect(), touched }
-        });
-        let tables = tables.collect();
-        Ok(Snapshot { store: self, tx, cursor, tables })
+        let touched = self.touched(&tx, tables)?;
+        let tables = snapshot_tables(&tx, tables, touched)?;
+        Ok(Snapshot { layouts: Some(&self.layouts), tx, cursor, tables })
     }
 
     /// The rows that have pending events on them, or events in quarantine, by the number of their
@@ -263,7 +338,8 @@ fn values(row: &Row<'_>, first: usize, count: usize, into: &mut Vec<Value>) -> R
 impl Snapshot<'_> {
     /// The pending events of a row.
     fn pending(&self, row: &TouchedRow) -> Result<Vec<PendingEvent>> {
-        let load = |&n: &i64| load(&self.tx, &self.store.layouts, n);
+        let Some(layouts) = self.layouts else { return Ok(Vec::new()) };
+        let load = |&n: &i64| load(&self.tx, layouts, n);
         row.pending.iter().filter_map(|n| load(n).transpose()).collect()
     }
 
@@ -310,10 +386,31 @@ impl LocalRows for Snapshot<'_> {
     }
 
     fn count(&mut self, table: usize) -> Result<u64> {
-        let sql =
-            format!("SELECT count(*) FROM main.{}", ident(&self.tables[table].table.here().name));
-        let count: i64 = self.tx.query_row(&sql, [], |row| row.get(0))?;
-        Ok(count as u64)
+        count(&self.tx, &self.tables[table].table.here().name)
+    }
+
+    fn ends(&mut self, table: usize) -> Result<Option<[Vec<Value>; 2]>> {
+        let table = &self.tables[table];
+        let names =
+            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.name)));
+        let results = names.collect::<Vec<_>>().join(", ");
+        let parts = table.table.here().key.len();
+        let mut ends = [Vec::new(), Vec::new()];
+        for (end, order) in ends.iter_mut().zip(["", " DESC"]) {
+            let known: Vec<_> = table.keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+            let keys: Vec<_> = table.keys.iter().map(|key| format!("{key}{order}")).collect();
+            let sql = format!(
+                "SELECT {results} FROM main.{} AS r WHERE {} ORDER BY {} LIMIT 1",
+                ident(&table.table.here().name),
+                known.join(" AND "),
+                keys.join(", ")
+            );
+            let mut statement = self.tx.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            values(row, 0, parts, end)?;
+        }
+        Ok(ends.iter().all(|end| is_utf8(end)).then_some(ends))
     }
 
     fn cut(&mut self, table: usize, range: &KeyRange, every: u64) -> Result<Vec<Bound>> {

@@ -210,7 +210,7 @@ pub(in crate::sync) fn compare(
 }
 
 /// The tables of both sides that can be replicated and are not left out, each once.
-fn all_names(choice: &Choice, local: &Local, theirs: &Catalog) -> Vec<String> {
+pub(in crate::sync) fn all_names(choice: &Choice, local: &Local, theirs: &Catalog) -> Vec<String> {
     let tables = local.catalog().tables.iter().chain(&theirs.tables);
     let mut names: Vec<_> = tables.map(|table| table.name.clone()).collect();
     names.retain(|name| choice.leaves(name).is_none());
@@ -402,27 +402,29 @@ fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
 
 /// Whether events of one table fit the other.
 fn same(mine: &Table, theirs: &Table) -> Result<()> {
-    let name = &mine.name;
-    let differ = |what: String| {
-        let message = format!("table `{name}` differs between the two sides: {what}");
-        Err(Error::new(Code::TablesDiffer, message)
-            .with_hint("change one side so that both have the same columns, types and key"))
-    };
+    let Some(what) = difference(mine, theirs) else { return Ok(()) };
+    let message = format!("table `{}` differs between the two sides: {what}", mine.name);
+    Err(Error::new(Code::TablesDiffer, message)
+        .with_hint("change one side so that both have the same columns, types and key"))
+}
+
+/// Why events of one table do not fit the other.
+pub(in crate::sync) fn difference(mine: &Table, theirs: &Table) -> Option<String> {
     for column in &mine.columns {
         let Some(other) = theirs.column(&column.name) else {
-            return differ(format!("the remote has no column `{}`", column.name));
+            return Some(format!("the remote has no column `{}`", column.name));
         };
         if column.affinity != other.affinity {
-            return differ(format!(
+            return Some(format!(
                 "column `{}` is `{}` here and `{}` on the remote",
                 column.name, column.declared, other.declared
             ));
         }
     }
     if let Some(extra) = theirs.columns.iter().find(|other| mine.column(&other.name).is_none()) {
-        return differ(format!("this database has no column `{}`", extra.name));
+        return Some(format!("this database has no column `{}`", extra.name));
     }
-    key_differs(mine, theirs).map_or(Ok(()), differ)
+    key_differs(mine, theirs)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
 use crate::event::conflict::ConflictRule;
-use crate::store::{Local, OnConnect, Setup, Store, definitions};
+use crate::store::{Local, OnConnect, Preferences, Setup, Store, definitions};
 use crate::sync::driver::clock::fresh_ulid;
 use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
 use crate::sync::first_sync::remote_schema::Registered;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub tables: Tables,
     /// The conflict rules that were asked for. A table without one has the remote's, or `row`.
     pub rules: Vec<(String, ConflictRule)>,
+    /// Which version of a row is taken that both sides have and that differs.
+    pub prefer: Preferences,
     /// The identity, if the file has none.
     pub replica: ReplicaId,
     /// The remote's identity, if it has none.
@@ -145,7 +147,8 @@ pub(crate) fn fresh_plan(
     rules: Vec<(String, ConflictRule)>,
 ) -> Plan {
     let (replica, epoch) = (ReplicaId(fresh_ulid()), fresh_ulid());
-    Plan { path, url, tables, rules, replica, epoch, on_connect: OnConnect::default() }
+    let (prefer, on_connect) = (Preferences::default(), OnConnect::default());
+    Plan { path, url, tables, rules, prefer, replica, epoch, on_connect }
 }
 
 /// The plan for a replica as it is, with the remote at `url`.
@@ -161,5 +164,6 @@ pub(in crate::sync) fn plan_of(
     let names = rules.iter().map(|(name, _)| name.clone()).collect();
     let path = store.path().to_owned();
     let on_connect = store.on_connect().clone();
-    Plan { path, url, tables: Tables::Named(names), rules, replica, epoch, on_connect }
+    let (tables, prefer) = (Tables::Named(names), Preferences::default());
+    Plan { path, url, tables, rules, prefer, replica, epoch, on_connect }
 }

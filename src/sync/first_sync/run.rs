@@ -108,22 +108,19 @@ pub struct FirstSync {
 impl FirstSync {
     /// Nothing is asked yet. `expected` is the epoch of the remote that the replica belongs to.
     pub fn new(plan: Plan, expected: Option<String>) -> Self {
-        let report = Report::default();
-        let (store, tables, stage) = (None, Arc::default(), Stage::Definitions);
-        let (attempted, races, accepts, sought) = (None, 0, None, None);
         FirstSync {
             plan,
             expected,
-            store,
-            tables,
-            stage,
-            report,
-            attempted,
-            races,
+            store: None,
+            tables: Arc::default(),
+            stage: Stage::Definitions,
+            report: Report::default(),
+            attempted: None,
+            races: 0,
             request_bytes: REQUEST_BYTES,
             refreshes: false,
-            accepts,
-            sought,
+            accepts: None,
+            sought: None,
             drift: Drift::default(),
         }
     }
@@ -445,6 +442,9 @@ impl FirstSync {
         let makers = work.found.makers_here();
         let Plan { path, replica, on_connect, .. } = &self.plan;
         let adopted = Store::was_adopted(path)?;
+        if !adopted {
+            self.plan.prefer.require(taken)?;
+        }
         if !adopted || !is_current || !makers.is_empty() {
             let setup = self.setup(work, None);
             Store::rehearse(path, &makers, &setup, *replica, on_connect)?;
@@ -573,7 +573,7 @@ impl FirstSync {
         let there = || meta.there.as_ref().and_then(|id| id.parse().ok());
         let place = Place { seq: end, id: pages.place().id.or_else(there) };
         let adopted = match &self.accepts {
-            None => store.adopt(end, now_ms)?,
+            None => store.adopt_by(&self.plan.prefer, end, now_ms)?,
             Some((replica, _)) => {
                 let (url, epoch) = (self.plan.url.clone(), meta.epoch.clone());
                 let to = NewRemote { url, epoch, replica: *replica };

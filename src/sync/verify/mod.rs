@@ -12,6 +12,6 @@
 
 pub(in crate::sync) mod log;
 pub(in crate::sync) mod report;
-mod requests;
+pub(in crate::sync) mod requests;
 pub(in crate::sync) mod run;
 pub(in crate::sync) mod tables;

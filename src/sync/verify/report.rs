@@ -180,7 +180,7 @@ impl Verified {
         left_out: &[(String, String)],
     ) {
         for (table, covered) in tables {
-            let Coverage { rows, differing, moving, waiting, unnamed } = covered;
+            let Coverage { rows, differing, moving, waiting, unnamed, .. } = covered;
             self.differing += differing;
             let covered = VerifiedTable { table, rows, differing, moving, waiting, unnamed };
             self.tables.push(covered);

@@ -49,6 +49,7 @@ pub(crate) fn plan(shape: &Shape, path: PathBuf, number: u128) -> Plan {
         url: "memory://remote".to_owned(),
         tables: Tables::Named(shape.tables.iter().map(|table| table.name.clone()).collect()),
         rules: shape.tables.iter().map(|table| (table.name.clone(), rule)).collect(),
+        prefer: driftless::store::Preferences::default(),
         replica: identity(number),
         epoch: ulid::Ulid::from_parts(BEGIN_MS as u64, 1 << 40 | number),
         on_connect: driftless::store::OnConnect::default(),

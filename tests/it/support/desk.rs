@@ -66,6 +66,7 @@ pub(crate) fn plan(path: PathBuf, number: u128, rules: &[(&str, ConflictRule)]) 
         url: "memory://remote".to_owned(),
         tables: Tables::All,
         rules: rules.iter().map(|(table, rule)| ((*table).to_owned(), *rule)).collect(),
+        prefer: driftless::store::Preferences::default(),
         replica: ReplicaId(ulid::Ulid::from_parts(BEGIN_MS as u64, number)),
         epoch: ulid::Ulid::from_parts(BEGIN_MS as u64, 1 << 40 | number),
         on_connect: driftless::store::OnConnect::default(),

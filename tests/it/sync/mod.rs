@@ -7,6 +7,7 @@
 //!   did from what a person did, and [`drift`] has definitions that change under way.
 //! * [`machine`] runs the golden scripts of the machine alone, which fix each of its effects;
 //!   [`waits`] and [`coincidences`] drive it by hand.
+//! * [`adoption`] is what is said before a first sync, and which version of a row is taken.
 //! * [`ahead`] has a push that is read while another one is under way.
 //! * [`echoes`] has own events that come back without their values.
 //! * [`first_sync`] is the first sync, and what `init` refuses and says.
@@ -17,6 +18,7 @@
 //! * [`not_guaranteed`] has what does not arrive as it was.
 //! * [`verify`] compares a replica with its remote.
 
+mod adoption;
 mod ahead;
 mod changes;
 mod coincidences;

@@ -1,21 +1,23 @@
 //! `driftless init`: make a database into a replica.
 
+mod dry_run;
+mod words;
+
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
-use crate::catalog::{LeftOut, Why};
+pub(in crate::cli) use self::words::NAME_CHARS;
+use self::words::{clean_words, print_left_out};
+use crate::catalog::LeftOut;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Spinner, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Error, Result};
 use crate::event::conflict::ConflictRule;
-use crate::inspect::{Adopted, AdoptedTable, Orphans, Replica};
+use crate::inspect::{Adopted, AdoptedTable, Orphans, Prefer, Preferences, Replica};
 use crate::remote::{Access, Remote as _};
 use crate::sync::{Phase, Report, Tables, fresh_plan, initialise};
-
-/// Characters of a table's name that are shown.
-pub(in crate::cli) const NAME_CHARS: usize = 40;
 
 /// What was done, as `--json` prints it.
 #[derive(Serialize)]
@@ -61,6 +63,25 @@ pub(crate) struct InitArgs {
     /// What counts as a conflict in a table: `row` (the default) or `columns`
     #[arg(long, value_name = "TABLE=RULE", value_delimiter = ',', value_parser = conflict_rule)]
     conflict: Vec<(String, ConflictRule)>,
+    /// Which version is taken of a row that both sides have and that differs: `remote` (the
+    /// default), `local`, or `newest:COLUMN`; of one table with TABLE=WORD. The other version goes
+    /// to the conflict inbox
+    #[arg(long, value_name = "WORD", value_delimiter = ',', value_parser = preference)]
+    prefer: Vec<Preference>,
+    /// Say what would happen, and write nothing on either side
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What is preferred, in one table or in all others.
+type Preference = (Option<String>, Prefer);
+
+/// Reads `local` or `members=local`.
+fn preference(text: &str) -> std::result::Result<Preference, String> {
+    match text.split_once('=') {
+        None => Ok((None, text.parse()?)),
+        Some((table, word)) => Ok((Some(table.to_owned()), word.parse()?)),
+    }
 }
 
 /// Reads `members=columns`.
@@ -84,7 +105,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
         (true, true) => Tables::All,
         (true, false) => Tables::AllBut(args.exclude),
     };
-    if remote.access() == Access::ReadOnly {
+    if remote.access() == Access::ReadOnly && !args.dry_run {
         return Err(remote.read_only());
     }
     let folder = db.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -95,11 +116,17 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
         )
         .with_hint("make it first, or check the path"));
     }
+    let mut plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
+    let mut prefer = Preferences::default();
+    args.prefer.into_iter().for_each(|(table, word)| prefer.set(table, word));
+    plan.prefer = prefer;
+    if args.dry_run {
+        return dry_run::dry_run(session, &plan, remote);
+    }
     // A new file has no replicator yet.
     let lock = if db.exists() { Some(session.lock()?) } else { None };
     let advice = "interrupted: what was done stays; run it again to go on";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
-    let plan = fresh_plan(db.clone(), remote.url(), tables, args.conflict);
     let spinner = session.output().spinner("the first sync");
     let outcome = initialise(plan, remote, &mut |doing| match doing {
         Phase::Found(orphans) if !session.output().is_json() => warn_of(session.output(), orphans),
@@ -161,23 +188,6 @@ fn tell(output: &Output, replica: &Replica<'_>, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// The tables that are not replicated, each with the reason. Those that were not named are on one
-/// line.
-fn print_left_out(output: &Output, left_out: &[LeftOut]) -> Result<()> {
-    let (unnamed, told): (Vec<_>, Vec<_>) =
-        left_out.iter().partition(|found| found.why == Why::NotNamed);
-    for found in told {
-        let (table, reason) = (clean(&found.table, NAME_CHARS), clean(&found.reason, usize::MAX));
-        output.line(Tone::Notable.paint(format_args!("left out   `{table}`: {reason}")))?;
-    }
-    if !unnamed.is_empty() {
-        let names: Vec<_> = unnamed.iter().map(|found| found.table.as_str()).collect();
-        let names = clean(&names.join(", "), usize::MAX);
-        output.line(format_args!("not named  {names}"))?;
-    }
-    Ok(())
-}
-
 /// Warns of tables and rows that need a look.
 fn advise(output: &Output, report: &Report) {
     let named = |tables: &[String]| {
@@ -222,10 +232,6 @@ fn warn_of(output: &Output, orphans: &[Orphans]) {
     );
 }
 
-fn clean_words(orphans: &Orphans) -> String {
-    clean(&orphans.words(), usize::MAX)
-}
-
 /// The note that events are pending.
 pub(in crate::cli) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
     let wait = if pending == 1 { "event waits" } else { "events wait" };
@@ -245,19 +251,27 @@ pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
 
 /// Prints the rows of a first sync, and the figures of each table if there are several.
 pub(in crate::cli) fn print_rows(output: &Output, rows: &Adopted) -> Result<()> {
+    let taken = match rows.local_taken {
+        0 => "the remote's are taken".to_owned(),
+        kept if kept == rows.different => "the local ones are taken".to_owned(),
+        kept => format!("{kept} local ones are taken, and the remote's of the others"),
+    };
     output.line(format_args!(
-        "rows       {} fetched, {} only here, {} equal, {} different (the remote's are taken)",
+        "rows       {} fetched, {} only here, {} equal, {} different ({taken})",
         rows.fetched, rows.local, rows.equal, rows.different
     ))?;
     if rows.tables.len() < 2 {
         return Ok(());
     }
+    let columns = ["table", "fetched", "only here", "equal", "different", "local taken"];
+    // The last one only where it says something.
+    let columns = &columns[..columns.len() - usize::from(rows.local_taken == 0)];
     let line = |found: &AdoptedTable| {
-        let counts = [found.fetched, found.local, found.equal, found.different];
+        let counts = [found.fetched, found.local, found.equal, found.different, found.local_taken];
         let name = clean(&found.table, NAME_CHARS);
         let counts = counts.iter().map(usize::to_string);
-        (Tone::Plain, std::iter::once(name).chain(counts).collect())
+        (Tone::Plain, std::iter::once(name).chain(counts).take(columns.len()).collect())
     };
     let lines: Vec<_> = rows.tables.iter().map(line).collect();
-    output.table(&["table", "fetched", "only here", "equal", "different"], &lines)
+    output.table(columns, &lines)
 }
