@@ -212,7 +212,7 @@ fn after_term(layouts: &[Layout<'_>], at: usize) -> String {
 
 /// Events, ready for the inbox.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct PushPayload {
     /// The names of the inbox's columns.
     names: String,
     /// What fills them, in the same order: over `value`, an event's array.
@@ -223,10 +223,10 @@ pub struct Parcel {
     ends: Vec<usize>,
 }
 
-impl Parcel {
+impl PushPayload {
     /// Packs events, of which there is at least one, into as many parts as it takes: each has at
     /// most so many events, and so many bytes of them if it has more than one.
-    pub fn pack(events: &[Outgoing], most: usize, bytes: usize) -> Parcel {
+    pub fn pack(events: &[Outgoing], most: usize, bytes: usize) -> PushPayload {
         let (first, rest) = events.split_first().expect("a push has events");
         let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
         let layouts = Layout::all(events);
@@ -271,7 +271,7 @@ impl Parcel {
         let texts: Vec<_> = terms.iter().map(|term| term.sql.as_str()).collect();
         let texts = texts.join(", ");
         let terms = Statement::new(texts, terms.into_iter().flat_map(|term| term.args));
-        Parcel { names: names.join(", "), terms, parts, ends }
+        PushPayload { names: names.join(", "), terms, parts, ends }
     }
 
     /// The names of the inbox's columns, and what fills them.
@@ -289,7 +289,7 @@ impl Parcel {
         &self.parts[part]
     }
 
-    /// The events of all parts in one, which is how [`Parcel::pack`] packs them without bounds.
+    /// The events of all parts in one, which is how [`PushPayload::pack`] packs them without bounds.
     pub(crate) fn into_text(self) -> String {
         let [text] = <[String; 1]>::try_from(self.parts).expect("it was packed as one part");
         text

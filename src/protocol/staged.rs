@@ -13,7 +13,7 @@ use ulid::Ulid;
 
 use super::incarnation::Place;
 use super::meta::{NOW_MS, guard, number};
-use super::payload::Parcel;
+use super::payload::PushPayload;
 use super::{Statement, text};
 use crate::event::ReplicaId;
 use crate::event::value::Value;
@@ -28,7 +28,7 @@ const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
     /// The whole push.
-    pub parcel: &'a Parcel,
+    pub payload: &'a PushPayload,
     /// Which part this is, from 0.
     pub part: usize,
     /// The name of the push among those of this replica.
@@ -51,7 +51,7 @@ fn definition() -> &'static str {
 impl Part<'_> {
     /// The statements that keep it, if the remote is the right one.
     pub(crate) fn statements(&self, place: Place) -> Vec<Statement> {
-        let Part { parcel, part, token, replica, epoch, create } = self;
+        let Part { payload, part, token, replica, epoch, create } = self;
         let guard = guard(epoch, place);
         let mut statements = Vec::new();
         if *create {
@@ -77,7 +77,7 @@ impl Part<'_> {
              staged_at = excluded.staged_at",
             guard.sql
         );
-        let events = Value::from(parcel.part(*part));
+        let events = Value::from(payload.part(*part));
         let row = [text(replica), text(token), number(*part), events];
         statements.push(Statement::new(sql, row.into_iter().chain(guard.args)));
         statements
@@ -91,7 +91,7 @@ impl Part<'_> {
 
 /// What a push takes its events from, one row with the column `value` for each, in their order; and
 /// the condition that they are all there.
-pub(crate) fn source(parcel: &Parcel, replica: ReplicaId, token: Ulid) -> (Statement, Statement) {
+pub(crate) fn source(payload: &PushPayload, replica: ReplicaId, token: Ulid) -> (Statement, Statement) {
     let rows = "driftless_staged.name = ? AND driftless_staged.token = ?";
     let whose = [text(replica), text(token)];
     let source = format!(
@@ -100,7 +100,7 @@ pub(crate) fn source(parcel: &Parcel, replica: ReplicaId, token: Ulid) -> (State
          ORDER BY driftless_staged.part, driftless_event.key LIMIT -1"
     );
     let complete = format!(" AND (SELECT count(*) FROM driftless_staged WHERE {rows}) = ?");
-    let parts = whose.clone().into_iter().chain([number(parcel.parts())]);
+    let parts = whose.clone().into_iter().chain([number(payload.parts())]);
     (Statement::new(source, whose), Statement::new(complete, parts))
 }
 

@@ -47,7 +47,7 @@ pub use super::log_range::{
     MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
 };
 pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
-pub use super::payload::Parcel;
+pub use super::payload::PushPayload;
 pub use super::staged::Part as PushPart;
 
 /// The most events of a push or, units aside, of a page: a larger request is no faster.
@@ -91,7 +91,7 @@ pub struct Exchange<'a> {
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
     /// All of the push, if its parts are on the remote already. Its token is the unit, and it has
     /// no other.
-    pub staged: Option<&'a Parcel>,
+    pub staged: Option<&'a PushPayload>,
     /// A part of a push that is larger than a request, to be kept until its last part is there.
     pub part: Option<PushPart<'a>>,
     /// What to pull.
@@ -326,14 +326,14 @@ fn contact(sender: &Sender, place: Place) -> Statement {
 /// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
 /// signs keep SQLite's planner from looking at the values: where they are bound, the statement
 /// would be compiled again for each push.
-fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&Parcel>) -> Statement {
+fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&PushPayload>) -> Statement {
     let ((names, terms), unit, (events, complete)) = match staged {
-        Some(parcel) => {
+        Some(payload) => {
             let unit_term = Statement::new("?", [text(unit)]);
-            (parcel.columns(), unit_term, source(parcel, sender.replica, unit))
+            (payload.columns(), unit_term, source(payload, sender.replica, unit))
         }
         None => {
-            let packed = Parcel::pack(&push.events, usize::MAX, usize::MAX);
+            let packed = PushPayload::pack(&push.events, usize::MAX, usize::MAX);
             let columns = packed.columns();
             let (unit, from) = unit_term(&push.units, unit);
             let events = Value::Text(packed.into_text().into_bytes());

@@ -30,11 +30,11 @@ pub(super) enum Load {
     /// Something that cannot be sent as it is.
     Unpushable(Error),
     /// This.
-    Push(Payload),
+    Push(PreparedPush),
 }
 
 /// A push, the id of its first unit, and what a request carries of it if it is larger than one.
-pub(super) struct Payload {
+pub(super) struct PreparedPush {
     push: Arc<Push>,
     unit: Ulid,
     stage: Option<Stage>,
@@ -89,7 +89,7 @@ pub(super) struct Pusher {
 /// less than three seconds of the five after which it ends a transaction for another writer.
 const MAX_RUNS: usize = 2_500;
 
-impl Payload {
+impl PreparedPush {
     pub(super) fn into_parts(self) -> (Arc<Push>, Ulid, Option<Stage>) {
         (self.push, self.unit, self.stage)
     }
@@ -215,13 +215,13 @@ impl Pusher {
                 self.reads_behind =
                     Some(push.last_n).filter(|_| more && !self.bisection.is_bisecting());
                 let push = Arc::new(push);
-                return Ok(Load::Push(Payload { push, unit, stage: None, is_oversized }));
+                return Ok(Load::Push(PreparedPush { push, unit, stage: None, is_oversized }));
             }
             self.staging = Some(Staging::new(push, unit, size));
         }
         let staging = self.staging.as_ref().expect("it was staged just now, or before");
         let ((push, unit), stage) = (staging.push(), Some(staging.next()));
-        Ok(Load::Push(Payload { push, unit, stage, is_oversized }))
+        Ok(Load::Push(PreparedPush { push, unit, stage, is_oversized }))
     }
 
     /// The limits of the next push.

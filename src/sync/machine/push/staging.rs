@@ -9,14 +9,14 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::ReplicaId;
-use crate::protocol::statements::{Parcel, PushPart};
+use crate::protocol::statements::{PushPayload, PushPart};
 use crate::protocol::{Outgoing, Push};
 use crate::sync::machine::io::{PushSize, Staged};
 
 /// A push on its way in parts.
 pub(super) struct Staging {
     push: Arc<Push>,
-    parcel: Arc<Parcel>,
+    payload: Arc<PushPayload>,
     token: Ulid,
     /// How many of the parts are on the remote.
     done: usize,
@@ -27,7 +27,7 @@ pub(super) struct Staging {
 /// The part of it that a request carries.
 #[derive(Clone)]
 pub(in crate::sync::machine) struct Stage {
-    parcel: Arc<Parcel>,
+    payload: Arc<PushPayload>,
     token: Ulid,
     /// The part, or none where all of them are to take effect.
     part: Option<usize>,
@@ -37,13 +37,13 @@ pub(in crate::sync::machine) struct Stage {
 impl Staging {
     /// Begins to send `push` in parts of at most this size.
     pub(super) fn new(push: Push, token: Ulid, size: PushSize) -> Staging {
-        let parcel = Arc::new(Parcel::pack(&push.events, size.events, size.bytes));
-        Staging { push: Arc::new(push), parcel, token, done: 0, create: false }
+        let payload = Arc::new(PushPayload::pack(&push.events, size.events, size.bytes));
+        Staging { push: Arc::new(push), payload, token, done: 0, create: false }
     }
 
     /// How many of the parts are on the remote.
     pub(super) fn progress(&self) -> Staged {
-        let (events, parts) = (self.push.events.len(), self.parcel.parts());
+        let (events, parts) = (self.push.events.len(), self.payload.parts());
         Staged { events, done: self.done, parts }
     }
 
@@ -54,8 +54,8 @@ impl Staging {
 
     /// What goes next.
     pub(super) fn next(&self) -> Stage {
-        let part = (self.done < self.parcel.parts()).then_some(self.done);
-        Stage { parcel: Arc::clone(&self.parcel), token: self.token, part, create: self.create }
+        let part = (self.done < self.payload.parts()).then_some(self.done);
+        Stage { payload: Arc::clone(&self.payload), token: self.token, part, create: self.create }
     }
 
     /// A request has arrived that carried this: the next part is the one behind it.
@@ -75,7 +75,7 @@ impl Staging {
     /// The events of a part, if it is one of this push.
     pub(super) fn events_of(&self, stage: &Stage) -> Vec<Outgoing> {
         let part = stage.part.filter(|_| self.token == stage.token);
-        let range = part.map(|part| stage.parcel.range(part));
+        let range = part.map(|part| stage.payload.range(part));
         range.map(|range| self.push.events[range].to_vec()).unwrap_or_default()
     }
 }
@@ -87,8 +87,8 @@ impl Stage {
     }
 
     /// All of it, where it is to take effect.
-    pub(in crate::sync::machine) fn whole(&self) -> Option<&Parcel> {
-        self.part.is_none().then_some(&*self.parcel)
+    pub(in crate::sync::machine) fn whole(&self) -> Option<&PushPayload> {
+        self.part.is_none().then_some(&*self.payload)
     }
 
     /// The part that is sent.
@@ -97,7 +97,7 @@ impl Stage {
         replica: ReplicaId,
         epoch: &'a str,
     ) -> Option<PushPart<'a>> {
-        let &Stage { ref parcel, token, part, create } = self;
-        part.map(|part| PushPart { parcel, part, token, replica, epoch, create })
+        let &Stage { ref payload, token, part, create } = self;
+        part.map(|part| PushPart { payload, part, token, replica, epoch, create })
     }
 }

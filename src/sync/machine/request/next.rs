@@ -14,7 +14,7 @@ use crate::sync::machine::Machine;
 use crate::sync::machine::find::Search;
 use crate::sync::machine::identity::must_probe;
 use crate::sync::machine::push::staging::Stage;
-use crate::sync::machine::push::{Load, Payload};
+use crate::sync::machine::push::{Load, PreparedPush};
 use crate::sync::machine::request::{ExchangeRequest, RequestKind};
 use crate::sync::remote_check::no_first_sync;
 
@@ -99,18 +99,18 @@ impl Machine {
         {
             return Ok(Some((RequestKind::FirstSync, comparison.ask()?)));
         }
-        let payload = if self.wants_push() { self.load()? } else { None };
-        if payload.is_none() && !self.wants_pull() {
+        let prepared = if self.wants_push() { self.load()? } else { None };
+        if prepared.is_none() && !self.wants_pull() {
             return Ok(None);
         }
-        if payload.is_none() && self.may_look(asker.place) && self.remembers_tables()? {
+        if prepared.is_none() && self.may_look(asker.place) && self.remembers_tables()? {
             return Ok(Some((RequestKind::Look(asker.place), look(asker.place))));
         }
         // A page that might be too large must not keep a push back.
-        let pulls = payload.is_none() || !self.pusher.is_split();
+        let pulls = prepared.is_none() || !self.pusher.is_split();
         let mut request = ExchangeRequest::reading(asker, epoch.clone());
-        if let Some(payload) = payload {
-            let (push, unit, stage) = payload.into_parts();
+        if let Some(prepared) = prepared {
+            let (push, unit, stage) = prepared.into_parts();
             if !stage.as_ref().is_some_and(Stage::is_part) {
                 let tables = self.first_sync.tables().expect("a push is planned for tables");
                 let (store, replica) = (&mut self.store, asker.replica);
@@ -142,7 +142,7 @@ impl Machine {
     }
 
     /// The events to push next, if any can be.
-    fn load(&mut self) -> Result<Option<Payload>> {
+    fn load(&mut self) -> Result<Option<PreparedPush>> {
         let epoch_ms = self.schedule.epoch_ms();
         let tables = self.first_sync.tables().expect("a push is planned for tables");
         let issue = || self.identity.issue_unit(epoch_ms);
@@ -152,14 +152,14 @@ impl Machine {
                 self.hold_pushes(error);
                 Ok(None)
             }
-            Load::Push(payload) => {
+            Load::Push(prepared) => {
                 // It is said until it has gone through.
-                if let Some(error) = payload.oversized().filter(|_| !self.health.has_push_trouble())
+                if let Some(error) = prepared.oversized().filter(|_| !self.health.has_push_trouble())
                 {
                     tracing::warn!("{error}");
                     self.health.pushes_slowed(error);
                 }
-                Ok(Some(payload))
+                Ok(Some(prepared))
             }
         }
     }
