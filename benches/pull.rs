@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use driftless::event::Seq;
 use driftless::event::page::Page;
 use driftless::protocol::Lean;
-use driftless::protocol::statements::{Exchange, MAX_EVENTS, Span};
+use driftless::protocol::statements::{Exchange, MAX_EVENTS, LogRange};
 use driftless::remote::Remote as _;
 use driftless::store::{Outcome, Store};
 use support::{Place, Served};
@@ -27,8 +27,8 @@ fn download(hub: &Served, lean: Option<&Lean>) -> (Vec<Page>, Duration, u64) {
     let (mut pages, mut after, mut bytes) = (Vec::new(), Seq(0), 0);
     let start = Instant::now();
     loop {
-        let span = Span { after, events: MAX_EVENTS, whole: true, slice: None };
-        let exchange = Exchange { pull: Some(span), lean, ..Exchange::default() };
+        let range = LogRange { after, events: MAX_EVENTS, whole: true, slice: None };
+        let exchange = Exchange { pull: Some(range), lean, ..Exchange::default() };
         let answer = hub.block_on(client.run(exchange.batch())).unwrap();
         bytes += answer.bytes_down;
         let page = exchange.read(answer).unwrap().page;

@@ -103,11 +103,11 @@ pub(crate) fn parse(sql: &str) -> Written {
     let inside = &tokens[open + 1..close];
     let terms = inside
         .split(|token| token.text == "," && token.depth == 1)
-        .map(|term| span(sql, without_order(term)))
+        .map(|term| text_of(sql, without_order(term)))
         .collect();
     let after = tokens.get(close + 1..).unwrap_or_default();
     let predicate = match after.split_first() {
-        Some((first, rest)) if first.text.eq_ignore_ascii_case("where") => Some(span(sql, rest)),
+        Some((first, rest)) if first.text.eq_ignore_ascii_case("where") => Some(text_of(sql, rest)),
         _ => None,
     };
     Written { terms, predicate }
@@ -137,7 +137,7 @@ fn without_order<'t, 'a>(term: &'t [Token<'a>]) -> &'t [Token<'a>] {
 }
 
 /// The text from the first token to the last, as it is written.
-fn span(sql: &str, tokens: &[Token<'_>]) -> String {
+fn text_of(sql: &str, tokens: &[Token<'_>]) -> String {
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return String::new();
     };

@@ -27,7 +27,7 @@ impl Clock {
 }
 
 /// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
-pub(crate) fn span(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn lengths_of_time_for_people() {
         assert_eq!(
-            [span(5), span(600), span(9_000), span(900_000)],
+            [duration(5), duration(600), duration(9_000), duration(900_000)],
             ["5 s", "10 min", "2 h", "10 days"]
         );
     }

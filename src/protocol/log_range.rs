@@ -1,4 +1,4 @@
-//! What is asked of the log: a stretch of it, a slice of a line that does not fit into an answer,
+//! What is asked of the log: a range of it, a slice of a line that does not fit into an answer,
 //! and the lines of events by their ids. All pure.
 //!
 //! The lines of a long page say little twice: [`unfold`](crate::event::page::unfold) has the forms.
@@ -24,9 +24,9 @@ use crate::protocol::{Answer, Rows};
 /// a second; a larger unit is integrated in parts.
 pub const MAX_UNIT: usize = 20_000;
 
-/// A stretch of the log to ask for.
+/// A range of the log to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct LogRange {
     /// It begins after this.
     pub after: Seq,
     /// At most so many events, up to the end of the last one's unit.
@@ -62,8 +62,8 @@ pub struct Part {
 
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
 /// event, the log's newest seq.
-pub(crate) fn page(span: Span, lean: Option<&Lean>) -> Statement {
-    let Span { after, events, whole, .. } = span;
+pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
+    let LogRange { after, events, whole, .. } = range;
     // Nearly every place of the log has an event, so the place is as good as a count, which would
     // read all events up to it. There is none if nothing is after the cursor.
     let cut = "(SELECT coalesce((SELECT seq FROM driftless_events WHERE seq >= ? + ? ORDER BY seq \

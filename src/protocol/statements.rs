@@ -44,7 +44,7 @@ use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::protocol::{Answer, Batch, Rows};
 
 pub use super::log_range::{
-    MAX_UNIT, Part, Slice, Span, lookup, lookup_slice, read_lookup, read_lookup_slice,
+    MAX_UNIT, Part, Slice, LogRange, lookup, lookup_slice, read_lookup, read_lookup_slice,
 };
 pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
 pub use super::payload::PushPayload;
@@ -95,7 +95,7 @@ pub struct Exchange<'a> {
     /// A part of a push that is larger than a request, to be kept until its last part is there.
     pub part: Option<PushPart<'a>>,
     /// What to pull.
-    pub pull: Option<Span>,
+    pub pull: Option<LogRange>,
     /// How the lines of a page may come; `None` for whole lines.
     pub lean: Option<&'a Lean>,
     /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
@@ -116,7 +116,7 @@ pub struct Reply {
     /// Whether nothing was pushed because the remote's schema is another one than the push was
     /// planned for.
     pub stale: bool,
-    /// The page. Empty, with the span's start as its end, if there was nothing or nothing was
+    /// The page. Empty, with the range's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
     /// A slice of a line, if that was asked for and there is a line; then the page is empty.
@@ -182,9 +182,9 @@ impl Exchange<'_> {
             let asker = self.asker.expect("a push has a sender with a place");
             statements.extend(part.statements(asker.place));
         }
-        if let Some(span) = self.pull {
+        if let Some(range) = self.pull {
             statements
-                .push(span.slice.map_or_else(|| page(span, self.lean), |at| slice(span.after, at)));
+                .push(range.slice.map_or_else(|| page(range, self.lean), |at| slice(range.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.into(), meta));
         Batch { statements, writes: self.push.is_some() || self.part.is_some() }
@@ -219,13 +219,13 @@ impl Exchange<'_> {
         let silent = usize::from(self.staged.is_some()) + self.part.map_or(0, |part| part.count());
         (0..silent).for_each(|_| drop(next()));
         let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
-        if let Some(span) = self.pull {
+        if let Some(range) = self.pull {
             let rows = next();
-            if span.slice.is_some() {
-                (read.last, head) = (span.after, span.after);
+            if range.slice.is_some() {
+                (read.last, head) = (range.after, range.after);
                 part = read_part(rows)?;
             } else {
-                (read, head) = read_page(rows, span.after, self.lean)?;
+                (read, head) = read_page(rows, range.after, self.lean)?;
             }
         }
         let meta = read_meta(&next())?;

@@ -13,7 +13,7 @@ use crate::cli::output::{Output, Spinner, clean};
 use crate::cli::session::Session;
 use crate::cli::{signal, stdin, stdio};
 use crate::error::{Code, Error, Result};
-use crate::event::clock::span;
+use crate::event::clock::duration;
 use crate::remote::Remote;
 use crate::replicator::Replicator;
 use crate::sync::{Health, Status, SyncState};
@@ -329,7 +329,7 @@ fn line(status: &Status) -> String {
         line += &format!(", was replica {} before", former.replica);
     }
     if status.pending > 0 {
-        let oldest = status.oldest_pending_s.map(span).unwrap_or_default();
+        let oldest = status.oldest_pending_s.map(duration).unwrap_or_default();
         line += &format!(", {} pending for {oldest}", status.pending);
     }
     let counts = [

@@ -12,7 +12,7 @@ use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Code, Result};
-use crate::event::clock::span;
+use crate::event::clock::duration;
 use crate::inspect::log_position::rfc3339;
 use crate::inspect::{
     Cause, Contact, Dangling, PastIdentity, Replica, ReturnedRows, State, Unwritable, Waiting,
@@ -240,7 +240,7 @@ fn print(output: &Output, status: &Status) -> Result<()> {
     };
     let oldest = status
         .oldest_pending_s
-        .map(|seconds| format!(", the oldest is {} old", span(seconds)))
+        .map(|seconds| format!(", the oldest is {} old", duration(seconds)))
         .unwrap_or_default();
     let attention = |count: u64| if count > 0 { Tone::Notable } else { Tone::Plain };
     let lag = if status.remote.reachable == Some(true) && status.trouble.is_none() {

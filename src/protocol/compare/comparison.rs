@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::page::Page;
 use crate::event::value::Value;
 use crate::event::{Image, RowKey, Seq};
-use crate::protocol::log_range::{Span, page, read_page};
+use crate::protocol::log_range::{LogRange, page, read_page};
 use crate::protocol::meta::{HEAD, read_head, wrong};
 use crate::protocol::{Rows, Statement};
 
@@ -224,7 +224,7 @@ impl Comparison {
         }
         let limit = self.page_rows;
         if self.has_log {
-            statements.push(page(self.span(local.cursor()), None));
+            statements.push(page(self.range(local.cursor()), None));
         }
         let tables = &self.tables;
         let asked = pieces.iter();
@@ -234,8 +234,8 @@ impl Comparison {
         Ok(Some(statements))
     }
 
-    fn span(&self, cursor: Seq) -> Span {
-        Span { after: cursor, events: self.events, whole: false, slice: None }
+    fn range(&self, cursor: Seq) -> LogRange {
+        LogRange { after: cursor, events: self.events, whole: false, slice: None }
     }
 
     /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are

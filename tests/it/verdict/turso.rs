@@ -14,7 +14,7 @@ use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::incarnation::{Mark, Marks, Place};
 use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
-    Asker, Exchange, Sender, Slice, Span, lookup, lookup_slice, row_slice,
+    Asker, Exchange, Sender, Slice, LogRange, lookup, lookup_slice, row_slice,
 };
 use driftless::protocol::{Held, Lean, Outgoing, Push};
 
@@ -267,7 +267,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(Span { after: place.seq, events: 10, whole: true, slice: None }),
+        pull: Some(LogRange { after: place.seq, events: 10, whole: true, slice: None }),
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
@@ -279,8 +279,8 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
 /// stands behind the slices.
 fn in_parts(table: &Table) -> String {
     let slice = Slice { from: 3, bytes: 40 };
-    let span = Span { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
-    let line = Exchange { pull: Some(span), ..Exchange::default() }.batch().statements.remove(0);
+    let range = LogRange { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
+    let line = Exchange { pull: Some(range), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
     let (line, row) = (inlined(&line), inlined(&row));
     let layouts = vec![Layout {
@@ -288,10 +288,10 @@ fn in_parts(table: &Table) -> String {
         columns: table.columns.iter().map(|column| column.name.clone()).collect(),
     }];
     let held = Held { replica: ReplicaId(ulid::Ulid::from_parts(7, 7)), first: 0, last: 1 << 39 };
-    let span = Span { after: Seq(0), events: 1_000, whole: true, slice: None };
+    let range = LogRange { after: Seq(0), events: 1_000, whole: true, slice: None };
     let lean = [None, Some(held)].map(|held| {
         let lean = Lean { held, layouts: layouts.clone() };
-        let page = Exchange { pull: Some(span), lean: Some(&lean), ..Exchange::default() };
+        let page = Exchange { pull: Some(range), lean: Some(&lean), ..Exchange::default() };
         inlined(&page.batch().statements.remove(0))
     });
     let ids = [1, 5, 77].map(|n| EventId(ulid::Ulid::from_parts(n, 1)));

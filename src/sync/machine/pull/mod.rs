@@ -13,7 +13,7 @@ use crate::event::Seq;
 use crate::event::page::unfold::Layout;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{Part, Span};
+use crate::protocol::statements::{Part, LogRange};
 use crate::protocol::{Held, Lean};
 use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;
@@ -68,8 +68,8 @@ impl Puller {
     }
 
     /// What to ask for next.
-    pub(super) fn range(&self) -> Span {
-        self.pages.span()
+    pub(super) fn range(&self) -> LogRange {
+        self.pages.range()
     }
 
     /// How the lines of that may come. `held` are own events that wait for their verdict, and

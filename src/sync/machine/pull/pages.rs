@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, Part, Span};
+use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, Part, LogRange};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 
@@ -147,8 +147,8 @@ impl Pages {
     }
 
     /// The part of the log to ask for next.
-    pub(in crate::sync) fn span(&self) -> Span {
-        Span {
+    pub(in crate::sync) fn range(&self) -> LogRange {
+        LogRange {
             after: self.tail.seq,
             events: self.next.events,
             whole: self.asks_whole(),

@@ -10,7 +10,7 @@ use ulid::Ulid;
 use crate::event::EventId;
 use crate::protocol::incarnation::{Mark, Place};
 use crate::protocol::meta::Asker;
-use crate::protocol::statements::{Exchange, Sender, Span};
+use crate::protocol::statements::{Exchange, Sender, LogRange};
 use crate::protocol::{Lean, Push};
 use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;
@@ -102,7 +102,7 @@ pub(super) struct ExchangeRequest {
     /// Its part of a push that is larger than a request.
     stage: Option<Stage>,
     epoch: String,
-    range: Option<Span>,
+    range: Option<LogRange>,
     /// How the lines of that may come.
     lean: Option<Lean>,
     asker: Asker,
@@ -134,7 +134,7 @@ impl ExchangeRequest {
     }
 
     /// The same with the part of the log that it asks for, and how its lines may come.
-    pub(super) fn pulling(self, range: Span, lean: Option<Lean>) -> Self {
+    pub(super) fn pulling(self, range: LogRange, lean: Option<Lean>) -> Self {
         ExchangeRequest { range: Some(range), lean, ..self }
     }
 

@@ -17,15 +17,15 @@ fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
 #[test]
 fn a_page_shrinks_at_once_and_grows_slowly() {
     let mut pages = after(7);
-    assert_eq!(pages.span(), Span { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None });
+    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None });
     for _ in 0..5 {
         assert!(pages.too_large());
     }
-    let small = pages.span();
+    let small = pages.range();
     assert_eq!(small.events, MAX_EVENTS >> 4);
     assert!(!small.whole, "a unit that is larger than an answer is read in parts");
     assert!(pages.came(page(100, 93, 10, true), Seq(900)));
-    let grown = pages.span();
+    let grown = pages.range();
     assert!(grown.events > small.events && grown.events <= small.events * 5 / 4 + 1);
     assert_eq!(grown.after, Seq(100));
 }
@@ -35,16 +35,16 @@ fn a_single_event_that_is_too_large_is_said() {
     let mut pages = after(0);
     let halvings = (0..40).take_while(|_| pages.too_large()).count();
     assert_eq!(halvings, 1 + 13 + 8);
-    assert_eq!(pages.span().events, 1);
+    assert_eq!(pages.range().events, 1);
 }
 
 #[test]
 fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
     let mut pages = after(7);
-    while pages.span().slice.is_none() {
+    while pages.range().slice.is_none() {
         assert!(pages.too_large());
     }
-    let slice = pages.span().slice.unwrap();
+    let slice = pages.range().slice.unwrap();
     let part = |bytes: usize| Part {
         seq: Seq(8),
         size: slice.bytes + 5,
@@ -53,29 +53,29 @@ fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
     };
     assert!(pages.came_in(Page::default(), Some(part(slice.bytes)), Seq(7)).unwrap());
     assert!(pages.front().is_none() && pages.more());
-    assert_eq!(pages.span().slice.unwrap().from, slice.bytes);
+    assert_eq!(pages.range().slice.unwrap().from, slice.bytes);
     assert!(pages.came_in(Page::default(), Some(part(5)), Seq(7)).unwrap());
     assert_eq!(pages.front().unwrap().bytes.len(), slice.bytes + 5);
-    assert_eq!((pages.place().seq, pages.head(), pages.span().slice), (Seq(8), Seq(900), None));
+    assert_eq!((pages.place().seq, pages.head(), pages.range().slice), (Seq(8), Seq(900), None));
     for seq in 9..40 {
         pages.came(page(seq, 1, 100, true), Seq(900));
         pages.waiting.clear();
     }
-    assert!(pages.span().events > 100, "{:?}", pages.span());
+    assert!(pages.range().events > 100, "{:?}", pages.range());
 }
 
 #[test]
 fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
     for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
         let mut pages = after(7);
-        while pages.span().slice.is_none() {
+        while pages.range().slice.is_none() {
             assert!(pages.too_large());
         }
         let part = Part { seq: Seq(seq), size: 3, bytes: vec![b' '; 3], head: Seq(head) };
         let came = pages.came_in(Page::default(), Some(part), Seq(7));
         assert_eq!(came.is_ok(), taken, "event {seq} of {head}");
         assert_eq!(pages.front().map(|page| page.more), taken.then_some(head > seq));
-        assert_eq!(pages.span().slice, None);
+        assert_eq!(pages.range().slice, None);
     }
 }
 
@@ -127,7 +127,7 @@ fn lines_of(unit: u64, first: i64, count: i64, more: bool) -> Page {
 fn a_unit_that_may_go_on_waits_for_its_end() {
     let mut pages = after(0);
     assert!(pages.too_large());
-    assert_eq!((pages.span().whole, pages.span().events), (false, MAX_EVENTS));
+    assert_eq!((pages.range().whole, pages.range().events), (false, MAX_EVENTS));
     let part = |pages: &Pages| pages.part(usize::MAX).map(|(part, _)| (part.count, part.last));
     assert!(pages.came(lines_of(1, 1, 10, true), Seq(500)));
     assert!(pages.front().is_none() && pages.has_room() && pages.more());
@@ -136,7 +136,7 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
     assert!(pages.front().is_none());
     pages.came(lines_of(2, 21, 5, true), Seq(500));
     assert_eq!(part(&pages), Some((20, Seq(20))));
-    assert!(pages.span().whole, "the next unit may fit");
+    assert!(pages.range().whole, "the next unit may fit");
     assert!(pages.too_large());
     let end = pages.part(usize::MAX).unwrap().1;
     pages.integrated(end);
@@ -196,7 +196,7 @@ fn a_unit_that_is_too_large_is_integrated_in_parts() {
 fn heavy_events_make_short_pages() {
     let mut pages = after(0);
     pages.came(page(10, 10, 1 << 20, true), Seq(500));
-    assert_eq!(pages.span().events, 3);
+    assert_eq!(pages.range().events, 3);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
     assert!(!pages.is_joining());
     let (_, end) = pages.part(1).unwrap();
     assert!(pages.lengthen(end));
-    assert_eq!(pages.span().after, Seq(20), "what is here already is not asked for again");
+    assert_eq!(pages.range().after, Seq(20), "what is here already is not asked for again");
     assert!(pages.has_room() && pages.front().is_none() && pages.more());
     assert!(pages.is_joining());
     pages.came(page(40, 20, 10, true), Seq(500));
@@ -217,7 +217,7 @@ fn a_longer_page_is_made_of_those_that_follow_and_stands_alone() {
     assert_eq!(part.last, Seq(40), "and does not come apart");
     pages.integrated(end);
     assert!(pages.has_room());
-    assert!(pages.span().events > 40);
+    assert!(pages.range().events > 40);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_was_too_large_once_is_the_measure_from_then_on() {
     pages.whole = false;
     pages.too_large();
     pages.came(page(1, 1, PullSize::default().bytes / 8, true), Seq(500));
-    assert_eq!(pages.span().events, 4);
+    assert_eq!(pages.range().events, 4);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
     let mut pages = after(0);
     let long = |pages: &Pages| pages.front().map(|page| page.count);
     for seq in 1..=4 {
-        while pages.span().slice.is_none() {
+        while pages.range().slice.is_none() {
             assert!(pages.too_large());
         }
         let bytes = vec![b' '; 100];
