@@ -1,4 +1,4 @@
-//! What is asked of the log: a range of it, a slice of a line that does not fit into an answer,
+//! What is asked of the log: a range of it, a chunk of a line that does not fit into an answer,
 //! and the lines of events by their ids. All pure.
 //!
 //! The lines of a long page say little twice: [`unfold`](crate::event::page::unfold) has the forms.
@@ -35,26 +35,26 @@ pub struct LogRange {
     /// more. A unit that is larger than an answer may be is read in parts.
     pub whole: bool,
     /// Of the first event's line only this: it is larger than an answer may be.
-    pub slice: Option<Slice>,
+    pub chunk: Option<Chunk>,
 }
 
-/// A slice of a line.
+/// A chunk of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
+pub struct Chunk {
     /// How many bytes stand before it.
     pub from: usize,
     /// How many it has, where the line goes on for as long.
     pub bytes: usize,
 }
 
-/// A [`Slice`] as it came.
+/// A [`Chunk`] as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct ReceivedChunk {
     /// The event.
     pub seq: Seq,
     /// The length of its whole line, in bytes.
     pub size: usize,
-    /// The slice.
+    /// The chunk.
     pub bytes: Vec<u8>,
     /// The log's newest seq.
     pub head: Seq,
@@ -104,14 +104,14 @@ pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
     Statement::new(sql, lines.args)
 }
 
-/// The statement for a slice of the line of the first event after a place. Its row: the seq, the
-/// whole line's length, the slice, and the log's newest seq.
-pub(crate) fn slice(after: Seq, slice: Slice) -> Statement {
-    sliced(slice, "seq > ? ORDER BY seq LIMIT 1", after.0.into())
+/// The statement for a chunk of the line of the first event after a place. Its row: the seq, the
+/// whole line's length, the chunk, and the log's newest seq.
+pub(crate) fn chunk(after: Seq, chunk: Chunk) -> Statement {
+    chunked(chunk, "seq > ? ORDER BY seq LIMIT 1", after.0.into())
 }
 
-/// The statement for a slice of the one line that the condition leaves, with its one parameter.
-fn sliced(Slice { from, bytes }: Slice, condition: &str, arg: Value) -> Statement {
+/// The statement for a chunk of the one line that the condition leaves, with its one parameter.
+fn chunked(Chunk { from, bytes }: Chunk, condition: &str, arg: Value) -> Statement {
     let sql = format!(
         "SELECT seq, length(line), substr(line, ?, ?), \
          (SELECT max(seq) FROM driftless_events) FROM (SELECT seq, CAST({PULL_LINE} AS BLOB) AS line \
@@ -120,18 +120,18 @@ fn sliced(Slice { from, bytes }: Slice, condition: &str, arg: Value) -> Statemen
     Statement::new(sql, [number(from + 1), number(bytes), arg])
 }
 
-pub(crate) fn read_part(rows: Rows) -> Result<Option<Part>> {
+pub(crate) fn read_chunk(rows: Rows) -> Result<Option<ReceivedChunk>> {
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
     let [seq, size, bytes, head]: [Value; 4] =
-        row.try_into().map_err(|_| wrong("a slice's columns"))?;
+        row.try_into().map_err(|_| wrong("a chunk's columns"))?;
     let size = size.as_integer().and_then(|size| usize::try_from(size).ok());
     match (seq.as_integer(), size, bytes, head.as_integer()) {
         (Some(seq), Some(size), Value::Blob(bytes) | Value::Text(bytes), Some(head))
             if seq <= head && head <= MAX_SEQ.0 =>
         {
-            Ok(Some(Part { seq: Seq(seq), size, bytes, head: Seq(head) }))
+            Ok(Some(ReceivedChunk { seq: Seq(seq), size, bytes, head: Seq(head) }))
         }
-        _ => Err(wrong("a slice")),
+        _ => Err(wrong("a chunk")),
     }
 }
 
@@ -146,22 +146,22 @@ pub fn lookup(ids: &[EventId]) -> Statement {
     Statement::new(sql, ids.iter().map(text))
 }
 
-/// The statement for a slice of the line of this event. Its row is as for a slice of the first
+/// The statement for a chunk of the line of this event. Its row is as for a chunk of the first
 /// event after a place.
-pub fn lookup_slice(id: EventId, slice: Slice) -> Statement {
-    sliced(slice, "id = ?", text(id))
+pub fn lookup_chunk(id: EventId, chunk: Chunk) -> Statement {
+    chunked(chunk, "id = ?", text(id))
 }
 
-/// Reads the results of [`lookup_slice`] and [`meta`](super::meta::meta). There is no part
+/// Reads the results of [`lookup_chunk`] and [`meta`](super::meta::meta). There is no chunk
 /// where there is no such event.
 ///
 /// # Errors
 ///
 /// `Corrupt` when they are not that.
-pub fn read_lookup_slice(answer: Answer) -> Result<(Option<Part>, Option<Meta>)> {
-    let [part, meta]: [Rows; 2] =
+pub fn read_lookup_chunk(answer: Answer) -> Result<(Option<ReceivedChunk>, Option<Meta>)> {
+    let [chunk, meta]: [Rows; 2] =
         answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
-    Ok((read_part(part)?, read_meta(&meta)?))
+    Ok((read_chunk(chunk)?, read_meta(&meta)?))
 }
 
 /// Reads the results of [`lookup`] and [`meta`](super::meta::meta).

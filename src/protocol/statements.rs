@@ -29,7 +29,7 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use super::incarnation::{Mark, Marks, Place};
-use super::log_range::{page, read_page, read_part, slice};
+use super::log_range::{page, read_page, read_chunk, chunk};
 use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
 use super::remote_tables::{RemoteTables, SCHEMA_COOKIE};
@@ -44,7 +44,7 @@ use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::protocol::{Answer, Batch, Rows};
 
 pub use super::log_range::{
-    MAX_UNIT, Part, Slice, LogRange, lookup, lookup_slice, read_lookup, read_lookup_slice,
+    MAX_UNIT, ReceivedChunk, Chunk, LogRange, lookup, lookup_chunk, read_lookup, read_lookup_chunk,
 };
 pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
 pub use super::payload::PushPayload;
@@ -119,8 +119,8 @@ pub struct Reply {
     /// The page. Empty, with the range's start as its end, if there was nothing or nothing was
     /// asked.
     pub page: Page,
-    /// A slice of a line, if that was asked for and there is a line; then the page is empty.
-    pub part: Option<Part>,
+    /// A chunk of a line, if that was asked for and there is a line; then the page is empty.
+    pub chunk: Option<ReceivedChunk>,
     /// The log's newest seq, or the page's end where nothing came.
     pub head: Seq,
     /// The remote's identity; `None` if it has lost the row.
@@ -184,7 +184,7 @@ impl Exchange<'_> {
         }
         if let Some(range) = self.pull {
             statements
-                .push(range.slice.map_or_else(|| page(range, self.lean), |at| slice(range.after, at)));
+                .push(range.chunk.map_or_else(|| page(range, self.lean), |at| chunk(range.after, at)));
         }
         statements.push(self.asker.map_or_else(|| META.into(), meta));
         Batch { statements, writes: self.push.is_some() || self.part.is_some() }
@@ -218,12 +218,12 @@ impl Exchange<'_> {
         }
         let silent = usize::from(self.staged.is_some()) + self.part.map_or(0, |part| part.count());
         (0..silent).for_each(|_| drop(next()));
-        let (mut read, mut head, mut part) = (Page::default(), Seq(0), None);
+        let (mut read, mut head, mut received) = (Page::default(), Seq(0), None);
         if let Some(range) = self.pull {
             let rows = next();
-            if range.slice.is_some() {
+            if range.chunk.is_some() {
                 (read.last, head) = (range.after, range.after);
-                part = read_part(rows)?;
+                received = read_chunk(rows)?;
             } else {
                 (read, head) = read_page(rows, range.after, self.lean)?;
             }
@@ -235,7 +235,7 @@ impl Exchange<'_> {
         // Another file with our name may have pushed the same event.
         let pushed = pushed && marked;
         let stale = stale && !pushed;
-        Ok(Reply { pushed, marked, unknown, stale, page: read, part, head, meta })
+        Ok(Reply { pushed, marked, unknown, stale, page: read, chunk: received, head, meta })
     }
 }
 
@@ -387,13 +387,13 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
     Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
 }
 
-/// The statement for a slice of the line that [`table_page`] has for the first row after a key. Its
-/// row: the row's key, the whole line's length, the slice, and the newest event of that row.
+/// The statement for a chunk of the line that [`table_page`] has for the first row after a key. Its
+/// row: the row's key, the whole line's length, the chunk, and the newest event of that row.
 ///
 /// # Errors
 ///
 /// As for [`table_page`].
-pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<Statement> {
+pub fn row_chunk(table: &Table, after: Option<&RowKey>, chunk: Chunk) -> Result<Statement> {
     let rows = rows_after(table, after)?;
     let sql = format!(
         "SELECT k, length(line), substr(line, ?, ?), event FROM (SELECT {key} AS k, \
@@ -404,23 +404,23 @@ pub fn row_slice(table: &Table, after: Option<&RowKey>, slice: Slice) -> Result<
         rows.sql,
         key = key_json(table, "r"),
     );
-    let args = [number(slice.from + 1), number(slice.bytes), table.name.as_str().into()];
+    let args = [number(chunk.from + 1), number(chunk.bytes), table.name.as_str().into()];
     Ok(Statement::new(sql, args.into_iter().chain(rows.args)))
 }
 
-/// Which row a slice is of: its key, and the newest event of it.
+/// Which row a chunk is of: its key, and the newest event of it.
 pub type RowState = (Vec<u8>, Option<i64>);
 
-/// Reads the row of [`row_slice`], if there is one: of what it is, the line's length, and the
-/// slice.
+/// Reads the row of [`row_chunk`], if there is one: of what it is, the line's length, and the
+/// chunk.
 ///
 /// # Errors
 ///
 /// `Corrupt` when it is not one.
-pub fn read_row_slice(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
+pub fn read_row_chunk(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
     let Some(row) = rows.first() else { return Ok(None) };
     let [Value::Text(key), Value::Integer(size), Value::Blob(bytes), event] = row.as_slice() else {
-        return Err(wrong("a row's slice"));
+        return Err(wrong("a row's chunk"));
     };
     let size = usize::try_from(*size).map_err(|_| wrong("a row's length"))?;
     Ok(Some(((key.clone(), event.as_integer()), size, bytes)))

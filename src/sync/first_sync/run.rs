@@ -560,7 +560,7 @@ impl FirstSync {
             Error::new(Code::OtherRemote, message)
         })?;
         let (end, head) = (reply.page.last, reply.head);
-        if pages.came_in(reply.page, reply.part, head)? && pages.front().is_some() {
+        if pages.came_in(reply.page, reply.chunk, head)? && pages.front().is_some() {
             let (page, end) = pages.part(usize::MAX).expect("a page came just now");
             self.replica().stage_events(&page)?;
             pages.integrated(end);

@@ -69,7 +69,7 @@ impl TableReader {
     pub(in crate::sync) fn statement(&self) -> Result<Statement> {
         let (table, after) = (&self.tables[self.index], self.after.as_ref());
         match &self.large {
-            Some(row) => statements::row_slice(table, after, row.chunks.next()),
+            Some(row) => statements::row_chunk(table, after, row.chunks.next()),
             None => statements::table_page(table, after, self.limit),
         }
     }
@@ -91,7 +91,7 @@ impl TableReader {
     /// `Corrupt` when it is not one; `Unavailable` when a large row changes all the time.
     pub(in crate::sync) fn answered(&mut self, answer: &Rows) -> Result<TablePage> {
         let Some(mut row) = self.large.take() else { return self.page(answer) };
-        let Some((state, size, bytes)) = statements::read_row_slice(answer)? else {
+        let Some((state, size, bytes)) = statements::read_row_chunk(answer)? else {
             // The row is gone, and there is no other after it.
             return self.page(&vec![vec![Value::Null, Value::Integer(0)]]);
         };

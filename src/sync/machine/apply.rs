@@ -134,7 +134,7 @@ impl Machine {
         if !request.is_paged() {
             self.puller.expect();
         } else if !request.discards_page() {
-            match self.puller.came_in(id, reply.page, reply.part, reply.head) {
+            match self.puller.came_in(id, reply.page, reply.chunk, reply.head) {
                 Ok(new) => self.log_read(id, new),
                 Err(error) => return self.page_invalid(error),
             }

@@ -26,7 +26,7 @@ use crate::event::page::Page;
 use crate::event::{EventId, Seq};
 use crate::protocol::meta::{Asker, Meta};
 use crate::protocol::statements;
-use crate::protocol::statements::Part;
+use crate::protocol::statements::ReceivedChunk;
 use crate::remote::{Answer, Batch};
 use crate::store::{Integrated, Late, Store};
 use crate::sync::machine::io::RequestId;
@@ -61,7 +61,7 @@ pub(super) enum Found {
     /// Lines.
     Page(Page),
     /// A chunk of a line, if there is such an event.
-    Chunk(Option<Part>),
+    Chunk(Option<ReceivedChunk>),
 }
 
 /// The result of an answer.
@@ -148,7 +148,7 @@ impl Reconcile {
         // The chunks of another event are of no use.
         self.chunks.take_if(|(id, _)| *id != ids[0]);
         let question = match &self.chunks {
-            Some((id, chunks)) => statements::lookup_slice(*id, chunks.next()),
+            Some((id, chunks)) => statements::lookup_chunk(*id, chunks.next()),
             None => statements::lookup(&ids),
         };
         let statements = vec![question, crate::protocol::meta::meta(asker)];
@@ -175,7 +175,7 @@ impl Reconcile {
     /// `Corrupt` when it is not one.
     pub(super) fn read(&self, answer: Answer) -> Result<(Found, Option<Meta>)> {
         if self.chunks.is_some() {
-            let (chunk, meta) = statements::read_lookup_slice(answer)?;
+            let (chunk, meta) = statements::read_lookup_chunk(answer)?;
             return Ok((Found::Chunk(chunk), meta));
         }
         let (page, meta) = statements::read_lookup(answer)?;
@@ -203,9 +203,9 @@ impl Reconcile {
 
     /// A chunk came, or none where there is no such event. Gives the page with the event's line
     /// once it is complete, or an empty one.
-    fn line_of(&mut self, chunk: Option<Part>) -> Result<Option<Page>> {
+    fn line_of(&mut self, chunk: Option<ReceivedChunk>) -> Result<Option<Page>> {
         let Some((id, mut chunks)) = self.chunks.take() else { return Ok(None) };
-        let Some(Part { seq, size, bytes, .. }) = chunk else { return Ok(Some(Page::default())) };
+        let Some(ReceivedChunk { seq, size, bytes, .. }) = chunk else { return Ok(Some(Page::default())) };
         // After a chunk that does not belong to the line, the next request begins anew.
         let line = chunks.came(seq, size, &bytes)?;
         if line.is_none() {

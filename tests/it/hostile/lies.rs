@@ -290,10 +290,10 @@ fn an_acknowledged_event_that_no_page_has_is_asked_for() {
     assert!(asked.contains("WHERE id IN (?"), "{asked}");
 }
 
-/// The same where the event is larger than an answer may be: its line is asked for in slices, and an
+/// The same where the event is larger than an answer may be: its line is asked for in chunks, and an
 /// answer is lost, the limit falls, and the process ends, all in the middle of it.
 #[test]
-fn an_overlooked_event_that_no_answer_takes_is_read_in_slices() {
+fn an_overlooked_event_that_no_answer_takes_is_read_in_chunks() {
     const CAP: usize = 100_000;
     let desk = format!(
         "UPDATE members SET email = '{}' WHERE id = 'm1';
@@ -303,17 +303,17 @@ fn an_overlooked_event_that_no_answer_takes_is_read_in_slices() {
     let web = format!("UPDATE members SET name = 'Eva' WHERE id = 'm1'; {AFTER_IT}");
     let mut scene = overlooked(&desk, &web, &[3, 4]);
     scene.remote.set_caps(usize::MAX, CAP);
-    let slices = |scene: &Scene| {
-        let sliced = |batch: &Batch| {
+    let chunks = |scene: &Scene| {
+        let chunked = |batch: &Batch| {
             let question = &batch.statements[0].sql;
             question.contains("substr(line") && question.contains("WHERE id = ?")
         };
-        scene.remote.batches().iter().filter(|batch| sliced(batch)).count()
+        scene.remote.batches().iter().filter(|batch| chunked(batch)).count()
     };
     for (what, seen) in [7, 10, 14].into_iter().enumerate() {
         scene.desk.input(Input::SyncNow(Ticket(7 + what as u64)));
-        while slices(&scene) < seen {
-            assert!(scene.desk.deliver(), "it asks for slices");
+        while chunks(&scene) < seen {
+            assert!(scene.desk.deliver(), "it asks for chunks");
         }
         let status = scene.desk.status();
         assert_eq!((status.cursor, status.pending), (6, 2), "it is in the middle of the line");
@@ -325,7 +325,7 @@ fn an_overlooked_event_that_no_answer_takes_is_read_in_slices() {
         scene.desk.deliver();
     }
     scene.recover();
-    assert!(slices(&scene) > 20, "{}", slices(&scene));
+    assert!(chunks(&scene) > 20, "{}", chunks(&scene));
     assert_equal(&scene.desk, &["members", "payments"]);
     let status = scene.desk.status();
     assert_eq!((status.pending, status.trouble), (0, None));

@@ -18,7 +18,7 @@
 //! | `answer [ID]` | the request reaches the remote; its answer comes back |
 //! | `lose [ID]` | the request reaches the remote; its answer is lost |
 //! | `fail CODE [MESSAGE] [id=ID]` | the request does not reach it; the code is one of `driftless::Code` |
-//! | `garble WHAT [id=ID]` | `answer`, with a `page`, `count`, `slice` or `push` that is not valid, or without the page's `first` event |
+//! | `garble WHAT [id=ID]` | `answer`, with a `page`, `count`, `chunk` or `push` that is not valid, or without the page's `first` event |
 //! | `caps [request=BYTES] [answer=BYTES]` | limits of the remote |
 //! | `settle [events=N]` | answers and pages until the machine waits; prints the last effects only |
 //! | `backup`, `restore` | the file is copied; its content becomes that again, in place |
@@ -285,7 +285,7 @@ impl Bench {
         let page = answer.rows.len().saturating_sub(2);
         match what {
             "page" => answer.rows[page][0][0] = Value::Blob(b"no lines".to_vec()),
-            "slice" => answer.rows[page][0][1] = Value::Integer(7),
+            "chunk" => answer.rows[page][0][1] = Value::Integer(7),
             "count" => _ = answer.rows.pop(),
             // Behind it are a column that is not known, and the schema's version.
             "push" => answer.rows[page - 3].clear(),
@@ -546,7 +546,7 @@ fn describe(batch: &Batch) -> String {
         } else if sql.contains("substr(line, ") {
             let from = number_after(sql, "substr(line, ") - 1;
             let which = if sql.contains("WHERE id = '") { "an event asked for" } else { "a line" };
-            said.push(format!("slice of {which} from byte {from}"));
+            said.push(format!("chunk of {which} from byte {from}"));
         } else if sql.contains("WHERE id IN (") {
             let ids = sql.split("WHERE id IN (").nth(1).unwrap_or_default();
             said.push(format!("look up {} events", ids.matches('\'').count() / 2));

@@ -14,7 +14,7 @@ use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::incarnation::{Mark, Marks, Place};
 use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
-    Asker, Exchange, Sender, Slice, LogRange, lookup, lookup_slice, row_slice,
+    Asker, Exchange, Sender, Chunk, LogRange, lookup, lookup_chunk, row_chunk,
 };
 use driftless::protocol::{Held, Lean, Outgoing, Push};
 
@@ -267,7 +267,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(LogRange { after: place.seq, events: 10, whole: true, slice: None }),
+        pull: Some(LogRange { after: place.seq, events: 10, whole: true, chunk: None }),
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
@@ -275,20 +275,20 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     format!("BEGIN;\n{};\nCOMMIT;\n", texts.join(";\n"))
 }
 
-/// What reads an event's line and a row in slices, and events by their ids. What comes from the clock
-/// stands behind the slices.
+/// What reads an event's line and a row in chunks, and events by their ids. What comes from the clock
+/// stands behind the chunks.
 fn in_parts(table: &Table) -> String {
-    let slice = Slice { from: 3, bytes: 40 };
-    let range = LogRange { after: Seq(1), events: 1, whole: false, slice: Some(slice) };
+    let chunk = Chunk { from: 3, bytes: 40 };
+    let range = LogRange { after: Seq(1), events: 1, whole: false, chunk: Some(chunk) };
     let line = Exchange { pull: Some(range), ..Exchange::default() }.batch().statements.remove(0);
-    let row = row_slice(table, Some(&RowKey("[\"e1\"]".to_owned())), slice).unwrap();
+    let row = row_chunk(table, Some(&RowKey("[\"e1\"]".to_owned())), chunk).unwrap();
     let (line, row) = (inlined(&line), inlined(&row));
     let layouts = vec![Layout {
         table: table.name.clone(),
         columns: table.columns.iter().map(|column| column.name.clone()).collect(),
     }];
     let held = Held { replica: ReplicaId(ulid::Ulid::from_parts(7, 7)), first: 0, last: 1 << 39 };
-    let range = LogRange { after: Seq(0), events: 1_000, whole: true, slice: None };
+    let range = LogRange { after: Seq(0), events: 1_000, whole: true, chunk: None };
     let lean = [None, Some(held)].map(|held| {
         let lean = Lean { held, layouts: layouts.clone() };
         let page = Exchange { pull: Some(range), lean: Some(&lean), ..Exchange::default() };
@@ -310,7 +310,7 @@ fn in_parts(table: &Table) -> String {
          WITH a(bytes, last, n, head) AS ({})
              SELECT 'held|' || last || '|' || n || '|' || hex(bytes) FROM a;",
         inlined(&lookup(&ids)),
-        inlined(&lookup_slice(ids[1], slice)),
+        inlined(&lookup_chunk(ids[1], chunk)),
         held.replica,
         lean[0],
         lean[1]

@@ -6,7 +6,7 @@
 //! read from its beginning again.
 
 use crate::error::{Code, Error, Result};
-use crate::protocol::statements::Slice;
+use crate::protocol::statements::Chunk;
 
 /// The first chunk that is tried, in bytes. A third more in base64, it is far below libSQL server's
 /// limit; where a lower one was seen, of a megabyte, the second fits.
@@ -39,8 +39,8 @@ impl<T: PartialEq> Chunks<T> {
     }
 
     /// What to ask for next.
-    pub(in crate::sync) fn next(&self) -> Slice {
-        Slice { from: self.bytes.len(), bytes: self.size }
+    pub(in crate::sync) fn next(&self) -> Chunk {
+        Chunk { from: self.bytes.len(), bytes: self.size }
     }
 
     /// A chunk is too large. Gives false if there is no smaller one.
@@ -66,7 +66,7 @@ impl<T: PartialEq> Chunks<T> {
         bytes: &[u8],
     ) -> Result<Option<Vec<u8>>> {
         let wrong =
-            |what: &str| Error::new(Code::AnswerInvalid, format!("a slice of a line {what}"));
+            |what: &str| Error::new(Code::AnswerInvalid, format!("a chunk of a line {what}"));
         if !self.is_of(&of, size) {
             return Err(wrong("is of another one"));
         }
@@ -89,15 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_whole_with_its_last_slice() {
+    fn a_line_is_whole_with_its_last_chunk() {
         let mut chunks = Chunks::new();
         assert!(chunks.too_large());
         let (half, size) = (CHUNK_BYTES / 2, CHUNK_BYTES / 2 * 2 + 7);
-        assert_eq!(chunks.next(), Slice { from: 0, bytes: half });
+        assert_eq!(chunks.next(), Chunk { from: 0, bytes: half });
         assert_eq!(chunks.came(8, size, &vec![b'x'; half]).unwrap(), None);
         // A limit may be met in the middle of it, too.
         assert!(chunks.too_large());
-        assert_eq!(chunks.next(), Slice { from: half, bytes: half / 2 });
+        assert_eq!(chunks.next(), Chunk { from: half, bytes: half / 2 });
         for _ in 0..2 {
             assert_eq!(chunks.came(8, size, &vec![b'y'; half / 2]).unwrap(), None);
         }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_least_slice() {
+    fn there_is_a_least_chunk() {
         let mut chunks = Chunks::<()>::new();
         assert_eq!((0..40).take_while(|_| chunks.too_large()).count(), 8);
     }

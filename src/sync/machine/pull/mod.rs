@@ -13,7 +13,7 @@ use crate::event::Seq;
 use crate::event::page::unfold::Layout;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{Part, LogRange};
+use crate::protocol::statements::{ReceivedChunk, LogRange};
 use crate::protocol::{Held, Lean};
 use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;
@@ -137,10 +137,10 @@ impl Puller {
         &mut self,
         id: RequestId,
         page: Page,
-        part: Option<Part>,
+        chunk: Option<ReceivedChunk>,
         head: Seq,
     ) -> Result<bool> {
-        let new = self.pages.came_in(page, part, head)?;
+        let new = self.pages.came_in(page, chunk, head)?;
         self.last_read = id;
         Ok(new)
     }

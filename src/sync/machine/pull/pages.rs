@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, Part, LogRange};
+use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, ReceivedChunk, LogRange};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 
@@ -152,7 +152,7 @@ impl Pages {
             after: self.tail.seq,
             events: self.next.events,
             whole: self.asks_whole(),
-            slice: self.chunks.as_ref().map(Chunks::<Seq>::next),
+            chunk: self.chunks.as_ref().map(Chunks::<Seq>::next),
         }
     }
 
@@ -250,19 +250,19 @@ impl Pages {
     pub(in crate::sync) fn came_in(
         &mut self,
         page: Page,
-        part: Option<Part>,
+        chunk: Option<ReceivedChunk>,
         head: Seq,
     ) -> Result<bool> {
-        let Some(part) = part else {
+        let Some(chunk) = chunk else {
             self.chunks = None;
             return Ok(self.came(page, head));
         };
-        let Part { seq, size, bytes, head } = part;
+        let ReceivedChunk { seq, size, bytes, head } = chunk;
         let Some(chunks) = &mut self.chunks else { return Ok(false) };
         let came = match seq > self.tail.seq {
             true => chunks.came(seq, size, &bytes),
             false => {
-                let message = format!("a slice of event {seq} is not behind the cursor");
+                let message = format!("a chunk of event {seq} is not behind the cursor");
                 Err(Error::new(Code::AnswerInvalid, message))
             }
         };

@@ -17,7 +17,7 @@ fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
 #[test]
 fn a_page_shrinks_at_once_and_grows_slowly() {
     let mut pages = after(7);
-    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole: true, slice: None });
+    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole: true, chunk: None });
     for _ in 0..5 {
         assert!(pages.too_large());
     }
@@ -41,22 +41,22 @@ fn a_single_event_that_is_too_large_is_said() {
 #[test]
 fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
     let mut pages = after(7);
-    while pages.range().slice.is_none() {
+    while pages.range().chunk.is_none() {
         assert!(pages.too_large());
     }
-    let slice = pages.range().slice.unwrap();
-    let part = |bytes: usize| Part {
+    let chunk = pages.range().chunk.unwrap();
+    let part = |bytes: usize| ReceivedChunk {
         seq: Seq(8),
-        size: slice.bytes + 5,
+        size: chunk.bytes + 5,
         bytes: vec![b' '; bytes],
         head: Seq(900),
     };
-    assert!(pages.came_in(Page::default(), Some(part(slice.bytes)), Seq(7)).unwrap());
+    assert!(pages.came_in(Page::default(), Some(part(chunk.bytes)), Seq(7)).unwrap());
     assert!(pages.front().is_none() && pages.more());
-    assert_eq!(pages.range().slice.unwrap().from, slice.bytes);
+    assert_eq!(pages.range().chunk.unwrap().from, chunk.bytes);
     assert!(pages.came_in(Page::default(), Some(part(5)), Seq(7)).unwrap());
-    assert_eq!(pages.front().unwrap().bytes.len(), slice.bytes + 5);
-    assert_eq!((pages.place().seq, pages.head(), pages.range().slice), (Seq(8), Seq(900), None));
+    assert_eq!(pages.front().unwrap().bytes.len(), chunk.bytes + 5);
+    assert_eq!((pages.place().seq, pages.head(), pages.range().chunk), (Seq(8), Seq(900), None));
     for seq in 9..40 {
         pages.came(page(seq, 1, 100, true), Seq(900));
         pages.waiting.clear();
@@ -68,14 +68,14 @@ fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
 fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
     for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
         let mut pages = after(7);
-        while pages.range().slice.is_none() {
+        while pages.range().chunk.is_none() {
             assert!(pages.too_large());
         }
-        let part = Part { seq: Seq(seq), size: 3, bytes: vec![b' '; 3], head: Seq(head) };
+        let part = ReceivedChunk { seq: Seq(seq), size: 3, bytes: vec![b' '; 3], head: Seq(head) };
         let came = pages.came_in(Page::default(), Some(part), Seq(7));
         assert_eq!(came.is_ok(), taken, "event {seq} of {head}");
         assert_eq!(pages.front().map(|page| page.more), taken.then_some(head > seq));
-        assert_eq!(pages.range().slice, None);
+        assert_eq!(pages.range().chunk, None);
     }
 }
 
@@ -251,11 +251,11 @@ fn a_page_that_must_be_longer_comes_through_answers_that_are_smaller() {
     let mut pages = after(0);
     let long = |pages: &Pages| pages.front().map(|page| page.count);
     for seq in 1..=4 {
-        while pages.range().slice.is_none() {
+        while pages.range().chunk.is_none() {
             assert!(pages.too_large());
         }
         let bytes = vec![b' '; 100];
-        let part = Part { seq: Seq(seq), size: 100, bytes, head: Seq(9) };
+        let part = ReceivedChunk { seq: Seq(seq), size: 100, bytes, head: Seq(9) };
         assert!(pages.came_in(Page::default(), Some(part), Seq(9)).unwrap());
         if seq == 1 {
             let end = pages.part(1).unwrap().1;

@@ -1,4 +1,4 @@
-//! An event that fits into a request and not into an answer: its line is read in slices, and keeps
+//! An event that fits into a request and not into an answer: its line is read in chunks, and keeps
 //! nobody from reading on.
 
 use std::sync::{Arc, Mutex};
@@ -29,8 +29,8 @@ fn two_desks() -> (Arc<LocalRemote>, Desk, Desk) {
     (remote, a, b)
 }
 
-/// Requests that asked for a slice.
-fn slices(remote: &LocalRemote) -> usize {
+/// Requests that asked for a chunk.
+fn chunks(remote: &LocalRemote) -> usize {
     let batches = remote.batches();
     batches
         .iter()
@@ -39,7 +39,7 @@ fn slices(remote: &LocalRemote) -> usize {
 }
 
 #[test]
-fn an_event_that_no_answer_takes_is_read_in_slices() {
+fn an_event_that_no_answer_takes_is_read_in_chunks() {
     let (remote, mut a, mut b) = two_desks();
     remote.set_caps(usize::MAX, CAP);
     a.write("INSERT INTO members VALUES ('1', 'Ana', NULL)");
@@ -48,7 +48,7 @@ fn an_event_that_no_answer_takes_is_read_in_slices() {
     a.sync().unwrap();
     remote.web(&format!("UPDATE members SET photo = {LARGE} WHERE id = '1'"));
     remote.web("INSERT INTO members VALUES ('4', 'Dan', NULL)");
-    // 600 kB in hexadecimal, in slices of 64 KiB.
+    // 600 kB in hexadecimal, in chunks of 64 KiB.
     b.sync().unwrap();
     a.sync().unwrap();
     for desk in [&a, &b] {
@@ -57,19 +57,19 @@ fn an_event_that_no_answer_takes_is_read_in_slices() {
         let status = desk.status();
         assert_eq!((status.trouble, status.quarantined, status.conflicts), (None, 0, 0));
     }
-    assert!(slices(&remote) >= 4 * 10, "{}", slices(&remote));
+    assert!(chunks(&remote) >= 4 * 10, "{}", chunks(&remote));
     // What follows comes in pages again, in as many requests as ever.
     for n in 0..400 {
         remote.web(&format!("INSERT INTO members VALUES ('w{n}', 'web', NULL)"));
     }
     b.sync().unwrap();
-    let (requests, read) = (remote.requests(), slices(&remote));
+    let (requests, read) = (remote.requests(), chunks(&remote));
     for n in 400..800 {
         remote.web(&format!("INSERT INTO members VALUES ('w{n}', 'web', NULL)"));
     }
     b.sync().unwrap();
     assert_equal(&b, &["members"]);
-    assert_eq!(slices(&remote), read, "none of them is read in slices");
+    assert_eq!(chunks(&remote), read, "none of them is read in chunks");
     assert!(remote.requests() - requests < 12, "{}", remote.requests() - requests);
 }
 
@@ -82,8 +82,8 @@ fn a_line_in_slices_survives_what_requests_meet() {
     remote.set_caps(usize::MAX, CAP);
     for (what, seen) in [3, 6, 9, 12].into_iter().enumerate() {
         b.input(Input::SyncNow(Ticket(1_000 + what as u64)));
-        while slices(&remote) < seen {
-            assert!(b.deliver(), "it asks for slices");
+        while chunks(&remote) < seen {
+            assert!(b.deliver(), "it asks for chunks");
         }
         assert_eq!(b.status().cursor, 0, "it is in the middle of the line");
         match what {
@@ -144,7 +144,7 @@ impl Remote for Meddled {
 /// A row that no answer takes, in the first sync. It changes while it is read, and goes: what is
 /// here in the end is what is there.
 #[test]
-fn a_row_that_no_answer_takes_is_read_in_slices() {
+fn a_row_that_no_answer_takes_is_read_in_chunks() {
     let remote = Arc::new(LocalRemote::new(MEMBERS));
     remote.set_caps(usize::MAX, CAP);
     remote.web(&format!(
@@ -167,7 +167,7 @@ fn a_row_that_no_answer_takes_is_read_in_slices() {
     initialise(plan(path.clone(), 1, &[]), meddled.clone()).unwrap();
     assert!(meddled.writes.lock().unwrap().is_empty(), "all of it happened");
     assert_eq!(read(&db, ROWS), remote.read(ROWS));
-    assert!(slices(&remote) > 40, "{}", slices(&remote));
+    assert!(chunks(&remote) > 40, "{}", chunks(&remote));
     // A limit that nobody meant.
     let path = folder.path().join("other.db");
     Connection::open(&path).unwrap().execute_batch(MEMBERS).unwrap();
