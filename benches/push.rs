@@ -60,10 +60,10 @@ fn push(hub: &Served, place: &Place) -> Parts {
         parts.read += start.elapsed();
         let start = Instant::now();
         let unit = push.events[0].id.0;
-        let marks = store.issue_incarnation(unit.0).unwrap();
+        let incarnations = store.issue_incarnation(unit.0).unwrap();
         let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
         let tables = Arc::clone(&tables);
-        let sender = Sender { replica, epoch, cursor, marks, tables };
+        let sender = Sender { replica, epoch, cursor, incarnations, tables };
         let exchange =
             Exchange { push: Some((&push, unit, &sender)), asker, ..Exchange::default() };
         let batch = exchange.batch();
@@ -73,8 +73,8 @@ fn push(hub: &Served, place: &Place) -> Parts {
         assert!(exchange.read(answer).unwrap().pushed, "the hub took the push");
         parts.remote += start.elapsed();
         let start = Instant::now();
-        let mark = *sender.marks.drawn.last().unwrap();
-        store.confirm_incarnation(mark, Some(push.last_n)).unwrap();
+        let incarnation = *sender.incarnations.issued.last().unwrap();
+        store.confirm_incarnation(incarnation, Some(push.last_n)).unwrap();
         parts.read += start.elapsed();
     }
 }

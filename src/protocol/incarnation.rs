@@ -1,23 +1,23 @@
-//! Who a replica is to its remote: the marks that tell a file from its copies, and the place in the
-//! log that tells a remote from an earlier state of it.
+//! Who a replica is to its remote: the incarnations that tell a file from its copies, and the place
+//! in the log that tells a remote from an earlier state of it.
 //!
 //! A replica's id says which replica pushes, but a file that was copied to a second machine, or
 //! restored from a backup, has the id of another file that is, or was, ahead of it. So a replica
-//! draws a fresh [`Mark`] before each attempt at a push, stores it, and sends it along with those
-//! that the remote may have of it ([`Marks`]): the last confirmed one and all that were drawn
-//! since. The remote takes the push only if it has one of these, and then has the fresh one. A push
-//! whose answer was lost is therefore no alarm, and of two files with one id the second to push is
-//! refused.
+//! issues a fresh [`Incarnation`] before each attempt at a push, stores it, and sends it along with
+//! those that the remote may have of it ([`Incarnations`]): the last confirmed one and all that
+//! were issued since. The remote takes the push only if it has one of these, and then has the fresh
+//! one. A push whose answer was lost is therefore no alarm, and of two files with one id the second
+//! to push is refused.
 //!
-//! A mark counts. A remote that has a later one than this replica has heard of was told by another
-//! file ([`Standing::Behind`]); one that has an earlier one, or none at all, has forgotten
+//! An incarnation counts. A remote that has a later one than this replica has heard of was told by
+//! another file ([`Standing::Behind`]); one that has an earlier one, or none at all, has forgotten
 //! ([`Standing::Ahead`]): it was rolled back.
 //!
 //! # Caveats
 //!
 //! Two files that were one are told apart by the first push of each, and not before. A remote whose
-//! log has grown again after it was rolled back may have a later mark, of a copy; its log shows it
-//! ([`Place`]).
+//! log has grown again after it was rolled back may have a later incarnation, of a copy; its log
+//! shows it ([`Place`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,52 +25,52 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 
-/// How many marks may be drawn without an answer before a request only looks which of them the
-/// remote has: so the list stays short, however long a replica is offline.
-pub const MAX_DRAWN: usize = 16;
+/// How many incarnations may be issued without an answer before a request only looks which of them
+/// the remote has: so the list stays short, however long a replica is offline.
+pub const MAX_ISSUED: usize = 16;
 /// How many of these are kept after such a look: requests that may still be on their way.
-const KEPT: usize = MAX_DRAWN / 2;
+const KEPT: usize = MAX_ISSUED / 2;
 
 /// One attempt at a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mark {
-    /// Greater than that of every mark that this file had seen when it was drawn.
+pub struct Incarnation {
+    /// Greater than that of every incarnation that this file had seen when it was issued.
     pub count: u64,
     /// Drawn by chance.
     pub chance: u128,
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:032x}", self.count, self.chance)
     }
 }
 
-impl FromStr for Mark {
+impl FromStr for Incarnation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::corrupt("a replica's mark is none");
+        let wrong = || Error::corrupt("the incarnation of a replica is not valid");
         let (count, chance) = text.split_once('.').ok_or_else(wrong)?;
         let count = count.parse().map_err(|_| wrong())?;
         let chance = u128::from_str_radix(chance, 16).map_err(|_| wrong())?;
-        Ok(Mark { count, chance })
+        Ok(Incarnation { count, chance })
     }
 }
 
-/// What a replica knows about its mark on the remote.
+/// What a replica knows about its incarnation on the remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct Incarnations {
     /// The newest one that the remote is known to have had.
-    pub confirmed: Option<Mark>,
-    /// Those drawn since, in their order: the remote may have any of them.
-    pub drawn: Vec<Mark>,
+    pub confirmed: Option<Incarnation>,
+    /// Those issued since, in their order: the remote may have any of them.
+    pub issued: Vec<Incarnation>,
 }
 
 /// How what the remote has compares with what a replica knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has no mark of this replica's, and none was confirmed: a new replica.
+    /// It has no incarnation of this replica's, and none was confirmed: a new replica.
     New,
     /// It has one of ours.
     Known,
@@ -80,44 +80,44 @@ pub enum Standing {
     Ahead,
 }
 
-impl Marks {
-    /// Draws the mark of the next attempt.
-    pub fn draw(&mut self, chance: u128) -> Mark {
-        let newest = self.all().map(|mark| mark.count).max().unwrap_or(0);
-        let mark = Mark { count: newest.saturating_add(1), chance };
-        self.drawn.push(mark);
-        mark
+impl Incarnations {
+    /// Issues the incarnation of the next attempt.
+    pub fn issue(&mut self, chance: u128) -> Incarnation {
+        let newest = self.all().map(|incarnation| incarnation.count).max().unwrap_or(0);
+        let incarnation = Incarnation { count: newest.saturating_add(1), chance };
+        self.issued.push(incarnation);
+        incarnation
     }
 
     /// All of them, the oldest first.
-    pub fn all(&self) -> impl Iterator<Item = Mark> + '_ {
-        self.confirmed.iter().chain(&self.drawn).copied()
+    pub fn all(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.confirmed.iter().chain(&self.issued).copied()
     }
 
-    /// The mark was seen on the remote: no earlier one can come there any more.
-    pub fn confirm(&mut self, mark: Mark) {
-        if let Some(at) = self.drawn.iter().position(|drawn| *drawn == mark) {
-            self.drawn.drain(..=at);
-            self.confirmed = Some(mark);
+    /// The incarnation was seen on the remote: no earlier one can come there any more.
+    pub fn confirm(&mut self, incarnation: Incarnation) {
+        if let Some(at) = self.issued.iter().position(|issued| *issued == incarnation) {
+            self.issued.drain(..=at);
+            self.confirmed = Some(incarnation);
         }
     }
 
     /// The remote has said what it has, to a request that only looked.
     pub fn seen(&mut self, found: Option<&str>) {
-        if let Some(mark) = found.and_then(|text| text.parse().ok()) {
-            self.confirm(mark);
+        if let Some(incarnation) = found.and_then(|text| text.parse().ok()) {
+            self.confirm(incarnation);
         }
-        self.drawn.drain(..self.drawn.len().saturating_sub(KEPT));
+        self.issued.drain(..self.issued.len().saturating_sub(KEPT));
     }
 
-    /// Compares with the mark that the remote has.
+    /// Compares with the incarnation that the remote has.
     pub fn compare(&self, found: Option<&str>) -> Standing {
         match (found, self.confirmed) {
             (None, None) => Standing::New,
             (None, Some(_)) => Standing::Ahead,
-            (Some(text), confirmed) => match text.parse::<Mark>() {
-                Ok(mark) if self.all().any(|known| known == mark) => Standing::Known,
-                Ok(mark) if confirmed.is_some_and(|known| mark.count <= known.count) => {
+            (Some(text), confirmed) => match text.parse::<Incarnation>() {
+                Ok(incarnation) if self.all().any(|known| known == incarnation) => Standing::Known,
+                Ok(incarnation) if confirmed.is_some_and(|known| incarnation.count <= known.count) => {
                     Standing::Ahead
                 }
                 _ => Standing::Behind,
@@ -152,49 +152,49 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn text(mark: Mark) -> Option<String> {
-        Some(mark.to_string())
+    fn text(incarnation: Incarnation) -> Option<String> {
+        Some(incarnation.to_string())
     }
 
     #[test]
-    fn a_mark_reads_as_it_is_written() {
-        for mark in [Mark { count: 1, chance: 0 }, Mark { count: u64::MAX, chance: u128::MAX }] {
-            assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
+    fn an_incarnation_reads_as_it_is_written() {
+        for incarnation in [Incarnation { count: 1, chance: 0 }, Incarnation { count: u64::MAX, chance: u128::MAX }] {
+            assert_eq!(incarnation.to_string().parse::<Incarnation>().unwrap(), incarnation);
         }
         for wrong in ["", "1", "1.", ".1", "-1.0", "1.g", "1.1.1"] {
-            assert!(wrong.parse::<Mark>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Incarnation>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_lost_answer_is_known_and_a_copy_is_not() {
-        let mut mine = Marks::default();
+        let mut mine = Incarnations::default();
         assert_eq!(mine.compare(None), Standing::New);
-        let first = mine.draw(1);
+        let first = mine.issue(1);
         assert_eq!(mine.compare(None), Standing::New, "it never arrived");
         assert_eq!(mine.compare(text(first).as_deref()), Standing::Known, "its answer was lost");
-        let second = mine.draw(2);
+        let second = mine.issue(2);
         mine.confirm(second);
-        assert_eq!((mine.confirmed, mine.drawn.len()), (Some(second), 0));
+        assert_eq!((mine.confirmed, mine.issued.len()), (Some(second), 0));
         assert_eq!(mine.compare(text(second).as_deref()), Standing::Known);
         assert_eq!(mine.compare(text(first).as_deref()), Standing::Ahead, "an earlier state");
         assert_eq!(mine.compare(None), Standing::Ahead, "all is forgotten");
         let mut copy = mine.clone();
-        let (there, _) = (copy.draw(3), mine.draw(4));
+        let (there, _) = (copy.issue(3), mine.issue(4));
         assert_eq!(mine.compare(text(there).as_deref()), Standing::Behind);
         assert_eq!(mine.compare(Some("nonsense")), Standing::Behind);
     }
 
     #[test]
     fn the_list_of_unanswered_attempts_stays_short() {
-        let mut marks = Marks::default();
-        let first = marks.draw(0);
-        let all: Vec<_> = (1..MAX_DRAWN as u128).map(|chance| marks.draw(chance)).collect();
-        marks.seen(text(first).as_deref());
-        assert_eq!(marks.confirmed, Some(first));
-        assert_eq!(marks.drawn, all[all.len() - KEPT..]);
-        marks.seen(None);
-        assert_eq!(marks.drawn.len(), 8);
+        let mut incarnations = Incarnations::default();
+        let first = incarnations.issue(0);
+        let all: Vec<_> = (1..MAX_ISSUED as u128).map(|chance| incarnations.issue(chance)).collect();
+        incarnations.seen(text(first).as_deref());
+        assert_eq!(incarnations.confirmed, Some(first));
+        assert_eq!(incarnations.issued, all[all.len() - KEPT..]);
+        incarnations.seen(None);
+        assert_eq!(incarnations.issued.len(), 8);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //!
 //! An idle replica asks for nothing but the newest event. If that is the one that it knows, the log
 //! is the one that it has read, and nothing is behind it: nobody has another log with the same
-//! event at the same place. The remote's identity, our schema's version and the replica's mark are
-//! asked for by the exchange that follows where anything differs, and by each push. So such a poll
-//! is one short statement that reads two rows, in a request and an answer of some hundred bytes.
+//! event at the same place. The remote's identity, our schema's version and the replica's
+//! incarnation are asked for by the exchange that follows where anything differs, and by each push.
+//! So such a poll is one short statement that reads two rows, in a request and an answer of some
+//! hundred bytes.
 
 use super::incarnation::Place;
 use super::meta::wrong;

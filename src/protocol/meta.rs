@@ -34,8 +34,8 @@ pub struct Meta {
     pub oldest: Seq,
     /// The id of the event at the asker's place, if there is one.
     pub there: Option<String>,
-    /// The asker's mark, if there is one.
-    pub mark: Option<String>,
+    /// The asker's incarnation, if there is one.
+    pub incarnation: Option<String>,
     /// The version of the whole schema, if it was asked for ([`meta`]).
     pub cookie: Option<i64>,
 }
@@ -102,7 +102,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
         (Some(epoch), Some(version), Some(oldest)) if is_epoch(epoch) => {
             let (epoch, oldest) = (epoch.to_owned(), Seq(oldest));
             let cookie = asked.get(2).and_then(Value::as_integer);
-            Ok(Some(Meta { epoch, version, oldest, there: text(0), mark: text(1), cookie }))
+            Ok(Some(Meta { epoch, version, oldest, there: text(0), incarnation: text(1), cookie }))
         }
         _ => Err(wrong("its identity")),
     }

@@ -289,7 +289,8 @@ impl PushPayload {
         &self.parts[part]
     }
 
-    /// The events of all parts in one, which is how [`PushPayload::pack`] packs them without bounds.
+    /// The events of all parts in one, which is how [`PushPayload::pack`] packs them without
+    /// bounds.
     pub(crate) fn into_text(self) -> String {
         let [text] = <[String; 1]>::try_from(self.parts).expect("it was packed as one part");
         text

@@ -41,7 +41,7 @@ impl From<&str> for Statement {
     }
 }
 
-/// The text of an id, a key or a mark, to be bound.
+/// The text of an id, a key or an incarnation, to be bound.
 pub(crate) fn text(shown: impl Display) -> Value {
     Value::Text(shown.to_string().into_bytes())
 }

@@ -6,12 +6,12 @@
 //!
 //! A push is accepted only by the database that the replica was initialised with, and from no other
 //! file than the one that pushed last under its name: the first statement leaves the push's fresh
-//! mark ([`identity`](super::incarnation)) only where `driftless_meta` has the expected epoch and
-//! schema version, the log has the replica's place, and `driftless_replicas` one of its marks; the
-//! second inserts nothing unless that mark is there. So a URL that leads to another database
-//! between two requests costs nothing. Nor does it insert events of a table that has a column here
-//! which the remote's triggers do not know: they would leave it out, and nobody would miss it
-//! ([`Reply::unknown`]).
+//! incarnation ([`identity`](super::incarnation)) only where `driftless_meta` has the expected
+//! epoch and schema version, the log has the replica's place, and `driftless_replicas` one of its
+//! incarnations; the second inserts nothing unless that incarnation is there. So a URL that leads to
+//! another database between two requests costs nothing. Nor does it insert events of a table that
+//! has a column here which the remote's triggers do not know: they would leave it out, and nobody
+//! would miss it ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
-use super::incarnation::{Mark, Marks, Place};
+use super::incarnation::{Incarnation, Incarnations, Place};
 use super::log_range::{page, read_page, read_chunk, chunk};
 use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
@@ -70,16 +70,16 @@ pub struct Sender {
     pub epoch: String,
     /// What it has integrated.
     pub cursor: Seq,
-    /// Its marks. The newest one was drawn for this push.
-    pub marks: Marks,
+    /// Its incarnations. The newest one was issued for this push.
+    pub incarnations: Incarnations,
     /// The remote's tables, for which the push is planned.
     pub tables: Arc<RemoteTables>,
 }
 
 impl Sender {
-    /// The mark of this push, if one was drawn.
-    fn mark(&self) -> Option<Mark> {
-        self.marks.drawn.last().copied()
+    /// The incarnation of this push, if one was issued.
+    fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnations.issued.last().copied()
     }
 }
 
@@ -108,8 +108,8 @@ pub struct Reply {
     /// Whether the pushed events are in the log. False where nothing was pushed, and where the
     /// remote is not the one that the push was meant for, or knows another file by its name.
     pub pushed: bool,
-    /// Whether the remote has the push's mark now.
-    pub marked: bool,
+    /// Whether the remote has the push's incarnation now.
+    pub incarnation_is_there: bool,
     /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
     /// triggers do not know.
     pub unknown: Option<(String, String)>,
@@ -162,7 +162,7 @@ impl Exchange<'_> {
     ///
     /// # Panics
     ///
-    /// When something is to be pushed by nobody, or without a mark.
+    /// When something is to be pushed by nobody, or without an incarnation.
     pub fn batch(&self) -> Batch {
         let mut statements = Vec::with_capacity(7);
         if let Some((push, unit, sender)) = self.push {
@@ -229,27 +229,27 @@ impl Exchange<'_> {
             }
         }
         let meta = read_meta(&next())?;
-        let found = meta.as_ref().and_then(|meta| meta.mark.as_deref());
-        let mine = self.push.and_then(|(_, _, sender)| sender.mark());
-        let marked = mine.is_some_and(|mine| found == Some(&mine.to_string()));
+        let found = meta.as_ref().and_then(|meta| meta.incarnation.as_deref());
+        let mine = self.push.and_then(|(_, _, sender)| sender.incarnation());
+        let incarnation_is_there = mine.is_some_and(|mine| found == Some(&mine.to_string()));
         // Another file with our name may have pushed the same event.
-        let pushed = pushed && marked;
+        let pushed = pushed && incarnation_is_there;
         let stale = stale && !pushed;
-        Ok(Reply { pushed, marked, unknown, stale, page: read, chunk: received, head, meta })
+        Ok(Reply { pushed, incarnation_is_there, unknown, stale, page: read, chunk: received, head, meta })
     }
 }
 
-/// The clause that holds only where the remote has one of the marks from before this push, or knows
-/// nothing of the replica and nothing was confirmed to it.
-pub(super) fn known(replica: ReplicaId, marks: &Marks) -> Statement {
-    let (_, before) = marks.drawn.split_last().expect("a push has a mark of its own");
-    let list: Vec<_> = marks.confirmed.iter().chain(before).map(text).collect();
+/// The clause that holds only where the remote has one of the incarnations from before this push,
+/// or knows nothing of the replica and nothing was confirmed to it.
+pub(super) fn known(replica: ReplicaId, incarnations: &Incarnations) -> Statement {
+    let (_, before) = incarnations.issued.split_last().expect("a push has an incarnation of its own");
+    let list: Vec<_> = incarnations.confirmed.iter().chain(before).map(text).collect();
     let row = "SELECT 1 FROM driftless_replicas WHERE name = ? AND mark";
-    let marked = parameters(list.len());
-    let sql = match (marks.confirmed, list.is_empty()) {
-        (Some(_), _) => format!("EXISTS ({row} IN ({marked}))"),
+    let placeholders = parameters(list.len());
+    let sql = match (incarnations.confirmed, list.is_empty()) {
+        (Some(_), _) => format!("EXISTS ({row} IN ({placeholders}))"),
         (None, true) => format!("NOT EXISTS ({row} IS NOT NULL)"),
-        (None, false) => format!("NOT EXISTS ({row} NOT IN ({marked}))"),
+        (None, false) => format!("NOT EXISTS ({row} NOT IN ({placeholders}))"),
     };
     Statement::new(sql, std::iter::once(text(replica)).chain(list))
 }
@@ -305,10 +305,10 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     }
 }
 
-/// The statement that comes first, and leaves the push's mark.
+/// The statement that comes first, and leaves the push's incarnation.
 fn contact(sender: &Sender, place: Place) -> Statement {
-    let Sender { replica, epoch, cursor, marks, tables } = sender;
-    let (guard, known) = (guard(epoch, place), known(*replica, marks));
+    let Sender { replica, epoch, cursor, incarnations, tables } = sender;
+    let (guard, known) = (guard(epoch, place), known(*replica, incarnations));
     let sql = format!(
         "INSERT INTO driftless_replicas (name, mark, contact, cursor) \
          SELECT ?, ?, {NOW_MS}, ? WHERE ({SCHEMA_COOKIE}) = ? AND {} AND {} \
@@ -316,8 +316,8 @@ fn contact(sender: &Sender, place: Place) -> Statement {
          cursor = excluded.cursor",
         guard.sql, known.sql
     );
-    let mark = sender.mark().expect("a mark was drawn for this push");
-    let row = [text(replica), text(mark), cursor.0.into(), tables.cookie.into()];
+    let incarnation = sender.incarnation().expect("an incarnation was issued for this push");
+    let row = [text(replica), text(incarnation), cursor.0.into(), tables.cookie.into()];
     Statement::new(sql, row.into_iter().chain(guard.args).chain(known.args))
 }
 
@@ -348,10 +348,10 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&PushPayload
          AND ({SCHEMA_COOKIE}) = ? AND NOT EXISTS ({}){}",
         unit.sql, terms.sql, events.sql, unknown.sql, complete.sql
     );
-    let mark = sender.mark().expect("a mark was drawn for this push");
+    let incarnation = sender.incarnation().expect("an incarnation was issued for this push");
     let args = std::iter::once(text(sender.replica)).chain(unit.args).chain(terms.args);
     let cookie = Value::Integer(sender.tables.cookie);
-    let args = args.chain(events.args).chain([text(sender.replica), text(mark), cookie]);
+    let args = args.chain(events.args).chain([text(sender.replica), text(incarnation), cookie]);
     Statement::new(sql, args.chain(unknown.args).chain(complete.args))
 }
 
@@ -550,9 +550,9 @@ mod tests {
             bytes: 0,
             tables: Vec::new(),
         };
-        let marks = Marks { confirmed: None, drawn: vec![Mark { count: 1, chance: 1 }] };
+        let incarnations = Incarnations { confirmed: None, issued: vec![Incarnation { count: 1, chance: 1 }] };
         let (replica, tables) = (ReplicaId(Ulid(7)), Arc::default());
-        let sender = Sender { replica, epoch: "e".to_owned(), cursor: Seq(0), marks, tables };
+        let sender = Sender { replica, epoch: "e".to_owned(), cursor: Seq(0), incarnations, tables };
         let asker = Some(Asker { replica, place: Place::default() });
         let exchange =
             Exchange { push: Some((&push, Ulid(9), &sender)), asker, ..Default::default() };

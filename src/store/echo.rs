@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::error::Result;
 use crate::event::Origin;
 use crate::event::page::Page;
-use crate::event::page::echo::{Echo, Pushed, complete, has_marks};
+use crate::event::page::echo::{Echo, Pushed, complete, has_echoes};
 use crate::event::page::unfold::Layout;
 use crate::protocol::Held;
 use crate::store::Store;
@@ -39,7 +39,7 @@ impl Store {
     /// The page with a whole line for each echo, as the remote would have sent it. `None` if an
     /// echo is of no event that is pending here.
     pub fn completed<'p>(&self, page: &'p Page) -> Result<Option<Cow<'p, Page>>> {
-        if !has_marks(&page.bytes) {
+        if !has_echoes(&page.bytes) {
             return Ok(Some(Cow::Borrowed(page)));
         }
         let sql = format!("SELECT {EVENT} FROM driftless_outbox WHERE n = ?1 AND NOT settled");

@@ -1,6 +1,6 @@
 //! Who this file is to its remote: its incarnations, its place in the log, its past identities.
 //!
-//! An incarnation is a [`Mark`] that a push leaves at the remote, to tell a file from its copies.
+//! An [`Incarnation`] is what a push leaves at the remote, to tell a file from its copies.
 
 use rusqlite::{Connection, Transaction};
 
@@ -12,7 +12,7 @@ use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
 use crate::event::frame::GENESIS;
 use crate::event::{ReplicaId, Seq};
-use crate::protocol::incarnation::{Mark, Marks, Place};
+use crate::protocol::incarnation::{Incarnation, Incarnations, Place};
 
 /// The setting with the incarnation that the remote is known to have had.
 const CONFIRMED: &str = "confirmed";
@@ -95,24 +95,24 @@ impl Store {
     /// # Errors
     ///
     /// `Corrupt` when it is not what was written, `Storage` when the database fails.
-    pub fn incarnations(&self) -> Result<Marks> {
+    pub fn incarnations(&self) -> Result<Incarnations> {
         let tx = self.db.unchecked_transaction()?;
         read(&tx)
     }
 
     /// Issues the incarnation of a push, by `chance`, and keeps it so that not even a power failure
     /// takes it away: the remote may have it a moment later. It is the newest of those it gives.
-    pub fn issue_incarnation(&mut self, chance: u128) -> Result<Marks> {
+    pub fn issue_incarnation(&mut self, chance: u128) -> Result<Incarnations> {
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let issued = self.keep_incarnation(chance);
         self.db.pragma_update(None, "synchronous", "NORMAL")?;
         issued
     }
 
-    fn keep_incarnation(&self, chance: u128) -> Result<Marks> {
+    fn keep_incarnation(&self, chance: u128) -> Result<Incarnations> {
         let tx = self.begin_write()?;
         let mut incarnations = read(&tx)?;
-        incarnations.draw(chance);
+        incarnations.issue(chance);
         keep(&tx, &incarnations)?;
         self.commit_write(tx)?;
         Ok(incarnations)
@@ -120,10 +120,10 @@ impl Store {
 
     /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up
     /// to that number: see [`Store::sent`].
-    pub fn confirm_incarnation(&mut self, mark: Mark, sent: Option<i64>) -> Result<()> {
+    pub fn confirm_incarnation(&mut self, incarnation: Incarnation, sent: Option<i64>) -> Result<()> {
         let tx = self.begin_write()?;
         let mut incarnations = read(&tx)?;
-        incarnations.confirm(mark);
+        incarnations.confirm(incarnation);
         keep(&tx, &incarnations)?;
         if let Some(sent) = sent {
             super::outbox::batch::note_sent(&tx, sent)?;
@@ -218,17 +218,17 @@ pub(super) fn landmark(db: &Connection) -> Result<Option<Place>> {
     }))
 }
 
-fn read(tx: &Transaction<'_>) -> Result<Marks> {
+fn read(tx: &Transaction<'_>) -> Result<Incarnations> {
     let issued = setting(tx, ISSUED)?.unwrap_or_default();
-    Ok(Marks {
+    Ok(Incarnations {
         confirmed: setting(tx, CONFIRMED)?.map(|text| text.parse()).transpose()?,
-        drawn: issued.split_whitespace().map(str::parse).collect::<Result<_>>()?,
+        issued: issued.split_whitespace().map(str::parse).collect::<Result<_>>()?,
     })
 }
 
-fn keep(db: &Connection, incarnations: &Marks) -> Result<()> {
-    let issued: Vec<_> = incarnations.drawn.iter().map(Mark::to_string).collect();
-    let confirmed = incarnations.confirmed.map(|mark| mark.to_string());
+fn keep(db: &Connection, incarnations: &Incarnations) -> Result<()> {
+    let issued: Vec<_> = incarnations.issued.iter().map(Incarnation::to_string).collect();
+    let confirmed = incarnations.confirmed.map(|incarnation| incarnation.to_string());
     if setting(db, CONFIRMED)? != confirmed {
         set_setting(db, CONFIRMED, confirmed.as_deref())?;
     }

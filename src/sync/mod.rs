@@ -45,9 +45,10 @@
 //! # The remote is checked with every answer
 //!
 //! Every answer says which database the remote is, which event it has at the replica's place in the
-//! log, and which mark of the replica it has. `remote_check` compares them before anything of the
-//! answer counts. If the URL leads to another database, or the remote was restored from a backup,
-//! nothing is pushed or pulled until a person accepts the remote ([`RemotePreview`], [`accept`]).
+//! log, and which incarnation of the replica it has. `remote_check` compares them before anything
+//! of the answer counts. If the URL leads to another database, or the remote was restored from a
+//! backup, nothing is pushed or pulled until a person accepts the remote ([`RemotePreview`],
+//! [`accept`]).
 //!
 //! # The first sync
 //!

@@ -1,13 +1,13 @@
 //! Whether a remote is the one that a replica belongs to, with the log that it has read.
 //!
 //! Every answer says which database the remote is, which event it has at this replica's place in
-//! the log, and which of its marks ([`incarnation`](crate::protocol::incarnation)). Nothing is
-//! pushed to a remote that is another one, or that was rolled back, and nothing of that answer is
-//! integrated, until a person decides.
+//! the log, and which of its incarnations ([`incarnation`](crate::protocol::incarnation)). Nothing
+//! is pushed to a remote that is another one, or that was rolled back, and nothing of that answer
+//! is integrated, until a person decides.
 
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
-use crate::protocol::incarnation::{Marks, Place, Standing};
+use crate::protocol::incarnation::{Incarnations, Place, Standing};
 use crate::protocol::meta::{Meta, SCHEMA_VERSION};
 use crate::sync::status::SyncState;
 
@@ -18,7 +18,7 @@ pub(crate) type Refusal = (Error, SyncState);
 pub(crate) fn examine(
     epoch: Option<&str>,
     place: Place,
-    marks: &Marks,
+    incarnations: &Incarnations,
     meta: Option<&Meta>,
 ) -> Result<(), Refusal> {
     let Some(meta) = meta.filter(|meta| Some(meta.epoch.as_str()) == epoch) else {
@@ -41,7 +41,7 @@ pub(crate) fn examine(
     if !place.is_in(meta.oldest, meta.there.as_deref()) {
         return Err((rolled_back(seq, meta.there.is_some()), SyncState::RolledBack));
     }
-    if marks.compare(meta.mark.as_deref()) == Standing::Ahead {
+    if incarnations.compare(meta.incarnation.as_deref()) == Standing::Ahead {
         return Err((forgotten(), SyncState::RolledBack));
     }
     Ok(())
@@ -114,31 +114,31 @@ pub(in crate::sync) fn no_first_sync() -> Error {
 mod tests {
     use super::*;
     use crate::event::EventId;
-    use crate::protocol::incarnation::Mark;
+    use crate::protocol::incarnation::Incarnation;
 
     #[test]
     fn a_remote_is_spoken_to_if_it_is_ours_and_has_forgotten_nothing() {
         let id = EventId(ulid::Ulid(7));
         let place = Place { seq: Seq(5), id: Some(id) };
-        let confirmed = Mark { count: 3, chance: 1 };
-        let marks = Marks { confirmed: Some(confirmed), drawn: Vec::new() };
+        let confirmed = Incarnation { count: 3, chance: 1 };
+        let incarnations = Incarnations { confirmed: Some(confirmed), issued: Vec::new() };
         let well = Meta {
             epoch: "e".to_owned(),
             version: SCHEMA_VERSION,
             oldest: Seq(1),
             there: Some(id.to_string()),
-            mark: Some(confirmed.to_string()),
+            incarnation: Some(confirmed.to_string()),
             cookie: None,
         };
         let state = |meta: Meta| {
-            examine(Some("e"), place, &marks, Some(&meta)).err().map(|(_, state)| state)
+            examine(Some("e"), place, &incarnations, Some(&meta)).err().map(|(_, state)| state)
         };
         assert_eq!(state(well.clone()), None);
         for epoch in [None, Some("f")] {
-            let (_, state) = examine(epoch, place, &marks, Some(&well)).unwrap_err();
+            let (_, state) = examine(epoch, place, &incarnations, Some(&well)).unwrap_err();
             assert_eq!(state, SyncState::OtherRemote);
         }
-        let (error, other) = examine(Some("e"), place, &marks, None).unwrap_err();
+        let (error, other) = examine(Some("e"), place, &incarnations, None).unwrap_err();
         assert_eq!(other, SyncState::OtherRemote);
         assert_eq!(error.code(), Code::OtherRemote, "{error}");
         let version = SCHEMA_VERSION + 1;
@@ -151,15 +151,15 @@ mod tests {
         let other = Some(EventId(ulid::Ulid(8)).to_string());
         let message = |there: Option<String>| {
             let meta = Meta { there, ..well.clone() };
-            let (error, state) = examine(Some("e"), place, &marks, Some(&meta)).unwrap_err();
+            let (error, state) = examine(Some("e"), place, &incarnations, Some(&meta)).unwrap_err();
             assert_eq!(state, SyncState::RolledBack);
             error.message().to_owned()
         };
         assert!(message(None).contains("has no event 5"));
         assert!(message(other).contains("its event 5 is another one"));
-        assert_eq!(state(Meta { mark: None, ..well.clone() }), Some(SyncState::RolledBack));
-        let copy = Some(Mark { count: 4, chance: 2 }.to_string());
-        assert_eq!(state(Meta { mark: copy, ..well }), None, "a copy is told apart by its push");
+        assert_eq!(state(Meta { incarnation: None, ..well.clone() }), Some(SyncState::RolledBack));
+        let copy = Some(Incarnation { count: 4, chance: 2 }.to_string());
+        assert_eq!(state(Meta { incarnation: copy, ..well }), None, "a copy is told apart by its push");
     }
 
     #[test]

@@ -251,7 +251,7 @@ pub(crate) fn complete(
 }
 
 /// Whether a line of the page is an echo, or could not be made whole.
-pub(crate) fn has_marks(bytes: &[u8]) -> bool {
+pub(crate) fn has_echoes(bytes: &[u8]) -> bool {
     pieces(bytes).any(is_echo)
 }
 
@@ -318,7 +318,7 @@ mod tests {
         };
         assert_eq!(whole(true).unwrap().unwrap(), format!("<4>\n{WHOLE}").into_bytes());
         assert_eq!(whole(false).unwrap(), None);
-        assert!(has_marks(&page) && !has_marks(WHOLE.as_bytes()));
+        assert!(has_echoes(&page) && !has_echoes(WHOLE.as_bytes()));
         for damaged in [&b"[4,\"x\",0,null"[..], b"[4,\"x\",0]", b"[4,\"x\",0,1,2,3,4,5,6]"] {
             assert_eq!(complete(damaged, |_, _| Ok(true)).unwrap(), None);
         }

@@ -200,7 +200,7 @@ fn write_image(scanner: &mut Scanner<'_>, layout: Option<&Names>, out: &mut Vec<
 
 /// What stands for a line that cannot be made whole. It asks for whole lines, as an echo does that
 /// is pending nowhere.
-const MARK: &[u8] = b"[0,0,0]";
+const NOT_RESTORED: &[u8] = b"[0,0,0]";
 
 /// The lines of a page, with each line whole, or an echo by itself. `layouts` are those of the
 /// request.
@@ -220,7 +220,7 @@ pub fn unfold(bytes: Vec<u8>, layouts: &[Layout]) -> Vec<u8> {
             before = last.and_then(|last| write_lean(line, &last, &layouts, &mut out));
             if before.is_none() {
                 out.truncate(begin);
-                out.extend_from_slice(MARK);
+                out.extend_from_slice(NOT_RESTORED);
             }
             (whole, echo, copied) = (None, None, end);
         } else if let Some(short) = Short::read(line) {
@@ -228,7 +228,7 @@ pub fn unfold(bytes: Vec<u8>, layouts: &[Layout]) -> Vec<u8> {
             echo = short.said().or(echo);
             match &echo {
                 Some(said) => short.write(said, &mut out),
-                None => out.extend_from_slice(MARK),
+                None => out.extend_from_slice(NOT_RESTORED),
             }
             (whole, before, copied) = (None, None, end);
         } else {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::event::Seq;
     use crate::event::page::Page;
-    use crate::event::page::echo::{Echo, complete, has_marks};
+    use crate::event::page::echo::{Echo, complete, has_echoes};
 
     const A: &str = "01JD8ZK3V5QWERTY0123456789";
     const B: &str = "01JD8ZK3V5QWERTY0123456780";
@@ -287,12 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn a_short_line_that_follows_none_is_marked() {
+    fn a_short_line_that_follows_none_is_an_echo() {
         let second = format!(r#"[5,"{B}",18,0]"#);
         for lines in [vec![second.as_str()], vec![&first(), WHOLE, &second], vec!["", &second]] {
             let page = unfolded(&lines);
             assert_eq!(page.lines().last(), Some("[0,0,0]"));
-            assert!(has_marks(page.as_bytes()));
+            assert!(has_echoes(page.as_bytes()));
             assert_eq!(complete(page.as_bytes(), |_, _| Ok(true)).unwrap(), None);
         }
         for wrong in ["[5", "[5,", "[5,\"x\",18,0", "[5,\"x\",18,0,1]", "[5,\"x\",18,0] ]", "[]"] {

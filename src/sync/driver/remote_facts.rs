@@ -56,8 +56,8 @@ pub(crate) async fn ask(
     })?;
     let (meta, mut facts) = read(&answer).map_err(plain)?;
     if state.epoch.is_some() {
-        let marks = store.incarnations().map_err(plain)?;
-        examine(state.epoch.as_deref(), state.place, &marks, meta.as_ref())?;
+        let incarnations = store.incarnations().map_err(plain)?;
+        examine(state.epoch.as_deref(), state.place, &incarnations, meta.as_ref())?;
         if let Some((id, seq)) = store.contradiction().map_err(plain)? {
             return Err((other_log(&id, &seq), SyncState::RolledBack));
         }

@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::value::Value;
 use crate::event::{ReplicaId, Seq};
 use crate::protocol::Statement;
-use crate::protocol::incarnation::{Marks, Place};
+use crate::protocol::incarnation::{Incarnations, Place};
 use crate::protocol::meta::{Asker, HEAD, Meta};
 use crate::protocol::statements::DEFINITIONS;
 use crate::remote::{Batch, Remote, Rows};
@@ -63,7 +63,7 @@ pub(crate) struct LocalSide {
     replica: ReplicaId,
     epoch: Option<String>,
     place: Place,
-    marks: Marks,
+    incarnations: Incarnations,
     contradiction: Option<(String, String)>,
     pending: u64,
     tables: Vec<(String, u64)>,
@@ -77,7 +77,7 @@ impl LocalSide {
             replica: state.replica,
             epoch: state.epoch,
             place: state.place,
-            marks: store.incarnations()?,
+            incarnations: store.incarnations()?,
             contradiction: store.contradiction()?,
             pending: state.pending,
             tables: store.count_rows()?,
@@ -89,7 +89,7 @@ impl LocalSide {
         let contradiction = self.contradiction.as_ref();
         let contradiction =
             contradiction.map(|(id, seq)| (other_log(id, seq), SyncState::RolledBack));
-        let examined = examine(self.epoch.as_deref(), self.place, &self.marks, meta.as_ref());
+        let examined = examine(self.epoch.as_deref(), self.place, &self.incarnations, meta.as_ref());
         Ok(RemotePreview {
             trouble: acceptable(examined.err().or(contradiction))?,
             ours: LogEnd { epoch: self.epoch, seq: self.place.seq.0 },

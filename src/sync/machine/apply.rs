@@ -95,15 +95,15 @@ impl Machine {
 
     /// An exchange was answered.
     fn exchanged(&mut self, id: RequestId, request: &ExchangeRequest, reply: Reply) {
-        let marks = match self.store.incarnations() {
-            Ok(marks) => marks,
+        let incarnations = match self.store.incarnations() {
+            Ok(incarnations) => incarnations,
             Err(error) => return self.failed_locally(error),
         };
         let (epoch, meta) = (self.identity.epoch(), reply.meta.as_ref());
-        if let Err((error, state)) = examine(epoch, request.place(), &marks, meta) {
+        if let Err((error, state)) = examine(epoch, request.place(), &incarnations, meta) {
             return self.diverged(error, state);
         }
-        let taken = match self.identity.take_mark(&mut self.store, id, request, &marks, &reply) {
+        let taken = match self.identity.note_incarnation(&mut self.store, id, request, &incarnations, &reply) {
             Ok(taken) => taken,
             // The events are pushed again, and the remote knows them by their ids.
             Err(error) => return self.failed_locally(error),
@@ -312,12 +312,12 @@ impl Machine {
             Ok(read) => read,
             Err(error) => return self.failed(None, error),
         };
-        let marks = match self.store.incarnations() {
-            Ok(marks) => marks,
+        let incarnations = match self.store.incarnations() {
+            Ok(incarnations) => incarnations,
             Err(error) => return self.failed_locally(error),
         };
         let (epoch, place) = (self.identity.epoch(), self.puller.place());
-        if let Err((error, state)) = examine(epoch, place, &marks, meta.as_ref()) {
+        if let Err((error, state)) = examine(epoch, place, &incarnations, meta.as_ref()) {
             return self.leave_alone(error, state);
         }
         let wall_ms = self.schedule.now().wall_ms;

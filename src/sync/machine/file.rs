@@ -1,12 +1,13 @@
 //! The database file, which may be restored, replaced, or gone while the machine works on it.
 //!
 //! A process remembers much of its file: how far it has read the log, what it has asked for, what
-//! it has pushed under which mark, which rows have pending events. When the file's content is
-//! replaced under it ([`store`](crate::store)), all of that is wrong. So the machine checks the
+//! it has pushed under which incarnation, which rows have pending events. When the file's content
+//! is replaced under it ([`store`](crate::store)), all of that is wrong. So the machine checks the
 //! file before each input. If the file is in another state, the machine starts again, exactly as a
 //! process that is started on the file: with a new [`Store`], and nothing of the old one. The
 //! answer to an earlier request is dropped. The rest is as after a restore between two runs: a push
-//! is refused for its mark, and the file takes a new identity ([`identity`](super::identity)).
+//! is refused for its incarnation, and the file takes a new identity
+//! ([`identity`](super::identity)).
 //!
 //! If the file is gone, or is not a replica of the same remote any more, the machine lets go of it
 //! and shows that as its trouble. It searches the file from time to time, and goes on when the path

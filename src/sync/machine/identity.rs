@@ -2,7 +2,7 @@
 //!
 //! A push that was refused because another file has pushed under the same name makes this file
 //! another replica: it reads the log to its end, takes a new identity, and pushes under that. A
-//! request that only pulls leaves a later mark alone: a copy that only reads does no harm.
+//! request that only pulls leaves a later incarnation alone: a copy that only reads does no harm.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ulid::Ulid;
 use crate::error::Result;
 use crate::event::ReplicaId;
 use crate::event::clock::Clock;
-use crate::protocol::incarnation::{MAX_DRAWN, Marks, Standing};
+use crate::protocol::incarnation::{MAX_ISSUED, Incarnations, Standing};
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::{Reply, Sender};
 use crate::store::State;
@@ -26,7 +26,7 @@ pub(super) struct Identity {
     /// The push that was refused because another file has this one's identity.
     renewing: Option<RequestId>,
     clock: Clock,
-    /// For marks and identities: two copies of a file must not draw the same ones.
+    /// For incarnations and identities: two copies of a file must not draw the same ones.
     seed: fastrand::Rng,
     /// For all else.
     random: fastrand::Rng,
@@ -70,7 +70,7 @@ impl Identity {
         self.clock.stamp(epoch_ms, self.random.u128(..))
     }
 
-    /// Who pushes, with a mark that is drawn for this push and stored, to these tables.
+    /// Who pushes, with an incarnation that is issued for this push and stored, to these tables.
     pub(super) fn sender(
         &mut self,
         store: &mut Store,
@@ -78,28 +78,28 @@ impl Identity {
         epoch: String,
         tables: Arc<RemoteTables>,
     ) -> Result<Sender> {
-        let marks = store.issue_incarnation(self.seed.u128(..))?;
-        Ok(Sender { replica, epoch, cursor: store.state()?.cursor, marks, tables })
+        let incarnations = store.issue_incarnation(self.seed.u128(..))?;
+        Ok(Sender { replica, epoch, cursor: store.state()?.cursor, incarnations, tables })
     }
 
-    /// Takes note of the mark that the remote has. Gives false if the push was refused for it: then
-    /// the file needs a new identity.
-    pub(super) fn take_mark(
+    /// Takes note of the incarnation that the remote has. Gives false if the push was refused for
+    /// it: then the file needs a new identity.
+    pub(super) fn note_incarnation(
         &mut self,
         store: &mut Store,
         id: RequestId,
         request: &ExchangeRequest,
-        marks: &Marks,
+        incarnations: &Incarnations,
         reply: &Reply,
     ) -> Result<bool> {
-        let found = reply.meta.as_ref().and_then(|meta| meta.mark.as_deref());
+        let found = reply.meta.as_ref().and_then(|meta| meta.incarnation.as_deref());
         match request.push() {
-            Some(push) if reply.marked => {
-                let mark = request.mark().expect("a push has a mark");
-                store.confirm_incarnation(mark, reply.pushed.then_some(push.last_n))?;
+            Some(push) if reply.incarnation_is_there => {
+                let incarnation = request.incarnation().expect("a push has an incarnation");
+                store.confirm_incarnation(incarnation, reply.pushed.then_some(push.last_n))?;
                 Ok(true)
             }
-            Some(_) if marks.compare(found) == Standing::Behind => {
+            Some(_) if incarnations.compare(found) == Standing::Behind => {
                 tracing::warn!(
                     replica = %store.id(),
                     "another file has pushed under this replica's name: this one was copied or \
@@ -110,7 +110,7 @@ impl Identity {
             }
             Some(_) => Ok(true),
             None => {
-                if marks.drawn.len() >= MAX_DRAWN && marks.compare(found) != Standing::Behind {
+                if incarnations.issued.len() >= MAX_ISSUED && incarnations.compare(found) != Standing::Behind {
                     store.see_incarnation(found)?;
                 }
                 Ok(true)
@@ -149,5 +149,5 @@ impl Identity {
 
 /// Whether so many pushes have had no answer that a request that only reads comes first.
 pub(super) fn must_probe(store: &Store) -> Result<bool> {
-    Ok(store.incarnations()?.drawn.len() >= MAX_DRAWN)
+    Ok(store.incarnations()?.issued.len() >= MAX_ISSUED)
 }

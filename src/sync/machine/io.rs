@@ -18,8 +18,8 @@ pub struct Config {
     pub health_bound_ms: u64,
     /// The seed of the jitter in waiting times.
     pub seed: u64,
-    /// The seed of marks and identities. It must be another number at each start: otherwise two
-    /// copies of a file would draw the same ones.
+    /// The seed of incarnations and identities. It must be another number at each start: otherwise
+    /// two copies of a file would draw the same ones.
     pub identity_seed: u64,
     /// The size of a push in one request.
     pub push: PushSize,

@@ -145,9 +145,9 @@ fn run(
 ) -> Result<Checked> {
     let tables = check.tables();
     loop {
-        let (state, marks) = (store.state()?, store.incarnations()?);
+        let (state, incarnations) = (store.state()?, store.incarnations()?);
         let mut snapshot = store.snapshot(&tables)?;
-        let Some(batch) = check.ask(&mut snapshot, state, marks)? else {
+        let Some(batch) = check.ask(&mut snapshot, state, incarnations)? else {
             return Ok(Checked::More);
         };
         match requests.send(&batch, || check.meanwhile(&mut snapshot)) {

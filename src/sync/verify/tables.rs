@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Kind, Result};
 use crate::protocol::compare::{ComparedTable, Comparison, Coverage, Difference};
-use crate::protocol::incarnation::Marks;
+use crate::protocol::incarnation::Incarnations;
 use crate::protocol::meta::{Asker, meta, read_meta};
 use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE, read_schema_cookie};
 use crate::protocol::statements::{DEFINITIONS, TABLES};
@@ -47,7 +47,7 @@ pub struct TableCheck {
     /// The version of the remote's schema for which the tables are known.
     cookie: i64,
     /// The replica, when the last request was made.
-    known: Option<(State, Marks)>,
+    known: Option<(State, Incarnations)>,
     /// Tables that cannot be compared, each with the reason.
     left_out: Vec<(String, String)>,
 }
@@ -89,8 +89,8 @@ impl TableCheck {
         self.comparison.tables()
     }
 
-    /// The next request, which only reads; `None` when all is compared. `state` and `marks` are the
-    /// store's, from before the snapshot.
+    /// The next request, which only reads; `None` when all is compared. `state` and `incarnations`
+    /// are the store's, from before the snapshot.
     ///
     /// # Errors
     ///
@@ -99,12 +99,12 @@ impl TableCheck {
         &mut self,
         snapshot: &mut Snapshot<'_>,
         state: State,
-        marks: Marks,
+        incarnations: Incarnations,
     ) -> Result<Option<Batch>> {
         let Some(mut statements) = self.comparison.ask(snapshot)? else { return Ok(None) };
         let asker = Asker { replica: state.replica, place: state.place };
         statements.extend([meta(asker), SCHEMA_COOKIE.into()]);
-        self.known = Some((state, marks));
+        self.known = Some((state, incarnations));
         Ok(Some(Batch { statements, writes: false }))
     }
 
@@ -128,8 +128,8 @@ impl TableCheck {
             return Err(Error::new(Code::AnswerInvalid, "the answer to a comparison is not one"));
         };
         let meta = read_meta(meta)?;
-        if let Some((state, marks)) = &self.known {
-            let examined = examine(state.epoch.as_deref(), state.place, marks, meta.as_ref());
+        if let Some((state, incarnations)) = &self.known {
+            let examined = examine(state.epoch.as_deref(), state.place, incarnations, meta.as_ref());
             examined.map_err(|(error, _)| error)?;
         }
         if read_schema_cookie(cookie)? != self.cookie {

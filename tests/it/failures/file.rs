@@ -125,7 +125,7 @@ fn f54_unsent_changes_go_with_the_file_and_their_numbers_are_used_again() {
     remote.set_offline(true);
     member(&mut desk, "a1");
     member(&mut desk, "a2");
-    // The cursor, the marks and what is sent are the same there. Only the outbox is not.
+    // The cursor, the incarnations and what is sent are the same there. Only the outbox is not.
     desk.restore_in_place(&backup);
     desk.db.execute_batch("INSERT INTO members (id, name) VALUES ('b1', 'one')").unwrap();
     desk.db.execute_batch("INSERT INTO members (id, name) VALUES ('b2', 'two')").unwrap();
@@ -146,7 +146,7 @@ fn f54_restored_while_a_push_is_under_way_in_parts() {
         member(&mut desk, "a0");
         desk.sync().unwrap();
         let backup = desk.backup();
-        // More than a request takes, in one transaction, so none of it has a mark yet.
+        // More than a request takes, in one transaction, so no boundary within it is known.
         let rows =
             "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 12000)
             INSERT INTO members (id, name) SELECT 'a' || n, 'x' FROM c";

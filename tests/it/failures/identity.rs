@@ -1,9 +1,9 @@
-//! How replicas and remotes are taken for others: F22, F23 and F24, with the machine driven by hand.
-//! `cli::identity` has them with the real command over the hub.
+//! How replicas and remotes are taken for others: F22, F23 and F24, with the machine driven by
+//! hand. `cli::identity` has them with the real command over the hub.
 
 use std::sync::Arc;
 
-use driftless::protocol::incarnation::MAX_DRAWN;
+use driftless::protocol::incarnation::MAX_ISSUED;
 use driftless::store::Cause;
 use driftless::sync::{Input, SyncState};
 use driftless::{Code, Error};
@@ -86,8 +86,8 @@ fn f22_restored_from_a_backup() {
     assert_eq!(a.status().identity[0].replica, id.to_string());
     assert_ne!(a.machine.store().id(), id);
     assert!(causes(&b).is_empty());
-    // What was acknowledged is there still, what was written after the restoration arrived, and what
-    // was deleted stays deleted.
+    // What was acknowledged is there still, what was written after the restoration arrived, and
+    // what was deleted stays deleted.
     let log = remote.read("SELECT id FROM driftless_events ORDER BY seq");
     assert!(log.starts_with(&before));
     assert_eq!(b.read("SELECT name FROM members WHERE id = 'new'"), "written after");
@@ -164,10 +164,10 @@ fn f22_a_power_failure_between_the_mark_and_the_request() {
     remote.fail([Fault::LostBefore]);
     a.write(&many(3, "a"));
     a.settle();
-    let (drawn, backup) = (a.machine.store().incarnations().unwrap().drawn, a.backup());
-    assert_eq!(drawn.len(), 1, "the mark is stored before the request leaves");
+    let (issued, backup) = (a.machine.store().incarnations().unwrap().issued, a.backup());
+    assert_eq!(issued.len(), 1, "the incarnation is stored before the request leaves");
     a.restore(&backup);
-    assert_eq!(a.machine.store().incarnations().unwrap().drawn, drawn);
+    assert_eq!(a.machine.store().incarnations().unwrap().issued, issued);
     all_equal(&mut [&mut a]);
     assert!(causes(&a).is_empty());
 }
@@ -257,7 +257,7 @@ fn f23_both_copies_are_offline_for_a_long_time() {
         }
     }
     assert!(
-        a.machine.store().incarnations().unwrap().drawn.len() <= MAX_DRAWN,
+        a.machine.store().incarnations().unwrap().issued.len() <= MAX_ISSUED,
         "however many attempts"
     );
     remote.set_offline(false);
@@ -297,7 +297,7 @@ fn f23_a_replica_from_before_there_were_marks() {
     let mut a = Desk::new(&remote, 1);
     a.write(&many(3, "a"));
     a.sync().unwrap();
-    // What an earlier version left: no marks on either side, and not all of the tables.
+    // What an earlier version left: no incarnations on either side, and not all of the tables.
     remote.web("UPDATE driftless_replicas SET mark = NULL");
     a.db.execute_batch(
         "DELETE FROM driftless_settings WHERE name IN ('marks', 'confirmed', 'landmark');

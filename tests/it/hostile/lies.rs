@@ -290,8 +290,8 @@ fn an_acknowledged_event_that_no_page_has_is_asked_for() {
     assert!(asked.contains("WHERE id IN (?"), "{asked}");
 }
 
-/// The same where the event is larger than an answer may be: its line is asked for in chunks, and an
-/// answer is lost, the limit falls, and the process ends, all in the middle of it.
+/// The same where the event is larger than an answer may be: its line is asked for in chunks, and
+/// an answer is lost, the limit falls, and the process ends, all in the middle of it.
 #[test]
 fn an_overlooked_event_that_no_answer_takes_is_read_in_chunks() {
     const CAP: usize = 100_000;
@@ -387,7 +387,8 @@ fn a_question_whose_answer_is_too_large_is_asked_in_parts() {
     assert_eq!((scene.desk.status().trouble, scene.desk.status().pending), (None, 0));
 }
 
-/// A process that has just begun has not read the log to its end, and may find there what it misses.
+/// A process that has just begun has not read the log to its end, and may find there what it
+/// misses.
 #[test]
 fn whoever_begins_looks_before_it_asks() {
     let mut scene = Scene::new();
@@ -442,7 +443,7 @@ fn an_event_that_was_acknowledged_and_is_not_there_is_pushed_again() {
         let pushes = batch.writes;
         let outcome = scene.remote.run_now(batch);
         if pushes {
-            // The mark stays, and what was pushed is taken back.
+            // The incarnation stays, and what was pushed is taken back.
             scene.remote.web(
                 "DELETE FROM driftless_events WHERE seq = 3;
                  UPDATE sqlite_sequence SET seq = 2 WHERE name = 'driftless_events'",

@@ -390,7 +390,7 @@ fn f75_restoring_twice_restores_once_whoever_asks() {
     assert_eq!(states, vec![ConflictState::Restored; 20]);
 }
 
-/// A mark that an earlier process had seen is known to the next one as far as it was needed.
+/// A boundary that an earlier process had seen is known to the next one as far as it was needed.
 #[test]
 fn f75_a_group_outlives_the_process_that_saw_it_end() {
     let mut remote = Remote::new(MEMBERS, "", ConflictRule::Row);

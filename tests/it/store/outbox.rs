@@ -1,4 +1,4 @@
-//! The outbox: marks, what goes next, how it is arranged; and the conflict inbox and first sync.
+//! The outbox: boundaries, what goes next, how it is arranged; and the conflict inbox and first sync.
 
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
@@ -50,10 +50,10 @@ fn a_push_ends_where_a_transaction_ended() {
 fn a_unit_ends_where_a_transaction_ended() {
     let mut desk = Desk::new(1, MEMBERS, "", ConflictRule::Row);
     let mut row = 0;
-    for (rows, marked) in [(300, true), (300, true), (400, false), (200, true), (100, true)] {
+    for (rows, is_noted) in [(300, true), (300, true), (400, false), (200, true), (100, true)] {
         let values: Vec<_> = (row..row + rows).map(|row| format!("('{row}')")).collect();
         desk.write(&format!("INSERT INTO m (id) VALUES {}", values.join(", ")));
-        if marked {
+        if is_noted {
             desk.store.note_boundary().unwrap();
         }
         row += rows;

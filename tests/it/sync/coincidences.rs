@@ -56,7 +56,7 @@ fn a_file_that_was_copied_and_pushes_without_a_page_reads_on_before_it_takes_ano
     a.write("INSERT INTO members (id, name) VALUES ('2', 'Bea')");
     assert!(a.sent[0].1.writes);
     a.deliver();
-    assert_eq!(a.status().pending, 1, "it was refused for the other file's mark");
+    assert_eq!(a.status().pending, 1, "it was refused for the other file's incarnation");
     assert!(a.status().identity.is_empty(), "the log is to be read first");
     assert!(!a.sent[0].1.writes, "it reads on");
     a.settle();

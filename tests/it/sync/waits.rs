@@ -1,8 +1,8 @@
-//! When the machine asks, how long it waits, and what it says meanwhile: all by its own clock, which
-//! stands still unless a test moves it.
+//! When the machine asks, how long it waits, and what it says meanwhile: all by its own clock,
+//! which stands still unless a test moves it.
 
 use driftless::event::conflict::ConflictRule;
-use driftless::protocol::incarnation::MAX_DRAWN;
+use driftless::protocol::incarnation::MAX_ISSUED;
 use driftless::protocol::statements::MAX_EVENTS;
 use driftless::store::{Setup, Store};
 use driftless::sync::{
@@ -547,13 +547,13 @@ fn an_idle_desk_leaves_its_file_alone() {
     assert_eq!((desk.status().health, desk.status().state), (Health::Ok, SyncState::InStep));
 }
 
-/// Each push draws a mark, and the list of those that the remote may have stays short.
+/// Each push issues an incarnation, and the list of those that the remote may have stays short.
 #[test]
 fn after_many_pushes_without_an_answer_it_looks_before_the_next() {
     let remote = remote();
     let mut desk = Desk::new(&remote, 1);
     desk.write("INSERT INTO members (id, name) VALUES ('1', 'Ana')");
-    for _ in 0..MAX_DRAWN {
+    for _ in 0..MAX_ISSUED {
         assert!(desk.sent[0].1.writes);
         remote.fail([Fault::LostBefore]);
         desk.deliver();
@@ -586,7 +586,8 @@ fn a_sync_says_how_much_it_moved() {
     assert!((3_000..6_000).contains(&summary.bytes_down), "{summary:?}");
 }
 
-/// A remote that was rolled back or replaced may reject anything, and none of it is the events' fault.
+/// A remote that was rolled back or replaced may reject anything, and none of it is the events'
+/// fault.
 #[test]
 fn after_a_rejected_push_it_looks_at_the_remote_before_it_looks_for_a_culprit() {
     let check = SCHEMA.replace("name TEXT", "name TEXT CHECK (name <> 'bad')");

@@ -11,7 +11,7 @@ use driftless::catalog::{Catalog, Table, literal};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::page::unfold::Layout;
 use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
-use driftless::protocol::incarnation::{Mark, Marks, Place};
+use driftless::protocol::incarnation::{Incarnation, Incarnations, Place};
 use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
     Asker, Exchange, Sender, Chunk, LogRange, lookup, lookup_chunk, row_chunk,
@@ -236,8 +236,8 @@ fn the_turso_engine_ends_with_sqlites_tables_and_verdicts() {
     assert_eq!(expected.len(), results.len());
 }
 
-/// The request of a replica that has these marks and stands at this event, and pushes one insert.
-fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String {
+/// The request of a replica that has these incarnations and stands at this event, and pushes one insert.
+fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Place) -> String {
     let replica = ReplicaId(ulid::Ulid(7));
     let id = EventId(ulid::Ulid::from_parts(n, 1));
     let image = format!("{{\"id\":\"e{n}\",\"a\":null,\"u\":null,\"t\":0}}");
@@ -264,7 +264,7 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     let (events, last_n, bytes) = (vec![event], n as i64, 1);
     let push = Push { events, last_n, units: Vec::new(), whole: 1, bytes, tables: named };
     let tables = std::sync::Arc::new(tables.clone());
-    let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, marks, tables };
+    let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, incarnations, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
         pull: Some(LogRange { after: place.seq, events: 10, whole: true, chunk: None }),
@@ -275,8 +275,8 @@ fn exchange(tables: &RemoteTables, n: u64, marks: Marks, place: Place) -> String
     format!("BEGIN;\n{};\nCOMMIT;\n", texts.join(";\n"))
 }
 
-/// What reads an event's line and a row in chunks, and events by their ids. What comes from the clock
-/// stands behind the chunks.
+/// What reads an event's line and a row in chunks, and events by their ids. What comes from the
+/// clock stands behind the chunks.
 fn in_parts(table: &Table) -> String {
     let chunk = Chunk { from: 3, bytes: 40 };
     let range = LogRange { after: Seq(1), events: 1, whole: false, chunk: Some(chunk) };
@@ -319,30 +319,30 @@ fn in_parts(table: &Table) -> String {
 
 #[test]
 fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
-    let mark = |count, chance| Mark { count, chance };
-    let marks =
-        |confirmed: Option<Mark>, drawn: &[Mark]| Marks { confirmed, drawn: drawn.to_vec() };
+    let incarnation = |count, chance| Incarnation { count, chance };
+    let incarnations =
+        |confirmed: Option<Incarnation>, issued: &[Incarnation]| Incarnations { confirmed, issued: issued.to_vec() };
     let at =
         |seq, id: u64| Place { seq: Seq(seq), id: Some(EventId(ulid::Ulid::from_parts(id, 1))) };
-    let (start, one) = (Place::default(), Some(mark(1, 1)));
+    let (start, one) = (Place::default(), Some(incarnation(1, 1)));
     let schema = "CREATE TABLE m (id TEXT PRIMARY KEY, a, u TEXT UNIQUE, t INTEGER)";
     let remote = Remote::new(schema, |_| ConflictRule::Row);
     let tables = remote.remote_tables();
     let script: String = [
-        (1, marks(None, &[mark(1, 1)]), start, "a new replica"),
-        (2, marks(one, &[mark(2, 2)]), at(1, 1), "the same one"),
-        (3, marks(one, &[mark(2, 3)]), at(1, 1), "a copy of it"),
-        (4, marks(None, &[mark(1, 4)]), start, "a copy from before the first push"),
-        (5, marks(one, &[mark(2, 2), mark(3, 5)]), at(2, 2), "one whose answer was lost"),
-        (6, marks(None, &[mark(3, 5), mark(4, 6)]), start, "a new one whose answer was lost"),
-        (7, marks(Some(mark(4, 6)), &[mark(5, 7)]), at(4, 9), "another log"),
-        (8, marks(Some(mark(4, 6)), &[mark(5, 8)]), at(9, 9), "a longer log"),
-        (9, marks(Some(mark(4, 6)), &[mark(5, 9)]), at(4, 6), "all is well"),
+        (1, incarnations(None, &[incarnation(1, 1)]), start, "a new replica"),
+        (2, incarnations(one, &[incarnation(2, 2)]), at(1, 1), "the same one"),
+        (3, incarnations(one, &[incarnation(2, 3)]), at(1, 1), "a copy of it"),
+        (4, incarnations(None, &[incarnation(1, 4)]), start, "a copy from before the first push"),
+        (5, incarnations(one, &[incarnation(2, 2), incarnation(3, 5)]), at(2, 2), "one whose answer was lost"),
+        (6, incarnations(None, &[incarnation(3, 5), incarnation(4, 6)]), start, "a new one whose answer was lost"),
+        (7, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 7)]), at(4, 9), "another log"),
+        (8, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 8)]), at(9, 9), "a longer log"),
+        (9, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 9)]), at(4, 6), "all is well"),
     ]
-    .map(|(n, marks, place, _)| exchange(&tables, n, marks, place))
+    .map(|(n, incarnations, place, _)| exchange(&tables, n, incarnations, place))
     .concat();
     let result = "SELECT 'e|' || seq || pk || verdict FROM driftless_events ORDER BY seq;
-        SELECT 'mark|' || mark || '|' || cursor FROM driftless_replicas;";
+        SELECT 'incarnation|' || mark || '|' || cursor FROM driftless_replicas;";
     let result = format!("{result}{}", in_parts(&remote.tables[0]));
     remote.db.execute_batch("UPDATE driftless_meta SET epoch = 'e'").unwrap();
     remote.db.execute_batch(&script).unwrap();
@@ -357,7 +357,7 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
             format!("e|{seq}[\"e{n}\"]applied")
         })
     );
-    assert_eq!(expected[5], format!("mark|{}|4", mark(5, 9)));
+    assert_eq!(expected[5], format!("incarnation|{}|4", incarnation(5, 9)));
     let parts: Vec<_> =
         expected[6..].iter().map(|part| part.split('|').take(2).collect::<Vec<_>>()).collect();
     let expected_parts = [
@@ -401,7 +401,8 @@ fn the_gyms_triggers_fit_the_turso_engine() {
     assert_eq!(results(&through(&program, &sql)), ["rejectedmissing"]);
 }
 
-/// So many tables, each of which refers to so many earlier ones, and to the last of them by CASCADE.
+/// So many tables, each of which refers to so many earlier ones, and to the last of them by
+/// CASCADE.
 fn linked_tables(count: usize, keys: usize) -> String {
     let table = |at: usize| {
         let key = |n: usize| {

@@ -119,10 +119,10 @@ impl Finder {
         });
         if let Work::Compares { check, found, seen } = work {
             let compared = check.tables();
-            let (state, marks) = (store.state()?, store.incarnations()?);
+            let (state, incarnations) = (store.state()?, store.incarnations()?);
             *seen = Some(Seen::of(store, &state)?);
             let mut snapshot = store.snapshot(&compared)?;
-            if let Some(batch) = check.ask(&mut snapshot, state.clone(), marks)? {
+            if let Some(batch) = check.ask(&mut snapshot, state.clone(), incarnations)? {
                 check.meanwhile(&mut snapshot)?;
                 return Ok(Search::Ask(batch));
             }

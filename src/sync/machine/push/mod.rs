@@ -170,7 +170,7 @@ impl Pusher {
         self.staging = None;
     }
 
-    /// The events to push next, in the order that suits the remote's tables. `issue` draws the id
+    /// The events to push next, in the order that suits the remote's tables. `issue` makes the id
     /// of its first unit.
     ///
     /// # Errors

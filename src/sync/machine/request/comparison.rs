@@ -34,11 +34,11 @@ impl Machine {
     pub(in crate::sync::machine) fn compared(&mut self, answer: Answer) {
         let read = Recapture::meta(&answer)
             .and_then(|meta| Ok((meta, self.store.incarnations()?, self.store.place()?)));
-        let (meta, marks, place) = match read {
+        let (meta, incarnations, place) = match read {
             Ok(read) => read,
             Err(error) => return self.comparison_failed(error),
         };
-        if let Err((error, state)) = examine(self.identity.epoch(), place, &marks, meta.as_ref()) {
+        if let Err((error, state)) = examine(self.identity.epoch(), place, &incarnations, meta.as_ref()) {
             return self.leave_alone(error, state);
         }
         let wall_ms = self.schedule.now().wall_ms;

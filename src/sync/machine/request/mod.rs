@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::EventId;
-use crate::protocol::incarnation::{Mark, Place};
+use crate::protocol::incarnation::{Incarnation, Place};
 use crate::protocol::meta::Asker;
 use crate::protocol::statements::{Exchange, Sender, LogRange};
 use crate::protocol::{Lean, Push};
@@ -156,9 +156,9 @@ impl ExchangeRequest {
         self.push.as_ref().map(|(push, ..)| &**push)
     }
 
-    /// The mark that was drawn for the push.
-    pub(super) fn mark(&self) -> Option<Mark> {
-        self.push.as_ref().and_then(|(.., sender)| sender.marks.drawn.last().copied())
+    /// The incarnation that was issued for the push.
+    pub(super) fn incarnation(&self) -> Option<Incarnation> {
+        self.push.as_ref().and_then(|(.., sender)| sender.incarnations.issued.last().copied())
     }
 
     pub(super) fn stage(&self) -> Option<&Stage> {
