@@ -15,8 +15,8 @@ pub struct Push {
     /// The highest outbox number among them: what to give `Store::sent` when the remote has given
     /// its verdicts.
     pub last_n: i64,
-    /// How many events the least push has that begins so and has all that its hints wait for: as
-    /// many as this one, if nothing was looked at behind it.
+    /// How many events the least push has that begins so and has all that its deferred foreign keys
+    /// wait for: as many as this one, if nothing was looked at behind it.
     pub whole: usize,
     /// The bytes of the events' keys and images.
     pub bytes: usize,
@@ -55,7 +55,7 @@ pub struct Outgoing {
     /// On the delete of a key change: the row under its new key.
     pub image: Option<String>,
     /// A later event of this push may supply what its foreign keys miss.
-    pub late: bool,
+    pub defer_fk: bool,
     /// Why it is to be recorded as rejected: what the remote said when this event alone was
     /// pushed, [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
     pub refuse: Option<String>,

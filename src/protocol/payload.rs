@@ -96,7 +96,7 @@ const INBOX: [Column; 14] = [
     ("via", |event| event.via.into()),
     ("other", |event| event.other.as_ref().map(|key| key.0.as_str()).into()),
     ("image", |event| event.image.as_deref().into()),
-    ("late", |event| event.late.into()),
+    ("late", |event| event.defer_fk.into()),
     ("refuse", |event| event.refuse.as_deref().map(shorten).into()),
 ];
 

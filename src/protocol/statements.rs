@@ -8,10 +8,10 @@
 //! file than the one that pushed last under its name: the first statement leaves the push's fresh
 //! incarnation ([`identity`](super::incarnation)) only where `driftless_meta` has the expected
 //! epoch and schema version, the log has the replica's place, and `driftless_replicas` one of its
-//! incarnations; the second inserts nothing unless that incarnation is there. So a URL that leads to
-//! another database between two requests costs nothing. Nor does it insert events of a table that
-//! has a column here which the remote's triggers do not know: they would leave it out, and nobody
-//! would miss it ([`Reply::unknown`]).
+//! incarnations; the second inserts nothing unless that incarnation is there. So a URL that leads
+//! to another database between two requests costs nothing. Nor does it insert events of a table
+//! that has a column here which the remote's triggers do not know: they would leave it out, and
+//! nobody would miss it ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
@@ -532,7 +532,7 @@ mod tests {
             via: None,
             other: None,
             image: None,
-            late: false,
+            defer_fk: false,
             refuse: None,
             plain: true,
             made: Default::default(),

@@ -168,7 +168,7 @@ mod tests {
             via: via.map(id),
             other: None,
             image: None,
-            late: false,
+            defer_fk: false,
             refuse: None,
             plain: true,
             made: Default::default(),

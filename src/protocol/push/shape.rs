@@ -78,7 +78,7 @@ impl<'a> Shape<'a> {
         }
         self.tagged_keys |=
             is_tagged_key(&event.key) || event.other.as_ref().is_some_and(is_tagged_key);
-        self.deferred |= event.late;
+        self.deferred |= event.defer_fk;
         self.refused |= event.refuse.is_some();
         self.causes |= event.via.is_some();
         self.owing |= next.names_unknown();

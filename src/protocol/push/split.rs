@@ -89,7 +89,7 @@ impl<'a> Open<'a> {
     /// The parents of an event in this run: the foreign key's number, and the parent's. None of an
     /// event that defers its foreign keys: a later event may bring what this run fails to bring.
     fn parents(&self, next: &Judged<'_>) -> Vec<(usize, i64)> {
-        if next.event().late {
+        if next.event().defer_fk {
             return Vec::new();
         }
         let needs = next.needs().into_iter();

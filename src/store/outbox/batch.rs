@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::boundaries::Boundaries;
-use super::grouping::{CutPoints, arrange};
+use super::grouping::{CutPoints, judging_order};
 use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
@@ -26,7 +26,7 @@ const UNIT_EVENTS: usize = 500;
 const MANY: i64 = 1_000;
 
 /// The most bytes that are looked at behind a push that is cut short: a full push has as many.
-const SIGHT_BYTES: usize = 2 << 20;
+const LOOKAHEAD_BYTES: usize = 2 << 20;
 
 /// The most events of a transaction that is pushed whole although no foreign key asks for it, and
 /// of a group that is pushed without a word. libSQL server takes a write transaction away after 5 s
@@ -47,7 +47,7 @@ const MOST_BYTES: usize = 256 << 20;
 /// have no index. And others may integrate such a group in parts: they see the parents first.
 const PARENTS_FIRST: usize = 1_000;
 
-/// How much goes into one push, and how it is arranged.
+/// How much goes into one push, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
     /// Events, at least 1. A push has more if they hang together.
@@ -57,11 +57,11 @@ pub struct PushLimit {
     /// If it is not 0, the push has more events than this, if there are more, wherever a
     /// transaction ended and however large they are. Less than `events`.
     pub above: usize,
-    /// A search for a culprit is under way if this is not 0. It is how many events are looked at,
+    /// A bisection is under way if this is not 0. It is how many events are looked at,
     /// at the least, to see which of them hang together: the push ends between two that do not, if
     /// it can.
-    pub sight: usize,
-    /// How they are arranged.
+    pub lookahead: usize,
+    /// Which of them defer their foreign keys.
     pub deferral: FkDeferral,
     /// Whether a transaction of up to [`GROUP_EVENTS`] events and [`GROUP_BYTES`] bytes goes whole
     /// although its events do not depend on one another.
@@ -72,7 +72,7 @@ impl PushLimit {
     /// So many events and bytes, with transactions kept whole, and no search.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
         let deferral = FkDeferral::All;
-        PushLimit { events, bytes, above: 0, sight: 0, deferral, keeps_transactions: true }
+        PushLimit { events, bytes, above: 0, lookahead: 0, deferral, keeps_transactions: true }
     }
 }
 
@@ -147,7 +147,7 @@ impl Store {
         self.moves_any(sent, newest)
     }
 
-    /// The next unsent events, arranged for the remote; `None` if there are none.
+    /// The next unsent events, in the order for the remote; `None` if there are none.
     ///
     /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
     /// none is known to end within the limit, they end at a cut point, where nothing that hangs
@@ -198,9 +198,9 @@ impl Store {
             FkDeferral::All if rows.len() > PARENTS_FIRST => FkDeferral::CyclesOnly,
             deferral => deferral,
         };
-        let mut events = arrange(&tables, rows, deferral)?;
+        let mut events = judging_order(&tables, rows, deferral)?;
         if let Some(cuts) = cuts {
-            events.iter_mut().for_each(|event| event.late |= cuts.defers_fk(event));
+            events.iter_mut().for_each(|event| event.defer_fk |= cuts.defers_fk(event));
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
@@ -217,7 +217,7 @@ impl Store {
         self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
         self.boundaries.note(newest);
-        let searching = limit.sight > 0;
+        let searching = limit.lookahead > 0;
         self.refresh_held(&tx, newest)?;
         let pending = self.pending.borrow();
         let mut read = Stretch::new(&tx, &self.layouts, pending.held(), sent);
@@ -228,7 +228,7 @@ impl Store {
             if full && taken.is_none() {
                 taken = Some(rows.len() - 1);
             }
-            let far = rows.len() > limit.sight || size > limit.bytes.max(SIGHT_BYTES);
+            let far = rows.len() > limit.lookahead || size > limit.bytes.max(LOOKAHEAD_BYTES);
             full && (!searching || far)
         })?;
         let Some(taken) = taken else {

@@ -3,7 +3,7 @@
 //!
 //! An event that waits defers its foreign keys: the remote does not judge them, but leaves them to
 //! the database, which checks them when the push is over. If the later event is rejected itself,
-//! the whole push fails. [`suppliers_first`] is for that case: where what is waited for comes
+//! the whole push fails. [`topological_order`] is for that case: where what is waited for comes
 //! first, each event can be judged when it arrives.
 
 use std::cmp::Reverse;
@@ -239,14 +239,14 @@ pub(in crate::store) fn defer_fk(
         }
     }
     for (event, waits) in events.iter_mut().zip(&waits) {
-        event.late = waits.is_some();
+        event.defer_fk = waits.is_some();
     }
     Ok(waits)
 }
 
 /// The events in an order in which as few as possible wait for a later one. Those of one row stay
 /// in their order, and a consequence behind its cause. What waits in a ring still waits.
-pub(in crate::store) fn suppliers_first(
+pub(in crate::store) fn topological_order(
     tables: &[&Table],
     mut events: Vec<Outgoing>,
 ) -> Result<Vec<Outgoing>> {
@@ -255,7 +255,7 @@ pub(in crate::store) fn suppliers_first(
         if waits.iter().all(Option::is_none) {
             break;
         }
-        let order = Order::of(&events, &waits).sorted();
+        let order = DependencyGraph::of(&events, &waits).sorted();
         if order.is_sorted() {
             break;
         }
@@ -266,7 +266,7 @@ pub(in crate::store) fn suppliers_first(
 }
 
 /// What must stand behind what. The halves of a key change are one, under the first one's number.
-struct Order {
+struct DependencyGraph {
     /// The event that stands for this one.
     stands_for: Vec<usize>,
     behind: Vec<Vec<usize>>,
@@ -274,11 +274,11 @@ struct Order {
     before: Vec<usize>,
 }
 
-impl Order {
-    fn of(events: &[Outgoing], waits: &[Option<usize>]) -> Order {
+impl DependencyGraph {
+    fn of(events: &[Outgoing], waits: &[Option<usize>]) -> DependencyGraph {
         let is_half = |at: usize| at > 0 && events[at].pair == Some(events[at - 1].id);
         let stands_for = (0..events.len()).map(|at| if is_half(at) { at - 1 } else { at });
-        let mut order = Order {
+        let mut graph = DependencyGraph {
             stands_for: stands_for.collect(),
             behind: vec![Vec::new(); events.len()],
             before: vec![0; events.len()],
@@ -289,16 +289,16 @@ impl Order {
             ids.insert(event.id, at);
             let row = (event.table.to_ascii_lowercase(), event.key.0.as_str());
             if let Some(former) = rows.insert(row, at) {
-                order.add(former, at);
+                graph.add(former, at);
             }
             if let Some(&cause) = event.via.and_then(|via| ids.get(&via)) {
-                order.add(cause, at);
+                graph.add(cause, at);
             }
-            if let Some(supplier) = waits[at] {
-                order.add(supplier, at);
+            if let Some(dependency) = waits[at] {
+                graph.add(dependency, at);
             }
         }
-        order
+        graph
     }
 
     fn add(&mut self, first: usize, then: usize) {
@@ -312,7 +312,7 @@ impl Order {
     /// The events' numbers in an order that keeps to it as far as there is one, and else to the
     /// order that they have.
     fn sorted(mut self) -> Vec<usize> {
-        let stands = |order: &Order, at: &usize| order.stands_for[*at] == *at;
+        let stands = |graph: &DependencyGraph, at: &usize| graph.stands_for[*at] == *at;
         let mut free: BinaryHeap<_> = (0..self.before.len())
             .filter(|at| stands(&self, at) && self.before[*at] == 0)
             .map(Reverse)

@@ -1,4 +1,4 @@
-//! Arranges a stretch of the outbox for the remote: a pure function.
+//! Puts a stretch of the outbox into the order in which the remote judges it: a pure function.
 //!
 //! * The halves of a key change name each other; each carries the other's key, and the
 //!   delete the new image.
@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::fk_order::{Deletes, defer_fk, suppliers_first};
+use super::fk_order::{Deletes, defer_fk, topological_order};
 use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use crate::catalog::Table;
@@ -19,19 +19,19 @@ use crate::event::EventId;
 use crate::protocol::Outgoing;
 
 /// The rows as the remote is to judge them.
-pub(in crate::store) fn arrange(
+pub(in crate::store) fn judging_order(
     tables: &[&Table],
     mut rows: Vec<OutboxRow>,
     deferral: FkDeferral,
 ) -> Result<Vec<Outgoing>> {
-    join_halves(&mut rows);
+    join_key_changes(&mut rows);
     let mut events = after_their_causes(tables, rows)?;
     if deferral != FkDeferral::All {
-        events = suppliers_first(tables, events)?;
+        events = topological_order(tables, events)?;
     }
     defer_fk(tables, &mut events)?;
     if deferral == FkDeferral::Never {
-        events.iter_mut().for_each(|event| event.late = false);
+        events.iter_mut().for_each(|event| event.defer_fk = false);
     }
     Ok(events)
 }
@@ -53,18 +53,18 @@ fn span(one: i64, other: i64) -> (i64, i64) {
 }
 
 /// The spans between the halves of a key change, and between a consequence and its cause.
-fn bonds(events: &[Outgoing]) -> Vec<(i64, i64)> {
+fn dependency_spans(events: &[Outgoing]) -> Vec<(i64, i64)> {
     let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
-    let bond = |event: &Outgoing, id: Option<EventId>| Some(span(event.n, *by_id.get(&id?)?));
-    let bonds = events.iter().flat_map(|event| [bond(event, event.via), bond(event, event.pair)]);
-    bonds.flatten().collect()
+    let of_event = |event: &Outgoing, id: Option<EventId>| Some(span(event.n, *by_id.get(&id?)?));
+    let spans = events.iter().flat_map(|event| [of_event(event, event.via), of_event(event, event.pair)]);
+    spans.flatten().collect()
 }
 
 /// Whether the events of a push with a higher number in the outbox than `above` hang together, so
 /// that none can go without the others: there is one, or a key change, or a cause with its
 /// consequences and what stands between them.
 pub(crate) fn are_bound(events: &[Outgoing], above: i64) -> bool {
-    let spans = Spans::merged(bonds(events));
+    let spans = Spans::merged(dependency_spans(events));
     let last = events.iter().map(|event| event.n).max();
     let mut cuts = events.iter().map(|event| event.n).filter(|&n| spans.cut_from(n) == n);
     !cuts.any(|n| n > above && Some(n) < last)
@@ -72,16 +72,16 @@ pub(crate) fn are_bound(events: &[Outgoing], above: i64) -> bool {
 
 impl CutPoints {
     pub(in crate::store) fn of(tables: &[&Table], mut rows: Vec<OutboxRow>) -> Result<CutPoints> {
-        join_halves(&mut rows);
+        join_key_changes(&mut rows);
         let mut events = after_their_causes(tables, rows)?;
         let waits = defer_fk(tables, &mut events)?;
-        let mut spans = bonds(&events);
+        let mut spans = dependency_spans(&events);
         let firm = Spans::merged(spans.clone());
-        let suppliers = waits.into_iter().map(|supplier| Some(events[supplier?].n));
-        let waiting = events.iter().zip(suppliers);
-        spans.extend(waiting.filter_map(|(event, supplier)| Some(span(event.n, supplier?))));
+        let dependencies = waits.into_iter().map(|dependency| Some(events[dependency?].n));
+        let waiting = events.iter().zip(dependencies);
+        spans.extend(waiting.filter_map(|(event, dependency)| Some(span(event.n, dependency?))));
         let ids = |is: fn(&&Outgoing) -> bool| events.iter().filter(is).map(|event| event.id);
-        let deferred = ids(|event| event.late).collect();
+        let deferred = ids(|event| event.defer_fk).collect();
         let via = ids(|event| event.via.is_some()).collect();
         Ok(CutPoints { all: Spans::merged(spans), firm, deferred, via })
     }
@@ -105,7 +105,7 @@ impl CutPoints {
     }
 }
 
-fn join_halves(rows: &mut [OutboxRow]) {
+fn join_key_changes(rows: &mut [OutboxRow]) {
     for at in 1..rows.len() {
         let (head, tail) = rows.split_at_mut(at);
         let (delete, insert) = (head.last_mut().expect("at is at least 1"), &mut tail[0]);
@@ -151,15 +151,15 @@ fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Out
         }
         deletes.pass(at, events[at].as_ref().expect("none has been emitted"))?;
     }
-    let mut arranged = Vec::with_capacity(events.len());
+    let mut ordered = Vec::with_capacity(events.len());
     let mut stack = Vec::new();
     for first in (0..events.len()).filter(|&at| !held[at]) {
         stack.push(first);
         while let Some(at) = stack.pop() {
-            arranged.extend(events[at].take());
+            ordered.extend(events[at].take());
             // They were collected from the last to the first, which is the order of a stack.
             stack.extend(&waiting[at]);
         }
     }
-    Ok(arranged)
+    Ok(ordered)
 }

@@ -14,7 +14,7 @@ use crate::protocol::Outgoing;
 pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
     ms, tail, base, actor, pair, via, refuse";
 
-/// An outbox row on its way to [`arrange`](super::grouping::arrange).
+/// An outbox row on its way to [`judging_order`](super::grouping::judging_order).
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxRow {
     pub(in crate::store) event: Outgoing,
@@ -73,7 +73,7 @@ pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<O
         via: None,
         other: None,
         image: None,
-        late: false,
+        defer_fk: false,
         refuse,
         plain: !tagged,
         made,

@@ -63,7 +63,7 @@ impl Spans {
         let mut reader = Reader::of_values(db, layouts);
         while let Some(row) = rows.next()? {
             let (n, half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
-            found.join_halves(n, half);
+            found.join_key_changes(n, half);
             // A damaged event is reported when it is to be pushed, and holds up no other.
             let looked = layouts.table(db, row, 0).and_then(|table| {
                 if found.is_related(&table) { found.pass(&read(&mut reader, row)?) } else { Ok(()) }
@@ -121,7 +121,7 @@ impl<'t> Finder<'t> {
         })
     }
 
-    fn join_halves(&mut self, n: i64, half: Option<i64>) {
+    fn join_key_changes(&mut self, n: i64, half: Option<i64>) {
         match (half, self.half.take()) {
             (Some(1), Some(insert)) => self.spans.push((n, insert)),
             (Some(2), _) => self.half = Some(n),
@@ -142,8 +142,8 @@ impl<'t> Finder<'t> {
         self.deletes.pass(at, event)?;
         let [before, after] = images(event)?;
         for &key in &self.keys {
-            if let Some(supplier) = self.later.pass(key, (at, event), (&before, &after)) {
-                reach = reach.max(supplier);
+            if let Some(dependency) = self.later.pass(key, (at, event), (&before, &after)) {
+                reach = reach.max(dependency);
             }
         }
         if reach > at {

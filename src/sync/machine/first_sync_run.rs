@@ -3,7 +3,7 @@
 //! SQLite compiles the triggers of all replicated tables for a push. So where the remote has lost a
 //! replicated table, or what a trigger or a view there refers to, every push is rejected, whatever
 //! events it has. No event is to blame, and none may be recorded as rejected. So a push that is
-//! rejected in words that speak of definitions is no reason to search for a culprit yet: the
+//! rejected in words that speak of definitions is no reason to begin a bisection yet: the
 //! remote's definitions are compared first, as at a start. If something is missing, pushes wait,
 //! and the trouble names it; pulls go on, for they need the log alone. The definitions are compared
 //! again when pushes are tried again: a table that is back may be another one, without our

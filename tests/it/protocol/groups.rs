@@ -231,9 +231,9 @@ fn f50_a_key_change_with_thousands_of_children() {
     assert_eq!(conflicts(&b), 0);
 }
 
-/// Twelve thousand rows, each of which refers to the next: the work grows with the rows and not with
-/// their square. Without an index, SQLite looks through the children of each row that comes while a
-/// foreign key is broken, so none may be.
+/// Twelve thousand rows, each of which refers to the next: the work grows with the rows and not
+/// with their square. Without an index, SQLite looks through the children of each row that comes
+/// while a foreign key is broken, so none may be.
 #[test]
 fn f51_a_linked_list() {
     for captured in [false, true] {
@@ -319,8 +319,8 @@ fn a_push_in_parts_of_which_one_is_gone_is_sent_again() {
     whole(&remote, &mut desk, &[("parent", 1_000), ("child", 1_000)]);
 }
 
-/// A group whose two ends and bonds are drawn at random: a push ends at a cut point, and is the
-/// least that may.
+/// A group whose two ends and dependency spans are drawn at random: a push ends at a cut point, and
+/// is the least that may.
 #[test]
 fn pushes_end_at_cut_points() {
     let mut parted = 0;
@@ -350,7 +350,7 @@ fn pushes_end_at_cut_points() {
         // What an event waits for is in the push, wherever it ends.
         let told = |push: &Push| -> BTreeMap<_, _> {
             let events = push.events.iter();
-            events.map(|event| (event.id, (event.via, event.pair, event.late))).collect()
+            events.map(|event| (event.id, (event.via, event.pair, event.defer_fk))).collect()
         };
         let all = store.outgoing(PushLimit::of(rows.max(1), 1 << 20)).unwrap();
         let Some(all) = all.as_ref().map(told) else { continue };

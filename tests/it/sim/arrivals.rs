@@ -3,7 +3,7 @@
 //! * What an application committed is in the log at most once, as it was committed, and nothing is
 //!   there that nobody committed.
 //! * Its verdict is the model's, and of a conflict, that of the pure rule too.
-//! * What its foreign keys miss, no later event brings ([`late`](super::late)).
+//! * What its foreign keys miss, no later event brings ([`deferral`](super::deferral)).
 //! * The applied log folds to the tables.
 
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl World {
         if let Some(first) = first {
             self.check_causes(first)?;
             self.check_whole(first)?;
-            self.check_late(first)?;
+            self.check_deferral(first)?;
             // A push leaves none. An UPDATE OR REPLACE of the web's may, in a table that refers to
             // itself: SQLite lets it.
             let orphans = self.model.orphans();
@@ -120,8 +120,8 @@ impl World {
         let log = |id: &EventId| self.places.get(id).and_then(|seq| self.log.get(seq));
         let mine = || self.ledger.values().filter(|other| other.at == known.at && !other.gone);
         let made = |event: &Event| self.ledger.get(&event.id).and_then(|known| known.made);
-        // The cause of a consequence is the next such delete of its transaction. A later transaction
-        // may delete another row with that key.
+        // The cause of a consequence is the next such delete of its transaction. A later
+        // transaction may delete another row with that key.
         let cause_of = |consequence: &Event, parent: &str| {
             let later = mine().map(|other| &other.event).filter(|other| {
                 other.op == Op::Delete
@@ -223,7 +223,7 @@ impl World {
             }
             (Ruling::Lost(why), Verdict::Rejected(_)) => *why == word,
             (Ruling::Open(against), Verdict::Applied) => {
-                against.iter().for_each(|word| self.seen.note(&format!("late {word}")));
+                against.iter().for_each(|word| self.seen.note(&format!("deferred {word}")));
                 true
             }
             (Ruling::Open(against), Verdict::Rejected(_)) => by_trigger || against.contains(&word),
@@ -266,7 +266,8 @@ impl World {
         loses(rule, mine, Seq(0), [theirs].into_iter())
     }
 
-    /// A foreign key's consequence names its cause, if that came with it; and it names nothing else.
+    /// A foreign key's consequence names its cause, if that came with it; and it names nothing
+    /// else.
     fn check_causes(&mut self, first: i64) -> Checked {
         for (seq, event) in self.log.range(first..) {
             let Some(known) = self.ledger.get(&event.id) else { continue };

@@ -27,7 +27,7 @@ pub(crate) mod coverage;
 mod frames;
 mod groups;
 pub(crate) mod history;
-mod late;
+mod deferral;
 mod model;
 mod replica;
 mod rest;

@@ -67,8 +67,8 @@ pub(crate) struct World {
     /// What that carries of a push in parts.
     pub(super) carries: Carries,
     pub(super) sizes: Sizes,
-    /// What keeps events from having their hints.
-    pub(super) doubts: super::late::Doubts,
+    /// What keeps events from deferring their foreign keys.
+    pub(super) doubts: super::deferral::Doubts,
     /// The remote was made anew, and nobody has installed anything there.
     pub(super) blank: bool,
     /// Requests that nobody waits for any more, and that may yet arrive.

@@ -41,7 +41,7 @@ fn renamed(children: usize) -> (Remote, Desk, Vec<Outgoing>) {
     let (mut early, cause): (Vec<_>, Vec<_>) =
         push.events.into_iter().partition(|event| event.table == "c");
     assert_eq!((early.len(), cause.len()), (children, 2));
-    early.iter_mut().for_each(|event| (event.via, event.late) = (None, false));
+    early.iter_mut().for_each(|event| (event.via, event.defer_fk) = (None, false));
     remote.deliver(desk.id, &early);
     desk.store.sent(push.last_n).unwrap();
     (remote, desk, cause)

@@ -1,4 +1,4 @@
-//! The outbox: boundaries, what goes next, how it is arranged; and the conflict inbox and first sync.
+//! The outbox: boundaries, what goes next, in which order; and the conflict inbox and first sync.
 
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
@@ -116,8 +116,8 @@ fn notes_do_not_pile_up_while_nothing_is_pulled() {
     assert_eq!(notes(&desk), "0");
 }
 
-/// A push is cut where nothing that hangs together is parted, if it can be; and if it cannot, it says
-/// what it lacks.
+/// A push is cut where nothing that hangs together is parted, if it can be; and if it cannot, it
+/// says what it lacks.
 #[test]
 fn a_short_push_looks_at_what_comes_behind_it() {
     let schema = "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT);
@@ -128,10 +128,10 @@ fn a_short_push_looks_at_what_comes_behind_it() {
         "INSERT INTO a VALUES (1, 'x'), (2, 'x');
          INSERT INTO b VALUES (1, 3), (2, NULL); INSERT INTO a VALUES (3, 'y'), (4, 'z')",
     );
-    let mut push = |events: usize, above: usize, sight: usize, deferral: FkDeferral| {
-        let limit = PushLimit { above, sight, deferral, ..PushLimit::of(events, 1 << 20) };
+    let mut push = |events: usize, above: usize, lookahead: usize, deferral: FkDeferral| {
+        let limit = PushLimit { above, lookahead, deferral, ..PushLimit::of(events, 1 << 20) };
         let push = desk.store.outgoing(limit).unwrap().unwrap();
-        let told = push.events.iter().map(|event| (event.n, event.late)).collect::<Vec<_>>();
+        let told = push.events.iter().map(|event| (event.n, event.defer_fk)).collect::<Vec<_>>();
         (told, push.whole)
     };
     let (one, two, child, other) = ((1, false), (2, false), (3, true), (4, false));
@@ -160,7 +160,7 @@ fn consequences_follow_their_cause_and_late_parents_are_announced() {
     let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
     desk.write("INSERT INTO b VALUES (1, 1), (2, 1); INSERT INTO a VALUES (1, 'x')");
     let push = desk.store.outgoing(ALL).unwrap().unwrap();
-    let late: Vec<_> = push.events.iter().map(|event| event.late).collect();
+    let late: Vec<_> = push.events.iter().map(|event| event.defer_fk).collect();
     assert_eq!(late, [true, true, false]);
     let done = desk.sync(&mut remote);
     assert_eq!(done.settled_applied, 3);

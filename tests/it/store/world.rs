@@ -77,8 +77,8 @@ impl Remote {
             self.db.execute_batch("ROLLBACK").unwrap();
         }
         let mut events = events.to_vec();
-        if events.iter().any(|event| event.late) {
-            events.iter_mut().for_each(|event| event.late = false);
+        if events.iter().any(|event| event.defer_fk) {
+            events.iter_mut().for_each(|event| event.defer_fk = false);
             return self.deliver(origin, &events);
         }
         let paired = |at: usize| events[at].op == Op::Insert && events[at].pair.is_some();
@@ -184,7 +184,7 @@ fn spell(event: &Outgoing) -> String {
         id(event.via),
         json(event.other.as_ref().map(|key| key.0.as_str())),
         json(event.image.as_deref()),
-        if event.late { "1" } else { "null" },
+        if event.defer_fk { "1" } else { "null" },
         text(event.refuse.as_deref()),
     )
 }

@@ -1,8 +1,8 @@
 //! A push whose events are put in another order has the same verdicts and leaves the same tables.
 //!
-//! Two remotes with the tables of `histories`. One takes each push as its writer wrote it, the other
-//! one as `push::arrange` orders it. The writer is honest: what an event says of its row is what
-//! the row held, if nobody else has written it.
+//! Two remotes with the tables of `histories`. One takes each push as its writer wrote it, the
+//! other one as `push::arrange` orders it. The writer is honest: what an event says of its row is
+//! what the row held, if nobody else has written it.
 //!
 //! Each rule about the order was taken out, and failed within the default seeds.
 
@@ -31,7 +31,7 @@ fn honest(remote: &Remote, events: Vec<Pushed>) -> Vec<Pushed> {
     let mut written = Vec::new();
     for mut event in events {
         let place = (event.table.clone(), event.key.clone());
-        event.late = false;
+        event.defer_fk = false;
         event.via = None;
         match (event.op.as_str(), rows.contains_key(&place)) {
             ("insert", false) => {

@@ -6,7 +6,7 @@
 //! * `web:> SQL` is one transaction of the web application;
 //! * `note:> EVENT` queues an event and `push ORIGIN [base=SEQ]` pushes the queue in one request.
 //!   An event is `ID insert|update|delete TABLE [KEY] {AFTER}` or
-//!   `ID ID move TABLE [OLD KEY] [NEW KEY] {AFTER}`, then any of `base=SEQ`, `via=ID`, `late`,
+//!   `ID ID move TABLE [OLD KEY] [NEW KEY] {AFTER}`, then any of `base=SEQ`, `via=ID`, `defer_fk`,
 //!   `refuse=WORD`, and `before={…}`;
 //! * `rows:> SELECT` shows what a SELECT gives, in SQL's own spelling.
 //!
@@ -198,7 +198,7 @@ fn read_event(line: &str) -> Result<Vec<Pushed>, Box<dyn Error>> {
             Some(("via", via)) => event.via = Some(via.to_owned()),
             Some(("refuse", reason)) => event.refuse = Some(reason.replace('_', " ")),
             Some(("before", before)) => event.before = Some(before.to_owned()),
-            None if word == "late" => event.late = true,
+            None if word == "defer_fk" => event.defer_fk = true,
             _ => return Err(format!("no such word in an event: {word}").into()),
         }
     }

@@ -151,7 +151,7 @@ pub(super) fn event(
         table: table.to_owned(),
         key: json,
         base,
-        late: random.u8(..5) == 0,
+        defer_fk: random.u8(..5) == 0,
         ..Pushed::default()
     };
     let kind = if let Some((_, kind, _)) = focus {
@@ -235,7 +235,7 @@ fn push(remote: &Remote, origin: &str, events: Vec<Pushed>, seen: &mut BTreeMap<
         let (alone, after) = rest.split_at(if first.pair.is_some() { 2 } else { 1 });
         rest = after;
         let mut alone = alone.to_vec();
-        alone.iter_mut().for_each(|event| event.late = false);
+        alone.iter_mut().for_each(|event| event.defer_fk = false);
         if let Err(message) = remote.push(origin, &alone) {
             alone.iter_mut().for_each(|event| event.refuse = Some(message.clone()));
             remote.push(origin, &alone).unwrap();
@@ -376,8 +376,8 @@ fn run_beside_singles(seed: u64, seen: &mut BTreeMap<String, usize>) {
     }
 }
 
-/// A row defers its foreign key and refers to a row of its run that is rejected: a later event might
-/// bring that all the same.
+/// A row defers its foreign key and refers to a row of its run that is rejected: a later event
+/// might bring that all the same.
 #[test]
 fn a_run_defers_what_single_events_defer() {
     run_beside_singles(379, &mut BTreeMap::new());

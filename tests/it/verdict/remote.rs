@@ -26,7 +26,7 @@ pub(crate) struct Pushed {
     pub(crate) via: Option<String>,
     pub(crate) other: Option<String>,
     pub(crate) image: Option<String>,
-    pub(crate) late: bool,
+    pub(crate) defer_fk: bool,
     pub(crate) refuse: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Pushed {
             via: self.via.as_deref().map(id),
             other: self.other.clone().map(RowKey),
             image: self.image.clone(),
-            late: self.late,
+            defer_fk: self.defer_fk,
             refuse: self.refuse.clone(),
             plain: false,
             made: Default::default(),
@@ -86,7 +86,7 @@ impl Pushed {
             text(&self.via),
             json(&self.other),
             json(&self.image),
-            yes(self.late),
+            yes(self.defer_fk),
             text(&self.refuse),
         ];
         format!("[{}]", fields.join(","))

@@ -87,7 +87,7 @@ fn workload() -> Vec<Step> {
     let mut consequence = event("c2", "delete", "p", r#"["p"]"#, "", 99);
     consequence.via = Some("c1".to_owned());
     let mut late = event("c3", "insert", "k", r#"["k2"]"#, r#"{"id":"k2","mid":"v"}"#, 99);
-    late.late = true;
+    late.defer_fk = true;
     vec![
         Step::Push(
             "A",
@@ -236,7 +236,8 @@ fn the_turso_engine_ends_with_sqlites_tables_and_verdicts() {
     assert_eq!(expected.len(), results.len());
 }
 
-/// The request of a replica that has these incarnations and stands at this event, and pushes one insert.
+/// The request of a replica that has these incarnations and stands at this event, and pushes one
+/// insert.
 fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Place) -> String {
     let replica = ReplicaId(ulid::Ulid(7));
     let id = EventId(ulid::Ulid::from_parts(n, 1));
@@ -255,7 +256,7 @@ fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Pl
         via: None,
         other: None,
         image: None,
-        late: false,
+        defer_fk: false,
         refuse: None,
         plain: true,
         made: Default::default(),

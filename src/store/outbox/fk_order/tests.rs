@@ -54,7 +54,7 @@ fn events(list: &[(&str, &str, &str, &str)]) -> Vec<Outgoing> {
         via: None,
         other: None,
         image: None,
-        late: false,
+        defer_fk: false,
         refuse: None,
         plain: true,
         made: Default::default(),
@@ -71,14 +71,14 @@ fn join(events: &mut [Outgoing], first: usize, second: usize) {
 fn waits(events: &mut [Outgoing]) -> Vec<Option<usize>> {
     let (kids, people) = (table("Kids", &["people"]), table("People", &[]));
     let waits = defer_fk(&[&kids, &people, &table("others", &[])], events).unwrap();
-    assert!(events.iter().zip(&waits).all(|(event, waits)| event.late == waits.is_some()));
+    assert!(events.iter().zip(&waits).all(|(event, waits)| event.defer_fk == waits.is_some()));
     waits
 }
 
-/// The numbers of the events, suppliers first.
+/// The numbers of the events, dependencies first.
 fn order(events: Vec<Outgoing>) -> Vec<i64> {
     let (kids, people) = (table("kids", &["people"]), table("people", &[]));
-    let sorted = suppliers_first(&[&kids, &people], events).unwrap();
+    let sorted = topological_order(&[&kids, &people], events).unwrap();
     sorted.iter().map(|event| event.n).collect()
 }
 
@@ -185,7 +185,7 @@ fn a_key_change_waits_for_what_its_new_row_waits_for() {
 }
 
 #[test]
-fn suppliers_come_first() {
+fn dependencies_come_first() {
     let (kid, p) = (("kids", "k", "", KID_OF_P), ("people", "p", "", P));
     assert_eq!(order(events(&[kid, p])), [1, 0]);
     assert_eq!(order(events(&[p, kid])), [0, 1]);
@@ -232,11 +232,11 @@ fn an_order_is_kept_to_as_far_as_there_is_one() {
             }
         }
         let (behind, before) = (vec![Vec::new(); len], vec![0; len]);
-        let mut order = Order { stands_for: stands_for.clone(), behind, before };
+        let mut graph = DependencyGraph { stands_for: stands_for.clone(), behind, before };
         let mut asked = Vec::new();
         for _ in 0..random.usize(..10) {
             let (first, then) = (random.usize(..len), random.usize(..len));
-            order.add(first, then);
+            graph.add(first, then);
             asked.push((stands_for[first], stands_for[then]));
         }
         asked.retain(|(first, then)| first != then);
@@ -249,7 +249,7 @@ fn an_order_is_kept_to_as_far_as_there_is_one() {
             left.retain(|&at| at != next);
             sorted.extend((0..len).filter(|&at| stands_for[at] == next));
         }
-        assert_eq!(order.sorted(), sorted, "seed {seed}: {asked:?} {stands_for:?}");
+        assert_eq!(graph.sorted(), sorted, "seed {seed}: {asked:?} {stands_for:?}");
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) enum Decision {
     Unpushable,
 }
 
-/// The limits of the next push, and the search for the event that makes a push fail: the culprit.
+/// The limits of the next push, and the bisection, which finds the event that makes a push fail:
+/// the culprit.
 ///
 /// * Outside of a search the limits are those of a request. Each push that goes through doubles
 ///   them, up to the greatest there are. Events that hang together may be larger, and travel in
@@ -144,7 +145,7 @@ impl Bisection {
             events: self.events,
             bytes: self.bytes.max(self.request.bytes),
             above: self.above,
-            sight: self.events.max(self.most.events),
+            lookahead: self.events.max(self.most.events),
             deferral: self.deferral,
             keeps_transactions: false,
         }
@@ -203,7 +204,7 @@ impl Bisection {
         if !self.bisecting {
             self.suspect(push);
         }
-        let deferred = push.events.iter().any(|event| event.late);
+        let deferred = push.events.iter().any(|event| event.defer_fk);
         let foreign = code == Code::ForeignKeyFailed;
         match self.deferral {
             FkDeferral::All if deferred && foreign => self.parted(push),

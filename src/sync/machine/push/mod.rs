@@ -320,7 +320,7 @@ impl Pusher {
     /// The remote rejected a push as a whole. The event that is to blame is searched, but only on
     /// a remote that is as it should be: a request that only reads comes first.
     pub(super) fn rejected(&mut self, push: &Push, error: Error) -> PushFailure {
-        tracing::info!(events = push.events.len(), "a push was rejected: searching the culprit");
+        tracing::info!(events = push.events.len(), "a push was rejected: bisecting it");
         (self.staging, self.ahead) = (None, None);
         if !self.bisection.is_bisecting() && !self.probe_first {
             self.probe_first = true;

@@ -116,7 +116,7 @@ fn delete((table, n): (&Table, u128)) -> Outgoing {
         via: None,
         other: None,
         image: None,
-        late: false,
+        defer_fk: false,
         refuse: None,
         plain: true,
         made: Default::default(),

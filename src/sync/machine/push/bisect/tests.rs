@@ -1,4 +1,4 @@
-//! The search for a culprit, and what does not fit.
+//! The bisection, and what does not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn event(n: i64) -> Outgoing {
         via: None,
         other: None,
         image: None,
-        late: false,
+        defer_fk: false,
         refuse: None,
         plain: true,
         made: Default::default(),
@@ -117,7 +117,7 @@ fn answer(
     let dangles = push
         .events
         .iter()
-        .filter(|event| event.late && taken(event.n))
+        .filter(|event| event.defer_fk && taken(event.n))
         .any(|event| links.iter().any(|&(child, parent)| child == event.n && !comes(parent)));
     dangles.then_some(FOREIGN)
 }
@@ -141,7 +141,7 @@ fn given(
     for &(child, parent) in links.iter().filter(holds) {
         let event = push.events.iter_mut().find(|event| event.n == child);
         let event = event.filter(|_| limit.deferral == FkDeferral::All && child < parent);
-        event.into_iter().for_each(|event| event.late = true);
+        event.into_iter().for_each(|event| event.defer_fk = true);
     }
     loop {
         let over = links
@@ -160,10 +160,10 @@ fn given(
     push
 }
 
-/// Any links and any culprits: the search ends, the culprits are refused, and so is nobody else
+/// Any links and any culprits: the bisection ends, the culprits are refused, and so is nobody else
 /// unless a culprit fails for a foreign key.
 #[test]
-fn a_search_with_hints_ends_and_finds_the_culprits_alone() {
+fn a_bisection_with_deferrals_ends_and_finds_the_culprits_alone() {
     for seed in 0..3_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let last = random.i64(1..40);
@@ -316,7 +316,7 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
 /// A push of the events 1 to `len`, of which the first waits for what is behind it.
 fn waiting(len: i64, whole: usize) -> Push {
     let mut push = next(&full(), 1, len);
-    push.events[0].late = true;
+    push.events[0].defer_fk = true;
     Push { whole, ..push }
 }
 
@@ -324,17 +324,17 @@ fn waiting(len: i64, whole: usize) -> Push {
 const FOREIGN: Code = Code::ForeignKeyFailed;
 
 #[test]
-fn a_search_looks_behind_the_end_of_its_push() {
+fn a_bisection_looks_behind_the_end_of_its_push() {
     let mut limits = full();
-    assert_eq!(limits.limit().sight, 0);
+    assert_eq!(limits.limit().lookahead, 0);
     limits.suspect(&next(&limits, 1, 12));
-    assert_eq!(limits.limit().sight, MAX_EVENTS);
+    assert_eq!(limits.limit().lookahead, MAX_EVENTS);
     let large = Push { bytes: 3 * MAX_PUSH_BYTES, ..next(&limits, 1, 12) };
     limits.suspect(&large);
     assert_eq!(limits.limit().bytes, large.bytes, "the same events again");
     let events = (1..=3 * MAX_EVENTS as i64).map(event).collect();
     limits.suspect(&Push { events, ..large });
-    assert_eq!((limits.limit().events, limits.limit().sight), (3 * MAX_EVENTS, 3 * MAX_EVENTS));
+    assert_eq!((limits.limit().events, limits.limit().lookahead), (3 * MAX_EVENTS, 3 * MAX_EVENTS));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! What a later event of the same push brings would have been there by the end of the request, so
 //! nobody is rejected for want of it; nor for want of what the same transaction brings in a later
 //! push. But SQLite judges RESTRICT at once. And a push that was rejected for its foreign keys, and
-//! again, and again with what is waited for in front, goes without hints; and what is too large for
-//! one request is parted: at the expense of such events.
+//! again, and again with what is waited for in front, defers no foreign key; and what is too large
+//! for one request is parted: at the expense of such events.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,11 +18,11 @@ use super::rows::{Row, key_of};
 use super::shape::Foreign;
 use super::world::{Checked, World};
 
-/// The least number of rejected pushes in a row before one goes without hints, and of those that
+/// The least number of rejected pushes in a row before one defers no foreign key, and of those that
 /// were rejected for their foreign keys: the first one, and the same after a look at the remote.
 const REJECTED: (u32, u32) = (3, 2);
 
-/// What keeps an event from having its hint.
+/// What keeps an event from deferring its foreign keys.
 #[derive(Default)]
 pub(super) struct Doubts {
     /// How many requests of a replica were rejected since its last push, and how many of them for
@@ -30,8 +30,8 @@ pub(super) struct Doubts {
     rejected: HashMap<usize, (u32, u32)>,
     /// Replicas to which something was too large once.
     cramped: BTreeSet<usize>,
-    /// Events that were rejected for a foreign key's sake, with their hints: by the transaction that
-    /// made them.
+    /// Events that were rejected for a foreign key's sake, with their deferrals: by the transaction
+    /// that made them.
     rejections: HashMap<EventId, Vec<(i64, EventId)>>,
 }
 
@@ -54,11 +54,11 @@ impl Doubts {
     pub(super) fn pushed(&mut self, at: usize, seen: &mut Seen) {
         let (_, foreign) = self.rejected.remove(&at).unwrap_or_default();
         if foreign >= REJECTED.1 {
-            seen.note("a hint that was wrong");
+            seen.note("a deferral that was wrong");
         }
     }
 
-    fn has_hints(&self, at: Option<usize>) -> bool {
+    fn defers(&self, at: Option<usize>) -> bool {
         at.is_some_and(|at| {
             let (all, foreign) = self.rejected.get(&at).copied().unwrap_or_default();
             all < REJECTED.0 || foreign < REJECTED.1
@@ -68,21 +68,21 @@ impl Doubts {
 
 impl World {
     /// Looks at what arrived from `first` on: see the module.
-    pub(super) fn check_late(&mut self, first: i64) -> Checked {
-        let hints = self.doubts.has_hints(self.carrier);
+    pub(super) fn check_deferral(&mut self, first: i64) -> Checked {
+        let defers = self.doubts.defers(self.carrier);
         let cramped = self.carrier.is_none_or(|at| self.doubts.cramped.contains(&at));
         for (&seq, event) in self.log.range(first..) {
             let mut later = self.log.range(seq + 1..);
             let made = self.ledger.get(&event.id).and_then(|known| known.made);
             let reason = event.verdict.reason().unwrap_or_default();
             if let Some((at, _)) = later.find(|(_, later)| self.brings(event, later)) {
-                if hints {
+                if defers {
                     let verdict = &event.verdict;
                     return Err(format!("event {seq} is `{verdict}`, though {at} was to come"));
                 }
-                self.seen.note("an event rejected for want of its hint");
+                self.seen.note("an event rejected for want of its deferral");
             } else if reason.starts_with("foreign") || reason.starts_with("children") {
-                let made = made.filter(|_| hints && !cramped);
+                let made = made.filter(|_| defers && !cramped);
                 let made = made.map(|made| self.doubts.rejections.entry(made).or_default());
                 made.into_iter().for_each(|rejections| rejections.push((seq, event.id)));
             }
@@ -112,7 +112,8 @@ impl World {
         let frees = done && later.op != Op::Insert;
         match word {
             "foreign" if brings => self.refers((&event.table, named), image, later, false),
-            // Another row refers to it still: what was freed is not enough, and hints change nothing.
+            // Another row refers to it still: what was freed is not enough, and a deferral changes
+            // nothing.
             "children" if self.is_kept((named, restricts), event) => false,
             "children" if frees && later.table == named => {
                 self.refers((named, ""), later.before.as_ref(), event, restricts)
@@ -151,9 +152,9 @@ impl World {
         })
     }
 
-    /// Whether a row of a table names the row of an event as its parent, in a column, or in any where
-    /// none is named, by a foreign key that waits for the end of a transaction, if it is asked for
-    /// such a one.
+    /// Whether a row of a table names the row of an event as its parent, in a column, or in any
+    /// where none is named, by a foreign key that waits for the end of a transaction, if it is
+    /// asked for such a one.
     pub(super) fn refers(
         &self,
         (table, column): (&str, &str),
