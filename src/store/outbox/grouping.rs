@@ -109,7 +109,7 @@ fn join_key_changes(rows: &mut [OutboxRow]) {
     for at in 1..rows.len() {
         let (head, tail) = rows.split_at_mut(at);
         let (delete, insert) = (head.last_mut().expect("at is at least 1"), &mut tail[0]);
-        if delete.half != Some(1) || insert.half != Some(2) {
+        if delete.key_change_half != Some(1) || insert.key_change_half != Some(2) {
             continue;
         }
         delete.event.pair = Some(insert.event.id);

@@ -235,7 +235,7 @@ pub(in crate::store) struct PendingEvent {
     aside: bool,
     winner: Option<Seq>,
     /// 1: the delete of a key change, 2: its insert.
-    half: Option<i64>,
+    key_change_half: Option<i64>,
     /// Whether a trigger captured it, or a first sync made it.
     captured: bool,
     /// Of an update that a foreign key made within its own table: the row that is referred to.
@@ -272,7 +272,7 @@ pub(in crate::store) fn load(
         base: Seq(row.get(13)?),
         aside: row.get(11)?,
         winner: row.get::<_, Option<i64>>(12)?.map(Seq),
-        half: row.get(14)?,
+        key_change_half: row.get(14)?,
         captured: row.get::<_, Option<i64>>(2)?.is_some(),
         parent,
     }))
@@ -321,18 +321,18 @@ impl PendingEvent {
     }
 
     /// Whether it is a part of a key change.
-    pub(in crate::store) fn is_half(&self) -> bool {
-        self.half.is_some()
+    pub(in crate::store) fn is_key_change_half(&self) -> bool {
+        self.key_change_half.is_some()
     }
 
     /// Whether it is the delete of a key change.
     pub(in crate::store) fn is_old_key(&self) -> bool {
-        self.half == Some(1)
+        self.key_change_half == Some(1)
     }
 
     /// Whether it is the insert of a key change.
     pub(in crate::store) fn is_new_key(&self) -> bool {
-        self.half == Some(2) && self.op == Op::Insert
+        self.key_change_half == Some(2) && self.op == Op::Insert
     }
 
     /// What the conflict rule looks at: its claim, and what its writer had seen.

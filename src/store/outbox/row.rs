@@ -19,7 +19,7 @@ pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after,
 pub(in crate::store) struct OutboxRow {
     pub(in crate::store) event: Outgoing,
     /// 1: the delete of a key change, 2: its insert.
-    pub(in crate::store) half: Option<i64>,
+    pub(in crate::store) key_change_half: Option<i64>,
     /// Table and key of the parent that went.
     pub(in crate::store) parent: Option<(String, RowKey)>,
     /// What it costs, in bytes.
@@ -78,7 +78,7 @@ pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<O
         plain: !tagged,
         made,
     };
-    Ok(OutboxRow { event, half: row.get(12)?, parent, size })
+    Ok(OutboxRow { event, key_change_half: row.get(12)?, parent, size })
 }
 
 /// Which events of a push defer their foreign keys: those that a later event of it satisfies are

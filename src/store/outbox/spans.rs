@@ -62,8 +62,8 @@ impl Spans {
         let mut rows = statement.query([from, to])?;
         let mut reader = Reader::of_values(db, layouts);
         while let Some(row) = rows.next()? {
-            let (n, half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
-            found.join_key_changes(n, half);
+            let (n, key_change_half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
+            found.join_key_changes(n, key_change_half);
             // A damaged event is reported when it is to be pushed, and holds up no other.
             let looked = layouts.table(db, row, 0).and_then(|table| {
                 if found.is_related(&table) { found.pass(&read(&mut reader, row)?) } else { Ok(()) }
@@ -103,7 +103,7 @@ struct Finder<'t> {
     later: Later,
     deletes: Deletes<'t>,
     /// The second half of a key change, whose first half is the next event.
-    half: Option<i64>,
+    key_change_half: Option<i64>,
     spans: Vec<(i64, i64)>,
 }
 
@@ -111,7 +111,7 @@ impl<'t> Finder<'t> {
     fn new(tables: &[&'t Table]) -> Self {
         let deletes = Deletes::new(tables);
         let keys = numbered(tables);
-        Finder { keys, later: Later::default(), deletes, half: None, spans: Vec::new() }
+        Finder { keys, later: Later::default(), deletes, key_change_half: None, spans: Vec::new() }
     }
 
     /// Whether a foreign key leads from a table or to it.
@@ -121,10 +121,10 @@ impl<'t> Finder<'t> {
         })
     }
 
-    fn join_key_changes(&mut self, n: i64, half: Option<i64>) {
-        match (half, self.half.take()) {
+    fn join_key_changes(&mut self, n: i64, key_change_half: Option<i64>) {
+        match (key_change_half, self.key_change_half.take()) {
             (Some(1), Some(insert)) => self.spans.push((n, insert)),
-            (Some(2), _) => self.half = Some(n),
+            (Some(2), _) => self.key_change_half = Some(n),
             _ => {}
         }
     }
@@ -134,7 +134,7 @@ impl<'t> Finder<'t> {
         let (event, at) = (&row.event, row.event.n as usize);
         let mut reach = at;
         if let Some((table, key)) = &row.parent
-            && row.half.is_none()
+            && row.key_change_half.is_none()
             && let Some(cause) = self.deletes.find(table, &key.0)?
         {
             reach = reach.max(cause);

@@ -36,7 +36,7 @@ const NOW_MS: &str = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS I
 struct Unsent {
     n: i64,
     written: Written,
-    is_half: bool,
+    is_key_change_half: bool,
 }
 
 impl Store {
@@ -96,9 +96,9 @@ impl Store {
         let mut reader = Reader::of_values(tx, &self.layouts);
         let mut events = Vec::new();
         while let Some(row) = rows.next()? {
-            let is_half = row.get::<_, Option<i64>>(9)?.is_some();
+            let is_key_change_half = row.get::<_, Option<i64>>(9)?.is_some();
             let written = reader.read(row, 0, Some(8))?;
-            events.push(Unsent { n: row.get(0)?, written, is_half });
+            events.push(Unsent { n: row.get(0)?, written, is_key_change_half });
         }
         Ok(events)
     }
@@ -144,7 +144,7 @@ fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Un
         // A consequence comes before its cause.
         for (at, event) in events.iter().enumerate() {
             let Written { table, op, key, parent, .. } = &event.written;
-            if taken[at] || *op != Op::Delete || event.is_half {
+            if taken[at] || *op != Op::Delete || event.is_key_change_half {
                 continue;
             }
             let is_one = match parent {

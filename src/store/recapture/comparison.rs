@@ -294,7 +294,7 @@ impl<'a> Comparison<'a> {
     ) -> Result<bool> {
         let event = &row.events[place];
         let (n, ..) = event.brief();
-        if n <= self.sent || event.is_half() {
+        if n <= self.sent || event.is_key_change_half() {
             return Ok(false);
         }
         let (op, before, after) = match (event.op(), before) {

@@ -109,13 +109,13 @@ impl Held {
     pub(in crate::store) fn look(
         &mut self,
         event: &Outgoing,
-        half: Option<i64>,
+        key_change_half: Option<i64>,
         tables: &[&Table],
     ) -> Option<usize> {
         let name = event.table.to_ascii_lowercase();
         let after = event.after.as_ref().and_then(|json| Image::parse(json.as_bytes()).ok());
         let after = after.unwrap_or_default();
-        let is_new = event.op == Op::Insert && half.is_none();
+        let is_new = event.op == Op::Insert && key_change_half.is_none();
         let lacks = |obstacle: &Obstacle| match &obstacle.holds {
             Holds::Inserts(columns) if obstacle.table.eq_ignore_ascii_case(&name) => {
                 columns.iter().any(|column| after.get(column).is_none())
@@ -125,7 +125,7 @@ impl Held {
         let own = self.known().iter().position(|obstacle| is_new && lacks(obstacle));
         let own = own.or_else(|| self.rows.get(&(name.clone(), event.key.0.clone())).copied());
         // The insert of a key change stands right behind its delete.
-        let other = || self.numbers.get(&(event.n - 1)).copied().filter(|_| half == Some(2));
+        let other = || self.numbers.get(&(event.n - 1)).copied().filter(|_| key_change_half == Some(2));
         let table = tables.iter().find(|table| table.name.eq_ignore_ascii_case(&name));
         let parent = || {
             let keys = table.iter().flat_map(|table| &table.foreign_keys);

@@ -82,7 +82,7 @@ impl Look<'_> {
             return Ok(None);
         }
         match read(reader, row) {
-            Ok(row) => Ok(held.look(&row.event, row.half, &self.tables)),
+            Ok(row) => Ok(held.look(&row.event, row.key_change_half, &self.tables)),
             Err(error) if error.kind() == Kind::Corrupt => Ok(None),
             Err(error) => Err(error),
         }
