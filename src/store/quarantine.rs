@@ -292,7 +292,7 @@ pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) 
         }
     }
     if !held.is_empty() && strategy != Strategy::Folded {
-        return Err(Stop::Taken);
+        return Err(Stop::UniqueViolation);
     }
     Ok(held)
 }

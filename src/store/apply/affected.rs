@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::rebase::{NONE, Rebase, Touched};
+use super::rebase::{NONE, Rebase, AffectedRow};
 use super::step::{Step, Strategy};
 use crate::error::Result;
 use crate::event::page::Line;
@@ -40,7 +40,7 @@ impl Rebase<'_, '_> {
                         continue;
                     }
                     let row = self.rows.len() as u32;
-                    self.rows.push(self.touched(table, line.key, found));
+                    self.rows.push(self.affected(table, line.key, found));
                     index.insert(place, row);
                     row
                 }
@@ -54,7 +54,7 @@ impl Rebase<'_, '_> {
                 // Own events follow what waits for their row, too: else that would go on top of
                 // them one day.
                 let waits = self.any_waiting && self.is_waiting(&self.lines[row.lines[0]])?;
-                row.quiet = !waits && is_quiet(row, self.lines, self.adopted);
+                row.unchanged = !waits && is_unchanged(row, self.lines, self.adopted);
             }
             self.rows = rows;
             return Ok(());
@@ -80,28 +80,28 @@ impl Rebase<'_, '_> {
                 None => {
                     index.insert(place, self.rows.len() as u32);
                     let (key, found) = (event.key().clone(), vec![event.brief()]);
-                    self.rows.push(Touched::new(Some(table), key, found));
+                    self.rows.push(AffectedRow::new(Some(table), key, found));
                 }
             }
         }
         Ok(())
     }
 
-    fn touched(
+    fn affected(
         &self,
         table: Option<usize>,
         key: &str,
         pending: Vec<(i64, EventId, bool)>,
-    ) -> Touched {
+    ) -> AffectedRow {
         let writable = table.filter(|&table| self.is_writable(table));
         let unwritable = table.filter(|_| writable.is_none());
-        Touched { unwritable, ..Touched::new(writable, RowKey(key.to_owned()), pending) }
+        AffectedRow { unwritable, ..AffectedRow::new(writable, RowKey(key.to_owned()), pending) }
     }
 
     /// Step 2: the rows as the remote has them.
-    pub(in crate::store) fn take_off(&mut self) -> Step {
+    pub(in crate::store) fn undo_pending(&mut self) -> Step {
         for at in 0..self.rows.len() {
-            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].quiet) else {
+            let Some(table) = self.rows[at].table.filter(|_| !self.rows[at].unchanged) else {
                 self.look_underneath(at)?;
                 continue;
             };
@@ -114,15 +114,15 @@ impl Rebase<'_, '_> {
                 if !same {
                     let written = match (&image, &current) {
                         (Some(image), _) => self.writer.upsert(table, &key.0, &borrow(image)),
-                        (None, Some(row)) => self.writer.lift(table, &key, &values, row),
+                        (None, Some(row)) => self.writer.remove_for_rewrite(table, &key, &values, row),
                         (None, None) => Ok(0),
                     };
                     self.check(written)?;
                 }
             } else {
                 if let Some(row) = &current {
-                    let lifted = self.writer.lift(table, &key, &values, row);
-                    self.check(lifted)?;
+                    let removed = self.writer.remove_for_rewrite(table, &key, &values, row);
+                    self.check(removed)?;
                 }
                 // What it waits as counts more than what stands there.
                 let image = match self.held_row(at, table) {
@@ -248,7 +248,7 @@ fn load_row(
 
 /// Whether a row's events in the page are its first pending ones, all applied and none set aside:
 /// then the row is what it will be. What is in the row already is underneath, and not on top.
-fn is_quiet(row: &Touched, lines: &[Line<'_>], adopted: Seq) -> bool {
+fn is_unchanged(row: &AffectedRow, lines: &[Line<'_>], adopted: Seq) -> bool {
     row.lines.len() <= row.pending.len()
         && row.lines.iter().zip(&row.pending).all(|(&at, (_, id, aside))| {
             let line = &lines[at];

@@ -17,7 +17,7 @@ use crate::store::rows::row::overlay;
 impl<'s, 'p> Rebase<'s, 'p> {
     pub(in crate::store) fn run(&mut self, now_ms: i64) -> Step {
         self.group()?;
-        self.take_off()?;
+        self.undo_pending()?;
         let (lines, ahead, chain, sealed) = (self.lines, self.ahead(), self.chain, !self.again);
         unpack(lines, chain, sealed, ahead, |at, event| match event {
             Ok(event) => self.apply(at, &event),
@@ -33,7 +33,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let lost = std::mem::take(&mut self.lost);
         record_lost(self, &lost, now_ms)?;
         settle_moot(self)?;
-        self.put_back()?;
+        self.reapply()?;
         self.carry_out_actions()
     }
 
@@ -49,7 +49,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.append(line, event, own.is_some())?;
         }
         let applied = line.verdict.is_applied();
-        let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].quiet);
+        let there = line.seq <= self.adopted || row.is_some_and(|row| self.rows[row].unchanged);
         if applied && !there {
             self.take(at, row, event.after())?;
         }
@@ -158,7 +158,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         if !line.verdict.is_applied() {
             let is_on_row = |&(other, _, aside): &(i64, EventId, bool)| other == n && !aside;
             if self.rows[row].pending.iter().any(is_on_row) {
-                self.taken_off(row, line.op);
+                self.note_undone(row, line.op);
             }
             self.turn_back(at, row, n)?;
             self.hold_lost(at, row, n)?;

@@ -11,11 +11,11 @@
 //!   and the log need not have it whole, so it waits in quarantine itself
 //!   ([`Rebase::hold_base_row`]).
 
-use super::rebase::{Rebase, Touched};
+use super::rebase::{Rebase, AffectedRow};
 use super::step::Step;
 use crate::event::Image;
 use crate::store::quarantine::hold_in_front;
-use crate::store::rows::refusal::{is_refusal, is_taken, is_uncompiled, shorten};
+use crate::store::rows::refusal::{is_refusal, is_unique_violation, is_uncompiled, shorten};
 use crate::store::rows::row::{borrow, known_key};
 
 /// How often the rows that a page does not touch are written anew, with more of them as they were:
@@ -47,7 +47,7 @@ impl Rebase<'_, '_> {
             round += 1;
             if round == MAX_ROUNDS {
                 let untouched = rows.iter_mut().filter(|row| row.lines.is_empty());
-                untouched.for_each(|row| row.quiet = true);
+                untouched.for_each(|row| row.unchanged = true);
             }
         }
         self.rows = rows;
@@ -55,11 +55,11 @@ impl Rebase<'_, '_> {
     }
 
     /// Writes these rows as they are underneath, and those that cannot be so as they were, with
-    /// their pending events, which have never left them: these are quiet. False if one that is
-    /// quiet now would have had to go first.
-    fn place_apart<'r>(&mut self, rows: impl Iterator<Item = &'r mut Touched>) -> Step<bool> {
-        let (quiet, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.quiet);
-        for row in quiet {
+    /// their pending events, which have never left them: these are unchanged. False if one that is
+    /// unchanged now would have had to go first.
+    fn place_apart<'r>(&mut self, rows: impl Iterator<Item = &'r mut AffectedRow>) -> Step<bool> {
+        let (unchanged, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.unchanged);
+        for row in unchanged {
             // Together they were here before, so together they can be.
             if let (Some(table), Some(current)) = (row.table, &row.current) {
                 let written = self.writer.upsert(table, &row.key.0, &borrow(current));
@@ -69,7 +69,7 @@ impl Rebase<'_, '_> {
         let mut apart = true;
         for row in rows {
             if !self.try_image(row.table, &row.key.0, row.image.as_ref())? {
-                row.quiet = true;
+                row.unchanged = true;
                 apart &= self.try_image(row.table, &row.key.0, row.current.as_ref())?;
             }
         }
@@ -144,7 +144,7 @@ impl Rebase<'_, '_> {
     fn bear(&self, error: rusqlite::Error) -> Step<rusqlite::Error> {
         let bearable = (is_refusal(&error) || is_uncompiled(&error))
             && !self.db.is_autocommit()
-            && !(is_taken(&error) && self.more);
+            && !(is_unique_violation(&error) && self.more);
         if bearable {
             return Ok(error);
         }

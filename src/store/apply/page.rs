@@ -102,7 +102,7 @@ impl Store {
                 Ok(done) => return Ok(Some(done)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => strategy,
-                Err(Stop::Taken) => match strategy {
+                Err(Stop::UniqueViolation) => match strategy {
                     Strategy::InPlace if !self.pending.borrow().is_empty() => Strategy::TableWide,
                     Strategy::InPlace | Strategy::TableWide => Strategy::Folded,
                     Strategy::Folded => return Ok(None),

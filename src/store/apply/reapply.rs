@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::rebase::{Rebase, Touched};
+use super::rebase::{Rebase, AffectedRow};
 use super::step::{Step, Stop};
 use crate::catalog::Table;
 use crate::event::conflict::{Claim, loses_to};
@@ -14,10 +14,10 @@ use crate::store::rows::writer::Writer;
 
 impl Rebase<'_, '_> {
     /// Step 4: the remaining pending events of the rows that were taken off, in their order.
-    pub(in crate::store) fn put_back(&mut self) -> Step {
+    pub(in crate::store) fn reapply(&mut self) -> Step {
         let mut remaining: Vec<(i64, usize)> = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
-            if !row.quiet && (row.table.is_some() || row.unwritable.is_some()) {
+            if !row.unchanged && (row.table.is_some() || row.unwritable.is_some()) {
                 remaining.extend(row.pending.iter().map(|&(n, ..)| (n, at)));
             }
         }
@@ -35,7 +35,7 @@ impl Rebase<'_, '_> {
                 // It stays on the row, which is as it was.
             } else if let Some(insert) = self.change_around(at, &event)? {
                 within.push((event, at, insert));
-            } else if !self.redo(&event, at)? {
+            } else if !self.reapply_one(&event, at)? {
                 self.turn_back_pending(&event, at)?;
                 self.set_aside(&event, at, None)?;
             }
@@ -52,21 +52,21 @@ impl Rebase<'_, '_> {
     fn set_aside(&mut self, event: &PendingEvent, row: usize, winner: Option<Seq>) -> Step {
         event.set_aside(self.db, winner)?;
         if !event.is_aside() {
-            self.taken_off(row, event.op());
+            self.note_undone(row, event.op());
             self.done.set_aside += 1;
         }
         Ok(())
     }
 
     /// Puts a pending event on top of its row. False if that cannot be.
-    fn redo(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
+    fn reapply_one(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
         let table = self.rows[at].table.expect("only rows of replicated tables are rebased");
-        redo(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
+        reapply_event(self.db, &mut self.writer, &self.store.tables[table].table, table, event)
     }
 
     /// The first event of the page that defeats an event of this row.
     pub(in crate::store) fn winner(&self, row: usize, event: Claim<'_>, base: Seq) -> Option<Seq> {
-        let Touched { table, unwritable, winners, .. } = &self.rows[row];
+        let AffectedRow { table, unwritable, winners, .. } = &self.rows[row];
         let rule = table.or(*unwritable).map(|table| self.store.tables[table].rule);
         let others = winners.iter().map(|&at| &self.lines[at]);
         let others = others.map(|line| (line.seq, Claim { op: line.op, after: line.after }));
@@ -76,7 +76,7 @@ impl Rebase<'_, '_> {
 
 /// Puts a pending event on top of its row, and records what is underneath. False if the row is not
 /// as the event needs it, or a constraint refuses it.
-pub(in crate::store) fn redo(
+pub(in crate::store) fn reapply_event(
     db: &Connection,
     writer: &mut Writer<'_>,
     definition: &Table,
@@ -100,7 +100,7 @@ pub(in crate::store) fn redo(
     let written = match (event.op(), &current) {
         (Op::Insert, _) => writer.upsert(table, &event.key().0, &columns),
         (Op::Update, _) => writer.update(table, &key, &columns),
-        (Op::Delete, Some(row)) => writer.lift(table, event.key(), &key, row),
+        (Op::Delete, Some(row)) => writer.remove_for_rewrite(table, event.key(), &key, row),
         (Op::Delete, None) => unreachable!("a delete needs its row"),
     };
     match written {

@@ -5,8 +5,8 @@
 //! [`Rebase::run`]
 //!
 //! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
-//!    its first pending ones, all applied, and for which nothing waits in quarantine, is *quiet*
-//!    and is not written at all;
+//!    its first pending ones, all applied, and for which nothing waits in quarantine, is
+//!    *unchanged* and is not written at all;
 //! 2. takes the pending events off the other rows: works out in memory what is underneath;
 //! 3. applies the page in the order of the log, and settles the outbox with it;
 //! 4. puts the remaining pending events back on top, oldest first, or sets one aside.
@@ -25,7 +25,7 @@ use crate::event::value::ValueRef;
 use crate::event::{Change, EventId, Image, Op, Origin, RowKey, Seq};
 use crate::store::Store;
 use crate::store::local::ways::Ways;
-use crate::store::rows::refusal::{is_refusal, is_taken, shorten};
+use crate::store::rows::refusal::{is_refusal, is_unique_violation, shorten};
 use crate::store::rows::writer::Writer;
 use crate::store::schema::install::forget_notes;
 
@@ -47,7 +47,7 @@ pub(in crate::store) struct Rebase<'s, 'p> {
     pub(in crate::store) strategy: Strategy,
     pub(in crate::store) more: bool,
     pub(in crate::store) start: Start,
-    pub(in crate::store) rows: Vec<Touched>,
+    pub(in crate::store) rows: Vec<AffectedRow>,
     pub(in crate::store) of_line: Vec<u32>,
     pub(in crate::store) chain: Hash,
     pub(in crate::store) key: Vec<ValueRef<'p>>,
@@ -176,7 +176,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(in crate::store) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
         written.map_err(|error| match () {
             () if self.db.is_autocommit() => Stop::RolledBack,
-            () if is_taken(&error) => Stop::Taken,
+            () if is_unique_violation(&error) => Stop::UniqueViolation,
             () if is_refusal(&error) => Stop::Refused,
             () => Stop::Failed(error.into()),
         })
@@ -198,16 +198,16 @@ impl<'s, 'p> Rebase<'s, 'p> {
 
     /// Notes that an own event is off its row. If another writer's event of the page has written
     /// the row, that one is noted already.
-    pub(super) fn taken_off(&mut self, row: usize, own: Op) {
-        let touched = &self.rows[row];
-        let Some(table) = touched.table.filter(|_| touched.winners.is_empty()) else { return };
+    pub(super) fn note_undone(&mut self, row: usize, own: Op) {
+        let affected = &self.rows[row];
+        let Some(table) = affected.table.filter(|_| affected.winners.is_empty()) else { return };
         let table = self.store.tables[table].table.name.clone();
         let op = match own {
             Op::Insert => Op::Delete,
             Op::Update => Op::Update,
             Op::Delete => Op::Insert,
         };
-        let (key, origin) = (touched.key.clone(), Origin::Replica(self.store.id));
+        let (key, origin) = (affected.key.clone(), Origin::Replica(self.store.id));
         self.done.changes.push(Change { table, key, op, origin });
     }
 
@@ -282,7 +282,7 @@ pub(in crate::store) const NONE: u32 = u32::MAX;
 
 /// A row that needs thought.
 #[derive(Debug)]
-pub(in crate::store) struct Touched {
+pub(in crate::store) struct AffectedRow {
     /// Its table, if that is replicated and can be written here.
     pub(in crate::store) table: Option<usize>,
     /// Its table, if that is replicated and cannot be written here.
@@ -293,7 +293,7 @@ pub(in crate::store) struct Touched {
     /// Its events in the page.
     pub(in crate::store) lines: Vec<usize>,
     /// Nothing is to be written.
-    pub(in crate::store) quiet: bool,
+    pub(in crate::store) unchanged: bool,
     /// What is underneath its pending events; in the fold, with the page's events so far.
     pub(in crate::store) image: Option<Image>,
     /// What was underneath before the page.
@@ -304,19 +304,19 @@ pub(in crate::store) struct Touched {
     pub(in crate::store) winners: Vec<usize>,
 }
 
-impl Touched {
+impl AffectedRow {
     pub(super) fn new(
         table: Option<usize>,
         key: RowKey,
         pending: Vec<(i64, EventId, bool)>,
     ) -> Self {
-        Touched {
+        AffectedRow {
             table,
             unwritable: None,
             key,
             pending,
             lines: Vec::new(),
-            quiet: false,
+            unchanged: false,
             image: None,
             base: None,
             current: None,

@@ -56,7 +56,7 @@ pub(in crate::store) enum Strategy {
 #[derive(Debug)]
 pub(in crate::store) enum Stop {
     /// Another row has a value or a rowid that a write wanted.
-    Taken,
+    UniqueViolation,
     /// Another constraint refused a write.
     Refused,
     /// The definitions changed before the transaction began, or the outbox got events that are to

@@ -23,7 +23,7 @@ impl Rebase<'_, '_> {
     /// Works out what is underneath the pending events of a row that cannot be written.
     pub(in crate::store) fn look_underneath(&mut self, at: usize) -> Step {
         let row = &self.rows[at];
-        let Some(table) = row.unwritable.filter(|_| !row.quiet) else { return Ok(()) };
+        let Some(table) = row.unwritable.filter(|_| !row.unchanged) else { return Ok(()) };
         let Some(key) = known_key(&self.store.tables[table].table, &row.key.0) else {
             return Ok(());
         };
@@ -34,9 +34,9 @@ impl Rebase<'_, '_> {
 
     /// An own event has lost that is on a row which cannot be written.
     pub(in crate::store) fn hold_lost(&mut self, line: usize, row: usize, n: i64) -> Step {
-        let touched = &self.rows[row];
-        let aside = touched.pending.iter().any(|(other, _, aside)| *other == n && *aside);
-        if touched.unwritable.is_none() || aside {
+        let affected = &self.rows[row];
+        let aside = affected.pending.iter().any(|(other, _, aside)| *other == n && *aside);
+        if affected.unwritable.is_none() || aside {
             return Ok(());
         }
         if !self.is_row_waiting(&self.lines[line])? {
@@ -50,13 +50,13 @@ impl Rebase<'_, '_> {
     /// Lets a row wait as it is underneath, in front of its first event that waits. It does so
     /// already if its base row is held. `aside` says that its event was off it before.
     pub(in crate::store) fn hold_row(&mut self, row: usize, aside: bool) -> Step {
-        let touched = &self.rows[row];
-        let Some(&line) = touched.lines.first() else { return Ok(()) };
-        if touched.unwritable.is_none() || aside {
+        let affected = &self.rows[row];
+        let Some(&line) = affected.lines.first() else { return Ok(()) };
+        if affected.unwritable.is_none() || aside {
             return Ok(());
         }
         // No row at all is one without columns.
-        let base = touched.base.as_ref().map_or_else(|| "{}".to_owned(), Image::to_json);
+        let base = affected.base.as_ref().map_or_else(|| "{}".to_owned(), Image::to_json);
         let line = &self.lines[line];
         let sql = "UPDATE driftless_quarantine SET img = ?3 WHERE seq =
                    (SELECT min(seq) FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
@@ -69,15 +69,15 @@ impl Rebase<'_, '_> {
 
     /// A row that cannot be written as the remote has it: with what waits of it.
     pub(in crate::store) fn remote_row(&self, row: usize) -> Result<Option<Image>> {
-        let touched = &self.rows[row];
-        let Some(table) = touched.unwritable else { return Ok(None) };
+        let affected = &self.rows[row];
+        let Some(table) = affected.unwritable else { return Ok(None) };
         let definition = &self.store.tables[table].table;
-        let line = &self.lines[touched.lines[0]];
+        let line = &self.lines[affected.lines[0]];
         let sql = "SELECT seq, img FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
                    ORDER BY seq";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query((&line.table, line.key))?;
-        let mut image = touched.base.clone();
+        let mut image = affected.base.clone();
         while let Some(waiting) = rows.next()? {
             if let Some(whole) = waiting.get::<_, Option<String>>(1)? {
                 image = Some(Image::parse(whole.as_bytes())?).filter(|whole| !whole.0.is_empty());

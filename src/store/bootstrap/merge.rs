@@ -33,8 +33,8 @@ use crate::catalog::{Table, ident, key_json};
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image, RowKey, Seq};
 use crate::store::Store;
-use crate::store::apply::reapply::redo;
-use crate::store::apply::rebase::{Rebase, Touched};
+use crate::store::apply::reapply::reapply_event;
+use crate::store::apply::rebase::{Rebase, AffectedRow};
 use crate::store::apply::step::{Step, Stop, Strategy, begin};
 use crate::store::connection::{ADOPTED, set_setting};
 use crate::store::identity::{NewRemote, retire};
@@ -123,7 +123,7 @@ enum Way {
     /// Over the local ones.
     InPlace,
     /// The local ones that are not the remote's come off first.
-    Lifted,
+    Rewritten,
 }
 
 /// One adoption under way.
@@ -217,7 +217,7 @@ impl Store {
                 }
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
-                Err(Stop::Taken | Stop::Refused) if way == Way::InPlace => way = Way::Lifted,
+                Err(Stop::UniqueViolation | Stop::Refused) if way == Way::InPlace => way = Way::Rewritten,
                 Err(_) => {
                     let message =
                         "a constraint or a trigger of this database refuses the remote's rows";
@@ -246,8 +246,8 @@ impl Store {
         }
         let mut rebase = Rebase::new(self, &[], Strategy::TableWide, false, start)?.of_everything();
         rebase.group()?;
-        rebase.take_off()?;
-        let row = |row: &Touched| Some(((row.table?, row.key.clone()), false));
+        rebase.undo_pending()?;
+        let row = |row: &AffectedRow| Some(((row.table?, row.key.clone()), false));
         let seen = rebase.rows.iter().filter_map(row).collect();
         let names = self.tables.iter().map(|known| known.table.name.clone());
         let found = names.map(|table| AdoptedTable { table, ..AdoptedTable::default() }).collect();
@@ -273,11 +273,11 @@ impl Store {
         for table in (0..tables.len()).filter(|&at| terms.takes(&tables[at].name)) {
             adoption.write(table)?;
         }
-        adoption.put_back()?;
+        adoption.rewrite_local()?;
         let Adoption { mut rebase, local, seen, mut found, narrowed, .. } = adoption;
         found.retain(|table| terms.takes(&table.table));
         let done = Adopted::new(found, narrowed);
-        rebase.put_back()?;
+        rebase.reapply()?;
         rebase.carry_out_actions()?;
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
@@ -355,7 +355,7 @@ impl Adoption<'_, '_> {
             ident(&table.name),
             whole.join(" AND ")
         );
-        let mut lifted = Vec::new();
+        let mut removed = Vec::new();
         {
             let mut statement = self.tx.prepare(&sql)?;
             let mut rows = statement.query([])?;
@@ -371,7 +371,7 @@ impl Adoption<'_, '_> {
                 let n = match staged(self.tx, &table.name, &key.0)? {
                     None => {
                         self.found[at].local += 1;
-                        let aside = self.way == Way::Lifted;
+                        let aside = self.way == Way::Rewritten;
                         let n = self.append(table, &key, &image, Seq(0), aside)?;
                         self.local.push((n, at));
                         order.iter_mut().for_each(|rows| rows.push(&table.name, &image));
@@ -393,16 +393,16 @@ impl Adoption<'_, '_> {
                         }
                     }
                 };
-                if self.way == Way::Lifted && n.is_some() {
-                    lifted.push(key);
+                if self.way == Way::Rewritten && n.is_some() {
+                    removed.push(key);
                 }
             }
         }
-        for key in lifted {
+        for key in removed {
             let Some(values) = known_key(table, &key.0) else { continue };
             if let Some(row) = self.rebase.writer.row(at, &values)? {
-                let lifted = self.rebase.writer.lift(at, &key, &values, &row);
-                self.rebase.check(lifted)?;
+                let removed = self.rebase.writer.remove_for_rewrite(at, &key, &values, &row);
+                self.rebase.check(removed)?;
             }
         }
         Ok(())
@@ -440,7 +440,7 @@ impl Adoption<'_, '_> {
                 after.0.push((name.into_owned(), new.clone()));
             }
         }
-        let aside = self.way == Way::Lifted;
+        let aside = self.way == Way::Rewritten;
         let n = self.append(table, key, &after, self.cursor, aside)?;
         let update = "UPDATE driftless_outbox SET op = 1, before = ?2 WHERE n = ?1";
         self.tx.prepare_cached(update)?.execute((n, before.to_json()))?;
@@ -481,13 +481,13 @@ impl Adoption<'_, '_> {
         Ok(())
     }
 
-    /// Puts the rows that are only here, and the preferred versions, back where they were lifted.
-    fn put_back(&mut self) -> Step {
+    /// Puts the rows that are only here, and the preferred versions, back where they were removed.
+    fn rewrite_local(&mut self) -> Step {
         for table in &mut self.found {
             // A preferred version that stayed in its place was not written over.
             let over = match self.way {
                 Way::InPlace => table.different - table.local_taken,
-                Way::Lifted => table.different,
+                Way::Rewritten => table.different,
             };
             table.fetched -= over.min(table.fetched);
         }
@@ -497,7 +497,7 @@ impl Adoption<'_, '_> {
         for &(n, at) in self.local.iter().chain(&self.kept) {
             let Some(event) = load(self.tx, &self.rebase.store.layouts, n)? else { continue };
             let table = &self.rebase.store.tables[at].table;
-            redo(self.tx, &mut self.rebase.writer, table, at, &event)?;
+            reapply_event(self.tx, &mut self.rebase.writer, table, at, &event)?;
         }
         Ok(())
     }

@@ -221,7 +221,7 @@ fn base_row(
     }
     let mut image = rebase.writer.row(at, &values)?.map(|row| row.image);
     let place = places.get(&(at, key.to_owned()));
-    if place.is_some_and(|&row| !rebase.rows[row].quiet) {
+    if place.is_some_and(|&row| !rebase.rows[row].unchanged) {
         return Ok(BaseRow::Known(image));
     }
     // Its pending events were not taken off. Those that the page has settled are gone already.

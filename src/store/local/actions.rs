@@ -14,7 +14,7 @@ use super::dependents::{Dependents, gone};
 use crate::event::RowKey;
 use crate::event::value::{Value, ValueRef};
 use crate::store::apply::step::{Step, Stop};
-use crate::store::rows::refusal::{is_refusal, is_taken, is_uncompiled};
+use crate::store::rows::refusal::{is_refusal, is_unique_violation, is_uncompiled};
 use crate::store::rows::row::value;
 
 /// A parent that has changed, as a foreign key sees it.
@@ -52,7 +52,7 @@ enum Done {
     /// It stays as it was.
     Refused,
     /// Another row has the values that it is to have. That row may change as well.
-    Taken,
+    UniqueViolation,
 }
 
 /// The actions of one page.
@@ -138,7 +138,7 @@ impl<'a> Actions<'a> {
                     Done::Written(old, new) => self.changed(place, old, new, &mut changed),
                     Done::Absent => {}
                     Done::Refused => _ = self.left.insert(place),
-                    Done::Taken => taken.push(row),
+                    Done::UniqueViolation => taken.push(row),
                 }
             }
             if taken.len() == before {
@@ -203,7 +203,7 @@ impl<'a> Actions<'a> {
             Ok((Some(before), Some(after))) => Ok(Done::Written(before, Some(after))),
             Ok((Some(_), None)) => Ok(Done::Refused),
             Err(_) if self.db.is_autocommit() => Err(Stop::RolledBack),
-            Err(error) if is_taken(&error) => Ok(Done::Taken),
+            Err(error) if is_unique_violation(&error) => Ok(Done::UniqueViolation),
             Err(error) if is_refusal(&error) || is_uncompiled(&error) => {
                 let table = self.dependents.child_name(place);
                 tracing::warn!(table, "a foreign key's action is refused: {error}");

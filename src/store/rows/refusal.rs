@@ -26,7 +26,7 @@ pub(in crate::store) fn is_refusal(error: &rusqlite::Error) -> bool {
 
 /// Whether a write failed because another row has what it wants: that may change when more events
 /// are applied with it.
-pub(in crate::store) fn is_taken(error: &rusqlite::Error) -> bool {
+pub(in crate::store) fn is_unique_violation(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{
         SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
     };

@@ -290,7 +290,7 @@ impl<'c> Writer<'c> {
     }
 
     /// Takes a row away that will be written again in this transaction, at its old rowid.
-    pub(in crate::store) fn lift(
+    pub(in crate::store) fn remove_for_rewrite(
         &mut self,
         table: usize,
         key: &RowKey,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::snapshot::{TouchedRow, changes};
+use super::snapshot::{UnsettledRow, changes};
 use crate::catalog::{Table, ident};
 use crate::error::Result;
 use crate::event::{Image, Op, RowKey};
@@ -113,11 +113,11 @@ impl Store {
         let fold = Fold::new()?;
         let mut check = FoldCheck::default();
         self.fold_log(&tx, tables, &fold, &mut check, watch)?;
-        let mut touched = self.touched(&tx, tables)?;
+        let mut unsettled = self.unsettled(&tx, tables)?;
         for (at, table) in tables.iter().enumerate() {
-            let rows = touched.remove(&at).unwrap_or_default();
+            let rows = unsettled.remove(&at).unwrap_or_default();
             let rows = rows.into_iter().filter_map(|row| Some((row.key()?.0.clone(), row)));
-            let pending: HashMap<String, TouchedRow> = rows.collect();
+            let pending: HashMap<String, UnsettledRow> = rows.collect();
             self.compare_fold(&tx, at, table, &fold, &pending, &mut check)?;
         }
         Ok(check)
@@ -167,7 +167,7 @@ impl Store {
         at: usize,
         table: &ComparedTable,
         fold: &Fold,
-        touched: &HashMap<String, TouchedRow>,
+        unsettled: &HashMap<String, UnsettledRow>,
         check: &mut FoldCheck,
     ) -> Result<()> {
         let here = table.here();
@@ -182,7 +182,7 @@ impl Store {
             let local = local_row(tx, here, &key)?;
             live += u64::from(local.is_some());
             let mut expected = image;
-            if let Some(own) = touched.get(&key.0) {
+            if let Some(own) = unsettled.get(&key.0) {
                 if own.is_waiting() {
                     check.waiting += 1;
                     continue;

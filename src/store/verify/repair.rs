@@ -71,9 +71,9 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
-        let mut touched = self.touched(&tx, tables)?;
-        let touched: Vec<_> = (0..tables.len())
-            .map(|at| touched.remove(&at).unwrap_or_default())
+        let mut unsettled = self.unsettled(&tx, tables)?;
+        let unsettled: Vec<_> = (0..tables.len())
+            .map(|at| unsettled.remove(&at).unwrap_or_default())
             .map(|rows| rows.into_iter().filter_map(|row| row.key().cloned()).collect::<Vec<_>>())
             .collect();
         let mut rebase = Rebase::new(self, &[], Strategy::InPlace, false, start)?;
@@ -86,7 +86,7 @@ impl Store {
             let Some(key) = known_key(table, &row.key.0) else { continue };
             let now = rebase.writer.row(index, &key)?.map(|row| row.image);
             let is_same = now == row.local && start.cursor == row.seq;
-            if !is_same || touched[at].contains(&row.key) || !rebase.is_writable(index) {
+            if !is_same || unsettled[at].contains(&row.key) || !rebase.is_writable(index) {
                 done.skipped += 1;
                 continue;
             }

@@ -45,12 +45,12 @@ struct SnapshotTable<'s> {
     /// Its key columns, each with its collation.
     keys: Vec<String>,
     /// Rows with pending or waiting events, in the order of their keys.
-    touched: Vec<TouchedRow>,
+    unsettled: Vec<UnsettledRow>,
 }
 
 /// A row with events that are not settled here.
 #[derive(Debug, Default)]
-pub(super) struct TouchedRow {
+pub(super) struct UnsettledRow {
     key: Option<RowKey>,
     values: Vec<Value>,
     /// Outbox numbers of its pending events that are on it, rising.
@@ -61,7 +61,7 @@ pub(super) struct TouchedRow {
     waits: bool,
 }
 
-impl TouchedRow {
+impl UnsettledRow {
     /// Its key.
     pub(super) fn key(&self) -> Option<&RowKey> {
         self.key.as_ref()
@@ -137,12 +137,12 @@ fn count(db: &Connection, table: &str) -> Result<u64> {
     Ok(count as u64)
 }
 
-/// The tables of a snapshot. `touched` are their rows with events that are not settled, by the
+/// The tables of a snapshot. `unsettled` are their rows with events that are not settled, by the
 /// number of the table.
 fn snapshot_tables<'s>(
     tx: &Connection,
     tables: &'s [ComparedTable],
-    mut touched: HashMap<usize, Vec<TouchedRow>>,
+    mut unsettled: HashMap<usize, Vec<UnsettledRow>>,
 ) -> Result<Vec<SnapshotTable<'s>>> {
     let encoding: String = tx.query_row("PRAGMA encoding", [], |row| row.get(0))?;
     let by_bytes = encoding != "UTF-8";
@@ -151,8 +151,8 @@ fn snapshot_tables<'s>(
     }
     let tables = tables.iter().enumerate().map(|(at, table)| {
         let order = KeyOrder::of(table.here());
-        let mut touched = touched.remove(&at).unwrap_or_default();
-        touched.sort_by(|a, b| order.compare(&a.values, &b.values));
+        let mut unsettled = unsettled.remove(&at).unwrap_or_default();
+        unsettled.sort_by(|a, b| order.compare(&a.values, &b.values));
         let columns = table.here().key_columns().zip(&table.here().key_collations);
         let key = |(column, collation): (&crate::catalog::Column, &Collation)| {
             let collation = match collation {
@@ -161,7 +161,7 @@ fn snapshot_tables<'s>(
             };
             format!("r.{} COLLATE {collation}", ident(&column.name))
         };
-        SnapshotTable { table, order, keys: columns.map(key).collect(), touched }
+        SnapshotTable { table, order, keys: columns.map(key).collect(), unsettled }
     });
     Ok(tables.collect())
 }
@@ -177,20 +177,20 @@ impl Store {
         let tx = self.db.unchecked_transaction()?;
         let cursor =
             tx.query_row("SELECT cursor FROM driftless_state", [], |row| row.get(0).map(Seq))?;
-        let touched = self.touched(&tx, tables)?;
-        let tables = snapshot_tables(&tx, tables, touched)?;
+        let unsettled = self.unsettled(&tx, tables)?;
+        let tables = snapshot_tables(&tx, tables, unsettled)?;
         Ok(Snapshot { layouts: Some(&self.layouts), tx, cursor, tables })
     }
 
     /// The rows that have pending events on them, or events in quarantine, by the number of their
     /// table.
-    pub(super) fn touched(
+    pub(super) fn unsettled(
         &self,
         tx: &Connection,
         tables: &[ComparedTable],
-    ) -> Result<HashMap<usize, Vec<TouchedRow>>> {
+    ) -> Result<HashMap<usize, Vec<UnsettledRow>>> {
         let at = |name: &str| tables.iter().position(|t| t.name().eq_ignore_ascii_case(name));
-        let mut rows: HashMap<(usize, String), TouchedRow> = HashMap::new();
+        let mut rows: HashMap<(usize, String), UnsettledRow> = HashMap::new();
         {
             let sql = format!(
                 "SELECT {ROW} FROM driftless_outbox WHERE NOT settled AND NOT aside ORDER BY n"
@@ -212,24 +212,24 @@ impl Store {
         while let Some(row) = found.next()? {
             let (seq, table): (i64, String) = (row.get(0)?, row.get(1)?);
             let Some(at) = at(&table) else { continue };
-            let touched = rows.entry((at, row.get(2)?)).or_default();
+            let unsettled = rows.entry((at, row.get(2)?)).or_default();
             match self.settled(Seq(seq))? {
                 Some(event) if event.op == Op::Update && !row.get::<_, bool>(3)? => {
                     let names = event.after.into_iter().flat_map(|after| after.0);
-                    touched.waiting.extend(names.map(|(name, _)| name));
+                    unsettled.waiting.extend(names.map(|(name, _)| name));
                 }
-                _ => touched.waits = true,
+                _ => unsettled.waits = true,
             }
         }
-        let mut touched: HashMap<usize, Vec<TouchedRow>> = HashMap::new();
+        let mut unsettled: HashMap<usize, Vec<UnsettledRow>> = HashMap::new();
         for ((at, key), mut row) in rows {
             let key = RowKey(key);
             // A key that is none has no row.
             let Ok(values) = key.values() else { continue };
             (row.key, row.values) = (Some(key), values);
-            touched.entry(at).or_default().push(row);
+            unsettled.entry(at).or_default().push(row);
         }
-        Ok(touched)
+        Ok(unsettled)
     }
 }
 
@@ -293,17 +293,17 @@ impl SnapshotTable<'_> {
         !self.table.here().rowid_key
     }
 
-    /// The touched rows of a range.
-    fn touched(&self, range: &KeyRange) -> &[TouchedRow] {
+    /// The unsettled rows of a range.
+    fn unsettled(&self, range: &KeyRange) -> &[UnsettledRow] {
         let place = |bound: &Option<Bound>, none: usize| match bound {
             None => none,
-            Some(Bound { key, behind }) => self.touched.partition_point(|row| {
+            Some(Bound { key, behind }) => self.unsettled.partition_point(|row| {
                 let order = self.order.compare(&row.values, key);
                 order.is_lt() || (order.is_eq() && !behind)
             }),
         };
-        let (from, to) = (place(&range.from, 0), place(&range.to, self.touched.len()));
-        &self.touched[from..to.max(from)]
+        let (from, to) = (place(&range.from, 0), place(&range.to, self.unsettled.len()));
+        &self.unsettled[from..to.max(from)]
     }
 
     /// A row as an image.
@@ -337,7 +337,7 @@ fn values(row: &Row<'_>, first: usize, count: usize, into: &mut Vec<Value>) -> R
 
 impl Snapshot<'_> {
     /// The pending events of a row.
-    fn pending(&self, row: &TouchedRow) -> Result<Vec<PendingEvent>> {
+    fn pending(&self, row: &UnsettledRow) -> Result<Vec<PendingEvent>> {
         let Some(layouts) = self.layouts else { return Ok(Vec::new()) };
         let load = |&n: &i64| load(&self.tx, layouts, n);
         row.pending.iter().filter_map(|n| load(n).transpose()).collect()
@@ -348,11 +348,11 @@ impl Snapshot<'_> {
     fn add_base(
         &self,
         table: &SnapshotTable<'_>,
-        touched: &TouchedRow,
+        unsettled: &UnsettledRow,
         row: Option<Image>,
         digester: &mut Digester,
     ) -> Result<bool> {
-        let pending = self.pending(touched)?;
+        let pending = self.pending(unsettled)?;
         let mut base = row.clone();
         for event in pending.iter().rev() {
             base = event.undo(base)?;
@@ -367,7 +367,7 @@ impl Snapshot<'_> {
             (Some(again), Some(row)) => table.row(again) == table.row(row),
             _ => false,
         };
-        Ok(same && touched.waiting.is_empty() && !touched.waits)
+        Ok(same && unsettled.waiting.is_empty() && !unsettled.waits)
     }
 }
 
@@ -444,24 +444,24 @@ impl LocalRows for Snapshot<'_> {
         let count = table.table.here().columns.len();
         let mut statement = table.prepare(&self.tx, &table.columns(), range)?;
         let mut rows = statement.raw_query();
-        let mut touched = table.touched(range).iter().peekable();
+        let mut unsettled = table.unsettled(range).iter().peekable();
         let (mut digester, mut row, mut must_read) = (Digester::default(), Vec::new(), false);
         while let Some(found) = rows.next()? {
             values(found, 0, count, &mut row)?;
-            if touched.peek().is_none() && !table.needs_key() {
+            if unsettled.peek().is_none() && !table.needs_key() {
                 digester.row(table.table.digested(&row));
                 continue;
             }
             let Some(key) = table.key(&row) else { continue };
             let mut own = None;
-            while let Some(next) = touched.peek() {
+            while let Some(next) = unsettled.peek() {
                 match table.order.compare(&next.values, &key) {
                     std::cmp::Ordering::Less => {
                         must_read |= !self.add_base(table, next, None, &mut digester)?;
-                        touched.next();
+                        unsettled.next();
                     }
                     std::cmp::Ordering::Equal => {
-                        own = touched.next();
+                        own = unsettled.next();
                         break;
                     }
                     std::cmp::Ordering::Greater => break,
@@ -475,7 +475,7 @@ impl LocalRows for Snapshot<'_> {
                 None => digester.row(table.table.digested(&row)),
             }
         }
-        for rest in touched {
+        for rest in unsettled {
             must_read |= !self.add_base(table, rest, None, &mut digester)?;
         }
         Ok(LocalDigest { digest: digester.finish(), must_read })
@@ -499,15 +499,15 @@ impl LocalRows for Snapshot<'_> {
             let image = Some(table.image(&row));
             found.push(LocalRow { key, row: image, ..LocalRow::default() });
         }
-        for touched in table.touched(range) {
-            let Some(key) = &touched.key else { continue };
+        for unsettled in table.unsettled(range) {
+            let Some(key) = &unsettled.key else { continue };
             let at = *places.entry(key.clone()).or_insert(found.len());
             if at == found.len() {
                 found.push(LocalRow { key: key.clone(), ..LocalRow::default() });
             }
-            found[at].pending = changes(&self.pending(touched)?)?;
-            found[at].waiting.clone_from(&touched.waiting);
-            found[at].waits = touched.waits;
+            found[at].pending = changes(&self.pending(unsettled)?)?;
+            found[at].waiting.clone_from(&unsettled.waiting);
+            found[at].waits = unsettled.waits;
         }
         Ok(found)
     }

@@ -334,7 +334,7 @@ fn an_overlooked_event_that_no_answer_takes_is_read_in_chunks() {
 
 /// A limit that nobody meant is named; nothing is lost.
 #[test]
-fn an_overlooked_event_that_no_slice_brings_is_named() {
+fn an_overlooked_event_that_no_chunk_brings_is_named() {
     let large = "x".repeat(300_000);
     let desk = format!("UPDATE members SET email = '{large}' WHERE id = 'm1'");
     let mut scene = overlooked(&desk, AFTER_IT, &[3]);

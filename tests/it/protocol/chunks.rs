@@ -75,7 +75,7 @@ fn an_event_that_no_answer_takes_is_read_in_chunks() {
 
 /// An answer is lost, the process ends, and the limit falls, all in the middle of a line.
 #[test]
-fn a_line_in_slices_survives_what_requests_meet() {
+fn a_line_in_chunks_survives_what_requests_meet() {
     let (remote, mut a, mut b) = two_desks();
     a.write(&format!("INSERT INTO members VALUES ('1', 'Ana', {LARGE})"));
     a.sync().unwrap();
@@ -101,7 +101,7 @@ fn a_line_in_slices_survives_what_requests_meet() {
 
 /// A limit that nobody meant: what blocks is named, and what can go on does.
 #[test]
-fn what_no_slice_brings_is_named_and_pushes_go_on() {
+fn what_no_chunk_brings_is_named_and_pushes_go_on() {
     let (remote, mut a, mut b) = two_desks();
     a.write(&format!("INSERT INTO members VALUES ('1', 'Ana', {LARGE})"));
     a.sync().unwrap();

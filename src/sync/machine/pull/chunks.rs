@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_slice_of_it_is_refused() {
+    fn what_is_no_chunk_of_it_is_refused() {
         let lines = [(100, 99), (100, 101), (0, 0), (MAX_LINE_BYTES + 1, CHUNK_BYTES)];
         for (size, bytes) in lines.into_iter().chain([(usize::MAX, CHUNK_BYTES)]) {
             let came = Chunks::new().came(8, size, &vec![b'x'; bytes]);

@@ -39,7 +39,7 @@ fn a_single_event_that_is_too_large_is_said() {
 }
 
 #[test]
-fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
+fn a_large_event_comes_in_chunks_and_the_next_page_is_as_large_as_before() {
     let mut pages = after(7);
     while pages.range().chunk.is_none() {
         assert!(pages.too_large());
@@ -65,7 +65,7 @@ fn a_large_event_comes_in_slices_and_the_next_page_is_as_large_as_before() {
 }
 
 #[test]
-fn a_slice_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
+fn a_chunk_is_of_an_event_behind_the_cursor_and_may_be_the_last_of_the_log() {
     for (seq, head, taken) in [(6, 9, false), (7, 9, false), (8, 9, true), (8, 8, true)] {
         let mut pages = after(7);
         while pages.range().chunk.is_none() {
