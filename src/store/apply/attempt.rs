@@ -1,7 +1,7 @@
 //! Runs an attempt at a page: see [`rebase`](super::rebase).
 
 use super::admission::{Admitted, MALFORMED, admit};
-use super::decode::{Unpacked, unpack};
+use super::decode::{Decoded, decode};
 use super::rebase::{Lost, NONE, Rebase};
 use super::step::{Step, Strategy};
 use crate::catalog::Table;
@@ -18,8 +18,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(in crate::store) fn run(&mut self, now_ms: i64) -> Step {
         self.group()?;
         self.undo_pending()?;
-        let (lines, ahead, chain, sealed) = (self.lines, self.ahead(), self.chain, !self.again);
-        unpack(lines, chain, sealed, ahead, |at, event| match event {
+        let (lines, predecoded, chain, sealed) = (self.lines, self.predecoded(), self.chain, !self.again);
+        decode(lines, chain, sealed, predecoded, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, to this version at least, and must not keep the others from coming.
             Err(reason) => {
@@ -38,7 +38,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Step 3: one event of the page.
-    fn apply(&mut self, at: usize, event: &Unpacked<'_, 'p>) -> Step {
+    fn apply(&mut self, at: usize, event: &Decoded<'_, 'p>) -> Step {
         let lines = self.lines;
         let line = &lines[at];
         let row = self.of_line.get(at).copied().filter(|&row| row != NONE).map(|row| row as usize);

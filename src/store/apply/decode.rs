@@ -1,9 +1,9 @@
 //! Reads the values of a page's events, and seals their frames, beside the thread that writes.
 //!
 //! Of the work on an event, SQLite's part is one thread's; to read its JSON, to encode its frame
-//! and to hash both needs no database. So for a page of some length [`unpack`] does this in a
+//! and to hash both needs no database. So for a page of some length [`decode`] does this in a
 //! thread of its own, a few batches ahead of the writer. A page that is short, as pages are while
-//! the application writes too, is unpacked before the write lock is taken ([`Ahead`]).
+//! the application writes too, is decoded before the write lock is taken ([`Predecoded`]).
 
 use std::ops::Range;
 
@@ -17,17 +17,17 @@ use crate::event::{Column, Columns, read_columns_like};
 /// Events of a batch: their values and frames, some 100 KB, stay in a processor's cache.
 const BATCH: usize = 64;
 /// Batches that may be ready before the writer has come to them.
-const AHEAD: usize = 4;
-/// The least events for which a thread is begun: it costs as much as to unpack a few of them.
+const BATCHES_AHEAD: usize = 4;
+/// The least events for which a thread is begun: it costs as much as to decode a few of them.
 const THREAD_FROM: usize = 4 * BATCH;
 
-/// The most events that are unpacked before the first is written: the memory for as many, some
+/// The most events that are decoded before the first is written: the memory for as many, some
 /// 3 MB, is what that costs.
-const AHEAD_OF_LOCK: usize = 2_000;
+const PREDECODED_EVENTS: usize = 2_000;
 
-/// An event of a page, unpacked.
+/// An event of a page, decoded.
 #[derive(Debug)]
-pub(in crate::store) struct Unpacked<'b, 'p> {
+pub(in crate::store) struct Decoded<'b, 'p> {
     /// Its new values, if it has any.
     after: &'b [Column<'p>],
     /// Its frame; empty where none was asked for.
@@ -38,7 +38,7 @@ pub(in crate::store) struct Unpacked<'b, 'p> {
     hash: Hash,
 }
 
-impl<'b, 'p> Unpacked<'b, 'p> {
+impl<'b, 'p> Decoded<'b, 'p> {
     pub(in crate::store) fn after(&self) -> &'b [Column<'p>] {
         self.after
     }
@@ -59,7 +59,7 @@ struct Item {
     wrong: Option<String>,
 }
 
-/// Some lines, unpacked: what the items refer to.
+/// Some lines, decoded: what the items refer to.
 struct Batch<'p> {
     columns: Columns<'p>,
     bytes: Vec<u8>,
@@ -67,7 +67,7 @@ struct Batch<'p> {
 }
 
 impl<'p> Batch<'p> {
-    /// Unpacks `lines`. `hash` is the chain's before, and then the one after them.
+    /// Decodes `lines`. `hash` is the chain's before, and then the one after them.
     fn new(lines: &[Line<'p>], hash: &mut Hash, sealed: bool) -> Self {
         let mut batch = Batch {
             columns: Vec::new(),
@@ -121,11 +121,11 @@ impl<'p> Batch<'p> {
     }
 
     /// The event at a place, or why it is none.
-    fn get(&self, at: usize) -> Result<Unpacked<'_, 'p>, &str> {
+    fn get(&self, at: usize) -> Result<Decoded<'_, 'p>, &str> {
         let item = &self.items[at];
         match &item.wrong {
             Some(reason) => Err(reason),
-            None => Ok(Unpacked {
+            None => Ok(Decoded {
                 after: &self.columns[item.after.clone()],
                 header: &self.bytes[item.header.clone()],
                 values: &self.bytes[item.values.clone()],
@@ -135,20 +135,20 @@ impl<'p> Batch<'p> {
     }
 }
 
-/// A page that was unpacked before its transaction, for the local log as it was then.
-pub(in crate::store) struct Ahead<'p> {
+/// A page that was decoded before its transaction, for the local log as it was then.
+pub(in crate::store) struct Predecoded<'p> {
     /// The chain's hash before the page.
     chain: Hash,
     batches: Vec<Batch<'p>>,
 }
 
-impl<'p> Ahead<'p> {
-    /// Unpacks `lines`, and seals them behind `chain`; nothing of a long page.
+impl<'p> Predecoded<'p> {
+    /// Decodes `lines`, and seals them behind `chain`; nothing of a long page.
     pub(in crate::store) fn new(lines: &[Line<'p>], chain: Hash) -> Self {
         let mut hash = chain;
-        let short = if lines.len() <= AHEAD_OF_LOCK { lines } else { &[] };
+        let short = if lines.len() <= PREDECODED_EVENTS { lines } else { &[] };
         let batches = short.chunks(BATCH).map(|lines| Batch::new(lines, &mut hash, true));
-        Ahead { chain, batches: batches.collect() }
+        Predecoded { chain, batches: batches.collect() }
     }
 
     /// The batches, if they are what a transaction wants whose log ends in `chain`.
@@ -158,30 +158,30 @@ impl<'p> Ahead<'p> {
 }
 
 /// Gives each line's place, with its event or why it is none, to `take`, in their order. They are
-/// sealed behind `hash` where `sealed` says so. What is in `ahead` is taken from there.
-pub(in crate::store) fn unpack<'p>(
+/// sealed behind `hash` where `sealed` says so. What is in `predecoded` is taken from there.
+pub(in crate::store) fn decode<'p>(
     lines: &[Line<'p>],
     mut hash: Hash,
     sealed: bool,
-    ahead: Option<&Ahead<'p>>,
-    mut take: impl FnMut(usize, Result<Unpacked<'_, 'p>, &str>) -> Step,
+    predecoded: Option<&Predecoded<'p>>,
+    mut take: impl FnMut(usize, Result<Decoded<'_, 'p>, &str>) -> Step,
 ) -> Step {
     let mut all = |first: usize, batch: &Batch<'p>| -> Step {
         (0..batch.items.len()).try_for_each(|at| take(first + at, batch.get(at)))
     };
     let mut from = 0;
-    for batch in ahead.map_or(&[][..], |ahead| ahead.fitting(hash, sealed)) {
+    for batch in predecoded.map_or(&[][..], |predecoded| predecoded.fitting(hash, sealed)) {
         all(from, batch)?;
         from += batch.items.len();
     }
     if from == lines.len() {
         return Ok(());
     }
-    assert_eq!(from, 0, "a page is unpacked ahead as a whole");
+    assert_eq!(from, 0, "a page is predecoded as a whole");
     std::thread::scope(|scope| {
         if lines.len() >= THREAD_FROM {
-            let (sender, batches) = bounded(AHEAD);
-            let ahead = std::thread::Builder::new().name("driftless-unpack".to_owned());
+            let (sender, batches) = bounded(BATCHES_AHEAD);
+            let ahead = std::thread::Builder::new().name("driftless-decode".to_owned());
             let ahead = ahead.spawn_scoped(scope, move || {
                 for lines in lines.chunks(BATCH) {
                     // Nobody takes it where the writer has given up.
@@ -243,13 +243,13 @@ mod tests {
         }
     }
 
-    /// A page is unpacked, after it was unpacked ahead behind `chain`.
+    /// A page is decoded, after it was predecoded behind `chain`.
     fn comes_in_order(count: usize, behind: Option<Hash>) {
         let page = page(count);
         let lines = page.lines().unwrap();
-        let ahead = behind.map(|chain| Ahead::new(&lines, chain));
+        let predecoded = behind.map(|chain| Predecoded::new(&lines, chain));
         let (mut hash, mut next) = (GENESIS, 0);
-        let done = unpack(&lines, GENESIS, true, ahead.as_ref(), |at, event| {
+        let done = decode(&lines, GENESIS, true, predecoded.as_ref(), |at, event| {
             assert_eq!(at, next);
             next += 1;
             let Ok(expected) = lines[at].event() else {
@@ -275,7 +275,7 @@ mod tests {
         let page = page(50 * BATCH);
         let lines = page.lines().unwrap();
         let mut taken = 0;
-        let done = unpack(&lines, GENESIS, false, None, |_, _| {
+        let done = decode(&lines, GENESIS, false, None, |_, _| {
             taken += 1;
             if taken == 3 { Err(crate::store::apply::step::Stop::Refused) } else { Ok(()) }
         });

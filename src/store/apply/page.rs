@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Transaction};
 
-use super::decode::Ahead;
+use super::decode::Predecoded;
 use super::rebase::{Finished, Rebase};
 use super::step::{Integrated, Start, Step, Stop, Strategy, begin, hash};
 use crate::error::{Code, Error, Result};
@@ -57,9 +57,9 @@ impl Store {
     ) -> Result<Outcome> {
         let lines = page.lines()?;
         // All that needs no lock is done before it is taken: the application may want it.
-        let ahead = Ahead::new(&lines, chain(&self.db)?);
+        let predecoded = Predecoded::new(&lines, chain(&self.db)?);
         let done = self.escalate(|store, strategy| {
-            store.attempt(page, (&lines, &ahead), strategy, sent, now_ms)
+            store.attempt(page, (&lines, &predecoded), strategy, sent, now_ms)
         })?;
         Ok(done.map_or(Outcome::NeedsLonger, Outcome::Done))
     }
@@ -124,7 +124,7 @@ impl Store {
     fn attempt<'p>(
         &self,
         page: &Page,
-        (lines, ahead): (&[Line<'p>], &Ahead<'p>),
+        (lines, predecoded): (&[Line<'p>], &Predecoded<'p>),
         strategy: Strategy,
         sent: Option<i64>,
         now_ms: i64,
@@ -139,7 +139,7 @@ impl Store {
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        let mut rebase = Rebase::new(self, lines, strategy, page.more, start)?.unpacked(ahead);
+        let mut rebase = Rebase::new(self, lines, strategy, page.more, start)?.with_predecoded(predecoded);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;

@@ -16,7 +16,7 @@
 
 use rusqlite::{CachedStatement, Connection};
 
-use super::decode::{Ahead, Unpacked};
+use super::decode::{Predecoded, Decoded};
 use super::step::{HeldRows, Integrated, Start, Step, Stop, Strategy};
 use crate::error::Result;
 use crate::event::frame::Hash;
@@ -42,8 +42,8 @@ pub(in crate::store) struct Rebase<'s, 'p> {
     /// Appends to the local log.
     log: Option<CachedStatement<'s>>,
     pub(in crate::store) lines: &'s [Line<'p>],
-    /// What was unpacked of them before the transaction.
-    ahead: Option<&'s Ahead<'p>>,
+    /// What was decoded of them before the transaction.
+    predecoded: Option<&'s Predecoded<'p>>,
     pub(in crate::store) strategy: Strategy,
     pub(in crate::store) more: bool,
     pub(in crate::store) start: Start,
@@ -94,7 +94,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             writer: Writer::new(db, &store.tables, &store.guard).noting(&store.dependents)?,
             log: None,
             lines,
-            ahead: None,
+            predecoded: None,
             strategy,
             more,
             start,
@@ -114,14 +114,14 @@ impl<'s, 'p> Rebase<'s, 'p> {
         })
     }
 
-    /// What was unpacked before the transaction.
-    pub(super) fn ahead(&self) -> Option<&'s Ahead<'p>> {
-        self.ahead
+    /// What was decoded before the transaction.
+    pub(super) fn predecoded(&self) -> Option<&'s Predecoded<'p>> {
+        self.predecoded
     }
 
-    /// With what was unpacked before the transaction.
-    pub(in crate::store) fn unpacked(self, ahead: &'s Ahead<'p>) -> Self {
-        Rebase { ahead: Some(ahead), ..self }
+    /// With what was decoded before the transaction.
+    pub(in crate::store) fn with_predecoded(self, predecoded: &'s Predecoded<'p>) -> Self {
+        Rebase { predecoded: Some(predecoded), ..self }
     }
 
     /// For events that are in the log already: they are not sealed again. `held` has come out of
@@ -153,7 +153,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 
     /// Appends the event to the local log.
-    pub(super) fn append(&mut self, line: &Line<'p>, event: &Unpacked<'_, 'p>, own: bool) -> Step {
+    pub(super) fn append(&mut self, line: &Line<'p>, event: &Decoded<'_, 'p>, own: bool) -> Step {
         let sql = "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let statement = match &mut self.log {

@@ -17,7 +17,7 @@
 
 /// The time to hold the write lock for, in microseconds.
 const HOLD_US: u64 = 5_000;
-/// The same while nobody else writes: the thread that unpacks is ahead for longer then.
+/// The same while nobody else writes: the thread that decodes is ahead for longer then.
 const LONG_HOLD_US: u64 = 20_000;
 /// How long the lock is left alone after each hold while others write, in ms. It must be 5 at least
 /// for the argument above; the clock's ms cost up to one.
