@@ -50,7 +50,7 @@ mod verify;
 mod waiting;
 
 pub use self::apply::page::Outcome;
-pub use self::apply::reconcile::Late;
+pub use self::apply::reconcile::Reconciled;
 pub use self::apply::step::Integrated;
 pub use self::bootstrap::merge::{Adopted, AdoptedTable};
 pub use self::bootstrap::prefer::{Judge, Prefer, Preferences};

@@ -192,7 +192,7 @@ impl Store {
             }
             let lines = page.lines()?;
             let before = self.state()?.quarantined;
-            let done = self.apply_late(&lines, now_ms, false)?;
+            let done = self.apply_behind_cursor(&lines, now_ms, false)?;
             // Those that have waited for them came along, and those that wait for another reason
             // now are tried again and counted with the others that do.
             retried.applied += before.saturating_sub(self.state()?.quarantined) as usize;

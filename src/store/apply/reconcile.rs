@@ -5,7 +5,7 @@
 //! page that left one out, or had something unreadable in its place, takes the cursor past it, and
 //! no later page brings its verdict. So whoever has read the log to its end looks for such events
 //! ([`Store::unanswered`]), asks the remote for their lines by their ids, and gives these to
-//! [`Store::settle_overlooked`].
+//! [`Store::reconcile`].
 //!
 //! The row of an overlooked event is brought to what it would be had the event come in its place:
 //! the event is applied, then again, in their order, those of the log that are of the same row and
@@ -31,7 +31,7 @@ use crate::store::quarantine::{take_out, write_line};
 
 /// What became of overlooked events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Late {
+pub enum Reconciled {
     /// They are settled, and their rows are as they should be.
     Settled(Integrated),
     /// Nothing has changed: where this event stands in the remote's log, another one was read. So
@@ -80,7 +80,7 @@ impl Store {
     ///
     /// `Corrupt` when the page is not one, or has a line that is no event or is not read yet;
     /// `Storage` when the database fails. After an error nothing has changed.
-    pub fn settle_overlooked(&mut self, page: &Page, now_ms: i64) -> Result<Late> {
+    pub fn reconcile(&mut self, page: &Page, now_ms: i64) -> Result<Reconciled> {
         let found = page.lines()?;
         let place = self.place()?;
         for line in &found {
@@ -93,15 +93,15 @@ impl Store {
                 return Err(Error::new(Code::AnswerInvalid, message));
             }
             if settled_id(&self.db, line.seq)?.is_some() {
-                return Ok(Late::Contradicts(line.id, line.seq));
+                return Ok(Reconciled::Contradicts(line.id, line.seq));
             }
         }
-        self.apply_late(&found, now_ms, true).map(Late::Settled)
+        self.apply_behind_cursor(&found, now_ms, true).map(Reconciled::Settled)
     }
 
     /// Seals and applies events that stand at or before the cursor and have no frame in the log, in
     /// one transaction. `own` says that all of them are in the outbox, and are to leave it.
-    pub(in crate::store) fn apply_late(
+    pub(in crate::store) fn apply_behind_cursor(
         &mut self,
         found: &[Line<'_>],
         now_ms: i64,
@@ -111,9 +111,9 @@ impl Store {
         let page = self.with_followers(found, adopted)?;
         let lines = page.lines()?;
         let done = self.escalate(|store, strategy| {
-            store.attempt_late(found, (&lines, adopted), strategy, now_ms, own)
+            store.attempt_behind_cursor(found, (&lines, adopted), strategy, now_ms, own)
         })?;
-        done.ok_or_else(|| Error::storage("a UNIQUE index refuses an event that is found late"))
+        done.ok_or_else(|| Error::storage("a UNIQUE index refuses an overlooked event"))
     }
 
     /// The lines with those of the log that are of the same rows and stand behind them.
@@ -141,7 +141,7 @@ impl Store {
         Ok(page)
     }
 
-    fn attempt_late(
+    fn attempt_behind_cursor(
         &self,
         found: &[Line<'_>],
         (lines, adopted): (&[Line<'_>], Seq),
@@ -151,7 +151,7 @@ impl Store {
     ) -> Step<Integrated> {
         let (tx, mut start) = self.begin_attempt()?;
         let held = take_out(&tx, lines, strategy)?;
-        start.chain = self.seal_late(found, start.chain)?;
+        start.chain = self.seal_behind_cursor(found, start.chain)?;
         let mut rebase =
             Rebase::new(self, lines, strategy, false, start)?.again(held).adopted(adopted);
         rebase.run(now_ms)?;
@@ -167,7 +167,7 @@ impl Store {
 
     /// Appends the events to the local log, in their places. Their frames are chained behind the
     /// newest one. Gives the chain's new head.
-    fn seal_late(&self, found: &[Line<'_>], mut head: Hash) -> Result<Hash> {
+    fn seal_behind_cursor(&self, found: &[Line<'_>], mut head: Hash) -> Result<Hash> {
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

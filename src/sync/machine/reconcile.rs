@@ -6,7 +6,7 @@
 //! these events by their ids, before anything else is pushed or pulled, and
 //!
 //! * one that it has at a place that the cursor has passed is settled now, and its row is corrected
-//!   ([`Store::settle_overlooked`](crate::store::Store::settle_overlooked));
+//!   ([`Store::reconcile`](crate::store::Store::reconcile));
 //! * one that it does not have is pushed again;
 //! * one that it has behind the end that it told of is pulled;
 //! * one whose place another event had when it was read shows that the log that was read is not the
@@ -28,7 +28,7 @@ use crate::protocol::meta::{Asker, Meta};
 use crate::protocol::statements;
 use crate::protocol::statements::ReceivedChunk;
 use crate::remote::{Answer, Batch};
-use crate::store::{Integrated, Late, Store};
+use crate::store::{Integrated, Reconciled, Store};
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::remote_check::other_log;
@@ -231,9 +231,9 @@ impl Reconcile {
             let message = format!("the remote's log ended before its event {}", line.seq);
             return Ok(Reconciled::GoesFurther(Error::new(Code::AnswerInvalid, message)));
         }
-        let done = match store.settle_overlooked(page, wall_ms)? {
-            Late::Settled(done) => done,
-            Late::Contradicts(id, seq) => {
+        let done = match store.reconcile(page, wall_ms)? {
+            Reconciled::Settled(done) => done,
+            Reconciled::Contradicts(id, seq) => {
                 let (id, seq) = (id.to_string(), seq.to_string());
                 self.diverged = true;
                 store.set_contradiction(Some((&id, &seq)))?;
