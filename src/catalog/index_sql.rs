@@ -10,14 +10,14 @@ use crate::event::Op;
 
 /// The parts of a `CREATE INDEX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct IndexTerms {
     /// Each term's expression, without its ASC or DESC.
     terms: Vec<String>,
     /// The partial index's condition.
     predicate: Option<String>,
 }
 
-impl Written {
+impl IndexTerms {
     /// The expression of a term.
     pub(crate) fn term(&self, index: usize) -> Option<&str> {
         self.terms.get(index).map(String::as_str)
@@ -91,10 +91,10 @@ fn end_of_quoted(bytes: &[u8], start: usize, quote: u8) -> usize {
 }
 
 /// Parses a `CREATE INDEX` statement.
-pub(crate) fn parse(sql: &str) -> Written {
+pub(crate) fn parse(sql: &str) -> IndexTerms {
     let tokens = tokens(sql);
     let Some(open) = tokens.iter().position(|token| token.text == "(" && token.depth == 0) else {
-        return Written::default();
+        return IndexTerms::default();
     };
     let close = tokens[open..]
         .iter()
@@ -110,7 +110,7 @@ pub(crate) fn parse(sql: &str) -> Written {
         Some((first, rest)) if first.text.eq_ignore_ascii_case("where") => Some(text_of(sql, rest)),
         _ => None,
     };
-    Written { terms, predicate }
+    IndexTerms { terms, predicate }
 }
 
 /// The body of a `CREATE TABLE`: everything from the first bracket on.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
 use super::outbox::pending::event_id;
-use super::outbox::reader::{COLUMNS, Layouts, Written};
+use super::outbox::reader::{COLUMNS, Layouts, OutboxEvent};
 use crate::error::Result;
 use crate::event::frame::{Sealed, open};
 use crate::event::verdict::Verdict;
@@ -132,7 +132,7 @@ impl LogFilter {
 const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
 
 fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEvent> {
-    let Written { table, op, key, before, after, .. } = layouts.read(db, row, 0, None)?;
+    let OutboxEvent { table, op, key, before, after, .. } = layouts.read(db, row, 0, None)?;
     let n = row.get(0)?;
     Ok(PendingEvent {
         n,

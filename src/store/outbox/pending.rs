@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use rusqlite::Connection;
 
-use super::reader::{COLUMNS, Layouts, ROW, Reader, Written};
+use super::reader::{COLUMNS, Layouts, ROW, Reader, OutboxEvent};
 use crate::error::Result;
 use crate::event::conflict::Claim;
 use crate::event::value::Value;
@@ -254,7 +254,7 @@ pub(in crate::store) fn load(
     ))?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let Written { table, op, key, before, after, parent, .. } =
+    let OutboxEvent { table, op, key, before, after, parent, .. } =
         layouts.read(db, row, 0, Some(15))?;
     let undo: Option<String> = row.get(10)?;
     let is_within = |(parent, key): &(String, RowKey)| {

@@ -23,7 +23,7 @@ pub(in crate::store) const ROW: &str = "n, op, layout, tbl, pk";
 
 /// What an outbox row says happened.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Written {
+pub(in crate::store) struct OutboxEvent {
     pub(in crate::store) table: String,
     pub(in crate::store) op: Op,
     pub(in crate::store) key: RowKey,
@@ -78,7 +78,7 @@ impl Layouts {
         row: &Row<'_>,
         first: usize,
         via: Option<usize>,
-    ) -> Result<Written> {
+    ) -> Result<OutboxEvent> {
         Reader::of_values(db, self).read(row, first, via)
     }
 }
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Gives the values of the event `n` to `take`.
-    fn captured<T>(
+    fn with_values<T>(
         &mut self,
         layout: i64,
         n: i64,
@@ -135,12 +135,12 @@ impl<'a> Reader<'a> {
         row: &Row<'_>,
         first: usize,
         via: Option<usize>,
-    ) -> Result<Written> {
+    ) -> Result<OutboxEvent> {
         let op = op(row.get(first + 1)?)?;
         let via = via.map(|via| bytes(row, via)).transpose()?.flatten();
         let via = via.map(Via::read).transpose()?;
         if let Some(layout) = row.get(first + 2)? {
-            return self.captured(layout, row.get(first)?, |layout, row| {
+            return self.with_values(layout, row.get(first)?, |layout, row| {
                 let Captured { key, before, after, made } = layout.captured(op, row)?;
                 let parent = match via {
                     None => None,
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
                     Some(Via::By(foreign)) => Some(layout.parent(foreign, row)?),
                 };
                 let table = layout.table().to_owned();
-                Ok(Written { table, op, key, before, after, made, parent })
+                Ok(OutboxEvent { table, op, key, before, after, made, parent })
             });
         }
         let (before, after) = images(row, first + 5)?;
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         let table = row.get(first + 3)?;
-        Ok(Written { table, op, key, before, after, made: Default::default(), parent })
+        Ok(OutboxEvent { table, op, key, before, after, made: Default::default(), parent })
     }
 
     /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
     ) -> Result<T> {
         if let Some(layout) = row.get(first + 2)? {
             let op = op(row.get(first + 1)?)?;
-            return self.captured(layout, row.get(first)?, |layout, row| {
+            return self.with_values(layout, row.get(first)?, |layout, row| {
                 Ok(take(layout.table(), &layout.captured_key(op, row)?.0))
             });
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::pending::{Pending, load};
-use super::reader::{COLUMNS, Reader, Written};
+use super::reader::{COLUMNS, Reader, OutboxEvent};
 use crate::capture::{Move, RowId, Step as Link, Uniques, untangle};
 use crate::error::Result;
 use crate::event::{Image, Op, Seq};
@@ -171,7 +171,7 @@ fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([n, cursor])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let Written { table, op, key, before, after, .. } = reader.read(row, 0, None)?;
+    let OutboxEvent { table, op, key, before, after, .. } = reader.read(row, 0, None)?;
     let image = |json: Option<Vec<u8>>| json.as_deref().map(Image::parse).transpose();
     let (before, after) = (image(before)?, image(after)?);
     let link = Link { n, table, key, op, before, after, pair: row.get(8)? };

@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::event::{Image, Op, RowKey};
 use crate::store::Store;
 use crate::store::outbox::pending::known_columns;
-use crate::store::outbox::reader::{COLUMNS, Reader, Written};
+use crate::store::outbox::reader::{COLUMNS, Reader, OutboxEvent};
 use crate::store::rows::writer::Writer;
 
 /// The time in ms since 1970.
@@ -35,7 +35,7 @@ const NOW_MS: &str = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS I
 /// An unsent event.
 struct Unsent {
     n: i64,
-    written: Written,
+    written: OutboxEvent,
     is_key_change_half: bool,
 }
 
@@ -111,7 +111,7 @@ impl Store {
         event: &Unsent,
         now_ms: i64,
     ) -> Result<()> {
-        let Written { table, key, before, .. } = &event.written;
+        let OutboxEvent { table, key, before, .. } = &event.written;
         let (Some(at), Some(before)) = (self.table_index(table), before) else { return Ok(()) };
         let image = Image::parse(before)?;
         let columns = known_columns(&self.tables[at].table, &image);
@@ -143,7 +143,7 @@ fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Un
         let mut any = false;
         // A consequence comes before its cause.
         for (at, event) in events.iter().enumerate() {
-            let Written { table, op, key, parent, .. } = &event.written;
+            let OutboxEvent { table, op, key, parent, .. } = &event.written;
             if taken[at] || *op != Op::Delete || event.is_key_change_half {
                 continue;
             }
