@@ -27,7 +27,7 @@ fn download(hub: &Served, lean: Option<&Lean>) -> (Vec<Page>, Duration, u64) {
     let (mut pages, mut after, mut bytes) = (Vec::new(), Seq(0), 0);
     let start = Instant::now();
     loop {
-        let range = LogRange { after, events: MAX_EVENTS, whole: true, chunk: None };
+        let range = LogRange { after, events: MAX_EVENTS, whole_units: true, chunk: None };
         let exchange = Exchange { pull: Some(range), lean, ..Exchange::default() };
         let answer = hub.block_on(client.run(exchange.batch())).unwrap();
         bytes += answer.bytes_down;

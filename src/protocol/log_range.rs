@@ -33,7 +33,7 @@ pub struct LogRange {
     pub events: usize,
     /// Whether the last event's unit is completed, unless that takes more than [`MAX_UNIT`] events
     /// more. A unit that is larger than an answer may be is read in parts.
-    pub whole: bool,
+    pub whole_units: bool,
     /// Of the first event's line only this: it is larger than an answer may be.
     pub chunk: Option<Chunk>,
 }
@@ -63,14 +63,14 @@ pub struct ReceivedChunk {
 /// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
 /// event, the log's newest seq.
 pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
-    let LogRange { after, events, whole, .. } = range;
+    let LogRange { after, events, whole_units, .. } = range;
     // Nearly every place of the log has an event, so the place is as good as a count, which would
     // read all events up to it. There is none if nothing is after the cursor.
     let cut = "(SELECT coalesce((SELECT seq FROM driftless_events WHERE seq >= ? + ? ORDER BY seq \
          LIMIT 1), (SELECT max(seq) FROM driftless_events)) \
          FROM driftless_events WHERE seq > ? LIMIT 1)";
     // Units are contiguous: a unit ends before the next event that is not of it.
-    let edge = if whole {
+    let edge = if whole_units {
         format!(
             "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
              FROM driftless_events AS n WHERE n.seq > l.seq AND n.unit IS NOT l.unit \

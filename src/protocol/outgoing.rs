@@ -17,7 +17,7 @@ pub struct Push {
     pub last_n: i64,
     /// How many events the least push has that begins so and has all that its deferred foreign keys
     /// wait for: as many as this one, if nothing was looked at behind it.
-    pub whole: usize,
+    pub self_contained: usize,
     /// The bytes of the events' keys and images.
     pub bytes: usize,
     /// The tables of these events, by name, with the names of the columns that they have here.

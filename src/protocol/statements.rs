@@ -546,7 +546,7 @@ mod tests {
             events: [3, 1, 2].map(event).into(),
             units: Vec::new(),
             last_n: 3,
-            whole: 3,
+            self_contained: 3,
             bytes: 0,
             tables: Vec::new(),
         };

@@ -235,7 +235,7 @@ impl Comparison {
     }
 
     fn range(&self, cursor: Seq) -> LogRange {
-        LogRange { after: cursor, events: self.events, whole: false, chunk: None }
+        LogRange { after: cursor, events: self.events, whole_units: false, chunk: None }
     }
 
     /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are

@@ -14,9 +14,9 @@ pub(in crate::store) const MALFORMED: &str = "malformed: ";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Admitted {
     /// All of it.
-    Whole,
+    AllColumns,
     /// It names a column that the table does not have here.
-    Partly,
+    KnownColumns,
 }
 
 /// Whether an applied event can be written into its table at all; reads its key into `key`.
@@ -72,10 +72,10 @@ pub(in crate::store) fn fits<'p>(
 ) -> std::result::Result<Admitted, String> {
     let Offered { what, columns: after, .. } = *offered;
     let name = &table.name;
-    let whole = RowKey::read(offered.key, key).is_ok()
+    let is_valid = RowKey::read(offered.key, key).is_ok()
         && key.len() == table.key.len()
         && !key.iter().any(|value| matches!(value, ValueRef::Null));
-    if !whole {
+    if !is_valid {
         return Err(format!(
             "the {what}'s key is none of table `{name}`, which has {} part(s)",
             table.key.len()
@@ -84,7 +84,7 @@ pub(in crate::store) fn fits<'p>(
     if !is_canonical(table, offered.key, key) {
         return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
     }
-    let mut admitted = Admitted::Whole;
+    let mut admitted = Admitted::AllColumns;
     if offered.op == Op::Delete {
         return Ok(admitted);
     }
@@ -92,7 +92,7 @@ pub(in crate::store) fn fits<'p>(
     let mut next = 0;
     for (place, (column, value)) in after.iter().enumerate() {
         let Some(index) = column_index(table, column, place) else {
-            admitted = Admitted::Partly;
+            admitted = Admitted::KnownColumns;
             continue;
         };
         if let Some(part) = table.key.iter().position(|&column| column == index) {

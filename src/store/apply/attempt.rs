@@ -90,7 +90,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
                 return self.quarantine(at, &reason);
             }
         };
-        let known = (admitted == Admitted::Partly).then(|| known_only(definition, after));
+        let known = (admitted == Admitted::KnownColumns).then(|| known_only(definition, after));
         let after = known.as_deref().unwrap_or(after);
         if waiting {
             self.release(line)?;

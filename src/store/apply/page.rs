@@ -25,7 +25,7 @@ pub enum Outcome {
     NeedsLonger,
     /// Nothing has changed: an echo in the page is of no event that is pending here. This file is a
     /// copy, or was restored. Ask for the same page with whole lines.
-    NeedsWhole,
+    NeedsWholeLines,
 }
 
 impl Store {
@@ -39,8 +39,8 @@ impl Store {
     /// `Storage` when the database fails. After an error nothing has changed.
     pub fn integrate(&mut self, page: &Page, sent: Option<i64>, now_ms: i64) -> Result<Outcome> {
         match self.completed(page)? {
-            Some(page) => self.integrate_whole(&page, sent, now_ms),
-            None => Ok(Outcome::NeedsWhole),
+            Some(page) => self.integrate_whole_lines(&page, sent, now_ms),
+            None => Ok(Outcome::NeedsWholeLines),
         }
     }
 
@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::integrate`].
-    pub fn integrate_whole(
+    pub fn integrate_whole_lines(
         &mut self,
         page: &Page,
         sent: Option<i64>,

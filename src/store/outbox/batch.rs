@@ -184,11 +184,11 @@ impl Store {
             (rows, taken) = self.stretch(last_n, limit)?;
         }
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
-        let (mut whole, mut cuts) = (rows.len(), None);
+        let (mut self_contained, mut cuts) = (rows.len(), None);
         if taken < rows.len() {
             let found = CutPoints::of(&tables, rows.clone())?;
             let end = end(&rows, taken, limit, &self.boundaries.lock(), &found);
-            whole = up_to(&rows, found.from(end));
+            self_contained = up_to(&rows, found.from(end));
             rows.truncate(up_to(&rows, end));
             cuts = Some(found).filter(|_| limit.deferral == FkDeferral::All);
         }
@@ -205,7 +205,7 @@ impl Store {
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
         let units = units(&events, &self.boundaries.lock());
-        Ok(Some(Push { events, units, last_n, whole, bytes, tables }))
+        Ok(Some(Push { events, units, last_n, self_contained, bytes, tables }))
     }
 
     /// Reads what fits into a push. If it ends in the middle of a transaction, for all that is

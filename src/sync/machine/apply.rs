@@ -230,7 +230,7 @@ impl Machine {
         let Some((page, end)) = self.puller.part(events) else { return };
         let wall_ms = self.schedule.now().wall_ms;
         let outcome = match self.puller.asks_whole_lines() {
-            true => self.store.integrate_whole(&page, None, wall_ms),
+            true => self.store.integrate_whole_lines(&page, None, wall_ms),
             false => self.store.integrate(&page, None, wall_ms),
         };
         match outcome {
@@ -251,7 +251,7 @@ impl Machine {
                 self.integrated(done);
             }
             Ok(Outcome::NeedsLonger) => self.lengthen(end),
-            Ok(Outcome::NeedsWhole) => {
+            Ok(Outcome::NeedsWholeLines) => {
                 tracing::info!("own events are not in the outbox: their values are fetched");
                 self.restart_pages();
                 self.puller.ask_whole_lines();

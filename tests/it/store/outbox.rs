@@ -132,7 +132,7 @@ fn a_short_push_looks_at_what_comes_behind_it() {
         let limit = PushLimit { above, lookahead, deferral, ..PushLimit::of(events, 1 << 20) };
         let push = desk.store.outgoing(limit).unwrap().unwrap();
         let told = push.events.iter().map(|event| (event.n, event.defer_fk)).collect::<Vec<_>>();
-        (told, push.whole)
+        (told, push.self_contained)
     };
     let (one, two, child, other) = ((1, false), (2, false), (3, true), (4, false));
     assert_eq!(push(3, 0, 0, FkDeferral::All), (vec![one, two], 2), "outside of a search too");

@@ -266,7 +266,7 @@ impl Desk {
             match self.store.integrate(&page, None, NOW).unwrap() {
                 Outcome::Done(done) => return done,
                 Outcome::NeedsLonger => limit *= 4,
-                Outcome::NeedsWhole => panic!("the page has whole lines"),
+                Outcome::NeedsWholeLines => panic!("the page has whole lines"),
             }
         }
     }

@@ -263,12 +263,12 @@ fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Pl
     };
     let named = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
     let (events, last_n, bytes) = (vec![event], n as i64, 1);
-    let push = Push { events, last_n, units: Vec::new(), whole: 1, bytes, tables: named };
+    let push = Push { events, last_n, units: Vec::new(), self_contained: 1, bytes, tables: named };
     let tables = std::sync::Arc::new(tables.clone());
     let sender = Sender { replica, epoch: "e".to_owned(), cursor: place.seq, incarnations, tables };
     let exchange = Exchange {
         push: Some((&push, ulid::Ulid::from_parts(n, 2), &sender)),
-        pull: Some(LogRange { after: place.seq, events: 10, whole: true, chunk: None }),
+        pull: Some(LogRange { after: place.seq, events: 10, whole_units: true, chunk: None }),
         asker: Some(Asker { replica, place }),
         ..Exchange::default()
     };
@@ -280,7 +280,7 @@ fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Pl
 /// clock stands behind the chunks.
 fn in_parts(table: &Table) -> String {
     let chunk = Chunk { from: 3, bytes: 40 };
-    let range = LogRange { after: Seq(1), events: 1, whole: false, chunk: Some(chunk) };
+    let range = LogRange { after: Seq(1), events: 1, whole_units: false, chunk: Some(chunk) };
     let line = Exchange { pull: Some(range), ..Exchange::default() }.batch().statements.remove(0);
     let row = row_chunk(table, Some(&RowKey("[\"e1\"]".to_owned())), chunk).unwrap();
     let (line, row) = (inlined(&line), inlined(&row));
@@ -289,7 +289,7 @@ fn in_parts(table: &Table) -> String {
         columns: table.columns.iter().map(|column| column.name.clone()).collect(),
     }];
     let held = Held { replica: ReplicaId(ulid::Ulid::from_parts(7, 7)), first: 0, last: 1 << 39 };
-    let range = LogRange { after: Seq(0), events: 1_000, whole: true, chunk: None };
+    let range = LogRange { after: Seq(0), events: 1_000, whole_units: true, chunk: None };
     let lean = [None, Some(held)].map(|held| {
         let lean = Lean { held, layouts: layouts.clone() };
         let page = Exchange { pull: Some(range), lean: Some(&lean), ..Exchange::default() };

@@ -47,7 +47,7 @@ pub(in crate::sync) struct Pages {
     /// The page that was integrated last ended in this way.
     in_parts: bool,
     /// Pages are asked for with their last unit complete: none was too large for an answer so far.
-    whole: bool,
+    whole_units: bool,
     begun: Offset,
     /// The front page does not come apart: a part of it could not be integrated by itself.
     at_once: bool,
@@ -113,7 +113,7 @@ impl Pages {
             rest: None,
             partial: HashSet::new(),
             in_parts: false,
-            whole: true,
+            whole_units: true,
             begun: Offset::default(),
             at_once: false,
             tail: cursor,
@@ -142,8 +142,8 @@ impl Pages {
         self.tail
     }
 
-    fn asks_whole(&self) -> bool {
-        self.whole && self.next.events >= WHOLE_DOWN_TO && self.chunks.is_none()
+    fn asks_whole_units(&self) -> bool {
+        self.whole_units && self.next.events >= WHOLE_DOWN_TO && self.chunks.is_none()
     }
 
     /// The part of the log to ask for next.
@@ -151,7 +151,7 @@ impl Pages {
         LogRange {
             after: self.tail.seq,
             events: self.next.events,
-            whole: self.asks_whole(),
+            whole_units: self.asks_whole_units(),
             chunk: self.chunks.as_ref().map(Chunks::<Seq>::next),
         }
     }
@@ -184,7 +184,7 @@ impl Pages {
     pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
         self.head = head.max(self.tail.seq);
         self.more = page.more;
-        let closed = !page.more || (self.asks_whole() && page.count < self.next.events + MAX_UNIT);
+        let closed = !page.more || (self.asks_whole_units() && page.count < self.next.events + MAX_UNIT);
         if page.count == 0 {
             self.waiting.extend(self.rest.take());
             if let Some(last) = self.waiting.back_mut() {
@@ -212,7 +212,7 @@ impl Pages {
             return self.waiting.push_back(page);
         }
         let (done, rest) = page.split_last_unit();
-        self.whole |= done.is_some();
+        self.whole_units |= done.is_some();
         self.waiting.extend(done);
         self.rest = rest;
         let PullSize { unit_events, unit_bytes, .. } = self.next.most;
@@ -340,9 +340,9 @@ impl Pages {
             }
             return smaller;
         }
-        if self.asks_whole() {
+        if self.asks_whole_units() {
             // Perhaps for its last unit alone.
-            self.whole = false;
+            self.whole_units = false;
             return true;
         }
         if self.next.too_large() == 1 {

@@ -221,10 +221,10 @@ impl Bisection {
     fn parted(&mut self, push: &Push) -> Decision {
         let len = push.events.len();
         let gap = self.failing.saturating_sub(len);
-        let most = match push.whole {
+        let most = match push.self_contained {
             // The least that goes through by itself, if there is no culprit in it.
-            whole if whole > len && whole < self.failing => whole,
-            whole if whole > len => len + gap.div_ceil(2),
+            events if events > len && events < self.failing => events,
+            events if events > len => len + gap.div_ceil(2),
             _ => len,
         };
         if len < most {

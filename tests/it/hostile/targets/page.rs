@@ -129,7 +129,7 @@ impl Replica {
                 self.check_outbox(&lines);
                 self.check_log(&lines);
             }
-            Ok(Outcome::NeedsWhole) => {
+            Ok(Outcome::NeedsWholeLines) => {
                 assert!(whole.is_none(), "an echo is pending nowhere");
                 assert_eq!(text(&self.app, ALL), before, "nothing has changed");
             }

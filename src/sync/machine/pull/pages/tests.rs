@@ -17,13 +17,13 @@ fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
 #[test]
 fn a_page_shrinks_at_once_and_grows_slowly() {
     let mut pages = after(7);
-    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole: true, chunk: None });
+    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole_units: true, chunk: None });
     for _ in 0..5 {
         assert!(pages.too_large());
     }
     let small = pages.range();
     assert_eq!(small.events, MAX_EVENTS >> 4);
-    assert!(!small.whole, "a unit that is larger than an answer is read in parts");
+    assert!(!small.whole_units, "a unit that is larger than an answer is read in parts");
     assert!(pages.came(page(100, 93, 10, true), Seq(900)));
     let grown = pages.range();
     assert!(grown.events > small.events && grown.events <= small.events * 5 / 4 + 1);
@@ -127,7 +127,7 @@ fn lines_of(unit: u64, first: i64, count: i64, more: bool) -> Page {
 fn a_unit_that_may_go_on_waits_for_its_end() {
     let mut pages = after(0);
     assert!(pages.too_large());
-    assert_eq!((pages.range().whole, pages.range().events), (false, MAX_EVENTS));
+    assert_eq!((pages.range().whole_units, pages.range().events), (false, MAX_EVENTS));
     let part = |pages: &Pages| pages.part(usize::MAX).map(|(part, _)| (part.count, part.last));
     assert!(pages.came(lines_of(1, 1, 10, true), Seq(500)));
     assert!(pages.front().is_none() && pages.has_room() && pages.more());
@@ -136,7 +136,7 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
     assert!(pages.front().is_none());
     pages.came(lines_of(2, 21, 5, true), Seq(500));
     assert_eq!(part(&pages), Some((20, Seq(20))));
-    assert!(pages.range().whole, "the next unit may fit");
+    assert!(pages.range().whole_units, "the next unit may fit");
     assert!(pages.too_large());
     let end = pages.part(usize::MAX).unwrap().1;
     pages.integrated(end);
@@ -145,11 +145,11 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
     assert_eq!(part(&pages), Some((10, Seq(30))), "the log's end is one");
     // A page that was asked for with its last unit waits for nothing.
     pages.restart(at(0));
-    pages.whole = true;
+    pages.whole_units = true;
     pages.came(lines_of(1, 1, 10, true), Seq(500));
     assert_eq!(part(&pages), Some((10, Seq(10))));
     pages.restart(at(30));
-    pages.whole = false;
+    pages.whole_units = false;
     // An end that comes without an event is one too.
     pages.came(lines_of(3, 31, 5, true), Seq(36));
     pages.came(page(35, 0, 0, false), Seq(35));
@@ -164,7 +164,7 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
 #[test]
 fn a_unit_that_is_too_large_is_integrated_in_parts() {
     let mut pages = after(0);
-    pages.whole = false;
+    pages.whole_units = false;
     let (mut first, mut parts, mut integrated) = (1, 0, 0);
     while first <= 50_000 {
         pages.came(lines_of(1, first, MAX_EVENTS as i64, true), Seq(60_000));
@@ -240,7 +240,7 @@ fn the_log_goes_on_as_far_as_it_is_known() {
 #[test]
 fn what_was_too_large_once_is_the_measure_from_then_on() {
     let mut pages = after(0);
-    pages.whole = false;
+    pages.whole_units = false;
     pages.too_large();
     pages.came(page(1, 1, PullSize::default().bytes / 8, true), Seq(500));
     assert_eq!(pages.range().events, 4);

@@ -42,9 +42,9 @@ fn full() -> Bisection {
 fn next(limits: &Bisection, first: i64, last: i64) -> Push {
     let end = last.min(first + limits.limit().events as i64 - 1);
     let events: Vec<_> = (first..=end).map(event).collect();
-    let whole = events.len();
+    let self_contained = events.len();
     let bytes = events.iter().map(Outgoing::weight).sum();
-    Push { last_n: end, events, units: Vec::new(), whole, bytes, tables: Vec::new() }
+    Push { last_n: end, events, units: Vec::new(), self_contained, bytes, tables: Vec::new() }
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn given(
     let holds = |&&(child, parent): &&(i64, i64)| {
         child > sent && !refused.contains(&child) && !refused.contains(&parent)
     };
-    let mut whole = end;
+    let mut self_contained = end;
     for &(child, parent) in links.iter().filter(holds) {
         let event = push.events.iter_mut().find(|event| event.n == child);
         let event = event.filter(|_| limit.deferral == FkDeferral::All && child < parent);
@@ -147,13 +147,13 @@ fn given(
         let over = links
             .iter()
             .filter(holds)
-            .filter(|(child, parent)| child.min(parent) <= &whole && child.max(parent) > &whole);
+            .filter(|(child, parent)| child.min(parent) <= &self_contained && child.max(parent) > &self_contained);
         match over.map(|(child, parent)| *child.max(parent)).max() {
-            Some(further) => whole = further,
+            Some(further) => self_contained = further,
             None => break,
         }
     }
-    push.whole = (whole - sent) as usize;
+    push.self_contained = (self_contained - sent) as usize;
     for event in &mut push.events {
         event.refuse = refused.contains(&event.n).then(|| "no".to_owned());
     }
@@ -314,10 +314,10 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
 }
 
 /// A push of the events 1 to `len`, of which the first waits for what is behind it.
-fn waiting(len: i64, whole: usize) -> Push {
+fn waiting(len: i64, self_contained: usize) -> Push {
     let mut push = next(&full(), 1, len);
     push.events[0].defer_fk = true;
-    Push { whole, ..push }
+    Push { self_contained, ..push }
 }
 
 /// A database whose foreign keys refuse a push.
@@ -341,7 +341,7 @@ fn a_bisection_looks_behind_the_end_of_its_push() {
 fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
     // Length, what hangs together, what is known to fail: the next one's length, and none if it
     // goes with what is waited for in front.
-    for (len, whole, failing, most) in [
+    for (len, self_contained, failing, most) in [
         (10, 17, usize::MAX, Some(17)),
         (10, 17, 18, Some(17)),
         (10, 17, 17, Some(14)),
@@ -351,9 +351,9 @@ fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
         (10, 10, 17, None),
     ] {
         let mut limits = Bisection { failing, ..full() };
-        limits.suspect(&waiting(len, whole));
-        assert_eq!(limits.rejected(&waiting(len, whole), FOREIGN), Decision::Again);
-        let case = format!("{len} {whole} {failing}: {limits:?}");
+        limits.suspect(&waiting(len, self_contained));
+        assert_eq!(limits.rejected(&waiting(len, self_contained), FOREIGN), Decision::Again);
+        let case = format!("{len} {self_contained} {failing}: {limits:?}");
         let (events, deferral, above, cleared) = match most {
             Some(most) => (most, FkDeferral::All, len as usize, len),
             None => (len as usize, FkDeferral::CyclesOnly, 0, 0),
