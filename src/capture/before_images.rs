@@ -1,7 +1,7 @@
 //! Notes: before-images of rows that a statement may replace without firing a delete trigger, and
 //! the deletes that are appended for them. These triggers rarely run.
 
-use super::triggers::{Capture, Generator, Side, THERE, Trigger, update_event};
+use super::triggers::{Capture, Generator, Dialect, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
@@ -108,7 +108,7 @@ pub(super) fn obstacles(table: &Table, this: &str, coming: &Coming<'_>) -> Vec<S
     obstacles
 }
 
-impl<S: Side> Generator<'_, S> {
+impl<S: Dialect> Generator<'_, S> {
     /// Conditions, one for each way in which `new` may replace a row of the table.
     fn obstacles(&self) -> Vec<String> {
         self.with_coming(|coming| obstacles(self.table(), THERE, coming))
@@ -126,14 +126,14 @@ impl<S: Side> Generator<'_, S> {
 
     /// SQL condition: the note is of the row whose key has these values.
     pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
-        self.side().noted_key(self.table(), note, value)
+        self.dialect().noted_key(self.table(), note, value)
     }
 
     /// Notes the rows for which `condition` is true. `own` tells whether they have the key of the
     /// new row; `by` is the new row's key.
     pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
-        let (columns, values) = self.side().note(self.table(), this);
+        let (columns, values) = self.dialect().note(self.table(), this);
         let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
@@ -181,7 +181,7 @@ impl<S: Side> Generator<'_, S> {
             self.has_noted_key(&format!("{notes}."), &|column| self.coming_converted(column))
         ));
         let (same, others) = obstacles.split_first().expect("the key is one");
-        let by = self.side().maker(self.table(), "new");
+        let by = self.dialect().maker(self.table(), "new");
         let old_notes =
             self.forget_where(&self.has_noted_key("", &|column| self.coming_converted(column)));
         let mut body = vec![old_notes];
@@ -260,7 +260,7 @@ impl<S: Side> Generator<'_, S> {
             self.name(),
             notes = self.notes(),
         ));
-        let by = self.side().maker(table, "old");
+        let by = self.dialect().maker(table, "old");
         let forget_moved = self.forget_where(&format!("{noted} AND ({moves})"));
         let mut body = vec![forget_moved, self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
@@ -283,7 +283,7 @@ impl<S: Side> Generator<'_, S> {
                 format!(
                     "driftless_row.{} = {notes}.{} COLLATE {}",
                     ident(&column.name),
-                    self.side().noted_part(self.table(), part),
+                    self.dialect().noted_part(self.table(), part),
                     collation.name()
                 )
             })
@@ -294,13 +294,13 @@ impl<S: Side> Generator<'_, S> {
             same.join(" AND ")
         );
         let append = self
-            .side()
+            .dialect()
             .append(self.table(), &Capture::eviction(&format!(" CROSS JOIN {notes}"), &gone));
         let forget = format!(
             "DELETE FROM {notes} WHERE rowid IN (SELECT driftless_other.rowid \
              FROM {notes} JOIN {notes} AS driftless_other \
              ON driftless_other.tbl = {notes}.tbl AND {} WHERE {gone});",
-            self.side().one_row(self.table())
+            self.dialect().one_row(self.table())
         );
         vec![append, forget]
     }
@@ -316,8 +316,8 @@ impl<S: Side> Generator<'_, S> {
     pub(super) fn evict_insert(&self) -> Trigger {
         // A rowid that SQLite has not chosen yet is -1 in a BEFORE trigger.
         let by = if self.table().rowid_key {
-            let maker = self.side().maker(self.table(), "new");
-            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.side().unknown_rowid())
+            let maker = self.dialect().maker(self.table(), "new");
+            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.dialect().unknown_rowid())
         } else if self.table().key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL instead of the default.
             self.newest()

@@ -2,11 +2,11 @@
 
 use super::layout::{Layout, generated_references};
 use super::leaving::{LEAVING, Target, label, place, spelled, targets};
-use super::triggers::{Generator, Side, Trigger, update_event};
+use super::triggers::{Generator, Dialect, Trigger, update_event};
 use crate::catalog::quote::ident;
 use crate::catalog::sql::of;
 
-impl<S: Side> Generator<'_, S> {
+impl<S: Dialect> Generator<'_, S> {
     fn targets(&self) -> Vec<Target<'_>> {
         targets(self.table(), self.replicated())
     }

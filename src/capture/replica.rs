@@ -26,7 +26,7 @@
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
 use super::layout::{Layout, NOTES, foreign_keys, generated_references};
-use super::triggers::{Capture, Generator, Named, Picture, Side, Trigger};
+use super::triggers::{Capture, Generator, Named, Picture, Dialect, Trigger};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::sql::{any_of, is_lowest, of, unlike};
 use crate::catalog::table::{Collation, Column, ForeignKey, Table};
@@ -44,7 +44,7 @@ struct Replica<'a> {
     replicated: &'a [&'a Table],
 }
 
-impl Side for Replica<'_> {
+impl Dialect for Replica<'_> {
     /// One read of the state row gives the replay flag, the base and the actor. The parts of the id
     /// are stored, not its text: building a ULID's text in SQL would double the cost of a captured
     /// insert. So would reading the newest row's time: SQLite copies a SELECT from the table that

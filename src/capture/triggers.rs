@@ -1,4 +1,4 @@
-//! The capture triggers of a replica, and their rules. [`Side`] has the words of their dialect; the
+//! The capture triggers of a replica, and their rules. [`Dialect`] has the words of their dialect; the
 //! remote's triggers are others (`remote.rs`).
 //!
 //! For each table there are
@@ -188,7 +188,7 @@ impl<'a> Capture<'a> {
 }
 
 /// A database that captures.
-pub(super) trait Side {
+pub(super) trait Dialect {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
@@ -247,21 +247,21 @@ pub(super) const THERE: &str = "driftless_there";
 
 /// Makes one table's capture triggers.
 pub(super) struct Generator<'a, S> {
-    side: &'a S,
+    dialect: &'a S,
     table: &'a Table,
     /// All replicated tables. A consequence names only a parent among them.
     replicated: &'a [&'a Table],
 }
 
-impl<'a, S: Side> Generator<'a, S> {
-    /// For the triggers of `table` in the database of `side`.
-    pub(super) fn new(side: &'a S, table: &'a Table, replicated: &'a [&'a Table]) -> Self {
-        Generator { side, table, replicated }
+impl<'a, S: Dialect> Generator<'a, S> {
+    /// For the triggers of `table` in the database of `dialect`.
+    pub(super) fn new(dialect: &'a S, table: &'a Table, replicated: &'a [&'a Table]) -> Self {
+        Generator { dialect, table, replicated }
     }
 
     /// The database that captures.
-    pub(super) fn side(&self) -> &'a S {
-        self.side
+    pub(super) fn dialect(&self) -> &'a S {
+        self.dialect
     }
 
     /// The table.
@@ -308,7 +308,7 @@ impl<'a, S: Side> Generator<'a, S> {
 
     /// A further condition: the note was made by the row `alias`.
     pub(super) fn made_by(&self, alias: &str) -> String {
-        format!(" AND {}.by IS {}", self.notes(), self.side.maker(self.table, alias))
+        format!(" AND {}.by IS {}", self.notes(), self.dialect.maker(self.table, alias))
     }
 
     /// A further condition: the note is the newest of the notes of its row by other rows, so it has
@@ -317,14 +317,14 @@ impl<'a, S: Side> Generator<'a, S> {
         let notes = self.notes();
         let condition = format!(
             "driftless_other.tbl = {notes}.tbl AND driftless_other.own = 0 AND {}",
-            self.side.one_row(self.table)
+            self.dialect.one_row(self.table)
         );
-        format!(" AND {notes}.rowid = {}", self.side.newest(notes, &condition))
+        format!(" AND {notes}.rowid = {}", self.dialect.newest(notes, &condition))
     }
 
     /// The table of notes.
     pub(super) fn notes(&self) -> &'static str {
-        self.side.notes(self.table)
+        self.dialect.notes(self.table)
     }
 
     /// SQL condition: no key column is NULL. A row with NULL in its key has no identity.
@@ -407,14 +407,14 @@ impl<'a, S: Side> Generator<'a, S> {
             self.name(),
             self.is_noted("new")
         );
-        let append = self.side.append(
+        let append = self.dialect.append(
             table,
             &Capture {
                 op: Op::Insert,
                 before: Picture::Whole(Named::Noted),
                 after: Picture::Whole(Named::Row("new")),
                 from: &noted,
-                condition: &self.with_key("new", &self.side.is_news(table)),
+                condition: &self.with_key("new", &self.dialect.is_news(table)),
                 pair: "NULL",
                 via: "NULL",
                 is_insert: true,
@@ -428,10 +428,10 @@ impl<'a, S: Side> Generator<'a, S> {
         let changed: Vec<_> = table
             .columns
             .iter()
-            .map(|c| self.side.differs(c, &of("new", &c.name), &of("old", &c.name)))
+            .map(|c| self.dialect.differs(c, &of("new", &c.name), &of("old", &c.name)))
             .collect();
         let when = format!("{} AND ({})", same_key(table, "new", "old"), changed.join(" OR "));
-        let append = self.side.append(
+        let append = self.dialect.append(
             table,
             &Capture {
                 op: Op::Update,
@@ -467,7 +467,7 @@ impl<'a, S: Side> Generator<'a, S> {
         let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
         body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
-        body.push(self.side.append(
+        body.push(self.dialect.append(
             table,
             &Capture {
                 op: Op::Delete,
@@ -488,7 +488,7 @@ impl<'a, S: Side> Generator<'a, S> {
             }
             false => ("new", String::new(), self.has_key("new")),
         };
-        body.push(self.side.append(
+        body.push(self.dialect.append(
             table,
             &Capture {
                 op: Op::Insert,
@@ -508,7 +508,7 @@ impl<'a, S: Side> Generator<'a, S> {
     }
 
     fn delete(&self) -> Trigger {
-        let append = self.side.append(
+        let append = self.dialect.append(
             self.table,
             &Capture {
                 op: Op::Delete,
