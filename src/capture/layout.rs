@@ -217,8 +217,8 @@ impl Layout {
         )
     }
 
-    /// The same layout in the spelling of `table`: names may differ in their case.
-    pub fn respelled(&self, table: &Table) -> Layout {
+    /// The same layout in the case of `table`: names may differ in their case.
+    pub fn in_case_of(&self, table: &Table) -> Layout {
         let mut spec = self.spec.clone();
         for name in &mut spec.columns {
             if let Some(column) = table.column(name) {

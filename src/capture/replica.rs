@@ -94,7 +94,7 @@ impl Dialect for Replica<'_> {
     }
 
     fn notes(&self, table: &Table) -> &'static str {
-        NOTES[Spelling::of(table) as usize]
+        NOTES[NoteCollation::of(table) as usize]
     }
 
     fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
@@ -207,18 +207,18 @@ fn kind(x: &str) -> String {
 
 /// How two spellings of one key may differ. This decides which table has the notes.
 #[derive(Clone, Copy)]
-enum Spelling {
+enum NoteCollation {
     Binary,
     NoCase,
     RTrim,
 }
 
-impl Spelling {
-    fn of(table: &Table) -> Spelling {
+impl NoteCollation {
+    fn of(table: &Table) -> NoteCollation {
         match table.key_collations.as_slice() {
-            [Collation::RTrim] => Spelling::RTrim,
-            collations if collations.contains(&Collation::NoCase) => Spelling::NoCase,
-            _ => Spelling::Binary,
+            [Collation::RTrim] => NoteCollation::RTrim,
+            collations if collations.contains(&Collation::NoCase) => NoteCollation::NoCase,
+            _ => NoteCollation::Binary,
         }
     }
 }

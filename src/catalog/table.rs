@@ -173,7 +173,7 @@ pub struct ForeignKey {
 /// * No key column has a collation that the application registered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// Its name, in the spelling of its definition.
+    /// Its name, in the case of its definition.
     pub name: String,
     /// Its columns that can be written, in their order.
     pub columns: Vec<Column>,

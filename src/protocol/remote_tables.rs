@@ -24,7 +24,7 @@ pub fn read_schema_cookie(rows: &Rows) -> Result<i64> {
 /// A replicated table of the remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteTable {
-    /// The remote's definition, in the spelling of the events.
+    /// The remote's definition, in the case of the events.
     pub table: Table,
     /// What counts as a conflict.
     pub rule: ConflictRule,

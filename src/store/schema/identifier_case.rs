@@ -1,7 +1,7 @@
-//! The remote's spelling of the replicated tables and columns, taken over by this replica.
+//! The remote's case of the names of the replicated tables and columns, taken over by this replica.
 //!
-//! Events that were captured under another one, before the first sync or since a column was
-//! added on both sides, are spelled anew in the outbox: those in the log have the remote's already.
+//! Events that were captured with another one, before the first sync or since a column was
+//! added on both sides, get it in the outbox: those in the log have the remote's already.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -19,18 +19,18 @@ use crate::store::Store;
 const IMAGES: [&str; 4] = ["before", "after", "changes", "undo"];
 
 impl Store {
-    /// Spells the replicated tables and their columns as here: names of tables, each with names of
+    /// Gives the replicated tables and their columns the case that they have here: names of tables, each with names of
     /// columns. What differs in more than the case of letters A to Z stays as it is.
     ///
     /// # Errors
     ///
     /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged. Then
     /// nothing has changed.
-    pub fn spell(&mut self, spelling: &[(String, Vec<String>)]) -> Result<()> {
+    pub fn set_identifier_case(&mut self, names: &[(String, Vec<String>)]) -> Result<()> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Look::at(&tx)?.carry_out(&tx)?;
         let before = registered(&tx)?;
-        for (name, columns) in spelling {
+        for (name, columns) in names {
             let json = names_json(columns.iter().map(String::as_str));
             let sql = "SELECT name FROM driftless_tables
                 WHERE name = ?1 COLLATE NOCASE AND (name <> ?1 OR columns <> ?2)";
@@ -46,7 +46,7 @@ impl Store {
             let same = |old: &&ReplicatedTable| old.table.name.eq_ignore_ascii_case(&table.name);
             let Some(old) = before.iter().find(same) else { continue };
             if old.table.name != table.name || !old.table.column_names().eq(table.column_names()) {
-                respell_outbox(&tx, &old.table.name, table)?;
+                set_case_in_outbox(&tx, &old.table.name, table)?;
                 any = true;
             }
         }
@@ -64,8 +64,8 @@ impl Store {
     }
 }
 
-/// Spells the events of a table that await their verdict as its definition does.
-fn respell_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
+/// Gives the names in the events of a table that await their verdict the case of its definition.
+fn set_case_in_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
     let sql = "SELECT id, tbl, spec FROM driftless_layouts WHERE tbl = ?1";
     let layouts = db
         .prepare(sql)?
@@ -87,11 +87,11 @@ fn respell_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
             let Some(json) = json else { continue };
             let sql =
                 format!("UPDATE driftless_outbox SET {image} = CAST(?2 AS TEXT) WHERE n = ?1");
-            db.prepare_cached(&sql)?.execute((n, respell_object(&json, table)?))?;
+            db.prepare_cached(&sql)?.execute((n, set_case_in_object(&json, table)?))?;
         }
     }
     for (id, name, spec) in layouts {
-        let layout = Layout::read(&name, &spec)?.respelled(table);
+        let layout = Layout::read(&name, &spec)?.in_case_of(table);
         db.execute_batch(&layout.register())?;
         let sql = "UPDATE driftless_outbox SET layout = ?2 WHERE layout = ?1 AND NOT settled";
         db.execute(sql, [id, layout.id()])?;
@@ -100,7 +100,7 @@ fn respell_outbox(db: &Connection, old: &str, table: &Table) -> Result<()> {
 }
 
 /// A JSON object whose names are columns, spelled as in the definition.
-fn respell_object(json: &[u8], table: &Table) -> Result<Vec<u8>> {
+fn set_case_in_object(json: &[u8], table: &Table) -> Result<Vec<u8>> {
     let mut out = vec![b'{'];
     let mut scanner = Scanner::new(json);
     scanner.expect(b'{')?;

@@ -31,9 +31,9 @@ impl ReplicatedTable {
         Ok(ReplicatedTable { table, rule: ConflictRule::default(), rowid, unwritable: None })
     }
 
-    /// Reads the definition, in the spelling of `name` and `columns`.
+    /// Reads the definition, in the case of `name` and `columns`.
     fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
-        let table = Table::read(db, name)?.respelled(name, &read_names(columns));
+        let table = Table::read(db, name)?.in_case_of(name, &read_names(columns));
         Ok(ReplicatedTable { rule, ..ReplicatedTable::unregistered(db, table)? })
     }
 }

@@ -143,7 +143,7 @@ pub fn kept(store: &Store) -> Result<Option<RemoteTables>> {
 }
 
 fn read(kept: &KeptTable, catalog: &Catalog) -> Option<RemoteTable> {
-    let table = catalog.table(&kept.name)?.clone().respelled(&kept.name, &kept.columns);
+    let table = catalog.table(&kept.name)?.clone().in_case_of(&kept.name, &kept.columns);
     let rule: ConflictRule = kept.rule.parse().ok()?;
     let ops: Option<Vec<Op>> = kept.triggered.iter().map(|op| op.parse().ok()).collect();
     Some(RemoteTable { table, rule, triggered: ops? })

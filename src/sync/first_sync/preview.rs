@@ -142,7 +142,7 @@ impl FoundTables {
         FoundTables(definitions.iter().filter_map(name).collect())
     }
 
-    /// The remote's spelling of a table's name, if it has the table.
+    /// A table's name as the remote has it, if it has the table.
     fn find(&self, name: &str) -> Option<&String> {
         self.0.iter().find(|found| found.eq_ignore_ascii_case(name))
     }

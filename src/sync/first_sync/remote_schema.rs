@@ -213,16 +213,16 @@ impl Schema {
     }
 }
 
-/// A table in the spelling of the remote: as its events have been spelled so far, or else as the
+/// A table in the case of the remote: as in its events so far, or else as the
 /// remote's own definition has it, or else as this one has it.
-pub(in crate::sync) fn spelled(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+pub(in crate::sync) fn in_remote_case(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
     let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
     let there = theirs.table(&table.name);
     let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));
     let name = name.unwrap_or(&table.name).clone();
     let mut columns = registered.map(|known| known.columns.clone()).unwrap_or_default();
     columns.extend(there.iter().flat_map(|there| there.column_names().map(str::to_owned)));
-    table.respelled(&name, &columns)
+    table.in_case_of(&name, &columns)
 }
 
 /// Reads the definitions, and the version of the schema.
@@ -280,7 +280,7 @@ pub(in crate::sync) fn all_tables(
         others.filter_map(|known| Some((theirs.table(known.name())?.clone(), known.rule())));
     let as_there = |(table, rule): (Table, ConflictRule)| {
         let there = theirs.table(&table.name).unwrap_or(&table).clone();
-        let table = spelled(there, theirs, known);
+        let table = in_remote_case(there, theirs, known);
         let triggered = schema.triggered(&table.name);
         RemoteTable { table, rule, triggered }
     };

@@ -33,7 +33,7 @@ use crate::sync::first_sync::names::require_no_names_of_ours;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
     Registered, Schema, all_tables, installed_by_newer, is_registered, read_registered,
-    read_schema, spelled,
+    read_schema, in_remote_case,
 };
 use crate::sync::first_sync::report::{Phase, Report};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
@@ -407,7 +407,7 @@ impl FirstSync {
         Ok(!is_current)
     }
 
-    /// The tables of this replica, in the spelling of the remote, each with its conflict rule.
+    /// The tables of this replica, in the case of the remote, each with its conflict rule.
     fn replicated(
         &self,
         found: &Comparison,
@@ -416,7 +416,7 @@ impl FirstSync {
     ) -> Result<Vec<(Table, ConflictRule)>> {
         let with_rule = |table: &Table| {
             let rule = self.plan.rule_of(&table.name, known, self.accepts.is_some())?;
-            Ok((spelled(table.clone(), theirs, known), rule))
+            Ok((in_remote_case(table.clone(), theirs, known), rule))
         };
         found.tables().iter().map(with_rule).collect()
     }
@@ -504,9 +504,9 @@ impl FirstSync {
         }
         self.report.epoch.clone_from(&epoch);
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
-        let spelling =
+        let names =
             work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
-        store.spell(&spelling.collect::<Vec<_>>())?;
+        store.set_identifier_case(&names.collect::<Vec<_>>())?;
         self.keep(&mut store, &epoch, &work.tables, &work.definitions)?;
         self.tables = Arc::new(work.tables);
         store.set_obstacles(&self.drift.obstacles(&self.tables).unwrap_or_default())?;
