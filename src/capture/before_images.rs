@@ -1,4 +1,4 @@
-//! Notes: before-images of rows that a statement may replace without firing a delete trigger, and
+//! Before-images of rows that a statement may replace without firing a delete trigger, and
 //! the deletes that are appended for them. These triggers rarely run.
 
 use super::triggers::{Capture, Generator, Dialect, THERE, Trigger, update_event};
@@ -119,21 +119,21 @@ impl<S: Dialect> Generator<'_, S> {
         make(&Coming::new(&new, S::or_else, S::is_number))
     }
 
-    /// SQL condition: the note is of the row `alias`.
+    /// SQL condition: the before-image is of the row `alias`.
     pub(super) fn is_noted(&self, alias: &str) -> String {
-        self.has_noted_key(&format!("{}.", self.notes()), &|column| of(alias, &column.name))
+        self.has_before_image_key(&format!("{}.", self.before_images()), &|column| of(alias, &column.name))
     }
 
-    /// SQL condition: the note is of the row whose key has these values.
-    pub(super) fn has_noted_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
-        self.dialect().noted_key(self.table(), note, value)
+    /// SQL condition: the before-image is of the row whose key has these values.
+    pub(super) fn has_before_image_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
+        self.dialect().before_image_key(self.table(), note, value)
     }
 
-    /// Notes the rows for which `condition` is true. `own` tells whether they have the key of the
-    /// new row; `by` is the new row's key.
-    pub(super) fn take_note(&self, own: &str, by: &str, condition: &str) -> String {
+    /// Saves the before-images of the rows for which `condition` is true. `own` tells whether they
+    /// have the key of the new row; `by` is the new row's key.
+    pub(super) fn save_before_image(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
-        let (columns, values) = self.dialect().note(self.table(), this);
+        let (columns, values) = self.dialect().before_image(self.table(), this);
         let has_key = match self.has_key(this) {
             has_key if has_key.is_empty() => has_key,
             has_key => format!(" AND {has_key}"),
@@ -141,7 +141,7 @@ impl<S: Dialect> Generator<'_, S> {
         format!(
             "INSERT INTO {} (tbl, own, by, {}) \
              SELECT {}, {own}, {by}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
-            self.notes(),
+            self.before_images(),
             columns.join(", "),
             self.name(),
             values.join(", "),
@@ -152,38 +152,38 @@ impl<S: Dialect> Generator<'_, S> {
     pub(super) fn forget_by(&self, by: &str) -> String {
         format!(
             "DELETE FROM {} WHERE tbl = {} AND own = 0 AND by IS {by};",
-            self.notes(),
+            self.before_images(),
             self.name()
         )
     }
 
-    /// Removes the notes of the row `alias`.
+    /// Removes the before-images of the row `alias`.
     pub(super) fn forget(&self, alias: &str) -> String {
-        self.forget_where(&self.has_noted_key("", &|column| of(alias, &column.name)))
+        self.forget_where(&self.has_before_image_key("", &|column| of(alias, &column.name)))
     }
 
     pub(super) fn forget_where(&self, is_noted: &str) -> String {
-        format!("DELETE FROM {} WHERE tbl = {} AND {is_noted};", self.notes(), self.name())
+        format!("DELETE FROM {} WHERE tbl = {} AND {is_noted};", self.before_images(), self.name())
     }
 
-    pub(super) fn note_insert(&self) -> Trigger {
-        let (this, notes) = (ident(&self.table().name), self.notes());
+    pub(super) fn save_on_insert(&self) -> Trigger {
+        let (this, before_images) = (ident(&self.table().name), self.before_images());
         let obstacles = self.obstacles();
         let mut when: Vec<_> = obstacles
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
-        // An old note of a row that is gone would turn the row's insert into an update, if a newer
-        // trigger than ours inserts it again.
+        // An old before-image of a row that is gone would turn the row's insert into an update, if
+        // a newer trigger than ours inserts it again.
         when.push(format!(
-            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {})",
+            "EXISTS (SELECT 1 FROM {before_images} WHERE {before_images}.tbl = {} AND {})",
             self.name(),
-            self.has_noted_key(&format!("{notes}."), &|column| self.coming_converted(column))
+            self.has_before_image_key(&format!("{before_images}."), &|column| self.coming_converted(column))
         ));
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.dialect().maker(self.table(), "new");
         let old_notes =
-            self.forget_where(&self.has_noted_key("", &|column| self.coming_converted(column)));
+            self.forget_where(&self.has_before_image_key("", &|column| self.coming_converted(column)));
         let mut body = vec![old_notes];
         let own = if others.is_empty() {
             "1".to_owned()
@@ -192,7 +192,7 @@ impl<S: Dialect> Generator<'_, S> {
             format!("({same}) IS 1")
         };
         let conditions = each_once(&obstacles).into_iter();
-        body.extend(conditions.map(|row| self.take_note(&own, &by, &row)));
+        body.extend(conditions.map(|row| self.save_before_image(&own, &by, &row)));
         if !others.is_empty() {
             body.extend(self.mark_evicted(&by));
         }
@@ -215,7 +215,7 @@ impl<S: Dialect> Generator<'_, S> {
         Some(columns)
     }
 
-    pub(super) fn note_update(&self) -> Trigger {
+    pub(super) fn save_on_update(&self) -> Trigger {
         let table = self.table();
         let this = ident(&table.name);
         // Another row than the one that is updated.
@@ -251,29 +251,29 @@ impl<S: Dialect> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
-        // A row that leaves its key needs no note. A TEMP trigger that deletes another row may run
-        // before the AFTER trigger that would remove it.
+        // A row that leaves its key needs no before-image. A TEMP trigger that deletes another row
+        // may run before the AFTER trigger that would remove it.
         let moves = self.moves();
-        let noted = self.has_noted_key("", &|column| of("old", &column.name));
+        let noted = self.has_before_image_key("", &|column| of("old", &column.name));
         when.push(format!(
-            "(({moves}) AND EXISTS (SELECT 1 FROM {notes} WHERE tbl = {} AND {noted}))",
+            "(({moves}) AND EXISTS (SELECT 1 FROM {before_images} WHERE tbl = {} AND {noted}))",
             self.name(),
-            notes = self.notes(),
+            before_images = self.before_images(),
         ));
         let by = self.dialect().maker(table, "old");
         let forget_moved = self.forget_where(&format!("{noted} AND ({moves})"));
         let mut body = vec![forget_moved, self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
-        body.extend(conditions.map(|row| self.take_note("0", &by, &format!("{row}{other}"))));
+        body.extend(conditions.map(|row| self.save_before_image("0", &by, &format!("{row}{other}"))));
         body.extend(self.mark_evicted(&by));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note of `whose` whose row is gone, and removes every note of that
-    /// row. Statements that were refused may have left others.
+    /// Appends a delete for each before-image of `whose` whose row is gone, and removes every
+    /// before-image of that row. Statements that were refused may have left others.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
-        let (this, notes) = (ident(&self.table().name), self.notes());
+        let (this, before_images) = (ident(&self.table().name), self.before_images());
         let same: Vec<_> = self
             .table()
             .key_columns()
@@ -281,25 +281,25 @@ impl<S: Dialect> Generator<'_, S> {
             .enumerate()
             .map(|(part, (column, collation))| {
                 format!(
-                    "driftless_row.{} = {notes}.{} COLLATE {}",
+                    "driftless_row.{} = {before_images}.{} COLLATE {}",
                     ident(&column.name),
-                    self.dialect().noted_part(self.table(), part),
+                    self.dialect().before_image_part(self.table(), part),
                     collation.name()
                 )
             })
             .collect();
         let gone = format!(
-            "{notes}.tbl = {} AND {notes}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
+            "{before_images}.tbl = {} AND {before_images}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
             same.join(" AND ")
         );
         let append = self
             .dialect()
-            .append(self.table(), &Capture::eviction(&format!(" CROSS JOIN {notes}"), &gone));
+            .append(self.table(), &Capture::eviction(&format!(" CROSS JOIN {before_images}"), &gone));
         let forget = format!(
-            "DELETE FROM {notes} WHERE rowid IN (SELECT driftless_other.rowid \
-             FROM {notes} JOIN {notes} AS driftless_other \
-             ON driftless_other.tbl = {notes}.tbl AND {} WHERE {gone});",
+            "DELETE FROM {before_images} WHERE rowid IN (SELECT driftless_other.rowid \
+             FROM {before_images} JOIN {before_images} AS driftless_other \
+             ON driftless_other.tbl = {before_images}.tbl AND {} WHERE {gone});",
             self.dialect().one_row(self.table())
         );
         vec![append, forget]
@@ -307,9 +307,9 @@ impl<S: Dialect> Generator<'_, S> {
 
     pub(super) fn others_noted(&self) -> String {
         format!(
-            "EXISTS (SELECT 1 FROM {notes} WHERE {notes}.tbl = {} AND {notes}.own = 0)",
+            "EXISTS (SELECT 1 FROM {before_images} WHERE {before_images}.tbl = {} AND {before_images}.own = 0)",
             self.name(),
-            notes = self.notes()
+            before_images = self.before_images()
         )
     }
 
@@ -317,7 +317,7 @@ impl<S: Dialect> Generator<'_, S> {
         // A rowid that SQLite has not chosen yet is -1 in a BEFORE trigger.
         let by = if self.table().rowid_key {
             let maker = self.dialect().maker(self.table(), "new");
-            format!(" AND {}.by IN ({maker}, {})", self.notes(), self.dialect().unknown_rowid())
+            format!(" AND {}.by IN ({maker}, {})", self.before_images(), self.dialect().unknown_rowid())
         } else if self.table().key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL instead of the default.
             self.newest()
@@ -339,21 +339,22 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
-    /// The newest of all triggers. Another trigger logs the row's own delete, so its notes are
-    /// removed first. Usually there are no notes, and this check costs less than a search for the
-    /// relevant ones. The marks of evicted rows stay: the row may be a consequence of theirs.
+    /// The newest of all triggers. Another trigger logs the row's own delete, so its before-images
+    /// are removed first. Usually there are no before-images, and this check costs less than a
+    /// search for the relevant ones. The marks of evicted rows stay: the row may be a consequence
+    /// of theirs.
     pub(super) fn evict_delete(&self) -> Trigger {
-        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         let mut body = vec![self.forget("old")];
         body.extend(self.evict(&self.newest(), ""));
         self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
-    /// A row that will be deleted needs no note. AFTER DELETE is too late if a foreign key deletes
-    /// other rows of the same table first: their triggers would find an old note of a row that is
-    /// gone, and log it as evicted.
+    /// A row that will be deleted needs no before-image. AFTER DELETE is too late if a foreign key
+    /// deletes other rows of the same table first: their triggers would find an old before-image of
+    /// a row that is gone, and log it as evicted.
     pub(super) fn forget_deleted(&self) -> Trigger {
-        let when = format!("EXISTS (SELECT 1 FROM {})", self.notes());
+        let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
     }
 

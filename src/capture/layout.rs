@@ -26,8 +26,9 @@ use crate::error::{Code, Error, Result};
 use crate::event::value::{Value, write_string};
 use crate::event::{Image, Op, RowKey};
 
-/// The tables of notes, one for each collation by which keys are compared: BINARY, NOCASE, RTRIM.
-pub const NOTES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
+/// The tables of before-images, one for each collation by which keys are compared: BINARY, NOCASE,
+/// RTRIM.
+pub const BEFORE_IMAGES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
 /// The bits of a layout's number. It takes six bytes of a row, and collisions are improbable.
 const ID_BITS: u32 = 47;
@@ -181,8 +182,8 @@ impl Layout {
         format!("a{}", at + 1)
     }
 
-    /// The same in a note.
-    pub(super) fn noted(at: usize) -> String {
+    /// The same in a before-image.
+    pub(super) fn before_image_column(at: usize) -> String {
         format!("v{}", at + 1)
     }
 
@@ -191,8 +192,8 @@ impl Layout {
         let mut statements = Vec::new();
         let places = self.spec.columns.len() + self.spec.made.len();
         let outbox = ("driftless_outbox", [Layout::before, Layout::after].as_slice());
-        let notes = NOTES.map(|notes| (notes, [Layout::noted as fn(usize) -> String].as_slice()));
-        for (table, names) in std::iter::once(outbox).chain(notes) {
+        let before_images = BEFORE_IMAGES.map(|before_images| (before_images, [Layout::before_image_column as fn(usize) -> String].as_slice()));
+        for (table, names) in std::iter::once(outbox).chain(before_images) {
             let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
             let there = statement
                 .query_map([table], |row| row.get(0))?

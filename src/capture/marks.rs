@@ -38,16 +38,17 @@ impl<S: Dialect> Generator<'_, S> {
         targets.iter().filter(|to| to.on_delete()).map(|to| self.unmark(to)).collect()
     }
 
-    /// The statements that mark the rows that a REPLACE by the row `by` may evict. They have notes.
+    /// The statements that mark the rows that a REPLACE by the row `by` may evict. They have
+    /// before-images.
     pub(super) fn mark_evicted(&self, by: &str) -> Vec<String> {
         let places = self.places();
-        let notes = self.notes();
+        let before_images = self.before_images();
         let noted = |name: &str| {
             let at = places.iter().position(|known| known.eq_ignore_ascii_case(name));
-            format!("driftless_note.{}", Layout::noted(at.expect("it is captured")))
+            format!("driftless_note.{}", Layout::before_image_column(at.expect("it is captured")))
         };
         let from = format!(
-            " FROM {notes} AS driftless_note WHERE driftless_note.tbl = {} \
+            " FROM {before_images} AS driftless_note WHERE driftless_note.tbl = {} \
              AND driftless_note.own = 0 AND driftless_note.by IS {by}",
             self.name()
         );
@@ -66,7 +67,7 @@ impl<S: Dialect> Generator<'_, S> {
         targets.iter().filter(|target| target.on_delete()).map(one).collect()
     }
 
-    /// The captured columns, in the order in which a note has them.
+    /// The captured columns, in the order in which a before-image has them.
     fn places(&self) -> Vec<String> {
         let made = generated_references(self.table(), self.replicated());
         self.table().column_names().map(str::to_owned).chain(made).collect()

@@ -10,7 +10,7 @@ mod replica;
 mod triggers;
 
 pub use chain::{Move, RowId, Step, Uniques, untangle};
-pub use layout::{Captured, Layout, NOTES};
+pub use layout::{Captured, Layout, BEFORE_IMAGES};
 pub use leaving::LEAVING;
 
 pub use remote::{GENERATOR, RemoteCapture};

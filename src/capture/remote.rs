@@ -1,12 +1,12 @@
 //! The triggers in the remote's schema: they capture what is written to the replicated tables.
 //!
 //! The remote is the web application's database, and a server parses its whole schema for each
-//! stream. So a table's triggers are lists of columns and nothing else: BEFORE triggers note rows
-//! that a REPLACE may evict, and AFTER triggers insert the old and the new row, unchanged, into
-//! `driftless_capture`. That table stays empty. Its own triggers stand once for all tables: they
-//! decide whether a write is the one that the push under way has announced, find the changed
-//! columns, spell the values, and append the event. The verdict on what is pushed is no business
-//! of the schema: see [`protocol::push`](crate::protocol::push).
+//! stream. So a table's triggers are lists of columns and nothing else: BEFORE triggers save the
+//! before-images of rows that a REPLACE may evict, and AFTER triggers insert the old and the new
+//! row, unchanged, into `driftless_capture`. That table stays empty. Its own triggers stand once
+//! for all tables: they decide whether a write is the one that the push under way has announced,
+//! find the changed columns, spell the values, and append the event. The verdict on what is pushed
+//! is no business of the schema: see [`protocol::push`](crate::protocol::push).
 //!
 //! # Silence
 //!
@@ -333,8 +333,8 @@ struct Captured<'a> {
 impl Captured<'_> {
     fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = vec![
-            self.note_insert(),
-            self.note_update(),
+            self.save_on_insert(),
+            self.save_on_update(),
             self.insert(),
             self.update(),
             self.delete(),
@@ -409,7 +409,7 @@ impl Captured<'_> {
         parts.collect::<Vec<_>>().join(" AND ")
     }
 
-    /// SQL condition: the noted row is no longer in the table.
+    /// SQL condition: the saved row is no longer in the table.
     fn noted_is_gone(&self) -> String {
         let parts: Vec<_> = self
             .table
@@ -424,7 +424,7 @@ impl Captured<'_> {
         format!("NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {})", self.this(), parts.join(" AND "))
     }
 
-    /// Tells of the noted rows for which the condition is true: they were evicted.
+    /// Tells of the saved rows for which the condition is true: they were evicted.
     fn evict(&self, condition: &str) -> String {
         format!(
             "UPDATE driftless_notes SET gone=1 WHERE tbl={} AND {condition};",
@@ -432,8 +432,8 @@ impl Captured<'_> {
         )
     }
 
-    /// Notes the rows of the table that the new row may evict.
-    fn note(&self, condition: &str) -> Vec<String> {
+    /// Saves the before-images of the rows of the table that the new row may evict.
+    fn save_before_images(&self, condition: &str) -> Vec<String> {
         let name = literal(&self.table.name);
         let new = |name: &str| self.row("new", name);
         let or_else = |x: &str, other: &str| format!("coalesce({x},{other})");
@@ -459,11 +459,11 @@ impl Captured<'_> {
         groups.into_iter().map(one).collect()
     }
 
-    fn note_insert(&self) -> Trigger {
-        // A note that an ignored statement left behind, of a row that is gone since, would make an
-        // update of the insert.
+    fn save_on_insert(&self) -> Trigger {
+        // A before-image that an ignored statement left behind, of a row that is gone since, would
+        // make an update of the insert.
         let mut body = vec![self.forget("new")];
-        body.extend(self.note(""));
+        body.extend(self.save_before_images(""));
         self.trigger("bi", "BEFORE INSERT", &body)
     }
 
@@ -483,7 +483,7 @@ impl Captured<'_> {
         if table.rowid_key { Vec::new() } else { columns }
     }
 
-    fn note_update(&self) -> Trigger {
+    fn save_on_update(&self) -> Trigger {
         let columns: Vec<_> = self.evicting_columns().iter().map(|name| ident(name)).collect();
         let event = match columns.is_empty() {
             true => "BEFORE UPDATE".to_owned(),
@@ -492,17 +492,17 @@ impl Captured<'_> {
         let other = format!(" AND ({}) IS NOT 1", same_key(self.table, ROW, "old"));
         // What an upsert has left would be told as evicted by a child that follows to the new key.
         let mut body = vec![self.forget("old")];
-        body.extend(self.note(&other));
+        body.extend(self.save_before_images(&other));
         self.trigger("bu", &event, &body)
     }
 
-    /// A row that will be deleted needs no note. AFTER DELETE is too late: a foreign key may
-    /// delete other rows of the same table first.
+    /// A row that will be deleted needs no before-image. AFTER DELETE is too late: a foreign key
+    /// may delete other rows of the same table first.
     fn forget_deleted(&self) -> Trigger {
         self.trigger("bd", "BEFORE DELETE", &[self.forget("old")])
     }
 
-    /// Removes the note of the trigger's row.
+    /// Removes the before-image of the trigger's row.
     fn forget(&self, alias: &str) -> String {
         format!(
             "DELETE FROM driftless_notes WHERE tbl={} AND k={};",

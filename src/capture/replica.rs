@@ -25,7 +25,7 @@
 //! Collations can be replaced too. A trigger uses a key's collation as the table declares it. If
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
-use super::layout::{Layout, NOTES, foreign_keys, generated_references};
+use super::layout::{Layout, BEFORE_IMAGES, foreign_keys, generated_references};
 use super::triggers::{Capture, Generator, Named, Picture, Dialect, Trigger};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::sql::{any_of, is_lowest, of, unlike};
@@ -65,8 +65,8 @@ impl Dialect for Replica<'_> {
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
         let op = match capture.is_insert() {
-            // An insert with a note of its own row has replaced that row.
-            true => format!("{}.own IS NOT NULL", self.notes(table)),
+            // An insert with a before-image of its own row has replaced that row.
+            true => format!("{}.own IS NOT NULL", self.before_images(table)),
             false => (capture.op() as u8).to_string(),
         };
         put("op", op);
@@ -93,27 +93,27 @@ impl Dialect for Replica<'_> {
         )
     }
 
-    fn notes(&self, table: &Table) -> &'static str {
-        NOTES[NoteCollation::of(table) as usize]
+    fn before_images(&self, table: &Table) -> &'static str {
+        BEFORE_IMAGES[NoteCollation::of(table) as usize]
     }
 
-    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
+    fn before_image(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
         let key = identity(table, &|column| of(alias, &column.name));
         let (mut columns, mut values) = (vec!["k".to_owned()], vec![key]);
         for (at, column) in self.captured(table).iter().enumerate() {
-            columns.push(Layout::noted(at));
+            columns.push(Layout::before_image_column(at));
             values.push(of(alias, &column.name));
         }
         (columns, values)
     }
 
-    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
+    fn before_image_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
         let mut conditions = vec![format!("{prefix}k = {}", identity(table, value))];
         if table.key.len() > 1 {
             conditions.extend(table.key_columns().enumerate().map(|(part, column)| {
                 format!(
                     "{prefix}{} = +{} COLLATE {}",
-                    self.noted_part(table, part),
+                    self.before_image_part(table, part),
                     value(column),
                     table.key_collations[part].name()
                 )
@@ -122,11 +122,11 @@ impl Dialect for Replica<'_> {
         conditions.join(" AND ")
     }
 
-    fn noted_part(&self, table: &Table, part: usize) -> String {
-        Layout::noted(table.key[part])
+    fn before_image_part(&self, table: &Table, part: usize) -> String {
+        Layout::before_image_column(table.key[part])
     }
 
-    /// Unlike a noted row's, this key must tell NULL and spaces apart: one statement has one
+    /// Unlike a saved row's, this key must tell NULL and spaces apart: one statement has one
     /// spelling of it, and a row without a key may evict another.
     fn maker(&self, table: &Table, alias: &str) -> String {
         if table.key.len() == 1 {
@@ -145,35 +145,35 @@ impl Dialect for Replica<'_> {
     }
 
     fn is_news(&self, table: &Table) -> String {
-        let notes = self.notes(table);
+        let before_images = self.before_images(table);
         let differ: Vec<_> = table
             .columns
             .iter()
             .enumerate()
             .map(|(at, column)| {
-                let noted = format!("{notes}.{}", Layout::noted(at));
+                let noted = format!("{before_images}.{}", Layout::before_image_column(at));
                 self.differs(column, &of("new", &column.name), &noted)
             })
             .collect();
-        format!("({notes}.own IS NULL OR {})", any_of(&differ))
+        format!("({before_images}.own IS NULL OR {})", any_of(&differ))
     }
 
     fn one_row(&self, table: &Table) -> String {
-        let notes = self.notes(table);
-        let mut conditions = vec![format!("driftless_other.k = {notes}.k")];
+        let before_images = self.before_images(table);
+        let mut conditions = vec![format!("driftless_other.k = {before_images}.k")];
         if table.key.len() > 1 {
             conditions.extend((0..table.key.len()).map(|part| {
-                let noted = self.noted_part(table, part);
+                let noted = self.before_image_part(table, part);
                 let collation = table.key_collations[part].name();
-                format!("driftless_other.{noted} = {notes}.{noted} COLLATE {collation}")
+                format!("driftless_other.{noted} = {before_images}.{noted} COLLATE {collation}")
             }));
         }
         conditions.join(" AND ")
     }
 
-    fn newest(&self, notes: &str, condition: &str) -> String {
+    fn newest(&self, before_images: &str, condition: &str) -> String {
         format!(
-            "(SELECT driftless_other.rowid FROM {notes} AS driftless_other WHERE {condition} \
+            "(SELECT driftless_other.rowid FROM {before_images} AS driftless_other WHERE {condition} \
              ORDER BY driftless_other.rowid DESC LIMIT 1)"
         )
     }
@@ -205,7 +205,7 @@ fn kind(x: &str) -> String {
     format!("(0 * {x} + 1) / 2")
 }
 
-/// How two spellings of one key may differ. This decides which table has the notes.
+/// How two spellings of one key may differ. This decides which table has the before-images.
 #[derive(Clone, Copy)]
 enum NoteCollation {
     Binary,
@@ -223,15 +223,15 @@ impl NoteCollation {
     }
 }
 
-/// The value by which a note is found: the key's value, or one text of all values of a key with
-/// several columns. Equal keys have equal texts. Different keys may have equal texts too.
+/// The value by which a before-image is found: the key's value, or one text of all values of a key
+/// with several columns. Equal keys have equal texts. Different keys may have equal texts too.
 ///
 /// Spaces at the end of a part would be inside the text, so an RTRIM part is left out.
 fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
     let mut parts = table.key_columns();
     if let (Some(column), None) = (parts.next(), parts.next()) {
-        // The sign removes the column's affinity, which would keep SQLite from using the notes'
-        // index.
+        // The sign removes the column's affinity, which would keep SQLite from using the
+        // before-images' index.
         return format!("+{}", value(column));
     }
     let spelled = |(column, collation): (&Column, &Collation)| {
@@ -279,8 +279,8 @@ impl Replica<'_> {
                 let value = match picture {
                     Picture::None => continue,
                     Picture::Whole(Named::Row(alias)) => of(alias, &column.name),
-                    Picture::Whole(Named::Noted) => {
-                        format!("{}.{}", self.notes(table), Layout::noted(at))
+                    Picture::Whole(Named::BeforeImage) => {
+                        format!("{}.{}", self.before_images(table), Layout::before_image_column(at))
                     }
                     // The old key identifies the event's row.
                     Picture::Changed("old") if table.key.contains(&at) => of("old", &column.name),

@@ -1,15 +1,15 @@
-//! The capture triggers of a replica, and their rules. [`Dialect`] has the words of their dialect; the
-//! remote's triggers are others (`remote.rs`).
+//! The capture triggers of a replica, and their rules. [`Dialect`] has the words of their dialect;
+//! the remote's triggers are others (`remote.rs`).
 //!
 //! For each table there are
 //!
-//! * two *note* triggers, BEFORE INSERT and BEFORE UPDATE. `INSERT OR REPLACE` and similar
+//! * two *before-image* triggers, BEFORE INSERT and BEFORE UPDATE. `INSERT OR REPLACE` and similar
 //!   statements delete rows without firing a delete trigger. So the image of each row that shares
-//!   the key or a UNIQUE value with the new row is noted in `driftless_notes`;
-//! * *evict* triggers, which run after a write while there are notes of other rows. A noted row
-//!   that is gone was evicted, and its delete is appended;
+//!   the key or a UNIQUE value with the new row is saved in `driftless_notes`;
+//! * *evict* triggers, which run after a write while there are before-images of other rows. A saved
+//!   row that is gone was evicted, and its delete is appended;
 //! * AFTER INSERT, UPDATE and DELETE triggers that append the event of the row itself. If an
-//!   inserted row has a note of its own, it was replaced, and its event is an update;
+//!   inserted row has a before-image of its own, it was replaced, and its event is an update;
 //! * one for a change of the key;
 //! * in a table that others refer to, triggers that mark a row that is about to go (`leaving.rs`).
 //!
@@ -27,17 +27,18 @@
 //!   it writes the same row again, its write is appended first. An event has the values of its own
 //!   write, `old` and `new`, so the events of a row form a chain, and the store restores their
 //!   order (`capture/chain/`).
-//! * A note of another row (`own = 0`) belongs to the row whose statement made it (`by`), and only
-//!   that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR REPLACE may
-//!   evict the parent of the row that it updates, and then no AFTER UPDATE fires for that row.
-//! * A note of the row itself (`own = 1`) may remain, for example after an INSERT OR IGNORE. It is
-//!   harmless while the row exists. The next insert of the row renews it, or removes it if the row
-//!   is gone: a newer trigger of the application may insert a row that was just deleted. A delete
-//!   and a change of the key remove every note of the row, before the row is written: a TEMP
-//!   trigger may delete another row before any AFTER trigger of ours runs. The store empties the
-//!   notes, which saves a trigger for each update.
-//! * `INSERT OR REPLACE` into the notes would be wrong: an outer statement's OR clause overrides
-//!   the inner one.
+//! * A before-image of another row (`own = 0`) belongs to the row whose statement made it (`by`),
+//!   and only that row's AFTER trigger looks for it. The exception is AFTER DELETE: an UPDATE OR
+//!   REPLACE may evict the parent of the row that it updates, and then no AFTER UPDATE fires for
+//!   that row.
+//! * A before-image of the row itself (`own = 1`) may remain, for example after an INSERT OR
+//!   IGNORE. It is harmless while the row exists. The next insert of the row renews it, or removes
+//!   it if the row is gone: a newer trigger of the application may insert a row that was just
+//!   deleted. A delete and a change of the key remove every before-image of the row, before the row
+//!   is written: a TEMP trigger may delete another row before any AFTER trigger of ours runs. The
+//!   store empties the before-images, which saves a trigger for each update.
+//! * `INSERT OR REPLACE` into the before-images would be wrong: an outer statement's OR clause
+//!   overrides the inner one.
 //!
 //! # Caveats
 //!
@@ -46,10 +47,10 @@
 //! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
 //!   REPLACE then puts a NOT NULL column's default in the NULL's place.
 //! * TEMP triggers run before ours. One that fails in the middle of a statement with OR FAIL leaves
-//!   a row that was written and whose capture trigger never ran. Notes know nothing of nested
-//!   statements, so these are not told right: a row that is inserted once more (OR IGNORE, an
-//!   upsert) by the TEMP trigger that its own insert fired; a row that a TEMP trigger inserts anew
-//!   after the same statement replaced it, or gives its old values.
+//!   a row that was written and whose capture trigger never ran. Before-images know nothing of
+//!   nested statements, so these are not told right: a row that is inserted once more (OR IGNORE,
+//!   an upsert) by the TEMP trigger that its own insert fired; a row that a TEMP trigger inserts
+//!   anew after the same statement replaced it, or gives its old values.
 //! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
 //!   row that has a wrong type and breaks another constraint too fails for its type, where the
 //!   other one came first before; OR IGNORE does not ignore a wrong type.
@@ -102,8 +103,8 @@ pub(super) enum Write {
 pub(super) enum Named {
     /// By `old`, `new` or `driftless_row`, which is the row as it is now.
     Row(&'static str),
-    /// The row of a note in `driftless_notes`.
-    Noted,
+    /// The row of a before-image in `driftless_notes`.
+    BeforeImage,
 }
 
 /// An image of a row.
@@ -135,11 +136,12 @@ pub(super) struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// The delete of a row that a REPLACE evicted, read from its note. `from` joins the notes.
+    /// The delete of a row that a REPLACE evicted, read from its before-image. `from` joins the
+    /// before-images.
     pub(super) fn eviction(from: &'a str, condition: &'a str) -> Capture<'a> {
         Capture {
             op: Op::Delete,
-            before: Picture::Whole(Named::Noted),
+            before: Picture::Whole(Named::BeforeImage),
             after: Picture::None,
             from,
             condition,
@@ -192,37 +194,39 @@ pub(super) trait Dialect {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
 
-    /// The table with the notes of a table's rows.
-    fn notes(&self, _table: &Table) -> &'static str {
+    /// The table with the before-images of a table's rows.
+    fn before_images(&self, _table: &Table) -> &'static str {
         "driftless_notes"
     }
 
-    /// The columns of a note, and their expressions over the noted row `alias`.
-    fn note(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
+    /// The columns of a before-image, and their expressions over the saved row `alias`.
+    fn before_image(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
 
-    /// SQL condition: a note is of the row whose key has these values. `prefix` is before the
-    /// note's columns.
-    fn noted_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
+    /// SQL condition: a before-image is of the row whose key has these values. `prefix` is before
+    /// the before-image's columns.
+    fn before_image_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
 
-    /// The column of a note with one value of the noted row's key.
-    fn noted_part(&self, table: &Table, part: usize) -> String;
+    /// The column of a before-image with one value of the saved row's key.
+    fn before_image_part(&self, table: &Table, part: usize) -> String;
 
-    /// The key of the row `alias`, by which a note names the row whose statement made it.
+    /// The key of the row `alias`, by which a before-image names the row whose statement made it.
     fn maker(&self, table: &Table, alias: &str) -> String;
 
     /// The same for a row whose rowid SQLite has not chosen yet: a BEFORE trigger sees -1.
     fn unknown_rowid(&self) -> &'static str;
 
-    /// SQL condition: the inserted row differs from its note, or has none.
+    /// SQL condition: the inserted row differs from its before-image, or has none.
     fn is_news(&self, table: &Table) -> String;
 
-    /// SQL condition: the note `driftless_other` is of the same row as the current note.
+    /// SQL condition: the before-image `driftless_other` is of the same row as the current
+    /// before-image.
     fn one_row(&self, table: &Table) -> String;
 
-    /// The rowid of the newest of the notes `driftless_other` for which `condition` is true.
-    fn newest(&self, notes: &str, condition: &str) -> String {
+    /// The rowid of the newest of the before-images `driftless_other` for which `condition` is
+    /// true.
+    fn newest(&self, before_images: &str, condition: &str) -> String {
         format!(
-            "(SELECT max(driftless_other.rowid) FROM {notes} AS driftless_other WHERE {condition})"
+            "(SELECT max(driftless_other.rowid) FROM {before_images} AS driftless_other WHERE {condition})"
         )
     }
 
@@ -278,7 +282,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
     /// is there until all else has run.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = self.leaving();
-        triggers.extend([self.note_insert(), self.note_update()]);
+        triggers.extend([self.save_on_insert(), self.save_on_update()]);
         triggers.extend([self.insert(), self.update(), self.delete(), self.key_change()]);
         if !self.table.uniques.is_empty() {
             triggers.extend([self.evict_insert(), self.evict_update()]);
@@ -306,25 +310,25 @@ impl<'a, S: Dialect> Generator<'a, S> {
         literal(&self.table.name)
     }
 
-    /// A further condition: the note was made by the row `alias`.
+    /// A further condition: the before-image was made by the row `alias`.
     pub(super) fn made_by(&self, alias: &str) -> String {
-        format!(" AND {}.by IS {}", self.notes(), self.dialect.maker(self.table, alias))
+        format!(" AND {}.by IS {}", self.before_images(), self.dialect.maker(self.table, alias))
     }
 
-    /// A further condition: the note is the newest of the notes of its row by other rows, so it has
-    /// the last image.
+    /// A further condition: the before-image is the newest of the before-images of its row by other
+    /// rows, so it has the last image.
     pub(super) fn newest(&self) -> String {
-        let notes = self.notes();
+        let before_images = self.before_images();
         let condition = format!(
-            "driftless_other.tbl = {notes}.tbl AND driftless_other.own = 0 AND {}",
+            "driftless_other.tbl = {before_images}.tbl AND driftless_other.own = 0 AND {}",
             self.dialect.one_row(self.table)
         );
-        format!(" AND {notes}.rowid = {}", self.dialect.newest(notes, &condition))
+        format!(" AND {before_images}.rowid = {}", self.dialect.newest(before_images, &condition))
     }
 
-    /// The table of notes.
-    pub(super) fn notes(&self) -> &'static str {
-        self.dialect.notes(self.table)
+    /// The table of before-images.
+    pub(super) fn before_images(&self) -> &'static str {
+        self.dialect.before_images(self.table)
     }
 
     /// SQL condition: no key column is NULL. A row with NULL in its key has no identity.
@@ -401,9 +405,9 @@ impl<'a, S: Dialect> Generator<'a, S> {
     }
 
     fn insert(&self) -> Trigger {
-        let (table, notes) = (self.table, self.notes());
+        let (table, before_images) = (self.table, self.before_images());
         let noted = format!(
-            " LEFT JOIN {notes} ON {notes}.tbl = {} AND {notes}.own = 1 AND {}",
+            " LEFT JOIN {before_images} ON {before_images}.tbl = {} AND {before_images}.own = 1 AND {}",
             self.name(),
             self.is_noted("new")
         );
@@ -411,7 +415,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
             table,
             &Capture {
                 op: Op::Insert,
-                before: Picture::Whole(Named::Noted),
+                before: Picture::Whole(Named::BeforeImage),
                 after: Picture::Whole(Named::Row("new")),
                 from: &noted,
                 condition: &self.with_key("new", &self.dialect.is_news(table)),

@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::store::local::ways::Ways;
 use crate::store::rows::refusal::{is_refusal, is_unique_violation, shorten};
 use crate::store::rows::writer::Writer;
-use crate::store::schema::install::forget_notes;
+use crate::store::schema::install::forget_before_images;
 
 /// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
 /// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
@@ -91,7 +91,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(Rebase {
             store,
             db,
-            writer: Writer::new(db, &store.tables, &store.guard).noting(&store.dependents)?,
+            writer: Writer::new(db, &store.tables, &store.guard).keeping_values_before(&store.dependents)?,
             log: None,
             lines,
             predecoded: None,
@@ -250,7 +250,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
              (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1))), sent = max(sent, ?4)",
         )?;
         statement.execute((cursor.0, self.chain.as_slice(), clock, sent.unwrap_or(0)))?;
-        forget_notes(self.db)?;
+        forget_before_images(self.db)?;
         let newest = self.start.newest;
         let mut kept = self.settled.contains(&newest).then_some(newest);
         for &n in self.store.pending.borrow().kept() {

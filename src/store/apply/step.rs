@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::error::{Code, Error, Result};
 use crate::event::frame::Hash;
 use crate::event::{Change, Image, Seq};
-use crate::store::schema::install::forget_notes;
+use crate::store::schema::install::forget_before_images;
 
 /// What a page did here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub(in crate::store) struct Start {
 
 /// Marks the transaction as a replay, so that capture is silent in it.
 pub(in crate::store) fn begin(db: &Connection) -> Result<Start> {
-    forget_notes(db)?;
+    forget_before_images(db)?;
     db.prepare_cached("UPDATE driftless_state SET replaying = 1")?.execute([])?;
     let mut statement = db.prepare_cached(
         "SELECT cursor, chain, (SELECT coalesce(max(n), 0) FROM driftless_outbox)

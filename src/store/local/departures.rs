@@ -211,10 +211,10 @@ impl Rebase<'_, '_> {
             return Ok(());
         }
         let gone = self.follow_on()?;
-        let noted = self.writer.take_noted().into_iter().collect();
+        let values_before = self.writer.take_values_before().into_iter().collect();
         let ways = std::mem::take(&mut self.ways);
         let mut work = Work::default();
-        for departed in self.departed(&noted, &ways, gone)? {
+        for departed in self.departed(&values_before, &ways, gone)? {
             self.compare(&departed, &mut work);
         }
         let dependents = &self.store.dependents;
@@ -227,14 +227,14 @@ impl Rebase<'_, '_> {
     /// one's.
     fn departed(
         &self,
-        noted: &BTreeMap<Row, Option<Vec<Value>>>,
+        values_before: &BTreeMap<Row, Option<Vec<Value>>>,
         ways: &Ways,
         gone: Option<(usize, Event)>,
     ) -> Step<Vec<Departed>> {
         let fates = ways.fates();
         let past = self.past(ways)?;
         // Of a row that the page has written.
-        let was_here = |row: &Row| noted.get(row).is_some_and(Option::is_some);
+        let was_here = |row: &Row| values_before.get(row).is_some_and(Option::is_some);
         let is_renamed = |row: &Row| fates.get(row).is_some_and(Fate::is_renamed);
         let mut all = Vec::new();
         for (row, lone) in ways.lone() {
@@ -244,11 +244,11 @@ impl Rebase<'_, '_> {
             let before = self.values_of(delete.before.as_ref(), table);
             let after = self.after_alone(&fates, row, lone)?;
             // A row that had its former key before the page is another one.
-            let other = self.was_here(noted, &(table, delete.key))?;
+            let other = self.was_here(values_before, &(table, delete.key))?;
             let (after, renamed) = (unless(other, after), !other && is_renamed(row));
             all.push(Departed { table, before, after, renamed });
         }
-        for (row, before) in noted {
+        for (row, before) in values_before {
             let Some(before) = before else { continue };
             let before = before.iter().cloned().map(Some).collect();
             let after = match self.before_own(ways, row, i64::MAX)? {
@@ -285,7 +285,7 @@ impl Rebase<'_, '_> {
         }
         if let Some((table, delete)) = gone {
             let before = self.values_of(delete.before.as_ref(), table);
-            let sure = !self.was_here(noted, &(table, delete.key))?;
+            let sure = !self.was_here(values_before, &(table, delete.key))?;
             let after = After::Gone { sure };
             all.push(Departed { table, before, after, renamed: false });
         }
@@ -340,8 +340,8 @@ impl Rebase<'_, '_> {
     }
 
     /// Whether any row had this key before the page.
-    fn was_here(&self, noted: &BTreeMap<Row, Option<Vec<Value>>>, row: &Row) -> Step<bool> {
-        match noted.get(row) {
+    fn was_here(&self, values_before: &BTreeMap<Row, Option<Vec<Value>>>, row: &Row) -> Step<bool> {
+        match values_before.get(row) {
             Some(before) => Ok(before.is_some()),
             None => Ok(self.referred(row)?.is_some()),
         }

@@ -10,7 +10,7 @@ use super::grouping::{CutPoints, judging_order};
 use super::row::{FkDeferral, OutboxRow};
 use super::spans::Spans;
 use super::stretch::{Stretch, named, too_much};
-use crate::capture::NOTES;
+use crate::capture::BEFORE_IMAGES;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Seq};
 use crate::protocol::{Outgoing, Push};
@@ -21,8 +21,8 @@ use crate::store::connection::BUSY_TIMEOUT;
 /// milliseconds, and a push has ten units at the most.
 const UNIT_EVENTS: usize = 500;
 
-/// How many notes of rows may lie about: each row that an upsert found there leaves one, and one
-/// that is deleted takes its own along, which costs.
+/// How many before-images of rows may lie about: each row that an upsert found there leaves one,
+/// and one that is deleted takes its own along, which costs.
 const MANY: i64 = 1_000;
 
 /// The most bytes that are looked at behind a push that is cut short: a full push has as many.
@@ -108,12 +108,12 @@ impl Store {
         Ok(())
     }
 
-    /// Empties the notes when there are many: none outlives its transaction. Nobody waits for that;
-    /// while another writes, it is left to the next look.
-    fn sweep_notes(&self) -> Result<()> {
+    /// Empties the before-images when there are many: none outlives its transaction. Nobody waits
+    /// for that; while another writes, it is left to the next look.
+    fn sweep_before_images(&self) -> Result<()> {
         let mut many = false;
-        for notes in NOTES {
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM {notes} LIMIT 1 OFFSET ?1)");
+        for before_images in BEFORE_IMAGES {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {before_images} LIMIT 1 OFFSET ?1)");
             let found: bool = self.db.prepare_cached(&sql)?.query_row([MANY], |row| row.get(0))?;
             many |= found;
         }
@@ -121,8 +121,8 @@ impl Store {
             return Ok(());
         }
         self.db.busy_timeout(Duration::ZERO)?;
-        let sweep = |notes| self.db.execute(&format!("DELETE FROM {notes}"), []).map(drop);
-        let swept = NOTES.into_iter().try_for_each(sweep);
+        let sweep = |before_images| self.db.execute(&format!("DELETE FROM {before_images}"), []).map(drop);
+        let swept = BEFORE_IMAGES.into_iter().try_for_each(sweep);
         self.db.busy_timeout(BUSY_TIMEOUT)?;
         match swept {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
@@ -139,7 +139,7 @@ impl Store {
         tx.commit()?;
         self.boundaries.note(newest);
         self.watch_clock()?;
-        self.sweep_notes()?;
+        self.sweep_before_images()?;
         if newest <= sent {
             return Ok(false);
         }

@@ -41,7 +41,7 @@ enum Kind {
 }
 
 /// A row of a table, and what local rows could refer to in it; `None` if it was not there.
-pub(in crate::store) type Noted = ((usize, RowKey), Option<Vec<Value>>);
+pub(in crate::store) type ValuesBefore = ((usize, RowKey), Option<Vec<Value>>);
 
 /// Reads and writes rows of replicated tables, within one transaction.
 pub(in crate::store) struct Writer<'c> {
@@ -60,7 +60,7 @@ pub(in crate::store) struct Writer<'c> {
     /// The tables to which local rows refer, and what they refer to.
     dependents: Option<(&'c Dependents, Vec<bool>)>,
     /// Rows of those tables before the first write to them.
-    noted: HashMap<(usize, RowKey), Option<Vec<Value>>>,
+    values_before: HashMap<(usize, RowKey), Option<Vec<Value>>>,
 }
 
 impl<'c> Writer<'c> {
@@ -79,12 +79,12 @@ impl<'c> Writer<'c> {
             last: (Vec::new(), 0),
             rowids: HashMap::new(),
             dependents: None,
-            noted: HashMap::new(),
+            values_before: HashMap::new(),
         }
     }
 
-    /// With notes of what each row was to its children, before the first write to it.
-    pub(in crate::store) fn noting(self, dependents: &'c Dependents) -> Result<Self> {
+    /// Keeps what each row was to its children, before the first write to it.
+    pub(in crate::store) fn keeping_values_before(self, dependents: &'c Dependents) -> Result<Self> {
         let watched = dependents.watched(self.db, self.tables.len())?;
         let any = watched.contains(&true);
         Ok(Writer { dependents: any.then_some((dependents, watched)), ..self })
@@ -102,14 +102,14 @@ impl<'c> Writer<'c> {
 
     /// The rows that were written, and what they were to their children before. `None` for a row
     /// that was not there. They are in the order of their keys.
-    pub(in crate::store) fn take_noted(&mut self) -> Vec<Noted> {
-        let mut noted: Vec<_> = self.noted.drain().collect();
-        noted.sort_by(|(a, _), (b, _)| a.cmp(b));
-        noted
+    pub(in crate::store) fn take_values_before(&mut self) -> Vec<ValuesBefore> {
+        let mut values_before: Vec<_> = self.values_before.drain().collect();
+        values_before.sort_by(|(a, _), (b, _)| a.cmp(b));
+        values_before
     }
 
-    fn note(&mut self, table: usize, key: &str) -> rusqlite::Result<()> {
-        if !self.is_watched(table) || self.noted.contains_key(&(table, RowKey(key.to_owned()))) {
+    fn keep_values_before(&mut self, table: usize, key: &str) -> rusqlite::Result<()> {
+        if !self.is_watched(table) || self.values_before.contains_key(&(table, RowKey(key.to_owned()))) {
             return Ok(());
         }
         let before = match known_key(&self.tables[table].table, key) {
@@ -120,7 +120,7 @@ impl<'c> Writer<'c> {
             },
             None => None,
         };
-        self.noted.insert((table, RowKey(key.to_owned())), before);
+        self.values_before.insert((table, RowKey(key.to_owned())), before);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl<'c> Writer<'c> {
             return Ok(());
         }
         let values: Vec<_> = key.iter().cloned().map(ValueRef::into_value).collect();
-        self.note(table, &RowKey::from_values(&values).0)
+        self.keep_values_before(table, &RowKey::from_values(&values).0)
     }
 
     /// The values of a row to which foreign keys of local tables refer, in the order of
@@ -243,7 +243,7 @@ impl<'c> Writer<'c> {
         key: &str,
         columns: &[Column<'_>],
     ) -> rusqlite::Result<usize> {
-        self.note(table, key)?;
+        self.keep_values_before(table, key)?;
         if !self.rowids.is_empty() {
             let remembered = self.rowids.get(&(table, RowKey(key.to_owned()))).copied();
             if let Some(rowid) = remembered {

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::install::{forget_notes, install};
+use super::install::{forget_before_images, install};
 use super::notice::Look;
 use super::replicated::{ReplicatedTable, registered};
 use crate::capture::Layout;
@@ -19,8 +19,9 @@ use crate::store::Store;
 const IMAGES: [&str; 4] = ["before", "after", "changes", "undo"];
 
 impl Store {
-    /// Gives the replicated tables and their columns the case that they have here: names of tables, each with names of
-    /// columns. What differs in more than the case of letters A to Z stays as it is.
+    /// Gives the replicated tables and their columns the case that they have here: names of tables,
+    /// each with names of columns. What differs in more than the case of letters A to Z stays as it
+    /// is.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl Store {
         }
         if any {
             // Of statements that were refused: no statement is under way now.
-            forget_notes(&tx)?;
+            forget_before_images(&tx)?;
             let all: Vec<_> = after.iter().map(|replicated| &replicated.table).collect();
             for table in &all {
                 install(&tx, table, &all)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::capture::{LEAVING, Layout, NOTES, fingerprint, triggers};
+use crate::capture::{LEAVING, Layout, BEFORE_IMAGES, fingerprint, triggers};
 use crate::catalog::limits::PREFIX;
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
@@ -32,8 +32,8 @@ pub(in crate::store) fn drop_triggers(db: &Connection, table: Option<&Table>) ->
 /// Drops our triggers on a table and makes them anew.
 pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     drop_triggers(db, Some(table))?;
-    // No statement is under way while this transaction has the lock, so no note is of use.
-    forget_notes(db)?;
+    // No statement is under way while this transaction has the lock, so no before-image is of use.
+    forget_before_images(db)?;
     for statement in Layout::of(table, all).statements(db)? {
         db.execute_batch(&statement)?;
     }
@@ -69,10 +69,10 @@ pub(super) fn definition_hash(sql: &str) -> String {
     blake3::hash(sql.as_bytes()).to_hex()[..16].to_owned()
 }
 
-/// Empties the notes and the marks.
-pub(in crate::store) fn forget_notes(db: &Connection) -> Result<()> {
-    for notes in NOTES.into_iter().chain([LEAVING]) {
-        db.prepare_cached(&format!("DELETE FROM {notes}"))?.execute([])?;
+/// Empties the before-images and the marks.
+pub(in crate::store) fn forget_before_images(db: &Connection) -> Result<()> {
+    for before_images in BEFORE_IMAGES.into_iter().chain([LEAVING]) {
+        db.prepare_cached(&format!("DELETE FROM {before_images}"))?.execute([])?;
     }
     Ok(())
 }

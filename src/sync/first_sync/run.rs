@@ -385,7 +385,7 @@ impl FirstSync {
         let gaps = self.drift.gaps_of(suspects);
         let installation =
             Installation::new(&epoch, &token, &schema, &found, &all, &capture, limit)
-                .noting(&gaps)
+                .keeping_values_before(&gaps)
                 .filling(self.drift.fills(&all));
         let is_newer = known.iter().any(Registered::is_newer);
         if is_newer && current && !gaps.is_empty() {

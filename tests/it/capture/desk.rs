@@ -1,7 +1,7 @@
 //! An application's database, and the reader of its outbox.
 
 use driftless::capture;
-use driftless::capture::{Layout, NOTES, Step, Uniques, untangle};
+use driftless::capture::{Layout, BEFORE_IMAGES, Step, Uniques, untangle};
 use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
@@ -38,7 +38,8 @@ impl Desk {
         Ok(())
     }
 
-    /// What the outbox has gained since it was last read. It must fold to what stands in the tables.
+    /// What the outbox has gained since it was last read. It must fold to what stands in the
+    /// tables.
     pub(crate) fn read(&mut self) -> Result<Vec<Change>, (Vec<Change>, String)> {
         let changes = read_outbox(&self.db, self.read_to);
         self.read_to = changes.last().map_or(self.read_to, |last| last.n);
@@ -97,7 +98,7 @@ pub(crate) fn install(db: &Connection, tables: &[Table]) {
     for name in old {
         db.execute_batch(&format!("DROP TRIGGER {}", ident(&name))).unwrap();
     }
-    for notes in NOTES {
+    for notes in BEFORE_IMAGES {
         db.execute_batch(&format!("DELETE FROM {notes}")).unwrap();
     }
     let all: Vec<_> = tables.iter().collect();

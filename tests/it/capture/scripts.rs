@@ -18,7 +18,7 @@
 
 use std::error::Error;
 
-use driftless::capture::NOTES;
+use driftless::capture::BEFORE_IMAGES;
 use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
@@ -132,7 +132,7 @@ impl goldenscript::Runner for Script {
                 db.last_insert_rowid()
             )),
             "notes" => {
-                let counts = NOTES.map(|notes| format!("(SELECT count(*) FROM {notes})"));
+                let counts = BEFORE_IMAGES.map(|notes| format!("(SELECT count(*) FROM {notes})"));
                 let count = format!("SELECT {}", counts.join(" + "));
                 Ok(format!("{} notes", db.query_row(&count, [], |row| row.get::<_, i64>(0))?))
             }
