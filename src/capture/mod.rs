@@ -9,7 +9,7 @@ mod remote;
 mod replica;
 mod triggers;
 
-pub use chain::{Move, RowId, Step, Uniques, untangle};
+pub use chain::{Move, RowId, ChainStep, Uniques, untangle};
 pub use layout::{Captured, Layout, BEFORE_IMAGES};
 pub use leaving::LEAVING;
 

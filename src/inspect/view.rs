@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::log_position::rfc3339;
 use crate::event::{Event, EventId, Image, Op, Origin, ReplicaId, RowKey, readable};
-use crate::store::{Conflict, ConflictKind, ConflictState, Entry, PendingEvent};
+use crate::store::{Conflict, ConflictKind, ConflictState, Entry, PendingEntry};
 
 /// An event, settled or pending. A flat record: each field is one of the JSON object.
 #[derive(Clone, Debug, Serialize)]
@@ -87,7 +87,7 @@ impl<'a> EventView<'a> {
         }
     }
 
-    fn pending(event: &'a PendingEvent, me: ReplicaId) -> Self {
+    fn pending(event: &'a PendingEntry, me: ReplicaId) -> Self {
         EventView {
             seq: None,
             id: event.id,

@@ -171,12 +171,12 @@ enum Sent<'a> {
 
 #[derive(Serialize)]
 struct Steps<'a> {
-    steps: Vec<Step<'a>>,
+    steps: Vec<PipelineStep<'a>>,
 }
 
 /// A statement of a batch, and when it runs.
 #[derive(Serialize)]
-struct Step<'a> {
+struct PipelineStep<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<Condition>,
     stmt: Text<'a>,
@@ -229,15 +229,15 @@ fn transaction<'a>(
     let after = |step: usize| Condition::Ok { step: step as u32 };
     // Take the write lock at once: a transaction that takes it later may fail with SQLITE_BUSY.
     let begin = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
-    let mut steps = vec![Step { condition: None, stmt: Text::simple(begin) }];
+    let mut steps = vec![PipelineStep { condition: None, stmt: Text::simple(begin) }];
     for statement in statements {
         let condition = Some(after(steps.len() - 1));
-        steps.push(Step { condition, stmt: Text::of(statement, stored) });
+        steps.push(PipelineStep { condition, stmt: Text::of(statement, stored) });
     }
     let last = steps.len() - 1;
-    steps.push(Step { condition: Some(after(last)), stmt: Text::simple("COMMIT") });
+    steps.push(PipelineStep { condition: Some(after(last)), stmt: Text::simple("COMMIT") });
     let failed = Condition::Not { cond: Box::new(after(last + 1)) };
-    steps.push(Step { condition: Some(failed), stmt: Text::simple("ROLLBACK") });
+    steps.push(PipelineStep { condition: Some(failed), stmt: Text::simple("ROLLBACK") });
     Steps { steps }
 }
 

@@ -16,12 +16,12 @@ pub enum Entry {
     /// The remote has decided about it, and this replica has integrated that.
     Settled(Event),
     /// It is in the outbox.
-    Pending(PendingEvent),
+    Pending(PendingEntry),
 }
 
 /// A local event whose verdict this replica does not know yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingEvent {
+pub struct PendingEntry {
     /// Its number in the outbox.
     pub n: i64,
     /// Its id.
@@ -68,7 +68,7 @@ impl Entry {
 
 /// A verdict, or none yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum EventState {
     /// In the remote's tables.
     Applied,
     /// Lost to another writer.
@@ -89,7 +89,7 @@ pub struct LogFilter {
     /// By this writer.
     pub origin: Option<Origin>,
     /// With this verdict.
-    pub verdict: Option<Standing>,
+    pub verdict: Option<EventState>,
     /// Made at this time or later: ms since 1970, by the writer's clock.
     pub since_ms: Option<i64>,
     /// Made at this time or earlier.
@@ -105,15 +105,15 @@ pub struct LogFilter {
 
 impl LogFilter {
     fn takes(&self, me: Origin, entry: &Entry) -> bool {
-        let (seq, origin, standing) = match entry {
-            Entry::Pending(_) => (Seq(i64::MAX), me, Standing::Pending),
+        let (seq, origin, state) = match entry {
+            Entry::Pending(_) => (Seq(i64::MAX), me, EventState::Pending),
             Entry::Settled(event) => {
-                let standing = match event.verdict {
-                    Verdict::Applied => Standing::Applied,
-                    Verdict::Superseded(_) => Standing::Superseded,
-                    Verdict::Rejected(_) => Standing::Rejected,
+                let state = match event.verdict {
+                    Verdict::Applied => EventState::Applied,
+                    Verdict::Superseded(_) => EventState::Superseded,
+                    Verdict::Rejected(_) => EventState::Rejected,
                 };
-                (event.seq, event.origin, standing)
+                (event.seq, event.origin, state)
             }
         };
         let (table, key) = entry.row();
@@ -121,7 +121,7 @@ impl LogFilter {
         self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
             && self.key.as_ref().is_none_or(|wanted| key.0 == *wanted || key.to_string() == *wanted)
             && self.origin.is_none_or(|wanted| wanted == origin)
-            && self.verdict.is_none_or(|wanted| wanted == standing)
+            && self.verdict.is_none_or(|wanted| wanted == state)
             && self.since_ms.is_none_or(|since| ms >= since)
             && self.until_ms.is_none_or(|until| ms <= until)
             && self.until_seq.is_none_or(|until| seq <= until)
@@ -131,10 +131,10 @@ impl LogFilter {
 /// What [`pending`] reads.
 const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
 
-fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEvent> {
+fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEntry> {
     let OutboxEvent { table, op, key, before, after, .. } = layouts.read(db, row, 0, None)?;
     let n = row.get(0)?;
-    Ok(PendingEvent {
+    Ok(PendingEntry {
         n,
         id: event_id(row.get(8)?, n, row.get(9)?),
         table,
@@ -192,7 +192,7 @@ impl Store {
         let me = Origin::Replica(self.id);
         // One snapshot, so that an event that is settled meanwhile is not missed.
         let tx = self.db.unchecked_transaction()?;
-        if filter.verdict != Some(Standing::Pending) {
+        if filter.verdict != Some(EventState::Pending) {
             let mut statement = tx.prepare_cached(frames(filter.former))?;
             let mut rows =
                 statement.query((filter.former, filter.after_seq.unwrap_or_default().0))?;
@@ -203,7 +203,7 @@ impl Store {
                 }
             }
         }
-        if filter.former.is_none() && matches!(filter.verdict, None | Some(Standing::Pending)) {
+        if filter.former.is_none() && matches!(filter.verdict, None | Some(EventState::Pending)) {
             let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled ORDER BY n");
             let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;

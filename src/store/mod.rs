@@ -50,7 +50,7 @@ mod verify;
 mod waiting;
 
 pub use self::apply::page::Outcome;
-pub use self::apply::reconcile::Reconciled;
+pub use self::apply::reconcile::Settlement;
 pub use self::apply::step::Integrated;
 pub use self::bootstrap::merge::{Adopted, AdoptedTable};
 pub use self::bootstrap::prefer::{Judge, Prefer, Preferences};
@@ -79,7 +79,7 @@ pub use self::verify::repair::Repaired;
 pub use self::verify::snapshot::{PlainFile, Snapshot};
 pub use self::waiting::held::{Holds, Obstacle, Waiting};
 pub use identity::{Cause, PastIdentity};
-pub use log::{Entry, LogFilter, PendingEvent, Standing};
+pub use log::{Entry, LogFilter, PendingEntry, EventState};
 pub use quarantine::{Quarantined, Retried};
 pub(crate) use recapture::Remote;
 pub use recapture::{Recaptured, Returned, ReturnedRows};

@@ -43,7 +43,7 @@ use petgraph::unionfind::UnionFind;
 
 use self::search::Search;
 use self::step::{Cause, Event};
-pub use self::step::{Move, RowId, Step};
+pub use self::step::{Move, RowId, ChainStep};
 pub use self::uniques::Uniques;
 use crate::event::Image;
 
@@ -52,7 +52,7 @@ use crate::event::Image;
 /// outbox has of these rows, and the other halves of key changes. `now` has the rows as they are in
 /// the table, `None` for a row that is not there; a row that is missing in `now` is not known.
 pub fn untangle(
-    steps: &[Step],
+    steps: &[ChainStep],
     now: &HashMap<RowId, Option<Image>>,
     uniques: &Uniques,
 ) -> Vec<Move> {
@@ -71,7 +71,7 @@ pub fn untangle(
 
 /// Searches for each row alone, and for rows that key changes join. That is quick, and mostly
 /// right: a value of a UNIQUE index seldom moves from one row to another.
-fn apart(steps: &[Step], events: &[Event], now: &HashMap<RowId, Option<Image>>) -> Vec<Cause> {
+fn apart(steps: &[ChainStep], events: &[Event], now: &HashMap<RowId, Option<Image>>) -> Vec<Cause> {
     let none = Uniques::default();
     let mut causes = Vec::new();
     for component in components(steps, events, &none) {
@@ -85,7 +85,7 @@ fn apart(steps: &[Step], events: &[Event], now: &HashMap<RowId, Option<Image>>) 
 
 /// Whether all rows are in their order once `causes` are moved, with all UNIQUE indexes.
 fn fits(
-    steps: &[Step],
+    steps: &[ChainStep],
     events: &[Event],
     causes: &[Cause],
     now: &HashMap<RowId, Option<Image>>,
@@ -98,7 +98,7 @@ fn fits(
 }
 
 /// The events by sets of rows that key changes or UNIQUE indexes join; sets of at least two events.
-fn components(steps: &[Step], events: &[Event], uniques: &Uniques) -> Vec<Vec<Event>> {
+fn components(steps: &[ChainStep], events: &[Event], uniques: &Uniques) -> Vec<Vec<Event>> {
     let mut first: HashMap<RowId, usize> = HashMap::new();
     let mut of_table: HashMap<String, usize> = HashMap::new();
     let mut joined = UnionFind::<usize>::new(events.len());
@@ -120,7 +120,7 @@ fn components(steps: &[Step], events: &[Event], uniques: &Uniques) -> Vec<Vec<Ev
 
 /// The moves that bring each event in front of those that it caused, inner ones first; and the
 /// number of each step after them.
-fn moves(steps: &[Step], mut causes: Vec<Cause>) -> (Vec<Move>, Vec<i64>) {
+fn moves(steps: &[ChainStep], mut causes: Vec<Cause>) -> (Vec<Move>, Vec<i64>) {
     causes.sort_by_key(|cause| cause.event().at());
     let mut numbers: Vec<_> = steps.iter().map(|step| step.n).collect();
     let mut order: BTreeMap<i64, usize> =

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::step::{Cause, Event, RowId, State, Step};
+use super::step::{Cause, Event, RowId, State, ChainStep};
 use super::uniques::{Entry, Uniques};
 use crate::event::Image;
 
@@ -54,7 +54,7 @@ impl Rows {
     fn undo(
         &mut self,
         row: usize,
-        step: &Step,
+        step: &ChainStep,
         uniques: &Uniques,
         all: bool,
         saved: &mut Saved,
@@ -97,7 +97,7 @@ impl Rows {
 
 /// The search for the order of the events of some rows.
 pub(super) struct Search<'a> {
-    steps: &'a [Step],
+    steps: &'a [ChainStep],
     events: &'a [Event],
     uniques: &'a Uniques,
     /// Whether the indexes count that are not certain.
@@ -124,14 +124,14 @@ enum Attempt {
 
 impl<'a> Search<'a> {
     pub(super) fn new(
-        steps: &'a [Step],
+        steps: &'a [ChainStep],
         events: &'a [Event],
         now: &HashMap<RowId, Option<Image>>,
         uniques: &'a Uniques,
     ) -> Search<'a> {
         let mut known = HashMap::new();
         let mut rows = Rows::default();
-        let mut place = |step: &Step| {
+        let mut place = |step: &ChainStep| {
             let row = step.row();
             let state = match now.get(&row) {
                 None => State::Unknown,

@@ -8,7 +8,7 @@ pub type RowId = (String, RowKey);
 
 /// An event of the outbox.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct ChainStep {
     /// Its number.
     pub n: i64,
     /// Its table.
@@ -25,7 +25,7 @@ pub struct Step {
     pub pair: Option<i64>,
 }
 
-impl Step {
+impl ChainStep {
     /// The row that it changes.
     pub fn row(&self) -> RowId {
         (self.table.to_ascii_lowercase(), self.key.clone())
@@ -76,11 +76,11 @@ impl Event {
         self.len
     }
 
-    pub(super) fn all(steps: &[Step]) -> Vec<Event> {
+    pub(super) fn all(steps: &[ChainStep]) -> Vec<Event> {
         let mut events = Vec::new();
         let mut at = 0;
         while at < steps.len() {
-            let is_half = |next: &Step| next.pair == Some(2) && next.n == steps[at].n + 1;
+            let is_half = |next: &ChainStep| next.pair == Some(2) && next.n == steps[at].n + 1;
             let pair = steps[at].pair == Some(1) && steps.get(at + 1).is_some_and(is_half);
             let len = if pair { 2 } else { 1 };
             events.push(Event { at, len });
@@ -119,7 +119,7 @@ pub(super) enum State {
 
 impl State {
     /// Whether this may be what the event left.
-    pub(super) fn is_left_by(&self, step: &Step) -> bool {
+    pub(super) fn is_left_by(&self, step: &ChainStep) -> bool {
         match (self, step.op) {
             (State::Unknown, _) => true,
             (State::Absent, op) => op == Op::Delete,
@@ -132,7 +132,7 @@ impl State {
     }
 
     /// What the event found.
-    pub(super) fn before(&self, step: &Step) -> State {
+    pub(super) fn before(&self, step: &ChainStep) -> State {
         let before = step.before.clone().unwrap_or_default();
         match (step.op, self) {
             (Op::Insert, _) => State::Absent,

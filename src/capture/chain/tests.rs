@@ -13,7 +13,7 @@ fn key(row: &str) -> RowKey {
 
 /// `+v` inserts the row with a value, `v>w` updates it, `-v` deletes it; `<` and `>` in front
 /// say that it is half a key change.
-fn steps(list: &str) -> Vec<Step> {
+fn steps(list: &str) -> Vec<ChainStep> {
     let step = |(at, text): (usize, &str)| {
         let (row, text) = text.split_once(':').unwrap_or(("a", text));
         let (pair, text) = match text.split_at(1) {
@@ -30,7 +30,7 @@ fn steps(list: &str) -> Vec<Step> {
             }
         };
         let (table, key) = row_id(row);
-        Step { n: at as i64 + 1, table, key, op, before, after, pair }
+        ChainStep { n: at as i64 + 1, table, key, op, before, after, pair }
     };
     list.split(' ').enumerate().map(step).collect()
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::inspect::log_position::rfc3339;
 use crate::inspect::{
-    Cause, Entry, EventView, LogFilter, LogPosition, PastIdentity, Replica, Standing,
+    Cause, Entry, EventView, LogFilter, LogPosition, PastIdentity, Replica, EventState,
 };
 
 /// How often `--follow` looks for new events.
@@ -89,12 +89,12 @@ fn is_of_everything(filter: &LogFilter) -> bool {
     !asked && key.is_none()
 }
 
-fn standing(word: &str) -> Standing {
+fn standing(word: &str) -> EventState {
     match word {
-        "applied" => Standing::Applied,
-        "superseded" => Standing::Superseded,
-        "rejected" => Standing::Rejected,
-        "pending" => Standing::Pending,
+        "applied" => EventState::Applied,
+        "superseded" => EventState::Superseded,
+        "rejected" => EventState::Rejected,
+        "pending" => EventState::Pending,
         _ => unreachable!("the parser of the command line knows the words"),
     }
 }

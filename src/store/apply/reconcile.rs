@@ -31,7 +31,7 @@ use crate::store::quarantine::{take_out, write_line};
 
 /// What became of overlooked events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reconciled {
+pub enum Settlement {
     /// They are settled, and their rows are as they should be.
     Settled(Integrated),
     /// Nothing has changed: where this event stands in the remote's log, another one was read. So
@@ -80,7 +80,7 @@ impl Store {
     ///
     /// `Corrupt` when the page is not one, or has a line that is no event or is not read yet;
     /// `Storage` when the database fails. After an error nothing has changed.
-    pub fn reconcile(&mut self, page: &Page, now_ms: i64) -> Result<Reconciled> {
+    pub fn reconcile(&mut self, page: &Page, now_ms: i64) -> Result<Settlement> {
         let found = page.lines()?;
         let place = self.place()?;
         for line in &found {
@@ -93,10 +93,10 @@ impl Store {
                 return Err(Error::new(Code::AnswerInvalid, message));
             }
             if settled_id(&self.db, line.seq)?.is_some() {
-                return Ok(Reconciled::Contradicts(line.id, line.seq));
+                return Ok(Settlement::Contradicts(line.id, line.seq));
             }
         }
-        self.apply_behind_cursor(&found, now_ms, true).map(Reconciled::Settled)
+        self.apply_behind_cursor(&found, now_ms, true).map(Settlement::Settled)
     }
 
     /// Seals and applies events that stand at or before the cursor and have no frame in the log, in

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::pending::{Pending, load};
 use super::reader::{COLUMNS, Reader, OutboxEvent};
-use crate::capture::{Move, RowId, Step as Link, Uniques, untangle};
+use crate::capture::{Move, RowId, ChainStep, Uniques, untangle};
 use crate::error::Result;
 use crate::event::{Image, Op, Seq};
 use crate::store::Store;
@@ -73,7 +73,7 @@ impl Store {
         pending.refresh(db, &self.layouts, Seq(cursor))?;
         let mut numbers: Vec<_> = events(&pending).into_iter().filter(|&n| n > sent).collect();
         numbers.sort_unstable();
-        let mut links: BTreeMap<i64, Link> = BTreeMap::new();
+        let mut links: BTreeMap<i64, ChainStep> = BTreeMap::new();
         let mut in_order = 0;
         let mut reader = Reader::of_values(db, &self.layouts);
         for n in numbers {
@@ -100,7 +100,7 @@ impl Store {
         if links.is_empty() {
             return Ok(Vec::new());
         }
-        let steps: Vec<Link> = links.into_values().collect();
+        let steps: Vec<ChainStep> = links.into_values().collect();
         let now = self.rows_of(db, &steps)?;
         let uniques = Uniques::of(self.tables.iter().map(|replicated| &replicated.table));
         Ok(untangle(&steps, &now, &uniques))
@@ -112,13 +112,13 @@ impl Store {
     fn leave_out_consequences(
         &self,
         db: &Connection,
-        links: &mut BTreeMap<i64, Link>,
+        links: &mut BTreeMap<i64, ChainStep>,
     ) -> Result<()> {
         let mut around = Vec::new();
         for (&n, link) in links.iter().filter(|(_, link)| link.op == Op::Update) {
             let event = load(db, &self.layouts, n)?;
             let Some(parent) = event.and_then(|event| event.parent().cloned()) else { continue };
-            let changes = |(delete, insert): (&Link, &Link)| {
+            let changes = |(delete, insert): (&ChainStep, &ChainStep)| {
                 (delete.pair, insert.pair) == (Some(1), Some(2))
                     && insert.row() == link.row()
                     && delete.key == parent
@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// The rows of some events as they are in their tables.
-    fn rows_of(&self, db: &Connection, steps: &[Link]) -> Result<HashMap<RowId, Option<Image>>> {
+    fn rows_of(&self, db: &Connection, steps: &[ChainStep]) -> Result<HashMap<RowId, Option<Image>>> {
         let guard = Guard::default();
         let mut writer = Writer::new(db, &self.tables, &guard);
         let mut rows = HashMap::new();
@@ -157,7 +157,7 @@ impl Store {
 
 /// An event that was captured.
 struct Read {
-    link: Link,
+    link: ChainStep,
     /// Whether the row may have been changed under it since.
     moved: bool,
 }
@@ -174,7 +174,7 @@ fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result
     let OutboxEvent { table, op, key, before, after, .. } = reader.read(row, 0, None)?;
     let image = |json: Option<Vec<u8>>| json.as_deref().map(Image::parse).transpose();
     let (before, after) = (image(before)?, image(after)?);
-    let link = Link { n, table, key, op, before, after, pair: row.get(8)? };
+    let link = ChainStep { n, table, key, op, before, after, pair: row.get(8)? };
     Ok(Some(Read { link, moved: row.get(9)? }))
 }
 

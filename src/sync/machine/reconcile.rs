@@ -28,7 +28,7 @@ use crate::protocol::meta::{Asker, Meta};
 use crate::protocol::statements;
 use crate::protocol::statements::ReceivedChunk;
 use crate::remote::{Answer, Batch};
-use crate::store::{Integrated, Reconciled, Store};
+use crate::store::{Integrated, Settlement, Store};
 use crate::sync::machine::io::RequestId;
 use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::remote_check::other_log;
@@ -232,8 +232,8 @@ impl Reconcile {
             return Ok(Reconciled::GoesFurther(Error::new(Code::AnswerInvalid, message)));
         }
         let done = match store.reconcile(page, wall_ms)? {
-            Reconciled::Settled(done) => done,
-            Reconciled::Contradicts(id, seq) => {
+            Settlement::Settled(done) => done,
+            Settlement::Contradicts(id, seq) => {
                 let (id, seq) = (id.to_string(), seq.to_string());
                 self.diverged = true;
                 store.set_contradiction(Some((&id, &seq)))?;

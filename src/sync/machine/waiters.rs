@@ -31,7 +31,7 @@ struct Waiter {
 }
 
 /// How far a caller's sync is.
-enum Standing {
+enum WaiterState {
     Waits,
     Done,
     /// The pull is done, and pushes wait for a person.
@@ -101,16 +101,16 @@ impl Waiters {
         let (mut told, mut kept, mut trouble) = (Vec::new(), Vec::new(), None);
         for mut waiter in std::mem::take(&mut self.waiting) {
             match waiter.standing(store, held, renewing) {
-                Ok(Standing::Done) => {
+                Ok(WaiterState::Done) => {
                     let mut summary = self.totals.since(&waiter.before);
                     let ms = now.steady_ms - waiter.since.steady_ms;
                     summary.seconds = ms as f64 / 1000.0;
                     told.push(Effect::Settled(waiter.ticket, Ok(summary)));
                 }
-                Ok(Standing::Held(error)) => {
+                Ok(WaiterState::Held(error)) => {
                     told.push(Effect::Settled(waiter.ticket, Err(error)));
                 }
-                Ok(Standing::Waits) => kept.push(waiter),
+                Ok(WaiterState::Waits) => kept.push(waiter),
                 Err(error) => {
                     kept.push(waiter);
                     trouble = Some(error);
@@ -166,18 +166,18 @@ impl Waiter {
         store: &Store,
         held: Option<&Error>,
         renewing: bool,
-    ) -> Result<Standing> {
+    ) -> Result<WaiterState> {
         let last = match self.last {
             Some(last) => last,
             None => *self.last.insert(store.newest()?),
         };
-        let Some(target) = self.target else { return Ok(Standing::Waits) };
+        let Some(target) = self.target else { return Ok(WaiterState::Waits) };
         let (cursor, settled) = store.settled_up_to(last)?;
         Ok(match held {
-            _ if cursor < target || renewing => Standing::Waits,
-            _ if settled => Standing::Done,
-            Some(error) => Standing::Held(error.clone()),
-            None => Standing::Waits,
+            _ if cursor < target || renewing => WaiterState::Waits,
+            _ if settled => WaiterState::Done,
+            Some(error) => WaiterState::Held(error.clone()),
+            None => WaiterState::Waits,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! An application's database, and the reader of its outbox.
 
 use driftless::capture;
-use driftless::capture::{Layout, BEFORE_IMAGES, Step, Uniques, untangle};
+use driftless::capture::{Layout, BEFORE_IMAGES, ChainStep, Uniques, untangle};
 use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
@@ -66,7 +66,7 @@ impl Desk {
 
 /// The changes as the store puts them in order.
 fn in_order(mut changes: Vec<Change>, real: &Rows, uniques: &Uniques) -> (Vec<Change>, usize) {
-    let step = |change: &Change| Step {
+    let step = |change: &Change| ChainStep {
         n: change.n,
         table: change.table.clone(),
         key: change.key.clone(),

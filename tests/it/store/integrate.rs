@@ -3,7 +3,7 @@
 use driftless::event::conflict::ConflictRule;
 use driftless::event::page::Page;
 use driftless::event::{EventId, Op, Seq};
-use driftless::store::{Entry, LogFilter, Outcome, Standing};
+use driftless::store::{Entry, LogFilter, Outcome, EventState};
 use ulid::Ulid;
 
 use super::world::{ALL, Desk, NOW, Remote};
@@ -32,7 +32,7 @@ fn page(events: &[(i64, &str, &str, &str)], more: bool) -> Page {
 
 fn pending(desk: &Desk) -> Vec<(Op, bool, Option<Seq>)> {
     let mut found = Vec::new();
-    let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+    let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
     desk.store
         .log(&filter, &mut |entry| {
             let Entry::Pending(event) = entry else { panic!("it is pending") };

@@ -8,7 +8,7 @@ use driftless::event::conflict::ConflictRule;
 use driftless::event::page::{PULL_LINE, Page};
 use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::{Outgoing, push};
-use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, Standing, Store};
+use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, EventState, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use ulid::Ulid;
@@ -285,7 +285,7 @@ impl Desk {
     /// The rows as they should be: the remote's log up to the cursor, pending events on top.
     pub(super) fn expected(&self, remote: &Remote) -> Rows {
         let mut rows = remote.fold(self.store.state().unwrap().cursor);
-        let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+        let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
         self.store
             .log(&filter, &mut |entry| {
                 let Entry::Pending(event) = entry else { panic!("it is pending") };

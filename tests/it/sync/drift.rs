@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use driftless::protocol::statements::MAX_EVENTS;
-use driftless::store::{Entry, LogFilter, PushLimit, Standing, Store};
+use driftless::store::{Entry, LogFilter, PushLimit, EventState, Store};
 use driftless::sync::{Input, SyncState, Ticket};
 use driftless::{Code, Health};
 
@@ -100,7 +100,7 @@ fn a_sync_ends_when_what_was_there_at_the_call_is_done() {
         assert!(summary.pushed >= backlog as u64, "{summary:?}");
         assert_eq!(desk.read("SELECT words FROM notes WHERE id = 'w'"), "of the web");
         let (mut before, mut meanwhile) = (0, 0);
-        let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+        let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
         let store = Store::open(desk.path()).unwrap();
         store
             .log(&filter, &mut |entry| {

@@ -7,7 +7,7 @@ use super::super::method::{Method, Reply};
 use super::super::params::Params;
 use super::super::sidecar::Sidecar;
 use crate::error::Error;
-use crate::inspect::{Entry, EventView, LogFilter, LogPosition, Replica, Standing};
+use crate::inspect::{Entry, EventView, LogFilter, LogPosition, Replica, EventState};
 
 pub(super) const METHODS: &[Method] = &[Method::new("log", log), Method::new("event", event)];
 
@@ -55,10 +55,10 @@ fn filter(replica: &Replica<'_>, params: &mut Params) -> Result<LogFilter, Failu
     let former: Option<i64> = params.option("former")?;
     let verdict = match verdict.as_deref() {
         None => None,
-        Some("applied") => Some(Standing::Applied),
-        Some("superseded") => Some(Standing::Superseded),
-        Some("rejected") => Some(Standing::Rejected),
-        Some("pending") => Some(Standing::Pending),
+        Some("applied") => Some(EventState::Applied),
+        Some("superseded") => Some(EventState::Superseded),
+        Some("rejected") => Some(EventState::Rejected),
+        Some("pending") => Some(EventState::Pending),
         Some(_) => {
             let words = "is not `applied`, `superseded`, `rejected` or `pending`";
             return Err(params.wrong("verdict", words));

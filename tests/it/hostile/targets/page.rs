@@ -15,7 +15,7 @@ use driftless::event::frame::{Sealed, seal, seal_line};
 use driftless::event::page::unfold::{Layout, unfold};
 use driftless::event::page::{Line, Page};
 use driftless::event::{Columns, EventId, ReplicaId, Seq, read_columns};
-use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, Standing, Store};
+use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, EventState, Store};
 use tempfile::TempDir;
 use ulid::Ulid;
 
@@ -156,7 +156,7 @@ impl Replica {
     fn check_outbox(&self, lines: &[Line<'_>]) {
         let spoken: BTreeSet<_> = lines.iter().map(|line| line.id).collect();
         let mut left = BTreeSet::new();
-        let filter = LogFilter { verdict: Some(Standing::Pending), ..LogFilter::default() };
+        let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
         let mut note = |entry: Entry| {
             left.insert(entry.id());
             Ok(())
