@@ -6,7 +6,7 @@ pub mod compare;
 mod exchange;
 pub mod incarnation;
 pub(crate) mod log_range;
-pub mod look;
+pub mod idle_poll;
 pub(crate) mod meta;
 mod outgoing;
 pub(crate) mod payload;

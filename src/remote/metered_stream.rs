@@ -141,11 +141,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         drop(listener.accept().await.unwrap());
-        let mut wire = Metered::new(stream, Arc::default());
+        let mut metered = Metered::new(stream, Arc::default());
         let slices = [io::IoSlice::new(b"two"), io::IoSlice::new(b"slices")];
         // The first one may go out before the peer's answer to it arrives.
         let error = loop {
-            match wire.write_vectored(&slices).await {
+            match metered.write_vectored(&slices).await {
                 Ok(_) => tokio::task::yield_now().await,
                 Err(error) => break error,
             }
@@ -153,7 +153,7 @@ mod tests {
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
         assert!(gone.contains(&error.kind()), "{error:?}");
         // Once an error was told, the next write is to a broken pipe for certain.
-        let error = wire.write_vectored(&slices).await.unwrap_err();
+        let error = metered.write_vectored(&slices).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         // A signal of before would be there by now: one that is raised arrives after it.
         let pid = std::process::id().to_string();

@@ -98,7 +98,7 @@ impl Connector {
     }
 
     /// Connects to the server of `uri`.
-    async fn connect(&self, uri: &Uri) -> Result<Wire> {
+    async fn connect(&self, uri: &Uri) -> Result<RemoteStream> {
         let secure = uri.scheme_str() == Some("https");
         let host = host(uri);
         if !secure && !self.allow_plain_http && !is_this_machine(host) {
@@ -111,7 +111,7 @@ impl Connector {
         stream.set_nodelay(true).map_err(|error| unreachable(host, port, &error))?;
         let stream = Metered::new(stream, Arc::clone(&self.meter));
         if !secure {
-            return Ok(Wire::Plain(stream));
+            return Ok(RemoteStream::Plain(stream));
         }
         let config = self.tls.clone().ok_or_else(|| {
             let message = format!("the remote asks to go on at {host} with encryption");
@@ -121,7 +121,7 @@ impl Connector {
             Error::new(Code::InvalidUrl, format!("{host} is no name for a server: {error}"))
         })?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
-        Ok(Wire::Tls(Box::new(stream.map_err(|error| no_tls(host, port, error))?)))
+        Ok(RemoteStream::Tls(Box::new(stream.map_err(|error| no_tls(host, port, error))?)))
     }
 }
 
@@ -188,9 +188,9 @@ fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Wire;
+    type Response = RemoteStream;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Wire>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<RemoteStream>> + Send>>;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
@@ -210,41 +210,41 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// A connection, with TLS or without.
-pub(super) enum Wire {
+pub(super) enum RemoteStream {
     /// Without.
     Plain(Metered),
     /// With.
     Tls(Box<TlsStream<Metered>>),
 }
 
-impl Connection for Wire {
+impl Connection for RemoteStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for RemoteStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            RemoteStream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            RemoteStream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for RemoteStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            RemoteStream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            RemoteStream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -254,29 +254,29 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            RemoteStream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            RemoteStream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
+            RemoteStream::Plain(stream) => stream.is_write_vectored(),
+            RemoteStream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
+            RemoteStream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            RemoteStream::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            RemoteStream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            RemoteStream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

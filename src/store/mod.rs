@@ -111,7 +111,7 @@ pub struct Store {
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
     /// The same at the last looks at the triggers and the quarantine.
-    looks: schema::notice::Looks,
+    looks: schema::notice::SchemaVersionsSeen,
     /// The tables of which capture may have missed writes.
     suspects: Vec<schema::notice::Suspect>,
     guard: rows::trigger_guard::Guard,

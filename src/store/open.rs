@@ -13,7 +13,7 @@ use super::outbox::boundaries::Shared;
 use super::outbox::pending::Pending;
 use super::outbox::reader::Layouts;
 use super::rows::trigger_guard::Guard;
-use super::schema::notice::Looks;
+use super::schema::notice::SchemaVersionsSeen;
 use super::schema::upgrade::upgrade;
 use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
@@ -69,7 +69,7 @@ impl Store {
             dependents: Dependents::default(),
             dangling: RefCell::default(),
             schema_version: -1,
-            looks: Looks::default(),
+            looks: SchemaVersionsSeen::default(),
             suspects: Vec::new(),
             guard,
             pending: RefCell::new(Pending::default()),

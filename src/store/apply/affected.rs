@@ -22,7 +22,7 @@ impl Rebase<'_, '_> {
             return Ok(());
         }
         let mut index: HashMap<(usize, Cow<'_, str>), u32> = HashMap::new();
-        let strangers = self.store.tables.len();
+        let unreplicated = self.store.tables.len();
         self.of_line = vec![NONE; self.lines.len()];
         for (at, line) in self.lines.iter().enumerate() {
             let numbers = pending.of_row(row_hash(&line.table, line.key));
@@ -30,7 +30,7 @@ impl Rebase<'_, '_> {
                 continue;
             }
             let table = self.store.table_index(&line.table);
-            let place = (table.unwrap_or(strangers), Cow::Borrowed(line.key));
+            let place = (table.unwrap_or(unreplicated), Cow::Borrowed(line.key));
             let row = match index.get(&place) {
                 Some(&row) => row,
                 None => {
@@ -61,7 +61,7 @@ impl Rebase<'_, '_> {
         }
         // A constraint is of one table, so only pending events of the page's tables can be in the
         // way.
-        let mut busy = vec![self.everything; strangers];
+        let mut busy = vec![self.everything; unreplicated];
         for line in self.lines {
             if let Some(table) = self.store.table_index(&line.table) {
                 busy[table] = true;

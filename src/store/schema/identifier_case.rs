@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::install::{forget_before_images, install};
-use super::notice::Look;
+use super::notice::SchemaCheck;
 use super::replicated::{ReplicatedTable, registered};
 use crate::capture::Layout;
 use crate::catalog::Table;
@@ -29,7 +29,7 @@ impl Store {
     /// nothing has changed.
     pub fn set_identifier_case(&mut self, names: &[(String, Vec<String>)]) -> Result<()> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Look::at(&tx)?.carry_out(&tx)?;
+        SchemaCheck::at(&tx)?.carry_out(&tx)?;
         let before = registered(&tx)?;
         for (name, columns) in names {
             let json = names_json(columns.iter().map(String::as_str));

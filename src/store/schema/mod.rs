@@ -15,7 +15,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use self::install::{TABLES_SQL, is_installed, newest_foreign, schema_version};
-use self::notice::{Look, Suspect, suspects};
+use self::notice::{SchemaCheck, Suspect, suspects};
 use self::replicated::{ReplicatedTable, definitions, registered, registered_names};
 use self::upgrade::upgrade;
 use super::Store;
@@ -131,10 +131,10 @@ impl Store {
             return Ok(false);
         }
         let mut installed = false;
-        if !Look::at(&self.db)?.is_quiet() {
+        if !SchemaCheck::at(&self.db)?.finds_nothing() {
             let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Read again under the lock: the definitions may have changed since.
-            installed = Look::at(&tx)?.carry_out(&tx)?;
+            installed = SchemaCheck::at(&tx)?.carry_out(&tx)?;
             version = schema_version(&tx)?;
             tx.commit()?;
         }
@@ -164,7 +164,7 @@ impl Store {
         let names = statement.query_map([], |row| row.get(0))?;
         let mut names = names.collect::<rusqlite::Result<Vec<String>>>()?;
         if !self.looks.has_seen_triggers(self.current_schema_version()?) {
-            names.extend(Look::at(&self.db)?.suspects().map(str::to_owned));
+            names.extend(SchemaCheck::at(&self.db)?.suspects().map(str::to_owned));
         }
         names.sort_unstable();
         names.dedup();
@@ -268,7 +268,7 @@ pub(super) fn establish(
             }
         }
     }
-    Look::at(tx)?.carry_out(tx)?;
+    SchemaCheck::at(tx)?.carry_out(tx)?;
     Ok(())
 }
 

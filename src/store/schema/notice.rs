@@ -30,7 +30,7 @@ use crate::event::json::names_json;
 use crate::store::bootstrap::prefer::Prefer;
 use crate::store::connection::{ADOPTED, set_setting, setting};
 
-/// The setting with the schema version of the last look, and a hash of all definitions.
+/// The setting with the schema version of the last check, and a hash of all definitions.
 const LOOKED: &str = "looked";
 
 /// A table of which capture may have missed writes.
@@ -56,14 +56,14 @@ impl Suspect {
 
 /// The schema versions of the last looks of a store; `None` if there was none.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store) struct Looks {
+pub(in crate::store) struct SchemaVersionsSeen {
     /// At the triggers.
     triggers: Option<i64>,
-    /// At the quarantine, which follows a look at the triggers.
+    /// At the quarantine, which follows a check of the triggers.
     quarantine: Option<i64>,
 }
 
-impl Looks {
+impl SchemaVersionsSeen {
     /// Whether the triggers were looked at with this version.
     pub(in crate::store) fn has_seen_triggers(&self, version: i64) -> bool {
         self.triggers == Some(version)
@@ -74,7 +74,7 @@ impl Looks {
         self.triggers = Some(version);
     }
 
-    /// Whether the quarantine was looked at since the last look at the triggers.
+    /// Whether the quarantine was looked at since the last check at the triggers.
     pub(in crate::store) fn has_seen_quarantine(&self) -> bool {
         self.quarantine == self.triggers
     }
@@ -96,22 +96,22 @@ pub(super) fn joining(prefer: &Prefer) -> String {
     format!("{JOINS} {prefer}")
 }
 
-/// What a look has found.
+/// What a check has found.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct SchemaCheck {
     /// The tables whose triggers are to be installed.
     stale: Vec<String>,
     /// The tables that are suspect from now on, and whether they were made anew.
     suspects: Vec<(String, bool)>,
     /// Triggers of ours on tables that are not replicated, perhaps under another name.
     strays: Vec<String>,
-    /// What is to be remembered of this look, if it is something else than before.
+    /// What is to be remembered of this check, if it is something else than before.
     looked: Option<String>,
 }
 
-impl Look {
+impl SchemaCheck {
     /// Whether there is anything to write.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn finds_nothing(&self) -> bool {
         self.stale.is_empty()
             && self.suspects.is_empty()
             && self.strays.is_empty()
@@ -123,18 +123,18 @@ impl Look {
         self.suspects.iter().map(|(table, _)| table.as_str())
     }
 
-    /// Looks at the schema.
-    pub(super) fn at(db: &Connection) -> Result<Look> {
+    /// Checks the schema.
+    pub(super) fn at(db: &Connection) -> Result<SchemaCheck> {
         let tables = registered(db)?;
         let all = definitions(&tables);
         let adopted = setting(db, ADOPTED)?.is_some();
-        let mut look = Look { strays: strays(db, &all)?, ..Look::default() };
+        let mut check = SchemaCheck { strays: strays(db, &all)?, ..SchemaCheck::default() };
         for table in &all {
             if !is_installed(db, table, &all)? {
-                look.stale.push(table.name.clone());
+                check.stale.push(table.name.clone());
             }
             if adopted && let Some(anew) = is_suspect(db, table)? {
-                look.suspects.push((table.name.clone(), anew));
+                check.suspects.push((table.name.clone(), anew));
             }
         }
         let (version, hash) = (schema_version(db)?, hash(db)?);
@@ -146,12 +146,12 @@ impl Look {
             && same == hash
             && version > before + 1
         {
-            look.suspects = all.iter().map(|table| (table.name.clone(), false)).collect();
+            check.suspects = all.iter().map(|table| (table.name.clone(), false)).collect();
         }
         if former.is_none_or(|(before, same)| before != version || same != hash) {
-            look.looked = Some(format!("{version} {hash}"));
+            check.looked = Some(format!("{version} {hash}"));
         }
-        Ok(look)
+        Ok(check)
     }
 
     /// Writes what follows from it, in the same transaction. True if triggers were installed.

@@ -30,13 +30,13 @@ use crate::event::RowKey;
 const SETTING: &str = "obstacles";
 
 /// What is needed to read events of the outbox.
-struct Look<'a> {
+struct HeldFinder<'a> {
     db: &'a Connection,
     layouts: &'a Layouts,
     tables: Vec<&'a Table>,
 }
 
-impl Look<'_> {
+impl HeldFinder<'_> {
     /// Looks at the pending events up to `to` that were not looked at yet.
     fn on(&self, held: &mut Held, to: i64) -> Result<()> {
         if !held.is_read() {
@@ -104,7 +104,7 @@ impl Store {
             return Ok(());
         }
         let tables = self.tables.iter().map(|known| &known.table).collect();
-        Look { db, layouts: &self.layouts, tables }.on(held, to)
+        HeldFinder { db, layouts: &self.layouts, tables }.on(held, to)
     }
 
     /// Notes why events cannot be pushed now. Those whose obstacle is gone count as unsent, and so
@@ -120,10 +120,10 @@ impl Store {
         let tx = self.begin_write()?;
         let newest = "SELECT coalesce(max(n), 0) FROM driftless_outbox";
         let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
-        let look = Look { db: &tx, layouts: &self.layouts, tables: tables.iter().collect() };
+        let finder = HeldFinder { db: &tx, layouts: &self.layouts, tables: tables.iter().collect() };
         let (mut former, mut now) = (Held::default(), Held::of(found.to_vec()));
-        look.on(&mut former, newest)?;
-        look.on(&mut now, newest)?;
+        finder.on(&mut former, newest)?;
+        finder.on(&mut now, newest)?;
         if let Some(first) = former.first_beside(&now) {
             let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
             tx.prepare_cached(sql)?.execute([first - 1])?;

@@ -11,7 +11,7 @@ use crate::event::EventId;
 use crate::event::page::{Offset, Page};
 use crate::protocol::Push;
 use crate::protocol::incarnation::Place;
-use crate::protocol::look::ends_at;
+use crate::protocol::idle_poll::ends_at;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
@@ -45,9 +45,9 @@ impl Machine {
                 Ok(reply) => self.exchanged(id, &request, reply),
                 Err(error) => self.failed(Some(&request), error),
             },
-            RequestKind::Look(place) => match self.ends_at(place, &answer) {
+            RequestKind::IdlePoll(place) => match self.ends_at(place, &answer) {
                 Ok(true) => self.log_ends(id, place),
-                Ok(false) => self.schedule.look_differs(),
+                Ok(false) => self.schedule.idle_poll_differs(),
                 Err(error) => self.failed(None, error),
             },
             RequestKind::Reconcile(ids) => self.reconciled(&ids, answer),
@@ -75,7 +75,7 @@ impl Machine {
 
     fn request_failed(&mut self, kind: RequestKind, error: Error) {
         match kind {
-            RequestKind::FirstSync | RequestKind::Look(_) => self.failed(None, error),
+            RequestKind::FirstSync | RequestKind::IdlePoll(_) => self.failed(None, error),
             RequestKind::Exchange(request) => self.failed(Some(&request), error),
             RequestKind::Reconcile(ids) if error.kind() == Kind::TooLarge => {
                 if let Err(error) = self.reconcile.too_large(&ids, error) {

@@ -40,7 +40,7 @@ struct Lost {
 }
 
 /// The result of a look at the file.
-pub(super) enum Look {
+pub(super) enum FileCheck {
     /// It is the file that is known, in the state that is known.
     Same,
     /// It is another state, and this is its store.
@@ -73,21 +73,21 @@ impl DatabaseFile {
     }
 
     /// Looks at the file that `working` works on.
-    pub(super) fn look(&self, working: &Store, belongs: &Belonging<'_>) -> Look {
+    pub(super) fn look(&self, working: &Store, belongs: &Belonging<'_>) -> FileCheck {
         match working.file_state() {
-            Ok(FileState::Same) => Look::Same,
+            Ok(FileState::Same) => FileCheck::Same,
             Ok(FileState::Restored) => {
                 tracing::warn!(
                     "the database is in another state than it was left: it is read anew"
                 );
                 match belongs.open(None) {
-                    Ok(store) => Look::Anew(Box::new(store)),
-                    Err(error) => Look::Useless(error),
+                    Ok(store) => FileCheck::Anew(Box::new(store)),
+                    Err(error) => FileCheck::Useless(error),
                 }
             }
-            Ok(FileState::Replaced) => Look::Replaced(gone(belongs.store)),
-            Ok(FileState::Gone) => Look::Gone(gone(belongs.store)),
-            Err(error) => Look::Failed(error),
+            Ok(FileState::Replaced) => FileCheck::Replaced(gone(belongs.store)),
+            Ok(FileState::Gone) => FileCheck::Gone(gone(belongs.store)),
+            Err(error) => FileCheck::Failed(error),
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) struct FirstSyncRun {
     /// How many times in a row the schema was another one than the one that was compared.
     stale: u32,
     /// The definitions are to be compared, also if there is nothing to push.
-    wants_look: bool,
+    wants_comparison: bool,
     rest: Rest,
     /// The version of this file's schema.
     local: Option<i64>,
@@ -70,7 +70,7 @@ impl FirstSyncRun {
             again: None,
             tables: None,
             stale: 0,
-            wants_look: false,
+            wants_comparison: false,
             rest: Rest::default(),
             local: None,
             finder: Finder::default(),
@@ -100,7 +100,7 @@ impl FirstSyncRun {
 
     /// It is done, and these are the remote's tables.
     pub(super) fn done(&mut self, tables: Arc<RemoteTables>) {
-        (self.under_way, self.tables, self.wants_look) = (None, Some(tables), false);
+        (self.under_way, self.tables, self.wants_comparison) = (None, Some(tables), false);
         self.local = None;
     }
 
@@ -135,7 +135,7 @@ impl FirstSyncRun {
     /// The remote's schema is another one than the one that was compared. Gives whether it was so
     /// the last time too.
     pub(super) fn is_stale(&mut self) -> bool {
-        (self.tables, self.wants_look, self.rest.begun) = (None, true, None);
+        (self.tables, self.wants_comparison, self.rest.begun) = (None, true, None);
         self.stale = self.stale.saturating_add(1);
         self.stale > 1
     }
@@ -161,12 +161,12 @@ impl FirstSyncRun {
 
     /// The definitions are to be compared again.
     pub(super) fn look_again(&mut self) {
-        self.wants_look = true;
+        self.wants_comparison = true;
     }
 
     /// Whether the definitions are to be compared, also if there is nothing to push.
-    pub(super) fn wants_look(&self) -> bool {
-        self.wants_look && self.under_way.is_none()
+    pub(super) fn wants_comparison(&self) -> bool {
+        self.wants_comparison && self.under_way.is_none()
     }
 
     /// The end of the log when the remote's schema was last at rest, if this process has seen it.
@@ -222,6 +222,6 @@ impl FirstSyncRun {
             comparison.restart();
         }
         (self.is_compared, self.again, self.tables) = (true, comparison, None);
-        self.wants_look = false;
+        self.wants_comparison = false;
     }
 }

@@ -40,7 +40,7 @@ use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::remote_check::no_first_sync;
 use crate::sync::status::{Changes, Known, Status};
-use file::{Belonging, DatabaseFile, Look};
+use file::{Belonging, DatabaseFile, FileCheck};
 use first_sync_run::FirstSyncRun;
 use health::Health;
 use identity::Identity;
@@ -414,8 +414,8 @@ impl Machine {
 
     /// Settles the waiters whose sync is done.
     fn settle_waiters(&mut self) {
-        let looks = self.first_sync.wants_look() && !self.schedule.holds_pushes();
-        if self.first_sync.is_under_way() || looks || !self.store.suspects().is_empty() {
+        let wants_comparison = self.first_sync.wants_comparison() && !self.schedule.holds_pushes();
+        if self.first_sync.is_under_way() || wants_comparison || !self.store.suspects().is_empty() {
             return;
         }
         let is_held = self.pusher.has_unsent() && self.schedule.holds_pushes();
@@ -438,15 +438,15 @@ impl Machine {
         // A first sync works with a store of its own.
         let working = self.first_sync.under_way().and_then(FirstSync::store).unwrap_or(&self.store);
         match self.file.look(working, &self.belonging()) {
-            Look::Same => return true,
-            Look::Anew(store) => self.begin_anew(*store),
-            Look::Useless(error) => self.let_go(error, false),
-            Look::Gone(error) => self.let_go(error, true),
-            Look::Replaced(error) => {
+            FileCheck::Same => return true,
+            FileCheck::Anew(store) => self.begin_anew(*store),
+            FileCheck::Useless(error) => self.let_go(error, false),
+            FileCheck::Gone(error) => self.let_go(error, true),
+            FileCheck::Replaced(error) => {
                 self.let_go(error, true);
                 self.search_file();
             }
-            Look::Failed(error) => {
+            FileCheck::Failed(error) => {
                 self.failed_locally(error);
                 return true;
             }

@@ -24,12 +24,12 @@ const REFUSED_RETRY_MS: u64 = 60_000;
 
 /// Whether an idle poll may look at the log's end alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Looks {
+enum IdlePolls {
     /// All is asked for first: something has come, or has failed.
     NotYet,
     /// The remote was read since.
     Allowed,
-    /// A look found another end of the log, and the log had nothing new.
+    /// An idle poll found another end of the log, and the log had nothing new.
     OfNoUse,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Schedule {
     wait_ms: u64,
     /// How often the remote was read since the last change.
     reads: u64,
-    looks: Looks,
+    idle_polls: IdlePolls,
     /// Nothing is sent before this.
     retry_at: u64,
     /// Nothing is pushed before this.
@@ -66,7 +66,7 @@ impl Schedule {
             poll_at: 0,
             wait_ms: poll_ms,
             reads: 0,
-            looks: Looks::NotYet,
+            idle_polls: IdlePolls::NotYet,
             retry_at: 0,
             push_at: 0,
         }
@@ -99,25 +99,25 @@ impl Schedule {
     pub(super) fn be_active(&mut self) {
         self.wait_ms = SOON_MS.min(self.poll_ms);
         self.reads = 0;
-        self.looks = Looks::NotYet;
+        self.idle_polls = IdlePolls::NotYet;
     }
 
     /// Whether the next poll may look at the log's end alone. While something goes on, or after a
     /// failure, it asks for all at once: what comes is not to wait for another request.
-    pub(super) fn may_look(&self) -> bool {
-        self.looks == Looks::Allowed && self.wait_ms == self.poll_ms
+    pub(super) fn may_idle_poll(&self) -> bool {
+        self.idle_polls == IdlePolls::Allowed && self.wait_ms == self.poll_ms
     }
 
     fn ask_for_all(&mut self) {
-        if self.looks == Looks::Allowed {
-            self.looks = Looks::NotYet;
+        if self.idle_polls == IdlePolls::Allowed {
+            self.idle_polls = IdlePolls::NotYet;
         }
     }
 
-    /// A look has found another end of the log: all is asked for now. If that brings nothing, looks
-    /// are of no use.
-    pub(super) fn look_differs(&mut self) {
-        self.looks = Looks::OfNoUse;
+    /// An idle poll has found another end of the log: all is asked for now. If that brings nothing,
+    /// idle polls are of no use.
+    pub(super) fn idle_poll_differs(&mut self) {
+        self.idle_polls = IdlePolls::OfNoUse;
         self.poll_now();
     }
 
@@ -132,8 +132,8 @@ impl Schedule {
         let longer = self.wait_ms + self.wait_ms * self.reads / GROWTH_PARTS;
         self.wait_ms = longer.min(self.poll_ms);
         self.reads += 1;
-        if self.looks == Looks::NotYet {
-            self.looks = Looks::Allowed;
+        if self.idle_polls == IdlePolls::NotYet {
+            self.idle_polls = IdlePolls::Allowed;
         }
     }
 
@@ -262,27 +262,27 @@ mod tests {
     #[test]
     fn only_an_idle_poll_may_look() {
         let mut schedule = at(1_000);
-        assert!(!schedule.may_look(), "nothing is known yet");
+        assert!(!schedule.may_idle_poll(), "nothing is known yet");
         schedule.poll_later();
-        assert!(schedule.may_look());
+        assert!(schedule.may_idle_poll());
         schedule.be_active();
         schedule.poll_later();
-        assert!(!schedule.may_look(), "something goes on");
+        assert!(!schedule.may_idle_poll(), "something goes on");
         waits(&mut schedule);
-        assert!(schedule.may_look());
+        assert!(schedule.may_idle_poll());
         let back_off = |schedule: &mut Schedule| assert!(schedule.back_off() < 1_000);
         for fails in [Schedule::hurry as fn(&mut Schedule), back_off, Schedule::leave_alone] {
             fails(&mut schedule);
-            assert!(!schedule.may_look(), "after a failure all is asked for");
+            assert!(!schedule.may_idle_poll(), "after a failure all is asked for");
             schedule.poll_later();
-            assert!(schedule.may_look());
+            assert!(schedule.may_idle_poll());
         }
-        schedule.look_differs();
+        schedule.idle_poll_differs();
         schedule.poll_later();
-        assert!(!schedule.may_look(), "it was of no use");
+        assert!(!schedule.may_idle_poll(), "it was of no use");
         schedule.be_active();
         waits(&mut schedule);
-        assert!(schedule.may_look(), "it was");
+        assert!(schedule.may_idle_poll(), "it was");
     }
 
     proptest::proptest! {

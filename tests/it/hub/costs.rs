@@ -7,7 +7,7 @@ use driftless::Replicator;
 use driftless::event::{EventId, Seq};
 use driftless::hub::Rows;
 use driftless::protocol::incarnation::Place;
-use driftless::protocol::look::{ends_at, look};
+use driftless::protocol::idle_poll::{ends_at, idle_poll};
 use driftless::remote::{Libsql, Options, Remote};
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ fn an_idle_poll_reads_a_row_and_takes_less_than_a_kilobyte() {
     // A token as long as Turso's are.
     let token = Some(driftless::remote::Token::new("t".repeat(300)).unwrap());
     let client = Libsql::connect(&hub.url, token, Options::default()).unwrap();
-    let answer = runtime.block_on(client.run(look(place))).unwrap();
+    let answer = runtime.block_on(client.run(idle_poll(place))).unwrap();
     let cookie = answer.rows[0][0][2].as_integer().unwrap();
     assert!(ends_at(place, cookie, &answer).unwrap());
     let (up, down) = (answer.bytes_up, answer.bytes_down);
@@ -161,7 +161,7 @@ fn an_idle_poll_reads_a_row_and_takes_less_than_a_kilobyte() {
     assert_eq!(hub.totals.rows().written, rows.written);
     // The plan is a step to the end of the log: nothing else is read.
     let db = rusqlite::Connection::open(hub.db()).unwrap();
-    let sql = format!("EXPLAIN {}", look(place).statements[0].sql);
+    let sql = format!("EXPLAIN {}", idle_poll(place).statements[0].sql);
     let mut explained = db.prepare(&sql).unwrap();
     let codes = explained.query_map([1], |row| row.get::<_, String>(1)).unwrap();
     let codes: Vec<String> = codes.map(Result::unwrap).collect();

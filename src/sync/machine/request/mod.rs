@@ -23,7 +23,7 @@ pub(super) enum RequestKind {
     /// To push and pull.
     Exchange(Box<ExchangeRequest>),
     /// To learn whether the log still ends at this place.
-    Look(Place),
+    IdlePoll(Place),
     /// To learn what became of these events.
     Reconcile(Vec<EventId>),
     /// To compare suspect tables.
@@ -79,7 +79,7 @@ impl Requests {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
             RequestKind::FirstSync | RequestKind::Reconcile(_) | RequestKind::Recapture => true,
-            RequestKind::Look(_) | RequestKind::Find => false,
+            RequestKind::IdlePoll(_) | RequestKind::Find => false,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::protocol::incarnation::Place;
-use crate::protocol::look::look;
+use crate::protocol::idle_poll::idle_poll;
 use crate::protocol::meta::Asker;
 use crate::remote::Batch;
 use crate::sync::first_sync::kept_tables::kept;
@@ -25,7 +25,7 @@ impl Machine {
     ) -> Result<Option<(RequestKind, Batch)>> {
         if !self.schedule.holds_pushes() {
             self.first_sync.compare_again();
-            if self.first_sync.wants_look() && !self.identity.is_renewing() {
+            if self.first_sync.wants_comparison() && !self.identity.is_renewing() {
                 self.compare_definitions(None, false)?;
             }
         }
@@ -103,8 +103,8 @@ impl Machine {
         if prepared.is_none() && !self.wants_pull() {
             return Ok(None);
         }
-        if prepared.is_none() && self.may_look(asker.place) && self.remembers_tables()? {
-            return Ok(Some((RequestKind::Look(asker.place), look(asker.place))));
+        if prepared.is_none() && self.may_idle_poll(asker.place) && self.remembers_tables()? {
+            return Ok(Some((RequestKind::IdlePoll(asker.place), idle_poll(asker.place))));
         }
         // A page that might be too large must not keep a push back.
         let pulls = prepared.is_none() || !self.pusher.is_split();
@@ -131,8 +131,8 @@ impl Machine {
     }
 
     /// Whether a poll may ask for the log's end alone: nothing goes on, and nothing is wrong.
-    fn may_look(&self, place: Place) -> bool {
-        self.schedule.may_look()
+    fn may_idle_poll(&self, place: Place) -> bool {
+        self.schedule.may_idle_poll()
             && place.id.is_some()
             && self.puller.is_at_end()
             && !self.puller.is_last_page_invalid()

@@ -14,7 +14,7 @@ use super::{Answer, Batch, Statement};
 use crate::error::Result;
 
 /// The request for the newest event, if there is one at the place or behind it.
-pub fn look(place: Place) -> Batch {
+pub fn idle_poll(place: Place) -> Batch {
     let sql = "SELECT seq,id,(SELECT schema_version FROM pragma_schema_version) \
         FROM driftless_events WHERE seq>=? ORDER BY seq DESC LIMIT 1";
     Batch { statements: vec![Statement::new(sql, [place.seq.0.into()])], writes: false }
@@ -25,7 +25,7 @@ pub fn look(place: Place) -> Batch {
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not an answer to [`look`].
+/// `Corrupt` when it is not an answer to [`idle_poll`].
 pub fn ends_at(place: Place, cookie: i64, answer: &Answer) -> Result<bool> {
     let [rows] = answer.rows.as_slice() else { return Err(wrong("the number of results")) };
     let Some(row) = rows.first() else { return Ok(false) };
