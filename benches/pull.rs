@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use driftless::event::Seq;
 use driftless::event::page::Page;
 use driftless::protocol::Lean;
-use driftless::protocol::statements::{Exchange, MAX_EVENTS, LogRange};
+use driftless::protocol::statements::{Exchange, LogRange, MAX_EVENTS};
 use driftless::remote::Remote as _;
 use driftless::store::{Outcome, Store};
 use support::{Place, Served};

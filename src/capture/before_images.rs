@@ -1,7 +1,7 @@
 //! Before-images of rows that a statement may replace without firing a delete trigger, and
 //! the deletes that are appended for them. These triggers rarely run.
 
-use super::triggers::{Capture, Generator, Dialect, THERE, Trigger, update_event};
+use super::triggers::{Capture, Dialect, Generator, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
@@ -121,11 +121,17 @@ impl<S: Dialect> Generator<'_, S> {
 
     /// SQL condition: the before-image is of the row `alias`.
     pub(super) fn is_noted(&self, alias: &str) -> String {
-        self.has_before_image_key(&format!("{}.", self.before_images()), &|column| of(alias, &column.name))
+        self.has_before_image_key(&format!("{}.", self.before_images()), &|column| {
+            of(alias, &column.name)
+        })
     }
 
     /// SQL condition: the before-image is of the row whose key has these values.
-    pub(super) fn has_before_image_key(&self, note: &str, value: &dyn Fn(&Column) -> String) -> String {
+    pub(super) fn has_before_image_key(
+        &self,
+        note: &str,
+        value: &dyn Fn(&Column) -> String,
+    ) -> String {
         self.dialect().before_image_key(self.table(), note, value)
     }
 
@@ -178,12 +184,13 @@ impl<S: Dialect> Generator<'_, S> {
         when.push(format!(
             "EXISTS (SELECT 1 FROM {before_images} WHERE {before_images}.tbl = {} AND {})",
             self.name(),
-            self.has_before_image_key(&format!("{before_images}."), &|column| self.coming_converted(column))
+            self.has_before_image_key(&format!("{before_images}."), &|column| self
+                .coming_converted(column))
         ));
         let (same, others) = obstacles.split_first().expect("the key is one");
         let by = self.dialect().maker(self.table(), "new");
-        let old_notes =
-            self.forget_where(&self.has_before_image_key("", &|column| self.coming_converted(column)));
+        let old_notes = self
+            .forget_where(&self.has_before_image_key("", &|column| self.coming_converted(column)));
         let mut body = vec![old_notes];
         let own = if others.is_empty() {
             "1".to_owned()
@@ -264,7 +271,9 @@ impl<S: Dialect> Generator<'_, S> {
         let forget_moved = self.forget_where(&format!("{noted} AND ({moves})"));
         let mut body = vec![forget_moved, self.forget_by(&by)];
         let conditions = each_once(&any).into_iter();
-        body.extend(conditions.map(|row| self.save_before_image("0", &by, &format!("{row}{other}"))));
+        body.extend(
+            conditions.map(|row| self.save_before_image("0", &by, &format!("{row}{other}"))),
+        );
         body.extend(self.mark_evicted(&by));
         let event = update_event("BEFORE UPDATE", self.update_of());
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
@@ -293,9 +302,10 @@ impl<S: Dialect> Generator<'_, S> {
             self.name(),
             same.join(" AND ")
         );
-        let append = self
-            .dialect()
-            .append(self.table(), &Capture::eviction(&format!(" CROSS JOIN {before_images}"), &gone));
+        let append = self.dialect().append(
+            self.table(),
+            &Capture::eviction(&format!(" CROSS JOIN {before_images}"), &gone),
+        );
         let forget = format!(
             "DELETE FROM {before_images} WHERE rowid IN (SELECT driftless_other.rowid \
              FROM {before_images} JOIN {before_images} AS driftless_other \
@@ -317,7 +327,11 @@ impl<S: Dialect> Generator<'_, S> {
         // A rowid that SQLite has not chosen yet is -1 in a BEFORE trigger.
         let by = if self.table().rowid_key {
             let maker = self.dialect().maker(self.table(), "new");
-            format!(" AND {}.by IN ({maker}, {})", self.before_images(), self.dialect().unknown_rowid())
+            format!(
+                " AND {}.by IN ({maker}, {})",
+                self.before_images(),
+                self.dialect().unknown_rowid()
+            )
         } else if self.table().key_columns().any(has_replacement) {
             // The BEFORE trigger saw NULL instead of the default.
             self.newest()

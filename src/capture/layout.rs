@@ -28,7 +28,8 @@ use crate::event::{Image, Op, RowKey};
 
 /// The tables of before-images, one for each collation by which keys are compared: BINARY, NOCASE,
 /// RTRIM.
-pub const BEFORE_IMAGES: [&str; 3] = ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
+pub const BEFORE_IMAGES: [&str; 3] =
+    ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
 /// The bits of a layout's number. It takes six bytes of a row, and collisions are improbable.
 const ID_BITS: u32 = 47;
@@ -192,7 +193,9 @@ impl Layout {
         let mut statements = Vec::new();
         let places = self.spec.columns.len() + self.spec.made.len();
         let outbox = ("driftless_outbox", [Layout::before, Layout::after].as_slice());
-        let before_images = BEFORE_IMAGES.map(|before_images| (before_images, [Layout::before_image_column as fn(usize) -> String].as_slice()));
+        let before_images = BEFORE_IMAGES.map(|before_images| {
+            (before_images, [Layout::before_image_column as fn(usize) -> String].as_slice())
+        });
         for (table, names) in std::iter::once(outbox).chain(before_images) {
             let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
             let there = statement

@@ -2,7 +2,7 @@
 
 use super::layout::{Layout, generated_references};
 use super::leaving::{LEAVING, Target, label, place, spelled, targets};
-use super::triggers::{Generator, Dialect, Trigger, update_event};
+use super::triggers::{Dialect, Generator, Trigger, update_event};
 use crate::catalog::quote::ident;
 use crate::catalog::sql::of;
 

@@ -9,8 +9,8 @@ mod remote;
 mod replica;
 mod triggers;
 
-pub use chain::{Move, RowId, ChainStep, Uniques, untangle};
-pub use layout::{Captured, Layout, BEFORE_IMAGES};
+pub use chain::{ChainStep, Move, RowId, Uniques, untangle};
+pub use layout::{BEFORE_IMAGES, Captured, Layout};
 pub use leaving::LEAVING;
 
 pub use remote::{GENERATOR, RemoteCapture};

@@ -25,8 +25,8 @@
 //! Collations can be replaced too. A trigger uses a key's collation as the table declares it. If
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
-use super::layout::{Layout, BEFORE_IMAGES, foreign_keys, generated_references};
-use super::triggers::{Capture, Generator, Named, Picture, Dialect, Trigger};
+use super::layout::{BEFORE_IMAGES, Layout, foreign_keys, generated_references};
+use super::triggers::{Capture, Dialect, Generator, Named, Picture, Trigger};
 use crate::catalog::affinity::Affinity;
 use crate::catalog::sql::{any_of, is_lowest, of, unlike};
 use crate::catalog::table::{Collation, Column, ForeignKey, Table};
@@ -107,7 +107,12 @@ impl Dialect for Replica<'_> {
         (columns, values)
     }
 
-    fn before_image_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String {
+    fn before_image_key(
+        &self,
+        table: &Table,
+        prefix: &str,
+        value: &dyn Fn(&Column) -> String,
+    ) -> String {
         let mut conditions = vec![format!("{prefix}k = {}", identity(table, value))];
         if table.key.len() > 1 {
             conditions.extend(table.key_columns().enumerate().map(|(part, column)| {

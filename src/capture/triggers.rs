@@ -204,7 +204,12 @@ pub(super) trait Dialect {
 
     /// SQL condition: a before-image is of the row whose key has these values. `prefix` is before
     /// the before-image's columns.
-    fn before_image_key(&self, table: &Table, prefix: &str, value: &dyn Fn(&Column) -> String) -> String;
+    fn before_image_key(
+        &self,
+        table: &Table,
+        prefix: &str,
+        value: &dyn Fn(&Column) -> String,
+    ) -> String;
 
     /// The column of a before-image with one value of the saved row's key.
     fn before_image_part(&self, table: &Table, part: usize) -> String;

@@ -35,7 +35,7 @@ pub(crate) use crate::store::{
     Quarantined, Removed, Restored, Retried, ReturnedRows, Selection, State, Unwritable, Waiting,
 };
 pub use crate::store::{
-    ConflictCount, Entry, LogFilter, PendingEntry, Repaired, Returned, EventState,
+    ConflictCount, Entry, EventState, LogFilter, PendingEntry, Repaired, Returned,
 };
 use crate::store::{OnConnect, Store, definitions};
 pub use crate::sync::{

@@ -117,7 +117,9 @@ impl Incarnations {
             (None, Some(_)) => Standing::Ahead,
             (Some(text), confirmed) => match text.parse::<Incarnation>() {
                 Ok(incarnation) if self.all().any(|known| known == incarnation) => Standing::Known,
-                Ok(incarnation) if confirmed.is_some_and(|known| incarnation.count <= known.count) => {
+                Ok(incarnation)
+                    if confirmed.is_some_and(|known| incarnation.count <= known.count) =>
+                {
                     Standing::Ahead
                 }
                 _ => Standing::Behind,
@@ -158,7 +160,10 @@ mod tests {
 
     #[test]
     fn an_incarnation_reads_as_it_is_written() {
-        for incarnation in [Incarnation { count: 1, chance: 0 }, Incarnation { count: u64::MAX, chance: u128::MAX }] {
+        for incarnation in [
+            Incarnation { count: 1, chance: 0 },
+            Incarnation { count: u64::MAX, chance: u128::MAX },
+        ] {
             assert_eq!(incarnation.to_string().parse::<Incarnation>().unwrap(), incarnation);
         }
         for wrong in ["", "1", "1.", ".1", "-1.0", "1.g", "1.1.1"] {
@@ -189,7 +194,8 @@ mod tests {
     fn the_list_of_unanswered_attempts_stays_short() {
         let mut incarnations = Incarnations::default();
         let first = incarnations.issue(0);
-        let all: Vec<_> = (1..MAX_ISSUED as u128).map(|chance| incarnations.issue(chance)).collect();
+        let all: Vec<_> =
+            (1..MAX_ISSUED as u128).map(|chance| incarnations.issue(chance)).collect();
         incarnations.seen(text(first).as_deref());
         assert_eq!(incarnations.confirmed, Some(first));
         assert_eq!(incarnations.issued, all[all.len() - KEPT..]);

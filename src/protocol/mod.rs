@@ -4,9 +4,9 @@ pub use self::exchange::{Answer, Batch, Rows};
 #[allow(dead_code, reason = "`driftless verify` follows")]
 pub mod compare;
 mod exchange;
+pub mod idle_poll;
 pub mod incarnation;
 pub(crate) mod log_range;
-pub mod idle_poll;
 pub(crate) mod meta;
 mod outgoing;
 pub(crate) mod payload;

@@ -91,7 +91,11 @@ impl Part<'_> {
 
 /// What a push takes its events from, one row with the column `value` for each, in their order; and
 /// the condition that they are all there.
-pub(crate) fn source(payload: &PushPayload, replica: ReplicaId, token: Ulid) -> (Statement, Statement) {
+pub(crate) fn source(
+    payload: &PushPayload,
+    replica: ReplicaId,
+    token: Ulid,
+) -> (Statement, Statement) {
     let rows = "driftless_staged.name = ? AND driftless_staged.token = ?";
     let whose = [text(replica), text(token)];
     let source = format!(

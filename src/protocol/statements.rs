@@ -29,7 +29,7 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use super::incarnation::{Incarnation, Incarnations, Place};
-use super::log_range::{page, read_page, read_chunk, chunk};
+use super::log_range::{chunk, page, read_chunk, read_page};
 use super::meta::{NOW_MS, guard, number, parameters, wrong};
 use super::payload::shorten;
 use super::remote_tables::{RemoteTables, SCHEMA_COOKIE};
@@ -44,7 +44,7 @@ use crate::event::{Image, ReplicaId, RowKey, Seq};
 use crate::protocol::{Answer, Batch, Rows};
 
 pub use super::log_range::{
-    MAX_UNIT, ReceivedChunk, Chunk, LogRange, lookup, lookup_chunk, read_lookup, read_lookup_chunk,
+    Chunk, LogRange, MAX_UNIT, ReceivedChunk, lookup, lookup_chunk, read_lookup, read_lookup_chunk,
 };
 pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, read_meta};
 pub use super::payload::PushPayload;
@@ -183,8 +183,9 @@ impl Exchange<'_> {
             statements.extend(part.statements(asker.place));
         }
         if let Some(range) = self.pull {
-            statements
-                .push(range.chunk.map_or_else(|| page(range, self.lean), |at| chunk(range.after, at)));
+            statements.push(
+                range.chunk.map_or_else(|| page(range, self.lean), |at| chunk(range.after, at)),
+            );
         }
         statements.push(self.asker.map_or_else(|| META.into(), meta));
         Batch { statements, writes: self.push.is_some() || self.part.is_some() }
@@ -235,14 +236,24 @@ impl Exchange<'_> {
         // Another file with our name may have pushed the same event.
         let pushed = pushed && incarnation_is_there;
         let stale = stale && !pushed;
-        Ok(Reply { pushed, incarnation_is_there, unknown, stale, page: read, chunk: received, head, meta })
+        Ok(Reply {
+            pushed,
+            incarnation_is_there,
+            unknown,
+            stale,
+            page: read,
+            chunk: received,
+            head,
+            meta,
+        })
     }
 }
 
 /// The clause that holds only where the remote has one of the incarnations from before this push,
 /// or knows nothing of the replica and nothing was confirmed to it.
 pub(super) fn known(replica: ReplicaId, incarnations: &Incarnations) -> Statement {
-    let (_, before) = incarnations.issued.split_last().expect("a push has an incarnation of its own");
+    let (_, before) =
+        incarnations.issued.split_last().expect("a push has an incarnation of its own");
     let list: Vec<_> = incarnations.confirmed.iter().chain(before).map(text).collect();
     let row = "SELECT 1 FROM driftless_replicas WHERE name = ? AND mark";
     let placeholders = parameters(list.len());
@@ -550,9 +561,11 @@ mod tests {
             bytes: 0,
             tables: Vec::new(),
         };
-        let incarnations = Incarnations { confirmed: None, issued: vec![Incarnation { count: 1, chance: 1 }] };
+        let incarnations =
+            Incarnations { confirmed: None, issued: vec![Incarnation { count: 1, chance: 1 }] };
         let (replica, tables) = (ReplicaId(Ulid(7)), Arc::default());
-        let sender = Sender { replica, epoch: "e".to_owned(), cursor: Seq(0), incarnations, tables };
+        let sender =
+            Sender { replica, epoch: "e".to_owned(), cursor: Seq(0), incarnations, tables };
         let asker = Some(Asker { replica, place: Place::default() });
         let exchange =
             Exchange { push: Some((&push, Ulid(9), &sender)), asker, ..Default::default() };

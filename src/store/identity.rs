@@ -120,7 +120,11 @@ impl Store {
 
     /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up
     /// to that number: see [`Store::sent`].
-    pub fn confirm_incarnation(&mut self, incarnation: Incarnation, sent: Option<i64>) -> Result<()> {
+    pub fn confirm_incarnation(
+        &mut self,
+        incarnation: Incarnation,
+        sent: Option<i64>,
+    ) -> Result<()> {
         let tx = self.begin_write()?;
         let mut incarnations = read(&tx)?;
         incarnations.confirm(incarnation);

@@ -79,7 +79,7 @@ pub use self::verify::repair::Repaired;
 pub use self::verify::snapshot::{PlainFile, Snapshot};
 pub use self::waiting::held::{Holds, Obstacle, Waiting};
 pub use identity::{Cause, PastIdentity};
-pub use log::{Entry, LogFilter, PendingEntry, EventState};
+pub use log::{Entry, EventState, LogFilter, PendingEntry};
 pub use quarantine::{Quarantined, Retried};
 pub(crate) use recapture::Remote;
 pub use recapture::{Recaptured, Returned, ReturnedRows};

@@ -159,7 +159,11 @@ mod tests {
         assert!(message(other).contains("its event 5 is another one"));
         assert_eq!(state(Meta { incarnation: None, ..well.clone() }), Some(SyncState::RolledBack));
         let copy = Some(Incarnation { count: 4, chance: 2 }.to_string());
-        assert_eq!(state(Meta { incarnation: copy, ..well }), None, "a copy is told apart by its push");
+        assert_eq!(
+            state(Meta { incarnation: copy, ..well }),
+            None,
+            "a copy is told apart by its push"
+        );
     }
 
     #[test]

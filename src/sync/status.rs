@@ -256,7 +256,8 @@ fn kept_back(waiting: &[Waiting]) -> Option<Error> {
 /// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
 /// that nobody can be at work on it; `running` says whether somebody pretends to be.
 pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Error> {
-    let message = format!("replication has stopped: something has waited for {}", duration(waiting_s));
+    let message =
+        format!("replication has stopped: something has waited for {}", duration(waiting_s));
     let hint = if running {
         "a replicator is running on the file, and does not get on: see what it says"
     } else {

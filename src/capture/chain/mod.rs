@@ -43,7 +43,7 @@ use petgraph::unionfind::UnionFind;
 
 use self::search::Search;
 use self::step::{Cause, Event};
-pub use self::step::{Move, RowId, ChainStep};
+pub use self::step::{ChainStep, Move, RowId};
 pub use self::uniques::Uniques;
 use crate::event::Image;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::step::{Cause, Event, RowId, State, ChainStep};
+use super::step::{Cause, ChainStep, Event, RowId, State};
 use super::uniques::{Entry, Uniques};
 use crate::event::Image;
 

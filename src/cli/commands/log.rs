@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::inspect::log_position::rfc3339;
 use crate::inspect::{
-    Cause, Entry, EventView, LogFilter, LogPosition, PastIdentity, Replica, EventState,
+    Cause, Entry, EventState, EventView, LogFilter, LogPosition, PastIdentity, Replica,
 };
 
 /// How often `--follow` looks for new events.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::rebase::{NONE, Rebase, AffectedRow};
+use super::rebase::{AffectedRow, NONE, Rebase};
 use super::step::{Step, Strategy};
 use crate::error::Result;
 use crate::event::page::Line;
@@ -114,7 +114,9 @@ impl Rebase<'_, '_> {
                 if !same {
                     let written = match (&image, &current) {
                         (Some(image), _) => self.writer.upsert(table, &key.0, &borrow(image)),
-                        (None, Some(row)) => self.writer.remove_for_rewrite(table, &key, &values, row),
+                        (None, Some(row)) => {
+                            self.writer.remove_for_rewrite(table, &key, &values, row)
+                        }
                         (None, None) => Ok(0),
                     };
                     self.check(written)?;

@@ -18,7 +18,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     pub(in crate::store) fn run(&mut self, now_ms: i64) -> Step {
         self.group()?;
         self.undo_pending()?;
-        let (lines, predecoded, chain, sealed) = (self.lines, self.predecoded(), self.chain, !self.again);
+        let (lines, predecoded, chain, sealed) =
+            (self.lines, self.predecoded(), self.chain, !self.again);
         decode(lines, chain, sealed, predecoded, |at, event| match event {
             Ok(event) => self.apply(at, &event),
             // It is no event, to this version at least, and must not keep the others from coming.

@@ -11,11 +11,11 @@
 //!   and the log need not have it whole, so it waits in quarantine itself
 //!   ([`Rebase::hold_base_row`]).
 
-use super::rebase::{Rebase, AffectedRow};
+use super::rebase::{AffectedRow, Rebase};
 use super::step::Step;
 use crate::event::Image;
 use crate::store::quarantine::hold_in_front;
-use crate::store::rows::refusal::{is_refusal, is_unique_violation, is_uncompiled, shorten};
+use crate::store::rows::refusal::{is_refusal, is_uncompiled, is_unique_violation, shorten};
 use crate::store::rows::row::{borrow, known_key};
 
 /// How often the rows that a page does not touch are written anew, with more of them as they were:

@@ -139,7 +139,8 @@ impl Store {
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        let mut rebase = Rebase::new(self, lines, strategy, page.more, start)?.with_predecoded(predecoded);
+        let mut rebase =
+            Rebase::new(self, lines, strategy, page.more, start)?.with_predecoded(predecoded);
         rebase.run(now_ms)?;
         let cursor = start.cursor.max(page.last);
         let finished = rebase.finish(cursor, sent)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::rebase::{Rebase, AffectedRow};
+use super::rebase::{AffectedRow, Rebase};
 use super::step::{Step, Stop};
 use crate::catalog::Table;
 use crate::event::conflict::{Claim, loses_to};

@@ -16,7 +16,7 @@
 
 use rusqlite::{CachedStatement, Connection};
 
-use super::decode::{Predecoded, Decoded};
+use super::decode::{Decoded, Predecoded};
 use super::step::{HeldRows, Integrated, Start, Step, Stop, Strategy};
 use crate::error::Result;
 use crate::event::frame::Hash;
@@ -91,7 +91,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(Rebase {
             store,
             db,
-            writer: Writer::new(db, &store.tables, &store.guard).keeping_values_before(&store.dependents)?,
+            writer: Writer::new(db, &store.tables, &store.guard)
+                .keeping_values_before(&store.dependents)?,
             log: None,
             lines,
             predecoded: None,

@@ -34,7 +34,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image, RowKey, Seq};
 use crate::store::Store;
 use crate::store::apply::reapply::reapply_event;
-use crate::store::apply::rebase::{Rebase, AffectedRow};
+use crate::store::apply::rebase::{AffectedRow, Rebase};
 use crate::store::apply::step::{Step, Stop, Strategy, begin};
 use crate::store::connection::{ADOPTED, set_setting};
 use crate::store::identity::{NewRemote, retire};
@@ -217,7 +217,9 @@ impl Store {
                 }
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => {}
-                Err(Stop::UniqueViolation | Stop::Refused) if way == Way::InPlace => way = Way::Rewritten,
+                Err(Stop::UniqueViolation | Stop::Refused) if way == Way::InPlace => {
+                    way = Way::Rewritten
+                }
                 Err(_) => {
                     let message =
                         "a constraint or a trigger of this database refuses the remote's rows";

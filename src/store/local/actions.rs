@@ -14,7 +14,7 @@ use super::dependents::{Dependents, gone};
 use crate::event::RowKey;
 use crate::event::value::{Value, ValueRef};
 use crate::store::apply::step::{Step, Stop};
-use crate::store::rows::refusal::{is_refusal, is_unique_violation, is_uncompiled};
+use crate::store::rows::refusal::{is_refusal, is_uncompiled, is_unique_violation};
 use crate::store::rows::row::value;
 
 /// A parent that has changed, as a foreign key sees it.

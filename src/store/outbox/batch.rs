@@ -121,7 +121,8 @@ impl Store {
             return Ok(());
         }
         self.db.busy_timeout(Duration::ZERO)?;
-        let sweep = |before_images| self.db.execute(&format!("DELETE FROM {before_images}"), []).map(drop);
+        let sweep =
+            |before_images| self.db.execute(&format!("DELETE FROM {before_images}"), []).map(drop);
         let swept = BEFORE_IMAGES.into_iter().try_for_each(sweep);
         self.db.busy_timeout(BUSY_TIMEOUT)?;
         match swept {

@@ -56,7 +56,8 @@ fn span(one: i64, other: i64) -> (i64, i64) {
 fn dependency_spans(events: &[Outgoing]) -> Vec<(i64, i64)> {
     let by_id: HashMap<_, _> = events.iter().map(|event| (event.id, event.n)).collect();
     let of_event = |event: &Outgoing, id: Option<EventId>| Some(span(event.n, *by_id.get(&id?)?));
-    let spans = events.iter().flat_map(|event| [of_event(event, event.via), of_event(event, event.pair)]);
+    let spans =
+        events.iter().flat_map(|event| [of_event(event, event.via), of_event(event, event.pair)]);
     spans.flatten().collect()
 }
 

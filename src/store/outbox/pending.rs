@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use rusqlite::Connection;
 
-use super::reader::{COLUMNS, Layouts, ROW, Reader, OutboxEvent};
+use super::reader::{COLUMNS, Layouts, OutboxEvent, ROW, Reader};
 use crate::error::Result;
 use crate::event::conflict::Claim;
 use crate::event::value::Value;

@@ -3,7 +3,7 @@
 use rusqlite::Row;
 
 use super::pending::event_id;
-use super::reader::{Reader, OutboxEvent};
+use super::reader::{OutboxEvent, Reader};
 use crate::error::Result;
 use crate::event::page::MAX_KEY_BYTES;
 use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
@@ -47,7 +47,8 @@ fn has_tag(json: &str) -> bool {
 /// Reads the row of [`EVENT`].
 pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let OutboxEvent { table, op, key, before, after, made, parent } = reader.read(row, 0, Some(13))?;
+    let OutboxEvent { table, op, key, before, after, made, parent } =
+        reader.read(row, 0, Some(13))?;
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
     let images = before.iter().chain(&after);
     let size = key.0.len() + images.clone().map(String::len).sum::<usize>();

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::pending::{Pending, load};
-use super::reader::{COLUMNS, Reader, OutboxEvent};
-use crate::capture::{Move, RowId, ChainStep, Uniques, untangle};
+use super::reader::{COLUMNS, OutboxEvent, Reader};
+use crate::capture::{ChainStep, Move, RowId, Uniques, untangle};
 use crate::error::Result;
 use crate::event::{Image, Op, Seq};
 use crate::store::Store;
@@ -137,7 +137,11 @@ impl Store {
     }
 
     /// The rows of some events as they are in their tables.
-    fn rows_of(&self, db: &Connection, steps: &[ChainStep]) -> Result<HashMap<RowId, Option<Image>>> {
+    fn rows_of(
+        &self,
+        db: &Connection,
+        steps: &[ChainStep],
+    ) -> Result<HashMap<RowId, Option<Image>>> {
         let guard = Guard::default();
         let mut writer = Writer::new(db, &self.tables, &guard);
         let mut rows = HashMap::new();

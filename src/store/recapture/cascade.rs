@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::event::{Image, Op, RowKey};
 use crate::store::Store;
 use crate::store::outbox::pending::known_columns;
-use crate::store::outbox::reader::{COLUMNS, Reader, OutboxEvent};
+use crate::store::outbox::reader::{COLUMNS, OutboxEvent, Reader};
 use crate::store::rows::writer::Writer;
 
 /// The time in ms since 1970.

@@ -84,7 +84,10 @@ impl<'c> Writer<'c> {
     }
 
     /// Keeps what each row was to its children, before the first write to it.
-    pub(in crate::store) fn keeping_values_before(self, dependents: &'c Dependents) -> Result<Self> {
+    pub(in crate::store) fn keeping_values_before(
+        self,
+        dependents: &'c Dependents,
+    ) -> Result<Self> {
         let watched = dependents.watched(self.db, self.tables.len())?;
         let any = watched.contains(&true);
         Ok(Writer { dependents: any.then_some((dependents, watched)), ..self })
@@ -109,7 +112,9 @@ impl<'c> Writer<'c> {
     }
 
     fn keep_values_before(&mut self, table: usize, key: &str) -> rusqlite::Result<()> {
-        if !self.is_watched(table) || self.values_before.contains_key(&(table, RowKey(key.to_owned()))) {
+        if !self.is_watched(table)
+            || self.values_before.contains_key(&(table, RowKey(key.to_owned())))
+        {
             return Ok(());
         }
         let before = match known_key(&self.tables[table].table, key) {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::capture::{LEAVING, Layout, BEFORE_IMAGES, fingerprint, triggers};
+use crate::capture::{BEFORE_IMAGES, LEAVING, Layout, fingerprint, triggers};
 use crate::catalog::limits::PREFIX;
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};

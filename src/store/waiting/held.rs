@@ -125,7 +125,8 @@ impl Held {
         let own = self.known().iter().position(|obstacle| is_new && lacks(obstacle));
         let own = own.or_else(|| self.rows.get(&(name.clone(), event.key.0.clone())).copied());
         // The insert of a key change stands right behind its delete.
-        let other = || self.numbers.get(&(event.n - 1)).copied().filter(|_| key_change_half == Some(2));
+        let other =
+            || self.numbers.get(&(event.n - 1)).copied().filter(|_| key_change_half == Some(2));
         let table = tables.iter().find(|table| table.name.eq_ignore_ascii_case(&name));
         let parent = || {
             let keys = table.iter().flat_map(|table| &table.foreign_keys);

@@ -120,7 +120,8 @@ impl Store {
         let tx = self.begin_write()?;
         let newest = "SELECT coalesce(max(n), 0) FROM driftless_outbox";
         let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
-        let finder = HeldFinder { db: &tx, layouts: &self.layouts, tables: tables.iter().collect() };
+        let finder =
+            HeldFinder { db: &tx, layouts: &self.layouts, tables: tables.iter().collect() };
         let (mut former, mut now) = (Held::default(), Held::of(found.to_vec()));
         finder.on(&mut former, newest)?;
         finder.on(&mut now, newest)?;

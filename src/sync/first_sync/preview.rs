@@ -89,7 +89,8 @@ impl LocalSide {
         let contradiction = self.contradiction.as_ref();
         let contradiction =
             contradiction.map(|(id, seq)| (other_log(id, seq), SyncState::RolledBack));
-        let examined = examine(self.epoch.as_deref(), self.place, &self.incarnations, meta.as_ref());
+        let examined =
+            examine(self.epoch.as_deref(), self.place, &self.incarnations, meta.as_ref());
         Ok(RemotePreview {
             trouble: acceptable(examined.err().or(contradiction))?,
             ours: LogEnd { epoch: self.epoch, seq: self.place.seq.0 },

@@ -215,7 +215,11 @@ impl Schema {
 
 /// A table in the case of the remote: as in its events so far, or else as the
 /// remote's own definition has it, or else as this one has it.
-pub(in crate::sync) fn in_remote_case(table: Table, theirs: &Catalog, known: &[Registered]) -> Table {
+pub(in crate::sync) fn in_remote_case(
+    table: Table,
+    theirs: &Catalog,
+    known: &[Registered],
+) -> Table {
     let registered = known.iter().find(|known| known.name.eq_ignore_ascii_case(&table.name));
     let there = theirs.table(&table.name);
     let name = registered.map(|known| &known.name).or(there.map(|there| &there.name));

@@ -32,8 +32,8 @@ use crate::sync::first_sync::kept_tables::{Kept, keep, kept_since};
 use crate::sync::first_sync::names::require_no_names_of_ours;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
-    Registered, Schema, all_tables, installed_by_newer, is_registered, read_registered,
-    read_schema, in_remote_case,
+    Registered, Schema, all_tables, in_remote_case, installed_by_newer, is_registered,
+    read_registered, read_schema,
 };
 use crate::sync::first_sync::report::{Phase, Report};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
@@ -385,7 +385,7 @@ impl FirstSync {
         let gaps = self.drift.gaps_of(suspects);
         let installation =
             Installation::new(&epoch, &token, &schema, &found, &all, &capture, limit)
-                .keeping_values_before(&gaps)
+                .noting(&gaps)
                 .filling(self.drift.fills(&all));
         let is_newer = known.iter().any(Registered::is_newer);
         if is_newer && current && !gaps.is_empty() {
@@ -504,8 +504,7 @@ impl FirstSync {
         }
         self.report.epoch.clone_from(&epoch);
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
-        let names =
-            work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
+        let names = work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
         store.set_identifier_case(&names.collect::<Vec<_>>())?;
         self.keep(&mut store, &epoch, &work.tables, &work.definitions)?;
         self.tables = Arc::new(work.tables);
@@ -550,7 +549,7 @@ impl FirstSync {
     fn log_exchange(&self, pages: &Pages) -> Exchange<'static> {
         let replica = self.store.as_ref().expect("the log is read when the replica is there").id();
         let asker = Some(Asker { replica, place: pages.place() });
-        Exchange { pull: Some(pages.span()), asker, ..Exchange::default() }
+        Exchange { pull: Some(pages.range()), asker, ..Exchange::default() }
     }
 
     fn log(&mut self, mut pages: Pages, answer: Answer, now_ms: i64) -> Result<Advance> {

@@ -10,8 +10,8 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::event::EventId;
 use crate::event::page::{Offset, Page};
 use crate::protocol::Push;
-use crate::protocol::incarnation::Place;
 use crate::protocol::idle_poll::ends_at;
+use crate::protocol::incarnation::Place;
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
@@ -103,7 +103,13 @@ impl Machine {
         if let Err((error, state)) = examine(epoch, request.place(), &incarnations, meta) {
             return self.diverged(error, state);
         }
-        let taken = match self.identity.note_incarnation(&mut self.store, id, request, &incarnations, &reply) {
+        let taken = match self.identity.note_incarnation(
+            &mut self.store,
+            id,
+            request,
+            &incarnations,
+            &reply,
+        ) {
             Ok(taken) => taken,
             // The events are pushed again, and the remote knows them by their ids.
             Err(error) => return self.failed_locally(error),

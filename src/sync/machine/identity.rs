@@ -11,7 +11,7 @@ use ulid::Ulid;
 use crate::error::Result;
 use crate::event::ReplicaId;
 use crate::event::clock::Clock;
-use crate::protocol::incarnation::{MAX_ISSUED, Incarnations, Standing};
+use crate::protocol::incarnation::{Incarnations, MAX_ISSUED, Standing};
 use crate::protocol::remote_tables::RemoteTables;
 use crate::protocol::statements::{Reply, Sender};
 use crate::store::State;
@@ -110,7 +110,9 @@ impl Identity {
             }
             Some(_) => Ok(true),
             None => {
-                if incarnations.issued.len() >= MAX_ISSUED && incarnations.compare(found) != Standing::Behind {
+                if incarnations.issued.len() >= MAX_ISSUED
+                    && incarnations.compare(found) != Standing::Behind
+                {
                     store.see_incarnation(found)?;
                 }
                 Ok(true)

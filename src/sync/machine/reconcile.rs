@@ -205,7 +205,9 @@ impl Reconcile {
     /// once it is complete, or an empty one.
     fn line_of(&mut self, chunk: Option<ReceivedChunk>) -> Result<Option<Page>> {
         let Some((id, mut chunks)) = self.chunks.take() else { return Ok(None) };
-        let Some(ReceivedChunk { seq, size, bytes, .. }) = chunk else { return Ok(Some(Page::default())) };
+        let Some(ReceivedChunk { seq, size, bytes, .. }) = chunk else {
+            return Ok(Some(Page::default()));
+        };
         // After a chunk that does not belong to the line, the next request begins anew.
         let line = chunks.came(seq, size, &bytes)?;
         if line.is_none() {

@@ -129,7 +129,8 @@ impl TableCheck {
         };
         let meta = read_meta(meta)?;
         if let Some((state, incarnations)) = &self.known {
-            let examined = examine(state.epoch.as_deref(), state.place, incarnations, meta.as_ref());
+            let examined =
+                examine(state.epoch.as_deref(), state.place, incarnations, meta.as_ref());
             examined.map_err(|(error, _)| error)?;
         }
         if read_schema_cookie(cookie)? != self.cookie {

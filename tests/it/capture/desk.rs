@@ -1,7 +1,7 @@
 //! An application's database, and the reader of its outbox.
 
 use driftless::capture;
-use driftless::capture::{Layout, BEFORE_IMAGES, ChainStep, Uniques, untangle};
+use driftless::capture::{BEFORE_IMAGES, ChainStep, Layout, Uniques, untangle};
 use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 

@@ -6,8 +6,8 @@
 use driftless::Replicator;
 use driftless::event::{EventId, Seq};
 use driftless::hub::Rows;
-use driftless::protocol::incarnation::Place;
 use driftless::protocol::idle_poll::{ends_at, idle_poll};
+use driftless::protocol::incarnation::Place;
 use driftless::remote::{Libsql, Options, Remote};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use driftless::event::conflict::ConflictRule;
 use driftless::event::page::Page;
 use driftless::event::{EventId, Op, Seq};
-use driftless::store::{Entry, LogFilter, Outcome, EventState};
+use driftless::store::{Entry, EventState, LogFilter, Outcome};
 use ulid::Ulid;
 
 use super::world::{ALL, Desk, NOW, Remote};

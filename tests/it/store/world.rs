@@ -8,7 +8,9 @@ use driftless::event::conflict::ConflictRule;
 use driftless::event::page::{PULL_LINE, Page};
 use driftless::event::{EventId, Image, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::{Outgoing, push};
-use driftless::store::{Entry, Integrated, LogFilter, Outcome, PushLimit, Setup, EventState, Store};
+use driftless::store::{
+    Entry, EventState, Integrated, LogFilter, Outcome, PushLimit, Setup, Store,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use ulid::Ulid;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use driftless::protocol::statements::MAX_EVENTS;
-use driftless::store::{Entry, LogFilter, PushLimit, EventState, Store};
+use driftless::store::{Entry, EventState, LogFilter, PushLimit, Store};
 use driftless::sync::{Input, SyncState, Ticket};
 use driftless::{Code, Health};
 

@@ -58,9 +58,9 @@ fn honest(remote: &Remote, events: Vec<Pushed>) -> Vec<Pushed> {
 /// The events in another order, if there is a better one.
 fn arranged(remote: &Remote, events: &[Pushed]) -> Vec<Pushed> {
     let outgoing: Vec<_> = events.iter().map(Pushed::outgoing).collect();
-    let (last_n, whole, bytes) = (0, outgoing.len(), 0);
+    let (last_n, self_contained, bytes) = (0, outgoing.len(), 0);
     let (units, tables) = (Vec::new(), Vec::new());
-    let mut push = Push { events: outgoing, units, last_n, whole, bytes, tables };
+    let mut push = Push { events: outgoing, units, last_n, self_contained, bytes, tables };
     push::arrange(&mut push, &remote.remote_tables(), 0);
     let place = |event: &Pushed| push.events.iter().position(|it| it.id == event.outgoing().id);
     let mut events = events.to_vec();

@@ -14,7 +14,7 @@ use driftless::event::{EventId, Op, ReplicaId, RowKey, Seq};
 use driftless::protocol::incarnation::{Incarnation, Incarnations, Place};
 use driftless::protocol::remote_tables::RemoteTables;
 use driftless::protocol::statements::{
-    Asker, Exchange, Sender, Chunk, LogRange, lookup, lookup_chunk, row_chunk,
+    Asker, Chunk, Exchange, LogRange, Sender, lookup, lookup_chunk, row_chunk,
 };
 use driftless::protocol::{Held, Lean, Outgoing, Push};
 
@@ -321,8 +321,10 @@ fn in_parts(table: &Table) -> String {
 #[test]
 fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
     let incarnation = |count, chance| Incarnation { count, chance };
-    let incarnations =
-        |confirmed: Option<Incarnation>, issued: &[Incarnation]| Incarnations { confirmed, issued: issued.to_vec() };
+    let incarnations = |confirmed: Option<Incarnation>, issued: &[Incarnation]| Incarnations {
+        confirmed,
+        issued: issued.to_vec(),
+    };
     let at =
         |seq, id: u64| Place { seq: Seq(seq), id: Some(EventId(ulid::Ulid::from_parts(id, 1))) };
     let (start, one) = (Place::default(), Some(incarnation(1, 1)));
@@ -334,8 +336,18 @@ fn the_turso_engine_takes_a_push_from_one_incarnation_alone() {
         (2, incarnations(one, &[incarnation(2, 2)]), at(1, 1), "the same one"),
         (3, incarnations(one, &[incarnation(2, 3)]), at(1, 1), "a copy of it"),
         (4, incarnations(None, &[incarnation(1, 4)]), start, "a copy from before the first push"),
-        (5, incarnations(one, &[incarnation(2, 2), incarnation(3, 5)]), at(2, 2), "one whose answer was lost"),
-        (6, incarnations(None, &[incarnation(3, 5), incarnation(4, 6)]), start, "a new one whose answer was lost"),
+        (
+            5,
+            incarnations(one, &[incarnation(2, 2), incarnation(3, 5)]),
+            at(2, 2),
+            "one whose answer was lost",
+        ),
+        (
+            6,
+            incarnations(None, &[incarnation(3, 5), incarnation(4, 6)]),
+            start,
+            "a new one whose answer was lost",
+        ),
         (7, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 7)]), at(4, 9), "another log"),
         (8, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 8)]), at(9, 9), "a longer log"),
         (9, incarnations(Some(incarnation(4, 6)), &[incarnation(5, 9)]), at(4, 6), "all is well"),

@@ -7,7 +7,7 @@ use super::super::method::{Method, Reply};
 use super::super::params::Params;
 use super::super::sidecar::Sidecar;
 use crate::error::Error;
-use crate::inspect::{Entry, EventView, LogFilter, LogPosition, Replica, EventState};
+use crate::inspect::{Entry, EventState, EventView, LogFilter, LogPosition, Replica};
 
 pub(super) const METHODS: &[Method] = &[Method::new("log", log), Method::new("event", event)];
 

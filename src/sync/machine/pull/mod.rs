@@ -13,7 +13,7 @@ use crate::event::Seq;
 use crate::event::page::unfold::Layout;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{ReceivedChunk, LogRange};
+use crate::protocol::statements::{LogRange, ReceivedChunk};
 use crate::protocol::{Held, Lean};
 use crate::sync::machine::io::{PullSize, RequestId};
 use pages::Pages;

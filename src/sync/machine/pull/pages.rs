@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::page::{Offset, Page};
 use crate::protocol::incarnation::Place;
-use crate::protocol::statements::{MAX_EVENTS, MAX_UNIT, ReceivedChunk, LogRange};
+use crate::protocol::statements::{LogRange, MAX_EVENTS, MAX_UNIT, ReceivedChunk};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 
@@ -184,7 +184,8 @@ impl Pages {
     pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
         self.head = head.max(self.tail.seq);
         self.more = page.more;
-        let closed = !page.more || (self.asks_whole_units() && page.count < self.next.events + MAX_UNIT);
+        let closed =
+            !page.more || (self.asks_whole_units() && page.count < self.next.events + MAX_UNIT);
         if page.count == 0 {
             self.waiting.extend(self.rest.take());
             if let Some(last) = self.waiting.back_mut() {

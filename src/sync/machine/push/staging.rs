@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::event::ReplicaId;
-use crate::protocol::statements::{PushPayload, PushPart};
+use crate::protocol::statements::{PushPart, PushPayload};
 use crate::protocol::{Outgoing, Push};
 use crate::sync::machine::io::{PushSize, Staged};
 

@@ -38,7 +38,9 @@ impl Machine {
             Ok(read) => read,
             Err(error) => return self.comparison_failed(error),
         };
-        if let Err((error, state)) = examine(self.identity.epoch(), place, &incarnations, meta.as_ref()) {
+        if let Err((error, state)) =
+            examine(self.identity.epoch(), place, &incarnations, meta.as_ref())
+        {
             return self.leave_alone(error, state);
         }
         let wall_ms = self.schedule.now().wall_ms;

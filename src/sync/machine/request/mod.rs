@@ -10,7 +10,7 @@ use ulid::Ulid;
 use crate::event::EventId;
 use crate::protocol::incarnation::{Incarnation, Place};
 use crate::protocol::meta::Asker;
-use crate::protocol::statements::{Exchange, Sender, LogRange};
+use crate::protocol::statements::{Exchange, LogRange, Sender};
 use crate::protocol::{Lean, Push};
 use crate::sync::machine::error_policy::Carried;
 use crate::sync::machine::io::RequestId;

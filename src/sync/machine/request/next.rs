@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::protocol::incarnation::Place;
 use crate::protocol::idle_poll::idle_poll;
+use crate::protocol::incarnation::Place;
 use crate::protocol::meta::Asker;
 use crate::remote::Batch;
 use crate::sync::first_sync::kept_tables::kept;
@@ -154,7 +154,8 @@ impl Machine {
             }
             Load::Push(prepared) => {
                 // It is said until it has gone through.
-                if let Some(error) = prepared.oversized().filter(|_| !self.health.has_push_trouble())
+                if let Some(error) =
+                    prepared.oversized().filter(|_| !self.health.has_push_trouble())
                 {
                     tracing::warn!("{error}");
                     self.health.pushes_slowed(error);

@@ -15,7 +15,7 @@ use driftless::event::frame::{Sealed, seal, seal_line};
 use driftless::event::page::unfold::{Layout, unfold};
 use driftless::event::page::{Line, Page};
 use driftless::event::{Columns, EventId, ReplicaId, Seq, read_columns};
-use driftless::store::{Connection, Entry, LogFilter, Outcome, Setup, EventState, Store};
+use driftless::store::{Connection, Entry, EventState, LogFilter, Outcome, Setup, Store};
 use tempfile::TempDir;
 use ulid::Ulid;
 

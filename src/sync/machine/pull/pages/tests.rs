@@ -17,7 +17,10 @@ fn page(last: i64, count: usize, weight: usize, more: bool) -> Page {
 #[test]
 fn a_page_shrinks_at_once_and_grows_slowly() {
     let mut pages = after(7);
-    assert_eq!(pages.range(), LogRange { after: Seq(7), events: MAX_EVENTS, whole_units: true, chunk: None });
+    assert_eq!(
+        pages.range(),
+        LogRange { after: Seq(7), events: MAX_EVENTS, whole_units: true, chunk: None }
+    );
     for _ in 0..5 {
         assert!(pages.too_large());
     }

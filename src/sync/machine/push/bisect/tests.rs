@@ -144,10 +144,9 @@ fn given(
         event.into_iter().for_each(|event| event.defer_fk = true);
     }
     loop {
-        let over = links
-            .iter()
-            .filter(holds)
-            .filter(|(child, parent)| child.min(parent) <= &self_contained && child.max(parent) > &self_contained);
+        let over = links.iter().filter(holds).filter(|(child, parent)| {
+            child.min(parent) <= &self_contained && child.max(parent) > &self_contained
+        });
         match over.map(|(child, parent)| *child.max(parent)).max() {
             Some(further) => self_contained = further,
             None => break,
