@@ -103,13 +103,9 @@ impl Machine {
         if let Err((error, state)) = examine(epoch, request.place(), &incarnations, meta) {
             return self.diverged(error, state);
         }
-        let taken = match self.identity.note_incarnation(
-            &mut self.store,
-            id,
-            request,
-            &incarnations,
-            &reply,
-        ) {
+        let store = &mut self.store;
+        let taken = match self.identity.note_incarnation(store, id, request, &incarnations, &reply)
+        {
             Ok(taken) => taken,
             // The events are pushed again, and the remote knows them by their ids.
             Err(error) => return self.failed_locally(error),
