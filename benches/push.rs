@@ -61,7 +61,7 @@ fn push(hub: &Served, place: &Place) -> Parts {
         let start = Instant::now();
         let unit = push.events[0].id.0;
         let incarnations = store.issue_incarnation(unit.0).unwrap();
-        let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor);
+        let (replica, epoch, cursor) = (state.replica, epoch.clone(), state.cursor());
         let tables = Arc::clone(&tables);
         let sender = Sender { replica, epoch, cursor, incarnations, tables };
         let exchange =

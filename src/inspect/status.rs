@@ -77,7 +77,7 @@ impl Replica<'_> {
                 (Some(true), Some(remote), held.as_ref().map(|_| SyncState::Trouble), held)
             }
         };
-        let head = remote.as_ref().map_or(state.cursor.0, RemoteFacts::head);
+        let head = remote.as_ref().map_or(state.cursor().0, RemoteFacts::head);
         let last_success = match remote {
             Some(_) => Some(now),
             None => self.last_success()?,
@@ -85,7 +85,7 @@ impl Replica<'_> {
         let sync_state = match failed {
             Some(state) => state,
             None if holder.is_none() => SyncState::Stopped,
-            None if head > state.cursor.0 || state.pending > 0 => SyncState::Syncing,
+            None if head > state.cursor().0 || state.pending > 0 => SyncState::Syncing,
             None => SyncState::InStep,
         };
         let age = |made: i64| u64::try_from(now.saturating_sub(made) / 1_000).unwrap_or(0);

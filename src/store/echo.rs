@@ -44,12 +44,12 @@ impl Store {
         }
         let sql = format!("SELECT {EVENT} FROM driftless_outbox WHERE n = ?1 AND NOT settled");
         let mut statement = self.db.prepare_cached(&sql)?;
-        let mut reader = Reader::of_values(&self.db, &self.layouts);
+        let mut reader = Reader::of_values(&self.db, self.outbox.layouts());
         let origin = Origin::Replica(self.id);
         let bytes = complete(&page.bytes, |echo: &Echo<'_>, out| {
             let mut rows = statement.query([echo.id().outbox_number()])?;
             let Some(row) = rows.next()? else { return Ok(false) };
-            let event = read(&mut reader, row)?.event;
+            let event = read(&mut reader, row)?.into_event();
             let pushed = Pushed {
                 origin,
                 actor: event.actor.as_deref(),

@@ -12,12 +12,17 @@ use crate::error::Result;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     /// The device, or 0 where a system does not tell.
-    pub(crate) device: u64,
+    device: u64,
     /// The inode, or 0 where a system does not tell.
-    pub(crate) inode: u64,
+    inode: u64,
 }
 
 impl FileId {
+    /// A name that no other file has at the same time, in hexadecimal.
+    pub(crate) fn name(self) -> String {
+        format!("{:x}-{:x}", self.device, self.inode)
+    }
+
     /// The file at `path`. Symbolic links are followed. The file is not opened: to close a database
     /// takes a process's locks on it away.
     pub(crate) fn at(path: &Path) -> std::io::Result<FileId> {

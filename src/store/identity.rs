@@ -134,7 +134,7 @@ impl Store {
         }
         self.commit_write(tx)?;
         if let Some(sent) = sent {
-            self.boundaries.forget(sent);
+            self.outbox.boundaries().forget(sent);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Store;
 use super::outbox::pending::event_id;
-use super::outbox::reader::{COLUMNS, Layouts, OutboxEvent};
+use super::outbox::reader::{COLUMNS, Layouts};
 use crate::error::Result;
 use crate::event::frame::{Sealed, open};
 use crate::event::verdict::Verdict;
@@ -132,7 +132,9 @@ impl LogFilter {
 const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
 
 fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEntry> {
-    let OutboxEvent { table, op, key, before, after, .. } = layouts.read(db, row, 0, None)?;
+    let mut read = layouts.read(db, row, 0, None)?;
+    let ((before, after), op) = (read.take_images(), read.op());
+    let (table, key) = read.into_row();
     let n = row.get(0)?;
     Ok(PendingEntry {
         n,
@@ -208,7 +210,7 @@ impl Store {
             let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let entry = Entry::Pending(pending(&tx, &self.layouts, row)?);
+                let entry = Entry::Pending(pending(&tx, self.outbox.layouts(), row)?);
                 if filter.takes(me, &entry) {
                     visit(entry)?;
                 }
@@ -231,7 +233,7 @@ impl Store {
             let mut statement = self.db.prepare_cached(&sql)?;
             let mut rows = statement.query([id.outbox_number()])?;
             if let Some(row) = rows.next()? {
-                let event = pending(&self.db, &self.layouts, row)?;
+                let event = pending(&self.db, self.outbox.layouts(), row)?;
                 if event.id == id {
                     return Ok(Some(Entry::Pending(event)));
                 }

@@ -115,15 +115,8 @@ pub struct Store {
     /// The tables of which capture may have missed writes.
     suspects: Vec<schema::notice::Suspect>,
     guard: rows::trigger_guard::Guard,
-    pending: RefCell<outbox::pending::Pending>,
-    layouts: outbox::reader::Layouts,
-    /// Outbox numbers at which a transaction ended.
-    boundaries: outbox::boundaries::Shared,
-    /// The dependency spans of a stretch of the outbox that is larger than a push. An event's
-    /// values never change, but numbers may: what renumbers events forgets them.
-    spans: RefCell<Option<outbox::spans::Stretched>>,
-    /// The greatest time of a local event that was the newest when [`Store::note_boundary`] looked.
-    newest_ms: i64,
+    /// What is known of the outbox.
+    outbox: outbox::Outbox,
     /// The tables that are not replicated, and the schema version for which that is.
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
     /// What the application registers on each connection.

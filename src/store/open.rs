@@ -9,9 +9,7 @@ use super::Store;
 use super::connection::{OnConnect, check_version, connect, is_replica, setting};
 use super::file_state::OpenFile;
 use super::local::dependents::Dependents;
-use super::outbox::boundaries::Shared;
-use super::outbox::pending::Pending;
-use super::outbox::reader::Layouts;
+use super::outbox::Outbox;
 use super::rows::trigger_guard::Guard;
 use super::schema::notice::SchemaVersionsSeen;
 use super::schema::upgrade::upgrade;
@@ -72,11 +70,7 @@ impl Store {
             looks: SchemaVersionsSeen::default(),
             suspects: Vec::new(),
             guard,
-            pending: RefCell::new(Pending::default()),
-            layouts: Layouts::default(),
-            boundaries: Shared::default(),
-            spans: RefCell::default(),
-            newest_ms: 0,
+            outbox: Outbox::default(),
             left_out: RefCell::default(),
             on_connect: on_connect.clone(),
             file: OpenFile::at(path),

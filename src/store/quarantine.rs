@@ -10,12 +10,15 @@
 //! is kept, and each retry reads it again, for a later version of this program may know what it
 //! is. A row that is held with such a line is tried without it.
 
+pub(in crate::store) mod rows;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use self::rows::hold_in_front;
 use super::Store;
 use super::apply::admission::MALFORMED;
 use super::apply::rebase::Rebase;
-use super::apply::step::{HeldRows, Integrated, Step, Stop, Strategy};
+use super::apply::step::{HeldRows, Integrated, Step, Stop, Strategy, Task};
 use super::identity::landmark;
 use crate::error::{Code, Error, Result};
 use crate::event::page::{Line, Page};
@@ -174,10 +177,11 @@ impl Store {
     fn retry(&self, lines: &[Line<'_>], strategy: Strategy, now_ms: i64) -> Step<Integrated> {
         let (tx, start) = self.begin_attempt()?;
         let held = take_out(&tx, lines, strategy)?;
-        let mut rebase = Rebase::new(self, lines, strategy, false, start)?.again(held);
-        rebase.run(now_ms)?;
-        let finished = rebase.finish(start.cursor, None)?;
-        self.end_attempt(tx, finished, start.cursor)
+        let task = Task::new(self, lines, strategy, start).again();
+        let mut rebase = Rebase::new(task)?.holding(held);
+        rebase.run(None, now_ms)?;
+        let finished = rebase.finish(start.cursor(), None)?;
+        self.end_attempt(tx, finished, start.cursor())
     }
 
     /// Reads the lines again that were no events, and applies those that are. What came before the
@@ -267,15 +271,6 @@ fn append(line: &[u8], page: &mut Vec<u8>) {
         page.push(b'\n');
     }
     page.extend_from_slice(line);
-}
-
-/// Holds a row's base image with the first of its events here that a retry looks at. False if there
-/// is none.
-pub(super) fn hold_in_front(db: &Connection, table: &str, key: &str, image: &str) -> Result<bool> {
-    let sql = "UPDATE driftless_quarantine SET img = ?3 WHERE seq =
-               (SELECT min(seq) FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
-                AND (line IS NOT NULL OR seq IN (SELECT seq FROM driftless_log)))";
-    Ok(db.prepare_cached(sql)?.execute((table, key, image))? > 0)
 }
 
 /// Takes these events out of quarantine, and gives the rows that waited with them. Those are for

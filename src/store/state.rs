@@ -19,7 +19,7 @@ impl Store {
     pub fn state(&self) -> Result<State> {
         let tx = self.db.unchecked_transaction()?;
         let mut statement = tx.prepare_cached(
-            "SELECT cursor, sent, chain, actor,
+            "SELECT sent, chain, actor,
                     (SELECT count(*) FROM driftless_conflicts WHERE state = 'open')
                         + (SELECT count(*) FROM driftless_old_conflicts WHERE state = 'open'),
                     (SELECT count(*) FROM driftless_quarantine),
@@ -29,13 +29,12 @@ impl Store {
         )?;
         let mut state = statement.query_row([], |row| {
             Ok(State {
-                cursor: Seq(row.get(0)?),
-                sent: row.get(1)?,
-                chain: row.get(2)?,
-                actor: row.get(3)?,
-                conflicts: row.get::<_, i64>(4)? as u64,
-                quarantined: row.get::<_, i64>(5)? as u64,
-                bytes: row.get::<_, i64>(6)? as u64,
+                sent: row.get(0)?,
+                chain: row.get(1)?,
+                actor: row.get(2)?,
+                conflicts: row.get::<_, i64>(3)? as u64,
+                quarantined: row.get::<_, i64>(4)? as u64,
+                bytes: row.get::<_, i64>(5)? as u64,
                 ..State::unknown(self.id)
             })
         })?;
@@ -47,8 +46,8 @@ impl Store {
         // What is none, in a file that somebody has changed, must not become a part of SQL.
         let epoch = setting(&tx, "epoch")?;
         state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
-        let mut pending = self.pending.borrow_mut();
-        pending.refresh(&tx, &self.layouts, state.cursor)?;
+        let mut pending = self.outbox.pending_mut();
+        pending.refresh(&tx, self.outbox.layouts(), state.cursor())?;
         self.remember_outbox(&tx)?;
         state.pending = pending.len() as u64;
         state.unsent = pending.above(state.sent) as u64;
@@ -81,9 +80,7 @@ pub struct State {
     pub url: String,
     /// The remote's identity, once it is known.
     pub epoch: Option<String>,
-    /// The highest seq that is integrated.
-    pub cursor: Seq,
-    /// The same place, with the event there.
+    /// The highest seq that is integrated, with the event there.
     pub place: Place,
     /// The highest outbox number whose verdict the remote has given.
     pub sent: i64,
@@ -110,13 +107,17 @@ pub struct State {
 }
 
 impl State {
+    /// The highest seq that is integrated.
+    pub fn cursor(&self) -> Seq {
+        self.place.seq
+    }
+
     /// Of a replica of which nothing is known.
     pub(crate) fn unknown(replica: ReplicaId) -> State {
         State {
             replica,
             url: String::new(),
             epoch: None,
-            cursor: Seq(0),
             place: Place::default(),
             sent: 0,
             pending: 0,

@@ -102,7 +102,7 @@ fn watched<T>(
                 if let Ok(state) = replica.state() {
                     let sent = all.saturating_sub(state.unsent);
                     let staged = *staged.lock().unwrap_or_else(PoisonError::into_inner);
-                    spinner.progress(progress(sent, all, state.cursor, staged));
+                    spinner.progress(progress(sent, all, state.cursor(), staged));
                 }
             }
         });

@@ -136,19 +136,25 @@ impl<'p> Batch<'p> {
 }
 
 /// A page that was decoded before its transaction, for the local log as it was then.
-pub(in crate::store) struct Predecoded<'p> {
+pub(in crate::store) struct Predecoded<'l, 'p> {
+    lines: &'l [Line<'p>],
     /// The chain's hash before the page.
     chain: Hash,
     batches: Vec<Batch<'p>>,
 }
 
-impl<'p> Predecoded<'p> {
+impl<'l, 'p> Predecoded<'l, 'p> {
     /// Decodes `lines`, and seals them behind `chain`; nothing of a long page.
-    pub(in crate::store) fn new(lines: &[Line<'p>], chain: Hash) -> Self {
+    pub(in crate::store) fn new(lines: &'l [Line<'p>], chain: Hash) -> Self {
         let mut hash = chain;
         let short = if lines.len() <= PREDECODED_EVENTS { lines } else { &[] };
         let batches = short.chunks(BATCH).map(|lines| Batch::new(lines, &mut hash, true));
-        Predecoded { chain, batches: batches.collect() }
+        Predecoded { lines, chain, batches: batches.collect() }
+    }
+
+    /// The lines of the page.
+    pub(in crate::store) fn lines(&self) -> &'l [Line<'p>] {
+        self.lines
     }
 
     /// The batches, if they are what a transaction wants whose log ends in `chain`.
@@ -163,7 +169,7 @@ pub(in crate::store) fn decode<'p>(
     lines: &[Line<'p>],
     mut hash: Hash,
     sealed: bool,
-    predecoded: Option<&Predecoded<'p>>,
+    predecoded: Option<&Predecoded<'_, 'p>>,
     mut take: impl FnMut(usize, Result<Decoded<'_, 'p>, &str>) -> Step,
 ) -> Step {
     let mut all = |first: usize, batch: &Batch<'p>| -> Step {

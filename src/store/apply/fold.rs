@@ -11,12 +11,13 @@
 //!   and the log need not have it whole, so it waits in quarantine itself
 //!   ([`Rebase::hold_base_row`]).
 
-use super::rebase::{AffectedRow, Rebase};
-use super::step::Step;
+use super::affected::AffectedRow;
+use super::rebase::Rebase;
+use super::step::{Step, Task};
 use crate::event::Image;
-use crate::store::quarantine::hold_in_front;
 use crate::store::rows::refusal::{is_refusal, is_uncompiled, is_unique_violation, shorten};
 use crate::store::rows::row::{borrow, known_key};
+use crate::store::rows::writer::Writer;
 
 /// How often the rows that a page does not touch are written anew, with more of them as they were:
 /// rows that hide one behind the other are few, and each time costs as much as all of them.
@@ -25,78 +26,72 @@ const MAX_ROUNDS: usize = 8;
 impl Rebase<'_, '_> {
     /// The fold's writes.
     pub(in crate::store) fn place_folded(&mut self) -> Step {
+        let db = self.task().db();
         self.place_untouched()?;
-        let before = (self.done.quarantined, self.any_waiting);
-        self.db.execute_batch("SAVEPOINT driftless_fold")?;
+        let before = self.quarantine().content();
+        db.execute_batch("SAVEPOINT driftless_fold")?;
         if !self.place_together()? {
-            self.db.execute_batch("ROLLBACK TO driftless_fold")?;
-            (self.done.quarantined, self.any_waiting) = before;
+            db.execute_batch("ROLLBACK TO driftless_fold")?;
+            self.quarantine_mut().back_to(before);
             self.place_singly()?;
         }
         self.hold_homeless()?;
-        Ok(self.db.execute_batch("RELEASE driftless_fold")?)
+        Ok(db.execute_batch("RELEASE driftless_fold")?)
     }
 
     /// Rows that the page does not touch go first, since they held their values before it.
     fn place_untouched(&mut self) -> Step {
-        let mut rows = std::mem::take(&mut self.rows);
-        self.db.execute_batch("SAVEPOINT driftless_fold")?;
+        let db = self.task().db();
+        db.execute_batch("SAVEPOINT driftless_fold")?;
         let mut round = 1;
-        while !self.place_apart(rows.iter_mut().filter(|row| row.lines.is_empty()))? {
-            self.db.execute_batch("ROLLBACK TO driftless_fold")?;
+        while !self.place_apart()? {
+            db.execute_batch("ROLLBACK TO driftless_fold")?;
             round += 1;
             if round == MAX_ROUNDS {
-                let untouched = rows.iter_mut().filter(|row| row.lines.is_empty());
-                untouched.for_each(|row| row.unchanged = true);
+                let untouched = self.rows_mut().iter_mut().filter(|row| !row.is_of_page());
+                untouched.for_each(AffectedRow::leave_unchanged);
             }
         }
-        self.rows = rows;
-        Ok(self.db.execute_batch("RELEASE driftless_fold")?)
+        Ok(db.execute_batch("RELEASE driftless_fold")?)
     }
 
-    /// Writes these rows as they are underneath, and those that cannot be so as they were, with
-    /// their pending events, which have never left them: these are unchanged. False if one that is
-    /// unchanged now would have had to go first.
-    fn place_apart<'r>(&mut self, rows: impl Iterator<Item = &'r mut AffectedRow>) -> Step<bool> {
-        let (unchanged, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.unchanged);
+    /// Writes the rows that the page does not touch as they are underneath, and those that cannot
+    /// be so as they were, with their pending events, which have never left them: these are
+    /// unchanged. False if one that is unchanged now would have had to go first.
+    fn place_apart(&mut self) -> Step<bool> {
+        let task = self.task();
+        let (writer, rows) = self.writer_and_rows();
+        let untouched = rows.iter_mut().filter(|row| !row.is_of_page());
+        let (unchanged, rows): (Vec<_>, Vec<_>) = untouched.partition(|row| row.is_unchanged());
         for row in unchanged {
             // Together they were here before, so together they can be.
-            if let (Some(table), Some(current)) = (row.table, &row.current) {
-                let written = self.writer.upsert(table, &row.key.0, &borrow(current));
-                self.check(written)?;
+            if let (Some(table), Some(current)) = (row.table(), row.current()) {
+                task.check(writer.upsert(table, &row.key().0, &borrow(current)))?;
             }
         }
         let mut apart = true;
         for row in rows {
-            if !self.try_image(row.table, &row.key.0, row.image.as_ref())? {
-                row.unchanged = true;
-                apart &= self.try_image(row.table, &row.key.0, row.current.as_ref())?;
+            if !try_image(task, writer, row, AffectedRow::image)? {
+                row.leave_unchanged();
+                apart &= try_image(task, writer, row, AffectedRow::current)?;
             }
         }
         Ok(apart)
     }
 
-    /// Writes a row, if there is one. False if a constraint refuses it.
-    fn try_image(&mut self, table: Option<usize>, key: &str, image: Option<&Image>) -> Step<bool> {
-        let (Some(table), Some(image)) = (table, image) else { return Ok(true) };
-        let written = self.writer.upsert(table, key, &borrow(image));
-        if written.as_ref().is_err_and(is_refusal) && !self.db.is_autocommit() {
-            return Ok(false);
-        }
-        self.check(written)?;
-        Ok(true)
+    /// Writes a row as it was underneath before the page. False if a constraint refuses it.
+    fn place_base(&mut self, at: usize) -> Step<bool> {
+        let task = self.task();
+        let (writer, rows) = self.writer_and_rows();
+        try_image(task, writer, &rows[at], AffectedRow::base)
     }
 
     /// Writes each row as it is to be. False if a row can neither become what it is to be nor stay
     /// what it was, because another one has what it held.
     fn place_together(&mut self) -> Step<bool> {
-        for at in 0..self.rows.len() {
-            if !self.place(at)? {
-                let row = &self.rows[at];
-                let (table, key, base) = (row.table, row.key.clone(), row.base.clone());
-                if !self.try_image(table, &key.0, base.as_ref())? {
-                    return Ok(false);
-                }
+        for at in 0..self.rows().len() {
+            if !self.place(at)? && !self.place_base(at)? {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -106,17 +101,13 @@ impl Rebase<'_, '_> {
     /// stay are what they were, if they can, and then each becomes what it is to be, if it can.
     fn place_singly(&mut self) -> Step {
         let mut absent = Vec::new();
-        for at in 0..self.rows.len() {
-            let row = &self.rows[at];
-            let (table, key, base) = (row.table, row.key.clone(), row.base.clone());
-            if !row.lines.is_empty()
-                && row.image.is_some()
-                && !self.try_image(table, &key.0, base.as_ref())?
-            {
+        for at in 0..self.rows().len() {
+            let row = &self.rows()[at];
+            if row.is_of_page() && row.image().is_some() && !self.place_base(at)? {
                 absent.push(at);
             }
         }
-        for at in 0..self.rows.len() {
+        for at in 0..self.rows().len() {
             if !self.place(at)? && absent.contains(&at) {
                 self.hold_base_row(at)?;
             }
@@ -126,12 +117,13 @@ impl Rebase<'_, '_> {
 
     /// Writes a row of the page as it is to be. False if it is refused; then its events wait.
     fn place(&mut self, at: usize) -> Step<bool> {
-        let row = &self.rows[at];
-        let (Some(table), Some(image)) = (row.table, &row.image) else { return Ok(true) };
-        if row.lines.is_empty() {
+        let (writer, rows) = self.writer_and_rows();
+        let row = &rows[at];
+        let (Some(table), Some(image)) = (row.table(), row.image()) else { return Ok(true) };
+        if !row.is_of_page() {
             return Ok(true);
         }
-        let Err(error) = self.writer.upsert(table, &row.key.0, &borrow(image)) else {
+        let Err(error) = writer.upsert(table, &row.key().0, &borrow(image)) else {
             return Ok(true);
         };
         let error = self.bear(error)?;
@@ -142,75 +134,87 @@ impl Rebase<'_, '_> {
     /// Gives the error back if the refused row's events may wait; else the page is to be tried in
     /// another way.
     fn bear(&self, error: rusqlite::Error) -> Step<rusqlite::Error> {
+        let task = self.task();
         let bearable = (is_refusal(&error) || is_uncompiled(&error))
-            && !self.db.is_autocommit()
-            && !(is_unique_violation(&error) && self.more);
+            && !task.db().is_autocommit()
+            && !(is_unique_violation(&error) && task.has_more());
         if bearable {
             return Ok(error);
         }
-        Err(self.check(Err(error)).expect_err("what failed is a reason to stop"))
+        Err(task.check(Err(error)).expect_err("what failed is a reason to stop"))
     }
 
     fn reason(&self, table: usize, error: &rusqlite::Error) -> String {
-        let name = &self.store.tables[table].table.name;
+        let name = &self.task().table(table).name;
         format!("table `{name}` refuses the row here: {}", constraint(error))
     }
 
     /// A constraint that this database alone has refuses a row: its events wait.
     fn leave_out(&mut self, at: usize, reason: &str) -> Step {
-        for line in self.rows[at].lines.clone() {
-            if self.lines[line].verdict.is_applied() && !self.waits(line)? {
-                self.quarantine(line, reason)?;
+        let lines = self.task().lines();
+        for line in self.rows()[at].lines().to_vec() {
+            if lines[line].verdict.is_applied() && !self.quarantine().has(lines[line].seq)? {
+                self.quarantine_line(line, reason)?;
             }
         }
         Ok(())
     }
 
-    fn waits(&self, line: usize) -> Step<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE seq = ?1)";
-        let seq = self.lines[line].seq.0;
-        Ok(self.db.prepare_cached(sql)?.query_row([seq], |row| row.get(0))?)
-    }
-
     /// A row of the page cannot even be what it was underneath its pending events: that waits, too,
     /// in front of whatever of the row waits, and is written before it.
     fn hold_base_row(&mut self, at: usize) -> Step {
-        let row = &self.rows[at];
-        let (first, base) = (row.lines[0], row.base.as_ref().map(Image::to_json));
-        if !self.waits(first)? {
-            let table = shorten(&self.lines[first].table);
+        let row = &self.rows()[at];
+        let (first, base) = (row.lines()[0], row.base().map(Image::to_json));
+        let line = &self.task().lines()[first];
+        if !self.quarantine().has(line.seq)? {
+            let table = shorten(&line.table);
             let reason = format!("table `{table}` refuses the row underneath here");
-            self.quarantine(first, &reason)?;
+            self.quarantine_line(first, &reason)?;
         }
-        let line = &self.lines[first];
         let base = base.expect("only a row that there was is refused");
-        let kept = hold_in_front(self.db, &line.table, line.key, &base)?;
+        let kept = self.quarantine().hold_in_front(line, &base)?;
         assert!(kept, "its first event waits");
         Ok(())
     }
 
     /// A base row that was held goes on waiting if its table is not replicated here now.
     fn hold_homeless(&mut self) -> Step {
-        let mut rows: Vec<_> = self.held.drain().collect();
-        rows.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
-        for (seq, image) in rows {
-            let found = self.lines.binary_search_by_key(&seq, |line| line.seq);
+        let task = self.task();
+        for (seq, image) in self.quarantine_mut().take_all_held() {
+            let found = task.lines().binary_search_by_key(&seq, |line| line.seq);
             let at = found.expect("it has come out of quarantine with the page");
-            let line = &self.lines[at];
-            let table = self.store.table_index(&line.table);
-            let table = table.filter(|&table| self.is_writable(table));
-            if table.is_some_and(|at| known_key(&self.store.tables[at].table, line.key).is_some()) {
+            let line = &task.lines()[at];
+            let table = task.store().table_index(&line.table);
+            let table = table.filter(|&table| task.is_writable(table));
+            if table.is_some_and(|at| known_key(task.table(at), line.key).is_some()) {
                 // The row is here: what waits of it is on top.
                 continue;
             }
-            if !self.waits(at)? {
+            if !self.quarantine().has(line.seq)? {
                 let table = shorten(&line.table);
-                self.quarantine(at, &format!("table `{table}` has no place for the row here"))?;
+                let reason = format!("table `{table}` has no place for the row here");
+                self.quarantine_line(at, &reason)?;
             }
-            hold_in_front(self.db, &line.table, line.key, &image.to_json())?;
+            self.quarantine().hold_in_front(line, &image.to_json())?;
         }
         Ok(())
     }
+}
+
+/// Writes one of a row's images, if there is one. False if a constraint refuses it.
+fn try_image(
+    task: Task<'_, '_>,
+    writer: &mut Writer<'_>,
+    row: &AffectedRow,
+    image: fn(&AffectedRow) -> Option<&Image>,
+) -> Step<bool> {
+    let (Some(table), Some(image)) = (row.table(), image(row)) else { return Ok(true) };
+    let written = writer.upsert(table, &row.key().0, &borrow(image));
+    if written.as_ref().is_err_and(is_refusal) && !task.db().is_autocommit() {
+        return Ok(false);
+    }
+    task.check(written)?;
+    Ok(true)
 }
 
 /// What SQLite says of a refused write; it names tables and columns, and no values.

@@ -7,11 +7,11 @@ use rusqlite::{Connection, Transaction};
 
 use super::decode::Predecoded;
 use super::rebase::{Finished, Rebase};
-use super::step::{Integrated, Start, Step, Stop, Strategy, begin, hash};
+use super::step::{Integrated, Start, Step, Stop, Strategy, Task, begin, hash};
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::frame::Hash;
-use crate::event::page::{Line, Page};
+use crate::event::page::Page;
 use crate::store::Store;
 
 /// What became of a page.
@@ -58,9 +58,8 @@ impl Store {
         let lines = page.lines()?;
         // All that needs no lock is done before it is taken: the application may want it.
         let predecoded = Predecoded::new(&lines, chain(&self.db)?);
-        let done = self.escalate(|store, strategy| {
-            store.attempt(page, (&lines, &predecoded), strategy, sent, now_ms)
-        })?;
+        let done = self
+            .escalate(|store, strategy| store.attempt(page, &predecoded, strategy, sent, now_ms))?;
         Ok(done.map_or(Outcome::NeedsLonger, Outcome::Done))
     }
 
@@ -90,7 +89,7 @@ impl Store {
             self.straighten()?;
             let mut tried = attempt(self, strategy);
             if let Err(Stop::RolledBack) = tried
-                && self.guard.foreign
+                && self.guard.is_foreign()
             {
                 // Such a trigger could stop this page for ever. It is left out of it, and the
                 // guard is set anew for the next page.
@@ -103,7 +102,7 @@ impl Store {
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => strategy,
                 Err(Stop::UniqueViolation) => match strategy {
-                    Strategy::InPlace if !self.pending.borrow().is_empty() => Strategy::TableWide,
+                    Strategy::InPlace if !self.outbox.pending().is_empty() => Strategy::TableWide,
                     Strategy::InPlace | Strategy::TableWide => Strategy::Folded,
                     Strategy::Folded => return Ok(None),
                 },
@@ -121,28 +120,29 @@ impl Store {
         }
     }
 
-    fn attempt<'p>(
+    fn attempt(
         &self,
         page: &Page,
-        (lines, predecoded): (&[Line<'p>], &Predecoded<'p>),
+        predecoded: &Predecoded<'_, '_>,
         strategy: Strategy,
         sent: Option<i64>,
         now_ms: i64,
     ) -> Step<Integrated> {
         let (tx, start) = self.begin_attempt()?;
+        let (lines, seen) = (predecoded.lines(), start.cursor());
         if let Some(first) = lines.first()
-            && first.seq <= start.cursor
+            && first.seq <= seen
         {
             let message = format!(
                 "a page begins with event {}, but event {} is integrated already",
-                first.seq, start.cursor
+                first.seq, seen
             );
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        let mut rebase =
-            Rebase::new(self, lines, strategy, page.more, start)?.with_predecoded(predecoded);
-        rebase.run(now_ms)?;
-        let cursor = start.cursor.max(page.last);
+        let task = Task::new(self, lines, strategy, start).with_more(page.more);
+        let mut rebase = Rebase::new(task)?;
+        rebase.run(Some(predecoded), now_ms)?;
+        let cursor = seen.max(page.last);
         let finished = rebase.finish(cursor, sent)?;
         self.end_attempt(tx, finished, cursor)
     }
@@ -154,7 +154,7 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let start = begin(&tx)?;
-        self.refresh_pending(&tx, start.cursor)?;
+        self.refresh_pending(&tx, start.cursor())?;
         Ok((tx, start))
     }
 
@@ -166,8 +166,7 @@ impl Store {
         cursor: Seq,
     ) -> Step<Integrated> {
         self.commit_write(tx)?;
-        self.pending.borrow_mut().settle(&finished.settled, finished.kept, cursor);
-        Ok(finished.done)
+        Ok(finished.settle(&mut self.outbox.pending_mut(), cursor))
     }
 }
 

@@ -14,18 +14,22 @@
 //! Undoing event by event through SQL would pass through states that never existed, which a UNIQUE
 //! index notices.
 
-use rusqlite::{CachedStatement, Connection};
+use rusqlite::CachedStatement;
 
-use super::decode::{Decoded, Predecoded};
-use super::step::{HeldRows, Integrated, Start, Step, Stop, Strategy};
+use super::admission::{Admitted, admit};
+use super::affected::AffectedRows;
+use super::decode::Decoded;
+use super::step::{HeldRows, Integrated, Step, Task};
 use crate::error::Result;
 use crate::event::frame::Hash;
 use crate::event::page::Line;
 use crate::event::value::ValueRef;
-use crate::event::{Change, EventId, Image, Op, Origin, RowKey, Seq};
-use crate::store::Store;
+use crate::event::verdict::Verdict;
+use crate::event::{Change, Column, Op, Origin, RowKey, Seq};
 use crate::store::local::ways::Ways;
-use crate::store::rows::refusal::{is_refusal, is_unique_violation, shorten};
+use crate::store::outbox::pending::Pending;
+use crate::store::quarantine::rows::QuarantineRows;
+use crate::store::rows::row::Row;
 use crate::store::rows::writer::Writer;
 use crate::store::schema::install::forget_before_images;
 
@@ -35,131 +39,138 @@ use crate::store::schema::install::forget_before_images;
 const MAX_AHEAD_MS: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// One attempt at a page.
+///
+/// Each state has one owner: `rows` what is underneath the pending events, `quarantine` what waits,
+/// `log` the chain, `ways` where rows went. The files that have the steps of an attempt reach them
+/// by their methods.
 pub(in crate::store) struct Rebase<'s, 'p> {
-    pub(in crate::store) store: &'s Store,
-    pub(in crate::store) db: &'s Connection,
-    pub(in crate::store) writer: Writer<'s>,
-    /// Appends to the local log.
-    log: Option<CachedStatement<'s>>,
-    pub(in crate::store) lines: &'s [Line<'p>],
-    /// What was decoded of them before the transaction.
-    predecoded: Option<&'s Predecoded<'p>>,
-    pub(in crate::store) strategy: Strategy,
-    pub(in crate::store) more: bool,
-    pub(in crate::store) start: Start,
-    pub(in crate::store) rows: Vec<AffectedRow>,
-    pub(in crate::store) of_line: Vec<u32>,
-    pub(in crate::store) chain: Hash,
-    pub(in crate::store) key: Vec<ValueRef<'p>>,
-    /// Whether anything is in quarantine, so that later events may have to follow.
-    pub(in crate::store) any_waiting: bool,
-    pub(in crate::store) settled: Vec<i64>,
-    pub(in crate::store) lost: Vec<Lost>,
-    /// The events are in the log already, and come out of quarantine.
-    pub(in crate::store) again: bool,
-    /// What the events up to here did is in the rows already: they only settle the outbox.
-    pub(in crate::store) adopted: Seq,
-    /// Base rows that were held in quarantine.
-    pub(in crate::store) held: HeldRows,
-    /// All pending events come off, not only those of the page's tables.
-    pub(in crate::store) everything: bool,
+    task: Task<'s, 'p>,
+    writer: Writer<'s>,
+    log: LogEnd<'s>,
+    rows: AffectedRows,
+    quarantine: QuarantineRows<'s>,
+    /// The outbox numbers of own events with a verdict.
+    settled: Vec<i64>,
+    /// Own events of the page that lost.
+    lost: Vec<Lost>,
     /// Where the rows went to which local rows refer.
-    pub(in crate::store) ways: Ways,
-    pub(in crate::store) done: Integrated,
+    ways: Ways,
+    /// The key of the event that is written.
+    key: Vec<ValueRef<'p>>,
+    done: Integrated,
+}
+
+/// The end of the local log.
+struct LogEnd<'s> {
+    append: Option<CachedStatement<'s>>,
+    /// The head of the chain.
+    chain: Hash,
 }
 
 /// What an attempt leaves when it has come through.
 pub(in crate::store) struct Finished {
-    pub(in crate::store) done: Integrated,
-    /// The settled outbox numbers.
-    pub(in crate::store) settled: Vec<i64>,
+    done: Integrated,
+    settled: Vec<i64>,
     /// Settled, and kept as the newest number.
-    pub(in crate::store) kept: Option<i64>,
+    kept: Option<i64>,
+}
+
+impl Finished {
+    /// Whether the event with this outbox number has its verdict.
+    pub(in crate::store) fn has_settled(&self, n: i64) -> bool {
+        self.settled.contains(&n)
+    }
+
+    /// The attempt is committed: its events are no longer pending.
+    pub(in crate::store) fn settle(self, pending: &mut Pending, cursor: Seq) -> Integrated {
+        pending.settle(&self.settled, self.kept, cursor);
+        self.done
+    }
 }
 
 impl<'s, 'p> Rebase<'s, 'p> {
-    pub(in crate::store) fn new(
-        store: &'s Store,
-        lines: &'s [Line<'p>],
-        strategy: Strategy,
-        more: bool,
-        start: Start,
-    ) -> Result<Self> {
-        let db = &store.db;
-        let any = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine)";
-        let any_waiting = db.prepare_cached(any)?.query_row([], |row| row.get(0))?;
+    pub(in crate::store) fn new(task: Task<'s, 'p>) -> Result<Self> {
+        let (store, db) = (task.store(), task.db());
+        let writer = Writer::new(db, &store.tables, &store.guard);
         Ok(Rebase {
-            store,
-            db,
-            writer: Writer::new(db, &store.tables, &store.guard)
-                .keeping_values_before(&store.dependents)?,
-            log: None,
-            lines,
-            predecoded: None,
-            strategy,
-            more,
-            start,
-            rows: Vec::new(),
-            of_line: Vec::new(),
-            chain: start.chain,
-            key: Vec::new(),
-            any_waiting,
+            task,
+            writer: writer.keeping_values_before(&store.dependents)?,
+            log: LogEnd { append: None, chain: task.start().chain() },
+            rows: AffectedRows::default(),
+            quarantine: QuarantineRows::of(db)?,
             settled: Vec::new(),
             lost: Vec::new(),
-            again: false,
-            adopted: Seq(0),
-            held: HeldRows::new(),
-            everything: false,
             ways: Ways::default(),
-            done: Integrated { pulled: lines.len(), ..Integrated::default() },
+            key: Vec::new(),
+            done: Integrated { pulled: task.lines().len(), ..Integrated::default() },
         })
     }
 
-    /// What was decoded before the transaction.
-    pub(super) fn predecoded(&self) -> Option<&'s Predecoded<'p>> {
-        self.predecoded
+    /// With base rows that have come out of quarantine with the events. They are for the fold
+    /// alone.
+    pub(in crate::store) fn holding(self, held: HeldRows) -> Self {
+        assert!(held.is_empty() || self.task.is_folded(), "others read rows in place");
+        Rebase { quarantine: self.quarantine.holding(held), ..self }
     }
 
-    /// With what was decoded before the transaction.
-    pub(in crate::store) fn with_predecoded(self, predecoded: &'s Predecoded<'p>) -> Self {
-        Rebase { predecoded: Some(predecoded), ..self }
+    /// What the attempt has to do.
+    pub(in crate::store) fn task(&self) -> Task<'s, 'p> {
+        self.task
     }
 
-    /// For events that are in the log already: they are not sealed again. `held` has come out of
-    /// quarantine with them, which is for the fold alone.
-    pub(in crate::store) fn again(self, held: HeldRows) -> Self {
-        assert!(held.is_empty() || self.strategy == Strategy::Folded, "others read rows in place");
-        Rebase { again: true, held, ..self }
+    /// The rows that need thought.
+    pub(in crate::store) fn rows(&self) -> &AffectedRows {
+        &self.rows
     }
 
-    /// For events of which those up to `adopted` are in the rows already.
-    pub(in crate::store) fn adopted(self, adopted: Seq) -> Self {
-        Rebase { adopted, ..self }
+    pub(in crate::store) fn rows_mut(&mut self) -> &mut AffectedRows {
+        &mut self.rows
     }
 
-    /// For a rebase of all rows that have pending events.
-    pub(in crate::store) fn of_everything(self) -> Self {
-        Rebase { everything: true, ..self }
+    pub(in crate::store) fn writer(&self) -> &Writer<'s> {
+        &self.writer
     }
 
-    /// The outbox numbers of the pending events of tables that `takes` names by their places,
-    /// rising.
-    pub(in crate::store) fn numbers(&self, takes: impl Fn(usize) -> bool) -> Vec<i64> {
-        let of_table = |row: &&Touched| row.table.is_some_and(&takes);
-        let rows = self.rows.iter().filter(of_table);
-        let mut numbers: Vec<_> =
-            rows.flat_map(|row| row.pending.iter().map(|(n, ..)| *n)).collect();
-        numbers.sort_unstable();
-        numbers
+    pub(in crate::store) fn writer_mut(&mut self) -> &mut Writer<'s> {
+        &mut self.writer
+    }
+
+    /// The writer, and the rows that it is to write.
+    pub(super) fn writer_and_rows(&mut self) -> (&mut Writer<'s>, &mut AffectedRows) {
+        (&mut self.writer, &mut self.rows)
+    }
+
+    pub(in crate::store) fn quarantine(&self) -> &QuarantineRows<'s> {
+        &self.quarantine
+    }
+
+    pub(super) fn quarantine_mut(&mut self) -> &mut QuarantineRows<'s> {
+        &mut self.quarantine
+    }
+
+    /// Where the rows went to which local rows refer.
+    pub(in crate::store) fn ways_mut(&mut self) -> &mut Ways {
+        &mut self.ways
+    }
+
+    /// The head of the chain, up to the events so far.
+    pub(super) fn chain(&self) -> Hash {
+        self.log.chain
+    }
+
+    /// Step 1: the rows that need thought.
+    pub(in crate::store) fn group(&mut self) -> Step {
+        self.rows = AffectedRows::find(self.task, &self.quarantine)?;
+        Ok(())
     }
 
     /// Appends the event to the local log.
     pub(super) fn append(&mut self, line: &Line<'p>, event: &Decoded<'_, 'p>, own: bool) -> Step {
         let sql = "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let statement = match &mut self.log {
+        let statement = match &mut self.log.append {
             Some(statement) => statement,
-            none => none.insert(self.db.prepare_cached(sql)?),
+            none => none.insert(self.task.db().prepare_cached(sql)?),
         };
         statement.raw_bind_parameter(1, line.seq.0)?;
         statement.raw_bind_parameter(2, line.id.0.to_bytes().as_slice())?;
@@ -169,23 +180,52 @@ impl<'s, 'p> Rebase<'s, 'p> {
         statement.raw_bind_parameter(5, values)?;
         statement.raw_bind_parameter(6, hash.as_slice())?;
         statement.raw_execute()?;
-        self.chain = hash;
+        self.log.chain = hash;
         Ok(())
+    }
+
+    /// Whether an event can be written into a table. [`Rebase::write`] may follow.
+    pub(super) fn admit(
+        &mut self,
+        table: usize,
+        line: &Line<'p>,
+        after: &[Column<'p>],
+    ) -> std::result::Result<Admitted, String> {
+        admit(self.task.table(table), line, after, &mut self.key)
+    }
+
+    /// Writes the event that was admitted last, with these new values.
+    pub(super) fn write(
+        &mut self,
+        table: usize,
+        line: &Line<'p>,
+        after: &[Column<'p>],
+    ) -> rusqlite::Result<usize> {
+        match line.op {
+            Op::Insert => self.writer.upsert(table, line.key, after),
+            Op::Update => self.writer.update(table, &self.key, after),
+            Op::Delete => self.writer.delete(table, &self.key),
+        }
     }
 
     /// Turns the outcome of a write into a reason to stop, if it is one.
     pub(in crate::store) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
-        written.map_err(|error| match () {
-            () if self.db.is_autocommit() => Stop::RolledBack,
-            () if is_unique_violation(&error) => Stop::UniqueViolation,
-            () if is_refusal(&error) => Stop::Refused,
-            () => Stop::Failed(error.into()),
-        })
+        self.task.check(written)
     }
 
+    /// A row as it stands in its table.
+    pub(in crate::store) fn row(
+        &mut self,
+        table: usize,
+        key: &[ValueRef<'_>],
+    ) -> Result<Option<Row>> {
+        self.writer.row(table, key)
+    }
+
+    /// The row of a line is another one.
     pub(in crate::store) fn changed(&mut self, at: usize, table: usize) {
-        let line = &self.lines[at];
-        let name = &self.store.tables[table].table.name;
+        let line = &self.task.lines()[at];
+        let name = &self.task.table(table).name;
         if let Some(last) = self.done.changes.last_mut()
             && last.key.0 == line.key
             && last.table == *name
@@ -200,69 +240,83 @@ impl<'s, 'p> Rebase<'s, 'p> {
     /// Notes that an own event is off its row. If another writer's event of the page has written
     /// the row, that one is noted already.
     pub(super) fn note_undone(&mut self, row: usize, own: Op) {
-        let affected = &self.rows[row];
-        let Some(table) = affected.table.filter(|_| affected.winners.is_empty()) else { return };
-        let table = self.store.tables[table].table.name.clone();
+        let row = &self.rows[row];
+        let Some(table) = row.table().filter(|_| row.winners().is_empty()) else { return };
+        let table = self.task.table(table).name.clone();
         let op = match own {
             Op::Insert => Op::Delete,
             Op::Update => Op::Update,
             Op::Delete => Op::Insert,
         };
-        let (key, origin) = (affected.key.clone(), Origin::Replica(self.store.id));
+        let (key, origin) = (row.key().clone(), Origin::Replica(self.task.store().id));
         self.done.changes.push(Change { table, key, op, origin });
     }
 
-    pub(in crate::store) fn is_waiting(&self, line: &Line<'_>) -> Step<bool> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2
-             AND seq < ?3)",
-        )?;
-        Ok(statement.query_row((&line.table, line.key, line.seq.0), |row| row.get(0))?)
+    /// Lets the event of a line wait.
+    pub(in crate::store) fn quarantine_line(&mut self, at: usize, reason: &str) -> Step {
+        self.quarantine.put(&self.task.lines()[at], reason, None)
     }
 
-    pub(in crate::store) fn quarantine(&mut self, at: usize, reason: &str) -> Step {
-        self.quarantine_as(at, reason, None)
+    /// The own event of a line has its verdict.
+    pub(super) fn settle_own(&mut self, row: usize, n: i64, verdict: &Verdict) {
+        match verdict {
+            Verdict::Applied => self.done.settled_applied += 1,
+            Verdict::Superseded(_) => self.done.settled_superseded += 1,
+            Verdict::Rejected(_) => self.done.settled_rejected += 1,
+        }
+        self.rows.row_mut(row).settle(n);
+        self.settled.push(n);
     }
 
-    /// The same with the line as it came, where there is no frame of it.
-    pub(super) fn quarantine_as(&mut self, at: usize, reason: &str, bytes: Option<&[u8]>) -> Step {
-        let line = &self.lines[at];
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO driftless_quarantine (seq, tbl, pk, reason, line)
-             VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (seq) DO UPDATE SET reason = excluded.reason, line = excluded.line",
-        )?;
-        statement.execute((line.seq.0, &line.table, line.key, reason, bytes))?;
-        let table = shorten(&line.table);
-        tracing::warn!(seq = line.seq.0, table = ?table, reason, "into quarantine");
-        self.any_waiting = true;
-        self.done.quarantined += 1;
-        Ok(())
+    /// An own event of the page lost.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        self.lost.push(lost);
+    }
+
+    pub(super) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// A pending event is off its row, for it has probably lost.
+    pub(super) fn count_set_aside(&mut self) {
+        self.done.set_aside += 1;
+    }
+
+    /// An own event is new in the conflict inbox.
+    pub(in crate::store) fn count_conflict(&mut self) {
+        self.done.conflicts += 1;
+    }
+
+    /// A conflict was open, and the page has brought its effect.
+    pub(in crate::store) fn count_moot(&mut self) {
+        self.done.moot += 1;
     }
 
     /// Brings the state up to date.
     pub(in crate::store) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
+        let (db, store) = (self.task.db(), self.task.store());
         let ahead =
             |line: &&Line<'_>| line.id.ms() <= line.received_at.saturating_add(MAX_AHEAD_MS);
-        let clock = self.lines.iter().filter(ahead).map(|line| line.id.ms()).max().unwrap_or(0);
-        let mut statement = self.db.prepare_cached(
+        let lines = self.task.lines().iter();
+        let clock = lines.filter(ahead).map(|line| line.id.ms()).max().unwrap_or(0);
+        let mut statement = db.prepare_cached(
             "UPDATE driftless_state SET replaying = 0, cursor = ?1, chain = ?2,
              clock = max(clock, ?3, (SELECT coalesce(max(ms), 0) FROM
              (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1))), sent = max(sent, ?4)",
         )?;
-        statement.execute((cursor.0, self.chain.as_slice(), clock, sent.unwrap_or(0)))?;
-        forget_before_images(self.db)?;
-        let newest = self.start.newest;
+        statement.execute((cursor.0, self.log.chain.as_slice(), clock, sent.unwrap_or(0)))?;
+        forget_before_images(db)?;
+        let newest = self.task.start().newest();
         let mut kept = self.settled.contains(&newest).then_some(newest);
-        for &n in self.store.pending.borrow().kept() {
+        for &n in store.outbox.pending().kept() {
             if n == newest {
                 kept = Some(n);
             } else {
                 let sql = "DELETE FROM driftless_outbox WHERE n = ?1 AND settled";
-                self.db.prepare_cached(sql)?.execute([n])?;
+                db.prepare_cached(sql)?.execute([n])?;
             }
         }
-        self.done.cursor = cursor;
+        (self.done.cursor, self.done.quarantined) = (cursor, self.quarantine.added());
         Ok(Finished { done: self.done, settled: self.settled, kept })
     }
 }
@@ -270,58 +324,30 @@ impl<'s, 'p> Rebase<'s, 'p> {
 /// An own event of a page that lost.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Lost {
+    line: usize,
+    winner: Option<Seq>,
+    ends: i64,
+}
+
+impl Lost {
+    pub(super) fn new(line: usize, winner: Option<Seq>, ends: i64) -> Lost {
+        Lost { line, winner, ends }
+    }
+
     /// Its line.
-    pub(in crate::store) line: usize,
+    pub(in crate::store) fn line(&self) -> usize {
+        self.line
+    }
+
     /// The event that won, where it is known.
-    pub(in crate::store) winner: Option<Seq>,
+    pub(in crate::store) fn winner(&self) -> Option<Seq> {
+        self.winner
+    }
+
     /// The outbox number at which its transaction ends, or a later one: see [`Store::ends`].
-    pub(in crate::store) ends: i64,
-}
-
-/// No row: what stands in [`Rebase::of_line`] for an event whose row needs no thought.
-pub(in crate::store) const NONE: u32 = u32::MAX;
-
-/// A row that needs thought.
-#[derive(Debug)]
-pub(in crate::store) struct AffectedRow {
-    /// Its table, if that is replicated and can be written here.
-    pub(in crate::store) table: Option<usize>,
-    /// Its table, if that is replicated and cannot be written here.
-    pub(in crate::store) unwritable: Option<usize>,
-    pub(in crate::store) key: RowKey,
-    /// Its pending events: number, id, and whether it is set aside.
-    pub(in crate::store) pending: Vec<(i64, EventId, bool)>,
-    /// Its events in the page.
-    pub(in crate::store) lines: Vec<usize>,
-    /// Nothing is to be written.
-    pub(in crate::store) unchanged: bool,
-    /// What is underneath its pending events; in the fold, with the page's events so far.
-    pub(in crate::store) image: Option<Image>,
-    /// What was underneath before the page.
-    pub(in crate::store) base: Option<Image>,
-    /// The row as it stood, with its pending events; only where all of them come off.
-    pub(in crate::store) current: Option<Image>,
-    /// Applied events of other writers in the page so far.
-    pub(in crate::store) winners: Vec<usize>,
-}
-
-impl AffectedRow {
-    pub(super) fn new(
-        table: Option<usize>,
-        key: RowKey,
-        pending: Vec<(i64, EventId, bool)>,
-    ) -> Self {
-        AffectedRow {
-            table,
-            unwritable: None,
-            key,
-            pending,
-            lines: Vec::new(),
-            unchanged: false,
-            image: None,
-            base: None,
-            current: None,
-            winners: Vec::new(),
-        }
+    ///
+    /// [`Store::ends`]: crate::store::Store::ends
+    pub(in crate::store) fn ends(&self) -> i64 {
+        self.ends
     }
 }

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use rusqlite::OptionalExtension;
 
 use super::rebase::Rebase;
-use super::step::{Integrated, Step, Stop, Strategy};
+use super::step::{Integrated, Step, Stop, Strategy, Task};
 use crate::error::{Code, Error, Result};
 use crate::event::frame::{Hash, chain, seal};
 use crate::event::page::{Line, Page};
@@ -49,7 +49,7 @@ impl Store {
         let sent = "SELECT sent FROM driftless_state";
         let sent = self.db.prepare_cached(sent)?.query_row([], |row| row.get(0))?;
         self.refresh_held(&self.db, sent)?;
-        let pending = self.pending.borrow();
+        let pending = self.outbox.pending();
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query([sent])?;
         let mut ids = Vec::new();
@@ -111,7 +111,7 @@ impl Store {
         let page = self.with_followers(found, adopted)?;
         let lines = page.lines()?;
         let done = self.escalate(|store, strategy| {
-            store.attempt_behind_cursor(found, (&lines, adopted), strategy, now_ms, own)
+            store.attempt_behind_cursor(found, &lines, adopted, strategy, now_ms, own)
         })?;
         done.ok_or_else(|| Error::storage("a UNIQUE index refuses an overlooked event"))
     }
@@ -144,25 +144,26 @@ impl Store {
     fn attempt_behind_cursor(
         &self,
         found: &[Line<'_>],
-        (lines, adopted): (&[Line<'_>], Seq),
+        lines: &[Line<'_>],
+        adopted: Seq,
         strategy: Strategy,
         now_ms: i64,
         own: bool,
     ) -> Step<Integrated> {
-        let (tx, mut start) = self.begin_attempt()?;
+        let (tx, start) = self.begin_attempt()?;
         let held = take_out(&tx, lines, strategy)?;
-        start.chain = self.seal_behind_cursor(found, start.chain)?;
-        let mut rebase =
-            Rebase::new(self, lines, strategy, false, start)?.again(held).adopted(adopted);
-        rebase.run(now_ms)?;
-        let finished = rebase.finish(start.cursor, None)?;
+        let chain = self.seal_behind_cursor(found, start.chain())?;
+        let task = Task::new(self, lines, strategy, start.with_chain(chain));
+        let mut rebase = Rebase::new(task.again().adopted(adopted))?.holding(held);
+        rebase.run(None, now_ms)?;
+        let finished = rebase.finish(start.cursor(), None)?;
         // An event that none of the outbox's is would be asked for again, without end.
-        let left = found.iter().find(|line| !finished.settled.contains(&line.id.outbox_number()));
+        let left = found.iter().find(|line| !finished.has_settled(line.id.outbox_number()));
         if let Some(left) = left.filter(|_| own) {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
             return Err(Stop::Failed(Error::new(Code::AnswerInvalid, message)));
         }
-        self.end_attempt(tx, finished, start.cursor)
+        self.end_attempt(tx, finished, start.cursor())
     }
 
     /// Appends the events to the local log, in their places. Their frames are chained behind the

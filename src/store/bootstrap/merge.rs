@@ -33,9 +33,10 @@ use crate::catalog::{Table, ident, key_json};
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image, RowKey, Seq};
 use crate::store::Store;
+use crate::store::apply::affected::AffectedRow;
 use crate::store::apply::reapply::reapply_event;
-use crate::store::apply::rebase::{AffectedRow, Rebase};
-use crate::store::apply::step::{Step, Stop, Strategy, begin};
+use crate::store::apply::rebase::Rebase;
+use crate::store::apply::step::{Step, Stop, Strategy, Task, begin};
 use crate::store::connection::{ADOPTED, set_setting};
 use crate::store::identity::{NewRemote, retire};
 use crate::store::outbox::pending::{known_columns, load};
@@ -238,19 +239,20 @@ impl Store {
             return Err(Stop::SchemaChanged);
         }
         let mut start = begin(&tx)?;
-        let cursor = cursor.unwrap_or(start.cursor);
-        self.refresh_pending(&tx, start.cursor)?;
+        let cursor = cursor.unwrap_or(start.cursor());
+        self.refresh_pending(&tx, start.cursor())?;
         if let Some(to) = to {
             retire(&tx, to, now_ms)?;
             start = begin(&tx)?;
             // The outbox is the same. Read anew, its events would be in no known order again.
-            self.pending.borrow_mut().advance(start.cursor);
+            self.outbox.pending_mut().advance(start.cursor());
         }
-        let mut rebase = Rebase::new(self, &[], Strategy::TableWide, false, start)?.of_everything();
+        let mut rebase =
+            Rebase::new(Task::new(self, &[], Strategy::TableWide, start).of_everything())?;
         rebase.group()?;
         rebase.undo_pending()?;
-        let row = |row: &AffectedRow| Some(((row.table?, row.key.clone()), false));
-        let seen = rebase.rows.iter().filter_map(row).collect();
+        let row = |row: &AffectedRow| Some(((row.table()?, row.key().clone()), false));
+        let seen = rebase.rows().iter().filter_map(row).collect();
         let names = self.tables.iter().map(|known| known.table.name.clone());
         let found = names.map(|table| AdoptedTable { table, ..AdoptedTable::default() }).collect();
         let mut adoption = Adoption {
@@ -269,7 +271,7 @@ impl Store {
         };
         let tables: Vec<_> = self.tables.iter().map(|replicated| &replicated.table).collect();
         for mut component in components(&tables) {
-            component.tables.retain(|&at| terms.takes(&tables[at].name));
+            component.retain(|at| terms.takes(&tables[at].name));
             adoption.compare_all(&tables, &component)?;
         }
         for table in (0..tables.len()).filter(|&at| terms.takes(&tables[at].name)) {
@@ -285,18 +287,19 @@ impl Store {
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
             let numbers: Vec<_> = match terms.joining {
-                None => self.pending.borrow().numbers().collect(),
-                Some(_) => rebase.numbers(|table| terms.takes(&self.tables[table].table.name)),
+                None => self.outbox.pending().numbers().collect(),
+                Some(_) => {
+                    rebase.rows().numbers(|table| terms.takes(&self.tables[table].table.name))
+                }
             };
-            move_behind(&tx, &numbers, start.newest)?;
+            move_behind(&tx, &numbers, start.newest())?;
         }
         tx.execute("DELETE FROM driftless_staging", [])?;
-        rebase.finish(start.cursor.max(cursor), None)?;
+        rebase.finish(start.cursor().max(cursor), None)?;
         set_setting(&tx, ADOPTED, Some("1"))?;
         acquit(&tx, |name| terms.takes(name))?;
         self.commit_write(tx)?;
-        self.pending.borrow_mut().forget();
-        self.spans.take();
+        self.outbox.forget_numbers();
         Ok(done)
     }
 }
@@ -306,8 +309,8 @@ impl Adoption<'_, '_> {
     /// first.
     fn compare_all(&mut self, tables: &[&Table], component: &Component) -> Step {
         let (first, first_kept) = (self.local.len(), self.kept.len());
-        let mut rows = component.is_circle.then(|| Rows::of(tables));
-        for &at in &component.tables {
+        let mut rows = component.is_circle().then(|| Rows::of(tables));
+        for &at in component.tables() {
             self.compare(at, rows.as_mut())?;
         }
         let Some(rows) = rows else { return Ok(()) };
@@ -344,7 +347,7 @@ impl Adoption<'_, '_> {
     /// Compares a table's rows with the staged ones, and appends the events that follow from it.
     /// The rows that are only here go to `order` too.
     fn compare(&mut self, at: usize, mut order: Option<&mut Rows<'_>>) -> Step {
-        let table = &self.rebase.store.tables[at].table;
+        let table = self.rebase.task().table(at);
         let names: Vec<_> = table.column_names().map(|name| format!("r.{}", ident(name))).collect();
         let whole: Vec<_> = table
             .key_columns()
@@ -402,8 +405,8 @@ impl Adoption<'_, '_> {
         }
         for key in removed {
             let Some(values) = known_key(table, &key.0) else { continue };
-            if let Some(row) = self.rebase.writer.row(at, &values)? {
-                let removed = self.rebase.writer.remove_for_rewrite(at, &key, &values, &row);
+            if let Some(row) = self.rebase.row(at, &values)? {
+                let removed = self.rebase.writer_mut().remove_for_rewrite(at, &key, &values, &row);
                 self.rebase.check(removed)?;
             }
         }
@@ -432,7 +435,7 @@ impl Adoption<'_, '_> {
 
     /// Takes the local version of a row: as an update of the remote's. Gives its outbox number.
     fn keep(&mut self, at: usize, key: &RowKey, mine: &Image, theirs: &Image) -> Result<i64> {
-        let table = &self.rebase.store.tables[at].table;
+        let table = self.rebase.task().table(at);
         let (mut before, mut after) = (Image::default(), Image::default());
         for (name, old) in known_columns(table, theirs) {
             let found = mine.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(&name));
@@ -466,7 +469,7 @@ impl Adoption<'_, '_> {
 
     /// Writes the staged rows of a table that are left.
     fn write(&mut self, at: usize) -> Step {
-        let table = &self.rebase.store.tables[at].table;
+        let table = self.rebase.task().table(at);
         let sql = "SELECT pk, img FROM driftless_staging WHERE tbl = ?1 AND img IS NOT NULL";
         let mut statement = self.tx.prepare_cached(sql)?;
         let mut rows = statement.query([&table.name])?;
@@ -475,7 +478,7 @@ impl Adoption<'_, '_> {
             let image = Image::parse(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?)?;
             let columns = known_columns(table, &image);
             self.narrowed += usize::from(columns.len() < image.0.len());
-            let written = self.rebase.writer.upsert(at, &key, &columns);
+            let written = self.rebase.writer_mut().upsert(at, &key, &columns);
             self.rebase.check(written)?;
             self.found[at].fetched += 1;
         }
@@ -497,9 +500,11 @@ impl Adoption<'_, '_> {
             return Ok(());
         }
         for &(n, at) in self.local.iter().chain(&self.kept) {
-            let Some(event) = load(self.tx, &self.rebase.store.layouts, n)? else { continue };
-            let table = &self.rebase.store.tables[at].table;
-            reapply_event(self.tx, &mut self.rebase.writer, table, at, &event)?;
+            let Some(event) = load(self.tx, self.rebase.task().store().outbox.layouts(), n)? else {
+                continue;
+            };
+            let table = self.rebase.task().table(at);
+            reapply_event(self.tx, self.rebase.writer_mut(), table, at, &event)?;
         }
         Ok(())
     }
@@ -527,10 +532,10 @@ fn raise_bases(
 ) -> Step {
     let sql = "UPDATE driftless_outbox SET base = ?2 WHERE n = ?1 AND NOT aside";
     let mut statement = tx.prepare_cached(sql)?;
-    for row in &rebase.rows {
-        let Some(table) = row.table else { continue };
-        if seen.get(&(table, row.key.clone())) == Some(&true) {
-            for (n, ..) in &row.pending {
+    for row in rebase.rows().iter() {
+        let Some(table) = row.table() else { continue };
+        if seen.get(&(table, row.key().clone())) == Some(&true) {
+            for (n, ..) in row.pending() {
                 statement.execute((n, cursor.0))?;
             }
         }

@@ -17,9 +17,24 @@ use crate::store::outbox::fk_order::{hashed, numbered, values};
 /// Tables that refer to one another.
 pub(in crate::store) struct Component {
     /// Their places among all tables.
-    pub(in crate::store) tables: Vec<usize>,
+    tables: Vec<usize>,
     /// Whether foreign keys lead from one of them back to it, so that its rows have an order.
-    pub(in crate::store) is_circle: bool,
+    is_circle: bool,
+}
+
+impl Component {
+    pub(in crate::store) fn tables(&self) -> &[usize] {
+        &self.tables
+    }
+
+    /// Leaves out the tables of which `keep` does not say so.
+    pub(in crate::store) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        self.tables.retain(|&at| keep(at));
+    }
+
+    pub(in crate::store) fn is_circle(&self) -> bool {
+        self.is_circle
+    }
 }
 
 /// The tables, parents before their children.

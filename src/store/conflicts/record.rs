@@ -22,7 +22,7 @@ use crate::store::apply::rebase::{Lost, Rebase};
 use crate::store::apply::step::Step;
 use crate::store::log::own_event;
 use crate::store::outbox::pending::{load, row_hash};
-use crate::store::rows::row::known_key;
+use crate::store::rows::row::{Row, known_key};
 
 /// What is to be listed of a lost event, or of both halves of a key change.
 struct Loss {
@@ -65,8 +65,8 @@ impl BaseRow {
 type Places = HashMap<(usize, String), usize>;
 
 fn places(rebase: &Rebase<'_, '_>) -> Places {
-    let rows = rebase.rows.iter().enumerate();
-    rows.filter_map(|(at, row)| Some(((row.table?, row.key.0.clone()), at))).collect()
+    let rows = rebase.rows().iter().enumerate();
+    rows.filter_map(|(at, row)| Some(((row.table()?, row.key().0.clone()), at))).collect()
 }
 
 /// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
@@ -79,13 +79,14 @@ pub(in crate::store) fn record_lost(
     if lost.is_empty() {
         return Ok(());
     }
-    let places = places(rebase);
-    let by_id: HashMap<_, _> = lost.iter().map(|one| (rebase.lines[one.line].id, one)).collect();
+    let (places, task) = (places(rebase), rebase.task());
+    let lines = task.lines();
+    let by_id: HashMap<_, _> = lost.iter().map(|one| (lines[one.line()].id, one)).collect();
     for one in lost {
-        let line = &rebase.lines[one.line];
+        let line = &lines[one.line()];
         let other = |op| {
             let other = line.pair.and_then(|pair| by_id.get(&pair)).copied();
-            other.filter(|other| line.op != op && rebase.lines[other.line].op == op)
+            other.filter(|other| line.op != op && lines[other.line()].op == op)
         };
         let loss = match (line.op, line.pair) {
             (Op::Delete, Some(_)) => match other(Op::Insert) {
@@ -100,7 +101,7 @@ pub(in crate::store) fn record_lost(
         };
         let Some(loss) = loss else { continue };
         // A remote may say of two inserts that they are the other half of one delete.
-        let mut statement = rebase.db.prepare_cached(
+        let mut statement = task.db().prepare_cached(
             "INSERT INTO driftless_conflicts
                  (seq, id, kind, winner, theirs, noticed, tbl, pk, other, ends)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (seq) DO NOTHING",
@@ -115,9 +116,9 @@ pub(in crate::store) fn record_lost(
             loss.table,
             loss.key.0,
             loss.other.map(|key| key.0),
-            one.ends,
+            one.ends(),
         ])?;
-        rebase.done.conflicts += 1;
+        rebase.count_conflict();
     }
     Ok(())
 }
@@ -129,14 +130,14 @@ fn classify(
     one: &Lost,
     insert: Option<&Lost>,
 ) -> Result<Option<Loss>> {
-    let lines = rebase.lines;
-    let line = &lines[one.line];
+    let lines = rebase.task().lines();
+    let line = &lines[one.line()];
     let theirs = base_row(rebase, places, &line.table, line.key)?;
     let mut moot = match line.op {
         Op::Delete => theirs.is_gone(),
         _ => theirs.holds(values(line)?.as_ref()),
     };
-    if let Some(insert) = insert.map(|insert| &lines[insert.line]) {
+    if let Some(insert) = insert.map(|insert| &lines[insert.line()]) {
         let there = base_row(rebase, places, &insert.table, insert.key)?;
         moot = moot && there.holds(values(insert)?.as_ref());
     }
@@ -144,7 +145,7 @@ fn classify(
         return Ok(None);
     }
     let theirs = theirs.image().cloned();
-    let won_by_insert = match one.winner {
+    let won_by_insert = match one.winner() {
         Some(winner) => inserted(rebase, winner)?,
         None => true,
     };
@@ -156,8 +157,8 @@ fn classify(
         Verdict::Rejected(_) => ConflictKind::Rejected,
         _ => ConflictKind::Conflict,
     };
-    let winner = one.winner.or(insert.and_then(|insert| insert.winner));
-    let other = insert.map(|insert| RowKey(lines[insert.line].key.to_owned()));
+    let winner = one.winner().or(insert.and_then(Lost::winner));
+    let other = insert.map(|insert| RowKey(lines[insert.line()].key.to_owned()));
     let (table, key) = (line.table.to_string(), RowKey(line.key.to_owned()));
     Ok(Some(Loss { seq: line.seq, id: line.id, kind, winner, theirs, table, key, other }))
 }
@@ -169,10 +170,10 @@ fn classify_second_half(
     one: &Lost,
     delete: EventId,
 ) -> Result<Option<Loss>> {
-    let Some(delete) = own_event(rebase.db, None, delete)? else {
+    let Some(delete) = own_event(rebase.task().db(), None, delete)? else {
         return classify(rebase, places, one, None);
     };
-    let line = &rebase.lines[one.line];
+    let line = &rebase.task().lines()[one.line()];
     let theirs = base_row(rebase, places, &delete.table, &delete.key.0)?;
     let there = base_row(rebase, places, &line.table, line.key)?;
     if theirs.is_gone() && there.holds(values(line)?.as_ref()) {
@@ -186,7 +187,7 @@ fn classify_second_half(
         seq: delete.seq,
         id: delete.id,
         kind,
-        winner: one.winner,
+        winner: one.winner(),
         theirs: theirs.image().cloned(),
         table: delete.table,
         key: delete.key,
@@ -207,27 +208,29 @@ fn base_row(
     table: &str,
     key: &str,
 ) -> Result<BaseRow> {
-    let store = rebase.store;
+    let task = rebase.task();
+    let store = task.store();
     let Some(at) = store.table_index(table) else { return Ok(BaseRow::Unknown) };
     let Some(values) = known_key(&store.tables[at].table, key) else {
         return Ok(BaseRow::Unknown);
     };
-    if !rebase.is_writable(at) {
-        let row = rebase.rows.iter().position(|row| row.unwritable == Some(at) && row.key.0 == key);
+    if !task.is_writable(at) {
+        let mut rows = rebase.rows().iter();
+        let row = rows.position(|row| row.unwritable() == Some(at) && row.key().0 == key);
         return match row {
             Some(row) => Ok(BaseRow::Known(rebase.remote_row(row)?)),
             None => Ok(BaseRow::Unknown),
         };
     }
-    let mut image = rebase.writer.row(at, &values)?.map(|row| row.image);
+    let mut image = rebase.row(at, &values)?.map(Row::into_image);
     let place = places.get(&(at, key.to_owned()));
-    if place.is_some_and(|&row| !rebase.rows[row].unchanged) {
+    if place.is_some_and(|&row| !rebase.rows()[row].is_unchanged()) {
         return Ok(BaseRow::Known(image));
     }
     // Its pending events were not taken off. Those that the page has settled are gone already.
-    let numbers = store.pending.borrow().of_row(row_hash(table, key)).to_vec();
+    let numbers = store.outbox.pending().of_row(row_hash(table, key)).to_vec();
     for n in numbers.into_iter().rev() {
-        let Some(event) = load(rebase.db, &store.layouts, n)? else { continue };
+        let Some(event) = load(task.db(), store.outbox.layouts(), n)? else { continue };
         if !event.is_of(table, key) || event.is_aside() {
             continue;
         }
@@ -242,32 +245,33 @@ fn base_row(
 }
 
 fn inserted(rebase: &Rebase<'_, '_>, winner: Seq) -> Result<bool> {
-    let at = rebase.lines.partition_point(|line| line.seq < winner);
-    if let Some(line) = rebase.lines.get(at).filter(|line| line.seq == winner) {
+    let task = rebase.task();
+    let at = task.lines().partition_point(|line| line.seq < winner);
+    if let Some(line) = task.lines().get(at).filter(|line| line.seq == winner) {
         return Ok(line.op == Op::Insert);
     }
-    Ok(rebase.store.settled(winner)?.is_some_and(|event| event.op == Op::Insert))
+    Ok(task.store().settled(winner)?.is_some_and(|event| event.op == Op::Insert))
 }
 
 /// Takes conflicts off the open list whose effect this page has brought.
 pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
     let sql = "SELECT EXISTS (SELECT 1 FROM driftless_conflicts WHERE state = 'open')
                OR EXISTS (SELECT 1 FROM driftless_old_conflicts WHERE state = 'open')";
-    if !rebase.db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
+    let task = rebase.task();
+    if !task.db().prepare_cached(sql)?.query_row([], |row| row.get(0))? {
         return Ok(());
     }
-    let lines = rebase.lines;
     let (mut seen, mut index) = (HashSet::new(), None);
-    for line in lines {
+    for line in task.lines() {
         if !seen.insert((&line.table, line.key)) {
             continue;
         }
         for (former, seq) in open_of_row(rebase, &line.table, line.key)? {
             let places = index.get_or_insert_with(|| places(rebase));
-            let (event, insert) = rebase.store.lost(former, seq)?;
+            let (event, insert) = task.store().lost(former, seq)?;
             if is_moot(rebase, places, &event, insert.as_ref())? {
-                close(rebase.db, former, seq, ConflictState::Moot)?;
-                rebase.done.moot += 1;
+                close(task.db(), former, seq, ConflictState::Moot)?;
+                rebase.count_moot();
             }
         }
     }
@@ -276,7 +280,8 @@ pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
 
 /// The open conflicts of a row; a key change is one of both its rows.
 fn open_of_row(rebase: &Rebase<'_, '_>, table: &str, key: &str) -> Result<Vec<(Option<i64>, Seq)>> {
-    let mut statement = rebase.db.prepare_cached(
+    let db = rebase.task().db();
+    let mut statement = db.prepare_cached(
         "SELECT NULL, seq FROM driftless_conflicts
              WHERE state = 'open' AND tbl = ?1 AND pk = ?2
          UNION SELECT NULL, seq FROM driftless_conflicts
@@ -321,7 +326,7 @@ impl Store {
         // What was written down outlives the process that saw it.
         let sql = "SELECT min(ends) FROM driftless_conflicts WHERE ends >= ?1";
         let noted: Option<i64> = self.db.prepare_cached(sql)?.query_row([n], |row| row.get(0))?;
-        let seen = self.boundaries.ended(n).unwrap_or(newest.max(n));
+        let seen = self.outbox.boundaries().ended(n).unwrap_or(newest.max(n));
         Ok(noted.map_or(seen, |noted| noted.min(seen)))
     }
 }

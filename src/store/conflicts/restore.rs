@@ -327,7 +327,7 @@ impl Restoration<'_> {
             }
             let values = key.iter().map(Into::into).collect::<Vec<_>>();
             let Some(row) = self.rewriter.row(table, &values)? else { continue };
-            if let Some(parent) = missing_parent(self.db, definition, &row.image)? {
+            if let Some(parent) = missing_parent(self.db, definition, row.image())? {
                 let error = cannot(&no_parent(&parent)).with_hint(FOREIGN_HINT);
                 refused.push(unrestored(&conflict.event, &error));
             }

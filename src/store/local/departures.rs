@@ -68,37 +68,40 @@ struct Work {
 impl Rebase<'_, '_> {
     /// Notes an applied event of the page, for the rows that refer to its row.
     pub(in crate::store) fn follow(&mut self, at: usize, row: Option<usize>, table: usize) {
-        if !self.writer.is_watched(table) {
+        if !self.writer().is_watched(table) {
             return;
         }
-        let line = &self.lines[at];
-        let pending = row.map_or(&[][..], |row| &self.rows[row].pending);
-        if pending.iter().any(|(_, id, aside)| *id == line.id && !aside) {
+        let task = self.task();
+        let line = &task.lines()[at];
+        let own = row.map(|row| &self.rows()[row]);
+        if own.is_some_and(|row| row.number_of(line.id).is_some_and(|n| row.has_on_top(n))) {
             // Its row was so before the page.
             return;
         }
         let row = (table, RowKey(line.key.to_owned()));
-        if self.again && line.op == Op::Insert {
-            self.ways.waited(row.clone(), at);
+        let ways = self.ways_mut();
+        if task.is_again() && line.op == Op::Insert {
+            ways.waited(row.clone(), at);
         }
-        let ways = &mut self.ways;
         match (line.op, line.pair) {
             (Op::Insert, Some(delete)) => {
                 ways.half_inserted(row, Lone::new(delete, line.seq, at));
             }
             // What was applied before is not done to the children a second time.
-            (Op::Delete, _) if self.again => {}
+            (Op::Delete, _) if task.is_again() => {}
             (Op::Delete, Some(_)) => ways.half_deleted(line.id, row, at),
             // The next page tells whether it was a key change (`follow_on`).
             (Op::Delete, None)
-                if at + 1 == self.lines.len() && self.more && is_webs(&line.origin, line.cause) =>
+                if at + 1 == task.lines().len()
+                    && task.has_more()
+                    && is_webs(&line.origin, line.cause) =>
             {
                 ways.deleted_last(row, at);
             }
             (Op::Delete, None) => ways.deleted(row, at),
             (Op::Insert, None) if at > 0 => {
-                let before = &self.lines[at - 1];
-                let definition = &self.store.tables[table].table;
+                let before = &task.lines()[at - 1];
+                let definition = task.table(table);
                 if !is_web_pair(before, line)
                     || !before.table.eq_ignore_ascii_case(&line.table)
                     || !is_renamed(
@@ -109,7 +112,7 @@ impl Rebase<'_, '_> {
                 {
                     return;
                 }
-                if self.again {
+                if task.is_again() {
                     // Both have waited.
                     ways.came_alone(row, Lone::new(before.id, line.seq, at));
                 } else {
@@ -122,7 +125,7 @@ impl Rebase<'_, '_> {
 
     /// The same for an event that goes into quarantine: its row is another one all the same.
     pub(in crate::store) fn follow_waiting(&mut self, at: usize, row: Option<usize>, table: usize) {
-        if self.lines[at].op == Op::Insert {
+        if self.task().lines()[at].op == Op::Insert {
             self.follow(at, row, table);
         }
     }
@@ -130,17 +133,21 @@ impl Rebase<'_, '_> {
     /// The row that the web deleted in the last event of the page before this one, unless its key
     /// was changed.
     fn follow_on(&mut self) -> Step<Option<(usize, Event)>> {
-        let Some(first) = self.lines.first().filter(|_| !self.again) else { return Ok(None) };
-        let Some(last) = self.store.settled(self.start.cursor)? else { return Ok(None) };
+        let Some(first) = self.task().lines().first().filter(|_| !self.task().is_again()) else {
+            return Ok(None);
+        };
+        let Some(last) = self.task().store().settled(self.task().start().cursor())? else {
+            return Ok(None);
+        };
         let of_web = is_webs(&last.origin, last.cause);
         if last.op != Op::Delete || last.pair.is_some() || !of_web || !last.verdict.is_applied() {
             return Ok(None);
         }
-        let table = self.store.table_index(&last.table);
-        let Some(table) = table.filter(|&table| self.writer.is_watched(table)) else {
+        let table = self.task().store().table_index(&last.table);
+        let Some(table) = table.filter(|&table| self.writer().is_watched(table)) else {
             return Ok(None);
         };
-        let definition = &self.store.tables[table].table;
+        let definition = &self.task().store().tables[table].table;
         let is_next = first.seq.0 == last.seq.0 + 1
             && first.op == Op::Insert
             && first.pair.is_none()
@@ -148,7 +155,7 @@ impl Rebase<'_, '_> {
             && first.table.eq_ignore_ascii_case(&last.table);
         if is_next && is_renamed(definition, last.before.as_ref(), image(first.after).as_ref()) {
             let row = (table, RowKey(first.key.to_owned()));
-            self.ways.came_alone(row, Lone::new(last.id, first.seq, 0));
+            self.ways_mut().came_alone(row, Lone::new(last.id, first.seq, 0));
             return Ok(None);
         }
         Ok(Some((table, last)))
@@ -157,37 +164,37 @@ impl Rebase<'_, '_> {
     /// Notes that the own event `n` has lost, if it is of a key change and was on its row until
     /// now, or if it is another insert that was off it.
     pub(in crate::store) fn turn_back(&mut self, at: usize, row: usize, n: i64) -> Step {
-        let (line, row) = (&self.lines[at], &self.rows[row]);
-        let Some(table) = row.table.filter(|&table| self.writer.is_watched(table)) else {
+        let (line, row) = (&self.task().lines()[at], &self.rows()[row]);
+        let Some(table) = row.table().filter(|&table| self.writer().is_watched(table)) else {
             return Ok(());
         };
-        let on_top = row.pending.iter().any(|(other, _, aside)| *other == n && !aside);
+        let on_top = row.has_on_top(n);
         let Some(delete) = line.pair.filter(|_| on_top) else {
             if line.pair.is_none() && !on_top && line.op == Op::Insert {
-                self.ways.lost_insert((table, RowKey(line.key.to_owned())), at);
+                self.ways_mut().lost_insert((table, RowKey(line.key.to_owned())), at);
             }
             return Ok(());
         };
         if line.op != Op::Insert {
-            self.ways.was_on_top(n);
+            self.ways_mut().was_on_top(n);
             return Ok(());
         }
-        let here = self.lines.iter().find(|other| other.id == delete);
+        let here = self.task().lines().iter().find(|other| other.id == delete);
         let from = match here {
             Some(delete) => Some(RowKey(delete.key.to_owned())),
-            None => own_event(self.db, None, delete)?.map(|event| event.key),
+            None => own_event(self.task().db(), None, delete)?.map(|event| event.key),
         };
         if let Some(from) = from {
             let (row, image) = ((table, RowKey(line.key.to_owned())), image(line.after));
             let change = Change::new(from, delete.outbox_number(), line.base);
-            self.ways.turned_back(row, Back::new(n, image, change));
+            self.ways_mut().turned_back(row, Back::new(n, image, change));
         }
         Ok(())
     }
 
     /// The same for one that is set aside.
     pub(in crate::store) fn turn_back_pending(&mut self, event: &PendingEvent, row: usize) -> Step {
-        let Some(table) = self.rows[row].table.filter(|&table| self.writer.is_watched(table))
+        let Some(table) = self.rows()[row].table().filter(|&table| self.writer().is_watched(table))
         else {
             return Ok(());
         };
@@ -195,31 +202,31 @@ impl Rebase<'_, '_> {
             return Ok(());
         }
         let ((n, ..), (_, base)) = (event.brief(), event.claim());
-        let delete = load(self.db, &self.store.layouts, n - 1)?;
+        let delete = load(self.task().db(), self.task().store().outbox.layouts(), n - 1)?;
         if let Some(delete) = delete.filter(PendingEvent::is_old_key) {
             let (row, from) = ((table, event.key().clone()), delete.key().clone());
             let change = Change::new(from, n - 1, base);
             let back = Back::new(n, Some(event.after()?), change);
-            self.ways.turned_back(row, back);
+            self.ways_mut().turned_back(row, back);
         }
         Ok(())
     }
 
     /// Carries out the actions of foreign keys from tables that are not replicated.
     pub(in crate::store) fn carry_out_actions(&mut self) -> Step {
-        if !self.writer.watches() {
+        if !self.writer().watches() {
             return Ok(());
         }
         let gone = self.follow_on()?;
-        let values_before = self.writer.take_values_before().into_iter().collect();
-        let ways = std::mem::take(&mut self.ways);
+        let values_before = self.writer_mut().take_values_before().into_iter().collect();
+        let ways = std::mem::take(self.ways_mut());
         let mut work = Work::default();
         for departed in self.departed(&values_before, &ways, gone)? {
             self.compare(&departed, &mut work);
         }
-        let dependents = &self.store.dependents;
-        work.left.extend(Actions::new(self.db, dependents).run(work.items)?);
-        remember(self.db, &work.left, dependents)?;
+        let dependents = &self.task().store().dependents;
+        work.left.extend(Actions::new(self.task().db(), dependents).run(work.items)?);
+        remember(self.task().db(), &work.left, dependents)?;
         Ok(())
     }
 
@@ -239,7 +246,7 @@ impl Rebase<'_, '_> {
         let mut all = Vec::new();
         for (row, lone) in ways.lone() {
             let table = row.0;
-            let delete = self.store.logged_before(lone.delete(), lone.seq())?;
+            let delete = self.task().store().logged_before(lone.delete(), lone.seq())?;
             let Some(delete) = delete else { continue };
             let before = self.values_of(delete.before.as_ref(), table);
             let after = self.after_alone(&fates, row, lone)?;
@@ -259,8 +266,8 @@ impl Rebase<'_, '_> {
         }
         // It was not here, but its children were: it waited, or an own event was on top of it.
         for (row, fate) in in_order(&fates).into_iter().filter(|(row, _)| !was_here(row)) {
-            let before =
-                self.values_of(image(self.lines[fate.first_delete()].before).as_ref(), row.0);
+            let before = self
+                .values_of(image(self.task().lines()[fate.first_delete()].before).as_ref(), row.0);
             let after = self.after_as(&fates, row)?;
             all.push(Departed { table: row.0, before, after, renamed: fate.is_renamed() });
         }
@@ -274,12 +281,12 @@ impl Rebase<'_, '_> {
         for (row, &insert) in ways.out_of_quarantine().into_iter().filter(|(row, _)| !was_here(row))
         {
             let Some(values) = self.referred(row)? else { continue };
-            let before = self.values_of(image(self.lines[insert].after).as_ref(), row.0);
+            let before = self.values_of(image(self.task().lines()[insert].after).as_ref(), row.0);
             let after = After::Row { values, sure: false };
             all.push(Departed { table: row.0, before, after, renamed: false });
         }
         for (row, &insert) in ways.lost_inserts().into_iter().filter(|(row, _)| !was_here(row)) {
-            let before = self.values_of(image(self.lines[insert].after).as_ref(), row.0);
+            let before = self.values_of(image(self.task().lines()[insert].after).as_ref(), row.0);
             let after = self.after_as(&fates, row)?;
             all.push(Departed { table: row.0, before, after, renamed: false });
         }
@@ -295,8 +302,8 @@ impl Rebase<'_, '_> {
     /// Adds what changed for each foreign key that refers to a row.
     fn compare(&self, departed: &Departed, work: &mut Work) {
         let Departed { table, before, after, renamed } = departed;
-        let dependents = &self.store.dependents;
-        let definition = &self.store.tables[*table].table;
+        let dependents = &self.task().store().dependents;
+        let definition = &self.task().store().tables[*table].table;
         let mut from = 0;
         for place in dependents.of(Parent::Replicated(*table)) {
             let key = dependents.key(place);
@@ -333,8 +340,8 @@ impl Rebase<'_, '_> {
     }
 
     fn referred(&self, (table, key): &Row) -> Step<Option<Vec<Value>>> {
-        Ok(match known_key(&self.store.tables[*table].table, &key.0) {
-            Some(values) => self.writer.referred(*table, &values)?,
+        Ok(match known_key(&self.task().store().tables[*table].table, &key.0) {
+            Some(values) => self.writer().referred(*table, &values)?,
             None => None,
         })
     }
@@ -405,7 +412,7 @@ impl Rebase<'_, '_> {
         Ok(match fate.next() {
             Next::Gone => After::Gone { sure: true },
             Next::Unknown => {
-                let image = image(self.lines[fate.last_delete()].before);
+                let image = image(self.task().lines()[fate.last_delete()].before);
                 After::Absent(self.values_of(image.as_ref(), row.0))
             }
             Next::To(key, insert) => match self.referred(&(row.0, key.clone()))? {
@@ -417,16 +424,16 @@ impl Rebase<'_, '_> {
 
     /// A row that waits in quarantine since the insert in this line.
     fn waiting(&self, insert: usize, table: usize) -> After {
-        After::Absent(self.values_of(image(self.lines[insert].after).as_ref(), table))
+        After::Absent(self.values_of(image(self.task().lines()[insert].after).as_ref(), table))
     }
 
     /// Whether an own insert is off the row for another reason than that it has lost. The remote
     /// may apply it all the same.
     fn is_undecided(&self, (table, key): &Row) -> Step<bool> {
-        let name = &self.store.tables[*table].table.name;
-        let pending = self.store.pending.borrow().of_row(row_hash(name, &key.0)).to_vec();
+        let name = &self.task().store().tables[*table].table.name;
+        let pending = self.task().store().outbox.pending().of_row(row_hash(name, &key.0)).to_vec();
         for n in pending {
-            let event = load(self.db, &self.store.layouts, n)?;
+            let event = load(self.task().db(), self.task().store().outbox.layouts(), n)?;
             let event = event.filter(|event| event.is_of(name, &key.0) && event.is_aside());
             if event.is_some_and(|event| {
                 event.op() == Op::Insert && !event.is_new_key() && event.winner().is_none()
@@ -438,17 +445,13 @@ impl Rebase<'_, '_> {
     }
 
     fn is_row_in_quarantine(&self, (table, key): &Row) -> Step<bool> {
-        if !self.any_waiting {
-            return Ok(false);
-        }
-        let sql = "SELECT EXISTS (SELECT 1 FROM driftless_quarantine WHERE tbl = ?1 AND pk = ?2)";
-        let name = &self.store.tables[*table].table.name;
-        Ok(self.db.prepare_cached(sql)?.query_row((name, &key.0), |row| row.get(0))?)
+        let name = &self.task().store().tables[*table].table.name;
+        self.quarantine().has_row(name, &key.0)
     }
 
     /// What foreign keys of local tables refer to in an image of a row, as far as it has that.
     fn values_of(&self, image: Option<&Image>, table: usize) -> Vec<Option<Value>> {
-        self.store.dependents.values_of(Parent::Replicated(table), image)
+        self.task().store().dependents.values_of(Parent::Replicated(table), image)
     }
 }
 

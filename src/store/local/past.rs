@@ -55,7 +55,7 @@ impl Rebase<'_, '_> {
                 rows.push((row, base));
             }
         }
-        Ok(self.store.went(rows, self.start.cursor)?)
+        Ok(self.task().store().went(rows, self.task().start().cursor())?)
     }
 
     /// The row that was at a key, before those own key changes that are off it: all before the
@@ -76,7 +76,7 @@ impl Rebase<'_, '_> {
             let change = change.filter(|change| change.delete() < end);
             let Some(change) = change else { return Ok(found) };
             (row.1, end) = (change.from().clone(), change.delete());
-            let delete = load(self.db, &self.store.layouts, end)?;
+            let delete = load(self.task().db(), self.task().store().outbox.layouts(), end)?;
             let on_top = delete.filter(|event| !event.is_aside() && event.is_old_key());
             if let Some(delete) = on_top {
                 let image = delete.undo(None)?.unwrap_or_default();
@@ -92,16 +92,17 @@ impl Rebase<'_, '_> {
     /// The own key change that had put a row at this key before the outbox number `end`, and was
     /// off it before this page.
     fn earlier_change(&self, row: &Row, end: i64, base: Seq) -> Step<Option<Change>> {
-        let name = &self.store.tables[row.0].table.name;
-        let settled = self.store.own_changes(base)?;
+        let name = &self.task().store().tables[row.0].table.name;
+        let settled = self.task().store().own_changes(base)?;
         let key_of = |n: i64, change: Option<PendingEvent>| {
             let delete = settled.iter().find(|event| event.id.outbox_number() == n);
             change
                 .map(|delete| delete.key().clone())
                 .or_else(|| delete.map(|event| event.key.clone()))
         };
-        let read = |n| load(self.db, &self.store.layouts, n);
-        let pending = self.store.pending.borrow().of_row(row_hash(name, &row.1.0)).to_vec();
+        let read = |n| load(self.task().db(), self.task().store().outbox.layouts(), n);
+        let pending =
+            self.task().store().outbox.pending().of_row(row_hash(name, &row.1.0)).to_vec();
         for n in pending.into_iter().rev().filter(|&n| n < end) {
             let Some(event) = read(n)?.filter(|event| event.is_of(name, &row.1.0)) else {
                 continue;

@@ -100,11 +100,11 @@ impl Store {
         let sql = "SELECT coalesce(max(ms), 0) FROM \
                    (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
         let newest: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        if newest < self.newest_ms {
+        if newest < self.outbox.newest_ms {
             let sql = "UPDATE driftless_state SET clock = max(clock, ?1)";
-            self.db.prepare_cached(sql)?.execute([self.newest_ms])?;
+            self.db.prepare_cached(sql)?.execute([self.outbox.newest_ms])?;
         }
-        self.newest_ms = self.newest_ms.max(newest);
+        self.outbox.newest_ms = self.outbox.newest_ms.max(newest);
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl Store {
         let (newest, sent) = ends(&tx)?;
         self.remember_outbox(&tx)?;
         tx.commit()?;
-        self.boundaries.note(newest);
+        self.outbox.boundaries.note(newest);
         self.watch_clock()?;
         self.sweep_before_images()?;
         if newest <= sent {
@@ -188,13 +188,13 @@ impl Store {
         let (mut self_contained, mut cuts) = (rows.len(), None);
         if taken < rows.len() {
             let found = CutPoints::of(&tables, rows.clone())?;
-            let end = end(&rows, taken, limit, &self.boundaries.lock(), &found);
+            let end = end(&rows, taken, limit, &self.outbox.boundaries.lock(), &found);
             self_contained = up_to(&rows, found.from(end));
             rows.truncate(up_to(&rows, end));
             cuts = Some(found).filter(|_| limit.deferral == FkDeferral::All);
         }
-        let last_n = rows.last().expect("one is taken at the least").event.n;
-        let bytes = rows.iter().map(|row| row.size).sum();
+        let last_n = rows.last().expect("one is taken at the least").n();
+        let bytes = rows.iter().map(OutboxRow::size).sum();
         let deferral = match limit.deferral {
             FkDeferral::All if rows.len() > PARENTS_FIRST => FkDeferral::CyclesOnly,
             deferral => deferral,
@@ -205,7 +205,7 @@ impl Store {
         }
         let mut tables = self.columns();
         tables.retain(|(table, _)| events.iter().any(|event| event.table == *table));
-        let units = units(&events, &self.boundaries.lock());
+        let units = units(&events, &self.outbox.boundaries.lock());
         Ok(Some(Push { events, units, last_n, self_contained, bytes, tables }))
     }
 
@@ -217,11 +217,11 @@ impl Store {
         let sent = sent.max(last_n);
         self.remember_outbox(&tx)?;
         // All of the outbox at one moment ends where a transaction ended.
-        self.boundaries.note(newest);
+        self.outbox.boundaries.note(newest);
         let searching = limit.lookahead > 0;
         self.refresh_held(&tx, newest)?;
-        let pending = self.pending.borrow();
-        let mut read = Stretch::new(&tx, &self.layouts, pending.held(), sent);
+        let pending = self.outbox.pending();
+        let mut read = Stretch::new(&tx, self.outbox.layouts(), pending.held(), sent);
         let mut taken = None;
         let more = read.on(newest, |rows, size| {
             let heavy = size > limit.bytes && limit.above == 0;
@@ -233,52 +233,51 @@ impl Store {
             full && (!searching || far)
         })?;
         let Some(taken) = taken else {
-            let rows = read.rows;
+            let rows = read.into_rows();
             let all = rows.len();
             return Ok((rows, all));
         };
         if !searching {
             read.back_to(taken);
         } else if !more {
-            return Ok((read.rows, taken));
+            return Ok((read.into_rows(), taken));
         }
         let (first, last) = read.ends();
-        let boundaries = self.boundaries.lock();
+        let boundaries = self.outbox.boundaries.lock();
         if !searching && let Some(end) = boundaries.up_to(last).filter(|&end| end >= first) {
-            let within = up_to(&read.rows, end);
+            let within = up_to(read.rows(), end);
             read.back_to(within);
-            return Ok((read.rows, within));
+            return Ok((read.into_rows(), within));
         }
         let known = boundaries.up_to(first - 1).is_some();
         let end = boundaries.from(last).unwrap_or(newest);
         drop(boundaries);
-        let mut spans = self.spans.borrow_mut();
-        if !spans.as_ref().is_some_and(|(version, (from, to), _)| {
-            *version == self.schema_version && *from <= first && end <= *to
-        }) {
+        let find = |range| {
             let tables: Vec<_> = self.tables.iter().map(|known| &known.table).collect();
-            let found = Spans::read(&tx, &self.layouts, &tables, (first, end))?;
-            *spans = Some((self.schema_version, (first, end), found));
-        }
-        let spans = &spans.as_ref().expect("they were read").2;
-        let cut = match spans.cut_up_to(last) {
-            cut if cut >= first && !searching => cut,
-            _ => spans.cut_from(last),
+            Spans::read(&tx, self.outbox.layouts(), &tables, range)
         };
+        let cut =
+            self.outbox.spans.of(self.schema_version, first..=end, find, |spans| {
+                match spans.cut_up_to(last) {
+                    cut if cut >= first && !searching => cut,
+                    _ => spans.cut_from(last),
+                }
+            })?;
         if known && !searching && limit.keeps_transactions {
             let more =
                 read.on(end, |rows, size| rows.len() > GROUP_EVENTS || size > GROUP_BYTES)?;
             if !more {
-                let all = read.rows.len();
-                return Ok((read.rows, all));
+                let rows = read.into_rows();
+                let all = rows.len();
+                return Ok((rows, all));
             }
         }
         if read.on(cut, |rows, size| rows.len() > MOST_EVENTS || size > MOST_BYTES)? {
-            return Err(too_much(&read.rows));
+            return Err(too_much(read.rows()));
         }
-        let within = up_to(&read.rows, cut);
+        let within = up_to(read.rows(), cut);
         read.back_to(within);
-        let rows = read.rows;
+        let rows = read.into_rows();
         Ok(if searching { (rows, taken) } else { (rows, within) })
     }
 
@@ -288,7 +287,7 @@ impl Store {
             self.straighten()?;
             let tx = self.db.unchecked_transaction()?;
             let (newest, sent) = ends(&tx)?;
-            if self.pending.borrow().is_in_order(newest) {
+            if self.outbox.pending().is_in_order(newest) {
                 return Ok((tx, newest, sent));
             }
         }
@@ -303,7 +302,7 @@ impl Store {
     /// Whether there is a pending event above `from` and up to `to` that does not wait.
     fn moves_any(&self, from: i64, to: i64) -> Result<bool> {
         self.refresh_held(&self.db, to)?;
-        let pending = self.pending.borrow();
+        let pending = self.outbox.pending();
         let sql = "SELECT n FROM driftless_outbox WHERE n > ?1 AND n <= ?2 AND NOT settled";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut numbers = statement.query([from, to])?;
@@ -336,7 +335,7 @@ impl Store {
         let tx = self.begin_write()?;
         note_sent(&tx, up_to)?;
         self.commit_write(tx)?;
-        self.boundaries.forget(up_to);
+        self.outbox.boundaries.forget(up_to);
         Ok(())
     }
 
@@ -413,15 +412,15 @@ fn end(
     boundaries: &Boundaries,
     cuts: &CutPoints,
 ) -> i64 {
-    let most = rows[most - 1].event.n;
-    let known = boundaries.up_to(most).filter(|&end| limit.above == 0 && end >= rows[0].event.n);
-    let least = rows[limit.above.min(rows.len() - 1)].event.n;
+    let most = rows[most - 1].n();
+    let known = boundaries.up_to(most).filter(|&end| limit.above == 0 && end >= rows[0].n());
+    let least = rows[limit.above.min(rows.len() - 1)].n();
     known.unwrap_or_else(|| cuts.up_to(least, most))
 }
 
 /// How many events there are up to the number `n`.
 fn up_to(rows: &[OutboxRow], n: i64) -> usize {
-    rows.partition_point(|row| row.event.n <= n)
+    rows.partition_point(|row| row.n() <= n)
 }
 
 /// Where units end: where a boundary parts all events before from all behind, for a consequence

@@ -53,8 +53,9 @@ pub(in crate::store) fn values<'a>(
 /// What events later in the outbox supply: for each foreign key, the next event that brings a
 /// parent, the last one that takes a child of it away, and the next one that changes a row or takes
 /// it away. Values stand there by their hash: an outbox may have a million of them.
-#[derive(Default)]
-pub(in crate::store) struct Later {
+pub(in crate::store) struct Later<'t> {
+    /// The foreign keys, each with its number and the table that has it.
+    keys: Vec<(usize, &'t str, &'t ForeignKey)>,
     parents: HashMap<(usize, u64), usize>,
     freed: HashMap<(usize, u64), usize>,
     rows: HashMap<(usize, u64), usize>,
@@ -80,7 +81,7 @@ pub(in crate::store) fn numbered<'t>(
 }
 
 /// The images of an event, with the values of generated columns that foreign keys lead from or to.
-pub(in crate::store) fn images(event: &Outgoing) -> Result<[Image; 2]> {
+fn images(event: &Outgoing) -> Result<[Image; 2]> {
     let image = |json: &Option<String>, made: &Image| -> Result<Image> {
         let image = json.as_deref().map(|json| Image::parse(json.as_bytes())).transpose()?;
         let mut image = image.unwrap_or_default();
@@ -91,15 +92,37 @@ pub(in crate::store) fn images(event: &Outgoing) -> Result<[Image; 2]> {
     Ok([image(&event.before, before)?, image(&event.after, after)?])
 }
 
-impl Later {
-    /// Notes what an event supplies to those in front of it, and gives the one behind it that it
-    /// waits for itself, if it does, by one foreign key.
-    pub(in crate::store) fn pass(
+impl<'t> Later<'t> {
+    pub(in crate::store) fn new(tables: &[&'t Table]) -> Self {
+        let (parents, freed, rows) = Default::default();
+        Later { keys: numbered(tables), parents, freed, rows }
+    }
+
+    /// Whether a foreign key leads from a table or to it.
+    pub(in crate::store) fn is_related(&self, table: &str) -> bool {
+        self.keys.iter().any(|(_, child, key)| {
+            child.eq_ignore_ascii_case(table) || key.parent.eq_ignore_ascii_case(table)
+        })
+    }
+
+    /// Notes what an event supplies to those in front of it, and gives the last one behind it that
+    /// it waits for itself, if it does. Events are given from the last to the first.
+    pub(in crate::store) fn pass(&mut self, at: usize, event: &Outgoing) -> Result<Option<usize>> {
+        let [before, after] = images(event)?;
+        let waits = (0..self.keys.len()).map(|key| self.pass_key(key, at, event, &before, &after));
+        Ok(waits.max().flatten())
+    }
+
+    /// The same by one foreign key.
+    fn pass_key(
         &mut self,
-        (number, child, key): (usize, &str, &ForeignKey),
-        (at, event): (usize, &Outgoing),
-        (before, after): (&Image, &Image),
+        key: usize,
+        at: usize,
+        event: &Outgoing,
+        before: &Image,
+        after: &Image,
     ) -> Option<usize> {
+        let (number, child, key) = self.keys[key];
         let mut waits = None;
         let children = || key.columns.iter().map(|(child, _)| child);
         let parents = || key.columns.iter().map(|(_, parent)| parent);
@@ -217,20 +240,12 @@ pub(in crate::store) fn defer_fk(
     tables: &[&Table],
     events: &mut [Outgoing],
 ) -> Result<Vec<Option<usize>>> {
-    let keys = numbered(tables);
-    let mut later = Later::default();
+    let mut later = Later::new(tables);
     let mut waits: Vec<Option<usize>> = vec![None; events.len()];
     for at in (0..events.len()).rev() {
         let event = &events[at];
-        let related = |(_, child, key): &(usize, &str, &ForeignKey)| {
-            child.eq_ignore_ascii_case(&event.table)
-                || key.parent.eq_ignore_ascii_case(&event.table)
-        };
-        if event.refuse.is_none() && keys.iter().any(related) {
-            let [before, after] = images(event)?;
-            for &key in &keys {
-                waits[at] = waits[at].max(later.pass(key, (at, event), (&before, &after)));
-            }
+        if event.refuse.is_none() && later.is_related(&event.table) {
+            waits[at] = later.pass(at, event)?;
         }
         // A key change is judged with its delete, for the row that its insert brings.
         let next = events.get(at + 1);

@@ -110,19 +110,7 @@ fn join_key_changes(rows: &mut [OutboxRow]) {
     for at in 1..rows.len() {
         let (head, tail) = rows.split_at_mut(at);
         let (delete, insert) = (head.last_mut().expect("at is at least 1"), &mut tail[0]);
-        if delete.key_change_half != Some(1) || insert.key_change_half != Some(2) {
-            continue;
-        }
-        delete.event.pair = Some(insert.event.id);
-        insert.event.pair = Some(delete.event.id);
-        delete.event.other = Some(insert.event.key.clone());
-        delete.event.image.clone_from(&insert.event.after);
-        insert.event.other = Some(delete.event.key.clone());
-        // They share one verdict.
-        let refuse = delete.event.refuse.take().or_else(|| insert.event.refuse.take());
-        (delete.event.refuse, insert.event.refuse) = (refuse.clone(), refuse);
-        let plain = delete.event.plain && insert.event.plain;
-        (delete.event.plain, insert.event.plain) = (plain, plain);
+        OutboxRow::join_key_change(delete, insert);
     }
 }
 
@@ -134,8 +122,8 @@ fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Out
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
     let mut held = vec![false; rows.len()];
     let mut events: Vec<Option<Outgoing>> = Vec::with_capacity(rows.len());
-    let parents: Vec<_> = rows.iter().map(|row| row.parent.clone()).collect();
-    events.extend(rows.into_iter().map(|row| Some(row.event)));
+    let parents: Vec<_> = rows.iter().map(|row| row.parent().cloned()).collect();
+    events.extend(rows.into_iter().map(|row| Some(row.into_event())));
     for at in (0..events.len()).rev() {
         let event = events[at].as_ref().expect("none has been emitted");
         let paired = event.pair.is_some();

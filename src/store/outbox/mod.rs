@@ -17,3 +17,45 @@ pub(super) mod spans;
 pub(super) mod stretch;
 pub(super) mod watch;
 pub(super) mod write_order;
+
+use std::cell::{Ref, RefCell, RefMut};
+
+/// What a store knows of its outbox, besides what stands in it.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Outbox {
+    pending: RefCell<pending::Pending>,
+    layouts: reader::Layouts,
+    /// Outbox numbers at which a transaction ended.
+    boundaries: boundaries::Shared,
+    /// The dependency spans of a stretch of the outbox that is larger than a push.
+    spans: spans::KnownSpans,
+    /// The greatest time of a local event that was the newest when a boundary was noted.
+    newest_ms: i64,
+}
+
+impl Outbox {
+    /// The events without a verdict.
+    pub(in crate::store) fn pending(&self) -> Ref<'_, pending::Pending> {
+        self.pending.borrow()
+    }
+
+    pub(in crate::store) fn pending_mut(&self) -> RefMut<'_, pending::Pending> {
+        self.pending.borrow_mut()
+    }
+
+    /// The layouts of the events read so far.
+    pub(in crate::store) fn layouts(&self) -> &reader::Layouts {
+        &self.layouts
+    }
+
+    /// Where transactions ended.
+    pub(in crate::store) fn boundaries(&self) -> &boundaries::Shared {
+        &self.boundaries
+    }
+
+    /// Events have other numbers now.
+    pub(in crate::store) fn forget_numbers(&self) {
+        self.pending_mut().forget();
+        self.spans.forget();
+    }
+}

@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use rusqlite::Connection;
 
-use super::reader::{COLUMNS, Layouts, OutboxEvent, ROW, Reader};
+use super::reader::{COLUMNS, Layouts, ROW, Reader};
 use crate::error::Result;
 use crate::event::conflict::Claim;
 use crate::event::value::Value;
@@ -254,8 +254,9 @@ pub(in crate::store) fn load(
     ))?;
     let mut rows = statement.query([n])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let OutboxEvent { table, op, key, before, after, parent, .. } =
-        layouts.read(db, row, 0, Some(15))?;
+    let mut read = layouts.read(db, row, 0, Some(15))?;
+    let ((before, after), parent, op) = (read.take_images(), read.take_parent(), read.op());
+    let (table, key) = read.into_row();
     let undo: Option<String> = row.get(10)?;
     let is_within = |(parent, key): &(String, RowKey)| {
         op == Op::Update && parent.eq_ignore_ascii_case(&table) && key.0.starts_with('[')

@@ -24,15 +24,59 @@ pub(in crate::store) const ROW: &str = "n, op, layout, tbl, pk";
 /// What an outbox row says happened.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxEvent {
-    pub(in crate::store) table: String,
-    pub(in crate::store) op: Op,
-    pub(in crate::store) key: RowKey,
-    pub(in crate::store) before: Option<Vec<u8>>,
-    pub(in crate::store) after: Option<Vec<u8>>,
+    table: String,
+    op: Op,
+    key: RowKey,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
     /// Old and new values of generated columns that foreign keys lead from or to.
-    pub(in crate::store) made: [Image; 2],
+    made: [Image; 2],
     /// Of a foreign key's consequence: table and key of the parent that went.
-    pub(in crate::store) parent: Option<(String, RowKey)>,
+    parent: Option<(String, RowKey)>,
+}
+
+impl OutboxEvent {
+    pub(in crate::store) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(in crate::store) fn op(&self) -> Op {
+        self.op
+    }
+
+    pub(in crate::store) fn key(&self) -> &RowKey {
+        &self.key
+    }
+
+    /// The JSON of its old values.
+    pub(in crate::store) fn before(&self) -> Option<&[u8]> {
+        self.before.as_deref()
+    }
+
+    /// Of a foreign key's consequence: table and key of the parent that went.
+    pub(in crate::store) fn parent(&self) -> Option<&(String, RowKey)> {
+        self.parent.as_ref()
+    }
+
+    /// Takes the JSON of its old and new values out.
+    pub(in crate::store) fn take_images(&mut self) -> Images {
+        (self.before.take(), self.after.take())
+    }
+
+    /// Takes the values of generated columns out.
+    pub(in crate::store) fn take_made(&mut self) -> [Image; 2] {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Takes the parent out.
+    pub(in crate::store) fn take_parent(&mut self) -> Option<(String, RowKey)> {
+        self.parent.take()
+    }
+
+    /// Its table and key.
+    pub(in crate::store) fn into_row(self) -> (String, RowKey) {
+        (self.table, self.key)
+    }
 }
 
 /// The layouts of the events read so far. What a number means never changes.

@@ -3,7 +3,7 @@
 use rusqlite::Row;
 
 use super::pending::event_id;
-use super::reader::{OutboxEvent, Reader};
+use super::reader::Reader;
 use crate::error::Result;
 use crate::event::page::MAX_KEY_BYTES;
 use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
@@ -17,13 +17,62 @@ pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after,
 /// An outbox row on its way to [`judging_order`](super::grouping::judging_order).
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxRow {
-    pub(in crate::store) event: Outgoing,
+    event: Outgoing,
     /// 1: the delete of a key change, 2: its insert.
-    pub(in crate::store) key_change_half: Option<i64>,
+    key_change_half: Option<i64>,
     /// Table and key of the parent that went.
-    pub(in crate::store) parent: Option<(String, RowKey)>,
+    parent: Option<(String, RowKey)>,
     /// What it costs, in bytes.
-    pub(in crate::store) size: usize,
+    size: usize,
+}
+
+impl OutboxRow {
+    /// Its number in the outbox.
+    pub(in crate::store) fn n(&self) -> i64 {
+        self.event.n
+    }
+
+    pub(in crate::store) fn event(&self) -> &Outgoing {
+        &self.event
+    }
+
+    pub(in crate::store) fn into_event(self) -> Outgoing {
+        self.event
+    }
+
+    /// 1: the delete of a key change, 2: its insert.
+    pub(in crate::store) fn key_change_half(&self) -> Option<i64> {
+        self.key_change_half
+    }
+
+    /// Table and key of the parent that went.
+    pub(in crate::store) fn parent(&self) -> Option<&(String, RowKey)> {
+        self.parent.as_ref()
+    }
+
+    /// What it costs, in bytes.
+    pub(in crate::store) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// If these rows, one behind the other, are the halves of a key change, each gets the other's
+    /// id and key.
+    pub(super) fn join_key_change(delete: &mut OutboxRow, insert: &mut OutboxRow) {
+        if delete.key_change_half != Some(1) || insert.key_change_half != Some(2) {
+            return;
+        }
+        let (delete, insert) = (&mut delete.event, &mut insert.event);
+        delete.pair = Some(insert.id);
+        insert.pair = Some(delete.id);
+        delete.other = Some(insert.key.clone());
+        delete.image.clone_from(&insert.after);
+        insert.other = Some(delete.key.clone());
+        // They share one verdict.
+        let refuse = delete.refuse.take().or_else(|| insert.refuse.take());
+        (delete.refuse, insert.refuse) = (refuse.clone(), refuse);
+        let plain = delete.plain && insert.plain;
+        (delete.plain, insert.plain) = (plain, plain);
+    }
 }
 
 /// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
@@ -47,8 +96,11 @@ fn has_tag(json: &str) -> bool {
 /// Reads the row of [`EVENT`].
 pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<OutboxRow> {
     let n: i64 = row.get(0)?;
-    let OutboxEvent { table, op, key, before, after, made, parent } =
-        reader.read(row, 0, Some(13))?;
+    let mut read = reader.read(row, 0, Some(13))?;
+    let ((before, after), made, parent) =
+        (read.take_images(), read.take_made(), read.take_parent());
+    let op = read.op();
+    let (table, key) = read.into_row();
     let (before, after) = (before.map(canonical).transpose()?, after.map(canonical).transpose()?);
     let images = before.iter().chain(&after);
     let size = key.0.len() + images.clone().map(String::len).sum::<usize>();

@@ -16,9 +16,12 @@
 //!   that makes a push longer, and nothing else.
 //! * The events that are recorded as rejected are not left out, although nothing waits for them.
 
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+
 use rusqlite::Connection;
 
-use super::fk_order::{Deletes, Later, images, numbered};
+use super::fk_order::{Deletes, Later};
 use super::reader::{Layouts, Reader};
 use super::row::{EVENT, read};
 use crate::catalog::Table;
@@ -28,9 +31,46 @@ use crate::error::{Kind, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct Spans(Vec<(i64, i64)>);
 
-/// The spans of a stretch of the outbox: the schema version of the definitions that they were found
-/// with, the first and last number of the stretch, and they.
-pub(in crate::store) type Stretched = (i64, (i64, i64), Spans);
+/// The spans of the stretch of the outbox that was last looked at. An event's values never change,
+/// but numbers may: what renumbers events forgets them.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct KnownSpans(RefCell<Option<Stretched>>);
+
+#[derive(Clone, Debug)]
+struct Stretched {
+    /// That of the definitions that the spans were found with.
+    schema_version: i64,
+    range: RangeInclusive<i64>,
+    spans: Spans,
+}
+
+impl KnownSpans {
+    pub(in crate::store) fn forget(&self) {
+        self.0.take();
+    }
+
+    /// The spans of these events, by `find` if they are not known. `ask` looks something up in
+    /// them.
+    pub(in crate::store) fn of<T>(
+        &self,
+        schema_version: i64,
+        range: RangeInclusive<i64>,
+        find: impl FnOnce(RangeInclusive<i64>) -> Result<Spans>,
+        ask: impl FnOnce(&Spans) -> T,
+    ) -> Result<T> {
+        let mut known = self.0.borrow_mut();
+        let fits = |known: &Stretched| {
+            known.schema_version == schema_version
+                && known.range.contains(range.start())
+                && known.range.contains(range.end())
+        };
+        let stretched = match known.take().filter(fits) {
+            Some(stretched) => stretched,
+            None => Stretched { schema_version, spans: find(range.clone())?, range },
+        };
+        Ok(ask(&known.insert(stretched).spans))
+    }
+}
 
 impl Spans {
     /// Spans that have a number in common become one.
@@ -46,12 +86,12 @@ impl Spans {
         Spans(merged)
     }
 
-    /// Reads the unsent events from `from` up to `to`, behind which a transaction ended.
+    /// Reads the unsent events with these numbers, behind which a transaction ended.
     pub(in crate::store) fn read(
         db: &Connection,
         layouts: &Layouts,
         tables: &[&Table],
-        (from, to): (i64, i64),
+        range: RangeInclusive<i64>,
     ) -> Result<Spans> {
         let mut found = Finder::new(tables);
         let sql = format!(
@@ -59,14 +99,18 @@ impl Spans {
              WHERE n >= ?1 AND n <= ?2 AND NOT settled ORDER BY n DESC"
         );
         let mut statement = db.prepare_cached(&sql)?;
-        let mut rows = statement.query([from, to])?;
+        let mut rows = statement.query([range.start(), range.end()])?;
         let mut reader = Reader::of_values(db, layouts);
         while let Some(row) = rows.next()? {
             let (n, key_change_half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
             found.join_key_changes(n, key_change_half);
             // A damaged event is reported when it is to be pushed, and holds up no other.
             let looked = layouts.table(db, row, 0).and_then(|table| {
-                if found.is_related(&table) { found.pass(&read(&mut reader, row)?) } else { Ok(()) }
+                if found.later.is_related(&table) {
+                    found.pass(&read(&mut reader, row)?)
+                } else {
+                    Ok(())
+                }
             });
             looked.or_else(|error| match error.kind() {
                 Kind::Corrupt => Ok(()),
@@ -99,8 +143,7 @@ const PAIR: usize = 12;
 
 /// Finds spans, from the last event to the first.
 struct Finder<'t> {
-    keys: Vec<(usize, &'t str, &'t crate::catalog::ForeignKey)>,
-    later: Later,
+    later: Later<'t>,
     deletes: Deletes<'t>,
     /// The second half of a key change, whose first half is the next event.
     key_change_half: Option<i64>,
@@ -109,16 +152,8 @@ struct Finder<'t> {
 
 impl<'t> Finder<'t> {
     fn new(tables: &[&'t Table]) -> Self {
-        let deletes = Deletes::new(tables);
-        let keys = numbered(tables);
-        Finder { keys, later: Later::default(), deletes, key_change_half: None, spans: Vec::new() }
-    }
-
-    /// Whether a foreign key leads from a table or to it.
-    fn is_related(&self, table: &str) -> bool {
-        self.keys.iter().any(|(_, child, key)| {
-            child.eq_ignore_ascii_case(table) || key.parent.eq_ignore_ascii_case(table)
-        })
+        let (later, deletes) = (Later::new(tables), Deletes::new(tables));
+        Finder { later, deletes, key_change_half: None, spans: Vec::new() }
     }
 
     fn join_key_changes(&mut self, n: i64, key_change_half: Option<i64>) {
@@ -131,21 +166,16 @@ impl<'t> Finder<'t> {
 
     /// Takes the next event, in front of all that were taken.
     fn pass(&mut self, row: &super::row::OutboxRow) -> Result<()> {
-        let (event, at) = (&row.event, row.event.n as usize);
+        let (event, at) = (row.event(), row.n() as usize);
         let mut reach = at;
-        if let Some((table, key)) = &row.parent
-            && row.key_change_half.is_none()
+        if let Some((table, key)) = row.parent()
+            && row.key_change_half().is_none()
             && let Some(cause) = self.deletes.find(table, &key.0)?
         {
             reach = reach.max(cause);
         }
         self.deletes.pass(at, event)?;
-        let [before, after] = images(event)?;
-        for &key in &self.keys {
-            if let Some(dependency) = self.later.pass(key, (at, event), (&before, &after)) {
-                reach = reach.max(dependency);
-            }
-        }
+        reach = reach.max(self.later.pass(at, event)?.unwrap_or(at));
         if reach > at {
             self.spans.push((event.n, reach as i64));
         }

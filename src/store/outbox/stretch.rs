@@ -13,7 +13,7 @@ pub(in crate::store) struct Stretch<'a> {
     layouts: &'a Layouts,
     /// Those that are passed over.
     held: &'a Held,
-    pub(in crate::store) rows: Vec<OutboxRow>,
+    rows: Vec<OutboxRow>,
     /// The number of the newest event that was read.
     at: i64,
     size: usize,
@@ -49,7 +49,7 @@ impl<'a> Stretch<'a> {
                 continue;
             }
             let row = read(&mut reader, row)?;
-            (self.at, self.size) = (row.event.n, self.size + row.size);
+            (self.at, self.size) = (row.n(), self.size + row.size());
             self.rows.push(row);
             if enough(&self.rows, self.size) {
                 return Ok(true);
@@ -58,23 +58,33 @@ impl<'a> Stretch<'a> {
         Ok(false)
     }
 
+    /// The events that were read.
+    pub(in crate::store) fn rows(&self) -> &[OutboxRow] {
+        &self.rows
+    }
+
+    /// The events that were read.
+    pub(in crate::store) fn into_rows(self) -> Vec<OutboxRow> {
+        self.rows
+    }
+
     /// Forgets all but the first `count` events, of which there is one at least.
     pub(in crate::store) fn back_to(&mut self, count: usize) {
         self.rows.truncate(count);
         self.at = self.ends().1;
-        self.size = self.rows.iter().map(|row| row.size).sum();
+        self.size = self.rows.iter().map(OutboxRow::size).sum();
     }
 
     /// The first and the last number that were read.
     pub(in crate::store) fn ends(&self) -> (i64, i64) {
-        let number = |row: Option<&OutboxRow>| row.expect("an event was read").event.n;
+        let number = |row: Option<&OutboxRow>| row.expect("an event was read").n();
         (number(self.rows.first()), number(self.rows.last()))
     }
 }
 
 /// The error for a group that does not fit into memory.
 pub(in crate::store) fn too_much(rows: &[OutboxRow]) -> Error {
-    let mut tables: Vec<&str> = rows.iter().map(|row| row.event.table.as_str()).collect();
+    let mut tables: Vec<&str> = rows.iter().map(|row| row.event().table.as_str()).collect();
     tables.sort_unstable();
     tables.dedup();
     Error::new(

@@ -69,7 +69,7 @@ fn connect(path: &Path) -> Result<Connection> {
 impl Store {
     /// What can look in another thread, for as long as this store is open.
     pub fn watch(&self) -> Watch {
-        let (path, boundaries) = (self.path().to_owned(), self.boundaries.clone());
+        let (path, boundaries) = (self.path().to_owned(), self.outbox.boundaries.clone());
         Watch { path, boundaries, db: None, version: -1 }
     }
 }

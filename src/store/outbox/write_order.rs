@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::pending::{Pending, load};
-use super::reader::{COLUMNS, OutboxEvent, Reader};
+use super::reader::{COLUMNS, Reader};
 use crate::capture::{ChainStep, Move, RowId, Uniques, untangle};
 use crate::error::Result;
 use crate::event::{Image, Op, Seq};
 use crate::store::Store;
 use crate::store::apply::step::{Step, Stop};
-use crate::store::rows::row::known_key;
+use crate::store::rows::row::{Row, known_key};
 use crate::store::rows::trigger_guard::Guard;
 use crate::store::rows::writer::Writer;
 
@@ -29,7 +29,7 @@ impl Store {
         let moves = self.moves(&tx)?;
         tx.commit()?;
         if moves.is_empty() {
-            self.pending.borrow_mut().examined();
+            self.outbox.pending_mut().examined();
             return Ok(());
         }
         let tx = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
@@ -42,8 +42,8 @@ impl Store {
         }
         tx.commit()?;
         tracing::debug!(moves = moves.len(), "events of triggers are put in their order");
-        *self.spans.borrow_mut() = None;
-        let mut pending = self.pending.borrow_mut();
+        self.outbox.spans.forget();
+        let mut pending = self.outbox.pending_mut();
         let newest = pending.newest();
         pending.forget();
         pending.examined_to(newest);
@@ -53,8 +53,8 @@ impl Store {
     /// Brings the index of pending events up to date, in a transaction that has the write lock.
     /// Stops if there are events that nobody has put in their order.
     pub(in crate::store) fn refresh_pending(&self, tx: &Connection, cursor: Seq) -> Step {
-        let mut pending = self.pending.borrow_mut();
-        pending.refresh(tx, &self.layouts, cursor)?;
+        let mut pending = self.outbox.pending_mut();
+        pending.refresh(tx, self.outbox.layouts(), cursor)?;
         if pending.unexamined().is_empty() { Ok(()) } else { Err(Stop::SchemaChanged) }
     }
 
@@ -69,13 +69,13 @@ impl Store {
         let sql = "SELECT cursor, sent FROM driftless_state";
         let (cursor, sent): (i64, i64) =
             db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut pending = self.pending.borrow_mut();
-        pending.refresh(db, &self.layouts, Seq(cursor))?;
+        let mut pending = self.outbox.pending_mut();
+        pending.refresh(db, self.outbox.layouts(), Seq(cursor))?;
         let mut numbers: Vec<_> = events(&pending).into_iter().filter(|&n| n > sent).collect();
         numbers.sort_unstable();
         let mut links: BTreeMap<i64, ChainStep> = BTreeMap::new();
         let mut in_order = 0;
-        let mut reader = Reader::of_values(db, &self.layouts);
+        let mut reader = Reader::of_values(db, self.outbox.layouts());
         for n in numbers {
             let Some(Read { link, moved }) = read(db, &mut reader, n, cursor)? else { continue };
             if moved {
@@ -116,7 +116,7 @@ impl Store {
     ) -> Result<()> {
         let mut around = Vec::new();
         for (&n, link) in links.iter().filter(|(_, link)| link.op == Op::Update) {
-            let event = load(db, &self.layouts, n)?;
+            let event = load(db, self.outbox.layouts(), n)?;
             let Some(parent) = event.and_then(|event| event.parent().cloned()) else { continue };
             let changes = |(delete, insert): (&ChainStep, &ChainStep)| {
                 (delete.pair, insert.pair) == (Some(1), Some(2))
@@ -153,7 +153,7 @@ impl Store {
             let Some(table) = self.table_index(&step.table) else { continue };
             let Some(key) = known_key(&self.tables[table].table, &step.key.0) else { continue };
             let row = writer.row(table, &key)?;
-            rows.insert(id, row.map(|row| row.image));
+            rows.insert(id, row.map(Row::into_image));
         }
         Ok(rows)
     }
@@ -175,7 +175,9 @@ fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([n, cursor])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let OutboxEvent { table, op, key, before, after, .. } = reader.read(row, 0, None)?;
+    let mut read = reader.read(row, 0, None)?;
+    let ((before, after), op) = (read.take_images(), read.op());
+    let (table, key) = read.into_row();
     let image = |json: Option<Vec<u8>>| json.as_deref().map(Image::parse).transpose();
     let (before, after) = (image(before)?, image(after)?);
     let link = ChainStep { n, table, key, op, before, after, pair: row.get(8)? };

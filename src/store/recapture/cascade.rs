@@ -81,8 +81,7 @@ impl Store {
         tx.execute("UPDATE driftless_state SET replaying = 0", [])?;
         let count = back.len();
         self.commit_write(tx)?;
-        self.pending.borrow_mut().forget();
-        self.spans.take();
+        self.outbox.forget_numbers();
         Ok(count)
     }
 
@@ -93,7 +92,7 @@ impl Store {
         );
         let mut statement = tx.prepare(&sql)?;
         let mut rows = statement.query([])?;
-        let mut reader = Reader::of_values(tx, &self.layouts);
+        let mut reader = Reader::of_values(tx, self.outbox.layouts());
         let mut events = Vec::new();
         while let Some(row) = rows.next()? {
             let is_key_change_half = row.get::<_, Option<i64>>(9)?.is_some();
@@ -111,7 +110,8 @@ impl Store {
         event: &Unsent,
         now_ms: i64,
     ) -> Result<()> {
-        let OutboxEvent { table, key, before, .. } = &event.written;
+        let (table, key, before) =
+            (event.written.table(), event.written.key(), event.written.before());
         let (Some(at), Some(before)) = (self.table_index(table), before) else { return Ok(()) };
         let image = Image::parse(before)?;
         let columns = known_columns(&self.tables[at].table, &image);
@@ -129,8 +129,8 @@ fn is_emptied(tx: &Connection, table: &Table, key: &ForeignKey, events: &[Unsent
     let sql =
         format!("SELECT count(*) FROM main.{} WHERE {}", ident(&table.name), refers.join(" AND "));
     let left: i64 = tx.query_row(&sql, [], |row| row.get(0))?;
-    let of_table = |event: &&Unsent| event.written.table.eq_ignore_ascii_case(&table.name);
-    let inserted = events.iter().filter(of_table).filter(|one| one.written.op == Op::Insert);
+    let of_table = |event: &&Unsent| event.written.table().eq_ignore_ascii_case(&table.name);
+    let inserted = events.iter().filter(of_table).filter(|one| one.written.op() == Op::Insert);
     Ok(left <= inserted.count() as i64)
 }
 
@@ -143,11 +143,11 @@ fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Un
         let mut any = false;
         // A consequence comes before its cause.
         for (at, event) in events.iter().enumerate() {
-            let OutboxEvent { table, op, key, parent, .. } = &event.written;
-            if taken[at] || *op != Op::Delete || event.is_key_change_half {
+            let (table, key) = (event.written.table(), event.written.key());
+            if taken[at] || event.written.op() != Op::Delete || event.is_key_change_half {
                 continue;
             }
-            let is_one = match parent {
+            let is_one = match event.written.parent() {
                 None => emptied.contains(&table.to_ascii_lowercase()),
                 Some((parent, key)) => rows.contains(&row(parent, key)),
             };
@@ -162,8 +162,8 @@ fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Un
     }
     let later = |at: usize, event: &Unsent| {
         let same = |other: &Unsent| {
-            other.written.key == event.written.key
-                && other.written.table.eq_ignore_ascii_case(&event.written.table)
+            other.written.key() == event.written.key()
+                && other.written.table().eq_ignore_ascii_case(event.written.table())
         };
         events[at + 1..].iter().any(same)
     };

@@ -112,7 +112,7 @@ impl<'a> Comparison<'a> {
             self.done.unknown += 1;
             return Ok(None);
         }
-        let here = self.writer.row(self.at, &values)?.map(|row| row.image);
+        let here = self.writer.row(self.at, &values)?.map(|row| row.into_image());
         let events = self.events(key)?;
         let mut expected = self.remote.behind().at_cursor(&table.name, key, there);
         let mut misfit = None;
@@ -147,10 +147,10 @@ impl<'a> Comparison<'a> {
     /// The pending events of a row that are on it, in their order.
     fn events(&self, key: &RowKey) -> Result<Vec<PendingEvent>> {
         let name = &self.table().name;
-        let numbers = self.store.pending.borrow().of_row(row_hash(name, &key.0)).to_vec();
+        let numbers = self.store.outbox.pending().of_row(row_hash(name, &key.0)).to_vec();
         let mut events = Vec::with_capacity(numbers.len());
         for n in numbers {
-            let event = load(self.tx, &self.store.layouts, n)?;
+            let event = load(self.tx, self.store.outbox.layouts(), n)?;
             events.extend(event.filter(|event| event.is_of(name, &key.0) && !event.is_aside()));
         }
         Ok(events)
@@ -163,7 +163,7 @@ impl<'a> Comparison<'a> {
             && self.mend(key, &row, *place, before.as_ref())?
         {
             // What it is now is compared with what it should be by then.
-            self.store.pending.borrow_mut().forget();
+            self.store.outbox.pending_mut().forget();
             self.refresh()?;
             return self.row(key, there);
         }
@@ -335,8 +335,8 @@ impl<'a> Comparison<'a> {
 
     /// Reads the pending events anew.
     fn refresh(&self) -> Result<()> {
-        let mut pending = self.store.pending.borrow_mut();
-        pending.refresh(self.tx, &self.store.layouts, self.cursor)
+        let mut pending = self.store.outbox.pending_mut();
+        pending.refresh(self.tx, self.store.outbox.layouts(), self.cursor)
     }
 
     /// Appends an event.

@@ -164,7 +164,7 @@ impl Store {
                 return Ok(None);
             }
             let start = begin(&tx)?;
-            match self.refresh_pending(&tx, start.cursor) {
+            match self.refresh_pending(&tx, start.cursor()) {
                 Ok(()) => {}
                 // Events came that are to be put in their order first.
                 Err(Stop::SchemaChanged) => continue,
@@ -179,8 +179,7 @@ impl Store {
             tx.execute("UPDATE driftless_state SET replaying = 0", [])?;
             self.commit_write(tx)?;
             if done.found > 0 {
-                self.pending.borrow_mut().forget();
-                self.spans.take();
+                self.outbox.forget_numbers();
             }
             return Ok(Some(done));
         }

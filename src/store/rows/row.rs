@@ -29,9 +29,30 @@ pub(in crate::store) fn borrow(image: &Image) -> Columns<'_> {
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Row {
     /// Its values.
-    pub(in crate::store) image: Image,
+    image: Image,
     /// Its rowid, where it has one that is not its key.
-    pub(in crate::store) rowid: Option<i64>,
+    rowid: Option<i64>,
+}
+
+impl Row {
+    pub(in crate::store) fn new(image: Image, rowid: Option<i64>) -> Row {
+        Row { image, rowid }
+    }
+
+    /// Its values.
+    pub(in crate::store) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Its values.
+    pub(in crate::store) fn into_image(self) -> Image {
+        self.image
+    }
+
+    /// Its rowid, where it has one that is not its key.
+    pub(in crate::store) fn rowid(&self) -> Option<i64> {
+        self.rowid
+    }
 }
 
 /// Where a column stands in the definition. `place` is where to look first.

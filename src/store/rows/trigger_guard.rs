@@ -27,9 +27,9 @@ use crate::store::schema::replicated::ReplicatedTable;
 #[derive(Debug, Default)]
 pub(in crate::store) struct Guard {
     /// Whether a replicated table has a trigger that is not ours.
-    pub(in crate::store) foreign: bool,
+    foreign: bool,
     /// Set while the store deletes a row itself, until the row is asked about.
-    pub(in crate::store) armed: Arc<AtomicBool>,
+    armed: Arc<AtomicBool>,
     /// The tables that have a TEMP trigger.
     guarded: Vec<String>,
 }
@@ -44,6 +44,16 @@ impl Guard {
             Ok(!armed.swap(false, Ordering::Relaxed))
         })?;
         Ok(guard)
+    }
+
+    /// Whether a replicated table has a trigger that is not ours.
+    pub(in crate::store) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Announces the delete of a row by the store, until the row is asked about.
+    pub(in crate::store) fn arm(&self, armed: bool) {
+        self.armed.store(armed, Ordering::Relaxed);
     }
 
     /// Sets the connection up for these tables.

@@ -6,7 +6,6 @@
 //! the table's definition first, and the statement is made of the definition's own.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection};
@@ -206,7 +205,7 @@ impl<'c> Writer<'c> {
         values: &[Column<'_>],
         rest: &[ValueRef<'_>],
     ) -> rusqlite::Result<usize> {
-        let foreign = self.guard.foreign;
+        let foreign = self.guard.is_foreign();
         let outcome = self.execute(kind, values, rest);
         let refused = match &outcome {
             Ok(written) => *written == 0,
@@ -235,9 +234,9 @@ impl<'c> Writer<'c> {
             place += 1;
             statement.raw_bind_parameter(place, value)?;
         }
-        guard.armed.store(kind == Kind::Delete, Ordering::Relaxed);
+        guard.arm(kind == Kind::Delete);
         let written = statement.raw_execute();
-        guard.armed.store(false, Ordering::Relaxed);
+        guard.arm(false);
         written
     }
 
@@ -302,7 +301,7 @@ impl<'c> Writer<'c> {
         values: &[ValueRef<'_>],
         row: &Row,
     ) -> rusqlite::Result<usize> {
-        if let Some(rowid) = row.rowid {
+        if let Some(rowid) = row.rowid() {
             self.rowids.insert((table, key.clone()), rowid);
         }
         self.delete(table, values)
@@ -326,11 +325,11 @@ impl<'c> Writer<'c> {
         for (index, column) in replicated.table.columns.iter().enumerate() {
             image.push((column.name.clone(), value(found.get_ref(index)?)));
         }
-        let rowid = match replicated.rowid {
+        let rowid = match replicated.rowid() {
             Some(_) => Some(found.get(image.len())?),
             None => None,
         };
-        Ok(Some(Row { image: Image(image), rowid }))
+        Ok(Some(Row::new(Image(image), rowid)))
     }
 }
 
@@ -359,7 +358,7 @@ fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
     match kind {
         Kind::Upsert | Kind::UpsertAt => {
             let mut into = names.clone();
-            into.extend(replicated.rowid.filter(|_| kind == Kind::UpsertAt).map(str::to_owned));
+            into.extend(replicated.rowid().filter(|_| kind == Kind::UpsertAt).map(str::to_owned));
             let places: Vec<_> = (1..=into.len()).map(|place| format!("?{place}")).collect();
             let sets: Vec<_> =
                 names.iter().map(|column| format!("{column} = excluded.{column}")).collect();
@@ -383,7 +382,7 @@ fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
         Kind::Delete => format!("DELETE FROM main.{name} WHERE {}", key_condition(table, 1)),
         Kind::Read => {
             let mut all: Vec<_> = table.column_names().map(ident).collect();
-            all.extend(replicated.rowid.map(str::to_owned));
+            all.extend(replicated.rowid().map(str::to_owned));
             format!("SELECT {} FROM main.{name} WHERE {}", all.join(", "), key_condition(table, 1))
         }
     }

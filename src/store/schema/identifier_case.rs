@@ -60,7 +60,7 @@ impl Store {
             }
         }
         tx.commit()?;
-        self.pending.borrow_mut().forget();
+        self.outbox.pending_mut().forget();
         self.load_definitions()
     }
 }

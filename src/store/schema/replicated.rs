@@ -17,7 +17,7 @@ pub struct ReplicatedTable {
     /// What counts as a conflict.
     pub rule: ConflictRule,
     /// The name by which its rowid can be had, if that is not its key.
-    pub(in crate::store) rowid: Option<&'static str>,
+    rowid: Option<&'static str>,
     /// Why this connection cannot write to it, in a sentence: an index, a CHECK, a generated column
     /// or a trigger needs a collation or a function that only the application has. What comes for
     /// it waits in quarantine.
@@ -29,6 +29,11 @@ impl ReplicatedTable {
     pub(in crate::store) fn unregistered(db: &Connection, table: Table) -> Result<Self> {
         let rowid = if table.rowid_key { None } else { rowid_name(db, &table)? };
         Ok(ReplicatedTable { table, rule: ConflictRule::default(), rowid, unwritable: None })
+    }
+
+    /// The name by which its rowid can be had, if that is not its key.
+    pub(in crate::store) fn rowid(&self) -> Option<&'static str> {
+        self.rowid
     }
 
     /// Reads the definition, in the case of `name` and `columns`.

@@ -187,7 +187,7 @@ impl Store {
                     check.waiting += 1;
                     continue;
                 }
-                let load = |&n: &i64| load(tx, &self.layouts, n).transpose();
+                let load = |&n: &i64| load(tx, self.outbox.layouts(), n).transpose();
                 let pending: Vec<PendingEvent> =
                     own.pending().iter().filter_map(load).collect::<Result<_>>()?;
                 expected = replay(expected, &changes(&pending)?);

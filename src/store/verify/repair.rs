@@ -9,9 +9,9 @@ use crate::event::{EventId, Image};
 use crate::protocol::compare::{ComparedTable, Difference};
 use crate::store::Store;
 use crate::store::apply::rebase::Rebase;
-use crate::store::apply::step::{Step, Stop, Strategy, begin};
+use crate::store::apply::step::{Step, Stop, Strategy, Task, begin};
 use crate::store::outbox::pending::known_columns;
-use crate::store::rows::row::known_key;
+use crate::store::rows::row::{Row, known_key};
 
 /// Why the local row is recorded as rejected.
 const REASON: &str = "repaired: the remote had another row";
@@ -44,7 +44,7 @@ impl Store {
         self.check_triggers()?;
         match self.repair_once(tables, found, now_ms) {
             Ok(done) => {
-                self.pending.borrow_mut().forget();
+                self.outbox.pending_mut().forget();
                 Ok(done)
             }
             Err(Stop::Failed(error)) => Err(error),
@@ -76,7 +76,7 @@ impl Store {
             .map(|at| unsettled.remove(&at).unwrap_or_default())
             .map(|rows| rows.into_iter().filter_map(|row| row.key().cloned()).collect::<Vec<_>>())
             .collect();
-        let mut rebase = Rebase::new(self, &[], Strategy::InPlace, false, start)?;
+        let mut rebase = Rebase::new(Task::new(self, &[], Strategy::InPlace, start))?;
         let mut done = Repaired::default();
         for row in found {
             let place = |name: &str| self.table_index(name);
@@ -84,9 +84,9 @@ impl Store {
             let (Some(at), Some(index)) = (at, place(&row.table)) else { continue };
             let table = &self.tables[index].table;
             let Some(key) = known_key(table, &row.key.0) else { continue };
-            let now = rebase.writer.row(index, &key)?.map(|row| row.image);
-            let is_same = now == row.local && start.cursor == row.seq;
-            if !is_same || unsettled[at].contains(&row.key) || !rebase.is_writable(index) {
+            let now = rebase.row(index, &key)?.map(Row::into_image);
+            let is_same = now == row.local && start.cursor() == row.seq;
+            if !is_same || unsettled[at].contains(&row.key) || !rebase.task().is_writable(index) {
                 done.skipped += 1;
                 continue;
             }
@@ -95,9 +95,9 @@ impl Store {
                     let mut image = now.clone().unwrap_or_default();
                     image.overlay(&tables[at].shared(theirs));
                     let columns = known_columns(table, &image);
-                    rebase.writer.upsert(index, &row.key.0, &columns)
+                    rebase.writer_mut().upsert(index, &row.key.0, &columns)
                 }
-                None => rebase.writer.delete(index, &key),
+                None => rebase.writer_mut().delete(index, &key),
             };
             rebase.check(written)?;
             done.rows += 1;
@@ -106,7 +106,7 @@ impl Store {
                 done.kept += 1;
             }
         }
-        rebase.finish(start.cursor, None)?;
+        rebase.finish(start.cursor(), None)?;
         self.commit_write(tx)?;
         Ok(done)
     }

@@ -179,7 +179,7 @@ impl Store {
             tx.query_row("SELECT cursor FROM driftless_state", [], |row| row.get(0).map(Seq))?;
         let unsettled = self.unsettled(&tx, tables)?;
         let tables = snapshot_tables(&tx, tables, unsettled)?;
-        Ok(Snapshot { layouts: Some(&self.layouts), tx, cursor, tables })
+        Ok(Snapshot { layouts: Some(self.outbox.layouts()), tx, cursor, tables })
     }
 
     /// The rows that have pending events on them, or events in quarantine, by the number of their
@@ -197,7 +197,7 @@ impl Store {
             );
             let mut statement = tx.prepare(&sql)?;
             let mut found = statement.query([])?;
-            let mut reader = Reader::of_keys(tx, &self.layouts);
+            let mut reader = Reader::of_keys(tx, self.outbox.layouts());
             while let Some(row) = found.next()? {
                 let n = row.get(0)?;
                 let of = reader.row(row, 0, |table, key| Some((at(table)?, key.to_owned())))?;

@@ -82,7 +82,7 @@ impl HeldFinder<'_> {
             return Ok(None);
         }
         match read(reader, row) {
-            Ok(row) => Ok(held.look(&row.event, row.key_change_half, &self.tables)),
+            Ok(row) => Ok(held.look(row.event(), row.key_change_half(), &self.tables)),
             Err(error) if error.kind() == Kind::Corrupt => Ok(None),
             Err(error) => Err(error),
         }
@@ -98,13 +98,13 @@ fn obstacles(db: &Connection) -> Result<Vec<Obstacle>> {
 impl Store {
     /// Brings what is known of the events that wait up to date, up to the number `to`.
     pub(in crate::store) fn refresh_held(&self, db: &Connection, to: i64) -> Result<()> {
-        let mut pending = self.pending.borrow_mut();
+        let mut pending = self.outbox.pending_mut();
         let held = pending.held_mut();
         if held.is_idle() {
             return Ok(());
         }
         let tables = self.tables.iter().map(|known| &known.table).collect();
-        HeldFinder { db, layouts: &self.layouts, tables }.on(held, to)
+        HeldFinder { db, layouts: self.outbox.layouts(), tables }.on(held, to)
     }
 
     /// Notes why events cannot be pushed now. Those whose obstacle is gone count as unsent, and so
@@ -121,7 +121,7 @@ impl Store {
         let newest = "SELECT coalesce(max(n), 0) FROM driftless_outbox";
         let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
         let finder =
-            HeldFinder { db: &tx, layouts: &self.layouts, tables: tables.iter().collect() };
+            HeldFinder { db: &tx, layouts: self.outbox.layouts(), tables: tables.iter().collect() };
         let (mut former, mut now) = (Held::default(), Held::of(found.to_vec()));
         finder.on(&mut former, newest)?;
         finder.on(&mut now, newest)?;
@@ -131,15 +131,15 @@ impl Store {
         }
         set_setting(&tx, SETTING, Some(&json).filter(|_| !found.is_empty()).map(String::as_str))?;
         self.commit_write(tx)?;
-        *self.pending.borrow_mut().held_mut() = now;
+        *self.outbox.pending_mut().held_mut() = now;
         Ok(())
     }
 
     /// Whether a row has pending events.
     pub(crate) fn has_pending(&self, table: &str, key: &RowKey) -> Result<bool> {
         let cursor = self.place()?.seq;
-        let mut pending = self.pending.borrow_mut();
-        pending.refresh(&self.db, &self.layouts, cursor)?;
+        let mut pending = self.outbox.pending_mut();
+        pending.refresh(&self.db, self.outbox.layouts(), cursor)?;
         Ok(!pending.of_row(row_hash(table, &key.0)).is_empty())
     }
 
@@ -147,7 +147,7 @@ impl Store {
     pub fn waiting_tables(&self) -> Result<Vec<Waiting>> {
         let newest = self.newest()?;
         self.refresh_held(&self.db, newest)?;
-        let pending = self.pending.borrow();
+        let pending = self.outbox.pending();
         Ok(pending.held().counted(|n| pending.has(n)))
     }
 }

@@ -18,7 +18,7 @@ use crate::sync::first_sync::compare::{
 use crate::sync::first_sync::names::require_no_names_of_ours;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
-    Registered, Schema, read_registered, read_schema, spelled,
+    Registered, Schema, in_remote_case, read_registered, read_schema,
 };
 use crate::sync::verify::requests::Requests;
 
@@ -126,8 +126,8 @@ impl Both<'_> {
                     preview.columns_here = lacking(mine, there);
                     preview.columns_there = lacking(there, mine);
                     preview.problem = difference(mine, there);
-                    let spelled = spelled(mine.clone(), theirs, known);
-                    match ComparedTable::new(spelled, there.clone()) {
+                    let in_remote_case = in_remote_case(mine.clone(), theirs, known);
+                    match ComparedTable::new(in_remote_case, there.clone()) {
                         Ok(pair) => pairs.push(pair),
                         Err(why) => drop(preview.problem.get_or_insert(why)),
                     }

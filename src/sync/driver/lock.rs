@@ -316,7 +316,7 @@ fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
     }
     let found = std::fs::symlink_metadata(&folder).ok()?;
     let is_ours = found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
-    is_ours.then(|| folder.join(format!("{:x}-{:x}", file.device, file.inode)))
+    is_ours.then(|| folder.join(file.name()))
 }
 
 /// On other systems files are locked by their names alone.

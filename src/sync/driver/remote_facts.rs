@@ -72,7 +72,7 @@ fn question(store: &Store, state: &State) -> Batch {
     let mut statements = vec![
         crate::protocol::meta::meta(asker),
         HEAD.into(),
-        statements::waiting(state.cursor),
+        statements::waiting(state.cursor()),
         TABLE_NAMES.into(),
     ];
     if state.unsent > 0 {

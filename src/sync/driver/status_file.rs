@@ -146,7 +146,7 @@ fn read(path: &Path) -> Option<Content> {
 /// replicator notes its successes, and the newest event of the log came with one too.
 pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
     let state = store.state()?;
-    let received = store.settled(state.cursor)?.map(|event| event.received_at);
+    let received = store.settled(state.cursor())?.map(|event| event.received_at);
     // Before the first sync there was no success.
     let noted = Lock::last_success(database).filter(|_| state.epoch.is_some());
     Ok(received.max(noted))
@@ -170,7 +170,7 @@ pub(crate) fn known_by(
     let trouble = waiting_s.and_then(|seconds| stopped(seconds, true, bound_ms));
     Ok(Known::new(SyncState::Standby, bound_ms)
         .with_process(holder.and_then(|holder| holder.process))
-        .with_remote(None, state.cursor.0)
+        .with_remote(None, state.cursor().0)
         .with_success(remembered_success(store, database)?)
         .with_unwritable(store.unwritable())
         .with_trouble(trouble.as_ref()))

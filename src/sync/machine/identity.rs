@@ -79,7 +79,7 @@ impl Identity {
         tables: Arc<RemoteTables>,
     ) -> Result<Sender> {
         let incarnations = store.issue_incarnation(self.seed.u128(..))?;
-        Ok(Sender { replica, epoch, cursor: store.state()?.cursor, incarnations, tables })
+        Ok(Sender { replica, epoch, cursor: store.state()?.cursor(), incarnations, tables })
     }
 
     /// Takes note of the incarnation that the remote has. Gives false if the push was refused for

@@ -386,7 +386,7 @@ impl Machine {
                 "definitions or the program changed: the quarantine was tried again"
             );
             if !rows.is_empty() {
-                let cursor = self.store.state()?.cursor;
+                let cursor = self.store.state()?.cursor();
                 self.effects.push(Effect::Notify(Changes { rows, cursor, missed: false }));
             }
             self.effects.status_changed();

@@ -166,7 +166,7 @@ type Ends = Vec<i64>;
 
 /// What is open is so for a reason: nothing that a lost event wanted is in the remote's row.
 fn look_at_inbox(desk: &Desk, remote: &Remote, why: &str) {
-    let rows = remote.fold(desk.store.state().unwrap().cursor);
+    let rows = remote.fold(desk.store.state().unwrap().cursor());
     let is_there = |event: &Event| {
         let row = rows.get(&(event.table.clone(), event.key.0.clone()));
         match event.op {

@@ -56,7 +56,7 @@ fn f50_a_conflict_is_moot_as_soon_as_its_effect_is_there() {
     // The cause comes, and what the remote's own foreign keys did with it, in small pages.
     remote.deliver(desk.id, &cause);
     let mut moot = 0;
-    while desk.store.state().unwrap().cursor < remote.page(Seq(0), 1_000).last {
+    while desk.store.state().unwrap().cursor() < remote.page(Seq(0), 1_000).last {
         let before = open(&desk).len();
         let done = desk.pull(&remote, 2);
         assert_eq!(open(&desk).len(), before - done.moot);

@@ -161,7 +161,7 @@ fn unique_values_that_change_places_are_folded() {
     // Half of it needs the other half.
     let half = page(&[(5, "a", "update", r#"{"email":"x"}"#)], true);
     assert_eq!(desk.store.integrate(&half, None, NOW).unwrap(), Outcome::NeedsLonger);
-    assert_eq!(desk.store.state().unwrap().cursor, Seq(4));
+    assert_eq!(desk.store.state().unwrap().cursor(), Seq(4));
     assert_eq!(members(&desk), ["a|Ana|y|1", "b|Bea|x|1"]);
     // At the log's head it can only wait.
     let head = page(&[(5, "a", "update", r#"{"email":"x"}"#)], false);

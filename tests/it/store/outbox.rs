@@ -344,7 +344,7 @@ fn staged_rows_follow_the_log() {
     desk.store.stage_events(&page).unwrap();
     desk.store.adopt(page.last, NOW).unwrap();
     assert_eq!(desk.actual(), actual(&remote.db));
-    assert_eq!(desk.store.state().unwrap().cursor, page.last);
+    assert_eq!(desk.store.state().unwrap().cursor(), page.last);
 }
 
 #[test]

@@ -103,7 +103,7 @@ struct Scene {
 
 impl Scene {
     fn pull(&mut self) {
-        let mut page = self.remote.page(self.desk.store.state().unwrap().cursor, 1_000);
+        let mut page = self.remote.page(self.desk.store.state().unwrap().cursor(), 1_000);
         if !self.newer {
             spoil(&mut page, self.spoilt);
         }
@@ -178,7 +178,7 @@ impl Scene {
         if let Some(row) = found.remove(&place)
             && self.spoilt == Spoilt::Value
         {
-            let cursor = self.desk.store.state().unwrap().cursor;
+            let cursor = self.desk.store.state().unwrap().cursor();
             let mut states =
                 (1..=cursor.0).filter_map(|seq| self.remote.fold(Seq(seq)).remove(&place));
             assert!(states.any(|state| state == row), "{why}: the row is {row:?}");

@@ -264,7 +264,7 @@ impl Desk {
     /// Pulls one page, made longer until it can be applied.
     pub(super) fn pull(&mut self, remote: &Remote, mut limit: usize) -> Integrated {
         loop {
-            let page = remote.page(self.store.state().unwrap().cursor, limit);
+            let page = remote.page(self.store.state().unwrap().cursor(), limit);
             match self.store.integrate(&page, None, NOW).unwrap() {
                 Outcome::Done(done) => return done,
                 Outcome::NeedsLonger => limit *= 4,
@@ -286,7 +286,7 @@ impl Desk {
 
     /// The rows as they should be: the remote's log up to the cursor, pending events on top.
     pub(super) fn expected(&self, remote: &Remote) -> Rows {
-        let mut rows = remote.fold(self.store.state().unwrap().cursor);
+        let mut rows = remote.fold(self.store.state().unwrap().cursor());
         let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
         self.store
             .log(&filter, &mut |entry| {

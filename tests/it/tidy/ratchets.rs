@@ -9,7 +9,7 @@ pub(super) const FILES_IN_CIRCLES: usize = 0;
 /// The files of the largest circle.
 pub(super) const LARGEST_CIRCLE: usize = 0;
 /// The fields that other files may write: `pub(super)`, `pub(crate)` and `pub(in …)`.
-pub(super) const WRITABLE_FIELDS: usize = 60;
+pub(super) const WRITABLE_FIELDS: usize = 0;
 /// The `pub` fields of structs that are not `pub`: the same, written in another way.
 pub(super) const PUBLIC_FIELDS: usize = 0;
 /// The structs with more than 15 fields that are flat records of a format, as their documentation
@@ -23,13 +23,13 @@ pub(super) const LARGE_RECORDS: &[(&str, usize)] = &[
     ("Status", 25),
 ];
 /// The other structs with more than 15 fields, by their names.
-pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[("Rebase", 22), ("State", 16), ("Store", 17)];
+pub(super) const LARGE_STRUCTS: &[(&str, usize)] = &[];
 /// The parameters of functions that are tuples.
-pub(super) const TUPLES: usize = 6;
+pub(super) const TUPLES: usize = 0;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 62_200;
+pub(super) const LINES: usize = 63_100;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;

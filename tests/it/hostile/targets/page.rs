@@ -123,7 +123,7 @@ impl Replica {
                 let lines = whole.lines().expect("it was integrated");
                 assert_eq!(done.cursor, page.last.max(Seq(0)));
                 assert_eq!(
-                    (done.pulled, self.store.state().unwrap().cursor),
+                    (done.pulled, self.store.state().unwrap().cursor()),
                     (lines.len(), done.cursor)
                 );
                 self.check_outbox(&lines);
