@@ -247,8 +247,8 @@ impl Store {
             // The outbox is the same. Read anew, its events would be in no known order again.
             self.outbox.pending_mut().advance(start.cursor());
         }
-        let mut rebase =
-            Rebase::new(Task::new(self, &[], Strategy::TableWide, start).of_everything())?;
+        let task = Task::new(self, &[], Strategy::TableWide, start).of_everything();
+        let mut rebase = Rebase::new(task)?;
         rebase.group()?;
         rebase.undo_pending()?;
         let row = |row: &AffectedRow| Some(((row.table()?, row.key().clone()), false));
@@ -286,11 +286,10 @@ impl Store {
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
+            let takes = |table| terms.takes(&self.tables[table].table.name);
             let numbers: Vec<_> = match terms.joining {
                 None => self.outbox.pending().numbers().collect(),
-                Some(_) => {
-                    rebase.rows().numbers(|table| terms.takes(&self.tables[table].table.name))
-                }
+                Some(_) => rebase.rows().numbers(takes),
             };
             move_behind(&tx, &numbers, start.newest())?;
         }
