@@ -286,7 +286,7 @@ impl Store {
         raise_bases(&tx, &rebase, &seen, cursor)?;
         if !local.is_empty() || done.different > 0 {
             // Events made before this moment need the rows that these inserts bring.
-            let takes = |table| terms.takes(&self.tables[table].table.name);
+            let takes = |table: usize| terms.takes(&self.tables[table].table.name);
             let numbers: Vec<_> = match terms.joining {
                 None => self.outbox.pending().numbers().collect(),
                 Some(_) => rebase.rows().numbers(takes),
