@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use driftless::capture;
-use driftless::capture::Layout;
+use driftless::capture::{Layout, names_table};
 use driftless::catalog::Table;
 use rusqlite::Connection;
 
@@ -44,6 +44,9 @@ fn database(captured: bool, unique: bool) -> (tempfile::TempDir, Connection) {
         db.execute_batch(include_str!("../schema/pow2.sql")).unwrap();
         db.execute_batch("INSERT INTO driftless_state (one, chain) VALUES (1, x'')").unwrap();
         let table = Table::read(&db, "members").unwrap();
+        for statement in names_table(&[&table]) {
+            db.execute_batch(&statement).unwrap();
+        }
         for statement in Layout::of(&table, &[&table]).statements(&db).unwrap() {
             db.execute_batch(&statement).unwrap();
         }

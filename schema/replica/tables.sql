@@ -127,6 +127,12 @@ CREATE TABLE IF NOT EXISTS driftless_leaving (
   b                -- the same of any other column's, or of several columns
 );
 
+-- One row. Made anew with a column for every name that a column of a replicated table has: what a
+-- trigger finds in the place of a column that the application has dropped.
+CREATE TABLE IF NOT EXISTS driftless_names (
+  driftless_none -- nothing: the table is made anew with the triggers
+);
+
 -- Every power of two that a double can be: makes the exact spelling of a REAL (see src/event/value.rs).
 CREATE TABLE IF NOT EXISTS driftless_pow2 (
   p REAL PRIMARY KEY,  -- 2^e

@@ -5,7 +5,7 @@ use super::triggers::{Capture, Dialect, Generator, THERE, Trigger, update_event}
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
-use crate::catalog::table::{Column, Table, Term};
+use crate::catalog::table::{Column, Table, Term, Unique};
 
 /// The new row as a BEFORE trigger names it, in one dialect.
 pub(super) struct Coming<'a> {
@@ -29,7 +29,7 @@ impl<'a> Coming<'a> {
 
     /// A column's value in the new row: ON CONFLICT REPLACE puts the default in a NULL's place.
     fn value(&self, column: &Column) -> String {
-        let new = (self.new)(&column.name);
+        let new = (self.new)(&column.present);
         match &column.default {
             Some(default) if column.not_null => (self.or_else)(&new, &format!("({default})")),
             _ => new,
@@ -42,7 +42,7 @@ impl<'a> Coming<'a> {
         if !has_replacement(column) {
             return self.value(column);
         }
-        let new = (self.new)(&column.name);
+        let new = (self.new)(&column.present);
         let default = column.default.as_deref().unwrap_or("NULL");
         let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
         let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
@@ -60,14 +60,15 @@ impl<'a> Coming<'a> {
         (self.or_else)(&new, &format!("CASE {cases} ELSE ({default}) END"))
     }
 
-    /// The new row as a row of a subquery, for expressions with plain column names.
-    fn row(&self, table: &Table) -> String {
+    /// The new row as a row of a subquery, for expressions of an index with plain column names.
+    fn row(&self, table: &Table, unique: &Unique) -> String {
         let mut columns: Vec<_> = table
             .columns
             .iter()
-            .map(|column| format!("{} AS {}", self.converted(column), ident(&column.name)))
+            .filter(|column| unique.mentions(&column.present) || unique.mentions(&column.name))
+            .map(|column| format!("{} AS {}", self.converted(column), ident(&column.present)))
             .collect();
-        let made = table.generated.iter();
+        let made = table.generated.iter().filter(|name| unique.mentions(name));
         columns.extend(made.map(|name| format!("{} AS {}", (self.new)(name), ident(name))));
         format!("SELECT {}", columns.join(", "))
     }
@@ -97,7 +98,10 @@ pub(super) fn obstacles(table: &Table, this: &str, coming: &Coming<'_>) -> Vec<S
                     ),
                 },
                 Term::Expression(text) => {
-                    format!("({text}) = (SELECT {text} FROM ({}) AS coming)", coming.row(table))
+                    format!(
+                        "({text}) = (SELECT {text} FROM ({}) AS coming)",
+                        coming.row(table, unique)
+                    )
                 }
             })
             .collect();
@@ -122,7 +126,7 @@ impl<S: Dialect> Generator<'_, S> {
     /// SQL condition: the before-image is of the row `alias`.
     pub(super) fn is_noted(&self, alias: &str) -> String {
         self.has_before_image_key(&format!("{}.", self.before_images()), &|column| {
-            of(alias, &column.name)
+            of(alias, &column.present)
         })
     }
 
@@ -146,12 +150,12 @@ impl<S: Dialect> Generator<'_, S> {
         };
         format!(
             "INSERT INTO {} (tbl, own, by, {}) \
-             SELECT {}, {own}, {by}, {} FROM {table} AS {this} WHERE {condition}{has_key};",
+             SELECT {}, {own}, {by}, {} FROM {from} WHERE {condition}{has_key};",
             self.before_images(),
             columns.join(", "),
             self.name(),
             values.join(", "),
-            table = ident(&self.table().name),
+            from = self.dialect().before_image_from(self.table(), this),
         )
     }
 
@@ -165,7 +169,7 @@ impl<S: Dialect> Generator<'_, S> {
 
     /// Removes the before-images of the row `alias`.
     pub(super) fn forget(&self, alias: &str) -> String {
-        self.forget_where(&self.has_before_image_key("", &|column| of(alias, &column.name)))
+        self.forget_where(&self.has_before_image_key("", &|column| of(alias, &column.present)))
     }
 
     pub(super) fn forget_where(&self, is_noted: &str) -> String {
@@ -214,9 +218,11 @@ impl<S: Dialect> Generator<'_, S> {
             return None;
         }
         let mut columns: Vec<_> =
-            self.table().key_columns().map(|column| column.name.clone()).collect();
+            self.table().key_columns().map(|column| column.present.clone()).collect();
         for unique in &self.table().uniques {
-            columns.extend(unique.plain_columns(self.table())?.into_iter().map(|(c, _)| c.clone()));
+            columns.extend(
+                unique.plain_columns(self.table())?.into_iter().map(|(c, _)| c.present.clone()),
+            );
         }
         columns.dedup();
         Some(columns)
@@ -232,7 +238,7 @@ impl<S: Dialect> Generator<'_, S> {
             // Compare with the index's own collation: the column's may find no difference.
             let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
                 None => {
-                    let columns = table.key_columns().map(|column| &column.name);
+                    let columns = table.key_columns();
                     Some(columns.zip(&table.key_collations).collect())
                 }
                 Some(unique) => unique.plain_columns(table),
@@ -244,7 +250,7 @@ impl<S: Dialect> Generator<'_, S> {
                         .map(|(column, collation)| {
                             format!(
                                 "new.{0} IS NOT old.{0} COLLATE {1}",
-                                ident(column),
+                                ident(&column.present),
                                 collation.name()
                             )
                         })
@@ -261,7 +267,7 @@ impl<S: Dialect> Generator<'_, S> {
         // A row that leaves its key needs no before-image. A TEMP trigger that deletes another row
         // may run before the AFTER trigger that would remove it.
         let moves = self.moves();
-        let noted = self.has_before_image_key("", &|column| of("old", &column.name));
+        let noted = self.has_before_image_key("", &|column| of("old", &column.present));
         when.push(format!(
             "(({moves}) AND EXISTS (SELECT 1 FROM {before_images} WHERE tbl = {} AND {noted}))",
             self.name(),
@@ -291,7 +297,7 @@ impl<S: Dialect> Generator<'_, S> {
             .map(|(part, (column, collation))| {
                 format!(
                     "driftless_row.{} = {before_images}.{} COLLATE {}",
-                    ident(&column.name),
+                    ident(&column.present),
                     self.dialect().before_image_part(self.table(), part),
                     collation.name()
                 )

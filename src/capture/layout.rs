@@ -31,6 +31,10 @@ use crate::event::{Image, Op, RowKey};
 pub const BEFORE_IMAGES: [&str; 3] =
     ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
+/// What a trigger finds in the place of a column that the application has dropped since the trigger
+/// was made.
+pub(super) const ABSENT: &[u8] = b"driftless: this column was dropped";
+
 /// The bits of a layout's number. It takes six bytes of a row, and collisions are improbable.
 const ID_BITS: u32 = 47;
 
@@ -168,6 +172,11 @@ impl Layout {
         self.id
     }
 
+    /// The names of the table's columns in events, in the order of their places.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.spec.columns
+    }
+
     /// The table's name.
     pub fn table(&self) -> &str {
         &self.table
@@ -221,13 +230,13 @@ impl Layout {
         )
     }
 
-    /// The same layout in the case of `table`: names may differ in their case.
-    pub fn in_case_of(&self, table: &Table) -> Layout {
+    /// The same layout in the spelling of `table`, which was `old`: names may differ in their case,
+    /// and a column may have got another name in events.
+    pub fn in_case_of(&self, old: &Table, table: &Table) -> Layout {
         let mut spec = self.spec.clone();
         for name in &mut spec.columns {
-            if let Some(column) = table.column(name) {
-                name.clone_from(&column.name);
-            }
+            let new = table.renamed_from(old, name).to_owned();
+            *name = new;
         }
         Layout::new(table.name.clone(), spec)
     }
@@ -271,7 +280,8 @@ impl Layout {
                 .map(|at| {
                     // The old key is always there; the new one only if it is spelled differently.
                     let unchanged_key = self.is_key(at) && after[at] == Value::Null;
-                    before[at] != after[at] && !unchanged_key
+                    let is_known = !is_absent(&before[at]) && !is_absent(&after[at]);
+                    before[at] != after[at] && !unchanged_key && is_known
                 })
                 .collect();
             // The trigger writes a value that may differ. This one does not.
@@ -282,6 +292,12 @@ impl Layout {
                 }
             }
             takes = [changed.clone(), changed];
+        }
+        // A column that was dropped when the event was captured is no part of it.
+        for at in 0..count {
+            if is_absent(&before[at]) || is_absent(&after[at]) {
+                (takes[0][at], takes[1][at]) = (false, false);
+            }
         }
         let made = [self.made(&before, &takes[0]), self.made(&after, &takes[1])];
         let before = (op != Op::Insert).then(|| self.image(&before[..columns], &takes[0]));
@@ -342,6 +358,10 @@ impl Layout {
         let made = self.spec.made.iter().enumerate().filter(|(at, _)| takes[columns + at]);
         Image(made.map(|(at, name)| (name.clone(), values[columns + at].clone())).collect())
     }
+}
+
+fn is_absent(value: &Value) -> bool {
+    matches!(value, Value::Blob(bytes) if bytes == ABSENT)
 }
 
 /// The generated columns of `table` that a foreign key of a replicated table leads from or to.

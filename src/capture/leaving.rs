@@ -130,9 +130,9 @@ fn collation(parent: &Table, columns: &[&str]) -> String {
 }
 
 /// SQL condition: the parent of the row `old` by this foreign key has a mark.
-pub(super) fn is_leaving(key: &ForeignKey, parent: &Table) -> String {
+pub(super) fn is_leaving(child: &Table, key: &ForeignKey, parent: &Table) -> String {
     let columns: Vec<_> = key.columns.iter().map(|(_, to)| to.as_str()).collect();
-    let value = |at: usize| of("old", &key.columns[at].0);
+    let value = |at: usize| of("old", child.present(&key.columns[at].0));
     format!(
         "EXISTS (SELECT 1 FROM {LEAVING} AS p WHERE p.tbl = {} AND p.{} = {}{})",
         label(parent, &columns),

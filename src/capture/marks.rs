@@ -23,7 +23,7 @@ impl<S: Dialect> Generator<'_, S> {
     }
 
     fn unmark(&self, target: &Target<'_>) -> String {
-        let value = |at: usize| of("old", target.columns()[at]);
+        let value = |at: usize| of("old", self.table().present(target.columns()[at]));
         format!(
             "DELETE FROM {LEAVING} WHERE tbl = {} AND {} IS {};",
             label(self.table(), target.columns()),
@@ -77,7 +77,7 @@ impl<S: Dialect> Generator<'_, S> {
     pub(super) fn leaving(&self) -> Vec<Trigger> {
         let targets = self.targets();
         let mut triggers = Vec::new();
-        let old = |name: &str| of("old", name);
+        let old = |name: &str| of("old", self.table().present(name));
         let deleted: Vec<_> = targets
             .iter()
             .filter(|target| target.on_delete())
@@ -94,12 +94,13 @@ impl<S: Dialect> Generator<'_, S> {
             moved.iter().flat_map(|target| target.columns().to_vec()).collect();
         names.sort_unstable();
         names.dedup();
-        let changed = |name: &&str| format!("new.{0} IS NOT old.{0}", ident(name));
+        let present = |name: &str| self.table().present(name).to_owned();
+        let changed = |name: &&str| format!("new.{0} IS NOT old.{0}", ident(&present(name)));
         let when = names.iter().map(changed).collect::<Vec<_>>().join(" OR ");
         // `SET rowid = …` names no column, and neither does a change of a generated one.
         let are_plain =
             !self.table().rowid_key && names.iter().all(|name| self.table().column(name).is_some());
-        let of = are_plain.then(|| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let of = are_plain.then(|| names.iter().map(|name| present(name)).collect::<Vec<_>>());
         let marks: Vec<_> = moved.iter().map(|target| self.mark(target, "", &old)).collect();
         let event = update_event("BEFORE UPDATE", of);
         triggers.push(self.trigger("leave_update", &event, &when, &marks));

@@ -48,6 +48,7 @@
 use std::fmt::Write as _;
 
 use super::before_images::{Coming, obstacles};
+use super::positions::{columns_at_places, names};
 use super::replica::{NOW_MS, fingerprint};
 use super::triggers::Trigger;
 use crate::catalog::affinity::Affinity;
@@ -63,10 +64,6 @@ const ROW: &str = "t";
 
 /// Counts the versions of this generator. What a newer one has made is never replaced.
 pub const GENERATOR: u32 = 1;
-
-/// The most columns of `driftless_names`: below SQLite's own limit of 2,000. A table with a name
-/// that does not fit is captured all the same; a column of it cannot be dropped.
-const MAX_NAMES: usize = 1_900;
 
 /// What stands in the remote's schema for these tables.
 pub struct RemoteCapture {
@@ -118,22 +115,15 @@ impl RemoteCapture {
     }
 }
 
-/// Every column name, once whatever its case, as far as they fit.
-fn names(tables: &[&Table]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for table in tables {
-        let new: Vec<_> = table
-            .column_names()
-            .filter(|name| !seen.contains(&name.to_ascii_lowercase()))
-            .map(str::to_owned)
-            .collect();
-        if names.len() + new.len() <= MAX_NAMES {
-            seen.extend(new.iter().map(|name| name.to_ascii_lowercase()));
-            names.extend(new);
-        }
-    }
-    names
+/// The name of the trigger for the deletes of a table, by which [`present_names_there`] are known.
+pub fn delete_trigger_there(table: &str) -> String {
+    format!("{PREFIX}ad_{table}")
+}
+
+/// The names that the columns of a table of the remote have now, read from the text of its trigger
+/// for deletes, in the order in which they were when it was made.
+pub fn present_names_there(sql: &str) -> Option<Vec<String>> {
+    Some(columns_at_places(sql, "driftless_capture", "o")?.into_columns())
 }
 
 /// Whether the actions of foreign keys may lead from a table back to it.
@@ -367,7 +357,7 @@ impl Captured<'_> {
     /// Whether every column has its name in `driftless_names`.
     fn is_named(&self) -> bool {
         let is_known = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        self.table.column_names().all(is_known)
+        self.table.present_names().all(is_known)
     }
 
     /// The table, so that an unqualified column holds when it is dropped.
@@ -381,8 +371,8 @@ impl Captured<'_> {
     /// The columns of the row in the table.
     fn here(&self) -> String {
         let names = self.table.columns.iter().map(|column| match self.is_named() {
-            true => ident(&column.name),
-            false => of(ROW, &column.name),
+            true => ident(&column.present),
+            false => of(ROW, &column.present),
         });
         names.collect::<Vec<_>>().join(",")
     }
@@ -395,7 +385,7 @@ impl Captured<'_> {
 
     /// The columns of the trigger's old row.
     fn old(&self) -> String {
-        let columns = self.table.columns.iter().map(|column| self.row("old", &column.name));
+        let columns = self.table.columns.iter().map(|column| self.row("old", &column.present));
         columns.collect::<Vec<_>>().join(",")
     }
 
@@ -405,7 +395,7 @@ impl Captured<'_> {
             .table
             .key_columns()
             .zip(&self.table.key_collations)
-            .map(|(c, collation)| equals(c, ROW, &self.row(alias, &c.name), collation));
+            .map(|(c, collation)| equals(c, ROW, &self.row(alias, &c.present), collation));
         parts.collect::<Vec<_>>().join(" AND ")
     }
 
@@ -472,10 +462,11 @@ impl Captured<'_> {
     /// changes an INTEGER PRIMARY KEY without naming it.
     fn evicting_columns(&self) -> Vec<String> {
         let table = self.table;
-        let mut columns: Vec<_> = table.key_columns().map(|column| column.name.clone()).collect();
+        let mut columns: Vec<_> =
+            table.key_columns().map(|column| column.present.clone()).collect();
         for unique in &table.uniques {
             match unique.plain_columns(table) {
-                Some(plain) => columns.extend(plain.into_iter().map(|(name, _)| name.clone())),
+                Some(plain) => columns.extend(plain.into_iter().map(|(c, _)| c.present.clone())),
                 None => return Vec::new(),
             }
         }
@@ -537,7 +528,7 @@ impl Captured<'_> {
             capture_key(self.table, "new"),
         );
         let names = if self.is_named() { " NATURAL LEFT JOIN driftless_names AS old" } else { "" };
-        let key = &self.table.columns[self.table.key[0]].name;
+        let key = &self.table.columns[self.table.key[0]].present;
         let capture = format!(
             "INSERT INTO driftless_capture(tbl,k,l,{},{}) SELECT {name},{},{},{},{} \
              FROM driftless_one LEFT JOIN {} AS {ROW} ON {}{names} WHERE {} IS NOT NULL \

@@ -25,16 +25,22 @@
 //! Collations can be replaced too. A trigger uses a key's collation as the table declares it. If
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
 
-use super::layout::{BEFORE_IMAGES, Layout, foreign_keys, generated_references};
+use super::layout::{ABSENT, BEFORE_IMAGES, Layout, foreign_keys, generated_references};
+use super::positions::{columns_at_places, names};
 use super::triggers::{Capture, Dialect, Generator, Named, Picture, Trigger};
 use crate::catalog::affinity::Affinity;
+use crate::catalog::limits::PREFIX;
+use crate::catalog::quote::ident;
 use crate::catalog::sql::{any_of, is_lowest, of, unlike};
-use crate::catalog::table::{Collation, Column, ForeignKey, Table};
+use crate::catalog::table::{Collation, Column, ForeignKey, Table, Term, Unique, mentions};
 use crate::event::EventId;
 
 /// Milliseconds since 1970, in the SQL of SQLite 3.35. 1970 began at the Julian day 2440587.5; half
 /// a millisecond is added for rounding.
 pub(super) const NOW_MS: &str = "CAST(julianday() * 86400000.0 - 210866759999999.5 AS INTEGER)";
+
+/// The table with a column for every name that a column has.
+pub(super) const NAMES: &str = "driftless_names";
 
 /// The latest time that an id can have: 48 bits of milliseconds.
 const MAX_MS: i64 = (1 << 48) - 1;
@@ -42,7 +48,12 @@ const MAX_MS: i64 = (1 << 48) - 1;
 struct Replica<'a> {
     /// All replicated tables.
     replicated: &'a [&'a Table],
+    /// The columns of `driftless_names`.
+    names: Vec<String>,
 }
+
+/// The subquery with the values of columns that the application may drop.
+const ROW: &str = "driftless_values";
 
 impl Dialect for Replica<'_> {
     /// One read of the state row gives the replay flag, the base and the actor. The parts of the id
@@ -80,13 +91,18 @@ impl Dialect for Replica<'_> {
         for (column, value) in self.images(table, capture) {
             put(&column, value);
         }
+        let aliases: Vec<_> = ["old", "new"].into_iter().filter(|it| capture.names(it)).collect();
+        let from = match self.droppable_values(table, &aliases) {
+            Some(values) => format!("{values} CROSS JOIN driftless_state AS s"),
+            None => "driftless_state AS s".to_owned(),
+        };
         let condition = match capture.condition() {
             "" => String::new(),
             condition => format!(" AND {condition}"),
         };
         format!(
             "INSERT INTO driftless_outbox ({}) SELECT {} \
-             FROM driftless_state AS s{} WHERE NOT s.replaying{condition};",
+             FROM {from}{} WHERE NOT s.replaying{condition};",
             columns.join(", "),
             values.join(", "),
             capture.from(),
@@ -98,13 +114,36 @@ impl Dialect for Replica<'_> {
     }
 
     fn before_image(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>) {
-        let key = identity(table, &|column| of(alias, &column.name));
+        let key = identity(table, &|column| of(alias, &column.present));
         let (mut columns, mut values) = (vec!["k".to_owned()], vec![key]);
         for (at, column) in self.captured(table).iter().enumerate() {
             columns.push(Layout::before_image_column(at));
-            values.push(of(alias, &column.name));
+            // The column is the table's, and otherwise that of `driftless_names`.
+            values.push(match self.is_droppable(table, column) {
+                true => ident(&column.present),
+                false => of(alias, &column.present),
+            });
         }
         (columns, values)
+    }
+
+    fn before_image_from(&self, table: &Table, alias: &str) -> String {
+        let from = format!("{} AS {alias}", ident(&table.name));
+        match self.has_droppable(table) {
+            true => format!("{from} NATURAL LEFT JOIN {NAMES}"),
+            false => from,
+        }
+    }
+
+    fn value(&self, table: &Table, alias: &str, column: &Column) -> String {
+        match self.is_droppable(table, column) {
+            true => format!("{ROW}.{}", droppable_value(table, alias, column)),
+            false => of(alias, &column.present),
+        }
+    }
+
+    fn has_droppable(&self, table: &Table) -> bool {
+        table.columns.iter().any(|column| self.is_droppable(table, column))
     }
 
     fn before_image_key(
@@ -135,10 +174,10 @@ impl Dialect for Replica<'_> {
     /// spelling of it, and a row without a key may evict another.
     fn maker(&self, table: &Table, alias: &str) -> String {
         if table.key.len() == 1 {
-            return identity(table, &|column| of(alias, &column.name));
+            return identity(table, &|column| of(alias, &column.present));
         }
         let part = |column: &Column| {
-            let x = of(alias, &column.name);
+            let x = of(alias, &column.present);
             format!("CASE WHEN {x} IS NULL THEN '' ELSE '=' || {x} END")
         };
         let parts: Vec<_> = table.key_columns().map(part).collect();
@@ -157,7 +196,7 @@ impl Dialect for Replica<'_> {
             .enumerate()
             .map(|(at, column)| {
                 let noted = format!("{before_images}.{}", Layout::before_image_column(at));
-                self.differs(column, &of("new", &column.name), &noted)
+                self.differs(column, &self.value(table, "new", column), &noted)
             })
             .collect();
         format!("({before_images}.own IS NULL OR {})", any_of(&differ))
@@ -258,6 +297,7 @@ impl Replica<'_> {
     /// ones that foreign keys lead from or to.
     fn captured(&self, table: &Table) -> Vec<Column> {
         let made = generated_references(table, self.replicated).into_iter().map(|name| Column {
+            present: name.clone(),
             name,
             declared: String::new(),
             affinity: Affinity::Blob,
@@ -268,12 +308,52 @@ impl Replica<'_> {
         table.columns.iter().cloned().chain(made).collect()
     }
 
+    /// Whether the application may drop a column: SQLite refuses it for a column of a key, of an
+    /// index or of a foreign key.
+    fn is_droppable(&self, table: &Table, column: &Column) -> bool {
+        let Some(at) = table.columns.iter().position(|it| it.present == column.present) else {
+            return false;
+        };
+        // A join by name compares the columns, and so needs their collations.
+        let is_foreign = |it: &Column| matches!(it.collation, Collation::Other(_));
+        if table.columns.iter().any(is_foreign) {
+            return false;
+        }
+        let is = |name: &String| name.eq_ignore_ascii_case(&column.present);
+        let is_child = |name: &String| name.eq_ignore_ascii_case(&column.name);
+        let mut children = table.foreign_keys.iter().flat_map(|key| &key.columns);
+        self.names.iter().any(is)
+            && !table.is_key(at)
+            && !table.uniques.iter().any(|unique| is_of(unique, column))
+            && !children.any(|(child, _)| is_child(child))
+    }
+
+    /// The subquery with the columns of the rows `aliases` that may be dropped. A scalar subquery
+    /// names the trigger's row, and once the column is dropped `driftless_names` under the same
+    /// alias, with a value that no application writes. The LIMIT has SQLite evaluate each once.
+    fn droppable_values(&self, table: &Table, aliases: &[&str]) -> Option<String> {
+        let columns: Vec<_> =
+            table.columns.iter().filter(|column| self.is_droppable(table, column)).collect();
+        if columns.is_empty() || aliases.is_empty() {
+            return None;
+        }
+        let values = aliases.iter().flat_map(|alias| {
+            columns.iter().map(move |column| {
+                let place = droppable_value(table, alias, column);
+                format!("(SELECT {}) AS {place}", of(alias, &column.present))
+            })
+        });
+        let values: Vec<_> = values.collect();
+        let from: Vec<_> = aliases.iter().map(|alias| format!("{NAMES} AS {alias}")).collect();
+        Some(format!("(SELECT {} FROM {} LIMIT 1) AS {ROW}", values.join(", "), from.join(", ")))
+    }
+
     /// The columns for the images of an event, each with its value.
     fn images(&self, table: &Table, capture: &Capture<'_>) -> Vec<(String, String)> {
         let columns = self.captured(table);
         let changed: Vec<_> = columns
             .iter()
-            .map(|c| may_differ(c, &of("new", &c.name), &of("old", &c.name)))
+            .map(|c| may_differ(c, &self.value(table, "new", c), &self.value(table, "old", c)))
             .collect();
         let mut places = Vec::new();
         for (picture, place) in [
@@ -283,19 +363,21 @@ impl Replica<'_> {
             for (at, column) in columns.iter().enumerate() {
                 let value = match picture {
                     Picture::None => continue,
-                    Picture::Whole(Named::Row(alias)) => of(alias, &column.name),
+                    Picture::Whole(Named::Row(alias)) => self.value(table, alias, column),
                     Picture::Whole(Named::BeforeImage) => {
                         format!("{}.{}", self.before_images(table), Layout::before_image_column(at))
                     }
                     // The old key identifies the event's row.
-                    Picture::Changed("old") if table.key.contains(&at) => of("old", &column.name),
+                    Picture::Changed("old") if table.key.contains(&at) => {
+                        of("old", &column.present)
+                    }
                     Picture::Changed(alias) => {
                         let together = self.together(table, &columns, at);
                         let any: Vec<_> = together.into_iter().map(|at| &*changed[at]).collect();
                         format!(
                             "CASE WHEN {} THEN {} END",
                             any.join(" OR "),
-                            of(alias, &column.name)
+                            self.value(table, alias, column)
                         )
                     }
                 };
@@ -306,7 +388,7 @@ impl Replica<'_> {
         if capture.before() == Picture::None && capture.via() != "NULL" {
             for (at, column) in columns.iter().enumerate() {
                 if foreign_keys(table, self.replicated).any(|(key, _)| leads_from(key, column)) {
-                    places.push((Layout::before(at), of("old", &column.name)));
+                    places.push((Layout::before(at), of("old", &column.present)));
                 }
             }
         }
@@ -329,6 +411,43 @@ impl Replica<'_> {
     }
 }
 
+/// Whether an index uses a column. Its columns have the names that events have for them.
+fn is_of(unique: &Unique, column: &Column) -> bool {
+    let is_term = |term: &Term| match term {
+        Term::Column(name, _) => name.eq_ignore_ascii_case(&column.name),
+        Term::Expression(text) => mentions(text, &column.present),
+    };
+    let predicate = unique.predicate.as_ref();
+    unique.terms.iter().any(is_term)
+        || predicate.is_some_and(|text| mentions(text, &column.present))
+}
+
+/// The name of a column's value in the subquery. The row `driftless_row` has the values of `new`:
+/// no action of a foreign key changes such a column.
+fn droppable_value(table: &Table, alias: &str, column: &Column) -> String {
+    let at = table.columns.iter().position(|it| it.present == column.present);
+    let at = at.expect("it is a column of the table") + 1;
+    if alias == "old" { format!("o{at}") } else { format!("n{at}") }
+}
+
+/// The statements that make `driftless_names` anew: a column for each name that a column of these
+/// tables has at present.
+pub fn names_table(replicated: &[&Table]) -> Vec<String> {
+    let default = ABSENT.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let columns: Vec<_> = names(replicated)
+        .iter()
+        .map(|name| format!("{} DEFAULT x'{default}'", ident(name)))
+        .collect();
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        format!("DROP TABLE IF EXISTS {NAMES}"),
+        format!("CREATE TABLE {NAMES} ({})", columns.join(", ")),
+        format!("INSERT INTO {NAMES} DEFAULT VALUES"),
+    ]
+}
+
 fn leads_from(key: &ForeignKey, column: &Column) -> bool {
     key.columns.iter().any(|(child, _)| child.eq_ignore_ascii_case(&column.name))
 }
@@ -348,7 +467,20 @@ fn may_differ(column: &Column, a: &str, b: &str) -> String {
 /// The capture triggers of `table` on a replica, in the order in which they are to be made.
 /// `replicated` is all tables that are replicated, this one among them.
 pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
-    Generator::new(&Replica { replicated }, table, replicated).triggers()
+    let names = names(replicated);
+    Generator::new(&Replica { replicated, names }, table, replicated).triggers()
+}
+
+/// The name of the trigger for the deletes of a table, by which [`present_names`] are known.
+pub fn delete_trigger(table: &str) -> String {
+    format!("{PREFIX}delete_{table}")
+}
+
+/// The names that the columns of a table have now, read from the text of its trigger for deletes,
+/// in the order of the layout with which the trigger was made; and that layout's number.
+pub fn present_names(sql: &str) -> Option<(i64, Vec<String>)> {
+    let places = columns_at_places(sql, "driftless_outbox", "b")?;
+    Some((places.value("layout")?.parse().ok()?, places.into_columns()))
 }
 
 /// A short text that changes when any of the triggers does.

@@ -151,6 +151,16 @@ impl<'a> Capture<'a> {
         }
     }
 
+    /// Whether the event needs values of the trigger's row `alias`.
+    pub(super) fn names(&self, alias: &str) -> bool {
+        let is = |picture: Picture| match picture {
+            Picture::Whole(Named::Row(row)) => (row == "old") == (alias == "old"),
+            Picture::Changed(_) => true,
+            Picture::Whole(Named::BeforeImage) | Picture::None => false,
+        };
+        is(self.before) || is(self.after)
+    }
+
     pub(super) fn op(&self) -> Op {
         self.op
     }
@@ -198,6 +208,15 @@ pub(super) trait Dialect {
     fn before_images(&self, _table: &Table) -> &'static str {
         "driftless_notes"
     }
+
+    /// The value of a column of the trigger's row `alias`, within the FROM of [`Dialect::append`].
+    fn value(&self, table: &Table, alias: &str, column: &Column) -> String;
+
+    /// Whether a table has columns that the application may drop.
+    fn has_droppable(&self, table: &Table) -> bool;
+
+    /// The FROM over which the expressions of [`Dialect::before_image`] are.
+    fn before_image_from(&self, table: &Table, alias: &str) -> String;
 
     /// The columns of a before-image, and their expressions over the saved row `alias`.
     fn before_image(&self, table: &Table, alias: &str) -> (Vec<String>, Vec<String>);
@@ -345,7 +364,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
         let nullable: Vec<_> = table
             .key_columns()
             .filter(|column| !column.not_null)
-            .map(|column| format!("{} IS NOT NULL", of(alias, &column.name)))
+            .map(|column| format!("{} IS NOT NULL", of(alias, &column.present)))
             .collect();
         nullable.join(" AND ")
     }
@@ -353,6 +372,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
     /// The number of the foreign key whose action made this change, or NULL: its parent is about to
     /// go. Without such an action a foreign key makes no change.
     fn via(&self, kind: Write) -> String {
+        let present = |name: &str| ident(self.table.present(name));
         let mut arms = Vec::new();
         for (number, (foreign, parent)) in foreign_keys(self.table, self.replicated).enumerate() {
             let has_action = match kind {
@@ -368,23 +388,25 @@ impl<'a, S: Dialect> Generator<'a, S> {
             let mut conditions: Vec<_> = foreign
                 .columns
                 .iter()
-                .map(|(child, _)| format!("old.{} IS NOT NULL", ident(child)))
+                .map(|(child, _)| format!("old.{} IS NOT NULL", present(child)))
                 .collect();
             if kind != Write::Delete {
                 let changed: Vec<_> = foreign
                     .columns
                     .iter()
-                    .map(|(child, _)| format!("new.{0} IS NOT old.{0}", ident(child)))
+                    .map(|(child, _)| format!("new.{0} IS NOT old.{0}", present(child)))
                     .collect();
                 conditions.push(format!("({})", changed.join(" OR ")));
             }
-            conditions.push(is_leaving(foreign, parent));
+            conditions.push(is_leaving(self.table, foreign, parent));
             // A row that refers to itself is no consequence, except for a change of its own key.
             if kind != Write::Move && parent.name.eq_ignore_ascii_case(&self.table.name) {
                 let itself: Vec<_> = foreign
                     .columns
                     .iter()
-                    .map(|(child, column)| format!("old.{} = old.{}", ident(column), ident(child)))
+                    .map(|(child, column)| {
+                        format!("old.{} = old.{}", present(column), present(child))
+                    })
                     .collect();
                 conditions.push(format!("({}) IS NOT 1", itself.join(" AND ")));
             }
@@ -437,9 +459,17 @@ impl<'a, S: Dialect> Generator<'a, S> {
         let changed: Vec<_> = table
             .columns
             .iter()
-            .map(|c| self.dialect.differs(c, &of("new", &c.name), &of("old", &c.name)))
+            .map(|c| {
+                let value = |alias: &str| self.dialect.value(table, alias, c);
+                self.dialect.differs(c, &value("new"), &value("old"))
+            })
             .collect();
-        let when = format!("{} AND ({})", same_key(table, "new", "old"), changed.join(" OR "));
+        let (same, changed) = (same_key(table, "new", "old"), changed.join(" OR "));
+        // What names a column that may be dropped is in the body, where that does no harm.
+        let (when, condition) = match self.dialect.has_droppable(table) {
+            true => (same, format!("({changed})")),
+            false => (format!("{same} AND ({changed})"), String::new()),
+        };
         let append = self.dialect.append(
             table,
             &Capture {
@@ -447,7 +477,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
                 before: Picture::Changed("old"),
                 after: Picture::Changed("new"),
                 from: "",
-                condition: "",
+                condition: &condition,
                 pair: "NULL",
                 via: &self.via(Write::Update),
                 is_insert: false,
@@ -461,7 +491,11 @@ impl<'a, S: Dialect> Generator<'a, S> {
         let parts = self.table.key_columns().zip(&self.table.key_collations);
         let moved: Vec<_> = parts
             .map(|(column, collation)| {
-                format!("new.{0} IS NOT old.{0} COLLATE {1}", ident(&column.name), collation.name())
+                format!(
+                    "new.{0} IS NOT old.{0} COLLATE {1}",
+                    ident(&column.present),
+                    collation.name()
+                )
             })
             .collect();
         moved.join(" OR ")
@@ -511,7 +545,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
             },
         ));
         body.extend(self.unmark_evicted());
-        let names = table.key_columns().map(|column| column.name.clone()).collect();
+        let names = table.key_columns().map(|column| column.present.clone()).collect();
         let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));
         self.trigger("move", &event, &self.moves(), &body)
     }

@@ -63,7 +63,7 @@ pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> 
 
 /// The identity of the row `alias`.
 pub(crate) fn capture_key(table: &Table, alias: &str) -> String {
-    capture_key_of(table, &|part| of(alias, &table.columns[table.key[part]].name))
+    capture_key_of(table, &|part| of(alias, &table.columns[table.key[part]].present))
 }
 
 /// The remote's time, in ms since 1970: 1970 began at the Julian day 2440587.5; half a millisecond

@@ -125,6 +125,45 @@ pub(crate) fn trigger_op(sql: &str) -> Option<Op> {
     tokens(sql).iter().find_map(|token| token.text.to_ascii_lowercase().parse().ok())
 }
 
+/// The items of a list, up to the bracket that closes it, a FROM, a WHERE or a semicolon, and what
+/// follows from there on.
+pub(crate) fn split_list(sql: &str) -> (Vec<&str>, &str) {
+    let offset = |text: &str| text.as_ptr() as usize - sql.as_ptr() as usize;
+    let (mut items, mut start, mut open) = (Vec::new(), 0, 0_usize);
+    for token in tokens(sql) {
+        let at = offset(token.text);
+        let ends = [")", ";"].contains(&token.text)
+            || ["from", "where"].iter().any(|word| token.text.eq_ignore_ascii_case(word));
+        match token.text {
+            _ if open == 0 && ends => {
+                items.push(sql[start..at].trim());
+                return (items, &sql[at..]);
+            }
+            "," if open == 0 => {
+                items.push(sql[start..at].trim());
+                start = at + 1;
+            }
+            "(" => open += 1,
+            ")" => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    items.push(sql[start..].trim());
+    (items, "")
+}
+
+/// The name that a quoted or a plain name is; `None` if the text is anything else.
+pub(crate) fn unquoted(sql: &str) -> Option<String> {
+    let found = tokens(sql);
+    let [Token { text, .. }] = found.as_slice() else { return None };
+    let inner = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    if let Some(name) = inner('"') {
+        return Some(name.replace("\"\"", "\""));
+    }
+    let is_plain = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+    is_plain.then(|| (*text).to_owned())
+}
+
 fn without_order<'t, 'a>(term: &'t [Token<'a>]) -> &'t [Token<'a>] {
     match term.split_last() {
         Some((last, rest))
@@ -162,6 +201,19 @@ mod tests {
         );
         check("CREATE TRIGGER t /* insert */ -- delete\n INSTEAD OF UPDATE ON v", Some(Op::Update));
         check("CREATE TRIGGER 'insert' ON t", None);
+    }
+
+    #[test]
+    fn lists_and_names() {
+        let list = r#"a, (SELECT old."x,y") , f(1, (2)), 'it''s, )' FROM t WHERE 1"#;
+        let (items, rest) = split_list(list);
+        assert_eq!(items, ["a", r#"(SELECT old."x,y")"#, "f(1, (2))", "'it''s, )'"]);
+        assert_eq!(rest, "FROM t WHERE 1");
+        assert_eq!(split_list("a, b) c"), (vec!["a", "b"], ") c"));
+        assert_eq!(unquoted(r#""a""b c""#).as_deref(), Some("a\"b c"));
+        assert_eq!(unquoted("plain_1").as_deref(), Some("plain_1"));
+        assert_eq!(unquoted("a b"), None);
+        assert_eq!(unquoted("'a'"), None);
     }
 
     #[test]

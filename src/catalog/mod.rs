@@ -6,10 +6,10 @@
 
 pub(crate) mod affinity;
 pub(crate) mod bookkeeping;
-pub(crate) mod identifier_case;
 pub(crate) mod identity;
 pub(crate) mod index_sql;
 pub(crate) mod limits;
+pub(crate) mod names;
 
 pub(crate) mod left_out;
 pub(crate) mod quote;
@@ -21,6 +21,7 @@ pub use affinity::Affinity;
 pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
 pub use left_out::{Choice, LeftOut, Where, Why};
 pub use limits::{MAX_COLUMNS, MAX_KEY_COLUMNS, PREFIX};
+pub use names::{Names, columns_json, name_references};
 pub use quote::{ident, literal};
 pub use sandbox::rehearse;
 pub use sql::create_if_missing;

@@ -177,7 +177,7 @@ pub(crate) fn key_json(table: &Table, alias: &str) -> String {
     let parts: Vec<_> = table
         .key_columns()
         .enumerate()
-        .map(|(part, column)| key_value_json(table, part, &of(alias, &column.name)))
+        .map(|(part, column)| key_value_json(table, part, &of(alias, &column.present)))
         .collect();
     format!("json_array({})", parts.join(", "))
 }
@@ -189,7 +189,7 @@ pub(crate) fn key_json(table: &Table, alias: &str) -> String {
 pub(crate) fn row_json(table: &Table, alias: &str) -> String {
     let (mut pairs, mut rare) = (Vec::new(), Vec::new());
     for column in &table.columns {
-        let spelling = spelling(table, column, &of(alias, &column.name));
+        let spelling = spelling(table, column, &of(alias, &column.present));
         pairs.push(format!("{}, {}", literal(&column.name), spelling.plain));
         rare.extend(spelling.rare);
     }
@@ -219,7 +219,7 @@ pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
         .columns
         .iter()
         // The sign takes a column's affinity away.
-        .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.name)))
+        .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.present)))
         .collect();
     // The Turso engine finds these columns by the subquery's name alone.
     let value = any_json("driftless_part.v");
@@ -265,7 +265,7 @@ pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
     let parts: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
-        .map(|(column, collation)| equals(column, a, &of(b, &column.name), collation))
+        .map(|(column, collation)| equals(column, a, &of(b, &column.present), collation))
         .collect();
     parts.join(" AND ")
 }
@@ -273,7 +273,7 @@ pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
 /// Whether a column of the row `a` equals `b` by a collation. It is named only where it is not the
 /// column's own: SQLite 3.54 reads a whole table for an OR of conditions that name one.
 pub(crate) fn equals(column: &Column, a: &str, b: &str, collation: &Collation) -> String {
-    let a = of(a, &column.name);
+    let a = of(a, &column.present);
     if column.collation == *collation {
         format!("{a} = {b}")
     } else {

@@ -50,8 +50,10 @@ impl Collation {
 /// A column that events carry. Generated columns are not among them: they cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
-    /// Its name.
+    /// Its name in events, the same for life: see [`Names`](super::Names).
     pub name: String,
+    /// Its name in the database at present.
+    pub present: String,
     /// Its declared type, as written.
     pub declared: String,
     /// Its affinity.
@@ -90,13 +92,13 @@ impl Unique {
     pub(crate) fn plain_columns<'a>(
         &'a self,
         table: &'a Table,
-    ) -> Option<Vec<(&'a String, &'a Collation)>> {
+    ) -> Option<Vec<(&'a Column, &'a Collation)>> {
         if self.predicate.is_some() {
             return None;
         }
         let column = |term: &'a Term| match term {
             Term::Column(column, collation) => {
-                table.column(column).map(|column| (&column.name, collation))
+                table.column(column).map(|column| (column, collation))
             }
             Term::Expression(_) => None,
         };
@@ -272,12 +274,12 @@ impl Table {
         self.key.contains(&index)
     }
 
-    /// A column, by its name; SQLite's names do not differ by case.
+    /// A column, by its name in events; SQLite's names do not differ by case.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
-    /// The columns of the INSERT that an application would write by hand.
+    /// The names of the columns in events.
     pub fn column_names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())
     }
@@ -354,7 +356,8 @@ fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<Columns> {
             collation: Collation::named(&collation),
             not_null: row.get(2)?,
             default: row.get(3)?,
-            name: column,
+            name: column.clone(),
+            present: column,
             declared,
         });
     }

@@ -30,7 +30,7 @@ pub(crate) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
     String::from_utf8(json).expect("names are UTF-8")
 }
 
-/// The names of a JSON array; none of what is not one.
+/// The names of a JSON array; none if it is not one.
 pub(crate) fn read_names(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()
 }

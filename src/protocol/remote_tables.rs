@@ -63,6 +63,11 @@ impl RemoteTables {
         self.tables.iter().find(|there| there.table.name == name)
     }
 
+    /// A table, by its name in any case.
+    pub(crate) fn get_any_case(&self, name: &str) -> Option<&RemoteTable> {
+        self.tables.iter().find(|there| there.table.name.eq_ignore_ascii_case(name))
+    }
+
     /// The foreign keys that lead to a table, each with its child.
     pub(crate) fn children<'a>(
         &'a self,

@@ -443,7 +443,7 @@ fn rows_after(table: &Table, after: Option<&RowKey>) -> Result<Statement> {
     let columns: Vec<_> = table
         .key_columns()
         .zip(&table.key_collations)
-        .map(|(column, collation)| sorted(&column.name, collation))
+        .map(|(column, collation)| sorted(&column.present, collation))
         .collect();
     let mut conditions: Vec<_> =
         columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();

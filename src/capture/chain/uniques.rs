@@ -32,8 +32,9 @@ impl Index {
                     if made.iter().any(|column| mentions(sql, column)) {
                         return None;
                     }
-                    let found = table.column_names().filter(|column| mentions(sql, column));
-                    columns.extend(found.map(|column| (column.to_owned(), Fold::Binary)));
+                    let columns_of = table.columns.iter();
+                    let found = columns_of.filter(|column| mentions(sql, &column.present));
+                    columns.extend(found.map(|column| (column.name.clone(), Fold::Binary)));
                 }
             }
         }

@@ -163,7 +163,7 @@ pub(super) fn row_sql(table: &Table, columns: impl Iterator<Item = usize>) -> St
 
 /// The bytes of a column. Its type says what cannot be in it.
 fn column_sql(column: &Column, is_rowid: bool, strict: Option<&str>) -> String {
-    let x = format!("r.{}", ident(&column.name));
+    let x = format!("r.{}", ident(&column.present));
     let integer = format!("'i'||{x}||';'");
     if is_rowid {
         return integer;

@@ -229,7 +229,7 @@ fn from(table: &ComparedTable, conditions: Vec<String>) -> String {
 fn key_columns(table: &ComparedTable) -> Vec<String> {
     let there = table.there();
     let columns = there.key_columns().zip(&there.key_collations);
-    columns.map(|(column, collation)| sorted(&column.name, collation)).collect()
+    columns.map(|(column, collation)| sorted(&column.present, collation)).collect()
 }
 
 /// Whether a key is behind a bound, or in front of it.

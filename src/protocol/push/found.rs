@@ -71,7 +71,7 @@ impl Compared {
 fn has_key(table: &Table) -> String {
     let parts = table.key_columns().enumerate().map(|(part, key)| {
         let value = key_part(&format!("{E}.pk"), part, !table.rowid_key);
-        format!("{}={value}", of(ROW, &key.name))
+        format!("{}={value}", of(ROW, &key.present))
     });
     parts.collect::<Vec<_>>().join(" AND ")
 }
@@ -170,7 +170,7 @@ impl Restored<'_> {
         let after = format!("{E}.after");
         let value = |at: usize| match known.contains(&at) {
             true => Cell::new(&after, &table.columns[at], true).value(),
-            false if *is_there => of(ROW, &table.columns[at].name),
+            false if *is_there => of(ROW, &table.columns[at].present),
             false => "NULL".to_owned(),
         };
         let (mut names, mut values) = (String::new(), String::new());
@@ -208,7 +208,7 @@ impl Restored<'_> {
     /// Writes the row that was announced.
     fn write(&self) -> String {
         let (table, this) = (self.table, ident(&self.table.name));
-        let name = |at: usize| ident(&table.columns[at].name);
+        let name = |at: usize| ident(&table.columns[at].present);
         let same =
             table.key.iter().map(|&at| format!("{this}.{}={APPLYING}.o{}", name(at), at + 1));
         let same = same.collect::<Vec<_>>().join(" AND ");

@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
         if self.run.kind() == Kind::Update && !self.run.brings(column) {
             let this = self.this();
             let key = self.has_key(&this, "pk");
-            return format!("(SELECT {} FROM {this} WHERE {key})", of(&this, &column.name));
+            return format!("(SELECT {} FROM {this} WHERE {key})", of(&this, &column.present));
         }
         self.value(column)
     }
@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
                     let coming = self.coming(column);
                     same.push(format!(
                         "{} = ({coming}) COLLATE {}",
-                        of(&this, &column.name),
+                        of(&this, &column.present),
                         collation.name()
                     ));
                     names.push(column.name.clone());
@@ -189,9 +189,9 @@ impl<'a> Judge<'a> {
             return None;
         }
         let (mut columns, mut fitting) = (Vec::new(), Vec::new());
-        for column in self.table.columns.iter().filter(|column| unique.mentions(&column.name)) {
+        for column in self.table.columns.iter().filter(|column| unique.mentions(&column.present)) {
             let value = self.coming_beside(column);
-            columns.push(format!("{} AS {}", typed(column, &value), ident(&column.name)));
+            columns.push(format!("{} AS {}", typed(column, &value), ident(&column.present)));
             fitting.extend(fits(column, &value));
         }
         let from = match self.run.kind() {
@@ -208,7 +208,7 @@ impl<'a> Judge<'a> {
         for term in &unique.terms {
             let (text, collation) = match term {
                 Term::Column(column, collation) => {
-                    self.table.column(column)?;
+                    let column = &self.table.column(column)?.present;
                     (of(&this, column), format!(" COLLATE {}", collation.name()))
                 }
                 Term::Expression(text) => (format!("({text})"), String::new()),
@@ -225,7 +225,7 @@ impl<'a> Judge<'a> {
     /// What a column will hold, where the row as it is stands beside.
     fn coming_beside(&self, column: &Column) -> String {
         if self.run.kind() == Kind::Update && !self.run.brings(column) {
-            return of(BEFORE, &column.name);
+            return of(BEFORE, &column.present);
         }
         format!("({})", self.value(column))
     }
@@ -243,11 +243,15 @@ impl<'a> Judge<'a> {
             conditions.push(format!("{E}.parent IS NULL"));
         }
         let parent = ident(&key.parent);
+        let parents = |to: &str| match self.all.get_any_case(&key.parent) {
+            Some(parent) => parent.table.present(to).to_owned(),
+            None => to.to_owned(),
+        };
         let (mut same, mut own) = (Vec::new(), Vec::new());
         for (child, (_, to)) in children.iter().zip(&key.columns) {
             let coming = self.coming(child);
             conditions.push(format!("({coming}) IS NOT NULL"));
-            same.push(format!("driftless_parent.{} = ({coming})", ident(to)));
+            same.push(format!("driftless_parent.{} = ({coming})", ident(&parents(to))));
             if let Some(to) = self.table.column(to) {
                 // SQLite makes an integer of what is to be a rowid; others it compares as they are.
                 let is_rowid = self.table.rowid_key && self.table.key_columns().any(|k| k == to);
@@ -301,6 +305,7 @@ impl<'a> Judge<'a> {
                     .columns
                     .iter()
                     .map(|(from, to)| {
+                        let (to, from) = (self.table.present(to), child.present(from));
                         format!("{this}.{} = driftless_child.{}", ident(to), ident(from))
                     })
                     .collect();
@@ -335,7 +340,7 @@ impl<'a> Judge<'a> {
             .map(|column| {
                 format!(
                     "(SELECT {} FROM {this} WHERE {}) IS NOT ({})",
-                    of(&this, &column.name),
+                    of(&this, &column.present),
                     self.has_key(&this, "pk"),
                     self.coming(column)
                 )

@@ -225,10 +225,10 @@ pub(super) fn plain_default(column: &Column) -> Option<&str> {
 /// Whether a column decides about a UNIQUE index.
 fn is_in_unique(table: &Table, column: &Column) -> bool {
     table.uniques.iter().any(|unique| match unique.plain_columns(table) {
-        Some(plain) => plain.iter().any(|(name, _)| name.eq_ignore_ascii_case(&column.name)),
+        Some(plain) => plain.iter().any(|(plain, _)| plain.name == column.name),
         // A generated column may be made of it.
         None => {
-            unique.mentions(&column.name)
+            unique.mentions(&column.present)
                 || table.generated.iter().any(|made| unique.mentions(made))
         }
     })

@@ -49,14 +49,14 @@ pub fn fill(table: &Table, column: &str, since: Seq) -> Vec<Statement> {
         .key
         .iter()
         .map(|key| {
-            let column = ident(&table.columns[*key].name);
+            let column = ident(&table.columns[*key].present);
             format!("{name}.{column}={APPLYING}.o{}", key + 1)
         })
         .collect();
     let write = format!(
         "UPDATE OR IGNORE {name} SET {}={APPLYING}.n{} FROM driftless_applying AS {APPLYING} \
          WHERE {}",
-        ident(&filled.name),
+        ident(&filled.present),
         at + 1,
         same.join(" AND ")
     );
@@ -85,14 +85,14 @@ fn enter(table: &Table, at: usize, since: Seq) -> Statement {
         .enumerate()
         .map(|(part, key)| {
             let value = key_part(&format!("{E}.pk"), part, !table.rowid_key);
-            format!("{}={value}", of(ROW, &key.name))
+            format!("{}={value}", of(ROW, &key.present))
         })
         .collect();
     let new: Vec<_> = table
         .columns
         .iter()
         .enumerate()
-        .map(|(place, it)| if place == at { value.clone() } else { of(ROW, &it.name) })
+        .map(|(place, it)| if place == at { value.clone() } else { of(ROW, &it.present) })
         .collect();
     let default = filled.default.as_deref().unwrap_or("NULL");
     let sql = format!(
@@ -111,8 +111,8 @@ fn enter(table: &Table, at: usize, since: Seq) -> Statement {
         has_key.join(" AND "),
         names(E),
         names(LATER),
-        of(ROW, &filled.name),
-        of(ROW, &filled.name),
+        of(ROW, &filled.present),
+        of(ROW, &filled.present),
     );
     Statement::new(sql, [table.name.as_str().into(), since.0.into()])
 }

@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
             for column in &table.columns {
                 let value = match (self.shape.brings(column), has_old) {
                     (true, _) => self.shape.value(column),
-                    (false, true) => of(ROW, &column.name),
+                    (false, true) => of(ROW, &column.present),
                     (false, false) => plain_default(column).unwrap_or("NULL").to_owned(),
                 };
                 values.push_str(&format!(",{value}"));
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
                     true => (0..table.columns.len()).collect(),
                     false => self.shape.columns().to_vec(),
                 };
-                let names = columns.iter().map(|&at| ident(&table.columns[at].name));
+                let names = columns.iter().map(|&at| ident(&table.columns[at].present));
                 format!(
                     "INSERT INTO {this}({}) SELECT {} FROM driftless_applying ORDER BY rowid",
                     names.collect::<Vec<_>>().join(","),
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
                 )
             }
             Kind::Delete => {
-                let names = table.key_columns().map(|column| ident(&column.name));
+                let names = table.key_columns().map(|column| ident(&column.present));
                 let (names, olds): (Vec<_>, Vec<_>) =
                     (names.collect(), table.key.iter().map(old_key).collect());
                 let (names, olds) = (names.join(","), olds.join(","));
@@ -292,10 +292,10 @@ impl<'a> Run<'a> {
                     return None;
                 }
                 let set = self.shape.columns().iter().map(|&at| {
-                    format!("{}={APPLYING}.n{}", ident(&table.columns[at].name), at + 1)
+                    format!("{}={APPLYING}.n{}", ident(&table.columns[at].present), at + 1)
                 });
                 let key = table.key.iter().map(|at| {
-                    let column = ident(&table.columns[*at].name);
+                    let column = ident(&table.columns[*at].present);
                     format!("{this}.{column}={APPLYING}.{}", old_key(at))
                 });
                 format!(
@@ -314,7 +314,7 @@ impl<'a> Run<'a> {
         let this = ident(&table.name);
         let prefix = if self.shape.kind() == Kind::Delete { "o" } else { "n" };
         let same = table.key.iter().map(|at| {
-            let row = of(ROW, &table.columns[*at].name);
+            let row = of(ROW, &table.columns[*at].present);
             format!("{row}={APPLYING}.{prefix}{}", at + 1)
         });
         let same = same.collect::<Vec<_>>().join(" AND ");
@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
                 parts.extend(self.shape.columns().iter().map(|&at| {
                     let column = &table.columns[at];
                     let value = format!("{APPLYING}.n{}", at + 1);
-                    format!("NOT ({})", differs(column, &of(ROW, &column.name), &value))
+                    format!("NOT ({})", differs(column, &of(ROW, &column.present), &value))
                 }));
                 format!("EXISTS (SELECT 1 FROM {this} AS {ROW} WHERE {})", and(&parts))
             }
@@ -371,6 +371,6 @@ pub(super) fn places(prefix: &str, places: impl IntoIterator<Item = usize>) -> S
 
 /// All columns of a row.
 pub(super) fn columns_of(table: &Table, alias: &str) -> String {
-    let columns = table.columns.iter().map(|column| of(alias, &column.name));
+    let columns = table.columns.iter().map(|column| of(alias, &column.present));
     columns.collect::<Vec<_>>().join(",")
 }

@@ -163,7 +163,7 @@ impl<'a> Shape<'a> {
                     true => String::new(),
                     false => format!(" COLLATE {}", collation.name()),
                 };
-                format!("{}={value}{collate}", of(alias, &column.name))
+                format!("{}={value}{collate}", of(alias, &column.present))
             })
             .collect();
         parts.join(" AND ")

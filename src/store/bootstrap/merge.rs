@@ -347,10 +347,11 @@ impl Adoption<'_, '_> {
     /// The rows that are only here go to `order` too.
     fn compare(&mut self, at: usize, mut order: Option<&mut Rows<'_>>) -> Step {
         let table = self.rebase.task().table(at);
-        let names: Vec<_> = table.column_names().map(|name| format!("r.{}", ident(name))).collect();
+        let names: Vec<_> =
+            table.present_names().map(|name| format!("r.{}", ident(name))).collect();
         let whole: Vec<_> = table
             .key_columns()
-            .map(|column| format!("r.{} IS NOT NULL", ident(&column.name)))
+            .map(|column| format!("r.{} IS NOT NULL", ident(&column.present)))
             .collect();
         let sql = format!(
             "SELECT {}, {} FROM main.{} AS r WHERE {}",

@@ -121,7 +121,7 @@ pub(in crate::store) fn require_keys(db: &Connection, table: &Table) -> Result<(
     if table.rowid_key {
         return Ok(());
     }
-    let names: Vec<_> = table.key_columns().map(|column| ident(&column.name)).collect();
+    let names: Vec<_> = table.key_columns().map(|column| ident(&column.present)).collect();
     let sql = format!("SELECT {} FROM main.{}", names.join(", "), ident(&table.name));
     let mut statement = db.prepare(&sql)?;
     let mut rows = statement.query([])?;
@@ -161,7 +161,7 @@ fn orphans(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> rusqlite
         return Ok(());
     }
     // Not spelled in SQL: a file that is no replica yet has nothing to spell a REAL with.
-    let names: Vec<_> = table.key_columns().map(|column| ident(&column.name)).collect();
+    let names: Vec<_> = table.key_columns().map(|column| ident(&column.present)).collect();
     let names = names.join(", ");
     let by_rowid = |rowid| {
         let table = ident(&table.name);

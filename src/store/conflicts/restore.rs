@@ -417,7 +417,7 @@ impl Restoration<'_> {
         let column = table.key_columns().next().expect("a key has a column");
         let sql = format!(
             "SELECT coalesce(max({}), 0) FROM main.{}",
-            ident(&column.name),
+            ident(&column.present),
             ident(&table.name)
         );
         let newest: i64 = self.db.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;

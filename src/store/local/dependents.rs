@@ -27,7 +27,10 @@ pub(in crate::store) enum Parent {
 /// A column of a parent that a foreign key refers to.
 #[derive(Clone, Debug)]
 struct ParentColumn {
+    /// Its name in events, if the parent is replicated.
     name: String,
+    /// Its name in the database.
+    present: String,
     affinity: Affinity,
     collation: Collation,
 }
@@ -121,6 +124,16 @@ impl Dependence {
     }
 }
 
+impl Parent {
+    /// The table, if it is replicated.
+    fn of(self, tables: &[ReplicatedTable]) -> Option<&Table> {
+        match self {
+            Parent::Replicated(at) => Some(&tables[at].table),
+            Parent::Local(_) => None,
+        }
+    }
+}
+
 impl Dependents {
     /// Reads them, and makes the TEMP tables that the search for children needs. `registered` has
     /// the names of all replicated tables, those that cannot be used at present included.
@@ -178,7 +191,7 @@ impl Dependents {
                 }
                 (None, Parent::Replicated(_)) => continue,
             };
-            let Some(to) = parent_columns(db, &key)? else { continue };
+            let Some(to) = parent_columns(db, &key, parent.of(tables))? else { continue };
             dependents.keys.push(Dependence {
                 child,
                 columns: key.columns.iter().map(|(column, _)| column.clone()).collect(),
@@ -238,7 +251,7 @@ impl Dependents {
     /// then those of the next.
     pub(in crate::store) fn columns_of(&self, parent: Parent) -> String {
         let columns = self.of(parent).flat_map(|place| &self.keys[place].to);
-        let names: Vec<_> = columns.map(|column| ident(&column.name)).collect();
+        let names: Vec<_> = columns.map(|column| ident(&column.present)).collect();
         names.join(", ")
     }
 
@@ -291,7 +304,7 @@ impl Dependents {
             .to
             .iter()
             .zip(&key.columns)
-            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
+            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.present), ident(column)))
             .collect();
         format!(
             "SELECT count(*) FROM main.{} AS c WHERE {} AND NOT EXISTS \
@@ -313,10 +326,10 @@ impl Dependents {
         let key = &self.keys[place];
         let equal = key.to.iter().zip(&key.columns);
         let equal: Vec<_> = equal
-            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.name), ident(column)))
+            .map(|(to, column)| format!("p.{} = c.{}", ident(&to.present), ident(column)))
             .collect();
         let names: Vec<_> =
-            parent.key_columns().map(|column| format!("p.{}", ident(&column.name))).collect();
+            parent.key_columns().map(|column| format!("p.{}", ident(&column.present))).collect();
         let values = vec![format!("({})", vec!["?"; names.len()].join(", ")); keys];
         format!(
             "SELECT count(*) FROM main.{} AS c JOIN main.{} AS p ON {} WHERE ({}) IN (VALUES {})",
@@ -353,7 +366,7 @@ impl Dependents {
             ident(&child.name),
             equal(&old, &|at| format!("c.{}", ident(&key.columns[at]))),
             ident(&key.parent_name),
-            equal(&|at| format!("p.{}", ident(&key.to[at].name)), &old),
+            equal(&|at| format!("p.{}", ident(&key.to[at].present)), &old),
         )
     }
 
@@ -441,6 +454,7 @@ fn all_foreign_keys(db: &Connection) -> Result<Vec<Found>> {
 fn parent_columns(
     db: &Connection,
     key: &crate::catalog::ForeignKey,
+    known: Option<&Table>,
 ) -> Result<Option<Vec<ParentColumn>>> {
     let mut to = Vec::new();
     for (_, name) in &key.columns {
@@ -454,7 +468,8 @@ fn parent_columns(
         to.push(ParentColumn {
             affinity: Affinity::of(&declared),
             collation: Collation::named(&collation),
-            name,
+            name: known.map_or(&*name, |known| known.name_of(&name)).to_owned(),
+            present: name,
         });
     }
     Ok(Some(to))

@@ -124,8 +124,9 @@ impl Store {
 
 /// Whether no row is left that refers to the parent, but for those that were inserted since.
 fn is_emptied(tx: &Connection, table: &Table, key: &ForeignKey, events: &[Unsent]) -> Result<bool> {
+    let refers: Vec<_> = key.columns.iter().map(|(child, _)| table.present(child)).collect();
     let refers: Vec<_> =
-        key.columns.iter().map(|(child, _)| format!("{} IS NOT NULL", ident(child))).collect();
+        refers.iter().map(|child| format!("{} IS NOT NULL", ident(child))).collect();
     let sql =
         format!("SELECT count(*) FROM main.{} WHERE {}", ident(&table.name), refers.join(" AND "));
     let left: i64 = tx.query_row(&sql, [], |row| row.get(0))?;

@@ -206,7 +206,7 @@ impl<'a> Comparison<'a> {
                 named |= event.after()?.get(name).is_some();
             }
             match &column.arrived {
-                Some((default, _)) if !named && mine == *default => {
+                Some((default, _)) if mine == *default => {
                     filled.0.push((name.clone(), theirs));
                 }
                 Some((_, default)) if !named && theirs != *default => {

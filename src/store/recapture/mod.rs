@@ -33,11 +33,12 @@ pub use self::returned::{Returned, ReturnedRows};
 use super::Store;
 use super::apply::step::{Stop, begin};
 use super::outbox::reader::row_key;
-use super::schema::notice::{Suspect, suspects, wait_for, wait_no_more};
-use crate::catalog::{ident, key_json};
+use super::schema::notice::{Suspect, suspect_arrivals, suspects, wait_for, wait_no_more};
+use crate::catalog::{Table, ident, key_json};
 use crate::error::{Error, Result};
 use crate::event::json::names_json;
 use crate::event::{Image, RowKey};
+use crate::protocol::remote_tables::RemoteTables;
 
 /// The most deletes that are made of rows which are missing.
 const MOST_DELETES: usize = 100;
@@ -69,6 +70,25 @@ impl Store {
     pub(crate) fn tables_are_there(&mut self, tables: &[&str]) -> Result<()> {
         wait_no_more(&self.db, tables)?;
         self.suspects = suspects(&self.db)?;
+        Ok(())
+    }
+
+    /// Notes that tables are to be compared again, if the remote has got a column that it did not
+    /// have when they were last compared. `there` are the remote's tables.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
+    pub(crate) fn columns_arrived(&mut self, there: &RemoteTables) -> Result<()> {
+        if !self.is_adopted()? {
+            return Ok(());
+        }
+        let tx = self.begin_write()?;
+        let any = suspect_arrivals(&tx, &self.tables, there)?;
+        self.commit_write(tx)?;
+        if any {
+            self.suspects = suspects(&self.db)?;
+        }
         Ok(())
     }
 
@@ -144,7 +164,7 @@ impl Store {
             let Some(done) = done else { return Ok(None) };
             all.add(done);
         }
-        self.acquit(suspect)?;
+        self.acquit(suspect, remote.table())?;
         Ok(Some(all))
     }
 
@@ -192,7 +212,7 @@ impl Store {
         let table = &self.tables[at].table;
         let whole: Vec<_> = table
             .key_columns()
-            .map(|column| format!("r.{} IS NOT NULL", ident(&column.name)))
+            .map(|column| format!("r.{} IS NOT NULL", ident(&column.present)))
             .collect();
         let sql = format!(
             "INSERT INTO temp.driftless_todo SELECT k FROM (SELECT {} AS k FROM main.{} AS r \
@@ -238,9 +258,13 @@ impl Store {
     }
 
     /// The table is no suspect any more, if no other migration has made it one again.
-    fn acquit(&mut self, suspect: &Suspect) -> Result<()> {
+    /// Columns that the remote does not have were not compared.
+    fn acquit(&mut self, suspect: &Suspect, there: &Table) -> Result<()> {
         let at = self.table_index(&suspect.table);
-        let columns = at.map(|at| names_json(self.tables[at].table.column_names()));
+        let columns = at.map(|at| {
+            let shared = self.tables[at].table.column_names();
+            names_json(shared.filter(|name| there.column(name).is_some()))
+        });
         let tx = self.begin_write()?;
         tx.execute(
             "UPDATE driftless_tables SET suspect = NULL, compared = coalesce(?3, compared)

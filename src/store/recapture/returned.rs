@@ -117,7 +117,7 @@ fn delete(db: &Connection, table: &Table, key: &RowKey) -> rusqlite::Result<usiz
         .zip(&table.key_collations)
         .enumerate()
         .map(|(part, (column, collation))| {
-            format!("{} = ?{} COLLATE {}", ident(&column.name), part + 1, collation.name())
+            format!("{} = ?{} COLLATE {}", ident(&column.present), part + 1, collation.name())
         })
         .collect();
     let sql = format!("DELETE FROM main.{} WHERE {}", ident(&table.name), parts.join(" AND "));

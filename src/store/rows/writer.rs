@@ -340,7 +340,7 @@ fn key_condition(table: &Table, first: usize) -> String {
         .zip(&table.key_collations)
         .enumerate()
         .map(|(part, (column, collation))| {
-            let name = ident(&column.name);
+            let name = ident(&column.present);
             format!("{name} = ?{} COLLATE {}", first + part, collation.name())
         })
         .collect();
@@ -354,7 +354,7 @@ fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
     // Without one nothing is said, for what is said here holds for the triggers' statements too.
     let or = if table.sql.to_ascii_uppercase().contains("CONFLICT") { " OR ABORT" } else { "" };
     let names: Vec<_> =
-        columns.iter().map(|&column| ident(&table.columns[usize::from(column)].name)).collect();
+        columns.iter().map(|&column| ident(&table.columns[usize::from(column)].present)).collect();
     match kind {
         Kind::Upsert | Kind::UpsertAt => {
             let mut into = names.clone();
@@ -381,7 +381,7 @@ fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
         }
         Kind::Delete => format!("DELETE FROM main.{name} WHERE {}", key_condition(table, 1)),
         Kind::Read => {
-            let mut all: Vec<_> = table.column_names().map(ident).collect();
+            let mut all: Vec<_> = table.present_names().map(ident).collect();
             all.extend(replicated.rowid().map(str::to_owned));
             format!("SELECT {} FROM main.{name} WHERE {}", all.join(", "), key_condition(table, 1))
         }
@@ -403,8 +403,8 @@ fn conflict_target(table: &Table) -> String {
         .key_columns()
         .zip(&table.key_collations)
         .map(|(column, collation)| match table.rowid_key {
-            true => ident(&column.name),
-            false => format!("{} COLLATE {}", ident(&column.name), collation.name()),
+            true => ident(&column.present),
+            false => format!("{} COLLATE {}", ident(&column.present), collation.name()),
         })
         .collect();
     parts.join(", ")

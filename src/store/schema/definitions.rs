@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::replicated::{ReplicatedTable, registered_names};
-use crate::catalog::{Catalog, Table};
+use super::replicated::{ReplicatedTable, registered, registered_names};
+use crate::catalog::{Catalog, Table, name_references};
 use crate::error::{Code, Error, Kind, Result};
 use crate::store::connection::{OnConnect, connect, must_be_file};
 use crate::store::rows::writable::{ADVICE, Unwritable, place, unwritable};
@@ -83,6 +83,17 @@ impl Local {
         Ok(Local { definitions, catalog, unwritable: Vec::new() })
     }
 
+    /// Gives columns of which nothing is known the names that the remote's tables suggest.
+    pub(crate) fn take_names(&mut self, theirs: &Catalog) {
+        for mine in &mut self.catalog.tables {
+            let Some(there) = theirs.table(&mine.name) else { continue };
+            let names = mine.suggested(there);
+            if !names.is_empty() {
+                *mine = mine.clone().named(&names.over(mine.names()));
+            }
+        }
+    }
+
     /// The definitions.
     pub(crate) fn definitions(&self) -> &[Definition] {
         &self.definitions
@@ -130,6 +141,17 @@ impl Local {
                 let place = place(db, &name, &reason)?.unwrap_or_default();
                 skipped.push((name, reason + &place));
             }
+        }
+        if !known.is_empty() {
+            let known = registered(db)?;
+            for mine in &mut self.catalog.tables {
+                let is =
+                    |known: &&ReplicatedTable| known.table.name.eq_ignore_ascii_case(&mine.name);
+                if let Some(known) = known.iter().find(is) {
+                    *mine = mine.clone().named_like(&known.table);
+                }
+            }
+            name_references(self.catalog.tables.iter_mut());
         }
         self.catalog.tables.sort_by(|a, b| a.name.cmp(&b.name));
         let unwritable = |(table, reason): &(String, String)| {

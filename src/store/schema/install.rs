@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::capture::{BEFORE_IMAGES, LEAVING, Layout, fingerprint, triggers};
+use crate::capture::{BEFORE_IMAGES, LEAVING, Layout, fingerprint, names_table, triggers};
 use crate::catalog::limits::PREFIX;
 use crate::catalog::{Table, ident};
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) 
     drop_triggers(db, Some(table))?;
     // No statement is under way while this transaction has the lock, so no before-image is of use.
     forget_before_images(db)?;
+    make_names(db, all)?;
     for statement in Layout::of(table, all).statements(db)? {
         db.execute_batch(&statement)?;
     }
@@ -52,6 +53,23 @@ pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) 
         [table.name.as_str(), fingerprint(&triggers).as_str()],
     )?;
     remember_definition(db, &table.name)
+}
+
+/// Makes the table with the names of all columns anew, if it lacks one.
+fn make_names(db: &Connection, all: &[&Table]) -> Result<()> {
+    let mut statement =
+        db.prepare_cached("SELECT lower(name) FROM pragma_table_info('driftless_names')")?;
+    let there = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<std::collections::HashSet<String>>>()?;
+    let mut wanted = all.iter().flat_map(|table| table.present_names());
+    if wanted.all(|name| there.contains(&name.to_ascii_lowercase())) {
+        return Ok(());
+    }
+    for sql in names_table(all) {
+        db.execute_batch(&sql)?;
+    }
+    Ok(())
 }
 
 /// Remembers a table's definition as it is now.

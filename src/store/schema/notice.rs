@@ -21,12 +21,13 @@
 use rusqlite::Connection;
 
 use super::install::{definition_hash, install, is_installed, remember_definition, schema_version};
-use super::replicated::{definitions, registered, registered_names};
+use super::replicated::{ReplicatedTable, definitions, registered, registered_names};
 use crate::capture::fingerprint_of;
 use crate::catalog::limits::PREFIX;
-use crate::catalog::{Table, ident};
+use crate::catalog::{Names, Table, columns_json, ident};
 use crate::error::Result;
-use crate::event::json::names_json;
+use crate::event::json::{names_json, read_names};
+use crate::protocol::remote_tables::RemoteTables;
 use crate::store::bootstrap::prefer::Prefer;
 use crate::store::connection::{ADOPTED, set_setting, setting};
 
@@ -105,6 +106,10 @@ pub(super) struct SchemaCheck {
     suspects: Vec<(String, bool)>,
     /// Triggers of ours on tables that are not replicated, perhaps under another name.
     strays: Vec<String>,
+    /// The tables whose columns have other names than are stored, each with what is to be stored.
+    named: Vec<(String, String)>,
+    /// The tables of which columns were renamed and nothing else was changed.
+    renamed: Vec<String>,
     /// What is to be remembered of this check, if it is something else than before.
     looked: Option<String>,
 }
@@ -115,6 +120,8 @@ impl SchemaCheck {
         self.stale.is_empty()
             && self.suspects.is_empty()
             && self.strays.is_empty()
+            && self.named.is_empty()
+            && self.renamed.is_empty()
             && self.looked.is_none()
     }
 
@@ -130,10 +137,20 @@ impl SchemaCheck {
         let adopted = setting(db, ADOPTED)?.is_some();
         let mut check = SchemaCheck { strays: strays(db, &all)?, ..SchemaCheck::default() };
         for table in &all {
-            if !is_installed(db, table, &all)? {
+            let is_installed = is_installed(db, table, &all)?;
+            if !is_installed {
                 check.stale.push(table.name.clone());
             }
-            if adopted && let Some(anew) = is_suspect(db, table)? {
+            let stored = stored_columns(db, table)?;
+            let (columns, names) = Names::read(&stored);
+            let is_renamed = names != table.names();
+            if is_renamed {
+                check.named.push((table.name.clone(), columns_json(&columns, &table.names())));
+            }
+            // SQLite has rewritten our triggers, so they were there all the time.
+            if is_renamed && is_installed {
+                check.renamed.push(table.name.clone());
+            } else if adopted && let Some(anew) = is_suspect(db, table)? {
                 check.suspects.push((table.name.clone(), anew));
             }
         }
@@ -168,6 +185,18 @@ impl SchemaCheck {
             )?;
             tracing::warn!(table, "the schema has changed: capture may have missed writes");
         }
+        for (table, columns) in &self.named {
+            tracing::info!(table, "columns of a table were renamed");
+            let sql = "UPDATE driftless_tables SET columns = ?2 WHERE name = ?1 COLLATE NOCASE";
+            tx.execute(sql, [table, columns])?;
+        }
+        for table in &self.renamed {
+            remember_definition(tx, table)?;
+            let there = triggers_of(tx, table)?;
+            let installed = fingerprint_of(there.iter().map(String::as_str));
+            let sql = "UPDATE driftless_tables SET triggers = ?2 WHERE name = ?1 COLLATE NOCASE";
+            tx.execute(sql, [table, &installed])?;
+        }
         for name in &self.strays {
             tx.execute_batch(&format!("DROP TRIGGER {}", ident(name)))?;
         }
@@ -178,10 +207,79 @@ impl SchemaCheck {
         }
         for (table, _) in &self.suspects {
             remember_definition(tx, table)?;
+            if let Some(table) = all.iter().find(|known| known.name == *table) {
+                forget_defaults(tx, table)?;
+            }
         }
         set_setting(tx, LOOKED, Some(&format!("{} {}", schema_version(tx)?, hash(tx)?)))?;
         Ok(!self.stale.is_empty())
     }
+}
+
+/// What is stored of the columns of a table.
+fn stored_columns(db: &Connection, table: &Table) -> Result<String> {
+    let sql = "SELECT columns FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
+    Ok(db.prepare_cached(sql)?.query_row([&table.name], |row| row.get(0))?)
+}
+
+/// The columns of a table that were compared with the remote's; all if that is not known.
+fn compared(db: &Connection, table: &Table) -> Result<Vec<String>> {
+    let sql = "SELECT compared FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
+    let json: String = db.prepare_cached(sql)?.query_row([&table.name], |row| row.get(0))?;
+    Ok(match read_names(&json) {
+        names if names.is_empty() => table.column_names().map(str::to_owned).collect(),
+        names => names,
+    })
+}
+
+/// A column of a suspect table that has its default in every row was perhaps dropped and added
+/// again. It counts as new: it takes the remote's values, and none is overwritten there.
+fn forget_defaults(tx: &Connection, table: &Table) -> Result<()> {
+    let mut names = compared(tx, table)?;
+    let others = table.columns.iter().enumerate().filter(|(at, _)| !table.is_key(*at));
+    for (_, column) in others {
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM main.{} WHERE {} IS NOT ({}))",
+            ident(&table.name),
+            ident(&column.present),
+            column.default.as_deref().unwrap_or("NULL")
+        );
+        // A default that needs what only the application has is not known.
+        let differs = tx.query_row(&sql, [], |row| row.get(0)).unwrap_or(true);
+        if !differs {
+            names.retain(|name| !name.eq_ignore_ascii_case(&column.name));
+        }
+    }
+    let json = names_json(names.iter().map(String::as_str));
+    let sql = "UPDATE driftless_tables SET compared = ?2 WHERE name = ?1 COLLATE NOCASE";
+    tx.execute(sql, [&table.name, &json])?;
+    Ok(())
+}
+
+/// Notes that tables are to be compared with the remote's: `there` has a column that is here, and
+/// that the remote did not have when they were last compared. True if there is such a table.
+pub(in crate::store) fn suspect_arrivals(
+    tx: &Connection,
+    tables: &[ReplicatedTable],
+    there: &RemoteTables,
+) -> Result<bool> {
+    let mut any = false;
+    for ReplicatedTable { table, .. } in tables {
+        let Some(there) = there.get_any_case(&table.name) else { continue };
+        let known = compared(tx, table)?;
+        let is_new = |name: &&str| {
+            there.table.column(name).is_some()
+                && !known.iter().any(|it| it.eq_ignore_ascii_case(name))
+        };
+        if table.column_names().find(is_new).is_none() {
+            continue;
+        }
+        let note = format!("{GAP} {}", schema_version(tx)?);
+        let sql = "UPDATE driftless_tables SET suspect = coalesce(suspect, ?2) WHERE name = ?1";
+        tx.execute(sql, [&table.name, &note])?;
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Whether a table is suspect, and if so, whether it was made anew.

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::catalog::Table;
+use crate::capture::{Layout, delete_trigger, present_names};
+use crate::catalog::{Names, Table, name_references};
 use crate::error::{Kind, Result};
 use crate::event::conflict::ConflictRule;
-use crate::event::json::read_names;
 
 /// A table that is replicated.
 #[derive(Clone, Debug)]
@@ -38,9 +38,32 @@ impl ReplicatedTable {
 
     /// Reads the definition, in the case of `name` and `columns`.
     fn read(db: &Connection, name: &str, columns: &str, rule: ConflictRule) -> Result<Self> {
-        let table = Table::read(db, name)?.in_case_of(name, &read_names(columns));
+        let table = Table::read(db, name)?;
+        let (columns, stored) = Names::read(columns);
+        let names = names_by_trigger(db, name)?.of(&table).over(stored.of(&table));
+        let table = table.named(&names).in_case_of(name, &columns);
         Ok(ReplicatedTable { rule, ..ReplicatedTable::unregistered(db, table)? })
     }
+}
+
+/// The names of a table's columns as our trigger for its deletes tells them: it names the columns
+/// by their present names, in the order of the layout with which it was made.
+fn names_by_trigger(db: &Connection, table: &str) -> Result<Names> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1 COLLATE NOCASE
+               AND tbl_name = ?2 COLLATE NOCASE";
+    let text: Option<String> = db
+        .prepare_cached(sql)?
+        .query_row([&delete_trigger(table), table], |row| row.get(0))
+        .optional()?;
+    let Some((layout, present)) = text.as_deref().and_then(present_names) else {
+        return Ok(Names::default());
+    };
+    let sql = "SELECT spec FROM driftless_layouts WHERE id = ?1";
+    let spec: Option<String> =
+        db.prepare_cached(sql)?.query_row([layout], |row| row.get(0)).optional()?;
+    let Some(spec) = spec else { return Ok(Names::default()) };
+    let layout = Layout::read(table, &spec)?;
+    Ok(Names::new(layout.columns().iter().cloned().zip(present).collect()))
 }
 
 /// The name by which a table's rowid can be had; `None` if it has none, or columns have taken all
@@ -78,6 +101,7 @@ pub(in crate::store) fn registered(db: &Connection) -> Result<Vec<ReplicatedTabl
             Err(error) => return Err(error),
         }
     }
+    name_references(tables.iter_mut().map(|known| &mut known.table));
     Ok(tables)
 }
 

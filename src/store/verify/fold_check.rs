@@ -223,11 +223,11 @@ impl Store {
 /// A row of a table, by its canonical key.
 fn local_row(db: &Connection, table: &Table, key: &RowKey) -> Result<Option<Image>> {
     let Some(values) = known_key(table, &key.0) else { return Ok(None) };
-    let names: Vec<_> = table.column_names().map(ident).collect();
+    let names: Vec<_> = table.present_names().map(ident).collect();
     let conditions = table.key_columns().zip(&table.key_collations);
     let conditions: Vec<_> = conditions
         .map(|(column, collation)| {
-            format!("{} = ? COLLATE {}", ident(&column.name), collation.name())
+            format!("{} = ? COLLATE {}", ident(&column.present), collation.name())
         })
         .collect();
     let sql = format!(

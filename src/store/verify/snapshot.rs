@@ -159,7 +159,7 @@ fn snapshot_tables<'s>(
                 Collation::Binary if by_bytes => BY_BYTES,
                 collation => collation.name(),
             };
-            format!("r.{} COLLATE {collation}", ident(&column.name))
+            format!("r.{} COLLATE {collation}", ident(&column.present))
         };
         SnapshotTable { table, order, keys: columns.map(key).collect(), unsettled }
     });
@@ -277,7 +277,7 @@ impl SnapshotTable<'_> {
 
     /// The columns of a row, as results.
     fn columns(&self) -> String {
-        let names = self.table.here().column_names();
+        let names = self.table.here().present_names();
         names.map(|name| format!("r.{}", ident(name))).collect::<Vec<_>>().join(", ")
     }
 
@@ -392,7 +392,7 @@ impl LocalRows for Snapshot<'_> {
     fn ends(&mut self, table: usize) -> Result<Option<[Vec<Value>; 2]>> {
         let table = &self.tables[table];
         let names =
-            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.name)));
+            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.present)));
         let results = names.collect::<Vec<_>>().join(", ");
         let parts = table.table.here().key.len();
         let mut ends = [Vec::new(), Vec::new()];
@@ -416,7 +416,7 @@ impl LocalRows for Snapshot<'_> {
     fn cut(&mut self, table: usize, range: &KeyRange, every: u64) -> Result<Vec<Bound>> {
         let table = &self.tables[table];
         let names =
-            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.name)));
+            table.table.here().key_columns().map(|column| format!("r.{}", ident(&column.present)));
         let results = names.collect::<Vec<_>>().join(", ");
         let parts = table.table.here().key.len();
         let mut statement = table.prepare(&self.tx, &results, range)?;

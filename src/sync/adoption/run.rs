@@ -52,8 +52,9 @@ pub fn dry_run(
         let answer = requests.send(&read(vec![TABLES.into()]), || Ok(()))?;
         known = read_registered(answer.rows.first().ok_or_else(wrong)?)?;
     }
-    let local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
-    let theirs = Catalog::of_remote(schema.definitions())?;
+    let mut local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+    let theirs = schema.catalog(&known)?;
+    local.take_names(&theirs);
     let both = Both { plan, local: &local, theirs: &theirs, schema: &schema, known: &known };
     let file = PlainFile::open(&plan.path, &plan.on_connect)?;
     let refused = both.refusal(&file)?;
@@ -79,12 +80,13 @@ struct Both<'a> {
 impl Both<'_> {
     /// The error with which a first sync would end.
     fn refusal(&self, file: &PlainFile) -> Result<Option<Error>> {
-        let Both { plan, local, schema, known, .. } = self;
+        let Both { plan, local, theirs, schema, known } = self;
         let settled = Store::was_adopted(&plan.path)?;
         let registered = known.iter().map(|known| known.name().to_owned()).collect();
         let before = Before::new(settled, registered);
         let check = || -> Result<()> {
-            let found = definitions::compare(&plan.tables, local, schema.definitions(), &before)?;
+            let there = definitions::There::new(schema.definitions(), theirs);
+            let found = definitions::compare(&plan.tables, local, there, &before)?;
             require_no_names_of_ours(local.definitions(), schema.definitions())?;
             plan.require_rules(found.tables())?;
             plan.prefer.require(found.tables())?;

@@ -93,9 +93,9 @@ impl Uniques {
 fn terms(unique: &Unique, table: &crate::catalog::Table) -> Option<Terms> {
     let columns = unique.plain_columns(table)?;
     let is_known = |collation: &Collation| !matches!(collation, Collation::Other(_));
-    let all = columns
-        .into_iter()
-        .map(|(name, collation)| is_known(collation).then(|| (name.clone(), collation.clone())));
+    let all = columns.into_iter().map(|(column, collation)| {
+        is_known(collation).then(|| (column.name.clone(), collation.clone()))
+    });
     all.collect()
 }
 

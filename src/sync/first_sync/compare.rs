@@ -162,6 +162,20 @@ impl Comparison {
     }
 }
 
+/// The remote's side.
+#[derive(Clone, Copy)]
+pub(in crate::sync) struct There<'a> {
+    definitions: &'a [Definition],
+    catalog: &'a Catalog,
+}
+
+impl<'a> There<'a> {
+    /// The definitions, and the tables that were read from them.
+    pub(in crate::sync) fn new(definitions: &'a [Definition], catalog: &'a Catalog) -> Self {
+        There { definitions, catalog }
+    }
+}
+
 /// Compares the tables of this database with those of the remote.
 ///
 /// # Errors
@@ -171,37 +185,38 @@ impl Comparison {
 pub(in crate::sync) fn compare(
     wanted: &Tables,
     local: &Local,
-    there: &[Definition],
+    there: There<'_>,
     before: &Before,
 ) -> Result<Comparison> {
-    let (here, mine, theirs) = (local.definitions(), local.catalog(), Catalog::of_remote(there)?);
+    let (here, mine) = (local.definitions(), local.catalog());
+    let There { definitions: there, catalog: theirs } = there;
     let mut choice = wanted.choice();
     for name in &choice.but {
-        require_known(name, mine, &theirs)?;
+        require_known(name, mine, theirs)?;
     }
     let names = match wanted {
         Tables::Named(names) => names.clone(),
-        Tables::All | Tables::AllBut(_) => all_names(&choice, local, &theirs),
+        Tables::All | Tables::AllBut(_) => all_names(&choice, local, theirs),
     };
     let mut found = Comparison::default();
     for name in &names {
         local.require_writable(name)?;
-        found.add(name, mine, &theirs, before)?;
+        found.add(name, mine, theirs, before)?;
     }
     for table in &found.tables {
         require_key(&table.name, mine)?;
         if !before.settled {
-            require_key(&table.name, &theirs)?;
+            require_key(&table.name, theirs)?;
         }
     }
     if before.settled {
-        add_children(&mut found.obstacles, &found.tables, &theirs);
+        add_children(&mut found.obstacles, &found.tables, theirs);
     } else {
-        require_parents(&found, local, &theirs)?;
+        require_parents(&found, local, theirs)?;
     }
     require_free_names(&found.make_there, here, there, "the remote")?;
     require_free_names(&found.make_here, there, here, "this database")?;
-    choice.there = choice.left_out(&theirs, Where::Remote, &found.tables);
+    choice.there = choice.left_out(theirs, Where::Remote, &found.tables);
     if choice.all && found.tables.is_empty() {
         return Err(none_left(choice.left_out(mine, Where::Local, &[]), choice.there));
     }
@@ -432,6 +447,8 @@ mod tests {
     use super::*;
 
     fn compare(wanted: &Tables, here: &[Definition], there: &[Definition]) -> Result<Comparison> {
+        let theirs = Catalog::of_remote(there)?;
+        let there = There::new(there, &theirs);
         super::compare(wanted, &Local::of(here.to_vec())?, there, &Before::default())
     }
 

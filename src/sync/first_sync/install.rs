@@ -21,7 +21,7 @@
 //! A request whose answer was lost is not repeated: the definitions are read again.
 
 use crate::capture::{RemoteCapture, Trigger};
-use crate::catalog::ident;
+use crate::catalog::{columns_json, ident};
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
 use crate::event::json::names_json;
@@ -64,7 +64,8 @@ impl Group {
         let sql = "INSERT INTO driftless_tables (name, conflict, triggers, columns) \
              VALUES (?, ?, '', ?) ON CONFLICT (name) DO UPDATE SET conflict = excluded.conflict, \
              triggers = excluded.triggers, columns = excluded.columns";
-        let columns = names_json(table.column_names());
+        let columns: Vec<_> = table.column_names().map(str::to_owned).collect();
+        let columns = columns_json(&columns, &table.names());
         let row = [table.name.as_str(), rule.as_str(), &columns];
         let mut statements = vec![Statement::new(sql, row.map(Value::from))];
         for made in made {

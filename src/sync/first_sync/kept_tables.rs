@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Catalog, PREFIX};
+use crate::catalog::{Catalog, Names, PREFIX, columns_json, name_references};
 use crate::error::{Error, Result};
 use crate::event::conflict::ConflictRule;
 use crate::event::{Op, Seq};
@@ -50,6 +50,9 @@ struct Rested {
 struct KeptTable {
     name: String,
     columns: Vec<String>,
+    /// The columns that have another name there, as `driftless_tables` has them.
+    #[serde(default)]
+    names: String,
     rule: String,
     triggered: Vec<String>,
 }
@@ -76,6 +79,7 @@ impl Kept {
         let table = |there: &RemoteTable| KeptTable {
             name: there.table.name.clone(),
             columns: there.table.column_names().map(str::to_owned).collect(),
+            names: columns_json(&[], &there.table.names()),
             rule: there.rule.as_str().to_owned(),
             triggered: there.triggered.iter().map(ToString::to_string).collect(),
         };
@@ -134,8 +138,9 @@ pub fn kept(store: &Store) -> Result<Option<RemoteTables>> {
         return Ok(None);
     }
     let catalog = Catalog::of_remote(&kept.definitions)?;
-    let tables = kept.tables.iter().map(|table| read(table, &catalog)).collect();
-    let Some(tables) = tables else { return Ok(None) };
+    let tables: Option<Vec<_>> = kept.tables.iter().map(|table| read(table, &catalog)).collect();
+    let Some(mut tables) = tables else { return Ok(None) };
+    name_references(tables.iter_mut().map(|there| &mut there.table));
     let Kept { cookie, has_triggers, gaps, .. } = kept;
     let gap = |(n, table, since)| Gap { n, table, since: Seq(since) };
     let gaps = gaps.into_iter().map(gap).collect();
@@ -143,7 +148,9 @@ pub fn kept(store: &Store) -> Result<Option<RemoteTables>> {
 }
 
 fn read(kept: &KeptTable, catalog: &Catalog) -> Option<RemoteTable> {
-    let table = catalog.table(&kept.name)?.clone().in_case_of(&kept.name, &kept.columns);
+    let (_, names) = Names::read(&kept.names);
+    let table = catalog.table(&kept.name)?.clone().named(&names);
+    let table = table.in_case_of(&kept.name, &kept.columns);
     let rule: ConflictRule = kept.rule.parse().ok()?;
     let ops: Option<Vec<Op>> = kept.triggered.iter().map(|op| op.parse().ok()).collect();
     Some(RemoteTable { table, rule, triggered: ops? })

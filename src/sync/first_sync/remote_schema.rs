@@ -1,13 +1,12 @@
 //! The remote's schema, as a first sync reads it: definitions, triggers, and the tables that other
 //! replicas have registered.
 
-use crate::capture::{GENERATOR, RemoteCapture};
+use crate::capture::{GENERATOR, RemoteCapture, delete_trigger_there, present_names_there};
 use crate::catalog::index_sql::trigger_op;
-use crate::catalog::{Catalog, PREFIX, Table};
+use crate::catalog::{Catalog, Names, PREFIX, Table, name_references};
 use crate::error::{Code, Error, Result};
 use crate::event::Op;
 use crate::event::conflict::ConflictRule;
-use crate::event::json::read_names;
 use crate::event::value::Value;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables, read_schema_cookie};
 use crate::remote::Rows;
@@ -44,6 +43,8 @@ pub(in crate::sync) struct Registered {
     rule: ConflictRule,
     fingerprint: String,
     columns: Vec<String>,
+    /// The columns that have another name there.
+    names: Names,
 }
 
 impl Registered {
@@ -106,6 +107,34 @@ impl FoundTrigger {
 impl Schema {
     pub(in crate::sync) fn definitions(&self) -> &[Definition] {
         &self.definitions
+    }
+
+    /// The tables, with the names that events have for their columns.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Catalog::of_remote`].
+    pub(in crate::sync) fn catalog(&self, known: &[Registered]) -> Result<Catalog> {
+        let mut theirs = Catalog::of_remote(&self.definitions)?;
+        for table in &mut theirs.tables {
+            let is = |known: &&Registered| known.name.eq_ignore_ascii_case(&table.name);
+            if let Some(known) = known.iter().find(is) {
+                *table = table.clone().named(&self.names(known, table));
+            }
+        }
+        name_references(theirs.tables.iter_mut());
+        Ok(theirs)
+    }
+
+    /// The names of a table's columns: as our trigger for its deletes tells them, which a RENAME
+    /// COLUMN has rewritten, and else as they were when the trigger was made.
+    fn names(&self, known: &Registered, table: &Table) -> Names {
+        let name = delete_trigger_there(&known.name);
+        let trigger = self.our_triggers().find(|it| it.name == name && it.is_on(&table.name));
+        let present = trigger.and_then(|it| present_names_there(it.sql.as_ref()?));
+        let present = present.filter(|present| present.len() == known.columns.len());
+        let pairs = known.columns.iter().cloned().zip(present.unwrap_or_default());
+        Names::new(pairs.collect()).of(table).over(known.names.clone().of(table))
     }
 
     /// Its version when the definitions were read.
@@ -258,11 +287,13 @@ pub(in crate::sync) fn read_schema(rows: &Rows, cookie: &Rows) -> Result<Schema>
 pub(in crate::sync) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     let read = |row: &Vec<Value>| {
         let [name, rule, fingerprint, columns] = row.as_slice() else { return None };
+        let (columns, names) = Names::read(columns.as_str()?);
         Some(Registered {
             name: name.as_str()?.to_owned(),
             rule: rule.as_str()?.parse().ok()?,
             fingerprint: fingerprint.as_str()?.to_owned(),
-            columns: read_names(columns.as_str()?),
+            columns,
+            names,
         })
     };
     let all: Option<Vec<_>> = rows.iter().map(read).collect();

@@ -25,7 +25,7 @@ use crate::protocol::statements;
 use crate::protocol::statements::Exchange;
 use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Definition, Local, NewRemote, Setup, Store};
-use crate::sync::first_sync::compare::{Before, Comparison, Maker, compare, suspects};
+use crate::sync::first_sync::compare::{Before, Comparison, Maker, There, compare, suspects};
 use crate::sync::first_sync::drift::Drift;
 use crate::sync::first_sync::install::{Installation, Installed, REQUEST_BYTES, in_other_words};
 use crate::sync::first_sync::kept_tables::{Kept, keep, kept_since};
@@ -333,8 +333,7 @@ impl FirstSync {
         known: &[Registered],
         epoch: String,
     ) -> Result<Advance> {
-        let theirs = Catalog::of_remote(schema.definitions())?;
-        let mut tables = schema.tables(all_tables(&[], &theirs, known, schema));
+        let mut tables = schema.tables(all_tables(&[], &schema.catalog(known)?, known, schema));
         tables.gaps = self.drift.gaps();
         let mut store = Store::open_with(&self.plan.path, &self.plan.on_connect)?;
         self.keep(&mut store, &epoch, &tables, schema.definitions())?;
@@ -362,13 +361,15 @@ impl FirstSync {
     /// Finds what is missing on either side. Gives whether something is missing on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
-        let here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+        let mut here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
+        let theirs = schema.catalog(known)?;
+        here.take_names(&theirs);
         let settled = self.accepts.is_none() && Store::was_adopted(&plan.path)?;
         let registered = known.iter().map(|known| known.name().to_owned()).collect();
         let before = Before::new(settled, registered);
-        let found = compare(&plan.tables, &here, schema.definitions(), &before)?;
+        let there = There::new(schema.definitions(), &theirs);
+        let found = compare(&plan.tables, &here, there, &before)?;
         self.drift.compared(found.obstacles(), found.unknown_there());
-        let theirs = Catalog::of_remote(schema.definitions())?;
         let replicated = self.replicated(&found, &theirs, known)?;
         let is_there = |name: &str| theirs.table(name).is_some() || found.makes_there(name);
         let mut there = replicated.clone();
@@ -503,12 +504,12 @@ impl FirstSync {
             self.report.made_there.dedup();
         }
         self.report.epoch.clone_from(&epoch);
-        let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
-        let names = work.replicated.iter().map(|(table, _)| (table.name.clone(), columns(table)));
-        store.set_identifier_case(&names.collect::<Vec<_>>())?;
+        let spelling: Vec<_> = work.replicated.iter().map(|(table, _)| table.clone()).collect();
+        store.set_identifier_case(&spelling)?;
         self.keep(&mut store, &epoch, &work.tables, &work.definitions)?;
         self.tables = Arc::new(work.tables);
         store.set_obstacles(&self.drift.obstacles(&self.tables).unwrap_or_default())?;
+        store.columns_arrived(&self.tables)?;
         if store.is_adopted()? && self.accepts.is_none() {
             return Ok(self.done(store));
         }
@@ -518,10 +519,10 @@ impl FirstSync {
         store.remember()?;
         store.stage_clear()?;
         self.store = Some(store);
-        let there = |name: &str| self.tables.get(name).is_some();
-        let tables = work.replicated.into_iter().map(|(table, _)| table);
-        let tables = tables.filter(|table| there(&table.name)).collect();
-        self.read_on(TableReader::new(tables), head);
+        let tables = work.replicated.into_iter().filter_map(|(table, _)| {
+            self.tables.get(&table.name).map(|there| table.presented_as(&there.table))
+        });
+        self.read_on(TableReader::new(tables.collect()), head);
         Ok(Advance::More)
     }
 

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
 use crate::error::{Code, Error, Kind, Result};
 use crate::protocol::compare::{ComparedTable, Comparison, Coverage, Difference};
 use crate::protocol::incarnation::Incarnations;
@@ -37,7 +36,7 @@ pub(in crate::sync) fn read_tables(answer: &Answer) -> Result<RemoteTables> {
     };
     let schema = read_schema(definitions, cookie)?;
     let registered = read_registered(registered)?;
-    let theirs = Catalog::of_remote(schema.definitions())?;
+    let theirs = schema.catalog(&registered)?;
     Ok(schema.tables(all_tables(&[], &theirs, &registered, &schema)))
 }
 

@@ -1,7 +1,7 @@
 //! An application's database, and the reader of its outbox.
 
 use driftless::capture;
-use driftless::capture::{BEFORE_IMAGES, ChainStep, Layout, Uniques, untangle};
+use driftless::capture::{BEFORE_IMAGES, ChainStep, Layout, Uniques, names_table, untangle};
 use driftless::catalog::{PREFIX, Table, ident};
 use rusqlite::Connection;
 
@@ -102,6 +102,9 @@ pub(crate) fn install(db: &Connection, tables: &[Table]) {
         db.execute_batch(&format!("DELETE FROM {notes}")).unwrap();
     }
     let all: Vec<_> = tables.iter().collect();
+    for statement in names_table(&all) {
+        db.execute_batch(&statement).unwrap();
+    }
     for table in tables {
         for statement in Layout::of(table, &all).statements(db).unwrap() {
             db.execute_batch(&statement).unwrap();

@@ -11,6 +11,7 @@ mod local;
 mod migrated;
 mod migrations;
 mod moved;
+mod renamed;
 mod rows;
 mod scale;
 mod schema;

@@ -445,8 +445,9 @@ fn an_event_is_read_by_the_definition_that_it_was_captured_with() {
     let schema = "CREATE TABLE m (id TEXT PRIMARY KEY, a TEXT, b INT, c REAL)";
     let mut desk = Desk::new(1, schema, "", ConflictRule::Row);
     desk.write("INSERT INTO m VALUES ('x', 'one', 2, 3.0)");
+    // A column has its name in events for life.
     desk.write("ALTER TABLE m RENAME COLUMN b TO bee");
-    assert!(desk.store.check_triggers().unwrap());
+    assert!(!desk.store.check_triggers().unwrap(), "SQLite has renamed it in the triggers");
     desk.write("UPDATE m SET c = 4");
     desk.write("ALTER TABLE m ADD COLUMN d DEFAULT 'd'");
     assert!(desk.store.check_triggers().unwrap());
@@ -456,7 +457,7 @@ fn an_event_is_read_by_the_definition_that_it_was_captured_with() {
         r#"
 insert m ["x"] - {"id":"x","a":"one","b":2,"c":{"r":"3.0"}}
 update m ["x"] {"c":{"r":"3.0"}} {"c":{"r":"4.0"}}
-delete m ["x"] {"id":"x","a":"one","bee":2,"c":{"r":"4.0"},"d":"d"} -
+delete m ["x"] {"id":"x","a":"one","b":2,"c":{"r":"4.0"},"d":"d"} -
 "#
     );
 }
