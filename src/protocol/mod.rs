@@ -1,7 +1,6 @@
 //! One exchange with the remote, in words: what is pushed, and the statements that it travels in.
 
 pub use self::exchange::{Answer, Batch, Rows};
-#[allow(dead_code, reason = "`driftless verify` follows")]
 pub mod compare;
 mod exchange;
 pub mod idle_poll;

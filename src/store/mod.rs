@@ -3,8 +3,8 @@
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
 //! through connections of its own, at any time and from any program; capture triggers append what
 //! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::note_boundary`], [`Store::outgoing`], [`Store::sent`]) and integrates what comes from
-//! the remote ([`Store::integrate`]).
+//! ([`Store::note_boundary`], [`Store::outgoing_behind`], [`Store::sent`]) and integrates what
+//! comes from the remote ([`Store::integrate`]).
 //!
 //! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction,
 //! as a rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold
@@ -14,7 +14,7 @@
 //!
 //! An own event that lost goes to the conflict inbox ([`Store::conflict_page`]), where it can be
 //! restored. An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and
-//! the rest goes on. [`Store::stage`] and [`Store::adopt`] are the first sync.
+//! the rest goes on. [`Store::stage`] and [`Store::adopt_by`] are the first sync.
 //!
 //! # Caveats
 //!

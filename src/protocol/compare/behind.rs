@@ -1,9 +1,10 @@
-//! The log events that a replica has not integrated, for rows of some tables: what takes a row of
-//! the remote back to what it was at the replica's cursor. Pure.
+//! The log events that a replica has not integrated: what takes a row of the remote back to what
+//! it was at the replica's cursor. And pending events, which a replica has on top of that. Pure.
 
 use std::collections::HashMap;
 
 use crate::error::Result;
+use crate::event::page::Line;
 use crate::event::value::Value;
 use crate::event::{Image, Op, RowKey, Seq};
 use crate::protocol::meta::{number, parameters, wrong};
@@ -30,13 +31,49 @@ enum Former {
     Whole(Image),
     /// It had these values in these columns, and the others as it has them now.
     Partly(Image),
+    /// It cannot be told: an event of it came without its old values, since it was too large.
+    Unknown,
 }
 
-/// The rows that events behind the cursor have changed, by table and key.
+/// A row at the cursor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AtCursor {
+    /// This one; `None`: no row.
+    Row(Option<Image>),
+    /// It cannot be told.
+    Unknown,
+}
+
+/// A pending event of a row that is on the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingChange {
+    /// What it does.
+    pub op: Op,
+    /// Its new values: the columns that changed, or all for an insert.
+    pub after: Option<Image>,
+}
+
+/// The rows that events behind the cursor have changed, by table (in lower case) and key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behind(HashMap<(String, RowKey), Former>);
 
 impl Behind {
+    /// From lines of the log, in their order.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the old values of one are none.
+    pub(super) fn of_lines(lines: &[Line<'_>]) -> Result<Behind> {
+        let mut behind = Behind::default();
+        for line in lines.iter().filter(|line| line.damaged.is_none()) {
+            if line.verdict.is_applied() {
+                let before = line.before.map(Image::parse).transpose()?;
+                behind.add(&line.table, RowKey(line.key.to_owned()), line.op, before);
+            }
+        }
+        Ok(behind)
+    }
+
     /// Reads the rows of [`changes`], in their order. Gives how many there are, and the last seq.
     ///
     /// # Errors
@@ -62,8 +99,8 @@ impl Behind {
                 b"delete" => Op::Delete,
                 _ => return Err(wrong("an event's op")),
             };
-            let before = before.as_bytes().map(Image::parse).transpose()?.unwrap_or_default();
-            self.add(text(table)?, RowKey(text(key)?), op, before);
+            let before = before.as_bytes().map(Image::parse).transpose()?;
+            self.add(&text(table)?, RowKey(text(key)?), op, before);
             last = Some(Seq(*seq));
         }
         Ok((rows.len(), last))
@@ -71,12 +108,20 @@ impl Behind {
 
     /// The first event of a row decides whether the row was there. Of each column counts the first
     /// event that has it.
-    fn add(&mut self, table: String, key: RowKey, op: Op, before: Image) {
-        let former = self.0.entry((table, key)).or_insert_with(|| match op {
+    fn add(&mut self, table: &str, key: RowKey, op: Op, before: Option<Image>) {
+        let row = (table.to_ascii_lowercase(), key);
+        let former = self.0.entry(row).or_insert_with(|| match op {
             Op::Insert => Former::Absent,
             Op::Update | Op::Delete => Former::Partly(Image::default()),
         });
         let Former::Partly(known) = former else { return };
+        let before = before.filter(|before| !before.0.is_empty());
+        let Some(before) = before else {
+            if op != Op::Insert {
+                *former = Former::Unknown;
+            }
+            return;
+        };
         for (name, value) in before.0 {
             if !known.0.iter().any(|(mine, _)| mine.eq_ignore_ascii_case(&name)) {
                 known.0.push((name, value));
@@ -87,33 +132,55 @@ impl Behind {
         }
     }
 
+    /// Not all events of a row are here.
+    pub(super) fn lacks_events(&mut self, table: &str, key: &RowKey) {
+        self.0.insert((table.to_ascii_lowercase(), key.clone()), Former::Unknown);
+    }
+
     /// The row at the cursor, if it is `there` now.
-    pub(crate) fn at_cursor(
-        &self,
-        table: &str,
-        key: &RowKey,
-        there: Option<Image>,
-    ) -> Option<Image> {
-        match self.0.get(&(table.to_owned(), key.clone())) {
+    pub(crate) fn at_cursor(&self, table: &str, key: &RowKey, there: Option<Image>) -> AtCursor {
+        AtCursor::Row(match self.0.get(&(table.to_ascii_lowercase(), key.clone())) {
             None => there,
             Some(Former::Absent) => None,
             Some(Former::Whole(image)) => Some(image.clone()),
-            Some(Former::Partly(former)) => {
-                let mut image = there?;
-                for (name, value) in &former.0 {
-                    match image.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(name)) {
-                        Some((_, mine)) => mine.clone_from(value),
-                        None => image.0.push((name.clone(), value.clone())),
-                    }
-                }
-                Some(image)
-            }
-        }
+            // There may be no row any more that the events could have changed.
+            Some(Former::Partly(former)) => there.map(|mut image| {
+                set(&mut image, former);
+                image
+            }),
+            Some(Former::Unknown) => return AtCursor::Unknown,
+        })
     }
 
     /// The rows of a table that events behind the cursor have changed.
     pub(crate) fn keys<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a RowKey> {
-        self.0.keys().filter(move |(name, _)| name == table).map(|(_, key)| key)
+        let is_of = move |(name, _): &&(String, RowKey)| name.eq_ignore_ascii_case(table);
+        self.0.keys().filter(is_of).map(|(_, key)| key)
+    }
+}
+
+/// Puts pending events on a row, in their order.
+pub(crate) fn replay(row: Option<Image>, pending: &[PendingChange]) -> Option<Image> {
+    pending.iter().fold(row, |row, change| match (change.op, row) {
+        (Op::Delete, _) => None,
+        (Op::Insert, _) => change.after.clone(),
+        (Op::Update, Some(mut row)) => {
+            if let Some(after) = &change.after {
+                set(&mut row, after);
+            }
+            Some(row)
+        }
+        (Op::Update, None) => None,
+    })
+}
+
+/// Sets the columns of `row` that `values` has.
+fn set(row: &mut Image, values: &Image) {
+    for (name, value) in &values.0 {
+        match row.0.iter_mut().find(|(mine, _)| mine.eq_ignore_ascii_case(name)) {
+            Some((_, mine)) => *mine = value.clone(),
+            None => row.0.push((name.clone(), value.clone())),
+        }
     }
 }
 
@@ -144,16 +211,36 @@ mod tests {
         ];
         assert_eq!(behind.read(&rows).unwrap(), (7, Some(Seq(7))));
         let key = |text: &str| RowKey(text.to_owned());
+        let at = |text, there| behind.at_cursor("T", &key(text), there);
         let now = Some(image(r#"{"id":1,"a":3,"b":"y","c":4}"#));
         let then = Some(image(r#"{"id":1,"a":1,"b":"x","c":4}"#));
-        assert_eq!(behind.at_cursor("t", &key("[1]"), now), then);
-        assert_eq!(behind.at_cursor("t", &key("[2]"), Some(image("{}"))), None);
+        assert_eq!(at("[1]", now), AtCursor::Row(then));
+        assert_eq!(at("[1]", None), AtCursor::Row(None), "there is nothing to take back");
+        assert_eq!(at("[2]", Some(image("{}"))), AtCursor::Row(None));
         let then = Some(image(r#"{"a":7,"id":3,"b":9}"#));
-        assert_eq!(behind.at_cursor("t", &key("[3]"), None), then);
-        assert_eq!(behind.at_cursor("t", &key("[4]"), None), None);
+        assert_eq!(at("[3]", None), AtCursor::Row(then));
+        assert_eq!(at("[4]", None), AtCursor::Row(None));
         let mut keys: Vec<_> = behind.keys("t").map(|key| key.0.as_str()).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["[1]", "[2]", "[3]"]);
+    }
+
+    #[test]
+    fn without_old_values_a_row_is_not_known() {
+        let mut behind = Behind::default();
+        let rows = vec![
+            event(1, "[1]", "update", Some(r#"{"a":1}"#)),
+            event(2, "[1]", "update", Some("{}")),
+            event(3, "[1]", "delete", Some(r#"{"id":1,"a":3}"#)),
+            event(4, "[2]", "delete", None),
+            event(5, "[3]", "insert", None),
+            event(6, "[3]", "delete", None),
+        ];
+        behind.read(&rows).unwrap();
+        let at = |key: &str| behind.at_cursor("t", &RowKey(key.to_owned()), None);
+        assert_eq!(at("[1]"), AtCursor::Unknown);
+        assert_eq!(at("[2]"), AtCursor::Unknown);
+        assert_eq!(at("[3]"), AtCursor::Row(None), "it was not there, whatever came then");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::behind::{AtCursor, Behind, replay};
 use super::key_order::{Bound, KeyOrder, KeyRange};
 use super::questions::{self, MAX_HASHED, MAX_MOVING, RemoteRow};
-use super::rewind::{Expected, Since, replay};
 use super::sides::{Coverage, Difference, LocalDigest, LocalRow, LocalRows};
 use super::table::ComparedTable;
 use crate::error::{Code, Error, Result};
@@ -383,7 +383,8 @@ impl Comparison {
         };
         let lines = log.as_ref().map(Page::lines).transpose()?.unwrap_or_default();
         let is_cut = log.as_ref().is_some_and(|log| log.more);
-        let since = Since::new(&lines, is_cut || lines.iter().any(|line| line.damaged.is_some()));
+        let is_cut = is_cut || lines.iter().any(|line| line.damaged.is_some());
+        let mut behind = Behind::of_lines(&lines)?;
         for (mut piece, rows) in pieces.into_iter().zip(answer) {
             let rows = questions::read_rows(rows)?;
             if rows.len() > limit {
@@ -406,8 +407,12 @@ impl Comparison {
                 .filter(|(table, _)| self.table(table) == Some(piece.table))
                 .filter_map(|(_, key)| Some((key, key.values().ok()?)))
                 .collect();
+            if is_cut {
+                let table = self.tables[piece.table].name();
+                moved.keys().for_each(|key| behind.lacks_events(table, key));
+            }
             let here = local.rows(piece.table, &piece.range)?;
-            self.compare_rows(&piece, here, rows, &moved, &since, local.cursor())?;
+            self.compare_rows(&piece, here, rows, &moved, &behind, local.cursor())?;
         }
         Ok(())
     }
@@ -419,7 +424,7 @@ impl Comparison {
         mut here: Vec<LocalRow>,
         rows: Vec<RemoteRow>,
         moved: &HashMap<&RowKey, Vec<Value>>,
-        since: &Since<'_>,
+        behind: &Behind,
         cursor: Seq,
     ) -> Result<()> {
         let (table, order) = (&self.tables[piece.table], &self.orders[piece.table]);
@@ -448,11 +453,9 @@ impl Comparison {
                 continue;
             }
             let theirs = there.remove(&row.key);
-            let theirs = match since.rewind(table.name(), &row.key, theirs)? {
-                Expected::Row(row_then) if !(since.is_cut() && moved.contains_key(&row.key)) => {
-                    row_then
-                }
-                _ => {
+            let theirs = match behind.at_cursor(table.name(), &row.key, theirs) {
+                AtCursor::Row(row_then) => row_then,
+                AtCursor::Unknown => {
                     covered.moving += 1;
                     continue;
                 }

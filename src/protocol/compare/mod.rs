@@ -10,7 +10,7 @@
 //! The local side is [`LocalRows`]: a snapshot of the replica at its cursor. The remote goes on
 //! meanwhile, so each answer has the keys of the rows with events above that cursor. A range with
 //! such a row is taken to differ. Where rows are read, the events since the cursor are read with
-//! them and taken off ([`rewind`]), which makes them rows at the cursor. Pending events are put on
+//! them and taken off ([`behind`]), which makes them rows at the cursor. Pending events are put on
 //! top of that, and the result is what must stand here. So each answer is proof by itself, and the
 //! snapshot may be another one for each request.
 //!
@@ -36,16 +36,15 @@ mod comparison;
 mod digest;
 mod key_order;
 mod questions;
-mod rewind;
 mod sides;
 mod table;
 
+pub use self::behind::PendingChange;
+pub(crate) use self::behind::replay;
 pub use self::comparison::Comparison;
 pub use self::digest::{Digest, Digester, Lines};
 pub use self::key_order::{Bound, KeyOrder, KeyRange};
 pub(crate) use self::questions::read_digests;
 pub(crate) use self::questions::{log_digests, log_lines, read_log_lines};
-pub use self::rewind::PendingChange;
-pub(crate) use self::rewind::replay;
 pub use self::sides::{Coverage, Difference, LocalDigest, LocalRow, LocalRows};
 pub use self::table::ComparedTable;

@@ -1,8 +1,8 @@
 //! The two sides of a comparison: what the local one gives, and what is found.
 
+use super::behind::PendingChange;
 use super::digest::Digest;
 use super::key_order::{Bound, KeyRange};
-use super::rewind::PendingChange;
 use crate::error::Result;
 use crate::event::value::Value;
 use crate::event::{Image, RowKey, Seq};

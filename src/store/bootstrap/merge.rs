@@ -3,7 +3,7 @@
 //!
 //! Staged rows are read table by table at different moments ([`Store::stage`]); the log since the
 //! first of those moments, folded over them ([`Store::stage_events`]), makes them rows of one
-//! moment. [`Store::adopt`] shows them:
+//! moment. [`Store::adopt_by`] shows them:
 //!
 //! * A row on both sides that is the same stays as it is.
 //! * A row on both sides that differs takes the remote's version. The local one becomes a pending
@@ -159,21 +159,13 @@ impl Store {
     }
 
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
-    /// transaction, and forgets them. `now_ms` is the time of the new events, in ms since 1970.
+    /// transaction, and forgets them. `preferences` say which version of a row is taken. `now_ms` is
+    /// the time of the new events, in ms since 1970.
     ///
     /// # Errors
     ///
     /// `Usage`, naming the table, when a constraint that this database alone has refuses a row of
     /// the remote. `Storage` when the database fails. Then nothing has changed.
-    pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
-        self.adopt_by(&Preferences::default(), cursor, now_ms)
-    }
-
-    /// The same, where `preferences` say which version of a row is taken.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Store::adopt`].
     pub fn adopt_by(
         &mut self,
         preferences: &Preferences,
@@ -184,6 +176,16 @@ impl Store {
         self.adopt_from(None, &terms)
     }
 
+    /// The same without preferences.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::adopt_by`].
+    #[cfg(feature = "internals")]
+    pub fn adopt(&mut self, cursor: Seq, now_ms: i64) -> Result<Adopted> {
+        self.adopt_by(&Preferences::default(), cursor, now_ms)
+    }
+
     /// The same for a remote that takes the place of another one. In the same transaction the log
     /// and what lost in it are put away, with the identity that the file had until now
     /// ([`Store::former`], [`LogFilter::former`](crate::store::LogFilter::former)); the outbox
@@ -191,7 +193,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As for [`Store::adopt`].
+    /// As for [`Store::adopt_by`].
     pub fn accept(&mut self, to: &NewRemote, cursor: Seq, now_ms: i64) -> Result<Adopted> {
         let preferences = &Preferences::default();
         let terms = Terms { preferences, cursor: Some(cursor), now_ms, joining: None };

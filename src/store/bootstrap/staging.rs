@@ -12,8 +12,8 @@ use crate::store::rows::refusal::shorten;
 use crate::store::rows::row::{borrow, overlay};
 
 impl Store {
-    /// Keeps rows of a remote table aside, until [`Store::adopt`]. A row that is staged already is
-    /// replaced.
+    /// Keeps rows of a remote table aside, until [`Store::adopt_by`]. A row that is staged already
+    /// is replaced.
     ///
     /// # Errors
     ///

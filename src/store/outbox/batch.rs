@@ -148,7 +148,8 @@ impl Store {
         self.moves_any(sent, newest)
     }
 
-    /// The next unsent events, in the order for the remote; `None` if there are none.
+    /// The next unsent events behind the number `last_n`, as if all up to it were sent, in the order
+    /// for the remote; `None` if there are none.
     ///
     /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
     /// none is known to end within the limit, they end at a cut point, where nothing that hangs
@@ -160,15 +161,6 @@ impl Store {
     ///
     /// `TooLarge`, naming the tables, when more hangs together than can be in memory. `Storage`
     /// when the database fails, `Corrupt` when an event in the outbox is damaged.
-    pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
-        self.outgoing_behind(0, limit)
-    }
-
-    /// The same for those behind the number `last_n`, as if all up to it were sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::outgoing`].
     pub fn outgoing_behind(&mut self, last_n: i64, limit: PushLimit) -> Result<Option<Push>> {
         let (mut rows, mut taken) = self.stretch(last_n, limit)?;
         if rows.is_empty() {
@@ -327,6 +319,16 @@ impl Store {
         let sql = "SELECT cursor FROM driftless_state";
         let cursor = Seq(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
         Ok((cursor, settled))
+    }
+
+    /// The next unsent events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::outgoing_behind`].
+    #[cfg(feature = "internals")]
+    pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
+        self.outgoing_behind(0, limit)
     }
 
     /// The remote has given its verdict for all outbox rows up to `up_to`.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::event::json::read_names;
 use crate::event::value::Value;
 use crate::event::{Change, EventId, Image, Op, Origin, RowKey, Seq};
+use crate::protocol::compare::behind::AtCursor;
 use crate::store::Store;
 use crate::store::outbox::pending::{PendingEvent, known_columns, load, row_hash};
 use crate::store::rows::row::{borrow, known_key, overlay, value};
@@ -114,7 +115,11 @@ impl<'a> Comparison<'a> {
         }
         let here = self.writer.row(self.at, &values)?.map(|row| row.into_image());
         let events = self.events(key)?;
-        let mut expected = self.remote.behind().at_cursor(&table.name, key, there);
+        let AtCursor::Row(mut expected) = self.remote.behind().at_cursor(&table.name, key, there)
+        else {
+            self.done.unknown += 1;
+            return Ok(None);
+        };
         let mut misfit = None;
         for (place, event) in events.iter().enumerate() {
             let fits = expected.is_none() == (event.op() == Op::Insert);

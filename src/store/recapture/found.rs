@@ -13,7 +13,8 @@ pub struct Recaptured {
     pub returned: usize,
     /// Rows in which a column that is new here has taken the remote's value.
     pub filled: usize,
-    /// Rows that were left as they are, for they have events in quarantine.
+    /// Rows that were left as they are: they have events in quarantine, or an event of the log that
+    /// came without its old values.
     pub unknown: usize,
     /// Rows that changed here.
     pub changes: Vec<Change>,

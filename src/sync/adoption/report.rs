@@ -90,6 +90,7 @@ pub struct Twins {
 
 impl DryRun {
     /// Whether a first sync would lose nothing to the conflict inbox, and would not be refused.
+    #[cfg(feature = "internals")]
     pub fn is_smooth(&self) -> bool {
         self.refused.is_none()
             && self.tables.iter().all(|table| table.different == 0 && table.twins.is_empty())

@@ -6,7 +6,7 @@
 //! pages. Its steps ([`Stage`]): the remote's definitions; its identity; installing, in one
 //! transaction; each table, page by page in the order of its key, into the staging area; and the
 //! log since the first page, which is folded over the rows, because the pages were read at
-//! different moments. Then [`Store::adopt`] shows the result in one transaction.
+//! different moments. Then [`Store::adopt_by`] shows the result in one transaction.
 //!
 //! It may be done again at any time: objects that are there are left alone. A first sync that was
 //! interrupted starts again from the beginning.

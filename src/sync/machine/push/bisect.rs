@@ -136,7 +136,7 @@ impl Bisection {
         *self == Bisection::new(self.most)
     }
 
-    /// The limits for [`Store::outgoing`](crate::store::Store::outgoing).
+    /// The limits for [`Store::outgoing_behind`](crate::store::Store::outgoing_behind).
     pub(super) fn limit(&self) -> PushLimit {
         if !self.bisecting {
             return PushLimit::of(self.request.events, self.request.bytes);
