@@ -67,6 +67,29 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// An event without images, at the beginning of the log, that hangs together with no other.
+    pub fn new(n: i64, id: EventId, table: String, key: RowKey, op: Op) -> Outgoing {
+        Outgoing {
+            n,
+            id,
+            actor: None,
+            table,
+            key,
+            op,
+            before: None,
+            after: None,
+            base: Seq(0),
+            pair: None,
+            via: None,
+            other: None,
+            image: None,
+            defer_fk: false,
+            refuse: None,
+            plain: true,
+            made: Default::default(),
+        }
+    }
+
     /// The bytes of its key and images.
     pub fn weight(&self) -> usize {
         let images = [&self.before, &self.after, &self.image];

@@ -529,25 +529,9 @@ mod tests {
     use crate::protocol::Outgoing;
 
     fn event(n: i64) -> Outgoing {
-        Outgoing {
-            n,
-            id: EventId(Ulid(n as u128)),
-            actor: None,
-            table: "t".to_owned(),
-            key: RowKey(format!("[{n}]")),
-            op: Op::Delete,
-            before: Some("{}".to_owned()),
-            after: None,
-            base: Seq(0),
-            pair: None,
-            via: None,
-            other: None,
-            image: None,
-            defer_fk: false,
-            refuse: None,
-            plain: true,
-            made: Default::default(),
-        }
+        let (id, key) = (EventId(Ulid(n as u128)), RowKey(format!("[{n}]")));
+        let event = Outgoing::new(n, id, "t".to_owned(), key, Op::Delete);
+        Outgoing { before: Some("{}".to_owned()), ..event }
     }
 
     /// The older ones may have arrived with a push whose answer was lost.

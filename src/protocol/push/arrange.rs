@@ -150,29 +150,13 @@ fn old(event: &Outgoing) -> Image {
 mod tests {
     use super::*;
     use crate::catalog::Table;
-    use crate::event::{Op, RowKey, Seq};
+    use crate::event::{Op, RowKey};
 
     fn delete(n: i64, table: &str, via: Option<i64>) -> Outgoing {
         let id = |n: i64| EventId(ulid::Ulid(n as u128));
-        Outgoing {
-            n,
-            id: id(n),
-            actor: None,
-            table: table.to_owned(),
-            key: RowKey(format!("[{n}]")),
-            op: Op::Delete,
-            before: Some("{}".to_owned()),
-            after: None,
-            base: Seq(0),
-            pair: None,
-            via: via.map(id),
-            other: None,
-            image: None,
-            defer_fk: false,
-            refuse: None,
-            plain: true,
-            made: Default::default(),
-        }
+        let key = RowKey(format!("[{n}]"));
+        let event = Outgoing::new(n, id(n), table.to_owned(), key, Op::Delete);
+        Outgoing { before: Some("{}".to_owned()), via: via.map(id), ..event }
     }
 
     /// The remote need not have the foreign key whose action a replica carried out.

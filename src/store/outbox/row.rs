@@ -112,24 +112,16 @@ pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<O
         refuse = Some(KEY_TOO_LARGE.to_owned());
     }
     let tagged = key.0.contains("{\"") || images.clone().any(|json| has_tag(json));
+    let id = event_id(row.get(8)?, n, row.get(9)?);
     let event = Outgoing {
-        n,
-        id: event_id(row.get(8)?, n, row.get(9)?),
         actor: row.get(11)?,
-        table,
-        key,
-        op,
         before,
         after,
         base: Seq(row.get(10)?),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        defer_fk: false,
         refuse,
         plain: !tagged,
         made,
+        ..Outgoing::new(n, id, table, key, op)
     };
     Ok(OutboxRow { event, key_change_half: row.get(12)?, parent, size })
 }

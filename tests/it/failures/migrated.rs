@@ -26,6 +26,16 @@ fn waiting(desk: &Desk) -> Vec<(String, u64)> {
 const BEGIN: &str = "INSERT INTO members VALUES ('1', 'Ana', 'a@x'), ('2', 'Bo', NULL);
     INSERT INTO payments VALUES (1, '1', 10), (2, '2', 20);";
 
+/// Two desks and the remote, all with [`BEGIN`]. The second desk is not running.
+fn begun() -> (Arc<LocalRemote>, Desk, Desk) {
+    let remote = remote();
+    let (mut a, mut b) = desks(&remote);
+    a.write(BEGIN);
+    a.sync().unwrap();
+    b.sync().unwrap();
+    (remote, a, b)
+}
+
 #[test]
 fn f66_the_web_adds_a_column_and_desks_that_are_not_updated_go_on() {
     for add in [
@@ -75,11 +85,7 @@ fn f66_the_web_adds_a_column_and_desks_that_are_not_updated_go_on() {
 
 #[test]
 fn f67_the_web_drops_a_table_and_the_others_go_on() {
-    let remote = remote();
-    let (mut a, mut b) = desks(&remote);
-    a.write(BEGIN);
-    a.sync().unwrap();
-    b.sync().unwrap();
+    let (remote, mut a, mut b) = begun();
     b.db.execute_batch("UPDATE payments SET cents = 11 WHERE id = 1").unwrap();
     b.db.execute_batch("UPDATE members SET name = 'Anna' WHERE id = '1'").unwrap();
     remote.web("DROP TABLE payments");
@@ -342,11 +348,7 @@ fn debts(remote: &LocalRemote) -> String {
 
 #[test]
 fn f64_what_a_dropped_column_cannot_take_is_owed() {
-    let remote = remote();
-    let (mut a, mut b) = desks(&remote);
-    a.write(BEGIN);
-    a.sync().unwrap();
-    b.sync().unwrap();
+    let (remote, mut a, mut b) = begun();
     // Pending from before, of a desk that is not running.
     b.db.execute_batch("UPDATE members SET name = 'Bob', email = 'b@x' WHERE id = '2'").unwrap();
     remote.web("ALTER TABLE members DROP COLUMN name");
@@ -380,11 +382,7 @@ fn f64_what_a_dropped_column_cannot_take_is_owed() {
 
 #[test]
 fn f37_what_does_not_fit_stays_owed() {
-    let remote = remote();
-    let (mut a, mut b) = desks(&remote);
-    a.write(BEGIN);
-    a.sync().unwrap();
-    b.sync().unwrap();
+    let (remote, mut a, mut b) = begun();
     a.write("ALTER TABLE members ADD COLUMN stars INT");
     a.write(
         "UPDATE members SET stars = 5 WHERE id = '1'; UPDATE members SET stars = -1 WHERE id = '2'",

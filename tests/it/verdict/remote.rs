@@ -34,13 +34,8 @@ impl Pushed {
     /// The event as the plan of a push sees it. Ids of a script are no ULIDs; what counts is which
     /// are equal.
     pub(super) fn outgoing(&self) -> Outgoing {
+        let (key, op) = (RowKey(self.key.clone()), self.op.parse().unwrap());
         Outgoing {
-            n: 0,
-            id: id(&self.id),
-            actor: None,
-            table: self.table.clone(),
-            key: RowKey(self.key.clone()),
-            op: self.op.parse().unwrap(),
             before: self.before.clone(),
             after: self.after.clone(),
             base: Seq(self.base),
@@ -51,7 +46,7 @@ impl Pushed {
             defer_fk: self.defer_fk,
             refuse: self.refuse.clone(),
             plain: false,
-            made: Default::default(),
+            ..Outgoing::new(0, id(&self.id), self.table.clone(), key, op)
         }
     }
 

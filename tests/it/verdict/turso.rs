@@ -242,25 +242,9 @@ fn exchange(tables: &RemoteTables, n: u64, incarnations: Incarnations, place: Pl
     let replica = ReplicaId(ulid::Ulid(7));
     let id = EventId(ulid::Ulid::from_parts(n, 1));
     let image = format!("{{\"id\":\"e{n}\",\"a\":null,\"u\":null,\"t\":0}}");
-    let event = Outgoing {
-        n: n as i64,
-        id,
-        actor: None,
-        table: "m".to_owned(),
-        key: RowKey(format!("[\"e{n}\"]")),
-        op: Op::Insert,
-        before: None,
-        after: Some(image),
-        base: Seq(0),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        defer_fk: false,
-        refuse: None,
-        plain: true,
-        made: Default::default(),
-    };
+    let key = RowKey(format!("[\"e{n}\"]"));
+    let event = Outgoing::new(n as i64, id, "m".to_owned(), key, Op::Insert);
+    let event = Outgoing { after: Some(image), ..event };
     let named = vec![("m".to_owned(), ["id", "a", "u", "t"].map(str::to_owned).to_vec())];
     let (events, last_n, bytes) = (vec![event], n as i64, 1);
     let push = Push { events, last_n, units: Vec::new(), self_contained: 1, bytes, tables: named };

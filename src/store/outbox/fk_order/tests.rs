@@ -4,7 +4,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::catalog::Action;
-use crate::event::{EventId, RowKey, Seq};
+use crate::event::{EventId, RowKey};
 
 /// A table with a foreign key for each parent, in the column `to_<parent>`.
 fn table(name: &str, parents: &[&str]) -> Table {
@@ -36,28 +36,15 @@ fn id(n: usize) -> EventId {
 /// Events of a table, a key and the images, in their order.
 fn events(list: &[(&str, &str, &str, &str)]) -> Vec<Outgoing> {
     let image = |json: &&str| (!json.is_empty()).then(|| (*json).to_owned());
-    let event = |(n, (table, key, before, after)): (usize, &(&str, &str, &str, &str))| Outgoing {
-        n: n as i64,
-        id: id(n),
-        actor: None,
-        table: (*table).to_owned(),
-        key: RowKey(format!("[\"{key}\"]")),
-        op: match (before.is_empty(), after.is_empty()) {
+    let event = |(n, (table, key, before, after)): (usize, &(&str, &str, &str, &str))| {
+        let op = match (before.is_empty(), after.is_empty()) {
             (true, _) => Op::Insert,
             (_, true) => Op::Delete,
             _ => Op::Update,
-        },
-        before: image(before),
-        after: image(after),
-        base: Seq(0),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        defer_fk: false,
-        refuse: None,
-        plain: true,
-        made: Default::default(),
+        };
+        let key = RowKey(format!("[\"{key}\"]"));
+        let event = Outgoing::new(n as i64, id(n), (*table).to_owned(), key, op);
+        Outgoing { before: image(before), after: image(after), ..event }
     };
     list.iter().enumerate().map(event).collect()
 }

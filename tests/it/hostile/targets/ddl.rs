@@ -9,7 +9,7 @@ use driftless::Kind;
 use driftless::catalog::{Catalog, Table, ident};
 use driftless::event::conflict::ConflictRule;
 use driftless::event::value::Value;
-use driftless::event::{EventId, Op, RowKey, Seq};
+use driftless::event::{EventId, Op, RowKey};
 use driftless::protocol::{Outgoing, push};
 use driftless::remote::Rows;
 use driftless::store::Connection;
@@ -102,25 +102,8 @@ fn remote(catalog: &Catalog, sql: &[String], writes: &[(String, Vec<Value>)]) {
 
 /// A delete of a table's row 1.
 fn delete((table, n): (&Table, u128)) -> Outgoing {
-    Outgoing {
-        n: 0,
-        id: EventId(ulid::Ulid(n)),
-        actor: None,
-        table: table.name.clone(),
-        key: RowKey("[1]".to_owned()),
-        op: Op::Delete,
-        before: None,
-        after: None,
-        base: Seq(0),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        defer_fk: false,
-        refuse: None,
-        plain: true,
-        made: Default::default(),
-    }
+    let (id, key) = (EventId(ulid::Ulid(n)), RowKey("[1]".to_owned()));
+    Outgoing::new(0, id, table.name.clone(), key, Op::Delete)
 }
 
 /// Known limits, which `capture::triggers` names among its caveats: where a constraint says REPLACE

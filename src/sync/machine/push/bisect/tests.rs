@@ -5,32 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ulid::Ulid;
 
 use super::*;
-use crate::event::{RowKey, Seq};
+use crate::event::RowKey;
 use crate::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 
 /// What a trigger refuses.
 const NO: Code = Code::Rejected;
 
 fn event(n: i64) -> Outgoing {
-    Outgoing {
-        n,
-        id: EventId(Ulid::from_parts(1, n as u128)),
-        actor: None,
-        table: "t".to_owned(),
-        key: RowKey(format!("[{n}]")),
-        op: Op::Update,
-        before: None,
-        after: None,
-        base: Seq(0),
-        pair: None,
-        via: None,
-        other: None,
-        image: None,
-        defer_fk: false,
-        refuse: None,
-        plain: true,
-        made: Default::default(),
-    }
+    let (id, key) = (EventId(Ulid::from_parts(1, n as u128)), RowKey(format!("[{n}]")));
+    Outgoing::new(n, id, "t".to_owned(), key, Op::Update)
 }
 
 /// The limits in health.
