@@ -159,8 +159,8 @@ impl Store {
     }
 
     /// Merges the staged rows, which are the remote's at `cursor`, with the local ones, in one
-    /// transaction, and forgets them. `preferences` say which version of a row is taken. `now_ms` is
-    /// the time of the new events, in ms since 1970.
+    /// transaction, and forgets them. `preferences` say which version of a row is taken. `now_ms`
+    /// is the time of the new events, in ms since 1970.
     ///
     /// # Errors
     ///

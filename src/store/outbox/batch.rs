@@ -148,8 +148,8 @@ impl Store {
         self.moves_any(sent, newest)
     }
 
-    /// The next unsent events behind the number `last_n`, as if all up to it were sent, in the order
-    /// for the remote; `None` if there are none.
+    /// The next unsent events behind the number `last_n`, as if all up to it were sent, in the
+    /// order for the remote; `None` if there are none.
     ///
     /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
     /// none is known to end within the limit, they end at a cut point, where nothing that hangs
