@@ -97,6 +97,11 @@
 #![cfg_attr(not(all(feature = "cli", feature = "hub")), allow(dead_code))]
 
 #[cfg(not(feature = "internals"))]
+mod audit;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod audit;
+#[cfg(not(feature = "internals"))]
 mod capture;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

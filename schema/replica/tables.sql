@@ -152,6 +152,14 @@ CREATE TABLE IF NOT EXISTS driftless_log (
 -- Own events by id: what tells a consequence of ours from another writer's event.
 CREATE INDEX IF NOT EXISTS driftless_log_own ON driftless_log (id) WHERE own;
 
+-- Which events of the local log are of a row. The setting rows_indexed has the last seq up to which
+-- this is complete: see src/store/log/row_index.rs.
+CREATE TABLE IF NOT EXISTS driftless_log_rows (
+  row INTEGER NOT NULL, -- 40 bits of a hash of table and key, keyed by the setting row_secret; above them the number of 65,536 seqs
+  seq INTEGER NOT NULL, -- the event's place in driftless_log
+  PRIMARY KEY (row, seq)
+) WITHOUT ROWID;
+
 -- The conflict inbox: local events that lost.
 CREATE TABLE IF NOT EXISTS driftless_conflicts (
   seq       INTEGER PRIMARY KEY,     -- the lost event's place in the log, where its frame is

@@ -39,6 +39,17 @@ impl Affinity {
         }
     }
 
+    /// A declared type that has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Affinity::Integer => "INTEGER",
+            Affinity::Text => "TEXT",
+            Affinity::Blob => "BLOB",
+            Affinity::Real => "REAL",
+            Affinity::Numeric => "NUMERIC",
+        }
+    }
+
     /// The value as a column of this affinity stores it.
     pub(crate) fn convert(self, value: Value) -> Value {
         match (self, value) {

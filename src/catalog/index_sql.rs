@@ -90,6 +90,16 @@ fn end_of_quoted(bytes: &[u8], start: usize, quote: u8) -> usize {
     bytes.len()
 }
 
+/// Whether a statement names the schema `main`, as in `main.members`.
+pub(crate) fn names_main(sql: &str) -> bool {
+    let tokens = tokens(sql);
+    let is_main = |text: &str| {
+        let inner = text.trim_start_matches(['"', '`', '[', '\'']);
+        inner.trim_end_matches(['"', '`', ']', '\'']).eq_ignore_ascii_case("main")
+    };
+    tokens.windows(2).any(|pair| pair[1].text == "." && is_main(pair[0].text))
+}
+
 /// Parses a `CREATE INDEX` statement.
 pub(crate) fn parse(sql: &str) -> IndexTerms {
     let tokens = tokens(sql);
@@ -214,6 +224,16 @@ mod tests {
         assert_eq!(unquoted("plain_1").as_deref(), Some("plain_1"));
         assert_eq!(unquoted("a b"), None);
         assert_eq!(unquoted("'a'"), None);
+    }
+
+    #[test]
+    fn a_schema_is_found_however_it_is_quoted() {
+        for sql in ["SELECT 1 FROM main.t", "SELECT \"MAIN\" . t.a FROM t", "FROM [main].[t]"] {
+            assert!(names_main(sql), "{sql}");
+        }
+        for sql in ["SELECT 'main.t' FROM t", "SELECT main FROM t -- main.t", "FROM domain.t"] {
+            assert!(!names_main(sql), "{sql}");
+        }
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+use super::commands::audit::diff::DiffArgs;
+use super::commands::audit::history::{BlameArgs, HistoryArgs};
+use super::commands::audit::past::{BisectArgs, ReplayArgs, ShellArgs, SqlArgs};
+use super::commands::audit::revert::RevertArgs;
 use super::commands::conflicts::ConflictsArgs;
 #[cfg(feature = "hub")]
 use super::commands::hub::HubArgs;
@@ -65,6 +69,22 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// One event, column by column
     Show(ShowArgs),
+    /// Every version of a row: what changed it, when and by whom
+    History(HistoryArgs),
+    /// Who set each column of a row last, or one column of every row
+    Blame(BlameArgs),
+    /// The rows that differ between two points of the log
+    Diff(DiffArgs),
+    /// Answer a query over the tables as they were at a point of the log
+    Sql(SqlArgs),
+    /// The same for one query after the other, from stdin
+    Shell(ShellArgs),
+    /// Copy the tables as they were into a file, or show the log event by event
+    Replay(ReplayArgs),
+    /// Find the change after which a statement is no longer true
+    Bisect(BisectArgs),
+    /// Take changes back, as new changes
+    Revert(RevertArgs),
     /// Local events that lost, with the winner beside each
     Conflicts(ConflictsArgs),
     /// Pulled events that cannot be applied here yet

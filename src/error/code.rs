@@ -156,6 +156,13 @@ codes! {
     InvalidCertificates "invalid_certificates" Usage;
     /// The text of an id is not valid. Copy it from a list of the command.
     InvalidId "invalid_id" Usage;
+    /// Neither a table nor its log has a row with this key. Check the key.
+    NoSuchRow "no_such_row" Usage;
+    /// A point in time is before the log of this replica begins. Ask about a later one, or ask an
+    /// older replica.
+    BeforeLog "before_log" Usage;
+    /// A statement over a former state is not a plain query, or fails. See the message.
+    QueryRefused "query_refused" Usage;
     /// No event, conflict or waiting event has this id, or several have it. List them first.
     NoSuchEvent "no_such_event" Usage;
     /// A conflict cannot be restored now. The message gives the reason.

@@ -310,6 +310,38 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     })
 }
 
+/// What a header says of its event, borrowed from its bytes: enough to tell whether the event is
+/// one that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance<'a> {
+    /// The event's id.
+    pub id: EventId,
+    /// Its table.
+    pub table: &'a str,
+    /// Its row's canonical key.
+    pub key: &'a str,
+    /// Whether it has taken effect.
+    pub is_applied: bool,
+    /// When the remote took it in: ms since 1970.
+    pub received_at: i64,
+}
+
+/// Reads a header without its values. `seq` is where it stands in the log.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn glance(header: &[u8], seq: Seq) -> Result<Glance<'_>> {
+    let header: Header<'_> = decode(header, "header", seq)?;
+    Ok(Glance {
+        id: EventId(ulid::Ulid(header.id)),
+        table: header.table,
+        key: header.key,
+        is_applied: header.verdict == 0,
+        received_at: header.received_at,
+    })
+}
+
 /// What the remote's log must say of an event too, on one line: seq, id, origin, op, base, verdict,
 /// table and key, with spaces between. It is made of the frame's header alone.
 ///

@@ -133,3 +133,19 @@ pub(crate) fn local<S: Serializer>(of: &Option<Image>, to: S) -> Result<S::Ok, S
 pub(crate) fn theirs<S: Serializer>(of: &Option<&Image>, to: S) -> Result<S::Ok, S::Error> {
     image(["theirs", "theirs_exact"], *of, to)
 }
+
+/// A version of a row: see [`image`].
+pub(crate) fn row<S: Serializer>(of: &Option<&Image>, to: S) -> Result<S::Ok, S::Error> {
+    image(["row", "row_exact"], *of, to)
+}
+
+/// A field that is flattened: one value as `value`, and as `value_exact` where that is not exact.
+pub(crate) fn value<V: Borrow<Value>, S: Serializer>(value: &V, to: S) -> Result<S::Ok, S::Error> {
+    let value = value.borrow();
+    let mut map = to.serialize_map(None)?;
+    map.serialize_entry("value", &readable(value))?;
+    if !is_exact(value) {
+        map.serialize_entry("value_exact", &exact(value))?;
+    }
+    map.end()
+}

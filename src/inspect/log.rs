@@ -1,6 +1,8 @@
 //! The log: the events that are wanted, and one event by a person's words.
 
-use super::{LogPosition, Replica};
+use std::ops::ControlFlow;
+
+use super::{LogPosition, Point, Replica};
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Origin, ReplicaId, Seq};
 use crate::store::{Cause, Entry, LogFilter};
@@ -15,6 +17,15 @@ impl Replica<'_> {
         visit: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
         self.store.log(filter, visit)
+    }
+
+    /// The same; the walk ends, too, when `visit` breaks it.
+    pub fn walk_log(
+        &self,
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.store.walk_log(filter, visit)
     }
 
     /// An event by its seq, its id, or the beginning or end of its id.
@@ -69,6 +80,23 @@ impl Replica<'_> {
         found.map(|id| Origin::Replica(ReplicaId(id.0)))
     }
 
+    /// A unit: by its id, or by an event of it, as [`Replica::event`] takes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Replica::event`], and when the event is of no unit.
+    pub fn unit(&self, text: &str) -> Result<ulid::Ulid> {
+        let found = match self.event(text) {
+            Ok(Entry::Settled(event)) => event.unit,
+            Ok(Entry::Pending(_)) => None,
+            Err(error) => return text.parse().map_err(|_| error),
+        };
+        found.ok_or_else(|| {
+            let message = format!("event `{text}` was not pushed together with others");
+            Error::new(Code::NoSuchEvent, message)
+        })
+    }
+
     /// Checks the number of a former remote's log, for [`LogFilter::former`].
     ///
     /// # Errors
@@ -113,6 +141,36 @@ impl Replica<'_> {
         Ok(())
     }
 
+    /// The point of the log at a position: the state of the tables at that moment.
+    ///
+    /// # Errors
+    ///
+    /// `Usage` when the position is an event that is not in the log, or is not pushed yet.
+    pub fn point(&self, at: LogPosition) -> Result<Point> {
+        let at_time = |ms| {
+            if ms >= now_ms() {
+                return Ok(Point::Now);
+            }
+            self.store.read_log(|log| log.place_at(ms)).map(Point::Seq)
+        };
+        match at {
+            LogPosition::Now => Ok(Point::Now),
+            LogPosition::Seq(seq) => Ok(Point::Seq(seq)),
+            LogPosition::At(ms) => at_time(ms),
+            LogPosition::Ago(age) => at_time(now_ms().saturating_sub(age)),
+            LogPosition::Event(id) => match self.store.event(id)? {
+                Some(Entry::Settled(event)) => Ok(Point::Seq(event.seq)),
+                Some(Entry::Pending(_)) => {
+                    let message =
+                        format!("event {id} is not pushed yet: it has no place in the log");
+                    Err(Error::new(Code::NoSuchEvent, message)
+                        .with_hint("write `now` for the state with what is pending"))
+                }
+                None => Err(no_event(id)),
+            },
+        }
+    }
+
     /// A position as a seq or a time.
     fn settle(&self, at: LogPosition) -> Result<LogPosition> {
         match at {
@@ -122,6 +180,7 @@ impl Replica<'_> {
                 Some(Entry::Pending(_)) => Ok(LogPosition::At(id.ms())),
                 None => Err(no_event(id)),
             },
+            LogPosition::Now => Ok(LogPosition::At(now_ms())),
             LogPosition::Seq(_) | LogPosition::At(_) => Ok(at),
         }
     }

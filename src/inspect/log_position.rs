@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
+use crate::sync::now_ms;
 
 /// Milliseconds in each unit that an age is written in.
 const UNITS: [(&str, i64); 5] =
@@ -24,13 +25,17 @@ pub enum LogPosition {
     At(i64),
     /// So many ms ago.
     Ago(i64),
+    /// Now, with what is pending.
+    Now,
 }
 
 impl FromStr for LogPosition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<LogPosition> {
-        let parsed = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let parsed = if let Some(named) = named(text, now_ms()) {
+            Some(named)
+        } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
             text.parse().ok().map(|seq| LogPosition::Seq(Seq(seq)))
         } else if let Some(age) = age(text) {
             Some(LogPosition::Ago(age))
@@ -42,9 +47,23 @@ impl FromStr for LogPosition {
             text.parse().ok().map(LogPosition::Event)
         };
         parsed.ok_or_else(|| {
-            Error::usage(format!("`{text}` is no time, age, seq or event's id"))
-                .with_hint("write 2026-01-05, 2026-01-05T09:30:00Z, 2h, 7d, 1234 or an event's id")
+            Error::usage(format!("`{text}` is no time, age, seq or event's id")).with_hint(
+                "write 2026-01-05, 2026-01-05T09:30:00Z, 2h, 7d, today, yesterday, now, 1234 or \
+                     an event's id",
+            )
         })
+    }
+}
+
+/// A position that has a name; days begin at midnight UTC.
+fn named(text: &str, now_ms: i64) -> Option<LogPosition> {
+    const DAY: i64 = UNITS[3].1;
+    let today = now_ms - now_ms.rem_euclid(DAY);
+    match text {
+        "now" => Some(LogPosition::Now),
+        "today" => Some(LogPosition::At(today)),
+        "yesterday" => Some(LogPosition::At(today - DAY)),
+        _ => None,
     }
 }
 
@@ -96,8 +115,10 @@ mod tests {
         assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(LogPosition::At(0)));
         let id = "01KE6PVW88WTS8XNVM98T9VGDP";
         assert_eq!(parse(id), Ok(LogPosition::Event(id.parse().unwrap())));
-        for nonsense in ["", "yesterday", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"]
-        {
+        assert_eq!(parse("now"), Ok(LogPosition::Now));
+        assert_eq!(named("today", 86_400_001), Some(LogPosition::At(86_400_000)));
+        assert_eq!(named("yesterday", 86_400_001), Some(LogPosition::At(0)));
+        for nonsense in ["", "tomorrow", "h", "-2h", "2026-13-01", "99999999999999999999", "1.5h"] {
             assert!(parse(nonsense).is_err(), "{nonsense}");
         }
     }

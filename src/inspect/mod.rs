@@ -5,6 +5,10 @@
 //! log ([`Entry`]), the [`Conflict`]s, what is in quarantine. Those that `--json` prints implement
 //! `Serialize`; [`EventView`] is the form of an event.
 //!
+//! It also answers what was: the [`History`] of a row, who set a value last ([`Blamed`]), the rows
+//! that differ between two [`Point`]s ([`RowChange`]), and any query over the tables as they were
+//! ([`Past`]).
+//!
 //! It reads words as a person writes them: the end of an id, a table's name in another case, a
 //! [`LogPosition`] such as `2h`. Nothing of it asks the remote, except for the status where the
 //! command hands it the remote's answer.
@@ -13,18 +17,35 @@
 //! [`Status`]: crate::Status
 
 mod conflicts;
+mod diff;
+mod history;
 mod log;
 pub(crate) mod log_position;
+mod past;
+mod revert;
 mod status;
 mod verify;
+mod versions;
 mod view;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
+pub use self::diff::{PointRange, RowChangeView};
+pub use self::history::BlamedRow;
 pub use self::log_position::LogPosition;
+pub use self::past::AnswerRow;
+pub use self::revert::ToRevert;
 pub(crate) use self::status::Contact;
+pub use self::versions::{BlamedView, VersionView};
 pub use self::view::EventView;
+pub use crate::audit::as_of::{Past, Rewound};
+pub use crate::audit::bisect::Found;
+pub use crate::audit::condition::Condition;
+pub use crate::audit::diff::{DiffCount, RowChange};
+pub use crate::audit::history::{Blamed, ColumnChange, History, Version};
+pub use crate::audit::point::Point;
+pub use crate::audit::replay::{CopiedTable, Replayed};
 use crate::catalog::{LeftOut, Table};
 use crate::error::{Code, Error, Result};
 use crate::event::{ReplicaId, Seq};
@@ -35,7 +56,8 @@ pub(crate) use crate::store::{
     Quarantined, Removed, Restored, Retried, ReturnedRows, Selection, State, Unwritable, Waiting,
 };
 pub use crate::store::{
-    ConflictCount, Entry, EventState, LogFilter, PendingEntry, Repaired, Returned,
+    ConflictCount, Entry, EventState, KeptEvent, LogFilter, PendingEntry, Repaired, Returned,
+    Reverted, RevertedEvent,
 };
 use crate::store::{OnConnect, Store, definitions};
 pub use crate::sync::{

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Transaction};
 use super::Store;
 
 use super::connection::{set_setting, setting};
+use super::log::row_index::INDEXED;
 use super::log::settled_id;
 use crate::catalog::ident;
 use crate::error::{Code, Error, Result};
@@ -258,12 +259,14 @@ pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Resul
     )?;
     // What waited in quarantine is read anew with the remote's rows.
     tx.execute_batch(
-        "DELETE FROM driftless_log; DELETE FROM driftless_conflicts;
+        "DELETE FROM driftless_log; DELETE FROM driftless_log_rows;
+         DELETE FROM driftless_conflicts;
          DELETE FROM driftless_quarantine;
          UPDATE driftless_outbox SET base = 0, winner = NULL, refuse = NULL WHERE NOT settled",
     )?;
     let sql = "UPDATE driftless_state SET cursor = 0, sent = 0, chain = ?1";
     tx.execute(sql, [GENESIS.as_slice()])?;
+    set_setting(tx, INDEXED, None)?;
     set_setting(tx, "url", Some(&to.url))?;
     set_setting(tx, "epoch", Some(&to.epoch))?;
     set_setting(tx, CONTRADICTION, None)?;

@@ -79,6 +79,8 @@ pub use self::verify::repair::Repaired;
 pub use self::verify::snapshot::{PlainFile, Snapshot};
 pub use self::waiting::held::{Holds, Obstacle, Waiting};
 pub use identity::{Cause, PastIdentity};
+pub use log::reader::{LogReader, OfRow, Pending, Waits};
+pub use log::revert::{KeptEvent, Reverted, RevertedEvent};
 pub use log::{Entry, EventState, LogFilter, PendingEntry};
 pub use quarantine::{Quarantined, Retried};
 pub(crate) use recapture::Remote;

@@ -1,6 +1,8 @@
 //! The integration tests: one binary. A folder has the name of the folder of `src/` that it tests;
 //! what crosses several of them has a folder of its own. docs/testing.md says what each proves.
 
+/// The log, read: histories, differences, former states, and changes taken back.
+mod audit;
 /// The packages for other languages.
 mod bindings;
 /// What an application writes, by whatever client, is in the outbox exactly.

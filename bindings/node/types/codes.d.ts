@@ -68,6 +68,12 @@ export type ErrorCode =
   | "invalid_certificates"
   /** The text of an id is not valid. Copy it from a list of the command. */
   | "invalid_id"
+  /** Neither a table nor its log has a row with this key. Check the key. */
+  | "no_such_row"
+  /** A point in time is before the log of this replica begins. Ask about a later one, or ask an older replica. */
+  | "before_log"
+  /** A statement over a former state is not a plain query, or fails. See the message. */
+  | "query_refused"
   /** No event, conflict or waiting event has this id, or several have it. List them first. */
   | "no_such_event"
   /** A conflict cannot be restored now. The message gives the reason. */

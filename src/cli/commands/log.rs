@@ -1,19 +1,22 @@
 //! `driftless log` and `driftless show`.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::cli::exit::Exit;
-use crate::cli::output::event::{Listing, show as show_entry};
-use crate::cli::output::{Output, Tone};
+use crate::cli::output::event::{Listing, origin, show as show_entry};
+use crate::cli::output::{Output, Tone, clean};
 use crate::cli::session::Session;
 use crate::cli::signal;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 use crate::inspect::log_position::rfc3339;
 use crate::inspect::{
-    Cause, Entry, EventState, EventView, LogFilter, LogPosition, PastIdentity, Replica,
+    Cause, Condition, Entry, EventState, EventView, LogFilter, LogPosition, PastIdentity, Replica,
 };
 
 /// How often `--follow` looks for new events.
@@ -46,13 +49,45 @@ pub(crate) struct LogArgs {
     /// The log of a former remote, by the number that `log` names
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     former: Option<i64>,
+    /// Only events by this actor, as the application set it
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// Only events that were pushed together with this one: its seq or id, or the unit's id
+    #[arg(long, value_name = "EVENT")]
+    unit: Option<String>,
+    /// Only events with this text in a value, old or new, or in the key
+    #[arg(short = 'S', value_name = "TEXT")]
+    text: Option<String>,
+    /// Only events for which this SQL holds; it may name seq, id, made_at, origin, actor, unit,
+    /// tbl, key, op, verdict, reason, before and after (the last two JSON)
+    #[arg(long = "where", value_name = "SQL")]
+    condition: Option<String>,
+    #[command(flatten)]
+    form: Form,
     /// Go on with what comes, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
 }
 
+/// In which order and form the events are printed.
+#[derive(Debug, Args)]
+struct Form {
+    /// The newest event first
+    #[arg(long, conflicts_with = "follow")]
+    reverse: bool,
+    /// No more than so many events
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    limit: Option<u64>,
+    /// One short line an event
+    #[arg(long, conflicts_with = "stat")]
+    oneline: bool,
+    /// Count the events of each table by writer and verdict instead
+    #[arg(long, conflicts_with = "follow")]
+    stat: bool,
+}
+
 /// Parses a place in the log. The error says how to write one.
-fn position(text: &str) -> std::result::Result<LogPosition, String> {
+pub(in crate::cli) fn position(text: &str) -> std::result::Result<LogPosition, String> {
     text.parse().map_err(|error: Error| match error.hint() {
         Some(hint) => format!("{error}\n  {hint}"),
         None => error.to_string(),
@@ -76,6 +111,10 @@ fn filter(replica: &Replica<'_>, args: &LogArgs) -> Result<LogFilter> {
         origin: args.origin.as_deref().map(|text| replica.origin(text)).transpose()?,
         verdict: args.verdict.as_deref().map(standing),
         former: args.former.map(|n| replica.former_log(n)).transpose()?,
+        actor: args.actor.clone(),
+        unit: args.unit.as_deref().map(|text| replica.unit(text)).transpose()?,
+        text: args.text.clone(),
+        reverse: args.form.reverse,
         ..LogFilter::default()
     };
     replica.limit(&mut filter, args.since, args.until)?;
@@ -84,9 +123,9 @@ fn filter(replica: &Replica<'_>, args: &LogArgs) -> Result<LogFilter> {
 
 /// Whether only time or place limits the listing, so that changes of identity are part of it.
 fn is_of_everything(filter: &LogFilter) -> bool {
-    let LogFilter { table, key, origin, verdict, former, .. } = filter;
+    let LogFilter { table, key, origin, verdict, former, actor, unit, text, .. } = filter;
     let asked = table.is_some() || origin.is_some() || verdict.is_some() || former.is_some();
-    !asked && key.is_none()
+    !asked && key.is_none() && actor.is_none() && unit.is_none() && text.is_none()
 }
 
 fn standing(word: &str) -> EventState {
@@ -107,8 +146,23 @@ fn standing(word: &str) -> EventState {
 pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     let replica = session.replica()?;
     let mut wanted = filter(&replica, &args)?;
-    let output = session.output();
-    let listing = Listing::new(replica.id(), replica.tables());
+    let paged = if args.follow { None } else { Some(session.output().paged()) };
+    let output = paged.as_ref().unwrap_or(session.output());
+    let condition = args.condition.as_deref().map(Condition::of_events).transpose()?;
+    if args.form.stat {
+        return stat(&replica, &wanted, condition.as_ref(), output);
+    }
+    let mut printer = Printer {
+        replica: &replica,
+        output,
+        listing: Listing::new(replica.id(), replica.tables()),
+        condition,
+        oneline: args.form.oneline,
+        left: args.form.limit.unwrap_or(u64::MAX),
+        printed_header: output.is_json() || args.form.oneline,
+        printed: false,
+        pending_seen: Vec::new(),
+    };
     if args.follow {
         // Ctrl-C is the normal end of `--follow`.
         signal::end_at_once(output, Exit::Success, String::new())?;
@@ -118,12 +172,9 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
             output.note(told(&past, &replica));
         }
     }
-    let mut printed_header = output.is_json();
-    let mut pending_seen: Vec<EventId> = Vec::new();
     loop {
         let version = replica.data_version()?;
-        let last =
-            print(&replica, &wanted, output, &listing, &mut printed_header, &mut pending_seen)?;
+        let last = printer.print(&wanted)?;
         if !args.follow {
             break;
         }
@@ -132,7 +183,7 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
             std::thread::sleep(FOLLOW);
         }
     }
-    if !printed_header {
+    if !printer.printed && !output.is_json() {
         output.note("no events");
     }
     Ok(Exit::Success)
@@ -153,42 +204,122 @@ fn told(past: &PastIdentity, replica: &Replica<'_>) -> String {
     }
 }
 
-/// Prints the events that are wanted and not printed yet. Gives the last settled event's place.
-fn print(
-    replica: &Replica<'_>,
-    wanted: &LogFilter,
-    output: &Output,
-    listing: &Listing,
-    printed_header: &mut bool,
-    pending_seen: &mut Vec<EventId>,
-) -> Result<Option<Seq>> {
-    let mut last = None;
-    let mut pending = Vec::new();
-    replica.log(wanted, &mut |entry| {
-        match &entry {
-            Entry::Settled(event) => last = Some(event.seq),
-            Entry::Pending(event) => {
-                pending.push(event.id);
-                if pending_seen.binary_search(&event.id).is_ok() {
-                    return Ok(());
+/// Prints events as they are read.
+struct Printer<'a> {
+    replica: &'a Replica<'a>,
+    output: &'a Output,
+    listing: Listing,
+    condition: Option<Condition>,
+    oneline: bool,
+    /// How many events may still be printed.
+    left: u64,
+    printed_header: bool,
+    printed: bool,
+    /// The pending events of the last round, in the order of their ids.
+    pending_seen: Vec<EventId>,
+}
+
+impl Printer<'_> {
+    /// Prints the events that are wanted and not printed yet. Gives the last settled event's place.
+    fn print(&mut self, wanted: &LogFilter) -> Result<Option<Seq>> {
+        let mut last = None;
+        let mut pending = Vec::new();
+        let replica = self.replica;
+        replica.walk_log(wanted, &mut |entry| {
+            match &entry {
+                Entry::Settled(event) => last = last.max(Some(event.seq)),
+                Entry::Pending(event) => {
+                    pending.push(event.id);
+                    if self.pending_seen.binary_search(&event.id).is_ok() {
+                        return Ok(ControlFlow::Continue(()));
+                    }
                 }
             }
-        }
-        if !std::mem::replace(printed_header, true) {
-            let (line, last) = listing.header();
-            output.row_in_two(Tone::Strong, &line, last)?;
-        }
-        match output.is_json() {
-            true => output.json(&EventView::of(&entry, replica.id())),
-            false => {
-                let (tone, line, last) = listing.entry(&entry);
-                output.row_in_two(tone, &line, &last)
+            if self.left == 0 {
+                return Ok(ControlFlow::Break(()));
             }
+            let view = EventView::of(&entry, replica.id());
+            if let Some(condition) = &self.condition
+                && !condition.takes_event(&view)?
+            {
+                return Ok(ControlFlow::Continue(()));
+            }
+            self.left -= 1;
+            self.one(&entry, &view)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        pending.sort_unstable();
+        self.pending_seen = pending;
+        Ok(last)
+    }
+
+    fn one(&mut self, entry: &Entry, view: &EventView<'_>) -> Result<()> {
+        self.printed = true;
+        if !std::mem::replace(&mut self.printed_header, true) {
+            let (line, last) = self.listing.header();
+            self.output.row_in_two(Tone::Strong, &line, last)?;
         }
+        if self.output.is_json() {
+            return self.output.json(view);
+        }
+        if self.oneline {
+            let (tone, line) = self.listing.oneline(entry);
+            return self.output.row(tone, &line);
+        }
+        let (tone, line, last) = self.listing.entry(entry);
+        self.output.row_in_two(tone, &line, &last)
+    }
+}
+
+/// Prints how many events there are of each table, writer and verdict.
+fn stat(
+    replica: &Replica<'_>,
+    wanted: &LogFilter,
+    condition: Option<&Condition>,
+    output: &Output,
+) -> Result<Exit> {
+    let mut counts: BTreeMap<(String, String, &'static str), [u64; 3]> = BTreeMap::new();
+    replica.log(wanted, &mut |entry| {
+        let view = EventView::of(&entry, replica.id());
+        if condition.map_or(Ok(true), |condition| condition.takes_event(&view))? {
+            let by = match output.is_json() {
+                true => view.origin.to_string(),
+                false => origin(view.origin, replica.id()),
+            };
+            let counted = counts.entry((view.table.to_owned(), by, view.verdict)).or_default();
+            counted[view.op as usize] += 1;
+        }
+        Ok(())
     })?;
-    pending.sort_unstable();
-    *pending_seen = pending;
-    Ok(last)
+    if output.is_json() {
+        for ((table, origin, verdict), [inserts, updates, deletes]) in &counts {
+            output.json(&Stat { table, origin, verdict, inserts, updates, deletes })?;
+        }
+        return Ok(Exit::Success);
+    }
+    if counts.is_empty() {
+        output.note("no events");
+        return Ok(Exit::Success);
+    }
+    let row = |((table, by, verdict), counted): (&(String, String, &str), &[u64; 3])| {
+        let mut row = vec![clean(table, usize::MAX), by.clone(), (*verdict).to_owned()];
+        row.extend(counted.iter().map(u64::to_string));
+        (Tone::Plain, row)
+    };
+    let rows: Vec<_> = counts.iter().map(row).collect();
+    output.table(&["table", "by", "verdict", "inserts", "updates", "deletes"], &rows)?;
+    Ok(Exit::Success)
+}
+
+/// A line of `log --stat --json`.
+#[derive(Serialize)]
+struct Stat<'a> {
+    table: &'a str,
+    origin: &'a str,
+    verdict: &'a str,
+    inserts: &'a u64,
+    updates: &'a u64,
+    deletes: &'a u64,
 }
 
 /// Prints one event.

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub(super) mod audit;
 pub(super) mod conflicts;
 #[cfg(feature = "hub")]
 pub(super) mod hub;

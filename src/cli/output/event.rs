@@ -139,6 +139,21 @@ impl Listing {
     }
 }
 
+impl Listing {
+    /// An event on one short line: its tone, and the line.
+    pub(crate) fn oneline(&self, entry: &Entry) -> (Tone, String) {
+        let view = EventView::of(entry, self.me);
+        let verdict = match view.verdict {
+            "applied" => String::new(),
+            verdict => format!(" ({verdict})"),
+        };
+        let (op, table) = (view.op, clean(view.table, VALUE_CHARS));
+        let by = who(view.origin, view.actor, self.me);
+        let line = format!("{} {op} {table} {} by {by}{verdict}", tail(&view.id), key(view.key));
+        (tone(view.verdict), line)
+    }
+}
+
 /// Prints a settled event on a short line that begins with `lead`; `by` names its writer.
 pub(crate) fn brief(output: &Output, lead: &str, event: &Event, by: &str) -> Result<()> {
     let verdict = clean(&event.verdict.to_string(), VALUE_CHARS);
@@ -150,7 +165,7 @@ pub(crate) fn brief(output: &Output, lead: &str, event: &Event, by: &str) -> Res
 }
 
 /// The tone of a verdict.
-fn tone(verdict: &str) -> Tone {
+pub(super) fn tone(verdict: &str) -> Tone {
     match verdict {
         "superseded" => Tone::Notable,
         "rejected" => Tone::Bad,

@@ -3,12 +3,17 @@
 //! Colour is removed for a pipe and with `NO_COLOR`, and never carries information alone. Text from
 //! a database goes through [`clean`], so that a row cannot move the cursor or repaint the screen.
 
+pub(super) mod change;
 pub(super) mod conflict;
 pub(super) mod event;
+pub(super) mod grid;
+mod pager;
+pub(super) mod version;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -17,6 +22,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
+use self::pager::Pager;
 use super::exit::Exit;
 use crate::error::{Code, Error, Result};
 use crate::sync::now_ms;
@@ -99,12 +105,21 @@ pub(crate) struct Output {
     json: bool,
     /// The spinners on stderr, if that is a terminal. Lines are printed above them.
     bars: MultiProgress,
+    /// Where lines of data go instead of stdout.
+    pager: Option<Arc<Mutex<Pager>>>,
 }
 
 impl Output {
     /// Prints for people, or JSON.
     pub(crate) fn new(json: bool) -> Output {
-        Output { json, bars: MultiProgress::new() }
+        Output { json, bars: MultiProgress::new(), pager: None }
+    }
+
+    /// The same through a pager, on a terminal and not for JSON. The command waits for the pager's
+    /// end when this is dropped.
+    pub(crate) fn paged(&self) -> Output {
+        let pager = if self.json { None } else { Pager::start() };
+        Output { pager: pager.map(|pager| Arc::new(Mutex::new(pager))), ..self.clone() }
     }
 
     /// Whether JSON was asked for.
@@ -119,6 +134,10 @@ impl Output {
 
     /// A line of data.
     pub(crate) fn line(&self, text: impl Display) -> Result<()> {
+        if let Some(pager) = &self.pager {
+            let mut pager = pager.lock().unwrap_or_else(PoisonError::into_inner);
+            return pager.line(&text.to_string()).map_err(cannot_write);
+        }
         self.bars
             .suspend(|| {
                 let mut out = anstream::stdout().lock();
@@ -161,6 +180,13 @@ impl Output {
             true => self.tell(json!({ "warning": plain(text) })),
             false => self.tell(format_args!("{} {text}", Tone::Notable.paint("warning:"))),
         }
+    }
+
+    /// Asks for a line, on stderr.
+    pub(crate) fn prompt(&self, text: &str) {
+        let mut err = anstream::stderr();
+        // A closed stderr is no reason to fail.
+        let _ = write!(err, "{text}").and_then(|()| err.flush());
     }
 
     fn tell(&self, line: impl Display) {

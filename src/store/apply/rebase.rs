@@ -27,6 +27,7 @@ use crate::event::value::ValueRef;
 use crate::event::verdict::Verdict;
 use crate::event::{Change, Column, Op, Origin, RowKey, Seq};
 use crate::store::local::ways::Ways;
+use crate::store::log::row_index;
 use crate::store::outbox::pending::Pending;
 use crate::store::quarantine::rows::QuarantineRows;
 use crate::store::rows::row::Row;
@@ -306,6 +307,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         )?;
         statement.execute((cursor.0, self.log.chain.as_slice(), clock, sent.unwrap_or(0)))?;
         forget_before_images(db)?;
+        row_index::follow(db, self.task.lines().len())?;
         let newest = self.task.start().newest();
         let mut kept = self.settled.contains(&newest).then_some(newest);
         for &n in store.outbox.pending().kept() {

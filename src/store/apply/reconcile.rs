@@ -25,6 +25,7 @@ use crate::event::page::{Line, Page};
 use crate::event::{EventId, Seq};
 use crate::store::Store;
 use crate::store::identity::landmark;
+use crate::store::log::row_index;
 use crate::store::log::{frame, settled_id};
 use crate::store::outbox::pending::event_id;
 use crate::store::quarantine::{take_out, write_line};
@@ -181,6 +182,7 @@ impl Store {
             let (id, hash) = (id.as_slice(), head.as_slice());
             let own = self.is_pending(line.id)?;
             statement.execute((line.seq.0, id, own, &sealed.header, values, hash))?;
+            row_index::add_late(&self.db, line)?;
         }
         Ok(head)
     }

@@ -107,9 +107,9 @@ fn name_rows(tx: &Connection) -> Result<()> {
 }
 
 fn is_complete(db: &Connection) -> Result<bool> {
-    let sql = "SELECT count(*) = 4 FROM sqlite_schema
+    let sql = "SELECT count(*) = 5 FROM sqlite_schema
                WHERE name IN ('driftless_identities', 'driftless_kept', 'driftless_old_log',
-                                'driftless_names')";
+                              'driftless_names', 'driftless_log_rows')";
     let has_tables: bool = db.query_row(sql, [], |row| row.get(0))?;
     for (table, column, _) in COLUMNS {
         if !has_column(db, table, column)? {

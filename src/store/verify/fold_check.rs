@@ -8,17 +8,18 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::snapshot::{UnsettledRow, changes};
-use crate::catalog::{Table, ident};
+use crate::catalog::ident;
 use crate::error::Result;
 use crate::event::{Image, Op, RowKey};
 use crate::protocol::compare::{ComparedTable, replay};
 use crate::store::Store;
 use crate::store::log::frame;
+use crate::store::log::reader::row_of;
 use crate::store::outbox::pending::{PendingEvent, load};
-use crate::store::rows::row::{known_key, overlay, value};
+use crate::store::rows::row::overlay;
 
 /// The most rows that are named.
 const NAMED: usize = 1_000;
@@ -179,7 +180,7 @@ impl Store {
             let image: Option<String> = row.get(1)?;
             let image = image.map(|json| Image::parse(json.as_bytes())).transpose()?;
             check.rows += 1;
-            let local = local_row(tx, here, &key)?;
+            let local = row_of(tx, here, &key)?;
             live += u64::from(local.is_some());
             let mut expected = image;
             if let Some(own) = unsettled.get(&key.0) {
@@ -218,30 +219,4 @@ impl Store {
         check.before_log += (all as u64).saturating_sub(live);
         Ok(())
     }
-}
-
-/// A row of a table, by its canonical key.
-fn local_row(db: &Connection, table: &Table, key: &RowKey) -> Result<Option<Image>> {
-    let Some(values) = known_key(table, &key.0) else { return Ok(None) };
-    let names: Vec<_> = table.present_names().map(ident).collect();
-    let conditions = table.key_columns().zip(&table.key_collations);
-    let conditions: Vec<_> = conditions
-        .map(|(column, collation)| {
-            format!("{} = ? COLLATE {}", ident(&column.present), collation.name())
-        })
-        .collect();
-    let sql = format!(
-        "SELECT {} FROM main.{} WHERE {}",
-        names.join(", "),
-        ident(&table.name),
-        conditions.join(" AND ")
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let mut image = Image::default();
-    for (at, name) in table.column_names().enumerate() {
-        image.0.push((name.to_owned(), value(row.get_ref(at)?)));
-    }
-    Ok(Some(image))
 }

@@ -79,10 +79,11 @@ impl Folder {
         names
     }
 
-    /// A command with these arguments, which white space separates, that has not been started.
+    /// A command with these arguments, which white space separates, that has not been started. What
+    /// stands in double quotes is one argument.
     pub(super) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_driftless"));
-        command.args(args.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command.args(words(args)).current_dir(self.0.path()).stdin(Stdio::null());
         let ours = driftless::remote::VARIABLES.into_iter().chain(driftless::remote::URL_VARIABLES);
         for variable in ours.chain(["NO_COLOR"]) {
             command.env_remove(variable);
@@ -120,6 +121,29 @@ impl Folder {
         let args = format!("hub --db hub.db --listen 127.0.0.1:0 {more}");
         Running::start(&mut self.command(&args))
     }
+}
+
+/// The arguments in a text.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut is_quoted, mut is_word) = (vec![String::new()], false, false);
+    for c in text.chars() {
+        match c {
+            '"' => (is_quoted, is_word) = (!is_quoted, true),
+            c if c.is_whitespace() && !is_quoted => {
+                if std::mem::take(&mut is_word) {
+                    words.push(String::new());
+                }
+            }
+            c => {
+                is_word = true;
+                words.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    if !is_word {
+        words.pop();
+    }
+    words
 }
 
 fn ended(output: Output) -> Ran {

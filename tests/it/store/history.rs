@@ -48,15 +48,15 @@ const LOCAL: [&str; 5] = [
     "CREATE TRIGGER x_lquiet BEFORE DELETE ON q WHEN old.y = 1 BEGIN SELECT RAISE(IGNORE); END;",
 ];
 
-struct Shape {
-    ddl: String,
-    web: String,
-    local: String,
-    nocase: bool,
-    rule: ConflictRule,
+pub(crate) struct Shape {
+    pub(crate) ddl: String,
+    pub(crate) web: String,
+    pub(crate) local: String,
+    pub(crate) nocase: bool,
+    pub(crate) rule: ConflictRule,
 }
 
-fn shape(random: &mut fastrand::Rng) -> Shape {
+pub(crate) fn shape(random: &mut fastrand::Rng) -> Shape {
     let on_update = *random.choice(&["CASCADE", "NO ACTION", "SET NULL"]).unwrap();
     let nocase = random.f64() < 0.4;
     let collate = if nocase { "COLLATE NOCASE" } else { "" };
@@ -84,7 +84,7 @@ fn shape(random: &mut fastrand::Rng) -> Shape {
 }
 
 /// One statement, or a few in one transaction.
-fn operation(random: &mut fastrand::Rng, nocase: bool) -> String {
+pub(crate) fn operation(random: &mut fastrand::Rng, nocase: bool) -> String {
     fn quoted(random: &mut fastrand::Rng, words: &[&str]) -> String {
         match *random.choice(words).unwrap() {
             "" => "NULL".to_owned(),

@@ -1,9 +1,9 @@
 //! The local database: integrating pages, conflicts, quarantine, the first sync.
 
-mod history;
+pub(crate) mod history;
 mod inbox;
 mod integrate;
 mod older;
 mod outbox;
 mod waiting;
-mod world;
+pub(crate) mod world;

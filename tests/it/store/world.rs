@@ -19,16 +19,16 @@ use crate::support::local_remote::{rows as all_rows, rows_of};
 use crate::support::remote_schema::{found, install};
 
 /// Everything in one push.
-pub(super) const ALL: PushLimit = PushLimit::of(10_000, 10 << 20);
+pub(crate) const ALL: PushLimit = PushLimit::of(10_000, 10 << 20);
 /// The time at which all tests take place: ms since 1970.
-pub(super) const NOW: i64 = 1_700_000_000_000;
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
 /// Rows of a database, by table and key.
-pub(super) type Rows = BTreeMap<(String, String), Image>;
+pub(crate) type Rows = BTreeMap<(String, String), Image>;
 
 /// The remote: a database with our schema, which a web application writes to.
-pub(super) struct Remote {
-    pub(super) db: Connection,
+pub(crate) struct Remote {
+    pub(crate) db: Connection,
     tables: Vec<Table>,
     rule: ConflictRule,
     units: u128,
@@ -36,7 +36,7 @@ pub(super) struct Remote {
 
 impl Remote {
     /// A remote with these tables, and triggers of the web application's own.
-    pub(super) fn new(schema: &str, web: &str, rule: ConflictRule) -> Self {
+    pub(crate) fn new(schema: &str, web: &str, rule: ConflictRule) -> Self {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
         db.execute_batch(schema).unwrap();
@@ -49,12 +49,12 @@ impl Remote {
     }
 
     /// Writes as the web application does. What a constraint refuses is rolled back.
-    pub(super) fn web(&self, sql: &str) {
+    pub(crate) fn web(&self, sql: &str) {
         batch(&self.db, sql);
     }
 
     /// Delivers events; those that make it fail are isolated and recorded as rejected.
-    pub(super) fn deliver(&mut self, origin: ReplicaId, events: &[Outgoing]) {
+    pub(crate) fn deliver(&mut self, origin: ReplicaId, events: &[Outgoing]) {
         self.units += 1;
         let unit = Ulid(self.units);
         let json: Vec<_> = events.iter().map(spell).collect();
@@ -98,7 +98,7 @@ impl Remote {
     }
 
     /// The next `limit` events of the log, units or not.
-    pub(super) fn page(&self, after: Seq, limit: usize) -> Page {
+    pub(crate) fn page(&self, after: Seq, limit: usize) -> Page {
         let sql = format!(
             "SELECT {PULL_LINE}, seq FROM driftless_events WHERE seq > ?1 ORDER BY seq LIMIT ?2"
         );
@@ -122,7 +122,7 @@ impl Remote {
     }
 
     /// What the log has of a row.
-    pub(super) fn history(&self, place: &(String, String)) -> Vec<String> {
+    pub(crate) fn history(&self, place: &(String, String)) -> Vec<String> {
         let sql = format!(
             "SELECT {PULL_LINE} FROM driftless_events WHERE tbl = '{}' AND pk = '{}' ORDER BY seq",
             place.0, place.1
@@ -131,7 +131,7 @@ impl Remote {
     }
 
     /// The rows as the log up to `until` says they are.
-    pub(super) fn fold(&self, until: Seq) -> Rows {
+    pub(crate) fn fold(&self, until: Seq) -> Rows {
         let mut rows = Rows::new();
         let all = self.page(Seq(0), usize::MAX >> 1);
         for line in all.lines().unwrap() {
@@ -152,7 +152,7 @@ impl Remote {
 }
 
 /// Does to `rows` what an event does.
-pub(super) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Option<&Image>) {
+pub(crate) fn apply(rows: &mut Rows, place: (String, String), op: Op, after: Option<&Image>) {
     match op {
         Op::Insert => {
             rows.insert(place, after.unwrap().clone());
@@ -204,16 +204,16 @@ fn batch(db: &Connection, sql: &str) {
 }
 
 /// A desktop: a replica and the application that writes to it.
-pub(super) struct Desk {
-    pub(super) store: Store,
-    pub(super) app: Connection,
-    pub(super) id: ReplicaId,
+pub(crate) struct Desk {
+    pub(crate) store: Store,
+    pub(crate) app: Connection,
+    pub(crate) id: ReplicaId,
     dir: TempDir,
 }
 
 impl Desk {
     /// A fresh desktop with these tables, and local ones and triggers of the application's.
-    pub(super) fn new(number: u128, schema: &str, local: &str, rule: ConflictRule) -> Self {
+    pub(crate) fn new(number: u128, schema: &str, local: &str, rule: ConflictRule) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("desk.db");
         let app = Connection::open(&path).unwrap();
@@ -229,7 +229,7 @@ impl Desk {
     }
 
     /// A desktop whose database another driftless has left: its dump, without the powers of two.
-    pub(super) fn of_dump(dump: &str) -> Self {
+    pub(crate) fn of_dump(dump: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("desk.db");
         let app = Connection::open(&path).unwrap();
@@ -243,18 +243,23 @@ impl Desk {
     }
 
     /// The replicator's process ends, and another one begins.
-    pub(super) fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         let path = self.dir.path().join("desk.db");
         self.store = Store::open(&path).unwrap();
     }
 
+    /// Its file.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("desk.db")
+    }
+
     /// Writes as the application does. What a constraint refuses is rolled back.
-    pub(super) fn write(&self, sql: &str) {
+    pub(crate) fn write(&self, sql: &str) {
         batch(&self.app, sql);
     }
 
     /// Pushes what fits into the limit.
-    pub(super) fn push(&mut self, remote: &mut Remote, limit: PushLimit) -> usize {
+    pub(crate) fn push(&mut self, remote: &mut Remote, limit: PushLimit) -> usize {
         let Some(push) = self.store.outgoing(limit).unwrap() else { return 0 };
         remote.deliver(self.id, &push.events);
         self.store.sent(push.last_n).unwrap();
@@ -262,7 +267,7 @@ impl Desk {
     }
 
     /// Pulls one page, made longer until it can be applied.
-    pub(super) fn pull(&mut self, remote: &Remote, mut limit: usize) -> Integrated {
+    pub(crate) fn pull(&mut self, remote: &Remote, mut limit: usize) -> Integrated {
         loop {
             let page = remote.page(self.store.state().unwrap().cursor(), limit);
             match self.store.integrate(&page, None, NOW).unwrap() {
@@ -274,18 +279,18 @@ impl Desk {
     }
 
     /// Pushes and pulls everything.
-    pub(super) fn sync(&mut self, remote: &mut Remote) -> Integrated {
+    pub(crate) fn sync(&mut self, remote: &mut Remote) -> Integrated {
         while self.push(remote, ALL) > 0 {}
         self.pull(remote, 1_000_000)
     }
 
     /// A query's rows, values joined with a bar.
-    pub(super) fn rows(&self, sql: &str) -> Vec<String> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
         rows(&self.app, sql)
     }
 
     /// The rows as they should be: the remote's log up to the cursor, pending events on top.
-    pub(super) fn expected(&self, remote: &Remote) -> Rows {
+    pub(crate) fn expected(&self, remote: &Remote) -> Rows {
         let mut rows = remote.fold(self.store.state().unwrap().cursor());
         let filter = LogFilter { verdict: Some(EventState::Pending), ..LogFilter::default() };
         self.store
@@ -305,13 +310,13 @@ impl Desk {
     }
 
     /// The rows as they are.
-    pub(super) fn actual(&self) -> Rows {
+    pub(crate) fn actual(&self) -> Rows {
         actual(&self.app)
     }
 }
 
 /// A query's rows, values joined with a bar.
-pub(super) fn rows(db: &Connection, sql: &str) -> Vec<String> {
+pub(crate) fn rows(db: &Connection, sql: &str) -> Vec<String> {
     let mut statement = db.prepare(sql).unwrap();
     let width = statement.column_count();
     let mut found = statement.query([]).unwrap();
@@ -333,7 +338,7 @@ pub(super) fn rows(db: &Connection, sql: &str) -> Vec<String> {
 
 /// All rows of all tables that can be replicated, under their keys as they stand (the tests' keys
 /// are text; where a collation folds them, in lower case).
-pub(super) fn actual(db: &Connection) -> Rows {
+pub(crate) fn actual(db: &Connection) -> Rows {
     let mut rows = Rows::new();
     for table in Catalog::read(db).unwrap().tables {
         let names: Vec<_> = table.column_names().map(driftless::catalog::ident).collect();

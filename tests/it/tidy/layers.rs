@@ -4,7 +4,7 @@ use super::assert_none;
 use super::imports::imports;
 
 /// What each layer may use of the other layers. What is not a layer is the pure core.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("event", &[]),
     ("catalog", &["event"]),
     ("capture", &["event", "catalog"]),
@@ -12,11 +12,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("remote", &["event", "protocol"]),
     ("store", &["event", "catalog", "capture", "protocol"]),
     ("sync", &["event", "catalog", "capture", "protocol", "remote", "store"]),
+    ("audit", &["event", "catalog", "store"]),
     ("hub", &["event"]),
-    ("inspect", &["event", "catalog", "remote", "store", "sync"]),
+    ("inspect", &["event", "catalog", "remote", "store", "sync", "audit"]),
     ("cli", &["event", "catalog", "protocol", "remote", "sync", "inspect", "hub", "replicator"]),
 ];
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "event",
     "catalog",
     "capture",
@@ -24,6 +25,7 @@ const LAYERS: [&str; 11] = [
     "remote",
     "store",
     "sync",
+    "audit",
     "inspect",
     "hub",
     "cli",

@@ -1,12 +1,20 @@
 //! The local log, read: settled events from their sealed frames, then the pending ones.
 
+pub(in crate::store) mod reader;
+pub(in crate::store) mod revert;
+pub(in crate::store) mod row_index;
+
+use std::ops::ControlFlow;
+
 use rusqlite::{Connection, OptionalExtension, Row};
+use ulid::Ulid;
 
 use super::Store;
 use super::outbox::pending::event_id;
 use super::outbox::reader::{COLUMNS, Layouts};
 use crate::error::Result;
 use crate::event::frame::{Sealed, open};
+use crate::event::value::Value;
 use crate::event::verdict::Verdict;
 use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 
@@ -57,6 +65,22 @@ impl Entry {
         }
     }
 
+    /// What it did.
+    pub fn op(&self) -> Op {
+        match self {
+            Entry::Settled(event) => event.op,
+            Entry::Pending(event) => event.op,
+        }
+    }
+
+    /// Its old and new values.
+    pub(crate) fn images(&self) -> (Option<&Image>, Option<&Image>) {
+        match self {
+            Entry::Settled(event) => (event.before.as_ref(), event.after.as_ref()),
+            Entry::Pending(event) => (event.before.as_ref(), event.after.as_ref()),
+        }
+    }
+
     /// Its table and row.
     pub fn row(&self) -> (&str, &RowKey) {
         match self {
@@ -101,6 +125,15 @@ pub struct LogFilter {
     /// In the log of a former remote: the number of the identity that ended with it
     /// ([`PastIdentity`](super::PastIdentity)). It has no pending events.
     pub former: Option<i64>,
+    /// By this actor, as the application set it.
+    pub actor: Option<String>,
+    /// Pushed together with others under this unit.
+    pub unit: Option<Ulid>,
+    /// With this text in a value that it set or took away, or in its key. Numbers are searched as
+    /// they are printed.
+    pub text: Option<String>,
+    /// The newest event first: the pending ones, and then the log backwards.
+    pub reverse: bool,
 }
 
 impl LogFilter {
@@ -118,6 +151,10 @@ impl LogFilter {
         };
         let (table, key) = entry.row();
         let ms = entry.id().ms();
+        let (actor, unit) = match entry {
+            Entry::Pending(event) => (&event.actor, None),
+            Entry::Settled(event) => (&event.actor, event.unit),
+        };
         self.table.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(table))
             && self.key.as_ref().is_none_or(|wanted| key.0 == *wanted || key.to_string() == *wanted)
             && self.origin.is_none_or(|wanted| wanted == origin)
@@ -125,11 +162,27 @@ impl LogFilter {
             && self.since_ms.is_none_or(|since| ms >= since)
             && self.until_ms.is_none_or(|until| ms <= until)
             && self.until_seq.is_none_or(|until| seq <= until)
+            && (self.actor.is_none() || self.actor == *actor)
+            && (self.unit.is_none() || self.unit == unit)
+            && self.text.as_ref().is_none_or(|text| has_text(entry, text))
     }
 }
 
-/// What [`pending`] reads.
-const MORE: &str = "ms, tail, base, actor, aside, winner, refuse FROM driftless_outbox";
+/// Whether a text is in an event's key or in one of its values.
+fn has_text(entry: &Entry, text: &str) -> bool {
+    let (before, after) = entry.images();
+    let has = |value: &Value| match value {
+        Value::Null => false,
+        Value::Blob(blob) => memchr::memmem::find(blob, text.as_bytes()).is_some(),
+        Value::Text(value) => memchr::memmem::find(value, text.as_bytes()).is_some(),
+        value => value.to_string().contains(text),
+    };
+    let mut values = [before, after].into_iter().flatten().flat_map(|image| &image.0);
+    values.any(|(_, value)| has(value)) || entry.row().1.to_string().contains(text)
+}
+
+/// What [`pending`] reads behind [`COLUMNS`].
+const MORE: &str = "ms, tail, base, actor, aside, winner, refuse";
 
 fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingEntry> {
     let mut read = layouts.read(db, row, 0, None)?;
@@ -153,7 +206,7 @@ fn pending(db: &Connection, layouts: &Layouts, row: &Row<'_>) -> Result<PendingE
 }
 
 /// The event in a row of seq, header and values.
-pub(super) fn frame(row: &Row<'_>) -> Result<Event> {
+pub(in crate::store) fn frame(row: &Row<'_>) -> Result<Event> {
     let sealed = Sealed { header: row.get(1)?, values: row.get(2)? };
     open(&sealed, Seq(row.get(0)?))
 }
@@ -172,7 +225,7 @@ fn frames(former: Option<i64>) -> &'static str {
 }
 
 /// The id of the settled event at a place in the log.
-pub(super) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<EventId>> {
+pub(in crate::store) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<EventId>> {
     let mut statement = db.prepare_cached("SELECT id FROM driftless_log WHERE seq = ?1")?;
     let id = statement.query_row([seq.0], |row| row.get::<_, [u8; 16]>(0)).optional()?;
     Ok(id.map(|bytes| EventId(ulid::Ulid::from_bytes(bytes))))
@@ -180,7 +233,7 @@ pub(super) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<EventId>> {
 
 impl Store {
     /// Visits the events that `filter` takes: the settled ones in the order of the log, then the
-    /// pending ones in theirs.
+    /// pending ones in theirs; the other way round if it is reversed.
     ///
     /// # Errors
     ///
@@ -191,32 +244,82 @@ impl Store {
         filter: &LogFilter,
         visit: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
-        let me = Origin::Replica(self.id);
+        self.walk_log(filter, &mut |entry| visit(entry).map(ControlFlow::Continue))
+    }
+
+    /// The same; the walk ends, too, when `visit` breaks it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::log`].
+    pub fn walk_log(
+        &self,
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         // One snapshot, so that an event that is settled meanwhile is not missed.
         let tx = self.db.unchecked_transaction()?;
-        if filter.verdict != Some(EventState::Pending) {
-            let mut statement = tx.prepare_cached(frames(filter.former))?;
-            let mut rows =
-                statement.query((filter.former, filter.after_seq.unwrap_or_default().0))?;
-            while let Some(row) = rows.next()? {
-                let entry = Entry::Settled(frame(row)?);
-                if filter.takes(me, &entry) {
-                    visit(entry)?;
-                }
+        let wants_settled = filter.verdict != Some(EventState::Pending);
+        let wants_pending = filter.former.is_none()
+            && filter.unit.is_none()
+            && matches!(filter.verdict, None | Some(EventState::Pending));
+        let parts = [(wants_settled, false), (wants_pending, true)];
+        let order = if filter.reverse { [1, 0] } else { [0, 1] };
+        for (wanted, pending) in order.map(|at| parts[at]) {
+            if !wanted {
+                continue;
             }
-        }
-        if filter.former.is_none() && matches!(filter.verdict, None | Some(EventState::Pending)) {
-            let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled ORDER BY n");
-            let mut statement = tx.prepare_cached(&sql)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let entry = Entry::Pending(pending(&tx, self.outbox.layouts(), row)?);
-                if filter.takes(me, &entry) {
-                    visit(entry)?;
-                }
+            let flow = match pending {
+                true => self.walk_pending(&tx, filter, visit)?,
+                false => self.walk_settled(&tx, filter, visit)?,
+            };
+            if flow.is_break() {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn walk_settled(
+        &self,
+        tx: &Connection,
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let me = Origin::Replica(self.id);
+        let sql = frames(filter.former);
+        let sql = if filter.reverse { format!("{sql} DESC") } else { sql.to_owned() };
+        let mut statement = tx.prepare_cached(&sql)?;
+        let mut rows = statement.query((filter.former, filter.after_seq.unwrap_or_default().0))?;
+        while let Some(row) = rows.next()? {
+            let entry = Entry::Settled(frame(row)?);
+            if filter.takes(me, &entry) && visit(entry)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn walk_pending(
+        &self,
+        tx: &Connection,
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let me = Origin::Replica(self.id);
+        let order = if filter.reverse { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT {COLUMNS}, {MORE} FROM driftless_outbox WHERE NOT settled ORDER BY n {order}"
+        );
+        let mut statement = tx.prepare_cached(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let entry = Entry::Pending(pending(tx, self.outbox.layouts(), row)?);
+            if filter.takes(me, &entry) && visit(entry)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// One event, by its id. Another writer's takes a walk through the log.
@@ -229,7 +332,9 @@ impl Store {
             return Ok(Some(Entry::Settled(event)));
         }
         {
-            let sql = format!("SELECT {COLUMNS}, {MORE} WHERE NOT settled AND n = ?1");
+            let sql = format!(
+                "SELECT {COLUMNS}, {MORE} FROM driftless_outbox WHERE NOT settled AND n = ?1"
+            );
             let mut statement = self.db.prepare_cached(&sql)?;
             let mut rows = statement.query([id.outbox_number()])?;
             if let Some(row) = rows.next()? {
@@ -264,7 +369,7 @@ impl Store {
 
     /// A settled event of any writer that is in the log before `seq`. It is looked for from there
     /// backwards.
-    pub(super) fn logged_before(&self, id: EventId, seq: Seq) -> Result<Option<Event>> {
+    pub(in crate::store) fn logged_before(&self, id: EventId, seq: Seq) -> Result<Option<Event>> {
         let sql = "SELECT seq FROM driftless_log WHERE id = ?1 AND seq < ?2
                    ORDER BY seq DESC LIMIT 1";
         let mut statement = self.db.prepare_cached(sql)?;
@@ -275,7 +380,11 @@ impl Store {
 }
 
 /// The settled event at a place in the present log, or in that of a former remote.
-pub(super) fn settled_in(db: &Connection, former: Option<i64>, seq: Seq) -> Result<Option<Event>> {
+pub(in crate::store) fn settled_in(
+    db: &Connection,
+    former: Option<i64>,
+    seq: Seq,
+) -> Result<Option<Event>> {
     let mut statement = db.prepare_cached(frames(former))?;
     let mut rows = statement.query((former, seq.0.saturating_sub(1)))?;
     let event = rows.next()?.map(frame).transpose()?;
@@ -283,7 +392,7 @@ pub(super) fn settled_in(db: &Connection, former: Option<i64>, seq: Seq) -> Resu
 }
 
 /// A settled event that this file's outbox had, in the present log or in that of a former remote.
-pub(super) fn own_event(
+pub(in crate::store) fn own_event(
     db: &Connection,
     former: Option<i64>,
     id: EventId,
