@@ -22,7 +22,7 @@ pub enum Affinity {
 }
 
 impl Affinity {
-    /// The rules of SQLite, in their order.
+    /// Applies SQLite's rules, in SQLite's order.
     pub fn of(declared: &str) -> Self {
         let upper = declared.to_ascii_uppercase();
         let has = |part| upper.contains(part);
@@ -39,7 +39,7 @@ impl Affinity {
         }
     }
 
-    /// A declared type that has it.
+    /// Converts a value as SQLite does when it stores the value in a column of this affinity.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Affinity::Integer => "INTEGER",
@@ -50,7 +50,7 @@ impl Affinity {
         }
     }
 
-    /// The value as a column of this affinity stores it.
+    /// Converts a value as SQLite does when it stores the value in a column of this affinity.
     pub(crate) fn convert(self, value: Value) -> Value {
         match (self, value) {
             (Affinity::Text, Value::Integer(integer)) => {
@@ -70,7 +70,7 @@ impl Affinity {
     }
 }
 
-/// A REAL as SQLite converts it to text: with 15 digits.
+/// Converts a REAL to text as SQLite does: with 15 digits.
 fn decimal(real: f64) -> String {
     let trim = |digits: &str| match digits.trim_end_matches('0') {
         whole if whole.ends_with('.') => format!("{whole}0"),
@@ -88,12 +88,12 @@ fn decimal(real: f64) -> String {
     }
 }
 
-/// The number that a text spells, if it spells one. A REAL without a fraction stays a REAL.
+/// Parses text as a number. `None` if it is not a number. A REAL without a fraction stays a REAL.
 fn number(text: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(text).ok()?;
     let text = text.trim_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // Rust also parses words such as `inf`, which are text for SQLite.
+    // Rust also parses words such as `inf`. For SQLite they are text.
     let plain = |c: char| c.is_ascii_digit() || ['.', 'e', 'E', '+', '-'].contains(&c);
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !digits.chars().all(plain) {
         return None;
@@ -108,13 +108,13 @@ fn number(text: &[u8]) -> Option<Value> {
 mod tests {
     use super::*;
 
-    /// As SQLite itself converts them.
+    /// The expected values come from SQLite itself.
     #[test]
     fn values_are_converted_as_sqlite_converts_them() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         let text = |text: &str| Value::Text(text.as_bytes().to_vec());
         let mut values = vec![Value::Null, Value::Integer(7), Value::Integer(i64::MIN)];
-        // Versions of SQLite differ in the text of others.
+        // Versions of SQLite differ in the text of other doubles.
         values.extend([1.0, -2.5, 0.1, 1e300, 1e-4, -1e-5, 1.5e-300].map(Value::Real));
         values.push(Value::Blob(b"1".to_vec()));
         values.extend(
@@ -137,7 +137,7 @@ mod tests {
                 let same = "SELECT x = ?1 AND (typeof(x) = typeof(?1) OR typeof(x) = 'integer'
                                                AND typeof(?1) = 'real') OR x IS NULL FROM t";
                 let converted = affinity.convert(value.clone());
-                // A parameter has no affinity, so it is compared unchanged.
+                // A parameter has no affinity, so SQLite compares it unchanged.
                 let like: bool = db
                     .query_row(same, [crate::event::value::ValueRef::from(&converted)], |row| {
                         row.get(0)

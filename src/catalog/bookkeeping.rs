@@ -1,8 +1,8 @@
 //! Tables that a tool keeps for itself in an application's database.
 //!
-//! A migration tool records in a table which steps a database has had. The two sides have had
-//! different ones. If the record of a step were replicated before the step runs on the other side,
-//! the tool there would skip the step. So these tables are not replicated unless they are named.
+//! A migration tool records in a table which steps have run on a database. The two sides have run
+//! different steps. If such a record were replicated before its step runs on the other side, the
+//! tool there would skip the step. So these tables are not replicated unless they are named.
 
 /// The tables and the tools that create them. A `*` at the end matches any rest of a name.
 ///
@@ -101,12 +101,12 @@ const TABLES: &[(&str, &str)] = &[
     ("schema_version", "Flyway before 5"),
 ];
 
-/// Words in the names of other tables that may be bookkeeping. `migrations` may be of birds, or of
-/// TypeORM or Laravel.
+/// Words that suggest bookkeeping in the names of other tables. `migrations` may be about birds, or
+/// may belong to TypeORM or Laravel.
 const WORDS: [&str; 6] =
     ["migration", "migrations", "schemaversion", "schemahistory", "changelog", "dbversion"];
 
-/// The tool whose bookkeeping has this name, if there is one.
+/// The tool that uses this table for its bookkeeping, if there is one.
 pub fn bookkeeper(table: &str) -> Option<&'static str> {
     let is = |name: &str| match name.strip_suffix('*') {
         Some(start) => table.get(..start.len()).is_some_and(|t| t.eq_ignore_ascii_case(start)),
@@ -115,7 +115,7 @@ pub fn bookkeeper(table: &str) -> Option<&'static str> {
     TABLES.iter().find(|(name, _)| is(name)).map(|(_, tool)| *tool)
 }
 
-/// Whether a table's name looks like bookkeeping, although it is not in the list.
+/// Whether a table's name suggests bookkeeping although the name is not in the list.
 pub fn may_be_bookkeeping(table: &str) -> bool {
     if bookkeeper(table).is_some() {
         return false;

@@ -6,23 +6,24 @@ use super::affinity::Affinity;
 use super::sql::{folded, of};
 use super::table::{Collation, Table};
 
-/// The identity of a row among those of its table, as `driftless_capture` has it, from the values
-/// of its key. NULL if one of them is NULL. The spellings of one key have one identity, and two
-/// keys have two.
+/// The identity of a row within its table, as `driftless_capture` stores it, computed from the
+/// values of the key. It is NULL if one of them is NULL. All spellings of one key have one
+/// identity. Different keys have different identities.
 pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> String {
-    // The text of a part, and a text that is as long, but for a constant.
+    // Returns the text of a part, and a text whose length determines that of the part.
     let part = |part: usize| {
         let raw = value(part);
         let affinity = table.columns[table.key[part]].affinity;
-        // A BLOB is another key than the text with its bytes. It is greater than any text, and text
-        // is not greater than what stands for it here. A STRICT column has no BLOB.
+        // A BLOB is another key than the text with the same bytes. A BLOB is greater than any text,
+        // and text is not greater than the constant that is compared with it here. A STRICT column
+        // has no BLOB.
         let is_mixed = !table.strict && affinity != Affinity::Blob;
         let text = |text: String| match is_mixed {
             true => format!("max({text},{raw})"),
             false => text,
         };
         let x = match (&table.key_collations[part], affinity) {
-            // NOCASE compares what stands before a NUL, and the lengths. `length` stops at a NUL.
+            // NOCASE compares the text before a NUL, and the lengths. `length` stops at a NUL.
             (Collation::NoCase, Affinity::Text) => {
                 text(format!("lower(substr({raw},1,length({raw})))||'/'||length(hex({raw}))"))
             }
@@ -31,7 +32,7 @@ pub(crate) fn capture_key_of(table: &Table, value: &dyn Fn(usize) -> String) -> 
             _ => raw.clone(),
         };
         match affinity {
-            // 1 and 1.0 are one key and have two texts; 1 and '1' are two and have one.
+            // 1 and 1.0 are one key with two texts. 1 and '1' are two keys with one text.
             Affinity::Blob | Affinity::Real if table.key.len() > 1 => {
                 let text = format!(
                     "iif(typeof({x})='real' AND CAST({x} AS INTEGER)={x},\
@@ -70,8 +71,8 @@ pub(crate) fn capture_key(table: &Table, alias: &str) -> String {
 /// is added for rounding.
 const NOW_MS: &str = "CAST(julianday()*86400000.0-210866759999999.5 AS INTEGER)";
 
-/// A ULID's text in SQL: ten digits of time, sixteen of chance. Hexadecimal digits are digits of
-/// Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.
+/// A ULID's text in SQL: ten digits of time and sixteen random digits. Hexadecimal digits are
+/// digits of Crockford's base 32 too, so half of the random bits are fixed, and 64 are left.
 pub(crate) fn ulid() -> String {
     format!(
         "(SELECT group_concat(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ',\

@@ -1,10 +1,10 @@
-//! Reads the terms and the predicate out of a `CREATE INDEX` statement, the body out of a
-//! `CREATE TABLE`, and the op out of a `CREATE TRIGGER`.
+//! Reads three things from the text of a definition: the terms and the predicate of a `CREATE
+//! INDEX`, the body of a `CREATE TABLE`, and the op of a `CREATE TRIGGER`.
 //!
-//! SQLite reports the columns of an index, but an expression and the WHERE of a partial index are
-//! only in the statement's text, as is what a trigger fires on. The text is SQLite's record of a
-//! statement that it accepted, so it is valid. The parser only needs to find the ends of strings,
-//! quoted names, comments and brackets.
+//! SQLite reports the columns of an index. An expression, the WHERE of a partial index and the op
+//! of a trigger are only in the statement's text. The text is SQLite's record of a statement that
+//! it accepted, so it is valid. The parser only needs to find the ends of strings, quoted names,
+//! comments and brackets.
 
 use crate::event::Op;
 
@@ -129,8 +129,8 @@ pub(crate) fn body(sql: &str) -> &str {
     open.map_or("", |open| &sql[open.text.as_ptr() as usize - sql.as_ptr() as usize..])
 }
 
-/// What a trigger fires on. INSERT, UPDATE and DELETE are reserved, so the first of them that is
-/// not quoted is no name.
+/// The op that a trigger fires on. INSERT, UPDATE and DELETE are reserved words, so the first
+/// unquoted one is the op.
 pub(crate) fn trigger_op(sql: &str) -> Option<Op> {
     tokens(sql).iter().find_map(|token| token.text.to_ascii_lowercase().parse().ok())
 }
@@ -192,7 +192,7 @@ fn text_of(sql: &str, tokens: &[Token<'_>]) -> String {
     };
     let offset = |text: &str| text.as_ptr() as usize - sql.as_ptr() as usize;
     let written = &sql[offset(first.text)..offset(last.text) + last.text.len()];
-    // A comment to the end of the line would include the SQL that we append.
+    // If the text ends in a comment, the SQL that we append would be part of the comment.
     if written.contains("--") { format!("{written}\n") } else { written.to_owned() }
 }
 

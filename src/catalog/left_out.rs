@@ -43,24 +43,23 @@ pub enum Why {
     NotNamed,
     /// It was created after the replica.
     Later,
-    /// It was replicated, and is gone or can no longer be replicated.
+    /// It was replicated, but is gone or can no longer be replicated.
     Gone,
 }
 
-/// The tables that were asked for when the replica was made, and the remote's that were left out.
+/// The choice of tables when the replica was made: the named ones, and the ones that were left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Choice {
-    /// Whether every table that can be replicated was asked for.
+    /// Whether all tables were chosen that can be replicated.
     pub all: bool,
-    /// Except these.
+    /// The exceptions from `all`.
     pub but: Vec<String>,
     /// Tables that only the remote has, and that are not replicated.
     pub there: Vec<LeftOut>,
 }
 
 impl Choice {
-    /// Why a table that can be replicated is left out although all are asked for; `None` if it is
-    /// not.
+    /// Why a table is left out although all tables were chosen. `None` if it is not left out.
     pub fn leaves(&self, table: &str) -> Option<(Why, String)> {
         if self.but.iter().any(|name| name.eq_ignore_ascii_case(table)) {
             return Some((Why::Excluded, "it was left out with --exclude".to_owned()));
@@ -114,8 +113,8 @@ impl LeftOut {
 }
 
 impl Catalog {
-    /// The tables, each with the reason if it cannot be replicated. Views and the shadow tables of
-    /// a virtual table are not among them.
+    /// The tables and, for those that cannot be replicated, the reason. Views and the shadow tables
+    /// of a virtual table are not included.
     pub fn told(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let quiet = |name: &str| self.quiet.iter().any(|quiet| is(quiet, name));
         let skipped = self.skipped.iter().filter(move |(name, _)| !quiet(name));

@@ -3,10 +3,10 @@
 /// The prefix of all our names in a database.
 pub const PREFIX: &str = "driftless_";
 
-/// The most columns of a replicated table. Each adds a line to every trigger, and a few more would
-/// reach SQLite's default limit on an expression's depth (1,000).
+/// The most columns of a replicated table. Each column adds a line to every trigger. A few more
+/// would reach SQLite's default limit on an expression's depth (1,000).
 pub const MAX_COLUMNS: usize = 200;
 
-/// The most columns of a replicated key. A note keeps the key's values unchanged, so that the row
-/// can be found for any values.
+/// The most columns of a replicated key. A note has a column for each, with the value unchanged, so
+/// that it can be found by any value.
 pub const MAX_KEY_COLUMNS: usize = 16;

@@ -9,8 +9,8 @@ pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string literal. Nothing in it can end it early: a quote is doubled, and a NUL, which SQLite's
-/// parser would stop at, cannot be in the JSON and the identifiers that this is used for.
+/// A string literal. No text can end it early: a quote is doubled. A NUL would stop SQLite's
+/// parser, but the JSON and the identifiers that are quoted here have none.
 ///
 /// ```
 /// assert_eq!(driftless::catalog::literal("it's"), "'it''s'");

@@ -42,8 +42,8 @@ pub(crate) struct Sandbox {
     shadows: Vec<String>,
 }
 
-/// Allows the steps of a definition: SQLite asks about each. `within` a virtual table, its module
-/// also writes tables of its own.
+/// Allows the steps of a definition: SQLite asks about each. While a virtual table is created
+/// (`within`), its module also writes to tables of its own.
 fn authorize(action: &AuthAction<'_>, within: bool) -> Authorization {
     let allowed = match action {
         AuthAction::CreateTable { .. }
@@ -77,8 +77,8 @@ fn is_vector(sql: &str) -> bool {
     sql.to_ascii_lowercase().contains("libsql_vector_idx")
 }
 
-/// Whether `name` is a shadow table's of `of`: that name, an underscore, and more. For a vector
-/// index the rest is the word `shadow`.
+/// Whether `name` is the name of a shadow table of `of`: that name, an underscore, and more. For a
+/// vector index the rest is the word `shadow`.
 fn begins_like(name: &str, of: &str, any: bool) -> bool {
     let rest = name.get(of.len()..).and_then(|rest| rest.strip_prefix('_'));
     let begins = name.get(..of.len()).is_some_and(|start| start.eq_ignore_ascii_case(of));
@@ -90,8 +90,9 @@ fn tables(db: &Connection) -> Result<HashSet<String>> {
     Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Runs statements of ours in a sandbox with another database's definitions. What fails here would
-/// fail in that database too. Each statement is its text and the values of its parameters.
+/// Runs our statements in a sandbox with another database's definitions. A statement that fails
+/// here would fail in that database too. Each statement is its text and the values of its
+/// parameters.
 ///
 /// # Errors
 ///
@@ -208,7 +209,8 @@ impl Sandbox {
         let made = tables(&sandbox.db)?;
         for (name, sql) in parts {
             let of = parent(name).expect("it was told apart by its parent");
-            // The shadow tables of an unknown module are not known: leave out all that may be.
+            // The shadow tables of an unknown module are not known. Leave out every table that may
+            // be one.
             if made.contains(&name.to_ascii_lowercase())
                 || unknown.contains(of)
                 || vectors.contains(&of)
@@ -235,7 +237,7 @@ impl Sandbox {
     fn make_table(&mut self, name: &str, sql: &str) -> bool {
         let made = self.make(sql);
         if let Err(error) = &made {
-            // Without the statement, which may be long.
+            // The statement is left out of the message, because it may be long.
             let why = match error {
                 rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
                 other => other.to_string(),

@@ -19,20 +19,20 @@ impl ToSql for ValueRef<'_> {
     }
 }
 
-/// How many name and value pairs one `json_object` takes: SQLite up to 3.40 at least allows a
-/// function 127 arguments, and the Turso engine fewer than SQLite's newest.
+/// How many pairs of name and value are passed to one `json_object`. SQLite up to 3.40 (at least)
+/// allows 127 arguments for a function, and the Turso engine fewer than SQLite's newest version.
 const PAIRS: usize = 60;
 
 /// A double that is integral and below this is spelled in decimal: 2^53.
 const EXACT_LIMIT: &str = "9007199254740992.0";
 
-/// -2^63, which is a literal only as an expression.
+/// -2^63. SQL has no literal for it, so it is an expression.
 const MIN: &str = "(-9223372036854775807 - 1)";
 
 /// The JSON spelling of a REAL `x`, which must not be NULL: `value::spell_real` in SQL.
 ///
-/// `driftless_pow2` has every power of two, made by doubling and halving, so that dividing by the
-/// greatest one that is not above `x` is exact in every version of SQLite.
+/// `driftless_pow2` has every power of two, made by doubling and halving. Dividing by the greatest
+/// power that is not above `x` is exact in every version of SQLite.
 pub(crate) fn real_json(x: &str) -> String {
     format!(
         "json_object('r', CASE WHEN abs({x}) < {EXACT_LIMIT} AND CAST({x} AS INTEGER) = {x} \
@@ -42,18 +42,18 @@ pub(crate) fn real_json(x: &str) -> String {
     )
 }
 
-/// How a column's values are written where nothing rare is among them.
+/// The SQL that spells a column's value, with the common and the rare values apart.
 struct Spelling {
     /// The value `x` as an argument of `json_object` or `json_array`.
     plain: String,
-    /// True of a value that `plain` would not do for. `None` if there is no such value.
+    /// SQL condition: `plain` does not work for the value. `None` if it works for all values.
     rare: Option<String>,
 }
 
-/// A column's type says what cannot be in it, so most columns are passed as they are, after a look
-/// for what hardly ever stands there. `x >= x''` is true of blobs alone, and much cheaper than
-/// `typeof`. Text that JSON cannot carry (an embedded NUL) leaves as `\u0000`, which every version
-/// writes and which our reader understands.
+/// Most columns are passed unchanged, after a check for rare values. The column's type limits which
+/// rare values are possible. `x >= x''` is true of blobs alone, and is much cheaper than `typeof`.
+/// Text that JSON cannot carry (an embedded NUL) is written as `\u0000`, which every version writes
+/// and our reader understands.
 fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
     let all = |plain: String| Spelling { plain, rare: None };
     let blob = format!("json_object('x', hex({x}))");
@@ -67,11 +67,11 @@ fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
         }
         (Some("BLOB"), _) => all(format!("CASE WHEN {x} IS NULL THEN NULL ELSE {blob} END")),
         (None, Affinity::Real) => all(any_json(x)),
-        // Numbers become text in a TEXT column, so it has text, blobs and NULL alone.
+        // A TEXT column converts numbers to text, so it has only text, blobs and NULL.
         (None, Affinity::Text) => {
             Spelling { plain: x.to_owned(), rare: Some(format!("{x} >= x''")) }
         }
-        // An integral double has become an integer here, but for -2^63.
+        // An integral double has become an integer in such a column, except for -2^63.
         (None, Affinity::Integer | Affinity::Numeric) => Spelling {
             plain: x.to_owned(),
             rare: Some(format!("({x} IS NOT CAST({x} AS INTEGER) OR {x} IS {MIN})")),
@@ -83,13 +83,13 @@ fn spelling(table: &Table, column: &Column, x: &str) -> Spelling {
     }
 }
 
-/// The JSON spelling of a REAL `x` in a key, where an integral one is the same key as the integer.
+/// The JSON spelling of a REAL `x` in a key. An integral REAL is the same key as the integer.
 fn integral_json(x: &str) -> String {
     let real = real_json(x);
     format!("CASE WHEN CAST({x} AS INTEGER) = {x} THEN CAST({x} AS INTEGER) ELSE {real} END")
 }
 
-/// The exact JSON of any value at all.
+/// The exact JSON of any value.
 pub(crate) fn any_json(x: &str) -> String {
     format!(
         "CASE typeof({x}) WHEN 'real' THEN {} WHEN 'blob' THEN json_object('x', hex({x})) ELSE {x} END",
@@ -97,9 +97,10 @@ pub(crate) fn any_json(x: &str) -> String {
     )
 }
 
-/// The canonical form of a key column's value, as an argument of `json_array`: lower case for
-/// NOCASE, no trailing spaces for RTRIM, an integral REAL as an integer where the column has no
-/// type; and text with a NUL in its hex form, for the remote looks rows up by this text.
+/// The canonical form of a key column's value, as an argument of `json_array`. NOCASE text is in
+/// lower case, RTRIM text has no trailing spaces, and an integral REAL is an integer where the
+/// column has no type. Text with a NUL is in its hex form, because the remote looks rows up by this
+/// text.
 pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     let column = &table.columns[table.key[part]];
     if table.rowid_key {
@@ -134,7 +135,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     let real = real_json(x);
     let integral = match column.affinity {
         Affinity::Real => real,
-        // Also where integral doubles become integers: -2^63 does not.
+        // Columns that convert integral doubles to integers need this too: -2^63 stays a double.
         _ => integral_json(x),
     };
     format!(
@@ -143,9 +144,10 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     )
 }
 
-/// The part of a canonical key that a note keeps, as it is.
+/// The part of a canonical key that a note stores.
 pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
-    // Only text has case and spaces: `lower(1)` would be text, and 0.1 + 0.2 lose its last digits.
+    // Only text has case and spaces. `lower(1)` would be text, and 0.1 + 0.2 would lose its last
+    // digits.
     match table.key_collations[part] {
         Collation::NoCase => format!(
             "CASE WHEN typeof({x}) <> 'text' THEN {x} WHEN instr({x}, CAST(x'00' AS TEXT)) THEN {} \
@@ -155,12 +157,14 @@ pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
         Collation::RTrim => {
             format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
         }
-        // The sign takes a column's affinity away, with which no index of the notes would be used.
+        // The sign removes the column's affinity. With the affinity, SQLite would not use an index
+        // of the notes.
         _ => format!("+{x}"),
     }
 }
 
-/// What NOCASE sees of text that has a NUL: what stands before it, and how long the rest is.
+/// The part of text with a NUL that NOCASE compares: the text before the NUL, and the length of the
+/// rest.
 pub(crate) fn lower_before_nul(x: &str) -> String {
     let bytes = format!("CAST({x} AS BLOB)");
     let before = format!("instr({bytes}, x'00') - 1");
@@ -184,8 +188,8 @@ pub(crate) fn key_json(table: &Table, alias: &str) -> String {
 
 /// The whole row `alias` as a JSON object.
 ///
-/// The code for what hardly ever stands in a row is there once and not for each column: SQLite
-/// compiles all of it into every statement on the table, and clears its registers each time.
+/// The code for rare values is written once, not for each column. SQLite compiles all of it into
+/// every statement on the table, and clears its registers each time.
 pub(crate) fn row_json(table: &Table, alias: &str) -> String {
     let (mut pairs, mut rare) = (Vec::new(), Vec::new());
     for column in &table.columns {
@@ -197,7 +201,8 @@ pub(crate) fn row_json(table: &Table, alias: &str) -> String {
         pairs.chunks(PAIRS).map(|pairs| format!("json_object({})", pairs.join(", "))).collect();
     let plain = match objects.as_slice() {
         [one] => one.clone(),
-        // Between the first object's opening and the last one's closing brace, commas.
+        // The closing brace of the first object and the opening brace of the last one become
+        // commas.
         [first, middle @ .., last] => {
             let mut sql = format!("substr({first}, 1, length({first}) - 1)");
             for object in middle {
@@ -213,12 +218,13 @@ pub(crate) fn row_json(table: &Table, alias: &str) -> String {
     format!("CASE WHEN {} THEN {} ELSE {plain} END", any_of(&rare), any_row_json(table, alias))
 }
 
-/// The whole row `alias` as a JSON object, the same text as [`row_json`]: slower, and short.
+/// The whole row `alias` as a JSON object, with the same text as [`row_json`]. It is slower, and
+/// its SQL is shorter.
 pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
     let columns: Vec<_> = table
         .columns
         .iter()
-        // The sign takes a column's affinity away.
+        // The sign removes the column's affinity.
         .map(|c| format!("SELECT {} AS k, +{} AS v", literal(&c.name), of(alias, &c.present)))
         .collect();
     // The Turso engine finds these columns by the subquery's name alone.
@@ -229,19 +235,20 @@ pub(crate) fn any_row_json(table: &Table, alias: &str) -> String {
     )
 }
 
-/// In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+/// A disjunction in groups. Without groups, the expression of a wide table would be deeper than
+/// SQLite allows.
 pub(crate) fn any_of(conditions: &[String]) -> String {
     let groups: Vec<_> =
         conditions.chunks(50).map(|group| format!("({})", group.join(" OR "))).collect();
     groups.join(" OR ")
 }
 
-/// Whether two values of a column differ: in their bytes or their type, whatever the column's
+/// SQL condition: two values of a column differ in their bytes or their type, whatever the column's
 /// collation says.
 pub(crate) fn differs(column: &Column, a: &str, b: &str) -> String {
     let plain = unlike(column, a, b);
     match column.affinity {
-        // 1 and 1.0 are equal, and can stand in one column only where nothing converts them.
+        // 1 and 1.0 are equal. Only a column that converts nothing can have both.
         Affinity::Blob => format!("({plain} OR typeof({a}) <> typeof({b}))"),
         Affinity::Integer | Affinity::Numeric => {
             format!("({plain} OR {} AND typeof({a}) <> typeof({b}))", is_lowest(a))
@@ -255,12 +262,14 @@ pub(crate) fn unlike(column: &Column, a: &str, b: &str) -> String {
     format!("{a} IS NOT {b}{collate}")
 }
 
-/// Of the integral doubles only -2^63 stays one beside integers; few numbers are this low.
+/// SQL condition: a number may be -2^63, the only integral double that stays a double in a column
+/// of integers. Few numbers are this low.
 pub(crate) fn is_lowest(x: &str) -> String {
     format!("{x} < -9223372036854775807")
 }
 
-/// Whether two rows have the same canonical key. NULL, which no key equals, makes it NULL.
+/// SQL condition: two rows have the same canonical key. It is NULL if a key has NULL, which equals
+/// nothing.
 pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
     let parts: Vec<_> = table
         .key_columns()
@@ -270,8 +279,9 @@ pub(crate) fn same_key(table: &Table, a: &str, b: &str) -> String {
     parts.join(" AND ")
 }
 
-/// Whether a column of the row `a` equals `b` by a collation. It is named only where it is not the
-/// column's own: SQLite 3.54 reads a whole table for an OR of conditions that name one.
+/// SQL condition: a column of the row `a` equals `b` by a collation. The collation is named only if
+/// it is not the column's own: SQLite 3.54 reads a whole table for an OR of conditions that name
+/// one.
 pub(crate) fn equals(column: &Column, a: &str, b: &str, collation: &Collation) -> String {
     let a = of(a, &column.present);
     if column.collation == *collation {

@@ -1,4 +1,4 @@
-//! A table's definition, as capture and materializing need it.
+//! A table's definition, as capture and the row writer need it.
 //!
 //! [`Table::read`] asks SQLite itself (`PRAGMA table_xinfo`, `index_xinfo`, `foreign_key_list` and
 //! the column metadata), so it does not depend on the spelling of a `CREATE TABLE`. A remote's
@@ -12,8 +12,8 @@ use super::limits::{MAX_COLUMNS, MAX_KEY_COLUMNS, PREFIX};
 use super::sandbox::Sandbox;
 use crate::error::{Code, Error, Result};
 
-/// The collations that SQLite itself has. Others are refused on keys, since other clients of the
-/// same file could not run our triggers.
+/// The collations that SQLite itself has. A key may not use another one, because other clients of
+/// the file could not run our triggers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Collation {
     /// Byte for byte.
@@ -87,8 +87,8 @@ pub struct Unique {
 }
 
 impl Unique {
-    /// The columns with the index's collations; `None` if it has an expression, a condition or a
-    /// generated column.
+    /// The columns, each with the index's collation. `None` if the index has an expression, a
+    /// condition or a generated column.
     pub(crate) fn plain_columns<'a>(
         &'a self,
         table: &'a Table,
@@ -105,8 +105,8 @@ impl Unique {
         self.terms.iter().map(column).collect()
     }
 
-    /// Whether its terms or its predicate may use a column of this name: whether the text contains
-    /// the name.
+    /// Whether its terms or its predicate may use a column of this name. True if their text
+    /// contains the name.
     pub fn mentions(&self, column: &str) -> bool {
         let mut texts = self.terms.iter().map(|term| match term {
             Term::Column(name, _) => name,
@@ -117,7 +117,7 @@ impl Unique {
     }
 }
 
-/// Whether an expression may use a column of this name: whether the text contains the name.
+/// Whether an expression may use a column of this name. True if the text contains the name.
 pub(crate) fn mentions(sql: &str, column: &str) -> bool {
     let column = column.to_ascii_lowercase();
     // A quote in a name is doubled in SQL.
@@ -204,10 +204,10 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `Usage`, naming the table, when it cannot be replicated: it does not exist, is a view, a
-    /// virtual or a shadow table, is one of SQLite's or ours, has no primary key, a key column has
-    /// a collation that the application registered, or there are more than [`MAX_COLUMNS`] columns.
-    /// `Storage` when the database cannot be read.
+    /// `Usage`, naming the table, when it cannot be replicated: it does not exist; it is a view, a
+    /// virtual or a shadow table, or one of SQLite's or ours; it has no primary key; a key column
+    /// has a collation that the application registered; or it has more than [`MAX_COLUMNS`]
+    /// columns. `Storage` when the database cannot be read.
     pub fn read(db: &Connection, name: &str) -> Result<Table> {
         let (name, kind, without_rowid, strict) = table_kind(db, name)?;
         refuse_by_kind(&name, &kind)?;
@@ -274,12 +274,12 @@ impl Table {
         self.key.contains(&index)
     }
 
-    /// A column, by its name in events; SQLite's names do not differ by case.
+    /// A column, by its name in any case, as in SQLite.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
-    /// The names of the columns in events.
+    /// The names of the columns in the INSERT that an application would write by hand.
     pub fn column_names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())
     }
@@ -317,12 +317,12 @@ fn unsupported(message: String) -> Error {
     Error::new(Code::TableUnsupported, message)
 }
 
-/// Whether a name begins so, in any case: SQLite ignores the case of names.
+/// Whether a name begins with `prefix`, in any case: SQLite ignores the case of names.
 fn begins_with(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// Columns that can be written, generated ones, and which of the former are the key.
+/// The columns that can be written, the generated ones, and the places of the key among the former.
 type Columns = (Vec<Column>, Vec<String>, Vec<usize>);
 
 fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<Columns> {
@@ -342,7 +342,7 @@ fn read_columns(db: &Connection, name: &str, strict: bool) -> Result<Columns> {
         let declared: String = row.get(1)?;
         let (_, collation, ..) = db.column_metadata(Some("main"), name, &column)?;
         let collation = collation.map_or(String::new(), |c| c.to_string_lossy().into_owned());
-        // ANY means no conversion in a STRICT table, and NUMERIC in every other one.
+        // In a STRICT table ANY converts nothing. In every other table it means NUMERIC.
         let affinity = if strict && declared.eq_ignore_ascii_case("ANY") {
             Affinity::Blob
         } else {
@@ -394,7 +394,7 @@ fn read_indexes(
         }
         uniques.push(read_unique(db, name, partial)?);
     }
-    // The newest index is listed first. Judge the oldest first, as SQLite checks them.
+    // SQLite lists the newest index first and checks the oldest first. Judge them as SQLite does.
     uniques.reverse();
     Ok((uniques, key_collations))
 }
@@ -483,15 +483,15 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// The tables and views that cannot, each with the reason.
     pub skipped: Vec<(String, String)>,
-    /// Views and shadow tables among them. They are left out without a warning.
+    /// The views and shadow tables among `skipped`. They are left out without a warning.
     pub quiet: Vec<String>,
-    /// Tables among them that [`Catalog::of_remote`] could not make in memory.
+    /// The tables among `skipped` that [`Catalog::of_remote`] could not make in memory.
     pub unmade: Vec<String>,
     /// The indexes that were made by a `CREATE INDEX`: the table, and SQLite's record of the
     /// statement, in the order they were made.
     pub indexes: Vec<(String, String)>,
-    /// The foreign keys: the child table, and the parent by the name that the child has for it,
-    /// which may not exist.
+    /// The foreign keys: the child table, and the parent by the name that the child uses. The
+    /// parent may not exist.
     pub parents: Vec<(String, String)>,
     /// The foreign keys that do not lead to a key of the parent. Only [`Catalog::of_remote`] knows
     /// them.
@@ -514,7 +514,7 @@ impl Catalog {
         for (name, kind) in names {
             match Table::read(db, &name) {
                 Ok(table) => catalog.tables.push(table),
-                // Leave out a virtual table's own tables without a warning.
+                // A virtual table's own tables are left out without a warning.
                 Err(_) if kind == "shadow" => {}
                 Err(error) if error.kind() == crate::error::Kind::Usage => {
                     catalog.skipped.push((name, error.message().to_owned()));
@@ -545,7 +545,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when there are more than any database has; `Storage` when SQLite fails.
+    /// `Corrupt` when there are more definitions than any real database has; `Storage` when SQLite
+    /// fails.
     pub fn of_remote(schema: &[(String, String, String, Option<String>)]) -> Result<Catalog> {
         let mut skipped = Vec::new();
         for (_, name, ..) in schema.iter().filter(|(kind, ..)| kind == "view") {

@@ -1,14 +1,15 @@
-//! The clock that stamps ULIDs, as a value: it is told the time and the chance.
+//! The clock that stamps ULIDs. It is a plain value: the caller passes the time and the random
+//! bits.
 
 use ulid::Ulid;
 
 /// The greatest time part: 48 bits of milliseconds, which last until the year 10889.
 const MAX_MS: u64 = (1 << 48) - 1;
 
-/// Makes ULIDs that only rise, whatever the machine's clock does.
+/// Makes ULIDs that always rise, even if the machine's clock goes back.
 ///
 /// * Each ULID is greater than every one that this clock made before.
-/// * Its time part is the given time, unless that lies behind: then it is the newest time seen.
+/// Its time part is the given time or, if a newer one was seen, that one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
     newest: Ulid,
@@ -18,15 +19,16 @@ impl Clock {
     /// The next ULID at `now_ms`, in ms since 1970. The low 80 bits of `random` go into its tail.
     pub fn stamp(&mut self, now_ms: u64, random: u128) -> Ulid {
         let fresh = Ulid::from_parts(now_ms.min(MAX_MS), random);
-        // Behind or level with the newest, the newest one's tail is counted up, and carries over
-        // into the time part once in 2^80 times. At the very end of time there is no next one.
+        // If the time is not later than the newest ULID's, the newest one's tail is counted up. It
+        // overflows into the time part once in 2^80 times. After the greatest ULID there is no next
+        // one.
         self.newest =
             if fresh > self.newest { fresh } else { Ulid(self.newest.0.saturating_add(1)) };
         self.newest
     }
 }
 
-/// A length of time for people: `3 s`, `12 min`, `5 h`, `9 days`.
+/// A duration for people: `3 s`, `12 min`, `5 h`, `9 days`.
 pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
@@ -46,7 +48,7 @@ mod tests {
         let mut clock = Clock::default();
         let mut last = Ulid::nil();
         for _ in 0..10_000 {
-            // A clock that is set back and forth by up to a minute.
+            // The clock is set back and forth by up to a minute.
             let ulid = clock.stamp(1_700_000_000_000 + random.u64(..60_000), random.u128(..));
             assert!(ulid > last, "{ulid} after {last}");
             last = ulid;

@@ -1,9 +1,9 @@
-//! What the remote decided about an event, and the rule by which an event loses to another.
+//! The conflict rule: when an event loses to another one.
 
 use super::{Columns, Op, Seq, read_columns};
 use crate::error::{Error, Result};
 
-/// What counts as two writers changing the same thing: set per table.
+/// The definition of a conflict between two writers, set for each table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ConflictRule {
     /// Any two changes of the same row. The default.
@@ -15,7 +15,7 @@ pub enum ConflictRule {
 }
 
 impl ConflictRule {
-    /// The word for it, in the command and in the databases.
+    /// Its name, in the command and in the databases.
     pub fn as_str(self) -> &'static str {
         match self {
             ConflictRule::Row => "row",
@@ -37,7 +37,7 @@ impl std::str::FromStr for ConflictRule {
     }
 }
 
-/// What the conflict rule looks at in an event of the row in question.
+/// The part of an event that the conflict rule needs. The event is of the row in question.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// What it does.
@@ -50,10 +50,10 @@ pub struct Claim<'a> {
 /// same row has a seq greater than the event's base.** Gives the seq of the first event that
 /// defeats it.
 ///
-/// `arrival` is the event, `base` what its writer had seen, and `others` the applied events of its
-/// row by other writers that are in the log when it arrives, in their order. It is a pure function
-/// of the log, so every replica and every replay agrees; `capture/judge.rs` has it once more as
-/// SQL, and a test holds the two equal.
+/// `arrival` is the event, and `base` the newest seq that its writer had seen. `others` are the
+/// applied events of the same row by other writers that are in the log when it arrives, in their
+/// order. It is a pure function of the log, so every replica and every replay agrees.
+/// `protocol/push/judge.rs` has the same rule in SQL, and a test compares the two.
 pub fn loses_to<'a>(
     rule: ConflictRule,
     arrival: Claim<'a>,
@@ -65,14 +65,14 @@ pub fn loses_to<'a>(
     winner.map(|(seq, _)| seq)
 }
 
-/// Whether two events of one row, by different writers, touch the same thing.
+/// Whether two events of one row, by different writers, conflict.
 fn collide(rule: ConflictRule, one: Claim<'_>, other: Claim<'_>) -> bool {
     if rule == ConflictRule::Row || one.op != Op::Update || other.op != Op::Update {
         return true;
     }
     let (Some(one), Some(other)) = (one.after, other.after) else { return true };
     let (mut mine, mut theirs) = (Columns::new(), Columns::new());
-    // What cannot be read is not taken for harmless.
+    // An image that cannot be read counts as a conflict.
     if read_columns(one, &mut mine).is_err() || read_columns(other, &mut theirs).is_err() {
         return true;
     }

@@ -7,18 +7,18 @@
 //! hash = H(previous hash ‖ header)        the header holds H(values)
 //! ```
 //!
-//! The values enter by their own hash, so that a person's data can be erased from a log on request
-//! (the values' bytes go, their hash stays) and the chain still holds. H is BLAKE3.
+//! The values enter the chain only by their own hash. So a person's data can be erased from a log
+//! on request: the values' bytes are deleted, their hash stays, and the chain is still valid. H is
+//! BLAKE3.
 //!
-//! This is the only file that knows `bincode`, whose authors have ended it: the version byte is the
-//! way out.
+//! Only this file knows `bincode`, which its authors no longer maintain. The version byte allows
+//! another encoding later.
 //!
 //! # Caveats
 //!
-//! The chain proves that a log was not changed after the fact by someone who cannot rewrite all of
-//! it. Whoever can rewrite the whole file can make a new chain; `driftless_replicas.chain` on the
-//! remote is where a replica is to leave its head, so that others witness it. Nothing writes it
-//! yet.
+//! The chain proves that nobody has changed the log afterwards, except somebody who can rewrite the
+//! whole file and make a new chain. `driftless_replicas.chain` on the remote is meant for the head
+//! of a replica's chain, so that others witness it. Nothing writes that column yet.
 
 use bincode::de::BorrowDecoder;
 use bincode::enc::Encoder;
@@ -45,7 +45,7 @@ pub const GENESIS: Hash = [0; 32];
 pub struct Sealed {
     /// The header's bytes.
     pub header: Vec<u8>,
-    /// The values' bytes; `None` where they were erased.
+    /// The values' bytes; `None` if they were erased.
     pub values: Option<Vec<u8>>,
 }
 
@@ -79,8 +79,8 @@ enum Cell<'a> {
     Blob(&'a [u8]),
 }
 
-/// The columns of an image. They are decoded one by one: bincode would make room for as many as a
-/// damaged frame says that there are, a gigabyte's worth.
+/// The columns of an image. They are decoded one by one: bincode would allocate memory for the
+/// number of columns that a damaged frame claims to have, which may be a gigabyte.
 struct Cells<'a>(Vec<(&'a str, Cell<'a>)>);
 
 impl<'de, Context> BorrowDecode<'de, Context> for Cells<'de> {
@@ -89,7 +89,7 @@ impl<'de, Context> BorrowDecode<'de, Context> for Cells<'de> {
     ) -> std::result::Result<Self, DecodeError> {
         let count = u64::borrow_decode(decoder)?;
         let mut cells = Vec::new();
-        // Each takes two bytes at the least, so they run out long before memory does.
+        // Each column takes at least two bytes, so the bytes run out long before the memory does.
         for _ in 0..count {
             cells.push(BorrowDecode::borrow_decode(decoder)?);
         }
@@ -100,7 +100,7 @@ impl<'de, Context> BorrowDecode<'de, Context> for Cells<'de> {
 /// The columns of both images.
 type Images<'a> = (Option<Cells<'a>>, Option<Cells<'a>>);
 
-/// Encodes borrowed columns to the bytes that a `Vec` of names and [`Cell`]s has.
+/// Borrowed columns. Their encoding is the same as that of a `Vec` of names and [`Cell`]s.
 struct Borrowed<'x, 'a>(&'x [Column<'a>]);
 
 impl Encode for Borrowed<'_, '_> {
@@ -192,8 +192,9 @@ pub fn seal(event: &Event) -> Sealed {
     sealed
 }
 
-/// Seals the event of a page's line, as [`seal`] seals the same event: appends the values to `out`,
-/// and then the header, whose place there it gives. `before` and `after` are the line's images.
+/// Seals the event of a page's line, with the same result as [`seal`]. Appends the values and then
+/// the header to `out`, and returns the header's place there. `before` and `after` are the line's
+/// images.
 pub fn seal_line(
     line: &Line<'_>,
     before: Option<&[Column<'_>]>,
@@ -240,12 +241,12 @@ fn verdict(verdict: &Verdict) -> u8 {
     }
 }
 
-/// The hash of a frame whose predecessor's is `previous`.
+/// The hash of a frame after the frame with the hash `previous`.
 pub fn chain(previous: &Hash, sealed: &Sealed) -> Hash {
     chain_header(previous, &sealed.header)
 }
 
-/// The same, by the frame's header, which is all that enters.
+/// The same, from the frame's header alone. The hash depends on nothing else.
 pub fn chain_header(previous: &Hash, header: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(previous);
@@ -253,7 +254,7 @@ pub fn chain_header(previous: &Hash, header: &[u8]) -> Hash {
     *hasher.finalize().as_bytes()
 }
 
-/// Opens a frame. `seq` is where it stands in the log, for the error's sake.
+/// Opens a frame. `seq` is its place in the log, for the message of an error.
 ///
 /// An event whose values were erased comes back without images.
 ///
@@ -310,8 +311,8 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     })
 }
 
-/// What a header says of its event, borrowed from its bytes: enough to tell whether the event is
-/// one that is looked for.
+/// The part of an event that the remote's log must have as well, on one line: seq, id, origin, op,
+/// base, verdict, table and key, with spaces between. It is made from the frame's header alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance<'a> {
     /// The event's id.
@@ -342,8 +343,8 @@ pub fn glance(header: &[u8], seq: Seq) -> Result<Glance<'_>> {
     })
 }
 
-/// What the remote's log must say of an event too, on one line: seq, id, origin, op, base, verdict,
-/// table and key, with spaces between. It is made of the frame's header alone.
+/// The part of an event that the remote's log must have as well, on one line: seq, id, origin, op,
+/// base, verdict, table and key, with spaces between. It is made from the frame's header alone.
 ///
 /// # Errors
 ///

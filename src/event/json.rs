@@ -1,20 +1,20 @@
 //! A scanner for the JSON that events are made of.
 //!
 //! Images, keys and pages use a small part of JSON: objects and arrays of the spellings that
-//! [`value`](super::value) lists. They are read by the hundred thousand, and their strings may hold
-//! bytes that are not UTF-8 (SQLite stores what it is given), which a general parser refuses. So
-//! [`Scanner`] walks the bytes once, gives slices into them, and allocates only for a string that
-//! has escapes.
+//! [`value`](super::value) lists. A page has a hundred thousand of them, and their strings may have
+//! bytes that are not UTF-8, which SQLite stores unchecked and a general parser refuses. So
+//! [`Scanner`] walks over the bytes once, returns slices of them, and allocates only for a string
+//! with escapes.
 
 use std::borrow::Cow;
 
 use super::value::{Value, ValueRef, read_real, write_string};
 use crate::error::{Code, Error, Result};
 
-/// The deepest nesting that is read: a page line holds an image, which holds a tagged value.
+/// The deepest nesting that is read: a page's line has an image, and the image a tagged value.
 const MAX_DEPTH: usize = 8;
 
-/// The most digits of an integer that is read in one go: with one more, it may not fit.
+/// The most digits of an integer that is read in one go. An integer with more digits may not fit.
 const SHORT_DIGITS: usize = 18;
 
 /// Names as a JSON array.
@@ -30,7 +30,7 @@ pub(crate) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
     String::from_utf8(json).expect("names are UTF-8")
 }
 
-/// The names of a JSON array; none if it is not one.
+/// The names in a JSON array. Empty if the text is not such an array.
 pub(crate) fn read_names(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()
 }
@@ -59,7 +59,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next byte that is not white space, without taking it.
+    /// The next byte that is not white space. It is not taken.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         let next = self.bytes.get(self.at).copied();
@@ -70,7 +70,7 @@ impl<'a> Scanner<'a> {
         next
     }
 
-    /// Takes `bytes` if they are next, to the letter.
+    /// Takes `bytes` if exactly these are next.
     #[inline]
     pub(crate) fn eat_all(&mut self, bytes: &[&[u8]]) -> bool {
         let mut at = self.at;
@@ -96,7 +96,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when something else is next; so it is for every method here.
+    /// `Corrupt` when something else is next. The same is true of all methods here.
     #[inline]
     pub(crate) fn expect(&mut self, byte: u8) -> Result<()> {
         if self.eat(byte) { Ok(()) } else { Err(self.lacks(byte)) }
@@ -107,7 +107,7 @@ impl<'a> Scanner<'a> {
         wrong(&format!("expected `{}`", byte as char), self.at)
     }
 
-    /// Nothing but white space may be left.
+    /// Checks that only white space is left.
     pub(crate) fn end(&mut self) -> Result<()> {
         match self.peek() {
             None => Ok(()),
@@ -196,7 +196,7 @@ impl<'a> Scanner<'a> {
         std::str::from_utf8(&rest[..len]).map_err(|_| wrong("expected a number", self.at))
     }
 
-    /// Takes a short integer, as nearly all are.
+    /// Takes a short integer. Nearly all integers are short.
     #[inline]
     fn short_integer(&mut self) -> Option<i64> {
         let rest = self.bytes.get(self.at..)?;
@@ -205,7 +205,7 @@ impl<'a> Scanner<'a> {
         while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0'))
             && digit < 10
         {
-            // What has more digits may be too large for 64 bits.
+            // An integer with more digits may be too large for 64 bits.
             if len == minus + SHORT_DIGITS {
                 return None;
             }
@@ -243,7 +243,7 @@ impl<'a> Scanner<'a> {
         self.value_ref().map(ValueRef::into_value)
     }
 
-    /// Takes one value, and copies nothing that stands in the JSON as it is.
+    /// Takes one value. Copies nothing that needs no decoding.
     pub(crate) fn value_ref(&mut self) -> Result<ValueRef<'a>> {
         match self.peek() {
             Some(b'"') => Ok(ValueRef::Text(self.string()?)),
@@ -284,7 +284,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes any JSON value and gives the bytes it stands in.
+    /// Takes any JSON value and returns its bytes.
     pub(crate) fn raw(&mut self) -> Result<&'a [u8]> {
         self.skip_space();
         let start = self.at;
@@ -292,8 +292,7 @@ impl<'a> Scanner<'a> {
         Ok(&self.bytes[start..self.at])
     }
 
-    /// Takes an object and gives the bytes it stands in, up to the brace that closes it. What is in
-    /// it is looked at no further.
+    /// Takes an object and returns its bytes, up to the closing brace. Its content is not checked.
     pub(crate) fn raw_object(&mut self) -> Result<&'a [u8]> {
         self.skip_space();
         let start = self.at;
@@ -354,7 +353,7 @@ impl<'a> Scanner<'a> {
     fn skip_string(&mut self) -> Result<()> {
         self.expect(b'"')?;
         loop {
-            // What is escaped may be missing, and then there is nothing behind it.
+            // An escaped character may be missing at the end of the bytes.
             let rest = self.bytes.get(self.at..).unwrap_or_default();
             let stop =
                 memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| wrong("open string", self.at))?;
@@ -367,7 +366,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The bytes that `hex` spells; `None` when it is not hex.
+/// Decodes hex digits; `None` if `hex` has anything else.
 pub(crate) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
     if !hex.len().is_multiple_of(2) {

@@ -50,8 +50,8 @@ macro_rules! ulid_newtype {
             fn from_str(text: &str) -> Result<Self> {
                 let wrong = || Error::new(Code::InvalidId, format!("`{text}` is not {}", $what))
                     .with_hint("a ULID has 26 characters, such as 01JD8ZK3V5QWERTY0123456789");
-                // 26 characters hold 130 bits; the parser drops what is too much, and so would
-                // take two texts for one id.
+                // 26 characters hold 130 bits. The parser ignores the excess bits, so it would
+                // accept two texts for one id.
                 if text.bytes().next().is_some_and(|first| first > b'7') {
                     return Err(wrong());
                 }
@@ -70,18 +70,19 @@ ulid_newtype!(
     ReplicaId, "a replica's id"
 );
 
-/// The bits of an outbox event's id that are random, the lowest ones.
+/// The number of random bits in an outbox event's id, the lowest ones.
 const TAIL_BITS: u32 = 40;
-/// The bits of the outbox's row number, above them. A ULID has 80 bits below its time.
+/// The number of bits above them, for the outbox's row number. A ULID has 80 bits below its time.
 const NUMBER_BITS: u32 = 40;
 
-/// An outbox stores the parts of an id, and not its text: 48 bits of time, 40 bits of the outbox's
-/// row number, and 40 random bits. Nothing else knows this layout.
+/// An outbox stores the parts of an id and not its text: 48 bits of time, 40 bits of the outbox's
+/// row number, and 40 random bits. Only these functions know this layout.
 impl EventId {
     /// The random bits of an integer.
     pub(crate) const TAIL_MASK: i64 = (1 << TAIL_BITS) - 1;
 
-    /// The id of the outbox row `number`, made at `ms` since 1970. Of `tail` the random bits count.
+    /// The id of the outbox row `number`, made at `ms` since 1970. Only the random bits of `tail`
+    /// are used.
     pub(crate) fn of_outbox(ms: i64, number: i64, tail: i64) -> Self {
         let number = number as u128 & ((1 << NUMBER_BITS) - 1);
         let tail = (tail & Self::TAIL_MASK) as u128;
@@ -98,7 +99,7 @@ impl EventId {
         (self.0.0 >> TAIL_BITS & ((1 << NUMBER_BITS) - 1)) as i64
     }
 
-    /// The characters 11 to 18 of an outbox row's id, which are in the order of the numbers.
+    /// The characters 11 to 18 of an outbox row's id. They sort like the numbers.
     pub(crate) fn spelled_number(number: i64) -> String {
         EventId::of_outbox(0, number, 0).to_string()[10..18].to_owned()
     }
@@ -121,8 +122,8 @@ impl fmt::Display for Seq {
 
 /// A row's identity within its table: its canonical key, as the text of a JSON array.
 ///
-/// Two spellings of one key ('a' and 'A' in a NOCASE column) have the same `RowKey`. It is made by
-/// the capture triggers; see docs/protocol.md.
+/// Two spellings of one key ('a' and 'A' in a NOCASE column) have the same `RowKey`.
+/// docs/protocol.md (*Keys*) defines the canonical form.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey(pub String);
 
@@ -157,11 +158,11 @@ impl RowKey {
         scanner.end()
     }
 
-    /// Whether all text in it is UTF-8. A remote takes no change of a row whose key is not: see
-    /// `KEY_NOT_UTF8`.
+    /// Whether all text in the key is UTF-8. The remote does not accept a change of a row whose key
+    /// has other text: see `KEY_NOT_UTF8`.
     #[doc(hidden)]
     pub fn is_utf8(&self) -> bool {
-        // Such text stands there in hex, which is rare.
+        // Text that is not UTF-8 is spelled in hex in the key, which is rare.
         let is_utf8 = |value: &Value| !matches!(value, Value::Text(_)) || value.as_str().is_some();
         !self.0.contains("{\"t\"") || self.values().is_ok_and(|key| key.iter().all(is_utf8))
     }
@@ -189,7 +190,7 @@ impl RowKey {
 }
 
 impl fmt::Display for RowKey {
-    /// The key as a person writes it: its values with commas between.
+    /// The key for a person: its values with commas between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.values() {
             Ok(values) => {
@@ -222,7 +223,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The word that the remote log has for it.
+    /// Its name in the remote log.
     pub fn as_str(self) -> &'static str {
         match self {
             Op::Insert => "insert",
@@ -259,7 +260,7 @@ impl FromStr for Op {
 pub enum Origin {
     /// A replica.
     Replica(ReplicaId),
-    /// The web application, or whoever else wrote plain SQL to the remote.
+    /// The web application, or anything else that wrote plain SQL to the remote.
     Web,
 }
 
@@ -313,7 +314,7 @@ impl Image {
         self.0.iter().find(|(name, _)| name == column).map(|(_, value)| value)
     }
 
-    /// Sets the columns that `other` has to its values.
+    /// Sets each column that `other` has to the value in `other`.
     #[doc(hidden)]
     pub fn overlay(&mut self, other: &Image) {
         for (name, value) in &other.0 {
@@ -324,7 +325,7 @@ impl Image {
         }
     }
 
-    /// Whether this has every column of `other`, with the same value.
+    /// Whether this image has every column of `other`, with the same values.
     #[doc(hidden)]
     pub fn holds(&self, other: &Image) -> bool {
         other.0.iter().all(|(name, value)| self.get(name) == Some(value))
@@ -359,8 +360,8 @@ impl Image {
     }
 }
 
-/// The most columns of an image: SQLite's own limit on a table's. More would be no image, and a
-/// column takes ten times the memory of its shortest JSON.
+/// The most columns of an image: SQLite's own limit on a table's columns. JSON with more is not an
+/// image. In memory, a column takes ten times its shortest JSON.
 const MAX_IMAGE_COLUMNS: usize = 32_767;
 
 /// A column of an image and its value, borrowed from the image's JSON.
@@ -369,7 +370,7 @@ pub type Column<'a> = (Cow<'a, str>, ValueRef<'a>);
 /// The columns of an image, borrowed from its JSON.
 pub type Columns<'a> = Vec<Column<'a>>;
 
-/// Reads the columns of a JSON object of values into `columns`, whose content is forgotten.
+/// Reads the columns of a JSON object of values into `columns`, which is cleared first.
 ///
 /// # Errors
 ///
@@ -379,12 +380,13 @@ pub fn read_columns<'a>(json: &'a [u8], columns: &mut Columns<'a>) -> Result<()>
     read_columns_like(json, 0, columns)
 }
 
-/// The same, put at the end of `columns`. The names are taken to be those that stand there from the
-/// place `like` on: of the events of a page, most are like the one before.
+/// The same, appended to `columns`. The columns from the place `like` on are those of another
+/// event. Their names are expected first, because most events of a page have the same columns as
+/// the one before.
 ///
 /// # Errors
 ///
-/// As [`read_columns`]; then what it has put there must not be used.
+/// As for [`read_columns`]. After an error, the appended columns must not be used.
 pub fn read_columns_like<'a>(json: &'a [u8], like: usize, columns: &mut Columns<'a>) -> Result<()> {
     let (begin, mut place) = (columns.len(), like);
     let mut scanner = Scanner::new(json);
@@ -425,11 +427,11 @@ fn read_name<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>> {
     name.ok_or_else(|| Error::new(Code::EventInvalid, "a column's name in an event is not UTF-8"))
 }
 
-/// One change of one row, as it was made and as the remote decided about it.
+/// One change of one row: as it was made, and with the remote's decision about it.
 ///
 /// * An insert has `after` alone: the whole row. A delete has `before` alone: the whole row. An
 ///   update has both, with the columns that changed and no others.
-/// * `seq`, `verdict` and `received_at` are given by the remote, and do not change after.
+/// The remote sets `seq`, `verdict` and `received_at`, and they do not change afterwards.
 ///
 /// A flat record: each field is a column of `driftless_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -442,7 +444,7 @@ pub struct Event {
     pub origin: Origin,
     /// The person or program, as the application set it.
     pub actor: Option<String>,
-    /// The events that were pushed together with this one have the same.
+    /// The unit. All events of a unit have the same value; a puller applies a unit as a whole.
     pub unit: Option<ulid::Ulid>,
     /// The table.
     pub table: String,
@@ -454,11 +456,11 @@ pub struct Event {
     pub before: Option<Image>,
     /// The new values.
     pub after: Option<Image>,
-    /// What its writer had seen of the log.
+    /// The newest seq that its writer had seen.
     pub base: Seq,
-    /// The event whose materialization on the remote made this one.
+    /// The event whose write on the remote made this one, by a trigger or a foreign key.
     pub cause: Option<EventId>,
-    /// The event of which this is a foreign key's consequence.
+    /// The event whose consequence this is, by a foreign key's action on the replica.
     pub via: Option<EventId>,
     /// The other half of a key change.
     pub pair: Option<EventId>,

@@ -1,9 +1,9 @@
-//! A page of the remote log, as it travels: one line an event, each a JSON array.
+//! A page of the remote log, as it is sent: one line for each event, each a JSON array.
 //!
-//! The remote splices a line together from the log's columns ([`PULL_LINE`]); `pk`, `before` and
-//! `after` are JSON already and go in as they are. A [`Page`] owns the bytes; a [`Line`] borrows
-//! from them, so that the values of an event that needs no look are never copied. A replica's own
-//! event may come without what is in its outbox, as an [`echo`].
+//! The remote makes a line from the log's columns ([`PULL_LINE`]). `pk`, `before` and `after` are
+//! JSON already and are inserted unchanged. A [`Page`] owns the bytes. A [`Line`] borrows from
+//! them, so the values of an event are copied only if they are needed. A replica's own event may
+//! come without the fields that are in its outbox, as an [`echo`].
 
 #[doc(hidden)]
 pub mod echo;
@@ -30,23 +30,26 @@ pub const PULL_LINE: &str = "'[' || seq || ',\"' || id || '\",\"' || origin || '
     CASE WHEN pair IS NULL THEN 'null' ELSE '\"' || pair || '\"' END || ',\"' || verdict || '\",' || \
     CASE WHEN reason IS NULL THEN 'null' ELSE json_quote(reason) END || ',' || received_at || ']'";
 
-/// The greatest size of a key, in bytes: it stands in an index on the remote. A change of a row
-/// with a larger one is recorded as rejected, and one of the web's waits in quarantine.
+/// The greatest size of a key, in bytes. The limit exists because the key is in an index on the
+/// remote. A change of a row with a larger key is recorded as rejected. Such a change of the web
+/// application waits in quarantine.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
-/// The least events of a page that two threads read: a thread costs as much as some fifty of them.
+/// The fewest events of a page that two threads read: starting a thread costs as much as reading
+/// about fifty events.
 const TWO_FROM: usize = 512;
 /// The most characters of a table's name in a reason.
 const MAX_SHOWN: usize = 100;
-/// No line has fewer bytes, its line feed included: seventeen fields have commas, and most of them
-/// quotes. A page of more lines than that is refused, before they take 100 times its own memory.
+/// The fewest bytes of a line, with its line feed: seventeen fields have commas, and most have
+/// quotes. A page that claims more lines than its bytes allow is refused, before the lines take 100
+/// times the page's memory.
 const MIN_LINE_BYTES: usize = 48;
 
-/// The greatest seq: far above what a log can have, and far enough below 2^63 that nobody's
-/// arithmetic overflows.
+/// The greatest seq. It is far above any real log's, and far enough below 2^63 that no sum
+/// overflows.
 pub const MAX_SEQ: Seq = Seq(1 << 60);
 
-/// The lines of a page and where in the log they end.
+/// The lines of a page, and the place in the log where they end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The lines, with a line feed between.
@@ -55,11 +58,11 @@ pub struct Page {
     pub last: Seq,
     /// How many events there are.
     pub count: usize,
-    /// Whether the log goes on after this page, as far as the remote knew.
+    /// Whether the log goes on after this page, as the remote reported it.
     pub more: bool,
 }
 
-/// One event of a page, still in its JSON. A flat record: but for `damaged` and `bytes`, each field
+/// One event of a page, still in its JSON. A flat record: each field except `damaged` and `bytes`
 /// is an element of the line's array.
 #[derive(Clone, Debug)]
 pub struct Line<'a> {
@@ -95,14 +98,14 @@ pub struct Line<'a> {
     pub verdict: Verdict,
     /// When the remote received it, in ms since 1970.
     pub received_at: i64,
-    /// Why this is no event, if it is none; then everything but `seq`, `bytes`, and `table` where
-    /// it can be told, is empty.
+    /// Why the line is not a valid event; `None` if it is valid. If it is not, only `seq`, `bytes`
+    /// and, if it could be read, `table` are set.
     pub damaged: Option<String>,
-    /// The line as it came.
+    /// The line as it was received.
     pub bytes: &'a [u8],
 }
 
-/// How far a page has been taken apart: see [`Page::part`].
+/// A place within a page: see [`Page::part`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset {
     bytes: usize,
@@ -110,15 +113,15 @@ pub struct Offset {
 }
 
 impl Page {
-    /// The page's next part behind `from`, itself a page, and where it ends: at least `events`
-    /// events if there are as many, up to the end of the last one's unit and of its key change.
+    /// The part of the page that begins at `from`, and its end. It has at least `events` events if
+    /// there are as many, and ends with a unit and not within a key change.
     ///
-    /// Nothing is checked here: what is wrong with a page shows in its parts.
+    /// Nothing is checked here: an error in the page is found when its parts are read.
     pub fn part(&self, from: Offset, events: usize) -> (Page, Offset) {
         let (mut count, mut at) = (0, from.bytes);
         let mut last: Option<(Seq, &[u8])> = None;
         for line in pieces(&self.bytes[from.bytes..]) {
-            // What has no seq belongs to a damaged line before it.
+            // A piece without a seq belongs to a damaged line before it.
             if let Some(seq) = seq(line) {
                 if let Some((last, before)) = last
                     && count >= events
@@ -142,10 +145,10 @@ impl Page {
         (rest, Offset { bytes: self.bytes.len(), events: self.count })
     }
 
-    /// Parts the page in front of its last unit, if that may go on in the next page. The first part
-    /// is `None` if the page has one unit alone, the second if nothing may go on.
+    /// Splits the page before its last unit if that unit may go on in the next page. The first part
+    /// is `None` if the page has only one unit. The second is `None` if no unit may go on.
     ///
-    /// Nothing is checked here, as in [`Page::part`].
+    /// As in [`Page::part`], nothing is checked here.
     pub fn split_last_unit(self) -> (Option<Page>, Option<Page>) {
         let (mut count, mut end) = (0, self.bytes.len());
         let mut next: Option<usize> = None;
@@ -174,7 +177,7 @@ impl Page {
         }
     }
 
-    /// This page and the one that follows it, as one.
+    /// Joins this page and the one that follows it.
     pub fn joined(mut self, next: Page) -> Page {
         self.bytes.push(b'\n');
         self.bytes.extend_from_slice(&next.bytes);
@@ -183,13 +186,13 @@ impl Page {
         self
     }
 
-    /// Whether nothing is behind `place`.
+    /// Whether the page ends at `place`.
     pub fn ends_at(&self, place: Offset) -> bool {
         place.bytes >= self.bytes.len()
     }
 
-    /// Reads the lines of a long page, half of them in a thread of their own. `None` if it is
-    /// short, and if anything is amiss: then it is for the one who reads them in a row to say what.
+    /// Reads the lines of a long page in two threads. `None` if the page is short, and if a line is
+    /// not valid: then the caller reads the lines in order, which gives the exact error.
     fn lines_by_two(&self) -> Option<Vec<Line<'_>>> {
         if self.count < TWO_FROM {
             return None;
@@ -213,12 +216,12 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when a line has not even a seq, when seqs do not rise up to `last` (below
-    /// [`MAX_SEQ`]), or when the count is another. Then the page must be fetched again. A line that
-    /// has a seq and is no event otherwise comes as [`Line::damaged`], since it will be there
-    /// again.
+    /// `Corrupt` when a line has no seq, when seqs do not rise up to `last` (below [`MAX_SEQ`]), or
+    /// when the count differs. Then the page must be fetched again. A line that has a seq but is
+    /// not valid otherwise comes as [`Line::damaged`], because it would be the same in the next
+    /// page.
     pub fn lines(&self) -> Result<Vec<Line<'_>>> {
-        // What the remote says of its page is believed only as far as the bytes go.
+        // The remote's count is limited by the number of bytes that came.
         let most = self.bytes.len() / MIN_LINE_BYTES + 1;
         if self.count > most {
             let message =
@@ -241,7 +244,7 @@ impl Page {
         Ok(lines)
     }
 
-    /// The id of the last event; `None` for an empty page, and where that line is no event.
+    /// The id of the last event. `None` for an empty page, and if the last line is not valid.
     pub fn last_id(&self) -> Option<EventId> {
         let mut lines = self.bytes.rsplit(|&byte| byte == b'\n');
         let bytes = lines.find(|bytes| !bytes.is_empty())?;
@@ -258,13 +261,14 @@ fn invalid(message: String) -> Error {
     Error::new(Code::AnswerInvalid, message)
 }
 
-/// The lines of a page or of a part of it, of which there may be `most`.
+/// Reads the lines of a page or of a part of it. `most` is the greatest number of lines.
 fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
     let mut lines: Vec<Line<'_>> = Vec::with_capacity(most.min(bytes.len() / MIN_LINE_BYTES + 1));
     let mut previous = Seq(0);
     for bytes in pieces(bytes).filter(|bytes| !bytes.is_empty()) {
         let Some(line) = Line::read(bytes)? else {
-            // A line feed in the middle of a damaged line: what is behind it belongs to it.
+            // A line feed in the middle of a damaged line: the piece after it belongs to the same
+            // line.
             if lines.last().is_some_and(|line| line.damaged.is_some()) {
                 continue;
             }
@@ -285,7 +289,7 @@ fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
     Ok(lines)
 }
 
-/// The seq with which a line begins.
+/// The seq at the beginning of a line.
 fn seq(line: &[u8]) -> Option<Seq> {
     let mut scanner = Scanner::new(line);
     scanner.eat(b'[').then(|| scanner.integer().ok()).flatten().map(Seq)
@@ -302,14 +306,14 @@ fn unit(line: &[u8]) -> Result<&[u8]> {
     scanner.raw()
 }
 
-/// Whether a line's event has no unit and no other half.
+/// Whether a line's event has neither a unit nor another half of a key change.
 fn is_alone(line: &[u8]) -> bool {
     unit(line).is_ok_and(|unit| unit == b"null")
         && Line::parse(line).map_or(true, |line| line.pair.is_none())
 }
 
-/// Whether a unit ends with the line `last`, which `next` follows. An event without a unit is one
-/// by itself, or with the other half of its key change.
+/// Whether a unit ends with the line `last`, which is followed by `next`. An event without a unit
+/// is a unit by itself, or together with the other half of its key change.
 fn ends_unit(last: &[u8], next: &[u8]) -> bool {
     let (Ok(ends), Ok(begins)) = (unit(last), unit(next)) else { return true };
     if ends != begins || ends != b"null" {
@@ -432,7 +436,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The table in a line that is no event otherwise: it tells a person where to look.
+/// The table of a line that is not a valid event. It tells a person where to look.
 fn salvage(line: &[u8]) -> Option<Cow<'_, str>> {
     let mut scanner = Scanner::new(line);
     scanner.expect(b'[').ok()?;
@@ -446,7 +450,7 @@ fn salvage(line: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The fields of a line after its seq, each behind a comma.
+/// Reads the fields of a line after its seq. Each follows a comma.
 struct Fields<'a> {
     scanner: Scanner<'a>,
     seq: Seq,

@@ -1,5 +1,5 @@
-//! Values as JSON that every reader can read, for `--json`; `docs/operations.md` has the table. An
-//! `_exact` twin has the values that this form changes, as the protocol spells them.
+//! Values as JSON that every reader can read, for `--json`; `docs/operations.md` has the table. A
+//! value that this form changes is also in a field named `…_exact`, as the protocol spells it.
 
 use std::borrow::Borrow;
 
@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::value::Value;
 use super::{Image, Origin, RowKey};
 
-/// The largest integer that JavaScript's numbers hold exactly, with all below it: 2^53 − 1.
+/// The largest integer that JavaScript represents exactly together with all smaller ones: 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Whether [`readable`] gives the value exactly.
@@ -38,7 +38,7 @@ fn readable(value: &Value) -> Json {
     }
 }
 
-/// A value as the protocol spells it. A large integer is an object, since JavaScript would round
+/// A value as the protocol spells it. A large integer is an object, because JavaScript would round
 /// it.
 fn exact(value: &Value) -> Json {
     if let Value::Integer(integer) = value
@@ -57,7 +57,7 @@ impl Serialize for Origin {
     }
 }
 
-/// A field that is flattened: the key as `key`, and as `key_exact` where that is not exact.
+/// A flattened field: the key as `key` and, if that is not exact, also as `key_exact`.
 pub(crate) fn key<K: Borrow<RowKey>, S: Serializer>(key: &K, to: S) -> Result<S::Ok, S::Error> {
     let key = key.borrow();
     let mut map = to.serialize_map(None)?;
@@ -85,8 +85,8 @@ impl Serialize for Columns<'_> {
     }
 }
 
-/// A field that is flattened: the image as `names[0]`, and as `names[1]` the values of it that are
-/// not exact there.
+/// A flattened field: the image as `names[0]` and, as `names[1]`, its values that are not exact
+/// there.
 fn image<S: Serializer>(
     names: [&'static str; 2],
     image: Option<&Image>,

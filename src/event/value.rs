@@ -1,7 +1,7 @@
 //! One SQLite value, and its exact form in JSON.
 //!
-//! JSON alone does not carry SQLite's values: a REAL loses digits on its way through a printer, a
-//! BLOB has no form, and text may hold what JSON cannot. So a [`Value`] is written as one of
+//! Plain JSON cannot carry all of SQLite's values: a REAL may lose digits when it is printed, a
+//! BLOB has no form, and text may have bytes that JSON cannot. So a [`Value`] is written as one of
 //!
 //! | value | spelling |
 //! | --- | --- |
@@ -14,11 +14,11 @@
 //! | any other finite REAL | `{"r":"<M>p<E>"}`, which is M × 2^E with 2^52 ≤ |M| < 2^53 |
 //! | infinities | `{"r":"inf"}`, `{"r":"-inf"}` |
 //!
-//! The binary spelling of a REAL is there because no decimal one is exact everywhere: SQLite 3.40
-//! prints one double in a thousand of random exponents with a wrong 17th digit, and reads one in
-//! five hundred wrongly. Multiplication by a power of two is exact in every version, in SQL as well
-//! as here, so both sides can make it and read it without a rounding. Where a double is shown to a
-//! person, it is shown in decimal.
+//! The binary spelling of a REAL exists because no decimal spelling is exact everywhere: of doubles
+//! with random exponents, SQLite 3.40 prints one in a thousand with a wrong 17th digit, and reads
+//! one in five hundred wrongly. Multiplication by a power of two is exact in every version, in SQL
+//! and in Rust, so both sides can write and read this form without rounding. For people, doubles
+//! are shown in decimal.
 //!
 //! # Caveats
 //!
@@ -28,7 +28,7 @@ use std::borrow::Cow;
 
 use crate::error::{Code, Error, Result};
 
-/// One SQLite value. There is no NaN in SQLite (it is NULL), and none here.
+/// One SQLite value. SQLite has no NaN (it stores NULL), so there is none here.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
     /// NULL.
@@ -36,9 +36,9 @@ pub enum Value {
     Null,
     /// A 64-bit integer.
     Integer(i64),
-    /// A double, infinities included. Compared by its bits.
+    /// A double, infinities included. Two are equal if their bits are equal.
     Real(f64),
-    /// Text. The bytes are UTF-8 unless a program wrote something else: SQLite does not check.
+    /// Text. The bytes are UTF-8 unless a program wrote other bytes: SQLite does not check.
     Text(Vec<u8>),
     /// Bytes.
     Blob(Vec<u8>),
@@ -110,9 +110,9 @@ impl From<i64> for Value {
     }
 }
 
-/// The bits of a double's mantissa, without the implicit one.
+/// The number of bits of a double's mantissa, without the implicit one.
 const MANTISSA_BITS: i32 = 52;
-/// The first integer whose neighbours a double cannot tell apart: 2^53.
+/// The first integer that a double cannot distinguish from its neighbours: 2^53.
 const EXACT_LIMIT: f64 = 9_007_199_254_740_992.0;
 
 impl Value {
@@ -174,7 +174,7 @@ impl Value {
 }
 
 impl std::fmt::Display for Value {
-    /// The value as a person reads it: text as it is, a blob as `x'…'`, a REAL in decimal.
+    /// The value for a person: text unchanged, a blob as `x'…'`, a REAL in decimal.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Value::Null => f.write_str("NULL"),
@@ -204,7 +204,7 @@ pub fn spell_real(real: f64) -> String {
     let sign = if bits >> 63 == 1 { "-" } else { "" };
     let fraction = bits & ((1 << MANTISSA_BITS) - 1);
     let biased = ((bits >> MANTISSA_BITS) & 0x7ff) as i32;
-    // A subnormal number is shifted until its leading bit stands where a normal one's does.
+    // A subnormal number is shifted until its leading bit is where a normal number has it.
     let (mantissa, exponent) = if biased == 0 {
         let shift = fraction.leading_zeros() as i32 - (63 - MANTISSA_BITS);
         (fraction << shift, -1074 - shift)
@@ -218,8 +218,8 @@ pub fn spell_real(real: f64) -> String {
 ///
 /// # Errors
 ///
-/// [`Corrupt`](crate::error::Kind::Corrupt) when it is none of these, or not finite where it should
-/// be.
+/// [`Corrupt`](crate::error::Kind::Corrupt) when `text` is neither, or is not finite where it
+/// should be.
 pub fn read_real(text: &str) -> Result<f64> {
     let wrong = || Error::new(Code::EventInvalid, "a REAL in an event is not spelled as one");
     match text {
@@ -243,7 +243,8 @@ pub fn read_real(text: &str) -> Result<f64> {
 
 /// `real` × 2^`exponent` for a `real` of 53 bits, in steps that stay exact.
 fn scale(real: f64, exponent: i32) -> f64 {
-    // [1, 2) times a power of two is exact, be the product subnormal or not, if it has the bits.
+    // A number in [1, 2) times a power of two is exact if the result has enough bits. This is also
+    // true of subnormal results.
     let unit = real / (1_u64 << MANTISSA_BITS) as f64;
     let exponent = exponent.saturating_add(MANTISSA_BITS);
     match exponent {
@@ -264,8 +265,8 @@ fn write_tagged(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"}");
 }
 
-/// Appends a JSON string, escaped to the letter as SQLite's JSON functions escape it: the remote
-/// compares spellings before it compares values.
+/// Appends a JSON string, escaped exactly as SQLite's JSON functions do it: the remote compares
+/// spellings before it compares values.
 pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text;

@@ -18,15 +18,15 @@ pub enum Verdict {
     Rejected(String),
 }
 
-/// Why an event was rejected that does not fit into a request even alone. It is in the log without
-/// its values, which only its writer has.
+/// The reason for rejecting an event that does not fit into a request, even alone. The log has it
+/// without its values. Only its writer has these.
 pub const TOO_LARGE: &str = "too large";
 
-/// Why an event was rejected that names its row by text that is not UTF-8. No other replica could
-/// find the row: the remote's own capture spells such text as it is, and JSON has no form for it.
+/// The reason for rejecting an event whose key has text that is not UTF-8. No other replica could
+/// find the row: the remote's own capture writes such text unchanged, and JSON has no form for it.
 pub const KEY_NOT_UTF8: &str = "key is not UTF-8";
 
-/// Why an event was rejected whose key is larger than
+/// The reason for rejecting an event whose key is larger than
 /// [`MAX_KEY_BYTES`](super::page::MAX_KEY_BYTES).
 pub const KEY_TOO_LARGE: &str = "key is too large";
 
@@ -35,7 +35,7 @@ impl Verdict {
     ///
     /// # Errors
     ///
-    /// `Corrupt` for a word that is no verdict.
+    /// `Corrupt` when `word` is not a verdict.
     #[doc(hidden)]
     pub fn parse(word: &str, reason: Option<&str>) -> Result<Self> {
         let reason = || reason.unwrap_or_default().to_owned();
@@ -50,7 +50,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict's word, as the remote log has it.
+    /// The verdict's name in the remote log.
     pub fn as_str(&self) -> &'static str {
         match self {
             Verdict::Applied => "applied",

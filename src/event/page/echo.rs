@@ -1,11 +1,11 @@
 //! Echoes: lines of this replica's own events that come without images.
 //!
-//! Who made an event has its values in the outbox until the verdict is here. So the remote may
-//! leave them out: it sends the *short* form of such a line ([`SHORT_LINE`]), in which neighbours
-//! of one push do not repeat what they share. Of each, [`unfold`](super::unfold::unfold) makes an
-//! echo that stands for itself, so that a page can be taken apart at any line. An [`Echo`] becomes
-//! a whole line again with the event of the outbox ([`Echo::write`]). Until then it is no event,
-//! and [`Line`](super::Line) says so.
+//! The writer of an event has its values in the outbox until the verdict arrives. So the remote may
+//! leave them out. It sends the *short* form of the line ([`SHORT_LINE`]), in which neighbours of
+//! one push do not repeat their common fields. [`unfold`](super::unfold::unfold) makes an echo of
+//! each short line. An echo is complete by itself, so a page can be split at any line.
+//! [`Echo::write`] makes an echo whole again, with the event of the outbox. Until then it is not a
+//! valid event, and [`Line`](super::Line) reports it as damaged.
 //!
 //! ```text
 //! short:  [seq,"id",received_at,size]                                  as the line before
@@ -13,8 +13,8 @@
 //! echo:   [seq,"id",0,null,"unit",base,"verdict",reason,received_at,size]
 //! ```
 //!
-//! `size` is the number of characters of both images. It tells an event that was changed after it
-//! was pushed from the one that the remote has.
+//! `size` is the number of characters of both images. If an event was changed after it was pushed,
+//! its size differs from that of the remote's event.
 //!
 //! [`SHORT_LINE`]: self
 
@@ -25,8 +25,8 @@ use crate::event::json::Scanner;
 use crate::event::value::write_string;
 use crate::event::{EventId, Op, Origin, RowKey, Seq};
 
-/// The SQL expression for the short line of an event, where `same` holds if the event one place
-/// before it is an echo too, and of the same unit, base, verdict and reason.
+/// The SQL expression for the short line of an event. `same` is a condition: the event one place
+/// before is an echo too, with the same unit, base, verdict and reason.
 pub(crate) const SHORT_LINE: &str = "'[' || seq || ',\"' || id || '\",' || received_at || ',' || \
          (coalesce(length(before), 0) + coalesce(length(after), 0)) || \
          CASE WHEN same THEN ']' ELSE ',\"' || unit || '\",' || base || ',\"' || verdict || \
@@ -39,7 +39,7 @@ pub(super) fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     ends.map(move |end| &bytes[std::mem::replace(&mut start, end + 1)..end])
 }
 
-/// What an echo leaves out: the event as its writer pushed it.
+/// The fields that an echo leaves out, as the writer pushed them.
 pub struct Pushed<'a> {
     /// Who made it.
     pub origin: Origin,
@@ -65,7 +65,7 @@ impl Pushed<'_> {
     }
 }
 
-/// An echo. But for the id and the size, its fields are still in their JSON.
+/// An echo. All fields except the id and the size are still in their JSON.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Echo<'a> {
     seq: Seq,
@@ -78,7 +78,7 @@ pub(crate) struct Echo<'a> {
     size: usize,
 }
 
-/// The next element of an array, behind a comma.
+/// The next element of an array, after a comma.
 pub(super) fn next<'a>(scanner: &mut Scanner<'a>) -> Option<&'a [u8]> {
     scanner.expect(b',').ok()?;
     scanner.raw().ok()
@@ -89,7 +89,7 @@ fn id(raw: &[u8]) -> Option<EventId> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Whether a line is an echo, or should be one: where a whole line has its writer, it has 0.
+/// Whether a line is an echo or should be one: it has 0 where a whole line has its writer.
 fn is_echo(line: &[u8]) -> bool {
     let mut scanner = Scanner::new(line);
     let mut third = || {
@@ -131,8 +131,8 @@ impl<'a> Echo<'a> {
         self.id
     }
 
-    /// Appends the whole line, as [`PULL_LINE`](super::PULL_LINE) makes it. Gives false, and
-    /// appends nothing, if the event that the remote has is another one than `pushed`.
+    /// Appends the whole line, as [`PULL_LINE`](super::PULL_LINE) makes it. If the remote's event
+    /// is not `pushed`, it appends nothing and returns false.
     pub(crate) fn write(&self, pushed: &Pushed<'_>, out: &mut Vec<u8>) -> bool {
         if pushed.size() != self.size {
             return false;
@@ -168,7 +168,7 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes everything");
 }
 
-/// What a short line says beyond its event: unit, base, verdict and reason.
+/// The fields of a short line that its neighbours may share: unit, base, verdict and reason.
 pub(super) type Said<'a> = [&'a [u8]; 4];
 
 /// A short line.
@@ -181,7 +181,7 @@ pub(super) struct Short<'a> {
 }
 
 impl<'a> Short<'a> {
-    /// Reads a line, if it is a short one. A whole line has its writer in the third place.
+    /// Reads a line if it is short. A whole line has its writer in the third place.
     pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let mut scanner = Scanner::new(line);
         scanner.eat(b'[').then_some(())?;
@@ -205,7 +205,7 @@ impl<'a> Short<'a> {
         Some(Short { seq, id, received_at, size, said })
     }
 
-    /// What it says itself, beyond its event.
+    /// The shared fields, if this line has them.
     pub(super) fn said(&self) -> Option<Said<'a>> {
         self.said
     }
@@ -222,8 +222,8 @@ impl<'a> Short<'a> {
     }
 }
 
-/// Lines in which `whole` has put whole ones for the echoes: it appends one, or gives false if it
-/// cannot. `None` if it could not.
+/// The lines, with each echo replaced by a whole line. `whole` appends that line, or returns false
+/// if it cannot. `None` if it could not make one of them.
 ///
 /// # Errors
 ///
@@ -265,7 +265,7 @@ mod tests {
     const UNIT: &str = "01JD8ZK3V5QWERTY0123456700";
     const WHOLE: &str = r#"[6,"01JD8ZK3V5QWERTY0123456781","web",null,null,"t",[1],"delete",{"k":1},null,0,null,null,null,"applied",null,16]"#;
 
-    /// An echo whose images have so many characters.
+    /// An echo whose images have `size` characters.
     fn first(size: usize) -> Vec<u8> {
         format!(r#"[4,"{A}",0,null,"{UNIT}",3,"applied",null,17,{size}]"#).into_bytes()
     }

@@ -28,7 +28,7 @@ fn a_long_page_is_read_as_a_short_one_is() {
         page.lines().map(|lines| lines.iter().map(|line| line.seq.0).collect::<Vec<_>>())
     };
     assert!(read(&lines).unwrap().into_iter().eq(1..=count));
-    // A damaged line whose line feed is the very middle is damaged as it would be elsewhere.
+    // A damaged line gives the same error when its line feed is exactly in the middle of the page.
     for at in [0, lines.len() / 2 - 1, lines.len() / 2, lines.len() - 1] {
         let mut damaged = lines.clone();
         damaged[at] = damaged[at].replace("\"k\"", &format!("\"{}", "k\n".repeat(400)));

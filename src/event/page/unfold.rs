@@ -1,23 +1,23 @@
-//! Lean lines: what the lines of a page share with the line before them, said once.
+//! Lean lines: each line of a page leaves out the fields that it shares with the line before.
 //!
-//! A page that is long comes in a form that repeats little. Whoever receives it makes whole lines
-//! again at once ([`unfold`]), so nothing else knows of it.
+//! A long page is sent in a form with few repetitions. The receiver makes whole lines of it at once
+//! ([`unfold`]), so the rest of the code sees only whole lines.
 //!
 //! ```text
-//! lean:  ["id",later,key,image]                    op, table and more as the line before
+//! lean:  ["id",later,key,image]                    op, table and more as in the line before
 //!        ["id",later,"table","op",key,image]       another table or op
 //! ```
 //!
-//! * The event stands one place behind that of the line before. Its origin, actor, unit, base,
-//!   cause, via, pair, verdict and reason are the same.
-//! * `id` is whole, or its last ten characters if the others are the same.
+//! * The event is one place after that of the line before. Its origin, actor, unit, base, cause,
+//!   via, pair, verdict and reason are the same.
+//! * `id` is whole, or only its last ten characters if the others are the same.
 //! * `later` is the time from that event's `received_at` to this one's.
-//! * `image` is that of the op: `before` of a delete, `after` of an insert, and both of an update,
+//! * `image` depends on the op: `before` of a delete, `after` of an insert, both of an update with
 //!   `before` first. It is an object, or an array of all values in the order of the table's
 //!   [`Layout`], which the request has given.
 //! * `key` is an array, or 0 if it has one part, which is the first value of such an array.
 //!
-//! Echoes among them are short: see [`echo`](super::echo).
+//! Echoes among the lines are short: see [`echo`](super::echo).
 
 use std::io::Write as _;
 
@@ -34,10 +34,10 @@ pub struct Layout {
     pub columns: Vec<String>,
 }
 
-/// A layout as it stands in lines.
+/// A layout, prepared for writing lines.
 struct Names {
     table: Vec<u8>,
-    /// Each name with what is before it and behind it in an object.
+    /// Each name, with the JSON before it and after it in an object.
     columns: Vec<Vec<u8>>,
 }
 
@@ -57,10 +57,10 @@ impl Names {
 
 /// How many characters of an id a lean line has if the others are those of the line before.
 pub(crate) const ID_TAIL: usize = 10;
-/// How many characters an id has.
+/// The number of characters of an id.
 pub(crate) const ID: usize = 26;
 
-/// What a lean line takes from the line before it. The fields are still in their JSON.
+/// The fields that a lean line takes from the line before it. They are still in their JSON.
 #[derive(Clone, Copy)]
 struct Before<'a> {
     seq: i64,
@@ -87,13 +87,13 @@ fn integer(scanner: &mut Scanner<'_>) -> Option<i64> {
     scanner.integer().ok()
 }
 
-/// What is within the quotes of a text.
+/// The characters between the quotes of a JSON string.
 fn within(raw: &[u8]) -> Option<&[u8]> {
     raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
 impl<'a> Before<'a> {
-    /// What a whole line has.
+    /// Reads the fields from a whole line.
     fn read(line: &'a [u8]) -> Option<Self> {
         let mut scanner = Scanner::new(line);
         scanner.eat(b'[').then_some(())?;
@@ -116,8 +116,8 @@ fn put(fields: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the whole line of a lean one, and gives what the next one takes from it. `None` if it is
-/// no lean line; then what is appended is of no use.
+/// Appends the whole line for a lean one, and returns the fields for the next line. `None` if the
+/// line is not lean; then the appended bytes must not be used.
 fn write_lean<'a>(
     line: &'a [u8],
     before: &Before<'a>,
@@ -198,16 +198,15 @@ fn write_image(scanner: &mut Scanner<'_>, layout: Option<&Names>, out: &mut Vec<
     Some(())
 }
 
-/// What stands for a line that cannot be made whole. It asks for whole lines, as an echo does that
-/// is pending nowhere.
+/// The replacement for a line that cannot be made whole. Its effect is that whole lines are
+/// requested, as for an echo whose event is not in the outbox.
 const NOT_RESTORED: &[u8] = b"[0,0,0]";
 
-/// The lines of a page, with each line whole, or an echo by itself. `layouts` are those of the
-/// request.
+/// The lines of a page, with each line whole or an echo. `layouts` are those of the request.
 pub fn unfold(bytes: Vec<u8>, layouts: &[Layout]) -> Vec<u8> {
     let layouts: Vec<_> = layouts.iter().map(Names::of).collect();
     let mut out = Vec::new();
-    // Where the line begins up to which all is in `out`.
+    // `copied`: all bytes before this place are in `out`.
     let (mut copied, mut at) = (0, 0);
     let mut echo: Option<Said<'_>> = None;
     let (mut whole, mut before): (Option<&[u8]>, Option<Before<'_>>) = (None, None);
