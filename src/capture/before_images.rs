@@ -1,5 +1,5 @@
-//! Before-images of rows that a statement may replace without firing a delete trigger, and
-//! the deletes that are appended for them. These triggers rarely run.
+//! Notes: before-images of rows that a statement may replace without firing a delete trigger, and
+//! the deletes that are appended for them. In ordinary use these triggers rarely run.
 
 use super::triggers::{Capture, Dialect, Generator, THERE, Trigger, update_event};
 use crate::catalog::affinity::Affinity;
@@ -7,7 +7,7 @@ use crate::catalog::quote::ident;
 use crate::catalog::sql::{equals, of, same_key};
 use crate::catalog::table::{Column, Table, Term, Unique};
 
-/// The new row as a BEFORE trigger names it, in one dialect.
+/// The new row as a BEFORE trigger sees it, in one dialect.
 pub(super) struct Coming<'a> {
     /// A value of the new row, by its column's name.
     new: &'a dyn Fn(&str) -> String,
@@ -27,7 +27,8 @@ impl<'a> Coming<'a> {
         Coming { new, or_else, is_number }
     }
 
-    /// A column's value in the new row: ON CONFLICT REPLACE puts the default in a NULL's place.
+    /// A column's value in the new row. ON CONFLICT REPLACE puts the default in the place of a
+    /// NULL.
     fn value(&self, column: &Column) -> String {
         let new = (self.new)(&column.present);
         match &column.default {
@@ -36,8 +37,8 @@ impl<'a> Coming<'a> {
         }
     }
 
-    /// The same for an expression, where the affinity of a default matters: `1` in a REAL column
-    /// is `1.0`. A comparison with the column itself converts it.
+    /// The same for an expression, in which the default needs its column's affinity: `1` in a REAL
+    /// column is `1.0`. A comparison with the column itself would convert it.
     fn converted(&self, column: &Column) -> String {
         if !has_replacement(column) {
             return self.value(column);
@@ -46,7 +47,8 @@ impl<'a> Coming<'a> {
         let default = column.default.as_deref().unwrap_or("NULL");
         let cast = |kind: &str| format!("CAST(({default}) AS {kind})");
         let (integer, real, text) = (cast("INTEGER"), cast("REAL"), cast("TEXT"));
-        // Text that looks like a number is compared as one; no other text equals its cast.
+        // Text that looks like a number is compared as a number. Other text does not equal its
+        // cast.
         let cases = match column.affinity {
             Affinity::Blob => return self.value(column),
             Affinity::Text => {
@@ -75,7 +77,7 @@ impl<'a> Coming<'a> {
 }
 
 /// Conditions, one for each way in which the new row may replace the row `this` of the table. The
-/// first is that of the key.
+/// condition of the key is the first.
 pub(super) fn obstacles(table: &Table, this: &str, coming: &Coming<'_>) -> Vec<String> {
     let key: Vec<_> = table
         .key_columns()
@@ -105,7 +107,8 @@ pub(super) fn obstacles(table: &Table, this: &str, coming: &Coming<'_>) -> Vec<S
                 }
             })
             .collect();
-        // SQLite uses a partial index only with its condition; else it scans the table.
+        // SQLite uses a partial index only if its condition is there too. Otherwise it scans the
+        // table.
         parts.extend(unique.predicate.as_ref().map(|predicate| format!("({predicate})")));
         obstacles.push(parts.join(" AND "));
     }
@@ -139,8 +142,8 @@ impl<S: Dialect> Generator<'_, S> {
         self.dialect().before_image_key(self.table(), note, value)
     }
 
-    /// Saves the before-images of the rows for which `condition` is true. `own` tells whether they
-    /// have the key of the new row; `by` is the new row's key.
+    /// Appends notes of the rows for which `condition` is true. `own` says whether they have the
+    /// key of the new row. `by` is the new row's key.
     pub(super) fn save_before_image(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
         let (columns, values) = self.dialect().before_image(self.table(), this);
@@ -183,8 +186,8 @@ impl<S: Dialect> Generator<'_, S> {
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
-        // An old before-image of a row that is gone would turn the row's insert into an update, if
-        // a newer trigger than ours inserts it again.
+        // Remove an old note of a row that is gone. If a trigger that is newer than ours inserts
+        // the row again, the note would turn this insert into an update.
         when.push(format!(
             "EXISTS (SELECT 1 FROM {before_images} WHERE {before_images}.tbl = {} AND {})",
             self.name(),
@@ -210,9 +213,9 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("note_insert", "BEFORE INSERT", &when.join("\n  OR "), &body)
     }
 
-    /// The columns of which an UPDATE must name one to replace another row; `None` if that is not
-    /// known. The condition or an expression of an index may use any column, and `SET rowid = …`
-    /// changes an INTEGER PRIMARY KEY without naming it.
+    /// The columns of which an UPDATE must name at least one to replace another row; `None` if that
+    /// is not known. The condition or an expression of an index may use any column, and `SET rowid
+    /// = …` changes an INTEGER PRIMARY KEY without naming it.
     pub(super) fn update_of(&self) -> Option<Vec<String>> {
         if self.table().rowid_key {
             return None;
@@ -231,11 +234,12 @@ impl<S: Dialect> Generator<'_, S> {
     pub(super) fn save_on_update(&self) -> Trigger {
         let table = self.table();
         let this = ident(&table.name);
-        // Another row than the one that is updated.
+        // The updated row itself does not count.
         let other = format!(" AND ({}) IS NOT 1", same_key(table, THERE, "old"));
         let (mut when, mut any) = (Vec::new(), Vec::new());
         for (index, obstacle) in self.obstacles().iter().enumerate() {
-            // Compare with the index's own collation: the column's may find no difference.
+            // Compare with the index's own collation. By the column's collation the values may be
+            // equal.
             let touched: Option<Vec<_>> = match index.checked_sub(1).map(|i| &table.uniques[i]) {
                 None => {
                     let columns = table.key_columns();
@@ -264,8 +268,8 @@ impl<S: Dialect> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
-        // A row that leaves its key needs no before-image. A TEMP trigger that deletes another row
-        // may run before the AFTER trigger that would remove it.
+        // A row that leaves its key needs no note. The AFTER trigger would remove the note too late
+        // if a TEMP trigger deletes another row first.
         let moves = self.moves();
         let noted = self.has_before_image_key("", &|column| of("old", &column.present));
         when.push(format!(
@@ -285,8 +289,8 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each before-image of `whose` whose row is gone, and removes every
-    /// before-image of that row. Statements that were refused may have left others.
+    /// Appends a delete for each note that `whose` selects and whose row is gone, and removes every
+    /// note of that row. Other statements, which were refused, may have left notes of it too.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let (this, before_images) = (ident(&self.table().name), self.before_images());
         let same: Vec<_> = self
@@ -303,6 +307,7 @@ impl<S: Dialect> Generator<'_, S> {
                 )
             })
             .collect();
+        // A noted row was evicted if no row has its key now.
         let gone = format!(
             "{before_images}.tbl = {} AND {before_images}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
@@ -312,6 +317,8 @@ impl<S: Dialect> Generator<'_, S> {
             self.table(),
             &Capture::eviction(&format!(" CROSS JOIN {before_images}"), &gone),
         );
+        // Several statements may have saved one row. Remove all its before-images, or the next
+        // write would append its delete again.
         let forget = format!(
             "DELETE FROM {before_images} WHERE rowid IN (SELECT driftless_other.rowid \
              FROM {before_images} JOIN {before_images} AS driftless_other \
@@ -330,7 +337,7 @@ impl<S: Dialect> Generator<'_, S> {
     }
 
     pub(super) fn evict_insert(&self) -> Trigger {
-        // A rowid that SQLite has not chosen yet is -1 in a BEFORE trigger.
+        // In a BEFORE trigger the new row's rowid is -1 if SQLite has not chosen it yet.
         let by = if self.table().rowid_key {
             let maker = self.dialect().maker(self.table(), "new");
             format!(
@@ -339,7 +346,8 @@ impl<S: Dialect> Generator<'_, S> {
                 self.dialect().unknown_rowid()
             )
         } else if self.table().key_columns().any(has_replacement) {
-            // The BEFORE trigger saw NULL instead of the default.
+            // The BEFORE trigger saw NULL and not the default, so the row cannot be found by its
+            // key.
             self.newest()
         } else {
             self.made_by("new")
@@ -350,7 +358,7 @@ impl<S: Dialect> Generator<'_, S> {
     }
 
     pub(super) fn evict_update(&self) -> Trigger {
-        // A row with NULL in its key has no events of its own, but may evict another row.
+        // A row with NULL in its key has no events of its own, but it may replace another row.
         let same = same_key(self.table(), "new", "old");
         let when = format!("{} AND ({same}) IS NOT 0", self.others_noted());
         let mut body = self.evict(&self.made_by("old"), "");
@@ -359,10 +367,10 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
-    /// The newest of all triggers. Another trigger logs the row's own delete, so its before-images
-    /// are removed first. Usually there are no before-images, and this check costs less than a
-    /// search for the relevant ones. The marks of evicted rows stay: the row may be a consequence
-    /// of theirs.
+    /// The newest of all triggers. It removes the notes of the deleted row first, because another
+    /// trigger logs that delete. Usually there are no notes, and this check is cheaper than a
+    /// search for the relevant ones. The marks of evicted rows stay, because the row may be a
+    /// consequence of theirs.
     pub(super) fn evict_delete(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         let mut body = vec![self.forget("old")];
@@ -370,23 +378,23 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
-    /// A row that will be deleted needs no before-image. AFTER DELETE is too late if a foreign key
-    /// deletes other rows of the same table first: their triggers would find an old before-image of
-    /// a row that is gone, and log it as evicted.
+    /// Removes the notes of a row before it is deleted. AFTER DELETE is too late if a foreign key
+    /// deletes other rows of the same table first: their triggers would find the old note of a row
+    /// that is gone, and log that row as evicted.
     pub(super) fn forget_deleted(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
     }
 
-    /// A column's value in the new row, as an expression has it.
+    /// A column's value in the new row, as an expression of an index sees it.
     fn coming_converted(&self, column: &Column) -> String {
         self.with_coming(|coming| coming.converted(column))
     }
 }
 
-/// Conditions of which exactly one is true for a row if any of `obstacles` is, and none otherwise.
-/// There are as few as possible without one for which SQLite 3.54 reads the whole table (see
-/// [`equals`]).
+/// Conditions for the rows that match any of `obstacles`: for each such row exactly one of them is
+/// true, so it gets one note. An obstacle that names a collation is a condition of its own, because
+/// SQLite 3.54 reads the whole table for an OR of such conditions (see [`equals`]).
 fn each_once(obstacles: &[String]) -> Vec<String> {
     let (special, plain): (Vec<_>, Vec<_>) =
         obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));

@@ -5,12 +5,12 @@
 //! dropped before the event is pushed. So the event names its [`Layout`], and `driftless_layouts`
 //! keeps it.
 //!
-//! The generated columns that a foreign key of a replicated table leads from or to follow the
-//! table's columns. They cannot be written, so they are not part of an event's images, but they
-//! show which events depend on each other ([`Captured::made`]).
+//! Generated columns that a foreign key leads from or to come after the table's columns. They
+//! cannot be written, so they are not part of an event's images. They show which events depend on
+//! each other ([`Captured::made`]).
 //!
-//! A consequence of a foreign key's action has the number of that foreign key in `via`. The layout
-//! has the places of the child's old values, and the parent's spelling of them
+//! For the consequence of a foreign key's action, `via` is the number of that foreign key. The
+//! layout has the places of the child's old values and the parent's spelling of them
 //! ([`Layout::parent`]).
 
 use std::fmt::Write as _;
@@ -31,16 +31,17 @@ use crate::event::{Image, Op, RowKey};
 pub const BEFORE_IMAGES: [&str; 3] =
     ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
-/// What a trigger finds in the place of a column that the application has dropped since the trigger
-/// was made.
+/// The number of bits of a layout's id. The id takes six bytes of a row, and collisions are
+/// improbable.
 pub(super) const ABSENT: &[u8] = b"driftless: this column was dropped";
 
-/// The bits of a layout's number. It takes six bytes of a row, and collisions are improbable.
+/// The number of bits of a layout's id. The id takes six bytes of a row, and collisions are
+/// improbable.
 const ID_BITS: u32 = 47;
 
 /// The places of a table's values in the outbox.
 ///
-/// * Two layouts with one number are the same: it is a hash of all the rest.
+/// * Two layouts with the same id are equal: the id is a hash of all the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     id: i64,
@@ -54,7 +55,7 @@ pub struct Layout {
 struct Spec {
     columns: Vec<String>,
     key: Vec<Part>,
-    /// Generated columns that foreign keys lead from or to.
+    /// The generated columns that foreign keys lead from or to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     made: Vec<String>,
     /// The foreign keys to replicated tables.
@@ -62,7 +63,7 @@ struct Spec {
     foreign: Vec<Foreign>,
 }
 
-/// A foreign key, as the reader needs it to name the parent of a consequence.
+/// A foreign key, with the data that the reader needs to name a consequence's parent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Foreign {
     parent: String,
@@ -74,7 +75,7 @@ struct Foreign {
 /// A column of a foreign key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Reference {
-    /// The child's column: its place among the columns, or behind them among the generated ones.
+    /// The child's column: its place among the columns, or after them among the generated ones.
     at: usize,
     /// The parent's column.
     to: String,
@@ -93,7 +94,7 @@ struct Part {
     integral: bool,
 }
 
-/// What two spellings of a key may differ in.
+/// The difference that two spellings of one key may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Fold {
@@ -111,13 +112,13 @@ pub struct Captured {
     pub before: Option<Vec<u8>>,
     /// The new values: of the changed columns, or of all for an insert.
     pub after: Option<Vec<u8>>,
-    /// The old and the new values of generated columns, by the same rules; empty where no foreign
-    /// key leads from or to one.
+    /// The old and the new values of generated columns, by the same rules. Empty if no foreign key
+    /// leads from or to one.
     pub made: [Image; 2],
 }
 
 impl Layout {
-    /// The layout that `table` has now, beside all tables that are replicated.
+    /// The present layout of `table`. `replicated` are all replicated tables.
     pub fn of(table: &Table, replicated: &[&Table]) -> Layout {
         let parts = table.key.iter().zip(&table.key_collations);
         let key = parts.map(|(&column, collation)| Part {
@@ -167,7 +168,7 @@ impl Layout {
         Layout { id: (number >> (64 - ID_BITS)) as i64, table, spec, select, select_key }
     }
 
-    /// Its number.
+    /// Its id.
     pub fn id(&self) -> i64 {
         self.id
     }
@@ -182,7 +183,7 @@ impl Layout {
         &self.table
     }
 
-    /// The outbox's column for the old value of a table's column, which is counted from 0.
+    /// The outbox's column for the old value of a table's column. Columns are counted from 0.
     pub(super) fn before(at: usize) -> String {
         format!("b{}", at + 1)
     }
@@ -230,8 +231,7 @@ impl Layout {
         )
     }
 
-    /// The same layout in the spelling of `table`, which was `old`: names may differ in their case,
-    /// and a column may have got another name in events.
+    /// The same layout with the spelling of `table`: names may differ in case.
     pub fn in_case_of(&self, old: &Table, table: &Table) -> Layout {
         let mut spec = self.spec.clone();
         for name in &mut spec.columns {
@@ -241,18 +241,18 @@ impl Layout {
         Layout::new(table.name.clone(), spec)
     }
 
-    /// The statement that gives the values of the outbox's row `?1`, for [`Layout::captured`].
+    /// The statement that reads the values of the outbox's row `?1`, for [`Layout::captured`].
     pub fn select(&self) -> &str {
         &self.select
     }
 
-    /// The statement that gives the key's values of the outbox's row `?1`, for
+    /// The statement that reads the key's values of the outbox's row `?1`, for
     /// [`Layout::captured_key`].
     pub fn select_key(&self) -> &str {
         &self.select_key
     }
 
-    /// The row that an event is of, from `row`, which has the key's values.
+    /// The row's key, from `row`, which has the key's values.
     pub fn captured_key(&self, op: Op, row: &Row<'_>) -> Result<RowKey> {
         let side = usize::from(op == Op::Insert);
         let mut values = Vec::with_capacity(self.spec.key.len());
@@ -278,13 +278,15 @@ impl Layout {
         if op == Op::Update {
             let mut changed: Vec<bool> = (0..count)
                 .map(|at| {
-                    // The old key is always there; the new one only if it is spelled differently.
+                    // The old key is always there. The new one is there only if its spelling
+                    // differs.
                     let unchanged_key = self.is_key(at) && after[at] == Value::Null;
                     let is_known = !is_absent(&before[at]) && !is_absent(&after[at]);
                     before[at] != after[at] && !unchanged_key && is_known
                 })
                 .collect();
-            // The trigger writes a value that may differ. This one does not.
+            // The trigger also appends some updates whose values only may differ. In this one none
+            // does.
             if !changed[..columns].contains(&true) {
                 for part in &self.spec.key {
                     changed[part.column] = true;
@@ -430,14 +432,14 @@ fn select_of(columns: Vec<usize>) -> String {
 }
 
 impl Part {
-    /// The canonical one of all spellings of this part of a key.
+    /// The canonical form of this part of a key.
     fn canonical(&self, value: Value) -> Value {
         canonical(self.fold, self.integral, value)
     }
 }
 
 impl Reference {
-    /// The same of the parent's key.
+    /// The canonical form of this part of the parent's key.
     fn canonical(&self, value: Value) -> Value {
         canonical(self.fold, self.integral, value)
     }
@@ -460,7 +462,7 @@ impl Fold {
         }
     }
 
-    /// The canonical one of all spellings of a key.
+    /// The canonical form of a key's text.
     fn apply(self, mut text: Vec<u8>) -> Vec<u8> {
         match self {
             Fold::Binary => {}
@@ -468,7 +470,7 @@ impl Fold {
                 let end = text.iter().rposition(|&byte| byte != b' ').map_or(0, |at| at + 1);
                 text.truncate(end);
             }
-            // SQLite compares the text before a NUL, and after it only the length.
+            // SQLite compares the text before a NUL, and only the length of the rest.
             Fold::NoCase => {
                 let end = memchr::memchr(0, &text).unwrap_or(text.len());
                 text[..end].make_ascii_lowercase();
@@ -483,7 +485,7 @@ fn json(spec: &Spec) -> String {
     serde_json::to_string(spec).expect("names and numbers can be written as JSON")
 }
 
-/// -2^63, and the first double above all 64-bit integers.
+/// The doubles that fit in 64 bits: from -2^63 up to, not including, 2^63.
 const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
 
 fn is_integer(real: f64) -> bool {
@@ -494,7 +496,7 @@ fn value(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
-        // SQL cannot distinguish -0.0 from 0.0, so no event has a change from one to the other.
+        // SQL cannot distinguish -0.0 from 0.0, so no event changes one to the other.
         ValueRef::Real(real) => Value::Real(if real == 0.0 { 0.0 } else { real }),
         ValueRef::Text(text) => Value::Text(text.to_vec()),
         ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),

@@ -1,24 +1,25 @@
-//! Marks of parents that are about to go: how a child's capture learns that its own change is the
-//! consequence of a foreign key's action.
+//! Marks of parents that are about to change or go. From them a child's trigger knows that its
+//! change is the consequence of a foreign key's action.
 //!
 //! A child's trigger may not look whether its parent is gone. SQLite parses every trigger when a
-//! table is renamed or a column dropped, and a trigger that names another table stops the rebuild
-//! of that table. So the parent's BEFORE triggers, which run before the foreign key's actions,
-//! leave a mark in `driftless_leaving`. The parent's AFTER triggers remove it.
+//! table is renamed or a column is dropped, and a trigger that names another table stops the
+//! rebuild of that table. So the parent's BEFORE triggers leave a mark in `driftless_leaving`. They
+//! run before the foreign key's actions. The parent's AFTER triggers remove the mark.
 //!
-//! A mark has the values of the columns that a foreign key leads to. Its column depends on the
-//! affinity of the parent's column, so that it compares with the child's value as that column
-//! would.
+//! A mark has the values of the columns that a foreign key leads to. They are stored in the column
+//! with the affinity of the parent's column, so a mark compares with the child's value as the
+//! parent's column would.
 //!
 //! # Caveats
 //!
-//! * A trigger of the application that ignores the delete (`RAISE(IGNORE)`), or a statement with
-//!   OR IGNORE that does not write after all, leaves a mark. A child that is deleted later is then
-//!   taken for a consequence if its parent is deleted in the same push, too. It loses only if that
-//!   delete loses, and is listed with it. The next update of the parent removes the mark, and so
-//!   does the store.
-//! * A REPLACE of a row by another version of itself leaves none: its event is an update, which is
-//!   no cause. An UPDATE OR REPLACE that evicts its own row's parent leaves one, as above.
+//! * A mark stays if a trigger of the application ignores the delete (`RAISE(IGNORE)`), or if a
+//!   statement with OR IGNORE does not write. If such a child is deleted later, and its parent in
+//!   the same push, the child's delete is taken for a consequence. It loses only if the parent's
+//!   delete loses, and is listed with it. The next update of the parent removes the mark. So does
+//!   the store.
+//! * A REPLACE of a row by another version of itself leaves no mark: its event is an update, which
+//!   has no consequences. An UPDATE OR REPLACE that evicts the parent of its own row leaves a mark,
+//!   as above.
 
 use crate::catalog::affinity::Affinity;
 use crate::catalog::quote::{ident, literal};
@@ -54,7 +55,7 @@ impl<'t> Target<'t> {
     }
 }
 
-/// The name of a target in a mark: its table and, if it is not the key, its columns.
+/// The name of a target in a mark: its table and, unless it is the key, its columns.
 pub(super) fn label(parent: &Table, columns: &[&str]) -> String {
     let key = parent.key_columns().map(|column| column.name.as_str());
     let is_key = columns.len() == parent.key.len()
@@ -91,8 +92,8 @@ pub(super) fn targets<'t>(parent: &Table, replicated: &'t [&Table]) -> Vec<Targe
     targets
 }
 
-/// Where a mark has the values of these columns: in a column with their affinity, or, of several,
-/// as one text.
+/// The column of a mark for these values: the one with their affinity or, for several columns, the
+/// one for text.
 pub(super) fn place(parent: &Table, columns: &[&str]) -> &'static str {
     let [name] = columns else { return "b" };
     match parent.column(name).map(|column| column.affinity) {
@@ -102,9 +103,9 @@ pub(super) fn place(parent: &Table, columns: &[&str]) -> &'static str {
     }
 }
 
-/// What a mark has of these values, which are those of `columns`. Equal values of several columns
-/// have texts that are equal without regard to case. Spaces at the end of one would be inside the
-/// text, so a value whose spaces do not count is left out.
+/// The value of a mark for the values of `columns`. Several values become one text; equal values
+/// have texts that are equal without regard to case. Spaces at the end of a value would be inside
+/// that text, so a value whose trailing spaces do not count is left out.
 pub(super) fn spelled(parent: &Table, columns: &[&str], value: &dyn Fn(usize) -> String) -> String {
     if columns.len() == 1 {
         return value(0);

@@ -1,47 +1,48 @@
 //! The triggers in the remote's schema: they capture what is written to the replicated tables.
 //!
 //! The remote is the web application's database, and a server parses its whole schema for each
-//! stream. So a table's triggers are lists of columns and nothing else: BEFORE triggers save the
-//! before-images of rows that a REPLACE may evict, and AFTER triggers insert the old and the new
-//! row, unchanged, into `driftless_capture`. That table stays empty. Its own triggers stand once
-//! for all tables: they decide whether a write is the one that the push under way has announced,
-//! find the changed columns, spell the values, and append the event. The verdict on what is pushed
-//! is no business of the schema: see [`protocol::push`](crate::protocol::push).
+//! stream. So a table's triggers are short, mostly lists of columns: BEFORE triggers note rows that
+//! a REPLACE may evict, and AFTER triggers insert the old and the new row, unchanged, into
+//! `driftless_capture`. That table stays empty. Its own triggers exist once for all tables. They
+//! compare the write with the announced one, find the changed columns, spell the values, and append
+//! the event. The verdict on a pushed event is not decided here, but in the push's statements: see
+//! [`protocol::push`](crate::protocol::push).
 //!
 //! # Silence
 //!
 //! `driftless_applying` has each row that the push is about to write: the whole row as it is, and
-//! as it will be. A write that goes from exactly the one to exactly the other is silent, once, and
-//! only if nothing was logged of that row before. Every other write is logged whole. So a mistake
-//! costs a line in the log, and never a difference between the log and the tables.
+//! as it will be. A write from exactly the first to exactly the second is silent, once, if nothing
+//! was logged of that row before. Every other write is logged whole. So a mistake costs a line in
+//! the log, and never a difference between the log and the tables.
 //!
-//! `done` of such a row is 0 until it is written; 2 if a trigger that is newer than ours wrote the
-//! row again before our own trigger ran, and the first write was as expected; 3 if the row was
-//! written in another way. A row that was written as expected is removed.
+//! `done` of such a row is 0 until it is written. It is 2 if the first write was as announced, but
+//! a trigger that is newer than ours wrote the row again before our trigger ran. It is 3 if the row
+//! was written in another way. A row that was written as announced is removed.
 //!
 //! # Names
 //!
-//! * A new row is read from its table and not from `new`: a trigger of the application's that is
-//!   newer than ours has been there before.
+//! * A new row is read from its table and not from `new`, because a trigger of the application that
+//!   is newer than ours may have changed it.
 //! * No trigger names a table of the application's but its own, so the application can rebuild any
 //!   other.
 //! * `ALTER TABLE … DROP COLUMN` checks every trigger of the table. So a column outside the key is
-//!   named in a way that holds without it too. An unqualified name is the table's, and otherwise,
-//!   by the NATURAL LEFT JOIN, that of `driftless_names`, which has one row of NULLs and a column
-//!   for every name. `(SELECT old.x)` is the trigger's row, and otherwise that table under the
-//!   alias `old`: SQLite looks at a trigger's row before it leaves the innermost SELECT.
-//! * Names of ours are qualified where the application's table is in scope: it may have a column
-//!   `k`.
-//! * No table of ours has a UNIQUE constraint that a trigger could violate: the OR clause of the
-//!   outer statement would override what is done about it.
+//!   named in a form that is valid without the column too. An unqualified name means the table's
+//!   column. If there is none, it means the column of `driftless_names`, which is NATURAL LEFT
+//!   JOINed, has one row of NULLs, and has a column for every name. `(SELECT old.x)` means the
+//!   trigger's row and, if the column is gone, that table under the alias `old`: SQLite looks at a
+//!   trigger's row before it leaves the innermost SELECT.
+//! * Our own columns are qualified where the application's table is in scope, because it may have a
+//!   column `k`.
+//! * None of our tables has a UNIQUE constraint that a trigger could violate. The OR clause of the
+//!   outer statement would override the trigger's own.
 //!
 //! # Order
 //!
 //! The newest trigger fires first. So `driftless_quiet` is made after `driftless_log`, and the
 //! tables' triggers after the application's.
 //!
-//! A REPLACE's evictions are told before the row's own change: a key change onto an evicted key
-//! must not be folded before them. They are told in AFTER DELETE too where a foreign key may lead
+//! A REPLACE's evictions are logged before the row's own change: a key change to an evicted key
+//! must not be folded before them. They are logged in AFTER DELETE too, if a foreign key may lead
 //! back to the table: an UPDATE OR REPLACE may evict the parent of its own row, which is then
 //! deleted and never updated.
 
@@ -58,14 +59,16 @@ use crate::catalog::quote::{ident, literal};
 use crate::catalog::sql::{any_json, equals, lower_before_nul, of, real_json, same_key};
 use crate::catalog::table::{Collation, Column, Table};
 
-/// The row in the table. A name of this length keeps the schema small; the table itself may be
-/// called so.
+/// The alias of the row in the table. A short name keeps the schema small. The table itself may
+/// have this name.
 const ROW: &str = "t";
 
-/// Counts the versions of this generator. What a newer one has made is never replaced.
+/// The version of this generator. Triggers of a newer version are never replaced.
 pub const GENERATOR: u32 = 1;
 
-/// What stands in the remote's schema for these tables.
+/// The most columns of `driftless_names`, below SQLite's own limit of 2,000. A table with a column
+/// that does not fit is captured too, but that column cannot be dropped.
+/// The tables and triggers in the remote's schema for some replicated tables.
 pub struct RemoteCapture {
     shared: Vec<String>,
     tables: Vec<(String, Vec<Trigger>)>,
@@ -73,7 +76,7 @@ pub struct RemoteCapture {
 }
 
 impl RemoteCapture {
-    /// For these tables, in the remote's definitions.
+    /// For these tables, as the remote defines them.
     pub fn of(tables: &[&Table]) -> RemoteCapture {
         let width = tables.iter().map(|table| table.columns.len()).max().unwrap_or(1);
         let names = names(tables);
@@ -90,8 +93,8 @@ impl RemoteCapture {
         RemoteCapture { shared, tables: triggers, fingerprint }
     }
 
-    /// The statements that make the shared tables and their triggers anew. They keep nothing
-    /// between transactions, so that they may be dropped.
+    /// The statements that make the shared tables and their triggers anew. The tables keep nothing
+    /// between transactions, so they may be dropped.
     pub fn shared(&self) -> &[String] {
         &self.shared
     }
@@ -101,7 +104,8 @@ impl RemoteCapture {
         &self.tables
     }
 
-    /// A short text that changes when any of it does, after the generator's number and a hyphen.
+    /// A short text that changes with every part of the triggers, after the generator's number and
+    /// a hyphen.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -115,7 +119,7 @@ impl RemoteCapture {
     }
 }
 
-/// The name of the trigger for the deletes of a table, by which [`present_names_there`] are known.
+/// Every column name that fits, once in any case.
 pub fn delete_trigger_there(table: &str) -> String {
     format!("{PREFIX}ad_{table}")
 }
@@ -126,7 +130,7 @@ pub fn present_names_there(sql: &str) -> Option<Vec<String>> {
     Some(columns_at_places(sql, "driftless_capture", "o")?.into_columns())
 }
 
-/// Whether the actions of foreign keys may lead from a table back to it.
+/// Whether the actions of foreign keys may lead from a table back to itself.
 fn comes_back(table: &Table, all: &[&Table]) -> bool {
     let mut reached: Vec<&Table> = vec![table];
     let mut at = 0;
@@ -173,7 +177,7 @@ fn at_place(prefix: &str, width: usize) -> String {
     sql
 }
 
-/// How the values of a key column are spelled in an event's key.
+/// A number for the spelling of a key column's values in an event's key.
 fn fold(table: &Table, part: usize) -> u8 {
     match (&table.key_collations[part], table.columns[table.key[part]].affinity) {
         (Collation::NoCase, _) => 1,
@@ -196,7 +200,7 @@ fn columns_rows(table: &Table) -> String {
     table.columns.iter().enumerate().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The tables that all of capture shares, and their triggers.
+/// The tables and triggers that all tables share.
 fn shared(tables: &[&Table], width: usize, names: &[String]) -> Vec<String> {
     let dropped = ["capture", "told", "applying", "notes", "names", "columns", "one", "now"];
     let mut all: Vec<_> =
@@ -237,9 +241,9 @@ fn shared(tables: &[&Table], width: usize, names: &[String]) -> Vec<String> {
     all
 }
 
-/// Appends an event: spells the key and the images. `new.w` tells that the images are whole; else
-/// they have the columns that differ. The key is that of the new values; a delete has the old ones
-/// in their place.
+/// Appends an event, with its key and its images as JSON. If `new.w` is 1, the images are whole.
+/// Otherwise they have only the columns that differ. The key is that of the new values. A delete
+/// has its old values there.
 fn tell(width: usize) -> String {
     let key = format!(
         "(SELECT json_group_array(CASE typeof(v.v) WHEN 'text' THEN CASE WHEN instr(v.v,char(0)) \
@@ -273,9 +277,8 @@ fn tell(width: usize) -> String {
     )
 }
 
-/// What is not silent is told: the delete of a key that is left, the insert of a new one, and the
-/// change of a row that stays. A
-/// change of nothing is not told.
+/// Logs a write that is not silent: the delete of the old key, the insert of the new key, or the
+/// update of a row that keeps its key. A write that changes nothing is not logged.
 fn log(width: usize) -> String {
     let (o, n) = (each("o", width), each("n", width));
     let (old, new, noted) = (each("new.o", width), each("new.n", width), each("x.o", width));
@@ -295,7 +298,8 @@ fn log(width: usize) -> String {
     )
 }
 
-/// Keeps silent about a write that goes from exactly what was there to exactly what is expected.
+/// Keeps silent about a write that goes from exactly the announced old row to exactly the announced
+/// new row.
 fn quiet(width: usize) -> String {
     let (o, n) = (each("o", width), each("n", width));
     let (old, new) = (each("new.o", width), each("new.n", width));
@@ -313,7 +317,7 @@ fn quiet(width: usize) -> String {
     )
 }
 
-/// One table, whose triggers are made.
+/// One table, for which triggers are made.
 struct Captured<'a> {
     table: &'a Table,
     names: &'a [String],
@@ -360,7 +364,8 @@ impl Captured<'_> {
         self.table.present_names().all(is_known)
     }
 
-    /// The table, so that an unqualified column holds when it is dropped.
+    /// The FROM clause of the table. With it, an unqualified column stays valid after the column is
+    /// dropped.
     fn from(&self, alias: &str) -> String {
         match self.is_named() {
             true => format!("{} AS {ROW} NATURAL LEFT JOIN driftless_names{alias}", self.this()),
@@ -414,7 +419,7 @@ impl Captured<'_> {
         format!("NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {})", self.this(), parts.join(" AND "))
     }
 
-    /// Tells of the saved rows for which the condition is true: they were evicted.
+    /// Logs the deletes of the noted rows for which the condition is true: they were evicted.
     fn evict(&self, condition: &str) -> String {
         format!(
             "UPDATE driftless_notes SET gone=1 WHERE tbl={} AND {condition};",
@@ -450,15 +455,15 @@ impl Captured<'_> {
     }
 
     fn save_on_insert(&self) -> Trigger {
-        // A before-image that an ignored statement left behind, of a row that is gone since, would
-        // make an update of the insert.
+        // Remove an old note of the row. An ignored statement may have left it; if the row is gone
+        // since, it would turn this insert into an update.
         let mut body = vec![self.forget("new")];
         body.extend(self.save_before_images(""));
         self.trigger("bi", "BEFORE INSERT", &body)
     }
 
-    /// The columns of which an UPDATE must name one to evict another row; empty if that is not
-    /// known. An expression or a condition of an index may use any column, and `SET rowid = …`
+    /// The columns of which an UPDATE must name at least one to evict another row; empty if that is
+    /// not known. An expression or a condition of an index may use any column, and `SET rowid = …`
     /// changes an INTEGER PRIMARY KEY without naming it.
     fn evicting_columns(&self) -> Vec<String> {
         let table = self.table;
@@ -481,14 +486,15 @@ impl Captured<'_> {
             false => format!("BEFORE UPDATE OF {}", columns.join(",")),
         };
         let other = format!(" AND ({}) IS NOT 1", same_key(self.table, ROW, "old"));
-        // What an upsert has left would be told as evicted by a child that follows to the new key.
+        // A note that an upsert has left would be logged as evicted by a child that follows to the
+        // new key.
         let mut body = vec![self.forget("old")];
         body.extend(self.save_before_images(&other));
         self.trigger("bu", &event, &body)
     }
 
-    /// A row that will be deleted needs no before-image. AFTER DELETE is too late: a foreign key
-    /// may delete other rows of the same table first.
+    /// Removes the note of a row before it is deleted. AFTER DELETE is too late: a foreign key may
+    /// delete other rows of the same table first.
     fn forget_deleted(&self) -> Trigger {
         self.trigger("bd", "BEFORE DELETE", &[self.forget("old")])
     }

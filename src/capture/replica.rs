@@ -1,9 +1,9 @@
 //! The capture triggers of a replica: they append to the outbox.
 //!
 //! Values go into the outbox unchanged, each in a column of its own; [`Layout`] has the places.
-//! That is exact for every value. It costs a fraction of JSON, both when a row is written and when
-//! an application prepares a statement, into which SQLite compiles the triggers. The key is among
-//! the values. The store spells them when it reads the outbox.
+//! This is exact for every value. It costs a fraction of making JSON, both when a row is written
+//! and when an application prepares a statement, into which SQLite compiles the triggers. The key
+//! is among the values. The store spells it when it reads the outbox.
 //!
 //! # Functions
 //!
@@ -18,9 +18,9 @@
 //! * `random()`, for the low bits of the id. If it is not random, the row's number still makes the
 //!   id unique in this file. NULL is read as 0.
 //!
-//! Neither result decides what is captured, or the row of an event. A default and the terms of a
-//! UNIQUE index may call functions: they are the application's own text, with the meaning that they
-//! have in its connection.
+//! Neither result decides whether a change is captured, nor its row. The default of a column and
+//! the terms of a UNIQUE index may call functions, too. These are the application's own text, and
+//! have the meaning that they have in its connection.
 //!
 //! Collations can be replaced too. A trigger uses a key's collation as the table declares it. If
 //! the application replaces NOCASE, its own index and the trigger both use the replacement.
@@ -57,9 +57,10 @@ const ROW: &str = "driftless_values";
 
 impl Dialect for Replica<'_> {
     /// One read of the state row gives the replay flag, the base and the actor. The parts of the id
-    /// are stored, not its text: building a ULID's text in SQL would double the cost of a captured
-    /// insert. So would reading the newest row's time: SQLite copies a SELECT from the table that
-    /// it inserts into. Instead the store raises `clock` when the machine's clock went back.
+    /// are stored, and not its text: making a ULID's text in SQL would double the cost of a
+    /// captured insert. Reading the newest row's time would do the same, because SQLite copies the
+    /// rows of a SELECT from the table that it inserts into. Instead the store raises `clock` when
+    /// the machine's clock went back.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String {
         let mask = EventId::TAIL_MASK;
         let (mut columns, mut values) = (Vec::new(), Vec::new());
@@ -76,7 +77,7 @@ impl Dialect for Replica<'_> {
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
         let op = match capture.is_insert() {
-            // An insert with a before-image of its own row has replaced that row.
+            // An insert has replaced its row if there is a note of it.
             true => format!("{}.own IS NOT NULL", self.before_images(table)),
             false => (capture.op() as u8).to_string(),
         };
@@ -170,8 +171,9 @@ impl Dialect for Replica<'_> {
         Layout::before_image_column(table.key[part])
     }
 
-    /// Unlike a saved row's, this key must tell NULL and spaces apart: one statement has one
-    /// spelling of it, and a row without a key may evict another.
+    /// Unlike the key in a note, this key must distinguish NULL, and text with other spaces. It is
+    /// compared only within one statement, which has one spelling of it, and a row without a key
+    /// may evict another.
     fn maker(&self, table: &Table, alias: &str) -> String {
         if table.key.len() == 1 {
             return identity(table, &|column| of(alias, &column.present));
@@ -226,7 +228,7 @@ impl Dialect for Replica<'_> {
         let plain = unlike(column, a, b);
         let kinds = format!("{} <> {}", kind(a), kind(b));
         match column.affinity {
-            // 1 and 1.0 are equal. One column has both only if it does not convert them.
+            // 1 and 1.0 are equal. A column has both only if it does not convert them.
             Affinity::Blob => format!("({plain} OR {kinds})"),
             Affinity::Integer | Affinity::Numeric => {
                 format!("({plain} OR {} AND {kinds})", is_lowest(a))
@@ -244,7 +246,8 @@ impl Dialect for Replica<'_> {
     }
 }
 
-/// Distinguishes the integer 1 from 1.0, which are equal: only a REAL is divided exactly.
+/// Distinguishes the integer 1 from 1.0, which are equal: it gives 0 for an integer and 0.5 for a
+/// REAL.
 fn kind(x: &str) -> String {
     format!("(0 * {x} + 1) / 2")
 }
@@ -267,15 +270,15 @@ impl NoteCollation {
     }
 }
 
-/// The value by which a before-image is found: the key's value, or one text of all values of a key
-/// with several columns. Equal keys have equal texts. Different keys may have equal texts too.
+/// The value by which a note is found: the key's value, or one text of all values if the key has
+/// several columns. Equal keys have equal texts. Different keys may have equal texts too.
 ///
 /// Spaces at the end of a part would be inside the text, so an RTRIM part is left out.
 fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
     let mut parts = table.key_columns();
     if let (Some(column), None) = (parts.next(), parts.next()) {
-        // The sign removes the column's affinity, which would keep SQLite from using the
-        // before-images' index.
+        // The sign removes the column's affinity. With the affinity, SQLite would not use the
+        // notes' index.
         return format!("+{}", value(column));
     }
     let spelled = |(column, collation): (&Column, &Collation)| {
@@ -293,7 +296,7 @@ fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
 }
 
 impl Replica<'_> {
-    /// The columns whose values an event has, in their order: those of the table, and the generated
+    /// The columns whose values an event has, in order: those of the table, and then the generated
     /// ones that foreign keys lead from or to.
     fn captured(&self, table: &Table) -> Vec<Column> {
         let made = generated_references(table, self.replicated).into_iter().map(|name| Column {
@@ -395,8 +398,8 @@ impl Replica<'_> {
         places
     }
 
-    /// The columns that an update writes together with the one at `at`: those of a foreign key, so
-    /// that the parent can be named when only one of them changes.
+    /// The columns that an update writes together with the one at `at`: the columns of its foreign
+    /// keys, so that the parent can be named if only one of them changes.
     fn together(&self, table: &Table, columns: &[Column], at: usize) -> Vec<usize> {
         let mut together = vec![at];
         for (key, _) in foreign_keys(table, self.replicated) {
@@ -464,8 +467,8 @@ fn may_differ(column: &Column, a: &str, b: &str) -> String {
     }
 }
 
-/// The capture triggers of `table` on a replica, in the order in which they are to be made.
-/// `replicated` is all tables that are replicated, this one among them.
+/// The capture triggers of `table` on a replica, in the order in which they are created.
+/// `replicated` are all replicated tables, with this one.
 pub fn triggers(table: &Table, replicated: &[&Table]) -> Vec<Trigger> {
     let names = names(replicated);
     Generator::new(&Replica { replicated, names }, table, replicated).triggers()
@@ -488,7 +491,7 @@ pub fn fingerprint<'t>(triggers: impl IntoIterator<Item = &'t Trigger>) -> Strin
     fingerprint_of(triggers.into_iter().map(|trigger| trigger.sql.as_str()))
 }
 
-/// The same of the texts that make them.
+/// The same, from the texts of the triggers.
 pub fn fingerprint_of<'t>(triggers: impl IntoIterator<Item = &'t str>) -> String {
     let mut hasher = blake3::Hasher::new();
     for sql in triggers {

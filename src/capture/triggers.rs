@@ -1,5 +1,5 @@
-//! The capture triggers of a replica, and their rules. [`Dialect`] has the words of their dialect;
-//! the remote's triggers are others (`remote.rs`).
+//! The capture triggers of a replica, and their rules. [`Side`] separates the rules from the SQL of
+//! the outbox. The remote's triggers follow other rules (`remote.rs`).
 //!
 //! For each table there are
 //!
@@ -17,11 +17,11 @@
 //! any other.
 //!
 //! An application pays for these triggers twice: when it writes, and when it prepares a statement.
-//! SQLite compiles all triggers of a table into the statement, and clears every register of a
-//! trigger even if only its WHEN is evaluated. So rare cases are in triggers of their own, and a
-//! row's image is written out as rarely as possible.
+//! SQLite compiles all triggers of a table into the statement. It clears all registers of a trigger
+//! even if it evaluates only its WHEN. So rare cases have triggers of their own, and a row's image
+//! is written out as rarely as possible.
 //!
-//! For each unusual rule here there is a history that fails without it:
+//! Each unusual rule here has a history that fails without it:
 //!
 //! * A trigger of the application that is newer than ours, or a TEMP trigger, runs before ours. If
 //!   it writes the same row again, its write is appended first. An event has the values of its own
@@ -42,34 +42,34 @@
 //!
 //! # Caveats
 //!
-//! * Where the key is no INTEGER PRIMARY KEY, a REPLACE that evicts a row by nothing but its hidden
-//!   rowid (`INSERT OR REPLACE INTO t (rowid, …)`) is not seen.
-//! * A generated column is seen by the BEFORE triggers as it is for a NULL, also where ON CONFLICT
-//!   REPLACE then puts a NOT NULL column's default in the NULL's place.
-//! * TEMP triggers run before ours. One that fails in the middle of a statement with OR FAIL leaves
-//!   a row that was written and whose capture trigger never ran. Before-images know nothing of
-//!   nested statements, so these are not told right: a row that is inserted once more (OR IGNORE,
-//!   an upsert) by the TEMP trigger that its own insert fired; a row that a TEMP trigger inserts
-//!   anew after the same statement replaced it, or gives its old values.
-//! * In a STRICT table SQLite looks at the types of a row's values before BEFORE triggers run. So a
-//!   row that has a wrong type and breaks another constraint too fails for its type, where the
-//!   other one came first before; OR IGNORE does not ignore a wrong type.
-//! * In a table that refers to itself, SQLite lets a REPLACE leave a child without its parent; with
-//!   an AFTER UPDATE trigger, of anybody's, it refuses the statement.
-//!   An upsert of several rows may leave one too, where it sets the key of a row that refers to
-//!   itself to what it is. The remote rejects such a row.
-//! * An UPDATE OR REPLACE may evict the parent of the row that it updates. Where ON DELETE CASCADE
-//!   then takes that row and a trigger of the application's inserts it anew, SQLite loses the new
-//!   row and tells no trigger: it is in the log, and not in the table. Where ON DELETE SET NULL
-//!   changes that row first, the row's own event has the values from before that change as its old
-//!   ones.
-//! * A row that refers to itself with ON UPDATE and changes its key is told as it is after that
-//!   consequence, and has an event of it, under the new key, before the pair that brings it there;
-//!   its `via` names the pair's delete. The store passes over it while the pair's insert, which has
-//!   it all, is pending.
-//! * Text in a key that is not UTF-8 leaves with its bytes as they are: SQL cannot tell it from
-//!   other text, so it is the reader who spells it in hex. In a UTF-16 database `hex` gives other
-//!   bytes for a key with a NUL.
+//! * If the key is not an INTEGER PRIMARY KEY, a REPLACE may evict a row by its hidden rowid alone
+//!   (`INSERT OR REPLACE INTO t (rowid, …)`). This is not captured.
+//! * BEFORE triggers see a generated column computed from NULL, even where ON CONFLICT REPLACE then
+//!   puts the default of a NOT NULL column in the NULL's place.
+//! * TEMP triggers run before ours. If one fails in a statement with OR FAIL, the row was written
+//!   but its capture trigger never ran. Notes do not know nested statements, so two cases are
+//!   captured wrongly: a row that the TEMP trigger fired by its own insert inserts once more (OR
+//!   IGNORE, an upsert); and a row that a TEMP trigger inserts anew, or gives its old values, after
+//!   the same statement replaced it.
+//! * In a STRICT table SQLite checks the types of a row's values before BEFORE triggers run. A row
+//!   that has a wrong type and also breaks another constraint fails for its type. Without triggers,
+//!   the other constraint would be checked first. OR IGNORE does not ignore a wrong type.
+//! * In a table that refers to itself, SQLite lets a REPLACE leave a child without its parent. With
+//!   any AFTER UPDATE trigger, it refuses the statement. An upsert of several rows may leave such a
+//!   child too, if it sets the key of a row that refers to itself to the same value. The remote
+//!   rejects such a row.
+//! * An UPDATE OR REPLACE may evict the parent of the row that it updates. If ON DELETE CASCADE
+//!   then deletes that row and a trigger of the application inserts it anew, SQLite loses the new
+//!   row without firing a trigger: the row is in the log, and not in the table. If ON DELETE SET
+//!   NULL changes that row first, the old values of the row's own event are those from before that
+//!   change.
+//! * A row may refer to itself with an ON UPDATE action and change its key. Its event has the
+//!   values from after the action. The action has an event of its own under the new key, which
+//!   comes before the pair that moves the row there; its `via` names the pair's delete. The store
+//!   skips that event while the pair's insert, which has all its values, is pending.
+//! * Text in a key that is not UTF-8 is stored with its bytes unchanged. SQL cannot distinguish it
+//!   from other text, so the reader spells it in hex. In a UTF-16 database `hex` gives other bytes
+//!   for a key with a NUL.
 
 use std::fmt::Write as _;
 
@@ -131,7 +131,7 @@ pub(super) struct Capture<'a> {
     pair: &'a str,
     /// The number of the foreign key of which this is a consequence, or NULL.
     via: &'a str,
-    /// Whether it is the insert of a row, which may have replaced one: then it is an update.
+    /// Whether it is the insert of a row. If that replaced a row, the event is an update.
     is_insert: bool,
 }
 
@@ -193,13 +193,13 @@ impl<'a> Capture<'a> {
         self.via
     }
 
-    /// Whether it is the insert of a row, which may have replaced one: then it is an update.
+    /// Whether it is the insert of a row. If that replaced a row, the event is an update.
     pub(super) fn is_insert(&self) -> bool {
         self.is_insert
     }
 }
 
-/// A database that captures.
+/// A database that captures: the SQL that the generator's rules are written in.
 pub(super) trait Dialect {
     /// The statement, with its semicolon, that appends an event.
     fn append(&self, table: &Table, capture: &Capture<'_>) -> String;
@@ -236,7 +236,7 @@ pub(super) trait Dialect {
     /// The key of the row `alias`, by which a before-image names the row whose statement made it.
     fn maker(&self, table: &Table, alias: &str) -> String;
 
-    /// The same for a row whose rowid SQLite has not chosen yet: a BEFORE trigger sees -1.
+    /// The maker of a row whose rowid SQLite has not chosen yet: a BEFORE trigger sees -1.
     fn unknown_rowid(&self) -> &'static str;
 
     /// SQL condition: the inserted row differs from its before-image, or has none.
@@ -254,7 +254,7 @@ pub(super) trait Dialect {
         )
     }
 
-    /// Whether two values of a column differ: in their bytes or their type.
+    /// SQL condition: two values of a column differ in their bytes or their type.
     fn differs(&self, column: &Column, a: &str, b: &str) -> String {
         differs(column, a, b)
     }
@@ -264,7 +264,7 @@ pub(super) trait Dialect {
         format!("coalesce({x}, {other})")
     }
 
-    /// Whether a value is a number.
+    /// SQL condition: a value is a number.
     fn is_number(x: &str) -> String {
         format!("typeof({x}) IN ('integer', 'real')")
     }
@@ -302,8 +302,9 @@ impl<'a, S: Dialect> Generator<'a, S> {
         self.replicated
     }
 
-    /// The newest fires first, so an eviction is logged before the event that caused it, and a mark
-    /// is there until all else has run.
+    /// All triggers, in the order in which they are created. The newest fires first, so an eviction
+    /// is logged before the event that caused it, and a mark stays until all other triggers have
+    /// run.
     pub(super) fn triggers(&self) -> Vec<Trigger> {
         let mut triggers = self.leaving();
         triggers.extend([self.save_on_insert(), self.save_on_update()]);
@@ -369,8 +370,8 @@ impl<'a, S: Dialect> Generator<'a, S> {
         nullable.join(" AND ")
     }
 
-    /// The number of the foreign key whose action made this change, or NULL: its parent is about to
-    /// go. Without such an action a foreign key makes no change.
+    /// The number of the foreign key whose action made this change, or NULL. The action made it if
+    /// the parent has a mark. A foreign key without an action makes no change.
     fn via(&self, kind: Write) -> String {
         let present = |name: &str| ident(self.table.present(name));
         let mut arms = Vec::new();
@@ -399,7 +400,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
                 conditions.push(format!("({})", changed.join(" OR ")));
             }
             conditions.push(is_leaving(self.table, foreign, parent));
-            // A row that refers to itself is no consequence, except for a change of its own key.
+            // A row that refers to itself is not a consequence, unless its own key changes.
             if kind != Write::Move && parent.name.eq_ignore_ascii_case(&self.table.name) {
                 let itself: Vec<_> = foreign
                     .columns
@@ -415,8 +416,8 @@ impl<'a, S: Dialect> Generator<'a, S> {
         if arms.is_empty() { "NULL".to_owned() } else { format!("CASE {} END", arms.join(" ")) }
     }
 
-    /// Whether a foreign key of the table refers to the table itself and acts when a key changes.
-    /// On a row that refers to itself it acts before any trigger sees the row.
+    /// Whether a foreign key of the table refers to the table itself and acts on a change of the
+    /// key. For a row that refers to itself, the action comes before any trigger sees the row.
     fn acts_on_itself(&self) -> bool {
         let keys = &self.table.foreign_keys;
         keys.iter().any(|key| {
@@ -464,6 +465,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
                 self.dialect.differs(c, &value("new"), &value("old"))
             })
             .collect();
+        // `key_change` has the updates that change the key.
         let (same, changed) = (same_key(table, "new", "old"), changed.join(" OR "));
         // What names a column that may be dropped is in the body, where that does no harm.
         let (when, condition) = match self.dialect.has_droppable(table) {
@@ -503,12 +505,16 @@ impl<'a, S: Dialect> Generator<'a, S> {
 
     fn key_change(&self) -> Trigger {
         let table = self.table;
+        // A half whose key has NULL is not appended. Then the other half is an ordinary event, whose
+        // `pair` is NULL.
         let half = |side: &str, number: u8| match self.has_key(side) {
             has_key if has_key.is_empty() => number.to_string(),
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),
         };
         let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
+        // Evicted rows come first: the remote must free the key before this row arrives there. A
+        // noted row with the new key is gone too: the row that has its key now is this one.
         body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
         body.push(self.dialect.append(
             table,
@@ -523,7 +529,8 @@ impl<'a, S: Dialect> Generator<'a, S> {
                 is_insert: false,
             },
         ));
-        // An action on the row itself comes before any trigger sees the row.
+        // The action on the row itself comes before this trigger, so `new` is outdated. Read the
+        // row.
         let (row, from, condition) = match self.acts_on_itself() {
             true => {
                 let from = format!(" CROSS JOIN {} AS driftless_row", ident(&table.name));
@@ -544,6 +551,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
                 is_insert: false,
             },
         ));
+        // The events above still need the marks of the evicted rows.
         body.extend(self.unmark_evicted());
         let names = table.key_columns().map(|column| column.present.clone()).collect();
         let event = update_event("AFTER UPDATE", (!table.rowid_key).then_some(names));

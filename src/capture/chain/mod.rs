@@ -1,35 +1,36 @@
-//! The order of a row's events, where triggers of the application ran before capture's.
+//! The order of a row's events, when triggers of the application ran before capture's.
 //!
-//! SQLite runs TEMP triggers before all others, and of the others the newest first. If a trigger of
-//! the application runs before capture's and writes the same row again, its write is appended
-//! first, and the write that fired it is appended second: the outbox says `update`, then `insert`.
+//! SQLite runs TEMP triggers first, and then the newest first. A trigger of the application may run
+//! before capture's and write the same row again. Then its write is appended first, and the write
+//! that fired it second: the outbox has `update`, then `insert`.
 //!
 //! [`untangle`] restores the order of the writes. Each event has the values of its own write, so
 //! the events of a row form a chain, and the last one leaves the row as it is in the table. The
-//! search goes backward from there. Nested triggers append from the inside out (post-order), so
-//! an event belongs in front of a block of events that ends directly before it. The search reads
-//! the events from the last to the first and keeps those that wait in a stack. The top of the stack
-//! is taken off as soon as the row is as that event left it; the row is then as it found it. What
-//! was read after an event and taken off before it was caused by it. A wrong choice shows later, as
-//! an event that never fits; then the search goes back to the last choice.
+//! search goes backward from there. Nested triggers append the inner event before the outer one
+//! (post-order), so a cause belongs in front of the block of events that ends directly before it.
+//! The search reads the events from the last to the first, and pushes each on a stack. It pops the
+//! top of the stack as soon as the row is as that event left it; after that, the row is as the
+//! event found it. Events that were read after an event and popped before it were caused by it. A
+//! wrong choice shows later, as an event that never fits. Then the search goes back to the last
+//! choice.
 //!
-//! A row is not all that an order must fit: two rows never have the same value in a UNIQUE index at
-//! once. So if the orders that are found for each row alone break such an index, the rows of its
-//! table are searched together.
+//! An order must also fit the UNIQUE indexes: two rows never have the same value at the same time.
+//! If the orders that were found for each row alone break an index, the rows of that table are
+//! searched together.
 //!
-//! Events in their order pass in one linear look, without a search.
+//! Events that are in order already pass one linear check, without a search.
 //!
 //! # Caveats
 //!
-//! * A BEFORE trigger that changes the row for whose change it was fired, which SQLite calls
-//!   undefined, leaves a chain that no order mends. Such a chain stays as it was appended, up to
-//!   the point from which on it fits.
-//! * A UNIQUE index with a generated column is not looked at. The condition of a partial index is
-//!   not evaluated: an order that fits as if it had none is preferred. As long as each row's own
-//!   events are in their order, nothing moves: if a trigger gives another row the value that its
-//!   cause has given up, that is told before its cause.
-//! * Several orders may fit. The search takes the first that it meets; it nests as little as it
-//!   can. All of them begin and end with the same row.
+//! * A BEFORE trigger may change the row whose change fired it. SQLite calls the result undefined,
+//!   and no order fits such a chain. It stays as it was appended, up to the point from which on it
+//!   fits.
+//! * A UNIQUE index with a generated column is ignored. The condition of a partial index is not
+//!   evaluated: an order that fits without the condition is preferred. While each row's own events
+//!   are in order, nothing moves. So if a trigger gives another row the value that its cause has
+//!   just freed, its event stays before the cause's.
+//! * Several orders may fit. The search takes the first one that it finds, with the least nesting.
+//!   All of them begin and end with the same row.
 
 mod search;
 mod step;
@@ -47,10 +48,10 @@ pub use self::step::{ChainStep, Move, RowId};
 pub use self::uniques::Uniques;
 use crate::event::Image;
 
-/// Returns the moves that put the events of each row in their order, to be made one after the
-/// other. `steps` are the events of some rows by their numbers: all events that one stretch of the
-/// outbox has of these rows, and the other halves of key changes. `now` has the rows as they are in
-/// the table, `None` for a row that is not there; a row that is missing in `now` is not known.
+/// Returns the moves that put the events of each row in order. They are to be made one after the
+/// other. `steps` are the events of some rows by their numbers: all events of these rows in one
+/// stretch of the outbox, with the other halves of key changes. `now` has the rows as they are in
+/// the table, and `None` for a row that is not there. A row that is missing in `now` is unknown.
 pub fn untangle(
     steps: &[ChainStep],
     now: &HashMap<RowId, Option<Image>>,
@@ -69,8 +70,8 @@ pub fn untangle(
     moves(steps, causes).0
 }
 
-/// Searches for each row alone, and for rows that key changes join. That is quick, and mostly
-/// right: a value of a UNIQUE index seldom moves from one row to another.
+/// Searches for each row alone, and together for rows that key changes join. This is quick and
+/// mostly right: a value of a UNIQUE index seldom moves from one row to another.
 fn apart(steps: &[ChainStep], events: &[Event], now: &HashMap<RowId, Option<Image>>) -> Vec<Cause> {
     let none = Uniques::default();
     let mut causes = Vec::new();
@@ -83,7 +84,7 @@ fn apart(steps: &[ChainStep], events: &[Event], now: &HashMap<RowId, Option<Imag
     causes
 }
 
-/// Whether all rows are in their order once `causes` are moved, with all UNIQUE indexes.
+/// Whether all rows fit, with all UNIQUE indexes, after `causes` are moved.
 fn fits(
     steps: &[ChainStep],
     events: &[Event],
@@ -118,8 +119,8 @@ fn components(steps: &[ChainStep], events: &[Event], uniques: &Uniques) -> Vec<V
     sets.into_values().filter(|set| set.len() > 1).collect()
 }
 
-/// The moves that bring each event in front of those that it caused, inner ones first; and the
-/// number of each step after them.
+/// The moves that bring each event in front of the events that it caused, inner ones first; and the
+/// number of each step after the moves.
 fn moves(steps: &[ChainStep], mut causes: Vec<Cause>) -> (Vec<Move>, Vec<i64>) {
     causes.sort_by_key(|cause| cause.event().at());
     let mut numbers: Vec<_> = steps.iter().map(|step| step.n).collect();

@@ -6,14 +6,14 @@ use super::step::{Cause, ChainStep, Event, RowId, State};
 use super::uniques::{Entry, Uniques};
 use crate::event::Image;
 
-/// The most events that wait at once: how deep triggers of one row nest.
+/// The most events on the stack: how deep the triggers of one row may nest.
 const MAX_DEPTH: usize = 24;
-/// How many steps a search may take for a set of rows, beside [`STEPS_PER_EVENT`].
+/// How many steps a search may take for a set of rows, in addition to [`STEPS_PER_EVENT`].
 const MAX_STEPS: usize = 20_000;
 /// How many further steps a search may take for each event.
 const STEPS_PER_EVENT: usize = 16;
 
-/// What a search has done.
+/// One step of a search, so that it can be undone.
 enum Done {
     /// It has read an event and put it on the stack.
     Read,
@@ -21,20 +21,20 @@ enum Done {
     Taken(usize, Saved),
 }
 
-/// What an event changed, as it was before.
+/// The state that an event changed, as it was before.
 #[derive(Default)]
 struct Saved {
     states: Vec<(usize, State)>,
     owners: Vec<(Entry, Option<usize>)>,
 }
 
-/// The rows at one point, by their places.
+/// The rows at one point of the search, by their places.
 #[derive(Clone, Default)]
 struct Rows {
     states: Vec<State>,
     /// The UNIQUE indexes of each row's table.
     indexes: Vec<Vec<usize>>,
-    /// Which row has an entry of a UNIQUE index.
+    /// The row that has an entry of a UNIQUE index.
     owners: HashMap<Entry, usize>,
 }
 
@@ -49,8 +49,8 @@ impl Rows {
         place
     }
 
-    /// Takes an event off a row. Returns whether no other row has what the row had then in a UNIQUE
-    /// index, of those that are certain or of all.
+    /// Takes an event off a row. Returns whether the row's entries in the UNIQUE indexes are free
+    /// then. `all` includes the indexes that are not certain.
     fn undo(
         &mut self,
         row: usize,
@@ -100,16 +100,16 @@ pub(super) struct Search<'a> {
     steps: &'a [ChainStep],
     events: &'a [Event],
     uniques: &'a Uniques,
-    /// Whether the indexes count that are not certain.
+    /// Whether indexes count that are not certain.
     all: bool,
     /// The row of each half of each event, as a place in `rows`.
     places: Vec<[usize; 2]>,
     rows: Rows,
-    /// How many events are still to be read: the first ones.
+    /// The number of events that are still to be read. They are the first ones.
     unread: usize,
-    /// How many of their halves are of each row.
+    /// The number of halves of these events, by row.
     unread_of: Vec<usize>,
-    /// Events that have been read and wait, by their places in `events`.
+    /// The stack: events that were read and not yet popped, by their places in `events`.
     waiting: Vec<usize>,
     done: Vec<Done>,
 }
@@ -118,7 +118,7 @@ pub(super) struct Search<'a> {
 enum Attempt {
     /// All events have their place.
     Complete,
-    /// It went on until so many events were unread and nothing waited.
+    /// It stopped with this many unread events and an empty stack.
     Stopped(usize),
 }
 
@@ -162,8 +162,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether each row's events are in their order as they stand. UNIQUE indexes do not count: one
-    /// may be newer than the events, and no other order would be the better one then.
+    /// Whether each row's events are in order already. UNIQUE indexes do not count: an index may be
+    /// newer than the events, and then no other order would be better.
     pub(super) fn is_in_order(&mut self) -> bool {
         let rows = self.rows.clone();
         let in_order = (0..self.events.len()).rev().all(|event| {
@@ -179,14 +179,14 @@ impl<'a> Search<'a> {
         in_order
     }
 
-    /// Whether the events as they stand fit the rows and all UNIQUE indexes.
+    /// Whether the events, in their present order, fit the rows and all UNIQUE indexes.
     pub(super) fn fits(mut self) -> bool {
         self.all = true;
         (0..self.events.len()).rev().all(|event| self.undo(event).is_some())
     }
 
-    /// Takes an event off its rows, the insert of a key change first; `None` if they are not as it
-    /// left them.
+    /// Takes an event off its rows, the insert of a key change first; `None` if the rows are not as
+    /// the event left them.
     fn undo(&mut self, event: usize) -> Option<Saved> {
         let (at, len) = (self.events[event].at(), self.events[event].len());
         let mut saved = Saved::default();
@@ -202,7 +202,7 @@ impl<'a> Search<'a> {
         Some(saved)
     }
 
-    /// Takes an event off its rows, whatever they are.
+    /// Takes an event off its rows, whatever the rows are.
     fn force(&mut self, event: usize) {
         let (at, len) = (self.events[event].at(), self.events[event].len());
         for half in (0..len).rev() {
@@ -211,8 +211,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Searches; where no order fits as a whole, from the end as far as one fits, and from there on
-    /// again. Returns the events that belong in front of others.
+    /// Searches. If no order fits all events, it takes the last events for which one fits, and
+    /// begins again before them. Returns the events that belong in front of others.
     pub(super) fn run(&mut self) -> Vec<Cause> {
         let mut steps = MAX_STEPS + STEPS_PER_EVENT * self.events.len();
         let (unread, rows) = (self.unread, self.rows.clone());
@@ -227,14 +227,14 @@ impl<'a> Search<'a> {
             match self.attempt(0, &mut steps) {
                 Attempt::Complete => {}
                 Attempt::Stopped(best) if best < unread => {
-                    // The same way once more, as far as it fitted.
+                    // Repeat the search up to the point that fitted.
                     (self.unread, self.rows) = (unread, rows);
                     let mut unlimited = usize::MAX;
                     self.attempt(best, &mut unlimited);
                 }
                 Attempt::Stopped(_) => {
-                    // The last event fits nowhere: it stays, and the one before it has left what
-                    // it found.
+                    // The last event fits nowhere. It stays, and the event before it is assumed to
+                    // have left the row as this one found it.
                     (self.unread, self.rows) = (unread - 1, rows);
                     self.done.clear();
                     self.force(self.unread);
@@ -245,7 +245,7 @@ impl<'a> Search<'a> {
         causes
     }
 
-    /// Searches until at most `until` events are unread and nothing waits.
+    /// Searches until at most `until` events are unread and the stack is empty.
     fn attempt(&mut self, until: usize, steps: &mut usize) -> Attempt {
         self.done.clear();
         self.waiting.clear();
@@ -271,7 +271,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes the top of the stack off, if its rows are as it left them.
+    /// Pops the top of the stack, if its rows are as that event left them.
     fn take(&mut self) -> bool {
         let Some(&event) = self.waiting.last() else { return false };
         let Some(saved) = self.undo(event) else { return false };
@@ -287,9 +287,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether the top of the stack will never fit: its row is not as it left it, and no event that
-    /// could change that is unread. Without this look a wrong choice shows only at the end, and the
-    /// time doubles with each row that has one.
+    /// Whether the top of the stack will never fit: its row is not as the event left it, and no
+    /// unread event could change that. Without this check a wrong choice shows only at the end, and
+    /// the time doubles with each row that has one.
     fn is_stuck(&self) -> bool {
         let Some(&event) = self.waiting.last() else { return false };
         let (at, len) = (self.events[event].at(), self.events[event].len());
@@ -312,7 +312,7 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Goes back to the last choice that has another way on, and takes it.
+    /// Goes back to the last choice with another alternative, and takes that.
     fn go_back(&mut self) -> bool {
         loop {
             match self.done.pop() {
@@ -333,10 +333,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The events that belong in front of others, by what was done.
+    /// The events that belong in front of others, from the steps of the search.
     fn causes(&mut self) -> Vec<Cause> {
         let mut causes = Vec::new();
-        // What waits, with the first of those that were taken off above it.
+        // The stack, with the first of the events that were popped above each.
         let mut waiting: Vec<Option<usize>> = Vec::new();
         for done in self.done.drain(..) {
             match done {

@@ -21,7 +21,7 @@ pub struct ChainStep {
     pub before: Option<Image>,
     /// The new values.
     pub after: Option<Image>,
-    /// 1: the delete of a key change, 2: its insert, right behind it.
+    /// 1: the delete of a key change. 2: its insert, directly after the delete.
     pub pair: Option<i64>,
 }
 
@@ -32,7 +32,7 @@ impl ChainStep {
     }
 }
 
-/// Moves the `len` events from `from` on to `to`, which is less; those between give way.
+/// Moves `len` events, from `from` on, to the lower number `to`. The events between are shifted up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     /// The first one's number.
@@ -44,7 +44,7 @@ pub struct Move {
 }
 
 impl Move {
-    /// The number that the event with the number `n` has afterwards.
+    /// The number of the event `n` after the move.
     pub fn renumber(&self, n: i64) -> i64 {
         if (self.from..self.from + self.len).contains(&n) {
             n - self.from + self.to
@@ -56,7 +56,7 @@ impl Move {
     }
 }
 
-/// What moves as one: an event, or the halves of a key change.
+/// The smallest unit that moves: an event, or both halves of a key change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Event {
     /// Its place in the steps.
@@ -90,7 +90,7 @@ impl Event {
     }
 }
 
-/// An event, and those that it caused.
+/// An event, and the events that it caused.
 #[derive(Clone, Debug)]
 pub(super) struct Cause(Event, Vec<Event>);
 
@@ -108,17 +108,17 @@ impl Cause {
     }
 }
 
-/// What is known of a row at one point.
+/// The knowledge of a row at one point.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum State {
     Unknown,
     Absent,
-    /// It is there, with these values in columns that are known.
+    /// It is there, with these values in the known columns.
     Row(Image),
 }
 
 impl State {
-    /// Whether this may be what the event left.
+    /// Whether the event may have left the row like this.
     pub(super) fn is_left_by(&self, step: &ChainStep) -> bool {
         match (self, step.op) {
             (State::Unknown, _) => true,
@@ -131,7 +131,7 @@ impl State {
         }
     }
 
-    /// What the event found.
+    /// The row as the event found it.
     pub(super) fn before(&self, step: &ChainStep) -> State {
         let before = step.before.clone().unwrap_or_default();
         match (step.op, self) {

@@ -75,7 +75,7 @@ fn what_is_in_order_stays() {
         ("-1 +1", "a=1"),
         ("+1 b:+1 -1 b:-1", "a=- b=-"),
         ("<-1 b:>+1 b:1>2", "a=- b=2"),
-        // The row is not known.
+        // The row is unknown.
         ("1>2 2>1 1>2", ""),
     ] {
         check(list, now, list);
@@ -89,7 +89,7 @@ fn a_write_goes_in_front_of_what_it_caused() {
     check("+2 -1", "a=2", "-1 +2");
     check("-2 1>2", "a=-", "1>2 -2");
     check("2>3 1>2", "a=3", "1>2 2>3");
-    // Changed back: to the old value, and to the new one.
+    // The value is changed back, and then changed again.
     check("2>1 1>2", "a=1", "1>2 2>1");
     check("2>3 3>2 1>2", "a=2", "1>2 2>3 3>2");
     check("-1 +1 +1", "a=1", "+1 -1 +1");
@@ -98,7 +98,7 @@ fn a_write_goes_in_front_of_what_it_caused() {
     check("0>1 2>3 1>2", "a=3", "0>1 1>2 2>3");
     check("+4 -5 +4 4>5", "a=4", "+4 4>5 -5 +4");
     check("-0 +1 -2 +2", "a=1", "-0 +2 -2 +1");
-    // With what they did to other rows.
+    // The triggers have written to other rows too.
     check("-9 1>2 b:+7 +1", "a=2 b=7", "-9 +1 1>2 b:+7");
 }
 
@@ -112,12 +112,12 @@ fn the_halves_of_a_key_change_stay_together() {
 
 #[test]
 fn no_two_rows_have_one_unique_value() {
-    // Both orders fit the rows: only in one of them the key change comes first.
+    // Both orders fit the rows, but the key change comes first in only one of them.
     check("b:-7 b:+7 <-7 b:>+7", "a=- b=7", "b:+7 b:-7 <-7 b:>+7");
     let list = "u.b:-7 u.b:+7 u.a:<-7 u.b:>+7";
     check(list, "u.a=- u.b=7", "u.a:<-7 u.b:>+7 u.b:-7 u.b:+7");
-    // Another row gets the value that the first one gives up: each row is in its order, so nothing
-    // moves. With a third event that is not, the search looks at all of the table's rows.
+    // Another row gets the value that the first one frees. Each row is in order, so nothing moves.
+    // A third event that is out of order makes the search look at all rows of the table.
     check("u.b:+1 u.a:1>2", "u.a=2 u.b=1", "u.b:+1 u.a:1>2");
     check("u.b:+1 u.a:2>3 u.a:1>2", "u.a=3 u.b=1", "u.a:1>2 u.b:+1 u.a:2>3");
     check("u.a:1>2 u.b:+1", "u.a=2 u.b=1", "u.a:1>2 u.b:+1");
@@ -127,7 +127,7 @@ fn no_two_rows_have_one_unique_value() {
 fn a_chain_that_no_order_mends_stays_from_there_on() {
     check("1>2 1>3", "a=3", "1>2 1>3");
     check("1>2", "a=7", "1>2");
-    // What comes later is put in its order all the same.
+    // The later events are put in order nevertheless.
     check("1>2 1>3 4>5 3>4", "a=5", "1>2 1>3 3>4 4>5");
     check("2>3 1>2 7>8 8>9", "a=9", "2>3 1>2 7>8 8>9");
 }
@@ -144,7 +144,7 @@ fn a_long_chain_takes_no_longer_than_it_must() {
 
 #[test]
 fn a_wrong_choice_for_one_row_is_seen_before_the_next_row() {
-    // The update of each row fits last, too. Then nothing fits in front of it.
+    // The update of each row also fits last. Then nothing fits before it.
     let each = |written: [usize; 3]| {
         let row = |n: usize| {
             let (old, new) = (2 * n, 2 * n + 1);
@@ -159,7 +159,8 @@ fn a_wrong_choice_for_one_row_is_seen_before_the_next_row() {
 
 #[test]
 fn a_wrong_choice_that_shows_late_is_of_one_row_alone() {
-    // Only the insert tells that the last update comes first, and all inserts come before.
+    // Only the insert shows that the last update comes first, and all inserts come before the
+    // updates.
     let row = |n: usize| (format!("u.r{n}"), 3 * n, 3 * n + 1, 3 * n + 2);
     let inserts = (0..50).map(row).map(|(name, old, ..)| format!("{name}:+{old}"));
     let inserts = inserts.collect::<Vec<_>>().join(" ");

@@ -12,12 +12,12 @@ use crate::event::value::Value;
 #[derive(Clone, Debug)]
 struct Index {
     columns: Vec<(String, Fold)>,
-    /// Whether that is certain. The condition of a partial index is not evaluated here.
+    /// Whether this is certain. The condition of a partial index is not evaluated here.
     strict: bool,
 }
 
 impl Index {
-    /// `None` if the index has a generated column, of which an event has no value.
+    /// `None` if the index has a generated column: an event has no value of it.
     fn of(unique: &Unique, table: &Table) -> Option<Index> {
         let strict = unique.predicate.is_none();
         let mut columns = Vec::new();
@@ -26,7 +26,7 @@ impl Index {
                 Term::Column(name, collation) => {
                     columns.push((table.column(name)?.name.clone(), Fold::of(collation)));
                 }
-                // Rows that are equal in all columns of an expression are equal in its value.
+                // Rows that agree in all columns of an expression agree in its value.
                 Term::Expression(sql) => {
                     let made = &table.generated;
                     if made.iter().any(|column| mentions(sql, column)) {
@@ -51,7 +51,7 @@ pub struct Uniques {
 }
 
 impl Uniques {
-    /// Those of `tables`.
+    /// The UNIQUE indexes of `tables`.
     pub fn of<'a>(tables: impl Iterator<Item = &'a Table>) -> Uniques {
         let mut uniques = Uniques::default();
         for table in tables {
@@ -73,7 +73,7 @@ impl Uniques {
         self.indexes[index].strict
     }
 
-    /// What a row has in an index; `None` if it is not in the index, or that is not known.
+    /// A row's entry in an index; `None` if it has none or it is unknown.
     pub(super) fn entry(&self, index: usize, state: &State) -> Option<Entry> {
         let State::Row(image) = state else { return None };
         let value = |(column, fold): &(String, Fold)| match image.get(column)? {
@@ -85,7 +85,7 @@ impl Uniques {
     }
 }
 
-/// An index, and values in it.
+/// An index, and an entry's values in it.
 pub(super) type Entry = (usize, String);
 
 #[cfg(test)]
