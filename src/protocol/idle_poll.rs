@@ -1,31 +1,30 @@
-//! The question of an idle replica: whether the log still ends where it did, and the schema is the
-//! one that it knows. All pure.
+//! The poll of an idle replica: does the log still end at the same place, and is the schema still
+//! the same? All pure.
 //!
-//! An idle replica asks for nothing but the newest event. If that is the one that it knows, the log
-//! is the one that it has read, and nothing is behind it: nobody has another log with the same
-//! event at the same place. The remote's identity, our schema's version and the replica's
-//! incarnation are asked for by the exchange that follows where anything differs, and by each push.
-//! So such a poll is one short statement that reads two rows, in a request and an answer of some
-//! hundred bytes.
+//! An idle replica asks only for the newest event. If it is the one that the replica knows, the log
+//! is the one that it has read, and has nothing new: no other log has the same event at the same
+//! place. The remote's identity, the version of our schema and the replica's mark are read by each
+//! push, and by the exchange that follows if anything differs. So such a poll is one short
+//! statement that reads two rows, with a request and an answer of some hundred bytes.
 
 use super::incarnation::Place;
 use super::meta::wrong;
 use super::{Answer, Batch, Statement};
 use crate::error::Result;
 
-/// The request for the newest event, if there is one at the place or behind it.
+/// The request for the newest event, if there is one at the place or after it.
 pub fn idle_poll(place: Place) -> Batch {
     let sql = "SELECT seq,id,(SELECT schema_version FROM pragma_schema_version) \
         FROM driftless_events WHERE seq>=? ORDER BY seq DESC LIMIT 1";
     Batch { statements: vec![Statement::new(sql, [place.seq.0.into()])], writes: false }
 }
 
-/// Whether the answer says that the log ends at the place, of which the event is known, and that
-/// the whole schema has the version `cookie`.
+/// Whether the answer says that the log ends at the place, whose event is known, and that the whole
+/// schema has the version `cookie`.
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not an answer to [`idle_poll`].
+/// `Corrupt` when `answer` is not an answer to [`look`].
 pub fn ends_at(place: Place, cookie: i64, answer: &Answer) -> Result<bool> {
     let [rows] = answer.rows.as_slice() else { return Err(wrong("the number of results")) };
     let Some(row) = rows.first() else { return Ok(false) };

@@ -1,23 +1,23 @@
-//! Who a replica is to its remote: the incarnations that tell a file from its copies, and the place
-//! in the log that tells a remote from an earlier state of it.
+//! The marks that distinguish a file from its copies, and the places that distinguish a remote from
+//! an earlier state of it.
 //!
-//! A replica's id says which replica pushes, but a file that was copied to a second machine, or
-//! restored from a backup, has the id of another file that is, or was, ahead of it. So a replica
-//! issues a fresh [`Incarnation`] before each attempt at a push, stores it, and sends it along with
-//! those that the remote may have of it ([`Incarnations`]): the last confirmed one and all that
-//! were issued since. The remote takes the push only if it has one of these, and then has the fresh
-//! one. A push whose answer was lost is therefore no alarm, and of two files with one id the second
-//! to push is refused.
+//! A replica's id says which replica pushes. But a file that was copied to a second machine, or
+//! restored from a backup, has the id of another file with a newer state. So before each attempt at
+//! a push, a replica draws a fresh [`Mark`] and stores it. The push carries it, together with the
+//! marks that the remote may have ([`Marks`]): the last confirmed one, and all that were drawn
+//! since. The remote accepts the push only if it has one of these, and then stores the fresh one.
+//! So a push whose answer was lost causes no alarm. Of two files with one id, the one that pushes
+//! second is refused.
 //!
-//! An incarnation counts. A remote that has a later one than this replica has heard of was told by
-//! another file ([`Standing::Behind`]); one that has an earlier one, or none at all, has forgotten
-//! ([`Standing::Ahead`]): it was rolled back.
+//! Marks are counted. If the remote has a later mark than this replica has heard of, another file
+//! has pushed ([`Standing::Behind`]). If it has an earlier mark or none at all, the remote was
+//! rolled back ([`Standing::Ahead`]).
 //!
 //! # Caveats
 //!
-//! Two files that were one are told apart by the first push of each, and not before. A remote whose
-//! log has grown again after it was rolled back may have a later incarnation, of a copy; its log
-//! shows it ([`Place`]).
+//! Two copies of a file are distinguished by the first push of each, and not before. A remote that
+//! was rolled back and whose log has grown again may have a later mark, from a copy. Then its log
+//! shows the rollback ([`Place`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,18 +25,18 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 
-/// How many incarnations may be issued without an answer before a request only looks which of them
-/// the remote has: so the list stays short, however long a replica is offline.
+/// The most marks that are drawn without an answer. After that, a request only reads which of them
+/// the remote has. So the list stays short even if a replica is offline for long.
 pub const MAX_ISSUED: usize = 16;
-/// How many of these are kept after such a look: requests that may still be on their way.
+/// How many of the marks are kept after such a read, for requests that may still be on their way.
 const KEPT: usize = MAX_ISSUED / 2;
 
 /// One attempt at a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// Greater than that of every incarnation that this file had seen when it was issued.
+    /// Greater than the count of every mark that this file had seen when this one was drawn.
     pub count: u64,
-    /// Drawn by chance.
+    /// A random number.
     pub chance: u128,
 }
 
@@ -61,22 +61,23 @@ impl FromStr for Incarnation {
 /// What a replica knows about its incarnation on the remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incarnations {
-    /// The newest one that the remote is known to have had.
+    /// The newest mark that the remote is known to have had.
     pub confirmed: Option<Incarnation>,
-    /// Those issued since, in their order: the remote may have any of them.
+    /// The marks drawn since, in order. The remote may have any of them.
     pub issued: Vec<Incarnation>,
 }
 
-/// How what the remote has compares with what a replica knows.
+/// The result of comparing the remote's mark with a replica's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has no incarnation of this replica's, and none was confirmed: a new replica.
+    /// The remote has no mark of this replica, and none was confirmed: a new replica.
     New,
-    /// It has one of ours.
+    /// The remote has one of our marks.
     Known,
-    /// It has a later one: another file goes by the same id, and this one was copied or restored.
+    /// The remote has a later mark: another file uses the same id, and this file was copied or
+    /// restored.
     Behind,
-    /// It has an earlier one or none, although one was confirmed: it was rolled back.
+    /// The remote has an earlier mark or none, although one was confirmed: it was rolled back.
     Ahead,
 }
 
@@ -89,12 +90,12 @@ impl Incarnations {
         incarnation
     }
 
-    /// All of them, the oldest first.
+    /// All marks that the remote may have, the oldest first.
     pub fn all(&self) -> impl Iterator<Item = Incarnation> + '_ {
         self.confirmed.iter().chain(&self.issued).copied()
     }
 
-    /// The incarnation was seen on the remote: no earlier one can come there any more.
+    /// The mark was seen on the remote. No earlier one can arrive there any more.
     pub fn confirm(&mut self, incarnation: Incarnation) {
         if let Some(at) = self.issued.iter().position(|issued| *issued == incarnation) {
             self.issued.drain(..=at);
@@ -102,7 +103,7 @@ impl Incarnations {
         }
     }
 
-    /// The remote has said what it has, to a request that only looked.
+    /// A request that only read has returned the remote's mark.
     pub fn seen(&mut self, found: Option<&str>) {
         if let Some(incarnation) = found.and_then(|text| text.parse().ok()) {
             self.confirm(incarnation);
@@ -110,7 +111,7 @@ impl Incarnations {
         self.issued.drain(..self.issued.len().saturating_sub(KEPT));
     }
 
-    /// Compares with the incarnation that the remote has.
+    /// Compares with the remote's mark.
     pub fn compare(&self, found: Option<&str>) -> Standing {
         match (found, self.confirmed) {
             (None, None) => Standing::New,
@@ -133,13 +134,13 @@ impl Incarnations {
 pub struct Place {
     /// The seq; 0 is before the first event.
     pub seq: Seq,
-    /// The event there, where it is known.
+    /// The event at this seq, if it is known.
     pub id: Option<EventId>,
 }
 
 impl Place {
-    /// Whether the remote, which keeps its log from `oldest` on and has the event `found` at this
-    /// seq, has the log in which this place is.
+    /// Whether the remote's log contains this place. The remote keeps its log from `oldest` on, and
+    /// has the event `found` at this seq.
     pub fn is_in(&self, oldest: Seq, found: Option<&str>) -> bool {
         match (found, self.id) {
             _ if self.seq < oldest => true,

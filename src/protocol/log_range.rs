@@ -1,12 +1,13 @@
-//! What is asked of the log: a range of it, a chunk of a line that does not fit into an answer,
-//! and the lines of events by their ids. All pure.
+//! Reading the log: a range of it, a slice of a line that does not fit into an answer, and the
+//! lines of events by their ids. All pure.
 //!
-//! The lines of a long page say little twice: [`unfold`](crate::event::page::unfold) has the forms.
+//! The lines of a long page repeat little: [`unfold`](crate::event::page::unfold) describes the
+//! forms.
 //!
-//! The line of an event is made beside the event one place before it. Most of what the two have is
-//! the same, and need not be spelled. A whole row travels as an array of its values, but only where
-//! that is proved to lose nothing: its JSON has the names of the layout, in their order
-//! (a pattern says so), and is longer than the array by exactly these names, so it has no other.
+//! The line of an event is made next to the event one place before it, and leaves out the fields
+//! that are the same. A whole row is sent as an array of its values if that loses nothing. Two
+//! conditions prove it: the row's JSON matches a pattern with the names of the layout in their
+//! order, and it is longer than the array by exactly these names, so it has no others.
 
 use super::meta::{Meta, number, parameters, read_meta, wrong};
 use super::{Statement, text};
@@ -19,35 +20,35 @@ use crate::event::value::Value;
 use crate::event::{EventId, ReplicaId, Seq};
 use crate::protocol::{Answer, Rows};
 
-/// The most events of a unit that is waited for to be integrated in one transaction. An optimised
+/// The most events of a unit that is waited for, to be integrated in one transaction. An optimised
 /// build integrates 100,000 events a second and more, so the write lock is held for less than half
-/// a second; a larger unit is integrated in parts.
+/// a second. A larger unit is integrated in parts.
 pub const MAX_UNIT: usize = 20_000;
 
-/// A range of the log to ask for.
+/// A range of the log to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRange {
-    /// It begins after this.
+    /// The range begins after this seq.
     pub after: Seq,
-    /// At most so many events, up to the end of the last one's unit.
+    /// The most events, up to the end of the last one's unit.
     pub events: usize,
-    /// Whether the last event's unit is completed, unless that takes more than [`MAX_UNIT`] events
-    /// more. A unit that is larger than an answer may be is read in parts.
+    /// Whether the last event's unit is completed, unless it has more than [`MAX_UNIT`] further
+    /// events. A unit that is larger than an answer may be is read in parts.
     pub whole_units: bool,
-    /// Of the first event's line only this: it is larger than an answer may be.
+    /// Only this slice of the first event's line: the line is larger than an answer may be.
     pub chunk: Option<Chunk>,
 }
 
 /// A chunk of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// How many bytes stand before it.
+    /// The number of bytes before it.
     pub from: usize,
-    /// How many it has, where the line goes on for as long.
+    /// Its length in bytes, unless the line ends before.
     pub bytes: usize,
 }
 
-/// A [`Chunk`] as it came.
+/// A [`Slice`] that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedChunk {
     /// The event.
@@ -60,16 +61,16 @@ pub struct ReceivedChunk {
     pub head: Seq,
 }
 
-/// The statement for a page. Its one row: the lines, the last seq, the count and, if there is any
-/// event, the log's newest seq.
+/// The statement for a page. Its one row has the lines, the last seq, the count and, unless it is
+/// empty, the log's newest seq.
 pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
     let LogRange { after, events, whole_units, .. } = range;
-    // Nearly every place of the log has an event, so the place is as good as a count, which would
-    // read all events up to it. There is none if nothing is after the cursor.
+    // Nearly every seq has an event, so a seq is as good as a count. Counting would read all events
+    // up to there. The result is NULL if nothing is after the cursor.
     let cut = "(SELECT coalesce((SELECT seq FROM driftless_events WHERE seq >= ? + ? ORDER BY seq \
          LIMIT 1), (SELECT max(seq) FROM driftless_events)) \
          FROM driftless_events WHERE seq > ? LIMIT 1)";
-    // Units are contiguous: a unit ends before the next event that is not of it.
+    // Units are contiguous: a unit ends before the next event of another unit.
     let edge = if whole_units {
         format!(
             "(SELECT CASE WHEN l.unit IS NULL THEN l.seq ELSE coalesce((SELECT n.seq - 1 \
@@ -104,13 +105,13 @@ pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
     Statement::new(sql, lines.args)
 }
 
-/// The statement for a chunk of the line of the first event after a place. Its row: the seq, the
-/// whole line's length, the chunk, and the log's newest seq.
+/// The statement for a slice of the line of the first event after a place. Its row has the seq, the
+/// whole line's length, the slice, and the log's newest seq.
 pub(crate) fn chunk(after: Seq, chunk: Chunk) -> Statement {
     chunked(chunk, "seq > ? ORDER BY seq LIMIT 1", after.0.into())
 }
 
-/// The statement for a chunk of the one line that the condition leaves, with its one parameter.
+/// The statement for a slice of the one line that the condition selects. `arg` is its parameter.
 fn chunked(Chunk { from, bytes }: Chunk, condition: &str, arg: Value) -> Statement {
     let sql = format!(
         "SELECT seq, length(line), substr(line, ?, ?), \
@@ -135,7 +136,7 @@ pub(crate) fn read_chunk(rows: Rows) -> Result<Option<ReceivedChunk>> {
     }
 }
 
-/// The statement for the lines of these events, as an exchange asks for a page.
+/// The statement for the lines of these events, with the same columns as a page.
 pub fn lookup(ids: &[EventId]) -> Statement {
     let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), max(seq), count(*), max(seq) \
@@ -146,18 +147,18 @@ pub fn lookup(ids: &[EventId]) -> Statement {
     Statement::new(sql, ids.iter().map(text))
 }
 
-/// The statement for a chunk of the line of this event. Its row is as for a chunk of the first
-/// event after a place.
+/// The statement for a slice of the line of this event. Its row has the same columns as that of
+/// [`slice`].
 pub fn lookup_chunk(id: EventId, chunk: Chunk) -> Statement {
     chunked(chunk, "id = ?", text(id))
 }
 
-/// Reads the results of [`lookup_chunk`] and [`meta`](super::meta::meta). There is no chunk
-/// where there is no such event.
+/// Reads the results of [`lookup_slice`] and [`meta`](super::meta::meta). There is no part if there
+/// is no such event.
 ///
 /// # Errors
 ///
-/// `Corrupt` when they are not that.
+/// `Corrupt` when `answer` is not a result of these statements.
 pub fn read_lookup_chunk(answer: Answer) -> Result<(Option<ReceivedChunk>, Option<Meta>)> {
     let [chunk, meta]: [Rows; 2] =
         answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
@@ -168,14 +169,14 @@ pub fn read_lookup_chunk(answer: Answer) -> Result<(Option<ReceivedChunk>, Optio
 ///
 /// # Errors
 ///
-/// `Corrupt` when they are not that.
+/// `Corrupt` when `answer` is not a result of these statements.
 pub fn read_lookup(answer: Answer) -> Result<(Page, Option<Meta>)> {
     let [page, meta]: [Rows; 2] =
         answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
     Ok((read_page(page, Seq(0), None)?.0, read_meta(&meta)?))
 }
 
-/// Reads the row of [`page`], which begins after a place, and was asked for with `lean`.
+/// Reads the row of [`page`], which was requested for the log after `after`, with `lean`.
 pub(crate) fn read_page(rows: Rows, after: Seq, lean: Option<&Lean>) -> Result<(Page, Seq)> {
     let mut row = rows.into_iter().next().ok_or_else(|| wrong("a page without a row"))?;
     let [bytes, last, count, head] = row.as_mut_slice() else {
@@ -202,29 +203,29 @@ pub(crate) fn read_page(rows: Rows, after: Seq, lean: Option<&Lean>) -> Result<(
     Ok((Page { bytes, last: Seq(last), count, more: head > last }, Seq(head)))
 }
 
-/// Own events that are in the outbox: those of a replica with numbers in a range. The remote knows
-/// them by their ids, in which the number is.
+/// Own events that are in the outbox: the events of a replica with numbers in a range. The number
+/// is part of the id, by which the remote knows an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Who made them.
     pub replica: ReplicaId,
-    /// The number of the oldest that has no verdict yet.
+    /// The number of the oldest event without a verdict.
     pub first: i64,
-    /// The number of the newest.
+    /// The number of the newest event.
     pub last: i64,
 }
 
 impl Held {
-    /// How many numbers there are.
+    /// The number of numbers in the range.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.last - self.first).map_or(0, |more| more.saturating_add(1))
     }
 }
 
-/// How the lines of a page may come.
+/// The short forms that the lines of a page may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lean {
-    /// The events whose values who asks has. They come as echoes.
+    /// The events whose values the asking replica has. They come as echoes.
     pub held: Option<Held>,
     /// The tables whose rows may come as arrays.
     pub layouts: Vec<Layout>,
@@ -251,33 +252,33 @@ const FIELDS: [&str; 17] = [
     "received_at",
 ];
 
-/// What an event shares with the one before it, or has no lean line.
+/// The columns that an event shares with the one before it; otherwise it has no lean line.
 const SHARED: [&str; 9] =
     ["origin", "actor", "unit", "base", "cause", "via", "pair", "verdict", "reason"];
 
-/// The most columns of a row that comes as an array: a function of SQLite takes 127 arguments.
+/// The most columns of a row that is sent as an array: a function of SQLite takes 127 arguments.
 const MOST_COLUMNS: usize = 100;
 
-/// The columns, of an event by this alias.
+/// The columns, qualified by an alias of the event.
 fn of(alias: &str, columns: &[&str]) -> String {
     let columns: Vec<_> = columns.iter().map(|column| format!("{alias}.{column}")).collect();
     columns.join(", ")
 }
 
-/// Whether a name stands in JSON, in a path and in a pattern as it is.
+/// Whether a name needs no escaping in JSON, in a path and in a pattern.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Whether rows of the table may come as arrays.
+/// Whether rows of the table may be sent as arrays.
 fn is_fit(layout: &Layout) -> bool {
     let columns = &layout.columns;
     (2..=MOST_COLUMNS).contains(&columns.len()) && columns.iter().all(|name| is_plain(name))
 }
 
-/// The condition that the values of the event `alias` need not travel. The halves of a key change
-/// and consequences are told whole, for the outbox does not say which belong together, and so are
-/// events that were pushed without values.
+/// SQL condition: the values of the event `alias` need not be sent. Halves of a key change and
+/// consequences are sent whole, because the outbox does not say which events belong together. So
+/// are events that were pushed without values.
 fn holds(held: Option<&Held>, alias: &str) -> Statement {
     let Some(Held { replica, first, last }) = held else { return "0".into() };
     let sql = "(x.origin = ? AND x.cause IS NULL AND x.via IS NULL AND x.pair IS NULL \
@@ -288,7 +289,7 @@ fn holds(held: Option<&Held>, alias: &str) -> Statement {
     Statement::new(sql.replace("x.", &format!("{alias}.")), args)
 }
 
-/// For each table the row of the event `e` as an array, and how much longer its JSON is.
+/// The row of the event `e` as an array, for each table, and by how much its JSON is longer.
 fn arrays(layouts: &[Layout]) -> [String; 2] {
     let (mut arrays, mut longer) = (String::new(), String::new());
     for layout in layouts.iter().filter(|layout| is_fit(layout)) {
@@ -339,7 +340,7 @@ fn lean_line() -> String {
 }
 
 /// The SELECT for the lines of a range of the log, with their seqs. The range is a condition on
-/// `e.seq`, with an order and a limit.
+/// `e.seq` with an order and a limit.
 fn lines(lean: &Lean, after: Seq, range: Statement) -> Statement {
     let [this, that] = ["e", "b"].map(|alias| holds(lean.held.as_ref(), alias));
     let [row, longer] = arrays(&lean.layouts);

@@ -1,4 +1,4 @@
-//! The remote's identity, and what several statements share.
+//! The remote's identity, and SQL that several statements share.
 
 use super::exchange::Rows;
 use super::incarnation::Place;
@@ -14,7 +14,7 @@ pub const SCHEMA_VERSION: i64 = 2;
 /// The remote's time, in ms since 1970.
 pub(crate) const NOW_MS: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
 
-/// Who asks, and where it stands.
+/// The replica that asks, and its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The replica.
@@ -25,22 +25,22 @@ pub struct Asker {
 
 /// The remote's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meta {
-    /// Of this database: another one has another.
+    /// The epoch: a random text that is different for each database.
     pub epoch: String,
-    /// Of its schema of ours.
+    pub epoch: String,
+    /// The version of our schema there.
     pub version: i64,
     /// The oldest seq that is kept.
     pub oldest: Seq,
     /// The id of the event at the asker's place, if there is one.
     pub there: Option<String>,
-    /// The asker's incarnation, if there is one.
+    /// The asker's mark, if there is one.
     pub incarnation: Option<String>,
-    /// The version of the whole schema, if it was asked for ([`meta`]).
+    /// The version of the whole schema, if [`meta`] asked for it.
     pub cookie: Option<i64>,
 }
 
-/// Reads [`Meta`] without what is about an asker.
+/// Reads [`Meta`] without the fields about an asker.
 pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE one = 1";
 
 /// Reads the log's newest seq, 0 for an empty log.
@@ -50,7 +50,7 @@ pub(crate) fn wrong(what: &str) -> Error {
     Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
 }
 
-/// The clause that holds only on the right database, and only where its log has the place.
+/// SQL condition: this is the right database, and its log has the place.
 pub(crate) fn guard(epoch: &str, place: Place) -> Statement {
     let mut args = vec![epoch.into()];
     let log = match place {
@@ -70,12 +70,12 @@ pub(crate) fn guard(epoch: &str, place: Place) -> Statement {
     Statement::new(sql, args)
 }
 
-/// So many parameters, as a list.
+/// A list of `count` parameters.
 pub(crate) fn parameters(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 
-/// The statement for [`Meta`], as it is asked by a replica.
+/// The statement for [`Meta`], for a replica.
 pub fn meta(asker: Asker) -> Statement {
     let sql = "SELECT epoch, version, oldest, (SELECT id FROM driftless_events WHERE seq = ?), \
          (SELECT mark FROM driftless_replicas WHERE name = ?), \
@@ -84,7 +84,7 @@ pub fn meta(asker: Asker) -> Statement {
     Statement::new(sql, [asker.place.seq.0.into(), text(asker.replica)])
 }
 
-/// Whether a text can be an epoch. It is one that driftless drew, and it is shown to people.
+/// Whether a text can be an epoch that driftless made. An epoch is shown to people.
 fn is_epoch(text: &str) -> bool {
     (1..=MAX_EPOCH_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -92,7 +92,7 @@ fn is_epoch(text: &str) -> bool {
 /// Reads the row of [`META`] or [`meta`].
 ///
 /// # Errors
-///
+/// `Corrupt` when `rows` is not that row.
 /// `Corrupt` when it is not one.
 pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
     let Some(row) = rows.first() else { return Ok(None) };
@@ -112,7 +112,7 @@ pub fn read_meta(rows: &Rows) -> Result<Option<Meta>> {
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one.
+/// `Corrupt` when `rows` is not that row.
 pub fn read_head(rows: &Rows) -> Result<Seq> {
     let seq = rows.first().and_then(|row| row.first()).and_then(Value::as_integer).map(Seq);
     let is_one = |seq: &Seq| (Seq(0)..=MAX_SEQ).contains(seq);
@@ -124,5 +124,5 @@ pub(crate) fn number(count: usize) -> Value {
     Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// The most bytes of an epoch, which is shown to people: a ULID has 26.
+/// The most bytes of an epoch, which is shown to people. A ULID has 26 bytes.
 pub(super) const MAX_EPOCH_BYTES: usize = 64;

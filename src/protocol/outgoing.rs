@@ -1,5 +1,4 @@
-//! What is to be pushed: events of the outbox, as the store hands them out and the remote takes
-//! them.
+//! The events to push, as the store prepares them and the remote receives them.
 
 #[cfg(doc)]
 use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
@@ -8,23 +7,25 @@ use crate::event::{EventId, Image, Op, RowKey, Seq};
 /// The next unsent events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
-    /// In the order in which the remote is to judge them.
+    /// In the order in which the remote will judge them.
     pub events: Vec<Outgoing>,
-    /// Where in `events` a unit ends and the next one begins, rising: between two transactions.
+    /// The places in `events` where a unit ends and the next one begins. They rise, and each is
+    /// between two transactions.
     pub units: Vec<usize>,
-    /// The highest outbox number among them: what to give `Store::sent` when the remote has given
-    /// its verdicts.
+    /// The highest outbox number among them. It is given to `Store::sent` when the verdicts are
+    /// here.
     pub last_n: i64,
-    /// How many events the least push has that begins so and has all that its deferred foreign keys
-    /// wait for: as many as this one, if nothing was looked at behind it.
+    /// How many of the events the shortest valid push has: it begins with the same event, and has
+    /// the later events that its deferred foreign keys need. If no later events were examined, it
+    /// is the number of all events.
     pub self_contained: usize,
     /// The bytes of the events' keys and images.
     pub bytes: usize,
-    /// The tables of these events, by name, with the names of the columns that they have here.
+    /// The tables of these events, by name, with the names of their local columns.
     pub tables: Vec<(String, Vec<String>)>,
 }
 
-/// An event on its way to the remote. A flat record: but for `n` and `made`, each field is a column
+/// An event on its way to the remote. A flat record: each field except `n` and `made` is a column
 /// of `driftless_inbox`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -44,22 +45,22 @@ pub struct Outgoing {
     pub before: Option<String>,
     /// The new values, as canonical JSON.
     pub after: Option<String>,
-    /// What its writer had seen.
+    /// The newest seq that its writer had seen.
     pub base: Seq,
     /// The other half of a key change.
     pub pair: Option<EventId>,
-    /// The event of which this is a foreign key's consequence; it stands before this one.
+    /// The event whose consequence this is, by a foreign key's action. It comes before this one.
     pub via: Option<EventId>,
     /// The key of the other half of a key change.
     pub other: Option<RowKey>,
-    /// On the delete of a key change: the row under its new key.
+    /// On the delete of a key change: the row with its new key.
     pub image: Option<String>,
-    /// A later event of this push may supply what its foreign keys miss.
+    /// Whether a later event of this push may supply the rows that its foreign keys miss.
     pub defer_fk: bool,
-    /// Why it is to be recorded as rejected: what the remote said when this event alone was
-    /// pushed, [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
+    /// Why it is to be recorded as rejected: the remote's message when this event alone was pushed,
+    /// [`KEY_NOT_UTF8`] or [`KEY_TOO_LARGE`].
     pub refuse: Option<String>,
-    /// No value in it has a tag.
+    /// Whether no value in it has a tag.
     pub plain: bool,
     /// Old and new values of generated columns that foreign keys lead from or to. They are not
     /// sent.

@@ -1,14 +1,14 @@
-//! The events of a push as the remote takes them in: one JSON text, and the terms of the SELECT
-//! that spreads it over the columns of the inbox.
+//! The events of a push in the form that the remote receives: one JSON text, and the terms of the
+//! SELECT that distributes it over the columns of the inbox.
 //!
-//! What all events of a push share stands in the SELECT, once; what differs, in an array for each
-//! event. Most columns are of the first kind most of the time, and the remote pays dearly for each
-//! place that it takes out of an array: taking all columns out of one was a quarter of its work.
+//! Values that all events of a push share are in the SELECT, once. The other values are in an array
+//! for each event. Most columns are shared most of the time, and each value that the remote takes
+//! out of an array is expensive: taking all columns out of an array was a quarter of its work.
 //!
-//! JSON travels as a string, though its quotes are then escaped: nested, the remote would spell it
-//! out anew at each step on the way to its column. A whole row is the exception. It travels as an
-//! array of its values, nested, and the SELECT has the names: with their escaped quotes they were
-//! half of a push.
+//! JSON is sent as a string, although its quotes are escaped then. If it were nested, the remote
+//! would format it anew at each step on the way to its column. A whole row is the exception. It is
+//! sent as a nested array of its values, and the SELECT has the names: as strings with escaped
+//! quotes, the names were half of a push.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,10 +21,10 @@ use crate::event::json::Scanner;
 use crate::event::value::{Value, write_string};
 use crate::event::{EventId, Op};
 
-/// The most characters of a recorded reason: it is a message for people.
+/// The most characters of a recorded reason, which is a message for people.
 const MAX_REASON: usize = 500;
 
-/// The most bytes of a value that stands in the SELECT of a push in parts.
+/// The most bytes of a value in the SELECT of a push in parts.
 const SHARED_BYTES: usize = 256;
 
 /// A value of the inbox.
@@ -48,14 +48,14 @@ impl From<Option<EventId>> for Field<'_> {
 }
 
 impl From<bool> for Field<'_> {
-    /// Never 0: a flag is 1 or NULL.
+    /// A flag is 1 or NULL, never 0.
     fn from(flag: bool) -> Self {
         if flag { Field::Integer(1) } else { Field::Null }
     }
 }
 
 impl Field<'_> {
-    /// The value as a term, where there is one: some servers end a text at a NUL.
+    /// The value as a term, if it has one: some servers end a text at a NUL.
     fn term(&self) -> Option<Statement> {
         match self {
             Field::Null => Some("NULL".into()),
@@ -79,10 +79,10 @@ impl Field<'_> {
     }
 }
 
-/// A column of `driftless_inbox`, and what an event has in it.
+/// A column of `driftless_inbox`, and the function that gives an event's value of it.
 type Column = (&'static str, fn(&Outgoing) -> Field<'_>);
 
-/// The columns that an event fills. The first differs between any two events.
+/// The columns that an event fills. The first one differs between any two events.
 const INBOX: [Column; 14] = [
     ("id", |event| Some(event.id).into()),
     ("actor", |event| event.actor.as_deref().into()),
@@ -100,22 +100,23 @@ const INBOX: [Column; 14] = [
     ("refuse", |event| event.refuse.as_deref().map(shorten).into()),
 ];
 
-/// The most columns of a row that travels as an array: SQLite limits the depth of an expression.
+/// The most columns of a row that is sent as an array: SQLite limits the depth of an expression.
 const MOST_COLUMNS: usize = 100;
-/// For fewer events, the names in the SELECT cost more than they save in the arrays.
+/// The fewest events for which the names are in the SELECT. With fewer, they cost more than they
+/// save.
 const ROWS_FROM: usize = 3;
-/// The most tables of a push whose rows do.
+/// The most tables in one push whose rows are sent as arrays.
 const MOST_LAYOUTS: usize = 32;
 
-/// The columns of a table whose inserted rows travel as arrays.
+/// The columns of a table whose inserted rows are sent as arrays.
 struct Layout<'a> {
     table: &'a str,
-    /// The names as JSON has them, in the order of the values.
+    /// The names, spelled as in JSON, in the order of the values.
     names: Vec<&'a [u8]>,
 }
 
 impl<'a> Layout<'a> {
-    /// That of each table of inserted rows, by the first one.
+    /// The layout of each table with inserted rows, taken from the first of them.
     fn all(events: &'a [Outgoing]) -> Vec<Self> {
         let mut layouts: Vec<Self> = Vec::new();
         if events.len() < ROWS_FROM {
@@ -131,13 +132,13 @@ impl<'a> Layout<'a> {
         layouts
     }
 
-    /// Whether rows travel as arrays at all.
+    /// Whether rows are sent as arrays at all.
     fn is_fit(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// Appends the array of a row with just these columns, which begins with the layout's place.
-    /// Gives false, and appends nothing, for any other image.
+    /// Appends the array of a row with exactly these columns. The array begins with the layout's
+    /// place. For any other image it appends nothing and returns false.
     fn write(&self, place: usize, image: &str, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         let written = self.try_write(place, image, out).is_some();
@@ -151,7 +152,7 @@ impl<'a> Layout<'a> {
         write!(out, "[{place}").ok()?;
         let mut scanner = Scanner::new(image.as_bytes());
         let mut open = b'{';
-        // The remote puts the JSON together without white space.
+        // The size of the JSON that the remote makes, which has no white space.
         let mut size = "}".len();
         for name in &self.names {
             scanner.expect(open).ok()?;
@@ -168,7 +169,7 @@ impl<'a> Layout<'a> {
         (size == image.len()).then_some(())
     }
 
-    /// The term for the JSON of a row, whose array is in an event's array at `at`.
+    /// The term for the JSON of a row. Its array is at `at` in an event's array.
     fn term(&self, at: usize) -> String {
         let mut term = String::new();
         for (index, name) in self.names.iter().enumerate() {
@@ -183,7 +184,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The names of an image, if its rows may travel as arrays.
+/// The names of an image, if its row may be sent as an array.
 fn names(image: &str) -> Option<Vec<&[u8]>> {
     let mut scanner = Scanner::new(image.as_bytes());
     let (mut names, mut open) = (Vec::new(), b'{');
@@ -215,17 +216,17 @@ fn after_term(layouts: &[Layout<'_>], at: usize) -> String {
 pub struct PushPayload {
     /// The names of the inbox's columns.
     names: String,
-    /// What fills them, in the same order: over `value`, an event's array.
+    /// The values for them, in the same order. They are taken from `value`, an event's array.
     terms: Statement,
-    /// Arrays of the events' arrays, one behind the other.
+    /// Arrays of the events' arrays, one for each part.
     parts: Vec<String>,
-    /// How many events are in the parts up to each.
+    /// The number of events up to the end of each part.
     ends: Vec<usize>,
 }
 
 impl PushPayload {
-    /// Packs events, of which there is at least one, into as many parts as it takes: each has at
-    /// most so many events, and so many bytes of them if it has more than one.
+    /// Packs at least one event into as many parts as needed. A part has at most `most` events. It
+    /// has at most `bytes` bytes of them, unless it has only one.
     pub fn pack(events: &[Outgoing], most: usize, bytes: usize) -> PushPayload {
         let (first, rest) = events.split_first().expect("a push has events");
         let (mut names, mut terms, mut places) = (Vec::new(), Vec::new(), Vec::new());
@@ -234,7 +235,8 @@ impl PushPayload {
             names.push(*name);
             let value = field(first);
             let shared = column > 0 && rest.iter().all(|event| field(event) == value);
-            // What is large travels in the parts, or the last request would be as large.
+            // A large value is sent in the parts. Otherwise the last request would have its size
+            // again.
             let fits = bytes == usize::MAX || value.weight() <= SHARED_BYTES;
             match value.term().filter(|_| shared && fits) {
                 Some(term) => terms.push(term),
@@ -274,7 +276,7 @@ impl PushPayload {
         PushPayload { names: names.join(", "), terms, parts, ends }
     }
 
-    /// The names of the inbox's columns, and what fills them.
+    /// The names of the inbox's columns, and the terms for their values.
     pub(crate) fn columns(&self) -> (String, Statement) {
         (self.names.clone(), self.terms.clone())
     }
@@ -289,20 +291,19 @@ impl PushPayload {
         &self.parts[part]
     }
 
-    /// The events of all parts in one, which is how [`PushPayload::pack`] packs them without
-    /// bounds.
+    /// The events of all parts in one text, as [`Parcel::pack`] packs them without bounds.
     pub(crate) fn into_text(self) -> String {
         let [text] = <[String; 1]>::try_from(self.parts).expect("it was packed as one part");
         text
     }
 
-    /// Which of the events are in a part.
+    /// The range of the events in a part.
     pub fn range(&self, part: usize) -> Range<usize> {
         part.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[part]
     }
 }
 
-/// Appends the row of an insert as an array, if it can be one.
+/// Appends the row of an insert as an array, if that is possible.
 fn write_row(event: &Outgoing, layouts: &[Layout<'_>], out: &mut Vec<u8>) -> bool {
     let Some(after) = event.after.as_deref().filter(|_| event.op == Op::Insert) else {
         return false;
@@ -311,13 +312,13 @@ fn write_row(event: &Outgoing, layouts: &[Layout<'_>], out: &mut Vec<u8>) -> boo
     place.is_some_and(|place| layouts[place].is_fit() && layouts[place].write(place, after, out))
 }
 
-/// An array that is complete; the next one begins.
+/// Ends an array and begins the next one.
 fn closed(json: &mut Vec<u8>) -> String {
     json.push(b']');
     String::from_utf8(std::mem::take(json)).expect("events are UTF-8, for other bytes are in hex")
 }
 
-/// At most [`MAX_REASON`] characters of a reason.
+/// The first [`MAX_REASON`] characters of a reason.
 pub(crate) fn shorten(reason: &str) -> &str {
     reason.char_indices().nth(MAX_REASON).map_or(reason, |(at, _)| &reason[..at])
 }

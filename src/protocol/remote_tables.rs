@@ -1,4 +1,4 @@
-//! The replicated tables as the remote has them: what a push is planned with.
+//! The replicated tables as the remote defines them. A push is planned with them.
 
 use super::exchange::Rows;
 use super::meta::wrong;
@@ -15,7 +15,7 @@ pub const SCHEMA_COOKIE: &str = "SELECT schema_version FROM pragma_schema_versio
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one.
+/// `Corrupt` when `rows` is not that row.
 pub fn read_schema_cookie(rows: &Rows) -> Result<i64> {
     let cookie = rows.first().and_then(|row| row.first()).and_then(Value::as_integer);
     cookie.ok_or_else(|| wrong("its schema's version"))
@@ -26,9 +26,9 @@ pub fn read_schema_cookie(rows: &Rows) -> Result<i64> {
 pub struct RemoteTable {
     /// The remote's definition, in the case of the events.
     pub table: Table,
-    /// What counts as a conflict.
+    /// The conflict rule.
     pub rule: ConflictRule,
-    /// The ops for which the web application has a trigger on the table.
+    /// The ops for which the table has a trigger of the web application.
     pub triggered: Vec<Op>,
 }
 
@@ -36,29 +36,29 @@ pub struct RemoteTable {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteTables {
     /// The remote's [`SCHEMA_COOKIE`] at that moment. A push that was planned for another one is
-    /// not taken in.
+    /// not accepted.
     pub cookie: i64,
-    /// Whether the web application has any trigger, on whatever table.
+    /// Whether the web application has a trigger on any table.
     pub has_triggers: bool,
     /// The tables.
     pub tables: Vec<RemoteTable>,
-    /// Tables of which capture may have missed writes.
+    /// The tables of which capture may have missed writes.
     pub gaps: Vec<Gap>,
 }
 
 /// A table of which capture may have missed writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Its number on the remote; 0 before it is noted there.
+    /// Its number on the remote; 0 before it is recorded there.
     pub n: i64,
     /// The table.
     pub table: String,
-    /// The end of the log when capture was last known to be whole.
+    /// The end of the log when capture was last known to be complete.
     pub since: Seq,
 }
 
 impl RemoteTables {
-    /// A table, by the name that events have for it.
+    /// A table, by its name in events.
     pub fn get(&self, name: &str) -> Option<&RemoteTable> {
         self.tables.iter().find(|there| there.table.name == name)
     }

@@ -1,13 +1,13 @@
 //! A push that is larger than a request.
 //!
-//! Its parts are kept in `driftless_staged` first, one in each request, under a token that is drawn
-//! for the push. The last request has no events: it takes all parts into the inbox, in one
-//! transaction, with the same guards as any push, and only if all parts are there. So what hangs
-//! together is judged together, whatever its size.
+//! First its parts are stored in `driftless_staged`, one with each request, under a token that was
+//! drawn for the push. The last request has no events. It moves all parts into the inbox, in one
+//! transaction, with the same guards as any push, and only if all parts are there. So events that
+//! belong together are judged together, whatever their size.
 //!
-//! A part may be sent again, and so may the last request: events that are in the log are known by
-//! their ids. What a replica has left behind goes with its next push of this kind, or after a day
-//! with anybody's.
+//! A part may be sent again, and so may the last request: events that are in the log are recognised
+//! by their ids. Parts that a replica has left behind are removed by its next push of this kind or,
+//! after a day, by that of any replica.
 
 use ulid::Ulid;
 
@@ -18,10 +18,10 @@ use super::{Statement, text};
 use crate::event::ReplicaId;
 use crate::event::value::Value;
 
-/// The table's definition, for a remote that an earlier version has installed.
+/// The definition of the table, for a remote that was installed by an earlier version.
 const TABLES: &str = include_str!("../../schema/remote/tables.sql");
 
-/// How long staged parts are kept, in ms: a replica that was cut off sends them again anyway.
+/// How long staged parts are kept, in ms. A replica that was cut off sends them again anyway.
 const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// A part of a push that is larger than a request.
@@ -29,15 +29,15 @@ const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub struct Part<'a> {
     /// The whole push.
     pub payload: &'a PushPayload,
-    /// Which part this is, from 0.
+    /// The number of this part, from 0.
     pub part: usize,
-    /// The name of the push among those of this replica.
+    /// The name of the push. It is unique for this replica.
     pub token: Ulid,
     /// Who pushes.
     pub replica: ReplicaId,
-    /// The epoch of the remote that it is meant for.
+    /// The epoch of the remote that the push is meant for.
     pub epoch: &'a str,
-    /// Whether the remote lacks the table for it.
+    /// Whether the remote lacks `driftless_staged`.
     pub create: bool,
 }
 
@@ -49,13 +49,14 @@ fn definition() -> &'static str {
 }
 
 impl Part<'_> {
-    /// The statements that keep it, if the remote is the right one.
+    /// The statements that store it, if the remote is the right one.
     pub(crate) fn statements(&self, place: Place) -> Vec<Statement> {
         let Part { payload, part, token, replica, epoch, create } = self;
         let guard = guard(epoch, place);
         let mut statements = Vec::new();
         if *create {
-            // A definition has no condition, so a wrong remote fails the statement before it.
+            // A definition cannot have a condition, so on a wrong remote the statement before it
+            // fails.
             let sql = format!(
                 "SELECT CASE WHEN {} THEN 1 ELSE abs(-9223372036854775807 - 1) END",
                 guard.sql
@@ -83,14 +84,14 @@ impl Part<'_> {
         statements
     }
 
-    /// How many statements these are.
+    /// The number of these statements.
     pub(crate) fn count(&self) -> usize {
         1 + usize::from(self.part == 0) + 2 * usize::from(self.create)
     }
 }
 
-/// What a push takes its events from, one row with the column `value` for each, in their order; and
-/// the condition that they are all there.
+/// The source of a push's events, with one row and the column `value` for each, in their order; and
+/// the condition that all of them are there.
 pub(crate) fn source(
     payload: &PushPayload,
     replica: ReplicaId,
@@ -108,7 +109,7 @@ pub(crate) fn source(
     (Statement::new(source, whose), Statement::new(complete, parts))
 }
 
-/// The statement that takes away what a replica has staged.
+/// The statement that removes the parts that a replica has staged.
 pub(crate) fn forget(replica: ReplicaId) -> Statement {
     Statement::new("DELETE FROM driftless_staged WHERE name = ?", [text(replica)])
 }

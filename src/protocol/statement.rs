@@ -1,4 +1,4 @@
-//! One SQL statement on its way to the remote: its text, and what is bound to its parameters.
+//! One SQL statement for the remote: its text, and the arguments for its parameters.
 
 use std::fmt::Display;
 
@@ -6,22 +6,21 @@ use crate::event::value::Value;
 
 /// A single complete SQL statement, or a part of one.
 ///
-/// Values are in `args`, and the text has a `?` in the place of each, in the same order. So a value
-/// is never read as SQL, and the text stays the same from one request to the next. A definition has
-/// no parameters.
+/// Values are in `args`. The text has a `?` for each, in the same order. So a value is never parsed
+/// as SQL, and the text is the same in each request. A definition has no parameters.
 ///
-/// No value is a REAL: a server may take another double than was sent.
+/// No argument is a REAL, because a server may receive another double than the one that was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(unnameable_types, reason = "for our own remotes: see `Builder::with_remote`")]
 pub struct Statement {
     /// The text.
     pub sql: String,
-    /// What is bound to its parameters.
+    /// The values of its parameters.
     pub args: Vec<Value>,
 }
 
 impl Statement {
-    /// A text and what is bound to its parameters.
+    /// A text and its arguments.
     pub fn new(sql: impl Into<String>, args: impl IntoIterator<Item = Value>) -> Statement {
         Statement { sql: sql.into(), args: args.into_iter().collect() }
     }
@@ -41,7 +40,7 @@ impl From<&str> for Statement {
     }
 }
 
-/// The text of an id, a key or an incarnation, to be bound.
+/// The text of an id, a key or a mark, as an argument.
 pub(crate) fn text(shown: impl Display) -> Value {
     Value::Text(shown.to_string().into_bytes())
 }

@@ -1,27 +1,27 @@
-//! What a replica asks of its remote, as SQL statements, and how the answers are read. All pure.
+//! The requests of a replica as SQL statements, and how their answers are read. All pure.
 //!
-//! An [`Exchange`] is one request: it pushes what there is to push and asks for the log after the
-//! cursor, in one transaction. The events travel as one JSON text, whatever their number, and the
-//! page comes back as one BLOB. [`Exchange::read`] gives a [`Reply`].
+//! An [`Exchange`] is one request: it pushes the events to push and reads the log after the cursor,
+//! in one transaction. The events are sent as one JSON text, whatever their number, and the page
+//! comes back as one BLOB. [`Exchange::read`] returns a [`Reply`].
 //!
-//! A push is accepted only by the database that the replica was initialised with, and from no other
-//! file than the one that pushed last under its name: the first statement leaves the push's fresh
-//! incarnation ([`identity`](super::incarnation)) only where `driftless_meta` has the expected
-//! epoch and schema version, the log has the replica's place, and `driftless_replicas` one of its
-//! incarnations; the second inserts nothing unless that incarnation is there. So a URL that leads
-//! to another database between two requests costs nothing. Nor does it insert events of a table
-//! that has a column here which the remote's triggers do not know: they would leave it out, and
-//! nobody would miss it ([`Reply::unknown`]).
+//! A push is accepted only by the database that the replica was initialised with, and only from the
+//! file that pushed last under this id. The first statement stores the push's fresh mark
+//! ([`incarnation`](super::incarnation)) if `driftless_meta` has the expected epoch and schema
+//! version, the log has the replica's place, and `driftless_replicas` has one of its marks. The
+//! second inserts nothing unless the fresh mark is there. So a URL that leads to another database
+//! between two requests does no harm. The second statement also inserts nothing if a table has a
+//! column that the remote's triggers do not know: they would leave it out, and nobody would notice
+//! ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
-//! * All events of a push go in by one transaction, which takes effect whole or not at all, and a
-//!   push has all that is unsent up to its newest event. So that event's presence in the log proves
-//!   them all, and no other is looked up. The last one in the push's order proves nothing: it may
-//!   have arrived with an earlier push whose answer was lost. What the remote says about affected
-//!   rows is not believed.
-//! * A poll that finds nothing reads some rows on the server, each by its key: that of
-//!   `driftless_meta`, the event at the cursor, and the replica's own. An idle replica asks for
+//! * All events of a push are inserted by one transaction, which takes effect as a whole, and a
+//!   push has all unsent events up to its newest one. So the presence of that event in the log
+//!   proves all of them, and no other is looked up. The last event in the push's order proves
+//!   nothing: it may have arrived with an earlier push whose answer was lost. The remote's count of
+//!   affected rows is not used.
+//! * A poll that finds nothing reads a few rows on the server, each by its key: that of
+//!   `driftless_meta`, the event at the cursor, and the replica's own row. An idle replica reads
 //!   less: see [`look`](super::look).
 
 use std::sync::Arc;
@@ -50,15 +50,16 @@ pub use super::meta::{Asker, HEAD, META, Meta, SCHEMA_VERSION, meta, read_head, 
 pub use super::payload::PushPayload;
 pub use super::staged::Part as PushPart;
 
-/// The most events of a push or, units aside, of a page: a larger request is no faster.
+/// The most events of a push or of a page, without the rest of a unit. A larger request is not
+/// faster.
 pub const MAX_EVENTS: usize = 5_000;
 
-/// The most bytes of events in a push: a proxy may cap a body at a few megabytes, and libSQL server
-/// ends a transaction after five seconds, of which this takes a tenth.
+/// The most bytes of events in a push. A proxy may limit a body to a few megabytes. libSQL server
+/// ends a transaction after five seconds; this takes about a tenth of that.
 pub const MAX_PUSH_BYTES: usize = 2 << 20;
 
-/// The size of page to aim at, in bytes: libSQL server caps a value at 5 MB and an answer at 10 MB,
-/// with the BLOB a third longer in base64.
+/// The intended size of a page, in bytes. libSQL server limits a value to 5 MB and an answer to 10
+/// MB, and base64 makes the BLOB a third longer.
 pub const PAGE_BYTES: usize = 3 << 20;
 
 /// The database and the schema that a push is meant for, and who pushes.
@@ -68,7 +69,7 @@ pub struct Sender {
     pub replica: ReplicaId,
     /// The epoch of the remote that it belongs to.
     pub epoch: String,
-    /// What it has integrated.
+    /// The seq up to which it has integrated.
     pub cursor: Seq,
     /// Its incarnations. The newest one was issued for this push.
     pub incarnations: Incarnations,
@@ -86,58 +87,59 @@ impl Sender {
 /// One request of a replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exchange<'a> {
-    /// Events to push, the unit that the first of them get (each next unit's ULID is one higher),
-    /// and their sender.
+    /// The events to push, the unit of the first ones (each next unit's ULID is one higher), and
+    /// the sender.
     pub push: Option<(&'a Push, Ulid, &'a Sender)>,
-    /// All of the push, if its parts are on the remote already. Its token is the unit, and it has
-    /// no other.
+    /// All events of the push, if its parts are on the remote already. The token of the parts is
+    /// the unit. There is no other unit.
     pub staged: Option<&'a PushPayload>,
-    /// A part of a push that is larger than a request, to be kept until its last part is there.
+    /// A part of a push that is larger than a request. The remote keeps it until the last part is
+    /// there.
     pub part: Option<PushPart<'a>>,
-    /// What to pull.
+    /// The range of the log to read.
     pub pull: Option<LogRange>,
-    /// How the lines of a page may come; `None` for whole lines.
+    /// The short forms that the lines of a page may have; `None` for whole lines.
     pub lean: Option<&'a Lean>,
-    /// Who asks; `None` for a replica that has no place in the log yet, and pushes nothing.
+    /// The replica that asks; `None` if it has no place in the log yet. Then it pushes nothing.
     pub asker: Option<Asker>,
 }
 
-/// What an [`Exchange`] brought.
+/// The result of an [`Exchange`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Whether the pushed events are in the log. False where nothing was pushed, and where the
-    /// remote is not the one that the push was meant for, or knows another file by its name.
+    /// Whether the pushed events are in the log. False if nothing was pushed, if the remote is not
+    /// the intended one, and if another file has pushed under this id.
     pub pushed: bool,
-    /// Whether the remote has the push's incarnation now.
+    /// Whether the remote has the push's mark now.
     pub incarnation_is_there: bool,
-    /// Why nothing was pushed, if this is it: a table, and one of its columns, which the remote's
-    /// triggers do not know.
+    /// A table and one of its columns that the remote's triggers do not know, if nothing was pushed
+    /// for this reason.
     pub unknown: Option<(String, String)>,
-    /// Whether nothing was pushed because the remote's schema is another one than the push was
+    /// Whether nothing was pushed because the remote's schema is not the one that the push was
     /// planned for.
     pub stale: bool,
-    /// The page. Empty, with the range's start as its end, if there was nothing or nothing was
-    /// asked.
+    /// The page. Empty, with the range's start as its end, if there was nothing or no page was
+    /// requested.
     pub page: Page,
-    /// A chunk of a line, if that was asked for and there is a line; then the page is empty.
+    /// A slice of a line, if one was requested and the line exists. Then the page is empty.
     pub chunk: Option<ReceivedChunk>,
-    /// The log's newest seq, or the page's end where nothing came.
+    /// The log's newest seq, or the page's end if nothing was received.
     pub head: Seq,
-    /// The remote's identity; `None` if it has lost the row.
+    /// The remote's identity; `None` if it has lost that row.
     pub meta: Option<Meta>,
 }
 
-/// How long the oldest event behind a cursor has been there, in ms, by the remote's own clock. No
-/// row where there is none.
+/// Reads how long the oldest event after a cursor has been in the log, in ms by the remote's clock.
+/// No row if there is no such event.
 pub fn waiting(cursor: Seq) -> Statement {
     let sql = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - received_at \
          FROM driftless_events WHERE seq > ? ORDER BY seq LIMIT 1";
     Statement::new(sql, [cursor.0.into()])
 }
 
-/// Reads every definition: kind, name, table, SQL and rowid, in the order they were made. Of our
-/// own triggers SQL that is longer than any of this version is left out: those of version 1 come to
-/// megabytes.
+/// Reads every definition: kind, name, table, SQL and rowid, in the order of creation. The SQL of
+/// our own triggers is left out if it is longer than any of this version: the triggers of version 1
+/// had megabytes.
 pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, CASE WHEN type <> 'trigger' \
      OR substr(name, 1, 10) <> 'driftless_' OR length(sql) <= 65536 THEN sql END, rowid \
      FROM sqlite_schema ORDER BY rowid";
@@ -145,11 +147,12 @@ pub const DEFINITIONS: &str = "SELECT type, name, tbl_name, CASE WHEN type <> 't
 /// Reads the names of the remote's tables.
 pub const TABLE_NAMES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
 
-/// Reads the stretches of the log in which capture of a table may have missed something: number,
-/// table, and the last seq before.
+/// Reads the gaps, the ranges of the log in which capture of a table may have missed writes:
+/// number, table, and the last seq before the gap.
 pub const GAPS: &str = "SELECT n, tbl, since FROM driftless_gaps ORDER BY tbl";
 
-/// Reads the columns that the remote owes: table, column, and the first event that names it.
+/// Reads the columns that the remote owes: table, column, and the first event that names the
+/// column.
 pub const OWED: &str = "SELECT tbl, col, since FROM driftless_owed ORDER BY tbl, col";
 
 /// Reads the tables that the remote replicates: name, conflict rule, fingerprint, and a JSON array
@@ -162,7 +165,7 @@ impl Exchange<'_> {
     ///
     /// # Panics
     ///
-    /// When something is to be pushed by nobody, or without an incarnation.
+    /// When something is to be pushed without a sender or without a mark.
     pub fn batch(&self) -> Batch {
         let mut statements = Vec::with_capacity(7);
         if let Some((push, unit, sender)) = self.push {
@@ -191,17 +194,17 @@ impl Exchange<'_> {
         Batch { statements, writes: self.push.is_some() || self.part.is_some() }
     }
 
-    /// How many of the statements come after those of the push's plan.
+    /// The number of statements after those of the push's plan.
     fn behind_plan(&self) -> usize {
         let push = if self.push.is_some() { 3 } else { 0 } + usize::from(self.staged.is_some());
         push + self.part.map_or(0, |part| part.count()) + usize::from(self.pull.is_some()) + 1
     }
 
-    /// What this request's answer says.
+    /// Reads the answer to this request.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is not an answer to this request.
+    /// `Corrupt` when `answer` is not an answer to this request.
     pub fn read(&self, answer: Answer) -> Result<Reply> {
         let before = answer.rows.len().checked_sub(self.behind_plan());
         let before = before.ok_or_else(|| wrong("the number of results"))?;
@@ -233,7 +236,7 @@ impl Exchange<'_> {
         let found = meta.as_ref().and_then(|meta| meta.incarnation.as_deref());
         let mine = self.push.and_then(|(_, _, sender)| sender.incarnation());
         let incarnation_is_there = mine.is_some_and(|mine| found == Some(&mine.to_string()));
-        // Another file with our name may have pushed the same event.
+        // Another file with our id may have pushed the same event.
         let pushed = pushed && incarnation_is_there;
         let stale = stale && !pushed;
         Ok(Reply {
@@ -249,8 +252,8 @@ impl Exchange<'_> {
     }
 }
 
-/// The clause that holds only where the remote has one of the incarnations from before this push,
-/// or knows nothing of the replica and nothing was confirmed to it.
+/// SQL condition: the remote has one of the marks from before this push. If no mark was confirmed,
+/// it may also know nothing of the replica.
 pub(super) fn known(replica: ReplicaId, incarnations: &Incarnations) -> Statement {
     let (_, before) =
         incarnations.issued.split_last().expect("a push has an incarnation of its own");
@@ -265,16 +268,16 @@ pub(super) fn known(replica: ReplicaId, incarnations: &Incarnations) -> Statemen
     Statement::new(sql, std::iter::once(text(replica)).chain(list))
 }
 
-/// The pushed tables with the columns that the remote's tables have, which capture there must know.
+/// The pushed tables with the columns that the remote's tables have. Capture there must know them.
 fn columns_there(push: &Push, sender: &Sender) -> Vec<(String, Vec<String>)> {
     let there = push.tables.iter().filter_map(|(name, _)| sender.tables.get(name));
     let names = |table: &Table| table.column_names().map(str::to_owned).collect();
     there.map(|there| (there.table.name.clone(), names(&there.table))).collect()
 }
 
-/// The columns of these tables that the remote's triggers do not know: rows of table and
-/// column. A table that the remote does not replicate has none. Where the lists are equal, which is
-/// nearly always, their texts are.
+/// Rows of table and column: the columns of these tables that the remote's triggers do not know. A
+/// table that the remote does not replicate has none. Equal lists have equal texts, which is
+/// checked first because nearly all are equal.
 fn unknown(tables: &[(String, Vec<String>)]) -> Statement {
     let mut json = vec![b'['];
     for (index, (table, columns)) in tables.iter().enumerate() {
@@ -293,8 +296,8 @@ fn unknown(tables: &[(String, Vec<String>)]) -> Statement {
     Statement::new(sql, [Value::Text(json)])
 }
 
-/// The statement for a column of these tables (names, with the names of their columns) that the
-/// remote's triggers do not know, if there is one.
+/// The statement that reads one column of these tables (names, with the names of their columns)
+/// that the remote's triggers do not know.
 pub fn unknown_column(tables: &[(String, Vec<String>)]) -> Statement {
     let Statement { sql, args } = unknown(tables);
     Statement::new(format!("{sql} LIMIT 1"), args)
@@ -304,7 +307,7 @@ pub fn unknown_column(tables: &[(String, Vec<String>)]) -> Statement {
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one.
+/// `Corrupt` when `rows` is not that row.
 pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     let Some(row) = rows.first() else { return Ok(None) };
     match row.as_slice() {
@@ -316,7 +319,7 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     }
 }
 
-/// The statement that comes first, and leaves the push's incarnation.
+/// The first statement, which stores the push's mark.
 fn contact(sender: &Sender, place: Place) -> Statement {
     let Sender { replica, epoch, cursor, incarnations, tables } = sender;
     let (guard, known) = (guard(epoch, place), known(*replica, incarnations));
@@ -332,11 +335,13 @@ fn contact(sender: &Sender, place: Place) -> Statement {
     Statement::new(sql, row.into_iter().chain(guard.args).chain(known.args))
 }
 
-/// The LIMIT keeps SQLite from merging the inner SELECT into the outer one, where each of the
-/// columns would have the event's array spelled out anew. `json_each` goes through an array in its
-/// order, and the events with it: an ORDER BY would put them all in a temporary table first. The
-/// signs keep SQLite's planner from looking at the values: where they are bound, the statement
-/// would be compiled again for each push.
+/// The second statement, which inserts the events.
+///
+/// The LIMIT keeps SQLite from merging the inner SELECT into the outer one. After a merge, each of
+/// the columns would format the event's array again. `json_each` returns an array's elements in
+/// their order; an ORDER BY would first put all events into a temporary table. The signs keep
+/// SQLite's planner from using the bound values: otherwise it would compile the statement again for
+/// each push.
 fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&PushPayload>) -> Statement {
     let ((names, terms), unit, (events, complete)) = match staged {
         Some(payload) => {
@@ -366,8 +371,8 @@ fn deliver(push: &Push, unit: Ulid, sender: &Sender, staged: Option<&PushPayload
     Statement::new(sql, args.chain(unknown.args).chain(complete.args))
 }
 
-/// The unit of an event, and what it takes of `json_each`: the first ones have the unit `first`,
-/// and those of each next unit the ULID after that.
+/// The unit of an event, as a term over `json_each`. The events of the first unit have `first`, and
+/// those of each next unit the ULID after that.
 fn unit_term(ends: &[usize], first: Ulid) -> (Statement, &'static str) {
     let unit = |place: usize| text(Ulid(first.0.wrapping_add(place as u128)));
     if ends.is_empty() {
@@ -379,9 +384,9 @@ fn unit_term(ends: &[usize], first: Ulid) -> (Statement, &'static str) {
     (Statement::new(sql, cases.chain([unit(ends.len())])), "key, value")
 }
 
-/// The statement for at most `limit` rows of a table in the order of its key, after the row
-/// `after`. Its one row: the lines, each a JSON array of the row's canonical key and the row, and
-/// their count. Rows with NULL in their key are left out, for no event can name them.
+/// The statement for at most `limit` rows of a table in the order of its key, after the key
+/// `after`. Its one row has the lines, each a JSON array of the row's canonical key and the row,
+/// and their count. Rows with NULL in their key are left out, because no event can name them.
 ///
 /// # Errors
 ///
@@ -398,8 +403,8 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
     Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
 }
 
-/// The statement for a chunk of the line that [`table_page`] has for the first row after a key. Its
-/// row: the row's key, the whole line's length, the chunk, and the newest event of that row.
+/// The statement for a slice of the first line that [`table_page`] would return after a key. Its
+/// row has the row's key, the whole line's length, the slice, and the newest event of that row.
 ///
 /// # Errors
 ///
@@ -419,15 +424,15 @@ pub fn row_chunk(table: &Table, after: Option<&RowKey>, chunk: Chunk) -> Result<
     Ok(Statement::new(sql, args.into_iter().chain(rows.args)))
 }
 
-/// Which row a chunk is of: its key, and the newest event of it.
+/// The identity and state of the row of a slice: its key, and its newest event.
 pub type RowState = (Vec<u8>, Option<i64>);
 
-/// Reads the row of [`row_chunk`], if there is one: of what it is, the line's length, and the
-/// chunk.
+/// Reads the row of [`row_slice`], if there is one: the row's state, the line's length, and the
+/// slice.
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one.
+/// `Corrupt` when `rows` is not that row.
 pub fn read_row_chunk(rows: &Rows) -> Result<Option<(RowState, usize, &[u8])>> {
     let Some(row) = rows.first() else { return Ok(None) };
     let [Value::Text(key), Value::Integer(size), Value::Blob(bytes), event] = row.as_slice() else {
@@ -471,12 +476,11 @@ pub(super) fn sorted(column: &str, collation: &Collation) -> String {
     format!("r.{} COLLATE {}", ident(column), collation.name())
 }
 
-/// A value of a key as a term that is exact on every version, and that has no affinity where the
-/// value has none.
+/// A value of a key as a term that is exact in every version and, like the value, has no affinity.
 pub(super) fn key_value(value: Value) -> Statement {
     match value {
         Value::Real(real) => real_value(real),
-        // Hrana's text is UTF-8, and some servers end it at a NUL.
+        // Hrana's text is UTF-8, and some servers end a text at a NUL.
         Value::Text(text) if text.contains(&0) || std::str::from_utf8(&text).is_err() => {
             Statement::new("CAST(? AS TEXT)", [Value::Blob(text)])
         }
@@ -496,11 +500,12 @@ fn real_value(real: f64) -> Statement {
     }
 }
 
-/// Reads the row of [`table_page`] for `table`: the rows, and how many bytes they came in.
+/// Reads the row of [`table_page`] for `table`: the rows, and the number of bytes that were
+/// received.
 ///
 /// # Errors
 ///
-/// `Corrupt` when it is not one, `Usage` when a row's key is text that is not UTF-8.
+/// `Corrupt` when `rows` is not that row, `Usage` when a row's key is text that is not UTF-8.
 pub fn read_table_page(table: &str, rows: &Rows) -> Result<(Vec<(RowKey, Image)>, usize)> {
     let row = rows.first().ok_or_else(|| wrong("a table without a row"))?;
     let [lines, count] = row.as_slice() else { return Err(wrong("a table's columns")) };
@@ -534,7 +539,7 @@ mod tests {
         Outgoing { before: Some("{}".to_owned()), ..event }
     }
 
-    /// The older ones may have arrived with a push whose answer was lost.
+    /// The older events may have arrived with a push whose answer was lost.
     #[test]
     fn the_newest_event_proves_a_push_whatever_its_order() {
         let push = Push {

@@ -1,5 +1,5 @@
-//! The log events that a replica has not integrated: what takes a row of the remote back to what
-//! it was at the replica's cursor. And pending events, which a replica has on top of that. Pure.
+//! The log events behind a replica's cursor, for rows of some tables. They take a row of the remote
+//! back to its state at the cursor. Pure.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::event::{Image, Op, RowKey, Seq};
 use crate::protocol::meta::{number, parameters, wrong};
 use crate::protocol::{Rows, Statement};
 
-/// The statement for the applied events of these tables behind a place, at most `limit`.
+/// The statement for the applied events of these tables after a place, at most `limit`.
 pub(crate) fn changes(tables: &[&str], after: Seq, limit: usize) -> Statement {
     let sql = format!(
         "SELECT seq, tbl, pk, op, before FROM driftless_events WHERE seq > ? \
@@ -22,14 +22,14 @@ pub(crate) fn changes(tables: &[&str], after: Seq, limit: usize) -> Statement {
     Statement::new(sql, args)
 }
 
-/// What a row was before the events behind the cursor.
+/// The state of a row before the events behind the cursor.
 #[derive(Clone, Debug, PartialEq)]
 enum Former {
     /// It was not there.
     Absent,
-    /// It was this.
+    /// It was this row.
     Whole(Image),
-    /// It had these values in these columns, and the others as it has them now.
+    /// It had these values in these columns. The other columns had their present values.
     Partly(Image),
     /// It cannot be told: an event of it came without its old values, since it was too large.
     Unknown,
@@ -58,11 +58,7 @@ pub struct PendingChange {
 pub(crate) struct Behind(HashMap<(String, RowKey), Former>);
 
 impl Behind {
-    /// From lines of the log, in their order.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` when the old values of one are none.
+    /// Reads the rows of [`changes`], in their order. Returns their number and the last seq.
     pub(super) fn of_lines(lines: &[Line<'_>]) -> Result<Behind> {
         let mut behind = Behind::default();
         for line in lines.iter().filter(|line| line.damaged.is_none()) {
@@ -74,11 +70,11 @@ impl Behind {
         Ok(behind)
     }
 
-    /// Reads the rows of [`changes`], in their order. Gives how many there are, and the last seq.
+    /// Reads the rows of [`changes`], in their order. Returns their number and the last seq.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when they are not that.
+    /// `Corrupt` when `rows` is not a result of that statement.
     pub(crate) fn read(&mut self, rows: &Rows) -> Result<(usize, Option<Seq>)> {
         let mut last = None;
         for row in rows {
@@ -106,8 +102,8 @@ impl Behind {
         Ok((rows.len(), last))
     }
 
-    /// The first event of a row decides whether the row was there. Of each column counts the first
-    /// event that has it.
+    /// The first event of a row decides whether the row was there. For each column, the first event
+    /// that has it counts.
     fn add(&mut self, table: &str, key: RowKey, op: Op, before: Option<Image>) {
         let row = (table.to_ascii_lowercase(), key);
         let former = self.0.entry(row).or_insert_with(|| match op {
@@ -132,7 +128,7 @@ impl Behind {
         }
     }
 
-    /// Not all events of a row are here.
+    /// The row at the cursor, if `there` is the present row.
     pub(super) fn lacks_events(&mut self, table: &str, key: &RowKey) {
         self.0.insert((table.to_ascii_lowercase(), key.clone()), Former::Unknown);
     }

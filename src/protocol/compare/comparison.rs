@@ -1,4 +1,4 @@
-//! The plan of a comparison: what is asked next, and what an answer leads to.
+//! The plan of a comparison: the next request, and what its answer leads to.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::protocol::log_range::{LogRange, page, read_page};
 use crate::protocol::meta::{HEAD, read_head, wrong};
 use crate::protocol::{Rows, Statement};
 
-/// The ranges of a request. Each costs some 150 bytes of traffic, with long keys.
+/// The number of ranges in a request. With long keys, each costs about 150 bytes of traffic.
 const RANGES: u64 = 320;
-/// The rows of a request that are hashed: a server takes some 4 µs for each.
+/// The number of rows that a request hashes: a server takes about 4 µs for each.
 const REQUEST_ROWS: u64 = 1_100_000;
-/// The rows of a range, at least and at most.
+/// The least and the greatest number of rows of a range.
 const RANGE_ROWS: std::ops::RangeInclusive<u64> = 100..=4_000;
-/// A range that differs is cut into so many parts.
+/// The number of parts into which a differing range is split.
 const PARTS: u64 = 32;
-/// A range of not more rows is read.
+/// The most rows of a range that is read instead of being split.
 const READ_ROWS: u64 = 100;
-/// The rows that a request reads.
+/// The number of rows that a request reads.
 const PAGE_ROWS: usize = 2_000;
-/// The events above the cursor that are read with rows.
+/// The number of events after the cursor that are read together with rows.
 const EVENTS: usize = 2_000;
-/// The tables, or ranges to read, of a request.
+/// The most statements of a request, one for a table or for a range to read.
 const STATEMENTS: usize = 64;
 
 /// A range of a table that is still to be compared.
@@ -38,13 +38,13 @@ const STATEMENTS: usize = 64;
 struct Piece {
     table: usize,
     range: KeyRange,
-    /// How many rows it has, here or there; a guess.
+    /// Its number of rows on the side with more; an estimate.
     rows: u64,
-    /// It is to be cut into parts of so many rows.
+    /// The number of rows of the parts that it is to be split into.
     every: Option<u64>,
 }
 
-/// What was asked last.
+/// The last request.
 #[derive(Debug)]
 enum Asked {
     Digests(Vec<Piece>, Vec<LocalDigest>),
@@ -52,19 +52,19 @@ enum Asked {
     Counts(Vec<Piece>),
 }
 
-/// Two sides of some tables that are compared.
+/// The comparison of some tables on two sides.
 #[derive(Debug)]
 pub struct Comparison {
     tables: Arc<[ComparedTable]>,
     orders: Vec<KeyOrder>,
     coverage: Vec<Coverage>,
-    /// Ranges to be hashed, to be read, and to be counted.
+    /// The ranges to hash, and the ranges to read.
     to_hash: VecDeque<Piece>,
     to_read: VecDeque<Piece>,
     to_count: VecDeque<Piece>,
     asked: Option<Asked>,
     hashes: bool,
-    /// The remote has a log, by which its rows are taken back to the cursor.
+    /// The number of rows of all tables, after they were counted.
     has_log: bool,
     /// The statements bring the powers of two that spell a REAL, since the remote has none.
     brings_powers: bool,
@@ -82,7 +82,7 @@ impl Comparison {
         Comparison::of_ranges(tables, ranges)
     }
 
-    /// Compares ranges of some of the tables: the number of each range's table, and the range.
+    /// Compares ranges of some of the tables. Each range has the number of its table.
     pub fn of_ranges(tables: Arc<[ComparedTable]>, ranges: Vec<(usize, KeyRange)>) -> Comparison {
         let piece = |(table, range)| Piece { table, range, rows: 0, every: Some(0) };
         Comparison {
@@ -114,12 +114,12 @@ impl Comparison {
         Arc::clone(&self.tables)
     }
 
-    /// What was compared so far, table by table.
+    /// The coverage so far, table by table.
     pub fn coverage(&self) -> &[Coverage] {
         &self.coverage
     }
 
-    /// How many rows are compared so far, and how many there are here.
+    /// The number of rows that were compared so far, and of all local rows.
     pub fn progress(&self) -> (u64, u64) {
         let done = self.coverage.iter().map(|covered| covered.rows + covered.moving).sum();
         (done, self.total().max(done))
@@ -135,12 +135,13 @@ impl Comparison {
         std::mem::take(&mut self.found)
     }
 
-    /// The statements of the next request, which only reads; `None` when all is compared. Then
-    /// [`Comparison::meanwhile`] and [`Comparison::answered`] follow, with the same snapshot.
+    /// The statements of the next request, which only reads; `None` when everything is compared.
+    /// After it, call [`Comparison::meanwhile`] and [`Comparison::answered`] with the same
+    /// snapshot.
     ///
     /// # Errors
     ///
-    /// Those of the snapshot.
+    /// The errors of the snapshot.
     pub fn ask(&mut self, local: &mut dyn LocalRows) -> Result<Option<Vec<Statement>>> {
         if self.counts.is_none() {
             let counts = (0..self.tables.len()).map(|table| local.count(table));
@@ -238,7 +239,7 @@ impl Comparison {
         LogRange { after: cursor, events: self.events, whole_units: false, chunk: None }
     }
 
-    /// Takes as many ranges as one request can have, each cut as it is to be. Ranges of a table are
+    /// Takes as many ranges as fit into one request, and splits them. The ranges of a table are
     /// neighbours.
     fn next_to_hash(&mut self, local: &mut dyn LocalRows) -> Result<Vec<Piece>> {
         let least = (self.total() / RANGES + 1).clamp(*RANGE_ROWS.start(), *RANGE_ROWS.end());
@@ -262,16 +263,17 @@ impl Comparison {
             rows += piece.rows;
             pieces.push(piece);
         }
-        // The statements of a table have ranges with both bounds, and those with one or none.
+        // A statement has the ranges of one table that have the same ends: both bounds, or one, or
+        // none.
         pieces.sort_by_key(|piece| (piece.table, ends(&piece.range)));
         Ok(pieces)
     }
 
-    /// Does the local half of the work, while the request is on its way.
+    /// Does the local half of the work while the request is on its way.
     ///
     /// # Errors
     ///
-    /// Those of the snapshot.
+    /// The errors of the snapshot.
     pub fn meanwhile(&mut self, local: &mut dyn LocalRows) -> Result<()> {
         if let Some(Asked::Digests(pieces, digests)) = &mut self.asked
             && digests.is_empty()
@@ -286,8 +288,8 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when they are not that; `Usage` when the replica is far behind the remote; those
-    /// of the snapshot.
+    /// `Corrupt` when `answer` is not a result of those statements; `Usage` when the replica is far
+    /// behind the remote; the errors of the snapshot.
     pub fn answered(&mut self, local: &mut dyn LocalRows, answer: &[Rows]) -> Result<()> {
         self.meanwhile(local)?;
         let Some(asked) = self.asked.take() else { return Ok(()) };
@@ -335,11 +337,12 @@ impl Comparison {
             }
             let (mine, theirs) = (here.digest.rows, there.rows);
             let rows = mine.max(theirs);
+            // The range is split by local keys.
             if self.is_only_there(&piece, mine) && !here.must_read {
                 self.to_count.push_back(piece);
                 continue;
             }
-            // It is cut by keys that are here.
+            // The range is split by local keys.
             if mine > READ_ROWS && mine.max(theirs) <= MAX_HASHED as u64 {
                 let every = Some((mine / PARTS).max(READ_ROWS / 2));
                 self.to_hash.push_back(Piece { rows, every, ..piece });
@@ -417,7 +420,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Compares the rows of a range. `moved` are rows of the table with events above the cursor.
+    /// Compares the rows of a range. `moved` are rows of the table with events after the cursor.
     fn compare_rows(
         &mut self,
         piece: &Piece,
@@ -437,7 +440,7 @@ impl Comparison {
             }
         }
         let known: HashSet<_> = here.iter().map(|row| row.key.clone()).collect();
-        // A row may be gone on both sides, and here before it was deleted there.
+        // A row may be absent on both sides now although the replica had it at its cursor.
         let gone = moved.iter().filter(|(_, values)| order.is_in(values, &piece.range));
         let gone = gone.map(|(key, _)| *key).filter(|key| !there.contains_key(key));
         let absent = there.keys().chain(gone).filter(|key| !known.contains(key)).cloned();
@@ -472,15 +475,16 @@ impl Comparison {
         self.tables.iter().position(|table| table.name().eq_ignore_ascii_case(name))
     }
 
-    /// The remote has no function for the hash: its rows are read instead. Gives false if they are
-    /// already.
+    /// Reads the rows instead of hashing them, because the remote lacks the function. Returns false
+    /// if they are read already.
     pub fn without_digests(&mut self) -> bool {
         let hashed = std::mem::replace(&mut self.hashes, false);
         self.give_up();
         hashed
     }
 
-    /// The answer was too large: less is asked for. Gives false if less cannot be asked for.
+    /// Makes the next request smaller, because the answer was too large. Returns false if it cannot
+    /// be smaller.
     pub fn too_large(&mut self) -> bool {
         self.give_up();
         let less = self.page_rows > 1 || self.events > 1;
@@ -489,7 +493,7 @@ impl Comparison {
         less
     }
 
-    /// Nothing came of the last request: it is asked again.
+    /// The last request failed. The next one asks for the same.
     pub fn give_up(&mut self) {
         let (pieces, queue) = match self.asked.take() {
             Some(Asked::Digests(pieces, _)) => (pieces, &mut self.to_hash),
@@ -501,25 +505,25 @@ impl Comparison {
     }
 }
 
-/// Which ends a range has.
+/// Whether a range has a first and a last bound, and their kinds.
 fn ends(range: &KeyRange) -> [Option<bool>; 2] {
     [&range.from, &range.to].map(|bound| bound.as_ref().map(|bound| bound.behind))
 }
 
-/// Pieces of one table that have the same ends.
+/// The pieces, grouped by table and ends.
 fn groups(pieces: &[Piece]) -> Vec<&[Piece]> {
     let alike = |a: &Piece, b: &Piece| a.table == b.table && ends(&a.range) == ends(&b.range);
     pieces.chunk_by(alike).collect()
 }
 
-/// The values of the key of a remote row.
+/// The key's values in a row of the remote.
 fn key_of(table: &ComparedTable, row: &Image) -> Result<Vec<Value>> {
     let value = |column: &crate::catalog::Column| row.get(&column.name).cloned();
     let values: Option<_> = table.there().key_columns().map(value).collect();
     values.ok_or_else(|| wrong("a row without its key"))
 }
 
-/// Compares a row of the remote with the local one.
+/// Compares a row of the remote with the local row.
 fn differs(
     table: &ComparedTable,
     remote: Option<Image>,

@@ -1,4 +1,4 @@
-//! The hash of a range of rows, in SQL and here: both sides make it of the same bytes.
+//! The hash of a range of rows, in SQL and in Rust. Both hash the same bytes.
 //!
 //! A row is the concatenation of its values, each as
 //!
@@ -12,11 +12,11 @@
 //! | other REAL from 2^-50 to 2^53 in size | `r<i>.<f>.<g>;`: integer part, and 52 bits twice |
 //! | any other REAL | `r<M>p<E>;`, which is M × 2^E; `rinf;`, `r-inf;` |
 //!
-//! Lengths are of bytes, in decimal. All parts of a negative REAL are negative. Each step of a
-//! REAL's spelling is exact in every version of SQLite, where printing in decimal is not. The hash
-//! of a range is that of the hex of its rows' hashes, in the order of their keys; its first 16
-//! bytes count. A long value is hashed by itself so that nothing grows beyond what a server takes
-//! as one value.
+//! Lengths are of bytes, in decimal. In a negative REAL all parts are negative. Each step of a
+//! REAL's spelling is exact in every version of SQLite; printing it in decimal is not. The hash of
+//! a range is the hash of its rows' hashes in hex, in the order of their keys. Only its first 16
+//! bytes are used. A long value is hashed separately, so that no text grows beyond a server's limit
+//! on one value.
 
 use std::borrow::Cow;
 
@@ -26,21 +26,21 @@ use crate::event::value::{Value, spell_real};
 /// The name of the hash in SQL.
 pub(super) const FUNCTION: &str = "crypto_blake3";
 
-/// A value with more bytes is hashed by itself.
+/// A value with more bytes is hashed separately.
 const LONG: usize = 1_000;
 
-/// 2^52 and 2^53, whose digits are exact.
+/// 2^52. The digits of a double below it are exact.
 const TWO_52: f64 = 4_503_599_627_370_496.0;
 const TWO_53: f64 = 9_007_199_254_740_992.0;
-/// 2^-50. A REAL that is not smaller has no bit below 2^-104.
+/// 2^-50. A greater or equal REAL has no bit below 2^-104.
 const SMALL: f64 = 1.0 / 1_125_899_906_842_624.0;
 
-/// How many rows a range has, and their hash.
+/// The number of rows of a range, and their hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     /// The rows.
     pub rows: u64,
-    /// The first bytes of the hash; zeros without rows.
+    /// The first bytes of the hash; zeros if there are no rows.
     pub hash: [u8; 16],
 }
 
@@ -61,7 +61,7 @@ impl Digest {
     }
 }
 
-/// Makes the digest of rows that come in the order of their keys.
+/// Makes the digest of rows that are added in the order of their keys.
 #[derive(Debug, Default)]
 pub struct Digester {
     rows: u64,
@@ -70,7 +70,7 @@ pub struct Digester {
 }
 
 impl Digester {
-    /// Adds a row: the values that are compared, in their order.
+    /// Adds a row: the compared values, in their order.
     pub fn row<'v>(&mut self, values: impl Iterator<Item = Cow<'v, Value>>) {
         self.row.clear();
         values.for_each(|value| spell(&value, &mut self.row));
@@ -88,7 +88,7 @@ impl Digester {
     }
 }
 
-/// Makes the digest of lines of text, as of rows.
+/// Makes the digest of lines of text in the same way.
 #[derive(Debug, Default)]
 pub struct Lines(Digester);
 
@@ -99,7 +99,7 @@ impl Lines {
         self.0.rows += 1;
     }
 
-    /// How many there are.
+    /// The number of lines.
     pub fn count(&self) -> u64 {
         self.0.rows
     }
@@ -146,7 +146,7 @@ fn real_text(real: f64) -> String {
     spell_real(real)
 }
 
-/// The bytes of the row `r`, in SQL: of these columns of a table, in this order.
+/// The bytes of the row `r` as SQL, from these columns of a table in this order.
 pub(super) fn row_sql(table: &Table, columns: impl Iterator<Item = usize>) -> String {
     let parts: Vec<_> = columns
         .map(|at| {
@@ -156,12 +156,12 @@ pub(super) fn row_sql(table: &Table, columns: impl Iterator<Item = usize>) -> St
             column_sql(column, is_rowid, strict.as_deref())
         })
         .collect();
-    // In groups, so that a wide table stays below SQLite's limit on an expression's depth.
+    // Groups keep the expression of a wide table below SQLite's limit on depth.
     let groups: Vec<_> = parts.chunks(50).map(|group| format!("({})", group.join("||"))).collect();
     groups.join("||")
 }
 
-/// The bytes of a column. Its type says what cannot be in it.
+/// The bytes of a column as SQL. The column's type limits which values are possible.
 fn column_sql(column: &Column, is_rowid: bool, strict: Option<&str>) -> String {
     let x = format!("r.{}", ident(&column.present));
     let integer = format!("'i'||{x}||';'");
@@ -173,7 +173,7 @@ fn column_sql(column: &Column, is_rowid: bool, strict: Option<&str>) -> String {
             format!("CASE WHEN {x} IS NULL THEN 'n' ELSE {integer} END")
         }
         (Some("TEXT"), _) => format!("CASE WHEN {x} IS NULL THEN 'n' ELSE {} END", text_sql(&x)),
-        // Numbers become text in a TEXT column. A blob is above all text.
+        // A TEXT column converts numbers to text. A blob is greater than all text.
         (None, Affinity::Text) => format!(
             "CASE WHEN {x} IS NULL THEN 'n' WHEN {x}>=x'' THEN {} ELSE {} END",
             blob_sql(&x),
@@ -204,8 +204,8 @@ fn blob_sql(x: &str) -> String {
     )
 }
 
-/// A column that is compared has an affinity, which would make text of a number: each value here is
-/// a number by its type.
+/// The SQL for a REAL. The values are compared by their type: a column with an affinity would
+/// convert a number to text in a comparison.
 fn real_sql(x: &str) -> String {
     let whole = format!("CAST({x} AS INTEGER)");
     let first = format!("(({x}-{whole})*4503599627370496.0)");

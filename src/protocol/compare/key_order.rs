@@ -1,6 +1,6 @@
 //! The order of a table's keys, as SQLite sorts them, and ranges in it.
 //!
-//! Text is compared by the bytes of its UTF-8, also where a file has UTF-16.
+//! Text is compared by its bytes in UTF-8, also if a file uses UTF-16.
 
 use std::cmp::Ordering;
 
@@ -14,20 +14,19 @@ pub struct KeyOrder(Vec<Collation>);
 /// The beginning or the end of a range: the values of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The values, which need not be a key that is there.
+    /// The values. They need not be the key of an existing row.
     pub key: Vec<Value>,
-    /// Whether a row with this key belongs to what is behind the bound. If not, to what is in
-    /// front of it.
+    /// Whether a row with exactly this key is after the bound. If not, it is before it.
     pub behind: bool,
 }
 
 impl Bound {
-    /// The bound in front of a key.
+    /// The bound directly before a key.
     pub fn at(key: Vec<Value>) -> Bound {
         Bound { key, behind: true }
     }
 
-    /// The bound behind a key.
+    /// The bound directly after a key.
     pub fn after(key: Vec<Value>) -> Bound {
         Bound { key, behind: false }
     }
@@ -36,14 +35,14 @@ impl Bound {
 /// The keys between two bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRange {
-    /// Where it begins; `None`: with the first key.
+    /// The beginning; `None` for the first key.
     pub from: Option<Bound>,
-    /// Where it ends; `None`: with the last key.
+    /// The end; `None` for the last key.
     pub to: Option<Bound>,
 }
 
 impl KeyRange {
-    /// The parts of the range between these bounds, which are in it and rise.
+    /// Splits the range at these bounds, which are in the range and rise.
     pub fn split(&self, bounds: Vec<Bound>) -> Vec<KeyRange> {
         let mut from = self.from.clone();
         let mut parts = Vec::with_capacity(bounds.len() + 1);
@@ -57,12 +56,13 @@ impl KeyRange {
 }
 
 impl KeyOrder {
-    /// Of the keys of a table.
+    /// The order of the keys of `table`.
     pub fn of(table: &Table) -> KeyOrder {
         KeyOrder(table.key_collations.clone())
     }
 
-    /// Compares two keys. Two spellings of one key are equal, and so is its canonical form.
+    /// Compares two keys. All spellings of one key are equal to each other and to its canonical
+    /// form.
     pub fn compare(&self, a: &[Value], b: &[Value]) -> Ordering {
         let parts = self.0.iter().zip(a.iter().zip(b));
         let orders = parts.map(|(collation, (a, b))| compare(collation, a, b));
@@ -78,7 +78,7 @@ impl KeyOrder {
         range.from.as_ref().is_none_or(is_behind) && !range.to.as_ref().is_some_and(is_behind)
     }
 
-    /// A short bound between two neighbouring keys. The request has some hundred of them.
+    /// A short bound between two neighbouring keys. A request has some hundred bounds.
     pub fn between(&self, before: &[Value], next: Vec<Value>) -> Bound {
         if let ([Collation::Binary], [Value::Text(before)], [Value::Text(text)]) =
             (self.0.as_slice(), before, next.as_slice())
@@ -104,7 +104,7 @@ fn compare(collation: &Collation, a: &Value, b: &Value) -> Ordering {
     };
     match (a, b) {
         (Value::Integer(a), Value::Integer(b)) => a.cmp(b),
-        // There is no NaN.
+        // SQLite has no NaN.
         (Value::Real(a), Value::Real(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
         (Value::Integer(a), Value::Real(b)) => integer_and_real(*a, *b),
         (Value::Real(a), Value::Integer(b)) => integer_and_real(*b, *a).reverse(),
@@ -118,7 +118,7 @@ fn compare(collation: &Collation, a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// Exactly, as SQLite does it: a double does not hold every integer.
+/// Compares exactly, as SQLite does. A double cannot represent every integer.
 fn integer_and_real(integer: i64, real: f64) -> Ordering {
     const END: f64 = 9_223_372_036_854_775_808.0;
     if real >= END {
@@ -132,7 +132,7 @@ fn integer_and_real(integer: i64, real: f64) -> Ordering {
     integer.cmp(&(whole as i64)).then_with(fraction)
 }
 
-/// As NOCASE does it: what stands behind a NUL counts by its length alone.
+/// Compares as NOCASE does: of the text after a NUL, only the length counts.
 fn without_case(a: &[u8], b: &[u8]) -> Ordering {
     for (a, b) in a.iter().zip(b) {
         let order = a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase());

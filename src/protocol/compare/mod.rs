@@ -1,18 +1,18 @@
 //! Two sides of a table, compared by ranges of keys. All pure.
 //!
-//! A [`Comparison`] sends the boundaries of ranges and gets a [`Digest`] of each: how many rows
-//! there are, and a hash of them in the order of their keys. What differs is split, until there are
-//! so few rows that they are read themselves. So a million equal rows cost one request, and ten
-//! rows that differ cost two more.
+//! A [`Comparison`] sends the bounds of ranges and gets a [`Digest`] of each: the number of rows,
+//! and a hash of them in the order of their keys. A differing range is split until it has so few
+//! rows that they are read. A million equal rows cost one request. Ten differing rows cost two
+//! more.
 //!
 //! # What is compared
 //!
-//! The local side is [`LocalRows`]: a snapshot of the replica at its cursor. The remote goes on
-//! meanwhile, so each answer has the keys of the rows with events above that cursor. A range with
-//! such a row is taken to differ. Where rows are read, the events since the cursor are read with
-//! them and taken off ([`behind`]), which makes them rows at the cursor. Pending events are put on
-//! top of that, and the result is what must stand here. So each answer is proof by itself, and the
-//! snapshot may be another one for each request.
+//! The local side is [`LocalRows`]: a snapshot of the replica at its cursor. The remote changes
+//! meanwhile, so each answer has the keys of the rows with events after that cursor. A range with
+//! such a row counts as different. When rows are read, the events after the cursor are read too and
+//! undone ([`rewind`]), which gives the rows at the cursor. With the replica's pending events on
+//! top, they are the expected local rows. So each answer is complete by itself, and each request
+//! may use another snapshot.
 //!
 //! Two databases that have never met are compared as they are ([`Comparison::of_strangers`]): there
 //! is no log and no cursor. What only the remote has is counted there, not read, where it can do
@@ -22,14 +22,13 @@
 //!
 //! # The hash
 //!
-//! `crypto_blake3` of SQLean, which Turso preloads: see [`digest`]. A remote without it sends the
-//! rows instead ([`Comparison::without_digests`]).
+//! The hash is `crypto_blake3` of SQLean, which Turso preloads: see [`digest`]. A remote without it
+//! sends the rows instead ([`Comparison::without_digests`]).
 //!
 //! # Caveats
 //!
-//! * Rows with NULL in their key, or with text in it that is not UTF-8, have no identity. They are
-//!   left out.
-//! * SQLite's SQL functions cannot tell −0.0 from 0.0, so the two are equal here.
+//! * Rows whose key has NULL, or text that is not UTF-8, have no identity. They are left out.
+//! * SQLite's SQL functions cannot distinguish −0.0 from 0.0, so the two count as equal.
 
 pub(crate) mod behind;
 mod comparison;

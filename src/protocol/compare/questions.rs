@@ -13,11 +13,11 @@ use crate::protocol::push::cell::key_part;
 use crate::protocol::statements::{key_value, sorted};
 use crate::protocol::{Rows, Statement};
 
-/// The most rows of a range that are counted and hashed. A range with more there than here differs
-/// in any case, and its rows are read a page at a time.
+/// The most rows of a range that are counted and hashed. A range with more rows on the remote
+/// differs in any case. It is read one page at a time.
 pub(super) const MAX_HASHED: usize = 20_000;
 
-/// The most rows with events above the cursor that are compared.
+/// The most rows with events after the cursor for which tables are compared.
 pub(super) const MAX_MOVING: usize = 20_000;
 
 /// The statement for the rows that have applied events above a cursor: table and key of each.
@@ -37,8 +37,8 @@ pub(super) fn read_moving(rows: &Rows) -> Result<Vec<(String, RowKey)>> {
     read.collect()
 }
 
-/// The statement for the digests of these ranges of a table, which all have the same ends: a bound
-/// or none. Its one value has them in their order, with commas between.
+/// The statement for the digests of some ranges of a table, which all have the same ends. Its one
+/// value has the digests in order, separated by commas.
 pub(super) fn digests(table: &ComparedTable, ranges: &[&KeyRange]) -> Statement {
     let (from, to) = (ranges[0].from.as_ref(), ranges[0].to.as_ref());
     let bounds = |range: &&KeyRange| -> Vec<Value> {
@@ -72,7 +72,7 @@ pub(super) fn digests(table: &ComparedTable, ranges: &[&KeyRange]) -> Statement 
     Statement::new(sql, [Value::Text(json.into_bytes())])
 }
 
-/// Reads the row of [`digests`] for so many ranges.
+/// Reads the row of [`digests`] for `count` ranges.
 pub(crate) fn read_digests(rows: &Rows, count: usize) -> Result<Vec<Digest>> {
     let text = rows.first().and_then(|row| row.first()).and_then(Value::as_str);
     let read = text.unwrap_or_default().split(',').map(Digest::parse);
@@ -80,7 +80,7 @@ pub(crate) fn read_digests(rows: &Rows, count: usize) -> Result<Vec<Digest>> {
     read.filter(|read| read.len() == count).ok_or_else(|| wrong("the digests of a table"))
 }
 
-/// The statement for the first rows of a range. Its one row: the lines, each a JSON array of the
+/// The statement for the first rows of a range. Its one row has the lines, each a JSON array of the
 /// row's canonical key and the row, and their count.
 pub(super) fn rows(table: &ComparedTable, range: &KeyRange, limit: usize) -> Statement {
     let (conditions, args) = within(table, range);
@@ -94,7 +94,7 @@ pub(super) fn rows(table: &ComparedTable, range: &KeyRange, limit: usize) -> Sta
     Statement::new(sql, args.into_iter().chain([number(limit)]))
 }
 
-/// The conditions for the rows of a range, and their arguments.
+/// A row of the remote. Instead of a key that has text that is not UTF-8, it has `None`.
 fn within(table: &ComparedTable, range: &KeyRange) -> (Vec<String>, Vec<Value>) {
     let (mut conditions, mut args) = (Vec::new(), Vec::new());
     for (bound, is_from) in [(&range.from, true), (&range.to, false)] {
@@ -136,7 +136,7 @@ pub(super) fn with_powers(statement: Statement) -> Statement {
     Statement::new(sql, statement.args)
 }
 
-/// A row of the remote: `None` instead of its key if that is text that is not UTF-8.
+/// A row of the remote. Instead of a key that has text that is not UTF-8, it has `None`.
 pub(super) type RemoteRow = (Option<RowKey>, Image);
 
 /// Reads the row of [`rows`].
@@ -161,12 +161,12 @@ pub(super) fn read_rows(rows: &Rows) -> Result<Vec<RemoteRow>> {
     Ok(read)
 }
 
-/// What the log says of an event, as [`outline`](crate::event::frame::outline) has it.
+/// The SQL of an event's outline: see [`outline`](crate::event::frame::outline).
 const OUTLINE: &str = "seq || ' ' || id || ' ' || origin || ' ' || op || ' ' || base || ' ' || \
     verdict || ' ' || tbl || ' ' || pk";
 
-/// The statement for the digests of ranges of the log: each from a seq up to the one in front of
-/// the other.
+/// The statement for the digests of ranges of the log. Each range includes its first seq and
+/// excludes its second one.
 pub(crate) fn log_digests(ranges: &[(Seq, Seq)]) -> Statement {
     let sql = format!(
         "SELECT group_concat(d, ',') FROM (SELECT (SELECT count(*) || ':' || \
@@ -180,8 +180,8 @@ pub(crate) fn log_digests(ranges: &[(Seq, Seq)]) -> Statement {
     Statement::new(sql, [Value::Text(json.into_bytes())])
 }
 
-/// The statement for what the log says of its first events of a range. Its one row: the lines, and
-/// their count.
+/// The statement for the outlines of the first events in a range of the log. Its one row has the
+/// lines and their count.
 pub(crate) fn log_lines(from: Seq, to: Seq, limit: usize) -> Statement {
     let sql = format!(
         "SELECT CAST(group_concat(line, char(10)) AS BLOB), count(*) FROM (SELECT {OUTLINE} AS line \
@@ -201,7 +201,7 @@ pub(crate) fn read_log_lines(rows: &Rows) -> Result<Vec<(Seq, String)>> {
             (Some(seq), last) if last.as_ref().is_none_or(|(last, _)| *last < seq) => {
                 read.push((seq, line.to_owned()));
             }
-            // A table's name may have a line feed in it.
+            // A table's name may contain a line feed.
             (_, Some((_, last))) => {
                 last.push('\n');
                 last.push_str(line);
@@ -232,7 +232,7 @@ fn key_columns(table: &ComparedTable) -> Vec<String> {
     columns.map(|(column, collation)| sorted(&column.present, collation)).collect()
 }
 
-/// Whether a key is behind a bound, or in front of it.
+/// SQL condition: a key is after a bound, or before it.
 fn condition(table: &ComparedTable, terms: &[String], behind: bool, is_from: bool) -> String {
     let operator = match (is_from, behind) {
         (true, true) => ">=",

@@ -1,4 +1,4 @@
-//! A table of both sides: the columns that are compared, and how.
+//! A table of both sides, with the columns that are compared.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::event::value::Value;
 pub struct ComparedTable {
     here: Table,
     there: Table,
-    /// The places of each common column, here and there, in the order of the remote.
+    /// The places of each common column on both sides, in the order of the remote.
     columns: Vec<Shared>,
 }
 
@@ -23,11 +23,11 @@ struct Shared {
 }
 
 impl ComparedTable {
-    /// A table to compare. The two definitions have the same names for what is the same.
+    /// A table to compare. The two definitions use the same spelling of names.
     ///
     /// # Errors
     ///
-    /// A sentence, if the keys are not the same: then no row can be told by its key.
+    /// A sentence, if the keys of the two sides differ: then rows cannot be matched by their keys.
     pub fn new(here: Table, there: Table) -> Result<ComparedTable, String> {
         let key = |table: &Table| -> Vec<_> {
             table.key_columns().map(|column| column.name.to_ascii_lowercase()).collect()
@@ -43,7 +43,7 @@ impl ComparedTable {
         Ok(ComparedTable { here, there, columns })
     }
 
-    /// The name that events have for it.
+    /// Its name in events.
     pub fn name(&self) -> &str {
         &self.here.name
     }
@@ -63,8 +63,8 @@ impl ComparedTable {
         self.columns.iter().map(|shared| shared.there)
     }
 
-    /// The values of a local row that are compared, as the remote's columns would store them, in
-    /// the order of the digest. `row` has the values of all local columns in their order.
+    /// The compared values of a local row, as the remote's columns would store them, in the order
+    /// of the digest. `row` has the values of all local columns in their order.
     pub fn digested<'a>(&'a self, row: &'a [Value]) -> impl Iterator<Item = Cow<'a, Value>> + 'a {
         self.columns.iter().map(|shared| {
             let (here, there) =
@@ -92,20 +92,20 @@ impl ComparedTable {
         found.map(|shared| self.here.columns[shared.here].name.clone()).collect()
     }
 
-    /// The part of a row that is compared, by the local names of its columns.
+    /// The compared columns of a row, by their local names.
     pub fn shared(&self, row: &Image) -> Image {
         let columns = self.columns.iter().map(|shared| &self.here.columns[shared.here].name);
         Image(columns.map(|name| (name.clone(), value(row, name))).collect())
     }
 }
 
-/// A column's value; NULL where the row has none.
+/// A column's value; NULL if the row has none.
 fn value(row: &Image, column: &str) -> Value {
     let found = row.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
     found.map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
-/// Whether two values are the same. SQL cannot tell −0.0 from 0.0.
+/// Whether two values are equal. SQL cannot distinguish −0.0 from 0.0.
 fn alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Real(a), Value::Real(b)) => a == b,

@@ -1,12 +1,12 @@
-//! An order of a push's events that makes long runs.
+//! Reorders a push's events so that they make long runs.
 //!
-//! An application that writes an order and its lines, again and again, alternates between tables:
-//! as they stand, its events make runs of one or two. The order among events that cannot
-//! influence one another is free, so they are put beside others of their kind. What goes alone
-//! (see [`split`](super::split)) may have consequences anywhere, so nothing passes it.
+//! An application that writes an order and its lines, again and again, alternates between tables.
+//! In the order of the outbox, its events make runs of one or two. The order of events that cannot
+//! influence one another is free, so similar events are put together. An event that is alone in its
+//! run (see [`split`](super::split)) may have consequences anywhere, so no event moves past it.
 //!
-//! Within such a stretch these keep their order: events of one row; events that claim one UNIQUE
-//! value; a child beside its parent's insert or delete; and a consequence behind its cause.
+//! Between two such events, these keep their order: events of one row; events that claim one UNIQUE
+//! value; a child and its parent's insert or delete; a consequence and its cause.
 
 use std::collections::HashMap;
 
@@ -17,12 +17,11 @@ use crate::event::{EventId, Image};
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
 use crate::protocol::{Outgoing, Push};
 
-/// Pushes of so few runs stay as they are.
+/// A push with this number of runs or fewer is not reordered.
 pub const FEW_RUNS: usize = 32;
 
-/// Puts the events of a push into an order that makes long runs, if they make more than `few` as
-/// they are. Its events are one unit then: what travels together is integrated together. Gives the
-/// number of runs.
+/// Reorders the events of a push if they make more than `few` runs, and fewer in the new order.
+/// Then all of them are one unit: a puller cannot integrate a reordered push in parts.
 pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) -> usize {
     let judged: Vec<_> = push.events.iter().map(|event| Judged::of(event, tables)).collect();
     let before = runs_of(&judged, tables).len();
@@ -39,7 +38,7 @@ pub fn arrange(push: &mut Push, tables: &RemoteTables, few: usize) -> usize {
     after
 }
 
-/// Whether every foreign key of a table leads to the key of a table.
+/// Whether every foreign key of a table leads to the key of its parent.
 fn refers_by_keys(child: &RemoteTable, tables: &RemoteTables) -> bool {
     child.table.foreign_keys.iter().all(|key| {
         let there = |there: &&RemoteTable| there.table.name.eq_ignore_ascii_case(&key.parent);
@@ -52,7 +51,7 @@ fn refers_by_keys(child: &RemoteTable, tables: &RemoteTables) -> bool {
     })
 }
 
-/// The events' places in the new order, and how many runs they make then.
+/// The events' places in the new order, and the number of runs.
 fn order(events: &[Judged<'_>], tables: &RemoteTables) -> (Vec<usize>, usize) {
     let mut stretch = Stretch::default();
     let mut places = Vec::with_capacity(events.len());
@@ -63,23 +62,23 @@ fn order(events: &[Judged<'_>], tables: &RemoteTables) -> (Vec<usize>, usize) {
     (places.into_iter().map(|(_, at)| at).collect(), stretch.runs)
 }
 
-/// What a run must agree in: the table, the kind and the columns.
+/// The property that all events of a run share: the table, the kind and the columns.
 type Shape = (String, Kind, Vec<usize>);
 
-/// The runs since the last event that nothing passes.
+/// The runs since the last event that no other may move past.
 #[derive(Default)]
 struct Stretch {
-    /// How many runs there are, with all that were before.
+    /// The number of all runs, with those before this stretch.
     runs: usize,
     /// The first run of the stretch.
     first: usize,
     /// The runs of each shape, rising.
     shapes: HashMap<Shape, Vec<usize>>,
-    /// The last run that wrote each row or claimed each value, and the last that referred to a
-    /// row.
+    /// The last run that wrote each row or claimed each value, and the last run that referred to
+    /// each row.
     written: HashMap<String, usize>,
     referred: HashMap<String, usize>,
-    /// The run of each event: a consequence comes behind its cause.
+    /// The run of each event. A consequence comes after its cause.
     events: HashMap<EventId, usize>,
 }
 
@@ -99,7 +98,7 @@ impl Stretch {
             earliest = after.fold(earliest, |earliest, &run| earliest.max(run + 1));
         }
         for row in &references {
-            // A parent of the same table may stand in the same run.
+            // A parent of the same table may be in the same run.
             let after = self.written.get(row).copied();
             earliest = after.map_or(earliest, |run| earliest.max(run));
         }
@@ -134,7 +133,7 @@ fn claims(judged: &Judged<'_>) -> Vec<String> {
     claims
 }
 
-/// The rows that an event refers to, before and after.
+/// The rows that an event refers to, before it and after it.
 fn references(judged: &Judged<'_>, tables: &RemoteTables) -> Vec<String> {
     let mut rows = judged.parents(tables);
     rows.extend(judged.with_image(old(judged.event())).parents(tables));
@@ -159,7 +158,7 @@ mod tests {
         Outgoing { before: Some("{}".to_owned()), via: via.map(id), ..event }
     }
 
-    /// The remote need not have the foreign key whose action a replica carried out.
+    /// The remote need not have the foreign key whose action a replica has carried out.
     #[test]
     fn a_consequence_stays_behind_its_cause() {
         let db = rusqlite::Connection::open_in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! A column's place in the JSON of a pushed event, in SQL: its value, decoded where it has a tag.
+//! A column's value in the JSON of a pushed event, as SQL that also decodes tagged values.
 
 use crate::catalog::quote::literal;
 use crate::catalog::table::Column;
@@ -7,17 +7,17 @@ use crate::catalog::table::Column;
 pub(super) struct Cell<'a> {
     json: &'a str,
     column: &'a Column,
-    /// Whether a value there may have a tag.
+    /// Whether a value of the column may have a tag.
     tagged: bool,
 }
 
 impl<'a> Cell<'a> {
-    /// In the JSON that this SQL expression gives.
+    /// In the JSON that the SQL expression `json` gives.
     pub(super) fn new(json: &'a str, column: &'a Column, tagged: bool) -> Self {
         Cell { json, column, tagged }
     }
 
-    /// The JSON path, if the name can stand in one.
+    /// The JSON path, if the name may be part of one.
     fn path(&self) -> Option<String> {
         let name = &self.column.name;
         let fits = !name.chars().any(|c| c == '"' || c == '\\' || c.is_control());
@@ -45,7 +45,7 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// The value of a part of a key, in the JSON array that this SQL expression gives.
+/// The value of a key's part, in the JSON array that the SQL expression `json` gives.
 pub(in crate::protocol) fn key_part(json: &str, part: usize, tagged: bool) -> String {
     let plain = format!("json_extract({json},'$[{part}]')");
     if tagged { decoded(&format!("json_type({json},'$[{part}]')"), &plain) } else { plain }
@@ -53,8 +53,8 @@ pub(in crate::protocol) fn key_part(json: &str, part: usize, tagged: bool) -> St
 
 /// The value `plain`, decoded if its JSON type is an object.
 fn decoded(kind: &str, plain: &str) -> String {
-    // A subquery with a LIMIT is not merged into its surroundings, where the text would be taken
-    // from the JSON anew at each use.
+    // A subquery with a LIMIT is not merged into the outer one. After a merge, the text would be
+    // taken from the JSON again at each use.
     format!(
         "CASE {kind} WHEN 'object' THEN (SELECT {} FROM (SELECT {plain} AS v LIMIT -1) AS driftless_v) \
          ELSE {plain} END",
@@ -62,7 +62,7 @@ fn decoded(kind: &str, plain: &str) -> String {
     )
 }
 
-/// The value that a tagged object's text spells, in SQL: `value::read_real` and hex.
+/// The value of a tagged object, as SQL: `value::read_real`, and decoding of hex.
 fn decode(json: &str) -> String {
     let text = format!("substr({json},7,length({json})-8)");
     format!(
@@ -75,7 +75,7 @@ fn decode(json: &str) -> String {
     )
 }
 
-/// A conjunction in groups: a wide table's would be too deep an expression otherwise.
+/// A conjunction in groups. Without groups, the expression of a wide table would be too deep.
 pub(super) fn and(parts: &[String]) -> String {
     let groups: Vec<_> =
         parts.chunks(40).map(|group| format!("({})", group.join(" AND "))).collect();

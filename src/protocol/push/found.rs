@@ -1,12 +1,13 @@
-//! What capture on the remote has missed, as statements: a row that differs from the log.
+//! Writes that capture on the remote has missed: rows that differ from the log, and the statements
+//! that mend this.
 //!
-//! The log gets an event of the web's for it ([`tell`]), made of the remote's own row. Its id is a
-//! hash of the gap, the table and the key, so that two replicas may do it at once. Or the row was
-//! copied before later events, by a rebuild, and is written again ([`restore`]). Capture is silent
-//! about that, for the log has these events.
+//! For such a row, [`tell`] appends an event of the web application to the log, made from the
+//! remote's own row. Its id is a hash of the gap, the table and the key, so two replicas may do
+//! this at once. If the row was copied before later events, by a rebuild of the table, [`restore`]
+//! writes it again. Capture is silent about that, because the log has these events.
 //!
-//! Each statement takes effect only for the schema and the log that were compared, as long as the
-//! gap is there, and if the row has no event since.
+//! Each statement takes effect only if the schema and the log are still as they were compared, the
+//! gap still exists, and the row has no event since.
 
 use ulid::Ulid;
 
@@ -27,7 +28,7 @@ use crate::protocol::remote_tables::{Gap, SCHEMA_COOKIE};
 
 /// The row.
 const ROW: &str = "driftless_r";
-/// What is known of it: `pk`, and perhaps `after`.
+/// The known data of the row: `pk`, and perhaps `after`.
 const E: &str = "driftless_e";
 /// The row as it will be.
 const APPLYING: &str = "driftless_a";
@@ -44,7 +45,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// SQL condition: the remote is as it was compared, and has the gap.
+    /// SQL condition: the remote is in the compared state, and has the gap.
     fn holds(&self, gap: &Gap) -> Statement {
         let guard = guard(&self.epoch, self.place);
         let sql = format!(
@@ -55,7 +56,7 @@ impl Compared {
         Statement::new(sql, args.into_iter().chain(guard.args))
     }
 
-    /// The same, and the row has no event since.
+    /// SQL condition: the same, and the row has no event since.
     fn holds_for(&self, gap: &Gap, table: &Table, key: &RowKey) -> Statement {
         let Statement { sql, args } = self.holds(gap);
         let sql = format!(
@@ -76,7 +77,7 @@ fn has_key(table: &Table) -> String {
     parts.collect::<Vec<_>>().join(" AND ")
 }
 
-/// The id of the event for a row that capture has missed.
+/// The id of the event for a row whose write was missed.
 fn id_of(gap: &Gap, table: &Table, key: &RowKey) -> String {
     let text = format!("{}\0{}\0{}\0{}", gap.n, gap.since.0, table.name, key.0);
     let hash = blake3::hash(text.as_bytes());
@@ -84,8 +85,8 @@ fn id_of(gap: &Gap, table: &Table, key: &RowKey) -> String {
     Ulid::from_bytes(bytes).to_string()
 }
 
-/// Tells the log of a row that capture has missed: of `before`, the row as the log has it, and of
-/// the columns that differ (none if one of the two rows is absent).
+/// Appends an event for a row whose write capture has missed. `before` is the row as the log has
+/// it. The columns that differ are empty if one of the two rows is absent.
 pub fn tell(
     compared: &Compared,
     gap: &Gap,
@@ -133,7 +134,7 @@ pub fn tell(
 }
 
 /// Writes a row again as the log has it: `row`, or none. `is_there` says whether the remote has the
-/// row. A row that cannot be written so stays as it is.
+/// row. A row that cannot be written like this stays as it is.
 pub fn restore(
     compared: &Compared,
     gap: &Gap,
@@ -157,7 +158,7 @@ pub fn restore(
 struct Restored<'a> {
     table: &'a Table,
     row: Option<&'a Image>,
-    /// The columns of which the log has values.
+    /// The columns whose values the log has.
     known: Vec<usize>,
     is_there: bool,
 }
@@ -235,7 +236,7 @@ impl Restored<'_> {
     }
 }
 
-/// The table was compared with the log, and is what the log says.
+/// Ends a gap: the table was compared, and agrees with the log.
 pub fn close(compared: &Compared, gap: &Gap) -> Statement {
     let condition = compared.holds(gap);
     let sql = format!("DELETE FROM driftless_gaps WHERE n=? AND {}", condition.sql);

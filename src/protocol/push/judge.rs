@@ -1,16 +1,16 @@
-//! The verdict on an event, in SQL: the arms of one CASE, in the order in which they are asked.
+//! The verdict on an event, as SQL: the arms of one CASE, in the order in which they are tried.
 //!
-//! An arm is over the event `driftless_e`, a row of `driftless_inbox`, and the tables as they are
-//! before the run's writes. An event loses if, when it arrives, another writer's applied event of
-//! the same row has a seq greater than the event's base
-//! ([`conflict`](crate::event::conflict) has the rule in words).
+//! An arm is a condition on the event `driftless_e`, a row of `driftless_inbox`, and on the tables
+//! as they are before the run's writes. An event loses if, when it arrives, another writer's
+//! applied event of the same row has a seq greater than the event's base
+//! ([`conflict`](crate::event::conflict) has the rule as a function).
 //!
 //! # Caveats
 //!
-//! * A UNIQUE index over a generated column is not judged here: such an event makes the push fail
-//!   as a whole, and the pusher singles it out.
-//! * Nor is one whose predicate or expressions mention a generated column, or a value whose type
-//!   is not that of its column (text in an INTEGER column).
+//! * A UNIQUE index over a generated column is not judged here. An event that violates it makes the
+//!   whole push fail, and the pusher finds it by bisection.
+//! * The same is true of an index whose predicate or expressions mention a generated column, and of
+//!   a value whose type is not that of its column (text in an INTEGER column).
 
 use super::shape::Shape;
 use super::words::{E, Kind};
@@ -21,10 +21,10 @@ use crate::catalog::table::{Action, Collation, Column, ForeignKey, Table, Term, 
 use crate::event::conflict::ConflictRule;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
 
-/// The row as it is, beside an update of it.
+/// The alias of the present row, next to an update of it.
 const BEFORE: &str = "driftless_before";
 
-/// The judging of one run's events.
+/// Judges the events of one run.
 pub(super) struct Judge<'a> {
     run: &'a Shape<'a>,
     table: &'a Table,
@@ -33,7 +33,7 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// For the events of a run, which are of the table `there`.
+    /// For the events of `run`, whose table is `there`.
     pub(super) fn new(run: &'a Shape<'a>, there: &'a RemoteTable, all: &'a RemoteTables) -> Self {
         Judge { run, table: &there.table, rule: there.rule, all }
     }
@@ -57,7 +57,8 @@ impl<'a> Judge<'a> {
         self.run.value(column)
     }
 
-    /// What a column will hold: the event's value, or the row's own where an update leaves it.
+    /// The value that a column will have: the event's or, if an update leaves the column, the
+    /// row's.
     fn coming(&self, column: &Column) -> String {
         if self.run.kind() == Kind::Update && !self.run.brings(column) {
             let this = self.this();
@@ -67,13 +68,13 @@ impl<'a> Judge<'a> {
         self.value(column)
     }
 
-    /// Whether an event brings one of these columns; always so for the other ops.
+    /// Whether an event sets one of these columns. Always true if it is not an update.
     fn touches<'c>(&self, mut columns: impl Iterator<Item = &'c Column>) -> bool {
         self.run.kind() != Kind::Update || columns.any(|column| self.run.brings(column))
     }
 
-    /// SQL condition: there is a newer applied event of another writer of the row in the event's
-    /// field `key`.
+    /// SQL condition: the row in the event's field `key` has an applied event of another writer
+    /// with a seq greater than the event's base.
     fn lost(&self, key: &str) -> String {
         let over = match (self.rule, self.run.kind()) {
             (ConflictRule::Columns, Kind::Update) => format!(
@@ -92,7 +93,7 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The arms of the judging CASE, in their order.
+    /// The arms of the CASE, in order.
     pub(super) fn arms(&self) -> Vec<String> {
         let mut arms = Vec::new();
         let verdict_of = |id: &str| {
@@ -150,7 +151,7 @@ impl<'a> Judge<'a> {
                 Term::Expression(_) => None,
             })
             .collect();
-        // What is not this row. A key change's new key is another row, and was looked for already.
+        // Only other rows count. The new key of a key change is another row, and was checked above.
         let other = format!("({}) IS NOT 1", self.has_key(&this, "pk"));
         let same = match (&plain, &unique.predicate) {
             (Some(columns), None) => {
@@ -179,10 +180,10 @@ impl<'a> Judge<'a> {
         Some(format!("{} THEN {}", conditions.join(" AND "), reason("unique", &names)))
     }
 
-    /// The condition for an index with a WHERE or with expressions: both are evaluated over the
-    /// table's rows, and over a subquery that has the coming row under the table's name. There a
-    /// CAST gives each value its column's affinity, and changes nothing, for a value of another
-    /// type makes the whole condition false: then the write itself will tell.
+    /// The condition for an index with a WHERE or with expressions. Both are evaluated over the
+    /// table's rows, and over a subquery that has the coming row under the table's name. A CAST
+    /// gives each value in the subquery its column's affinity. It changes no value: a value of
+    /// another type makes the whole condition false, and then the write itself finds the violation.
     fn unique_by_expression(&self, unique: &Unique) -> Option<String> {
         let this = self.this();
         if self.table.generated.iter().any(|name| unique.mentions(name)) {
@@ -222,7 +223,7 @@ impl<'a> Judge<'a> {
         Some(parts.join(" AND "))
     }
 
-    /// What a column will hold, where the row as it is stands beside.
+    /// The value that a column will have, for a query that also reads the present row.
     fn coming_beside(&self, column: &Column) -> String {
         if self.run.kind() == Kind::Update && !self.run.brings(column) {
             return of(BEFORE, &column.present);
@@ -230,7 +231,7 @@ impl<'a> Judge<'a> {
         format!("({})", self.value(column))
     }
 
-    /// A missing parent.
+    /// The arm for a missing parent.
     fn foreign(&self, number: usize, key: &ForeignKey) -> Option<String> {
         let children: Option<Vec<&Column>> =
             key.columns.iter().map(|(child, _)| self.table.column(child)).collect();
@@ -253,7 +254,8 @@ impl<'a> Judge<'a> {
             conditions.push(format!("({coming}) IS NOT NULL"));
             same.push(format!("driftless_parent.{} = ({coming})", ident(&parents(to))));
             if let Some(to) = self.table.column(to) {
-                // SQLite makes an integer of what is to be a rowid; others it compares as they are.
+                // SQLite converts a value for a rowid to an integer. It compares other values
+                // unchanged.
                 let is_rowid = self.table.rowid_key && self.table.key_columns().any(|k| k == to);
                 let own_value = match is_rowid {
                     true => format!("CAST({} AS INTEGER)", self.coming(to)),
@@ -279,7 +281,7 @@ impl<'a> Judge<'a> {
         deferred.then(|| format!("{E}.late IS NULL")).into_iter().collect()
     }
 
-    /// Children that keep this row as it is.
+    /// The arms for children whose foreign key refuses the change of this row.
     fn children(&self) -> Vec<String> {
         let this = self.this();
         let mut arms = Vec::new();
@@ -329,7 +331,7 @@ impl<'a> Judge<'a> {
         arms
     }
 
-    /// That an event changes what children refer to.
+    /// SQL condition: the event changes columns that children refer to.
     fn parent_changes(&self, key: &ForeignKey) -> Option<String> {
         let columns: Option<Vec<&Column>> =
             key.columns.iter().map(|(_, to)| self.table.column(to)).collect();
@@ -355,7 +357,8 @@ pub(super) fn reason(word: &str, names: &[String]) -> String {
     literal(&format!("{word}: {}", names.join(", ")))
 }
 
-/// A value with its column's affinity and collation. The CAST changes no value that [`fits`].
+/// A value with its column's affinity and collation. The CAST changes no value for which [`fits`]
+/// is true.
 fn typed(column: &Column, value: &str) -> String {
     let collate = match &column.collation {
         Collation::Binary => String::new(),
@@ -365,12 +368,13 @@ fn typed(column: &Column, value: &str) -> String {
         Affinity::Blob => format!("{value}{collate}"),
         Affinity::Text => format!("CAST({value} AS TEXT){collate}"),
         Affinity::Real => format!("CAST({value} AS REAL){collate}"),
-        // An INTEGER column may hold 7.5, which a CAST to INTEGER would cut.
+        // An INTEGER column may have 7.5, which a CAST to INTEGER would truncate.
         Affinity::Integer | Affinity::Numeric => format!("CAST({value} AS NUMERIC){collate}"),
     }
 }
 
-/// That a value is of the type that its column's affinity wants; `None` for a column without one.
+/// SQL condition: a value has the type that its column's affinity stores. `None` for a column
+/// without affinity.
 fn fits(column: &Column, value: &str) -> Option<String> {
     let types = match column.affinity {
         Affinity::Blob => return None,

@@ -1,4 +1,4 @@
-//! An event of a push, as far as it decides about runs.
+//! An event of a push, with the facts that decide which run it joins.
 
 use super::words::Kind;
 use crate::catalog::affinity::Affinity;
@@ -8,15 +8,15 @@ use crate::event::{Image, Op, RowKey};
 use crate::protocol::Outgoing;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
 
-/// An event, as far as it decides about runs.
+/// An event, with the facts that decide which run it joins.
 pub(super) struct Judged<'a> {
     event: &'a Outgoing,
-    /// `None` where the remote does not replicate the table.
+    /// The remote's table; `None` if the remote does not replicate it.
     table: Option<&'a RemoteTable>,
     kind: Kind,
     /// The new values.
     image: Image,
-    /// The columns that it brings, by their place in the table.
+    /// The columns that it sets, by their place in the table.
     columns: Vec<usize>,
 }
 
@@ -58,34 +58,36 @@ impl<'a> Judged<'a> {
         self.image.get(column)
     }
 
-    /// The columns that it brings, by their place in the table.
+    /// The columns that it sets, by their place in the table.
     pub(super) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
-    /// Whether it names a column that the remote's table does not have.
+    /// Whether it names a column that the remote's table lacks.
     pub(super) fn names_unknown(&self) -> bool {
         self.image.0.len() > self.columns.len()
     }
 
-    /// Whether it makes a run of its own, whatever its neighbours are.
+    /// Whether it must be alone in its run, whatever its neighbours are.
     pub(super) fn is_alone(&self, tables: &RemoteTables) -> bool {
         let Some(there) = self.table else { return false };
         let op = self.event.op;
         match self.kind {
             Kind::Move | Kind::Arrive => true,
-            // What the application's triggers do in consequence is logged behind its cause.
+            // A trigger of the application may write more rows, which are logged with this event as
+            // their cause.
             _ if there.triggered.contains(&op) => true,
-            // So are foreign keys' actions; and a child of the same table that goes with another
-            // event of the run would keep its parent.
+            // A foreign key's action is logged like that too. And in a table that refers to itself, a
+            // child that another event of the run deletes is still there when its parent is judged.
             Kind::Delete => tables
                 .children(&there.table.name)
                 .any(|(child, key)| !key.on_delete.refuses() || child.name == there.table.name),
-            // It frees a value that nobody here knows.
+            // An update frees a value that is not known here.
             Kind::Update => self.columns.iter().any(|&at| {
                 there.table.is_key(at) || is_in_unique(&there.table, &there.table.columns[at])
             }),
-            // What such a default gives is seen when it is written, and logged behind its cause.
+            // The value of such a default is known only after the write. It is logged with this
+            // event as its cause.
             Kind::Insert if self.leaves_default(&there.table) => true,
             Kind::Insert => there.table.uniques.iter().any(|unique| {
                 unique.terms.iter().any(|term| match term {
@@ -98,14 +100,15 @@ impl<'a> Judged<'a> {
         }
     }
 
-    /// Whether an insert leaves a column to a default that is not foreseen.
+    /// Whether an insert leaves a column to a default whose value is not known in advance.
     fn leaves_default(&self, table: &Table) -> bool {
         let mut left =
             table.columns.iter().enumerate().filter(|(at, _)| !self.columns.contains(at));
         left.any(|(_, column)| plain_default(column).is_none())
     }
 
-    /// Texts that no two events of a run may have both: their rows, and UNIQUE values.
+    /// Texts for the event's row and UNIQUE values. Two events with a common text may not share a
+    /// run.
     pub(super) fn claims(&self) -> Vec<String> {
         let keys = std::iter::once(&self.event.key).chain(&self.event.other);
         let mut claims: Vec<_> = keys.map(|key| self.row(key)).collect();
@@ -115,7 +118,7 @@ impl<'a> Judged<'a> {
         claims
     }
 
-    /// A row of the event's table, by its key.
+    /// The text for a row of the event's table, from its key.
     fn row(&self, key: &RowKey) -> String {
         match (self.table, key.values()) {
             (Some(there), Ok(values)) => row(&there.table, values.iter()),
@@ -139,14 +142,14 @@ impl<'a> Judged<'a> {
         claims
     }
 
-    /// The same event with another image.
+    /// A copy of the event with another image.
     pub(super) fn with_image(&self, image: Image) -> Judged<'a> {
         let Judged { event, table, kind, .. } = *self;
         Judged { event, table, kind, image, columns: self.columns.clone() }
     }
 
-    /// The rows that foreign keys of its image refer to, as [`Judged::claims`] names rows. All
-    /// lead to keys.
+    /// The texts of the rows that foreign keys of its image refer to, as in [`Judged::claims`]. All
+    /// these foreign keys lead to keys.
     pub(super) fn parents(&self, tables: &RemoteTables) -> Vec<String> {
         let Some(there) = self.table else { return Vec::new() };
         let mut rows = Vec::new();
@@ -168,18 +171,21 @@ impl<'a> Judged<'a> {
         rows
     }
 
-    /// A value of the event as its index compares it. `None` for NULL, which equals nothing.
+    /// A value of the event in the form in which its index compares it. `None` for NULL, which
+    /// equals nothing.
     fn folded(&self, table: &Table, name: &str, collation: &Collation) -> Option<String> {
         let column = table.column(name)?;
         folded(collation, self.image.get(&column.name)?)
     }
 
-    /// The row as foreign keys of its own table refer to it, each with the key's number.
+    /// The texts by which foreign keys of its own table refer to its row, each with the foreign
+    /// key's number.
     pub(super) fn offers(&self) -> Vec<(usize, String)> {
         self.by_own_keys(false)
     }
 
-    /// The rows of its own table to which the event refers, each with the foreign key's number.
+    /// The texts of the rows of its own table that the event refers to, each with the foreign key's
+    /// number.
     pub(super) fn needs(&self) -> Vec<(usize, String)> {
         self.by_own_keys(true)
     }
@@ -196,7 +202,7 @@ impl<'a> Judged<'a> {
                 let parent = table.column(to)?;
                 let name = if child { from } else { to };
                 let value = self.image.get(&table.column(name)?.name)?;
-                // The parent's column compares.
+                // The comparison uses the parent column's collation.
                 folded(&parent.collation, value)
             });
             if let Some(values) = values.collect::<Option<Vec<_>>>() {
@@ -207,7 +213,7 @@ impl<'a> Judged<'a> {
     }
 }
 
-/// The SQL of a column's default, if it is certain which value the column will hold.
+/// The SQL of a column's default, if the resulting value is certain.
 pub(super) fn plain_default(column: &Column) -> Option<&str> {
     let Some(sql) = column.default.as_deref().map(str::trim) else { return Some("NULL") };
     let is_text = sql.len() > 1 && sql.starts_with('\'') && sql.ends_with('\'');
@@ -222,11 +228,11 @@ pub(super) fn plain_default(column: &Column) -> Option<&str> {
     is_certain.then_some(sql)
 }
 
-/// Whether a column decides about a UNIQUE index.
+/// Whether a column may affect a UNIQUE index.
 fn is_in_unique(table: &Table, column: &Column) -> bool {
     table.uniques.iter().any(|unique| match unique.plain_columns(table) {
         Some(plain) => plain.iter().any(|(plain, _)| plain.name == column.name),
-        // A generated column may be made of it.
+        // A generated column may be computed from it.
         None => {
             unique.mentions(&column.present)
                 || table.generated.iter().any(|made| unique.mentions(made))
@@ -243,14 +249,15 @@ fn claim(what: &str, table: &str, values: impl IntoIterator<Item = String>) -> S
     text
 }
 
-/// A row, by the values of its key.
+/// The text for a row, from the values of its key.
 fn row<'v>(table: &Table, values: impl Iterator<Item = &'v Value>) -> String {
     let parts = table.key_collations.iter().zip(values);
     let parts = parts.map(|(collation, value)| folded(collation, value).unwrap_or_default());
     claim("row", &table.name, parts)
 }
 
-/// A value so that what may be equal has the same text. Two different values may have it too.
+/// A text for a value. Equal values have the same text. Different values may have the same text
+/// too.
 fn folded(collation: &Collation, value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
@@ -259,7 +266,7 @@ fn folded(collation: &Collation, value: &Value) -> Option<String> {
         Value::Blob(bytes) => return Some(format!("x{bytes:?}")),
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
     };
-    // Text in a numeric column, and a number in a TEXT column, may be stored as the other.
+    // A numeric column may store text as a number, and a TEXT column a number as text.
     if let Ok(real) = text.trim().parse::<f64>() {
         return Some(number(real));
     }

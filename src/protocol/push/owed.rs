@@ -1,9 +1,9 @@
-//! Columns that events name and the remote's table does not have.
+//! Columns that events name and the remote's table lacks.
 //!
-//! Such an event is applied with the columns that the table has. Its other values are in the log
-//! alone, and the remote owes them: `driftless_owed` names the column, in the transaction of the
-//! push. When the column arrives there, it is filled from the log, in the transaction that lets
-//! capture know the column, so before anything of its table is pushed again.
+//! Such an event is applied with the columns that the table has. Its other values are only in the
+//! log, and the remote owes them: `driftless_owed` names the column, in the transaction of the
+//! push. When the remote gets the column, it is filled from the log, in the transaction in which
+//! capture learns of the column. So this happens before the next push of the table.
 
 use super::cell::{Cell, key_part};
 use super::run::{columns_of, places};
@@ -24,7 +24,7 @@ const ROW: &str = "driftless_r";
 /// The row as it will be.
 const APPLYING: &str = "driftless_a";
 
-/// Notes what the remote's table lacks of the applied events of the push.
+/// Records the columns of the push's applied events that the remote's table lacks.
 pub(super) fn note(table: &Table) -> Statement {
     let sql = "INSERT INTO driftless_owed (tbl, col, since) \
          SELECT i.tbl, j.key, min(e.seq) FROM driftless_inbox AS i \
@@ -37,9 +37,10 @@ pub(super) fn note(table: &Table) -> Statement {
     Statement::new(sql, [table.name.as_str().into(), columns.as_str().into()])
 }
 
-/// Fills a column that has arrived: where a row still has the default, and its last event that
-/// names the column is one since `since`. Capture is silent about it, for the log has it already. A
-/// row that cannot take the value keeps the debt. The column is one of the table.
+/// Fills a column that the remote has got: in each row that still has the default and whose last
+/// event that names the column is not older than `since`. Capture is silent about this, because the
+/// log has the events already. The debt stays if a row cannot take the value. The column is a
+/// column of `table`.
 pub fn fill(table: &Table, column: &str, since: Seq) -> Vec<Statement> {
     let Some(at) = table.columns.iter().position(|it| it.name.eq_ignore_ascii_case(column)) else {
         return Vec::new();
@@ -70,7 +71,7 @@ pub fn fill(table: &Table, column: &str, since: Seq) -> Vec<Statement> {
     ]
 }
 
-/// Announces the rows that are filled: as they are, and as they will be.
+/// Announces the rows that will be filled: as they are, and as they will be.
 fn enter(table: &Table, at: usize, since: Seq) -> Statement {
     let filled = &table.columns[at];
     let all = 0..table.columns.len();

@@ -14,7 +14,7 @@ use crate::protocol::Statement;
 use crate::protocol::meta::NOW_MS;
 use crate::protocol::remote_tables::{RemoteTable, RemoteTables};
 
-/// Names no event any more: what is written is the web's.
+/// Names no event as the cause: other writes are the web application's.
 pub(super) const RESET: &str = "UPDATE driftless_now SET id=NULL,unit=NULL,origin='web'";
 
 /// The row as it is.
@@ -24,13 +24,14 @@ const APPLYING: &str = "driftless_a";
 
 /// Neighbouring events of one table, op and list of columns.
 ///
-/// * None of them influences the verdict of another one, but as [`Run::repair`] says.
+/// * No event influences the verdict of another one, with the exception that [`Run::repair`]
+///   handles.
 pub struct Run<'a> {
     shape: Shape<'a>,
     /// The number of the first event in `driftless_inbox`.
     first: i64,
-    /// For each event, the number of the event that brings its parent, a row of the same table, in
-    /// this run.
+    /// For each event, the number of the event in this run that brings its parent, a row of the
+    /// same table.
     parents: Vec<Option<i64>>,
 }
 
@@ -45,8 +46,8 @@ impl<'a> Run<'a> {
         &self.shape
     }
 
-    /// Adds the next event. Of a parent that this run brings, the foreign key's number and the
-    /// event's.
+    /// Adds the next event. If this run brings its parent, `parent` is the foreign key's number and
+    /// that event's.
     pub(super) fn push(&mut self, next: &Judged<'a>, parent: Option<(usize, i64)>) {
         self.shape.add(next);
         self.parents.push(parent.map(|(_, number)| number));
@@ -65,7 +66,7 @@ impl<'a> Run<'a> {
         self.first + self.parents.len() as i64 - 1
     }
 
-    /// Appends the statements. `is_reset` tells whether `driftless_now` names no event.
+    /// Appends the statements. `is_reset` is true if `driftless_now` names no event.
     pub(super) fn statements(
         &self,
         tables: &RemoteTables,
@@ -104,13 +105,13 @@ impl<'a> Run<'a> {
             || table.foreign_keys.iter().any(|key| key.parent.eq_ignore_ascii_case(&table.name))
     }
 
-    /// The numbers of the run's events, to be bound.
+    /// The numbers of the first and the last event, as arguments.
     fn range(&self) -> [Value; 2] {
         [self.first.into(), self.last().into()]
     }
 
-    /// A row from before the log is the web's, and is logged first, so that the replica gets it.
-    /// Capture does it.
+    /// Logs a row that is older than the log as an insert of the web application, so that the
+    /// replica gets it. The INSERT makes capture log it.
     fn adopt(&self, table: &Table) -> Statement {
         let field = if self.shape.kind() == Kind::Move { "other" } else { "pk" };
         let has_key = self.shape.has_key(table, ROW, field);
@@ -128,7 +129,7 @@ impl<'a> Run<'a> {
         Statement::new(sql, self.range())
     }
 
-    /// Names the event that causes what follows, if it is alone, and remembers the log's end.
+    /// Names the event as the cause of what follows, if it is alone, and records the log's end.
     fn announce(&self) -> Statement {
         let head = "head=(SELECT coalesce(max(seq),0) FROM driftless_events)";
         match self.events() {
@@ -139,7 +140,7 @@ impl<'a> Run<'a> {
                 );
                 Statement::new(sql, [self.first.into()])
             }
-            // There are no consequences. One that nobody could foresee is the web's.
+            // Runs of several events have no consequences. An unforeseen one counts as the web's.
             _ => format!("{RESET},{head}").into(),
         }
     }
@@ -154,9 +155,9 @@ impl<'a> Run<'a> {
         Value::Text(format!("[{}]", all.join(",")).into_bytes())
     }
 
-    /// An event whose parent comes in the same run was judged as if the parent was there. If the
-    /// parent was not applied and has no row, the event is rejected after all, and with it what
-    /// refers to it.
+    /// An event whose parent is in the same run was judged as if the parent existed. If the parent
+    /// was not applied and has no row, the event becomes rejected, and with it the events that
+    /// refer to its row.
     fn repair(&self, table: &Table) -> Option<Statement> {
         let key = &table.foreign_keys[self.shape.parents_key()?];
         let names: Vec<_> = key.columns.iter().map(|(child, _)| child.clone()).collect();
@@ -178,8 +179,8 @@ impl<'a> Run<'a> {
         Some(Statement::new(sql, [first.clone(), self.parents_json(), first, last]))
     }
 
-    /// Appends the events to the log, with the verdict and the reason `r` that these expressions
-    /// give.
+    /// Appends the events to the log. These expressions give the verdict and the reason, and may
+    /// use `r`.
     fn log(&self, verdict: &str, reason: &str, r: &str) -> Statement {
         let has_parents = self.shape.parents_key().is_some();
         let source = match has_parents {
@@ -199,7 +200,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Appends the events to the log, each with its verdict.
+    /// Appends the events to the log, each with the verdict from [`Judge`].
     fn judge(&self, there: &RemoteTable, tables: &RemoteTables) -> Statement {
         let arms = Judge::new(&self.shape, there, tables).arms();
         let reason = match arms.is_empty() {
@@ -255,13 +256,13 @@ impl<'a> Run<'a> {
         Statement::new(sql, self.range())
     }
 
-    /// Writes the rows of the applied events, with the columns that the events bring.
+    /// Writes the rows of the applied events, only in the columns that the events set.
     fn write(&self, table: &Table) -> Option<Statement> {
         let this = ident(&table.name);
         let old_key = |at: &usize| format!("o{}", at + 1);
         let sql = match self.shape.kind() {
             Kind::Insert => {
-                // An event that is recorded as rejected may have no image.
+                // If all events are recorded as rejected, they may have no image.
                 let columns: Vec<usize> = match self.shape.columns().is_empty() {
                     true => (0..table.columns.len()).collect(),
                     false => self.shape.columns().to_vec(),
@@ -309,7 +310,7 @@ impl<'a> Run<'a> {
         Some(sql.into())
     }
 
-    /// Looks at the rows that were written in another way than expected.
+    /// Checks the rows that were written differently from their announcement.
     fn inspect(&self, table: &Table) -> Vec<Statement> {
         let this = ident(&table.name);
         let prefix = if self.shape.kind() == Kind::Delete { "o" } else { "n" };
@@ -343,8 +344,8 @@ impl<'a> Run<'a> {
              WHERE seq IN (SELECT {E}.seq {refused}){pair}"
         ))];
         if self.shape.kind() != Kind::Delete {
-            // A BEFORE trigger wrote the row, and the write put back what it had read before that:
-            // `old` does not tell.
+            // A BEFORE trigger wrote the row, and then the statement put back the values that it
+            // had read before. `old` does not show this, so the row is logged whole.
             statements.push(
                 format!(
                     "INSERT INTO driftless_events(id,origin,unit,tbl,pk,op,before,after,base,cause,\
@@ -363,7 +364,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The columns with these places, after a prefix.
+/// The columns with these places, with a prefix.
 pub(super) fn places(prefix: &str, places: impl IntoIterator<Item = usize>) -> String {
     let names = places.into_iter().map(|at| format!("{prefix}{}", at + 1));
     names.collect::<Vec<_>>().join(",")

@@ -1,4 +1,4 @@
-//! What the events of a run have in common, and the place of their values in SQL.
+//! The common properties of a run's events, and the SQL for their values.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,29 +11,29 @@ use crate::catalog::table::{Column, Table};
 use crate::event::value::Value;
 use crate::protocol::remote_tables::RemoteTable;
 
-/// The event in `driftless_inbox`, where its values are taken from its JSON.
+/// The alias of the event in `driftless_inbox`, where its values are taken from its JSON.
 const INBOX: &str = "driftless_inbox";
 
-/// The table, the op and the columns of a run, and what is true of some of its events.
+/// The table, the op and the columns of a run, and facts that are true of some of its events.
 pub(super) struct Shape<'a> {
     table: Option<&'a RemoteTable>,
     kind: Kind,
-    /// The columns that the events bring, by their place in the table.
+    /// The columns that the events set, by their place in the table.
     columns: Vec<usize>,
-    /// Those of them that have a tagged value in some event.
+    /// The columns among them that have a tagged value in some event.
     tagged: BTreeSet<usize>,
     tagged_keys: bool,
     deferred: bool,
     refused: bool,
     causes: bool,
-    /// Some event names a column that the table does not have.
+    /// Whether some event names a column that the table lacks.
     owing: bool,
     /// The foreign key by which events refer to rows that others of the run bring.
     parents_key: Option<usize>,
 }
 
 impl<'a> Shape<'a> {
-    /// That of one event.
+    /// The shape of one event.
     pub(super) fn of(first: &Judged<'a>) -> Shape<'a> {
         let mut shape = Shape {
             table: first.table(),
@@ -64,7 +64,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// Takes an event in, which is like the others.
+    /// Adds an event with the same shape.
     pub(super) fn add(&mut self, next: &Judged<'_>) {
         let event = next.event();
         if let Some(there) = self.table
@@ -89,7 +89,7 @@ impl<'a> Shape<'a> {
         self.table
     }
 
-    /// The table, if some event names a column that it does not have.
+    /// The table, if some event names a column that it lacks.
     pub(super) fn owing(&self) -> Option<&'a RemoteTable> {
         self.table.filter(|_| self.owing)
     }
@@ -98,17 +98,17 @@ impl<'a> Shape<'a> {
         self.kind
     }
 
-    /// The columns that the events bring, by their place in the table.
+    /// The columns that the events set, by their place in the table.
     pub(super) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
-    /// Whether a later event may supply what the foreign keys of some event miss.
+    /// Whether a later event may supply the rows that the foreign keys of some event miss.
     pub(super) fn has_deferred(&self) -> bool {
         self.deferred
     }
 
-    /// Whether some event is to be recorded as rejected.
+    /// Whether some event must be recorded as rejected.
     pub(super) fn has_refused(&self) -> bool {
         self.refused
     }
@@ -123,7 +123,7 @@ impl<'a> Shape<'a> {
         self.parents_key.is_none_or(|known| known == key)
     }
 
-    /// Events refer to rows of the run by this foreign key.
+    /// Records that events refer to rows of the run by this foreign key.
     pub(super) fn refer_by(&mut self, key: usize) {
         self.parents_key = Some(key);
     }
@@ -138,7 +138,7 @@ impl<'a> Shape<'a> {
         self.columns.iter().copied().find(|&at| std::ptr::eq(&table.columns[at], column))
     }
 
-    /// Whether the events bring a column.
+    /// Whether the events set a column.
     pub(super) fn brings(&self, column: &Column) -> bool {
         self.place(column).is_some()
     }
@@ -151,7 +151,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// SQL condition: the row `alias` has the key in the event's field, which is `pk` or `other`.
+    /// SQL condition: the row `alias` has the key in the event's field `pk` or `other`.
     pub(super) fn has_key(&self, table: &Table, alias: &str, field: &str) -> String {
         let parts: Vec<_> = table
             .key_columns()
@@ -169,15 +169,15 @@ impl<'a> Shape<'a> {
         parts.join(" AND ")
     }
 
-    /// What stands behind FROM for the events [`E`] with the numbers of two parameters, in their
-    /// order: the columns of `driftless_inbox`, and those values and parts of keys that `texts`
-    /// name. Each is taken from the event's JSON once.
+    /// The FROM item for the events [`E`] whose numbers are between two parameters, in their order.
+    /// It has the columns of `driftless_inbox`, and the values and parts of keys that `texts` name.
+    /// Each is taken from the event's JSON once.
     pub(super) fn source(&self, texts: &[&str]) -> String {
         self.from(texts, "driftless_inbox", "driftless_inbox.n BETWEEN ? AND ?", "")
     }
 
-    /// The same with the number of the event that brings the parent, in `parent`: from a JSON
-    /// array and the number of its first element's event, two parameters.
+    /// The same, with the column `parent`: the number of the event that brings the parent. Its two
+    /// parameters are a JSON array of these numbers, and the number of the first element's event.
     pub(super) fn source_with_parents(&self, texts: &[&str]) -> String {
         let from = "json_each(?) AS driftless_p CROSS JOIN driftless_inbox \
                     ON driftless_inbox.n=driftless_p.key+?";
@@ -219,7 +219,7 @@ impl<'a> Shape<'a> {
                 }
             }
         }
-        // The LIMIT keeps SQLite from merging it into its surroundings.
+        // The LIMIT keeps SQLite from merging the subquery into the outer one.
         format!(
             "(SELECT driftless_inbox.*{more}{taken} FROM {from} WHERE {condition} \
              ORDER BY driftless_inbox.n LIMIT -1) AS {E}"
@@ -231,7 +231,7 @@ fn key_name(field: &str, part: usize) -> String {
     format!("{field}{}", part + 1)
 }
 
-/// A part of the key in the event's field, which is `pk` or `other`, of [`Shape::source`].
+/// A part of the key in the field `pk` or `other` of an event, from [`Shape::source`].
 pub(super) fn key_value(field: &str, part: usize) -> String {
     format!("{E}.{}", key_name(field, part))
 }

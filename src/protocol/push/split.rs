@@ -1,5 +1,5 @@
-//! Which events make a run: those that cannot influence one another's verdict, nor the place of
-//! one another's consequences in the log.
+//! The division of a push's events into runs. Events of one run cannot influence one another's
+//! verdict, nor the place of one another's consequences in the log.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,13 +12,13 @@ use crate::protocol::remote_tables::RemoteTables;
 /// The most events of a run.
 const MAX_RUN: usize = 5_000;
 
-/// The events in runs, in their order. Linear in their number.
+/// Divides the events into runs, in their order. The time is linear in their number.
 pub fn runs<'a>(events: &'a [Outgoing], tables: &'a RemoteTables) -> Vec<Run<'a>> {
     let judged: Vec<_> = events.iter().map(|event| Judged::of(event, tables)).collect();
     runs_of(&judged, tables)
 }
 
-/// The same for events that were read already.
+/// The same, for events that were read already.
 pub(super) fn runs_of<'a>(events: &[Judged<'a>], tables: &RemoteTables) -> Vec<Run<'a>> {
     let mut runs = Vec::new();
     let mut open: Option<Open<'a>> = None;
@@ -39,7 +39,7 @@ pub(super) fn runs_of<'a>(events: &[Judged<'a>], tables: &RemoteTables) -> Vec<R
     runs
 }
 
-/// Every event in a run of its own: the same verdicts, tables and log.
+/// Puts each event in a run of its own. The verdicts, the tables and the log are the same.
 #[cfg(feature = "internals")]
 pub fn singles<'a>(events: &'a [Outgoing], tables: &'a RemoteTables) -> Vec<Run<'a>> {
     let one = |(at, event)| Open::begin(at, &Judged::of(event, tables), Vec::new(), true).run;
@@ -80,14 +80,16 @@ impl<'a> Open<'a> {
             && !claims.iter().any(|claim| self.claimed.contains(claim))
             && match self.parents(next).as_slice() {
                 [] => true,
-                // A parent in the same run: see `Run::repair`.
+                // The parent is in the same run. `Run::repair` handles it, for one foreign key
+                // only.
                 [(key, _)] => self.run.shape().may_refer_by(*key) && leads_to_key(next, *key),
                 _ => false,
             }
     }
 
-    /// The parents of an event in this run: the foreign key's number, and the parent's. None of an
-    /// event that defers its foreign keys: a later event may bring what this run fails to bring.
+    /// The parents of an event in this run: the foreign key's number, and the parent event's. None
+    /// if the event defers its foreign keys: a later event may bring the row that this run fails to
+    /// bring.
     fn parents(&self, next: &Judged<'_>) -> Vec<(usize, i64)> {
         if next.event().defer_fk {
             return Vec::new();

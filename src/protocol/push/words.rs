@@ -1,10 +1,10 @@
-//! The words that a push's statements share.
+//! Names that a push's statements share.
 
-/// The event, in every statement: a row of `driftless_inbox`, and what it takes from the event's
+/// The alias of the event in every statement: a row of `driftless_inbox`, with values from its
 /// JSON.
 pub(super) const E: &str = "driftless_e";
 
-/// What an event does to its row, as it is judged.
+/// The kinds of event that are judged and written differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// It inserts a row.
