@@ -1,5 +1,5 @@
-//! The capture triggers of a replica, and their rules. [`Side`] separates the rules from the SQL of
-//! the outbox. The remote's triggers follow other rules (`remote.rs`).
+//! The capture triggers of a replica, and their rules. [`Dialect`] separates the rules from the SQL
+//! of the outbox. The remote's triggers follow other rules (`remote.rs`).
 //!
 //! For each table there are
 //!
@@ -505,8 +505,8 @@ impl<'a, S: Dialect> Generator<'a, S> {
 
     fn key_change(&self) -> Trigger {
         let table = self.table;
-        // A half whose key has NULL is not appended. Then the other half is an ordinary event, whose
-        // `pair` is NULL.
+        // A half whose key has NULL is not appended. Then the other half is an ordinary event,
+        // whose `pair` is NULL.
         let half = |side: &str, number: u8| match self.has_key(side) {
             has_key if has_key.is_empty() => number.to_string(),
             has_key => format!("CASE WHEN {has_key} THEN {number} END"),

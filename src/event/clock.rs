@@ -9,7 +9,7 @@ const MAX_MS: u64 = (1 << 48) - 1;
 /// Makes ULIDs that always rise, even if the machine's clock goes back.
 ///
 /// * Each ULID is greater than every one that this clock made before.
-/// Its time part is the given time or, if a newer one was seen, that one.
+/// * Its time part is the given time or, if a newer one was seen, that one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
     newest: Ulid,

@@ -431,7 +431,7 @@ fn read_name<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>> {
 ///
 /// * An insert has `after` alone: the whole row. A delete has `before` alone: the whole row. An
 ///   update has both, with the columns that changed and no others.
-/// The remote sets `seq`, `verdict` and `received_at`, and they do not change afterwards.
+/// * The remote sets `seq`, `verdict` and `received_at`, and they do not change afterwards.
 ///
 /// A flat record: each field is a column of `driftless_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //!
 //! An idle replica asks only for the newest event. If it is the one that the replica knows, the log
 //! is the one that it has read, and has nothing new: no other log has the same event at the same
-//! place. The remote's identity, the version of our schema and the replica's mark are read by each
-//! push, and by the exchange that follows if anything differs. So such a poll is one short
+//! place. The remote's identity, the version of our schema and the replica's incarnation are read
+//! by each push, and by the exchange that follows if anything differs. So such a poll is one short
 //! statement that reads two rows, with a request and an answer of some hundred bytes.
 
 use super::incarnation::Place;

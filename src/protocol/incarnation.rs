@@ -1,23 +1,23 @@
-//! The marks that distinguish a file from its copies, and the places that distinguish a remote from
-//! an earlier state of it.
+//! An *incarnation* distinguishes a replica's file from its copies. A *place* in the log
+//! distinguishes a remote from an earlier state of it.
 //!
 //! A replica's id says which replica pushes. But a file that was copied to a second machine, or
 //! restored from a backup, has the id of another file with a newer state. So before each attempt at
-//! a push, a replica draws a fresh [`Mark`] and stores it. The push carries it, together with the
-//! marks that the remote may have ([`Marks`]): the last confirmed one, and all that were drawn
-//! since. The remote accepts the push only if it has one of these, and then stores the fresh one.
-//! So a push whose answer was lost causes no alarm. Of two files with one id, the one that pushes
-//! second is refused.
+//! a push, a replica issues a fresh [`Incarnation`] and stores it. The push carries it, together
+//! with the incarnations that the remote may have ([`Incarnations`]): the last confirmed one, and
+//! all that were issued since. The remote accepts the push only if it has one of these, and then
+//! stores the fresh one. So a push whose answer was lost causes no alarm. Of two files with one id,
+//! the one that pushes second is refused.
 //!
-//! Marks are counted. If the remote has a later mark than this replica has heard of, another file
-//! has pushed ([`Standing::Behind`]). If it has an earlier mark or none at all, the remote was
-//! rolled back ([`Standing::Ahead`]).
+//! Incarnations are counted. If the remote has a later incarnation than this replica has heard of,
+//! another file has pushed ([`Standing::Behind`]). If it has an earlier incarnation or none at all,
+//! the remote was rolled back ([`Standing::Ahead`]).
 //!
 //! # Caveats
 //!
 //! Two copies of a file are distinguished by the first push of each, and not before. A remote that
-//! was rolled back and whose log has grown again may have a later mark, from a copy. Then its log
-//! shows the rollback ([`Place`]).
+//! was rolled back and whose log has grown again may have a later incarnation, from a copy. Then
+//! its log shows the rollback ([`Place`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,16 +25,18 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Seq};
 
-/// The most marks that are drawn without an answer. After that, a request only reads which of them
-/// the remote has. So the list stays short even if a replica is offline for long.
+/// The most incarnations that are issued without an answer. After that, a request only reads which
+/// of them the remote has. So the list stays short even if a replica is offline for long.
 pub const MAX_ISSUED: usize = 16;
-/// How many of the marks are kept after such a read, for requests that may still be on their way.
+/// How many of the incarnations are kept after such a read, for requests that may still be on their
+/// way.
 const KEPT: usize = MAX_ISSUED / 2;
 
 /// One attempt at a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// Greater than the count of every mark that this file had seen when this one was drawn.
+    /// Greater than the count of every incarnation that this file had seen when this one was
+    /// issued.
     pub count: u64,
     /// A random number.
     pub chance: u128,
@@ -61,23 +63,24 @@ impl FromStr for Incarnation {
 /// What a replica knows about its incarnation on the remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incarnations {
-    /// The newest mark that the remote is known to have had.
+    /// The newest incarnation that the remote is known to have had.
     pub confirmed: Option<Incarnation>,
-    /// The marks drawn since, in order. The remote may have any of them.
+    /// The incarnations issued since, in order. The remote may have any of them.
     pub issued: Vec<Incarnation>,
 }
 
-/// The result of comparing the remote's mark with a replica's.
+/// The result of comparing the remote's incarnation with a replica's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The remote has no mark of this replica, and none was confirmed: a new replica.
+    /// The remote has no incarnation of this replica, and none was confirmed: a new replica.
     New,
-    /// The remote has one of our marks.
+    /// The remote has one of our incarnations.
     Known,
-    /// The remote has a later mark: another file uses the same id, and this file was copied or
-    /// restored.
+    /// The remote has a later incarnation: another file uses the same id, and this file was copied
+    /// or restored.
     Behind,
-    /// The remote has an earlier mark or none, although one was confirmed: it was rolled back.
+    /// The remote has an earlier incarnation or none, although one was confirmed: it was rolled
+    /// back.
     Ahead,
 }
 
@@ -90,12 +93,12 @@ impl Incarnations {
         incarnation
     }
 
-    /// All marks that the remote may have, the oldest first.
+    /// All incarnations that the remote may have, the oldest first.
     pub fn all(&self) -> impl Iterator<Item = Incarnation> + '_ {
         self.confirmed.iter().chain(&self.issued).copied()
     }
 
-    /// The mark was seen on the remote. No earlier one can arrive there any more.
+    /// The incarnation was seen on the remote. No earlier one can arrive there any more.
     pub fn confirm(&mut self, incarnation: Incarnation) {
         if let Some(at) = self.issued.iter().position(|issued| *issued == incarnation) {
             self.issued.drain(..=at);
@@ -103,7 +106,7 @@ impl Incarnations {
         }
     }
 
-    /// A request that only read has returned the remote's mark.
+    /// A request that only read has returned the remote's incarnation.
     pub fn seen(&mut self, found: Option<&str>) {
         if let Some(incarnation) = found.and_then(|text| text.parse().ok()) {
             self.confirm(incarnation);
@@ -111,7 +114,7 @@ impl Incarnations {
         self.issued.drain(..self.issued.len().saturating_sub(KEPT));
     }
 
-    /// Compares with the remote's mark.
+    /// Compares with the remote's incarnation.
     pub fn compare(&self, found: Option<&str>) -> Standing {
         match (found, self.confirmed) {
             (None, None) => Standing::New,

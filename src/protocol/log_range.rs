@@ -1,4 +1,4 @@
-//! Reading the log: a range of it, a slice of a line that does not fit into an answer, and the
+//! Reading the log: a range of it, a chunk of a line that does not fit into an answer, and the
 //! lines of events by their ids. All pure.
 //!
 //! The lines of a long page repeat little: [`unfold`](crate::event::page::unfold) describes the
@@ -35,7 +35,7 @@ pub struct LogRange {
     /// Whether the last event's unit is completed, unless it has more than [`MAX_UNIT`] further
     /// events. A unit that is larger than an answer may be is read in parts.
     pub whole_units: bool,
-    /// Only this slice of the first event's line: the line is larger than an answer may be.
+    /// Only this chunk of the first event's line: the line is larger than an answer may be.
     pub chunk: Option<Chunk>,
 }
 
@@ -48,7 +48,7 @@ pub struct Chunk {
     pub bytes: usize,
 }
 
-/// A [`Slice`] that was received.
+/// A [`Chunk`] that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedChunk {
     /// The event.
@@ -105,13 +105,13 @@ pub(crate) fn page(range: LogRange, lean: Option<&Lean>) -> Statement {
     Statement::new(sql, lines.args)
 }
 
-/// The statement for a slice of the line of the first event after a place. Its row has the seq, the
-/// whole line's length, the slice, and the log's newest seq.
+/// The statement for a chunk of the line of the first event after a place. Its row has the seq, the
+/// whole line's length, the chunk, and the log's newest seq.
 pub(crate) fn chunk(after: Seq, chunk: Chunk) -> Statement {
     chunked(chunk, "seq > ? ORDER BY seq LIMIT 1", after.0.into())
 }
 
-/// The statement for a slice of the one line that the condition selects. `arg` is its parameter.
+/// The statement for a chunk of the one line that the condition selects. `arg` is its parameter.
 fn chunked(Chunk { from, bytes }: Chunk, condition: &str, arg: Value) -> Statement {
     let sql = format!(
         "SELECT seq, length(line), substr(line, ?, ?), \
@@ -147,13 +147,13 @@ pub fn lookup(ids: &[EventId]) -> Statement {
     Statement::new(sql, ids.iter().map(text))
 }
 
-/// The statement for a slice of the line of this event. Its row has the same columns as that of
-/// [`slice`].
+/// The statement for a chunk of the line of this event. Its row has the same columns as that of
+/// [`chunk`].
 pub fn lookup_chunk(id: EventId, chunk: Chunk) -> Statement {
     chunked(chunk, "id = ?", text(id))
 }
 
-/// Reads the results of [`lookup_slice`] and [`meta`](super::meta::meta). There is no part if there
+/// Reads the results of [`lookup_chunk`] and [`meta`](super::meta::meta). There is no part if there
 /// is no such event.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub struct Asker {
     pub oldest: Seq,
     /// The id of the event at the asker's place, if there is one.
     pub there: Option<String>,
-    /// The asker's mark, if there is one.
+    /// The asker's incarnation, if there is one.
     pub incarnation: Option<String>,
     /// The version of the whole schema, if [`meta`] asked for it.
     pub cookie: Option<i64>,

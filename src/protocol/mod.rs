@@ -13,8 +13,8 @@
 //! remote's identity at once, and reads its answer into a [`Reply`](statements::Reply).
 //! `statements.rs` puts it together from
 //!
-//! * [`incarnation`]: the marks and places by which a replica recognises its remote, and the remote
-//!   a copied file;
+//! * [`incarnation`]: the incarnations and places by which a replica recognises its remote, and the
+//!   remote a copied file;
 //! * [`Push`] and [`Outgoing`]: the events, as the store hands them over, and `payload.rs`, which
 //!   packs them into one JSON text;
 //! * [`push`]: the statements that judge the events and write them into the remote's tables;

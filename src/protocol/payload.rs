@@ -291,7 +291,7 @@ impl PushPayload {
         &self.parts[part]
     }
 
-    /// The events of all parts in one text, as [`Parcel::pack`] packs them without bounds.
+    /// The events of all parts in one text, as [`PushPayload::pack`] packs them without bounds.
     pub(crate) fn into_text(self) -> String {
         let [text] = <[String; 1]>::try_from(self.parts).expect("it was packed as one part");
         text

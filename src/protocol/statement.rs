@@ -40,7 +40,7 @@ impl From<&str> for Statement {
     }
 }
 
-/// The text of an id, a key or a mark, as an argument.
+/// The text of an id, a key or an incarnation, as an argument.
 pub(crate) fn text(shown: impl Display) -> Value {
     Value::Text(shown.to_string().into_bytes())
 }

@@ -5,13 +5,13 @@
 //! comes back as one BLOB. [`Exchange::read`] returns a [`Reply`].
 //!
 //! A push is accepted only by the database that the replica was initialised with, and only from the
-//! file that pushed last under this id. The first statement stores the push's fresh mark
+//! file that pushed last under this id. The first statement stores the push's fresh incarnation
 //! ([`incarnation`](super::incarnation)) if `driftless_meta` has the expected epoch and schema
-//! version, the log has the replica's place, and `driftless_replicas` has one of its marks. The
-//! second inserts nothing unless the fresh mark is there. So a URL that leads to another database
-//! between two requests does no harm. The second statement also inserts nothing if a table has a
-//! column that the remote's triggers do not know: they would leave it out, and nobody would notice
-//! ([`Reply::unknown`]).
+//! version, the log has the replica's place, and `driftless_replicas` has one of its incarnations.
+//! The second inserts nothing unless the fresh incarnation is there. So a URL that leads to another
+//! database between two requests does no harm. The second statement also inserts nothing if a table
+//! has a column that the remote's triggers do not know: they would leave it out, and nobody would
+//! notice ([`Reply::unknown`]).
 //!
 //! # Caveats
 //!
@@ -110,7 +110,7 @@ pub struct Reply {
     /// Whether the pushed events are in the log. False if nothing was pushed, if the remote is not
     /// the intended one, and if another file has pushed under this id.
     pub pushed: bool,
-    /// Whether the remote has the push's mark now.
+    /// Whether the remote has the push's incarnation now.
     pub incarnation_is_there: bool,
     /// A table and one of its columns that the remote's triggers do not know, if nothing was pushed
     /// for this reason.
@@ -121,7 +121,7 @@ pub struct Reply {
     /// The page. Empty, with the range's start as its end, if there was nothing or no page was
     /// requested.
     pub page: Page,
-    /// A slice of a line, if one was requested and the line exists. Then the page is empty.
+    /// A chunk of a line, if one was requested and the line exists. Then the page is empty.
     pub chunk: Option<ReceivedChunk>,
     /// The log's newest seq, or the page's end if nothing was received.
     pub head: Seq,
@@ -165,7 +165,7 @@ impl Exchange<'_> {
     ///
     /// # Panics
     ///
-    /// When something is to be pushed without a sender or without a mark.
+    /// When something is to be pushed without a sender or without an incarnation.
     pub fn batch(&self) -> Batch {
         let mut statements = Vec::with_capacity(7);
         if let Some((push, unit, sender)) = self.push {
@@ -252,8 +252,8 @@ impl Exchange<'_> {
     }
 }
 
-/// SQL condition: the remote has one of the marks from before this push. If no mark was confirmed,
-/// it may also know nothing of the replica.
+/// SQL condition: the remote has one of the incarnations from before this push. If no incarnation
+/// was confirmed, it may also know nothing of the replica.
 pub(super) fn known(replica: ReplicaId, incarnations: &Incarnations) -> Statement {
     let (_, before) =
         incarnations.issued.split_last().expect("a push has an incarnation of its own");
@@ -319,7 +319,7 @@ pub fn read_unknown_column(rows: &Rows) -> Result<Option<(String, String)>> {
     }
 }
 
-/// The first statement, which stores the push's mark.
+/// The first statement, which stores the push's incarnation.
 fn contact(sender: &Sender, place: Place) -> Statement {
     let Sender { replica, epoch, cursor, incarnations, tables } = sender;
     let (guard, known) = (guard(epoch, place), known(*replica, incarnations));
@@ -403,8 +403,8 @@ pub fn table_page(table: &Table, after: Option<&RowKey>, limit: usize) -> Result
     Ok(Statement::new(sql, rows.args.into_iter().chain([number(limit)])))
 }
 
-/// The statement for a slice of the first line that [`table_page`] would return after a key. Its
-/// row has the row's key, the whole line's length, the slice, and the newest event of that row.
+/// The statement for a chunk of the first line that [`table_page`] would return after a key. Its
+/// row has the row's key, the whole line's length, the chunk, and the newest event of that row.
 ///
 /// # Errors
 ///
@@ -424,11 +424,11 @@ pub fn row_chunk(table: &Table, after: Option<&RowKey>, chunk: Chunk) -> Result<
     Ok(Statement::new(sql, args.into_iter().chain(rows.args)))
 }
 
-/// The identity and state of the row of a slice: its key, and its newest event.
+/// The identity and state of the row of a chunk: its key, and its newest event.
 pub type RowState = (Vec<u8>, Option<i64>);
 
-/// Reads the row of [`row_slice`], if there is one: the row's state, the line's length, and the
-/// slice.
+/// Reads the row of [`row_chunk`], if there is one: the row's state, the line's length, and the
+/// chunk.
 ///
 /// # Errors
 ///

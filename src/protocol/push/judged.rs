@@ -77,8 +77,9 @@ impl<'a> Judged<'a> {
             // A trigger of the application may write more rows, which are logged with this event as
             // their cause.
             _ if there.triggered.contains(&op) => true,
-            // A foreign key's action is logged like that too. And in a table that refers to itself, a
-            // child that another event of the run deletes is still there when its parent is judged.
+            // A foreign key's action is logged like that too. And in a table that refers to itself,
+            // a child that another event of the run deletes is still there when its parent is
+            // judged.
             Kind::Delete => tables
                 .children(&there.table.name)
                 .any(|(child, key)| !key.on_delete.refuses() || child.name == there.table.name),
