@@ -1,4 +1,4 @@
-//! Opening a replica's database, and what SQLite's errors mean to a caller.
+//! Opens a replica's database, and classifies SQLite's errors.
 
 use std::fmt;
 use std::path::Path;
@@ -9,11 +9,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::error::{Code, Error, Result};
 
-/// How long a lock of another program is waited for.
+/// How long to wait for a lock of another program.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Page cache, in KiB: the inner pages of a few large tables and their indexes.
+/// The page cache, in KiB: enough for the inner pages of a few large tables and their indexes.
 const CACHE_KIB: i64 = 16 << 10;
-/// Prepared statements kept between transactions: a few for each table and common set of columns.
+/// The number of prepared statements that are kept between transactions: a few for each table and
+/// each common set of columns.
 const CACHED_STATEMENTS: usize = 256;
 /// SQLite's `SQLITE_IOERR_SHMSIZE`.
 const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
@@ -54,9 +55,9 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// What is to be done with each connection to the replica's file before it is used: an application
-/// registers the functions and collations there that its indexes, CHECKs, generated columns and
-/// triggers need.
+/// A callback for each connection to the replica's file, before the connection is used. In it an
+/// application registers the functions and collations that its indexes, CHECKs, generated columns
+/// and triggers need.
 #[derive(Clone, Default)]
 pub struct OnConnect(Option<Arc<Register>>);
 
@@ -73,7 +74,7 @@ impl OnConnect {
         self.0.is_some()
     }
 
-    /// Does it.
+    /// Calls it with `db`.
     pub(crate) fn run(&self, db: &Connection) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |register| register(db))
     }
@@ -85,13 +86,13 @@ impl fmt::Debug for OnConnect {
     }
 }
 
-/// Whether there is no room: for a write, or for the file that connections share.
+/// Whether there is no space: for a write, or for the file that connections share.
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         || error.sqlite_error().is_some_and(|error| error.extended_code == IOERR_SHMSIZE)
 }
 
-/// Refuses a folder, of which SQLite says no more than that it cannot be opened.
+/// Refuses a folder. SQLite only says that it cannot open it.
 pub(super) fn must_be_file(path: &Path) -> Result<()> {
     if path.is_dir() {
         let message = format!("{} is a folder, and not a database", path.display());
@@ -100,7 +101,7 @@ pub(super) fn must_be_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens the file and proves that it is a database that can be written.
+/// Opens the file, and checks that it is a database that can be written.
 pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
     must_be_file(path)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -136,7 +137,7 @@ pub(super) fn is_replica(db: &Connection) -> Result<bool> {
     Ok(found > 0 && setting(db, "replica")?.is_some())
 }
 
-/// The version of `schema/replica` that the database has.
+/// The version of `schema/replica` in the database.
 pub(super) fn version(db: &Connection) -> Result<i64> {
     Ok(setting(db, "version")?.and_then(|version| version.parse().ok()).unwrap_or(VERSION))
 }
@@ -154,14 +155,14 @@ pub(super) fn check_version(db: &Connection, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A setting's text.
+/// The text of a setting.
 pub(super) fn setting(db: &Connection, name: &str) -> Result<Option<String>> {
     let sql = "SELECT value FROM driftless_settings WHERE name = ?1";
     let mut statement = db.prepare_cached(sql)?;
     Ok(statement.query_row([name], |row| row.get::<_, Option<String>>(0)).optional()?.flatten())
 }
 
-/// Writes a setting; `None` takes it away.
+/// Writes a setting; `None` removes it.
 pub(super) fn set_setting(db: &Connection, name: &str, value: Option<&str>) -> Result<()> {
     match value {
         Some(value) => db.execute(

@@ -1,9 +1,9 @@
-//! Puts the values of own events back into a page that came without them.
+//! Restores the values of own events in a page that came without them.
 //!
-//! The remote leaves them out where the request has said that they are here ([`Store::held`]). That
-//! was true of this file then. It is looked up again, by id, when the page is integrated: the file
-//! may have been restored meanwhile, and a copy of it may have pushed other events under the same
-//! numbers.
+//! The remote leaves the values out if the request has said that they are here ([`Store::held`]).
+//! This was true of the file at that time. They are looked up again, by id, when the page is
+//! integrated: meanwhile the file may have been restored, and a copy of it may have pushed other
+//! events with the same numbers.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,8 @@ use crate::store::outbox::reader::Reader;
 use crate::store::outbox::row::{EVENT, read};
 
 impl Store {
-    /// The own events whose values need not come: those that wait for their verdict here.
+    /// The own events whose values the remote need not send: those that wait for their verdict
+    /// here.
     pub fn held(&self) -> Result<Option<Held>> {
         let end = |order| {
             format!("SELECT n FROM driftless_outbox WHERE NOT settled ORDER BY n {order} LIMIT 1")
@@ -30,14 +31,14 @@ impl Store {
         Ok(first.zip(last).map(|(first, last)| Held { replica: self.id, first, last }))
     }
 
-    /// The replicated tables with their columns, as events name them.
+    /// The replicated tables with their columns, spelled as in events.
     pub fn event_layouts(&self) -> Vec<Layout> {
         let layout = |(table, columns)| Layout { table, columns };
         self.columns().into_iter().map(layout).collect()
     }
 
-    /// The page with a whole line for each echo, as the remote would have sent it. `None` if an
-    /// echo is of no event that is pending here.
+    /// The page, with a whole line instead of each echo, as the remote would have sent it. `None`
+    /// if the event of an echo is not pending here.
     pub fn completed<'p>(&self, page: &'p Page) -> Result<Option<Cow<'p, Page>>> {
         if !has_echoes(&page.bytes) {
             return Ok(Some(Cow::Borrowed(page)));

@@ -1,4 +1,4 @@
-//! A file's identity, and what a store remembers of its content.
+//! A file's identity, and the state of its content that a store remembers.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -8,23 +8,24 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use super::connection::is_replica;
 use crate::error::Result;
 
-/// Which file a path leads to.
+/// The identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
-    /// The device, or 0 where a system does not tell.
+    /// The device, or 0 if the system does not tell it.
     device: u64,
-    /// The inode, or 0 where a system does not tell.
+    /// The inode, or 0 if the system does not tell it.
     inode: u64,
 }
 
 impl FileId {
-    /// A name that no other file has at the same time, in hexadecimal.
+    /// The file at `path`, through symbolic links. The file is not opened, because closing a
+    /// descriptor of a database drops all locks of the process on it.
     pub(crate) fn name(self) -> String {
         format!("{:x}-{:x}", self.device, self.inode)
     }
 
-    /// The file at `path`. Symbolic links are followed. The file is not opened: to close a database
-    /// takes a process's locks on it away.
+    /// The file at `path`, through symbolic links. The file is not opened, because closing a
+    /// descriptor of a database drops all locks of the process on it.
     pub(crate) fn at(path: &Path) -> std::io::Result<FileId> {
         let found = std::fs::metadata(path)?;
         #[cfg(unix)]
@@ -40,29 +41,28 @@ impl FileId {
     }
 }
 
-/// What a store remembers of the content of its file.
+/// The remembered state of a file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     cursor: i64,
     sent: i64,
     chain: Vec<u8>,
     settings: Option<String>,
-    /// The number, the time and the random part of the newest row of the outbox that was read.
+    /// The number, the time and the random part of the newest outbox row that was read.
     newest: Option<OutboxId>,
 }
 
 /// The number, the time and the random part of an outbox row.
 type OutboxId = (i64, i64, i64);
 
-/// The file that a store has open, and what the store remembers of it: see
-/// [`file`](super::file).
+/// The file that a store has open, and what the store remembers of it: see [`file`](super::file).
 pub(super) struct OpenFile {
     path: PathBuf,
-    /// The file, where a system tells.
+    /// The file, if the system tells it.
     id: Option<FileId>,
-    /// The content that the replicator's own writes go on top of, once it is remembered.
+    /// The content on top of which the replicator writes, after it was remembered.
     known: RefCell<Option<Known>>,
-    /// The last attempt to write found a content that is not known.
+    /// Whether the last attempt to write found unknown content.
     stale: Cell<bool>,
     /// Its write-ahead log, and `PRAGMA data_version`, when the path was last seen to be right.
     log: Cell<Option<FileId>>,
@@ -92,7 +92,7 @@ impl OpenFile {
         self.id
     }
 
-    /// Remembers the content, and ends the transaction that sees it.
+    /// Remembers the content, and ends the transaction that has read it.
     pub(super) fn remember(&self, tx: Transaction<'_>) -> Result<()> {
         let now = known(&tx)?;
         tx.commit()?;
@@ -100,8 +100,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The outbox is read in this transaction: its newest row is remembered, if the content is the
-    /// one that is known.
+    /// Records that the outbox is read in this transaction: remembers its newest row, if the
+    /// content is the remembered one.
     pub(super) fn note_outbox(&self, tx: &Transaction<'_>) -> Result<()> {
         let mut known = self.known.borrow_mut();
         if let Some(known) = known.as_mut()
@@ -112,14 +112,14 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Whether the content is the one that is known, or nothing is remembered.
+    /// Whether the content is the remembered one, or nothing is remembered.
     pub(super) fn is_known(&self, db: &Connection) -> Result<bool> {
         let is_known = self.known.borrow().as_ref().map_or(Ok(true), |known| known.is(db));
         self.stale.set(!matches!(is_known, Ok(true)));
         is_known
     }
 
-    /// Commits a write, and remembers what it leaves, if anything is remembered.
+    /// Commits a write, and remembers the content after it, if anything is remembered.
     pub(super) fn commit(&self, tx: Transaction<'_>) -> Result<()> {
         let remembers = self.known.borrow().is_some();
         let now = if remembers { Some(known(&tx)?) } else { None };
@@ -128,17 +128,17 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Whether the last attempt to write found a content that is not known, or none.
+    /// Whether the last attempt to write found unknown content, or no content.
     pub(super) fn is_stale(&self) -> bool {
         self.stale.get()
     }
 
-    /// Whether the path still leads to it. It costs a look at the folder.
+    /// Whether the path still leads to the file. It reads the folder.
     pub(super) fn has_its_path(&self) -> bool {
         self.id.is_none() || FileId::at(&self.path).ok() == self.id
     }
 
-    /// Where the path leads, if it does not lead to the file any more.
+    /// The file that the path leads to, if it is another one.
     pub(super) fn elsewhere(&self) -> Option<FileState> {
         let there = || FileId::at(&self.path).is_ok();
         match self.has_its_path() {
@@ -147,7 +147,8 @@ impl OpenFile {
         }
     }
 
-    /// What became of the content, where `version` is the `PRAGMA data_version` of now.
+    /// Compares the content with the remembered one. `version` is the present `PRAGMA
+    /// data_version`.
     pub(super) fn content(&self, db: &Connection, version: i64) -> Result<FileState> {
         self.log.set(FileId::at(&log_path(&self.path)).ok());
         self.version.set(version);
@@ -165,7 +166,7 @@ impl OpenFile {
         version == self.version.get()
     }
 
-    /// Forgets the content. Gives the write-ahead log, as it was when the path was last seen to be
+    /// Forgets the content. Returns the write-ahead log from when the path was last seen to be
     /// right.
     pub(super) fn forget(&self) -> Option<FileId> {
         *self.known.borrow_mut() = None;
@@ -173,12 +174,12 @@ impl OpenFile {
     }
 }
 
-/// What became of the file since the last look.
+/// The change of the file since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileState {
     /// It is the same.
     Same,
-    /// Its content is another one.
+    /// Its content was replaced.
     Restored,
     /// Its path leads to no file.
     Gone,
@@ -186,7 +187,7 @@ pub(crate) enum FileState {
     Replaced,
 }
 
-/// What only a replicator writes. `staged` counts the writes of a first sync.
+/// The values that only a replicator writes. `staged` counts the writes of a first sync.
 const KNOWN: &str = "SELECT cursor, sent, chain,
     (SELECT group_concat(name || ' ' || coalesce(value, ''), char(10)) FROM driftless_settings
      WHERE name IN ('adopted', 'confirmed', 'epoch', 'marks', 'replica', 'staged'))
@@ -196,7 +197,7 @@ const KNOWN: &str = "SELECT cursor, sent, chain,
 const NEWEST: &str =
     "SELECT n, ms, coalesce(tail, 0) FROM driftless_outbox ORDER BY n DESC LIMIT 1";
 
-/// Whether an outbox row is still there.
+/// Whether an outbox row still exists.
 const STILL: &str = "SELECT EXISTS (SELECT 1 FROM driftless_outbox
                     WHERE n = ?1 AND ms = ?2 AND coalesce(tail, 0) = ?3)";
 
@@ -226,13 +227,14 @@ fn known(db: &Connection) -> Result<Known> {
 }
 
 impl Known {
-    /// The outbox is read by `db` now: its newest row is known from now on.
+    /// Records that `db` reads the outbox now: its newest row is known from now on.
     fn note_outbox(&mut self, db: &Connection) -> Result<()> {
         self.newest = newest(db)?;
         Ok(())
     }
 
-    /// Whether the database is as it was, but for what applications have appended to the outbox.
+    /// Whether the database is as it was, apart from rows that applications have appended to the
+    /// outbox.
     fn is(&self, db: &Connection) -> Result<bool> {
         let now = known(db)?;
         let same = Known { newest: self.newest, ..now.clone() } == *self;
@@ -244,20 +246,20 @@ impl Known {
     }
 }
 
-/// Counts a write of a first sync, which changes nothing else that a store remembers.
+/// Counts a write of a first sync, which changes no other remembered value.
 pub(super) fn count_staged(db: &Connection) -> Result<()> {
     db.prepare_cached(COUNT_STAGED)?.execute([])?;
     Ok(())
 }
 
-/// `gym.db` has `gym.db-wal`.
+/// The path of the write-ahead log: `gym.db-wal` for `gym.db`.
 fn log_path(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)
 }
 
-/// Whether the write-ahead log beside `database` is this file, and has something in it.
+/// Whether the write-ahead log of `database` is the file `former` and has content.
 pub(crate) fn has_log_of(database: &Path, former: FileId) -> bool {
     let path = log_path(database);
     FileId::at(&path).is_ok_and(|found| found == former)

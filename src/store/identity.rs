@@ -1,6 +1,8 @@
-//! Who this file is to its remote: its incarnations, its place in the log, its past identities.
+//! The identity of this file at its remote: its incarnations, its place in the log, its past
+//! identities.
 //!
-//! An [`Incarnation`] is what a push leaves at the remote, to tell a file from its copies.
+//! An [`Incarnation`] is a stamp that a push leaves on the remote, to distinguish a file from its
+//! copies.
 
 use rusqlite::{Connection, Transaction};
 
@@ -19,16 +21,17 @@ use crate::protocol::incarnation::{Incarnation, Incarnations, Place};
 const CONFIRMED: &str = "confirmed";
 /// The setting with the incarnations that were issued since, with spaces between.
 const ISSUED: &str = "marks";
-/// The setting with the place at which the first sync ended, whose event is in no frame.
+/// The setting with the place where the first sync ended. The event there has no frame.
 const LANDMARK: &str = "landmark";
 
 /// Why a file took another identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Another file had pushed under the same one: this one was copied, or restored from a backup.
+    /// Another file had pushed with the same identity: this one was copied, or restored from a
+    /// backup.
     Copied,
-    /// A person told it to go on with another remote, or with one that was rolled back.
+    /// A person told it to continue with another remote, or with one that was rolled back.
     Accepted,
 }
 
@@ -44,13 +47,13 @@ impl Cause {
 /// An identity that this file had before.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PastIdentity {
-    /// Counts them, from 1.
+    /// Its number, from 1.
     pub n: i64,
     /// The replica's id.
     pub replica: String,
-    /// The epoch of the remote that it belonged to, if it had had its first sync.
+    /// The epoch of the remote that it belonged to; `None` before its first sync.
     pub epoch: Option<String>,
-    /// What it had integrated when it ended.
+    /// Its cursor at the end.
     pub cursor: i64,
     /// Why it ended.
     pub cause: Cause,
@@ -58,19 +61,19 @@ pub struct PastIdentity {
     pub ended_ms: i64,
 }
 
-/// The setting with the event, and its place, by which the remote's log contradicts what was read.
+/// The setting with the event, and its place, in which the remote's log contradicts this file.
 const CONTRADICTION: &str = "contradiction";
 
 impl Store {
-    /// The id and the seq of the event by which the remote's log was found not to be the one that
-    /// was read here, if it was.
+    /// The id and the seq of the event that shows that the remote's log is not the one that was
+    /// read here. `None` if there is no contradiction.
     pub fn contradiction(&self) -> Result<Option<(String, String)>> {
         let text = self.setting(CONTRADICTION)?;
         let parts = text.as_deref().and_then(|text| text.split_once(' '));
         Ok(parts.map(|(id, seq)| (id.to_owned(), seq.to_owned())))
     }
 
-    /// Notes it; `None` if nothing is missing any more.
+    /// Records the contradiction; `None` if no event is missing any more.
     pub fn set_contradiction(&mut self, event: Option<(&str, &str)>) -> Result<()> {
         let text = event.map(|(id, seq)| format!("{id} {seq}"));
         let tx = self.begin_write()?;
@@ -78,12 +81,12 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// The newest place in the remote's log that is integrated.
+    /// The newest integrated place in the remote's log.
     pub fn place(&self) -> Result<Place> {
         place(&self.db.unchecked_transaction()?)
     }
 
-    /// Notes the event at the cursor, where the first sync has ended.
+    /// Records the event at the cursor at the end of the first sync.
     pub fn set_landmark(&mut self, place: Place) -> Result<()> {
         let text = place.id.map(|id| format!("{} {id}", place.seq));
         let tx = self.begin_write()?;
@@ -91,18 +94,19 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// What is known about the incarnation of this replica that the remote has.
+    /// The incarnations of this replica that the remote may have.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is not what was written, `Storage` when the database fails.
+    /// `Corrupt` when a stored incarnation is not valid, `Storage` when the database fails.
     pub fn incarnations(&self) -> Result<Incarnations> {
         let tx = self.db.unchecked_transaction()?;
         read(&tx)
     }
 
-    /// Issues the incarnation of a push, by `chance`, and keeps it so that not even a power failure
-    /// takes it away: the remote may have it a moment later. It is the newest of those it gives.
+    /// Issues the incarnation of a push, with the random number `chance`. It is stored so that even
+    /// a power failure does not lose it, because the remote may have it a moment later. It is the
+    /// newest of the returned ones.
     pub fn issue_incarnation(&mut self, chance: u128) -> Result<Incarnations> {
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let issued = self.keep_incarnation(chance);
@@ -119,8 +123,8 @@ impl Store {
         Ok(incarnations)
     }
 
-    /// The remote has this incarnation of a push of ours, and with `sent` also all outbox rows up
-    /// to that number: see [`Store::sent`].
+    /// Records that the remote has this incarnation of one of our pushes. With `sent`, the remote
+    /// also has all outbox rows up to that number: see [`Store::sent`].
     pub fn confirm_incarnation(
         &mut self,
         incarnation: Incarnation,
@@ -140,7 +144,7 @@ impl Store {
         Ok(())
     }
 
-    /// The remote said which incarnation it has to a request that pushed nothing.
+    /// Records the remote's incarnation, from the answer to a request that pushed nothing.
     pub fn see_incarnation(&mut self, found: Option<&str>) -> Result<()> {
         let tx = self.begin_write()?;
         let mut incarnations = read(&tx)?;
@@ -149,9 +153,9 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// Takes another identity, because another file has pushed under this one. The log must have
-    /// been read to its end: what is still on top of its row has seen all of it, the former
-    /// identity's own events too, and gets the cursor as its base.
+    /// Takes another identity, because another file has pushed with this one. The log must have
+    /// been read to its end. So a pending event that is still on its row has seen all of it, with
+    /// the former identity's own events, and gets the cursor as its base.
     ///
     /// # Errors
     ///
@@ -170,7 +174,7 @@ impl Store {
         Ok(())
     }
 
-    /// The replicated tables, and how many rows each has.
+    /// The replicated tables, and the number of rows of each.
     pub fn count_rows(&self) -> Result<Vec<(String, u64)>> {
         let count = |name: &str| -> Result<u64> {
             let sql = format!("SELECT count(*) FROM main.{}", ident(name));
@@ -214,7 +218,7 @@ pub(super) fn place(tx: &Transaction<'_>) -> Result<Place> {
     Ok(Place { seq, id })
 }
 
-/// Where the first sync ended, if there was an event then.
+/// The place where the first sync ended, if there was an event.
 pub(super) fn landmark(db: &Connection) -> Result<Option<Place>> {
     let text = setting(db, LANDMARK)?;
     Ok(text.as_deref().and_then(|text| text.split_once(' ')).and_then(|(seq, id)| {
@@ -240,8 +244,8 @@ fn keep(db: &Connection, incarnations: &Incarnations) -> Result<()> {
     set_setting(db, ISSUED, Some(&issued.join(" ")))
 }
 
-/// Puts the log and what lost in it away, with the identity that ends with it, and begins at the
-/// beginning of the log of another remote. Pending events have seen nothing of that.
+/// Archives the log and its conflicts, with the identity that ends with it, and starts at the
+/// beginning of another remote's log. Pending events have seen nothing of that log.
 pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Result<()> {
     end_identity(tx, to.replica, Cause::Accepted, now_ms)?;
     let former = tx.last_insert_rowid();
@@ -257,7 +261,7 @@ pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Resul
          FROM driftless_conflicts",
         [former],
     )?;
-    // What waited in quarantine is read anew with the remote's rows.
+    // Rows that waited in quarantine are fetched again with the remote's rows.
     tx.execute_batch(
         "DELETE FROM driftless_log; DELETE FROM driftless_log_rows;
          DELETE FROM driftless_conflicts;
@@ -273,7 +277,7 @@ pub(super) fn retire(tx: &Transaction<'_>, to: &NewRemote, now_ms: i64) -> Resul
     set_setting(tx, LANDMARK, None)
 }
 
-/// Writes the present identity down as a former one, and the new one in its place.
+/// Archives the present identity, and puts the new one in its place.
 pub(super) fn end_identity(
     tx: &Transaction<'_>,
     id: ReplicaId,
@@ -293,7 +297,7 @@ pub(super) fn end_identity(
     set_setting(tx, ISSUED, None)
 }
 
-/// A remote that is taken in the place of another one, and who the replica is to it.
+/// A remote that replaces another one, and the replica's identity there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRemote {
     /// Its URL, without credentials.

@@ -1,31 +1,63 @@
-//! The local database: the outbox, the log, and the rows in step with the remote's.
+//! The local database: the outbox, the log, and the replicated rows.
 //!
 //! A [`Store`] is one connection to one replica's database, for one thread. The application writes
-//! through connections of its own, at any time and from any program; capture triggers append what
-//! it does to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher
-//! ([`Store::note_boundary`], [`Store::outgoing_behind`], [`Store::sent`]) and integrates what
-//! comes from the remote ([`Store::integrate`]).
+//! through its own connections, at any time and from any program, and capture triggers append its
+//! changes to the outbox ([`capture`](crate::capture)). The store reads the outbox for the pusher,
+//! and integrates the pages of the remote's log. It knows no network.
 //!
-//! A [`Page`](crate::event::page::Page) of the remote log is integrated in one local transaction,
-//! as a rebase of the rows that it touches. The invariant, after each page, is: **a row is the fold
-//! of the remote log up to the cursor, with this replica's pending events of that row, those that
-//! have not lost, on top in their order.** Every event of the page is sealed into the local log
-//! ([`Store::log`]), whatever became of it.
+//! # The outbox
 //!
-//! An own event that lost goes to the conflict inbox ([`Store::conflict_page`]), where it can be
-//! restored. An event that cannot be applied here goes to quarantine ([`Store::quarantine`]), and
-//! the rest goes on. [`Store::stage`] and [`Store::adopt_by`] are the first sync.
+//! `outbox` turns the rows of `driftless_outbox` into a push. [`Store::note_boundary`] records
+//! where transactions ended. [`Store::outgoing`] returns the next unsent events. It restores their
+//! order, keeps events together that depend on each other, and ends where a transaction ended if it
+//! can. [`Store::sent`] records that the remote has judged them.
+//!
+//! # The rows
+//!
+//! A [`Page`](crate::event::page::Page) of the remote's log is integrated in one local transaction
+//! by [`Store::integrate`] (`apply`), as a rebase of the rows that it changes. The invariant after
+//! each page is: **a row is the fold of the remote log up to the cursor, with this replica's
+//! pending events of that row that have not lost on top, in their order.** Every event of the page
+//! is sealed into the local log ([`Store::log`]), whether it was applied or not.
+//!
+//! A page that a constraint refuses is tried again with a slower `Strategy`, which passes through
+//! fewer intermediate states. An event that cannot be applied goes to quarantine
+//! ([`Store::quarantine`]), and the page continues. A pending event that has probably lost is set
+//! aside: it is taken off its row and waits for its verdict. An own event that lost goes to the
+//! conflict inbox ([`Store::conflict_page`]), from where it can be restored.
+//!
+//! # Other parts
+//!
+//! * `bootstrap`: the rows of a first sync. [`Store::stage`] collects them beside the tables, and
+//!   [`Store::adopt`] shows them in one transaction.
+//! * `recapture`: changes that capture missed because the application rebuilt a table. They are
+//!   found by comparing rows with the remote's.
+//! * `local`: tables that are not replicated but refer to replicated rows. Their foreign keys act
+//!   as the application declared them.
+//! * `schema`: our own tables and triggers, and their upgrades.
+//! * `file`, `identity`: whether the file was restored, copied or replaced.
+//! * `verify`: the local side of a comparison of all rows, and the check of the local log.
+//!
+//! # Invariants
+//!
+//! * Everything that belongs together is one transaction: a page with its verdicts, its frames and
+//!   the cursor.
+//! * Capture is silent only while `driftless_state.replaying` is set, and only the transaction that
+//!   sets it can see that.
+//! * The store writes only on top of a state of the file that it knows.
+//! * No SQL text is made from an event. Names in an event are looked up in the table's definition.
 //!
 //! # Caveats
 //!
-//! * Triggers of the application run during a replay, but what they write to a replicated table is
-//!   left out. A trigger that refuses a remote event's row is left out for that row, with all other
-//!   triggers; one that rolls the transaction back, for the page. A trigger that calls a function
-//!   which only the application has sends its table's events to quarantine.
-//! * While triggers run, what a schema says about conflicts (`ON CONFLICT REPLACE` on a constraint)
-//!   is overridden for their statements too, on that table.
-//! * `replaying` and the pending events' index assume one replicator a file at a time: the driver's
-//!   lock sees to that. A second store may read, and notices when it takes over.
+//! * Triggers of the application run during a replay, but their writes to replicated tables are
+//!   dropped. If a trigger refuses a remote event's row, the row is written with all triggers off.
+//!   If a trigger rolls the transaction back, the page is applied without triggers. If a trigger
+//!   calls a function that only the application has, its table's events go to quarantine.
+//! * While triggers run, an `ON CONFLICT REPLACE` on a constraint of the table is overridden, for
+//!   their statements too.
+//! * `replaying` and the index of pending events assume that only one replicator at a time works on
+//!   a file. The driver's lock ensures that. A second store may read, and notices when it takes
+//!   over.
 //! * The file may be restored or replaced under an open store: see `file`.
 
 mod apply;
@@ -108,22 +140,22 @@ pub struct Store {
     tables: Vec<ReplicatedTable>,
     /// Tables that are not replicated and refer to those that are.
     dependents: local::dependents::Dependents,
-    /// The rows without a parent that were counted last, and when.
+    /// The last count of rows without a parent, with its time.
     dangling: RefCell<local::dangling::Counted>,
     /// `PRAGMA schema_version` when the definitions were read.
     schema_version: i64,
-    /// The same at the last looks at the triggers and the quarantine.
+    /// `PRAGMA schema_version` at the last checks of the triggers and of the quarantine.
     looks: schema::notice::SchemaVersionsSeen,
     /// The tables of which capture may have missed writes.
     suspects: Vec<schema::notice::Suspect>,
     guard: rows::trigger_guard::Guard,
     /// What is known of the outbox.
     outbox: outbox::Outbox,
-    /// The tables that are not replicated, and the schema version for which that is.
+    /// The tables that are not replicated, and the schema version for which the list is valid.
     left_out: RefCell<(Option<i64>, Vec<LeftOut>)>,
-    /// What the application registers on each connection.
+    /// The application's callback for each connection.
     on_connect: OnConnect,
-    /// The file, and what is remembered of it.
+    /// The file, and the state of it that is remembered.
     file: file_state::OpenFile,
 }
 
@@ -147,12 +179,12 @@ impl Store {
         self.id
     }
 
-    /// What is done with each connection to its file.
+    /// The callback for each connection to its file.
     pub fn on_connect(&self) -> &OnConnect {
         &self.on_connect
     }
 
-    /// Whether another program has the write lock in this moment.
+    /// Whether another program has the write lock at this moment.
     pub(crate) fn is_locked(&self) -> Result<bool> {
         self.db.busy_timeout(std::time::Duration::ZERO)?;
         let tried = self.db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(Error::from);
@@ -169,36 +201,37 @@ impl Store {
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
-    /// After how many pages of the write-ahead log a commit of this store writes it back, with the
-    /// write lock free again. 1,000 at first.
+    /// The number of pages in the write-ahead log after which a commit of this store writes the log
+    /// back. The write lock is free meanwhile. It is 1,000 at first.
     pub fn checkpoint_after(&self, pages: u32) -> Result<()> {
         Ok(self.db.pragma_update(None, "wal_autocheckpoint", pages)?)
     }
 
-    /// A setting's text.
+    /// The text of a setting.
     pub fn setting(&self, name: &str) -> Result<Option<String>> {
         connection::setting(&self.db, name)
     }
 
-    /// Writes a setting; `None` takes it away.
+    /// Writes a setting; `None` removes it.
     pub fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         connection::set_setting(&self.db, name, value)
     }
 
-    /// Names another URL for the remote. Whether it is the same database is for its epoch to say.
+    /// Sets another URL for the remote. Whether it leads to the same database is found out by its
+    /// epoch.
     pub fn set_url(&mut self, url: &str) -> Result<()> {
         self.set_setting("url", Some(url))
     }
 
-    /// Limits the database to `pages` pages, as a full disk would: what needs more fails with a
-    /// `Storage` error, and nothing of it happens. It lasts until the database is opened again, and
-    /// does not make a database smaller.
+    /// Limits the database to `pages` pages, like a full disk: a write that needs more fails with a
+    /// `Storage` error and changes nothing. The limit ends when the database is opened again. It
+    /// does not shrink a larger database.
     #[cfg(feature = "internals")]
     pub fn limit_pages(&mut self, pages: u32) -> Result<()> {
         Ok(self.db.pragma_update(None, "max_page_count", pages)?)
     }
 
-    /// Where a table stands among the replicated ones.
+    /// The place of a table among the replicated ones.
     fn table_index(&self, name: &str) -> Option<usize> {
         let exact = self.tables.iter().position(|replicated| replicated.table.name == name);
         exact.or_else(|| {

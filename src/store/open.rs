@@ -17,22 +17,22 @@ use crate::error::{Code, Error, Result};
 use crate::event::ReplicaId;
 
 impl Store {
-    /// Opens a database that [`Store::init`] has made into a replica.
+    /// Opens a database that [`Store::init`] has turned into a replica.
     ///
     /// # Errors
     ///
-    /// `Usage` when there is no such file or it is no replica. `Storage`, naming the file, when it
-    /// is not a database, damaged, read-only, locked for more than 5 s, or was written by a newer
-    /// driftless.
+    /// `Usage` when there is no such file or it is not a replica. `Storage`, naming the file, when
+    /// it is not a database, is damaged, read-only or locked for more than 5 s, or was written by a
+    /// newer driftless.
     pub fn open(path: &Path) -> Result<Store> {
         Store::open_with(path, &OnConnect::default())
     }
 
-    /// The same with what the application registers on its connections.
+    /// The same, with the application's callback for its connections.
     ///
     /// # Errors
     ///
-    /// As for [`Store::open`], and what `on_connect` returns.
+    /// As for [`Store::open`], and the errors of `on_connect`.
     pub fn open_with(path: &Path, on_connect: &OnConnect) -> Result<Store> {
         let mut db = connect(path, false)?;
         on_connect.run(&db)?;

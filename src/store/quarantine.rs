@@ -1,14 +1,14 @@
 //! Pulled events that cannot be applied here yet, each with its reason.
 //!
-//! An event comes here when this database does not know its table or a column, when it contradicts
-//! itself, or when a constraint that this database alone has refuses its row. Its frame is in the
-//! log all the same, and the cursor goes on. Later events of that row follow it, in their order,
-//! until a retry applies them.
+//! An event comes here if this database does not know its table or a column, if it contradicts
+//! itself, or if a constraint that only this database has refuses its row. Its frame is in the log
+//! nevertheless, and the cursor advances. Later events of that row follow it into quarantine, in
+//! order, until a retry applies them.
 //!
-//! If a constraint of this database alone rejects a row's base image, the image is held in
-//! quarantine with the row's first waiting event. A line that is no event at all has no frame. It
-//! is kept, and each retry reads it again, for a later version of this program may know what it
-//! is. A row that is held with such a line is tried without it.
+//! If a constraint that only this database has rejects a row's base image, the image is stored in
+//! quarantine with the row's first waiting event. A line that is not a valid event has no frame. It
+//! is kept, and each retry reads it again, because a later version of this program may understand
+//! it. A row image that is stored with such a line is tried without the line.
 
 pub(in crate::store) mod rows;
 
@@ -25,13 +25,13 @@ use crate::event::page::{Line, Page};
 use crate::event::value::write_string;
 use crate::event::{Change, Event, Image, RowKey, Seq};
 
-/// The setting that has the definitions under which the quarantine was last tried by itself.
+/// The setting with the definitions for which the quarantine was last retried automatically.
 const RETRIED: &str = "retried";
-/// How many waiting events are tried in one transaction: an application's write waits for it.
+/// The most waiting events that are tried in one transaction. An application's write waits for it.
 const RETRY_EVENTS: usize = 2_000;
-/// How many bytes of lines are read again in one transaction: as much as a page has.
+/// The most bytes of lines that are read again in one transaction: the size of a page.
 const RETRY_BYTES: usize = 4 << 20;
-/// Another version of the program may read what this one cannot.
+/// Another version of the program may read lines that this one cannot.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 /// An event in quarantine.
@@ -49,13 +49,14 @@ pub struct Quarantined {
 }
 
 impl Quarantined {
-    /// Whether it is no event, to this version of the program at least. It has no frame in the log.
+    /// Whether its line is not a valid event for this version of the program. It has no frame in
+    /// the log.
     pub fn is_malformed(&self) -> bool {
         self.reason.starts_with(MALFORMED)
     }
 }
 
-/// What a retry did.
+/// The result of a retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Retried {
     /// Events that are applied now.
@@ -83,13 +84,13 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes an event off the quarantine that is malformed: its row was mended on the remote, or is
-    /// given up here.
+    /// Removes a malformed event from quarantine: its row was repaired on the remote, or is given
+    /// up here.
     ///
     /// # Errors
     ///
-    /// `Usage` when none waits at that place, or one that may still be applied, or one that alone
-    /// keeps its row's former values; `Storage` when the database fails.
+    /// `Usage` when no event waits at that place, when it may still be applied, or when its row's
+    /// former values are stored only with it; `Storage` when the database fails.
     pub fn dismiss_quarantined(&mut self, seq: Seq) -> Result<()> {
         let waiting = self.quarantine()?.into_iter().find(|event| event.seq == seq);
         let Some(event) = waiting else {
@@ -114,13 +115,13 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// Tries to apply the events in quarantine, in the order of the log: after a migration, or when
-    /// a person asks for it. `now_ms` is the time of notices, in ms since 1970.
+    /// Tries to apply the events in quarantine, in the order of the log, after a migration or on a
+    /// person's request. `now_ms` is the time of new conflict notices, in ms since 1970.
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails, `Corrupt` when a waiting event's frame is damaged. What
-    /// was applied before stays applied.
+    /// `Storage` when the database fails, `Corrupt` when a waiting event's frame is damaged. Events
+    /// that were applied before the error stay applied.
     pub fn retry_quarantine(&mut self, now_ms: i64) -> Result<Retried> {
         let mut retried = self.read_again(now_ms)?;
         let before = self.waiting()?;
@@ -141,10 +142,10 @@ impl Store {
         }
     }
 
-    /// Tries the quarantine again if the replicated tables' definitions have changed since that
-    /// was last done, or the program's version: an event may have waited for a column that is here
-    /// now, or for a program that can read it. `None` if there was nothing to try. It follows
-    /// [`Store::check_triggers`], and costs nothing while the schema stays as it is.
+    /// Retries the quarantine if the definitions of the replicated tables, or the program's
+    /// version, have changed since the last retry: an event may have waited for a column that
+    /// exists now, or for a program that can read it. `None` if nothing was to be tried. Call it
+    /// after [`Store::check_triggers`]. It costs nothing while the schema stays the same.
     ///
     /// # Errors
     ///
@@ -154,11 +155,11 @@ impl Store {
             return Ok(None);
         }
         let mut done = None;
-        // The fingerprints of the triggers stand for the definitions that they were made from.
+        // The fingerprints of the triggers represent the definitions.
         let sql = "SELECT group_concat(name || ' ' || triggers, char(10)) FROM \
                    (SELECT name, triggers FROM driftless_tables ORDER BY name)";
         let tables: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
-        // A table may be writable once the program has a collation that it lacked.
+        // A table may become writable when the program gets a collation that it lacked.
         let unwritable: Vec<_> = self.unwritable().into_iter().map(|one| one.table).collect();
         let unwritable = unwritable.join(",");
         let now = format!("{PROGRAM}\n{}\n{unwritable}", tables.unwrap_or_default());
@@ -167,7 +168,8 @@ impl Store {
             if self.db.query_row(sql, [], |row| row.get(0))? {
                 done = Some(self.retry_quarantine(now_ms)?);
             }
-            // Noted where nothing waits, too: what waits later must be tried when this changes.
+            // Recorded even if nothing waits: an event that comes to wait later must be tried when
+            // this changes.
             self.set_setting(RETRIED, Some(&now))?;
         }
         self.looks.saw_quarantine();
@@ -184,8 +186,8 @@ impl Store {
         self.end_attempt(tx, finished, start.cursor())
     }
 
-    /// Reads the lines again that were no events, and applies those that are. What came before the
-    /// first sync ended stays: what followed it on its row is not in the log.
+    /// Reads the invalid lines again, and applies those that are valid now. Lines from before the
+    /// end of the first sync stay: the later events of their rows are not in the log.
     fn read_again(&mut self, now_ms: i64) -> Result<Retried> {
         let mut retried = Retried::default();
         let mut after = landmark(&self.db)?.map_or(Seq(0), |place| place.seq);
@@ -197,16 +199,16 @@ impl Store {
             let lines = page.lines()?;
             let before = self.state()?.quarantined;
             let done = self.apply_behind_cursor(&lines, now_ms, false)?;
-            // Those that have waited for them came along, and those that wait for another reason
-            // now are tried again and counted with the others that do.
+            // Events that waited for these lines were applied with them. Lines that wait for
+            // another reason now are tried again, and counted, with the other events.
             retried.applied += before.saturating_sub(self.state()?.quarantined) as usize;
             retried.changes.extend(done.changes);
         }
         Ok(retried)
     }
 
-    /// The lines behind `after` that this version of the program can read, as far as one
-    /// transaction takes them, and up to where they were looked at. `None` at the end.
+    /// The lines after `after` that this version of the program can read, up to the size of one
+    /// transaction, and the last line that was examined. `None` at the end.
     fn readable_page(&self, after: Seq) -> Result<Option<(Page, Seq)>> {
         let sql = "SELECT seq, line FROM driftless_quarantine
                    WHERE seq > ?1 AND line IS NOT NULL
@@ -231,7 +233,7 @@ impl Store {
         Ok(looked.map(|looked| (page, looked)))
     }
 
-    /// How many events wait that are events.
+    /// The number of waiting events, without invalid lines.
     fn waiting(&self) -> Result<usize> {
         let sql = "SELECT count(*) FROM driftless_quarantine \
                    WHERE seq IN (SELECT seq FROM driftless_log)";
@@ -241,7 +243,8 @@ impl Store {
 
     /// The next waiting events as a page.
     fn waiting_page(&self, after: Seq) -> Result<Page> {
-        // What is malformed has no frame, and stays where it is; but for a row in front of it.
+        // An invalid line has no frame and stays in quarantine, unless a row image is stored with
+        // it.
         let sql = "SELECT seq, line FROM driftless_quarantine WHERE seq > ?1 \
                    AND (seq IN (SELECT seq FROM driftless_log) \
                         OR (img IS NOT NULL AND line IS NOT NULL)) ORDER BY seq LIMIT ?2";
@@ -265,7 +268,7 @@ impl Store {
     }
 }
 
-/// Appends a line as it came.
+/// Appends a line unchanged.
 fn append(line: &[u8], page: &mut Vec<u8>) {
     if !page.is_empty() {
         page.push(b'\n');
@@ -273,8 +276,10 @@ fn append(line: &[u8], page: &mut Vec<u8>) {
     page.extend_from_slice(line);
 }
 
-/// Takes these events out of quarantine, and gives the rows that waited with them. Those are for
-/// the fold: with another strategy the page is refused if there are any.
+/// Stores a row's base image with the first of its waiting events that a retry examines. False if
+/// there is none.
+/// Takes these events out of quarantine, and returns the row images that were stored with them.
+/// Only the strategy `Folded` can use them: with another one the page is refused if there are any.
 pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) -> Step<HeldRows> {
     let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
     let mut take = db.prepare_cached(sql)?;
@@ -292,7 +297,7 @@ pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) 
     Ok(held)
 }
 
-/// Appends an event's line, as a page has it.
+/// Appends an event's line in the form that a page has.
 pub(super) fn write_line(event: &Event, out: &mut Vec<u8>) {
     let id = |id: Option<String>| id.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let text = |text: Option<&str>, out: &mut Vec<u8>| match text {

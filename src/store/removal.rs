@@ -1,4 +1,5 @@
-//! Takes everything of driftless's out of a database. The application's tables stay as they are.
+//! Removes all tables, indexes and triggers of driftless from a database. The application's tables
+//! stay unchanged.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::connection::connect;
 use crate::catalog::{PREFIX, ident};
 use crate::error::{Code, Error, Result};
 
-/// What a removal took out.
+/// The number of removed objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Removed {
     /// Tables, with their indexes.
@@ -18,7 +19,7 @@ pub struct Removed {
     pub triggers: u64,
 }
 
-/// What is in the file alone, and is lost with a removal.
+/// Data that exists only in this file and that a removal would lose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct OnlyHere {
     /// Events that wait to be pushed.
@@ -30,14 +31,14 @@ pub struct OnlyHere {
 }
 
 impl OnlyHere {
-    /// Whether there is nothing.
+    /// Whether there is no such data.
     pub fn is_nothing(&self) -> bool {
         *self == OnlyHere::default()
     }
 }
 
 impl Store {
-    /// What a removal would lose.
+    /// The data that a removal would lose.
     ///
     /// # Errors
     ///
@@ -48,8 +49,8 @@ impl Store {
         Ok(OnlyHere { pending, conflicts, quarantined: state.quarantined })
     }
 
-    /// Takes all tables, indexes and triggers of driftless's out of the database, in one
-    /// transaction, and checks the result. The caller holds the file's lock.
+    /// Removes all tables, indexes and triggers of driftless from the database, in one transaction,
+    /// and checks the result. The caller holds the file's lock.
     ///
     /// # Errors
     ///
@@ -58,7 +59,8 @@ impl Store {
         let mut db = connect(path, false)?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut removed = Removed::default();
-        // A trigger goes before its table: what the application has on ours goes with that.
+        // Triggers are removed before their tables. A trigger of the application on one of our
+        // tables goes with the table.
         for kind in ["trigger", "view", "table"] {
             for name in ours(&tx, kind)? {
                 tx.execute_batch(&format!("DROP {kind} IF EXISTS main.{}", ident(&name)))?;

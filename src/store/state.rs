@@ -1,4 +1,4 @@
-//! Where a replica stands.
+//! The state of a replica.
 
 use super::Store;
 use super::connection::setting;
@@ -9,13 +9,13 @@ use crate::event::{ReplicaId, Seq};
 use crate::protocol::incarnation::Place;
 
 impl Store {
-    /// Notes whether a transaction of another writer is being integrated in parts, so that
-    /// `driftless status` can say it.
+    /// Records whether a transaction of another writer is being integrated in parts, for `driftless
+    /// status`.
     pub fn set_in_parts(&mut self, in_parts: bool) -> Result<()> {
         self.set_setting(IN_PARTS, in_parts.then_some("1"))
     }
 
-    /// Where the replica stands. Its cost does not grow with the outbox, once that has been read.
+    /// The replica's state. The cost does not grow with the outbox, after that has been read once.
     pub fn state(&self) -> Result<State> {
         let tx = self.db.unchecked_transaction()?;
         let mut statement = tx.prepare_cached(
@@ -43,7 +43,8 @@ impl Store {
         state.place = super::identity::place(&tx)?;
         state.url = setting(&tx, "url")?.unwrap_or_default();
         state.in_parts = setting(&tx, IN_PARTS)?.is_some();
-        // What is none, in a file that somebody has changed, must not become a part of SQL.
+        // In a file that somebody has changed, an epoch that is not valid must not become part of
+        // an SQL text.
         let epoch = setting(&tx, "epoch")?;
         state.epoch = epoch.filter(|epoch| !epoch.contains('\0'));
         let mut pending = self.outbox.pending_mut();
@@ -59,9 +60,9 @@ impl Store {
         Ok(state)
     }
 
-    /// Rows of tables that are not replicated, which refer to a row of a replicated table that the
-    /// remote took away, or that may be another row than the one that they were written for. The
-    /// former are counted where an action was refused, or none was declared.
+    /// Rows of tables that are not replicated whose replicated parent row was removed by the
+    /// remote, or may be another row than the one that they were written for. The first kind is
+    /// counted if the foreign key's action was refused, or none was declared.
     pub fn dangling(&self) -> Result<Vec<Dangling>> {
         let data_version = self.data_version()?;
         self.dangling.borrow_mut().refresh(&self.db, &self.dependents, &self.tables, data_version)
@@ -71,22 +72,23 @@ impl Store {
 /// The setting for [`State::in_parts`].
 pub(super) const IN_PARTS: &str = "in_parts";
 
-/// Where a replica stands.
+/// The state of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Its identity.
     pub replica: ReplicaId,
     /// The remote's URL.
     pub url: String,
-    /// The remote's identity, once it is known.
+    /// The remote's epoch, if it is known.
     pub epoch: Option<String>,
-    /// The highest seq that is integrated, with the event there.
+    /// The highest integrated seq.
+    /// The same place, with the event there.
     pub place: Place,
     /// The highest outbox number whose verdict the remote has given.
     pub sent: i64,
-    /// Local events whose verdict is not known here.
+    /// The number of local events without a known verdict.
     pub pending: u64,
-    /// Those among them that the remote has not judged.
+    /// The number of those that the remote has not judged.
     pub unsent: u64,
     /// When the oldest pending event was made: ms since 1970.
     pub oldest_pending_ms: Option<i64>,
@@ -107,12 +109,12 @@ pub struct State {
 }
 
 impl State {
-    /// The highest seq that is integrated.
+    /// The state of a replica about which nothing is known.
     pub fn cursor(&self) -> Seq {
         self.place.seq
     }
 
-    /// Of a replica of which nothing is known.
+    /// The state of a replica about which nothing is known.
     pub(crate) fn unknown(replica: ReplicaId) -> State {
         State {
             replica,

@@ -1,4 +1,4 @@
-//! The local log, read: settled events from their sealed frames, then the pending ones.
+//! Reads the local log: settled events from their sealed frames, then the pending ones.
 
 pub(in crate::store) mod reader;
 pub(in crate::store) mod revert;
@@ -21,13 +21,13 @@ use crate::event::{Event, EventId, Image, Op, Origin, RowKey, Seq};
 /// An event of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// The remote has decided about it, and this replica has integrated that.
+    /// The remote has decided about it, and this replica has integrated the decision.
     Settled(Event),
     /// It is in the outbox.
     Pending(PendingEntry),
 }
 
-/// A local event whose verdict this replica does not know yet.
+/// A local event without a known verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingEntry {
     /// Its number in the outbox.
@@ -46,13 +46,13 @@ pub struct PendingEntry {
     pub before: Option<Image>,
     /// The new values.
     pub after: Option<Image>,
-    /// What its writer had seen of the log.
+    /// The newest seq that its writer had seen.
     pub base: Seq,
-    /// Whether it is off its row, because it has probably lost.
+    /// Whether it is set aside: it is off its row because it has probably lost.
     pub aside: bool,
-    /// The event for which it was set aside, where there is one.
+    /// The event because of which it was set aside, if there is one.
     pub winner: Option<Seq>,
-    /// What the remote said when this event alone was pushed.
+    /// The remote's message when this event alone was pushed.
     pub refuse: Option<String>,
 }
 
@@ -99,30 +99,30 @@ pub enum EventState {
     Superseded,
     /// Broke a constraint.
     Rejected,
-    /// Not decided, as far as is known here.
+    /// Not decided, as far as this replica knows.
     Pending,
 }
 
-/// Which events are wanted; what is `None` is not asked about.
+/// Selects events. A field that is `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFilter {
-    /// Of this table.
+    /// The events of this table.
     pub table: Option<String>,
-    /// Of this row: its key's values with commas between, or as a JSON array.
+    /// The events of this row. The key's values are separated by commas, or are a JSON array.
     pub key: Option<String>,
-    /// By this writer.
+    /// The events of this writer.
     pub origin: Option<Origin>,
-    /// With this verdict.
+    /// The events with this verdict.
     pub verdict: Option<EventState>,
-    /// Made at this time or later: ms since 1970, by the writer's clock.
+    /// The events made at this time or later: ms since 1970, by the writer's clock.
     pub since_ms: Option<i64>,
-    /// Made at this time or earlier.
+    /// The events made at this time or earlier.
     pub until_ms: Option<i64>,
-    /// Behind this place in the log. Pending events are behind every place.
+    /// The events after this place in the log. Pending events are after every place.
     pub after_seq: Option<Seq>,
-    /// Up to this place in the log.
+    /// The events up to this place in the log.
     pub until_seq: Option<Seq>,
-    /// In the log of a former remote: the number of the identity that ended with it
+    /// The events of a former remote's log: the number of the identity that ended with it
     /// ([`PastIdentity`](super::PastIdentity)). It has no pending events.
     pub former: Option<i64>,
     /// By this actor, as the application set it.
@@ -211,7 +211,7 @@ pub(in crate::store) fn frame(row: &Row<'_>) -> Result<Event> {
     open(&sealed, Seq(row.get(0)?))
 }
 
-/// The frames of the present log, or of that of a former remote (`?1`), from `?2` on.
+/// The frames from `?2` on of the present log, or of a former remote's (`?1`).
 fn frames(former: Option<i64>) -> &'static str {
     match former {
         None => {
@@ -232,12 +232,12 @@ pub(in crate::store) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<E
 }
 
 impl Store {
-    /// Visits the events that `filter` takes: the settled ones in the order of the log, then the
-    /// pending ones in theirs; the other way round if it is reversed.
+    /// Calls `visit` with the events that `filter` selects: first the settled ones in the order of
+    /// the log, then the pending ones in the order of the outbox.
     ///
     /// # Errors
     ///
-    /// What `visit` returns ends the walk. `Corrupt` when a frame is damaged, `Storage` when the
+    /// An error of `visit` ends the walk. `Corrupt` when a frame is damaged, `Storage` when the
     /// database fails.
     pub fn log(
         &self,
@@ -257,7 +257,7 @@ impl Store {
         filter: &LogFilter,
         visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        // One snapshot, so that an event that is settled meanwhile is not missed.
+        // One snapshot, so that an event that becomes settled meanwhile is not missed.
         let tx = self.db.unchecked_transaction()?;
         let wants_settled = filter.verdict != Some(EventState::Pending);
         let wants_pending = filter.former.is_none()
@@ -280,6 +280,7 @@ impl Store {
         Ok(())
     }
 
+    /// One event, by its id. Another writer's event is found by reading the log.
     fn walk_settled(
         &self,
         tx: &Connection,
@@ -322,7 +323,7 @@ impl Store {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// One event, by its id. Another writer's takes a walk through the log.
+    /// One event, by its id. Another writer's event is found by reading the log.
     ///
     /// # Errors
     ///
@@ -367,8 +368,8 @@ impl Store {
         settled_in(&self.db, None, seq)
     }
 
-    /// A settled event of any writer that is in the log before `seq`. It is looked for from there
-    /// backwards.
+    /// A settled event of any writer that is in the log before `seq`. The search goes backwards
+    /// from there.
     pub(in crate::store) fn logged_before(&self, id: EventId, seq: Seq) -> Result<Option<Event>> {
         let sql = "SELECT seq FROM driftless_log WHERE id = ?1 AND seq < ?2
                    ORDER BY seq DESC LIMIT 1";
@@ -379,7 +380,7 @@ impl Store {
     }
 }
 
-/// The settled event at a place in the present log, or in that of a former remote.
+/// The settled event at a place in the present log, or in a former remote's.
 pub(in crate::store) fn settled_in(
     db: &Connection,
     former: Option<i64>,
@@ -391,7 +392,7 @@ pub(in crate::store) fn settled_in(
     Ok(event.filter(|event| event.seq == seq))
 }
 
-/// A settled event that this file's outbox had, in the present log or in that of a former remote.
+/// A settled event that was in this file's outbox, from the present log or a former remote's.
 pub(in crate::store) fn own_event(
     db: &Connection,
     former: Option<i64>,
