@@ -1,5 +1,4 @@
-//! The outbox as the pusher sees it: where transactions end, what goes next, what has been
-//! answered.
+//! The outbox for the pusher: where transactions end, which events are next, and which are judged.
 
 use std::time::Duration;
 
@@ -17,49 +16,51 @@ use crate::protocol::{Outgoing, Push};
 use crate::store::Store;
 use crate::store::connection::BUSY_TIMEOUT;
 
-/// The least events of a unit, if its stretch goes on: a puller integrates about so many in two
-/// milliseconds, and a push has ten units at the most.
+/// The fewest events of a unit, unless its range has fewer. A puller integrates about as many in
+/// two milliseconds, and a push has at most ten units.
 const UNIT_EVENTS: usize = 500;
 
-/// How many before-images of rows may lie about: each row that an upsert found there leaves one,
-/// and one that is deleted takes its own along, which costs.
+/// The number of stored before-images above which they are removed. An upsert leaves one for each
+/// row that it found. A row that is deleted removes its own, which costs time.
 const MANY: i64 = 1_000;
 
-/// The most bytes that are looked at behind a push that is cut short: a full push has as many.
+/// The most bytes that are read after the end of a shortened push: as many as a full push has.
 const LOOKAHEAD_BYTES: usize = 2 << 20;
 
-/// The most events of a transaction that is pushed whole although no foreign key asks for it, and
-/// of a group that is pushed without a word. libSQL server takes a write transaction away after 5 s
-/// if another writer waits.
+/// The most events of a transaction that is pushed whole although no foreign key requires it, and
+/// of a group that is pushed without a notice in the status. libSQL server ends a write transaction
+/// after 5 s if another writer waits.
 pub const GROUP_EVENTS: usize = 30_000;
 
 /// The most bytes of such a transaction or group.
 pub const GROUP_BYTES: usize = 24 << 20;
 
-/// The most events of a group that is tried at all: a push is in memory as a whole.
+/// The most events of a group that is pushed at all: a push is in memory as a whole.
 const MOST_EVENTS: usize = 500_000;
 
 /// The most bytes of such a group.
 const MOST_BYTES: usize = 256 << 20;
 
-/// A group with more events than this goes with parents first, as far as it can. While a foreign
-/// key is broken, SQLite looks through the children of each row that comes, all of them where they
-/// have no index. And others may integrate such a group in parts: they see the parents first.
+/// A group with more events than this is sent with parents first, as far as possible. While a
+/// foreign key is violated, SQLite searches the children of each new row, and without an index it
+/// reads all of them. Also, other replicas may integrate such a group in parts, and then see the
+/// parents first.
 const PARENTS_FIRST: usize = 1_000;
 
-/// How much goes into one push, and in which order.
+/// The size of one push, and its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimit {
-    /// Events, at least 1. A push has more if they hang together.
+    /// The number of events, at least 1. A push has more if they depend on each other.
     pub events: usize,
-    /// Bytes of their keys and images; one event may be larger, and what hangs together too.
+    /// The bytes of their keys and images. One event may be larger, and so may events that depend
+    /// on each other.
     pub bytes: usize,
-    /// If it is not 0, the push has more events than this, if there are more, wherever a
-    /// transaction ended and however large they are. Less than `events`.
+    /// If it is not 0, the push has more events than this if there are more, at any boundary and of
+    /// any size. It is less than `events`.
     pub above: usize,
-    /// A bisection is under way if this is not 0. It is how many events are looked at,
-    /// at the least, to see which of them hang together: the push ends between two that do not, if
-    /// it can.
+    /// 0 unless a bisection is running. It is the least number of events that are examined for
+    /// dependencies. The push ends between two events that do not depend on each other, if there is
+    /// such a place.
     pub lookahead: usize,
     /// Which of them defer their foreign keys.
     pub deferral: FkDeferral,
@@ -69,14 +70,14 @@ pub struct PushLimit {
 }
 
 impl PushLimit {
-    /// So many events and bytes, with transactions kept whole, and no search.
+    /// This number of events and bytes, without a bisection.
     pub const fn of(events: usize, bytes: usize) -> PushLimit {
         let deferral = FkDeferral::All;
         PushLimit { events, bytes, above: 0, lookahead: 0, deferral, keeps_transactions: true }
     }
 }
 
-/// What the next push depends on, beside the events.
+/// The state on which the next push depends, apart from the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxState {
     /// The highest number that is sent.
@@ -85,7 +86,7 @@ pub struct OutboxState {
     pub schema_version: i64,
 }
 
-/// The outbox's newest number and the highest one that is sent.
+/// The outbox's newest number, and the highest number that was sent.
 fn ends(db: &Connection) -> Result<(i64, i64)> {
     let mut statement = db.prepare_cached(
         "SELECT (SELECT coalesce(max(n), 0) FROM driftless_outbox), sent FROM driftless_state",
@@ -94,8 +95,8 @@ fn ends(db: &Connection) -> Result<(i64, i64)> {
 }
 
 impl Store {
-    /// Sees to it that the next ids are not below the newest one, should the machine's clock have
-    /// gone back: the triggers themselves look at `clock` alone.
+    /// Keeps the next ids above the newest one if the machine's clock has gone back: the triggers
+    /// use only `clock`.
     fn watch_clock(&mut self) -> Result<()> {
         let sql = "SELECT coalesce(max(ms), 0) FROM \
                    (SELECT ms FROM driftless_outbox ORDER BY n DESC LIMIT 1)";
@@ -108,8 +109,8 @@ impl Store {
         Ok(())
     }
 
-    /// Empties the before-images when there are many: none outlives its transaction. Nobody waits
-    /// for that; while another writes, it is left to the next look.
+    /// Removes the before-images when there are many. None is needed after its transaction. If
+    /// another program is writing, this is left to the next call.
     fn sweep_before_images(&self) -> Result<()> {
         let mut many = false;
         for before_images in BEFORE_IMAGES {
@@ -131,8 +132,8 @@ impl Store {
         }
     }
 
-    /// Notes the outbox's end: what a reader sees at one moment is a whole number of transactions,
-    /// so a push may end here. True if there are unsent events.
+    /// Records the outbox's end as a boundary: a reader sees a whole number of transactions, so a
+    /// push may end here. Returns whether there are unsent events.
     pub fn note_boundary(&mut self) -> Result<bool> {
         let tx = self.db.unchecked_transaction()?;
         let (newest, sent) = ends(&tx)?;
@@ -144,33 +145,39 @@ impl Store {
         if newest <= sent {
             return Ok(false);
         }
-        // The newest row may be settled and there for its number alone.
+        // The newest row may be settled, and kept only for its number.
         self.moves_any(sent, newest)
     }
 
     /// The next unsent events behind the number `last_n`, as if all up to it were sent, in the
     /// order for the remote; `None` if there are none.
     ///
-    /// They end where a transaction ended, as far as [`Store::note_boundary`] has noted that. Where
-    /// none is known to end within the limit, they end at a cut point, where nothing that hangs
-    /// together is parted; the push is then as much longer than the limit as it takes
-    /// ([`Push::is_oversized`]). A transaction whose two ends are known is pushed whole up to
-    /// [`GROUP_EVENTS`] events and [`GROUP_BYTES`] bytes.
+    /// They end at a boundary that [`Store::note_boundary`] has recorded. If no boundary is known
+    /// within the limit, they end at a cut point, where no two events that depend on each other are
+    /// separated. Then the push may be longer than the limit ([`Push::is_oversized`]). A
+    /// transaction between two known boundaries is pushed whole up to [`GROUP_EVENTS`] events and
+    /// [`GROUP_BYTES`] bytes.
     ///
     /// # Errors
     ///
-    /// `TooLarge`, naming the tables, when more hangs together than can be in memory. `Storage`
-    /// when the database fails, `Corrupt` when an event in the outbox is damaged.
+    /// `TooLarge`, naming the tables, when more events depend on each other than fit into memory.
+    /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
+    /// The same, for the events after the number `last_n`, as if all up to it were sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::outgoing`].
     pub fn outgoing_behind(&mut self, last_n: i64, limit: PushLimit) -> Result<Option<Push>> {
         let (mut rows, mut taken) = self.stretch(last_n, limit)?;
         if rows.is_empty() {
             return Ok(None);
         }
-        // Looked at after the events, the definitions know every column that they have.
+        // The definitions are checked after the events were read, so they have every column of the
+        // events.
         let version = self.schema_version;
         self.check_triggers()?;
         if !self.suspects.is_empty() {
-            // What was not captured is found first.
+            // Writes that capture has missed come first.
             return Ok(None);
         }
         if self.schema_version != version {
@@ -201,14 +208,14 @@ impl Store {
         Ok(Some(Push { events, units, last_n, self_contained, bytes, tables }))
     }
 
-    /// Reads what fits into a push. If it ends in the middle of a transaction, for all that is
-    /// known, also what hangs together with it; in a search, as much behind it as is looked at.
-    /// Gives how many of the events fit.
+    /// Reads the events of a push. If they may end within a transaction, it also reads the events
+    /// that depend on them, and in a bisection the events up to the lookahead. Returns how many of
+    /// the events fit.
     fn stretch(&mut self, last_n: i64, limit: PushLimit) -> Result<(Vec<OutboxRow>, usize)> {
         let (tx, newest, sent) = self.in_order()?;
         let sent = sent.max(last_n);
         self.remember_outbox(&tx)?;
-        // All of the outbox at one moment ends where a transaction ended.
+        // All rows that are visible at one moment end at a boundary.
         self.outbox.boundaries.note(newest);
         let searching = limit.lookahead > 0;
         self.refresh_held(&tx, newest)?;
@@ -273,7 +280,7 @@ impl Store {
         Ok(if searching { (rows, taken) } else { (rows, within) })
     }
 
-    /// A transaction that sees an outbox whose events are in their order, and its ends.
+    /// A transaction in which the outbox's events are in order, with the outbox's ends.
     fn in_order(&self) -> Result<(Transaction<'_>, i64, i64)> {
         loop {
             self.straighten()?;
@@ -291,7 +298,7 @@ impl Store {
         Ok(OutboxState { sent, schema_version: self.current_schema_version()? })
     }
 
-    /// Whether there is a pending event above `from` and up to `to` that does not wait.
+    /// Whether there is a pending event above `from` and up to `to` that is not held back.
     fn moves_any(&self, from: i64, to: i64) -> Result<bool> {
         self.refresh_held(&self.db, to)?;
         let pending = self.outbox.pending();
@@ -311,8 +318,8 @@ impl Store {
         Ok(ends(&self.db)?.0)
     }
 
-    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict here, or
-    /// waits although pushes go.
+    /// The cursor, and whether every event up to the outbox number `up_to` has its verdict or is
+    /// held back.
     pub fn settled_up_to(&self, up_to: i64) -> Result<(Seq, bool)> {
         let tx = self.db.unchecked_transaction()?;
         let settled = !self.moves_any(0, up_to)?;
@@ -321,17 +328,13 @@ impl Store {
         Ok((cursor, settled))
     }
 
-    /// The next unsent events.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::outgoing_behind`].
+    /// Records that the remote has given its verdict for all outbox rows up to `up_to`.
     #[cfg(feature = "internals")]
     pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
         self.outgoing_behind(0, limit)
     }
 
-    /// The remote has given its verdict for all outbox rows up to `up_to`.
+    /// Records that the remote has given its verdict for all outbox rows up to `up_to`.
     #[cfg(feature = "internals")]
     pub fn sent(&mut self, up_to: i64) -> Result<()> {
         let tx = self.begin_write()?;
@@ -341,7 +344,7 @@ impl Store {
         Ok(())
     }
 
-    /// These events, alone, make a push fail: they are to be pushed as rejected, for `reason`.
+    /// Marks these events, each of which makes a push fail, to be pushed as rejected for `reason`.
     ///
     /// # Errors
     ///
@@ -365,7 +368,7 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// Events that were to be pushed as rejected are tried again.
+    /// Lets events that were marked as rejected be tried again.
     pub fn forget_refusals(&mut self) -> Result<()> {
         let any = "SELECT EXISTS (SELECT 1 FROM driftless_outbox \
                    WHERE refuse IS NOT NULL AND NOT settled)";
@@ -377,9 +380,9 @@ impl Store {
         Ok(())
     }
 
-    /// Sets who is at work: the actor of all events from now on, by whichever program.
+    /// Sets the actor of all events from now on, by any program.
     pub fn set_actor(&mut self, actor: Option<&str>) -> Result<()> {
-        // What is so already needs no lock.
+        // If the actor is the same already, no lock is taken.
         let sql = "UPDATE driftless_state SET actor = ?1 WHERE actor IS NOT ?1";
         let same = "SELECT actor IS ?1 FROM driftless_state";
         if !self.db.query_row(same, [actor], |row| row.get(0))? {
@@ -390,8 +393,8 @@ impl Store {
 }
 
 impl Push {
-    /// Whether the push is larger than what goes through without a word ([`GROUP_EVENTS`],
-    /// [`GROUP_BYTES`]). All of it hangs together.
+    /// Whether the push is larger than [`GROUP_EVENTS`] or [`GROUP_BYTES`], above which the status
+    /// has a notice. All its events depend on each other.
     pub fn is_oversized(&self) -> bool {
         self.events.len() > GROUP_EVENTS || self.bytes > GROUP_BYTES
     }
@@ -403,10 +406,10 @@ impl Push {
     }
 }
 
-/// Where a push of up to `most` events ends in a search, and of more than `limit.above`: at a
-/// boundary, or else where nothing that hangs together is parted but perhaps by a deferred foreign
-/// key. Where what hangs together is more than `most`, all of it is pushed, for a consequence that
-/// went without its cause would stay when that is refused.
+/// The end of a push of up to `most` events, and of more than `limit.above`, in a bisection. It is
+/// a boundary or, if there is none, a place that separates no two dependent events, except perhaps
+/// by a deferred foreign key. If more than `most` events depend on each other, all of them are
+/// pushed. A consequence that was sent without its cause would stay when the cause is rejected.
 fn end(
     rows: &[OutboxRow],
     most: usize,
@@ -420,13 +423,13 @@ fn end(
     known.unwrap_or_else(|| cuts.up_to(least, most))
 }
 
-/// How many events there are up to the number `n`.
+/// The number of events up to the number `n`.
 fn up_to(rows: &[OutboxRow], n: i64) -> usize {
     rows.partition_point(|row| row.n() <= n)
 }
 
-/// Where units end: where a boundary parts all events before from all behind, for a consequence
-/// stands behind its cause.
+/// The ends of units: where a boundary separates all events before it from all after it. A
+/// consequence comes after its cause, so not every boundary does.
 fn units(events: &[Outgoing], boundaries: &Boundaries) -> Vec<usize> {
     let mut least = vec![i64::MAX; events.len() + 1];
     for (at, event) in events.iter().enumerate().rev() {

@@ -1,27 +1,27 @@
-//! Where transactions ended in the outbox, as far as somebody looked at the time.
+//! The ends of transactions in the outbox, as far as they are known.
 //!
-//! Nothing in the outbox tells two transactions apart. But what a reader sees at one moment is a
-//! whole number of them, so the newest number that it sees is where one ended. The thread that owns
-//! the [`Store`](crate::store::Store) looks now and then. While it is busy, a
-//! [`Watch`](super::watch::Watch) looks for it over a connection of its own.
+//! The outbox itself does not separate transactions. But a reader sees a whole number of
+//! transactions, so the newest number that it sees is the end of one. The thread that owns the
+//! [`Store`](crate::store::Store) reads it from time to time. While that thread is busy, a
+//! [`Watch`](super::watch::Watch) reads it on a connection of its own.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many boundaries are kept. More are thinned out, which only makes stretches longer; ten a
-/// second for an hour of writing without a push.
+/// The most boundaries that are kept: ten a second for an hour of writing without a push. Above
+/// that some are dropped, which only makes ranges longer.
 const MAX_BOUNDARIES: usize = 32_768;
 
 /// Outbox numbers at which a transaction ended, rising.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Boundaries(VecDeque<i64>);
 
-/// The same of events that are sent: what lost among them is told apart by them.
+/// Boundaries of events that are sent. They separate the lost transactions among these.
 #[derive(Debug, Default)]
 struct Past(VecDeque<i64>);
 
 impl Boundaries {
-    /// A transaction ended at `newest`. Two may look, so an older one may come late.
+    /// A transaction ended at `newest`. Two threads may report, so an older end may come late.
     fn note(&mut self, newest: i64) {
         let at = self.0.partition_point(|&end| end < newest);
         if self.0.get(at) == Some(&newest) {
@@ -37,7 +37,7 @@ impl Boundaries {
         }
     }
 
-    /// Gives those up to `sent` away, but for the newest.
+    /// Moves the boundaries up to `sent` to `past`, except the newest.
     fn forget(&mut self, sent: i64, past: &mut Past) {
         while self.0.len() > 1 && self.0[0] <= sent {
             let end = self.0.pop_front().expect("there are two");
@@ -69,7 +69,7 @@ pub(in crate::store) struct Shared {
 }
 
 impl Shared {
-    /// The boundaries; nobody holds them for longer than it takes to look one up.
+    /// The boundaries. No thread holds them for longer than one lookup.
     pub(in crate::store) fn lock(&self) -> MutexGuard<'_, Boundaries> {
         self.boundaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +78,7 @@ impl Shared {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first boundary from `n` on, also if it is of events that are sent.
+    /// The first boundary from `n` on, also among events that are sent.
     pub(in crate::store) fn ended(&self, n: i64) -> Option<i64> {
         let past = self.past();
         let found = past.0.get(past.0.partition_point(|&end| end < n)).copied();

@@ -1,10 +1,10 @@
-//! Foreign keys that a later event of the same push satisfies: which events have to wait for which,
-//! and an order in which fewer have to.
+//! Foreign keys that a later event of the same push satisfies: which events wait for which, and an
+//! order in which fewer wait.
 //!
-//! An event that waits defers its foreign keys: the remote does not judge them, but leaves them to
-//! the database, which checks them when the push is over. If the later event is rejected itself,
-//! the whole push fails. [`topological_order`] is for that case: where what is waited for comes
-//! first, each event can be judged when it arrives.
+//! An event that waits defers its foreign keys: the push's statements do not judge them, and the
+//! database checks them at the end of the push. If the later event is rejected itself, the whole
+//! push fails. [`topological_order`] is for that case: an event after all events that it needs can
+//! be judged when it arrives.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -16,11 +16,11 @@ use crate::event::value::Value;
 use crate::event::{Image, Op};
 use crate::protocol::Outgoing;
 
-/// How often events are put in another order: what is moved may leave behind what waits for it.
+/// How often the events are reordered. A moved event may leave an event behind that waits for it.
 const ROUNDS: usize = 8;
 
-/// A value as foreign keys may compare it, whatever the columns' collations and types: too much
-/// alike does no harm.
+/// A value in a form for comparing foreign keys, for any collation and type. Different values may
+/// have the same form, which does no harm.
 fn loosely(value: &Value) -> Option<Vec<u8>> {
     let mut text = match value {
         Value::Null => return None,
@@ -50,18 +50,18 @@ pub(in crate::store) fn values<'a>(
         .collect()
 }
 
-/// What events later in the outbox supply: for each foreign key, the next event that brings a
-/// parent, the last one that takes a child of it away, and the next one that changes a row or takes
-/// it away. Values stand there by their hash: an outbox may have a million of them.
+/// The rows that later events of the outbox supply or remove. For each foreign key: the next event
+/// that inserts a parent, the last event that removes a child from it, and the next event that
+/// changes or deletes a row. Values are kept as hashes, because an outbox may have a million of
+/// them.
 pub(in crate::store) struct Later<'t> {
-    /// The foreign keys, each with its number and the table that has it.
     keys: Vec<(usize, &'t str, &'t ForeignKey)>,
     parents: HashMap<(usize, u64), usize>,
     freed: HashMap<(usize, u64), usize>,
     rows: HashMap<(usize, u64), usize>,
 }
 
-/// A hash of 64 bits. Two values may share one; too much alike does no harm.
+/// A hash of 64 bits. Different values may share one, which does no harm.
 pub(in crate::store) fn hashed(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -98,22 +98,22 @@ impl<'t> Later<'t> {
         Later { keys: numbered(tables), parents, freed, rows }
     }
 
-    /// Whether a foreign key leads from a table or to it.
+    /// Whether a foreign key refers from a table or to it.
     pub(in crate::store) fn is_related(&self, table: &str) -> bool {
         self.keys.iter().any(|(_, child, key)| {
             child.eq_ignore_ascii_case(table) || key.parent.eq_ignore_ascii_case(table)
         })
     }
 
-    /// Notes what an event supplies to those in front of it, and gives the last one behind it that
-    /// it waits for itself, if it does. Events are given from the last to the first.
+    /// Records what an event supplies to the events before it. Returns the last event after it
+    /// that it waits for. Events are given from the last to the first.
     pub(in crate::store) fn pass(&mut self, at: usize, event: &Outgoing) -> Result<Option<usize>> {
         let [before, after] = images(event)?;
         let waits = (0..self.keys.len()).map(|key| self.pass_key(key, at, event, &before, &after));
         Ok(waits.max().flatten())
     }
 
-    /// The same by one foreign key.
+    /// The same for one foreign key.
     fn pass_key(
         &mut self,
         key: usize,
@@ -147,8 +147,8 @@ impl<'t> Later<'t> {
                 waits = waits.max(self.parents.get(&gone).copied());
             }
             if let Some(coming) = values(after, parents()).map(hashed) {
-                // Whoever takes the parent away earlier waits for it, and for none of its children
-                // that go after it has come again.
+                // An earlier event that deletes the parent waits for this one, but for none of the
+                // parent's children that are deleted after the parent exists again.
                 self.freed.remove(&(number, coming));
                 self.parents.insert((number, coming), at);
             }
@@ -157,12 +157,12 @@ impl<'t> Later<'t> {
     }
 }
 
-/// Deletes that come later in the push, by what a consequence may name them: the row's key, or the
-/// values of other columns that foreign keys refer to. A delete of a row that is written again in
-/// front of it is no cause: the row was gone already when the consequence's trigger looked for it.
+/// The later deletes of a push, by the names that a consequence may use: the row's key, or the
+/// values of other columns that foreign keys refer to. A delete of a row that is inserted again
+/// before it is not the cause: the row was already gone when the consequence's trigger ran.
 pub(in crate::store) struct Deletes<'t> {
     by_key: HashMap<(String, String), usize>,
-    /// Parent and columns of the foreign keys that refer to no primary key.
+    /// The parent and the columns of each foreign key that does not refer to a primary key.
     references: Vec<(&'t str, Vec<&'t String>)>,
     by_values: HashMap<(usize, Vec<Vec<u8>>), usize>,
 }
@@ -186,7 +186,7 @@ impl<'t> Deletes<'t> {
         Deletes { by_key: HashMap::new(), references, by_values: HashMap::new() }
     }
 
-    /// Takes the event at a place in. Places are given from the last to the first.
+    /// Adds the event at a place. Places are passed from the last to the first.
     pub(in crate::store) fn pass(&mut self, at: usize, event: &Outgoing) -> Result<()> {
         let row = (event.table.to_ascii_lowercase(), event.key.0.clone());
         let is_delete = event.op == Op::Delete;
@@ -213,7 +213,7 @@ impl<'t> Deletes<'t> {
         Ok(())
     }
 
-    /// The place of the next delete of a parent that a consequence names.
+    /// The place of the next delete of the parent that a consequence names.
     pub(in crate::store) fn find(&self, table: &str, named: &str) -> Result<Option<usize>> {
         if named.starts_with('[') {
             let place = (table.to_ascii_lowercase(), named.to_owned());
@@ -233,9 +233,9 @@ impl<'t> Deletes<'t> {
     }
 }
 
-/// Lets events defer their foreign keys, from the last event to the first, and gives for each event
-/// the one that it waits for: of several the last. What is recorded as rejected waits for nothing
-/// and supplies nothing.
+/// Marks events that defer their foreign keys, from the last event to the first. Returns for each
+/// event the event that it waits for; of several, the last one. An event that is recorded as
+/// rejected waits for nothing and supplies nothing.
 pub(in crate::store) fn defer_fk(
     tables: &[&Table],
     events: &mut [Outgoing],
@@ -247,7 +247,7 @@ pub(in crate::store) fn defer_fk(
         if event.refuse.is_none() && later.is_related(&event.table) {
             waits[at] = later.pass(at, event)?;
         }
-        // A key change is judged with its delete, for the row that its insert brings.
+        // A key change is judged with its delete, for the row of its insert.
         let next = events.get(at + 1);
         if next.is_some_and(|next| next.op == Op::Insert && event.pair == Some(next.id)) {
             waits[at] = waits[at].max(waits[at + 1]);
@@ -259,8 +259,8 @@ pub(in crate::store) fn defer_fk(
     Ok(waits)
 }
 
-/// The events in an order in which as few as possible wait for a later one. Those of one row stay
-/// in their order, and a consequence behind its cause. What waits in a ring still waits.
+/// The events in an order in which as few as possible wait for a later one. Events of one row keep
+/// their order, and a consequence stays after its cause. Events that wait in a cycle still wait.
 pub(in crate::store) fn topological_order(
     tables: &[&Table],
     mut events: Vec<Outgoing>,
@@ -280,12 +280,13 @@ pub(in crate::store) fn topological_order(
     Ok(events)
 }
 
-/// What must stand behind what. The halves of a key change are one, under the first one's number.
+/// The graph of which event must come after which. Both halves of a key change are one node, with
+/// the number of the first half.
 struct DependencyGraph {
-    /// The event that stands for this one.
+    /// The node of each event.
     stands_for: Vec<usize>,
     behind: Vec<Vec<usize>>,
-    /// How many must come before this one.
+    /// The number of nodes that must come before each.
     before: Vec<usize>,
 }
 
@@ -324,8 +325,7 @@ impl DependencyGraph {
         }
     }
 
-    /// The events' numbers in an order that keeps to it as far as there is one, and else to the
-    /// order that they have.
+    /// The events' numbers in topological order. Events in a cycle keep their present order.
     fn sorted(mut self) -> Vec<usize> {
         let stands = |graph: &DependencyGraph, at: &usize| graph.stands_for[*at] == *at;
         let mut free: BinaryHeap<_> = (0..self.before.len())
@@ -339,7 +339,7 @@ impl DependencyGraph {
             while done[first] || !stands(&self, &first) {
                 first += 1;
             }
-            // In a ring nobody is free: what was first goes first.
+            // In a cycle no node is free. The first one is taken.
             let at = free.pop().map_or(first, |Reverse(at)| at);
             if std::mem::replace(&mut done[at], true) {
                 continue;

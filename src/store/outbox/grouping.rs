@@ -1,12 +1,12 @@
-//! Puts a stretch of the outbox into the order in which the remote judges it: a pure function.
+//! Puts a range of the outbox into the order in which the remote judges it. A pure function.
 //!
-//! * The halves of a key change name each other; each carries the other's key, and the
-//!   delete the new image.
-//! * SQLite carries out a foreign key's actions before the parent's own AFTER triggers, so in the
-//!   outbox a consequence stands before its cause. The remote is told of it after, with the cause's
-//!   id.
-//! * A foreign key that a later event of the push satisfies (a deferred constraint, several rows in
-//!   one statement) is not to be judged when the event arrives: the event defers it.
+//! * The two halves of a key change name each other. Each carries the other's key, and the delete
+//!   carries the new image.
+//! * SQLite carries out a foreign key's actions before the parent's own AFTER triggers, so a
+//!   consequence comes before its cause in the outbox. It is moved after its cause, and carries the
+//!   cause's id.
+//! * A foreign key may be satisfied by a later event of the push (a deferred constraint, several
+//!   rows in one statement). Then the event defers it: it is not judged when the event arrives.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,14 +36,14 @@ pub(in crate::store) fn judging_order(
     Ok(events)
 }
 
-/// Where a stretch of the outbox can be cut, and what its events are when it is whole.
+/// The places where a range of the outbox can be cut, and data about its events.
 pub(in crate::store) struct CutPoints {
-    /// What a push should not part: by a deferred foreign key, a consequence or a key change.
+    /// The spans that a push should not cut: deferred foreign keys, consequences and key changes.
     all: Spans,
-    /// What it must not part: the same without deferred foreign keys.
+    /// The spans that a push must not cut: the same, without deferred foreign keys.
     firm: Spans,
     deferred: HashSet<EventId>,
-    /// Consequences whose causes are in the stretch.
+    /// The consequences whose causes are in the range.
     via: HashSet<EventId>,
 }
 
@@ -61,9 +61,9 @@ fn dependency_spans(events: &[Outgoing]) -> Vec<(i64, i64)> {
     spans.flatten().collect()
 }
 
-/// Whether the events of a push with a higher number in the outbox than `above` hang together, so
-/// that none can go without the others: there is one, or a key change, or a cause with its
-/// consequences and what stands between them.
+/// Whether the events of a push with outbox numbers above `above` depend on each other so that none
+/// can be sent without the others. This is true of a single event, of a key change, and of a cause
+/// with its consequences and the events between them.
 pub(crate) fn are_bound(events: &[Outgoing], above: i64) -> bool {
     let spans = Spans::merged(dependency_spans(events));
     let last = events.iter().map(|event| event.n).max();
@@ -87,8 +87,9 @@ impl CutPoints {
         Ok(CutPoints { all: Spans::merged(spans), firm, deferred, via })
     }
 
-    /// The last cut point from the event `least` up to the event `most`, or if there is none, one
-    /// where only deferred foreign keys are parted: the last one, or else the first one behind.
+    /// The last cut point from the event `least` up to the event `most`. If there is none, a place
+    /// that cuts only deferred foreign keys: the last one before `most`, or else the first one
+    /// after it.
     pub(in crate::store) fn up_to(&self, least: i64, most: i64) -> i64 {
         let last = |spans: &Spans| Some(spans.cut_up_to(most)).filter(|&cut| cut >= least);
         last(&self.all).or_else(|| last(&self.firm)).unwrap_or_else(|| self.firm.cut_from(most))
@@ -99,8 +100,8 @@ impl CutPoints {
         self.all.cut_from(n)
     }
 
-    /// Whether an event waits for what may be behind the push: for a foreign key's sake, or, if it
-    /// has been parted from its cause, for that.
+    /// Whether an event waits for an event that may come after the push: for its foreign keys or,
+    /// if it was separated from its cause, for the cause.
     pub(in crate::store) fn defers_fk(&self, event: &Outgoing) -> bool {
         self.deferred.contains(&event.id) || (event.via.is_none() && self.via.contains(&event.id))
     }
@@ -114,9 +115,9 @@ fn join_key_changes(rows: &mut [OutboxRow]) {
     }
 }
 
-/// Moves each consequence behind its cause, which is the next delete of the parent that it names;
-/// of a key change, behind the insert. There is no cause if the parent is written again in between.
-/// A half of a key change is no consequence.
+/// Moves each consequence after its cause, which is the next delete of the parent that it names;
+/// after the insert, if the cause is a key change. There is no cause if the parent is inserted
+/// again in between. A half of a key change is not a consequence.
 fn after_their_causes(tables: &[&Table], rows: Vec<OutboxRow>) -> Result<Vec<Outgoing>> {
     let mut deletes = Deletes::new(tables);
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];

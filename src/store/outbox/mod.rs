@@ -1,10 +1,10 @@
 //! The outbox: the events of the application, and how a push is made of them.
 //!
-//! The capture triggers append to it. `reader` reads what they wrote, `write_order` restores the
-//! order in which a row was written, and `pending` knows which rows have events without a verdict.
-//! `batch` takes the next events. It ends where a transaction ended (`boundaries`) or where nothing
-//! that hangs together is cut (`spans`), puts parents before children (`fk_order`), and marks what
-//! belongs together (`grouping`).
+//! The capture triggers append to it. `reader` reads their rows, `write_order` restores the order
+//! in which a row was written, and `pending` knows which rows have events without a verdict.
+//! `batch` takes the next events. A push ends where a transaction ended (`boundaries`) or at a
+//! place that separates no dependent events (`spans`). `fk_order` puts parents before children, and
+//! `grouping` puts causes before consequences and joins the halves of a key change.
 
 pub(super) mod batch;
 pub(super) mod boundaries;
@@ -20,7 +20,7 @@ pub(super) mod write_order;
 
 use std::cell::{Ref, RefCell, RefMut};
 
-/// What a store knows of its outbox, besides what stands in it.
+/// What a store knows of its outbox, in addition to its rows.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Outbox {
     pending: RefCell<pending::Pending>,
@@ -29,7 +29,7 @@ pub(in crate::store) struct Outbox {
     boundaries: boundaries::Shared,
     /// The dependency spans of a stretch of the outbox that is larger than a push.
     spans: spans::KnownSpans,
-    /// The greatest time of a local event that was the newest when a boundary was noted.
+    /// The greatest time of a local event that was the newest one when a boundary was noted.
     newest_ms: i64,
 }
 

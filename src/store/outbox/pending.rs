@@ -1,10 +1,10 @@
-//! Pending events: rows of the outbox whose verdict this replica does not know yet.
+//! Pending events: rows of the outbox without a known verdict.
 //!
-//! A page asks of each of its events: has this row pending events, and is this event one of them?
-//! The outbox has no index for that, since an index would make every captured write dearer. So
-//! [`Pending`] keeps, in memory, the numbers of the pending events of each row, under a hash of the
-//! row; what stands in the outbox is read by number, and compared, when it is needed. It is brought
-//! up to date by reading the outbox from the last number seen.
+//! For each event of a page, the store asks: has this row pending events, and is this event one of
+//! them? The outbox has no index for that, because an index would make every captured write slower.
+//! So [`Pending`] keeps in memory the numbers of each row's pending events, under a hash of the
+//! row. The events themselves are read by number, and compared, when they are needed. It is updated
+//! by reading the outbox from the last number on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
@@ -20,7 +20,7 @@ use crate::event::{Columns, EventId, Image, Op, RowKey, Seq};
 use crate::store::rows::row::borrow;
 use crate::store::waiting::held::Held;
 
-/// The id of an outbox row. An application that replaces `random()` may leave no tail.
+/// The id of an outbox row. If an application replaces `random()`, there may be no tail.
 pub(in crate::store) fn event_id(ms: i64, n: i64, tail: Option<i64>) -> EventId {
     EventId::of_outbox(ms, n, tail.unwrap_or(0))
 }
@@ -36,36 +36,36 @@ pub(in crate::store) fn row_hash(table: &str, key: &str) -> u64 {
     hasher.finish()
 }
 
-/// The numbers of a row's pending events: mostly there is one.
+/// The numbers of a row's pending events. Usually there is one.
 #[derive(Clone, Debug)]
 enum Numbers {
     One(i64),
     Many(Vec<i64>),
 }
 
-/// Which rows have pending events.
+/// The rows that have pending events.
 ///
 /// * Every unsettled outbox row up to `seen` is in `by_number`, unless another replicator works on
-///   this file; then the cursor has moved, and everything is read anew.
-/// * `by_row` has the same numbers, rising.
+///   this file. Then the cursor has moved, and everything is read again.
+/// * `by_row` has the same numbers, in rising order.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Pending {
     seen: i64,
     cursor: Option<Seq>,
     by_number: BTreeMap<i64, u64>,
     by_row: HashMap<u64, Numbers>,
-    /// Settled rows that stayed for their number's sake.
+    /// Settled rows that are kept for their number.
     kept: Vec<i64>,
-    /// The highest number that was in the outbox when its events were last put in their order.
+    /// The highest number in the outbox when its events were last put in order.
     in_order: i64,
-    /// Rows that have got further events since.
+    /// Rows that have new events since then.
     again: HashSet<u64>,
-    /// Those that wait although pushes go.
+    /// The events that are held back while later ones are pushed.
     held: Held,
 }
 
 impl Pending {
-    /// Reads what is new in the outbox. `cursor` is the state's, in the same transaction.
+    /// Reads the new rows of the outbox. `cursor` is from the state row in the same transaction.
     pub(in crate::store) fn refresh(
         &mut self,
         db: &Connection,
@@ -103,7 +103,7 @@ impl Pending {
         Ok(())
     }
 
-    /// New events of rows that have several new ones, which may stand in another order than theirs.
+    /// The new events of rows that have several new ones. They may be out of order.
     pub(in crate::store) fn unexamined(&self) -> Vec<i64> {
         let mut found = Vec::new();
         for &hash in &self.again {
@@ -116,39 +116,39 @@ impl Pending {
         found
     }
 
-    /// All events that nobody has put in their order.
+    /// All events whose order was not checked.
     pub(in crate::store) fn new_events(&self) -> Vec<i64> {
         let range = (Bound::Excluded(self.in_order), Bound::Unbounded);
         self.by_number.range(range).map(|(&n, _)| n).collect()
     }
 
-    /// All that has been read is in its order.
+    /// Records that all events that were read are in order.
     pub(in crate::store) fn examined(&mut self) {
         self.in_order = self.seen;
         self.again.clear();
     }
 
-    /// All up to `n` is in its order.
+    /// Records that all events up to `n` are in order.
     pub(in crate::store) fn examined_to(&mut self, n: i64) {
         self.in_order = n;
     }
 
-    /// The highest number that has been read.
+    /// The highest number that was read.
     pub(in crate::store) fn newest(&self) -> i64 {
         self.seen
     }
 
-    /// Whether all up to `n` is in its order.
+    /// Whether all events up to `n` are in order.
     pub(in crate::store) fn is_in_order(&self, n: i64) -> bool {
         self.in_order >= n
     }
 
-    /// Those that wait although pushes go.
+    /// The events that are held back while later ones are pushed.
     pub(in crate::store) fn held(&self) -> &Held {
         &self.held
     }
 
-    /// The same, to bring it up to date.
+    /// The same, for an update.
     pub(in crate::store) fn held_mut(&mut self) -> &mut Held {
         &mut self.held
     }
@@ -158,7 +158,7 @@ impl Pending {
         self.by_number.contains_key(&n)
     }
 
-    /// Forgets everything: the outbox has changed in an unusual way.
+    /// Clears everything, because the outbox has changed in an unusual way.
     pub(in crate::store) fn forget(&mut self) {
         *self = Pending::default();
     }
@@ -167,14 +167,14 @@ impl Pending {
         &self.kept
     }
 
-    /// A page of this store's own has settled these events, and has kept the row of one of them.
+    /// Removes events that a page of this store has settled. The row `kept` stays in the outbox.
     pub(in crate::store) fn settle(&mut self, settled: &[i64], kept: Option<i64>, cursor: Seq) {
         settled.iter().for_each(|&n| self.remove(n));
         self.kept = kept.into_iter().collect();
         self.advance(cursor);
     }
 
-    /// The cursor moves, and the outbox stays.
+    /// The cursor has moved, and the outbox has not changed.
     pub(in crate::store) fn advance(&mut self, cursor: Seq) {
         self.cursor = Some(cursor);
     }
@@ -192,7 +192,7 @@ impl Pending {
         }
     }
 
-    /// The numbers of pending events that may be of the row with this hash, rising.
+    /// The numbers of pending events that may be of the row with this hash, in rising order.
     pub(in crate::store) fn of_row(&self, hash: u64) -> &[i64] {
         match self.by_row.get(&hash) {
             None => &[],
@@ -209,18 +209,18 @@ impl Pending {
         self.by_number.len()
     }
 
-    /// All numbers, rising.
+    /// All numbers, in rising order.
     pub(in crate::store) fn numbers(&self) -> impl Iterator<Item = i64> + '_ {
         self.by_number.keys().copied()
     }
 
-    /// How many are above `n`.
+    /// The number of pending events above `n`.
     pub(in crate::store) fn above(&self, n: i64) -> usize {
         self.by_number.range((Bound::Excluded(n), Bound::Unbounded)).count()
     }
 }
 
-/// A pending event, as a page needs it.
+/// A pending event, with the data that a page needs.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct PendingEvent {
     n: i64,
@@ -229,20 +229,20 @@ pub(in crate::store) struct PendingEvent {
     key: RowKey,
     op: Op,
     after: Option<Vec<u8>>,
-    /// What is underneath it, as far as it knows: `coalesce(undo, before)`.
+    /// The image under it, as far as the event has it: `coalesce(undo, before)`.
     under: Option<Vec<u8>>,
     base: Seq,
     aside: bool,
     winner: Option<Seq>,
     /// 1: the delete of a key change, 2: its insert.
     key_change_half: Option<i64>,
-    /// Whether a trigger captured it, or a first sync made it.
+    /// Whether a trigger captured it. Otherwise a first sync made it.
     captured: bool,
-    /// Of an update that a foreign key made within its own table: the row that is referred to.
+    /// For an update that a foreign key made within its own table: the row that is referred to.
     parent: Option<RowKey>,
 }
 
-/// Reads the pending event `n`; `None` if it has been settled.
+/// Reads the pending event `n`; `None` if it is settled.
 pub(in crate::store) fn load(
     db: &Connection,
     layouts: &Layouts,
@@ -293,7 +293,7 @@ impl PendingEvent {
         &self.key
     }
 
-    /// Whether it is of this row, and of no other with the same hash.
+    /// Whether it is an event of this row, and not of another one with the same hash.
     pub(in crate::store) fn is_of(&self, table: &str, key: &str) -> bool {
         self.key.0 == key && self.table.eq_ignore_ascii_case(table)
     }
@@ -306,7 +306,7 @@ impl PendingEvent {
         self.aside
     }
 
-    /// The event for which it was set aside, where there is one.
+    /// The event because of which it was set aside, if there is one.
     pub(in crate::store) fn winner(&self) -> Option<Seq> {
         self.winner
     }
@@ -316,7 +316,7 @@ impl PendingEvent {
         self.captured
     }
 
-    /// Of an update that a foreign key made within its own table: the row that is referred to.
+    /// For an update that a foreign key made within its own table: the row that is referred to.
     pub(in crate::store) fn parent(&self) -> Option<&RowKey> {
         self.parent.as_ref()
     }
@@ -336,12 +336,12 @@ impl PendingEvent {
         self.key_change_half == Some(2) && self.op == Op::Insert
     }
 
-    /// What the conflict rule looks at: its claim, and what its writer had seen.
+    /// The input of the conflict rule: its claim, and the seq that its writer had seen.
     pub(in crate::store) fn claim(&self) -> (Claim<'_>, Seq) {
         (Claim { op: self.op, after: self.after.as_deref() }, self.base)
     }
 
-    /// Notes that it is off its row, for `winner`, if that is known.
+    /// Records that it is off its row, because of `winner` if that is known.
     pub(in crate::store) fn set_aside(&self, db: &Connection, winner: Option<Seq>) -> Result<()> {
         let sql = "UPDATE driftless_outbox SET aside = 1, winner = coalesce(winner, ?2)
                    WHERE n = ?1";
@@ -349,7 +349,7 @@ impl PendingEvent {
         Ok(())
     }
 
-    /// Notes that it is on its row, and what is underneath, if that is not known yet.
+    /// Records that it is on its row, and the image under it, if that is not recorded yet.
     pub(in crate::store) fn set_on(&self, db: &Connection, under: Option<&Image>) -> Result<()> {
         let known = under.map_or(Ok(true), |under| self.is_over(under))?;
         if self.aside || !known {
@@ -360,7 +360,7 @@ impl PendingEvent {
         Ok(())
     }
 
-    /// Keeps its values, which the log does not have.
+    /// Stores its values in the conflict inbox, because the log does not have them.
     pub(in crate::store) fn keep_values(&self, db: &Connection) -> Result<()> {
         let json = |image: &Option<Vec<u8>>| -> Result<Option<String>> {
             Ok(image.as_deref().map(Image::parse).transpose()?.map(|image| image.to_json()))
@@ -374,7 +374,7 @@ impl PendingEvent {
         Ok(())
     }
 
-    /// Takes the event off an image of its row.
+    /// Removes the event's effect from an image of its row.
     pub(in crate::store) fn undo(&self, image: Option<Image>) -> Result<Option<Image>> {
         let under = || self.under.as_deref().map(Image::parse).transpose();
         Ok(match self.op {
@@ -383,13 +383,14 @@ impl PendingEvent {
             Op::Update => match (image, under()?) {
                 (Some(mut image), Some(under)) => {
                     let after = self.after()?;
-                    // A column that is gone from the table is of no interest any more.
+                    // A column that is gone from the table is ignored.
                     for (name, value) in under.0 {
                         let same =
                             |(mine, _): &&mut (String, Value)| mine.eq_ignore_ascii_case(&name);
                         let Some((_, mine)) = image.0.iter_mut().find(same) else { continue };
-                        // What an action of a foreign key did to a row under its new key stands in
-                        // front of the key change. On the row that had the key before, it is not.
+                        // A foreign key's action on a row with its new key comes before the key
+                        // change in the outbox. The row with the former key does not have its
+                        // effect.
                         if after.get(&name).is_none_or(|after| alike(mine, after)) {
                             *mine = value;
                         }
@@ -406,14 +407,14 @@ impl PendingEvent {
         self.after.as_deref().map_or(Ok(Image::default()), Image::parse)
     }
 
-    /// Whether what it knows to be underneath it is `under`.
+    /// Whether `under` is the image under it, as far as the event has it.
     fn is_over(&self, under: &Image) -> Result<bool> {
         let known = self.under.as_deref().map(Image::parse).transpose()?;
         Ok(known.is_some_and(|known| known.0.len() == under.0.len() && known.holds(under)))
     }
 }
 
-/// Whether a row's value is that of an event, which cannot tell −0.0 from 0.0.
+/// Whether a row's value is an event's value. An event cannot distinguish −0.0 from 0.0.
 fn alike(row: &Value, event: &Value) -> bool {
     match (row, event) {
         (Value::Real(row), Value::Real(event)) => row == event,

@@ -1,7 +1,7 @@
-//! Reads what the triggers wrote into the outbox: a row's table, key and images.
+//! Reads the rows that the triggers appended to the outbox: table, key and images.
 //!
-//! A captured event has a layout, and its values in columns of their own. An event of adoption, or
-//! one that a driftless before schema 2 captured, has its table, its key and JSON.
+//! A captured event has a layout, and its values in columns of their own. An event of a first sync,
+//! or one that was captured by a driftless before schema 2, has its table, its key and JSON.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(in crate::store) const COLUMNS: &str = "n, op, layout, tbl, pk, before, afte
 /// The columns that [`Reader::row`] reads, in its order.
 pub(in crate::store) const ROW: &str = "n, op, layout, tbl, pk";
 
-/// What an outbox row says happened.
+/// The change that an outbox row describes.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxEvent {
     table: String,
@@ -31,7 +31,8 @@ pub(in crate::store) struct OutboxEvent {
     after: Option<Vec<u8>>,
     /// Old and new values of generated columns that foreign keys lead from or to.
     made: [Image; 2],
-    /// Of a foreign key's consequence: table and key of the parent that went.
+    /// For a foreign key's consequence: the table and the key of the parent that was deleted or
+    /// changed.
     parent: Option<(String, RowKey)>,
 }
 
@@ -53,22 +54,23 @@ impl OutboxEvent {
         self.before.as_deref()
     }
 
-    /// Of a foreign key's consequence: table and key of the parent that went.
+    /// For a foreign key's consequence: the table and the key of the parent that was deleted or
+    /// changed.
     pub(in crate::store) fn parent(&self) -> Option<&(String, RowKey)> {
         self.parent.as_ref()
     }
 
-    /// Takes the JSON of its old and new values out.
+    /// Takes the JSON of its old and new values out of it.
     pub(in crate::store) fn take_images(&mut self) -> Images {
         (self.before.take(), self.after.take())
     }
 
-    /// Takes the values of generated columns out.
+    /// Takes the values of generated columns out of it.
     pub(in crate::store) fn take_made(&mut self) -> [Image; 2] {
         std::mem::take(&mut self.made)
     }
 
-    /// Takes the parent out.
+    /// Takes the parent out of it.
     pub(in crate::store) fn take_parent(&mut self) -> Option<(String, RowKey)> {
         self.parent.take()
     }
@@ -79,7 +81,7 @@ impl OutboxEvent {
     }
 }
 
-/// The layouts of the events read so far. What a number means never changes.
+/// The layouts of the events that were read so far. The meaning of a number never changes.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Layouts(RefCell<HashMap<i64, Arc<Layout>>>);
 
@@ -101,7 +103,7 @@ impl Layouts {
         Ok(layout)
     }
 
-    /// The table of the row of [`COLUMNS`], which stand from the column `first` on.
+    /// The table of the row of [`COLUMNS`], which begin at the column `first`.
     pub(in crate::store) fn table(
         &self,
         db: &Connection,
@@ -114,8 +116,8 @@ impl Layouts {
         }
     }
 
-    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. Where many are read
-    /// one after the other, a [`Reader`] is quicker.
+    /// Reads the row of [`COLUMNS`], which begin at the column `first`. For many rows a [`Reader`]
+    /// is faster.
     pub(in crate::store) fn read(
         &self,
         db: &Connection,
@@ -127,8 +129,8 @@ impl Layouts {
     }
 }
 
-/// Reads one outbox row after the other. A captured event's values are read by number, with a
-/// statement for each layout, which stays at hand.
+/// Reads outbox rows one after the other. It keeps a statement for each layout, which reads a
+/// captured event's values by number.
 pub(in crate::store) struct Reader<'a> {
     db: &'a Connection,
     layouts: &'a Layouts,
@@ -147,7 +149,7 @@ impl<'a> Reader<'a> {
         Reader { db, layouts, select: Layout::select_key, open: Vec::new() }
     }
 
-    /// Gives the values of the event `n` to `take`.
+    /// Calls `take` with the values of the event `n`.
     fn with_values<T>(
         &mut self,
         layout: i64,
@@ -172,8 +174,8 @@ impl<'a> Reader<'a> {
         take(layout, row)
     }
 
-    /// Reads the row of [`COLUMNS`], which stand from the column `first` on. `via` is the place of
-    /// that column, if the parent is to be read.
+    /// Reads the row of [`COLUMNS`], which begin at the column `first`. `via` is the place of that
+    /// column, if the parent is to be read.
     pub(in crate::store) fn read(
         &mut self,
         row: &Row<'_>,
@@ -205,7 +207,8 @@ impl<'a> Reader<'a> {
         Ok(OutboxEvent { table, op, key, before, after, made: Default::default(), parent })
     }
 
-    /// Gives the table and the key of the row of [`ROW`], which stand from the column `first` on.
+    /// Calls `take` with the table and the key of the row of [`ROW`], which begins at the column
+    /// `first`.
     pub(in crate::store) fn row<T>(
         &mut self,
         row: &Row<'_>,
@@ -224,12 +227,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What `via` says of a consequence.
+/// The parent of a consequence, as `via` has it.
 enum Via {
     /// The number of the foreign key in the event's layout.
     By(usize),
-    /// Table and key of the parent. A driftless before schema 3 wrote them, as JSON. A parent that
-    /// is named by other columns than its key has an object for a key.
+    /// Table and key of the parent, as JSON from a driftless before schema 3. If the parent is
+    /// named by other columns than its key, the key is an object.
     Named((String, RowKey)),
 }
 
@@ -256,7 +259,7 @@ pub(in crate::store) fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<Opti
     Ok(value.as_bytes_or_null().map_err(rusqlite::Error::from)?)
 }
 
-/// The op that the outbox has as a number.
+/// The op for the number that the outbox has.
 fn op(number: i64) -> Result<Op> {
     match number {
         0 => Ok(Op::Insert),
@@ -266,7 +269,7 @@ fn op(number: i64) -> Result<Op> {
     }
 }
 
-/// A key as an outbox row has it, which may have bytes that are no UTF-8.
+/// A key from an outbox row. It may have bytes that are not UTF-8.
 pub(in crate::store) fn row_key(bytes: &[u8]) -> Result<RowKey> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(RowKey(text.to_owned())),
@@ -290,9 +293,9 @@ pub(in crate::store) fn row_key(bytes: &[u8]) -> Result<RowKey> {
 /// The JSON of an outbox row's old and new values.
 pub(in crate::store) type Images = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// Reads `before`, `after` and `changes`, which stand in this order from the column `first` on. An
-/// update's two images are captured as one object, of `[old, new]` for each changed column; those
-/// of a row that was replaced are whole, and what did not change is left out here.
+/// Reads `before`, `after` and `changes`, which begin in this order at the column `first`. An
+/// update's two images were captured as one object, with `[old, new]` for each changed column.
+/// Those of a replaced row are whole, and unchanged columns are left out here.
 pub(in crate::store) fn images(row: &Row<'_>, first: usize) -> Result<Images> {
     let Some(changes) = bytes(row, first + 2)? else {
         return Ok(match (bytes(row, first)?, bytes(row, first + 1)?) {

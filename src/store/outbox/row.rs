@@ -1,4 +1,4 @@
-//! An outbox row on its way into a push.
+//! An outbox row that is being prepared for a push.
 
 use rusqlite::Row;
 
@@ -10,19 +10,19 @@ use crate::event::verdict::{KEY_NOT_UTF8, KEY_TOO_LARGE};
 use crate::event::{Image, RowKey, Seq};
 use crate::protocol::Outgoing;
 
-/// What is read of each event, for [`read`].
+/// The columns of an event for [`read`].
 pub(in crate::store) const EVENT: &str = "n, op, layout, tbl, pk, before, after, changes, \
     ms, tail, base, actor, pair, via, refuse";
 
-/// An outbox row on its way to [`judging_order`](super::grouping::judging_order).
+/// An outbox row, as input of [`judging_order`](super::grouping::judging_order).
 #[derive(Clone, Debug)]
 pub(in crate::store) struct OutboxRow {
     event: Outgoing,
     /// 1: the delete of a key change, 2: its insert.
     key_change_half: Option<i64>,
-    /// Table and key of the parent that went.
+    /// Table and key of the parent that was deleted or changed.
     parent: Option<(String, RowKey)>,
-    /// What it costs, in bytes.
+    /// Its size in bytes.
     size: usize,
 }
 
@@ -45,18 +45,18 @@ impl OutboxRow {
         self.key_change_half
     }
 
-    /// Table and key of the parent that went.
+    /// Table and key of the parent that was deleted or changed.
     pub(in crate::store) fn parent(&self) -> Option<&(String, RowKey)> {
         self.parent.as_ref()
     }
 
-    /// What it costs, in bytes.
+    /// Its size in bytes.
     pub(in crate::store) fn size(&self) -> usize {
         self.size
     }
 
-    /// If these rows, one behind the other, are the halves of a key change, each gets the other's
-    /// id and key.
+    /// If these consecutive rows are the halves of a key change, gives each the id and key of the
+    /// other half.
     pub(super) fn join_key_change(delete: &mut OutboxRow, insert: &mut OutboxRow) {
         if delete.key_change_half != Some(1) || insert.key_change_half != Some(2) {
             return;
@@ -67,7 +67,7 @@ impl OutboxRow {
         delete.other = Some(insert.key.clone());
         delete.image.clone_from(&insert.after);
         insert.other = Some(delete.key.clone());
-        // They share one verdict.
+        // Both halves have one verdict.
         let refuse = delete.refuse.take().or_else(|| insert.refuse.take());
         (delete.refuse, insert.refuse) = (refuse.clone(), refuse);
         let plain = delete.plain && insert.plain;
@@ -75,8 +75,8 @@ impl OutboxRow {
     }
 }
 
-/// The JSON of an image, in canonical form. The triggers of an old SQLite write `\u0000`, and text
-/// that is not UTF-8 as it is; the rest is canonical already.
+/// The JSON of an image in canonical form. The triggers of an older version write `\u0000`, and
+/// text that is not UTF-8 unchanged. Everything else is canonical already.
 fn canonical(json: Vec<u8>) -> Result<String> {
     if memchr::memmem::find(&json, b"\\u0000").is_some() {
         return Ok(Image::parse(&json)?.to_json());
@@ -87,8 +87,8 @@ fn canonical(json: Vec<u8>) -> Result<String> {
     }
 }
 
-/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so this cannot
-/// be part of one.
+/// Whether an image's JSON has a tagged value. A quote within a string is escaped, so a string
+/// cannot contain this text.
 fn has_tag(json: &str) -> bool {
     memchr::memmem::find(&json.as_bytes()[1..], b"{\"").is_some()
 }
@@ -126,16 +126,16 @@ pub(in crate::store) fn read(reader: &mut Reader<'_>, row: &Row<'_>) -> Result<O
     Ok(OutboxRow { event, key_change_half: row.get(12)?, parent, size })
 }
 
-/// Which events of a push defer their foreign keys: those that a later event of it satisfies are
-/// left to the database, which checks them when the push is over.
+/// Which events of a push defer their foreign keys. A deferred key is checked by the database at
+/// the end of the push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FkDeferral {
-    /// All that wait for a later event. None is moved.
+    /// All events that wait for a later one. No event is moved.
     #[default]
     All,
-    /// Those that wait in a cycle. The others are moved behind what they wait for, and judged
-    /// there.
+    /// The events that wait in a cycle. The other events are moved after the events that they need,
+    /// and are judged there.
     CyclesOnly,
-    /// None. They are moved all the same.
+    /// None. Events are moved nevertheless.
     Never,
 }

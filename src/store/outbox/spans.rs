@@ -1,20 +1,20 @@
-//! Dependency spans: which stretches of the outbox reach the remote in one transaction.
+//! Dependency spans: the ranges of the outbox that must reach the remote in one transaction.
 //!
-//! Four things hang together, and each is a span of outbox numbers:
+//! Four kinds of events depend on each other. Each makes a span of outbox numbers:
 //!
 //! * the two halves of a key change;
-//! * a foreign key's consequence and its cause, which stands behind it in the outbox;
-//! * a child and the parent row that comes later;
-//! * a parent row that goes, and the child rows that go or change later.
+//! * a foreign key's consequence and its cause, which comes later in the outbox;
+//! * a child and a parent row that is inserted later;
+//! * a parent row that is deleted, and child rows that are deleted or changed later.
 //!
-//! A push may end at a *cut point*: behind an event that no span reaches over. No span crosses the
-//! end of a transaction, so it is enough to look as far as the next known end.
+//! A push may end at a *cut point*: after an event that no span crosses. No span crosses the end of
+//! a transaction, so it is enough to search up to the next known end.
 //!
 //! # Caveats
 //!
-//! * Values are compared loosely and by a hash of 64 bits. Two events may hang together by mistake;
-//!   that makes a push longer, and nothing else.
-//! * The events that are recorded as rejected are not left out, although nothing waits for them.
+//! * Values are compared loosely and by a hash of 64 bits. Two events may seem to depend on each
+//!   other by mistake. This only makes a push longer.
+//! * Events that are recorded as rejected are included, although nothing waits for them.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -27,12 +27,12 @@ use super::row::{EVENT, read};
 use crate::catalog::Table;
 use crate::error::{Kind, Result};
 
-/// Dependency spans: the first and last number of each, rising. No two have a number in common.
+/// Dependency spans: the first and last number of each, in rising order. No two overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct Spans(Vec<(i64, i64)>);
 
-/// The spans of the stretch of the outbox that was last looked at. An event's values never change,
-/// but numbers may: what renumbers events forgets them.
+/// The spans of a range of the outbox: the schema version of the definitions that were used, the
+/// first and the last number of the range, and the spans.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct KnownSpans(RefCell<Option<Stretched>>);
 
@@ -73,7 +73,7 @@ impl KnownSpans {
 }
 
 impl Spans {
-    /// Spans that have a number in common become one.
+    /// Joins spans that overlap.
     pub(in crate::store) fn merged(mut spans: Vec<(i64, i64)>) -> Spans {
         spans.sort_unstable();
         let mut merged: Vec<(i64, i64)> = Vec::new();
@@ -86,7 +86,7 @@ impl Spans {
         Spans(merged)
     }
 
-    /// Reads the unsent events with these numbers, behind which a transaction ended.
+    /// Reads the unsent events from `from` up to `to`, where a transaction ended.
     pub(in crate::store) fn read(
         db: &Connection,
         layouts: &Layouts,
@@ -104,7 +104,7 @@ impl Spans {
         while let Some(row) = rows.next()? {
             let (n, key_change_half): (i64, Option<i64>) = (row.get(0)?, row.get(PAIR)?);
             found.join_key_changes(n, key_change_half);
-            // A damaged event is reported when it is to be pushed, and holds up no other.
+            // A damaged event is reported when it is to be pushed. It delays no other event.
             let looked = layouts.table(db, row, 0).and_then(|table| {
                 if found.later.is_related(&table) {
                     found.pass(&read(&mut reader, row)?)
@@ -120,19 +120,20 @@ impl Spans {
         Ok(Spans::merged(found.spans))
     }
 
-    /// The span with `n` in front of its end: a push that ends with `n` would part it.
+    /// The span that begins at or before `n` and ends after it: a push that ends with `n` would cut
+    /// it.
     fn over(&self, n: i64) -> Option<(i64, i64)> {
         let at = self.0.partition_point(|&(_, end)| end <= n);
         self.0.get(at).copied().filter(|&(start, _)| start <= n)
     }
 
-    /// The last cut point up to the event `n`: the number of the event in front of it, or a number
-    /// below the stretch if there is no such place.
+    /// The last cut point up to the event `n`: the number of the event before it. It is a number
+    /// below the range if there is no such place.
     pub(in crate::store) fn cut_up_to(&self, n: i64) -> i64 {
         self.over(n).map_or(n, |(start, _)| start - 1)
     }
 
-    /// The first cut point from the event `n` on: the number of the event in front of it.
+    /// The first cut point from the event `n` on: the number of the event before it.
     pub(in crate::store) fn cut_from(&self, n: i64) -> i64 {
         self.over(n).map_or(n, |(_, end)| end)
     }
@@ -164,7 +165,7 @@ impl<'t> Finder<'t> {
         }
     }
 
-    /// Takes the next event, in front of all that were taken.
+    /// Adds the next event, which comes before all events that were added.
     fn pass(&mut self, row: &super::row::OutboxRow) -> Result<()> {
         let (event, at) = (row.event(), row.n() as usize);
         let mut reach = at;

@@ -1,4 +1,4 @@
-//! Unsent events of the outbox, read in its order.
+//! Unsent events of the outbox, read in order.
 
 use rusqlite::Connection;
 
@@ -7,11 +7,11 @@ use super::row::{EVENT, OutboxRow, read};
 use crate::error::{Code, Error, Result};
 use crate::store::waiting::held::Held;
 
-/// Unsent events that are read at one moment, one stretch behind the other.
+/// Unsent events that are read in one transaction, one range after the other.
 pub(in crate::store) struct Stretch<'a> {
     db: &'a Connection,
     layouts: &'a Layouts,
-    /// Those that are passed over.
+    /// The events that are skipped.
     held: &'a Held,
     rows: Vec<OutboxRow>,
     /// The number of the newest event that was read.
@@ -20,7 +20,7 @@ pub(in crate::store) struct Stretch<'a> {
 }
 
 impl<'a> Stretch<'a> {
-    /// Nothing yet: the first event has a number above `after`, and none of them is `held`.
+    /// Empty. The first event has a number above `after`, and none is in `held`.
     pub(in crate::store) fn new(
         db: &'a Connection,
         layouts: &'a Layouts,
@@ -30,8 +30,8 @@ impl<'a> Stretch<'a> {
         Stretch { db, layouts, held, rows: Vec::new(), at: after, size: 0 }
     }
 
-    /// Reads on up to the number `to`, until `enough` says so of what has been read and its size.
-    /// Gives whether it did.
+    /// Reads up to the number `to`, or until `enough` is true of the events that were read and
+    /// their size. Returns whether it was true.
     pub(in crate::store) fn on(
         &mut self,
         to: i64,
@@ -58,7 +58,7 @@ impl<'a> Stretch<'a> {
         Ok(false)
     }
 
-    /// The events that were read.
+    /// Drops all but the first `count` events, which are at least one.
     pub(in crate::store) fn rows(&self) -> &[OutboxRow] {
         &self.rows
     }
@@ -68,7 +68,7 @@ impl<'a> Stretch<'a> {
         self.rows
     }
 
-    /// Forgets all but the first `count` events, of which there is one at least.
+    /// Drops all but the first `count` events, which are at least one.
     pub(in crate::store) fn back_to(&mut self, count: usize) {
         self.rows.truncate(count);
         self.at = self.ends().1;
@@ -101,7 +101,7 @@ pub(in crate::store) fn too_much(rows: &[OutboxRow]) -> Error {
     )
 }
 
-/// Tables as a message names them.
+/// The names of tables for a message.
 pub(in crate::store) fn named(tables: &[&str]) -> String {
     let names: Vec<_> = tables.iter().map(|table| format!("`{table}`")).collect();
     match tables {

@@ -1,4 +1,4 @@
-//! Sees where transactions end, while the thread of the store has something else to do.
+//! Sees the ends of transactions while the store's thread is busy.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::connection::BUSY_TIMEOUT;
 
-/// Page cache of a watch, in KiB: it reads the last page of one table.
+/// The page cache of a watch, in KiB: it reads the last page of one table.
 const CACHE_KIB: i64 = 64;
 
-/// Notes where transactions end, for a [`Store`] whose thread has something else to do.
+/// Records the ends of transactions for a [`Store`] whose thread is busy.
 ///
-/// It opens the database when it first looks, and never writes.
+/// It opens the database at its first look, and never writes.
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks whether anybody has committed since the last look, and notes the outbox's end if so.
+    /// If anybody has committed since the last look, records the outbox's end.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Watch {
 }
 
 fn connect(path: &Path) -> Result<Connection> {
-    // A write-ahead log that nobody else has open can be read only by who may write.
+    // Only a connection that may write can read a write-ahead log that nobody else has open.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
@@ -67,7 +67,7 @@ fn connect(path: &Path) -> Result<Connection> {
 }
 
 impl Store {
-    /// What can look in another thread, for as long as this store is open.
+    /// A watch for another thread, valid while this store is open.
     pub fn watch(&self) -> Watch {
         let (path, boundaries) = (self.path().to_owned(), self.outbox.boundaries.clone());
         Watch { path, boundaries, db: None, version: -1 }

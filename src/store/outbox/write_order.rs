@@ -1,11 +1,11 @@
-//! Puts events in the order of their writes, where triggers of the application caused another
-//! order: see [`untangle`].
+//! Puts events in the order of their writes, if triggers of the application caused another order:
+//! see [`untangle`].
 //!
-//! It is done in the outbox itself, before anything else reads the events: a number is the place in
-//! the order, and the high bits of an id. The store looks only at events that it has not seen, and
-//! of these only at rows that have several. The search begins at the row as it is in the table, so
-//! no page may be integrated between the write and this look: integration stops until all events
-//! are in their order. After a restart, that is true of the events whose base is the cursor.
+//! This is done in the outbox itself, before anything else reads the events, because a number is
+//! the place in the order and the high bits of an id. The store examines only new events, and of
+//! these only rows that have several. The search starts from the row as it is in the table, so no
+//! page may be integrated between the write and this check: integration stops until all events are
+//! in order. After a restart, events whose base is the cursor are known to be in order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,8 @@ use crate::store::rows::trigger_guard::Guard;
 use crate::store::rows::writer::Writer;
 
 impl Store {
-    /// Puts what is new in the outbox in its order. It takes the write lock only if it must.
+    /// Puts the new events of the outbox in order. It takes the write lock only if an event must
+    /// move.
     pub(in crate::store) fn straighten(&self) -> Result<()> {
         let tx = self.db.unchecked_transaction()?;
         let moves = self.moves(&tx)?;
@@ -50,16 +51,16 @@ impl Store {
         Ok(())
     }
 
-    /// Brings the index of pending events up to date, in a transaction that has the write lock.
-    /// Stops if there are events that nobody has put in their order.
+    /// Updates the index of pending events, in a transaction with the write lock. Stops if there
+    /// are events whose order was not checked.
     pub(in crate::store) fn refresh_pending(&self, tx: &Connection, cursor: Seq) -> Step {
         let mut pending = self.outbox.pending_mut();
         pending.refresh(tx, self.outbox.layouts(), cursor)?;
         if pending.unexamined().is_empty() { Ok(()) } else { Err(Stop::SchemaChanged) }
     }
 
-    /// Reads what is new, and the moves that it needs. Only if the events of a row are not in their
-    /// order, those of rows with one event are read too: they may share a UNIQUE index with it.
+    /// Reads the new events, and finds the moves that they need. Rows with one event are read only
+    /// if another row's events are out of order: they may share a UNIQUE index with that row.
     fn moves(&self, db: &Connection) -> Result<Vec<Move>> {
         let moves = self.moves_of(db, Pending::unexamined)?;
         if moves.is_empty() { Ok(moves) } else { self.moves_of(db, Pending::new_events) }
@@ -79,8 +80,8 @@ impl Store {
         for n in numbers {
             let Some(Read { link, moved }) = read(db, &mut reader, n, cursor)? else { continue };
             if moved {
-                // All was in its order when a page was integrated. Without this event, or with the
-                // row that is under it now, what stands in front of it fits no order.
+                // All events were in order when a page was integrated. Without this event, or with
+                // the row as it is now, the events before it fit no order.
                 in_order = n;
                 links.clear();
                 continue;
@@ -106,9 +107,9 @@ impl Store {
         Ok(untangle(&steps, &now, &uniques))
     }
 
-    /// Leaves out what a foreign key did to a row that refers to itself and changes its key. Such
-    /// an event has the new key and stands in front of the key change. The insert of that has what
-    /// it did, so it is no link of either row's chain.
+    /// Leaves out the consequence of a foreign key on a row that refers to itself and changes its
+    /// key. Such an event has the new key and comes before the key change. The key change's insert
+    /// has its effect, so it is not a link of either row's chain.
     fn leave_out_consequences(
         &self,
         db: &Connection,
@@ -136,7 +137,7 @@ impl Store {
         Ok(())
     }
 
-    /// The rows of some events as they are in their tables.
+    /// The rows of some events, as they are in their tables.
     fn rows_of(
         &self,
         db: &Connection,
@@ -159,14 +160,14 @@ impl Store {
     }
 }
 
-/// An event that was captured.
+/// A captured event.
 struct Read {
     link: ChainStep,
-    /// Whether the row may have been changed under it since.
+    /// Whether the row may have been changed by a page since then.
     moved: bool,
 }
 
-/// Reads an event that was captured; `None` if there is none with this number.
+/// Reads a captured event; `None` if none has this number.
 fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result<Option<Read>> {
     let sql = format!(
         "SELECT {COLUMNS}, pair, base <> ?2 OR aside OR undo IS NOT NULL FROM driftless_outbox \
@@ -184,7 +185,7 @@ fn read(db: &Connection, reader: &mut Reader<'_>, n: i64, cursor: i64) -> Result
     Ok(Some(Read { link, moved: row.get(9)? }))
 }
 
-/// Moves events in the outbox. By way of negative numbers, since none may stand there twice.
+/// Moves events in the outbox. They get negative numbers first, because numbers are unique.
 fn renumber(db: &Connection, made: Move) -> Result<()> {
     let Move { from, len, to } = made;
     let give_way = "UPDATE driftless_outbox SET n = -(n + ?3) WHERE n >= ?1 AND n < ?2";
@@ -196,7 +197,7 @@ fn renumber(db: &Connection, made: Move) -> Result<()> {
     Ok(())
 }
 
-/// An id is not below one with a lower number.
+/// Raises times so that an id is never below the id of an event with a lower number.
 fn raise_times(db: &Connection, first: i64) -> Result<()> {
     let mut statement =
         db.prepare_cached("SELECT n, ms FROM driftless_outbox WHERE n >= ?1 ORDER BY n")?;

@@ -1,16 +1,16 @@
-//! What SQLite's refusals mean.
+//! Classifies SQLite's refusals.
 
 use rusqlite::ErrorCode;
 
-/// Whether a statement could not even be made: a trigger of the application calls a function that
-/// this program does not have, or writes a table that is gone; or an index has a collation that it
-/// does not have, for which SQLite has an extended code of its own.
+/// Whether a statement could not be compiled: a trigger of the application calls a function that
+/// this program lacks, or writes to a table that is gone; or an index has a collation that this
+/// program lacks, for which SQLite has an extended code.
 pub(in crate::store) fn is_uncompiled(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
         || error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == 1)
 }
 
-/// The longest piece of a remote's text in a reason, in bytes.
+/// The longest part of a remote's text in a reason, in bytes.
 const MAX_NAME: usize = 200;
 
 pub(in crate::store) fn shorten(text: &str) -> &str {
@@ -18,14 +18,14 @@ pub(in crate::store) fn shorten(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// Whether a write failed because of what is in it, and not because of the disk or a lock.
+/// Whether a write failed because of its values, and not because of the disk or a lock.
 pub(in crate::store) fn is_refusal(error: &rusqlite::Error) -> bool {
     let codes = [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig];
     error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether a write failed because another row has what it wants: that may change when more events
-/// are applied with it.
+/// Whether a write failed because another row has its UNIQUE value. This may change when more
+/// events are applied.
 pub(in crate::store) fn is_unique_violation(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{
         SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
@@ -34,7 +34,7 @@ pub(in crate::store) fn is_unique_violation(error: &rusqlite::Error) -> bool {
     extended_code(error).is_some_and(|code| taken.contains(&code))
 }
 
-/// What SQLite says of a statement that it cannot compile, without the statement.
+/// SQLite's message about a statement that it cannot compile, without the statement.
 pub(in crate::store) fn message(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
@@ -43,7 +43,7 @@ pub(in crate::store) fn message(error: &rusqlite::Error) -> String {
     }
 }
 
-/// The extended result code of an error of SQLite's.
+/// The extended result code of an SQLite error.
 pub(in crate::store) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
     error.sqlite_error().map(|error| error.extended_code)
 }

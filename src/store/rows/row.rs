@@ -1,4 +1,4 @@
-//! Rows and values between an event's JSON and SQLite.
+//! Converts rows and values between an event's JSON and SQLite.
 
 use std::borrow::Cow;
 
@@ -25,12 +25,12 @@ pub(in crate::store) fn borrow(image: &Image) -> Columns<'_> {
     image.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), value.into())).collect()
 }
 
-/// A row as it stands in its table.
+/// A row in its table.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Row {
     /// Its values.
     image: Image,
-    /// Its rowid, where it has one that is not its key.
+    /// Its rowid, if that is not its key.
     rowid: Option<i64>,
 }
 
@@ -49,13 +49,13 @@ impl Row {
         self.image
     }
 
-    /// Its rowid, where it has one that is not its key.
+    /// Its rowid, if that is not its key.
     pub(in crate::store) fn rowid(&self) -> Option<i64> {
         self.rowid
     }
 }
 
-/// Where a column stands in the definition. `place` is where to look first.
+/// The place of a column in the definition. `place` is checked first.
 pub(in crate::store) fn column_index(table: &Table, name: &str, place: usize) -> Option<usize> {
     match table.columns.get(place) {
         Some(column) if column.name == name => Some(place),
@@ -63,7 +63,7 @@ pub(in crate::store) fn column_index(table: &Table, name: &str, place: usize) ->
     }
 }
 
-/// The values of a key that the table can have: of its arity, and without NULL.
+/// The values of a key, if the table can have it: its arity is right, and it has no NULL.
 pub(in crate::store) fn known_key<'k>(table: &Table, key: &'k str) -> Option<Vec<ValueRef<'k>>> {
     let mut values = Vec::with_capacity(table.key.len());
     RowKey::read(key, &mut values).ok()?;
@@ -72,7 +72,7 @@ pub(in crate::store) fn known_key<'k>(table: &Table, key: &'k str) -> Option<Vec
     (whole && !null).then_some(values)
 }
 
-/// Whether `cell`, in the key column `part`, has the canonical form `key`.
+/// Whether `cell`, of the key column `part`, has the canonical form `key`.
 pub(in crate::store) fn key_matches(
     table: &Table,
     part: usize,
@@ -84,7 +84,7 @@ pub(in crate::store) fn key_matches(
         (ValueRef::Real(key), ValueRef::Real(cell)) => key.to_bits() == cell.to_bits(),
         (ValueRef::Blob(key), ValueRef::Blob(cell)) => key == cell,
         (ValueRef::Text(key), ValueRef::Text(cell)) => match table.key_collations[part] {
-            // Of what stands behind a NUL only the length counts: a canonical key has zeros there.
+            // After a NUL only the length counts: a canonical key has zero bytes there.
             Collation::NoCase => {
                 let nul = memchr::memchr(0, cell).unwrap_or(cell.len());
                 key.len() == cell.len()
@@ -97,8 +97,8 @@ pub(in crate::store) fn key_matches(
             }
             _ => key == cell,
         },
-        // An integral REAL stands as it is only where nothing converts it; -2^63 is not converted
-        // among integers, either.
+        // An integral REAL stays a REAL only if the column converts nothing. A column of integers
+        // does not convert -2^63 either.
         (ValueRef::Integer(key), ValueRef::Real(cell)) => {
             let stays = match table.columns[table.key[part]].affinity {
                 Affinity::Blob => true,

@@ -1,14 +1,14 @@
-//! Keeps the application's triggers from changing what the remote said.
+//! Keeps the application's triggers from changing replicated rows during a replay.
 //!
-//! During a replay they run, so that full-text indexes and other local tables follow; but they may
-//! not write a replicated table. An authorizer on the replaying connection leaves out their INSERTs
-//! and UPDATEs when a statement is compiled. It cannot leave out a DELETE (SQLite takes
-//! SQLITE_IGNORE for a DELETE to mean something else), so TEMP triggers on this connection alone
-//! refuse, row by row, every delete but the one that the store itself has just announced: TEMP
-//! triggers fire before the schema's own, so the first row that is asked about is the store's.
+//! The triggers run during a replay, so that full-text indexes and other local tables follow. But
+//! they may not write to a replicated table. An authorizer on the replaying connection makes their
+//! INSERTs and UPDATEs ineffective when a statement is compiled. For a DELETE, SQLITE_IGNORE has
+//! another meaning. So TEMP triggers on this connection refuse each delete of a row, except the one
+//! that the store has just announced. TEMP triggers fire before the schema's own, so the first row
+//! that they see is the store's.
 //!
-//! Where the application has no trigger on any replicated table there is nothing to follow, and the
-//! replaying connection has all triggers off: then capture costs nothing.
+//! If the application has no trigger on any replicated table, the replaying connection turns all
+//! triggers off. Then capture costs nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::catalog::{PREFIX, ident};
 use crate::error::Result;
 use crate::store::schema::replicated::ReplicatedTable;
 
-/// What the replaying connection knows about the application's triggers.
+/// The replaying connection's knowledge of the application's triggers.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Guard {
     /// Whether a replicated table has a trigger that is not ours.
     foreign: bool,
-    /// Set while the store deletes a row itself, until the row is asked about.
+    /// Set before the store deletes a row. The first TEMP trigger that fires clears it.
     armed: Arc<AtomicBool>,
     /// The tables that have a TEMP trigger.
     guarded: Vec<String>,
 }
 
 impl Guard {
-    /// Registers the function that the TEMP triggers ask.
+    /// Registers the function that the TEMP triggers call.
     pub(in crate::store) fn new(db: &Connection) -> Result<Guard> {
         let guard = Guard::default();
         let armed = Arc::clone(&guard.armed);
@@ -46,7 +46,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Whether a replicated table has a trigger that is not ours.
+    /// Prepares the connection for these tables.
     pub(in crate::store) fn is_foreign(&self) -> bool {
         self.foreign
     }
@@ -56,7 +56,7 @@ impl Guard {
         self.armed.store(armed, Ordering::Relaxed);
     }
 
-    /// Sets the connection up for these tables.
+    /// Prepares the connection for these tables.
     pub(in crate::store) fn watch(
         &mut self,
         db: &mut Connection,
@@ -84,7 +84,7 @@ impl Guard {
     }
 }
 
-/// Leaves out what triggers of the application insert into replicated tables or update there, on
+/// Makes the INSERTs and UPDATEs of the application's triggers on replicated tables ineffective on
 /// this connection.
 pub(in crate::store) fn leave_out_writes(
     db: &mut Connection,

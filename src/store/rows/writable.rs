@@ -7,7 +7,7 @@ use super::writer::write_statements;
 use crate::error::Result;
 use crate::store::schema::replicated::ReplicatedTable;
 
-/// What a person can do about a table that cannot be written.
+/// The remedy for a table that cannot be written.
 pub(in crate::store) const ADVICE: &str = "do the first sync where the application registers it: \
                                  `Builder::on_connect`; or leave the table out";
 
@@ -20,7 +20,8 @@ pub struct Unwritable {
     pub reason: String,
 }
 
-/// Why the connection cannot write to a table, if it cannot: a statement of each kind is compiled.
+/// Compiles a statement of each kind. Returns the reason why the connection cannot write to a
+/// table, if it cannot.
 pub(in crate::store) fn unwritable(
     db: &Connection,
     replicated: &ReplicatedTable,
@@ -40,8 +41,8 @@ pub(in crate::store) fn unwritable(
     Ok(None)
 }
 
-/// Names the definition that needs the thing which SQLite's message says is missing. `None` if no
-/// definition mentions it.
+/// Names the definition that needs the function or collation which is missing by SQLite's message.
+/// `None` if no definition mentions it.
 pub(in crate::store) fn place(
     db: &Connection,
     table: &str,
@@ -50,7 +51,8 @@ pub(in crate::store) fn place(
     let Some((_, missing)) = message.rsplit_once(": ") else { return Ok(None) };
     let missing = missing.trim_end_matches("()");
     let missing = missing.strip_prefix("main.").unwrap_or(missing);
-    // The table's own definitions first: a trigger of it may fire one of another table.
+    // The table's own definitions are checked first. One of its triggers may fire a trigger of
+    // another table.
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema
                WHERE sql NOT NULL AND type IN ('index', 'trigger', 'table')
                AND (type <> 'table' OR name = ?1 COLLATE NOCASE)

@@ -1,9 +1,9 @@
-//! Rows of replicated tables: reading one, writing one, taking one away.
+//! Reads, writes and deletes rows of replicated tables.
 //!
-//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write
-//! that the transaction has met (table, kind of write, set of columns), and binds values straight
-//! from an event's JSON. No SQL text ever comes from an event: its column names are looked up in
-//! the table's definition first, and the statement is made of the definition's own.
+//! A [`Writer`] lives for one transaction. It keeps a prepared statement for each shape of write in
+//! the transaction (table, kind of write, set of columns), and binds values directly from an
+//! event's JSON. No SQL text comes from an event: its column names are looked up in the table's
+//! definition, and the statement is made from the names there.
 
 use std::collections::HashMap;
 
@@ -20,26 +20,26 @@ use crate::event::{Column, Columns, Image, RowKey};
 use crate::store::local::dependents::{Dependents, Parent};
 use crate::store::schema::replicated::ReplicatedTable;
 
-/// How many statements a writer holds before it starts again: a bound for a remote whose events
-/// have every combination of columns.
+/// The most statements that a writer keeps before it starts again. This limits a remote whose
+/// events have every combination of columns.
 const MAX_SHAPES: usize = 256;
 
-/// What a statement does.
+/// The kind of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Writes a row that may be there.
+    /// Writes a row that may exist.
     Upsert,
-    /// The same, and gives it a rowid if it is not there.
+    /// The same. If the row does not exist, it gets a given rowid.
     UpsertAt,
     /// Changes columns of a row.
     Update,
-    /// Takes a row away.
+    /// Deletes a row.
     Delete,
-    /// Reads a row, with its rowid last where it has one of its own.
+    /// Reads a row. If it has a rowid apart from its key, that is the last column.
     Read,
 }
 
-/// A row of a table, and what local rows could refer to in it; `None` if it was not there.
+/// A row of a table, and its values to which local rows could refer; `None` if it did not exist.
 pub(in crate::store) type ValuesBefore = ((usize, RowKey), Option<Vec<Value>>);
 
 /// Reads and writes rows of replicated tables, within one transaction.
@@ -48,17 +48,17 @@ pub(in crate::store) struct Writer<'c> {
     tables: &'c [ReplicatedTable],
     guard: &'c Guard,
     statements: Vec<CachedStatement<'c>>,
-    /// Where the statement for a shape is.
+    /// The place of the statement for each shape.
     shapes: HashMap<Box<[u16]>, usize>,
-    /// The key of the statement in question: table, kind, columns.
+    /// The shape of the present statement: table, kind, columns.
     shape: Vec<u16>,
-    /// The one before it, and where its statement is: one event is mostly like another.
+    /// The previous shape, and the place of its statement: consecutive events are mostly alike.
     last: (Vec<u16>, usize),
-    /// Rowids of rows that were taken away in this transaction, to be given back.
+    /// The rowids of rows that were removed in this transaction and will be written again.
     rowids: HashMap<(usize, RowKey), i64>,
-    /// The tables to which local rows refer, and what they refer to.
+    /// The tables that local rows refer to, and which of their columns.
     dependents: Option<(&'c Dependents, Vec<bool>)>,
-    /// Rows of those tables before the first write to them.
+    /// The rows of those tables before they were first written.
     values_before: HashMap<(usize, RowKey), Option<Vec<Value>>>,
 }
 
@@ -82,7 +82,7 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Keeps what each row was to its children, before the first write to it.
+    /// Keeps each row's referred values from before its first write.
     pub(in crate::store) fn keeping_values_before(
         self,
         dependents: &'c Dependents,
@@ -102,8 +102,8 @@ impl<'c> Writer<'c> {
         self.dependents.as_ref().is_some_and(|(_, watched)| watched[table])
     }
 
-    /// The rows that were written, and what they were to their children before. `None` for a row
-    /// that was not there. They are in the order of their keys.
+    /// The rows that were written, with their referred values from before. `None` for a row that
+    /// did not exist. They are in the order of their keys.
     pub(in crate::store) fn take_values_before(&mut self) -> Vec<ValuesBefore> {
         let mut values_before: Vec<_> = self.values_before.drain().collect();
         values_before.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -117,7 +117,7 @@ impl<'c> Writer<'c> {
             return Ok(());
         }
         let before = match known_key(&self.tables[table].table, key) {
-            // What cannot be read has no value that anything refers to.
+            // If a row cannot be read, nothing can refer to its values.
             Some(values) => match self.referred(table, &values) {
                 Err(error) if is_uncompiled(&error) => None,
                 other => other?,
@@ -195,10 +195,10 @@ impl<'c> Writer<'c> {
         Ok(place)
     }
 
-    /// Runs a write, and gives the number of rows that it wrote.
+    /// Runs a write, and returns the number of written rows.
     ///
-    /// A trigger of the application may refuse a row, loudly or quietly. It has no say in what the
-    /// remote has decided: then the row is written with all triggers off.
+    /// A trigger of the application may refuse a row, with an error or silently. But the remote has
+    /// decided already, so the row is then written with all triggers off.
     fn run(
         &mut self,
         kind: Kind,
@@ -211,7 +211,7 @@ impl<'c> Writer<'c> {
             Ok(written) => *written == 0,
             Err(error) => extended_code(error) == Some(rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER),
         };
-        // After RAISE(ROLLBACK) there is no transaction left to write in.
+        // After RAISE(ROLLBACK) there is no transaction to write in.
         if !foreign || !refused || self.db.is_autocommit() {
             return outcome;
         }
@@ -240,7 +240,7 @@ impl<'c> Writer<'c> {
         written
     }
 
-    /// Writes the whole row. `key` is its key's text, in case its rowid is remembered.
+    /// Writes the whole row. `key` is the text of its key, by which a remembered rowid is found.
     pub(in crate::store) fn upsert(
         &mut self,
         table: usize,
@@ -254,7 +254,7 @@ impl<'c> Writer<'c> {
                 self.shape(table, Kind::UpsertAt, columns);
                 let rest = [ValueRef::Integer(rowid)];
                 match self.run(Kind::UpsertAt, columns, &rest) {
-                    // Another row has that rowid by now.
+                    // Another row has that rowid now.
                     Err(error)
                         if extended_code(&error)
                             == Some(rusqlite::ffi::SQLITE_CONSTRAINT_ROWID) => {}
@@ -266,7 +266,7 @@ impl<'c> Writer<'c> {
         self.run(Kind::Upsert, columns, &[])
     }
 
-    /// Changes columns of a row; 0 if there is no such row.
+    /// Changes columns of a row; 0 if the row does not exist.
     pub(in crate::store) fn update(
         &mut self,
         table: usize,
@@ -281,7 +281,7 @@ impl<'c> Writer<'c> {
         self.run(Kind::Update, columns, key)
     }
 
-    /// Takes a row away; 0 if there is no such row.
+    /// Deletes a row; 0 if the row does not exist.
     pub(in crate::store) fn delete(
         &mut self,
         table: usize,
@@ -293,7 +293,7 @@ impl<'c> Writer<'c> {
         self.run(Kind::Delete, &none, key)
     }
 
-    /// Takes a row away that will be written again in this transaction, at its old rowid.
+    /// Deletes a row that will be written again in this transaction with its old rowid.
     pub(in crate::store) fn remove_for_rewrite(
         &mut self,
         table: usize,
@@ -307,7 +307,7 @@ impl<'c> Writer<'c> {
         self.delete(table, values)
     }
 
-    /// The row as it stands.
+    /// The row as it is now.
     pub(in crate::store) fn row(
         &mut self,
         table: usize,
@@ -350,8 +350,9 @@ fn key_condition(table: &Table, first: usize) -> String {
 fn sql(replicated: &ReplicatedTable, kind: Kind, columns: &[u16]) -> String {
     let table = &replicated.table;
     let name = ident(&table.name);
-    // A constraint with a conflict clause of its own (REPLACE) would put other rows out of the way.
-    // Without one nothing is said, for what is said here holds for the triggers' statements too.
+    // A conflict clause (REPLACE) of a constraint would delete other rows, so it is overridden.
+    // Without one, nothing is overridden, because the override also applies to the statements of
+    // triggers.
     let or = if table.sql.to_ascii_uppercase().contains("CONFLICT") { " OR ABORT" } else { "" };
     let names: Vec<_> =
         columns.iter().map(|&column| ident(&table.columns[usize::from(column)].present)).collect();
@@ -397,7 +398,8 @@ pub(in crate::store) fn write_statements(replicated: &ReplicatedTable) -> [Strin
     })
 }
 
-/// The primary key, spelled so that no other UNIQUE index of the same columns is meant.
+/// The columns of the primary key, in a form that matches no other UNIQUE index of the same
+/// columns.
 fn conflict_target(table: &Table) -> String {
     let parts: Vec<_> = table
         .key_columns()

@@ -1,4 +1,4 @@
-//! Who waits for whom, and the order in which fewer do.
+//! The events that wait, and the order in which fewer wait.
 
 use ulid::Ulid;
 
@@ -165,7 +165,7 @@ fn a_key_change_waits_for_what_its_new_row_waits_for() {
     assert_eq!(waits(&mut push), [None, None, Some(3), None], "two of which nobody knows more");
     join(&mut push, 1, 2);
     assert_eq!(waits(&mut push), [None, Some(3), Some(3), None]);
-    // An update that names the next event, which is none of its own: no deferral is handed on.
+    // An update names the next event, which is not its other half: no deferral is passed on.
     let mut push = events(&[list[1], ("kids", "l", r#"{"to_people":"q"}"#, KID_OF_P), list[3]]);
     push[0].pair = Some(id(1));
     assert_eq!(waits(&mut push), [None, Some(2), None]);
@@ -183,11 +183,11 @@ fn dependencies_come_first() {
         join(&mut push, 0, 1);
         assert_eq!(order(push), [2, 0, 1, 3][..list.len()]);
     }
-    // The second half supplies: its first half comes along.
+    // The second half supplies the row. Its first half is moved too.
     let mut push = events(&[kid, ("people", "q", r#"{"id":"q"}"#, ""), p]);
     join(&mut push, 1, 2);
     assert_eq!(order(push), [1, 2, 0]);
-    // Nor does what waits for the first half alone come between the two.
+    // An event that waits only for the first half does not come between the two either.
     let gone = ("people", "p", P, "");
     let mut push = events(&[gone, ("kids", "j", KID_OF_P, ""), ("kids", "k", "", r#"{"id":"k"}"#)]);
     assert_eq!(order(push.clone()), [1, 0, 2]);
@@ -200,13 +200,13 @@ fn dependencies_come_first() {
     let mut push = events(&[kid, ("others", "o", "", P), p]);
     push[1].via = Some(id(0));
     assert_eq!(order(push), [2, 0, 1]);
-    // A ring stays as it is, and waits.
+    // A cycle keeps its order, and waits.
     let mut push = events(&[kid, p]);
     push[1].via = Some(id(0));
     assert_eq!(order(push), [0, 1]);
 }
 
-/// Any order that is asked for: of those that nothing must precede, always the first.
+/// Any order is possible for independent events: the first one is always taken.
 #[test]
 fn an_order_is_kept_to_as_far_as_there_is_one() {
     for seed in 0..2_000 {
