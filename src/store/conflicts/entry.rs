@@ -1,4 +1,4 @@
-//! What the inbox says of a conflict.
+//! The fields of an entry in the conflict inbox.
 
 /// How a local event lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -6,7 +6,7 @@
 pub enum ConflictKind {
     /// Another writer changed the row first.
     Conflict,
-    /// Two rows were inserted with one key: two different things.
+    /// Two rows were inserted with the same key: they are two different things.
     Collision,
     /// It broke a constraint.
     Rejected,
@@ -21,7 +21,7 @@ impl ConflictKind {
         }
     }
 
-    /// The word for it, in the command and in the database.
+    /// Its name in the command and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             ConflictKind::Conflict => "conflict",
@@ -31,7 +31,7 @@ impl ConflictKind {
     }
 }
 
-/// What has been done about a conflict.
+/// What was done about a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConflictState {
@@ -41,12 +41,12 @@ pub enum ConflictState {
     Restored,
     /// A person took it off the list.
     Dismissed,
-    /// What it wanted is in the remote's row: another event brought it.
+    /// Its effect is in the remote's row already: another event has brought it.
     Moot,
 }
 
 impl ConflictState {
-    /// The word for it, in the command and in the database.
+    /// Its name in the command and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             ConflictState::Open => "open",

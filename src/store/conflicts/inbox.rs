@@ -1,8 +1,9 @@
-//! The conflict inbox: local events that lost, with the winner beside them.
+//! The conflict inbox: local events that lost, each with the winner.
 //!
-//! [`record`](super::record) writes it, this lists it. A key change is a pair of events and is
-//! listed once, as its delete. What one transaction of the application lost is a group: see
-//! [`selection`](super::selection). [`restore`](super::restore) writes lost values again.
+//! [`record`](super::record) writes the inbox, and this module lists it. A key change is a pair of
+//! events and is listed once, as its delete. The lost events of one transaction of the application
+//! form a group: see [`selection`](super::selection). [`restore`](super::restore) writes lost
+//! values again.
 
 use rusqlite::{Transaction, TransactionBehavior};
 
@@ -18,63 +19,64 @@ use crate::store::log::{own_event, settled_in};
 /// A local event that lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// The event, with the remote's verdict. Of a key change, the delete.
+    /// The event, with the remote's verdict. For a key change, the delete.
     pub event: Event,
-    /// Of a key change, the insert.
+    /// The insert, for a key change.
     pub insert: Option<Event>,
     /// How it lost.
     pub kind: ConflictKind,
-    /// The event that won, where there is one and it is known here.
+    /// The event that won, if there is one and it is known here.
     pub winner: Option<Event>,
-    /// The row as the remote had it when the loss was learnt; `None` if it was gone.
+    /// The row as the remote had it when the loss became known; `None` if it was gone.
     pub theirs: Option<Image>,
-    /// What has been done about it.
+    /// What was done about it.
     pub state: ConflictState,
-    /// When this replica learnt of it: ms since 1970.
+    /// When the loss became known here: ms since 1970.
     pub noticed_ms: i64,
-    /// What may be of one transaction has the same: the first of these events that lost.
+    /// The group: lost events that may be of one transaction have the same value, the id of the
+    /// first of them.
     pub group: EventId,
-    /// Of a former remote: the number of the identity that ended with it, as the log's filter has
-    /// it ([`LogFilter`](crate::store::LogFilter)). The seqs of its events are of that remote's
+    /// For a former remote: the number of the identity that ended with it, as in the log's filter
+    /// ([`LogFilter`](crate::store::LogFilter)). The seqs of its events are places in that remote's
     /// log.
     pub former: Option<i64>,
 }
 
-/// The key under which a lost insert is to be brought back.
+/// The key with which a lost insert is restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewKey {
-    /// A number that no row has: for a table whose key is one INTEGER PRIMARY KEY.
+    /// A number that no row has. The table's key must be one INTEGER PRIMARY KEY.
     Fresh,
     /// These values, in the order of the table's key.
     Values(Vec<Value>),
 }
 
-/// How many conflicts there are of a table, of a kind and in a state.
+/// The number of conflicts of a table, a kind and a state.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ConflictCount {
     /// The table.
     pub table: String,
     /// How they lost.
     pub kind: ConflictKind,
-    /// What has been done about them.
+    /// What was done about them.
     pub state: ConflictState,
     /// How many.
     pub count: usize,
 }
 
-/// What became of conflicts that were to be dismissed.
+/// The result of dismissing conflicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Dismissed {
-    /// These are off the list now.
+    /// These were dismissed now.
     pub dismissed: Vec<EventId>,
-    /// These were off it before.
+    /// These were not open before.
     pub already: Vec<EventId>,
 }
 
 impl Store {
-    /// The conflicts that `filter` takes, without the first `skip` of them, and no more than
-    /// `limit`. No others are read from the log. They are in its order, but that the conflicts of a
-    /// group stand together.
+    /// The conflicts that `filter` selects, without the first `skip` of them, and at most `limit`.
+    /// No others are read from the log. They are in the order of the log, but the conflicts of a
+    /// group are neighbours.
     ///
     /// # Errors
     ///
@@ -91,7 +93,7 @@ impl Store {
         wanted.map(|row| self.read_conflict(row)).collect()
     }
 
-    /// How many conflicts there are of each table, kind and state.
+    /// The number of conflicts of each table, kind and state.
     pub fn conflict_counts(&self) -> Result<Vec<ConflictCount>> {
         let sql = "SELECT coalesce(tbl, ''), kind, state, count(*) FROM
                      (SELECT tbl, kind, state FROM driftless_conflicts
@@ -118,7 +120,7 @@ impl Store {
         ids.map(|id| Ok(EventId(ulid::Ulid::from_bytes(id?)))).collect()
     }
 
-    /// The conflict of one event; either event of a key change will do.
+    /// The conflict of one event. Either event of a key change selects it.
     ///
     /// # Errors
     ///
@@ -129,7 +131,7 @@ impl Store {
         self.read_conflict(self.find(&Index::of(&rows), id)?)
     }
 
-    /// The lost event at a place in a log; of a key change, both of its events.
+    /// The lost event at a place in a log. For a key change, both of its events.
     pub(in crate::store) fn lost(
         &self,
         former: Option<i64>,
@@ -181,7 +183,7 @@ impl Store {
         })
     }
 
-    /// An own event with the values that it could not travel with, if it is such a one.
+    /// Restores the values of an own event that was too large to be pushed with them.
     fn with_values(&self, mut event: Event) -> Result<Event> {
         if event.verdict.reason() != Some(TOO_LARGE) {
             return Ok(event);
@@ -198,7 +200,7 @@ impl Store {
         Ok(event)
     }
 
-    /// Takes conflicts off the list, in one transaction.
+    /// Dismisses conflicts, in one transaction.
     ///
     /// # Errors
     ///

@@ -1,13 +1,13 @@
-//! Records own events that lost, and sees which of them are moot.
+//! Records own events that lost, and finds out which of them are moot.
 //!
-//! An own event that comes back superseded or rejected is listed, unless it is *moot*: what it
-//! wanted is in the row already. That is judged when the event arrives ([`record_lost`]), and again
-//! when a later event of its row is applied ([`settle_moot`]): the remote's own foreign keys, for
-//! instance, may bring the effect some pages behind the verdict. A conflict that is moot once
-//! stays so, whatever happens to the row afterwards.
+//! An own event that is superseded or rejected is listed, unless it is *moot*: its effect is in the
+//! row already. This is checked when the event arrives ([`record_lost`]), and again when a later
+//! event of its row is applied ([`settle_moot`]): for example, the remote's own foreign keys may
+//! have the same effect some pages after the verdict. A conflict that was moot once stays moot,
+//! even if the row changes later.
 //!
-//! What counts is the *base row*: the row as the remote has it, without this replica's pending
-//! events on top. A pending event may still lose, so its effect is not there yet.
+//! The check uses the *base row*: the row as the remote has it, without this replica's pending
+//! events on top. A pending event may still lose, so its effect does not count.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ use crate::store::log::own_event;
 use crate::store::outbox::pending::{load, row_hash};
 use crate::store::rows::row::{Row, known_key};
 
-/// What is to be listed of a lost event, or of both halves of a key change.
+/// The entry for a lost event, or for both halves of a key change.
 struct Loss {
     seq: Seq,
     id: EventId,
@@ -33,14 +33,14 @@ struct Loss {
     theirs: Option<Image>,
     table: String,
     key: RowKey,
-    /// Of a key change: the new key.
+    /// The new key, for a key change.
     other: Option<RowKey>,
 }
 
-/// The base row, as far as it can be told.
+/// The base row, if it is known.
 enum BaseRow {
     Known(Option<Image>),
-    /// Its table is not replicated here, or its key is not one of the table's.
+    /// Unknown: its table is not replicated here, or cannot have such a key.
     Unknown,
 }
 
@@ -61,7 +61,7 @@ impl BaseRow {
     }
 }
 
-/// Where the rows of a rebase are, by table and key.
+/// The places of the rows of a rebase, by table and key.
 type Places = HashMap<(usize, String), usize>;
 
 fn places(rebase: &Rebase<'_, '_>) -> Places {
@@ -69,8 +69,8 @@ fn places(rebase: &Rebase<'_, '_>) -> Places {
     rows.filter_map(|(at, row)| Some(((row.table()?, row.key().0.clone()), at))).collect()
 }
 
-/// Lists the lost events of a page that are not moot. The page is applied, and no pending event is
-/// on top of the rows in question.
+/// Lists the lost events of a page that are not moot. The page has been applied, and no pending
+/// event is on the rows in question.
 pub(in crate::store) fn record_lost(
     rebase: &mut Rebase<'_, '_>,
     lost: &[Lost],
@@ -91,16 +91,16 @@ pub(in crate::store) fn record_lost(
         let loss = match (line.op, line.pair) {
             (Op::Delete, Some(_)) => match other(Op::Insert) {
                 Some(insert) => classify(rebase, &places, one, Some(insert))?,
-                // Its second half is in a later page, and the change is listed with that.
+                // The second half is in a later page, and the change is listed with it.
                 None => continue,
             },
-            // The delete of a pair stands for both.
+            // The delete of a pair represents both halves.
             (Op::Insert, Some(_)) if other(Op::Delete).is_some() => continue,
             (Op::Insert, Some(delete)) => classify_second_half(rebase, &places, one, delete)?,
             _ => classify(rebase, &places, one, None)?,
         };
         let Some(loss) = loss else { continue };
-        // A remote may say of two inserts that they are the other half of one delete.
+        // A remote may claim that two inserts are the other half of one delete.
         let mut statement = task.db().prepare_cached(
             "INSERT INTO driftless_conflicts
                  (seq, id, kind, winner, theirs, noticed, tbl, pk, other, ends)
@@ -123,7 +123,8 @@ pub(in crate::store) fn record_lost(
     Ok(())
 }
 
-/// A lost event, with the insert of a key change whose delete it is; `None` if it is moot.
+/// The entry for a lost event. For the delete of a key change it includes the insert. `None` if it
+/// is moot.
 fn classify(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
@@ -163,7 +164,8 @@ fn classify(
     Ok(Some(Loss { seq: line.seq, id: line.id, kind, winner, theirs, table, key, other }))
 }
 
-/// The insert of a key change whose delete came in an earlier page; `None` if the change is moot.
+/// The entry for the insert of a key change whose delete was in an earlier page. `None` if it is
+/// moot.
 fn classify_second_half(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
@@ -195,13 +197,13 @@ fn classify_second_half(
     }))
 }
 
-/// The new values of a line, if it came with them.
+/// The new values of a line, if it has them.
 fn values(line: &Line<'_>) -> Result<Option<Image>> {
     let came = line.after.filter(|_| line.verdict.reason() != Some(TOO_LARGE));
     came.map(Image::parse).transpose()
 }
 
-/// The row as the remote has it, after the page.
+/// The base row after the page.
 fn base_row(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
@@ -227,15 +229,15 @@ fn base_row(
     if place.is_some_and(|&row| !rebase.rows()[row].is_unchanged()) {
         return Ok(BaseRow::Known(image));
     }
-    // Its pending events were not taken off. Those that the page has settled are gone already.
+    // Its pending events are still on it. Those that the page has settled are gone already.
     let numbers = store.outbox.pending().of_row(row_hash(table, key)).to_vec();
     for n in numbers.into_iter().rev() {
         let Some(event) = load(task.db(), store.outbox.layouts(), n)? else { continue };
         if !event.is_of(table, key) || event.is_aside() {
             continue;
         }
-        // A row that refers to itself: what is underneath takes more thought than a moot conflict
-        // is worth.
+        // The row refers to itself. Finding the row under its events is not worth the effort for a
+        // moot conflict.
         if event.parent().is_some() {
             return Ok(BaseRow::Unknown);
         }
@@ -253,7 +255,7 @@ fn inserted(rebase: &Rebase<'_, '_>, winner: Seq) -> Result<bool> {
     Ok(task.store().settled(winner)?.is_some_and(|event| event.op == Op::Insert))
 }
 
-/// Takes conflicts off the open list whose effect this page has brought.
+/// Closes open conflicts whose effect this page has brought.
 pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
     let sql = "SELECT EXISTS (SELECT 1 FROM driftless_conflicts WHERE state = 'open')
                OR EXISTS (SELECT 1 FROM driftless_old_conflicts WHERE state = 'open')";
@@ -278,7 +280,7 @@ pub(in crate::store) fn settle_moot(rebase: &mut Rebase<'_, '_>) -> Step {
     Ok(())
 }
 
-/// The open conflicts of a row; a key change is one of both its rows.
+/// The open conflicts of a row. A key change is a conflict of both its rows.
 fn open_of_row(rebase: &Rebase<'_, '_>, table: &str, key: &str) -> Result<Vec<(Option<i64>, Seq)>> {
     let db = rebase.task().db();
     let mut statement = db.prepare_cached(
@@ -295,8 +297,8 @@ fn open_of_row(rebase: &Rebase<'_, '_>, table: &str, key: &str) -> Result<Vec<(O
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Whether what a lost event wanted is in the base row: of an update every column that it set, of
-/// an insert the whole row, of a delete that there is none.
+/// Whether the effect of a lost event is in the base row. For an update this is every column that
+/// it set, for an insert the whole row, and for a delete that the row does not exist.
 fn is_moot(
     rebase: &mut Rebase<'_, '_>,
     places: &Places,
@@ -313,17 +315,17 @@ fn is_moot(
             let row = base_row(rebase, places, &insert.table, &insert.key.0)?;
             Ok(row.holds(insert.after.as_ref()))
         }
-        // Half of a key change tells nothing.
+        // Half of a key change decides nothing.
         None if event.pair.is_some() => Ok(false),
         _ => Ok(there),
     }
 }
 
 impl Store {
-    /// An outbox number at which a transaction ended, at `n` or behind it: the first one that is
-    /// known. `newest` is the outbox's newest number in this transaction, which is one.
+    /// The first known boundary at the outbox number `n` or after it. `newest` is the outbox's
+    /// newest number in this transaction, which is a boundary.
     pub(in crate::store) fn ends(&self, n: i64, newest: i64) -> Result<i64> {
-        // What was written down outlives the process that saw it.
+        // A recorded boundary outlives the process that found it.
         let sql = "SELECT min(ends) FROM driftless_conflicts WHERE ends >= ?1";
         let noted: Option<i64> = self.db.prepare_cached(sql)?.query_row([n], |row| row.get(0))?;
         let seen = self.outbox.boundaries().ended(n).unwrap_or(newest.max(n));

@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Image;
 use crate::event::value::{Value, ValueRef};
 
-/// What to do about an error that a foreign key is the reason for.
+/// The hint of an error that is caused by a foreign key.
 pub(in crate::store) const FOREIGN_HINT: &str =
     "restore or change the other row first, or `driftless conflicts dismiss` it";
 

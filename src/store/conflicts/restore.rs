@@ -1,18 +1,18 @@
-//! Writes lost values again, by SQL on a connection of its own, so that capture makes new events of
-//! them, on today's base.
+//! Writes lost values again, by SQL on a connection of its own. So capture makes new events of
+//! them, with the present cursor as their base.
 //!
-//! All of a call is one transaction, which also writes down what was restored. So a conflict is
-//! restored once, whoever asks for it how often, and a process that ends in between has restored
-//! nothing. Within it each group ([`selection`](super::selection)) is a savepoint: it is restored
-//! whole, or not at all.
+//! One call is one transaction, which also records what was restored. So a conflict is restored
+//! once, however often this is requested, and if the process ends in between, nothing was restored.
+//! In the transaction each group ([`selection`](super::selection)) is a savepoint: it is restored
+//! as a whole, or not at all.
 //!
-//! The conflicts of a group are tried in the order of the log, where parents and causes come
-//! first. What a constraint refuses is tried again once others are done. Where only a circle of
-//! foreign keys is left, these are checked at the group's end.
+//! The conflicts of a group are tried in the order of the log, where parents and causes come first.
+//! A conflict that a constraint refuses is tried again after others. If only a cycle of foreign
+//! keys is left, these are checked at the end of the group.
 //!
-//! Triggers of the application run, but what they insert into replicated tables or update there is
-//! left out: what they had written in the lost transaction either lost as well, and is restored
-//! itself, or is on the remote.
+//! Triggers of the application run, but their INSERTs and UPDATEs of replicated tables are left
+//! out: the writes of the triggers in the lost transaction either lost too, and are restored
+//! themselves, or are on the remote.
 
 use std::collections::HashMap;
 
@@ -32,19 +32,19 @@ use crate::store::connection::connect;
 use crate::store::rows::refusal::is_refusal;
 use crate::store::rows::trigger_guard::{Guard, leave_out_writes};
 
-/// How many refused conflicts an error names.
+/// The most refused conflicts that an error names.
 const NAMED: usize = 5;
 
-/// What became of conflicts that were to be restored.
+/// The result of restoring conflicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Restored {
-    /// These were written again. They are new events now, to be pushed.
+    /// These were written again. They are new events now, which will be pushed.
     pub restored: Vec<EventId>,
     /// These had been restored before, and were not written again.
     pub already: Vec<EventId>,
-    /// These could not be, nor what is of their groups.
+    /// These could not be restored, and neither could the rest of their groups.
     pub refused: Vec<Unrestored>,
-    /// How many were left for what is of their groups.
+    /// The number of conflicts that were not restored because another of their group was refused.
     pub held_back: usize,
 }
 
@@ -58,26 +58,26 @@ pub struct Unrestored {
     /// Its row.
     #[serde(flatten, serialize_with = "crate::event::readable::key")]
     pub key: RowKey,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub reason: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
-    /// A foreign key refused it: it may do with other rows there.
+    /// Whether a foreign key refused it. It may succeed when other rows exist.
     #[serde(skip)]
     foreign: bool,
 }
 
 impl Store {
-    /// Restores conflicts in one transaction, group by group. A group of which a conflict cannot
-    /// be restored stays as it is, and is told in what comes back; the others are restored.
+    /// Restores conflicts in one transaction, group by group. If a conflict cannot be restored, its
+    /// whole group is left unchanged and named in the result. The other groups are restored.
     ///
-    /// With `new_key`, the named insert takes it, and every other collision that is selected takes
-    /// a fresh one. What the same group has of that row, or refers to it, follows.
+    /// With `new_key`, the named insert gets this key, and every other selected collision gets a
+    /// fresh one. Other lost events of that row, and references to it, follow within the group.
     ///
     /// # Errors
     ///
-    /// `Usage` when there is no such conflict, or the new key does not fit what is selected;
-    /// `Storage` when the database fails. Then nothing has changed.
+    /// `Usage` when there is no such conflict, or the new key does not fit the selection; `Storage`
+    /// when the database fails. Then nothing has changed.
     pub fn restore_selected(
         &mut self,
         wanted: &Selection,
@@ -89,7 +89,7 @@ impl Store {
         loop {
             self.check_triggers()?;
             leave_out_writes(&mut db, &self.tables)?;
-            // Whoever comes second waits here, and then sees what the first one did.
+            // A second restoration waits here, and then sees the result of the first one.
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if self.current_schema_version()? != self.schema_version {
                 continue;
@@ -114,7 +114,7 @@ impl Store {
         }
     }
 
-    /// What is selected, and the event that was named, if it was one.
+    /// The selected conflicts, and the named event if there is one.
     fn to_restore(&self, wanted: &Selection) -> Result<(Vec<InboxRow>, Option<EventId>)> {
         let rows = self.inbox_rows(&self.db)?;
         let selected = self.select(&rows, wanted)?;
@@ -128,7 +128,7 @@ impl Store {
 }
 
 impl Restored {
-    /// The error of who wanted all or nothing; `None` if nothing was refused.
+    /// The error for a caller that wants all or nothing; `None` if nothing was refused.
     pub fn refusal(&self) -> Option<Error> {
         let first = self.refused.first()?;
         let told: Vec<_> = self.refused.iter().take(NAMED).map(Unrestored::message).collect();
@@ -153,7 +153,7 @@ impl Unrestored {
     }
 }
 
-/// Who gets a new key.
+/// The inserts that get a new key.
 #[derive(Default)]
 struct NewKeys {
     named: Option<(EventId, NewKey)>,
@@ -180,14 +180,15 @@ impl NewKeys {
         }
     }
 
-    /// Whether a fresh key for an event that is no insert is meant for the others of its group.
+    /// Whether the event is not an insert, so that a fresh key is meant for the others of its
+    /// group.
     fn is_of_others(&self, conflicts: &[Conflict]) -> bool {
         matches!(&self.named, Some((_, NewKey::Fresh)))
             && conflicts.iter().any(|conflict| conflict.kind == ConflictKind::Collision)
     }
 }
 
-/// Restorations under way.
+/// A restoration that is running.
 struct Restoration<'s> {
     store: &'s Store,
     db: &'s Connection,
@@ -209,7 +210,7 @@ impl Restoration<'_> {
                 _ => groups.push(vec![row]),
             }
         }
-        // What one group lacks another may bring.
+        // A row that one group lacks may be restored by another group.
         loop {
             let (before, mut left) = (groups.len(), Vec::new());
             (self.done.refused, self.done.held_back) = (Vec::new(), 0);
@@ -230,7 +231,7 @@ impl Restoration<'_> {
         }
     }
 
-    /// Restores a group, or nothing of it; gives those that could not be.
+    /// Restores a whole group or nothing of it. Returns the conflicts that could not be restored.
     fn group(&mut self, rows: &[InboxRow]) -> Result<Vec<Unrestored>> {
         let conflicts: Vec<Conflict> =
             rows.iter().map(|row| self.store.read_conflict(row)).collect::<Result<_>>()?;
@@ -253,7 +254,7 @@ impl Restoration<'_> {
         Ok(refused)
     }
 
-    /// Tries the conflicts of a group, and those that were refused again as long as others get on.
+    /// Tries the conflicts of a group, and tries refused ones again while others succeed.
     fn in_turn(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
         let mut left: Vec<&Conflict> = conflicts.iter().collect();
         let mut deferred = false;
@@ -261,7 +262,7 @@ impl Restoration<'_> {
             let (before, mut refused) = (left.len(), Vec::new());
             let mut again = Vec::new();
             for conflict in left {
-                // A row that is to go must have no children left; one that comes may wait for its
+                // A deleted row must have no children left. An inserted row may wait for its
                 // parent.
                 let defer = deferred && conflict.event.op != Op::Delete;
                 if let Some(reason) = self.try_one(conflict, defer)? {
@@ -335,7 +336,7 @@ impl Restoration<'_> {
         Ok(refused)
     }
 
-    /// Where the row of an event is, after the new keys of its group.
+    /// The place of an event's row, with the new keys of its group.
     fn row_of(&self, event: &Event) -> Result<Option<(usize, Vec<Value>)>> {
         let Some(table) = self.store.table_index(&event.table) else { return Ok(None) };
         match self.rewriter.moved(table, event) {
@@ -344,8 +345,8 @@ impl Restoration<'_> {
         }
     }
 
-    /// Gives new keys to the inserts of a group that are to have one, before anything is written:
-    /// what refers to such a row may come first.
+    /// Gives new keys to the inserts of a group that need one, before anything is written: a row
+    /// that refers to such an insert may come first.
     fn give_keys(&mut self, conflicts: &[Conflict]) -> Result<Vec<Unrestored>> {
         self.rewriter.forget_moves();
         let (mut refused, mut newest) = (Vec::new(), HashMap::new());
@@ -367,7 +368,7 @@ impl Restoration<'_> {
     }
 
     /// The table of a lost insert, and a key there that no row has. `newest` has the numbers that
-    /// were given already.
+    /// were already given out.
     fn choose_key(
         &mut self,
         event: &Event,
@@ -407,7 +408,7 @@ impl Restoration<'_> {
         Ok((at, values))
     }
 
-    /// A number that no row of the table has, and that was not given away.
+    /// A number that no row of the table has, and that was not given out.
     fn fresh_number(&self, table: &Table, given: Option<i64>) -> Result<i64> {
         if !table.rowid_key {
             let message = format!("the key of table `{}` is no number that grows", table.name);
@@ -440,7 +441,7 @@ fn unrestored(event: &Event, error: &Error) -> Unrestored {
     }
 }
 
-/// A commit that failed: nothing was restored.
+/// The error for a failed commit: nothing was restored.
 fn not_committed(error: rusqlite::Error) -> Error {
     if !is_refusal(&error) {
         return error.into();

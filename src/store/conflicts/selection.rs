@@ -1,14 +1,15 @@
-//! The rows of the inbox: what is meant of them, and which may be of one transaction of the
-//! application's.
+//! Selects rows of the inbox, and groups them by transaction.
 //!
-//! SQLite tells a trigger nothing about its transaction, so no event says which one it is of. It is
-//! known where some transactions ended ([`boundaries`](crate::store::outbox::boundaries)), and when
-//! each event was made. Events are taken to be of one transaction if none is known to have ended
-//! between them, and this file's events have no pause of more than [`PAUSE_MS`] there.
+//! SQLite tells a trigger nothing about its transaction, so an event does not say which transaction
+//! it is of. The ends of some transactions are known
+//! ([`boundaries`](crate::store::outbox::boundaries)), and the time of each event. Two events are
+//! assumed to be of one transaction if no boundary is known between them, and if the events of this
+//! file between them have no pause longer than [`PAUSE_MS`].
 //!
-//! So a group may hold several transactions that were quick after one another while no replicator
-//! was looking. It parts a transaction only if that paused for so long. Too small a group is an
-//! inconvenience, and too large a one would write more over other people's changes than was meant.
+//! So a group may contain several transactions that followed each other quickly while no replicator
+//! was running. It splits a transaction only if that paused for so long. A group that is too small
+//! is inconvenient. One that is too large would overwrite more of other people's changes than
+//! intended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -20,19 +21,18 @@ use crate::event::{EventId, Seq};
 use crate::store::Store;
 use crate::store::log::own_event;
 
-/// The longest pause between two changes of one transaction, in ms. A desktop application makes
-/// the changes of a transaction within milliseconds, and a person takes seconds from one to the
-/// next.
+/// The longest pause between two changes of one transaction, in ms. A desktop application makes the
+/// changes of a transaction within milliseconds. A person needs seconds between two transactions.
 const PAUSE_MS: i64 = 1_000;
 
-/// Which conflicts are meant; what is `None` is not asked about.
+/// Selects conflicts. A field that is `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConflictFilter {
-    /// Of this table.
+    /// The conflicts of this table.
     pub table: Option<String>,
-    /// That lost in this way.
+    /// The conflicts of this kind.
     pub kind: Option<ConflictKind>,
-    /// Also those that are not open.
+    /// Whether closed conflicts are included.
     pub closed: bool,
 }
 
@@ -48,14 +48,14 @@ impl ConflictFilter {
     }
 }
 
-/// The conflicts that something is done about.
+/// The conflicts on which a command acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// These, open or not. Either event of a key change will do.
+    /// These, open or not. Either event of a key change selects it.
     Events(Vec<EventId>),
-    /// These, and what is open of their groups.
+    /// These, and the open conflicts of their groups.
     Together(Vec<EventId>),
-    /// All open ones that the filter takes.
+    /// All open conflicts that the filter selects.
     Matching(ConflictFilter),
 }
 
@@ -87,7 +87,7 @@ impl InboxRow {
         })
     }
 
-    /// The former remote, if it is of that one's log, and the place in the log.
+    /// The former remote, if the event is in its log, and the place in the log.
     pub(in crate::store) fn place(&self) -> (Option<i64>, Seq) {
         (self.former, self.seq)
     }
@@ -104,21 +104,21 @@ impl InboxRow {
         self.state
     }
 
-    /// Writes down what was done about it.
+    /// Records what was done about it.
     pub(in crate::store) fn close(&self, db: &Connection, state: ConflictState) -> Result<()> {
         close(db, self.former, self.seq, state)
     }
 
-    /// What may be of one transaction has the same.
+    /// The group: rows that may be of one transaction have the same value.
     pub(in crate::store) fn group(&self) -> EventId {
         self.group
     }
 }
 
-/// The inbox by the ids of its events.
+/// The inbox, indexed by the ids of its events.
 pub(in crate::store) struct Index<'p> {
     by_id: HashMap<EventId, &'p InboxRow>,
-    /// The present log is the last one.
+    /// The numbers of the former logs. The present log is the last one.
     formers: Vec<Option<i64>>,
 }
 
@@ -151,7 +151,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// The line of one event, or of the other half of its key change.
+    /// The row of one event, or of the other half of its key change.
     pub(in crate::store) fn find<'p>(
         &self,
         index: &Index<'p>,
@@ -170,7 +170,7 @@ impl Store {
             .with_hint("`driftless conflicts` lists what is"))
     }
 
-    /// The lines that are meant. Of several that are named, one that is named twice comes once.
+    /// The selected rows. A row that is named twice is returned once.
     pub(in crate::store) fn select(
         &self,
         rows: &[InboxRow],
@@ -210,7 +210,7 @@ impl Store {
     }
 }
 
-/// Writes down what was done about a conflict.
+/// Records what was done about a conflict.
 pub(in crate::store) fn close(
     db: &Connection,
     former: Option<i64>,
@@ -225,7 +225,7 @@ pub(in crate::store) fn close(
     Ok(())
 }
 
-/// Sets the groups. Each has the id of the first of its events.
+/// Sets the groups. The value of each is the id of the first of its events.
 fn group(db: &Connection, rows: &mut [InboxRow]) -> Result<()> {
     rows.sort_by_key(|row| (row.former, row.id.outbox_number(), row.id));
     for at in 1..rows.len() {
@@ -238,7 +238,7 @@ fn group(db: &Connection, rows: &mut [InboxRow]) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is no long pause between two events of this file.
+/// Whether this file's events have no long pause between these two.
 fn is_close(db: &Connection, from: &InboxRow, to: &InboxRow) -> Result<bool> {
     if to.id.ms() - from.id.ms() <= PAUSE_MS {
         return Ok(true);
@@ -249,7 +249,7 @@ fn is_close(db: &Connection, from: &InboxRow, to: &InboxRow) -> Result<bool> {
     Ok(times.windows(2).all(|pair| pair[1] - pair[0] <= PAUSE_MS))
 }
 
-/// When the events of this file between two others were made, whatever became of them.
+/// The times of this file's events between two others, whatever their verdicts.
 fn between(db: &Connection, from: &InboxRow, to: &InboxRow) -> Result<Vec<i64>> {
     let (first, last) = (from.id.0.to_bytes(), to.id.0.to_bytes());
     let sql = match from.former {

@@ -1,10 +1,11 @@
-//! The actions of foreign keys from tables that are not replicated: what SQLite would do to the
-//! children of a parent that a page has deleted or given another key.
+//! The actions of foreign keys from tables that are not replicated. They are what SQLite would do
+//! to the children when a page deletes a parent or changes its key.
 //!
-//! What is declared is carried out, whether or not the application has foreign keys on: the file
-//! does not say. The application's triggers on these tables run. The remote has decided, so nothing
-//! here keeps a parent: where RESTRICT or NO ACTION is declared, or where a child refuses the
-//! action, the child stays as it is, and [`dangling`](super::dangling) counts it.
+//! The declared actions are carried out even if the application has foreign keys turned off,
+//! because the file does not record that. The application's triggers on these tables run. The
+//! remote has decided, so a child cannot keep its parent: where RESTRICT or NO ACTION is declared,
+//! or where a child refuses the action, the child stays unchanged, and
+//! [`dangling`](super::dangling) counts it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -17,14 +18,14 @@ use crate::store::apply::step::{Step, Stop};
 use crate::store::rows::refusal::{is_refusal, is_uncompiled, is_unique_violation};
 use crate::store::rows::row::value;
 
-/// A parent that has changed, as a foreign key sees it.
+/// A changed parent, for one foreign key.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Item {
     /// The values that children refer to.
     old: Vec<Value>,
     /// The parent's values now; `None` if it is gone.
     new: Option<Vec<Value>>,
-    /// Whether its children are concerned even if another row has the old values now.
+    /// Whether its children must follow even if another row has the old values now.
     sure: bool,
 }
 
@@ -39,19 +40,19 @@ impl Item {
 struct Found {
     /// The place of its parent among the items.
     item: usize,
-    /// What names the row.
+    /// The values that identify the row.
     id: Vec<Value>,
 }
 
-/// What came of one row.
+/// The result for one row.
 enum Done {
-    /// It was written. What other rows refer to in it: before and after.
+    /// It was written. The values that other rows refer to: before and after.
     Written(Vec<Value>, Option<Vec<Value>>),
-    /// It is not there any more.
+    /// It no longer exists.
     Absent,
-    /// It stays as it was.
+    /// It stays unchanged.
     Refused,
-    /// Another row has the values that it is to have. That row may change as well.
+    /// Another row has the values that it should get. That row may change as well.
     UniqueViolation,
 }
 
@@ -60,9 +61,9 @@ pub(in crate::store) struct Actions<'a> {
     db: &'a Connection,
     dependents: &'a Dependents,
     queue: VecDeque<(usize, Vec<Item>)>,
-    /// Rows that were dealt with, by foreign key: each is written once.
+    /// The rows that were handled, by foreign key: each is written once.
     visited: HashSet<(usize, RowKey)>,
-    /// Foreign keys of which rows were left as they were.
+    /// The foreign keys with rows that were left unchanged.
     left: BTreeSet<usize>,
 }
 
@@ -72,8 +73,8 @@ impl<'a> Actions<'a> {
         Actions { db, dependents, queue, visited, left }
     }
 
-    /// Carries them out, from parents to children. Gives the foreign keys of which rows were left
-    /// as they were.
+    /// Carries out the actions, from parents to children. Returns the foreign keys with rows that
+    /// were left unchanged.
     pub(in crate::store) fn run(
         mut self,
         items: BTreeMap<usize, Vec<Item>>,
@@ -82,7 +83,7 @@ impl<'a> Actions<'a> {
         while let Some((place, items)) = self.queue.pop_front() {
             let found = match self.find(place, &items) {
                 Ok(found) => found,
-                // A collation that only the application has, perhaps.
+                // It may have a collation that only the application has.
                 Err(error) if is_uncompiled(&error) => {
                     self.left.insert(place);
                     continue;
@@ -94,7 +95,7 @@ impl<'a> Actions<'a> {
         Ok(self.left)
     }
 
-    /// The children of changed parents, that were not dealt with yet.
+    /// The children of changed parents that were not handled yet.
     fn find(&mut self, place: usize, items: &[Item]) -> rusqlite::Result<Vec<Found>> {
         let gone = gone(place);
         self.db.prepare_cached(&format!("DELETE FROM temp.{gone}"))?.execute([])?;
@@ -126,7 +127,7 @@ impl<'a> Actions<'a> {
         Ok(found)
     }
 
-    /// Does to the found rows what the foreign key declares.
+    /// Carries out the foreign key's action on the found rows.
     fn act(&mut self, place: usize, items: &[Item], found: Vec<Found>) -> Step {
         let mut changed: BTreeMap<usize, Vec<Item>> = BTreeMap::new();
         let mut waiting = found;
@@ -153,7 +154,7 @@ impl<'a> Actions<'a> {
         Ok(())
     }
 
-    /// Adds a child that was written, for the rows that refer to it.
+    /// Records that a child was written, for the rows that refer to it.
     fn changed(
         &self,
         place: usize,
@@ -190,7 +191,7 @@ impl<'a> Actions<'a> {
             let count = found.as_ref().column_count();
             let values = (0..count).map(|at| Ok(value(found.get_ref(at)?)));
             let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
-            // A statement that writes is run to its end.
+            // A statement that writes must run to its end.
             while rows.next()?.is_some() {}
             Ok(Some(values))
         };

@@ -1,15 +1,16 @@
-//! Rows of tables that are not replicated and refer to a row that is gone.
+//! Rows of tables that are not replicated and whose parent is gone.
 //!
-//! The remote decides about a parent, also where a local row refers to it with RESTRICT or NO
-//! ACTION. Then the local row is left as it is. Its table is remembered, and such rows of it are
-//! counted for the status from then on, until there are none.
+//! The remote decides about a parent, even if a local row refers to it with RESTRICT or NO ACTION.
+//! Then the local row is left unchanged. Its table is remembered, and its rows without a parent are
+//! counted for the status until there are none.
 //!
-//! A local row may also have a parent that is another row than the one that it was written for. The
-//! application gave a key to a row, by an insert or by a change of the key, and wrote local rows
-//! that refer to it. That change lost, and another row has the key. Foreign keys that follow a key
-//! lead the local rows back with their row. Those that refuse a new key cannot, and the row of an
-//! insert that lost is gone. The local rows of both look alike then. Such rows are counted while
-//! the lost change is open in the conflict inbox.
+//! The parent of a local row may also be another row than the one for which it was written.
+//! Example: the application gave a key to a row, by an insert or a change of the key, and wrote
+//! local rows that refer to it. That change lost, and another row has the key. A foreign key that
+//! follows a change of the key leads the local rows back with their row. One that refuses it
+//! cannot, and the row of a lost insert is gone. In both cases, local rows of the old and of the
+//! new parent look alike. Such rows are counted while the lost change is open in the conflict
+//! inbox.
 
 use std::collections::BTreeSet;
 
@@ -26,13 +27,13 @@ use crate::store::rows::refusal::is_uncompiled;
 use crate::store::rows::row::known_key;
 use crate::store::schema::replicated::ReplicatedTable;
 
-/// How many keys one statement looks for.
+/// The number of keys that one statement searches.
 const KEYS: usize = 200;
 
 /// The setting with the names of the tables that may have such rows.
 const TABLES: &str = "dangling";
 
-/// Rows of a table that is not replicated, whose parent is gone or may be another row.
+/// The rows of a table that is not replicated whose parent is gone or may be another row.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dangling {
     /// The table with the rows.
@@ -41,15 +42,15 @@ pub struct Dangling {
     pub columns: Vec<String>,
     /// The parent's table.
     pub parent: String,
-    /// How many rows whose parent is gone.
+    /// The number of rows whose parent is gone.
     pub rows: u64,
-    /// How many rows whose parent may be another row than the one that they were written for: a
-    /// change of this replica that gave that key to a row has lost, and another row has the key.
+    /// The number of rows whose parent may be another row than the one for which they were written:
+    /// a change of this replica that gave the key to a row has lost, and another row has the key.
     /// They are counted until that conflict is restored or dismissed.
     pub doubtful: u64,
 }
 
-/// A count, and the state of the file for which it is right.
+/// A count, and the state of the file for which it is valid.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Counted {
     at: Option<(i64, u64)>,
@@ -57,8 +58,8 @@ pub(in crate::store) struct Counted {
 }
 
 impl Counted {
-    /// The rows of the tables that are remembered. They are counted anew if somebody has written to
-    /// the file since, whose `PRAGMA data_version` this is.
+    /// The rows of the remembered tables. They are counted again if the file was written since,
+    /// which its `PRAGMA data_version` shows.
     pub(in crate::store) fn refresh(
         &mut self,
         db: &Connection,
@@ -88,8 +89,8 @@ impl Counted {
     }
 }
 
-/// Remembers the tables of foreign keys of which rows were left as they were. Tables that have no
-/// such rows any more are forgotten.
+/// Remembers the tables of foreign keys with rows that were left unchanged. Forgets tables that
+/// have no such rows any more.
 pub(in crate::store) fn remember(
     db: &Connection,
     keys: &BTreeSet<usize>,
@@ -128,7 +129,7 @@ fn count(
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
         let rows = match rows {
             Ok(rows) => rows as u64,
-            // A collation that only the application has: nobody can count here.
+            // A collation that only the application has: nothing can be counted here.
             Err(error) if is_uncompiled(&error) => continue,
             Err(error) => return Err(error.into()),
         };
@@ -145,14 +146,14 @@ fn count(
     Ok(found)
 }
 
-/// A key that another row has than the one to which an own change had given it.
+/// A key that a lost own change had given to a row and that another row has.
 struct Lost {
     key: RowKey,
-    /// Whether that was a change of the row's key. Foreign keys that follow it lead back.
+    /// Whether the change was a change of the row's key. Foreign keys that follow it lead back.
     is_change: bool,
 }
 
-/// Counts the rows whose parent has a key that an own change gave to another row, and lost.
+/// Counts the rows whose parent has a key that a lost own change gave to another row.
 fn count_doubtful(
     db: &Connection,
     dependents: &Dependents,
@@ -182,7 +183,7 @@ fn count_doubtful(
                     db.prepare(&sql).and_then(|mut it| it.query_row(values, |row| row.get(0)));
                 match count {
                     Ok::<i64, _>(count) => rows += count as u64,
-                    // A collation that only the application has: nobody can count here.
+                    // A collation that only the application has: nothing can be counted here.
                     Err(error) if is_uncompiled(&error) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -201,7 +202,7 @@ fn count_doubtful(
     Ok(found)
 }
 
-/// The keys that lost changes gave to rows of a table, if they are open in the conflict inbox.
+/// The keys that lost changes gave to rows of a table, while they are open in the conflict inbox.
 fn lost_keys(db: &Connection, table: &str) -> Result<Vec<Lost>> {
     let sql = "SELECT seq, pk, other FROM driftless_conflicts
                WHERE state = 'open' AND tbl = ?1 COLLATE NOCASE";

@@ -1,23 +1,22 @@
-//! Which rows of replicated tables a page took away or gave another key, for the tables that are
-//! not replicated and refer to them.
+//! Finds the rows of replicated tables that a page has deleted or given another key. Tables that
+//! are not replicated may refer to them.
 //!
-//! The rows before the page are compared with the rows after it. What is written in between does
-//! not count: a pass may take a row off and write it again. The log tells two things that the rows
-//! do not: which row has got another key, and that a row which was deleted and inserted again is
-//! another row.
+//! The rows before the page are compared with the rows after it. Writes in between do not count: a
+//! strategy may remove a row and write it again. Two facts are only in the log: which row has got
+//! another key, and that a row which was deleted and inserted again is another row.
 //!
-//! The events of a replica's key change name each other. Those of the web's do not: there, a delete
-//! that is followed at once by the insert of the same values under another key is a key change.
-//! Where a page ends with such a delete, what it was is told by the next page.
+//! The events of a replica's key change name each other. Those of the web application do not:
+//! there, a delete that is directly followed by an insert of the same values with another key
+//! counts as a key change. If such a delete is the last event of a page, the next page decides.
 //!
-//! Children stay with their row, also while it is not here:
+//! Children stay with their row, even while it is not here:
 //!
 //! * A row that waits in quarantine keeps its children. If its key changes meanwhile, they follow,
-//!   so that the row finds them when it comes.
-//! * An own key change that is off its row gives the children back to the former key, although the
-//!   row comes back with the verdict only, where its delete is still on top.
+//!   so that the row finds them when it is applied.
+//! * An own key change that is taken off its row returns the children to the former key. The row
+//!   itself may return later, with the verdict, if its delete is still on top.
 //!
-//! Such children are without a parent for a while, and counted ([`dangling`](super::dangling)).
+//! Until then such children have no parent, and are counted ([`dangling`](super::dangling)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -35,38 +34,38 @@ use crate::store::log::own_event;
 use crate::store::outbox::pending::{PendingEvent, load, row_hash};
 use crate::store::rows::row::known_key;
 
-/// What a row is after the page.
+/// The state of a row after the page.
 enum After {
-    /// The values to which foreign keys refer. `sure` says that it is known to be the row that it
-    /// was; then its children follow it also where another row has its former values now.
+    /// The row exists, with these values that foreign keys refer to. If `sure`, it is certainly the
+    /// same row. Then its children follow it even if another row has its former values now.
     Row { values: Vec<Value>, sure: bool },
-    /// It is gone. `sure` says that the remote deleted it; otherwise another row may have taken
-    /// its place.
+    /// The row is gone. If `sure`, the remote has deleted it. Otherwise another row may have
+    /// replaced it.
     Gone { sure: bool },
-    /// It is not here, and will be: with these values, as far as they are known. Its children go
-    /// to them.
+    /// The row is not here but will be, with these values as far as they are known. Its children
+    /// get these values.
     Absent(Vec<Option<Value>>),
 }
 
-/// A row that a page changed, as its children see it.
+/// A row that a page changed, with the facts that concern its children.
 struct Departed {
     table: usize,
     before: Vec<Option<Value>>,
     after: After,
-    /// Whether its key changed on the way.
+    /// Whether its key changed at some point of the page.
     renamed: bool,
 }
 
-/// What is to be done to children: by foreign key.
+/// The changes to be carried out on children, by foreign key.
 #[derive(Default)]
 struct Work {
     items: BTreeMap<usize, Vec<Item>>,
-    /// Foreign keys of which rows may be without a parent.
+    /// The foreign keys with rows that may have lost their parent.
     left: BTreeSet<usize>,
 }
 
 impl Rebase<'_, '_> {
-    /// Notes an applied event of the page, for the rows that refer to its row.
+    /// Records an applied event of the page, for the rows that refer to its row.
     pub(in crate::store) fn follow(&mut self, at: usize, row: Option<usize>, table: usize) {
         if !self.writer().is_watched(table) {
             return;
@@ -75,7 +74,7 @@ impl Rebase<'_, '_> {
         let line = &task.lines()[at];
         let own = row.map(|row| &self.rows()[row]);
         if own.is_some_and(|row| row.number_of(line.id).is_some_and(|n| row.has_on_top(n))) {
-            // Its row was so before the page.
+            // The row was like this before the page.
             return;
         }
         let row = (table, RowKey(line.key.to_owned()));
@@ -87,10 +86,10 @@ impl Rebase<'_, '_> {
             (Op::Insert, Some(delete)) => {
                 ways.half_inserted(row, Lone::new(delete, line.seq, at));
             }
-            // What was applied before is not done to the children a second time.
+            // The actions of an event that was applied before are not carried out again.
             (Op::Delete, _) if task.is_again() => {}
             (Op::Delete, Some(_)) => ways.half_deleted(line.id, row, at),
-            // The next page tells whether it was a key change (`follow_on`).
+            // The next page decides whether it was a key change (`follow_on`).
             (Op::Delete, None)
                 if at + 1 == task.lines().len()
                     && task.has_more()
@@ -113,7 +112,7 @@ impl Rebase<'_, '_> {
                     return;
                 }
                 if task.is_again() {
-                    // Both have waited.
+                    // Both halves have waited.
                     ways.came_alone(row, Lone::new(before.id, line.seq, at));
                 } else {
                     ways.was_renamed(at - 1, row.1);
@@ -123,15 +122,15 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// The same for an event that goes into quarantine: its row is another one all the same.
+    /// The same for an event that goes into quarantine. Its row has changed nevertheless.
     pub(in crate::store) fn follow_waiting(&mut self, at: usize, row: Option<usize>, table: usize) {
         if self.task().lines()[at].op == Op::Insert {
             self.follow(at, row, table);
         }
     }
 
-    /// The row that the web deleted in the last event of the page before this one, unless its key
-    /// was changed.
+    /// The row that the web application deleted in the last event of the page before this one,
+    /// unless its key was changed.
     fn follow_on(&mut self) -> Step<Option<(usize, Event)>> {
         let Some(first) = self.task().lines().first().filter(|_| !self.task().is_again()) else {
             return Ok(None);
@@ -161,8 +160,8 @@ impl Rebase<'_, '_> {
         Ok(Some((table, last)))
     }
 
-    /// Notes that the own event `n` has lost, if it is of a key change and was on its row until
-    /// now, or if it is another insert that was off it.
+    /// Records that the own event `n` has lost, if it is half of a key change and was on its row
+    /// until now, or another insert that was off its row.
     pub(in crate::store) fn turn_back(&mut self, at: usize, row: usize, n: i64) -> Step {
         let (line, row) = (&self.task().lines()[at], &self.rows()[row]);
         let Some(table) = row.table().filter(|&table| self.writer().is_watched(table)) else {
@@ -192,7 +191,7 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// The same for one that is set aside.
+    /// The same for an event that is set aside.
     pub(in crate::store) fn turn_back_pending(&mut self, event: &PendingEvent, row: usize) -> Step {
         let Some(table) = self.rows()[row].table().filter(|&table| self.writer().is_watched(table))
         else {
@@ -230,8 +229,8 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// The rows that the page changed. Where two of them have the same children, they are the first
-    /// one's.
+    /// The rows that the page changed. If two of them have the same children, these belong to the
+    /// first one.
     fn departed(
         &self,
         values_before: &BTreeMap<Row, Option<Vec<Value>>>,
@@ -240,7 +239,7 @@ impl Rebase<'_, '_> {
     ) -> Step<Vec<Departed>> {
         let fates = ways.fates();
         let past = self.past(ways)?;
-        // Of a row that the page has written.
+        // True of rows that the page has written.
         let was_here = |row: &Row| values_before.get(row).is_some_and(Option::is_some);
         let is_renamed = |row: &Row| fates.get(row).is_some_and(Fate::is_renamed);
         let mut all = Vec::new();
@@ -250,7 +249,7 @@ impl Rebase<'_, '_> {
             let Some(delete) = delete else { continue };
             let before = self.values_of(delete.before.as_ref(), table);
             let after = self.after_alone(&fates, row, lone)?;
-            // A row that had its former key before the page is another one.
+            // A row that had the former key before the page is another row.
             let other = self.was_here(values_before, &(table, delete.key))?;
             let (after, renamed) = (unless(other, after), !other && is_renamed(row));
             all.push(Departed { table, before, after, renamed });
@@ -264,7 +263,7 @@ impl Rebase<'_, '_> {
             };
             all.push(Departed { table: row.0, before, after, renamed: is_renamed(row) });
         }
-        // It was not here, but its children were: it waited, or an own event was on top of it.
+        // The row was not here, but its children were: it waited, or an own event was on top of it.
         for (row, fate) in in_order(&fates).into_iter().filter(|(row, _)| !was_here(row)) {
             let before = self
                 .values_of(image(self.task().lines()[fate.first_delete()].before).as_ref(), row.0);
@@ -299,7 +298,7 @@ impl Rebase<'_, '_> {
         Ok(all)
     }
 
-    /// Adds what changed for each foreign key that refers to a row.
+    /// Adds the changes for each foreign key that refers to a row.
     fn compare(&self, departed: &Departed, work: &mut Work) {
         let Departed { table, before, after, renamed } = departed;
         let dependents = &self.task().store().dependents;
@@ -310,10 +309,11 @@ impl Rebase<'_, '_> {
             let range = from..from + key.width();
             from = range.end;
             let old: Option<Vec<Value>> = before[range.clone()].iter().cloned().collect();
-            // Nothing refers to NULL.
+            // No row refers to NULL.
             let Some(old) = old.filter(|old| !old.contains(&Value::Null)) else { continue };
             let (new, sure) = match after {
-                // The first change of the key parted the children from the row, whatever came then.
+                // The first change of the key separated the children from the row, whatever
+                // happened later.
                 _ if *renamed && key.is_of_key(definition) && key.is_cut_by_update() => {
                     (Some(old.clone()), true)
                 }
@@ -354,7 +354,7 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// What became of a row from before own key changes.
+    /// The state of a row, from before own key changes.
     fn after(
         &self,
         ways: &Ways,
@@ -390,7 +390,7 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// What became of a row whose key change has come alone.
+    /// The state of a row whose key change has come alone.
     fn after_alone(&self, fates: &HashMap<Row, Fate>, row: &Row, lone: &Lone) -> Step<After> {
         match self.referred(row)? {
             None if !fates.contains_key(row) => Ok(self.waiting(lone.insert(), row.0)),
@@ -398,7 +398,7 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// The same by what the page did alone.
+    /// The state of a row, from the page alone.
     fn after_as(&self, fates: &HashMap<Row, Fate>, row: &Row) -> Step<After> {
         let Some(fate) = fates.get(row) else {
             return Ok(match self.referred(row)? {
@@ -422,13 +422,13 @@ impl Rebase<'_, '_> {
         })
     }
 
-    /// A row that waits in quarantine since the insert in this line.
+    /// The state of a row that waits in quarantine since the insert in this line.
     fn waiting(&self, insert: usize, table: usize) -> After {
         After::Absent(self.values_of(image(self.task().lines()[insert].after).as_ref(), table))
     }
 
-    /// Whether an own insert is off the row for another reason than that it has lost. The remote
-    /// may apply it all the same.
+    /// Whether an own insert is off the row, but not because it has lost. The remote may still
+    /// apply it.
     fn is_undecided(&self, (table, key): &Row) -> Step<bool> {
         let name = &self.task().store().tables[*table].table.name;
         let pending = self.task().store().outbox.pending().of_row(row_hash(name, &key.0)).to_vec();
@@ -449,13 +449,13 @@ impl Rebase<'_, '_> {
         self.quarantine().has_row(name, &key.0)
     }
 
-    /// What foreign keys of local tables refer to in an image of a row, as far as it has that.
+    /// The values that foreign keys of local tables refer to, as far as an image of a row has them.
     fn values_of(&self, image: Option<&Image>, table: usize) -> Vec<Option<Value>> {
         self.task().store().dependents.values_of(Parent::Replicated(table), image)
     }
 }
 
-/// A row that is not known to be the one that it was, if `other` says so.
+/// Makes `after` uncertain if `other` is true: another row may have been there.
 fn unless(other: bool, after: After) -> After {
     match after {
         After::Row { values, sure } => After::Row { values, sure: sure && !other },
@@ -469,7 +469,7 @@ fn image(json: Option<&[u8]>) -> Option<Image> {
     json.and_then(|json| Image::parse(json).ok())
 }
 
-/// Whether two lines that follow each other may be a key change of the web's, or of a trigger's.
+/// Whether two consecutive lines may be a key change by the web application or by a trigger.
 fn is_web_pair(delete: &Line<'_>, insert: &Line<'_>) -> bool {
     delete.op == Op::Delete
         && delete.seq.0 + 1 == insert.seq.0

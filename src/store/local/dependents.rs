@@ -1,9 +1,10 @@
 //! Tables that are not replicated and refer to replicated ones.
 //!
-//! A page is integrated with foreign keys off: the remote has enforced them, and what they did to
-//! replicated rows comes as events. Nobody does that for a table that only this database has. So
-//! [`Dependents`] lists the foreign keys that lead from such tables to replicated ones, and on from
-//! these tables to others; [`actions`](super::actions) carries out what they declare.
+//! A page is integrated with foreign keys turned off: the remote has enforced them, and their
+//! effects on replicated rows come as events. For a table that only this database has, there are no
+//! such events. So [`Dependents`] lists the foreign keys that lead from such tables to replicated
+//! ones, and from other local tables to these. [`actions`](super::actions) carries out their
+//! actions.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,7 @@ use crate::store::schema::replicated::ReplicatedTable;
 pub(in crate::store) enum Parent {
     /// A replicated table, by its place in the store's list.
     Replicated(usize),
-    /// One that is not.
+    /// A local table.
     Local(usize),
 }
 
@@ -54,9 +55,9 @@ pub(in crate::store) struct Dependence {
 #[derive(Clone, Debug)]
 struct Child {
     name: String,
-    /// Whether it is replicated. Such a table is only looked at: its rows are the remote's.
+    /// Whether it is replicated. Such a table is only read, because its rows are the remote's.
     replicated: bool,
-    /// What names one of its rows, as SQL: its rowid, or the columns of its key.
+    /// The SQL that identifies one of its rows: its rowid, or the columns of its key.
     id: Vec<String>,
     /// The columns with a default, and its SQL text.
     defaults: Vec<(String, String)>,
@@ -64,7 +65,7 @@ struct Child {
     has_conflict_clause: bool,
 }
 
-/// The foreign keys that lead to replicated tables from those that are not.
+/// The foreign keys that lead from tables that are not replicated to replicated ones.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Dependents {
     children: Vec<Child>,
@@ -73,14 +74,14 @@ pub(in crate::store) struct Dependents {
     have_triggers: bool,
 }
 
-/// A foreign key of the schema, before it is known whether it matters.
+/// A foreign key of the schema, before it is known whether it leads to a replicated table.
 struct Found {
     child: String,
     key: crate::catalog::ForeignKey,
 }
 
 impl Dependence {
-    /// How many columns it has.
+    /// The number of its columns.
     pub(in crate::store) fn width(&self) -> usize {
         self.to.len()
     }
@@ -95,7 +96,8 @@ impl Dependence {
         &self.parent_name
     }
 
-    /// Whether a new key of the parent parts the children from it, though it is there.
+    /// Whether a new key of the parent separates the children from it, although the parent still
+    /// exists.
     pub(in crate::store) fn is_cut_by_update(&self) -> bool {
         matches!(self.on_update, Action::SetNull | Action::SetDefault)
     }
@@ -106,18 +108,18 @@ impl Dependence {
         key.any(|column| self.to.iter().any(|to| to.name.eq_ignore_ascii_case(&column.name)))
     }
 
-    /// Whether it refers to its parent's primary key, and to all of it.
+    /// Whether it refers to the whole primary key of its parent.
     pub(in crate::store) fn is_key(&self, parent: &Table) -> bool {
         let is_part = |name: &str| self.to.iter().any(|to| to.name.eq_ignore_ascii_case(name));
         self.to.len() == parent.key.len() && parent.key_columns().all(|c| is_part(&c.name))
     }
 
-    /// Whether nothing is done to the children when their parent's key changes.
+    /// Whether a change of the parent's key leaves the children unchanged.
     pub(in crate::store) fn refuses_update(&self) -> bool {
         self.on_update.refuses()
     }
 
-    /// Whether it takes these values of its parent for the same.
+    /// Whether two lists of values are the same parent for it.
     pub(in crate::store) fn are_same(&self, old: &[Value], new: &[Value]) -> bool {
         let mut columns = self.to.iter().zip(old.iter().zip(new));
         columns.all(|(column, (old, new))| same(&column.collation, old, new))
@@ -135,8 +137,8 @@ impl Parent {
 }
 
 impl Dependents {
-    /// Reads them, and makes the TEMP tables that the search for children needs. `registered` has
-    /// the names of all replicated tables, those that cannot be used at present included.
+    /// Reads them, and creates the TEMP tables for finding children. `registered` has the names of
+    /// all replicated tables, also of those that cannot be used at present.
     pub(in crate::store) fn read(
         db: &Connection,
         tables: &[ReplicatedTable],
@@ -147,7 +149,7 @@ impl Dependents {
         let mut names: Vec<String> = Vec::new();
         let mut reached: HashSet<String> =
             tables.iter().map(|known| known.table.name.to_ascii_lowercase()).collect();
-        // From parents to children, until there are no more of them.
+        // Continue from parents to children until no new ones are found.
         loop {
             let more: Vec<_> = found
                 .iter()
@@ -184,7 +186,7 @@ impl Dependents {
             };
             let child = match (place(&names, &child), parent) {
                 (Some(child), _) => child,
-                // A replicated table refers to one that is not.
+                // A replicated table refers to a local one.
                 (None, Parent::Local(_)) => {
                     dependents.children.push(read_child(db, &child, true)?);
                     dependents.children.len() - 1
@@ -206,7 +208,8 @@ impl Dependents {
         Ok(dependents)
     }
 
-    /// One TEMP table for each foreign key. Its columns compare as those of the parent do.
+    /// Creates one TEMP table for each foreign key. Its columns have the parent's collations and
+    /// types.
     fn make_tables(&self, db: &Connection) -> Result<()> {
         for (place, key) in self.keys.iter().enumerate() {
             let columns: Vec<_> = key
@@ -231,8 +234,7 @@ impl Dependents {
         all.filter(move |(_, key)| key.parent == parent).map(|(place, _)| place)
     }
 
-    /// Which of the store's `tables` are referred to by a table that has rows. Nothing can be done
-    /// to the children of the others.
+    /// Which of the store's `tables` a table with rows refers to. The others have no children.
     pub(in crate::store) fn watched(&self, db: &Connection, tables: usize) -> Result<Vec<bool>> {
         let mut watched = vec![false; tables];
         for key in &self.keys {
@@ -265,7 +267,7 @@ impl Dependents {
         0..self.keys.len()
     }
 
-    /// The table of a foreign key, for those that refer to it.
+    /// The table of a foreign key, as a parent of others.
     pub(in crate::store) fn child(&self, place: usize) -> Parent {
         Parent::Local(self.keys[place].child)
     }
@@ -275,7 +277,7 @@ impl Dependents {
         &self.children[self.keys[place].child].name
     }
 
-    /// How many values name a row of the table of a foreign key.
+    /// The number of values that identify a row of the table of a foreign key.
     pub(in crate::store) fn id_width(&self, place: usize) -> usize {
         self.children[self.keys[place].child].id.len()
     }
@@ -285,7 +287,7 @@ impl Dependents {
         self.have_triggers
     }
 
-    /// What foreign keys refer to in an image of a parent, as far as it has that.
+    /// The values that foreign keys refer to, as far as an image of a parent has them.
     pub(in crate::store) fn values_of(
         &self,
         parent: Parent,
@@ -316,7 +318,8 @@ impl Dependents {
         )
     }
 
-    /// The statement that counts the rows whose parent has one of so many keys, which are bound.
+    /// The statement that counts the rows whose parent has one of several keys, which are its
+    /// parameters.
     pub(in crate::store) fn count_with_parents_sql(
         &self,
         place: usize,
@@ -370,8 +373,8 @@ impl Dependents {
         )
     }
 
-    /// The statements that look at a row of a foreign key's table, and that do to it what the key
-    /// declares for a parent that is `gone` or has changed. `None` if that is nothing.
+    /// The statements that read a row of a foreign key's table, and carry out the declared action
+    /// for a parent that is `gone` or has changed. `None` if there is no action.
     pub(in crate::store) fn action_sql(&self, place: usize, gone: bool) -> Option<[String; 2]> {
         let key = &self.keys[place];
         let child = &self.children[key.child];
@@ -398,7 +401,7 @@ impl Dependents {
         Some([format!("SELECT {columns} FROM main.{name} WHERE {condition}"), act])
     }
 
-    /// What an UPDATE sets the child's columns to.
+    /// The SET clause for the child's columns.
     fn sets(&self, place: usize, action: Action) -> String {
         let key = &self.keys[place];
         let defaults = &self.children[key.child].defaults;
@@ -450,7 +453,7 @@ fn all_foreign_keys(db: &Connection) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The columns that a foreign key refers to; `None` if the parent does not have them.
+/// The columns that a foreign key refers to; `None` if the parent lacks them.
 fn parent_columns(
     db: &Connection,
     key: &crate::catalog::ForeignKey,
@@ -506,7 +509,7 @@ fn read_child(db: &Connection, name: &str, replicated: bool) -> Result<Child> {
     })
 }
 
-/// A default as an expression. SQLite takes a bare word in this place for text.
+/// A default as an expression. Here SQLite treats a bare word as text.
 fn default_sql(text: &str) -> String {
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
@@ -524,7 +527,7 @@ fn has_triggers(db: &Connection, table: &str) -> Result<bool> {
     Ok(db.prepare_cached(sql)?.query_row([table], |row| row.get(0))?)
 }
 
-/// Whether a foreign key takes two values of its parent for one.
+/// Whether a foreign key treats two values of its parent as equal.
 fn same(collation: &Collation, old: &Value, new: &Value) -> bool {
     match (old, new) {
         (Value::Text(old), Value::Text(new)) => match collation {

@@ -1,9 +1,10 @@
-//! Where a row is whose own key changes are off it, and where it went before the page, by the log.
+//! Finds from the log where a row is, whose own key changes are off it, and where it went before
+//! the page.
 //!
-//! An own key change may lose long after the remote has deleted its row, or given it another key:
-//! the verdict comes with a later page. The children are with the own key until then, and another
-//! row may have the former key by now. So the log is read again from where the own event's writer
-//! had seen it. This happens only if a key change has lost whose delete was set aside before.
+//! An own key change may lose long after the remote has deleted its row or given it another key:
+//! the verdict comes with a later page. Until then the children have the own key, and another row
+//! may have got the former key. So the log is read again from the place that the own event's writer
+//! had seen. This happens only if a key change has lost whose delete was set aside before.
 
 use std::collections::HashMap;
 
@@ -16,37 +17,38 @@ use crate::store::apply::step::Step;
 use crate::store::log::frame;
 use crate::store::outbox::pending::{PendingEvent, load, row_hash};
 
-/// A row before the own key changes that are off it.
+/// A row before its own key changes.
 pub(super) enum Own {
-    /// Its own delete is still on top. That had found this.
+    /// Its own delete is still on top. That delete found this image.
     Covered(Row, Image),
-    /// It is as it was when the own event's writer saw it.
+    /// It is as the own event's writer saw it.
     AsItWas(Row),
-    /// Others may have changed it since this place in the log.
+    /// Others may have changed it after this place in the log.
     Since(Row, Seq),
 }
 
-/// Where a row went.
+/// What happened to a row.
 #[derive(Clone, Debug)]
 pub(super) enum Went {
-    /// This event deleted it. Its key changed if an insert belongs to that which is not read yet.
+    /// This event deleted it. If an insert belongs to that event and was not read yet, its key
+    /// changed.
     Gone(EventId),
-    /// It has this key, and was so when it got it.
+    /// It got this key, with this image.
     To(RowKey, Option<Image>),
 }
 
-/// The rows that are looked for.
+/// The rows that are searched.
 #[derive(Default)]
 struct Search {
-    /// By the key that a row has at this point of the log: the rows as they were asked for.
+    /// The requested rows, by the key that each has at this point of the log.
     holders: HashMap<Row, Vec<Row>>,
-    /// The same for rows whose key change is half read, by the delete.
+    /// The same for rows of whose key change only the delete was read, by that delete.
     halves: HashMap<EventId, Vec<Row>>,
     went: HashMap<Row, Went>,
 }
 
 impl Rebase<'_, '_> {
-    /// Where the rows went, before the page, whose own key changes are off them.
+    /// Where the rows went before the page, for rows whose own key changes are off them.
     pub(super) fn past(&self, ways: &Ways) -> Step<HashMap<Row, Went>> {
         let mut rows = Vec::new();
         for (row, back) in ways.backs() {
@@ -58,21 +60,21 @@ impl Rebase<'_, '_> {
         Ok(self.task().store().went(rows, self.task().start().cursor())?)
     }
 
-    /// The row that was at a key, before those own key changes that are off it: all before the
-    /// outbox number `end`. `None` if there are none.
+    /// The row that had a key before its own key changes up to the outbox number `end`. `None` if
+    /// there are none.
     pub(super) fn before_own(&self, ways: &Ways, row: &Row, end: i64) -> Step<Option<Own>> {
         let mut found = None;
         let (mut row, mut end) = (row.clone(), end);
         loop {
             let change = match ways.own_change(&row, end) {
                 Some(back) => Some(back.change().clone()),
-                // One that was off its row before this page.
+                // A key change that was off its row before this page.
                 None => match found {
                     Some(Own::Since(_, base)) => self.earlier_change(&row, end, base)?,
                     _ => None,
                 },
             };
-            // A hostile log may lead in a circle.
+            // A hostile log may contain a cycle.
             let change = change.filter(|change| change.delete() < end);
             let Some(change) = change else { return Ok(found) };
             (row.1, end) = (change.from().clone(), change.delete());
@@ -89,7 +91,7 @@ impl Rebase<'_, '_> {
         }
     }
 
-    /// The own key change that had put a row at this key before the outbox number `end`, and was
+    /// The own key change that had given this key to a row before the outbox number `end`, and was
     /// off it before this page.
     fn earlier_change(&self, row: &Row, end: i64, base: Seq) -> Step<Option<Change>> {
         let name = &self.task().store().tables[row.0].table.name;
@@ -196,7 +198,7 @@ impl Store {
     }
 }
 
-/// Whether two events that follow each other may be a key change that the remote made.
+/// Whether two consecutive events may be a key change that the remote made.
 fn is_change(delete: &Event, insert: &Event) -> bool {
     delete.op == Op::Delete
         && delete.seq.0 + 1 == insert.seq.0

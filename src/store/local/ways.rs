@@ -1,4 +1,4 @@
-//! Where the rows of a page went: deletes and key changes, in the order of the log.
+//! Where the rows of a page went: its deletes and key changes, in the order of the log.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,14 +8,14 @@ use crate::event::{EventId, Image, Origin, RowKey, Seq};
 /// A row of a replicated table: the table's place in the store's list, and the key.
 pub(super) type Row = (usize, RowKey);
 
-/// Where a row went.
+/// What happened to a row.
 #[derive(Clone, Debug)]
 pub(super) enum Next {
     /// It was deleted.
     Gone,
     /// Its key was changed to this one, by the insert in this line of the page.
     To(RowKey, usize),
-    /// Its key was changed, perhaps, and the event with the new key is not applied yet.
+    /// Its key was perhaps changed. The event with the new key is not applied yet.
     Unknown,
 }
 
@@ -28,7 +28,7 @@ struct Departure {
     delete: usize,
 }
 
-/// What became of a row that was there before the page.
+/// What happened to a row that existed before the page.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
     next: Next,
@@ -42,12 +42,12 @@ impl Fate {
         &self.next
     }
 
-    /// The line of the delete that took its first key away.
+    /// The line of the delete that removed its first key.
     pub(super) fn first_delete(&self) -> usize {
         self.first
     }
 
-    /// The line of the delete that took its last key away.
+    /// The line of the delete that removed its last key.
     pub(super) fn last_delete(&self) -> usize {
         self.last
     }
@@ -58,7 +58,7 @@ impl Fate {
     }
 }
 
-/// The insert of a key change whose delete came in an earlier page, or waited with it.
+/// The insert of a key change whose delete was in an earlier page, or waited with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lone {
     delete: EventId,
@@ -87,7 +87,7 @@ impl Lone {
     }
 }
 
-/// An own key change that is off its row again.
+/// An own key change that was taken off its row.
 #[derive(Clone, Debug)]
 pub(super) struct Back {
     insert: i64,
@@ -125,7 +125,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// `delete` is the outbox number of its delete, and `base` what its writer had seen of the log.
+    /// `delete` is the outbox number of its delete, and `base` the seq that its writer had seen.
     pub(super) fn new(from: RowKey, delete: i64, base: Seq) -> Self {
         Change { from, delete, base }
     }
@@ -140,36 +140,36 @@ impl Change {
         self.delete
     }
 
-    /// What its writer had seen of the log.
+    /// The seq that its writer had seen.
     pub(super) fn base(&self) -> Seq {
         self.base
     }
 }
 
-/// Deletes and key changes of a page, in the order of the log.
+/// The deletes and key changes of a page, in the order of the log.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Ways {
     steps: Vec<Departure>,
-    /// Deletes of key changes whose insert has not come yet.
+    /// Deletes of key changes whose insert has not been read yet.
     halves: HashMap<EventId, (Row, usize)>,
     lone: HashMap<Row, Lone>,
-    /// By the key after.
+    /// Own key changes that were taken off, by the new key.
     back: HashMap<Row, Vec<Back>>,
-    /// Deletes of own key changes that have lost, and were on their rows until now.
+    /// Deletes of own key changes that have lost and were on their rows until now.
     on_top: HashSet<i64>,
-    /// Inserts that have waited in quarantine: their lines.
+    /// The lines of inserts that have waited in quarantine.
     waited: HashMap<Row, usize>,
-    /// Own inserts that have lost, and were off their rows before: their lines.
+    /// The lines of own inserts that have lost and were off their rows before.
     lost: HashMap<Row, usize>,
 }
 
 impl Ways {
-    /// A row of a replica's event was deleted, in this line: one half of a key change.
+    /// This line deleted a row, as one half of a replica's key change.
     pub(super) fn half_deleted(&mut self, id: EventId, row: Row, delete: usize) {
         self.halves.insert(id, (row, delete));
     }
 
-    /// The other half of the key change that began with the event `delete`.
+    /// The insert of the key change whose delete is the event `delete`.
     pub(super) fn half_inserted(&mut self, row: Row, lone: Lone) {
         match self.halves.remove(&lone.delete) {
             Some((from, delete)) if from.0 == row.0 => {
@@ -180,30 +180,29 @@ impl Ways {
         }
     }
 
-    /// An insert whose delete is not noted here.
+    /// An insert whose delete is not recorded here.
     pub(super) fn came_alone(&mut self, row: Row, lone: Lone) {
         self.lone.insert(row, lone);
     }
 
-    /// A row was deleted in this line, and its key was not changed.
+    /// This line deleted a row, and its key was not changed.
     pub(super) fn deleted(&mut self, row: Row, delete: usize) {
         self.steps.push(Departure { row, next: Next::Gone, delete });
     }
 
-    /// A row was deleted by the last event of the page: the next page tells whether its key was
-    /// changed.
+    /// The last event of the page deleted a row. The next page decides whether its key was changed.
     pub(super) fn deleted_last(&mut self, row: Row, delete: usize) {
         self.steps.push(Departure { row, next: Next::Unknown, delete });
     }
 
-    /// The row that the line `delete` deleted has got the key `to` in the next line.
+    /// The row that the line `delete` deleted got the key `to` in the next line.
     pub(super) fn was_renamed(&mut self, delete: usize, to: RowKey) {
         if let Some(step) = self.steps.last_mut().filter(|step| step.delete == delete) {
             step.next = Next::To(to, delete + 1);
         }
     }
 
-    /// An insert has come out of quarantine, in this line.
+    /// An insert was taken out of quarantine, in this line.
     pub(super) fn waited(&mut self, row: Row, insert: usize) {
         self.waited.insert(row, insert);
     }
@@ -223,24 +222,24 @@ impl Ways {
         self.lost.insert(row, insert);
     }
 
-    /// The own inserts that have lost, and were off their rows before.
+    /// The own inserts that have lost and were off their rows before.
     pub(super) fn lost_inserts(&self) -> Vec<(&Row, &usize)> {
         in_order(&self.lost)
     }
 
-    /// An own key change to this row is off it again.
+    /// An own key change to this row was taken off.
     pub(super) fn turned_back(&mut self, row: Row, back: Back) {
         self.back.entry(row).or_default().push(back);
     }
 
-    /// The own key change that put a row at a key, of those that are off their rows again: the last
+    /// The own key change that gave a key to a row, among those that were taken off: the last one
     /// before the outbox number `end`.
     pub(super) fn own_change(&self, row: &Row, end: i64) -> Option<&Back> {
         let all = self.back.get(row)?.iter().filter(|back| back.insert < end);
         all.max_by_key(|back| back.insert)
     }
 
-    /// The own key changes that are off their rows again.
+    /// The own key changes that were taken off their rows.
     pub(super) fn backs(&self) -> impl Iterator<Item = (&Row, &Back)> {
         in_order(&self.back)
             .into_iter()
@@ -252,20 +251,20 @@ impl Ways {
         in_order(&self.lone)
     }
 
-    /// The row whose delete, in an earlier page, was this one, and its insert.
+    /// The row whose delete, in an earlier page, was this event, and its insert.
     pub(super) fn after_delete(&self, delete: EventId) -> Option<(&Row, &Lone)> {
         self.lone.iter().find(|(_, lone)| lone.delete == delete)
     }
 
-    /// The inserts that have waited.
+    /// The inserts that have waited in quarantine.
     pub(super) fn out_of_quarantine(&self) -> Vec<(&Row, &usize)> {
         in_order(&self.waited)
     }
 
-    /// Where the rows that were there before the page went.
+    /// Where the rows that existed before the page went.
     pub(super) fn fates(&self) -> HashMap<Row, Fate> {
         let mut fates: HashMap<Row, Fate> = HashMap::new();
-        // Which of the rows from before the page has a key now; `None` for a new row.
+        // For each key, the row from before the page that has it now; `None` for a new row.
         let mut holders: HashMap<Row, Option<Row>> = HashMap::new();
         let halves = self.halves.values().cloned();
         let halves = halves.map(|(row, delete)| Departure { row, next: Next::Unknown, delete });
@@ -286,19 +285,19 @@ impl Ways {
     }
 }
 
-/// What a map has, in the order of the rows.
+/// The entries of a map, in the order of the rows.
 pub(super) fn in_order<T>(map: &HashMap<Row, T>) -> Vec<(&Row, &T)> {
     let mut all: Vec<_> = map.iter().collect();
     all.sort_unstable_by_key(|(row, _)| *row);
     all
 }
 
-/// Whether the remote made an event. Its halves of a key change do not name each other.
+/// Whether the remote made an event. The halves of its key changes do not name each other.
 pub(super) fn is_webs(origin: &Origin, cause: Option<EventId>) -> bool {
     *origin == Origin::Web || cause.is_some()
 }
 
-/// Whether two images differ in their keys alone.
+/// Whether two images differ only in their keys.
 pub(super) fn is_renamed(table: &Table, before: Option<&Image>, after: Option<&Image>) -> bool {
     let (Some(before), Some(after)) = (before, after) else { return false };
     let columns = table.columns.iter().enumerate();
