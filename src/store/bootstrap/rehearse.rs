@@ -1,4 +1,4 @@
-//! What a first sync asks of a database before anything is changed in it.
+//! Checks what a first sync needs of a database, before anything is changed in it.
 
 use std::path::Path;
 
@@ -14,25 +14,25 @@ use crate::store::connection::{ADOPTED, OnConnect, check_version, connect, is_re
 use crate::store::schema::replicated::{registered_names, rowid_name};
 use crate::store::schema::{Setup, establish};
 
-/// Keys of orphans that are named.
+/// The most keys of orphans that are named.
 const KEYS: usize = 5;
 
-/// Rows that refer to a row that is not there.
+/// Rows that refer to a row that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Orphans {
     /// The table of the rows.
     pub table: String,
     /// The table that they refer to.
     pub parent: String,
-    /// How many there are.
+    /// The number of these rows.
     pub rows: u64,
-    /// The keys of a few of them: JSON arrays, as events have them.
+    /// The keys of a few of them: JSON arrays, as in events.
     pub keys: Vec<String>,
 }
 
 impl Store {
-    /// Does what [`Store::make`] does, and takes it back: it fails where that would. A file that
-    /// is not there is not made.
+    /// Does the work of [`Store::make`] and rolls it back: it fails if [`Store::make`] would. A
+    /// missing file is not created.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Store {
         for (name, _) in &setup.tables {
             match Table::read(&tx, name) {
                 Ok(table) => require_keys(&tx, &table)?,
-                // It is to be made.
+                // The table will be created.
                 Err(error) if error.kind() == Kind::Usage => {}
                 Err(error) => return Err(error),
             }
@@ -74,12 +74,7 @@ impl Store {
         Ok(is_replica(&db)? && setting(&db, ADOPTED)?.is_some())
     }
 
-    /// The names of the tables that a file replicates already, if it is a replica whose first sync
-    /// is done.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the file cannot be read.
+    /// The rows of these tables of a file that refer to a row that does not exist.
     pub fn replicated_names(path: &Path) -> Result<Vec<String>> {
         if !Store::was_adopted(path)? {
             return Ok(Vec::new());
@@ -88,7 +83,7 @@ impl Store {
         Ok(registered_names(&db)?.into_iter().collect())
     }
 
-    /// The rows of these tables of a file that refer to a row that is not there.
+    /// The rows of these tables of a file that refer to a row that does not exist.
     pub fn orphans_of(
         path: &Path,
         tables: &[String],
@@ -106,7 +101,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The rows of the replicated tables that refer to a row that is not there.
+    /// The rows of the replicated tables that refer to a row that does not exist.
     pub fn orphans(&self) -> Result<Vec<Orphans>> {
         let mut found = Vec::new();
         for replicated in &self.tables {
@@ -137,8 +132,8 @@ pub(in crate::store) fn require_keys(db: &Connection, table: &Table) -> Result<(
     Ok(())
 }
 
-/// Appends a table's orphans. A table whose keys SQLite cannot look up here, for it has a collation
-/// that only the application knows, has none that could be told.
+/// Appends a table's orphans. None are found if the table's key has a collation that only the
+/// application has, because SQLite cannot look up such keys here.
 fn look(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> Result<()> {
     let before = found.len();
     match orphans(db, table, found) {
@@ -155,12 +150,13 @@ fn look(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> Result<()> 
     }
 }
 
-/// Appends a table's orphans, by the tables that they refer to.
+/// Appends a table's orphans, for each table that they refer to.
 fn orphans(db: &Connection, table: &Table, found: &mut Vec<Orphans>) -> rusqlite::Result<()> {
     if table.foreign_keys.is_empty() {
         return Ok(());
     }
-    // Not spelled in SQL: a file that is no replica yet has nothing to spell a REAL with.
+    // The key is not spelled in SQL: a file that is not a replica yet lacks the table that spells a
+    // REAL.
     let names: Vec<_> = table.key_columns().map(|column| ident(&column.present)).collect();
     let names = names.join(", ");
     let by_rowid = |rowid| {
@@ -208,7 +204,7 @@ fn plain(value: ValueRef<'_>) -> Value {
 }
 
 impl Orphans {
-    /// What a person is told.
+    /// The text for a person.
     pub fn words(&self) -> String {
         let Orphans { table, parent, rows, keys } = self;
         let (what, refer) = if *rows == 1 { ("row", "refers") } else { ("rows", "refer") };

@@ -1,9 +1,9 @@
-//! The rows of a first sync in an order in which parents come before their children.
+//! The order of a first sync's rows: parents come before their children.
 //!
-//! Tables are put in order first ([`components`]). Only where tables refer to one another in a
-//! circle, or one refers to itself, rows have to be: their order is that of the strongly connected
-//! components of the graph that their foreign keys make. Rows of one component refer to one another
-//! in a circle, and stand side by side; so the push that brings them is no larger than it must be.
+//! First the tables are ordered ([`components`]). If tables refer to one another in a cycle, or one
+//! refers to itself, their rows must be ordered too: by the strongly connected components of the
+//! graph of their foreign keys. Rows of one component refer to one another in a cycle and become
+//! neighbours, so the push that has them is as small as possible.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::store::outbox::fk_order::{hashed, numbered, values};
 pub(in crate::store) struct Component {
     /// Their places among all tables.
     tables: Vec<usize>,
-    /// Whether foreign keys lead from one of them back to it, so that its rows have an order.
+    /// Whether foreign keys lead from one of them back to it, so that its rows must be ordered.
     is_circle: bool,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::store) fn components(tables: &[&Table]) -> Vec<Component> {
         .collect()
 }
 
-/// Nodes in groups. The targets of a node's edges come before it, or stand in its group.
+/// The nodes in groups. The targets of a node's edges are in its group or in an earlier one.
 fn in_order(nodes: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
     let mut graph = DiGraph::<(), (), usize>::with_capacity(nodes, edges.len());
     (0..nodes).for_each(|_| {
@@ -73,13 +73,13 @@ fn in_order(nodes: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Rows to be put in order.
+/// Rows that are to be ordered.
 pub(in crate::store) struct Rows<'t> {
     keys: Vec<(usize, &'t str, &'t ForeignKey)>,
-    /// The row that has the values that a foreign key may refer to, by the foreign key's number and
-    /// the values' hash.
+    /// The row with the values that a foreign key may refer to, by the foreign key's number and the
+    /// hash of the values.
     parents: HashMap<(usize, u64), usize>,
-    /// The rows and what they refer to, in the same way.
+    /// The rows with a reference, and the reference in the same form.
     children: Vec<(usize, (usize, u64))>,
     count: usize,
 }
@@ -90,7 +90,7 @@ impl<'t> Rows<'t> {
         Rows { keys, parents: HashMap::new(), children: Vec::new(), count: 0 }
     }
 
-    /// Takes the next row.
+    /// Adds the next row.
     pub(in crate::store) fn push(&mut self, table: &str, image: &Image) {
         for &(number, child, key) in &self.keys {
             let hash = |columns: Vec<&String>| values(image, columns.into_iter()).map(hashed);
@@ -108,8 +108,7 @@ impl<'t> Rows<'t> {
         self.count += 1;
     }
 
-    /// The places of the rows, in the order in which they were taken, in the order in which they
-    /// are to go.
+    /// The order of the rows: their places, counted in the order of the calls of `push`.
     pub(in crate::store) fn sorted(&self) -> Vec<usize> {
         let edges: Vec<_> = self
             .children

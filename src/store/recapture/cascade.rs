@@ -1,20 +1,20 @@
-//! The deletes that a rebuild of a parent causes: they are taken back.
+//! Undoes the deletes that the rebuild of a parent table causes.
 //!
-//! `DROP TABLE` deletes the table's rows first where foreign keys are on, without firing its
-//! triggers; but the actions of foreign keys are carried out, and the triggers of the children
-//! fire. So a migration that makes a parent anew, as many tools do, deletes every child of it
-//! (<https://www.sqlite.org/foreignkeys.html#fk_schemacommands>). If that were pushed, the children
+//! With foreign keys on, `DROP TABLE` first deletes the table's rows. It fires no triggers of the
+//! table, but it carries out foreign key actions, and the triggers of the children fire
+//! (<https://www.sqlite.org/foreignkeys.html#fk_schemacommands>). So a migration that rebuilds a
+//! parent, as many tools do, deletes all its children. If these deletes were pushed, the children
 //! would be gone everywhere.
 //!
-//! Nobody wants that, but nobody can know. So the rows come back here, their deletes are not
-//! pushed, and the rows are listed with those that came back from the remote.
+//! Hardly anybody intends this, but it cannot be known. So the rows are written back here, their
+//! deletes are not pushed, and the rows are listed with those that came back from the remote.
 //!
 //! # Caveats
 //!
-//! * It is recognised by this: the parent was made anew, and of the children that refer to it none
-//!   is left but those that were inserted since. Then all unsent deletes of children that are no
-//!   consequence of a delete of their parent are taken back, earlier ones too.
-//! * What ON DELETE SET NULL and SET DEFAULT did to children is pushed as it is.
+//! * It is recognised by two conditions: the parent table was rebuilt, and no child is left except
+//!   those that were inserted since. Then all unsent deletes of children that are not a consequence
+//!   of a parent's delete are undone, earlier ones too.
+//! * The effects of ON DELETE SET NULL and SET DEFAULT on children are pushed.
 
 use std::collections::HashSet;
 
@@ -40,8 +40,8 @@ struct Unsent {
 }
 
 impl Store {
-    /// Takes back the unsent deletes of children of these tables, which were made anew. Gives how
-    /// many rows came back.
+    /// Undoes the unsent deletes of children of these tables, which were rebuilt. Returns how many
+    /// rows came back.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Store {
         Ok(events)
     }
 
-    /// Writes the row of a delete back, unless it is there, and forgets the delete.
+    /// Writes the row of a delete back, unless it exists, and removes the delete.
     fn bring_back(
         &self,
         tx: &Connection,
@@ -122,7 +122,7 @@ impl Store {
     }
 }
 
-/// Whether no row is left that refers to the parent, but for those that were inserted since.
+/// Whether no row refers to the parent except those that were inserted since.
 fn is_emptied(tx: &Connection, table: &Table, key: &ForeignKey, events: &[Unsent]) -> Result<bool> {
     let refers: Vec<_> = key.columns.iter().map(|(child, _)| table.present(child)).collect();
     let refers: Vec<_> =
@@ -135,7 +135,7 @@ fn is_emptied(tx: &Connection, table: &Table, key: &ForeignKey, events: &[Unsent
     Ok(left <= inserted.count() as i64)
 }
 
-/// The deletes of children of a table that was made anew, and their consequences.
+/// The deletes of children of a rebuilt table, and their consequences.
 fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Unsent> {
     let row = |table: &str, key: &RowKey| (table.to_ascii_lowercase(), key.clone());
     let mut rows = HashSet::new();
@@ -168,7 +168,7 @@ fn taken_back<'e>(events: &'e [Unsent], emptied: &HashSet<String>) -> Vec<&'e Un
         };
         events[at + 1..].iter().any(same)
     };
-    // A row that was written again since is what the application wants.
+    // If the application has written a row again since, that is its intention.
     let taken = events.iter().enumerate().filter(|(at, event)| taken[*at] && !later(*at, event));
     taken.map(|(_, event)| event).collect()
 }

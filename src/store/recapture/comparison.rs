@@ -1,4 +1,4 @@
-//! One transaction of a comparison: what each row should be, and what follows from it.
+//! One transaction of a comparison: what each row should be, and the resulting events.
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -19,7 +19,7 @@ use crate::store::rows::writer::Writer;
 struct Shared<'a> {
     here: &'a Column,
     there: &'a Column,
-    /// Of a column that was not compared before: the values that it has without a write, here and
+    /// For a column that was not compared before: the values that it has without a write, here and
     /// there.
     arrived: Option<(Value, Value)>,
 }
@@ -47,12 +47,12 @@ pub(super) struct Comparison<'a> {
     done: Recaptured,
 }
 
-/// A row as it should be, with what is known of it.
+/// The expected row, with the facts about it.
 struct Row {
     expected: Option<Image>,
     here: Option<Image>,
     events: Vec<PendingEvent>,
-    /// The first pending event that does not fit, and the row before it.
+    /// The first pending event that does not fit the row, and the row before it.
     misfit: Option<(usize, Option<Image>)>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Comparison<'a> {
         self.tx
     }
 
-    /// What was found so far.
+    /// The result so far.
     pub(super) fn done(self) -> Recaptured {
         self.done
     }
@@ -102,7 +102,7 @@ impl<'a> Comparison<'a> {
         &self.store.tables[self.at].table
     }
 
-    /// What the row should be and what it is; `None` if that is not known.
+    /// The expected row and the present one; `None` if the expected row is unknown.
     fn look(&mut self, key: &RowKey, there: Option<Image>) -> Result<Option<Row>> {
         let table = self.table();
         let Some(values) = known_key(table, &key.0) else {
@@ -149,7 +149,7 @@ impl<'a> Comparison<'a> {
         Ok(statement.query_row([&self.table().name, &key.0], |row| row.get(0))?)
     }
 
-    /// The pending events of a row that are on it, in their order.
+    /// The pending events that are on a row, in their order.
     fn events(&self, key: &RowKey) -> Result<Vec<PendingEvent>> {
         let name = &self.table().name;
         let numbers = self.store.outbox.pending().of_row(row_hash(name, &key.0)).to_vec();
@@ -167,7 +167,7 @@ impl<'a> Comparison<'a> {
         if let Some((place, before)) = &row.misfit
             && self.mend(key, &row, *place, before.as_ref())?
         {
-            // What it is now is compared with what it should be by then.
+            // The next step compares the present row with the expected one.
             self.store.outbox.pending_mut().forget();
             self.refresh()?;
             return self.row(key, there);
@@ -185,7 +185,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A row that should be here, and is.
+    /// Compares a row that is expected here and exists.
     fn both(
         &mut self,
         key: &RowKey,
@@ -252,7 +252,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A row that should be here, and was not.
+    /// Handles a row that is expected here and did not exist.
     pub(super) fn missing_row(
         &mut self,
         key: &RowKey,
@@ -260,7 +260,7 @@ impl<'a> Comparison<'a> {
         fate: Missing,
     ) -> Result<()> {
         let Some(row) = self.look(key, there)? else { return Ok(()) };
-        // It may be there by now: then its insert was captured.
+        // It may exist now. Then its insert was captured.
         let (Some(expected), None) = (row.expected, row.here) else { return Ok(()) };
         if fate == Missing::Deleted {
             return self.append(key, &Found::delete(&expected));
@@ -282,14 +282,14 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A row took what the remote has. Who wrote that is not known.
+    /// Records that a row got the remote's values. Their writer is not known.
     fn changed(&mut self, key: &RowKey, op: Op) {
         let (table, key) = (self.table().name.clone(), key.clone());
         self.done.changes.push(Change { table, key, op, origin: Origin::Web });
     }
 
-    /// Mends the pending event at `place`, which does not fit to the row `before` it. Gives whether
-    /// it did: one that may have been sent stays as it is.
+    /// Repairs the pending event at `place`, which does not fit the row `before` it. Returns
+    /// whether it did: an event that may have been sent is left unchanged.
     fn mend(
         &mut self,
         key: &RowKey,
@@ -319,7 +319,7 @@ impl<'a> Comparison<'a> {
                     after.0.push((name, value));
                 }
                 if after.0.is_empty() {
-                    // The row is what it was: an update of nothing.
+                    // The row is unchanged: an update of nothing.
                     let name = self.table().key_columns().next().map(|column| &column.name);
                     let key = name.and_then(|name| Some((name.clone(), there.get(name)?.clone())));
                     before.0.extend(key.clone());
@@ -338,7 +338,7 @@ impl<'a> Comparison<'a> {
         Ok(true)
     }
 
-    /// Reads the pending events anew.
+    /// Reads the pending events again.
     fn refresh(&self) -> Result<()> {
         let mut pending = self.store.outbox.pending_mut();
         pending.refresh(self.tx, self.store.outbox.layouts(), self.cursor)
@@ -368,7 +368,7 @@ struct Found<'i> {
     op: Op,
     before: Option<&'i Image>,
     after: Option<&'i Image>,
-    /// It has lost, whatever the remote has: it is set aside, and has seen nothing.
+    /// Whether it has lost in any case. It is set aside, and has base 0.
     is_lost: bool,
 }
 
@@ -386,10 +386,11 @@ impl<'i> Found<'i> {
     }
 }
 
-/// The value that a column has in a row that does not name it.
+/// The value of a column in a row that was inserted without it.
 fn default_of(db: &Connection, column: &Column) -> Result<Value> {
     let Some(default) = &column.default else { return Ok(Value::Null) };
-    // A default that needs what only the application has is not known, so none equals it.
+    // If a default needs something that only the application has, it is unknown, and no value
+    // equals it.
     let sql = format!("SELECT {default}");
     match db.query_row(&sql, [], |row| Ok(value(row.get_ref(0)?))) {
         Ok(value) => Ok(column.affinity.convert(value)),

@@ -1,27 +1,26 @@
-//! What a comparison is made with, and what it has found.
+//! The input and the result of a comparison.
 
 use crate::catalog::Table;
 use crate::event::Change;
 use crate::protocol::compare::behind::Behind;
 
-/// What a comparison has found in a table.
+/// The result of comparing a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recaptured {
-    /// Writes that capture missed: events were appended for them.
+    /// Writes that capture missed. Events were appended for them.
     pub found: usize,
-    /// Rows that were missing here, and have come back.
+    /// Rows that were missing here and came back.
     pub returned: usize,
-    /// Rows in which a column that is new here has taken the remote's value.
+    /// Rows in which a new local column got the remote's value.
     pub filled: usize,
-    /// Rows that were left as they are: they have events in quarantine, or an event of the log that
-    /// came without its old values.
+    /// Rows that were left unchanged because they have events in quarantine.
     pub unknown: usize,
     /// Rows that changed here.
     pub changes: Vec<Change>,
 }
 
 impl Recaptured {
-    /// Adds what another part of the table had.
+    /// Adds the result for another part of the table.
     pub(crate) fn add(&mut self, other: Recaptured) {
         self.found += other.found;
         self.returned += other.returned;
@@ -39,7 +38,7 @@ pub(crate) struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    /// The remote's definition of a table, and the events that are not integrated.
+    /// From the remote's definition of a table, and the events that are not integrated.
     pub(crate) fn new(table: &'a Table, behind: &'a Behind) -> Self {
         Remote { table, behind }
     }
@@ -55,10 +54,10 @@ impl<'a> Remote<'a> {
     }
 }
 
-/// What is done with rows that are missing here.
+/// What happens with rows that are missing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// They were deleted.
+    /// Deletes are appended for them.
     Deleted,
     /// They come back.
     Returned,

@@ -1,24 +1,24 @@
 //! Recapture: finds the writes that capture missed, and appends them to the outbox.
 //!
-//! The rows of a suspect table are compared with what they should be: the remote's row, without
-//! the log events that are not integrated yet, with the pending events on top. What
-//! differs was written while the triggers were not there, and becomes an event of its own, with the
-//! cursor as its base. A page of rows is one short transaction, which looks at its rows under the
-//! lock; the application writes in between.
+//! The rows of a suspect table are compared with the expected rows: the remote's row, without the
+//! log events that are not integrated yet, with the pending events on top. A difference was written
+//! while the triggers were missing. It becomes an event of its own, with the cursor as its base.
+//! Each page of rows is one short transaction, which reads its rows under the lock. The application
+//! writes in between.
 //!
 //! * A pending event may not fit: an update of a row that was inserted while nothing was captured,
-//!   or the insert of a row that was deleted then. As long as it is unsent it is mended: the update
+//!   or the insert of a row that was deleted then. While it is unsent, it is repaired: the update
 //!   becomes an insert, and the insert an update.
-//! * A column that has come since the last comparison has its default here, which is no write. It
-//!   takes the remote's value. Where both sides have written another value, the remote's counts,
-//!   and the own one goes to the conflict inbox by way of an insert that has lost.
-//! * A row that is missing here was deleted, or its table was made anew without it. Deletes are
-//!   made of at most [`MOST_DELETES`] rows and a quarter of the table, and of none that was made
-//!   anew. Otherwise the rows come back.
-//! * A row with an event in quarantine is left as it is: what it should be is not known.
+//! * A column that was added since the last comparison has its default here, which is not a write.
+//!   It gets the remote's value. If both sides have written other values, the remote's value is
+//!   used, and the own one goes to the conflict inbox, as an insert that has lost.
+//! * A missing row was deleted, or its table was rebuilt without it. Deletes are appended for at
+//!   most [`MOST_DELETES`] rows and a quarter of the table, and for none if the table was rebuilt.
+//!   Otherwise the rows come back.
+//! * A row with an event in quarantine is left unchanged, because the expected row is not known.
 //!
-//! Generated columns, and columns that one side does not have, are not compared. Two values are
-//! equal if storing either in the other's column gives the other.
+//! Generated columns, and columns that one side lacks, are not compared. Two values are equal if
+//! storing either in the other's column gives the other.
 
 mod cascade;
 mod comparison;
@@ -40,10 +40,10 @@ use crate::event::json::names_json;
 use crate::event::{Image, RowKey};
 use crate::protocol::remote_tables::RemoteTables;
 
-/// The most deletes that are made of rows which are missing.
+/// The most missing rows for which deletes are appended.
 const MOST_DELETES: usize = 100;
 
-/// Rows that are looked at in one transaction: the application's write waits for it.
+/// The number of rows that are compared in one transaction: the application's write waits for it.
 const ROWS: usize = 500;
 
 const TEMP_SQL: &str = "
@@ -54,31 +54,26 @@ const TEMP_SQL: &str = "
     DELETE FROM temp.driftless_todo;
     DELETE FROM temp.driftless_missing;";
 
-/// Rows by their keys, and as the remote has them.
+/// Keys, each with the remote's row.
 type Rows = Vec<(RowKey, Option<Image>)>;
 
 impl Store {
-    /// Notes that the remote lacks these suspect tables. They wait until it has them, and hold
-    /// nothing up.
+    /// Records that the remote lacks these suspect tables. They wait until it has them, and delay
+    /// nothing.
     pub(crate) fn wait_for_tables(&mut self, tables: &[&str]) -> Result<()> {
         wait_for(&self.db, tables)?;
         self.suspects = suspects(&self.db)?;
         Ok(())
     }
 
-    /// Notes that the remote has these tables.
+    /// Records that the remote has these tables.
     pub(crate) fn tables_are_there(&mut self, tables: &[&str]) -> Result<()> {
         wait_no_more(&self.db, tables)?;
         self.suspects = suspects(&self.db)?;
         Ok(())
     }
 
-    /// Notes that tables are to be compared again, if the remote has got a column that it did not
-    /// have when they were last compared. `there` are the remote's tables.
-    ///
-    /// # Errors
-    ///
-    /// `Storage` when the database fails.
+    /// Begins the comparison of a suspect table.
     pub(crate) fn columns_arrived(&mut self, there: &RemoteTables) -> Result<()> {
         if !self.is_adopted()? {
             return Ok(());
@@ -92,7 +87,7 @@ impl Store {
         Ok(())
     }
 
-    /// Begins to compare a suspect table.
+    /// Begins the comparison of a suspect table.
     ///
     /// # Errors
     ///
@@ -101,8 +96,8 @@ impl Store {
         Ok(self.db.execute_batch(TEMP_SQL)?)
     }
 
-    /// Compares these rows of the remote with those here. `None` if the schema has changed since
-    /// the definitions were read: then the comparison begins anew.
+    /// Compares these rows of the remote with the local ones. `None` if the schema has changed
+    /// since the definitions were read: then the comparison must begin again.
     ///
     /// # Errors
     ///
@@ -130,8 +125,8 @@ impl Store {
         Ok(Some(all))
     }
 
-    /// Compares the rows that the remote does not have, and decides about those that are missing
-    /// here. The table is no suspect any more.
+    /// Compares the rows that the remote lacks, and decides about the rows that are missing here.
+    /// After that, the table is no longer suspect.
     ///
     /// # Errors
     ///
@@ -186,7 +181,7 @@ impl Store {
             let start = begin(&tx)?;
             match self.refresh_pending(&tx, start.cursor()) {
                 Ok(()) => {}
-                // Events came that are to be put in their order first.
+                // New events must be put in order first.
                 Err(Stop::SchemaChanged) => continue,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(_) => return Err(Error::storage("the outbox cannot be read")),
@@ -205,8 +200,8 @@ impl Store {
         }
     }
 
-    /// Lists the rows that the comparison has not seen: those here, and those that the remote had
-    /// at the cursor.
+    /// Lists the rows that the comparison has not seen: the local ones, and those that the remote
+    /// had at the cursor.
     fn list_unseen(&self, remote: Remote<'_>) -> Result<()> {
         let Some(at) = self.table_index(&remote.table().name) else { return Ok(()) };
         let table = &self.tables[at].table;
@@ -242,7 +237,7 @@ impl Store {
         keys.map(|key| Ok((row_key(&key?)?, None))).collect()
     }
 
-    /// The rows that are missing here, and what is done with them.
+    /// The rows that are missing here, and what happens with them.
     fn missing(&self, suspect: &Suspect) -> Result<(Rows, Missing)> {
         let mut statement = self.db.prepare("SELECT pk, img FROM temp.driftless_missing")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -257,8 +252,7 @@ impl Store {
         Ok((rows, if few && !suspect.anew { Missing::Deleted } else { Missing::Returned }))
     }
 
-    /// The table is no suspect any more, if no other migration has made it one again.
-    /// Columns that the remote does not have were not compared.
+    /// Ends the suspicion of the table, unless another migration has made it suspect again.
     fn acquit(&mut self, suspect: &Suspect, there: &Table) -> Result<()> {
         let at = self.table_index(&suspect.table);
         let columns = at.map(|at| {

@@ -1,7 +1,7 @@
-//! Rows that were missing here after a schema change, and have come back.
+//! Rows that were missing here after a schema change and came back.
 //!
-//! Nobody knows whether such a row was deleted, or its table was made anew without it: see
-//! [`recapture`](super). So the row is there, and a person decides about it.
+//! It cannot be known whether such a row was deleted or its table was rebuilt without it: see
+//! [`recapture`](super). So the row is kept, and a person decides.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -24,16 +24,16 @@ pub struct Returned {
     pub at: i64,
 }
 
-/// How many rows of a table came back.
+/// The number of rows of a table that came back.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReturnedRows {
     /// The table.
     pub table: String,
-    /// How many of its rows.
+    /// The number of rows.
     pub rows: u64,
 }
 
-/// Notes that a row came back.
+/// Records that a row came back.
 pub(super) fn note(db: &Connection, table: &str, key: &RowKey, now_ms: i64) -> Result<()> {
     let sql = "INSERT INTO driftless_returned (tbl, pk, at) VALUES (?1, ?2, ?3)
                ON CONFLICT (tbl, pk) DO UPDATE SET at = excluded.at";
@@ -42,7 +42,7 @@ pub(super) fn note(db: &Connection, table: &str, key: &RowKey, now_ms: i64) -> R
 }
 
 impl Store {
-    /// The rows that came back and that nobody has decided about, of one table or of all.
+    /// The rows that came back and about which nobody has decided, of one table or of all.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How many rows came back, by table.
+    /// The number of rows that came back, by table.
     pub(crate) fn returned_rows(&self) -> Result<Vec<ReturnedRows>> {
         let sql = "SELECT tbl, count(*) FROM driftless_returned GROUP BY tbl ORDER BY tbl";
         let mut statement = self.db.prepare_cached(sql)?;
@@ -67,7 +67,7 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The rows stay: takes them off the list. Gives how many there were.
+    /// Keeps the rows: removes them from the list. Returns their number.
     ///
     /// # Errors
     ///
@@ -81,14 +81,14 @@ impl Store {
     }
 
     /// Deletes the rows, as the application would: each delete is captured, and foreign keys act.
-    /// Takes them off the list, in the same transaction. Gives how many rows were deleted.
+    /// Removes them from the list, in the same transaction. Returns how many rows were deleted.
     ///
     /// # Errors
     ///
     /// `Storage`, naming the table, when a constraint refuses it. Then nothing has changed.
     pub fn delete_returned(&mut self, table: Option<&str>) -> Result<usize> {
         self.check_triggers()?;
-        // On its own connection triggers are off.
+        // The store's own connection may have triggers turned off.
         let mut db = connect(self.path(), false)?;
         self.on_connect().run(&db)?;
         db.pragma_update(None, "foreign_keys", true)?;
@@ -109,7 +109,7 @@ impl Store {
     }
 }
 
-/// Deletes a row; 0 if it is gone.
+/// Deletes a row; 0 if it does not exist.
 fn delete(db: &Connection, table: &Table, key: &RowKey) -> rusqlite::Result<usize> {
     let Some(values) = known_key(table, &key.0) else { return Ok(0) };
     let parts: Vec<_> = table

@@ -1,4 +1,5 @@
-//! Definitions of a local database, read and made before there is a [`Store`](crate::store::Store).
+//! Reads and makes definitions of a local database before there is a
+//! [`Store`](crate::store::Store).
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,19 +19,19 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A row of `sqlite_schema`: kind, name, table and SQL.
 pub type Definition = (String, String, String, Option<String>);
 
-/// Reads every definition of the database at `path`, in the order they were made. A file that does
-/// not exist has none.
+/// Reads every definition of the database at `path`, in the order of creation. A file that does not
+/// exist has none.
 ///
 /// # Errors
 ///
-/// `Storage` when the file cannot be read, or is no database.
+/// `Storage` when the file cannot be read or is not a database.
 pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
     must_be_file(path)?;
     let read = || -> Result<Vec<Definition>> {
-        // The journal stays what it is: whoever only looks changes nothing in the file.
+        // The journal mode stays: reading must not change the file.
         let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid";
         let mut statement = db.prepare(sql)?;
@@ -45,22 +46,22 @@ pub fn definitions(path: &Path) -> Result<Vec<Definition>> {
 pub(crate) struct Local {
     /// The definitions.
     definitions: Vec<Definition>,
-    /// The tables. Those of `unwritable` are among the skipped ones.
+    /// The tables. The ones in `unwritable` are among its skipped ones.
     catalog: Catalog,
-    /// Tables that need what only the application has.
+    /// Tables that need something that only the application has.
     unwritable: Vec<Unwritable>,
 }
 
 impl Local {
-    /// Reads the file at `path`, as a program that registers what `on_connect` says. A file that is
-    /// not there has no tables.
+    /// Reads the file at `path`, with the registrations of `on_connect`. A file that does not exist
+    /// has no tables.
     ///
-    /// `named` are tables that a person asks for by name. One whose CREATE TABLE needs what
-    /// `on_connect` registers is taken only then, for a remote cannot make it.
+    /// `named` are tables that a person asks for by name. A table whose CREATE TABLE needs a
+    /// registration is taken only if it is named, because a remote cannot create it.
     ///
     /// # Errors
     ///
-    /// `Storage` when the file cannot be read, and what `on_connect` returns.
+    /// `Storage` when the file cannot be read, and the errors of `on_connect`.
     pub(crate) fn read(path: &Path, on_connect: &OnConnect, named: &[String]) -> Result<Local> {
         let definitions = definitions(path)?;
         let mut local = Local::of(definitions)?;
@@ -104,7 +105,7 @@ impl Local {
         &self.catalog
     }
 
-    /// Finds the tables that `db` can read and write. A table that is replicated already stays.
+    /// Finds the tables that `db` can read and write. A table that is replicated already is kept.
     pub(in crate::store) fn look(&mut self, db: &Connection, named: &[String]) -> Result<()> {
         let known = match self.definitions.iter().any(|(_, name, ..)| name == "driftless_tables") {
             true => registered_names(db)?,
@@ -167,7 +168,7 @@ impl Local {
     ///
     /// # Errors
     ///
-    /// `Usage`, naming the table and what is in the way.
+    /// `Usage`, naming the table and what is missing.
     pub(crate) fn require_writable(&self, name: &str) -> Result<()> {
         match self.unwritable.iter().find(|found| found.table.eq_ignore_ascii_case(name)) {
             None => Ok(()),
@@ -182,7 +183,7 @@ fn is_in(names: &[String], name: &str) -> bool {
     names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// A table; `None` if it cannot be replicated, whatever this program registers.
+/// A table; `None` if it cannot be replicated with any registration.
 fn read(db: &Connection, name: &str) -> Result<Option<Table>> {
     match Table::read(db, name) {
         Ok(table) => Ok(Some(table)),
@@ -192,7 +193,7 @@ fn read(db: &Connection, name: &str) -> Result<Option<Table>> {
 }
 
 /// An ordinary connection for an application: WAL, foreign keys on, a busy timeout of 5 s.
-/// `on_commit` is called at every commit, in the moment before it takes effect; it must be quick.
+/// `on_commit` is called at every commit, just before it takes effect. It must be quick.
 pub fn application_connection(
     path: &Path,
     on_commit: impl Fn() + Send + 'static,

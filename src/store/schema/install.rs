@@ -32,7 +32,7 @@ pub(in crate::store) fn drop_triggers(db: &Connection, table: Option<&Table>) ->
 /// Drops our triggers on a table and makes them anew.
 pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     drop_triggers(db, Some(table))?;
-    // No statement is under way while this transaction has the lock, so no before-image is of use.
+    // No statement is running while this transaction has the lock, so no before-image is needed.
     forget_before_images(db)?;
     make_names(db, all)?;
     for statement in Layout::of(table, all).statements(db)? {
@@ -55,7 +55,7 @@ pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) 
     remember_definition(db, &table.name)
 }
 
-/// Makes the table with the names of all columns anew, if it lacks one.
+/// Remembers a table's present definition.
 fn make_names(db: &Connection, all: &[&Table]) -> Result<()> {
     let mut statement =
         db.prepare_cached("SELECT lower(name) FROM pragma_table_info('driftless_names')")?;
@@ -72,7 +72,7 @@ fn make_names(db: &Connection, all: &[&Table]) -> Result<()> {
     Ok(())
 }
 
-/// Remembers a table's definition as it is now.
+/// Remembers a table's present definition.
 pub(super) fn remember_definition(db: &Connection, table: &str) -> Result<()> {
     let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     let text: Option<String> = db.query_row(sql, [table], |row| row.get(0)).optional()?;
@@ -82,7 +82,7 @@ pub(super) fn remember_definition(db: &Connection, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is remembered of a CREATE TABLE statement.
+/// The remembered form of a CREATE TABLE statement.
 pub(super) fn definition_hash(sql: &str) -> String {
     blake3::hash(sql.as_bytes()).to_hex()[..16].to_owned()
 }
@@ -95,8 +95,8 @@ pub(in crate::store) fn forget_before_images(db: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Whether our triggers on a table are all there, to the letter and in their order, and newer than
-/// the application's.
+/// Whether all our triggers on a table exist, with exactly these texts and in their order, and are
+/// newer than the application's.
 pub(in crate::store) fn is_installed(
     db: &Connection,
     table: &Table,
@@ -125,7 +125,7 @@ pub(in crate::store) fn is_installed(
         && newest_foreign.is_none_or(|theirs| oldest.is_some_and(|oldest| oldest > theirs)))
 }
 
-/// Where in the schema the newest trigger on a table stands that is not ours.
+/// The place in the schema of the newest trigger on a table that is not ours.
 pub(in crate::store) fn newest_foreign(db: &Connection, table: &Table) -> Result<Option<i64>> {
     Ok(db.query_row(
         "SELECT max(rowid) FROM sqlite_schema WHERE type = 'trigger'

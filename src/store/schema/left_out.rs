@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::connection::{set_setting, setting};
 
-/// The setting that keeps the choice that a replica was made with, as JSON.
+/// The setting with the choice of tables when the replica was made, as JSON.
 const CHOICE: &str = "choice";
 
 impl Store {
-    /// Keeps which tables were asked for.
+    /// Stores which tables were chosen.
     pub fn set_choice(&self, choice: &Choice) -> Result<()> {
         let json = serde_json::to_string(choice)
             .map_err(|source| Error::storage("a choice cannot be kept").with_source(source))?;
@@ -24,7 +24,7 @@ impl Store {
     /// The tables that are not replicated, each with the reason: those of this database as it is
     /// now, and those that the remote had when the replica was made.
     ///
-    /// It is worked out again only when the schema has changed.
+    /// They are determined again only if the schema has changed.
     pub fn left_out(&self) -> Result<Vec<LeftOut>> {
         let version = self.current_schema_version()?;
         let mut kept = self.left_out.borrow_mut();
@@ -41,7 +41,7 @@ impl Store {
         let known = choice.is_some();
         let choice = choice.unwrap_or_default();
         let mut local = Local::of(schema(&self.db)?)?;
-        // The guard may have turned the application's triggers off. The look must see them.
+        // The guard may have turned the application's triggers off. This check must see them.
         let triggers = self.db.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?;
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
         let looked = local.look(&self.db, &[]);
@@ -51,7 +51,8 @@ impl Store {
         let taken: Vec<_> = taken.collect();
         let mut here = choice.left_out(local.catalog(), Where::Local, &taken);
         for found in &mut here {
-            // All were taken, or nobody knows which: so it is newer than the choice.
+            // All tables were chosen, or the choice is unknown. So this table is newer than the
+            // choice.
             if found.why == Why::NotNamed && (choice.all || !known) {
                 found.why = Why::Later;
                 found.reason =

@@ -1,5 +1,5 @@
-//! What driftless has in a replica's database: its own tables, the list of replicated tables, and
-//! their capture triggers.
+//! The objects of driftless in a replica's database: its own tables, the list of replicated tables,
+//! and their capture triggers.
 
 pub(super) mod definitions;
 pub(super) mod identifier_case;
@@ -30,25 +30,25 @@ use crate::event::ReplicaId;
 use crate::event::conflict::ConflictRule;
 use crate::event::frame::GENESIS;
 
-/// The powers of two that spell a REAL.
+/// The powers of two with which a REAL is spelled.
 pub(super) const POW2_SQL: &str = include_str!("../../../schema/pow2.sql");
 
-/// What a replica is made with.
+/// The settings of a new replica.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The remote's URL, without credentials.
     pub url: String,
     /// The tables to replicate.
     pub tables: Vec<(String, ConflictRule)>,
-    /// The remote's identity, if it has been asked.
+    /// The remote's identity, if it is known.
     pub epoch: Option<String>,
 }
 
 impl Store {
-    /// Makes a database into a replica, or brings one up to date. It may be run again: what is
-    /// there stays, and tables that are named anew are added.
+    /// Turns a database into a replica, or upgrades one. It may be repeated: existing objects stay,
+    /// and newly named tables are added.
     ///
-    /// `id` is the identity of a new replica; one that has an identity keeps it.
+    /// `id` is the identity of a new replica. An existing one keeps its identity.
     ///
     /// # Errors
     ///
@@ -59,11 +59,11 @@ impl Store {
         Store::init_with(path, setup, id, &OnConnect::default())
     }
 
-    /// The same with what the application registers on its connections.
+    /// The same, with the application's callback for its connections.
     ///
     /// # Errors
     ///
-    /// As for [`Store::init`], and what `on_connect` returns.
+    /// As for [`Store::init`], and the errors of `on_connect`.
     pub fn init_with(
         path: &Path,
         setup: &Setup,
@@ -73,7 +73,7 @@ impl Store {
         Store::make(path, &[], setup, id, on_connect)
     }
 
-    /// The same, and `makers` make missing tables in the same transaction: see
+    /// The same. The statements `makers` create missing tables in the same transaction: see
     /// [`create_if_missing`](crate::catalog::create_if_missing).
     ///
     /// # Errors
@@ -91,7 +91,8 @@ impl Store {
         if is_replica(&db)? {
             check_version(&db, path)?;
             upgrade(&mut db)?;
-            // An application may keep the write lock for long, and need not be waited for.
+            // If nothing is to be done, do not wait for an application that holds the write lock
+            // for long.
             if makers.is_empty() && is_set_up(&db, setup)? {
                 return Store::adopt_connection(db, path, on_connect);
             }
@@ -103,8 +104,8 @@ impl Store {
         Store::adopt_connection(db, path, on_connect)
     }
 
-    /// Runs statements that make missing tables, in one transaction, before [`Store::init`] takes
-    /// them: see [`create_if_missing`](crate::catalog::create_if_missing).
+    /// Runs statements that create missing tables, in one transaction, before [`Store::init`]
+    /// registers them: see [`create_if_missing`](crate::catalog::create_if_missing).
     ///
     /// # Errors
     ///
@@ -118,13 +119,14 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// Sees to it that the capture triggers are what the definitions ask for: installs them again
-    /// where one is missing, has another text, or is older than a trigger of the application (the
-    /// newest fires first, and ours must see what the others do after they did it). In the same
-    /// transaction it notes of which tables capture may have missed writes
-    /// ([`Store::suspects`]). True if triggers were installed.
+    /// Checks that the capture triggers agree with the definitions. It installs them again if one
+    /// is missing, has another text, or is older than a trigger of the application (the newest
+    /// fires first, and ours must run before the others). In the same transaction it records for
+    /// which tables capture may have missed writes ([`Store::suspects`]). Returns whether triggers
+    /// were installed.
     ///
-    /// The first call after opening compares them; later ones only when the schema has changed.
+    /// The first call after opening compares them. Later calls compare only if the schema has
+    /// changed.
     pub fn check_triggers(&mut self) -> Result<bool> {
         let mut version = self.current_schema_version()?;
         if self.looks.has_seen_triggers(version) {
@@ -149,15 +151,15 @@ impl Store {
         Ok(installed)
     }
 
-    /// The tables of which capture may have missed writes, as of the last
-    /// [`check_triggers`](Store::check_triggers). Until they are compared with the remote's nothing
-    /// is integrated.
+    /// The tables for which capture may have missed writes, from the last
+    /// [`check_triggers`](Store::check_triggers). Until they are compared with the remote's, no
+    /// page is integrated.
     pub fn suspects(&self) -> &[Suspect] {
         &self.suspects
     }
 
-    /// The names of all suspect tables: those too that the remote lacks, and those that would be
-    /// suspect if triggers were checked now.
+    /// The names of all suspect tables. This includes those that the remote lacks, and those that a
+    /// check of the triggers would find now.
     pub(crate) fn suspect_names(&self) -> Result<Vec<String>> {
         let sql = "SELECT name FROM driftless_tables WHERE suspect IS NOT NULL";
         let mut statement = self.db.prepare_cached(sql)?;
@@ -186,7 +188,7 @@ impl Store {
         }
         self.suspects = suspects(&self.db)?;
         self.dependents = Dependents::read(&self.db, &self.tables, &registered_names(&self.db)?)?;
-        // They run when a page changes these tables, and may not write to replicated ones.
+        // Such triggers run when a page changes these tables, and may not write to replicated ones.
         foreign |= self.dependents.have_triggers();
         self.db.flush_prepared_statement_cache();
         self.guard.watch(&mut self.db, &self.tables, foreign)?;
@@ -206,20 +208,20 @@ impl Store {
         all.filter_map(of).collect()
     }
 
-    /// The replicated tables' names, each with the names of its columns.
+    /// The names of the replicated tables, each with the names of its columns.
     pub fn columns(&self) -> Vec<(String, Vec<String>)> {
         let columns = |table: &Table| table.column_names().map(str::to_owned).collect();
         let tables = self.tables.iter().map(|replicated| &replicated.table);
         tables.map(|table| (table.name.clone(), columns(table))).collect()
     }
 
-    /// The replicated tables that are there.
+    /// The replicated tables that exist.
     pub fn tables(&self) -> &[ReplicatedTable] {
         &self.tables
     }
 }
 
-/// Makes what driftless has in a replica's database, within a transaction.
+/// Creates driftless's objects in a replica's database, within a transaction.
 pub(super) fn establish(
     tx: &Connection,
     makers: &[String],
@@ -272,7 +274,7 @@ pub(super) fn establish(
     Ok(())
 }
 
-/// Whether [`Store::init`] has nothing to do on a replica.
+/// Whether [`Store::init`] has nothing to do for a replica.
 fn is_set_up(db: &Connection, setup: &Setup) -> Result<bool> {
     let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     let epoch = setting(db, "epoch")?;
@@ -301,7 +303,7 @@ fn is_set_up(db: &Connection, setup: &Setup) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether the database has all tables and indexes of ours, and the powers of two.
+/// Whether the database has all our tables and indexes, and the powers of two.
 fn has_all_of_ours(db: &Connection) -> Result<bool> {
     let names = |db: &Connection| -> Result<Vec<String>> {
         let sql = "SELECT name FROM sqlite_schema WHERE substr(name, 1, length(?1)) = ?1";

@@ -1,16 +1,15 @@
-//! Notices that somebody has changed the schema, and of which tables capture may have missed
-//! writes.
+//! Notices schema changes, and for which tables capture may have missed writes.
 //!
-//! An application migrates while no replicator looks. A table that it rebuilds has lost our
+//! An application may migrate while no replicator runs. A table that it rebuilds has lost our
 //! triggers, and a new column is written before a trigger knows it. A table is *suspect* if
 //!
 //! * our triggers on it are not the ones that were installed: one is missing, or has another text;
 //! * its definition has another text than before;
-//! * nothing visible has changed, and yet SQLite's schema version rose by more than one. Somebody
-//!   may have dropped a trigger and made it again. VACUUM raises it by one.
+//! * nothing visible has changed, but SQLite's schema version rose by more than one. Somebody may
+//!   have dropped a trigger and created it again. VACUUM raises the version by one.
 //!
-//! That is noted in the transaction that installs the triggers. What capture missed is searched
-//! afterwards ([`recapture`](crate::store::recapture)); until then nothing is integrated.
+//! The suspicion is recorded in the transaction that installs the triggers. The missed writes are
+//! found later ([`recapture`](crate::store::recapture)). Until then no page is integrated.
 //!
 //! A table that is replicated since a moment ago *joins*: it is suspect too, and its rows are
 //! brought together with the remote's as in a first sync (`members`).
@@ -34,59 +33,58 @@ use crate::store::connection::{ADOPTED, set_setting, setting};
 /// The setting with the schema version of the last check, and a hash of all definitions.
 const LOOKED: &str = "looked";
 
-/// A table of which capture may have missed writes.
+/// A table for which capture may have missed writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     /// The table.
     pub table: String,
-    /// Whether it had none of our triggers: then it was made anew.
+    /// Whether it had none of our triggers: then it was rebuilt.
     pub anew: bool,
-    /// It is replicated since a moment ago, and its rows are brought together with the remote's as
-    /// in a first sync. Which version of a row is taken.
+    /// The file's record of the suspicion.
     pub joins: Option<Prefer>,
-    /// What the file has of it.
+    /// The file's record of the suspicion.
     note: String,
 }
 
 impl Suspect {
-    /// What the file has of it.
+    /// The file's record of the suspicion.
     pub(in crate::store) fn note(&self) -> &str {
         &self.note
     }
 }
 
-/// The schema versions of the last looks of a store; `None` if there was none.
+/// The schema versions of a store's last checks; `None` before the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct SchemaVersionsSeen {
-    /// At the triggers.
+    /// The check of the triggers.
     triggers: Option<i64>,
-    /// At the quarantine, which follows a check of the triggers.
+    /// The check of the quarantine, which follows the one of the triggers.
     quarantine: Option<i64>,
 }
 
 impl SchemaVersionsSeen {
-    /// Whether the triggers were looked at with this version.
+    /// Whether the triggers were checked with this version.
     pub(in crate::store) fn has_seen_triggers(&self, version: i64) -> bool {
         self.triggers == Some(version)
     }
 
-    /// The triggers were looked at.
+    /// Records that the triggers were checked.
     pub(in crate::store) fn saw_triggers(&mut self, version: i64) {
         self.triggers = Some(version);
     }
 
-    /// Whether the quarantine was looked at since the last check at the triggers.
+    /// Whether the quarantine was checked since the last check of the triggers.
     pub(in crate::store) fn has_seen_quarantine(&self) -> bool {
         self.quarantine == self.triggers
     }
 
-    /// The quarantine was looked at.
+    /// Records that the quarantine was checked.
     pub(in crate::store) fn saw_quarantine(&mut self) {
         self.quarantine = self.triggers;
     }
 }
 
-/// What `note` begins with.
+/// The beginning of `note` for a rebuilt table.
 const ANEW: &str = "anew";
 const GAP: &str = "gap";
 const ABSENT: &str = "absent";
@@ -97,20 +95,20 @@ pub(super) fn joining(prefer: &Prefer) -> String {
     format!("{JOINS} {prefer}")
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCheck {
-    /// The tables whose triggers are to be installed.
+    /// The tables whose triggers must be installed.
     stale: Vec<String>,
-    /// The tables that are suspect from now on, and whether they were made anew.
+    /// The newly suspect tables, and whether they were rebuilt.
     suspects: Vec<(String, bool)>,
-    /// Triggers of ours on tables that are not replicated, perhaps under another name.
+    /// Our triggers on tables that are not replicated, perhaps with another name.
     strays: Vec<String>,
-    /// The tables whose columns have other names than are stored, each with what is to be stored.
+    /// The state to remember, if it has changed.
     named: Vec<(String, String)>,
     /// The tables of which columns were renamed and nothing else was changed.
     renamed: Vec<String>,
-    /// What is to be remembered of this check, if it is something else than before.
+    /// The state to remember, if it has changed.
     looked: Option<String>,
 }
 
@@ -125,7 +123,7 @@ impl SchemaCheck {
             && self.looked.is_none()
     }
 
-    /// The tables that are suspect from now on.
+    /// The newly suspect tables.
     pub(super) fn suspects(&self) -> impl Iterator<Item = &str> {
         self.suspects.iter().map(|(table, _)| table.as_str())
     }
@@ -171,12 +169,12 @@ impl SchemaCheck {
         Ok(check)
     }
 
-    /// Writes what follows from it, in the same transaction. True if triggers were installed.
+    /// Writes the result, in the same transaction. Returns whether triggers were installed.
     pub(super) fn carry_out(self, tx: &Connection) -> Result<bool> {
         let version = schema_version(tx)?;
         for (table, anew) in &self.suspects {
             let note = format!("{} {version}", if *anew { ANEW } else { GAP });
-            // A table that was made anew stays one, and all rows of one that joins are compared.
+            // A table that was rebuilt stays recorded as rebuilt.
             tx.execute(
                 "UPDATE driftless_tables SET suspect = CASE WHEN suspect LIKE ?3 || '%'
                    THEN replace(?2, ?4, ?3) WHEN suspect LIKE '%' || ?5 || ' %' THEN suspect
@@ -216,7 +214,7 @@ impl SchemaCheck {
     }
 }
 
-/// What is stored of the columns of a table.
+/// Whether a table is suspect and, if so, whether it was rebuilt.
 fn stored_columns(db: &Connection, table: &Table) -> Result<String> {
     let sql = "SELECT columns FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
     Ok(db.prepare_cached(sql)?.query_row([&table.name], |row| row.get(0))?)
@@ -282,7 +280,7 @@ pub(in crate::store) fn suspect_arrivals(
     Ok(any)
 }
 
-/// Whether a table is suspect, and if so, whether it was made anew.
+/// Whether a table is suspect and, if so, whether it was rebuilt.
 fn is_suspect(db: &Connection, table: &Table) -> Result<Option<bool>> {
     let sql = "SELECT triggers, definition FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
     let (installed, definition): (String, String) =
@@ -297,7 +295,7 @@ fn is_suspect(db: &Connection, table: &Table) -> Result<Option<bool>> {
     Ok((!definition.is_empty() && definition != definition_hash(&table.sql)).then_some(false))
 }
 
-/// The texts of our triggers on a table, in the order in which they were made.
+/// The texts of our triggers on a table, in the order of creation.
 fn triggers_of(db: &Connection, table: &str) -> Result<Vec<String>> {
     let mut statement = db.prepare_cached(
         "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
@@ -307,7 +305,7 @@ fn triggers_of(db: &Connection, table: &str) -> Result<Vec<String>> {
     Ok(texts.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The names of our triggers on other tables than `all`.
+/// The names of our triggers on tables other than `all`.
 fn strays(db: &Connection, all: &[&Table]) -> Result<Vec<String>> {
     let mut statement = db.prepare_cached(
         "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'
@@ -335,7 +333,7 @@ fn hash(db: &Connection) -> Result<String> {
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
-/// The remote does not have these suspect tables: they wait, and hold nothing up.
+/// The remote lacks these suspect tables: they wait, and delay nothing.
 pub(in crate::store) fn wait_for(db: &Connection, tables: &[&str]) -> Result<()> {
     for table in tables {
         let sql = "UPDATE driftless_tables SET suspect = ?2 || ' ' || suspect
@@ -345,7 +343,7 @@ pub(in crate::store) fn wait_for(db: &Connection, tables: &[&str]) -> Result<()>
     Ok(())
 }
 
-/// The remote has these tables: those that have waited for it are suspect as they were.
+/// The remote has these tables: those that have waited for it are suspect again.
 pub(in crate::store) fn wait_no_more(db: &Connection, tables: &[&str]) -> Result<()> {
     for table in tables {
         let sql = "UPDATE driftless_tables SET suspect = substr(suspect, length(?2) + 2)
@@ -355,7 +353,7 @@ pub(in crate::store) fn wait_no_more(db: &Connection, tables: &[&str]) -> Result
     Ok(())
 }
 
-/// Tables are not suspect any more: all of their rows were compared.
+/// Ends every suspicion: all rows were compared.
 pub(in crate::store) fn acquit(tx: &Connection, takes: impl Fn(&str) -> bool) -> Result<()> {
     let mut all = registered(tx)?;
     all.retain(|table| takes(&table.table.name));
@@ -371,7 +369,7 @@ pub(in crate::store) fn acquit(tx: &Connection, takes: impl Fn(&str) -> bool) ->
     Ok(())
 }
 
-/// The suspect tables whose rows are to be compared with the remote's.
+/// The suspect tables whose rows must be compared with the remote's.
 pub(in crate::store) fn suspects(db: &Connection) -> Result<Vec<Suspect>> {
     let sql = "SELECT name, suspect FROM driftless_tables WHERE suspect IS NOT NULL ORDER BY name";
     let mut statement = db.prepare(sql)?;

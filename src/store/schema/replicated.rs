@@ -1,4 +1,4 @@
-//! The replicated tables, as the file lists them.
+//! The replicated tables, as recorded in the file.
 
 use std::collections::HashSet;
 
@@ -14,13 +14,13 @@ use crate::event::conflict::ConflictRule;
 pub struct ReplicatedTable {
     /// Its definition here, in the remote's spelling.
     pub table: Table,
-    /// What counts as a conflict.
+    /// The conflict rule.
     pub rule: ConflictRule,
-    /// The name by which its rowid can be had, if that is not its key.
+    /// The name by which SQL can use its rowid, if that is not its key.
     rowid: Option<&'static str>,
     /// Why this connection cannot write to it, in a sentence: an index, a CHECK, a generated column
-    /// or a trigger needs a collation or a function that only the application has. What comes for
-    /// it waits in quarantine.
+    /// or a trigger needs a collation or a function that only the application has. Events for it
+    /// wait in quarantine.
     pub unwritable: Option<String>,
 }
 
@@ -46,8 +46,8 @@ impl ReplicatedTable {
     }
 }
 
-/// The names of a table's columns as our trigger for its deletes tells them: it names the columns
-/// by their present names, in the order of the layout with which it was made.
+/// The name by which SQL can use a table's rowid; `None` if it has none, or columns have all of its
+/// names.
 fn names_by_trigger(db: &Connection, table: &str) -> Result<Names> {
     let sql = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1 COLLATE NOCASE
                AND tbl_name = ?2 COLLATE NOCASE";
@@ -66,8 +66,8 @@ fn names_by_trigger(db: &Connection, table: &str) -> Result<Names> {
     Ok(Names::new(layout.columns().iter().cloned().zip(present).collect()))
 }
 
-/// The name by which a table's rowid can be had; `None` if it has none, or columns have taken all
-/// of its names.
+/// The name by which SQL can use a table's rowid; `None` if it has none, or columns have all of its
+/// names.
 pub(in crate::store) fn rowid_name(
     db: &Connection,
     table: &Table,
@@ -83,8 +83,8 @@ pub(in crate::store) fn rowid_name(
     Ok(["rowid", "_rowid_", "oid"].into_iter().find(free))
 }
 
-/// The replicated tables. One that the application has dropped, or made into something that cannot
-/// be replicated, is left out: its events wait in quarantine.
+/// The replicated tables. If the application has dropped one, or changed it so that it cannot be
+/// replicated, it is left out, and its events wait in quarantine.
 pub(in crate::store) fn registered(db: &Connection) -> Result<Vec<ReplicatedTable>> {
     let sql = "SELECT name, conflict, columns FROM driftless_tables ORDER BY name";
     let mut statement = db.prepare(sql)?;
@@ -105,7 +105,7 @@ pub(in crate::store) fn registered(db: &Connection) -> Result<Vec<ReplicatedTabl
     Ok(tables)
 }
 
-/// The names of the replicated tables, in lower case, whether or not they are there.
+/// The names of the replicated tables, in lower case, whether or not they exist.
 pub(in crate::store) fn registered_names(db: &Connection) -> Result<HashSet<String>> {
     let mut statement = db.prepare("SELECT name FROM driftless_tables")?;
     let names = statement.query_map([], |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! Brings a database that an older driftless wrote up to date, its queue included.
+//! Upgrades a database that an older driftless wrote, with its outbox.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -9,7 +9,7 @@ use crate::event::{Op, Seq};
 use crate::store::connection::{VERSION, set_setting, version};
 use crate::store::log::{own_event, settled_in};
 
-/// Columns that came later: table, column and definition.
+/// Columns that were added later: table, column and definition.
 const COLUMNS: [(&str, &str, &str); 14] = [
     ("driftless_tables", "columns", "TEXT NOT NULL DEFAULT '[]'"),
     ("driftless_tables", "definition", "TEXT NOT NULL DEFAULT ''"),
@@ -26,14 +26,14 @@ const COLUMNS: [(&str, &str, &str); 14] = [
     ("driftless_old_conflicts", "other", "TEXT"),
     ("driftless_old_conflicts", "ends", "INTEGER"),
 ];
-/// Puts the outbox of schema 1 aside; its constraints went with schema 2.
+/// Moves the outbox of schema 1 away; schema 2 dropped its constraints.
 const OUTBOX_1_SQL: &str = "
     CREATE TEMP TABLE driftless_former AS
       SELECT n, ms, tail, tbl, pk, op, before, after, changes, base, actor, pair, via, undo, aside,
              winner, refuse, settled FROM main.driftless_outbox;
     DROP TABLE main.driftless_outbox;
     DROP TABLE main.driftless_notes;";
-/// Puts it back.
+/// Moves it back.
 const OUTBOX_2_SQL: &str = "
     INSERT INTO main.driftless_outbox (n, ms, tail, tbl, pk, op, before, after, changes, base,
              actor, pair, via, undo, aside, winner, refuse, settled)
@@ -41,7 +41,7 @@ const OUTBOX_2_SQL: &str = "
              pair, via, undo, aside, winner, refuse, settled FROM temp.driftless_former;
     DROP TABLE temp.driftless_former;";
 
-/// Adds what a replica of an older driftless lacks, in one transaction.
+/// Adds the objects that a replica of an older driftless lacks, in one transaction.
 pub(in crate::store) fn upgrade(db: &mut Connection) -> Result<()> {
     if is_complete(db)? {
         return Ok(());
@@ -56,7 +56,7 @@ pub(in crate::store) fn upgrade(db: &mut Connection) -> Result<()> {
     if former < VERSION {
         let tables = registered(&tx)?;
         let all = definitions(&tables);
-        // Before their tables go, and with those of tables that are replicated no more.
+        // Before their tables are dropped, also those of tables that are no longer replicated.
         drop_triggers(&tx, None)?;
         if former == 1 {
             tx.execute_batch(OUTBOX_1_SQL)?;
@@ -75,7 +75,7 @@ pub(in crate::store) fn upgrade(db: &mut Connection) -> Result<()> {
     Ok(tx.commit()?)
 }
 
-/// Writes down the rows of conflicts that a driftless has listed which did not.
+/// Records the rows of conflicts that an older driftless has listed without them.
 fn name_rows(tx: &Connection) -> Result<()> {
     let places = |sql: &str| -> Result<Vec<(Option<i64>, i64)>> {
         let mut statement = tx.prepare(sql)?;

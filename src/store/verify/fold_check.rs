@@ -1,10 +1,10 @@
-//! The tables of a replica against its own log: a row is the fold of the log, with the pending
-//! events on top.
+//! Compares the tables of a replica with its own log: a row is the fold of the log, with the
+//! pending events on top.
 //!
-//! The log of a replica begins with its first sync, which read rows and not events. So the fold
-//! knows of a row what events have said since: all of it after an insert, and the columns that
-//! were changed otherwise. That is compared; the rest is for the comparison with the remote. The
-//! fold is kept in a temporary file, since it may be as large as the tables.
+//! A replica's log begins with its first sync, which read rows and not events. So the fold knows
+//! only what later events say about a row: the whole row after an insert, and otherwise the changed
+//! columns. Only these are compared; the comparison with the remote covers the rest. The fold is
+//! kept in a temporary file, because it may be as large as the tables.
 
 use std::collections::HashMap;
 
@@ -25,22 +25,22 @@ use crate::store::rows::row::overlay;
 const NAMED: usize = 1_000;
 /// The cache of the temporary file, in KiB.
 const CACHE_KIB: i64 = 8 << 10;
-/// Events between two calls of the watcher.
+/// The number of events between two calls of the watcher.
 const GLANCE: u64 = 10_000;
 
-/// A row that is not what the log says.
+/// A row that differs from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoldDifference {
     /// The table.
     pub table: String,
     /// The row.
     pub key: RowKey,
-    /// What the log says, with the pending events on top: the columns that it knows. `None`: there
-    /// is no such row.
+    /// The row by the log, with the pending events on top, in the known columns. `None` if the log
+    /// has no such row.
     pub log: Option<Image>,
-    /// The row that stands here.
+    /// The local row.
     pub local: Option<Image>,
-    /// The columns that differ; empty if one of the two is absent.
+    /// The columns that differ; empty if one of the two rows is absent.
     pub columns: Vec<String>,
 }
 
@@ -49,15 +49,15 @@ pub struct FoldDifference {
 pub struct FoldCheck {
     /// Applied events of the replicated tables.
     pub events: u64,
-    /// Rows that the log knows something of.
+    /// Rows of which the log has an event.
     pub rows: u64,
-    /// Rows that are here and that the log says nothing of: they came with the first sync.
+    /// Local rows without an event in the log: they came with the first sync.
     pub before_log: u64,
     /// Rows with events in quarantine, which are not compared.
     pub waiting: u64,
-    /// Rows that are not what the log says.
+    /// Rows that differ from the log.
     pub differing: u64,
-    /// The first of them.
+    /// The first of these.
     pub found: Vec<FoldDifference>,
 }
 
@@ -68,7 +68,7 @@ struct Fold {
 
 impl Fold {
     fn new() -> Result<Fold> {
-        // Without a name it is a temporary file, which SQLite removes.
+        // An empty name means a temporary file, which SQLite removes.
         let db = Connection::open("")?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "journal_mode", "OFF")?;
@@ -79,7 +79,7 @@ impl Fold {
         Ok(Fold { db })
     }
 
-    /// The image of a row: `None` if the log says nothing of it, `Some(None)` if it is deleted.
+    /// The image of a row: `None` if the log has no event of it, `Some(None)` if it is deleted.
     fn get(&self, table: usize, key: &str) -> Result<Option<Option<Image>>> {
         let sql = "SELECT img FROM fold WHERE t = ?1 AND k = ?2";
         let mut statement = self.db.prepare_cached(sql)?;
@@ -99,8 +99,8 @@ impl Fold {
 }
 
 impl Store {
-    /// Folds the local log, and compares the rows of these tables with it. `watch` is told how many
-    /// events are folded.
+    /// Folds the local log, and compares the rows of these tables with it. `watch` is called with
+    /// the number of folded events.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Store {
         let mut statement = tx.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            // A damaged frame is named by the check of the log.
+            // The check of the log reports a damaged frame.
             let Ok(event) = frame(row) else { continue };
             let found = tables.iter().position(|t| t.name().eq_ignore_ascii_case(&event.table));
             let Some(at) = found.filter(|_| event.verdict.is_applied()) else { continue };

@@ -1,5 +1,5 @@
-//! The local log, checked by itself: each frame, the chain, and what a comparison with the remote's
-//! log needs.
+//! Checks the local log by itself: each frame, and the chain. It also prepares the comparison with
+//! the remote's log.
 
 use rusqlite::Connection;
 
@@ -13,21 +13,20 @@ use crate::store::apply::step::hash;
 /// The most damaged frames that are named.
 const NAMED: usize = 100;
 
-/// The result of a walk through the local log.
+/// The result of checking the local log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogCheck {
-    /// The frames.
+    /// The number of frames.
     pub events: u64,
-    /// The first and the last one.
+    /// The first and the last seq.
     pub range: Option<(Seq, Seq)>,
-    /// Frames that are damaged, each with what is wrong, up to a limit.
+    /// The first damaged frames, each with the error.
     pub damaged: Vec<(Seq, String)>,
-    /// How many are damaged.
+    /// The number of damaged frames.
     pub damages: u64,
-    /// Whether the chain ends in the hash that the replica's state has.
+    /// Whether the chain ends in the hash of the replica's state.
     pub is_whole: bool,
-    /// The digests of the log's ranges: each begins with this seq, and ends in front of the next
-    /// one's.
+    /// The digests of the log's ranges. Each begins with this seq and ends before the next range.
     pub ranges: Vec<(Seq, Digest)>,
 }
 
@@ -41,8 +40,8 @@ impl LogCheck {
 }
 
 impl Store {
-    /// Walks through the local log. A frame that is damaged is named, and the walk goes on. The
-    /// digests are of `every` events each.
+    /// Checks the local log. A damaged frame is recorded, and the check continues. Each digest
+    /// covers `every` events.
     ///
     /// # Errors
     ///
@@ -67,13 +66,14 @@ impl Store {
                 chained = chain_header(&chained, &sealed.header);
                 if row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)? != chained {
                     check.damage(seq, format!("the chain of the local log breaks at event {seq}"));
-                    // One break is one: what follows is compared with what stands there.
+                    // A break counts once: the following frames are compared with the hash that is
+                    // stored here.
                     chained = hash(row.get(3)?)?;
                 }
                 if lines.count() == 0 {
                     from = seq;
                 }
-                // One that is damaged is not the remote's.
+                // A damaged frame cannot agree with the remote's.
                 lines.add(&outline(&sealed.header, seq).unwrap_or_default());
                 if lines.count() == every {
                     check.ranges.push((from, std::mem::take(&mut lines).finish()));
@@ -87,7 +87,7 @@ impl Store {
         Ok(check)
     }
 
-    /// How many events the local log has.
+    /// The number of events in the local log.
     ///
     /// # Errors
     ///
@@ -98,7 +98,8 @@ impl Store {
         Ok(count as u64)
     }
 
-    /// What the remote's log must say of the events in front of `to`, from `from` on.
+    /// The outlines of the events from `from` on, before `to`. The remote's log must have the same
+    /// ones.
     ///
     /// # Errors
     ///
@@ -113,7 +114,7 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether an event came that is none, and that has no frame for that.
+    /// Whether an event was not valid, and so has no frame.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A replica, checked: its rows at one moment, its log, the fold of the log, and a repair.
+//! The local side of `verify`: the rows at one moment, the log, the fold of the log, and a repair.
 
 pub(in crate::store) mod fold_check;
 pub(in crate::store) mod log_check;

@@ -1,8 +1,8 @@
-//! Takes the remote's rows where the local ones differ, and keeps the local ones.
+//! Replaces local rows that differ by the remote's, and keeps the local versions.
 //!
-//! The local row becomes a pending insert that is set aside and refused in advance: the remote's
-//! log records it as rejected, with its values, and so it comes into the conflict inbox, from where
-//! it can be restored.
+//! The local row becomes a pending insert that is set aside and marked as rejected. The remote's
+//! log records it as rejected, with its values. So it comes into the conflict inbox, from where it
+//! can be restored.
 
 use crate::error::{Code, Error, Result};
 use crate::event::{EventId, Image};
@@ -13,23 +13,23 @@ use crate::store::apply::step::{Step, Stop, Strategy, Task, begin};
 use crate::store::outbox::pending::known_columns;
 use crate::store::rows::row::{Row, known_key};
 
-/// Why the local row is recorded as rejected.
+/// The reason with which the local row is recorded as rejected.
 const REASON: &str = "repaired: the remote had another row";
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Repaired {
-    /// Rows that are the remote's now.
+    /// Rows that are equal to the remote's now.
     pub rows: u64,
-    /// Local rows that are kept, and come into the conflict inbox with the next sync.
+    /// Local rows that are kept. They come into the conflict inbox with the next sync.
     pub kept: u64,
-    /// Rows that have changed since they were compared, or that have pending or waiting events.
+    /// Rows that have changed since the comparison, or have pending or waiting events.
     pub skipped: u64,
 }
 
 impl Store {
-    /// Makes the local rows of these differences into the remote's, in one transaction. `now_ms` is
-    /// the time of the new events.
+    /// Replaces the local rows of these differences by the remote's, in one transaction. `now_ms`
+    /// is the time of the new events.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Store {
     }
 }
 
-/// Appends the insert that is refused in advance.
+/// Appends the insert that is marked as rejected.
 fn keep(tx: &rusqlite::Connection, row: &Difference, local: &Image, now_ms: i64) -> Result<()> {
     let mut statement = tx.prepare_cached(
         "INSERT INTO driftless_outbox (ms, tail, tbl, pk, op, after, base, actor, aside, refuse)

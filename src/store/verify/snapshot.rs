@@ -1,9 +1,9 @@
 //! The rows of a replica at one moment, for a comparison with the remote's.
 //!
-//! A [`Snapshot`] is one read transaction: it changes nothing, and sees the tables, the cursor, the
-//! outbox and the quarantine of the same moment. Rows come in the order of their keys. Rows with
-//! pending or waiting events are few, so they are sorted in memory, and looked up beside the table.
-//! A file that is no replica has none of them ([`PlainFile`]).
+//! A [`Snapshot`] is one read transaction. It changes nothing, and sees the tables, the cursor, the
+//! outbox and the quarantine at the same moment. Rows come in the order of their keys. Rows with
+//! pending or waiting events are few, so they are sorted in memory and merged with the rows of the
+//! table.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::store::outbox::reader::{Layouts, ROW, Reader};
 use crate::store::rows::row::value;
 use crate::store::schema::POW2_SQL;
 
-/// The collation that compares by the bytes of UTF-8, for files that have UTF-16.
+/// A collation that compares by the bytes of UTF-8, for files that use UTF-16.
 const BY_BYTES: &str = "driftless_by_bytes";
 
 /// A read transaction over a replica's tables.
@@ -53,11 +53,11 @@ struct SnapshotTable<'s> {
 pub(super) struct UnsettledRow {
     key: Option<RowKey>,
     values: Vec<Value>,
-    /// Outbox numbers of its pending events that are on it, rising.
+    /// The outbox numbers of its pending events that are on it, in rising order.
     pending: Vec<i64>,
-    /// Columns that an event in quarantine names.
+    /// The columns that an event in quarantine changes.
     waiting: Vec<String>,
-    /// An event in quarantine makes or deletes it.
+    /// Whether an event in quarantine inserts or deletes it.
     waits: bool,
 }
 
@@ -167,8 +167,8 @@ fn snapshot_tables<'s>(
 }
 
 impl Store {
-    /// The rows of these tables as they are now. Nobody waits for it; but in a file that is not in
-    /// WAL mode, nobody can commit before it is dropped.
+    /// A snapshot of these tables. It delays nobody in WAL mode. In another mode, nobody can commit
+    /// before it is dropped.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Store {
         Ok(Snapshot { layouts: Some(self.outbox.layouts()), tx, cursor, tables })
     }
 
-    /// The rows that have pending events on them, or events in quarantine, by the number of their
+    /// The rows with pending events on them, or with events in quarantine, by the number of their
     /// table.
     pub(super) fn unsettled(
         &self,
@@ -224,7 +224,7 @@ impl Store {
         let mut unsettled: HashMap<usize, Vec<UnsettledRow>> = HashMap::new();
         for ((at, key), mut row) in rows {
             let key = RowKey(key);
-            // A key that is none has no row.
+            // A key that is not valid has no row.
             let Ok(values) = key.values() else { continue };
             (row.key, row.values) = (Some(key), values);
             unsettled.entry(at).or_default().push(row);
@@ -234,7 +234,7 @@ impl Store {
 }
 
 impl SnapshotTable<'_> {
-    /// A statement for these results of the rows of a range, in the order of their keys.
+    /// A statement with these result columns for the rows of a range, in the order of their keys.
     fn prepare<'t>(
         &self,
         tx: &'t Connection,
@@ -281,8 +281,8 @@ impl SnapshotTable<'_> {
         names.map(|name| format!("r.{}", ident(name))).collect::<Vec<_>>().join(", ")
     }
 
-    /// The key of a row, of which all columns begin with the result `first`. `None` if it is text
-    /// that is not UTF-8.
+    /// The key of a row, whose columns begin at the result `first`. `None` if it has text that is
+    /// not UTF-8.
     fn key(&self, row: &[Value]) -> Option<Vec<Value>> {
         let key: Vec<_> = self.table.here().key.iter().map(|&at| row[at].clone()).collect();
         is_utf8(&key).then_some(key)
@@ -312,7 +312,7 @@ impl SnapshotTable<'_> {
         Image(names.zip(row.iter().cloned()).collect())
     }
 
-    /// An image as the values of a row.
+    /// The values of an image, in the order of a row.
     fn row(&self, image: &Image) -> Vec<Value> {
         let value = |name: &str| {
             let found = image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
@@ -326,7 +326,7 @@ fn is_utf8(key: &[Value]) -> bool {
     key.iter().all(|value| !matches!(value, Value::Text(_)) || value.as_str().is_some())
 }
 
-/// The values of a row that begin with the result `first`.
+/// The values of a row, from the result `first` on.
 fn values(row: &Row<'_>, first: usize, count: usize, into: &mut Vec<Value>) -> Result<()> {
     into.clear();
     for at in first..first + count {
@@ -343,8 +343,8 @@ impl Snapshot<'_> {
         row.pending.iter().filter_map(|n| load(n).transpose()).collect()
     }
 
-    /// Adds the row that is underneath the pending events of a row. False if a hash cannot tell
-    /// whether it is right.
+    /// Adds the row under the pending events of a row. False if a hash cannot decide whether it is
+    /// right.
     fn add_base(
         &self,
         table: &SnapshotTable<'_>,
@@ -371,7 +371,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// What pending events do.
+/// The changes that pending events make.
 pub(super) fn changes(pending: &[PendingEvent]) -> Result<Vec<PendingChange>> {
     let change = |event: &PendingEvent| -> Result<PendingChange> {
         let after = if event.op() == Op::Delete { None } else { Some(event.after()?) };
@@ -423,7 +423,7 @@ impl LocalRows for Snapshot<'_> {
         let mut rows = statement.raw_query();
         let (mut bounds, mut count, mut before) = (Vec::new(), 0, Vec::new());
         while let Some(row) = rows.next()? {
-            // The key in front of a bound makes it short.
+            // A bound between two keys is short.
             if count > 0 && count % every == 0 {
                 let mut key = Vec::with_capacity(parts);
                 values(row, 0, parts, &mut key)?;

@@ -1,4 +1,4 @@
-//! Which pending events wait, and why.
+//! The pending events that are held back, and why.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,66 +16,66 @@ pub struct Obstacle {
     pub table: String,
     /// Why, in a sentence.
     pub reason: String,
-    /// Which events wait.
+    /// Which of them are held back.
     pub holds: Holds,
 }
 
-/// Which events of a table wait.
+/// Which events of a table are held back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holds {
     /// All.
     All,
-    /// Inserts without a value for one of these columns, and what hangs on them.
+    /// Inserts without a value for one of these columns, and the events that depend on them.
     Inserts(Vec<String>),
-    /// None: something else is to be said of the table.
+    /// None: the reason is only shown.
     Nothing,
 }
 
-/// A table of which not everything flows.
+/// A table with events that are held back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The table.
     pub table: String,
     /// Why, in a sentence.
     pub reason: String,
-    /// How many pending events wait.
+    /// The number of pending events that are held back.
     pub events: u64,
 }
 
-/// The pending events that wait.
+/// The pending events that are held back.
 ///
-/// * Every pending event up to `seen` for which there is an obstacle is in `numbers`.
+/// * It has every pending event up to `seen` that has an obstacle.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Held {
     /// `None` if they were not read yet.
     obstacles: Option<Vec<Obstacle>>,
     seen: i64,
-    /// The number of each event, and the place of its obstacle.
+    /// The number of each event, and the index of its obstacle.
     numbers: BTreeMap<i64, usize>,
-    /// Rows whose later events wait: by table and key.
+    /// Rows whose later events are held back too, by table and key.
     rows: HashMap<(String, String), usize>,
-    /// What rows that wait offer to foreign keys.
+    /// The rows of held inserts, as foreign keys refer to them.
     offered: HashMap<String, usize>,
 }
 
 impl Held {
-    /// Those for which these are the obstacles. Nothing was looked at yet.
+    /// For these obstacles. No event was examined yet.
     pub(in crate::store) fn of(obstacles: Vec<Obstacle>) -> Held {
         Held { obstacles: Some(obstacles), ..Held::default() }
     }
 
-    /// Whether the event `n` waits, as far as it was looked at.
+    /// Whether the event `n` is held back, if it was examined.
     pub(in crate::store) fn has(&self, n: i64) -> bool {
         self.numbers.contains_key(&n)
     }
 
-    /// Whether anything may wait.
+    /// Whether no event can be held back.
     pub(in crate::store) fn is_idle(&self) -> bool {
         let holds_none = |all: &Vec<Obstacle>| all.iter().all(|it| it.holds == Holds::Nothing);
         self.obstacles.as_ref().is_some_and(holds_none)
     }
 
-    /// The obstacles; none if they were not read yet.
+    /// The obstacles; empty if they were not read yet.
     pub(in crate::store) fn known(&self) -> &[Obstacle] {
         self.obstacles.as_deref().unwrap_or_default()
     }
@@ -85,27 +85,28 @@ impl Held {
         self.obstacles.is_some()
     }
 
-    /// The number up to which events were looked at.
+    /// The number up to which events were examined.
     pub(in crate::store) fn seen(&self) -> i64 {
         self.seen
     }
 
-    /// All up to `to` were looked at.
+    /// Records that all events up to `to` were examined.
     pub(in crate::store) fn looked_up_to(&mut self, to: i64) {
         self.seen = to;
     }
 
-    /// The event `n` waits for the obstacle at this place.
+    /// Records that the event `n` is held back by the obstacle at this index.
     pub(in crate::store) fn hold(&mut self, n: i64, obstacle: usize) {
         self.numbers.insert(n, obstacle);
     }
 
-    /// The first event that waits here and not there.
+    /// The first event that is held back here and not in `other`.
     pub(in crate::store) fn first_beside(&self, other: &Held) -> Option<i64> {
         self.numbers.keys().copied().find(|&n| !other.has(n))
     }
 
-    /// Whether an event waits for want of a value, or hangs on one that does.
+    /// Whether an event is held back because a value is missing, or because it depends on such an
+    /// event.
     pub(in crate::store) fn look(
         &mut self,
         event: &Outgoing,
@@ -124,7 +125,7 @@ impl Held {
         };
         let own = self.known().iter().position(|obstacle| is_new && lacks(obstacle));
         let own = own.or_else(|| self.rows.get(&(name.clone(), event.key.0.clone())).copied());
-        // The insert of a key change stands right behind its delete.
+        // The insert of a key change comes directly after its delete.
         let other =
             || self.numbers.get(&(event.n - 1)).copied().filter(|_| key_change_half == Some(2));
         let table = tables.iter().find(|table| table.name.eq_ignore_ascii_case(&name));
@@ -142,7 +143,7 @@ impl Held {
         Some(obstacle)
     }
 
-    /// How many events wait for each obstacle; `is_pending` says which are not settled.
+    /// The number of events for each obstacle. `is_pending` says which are not settled.
     pub(in crate::store) fn counted(&self, is_pending: impl Fn(i64) -> bool) -> Vec<Waiting> {
         let count = |at: usize| {
             let all = self.numbers.iter().filter(|(_, found)| **found == at);
@@ -156,8 +157,9 @@ impl Held {
     }
 }
 
-/// The row that a foreign key of an image refers to, or the one that an image is for it: what may
-/// be the same row has the same text. `None` for NULL, and where the image does not tell.
+/// A text for the row that a foreign key of an image refers to or, if not `child`, for the image's
+/// own row. Texts of possibly equal rows are equal. `None` for NULL, and if the image lacks a
+/// column.
 fn reference(key: &ForeignKey, image: &Image, child: bool) -> Option<String> {
     let mut text = key.parent.to_ascii_lowercase();
     for (from, to) in &key.columns {

@@ -1,16 +1,17 @@
-//! Events that wait although pushes go: the remote's table cannot take them as it is.
+//! Events that are held back while later ones are pushed: the remote's table cannot accept them.
 //!
-//! The web application has dropped the table, or its key is another one, or it requires a column
-//! that inserts from here do not have. Such events are not sent, and nothing of them is refused.
-//! They stay in the outbox, and later events pass them: `sent` goes beyond their numbers. When the
-//! obstacle is gone, `sent` goes back, and all behind the first of them is sent again; the remote
-//! knows by their ids those that it has.
+//! The web application has dropped the table, or has changed its key, or requires a column that
+//! inserts from here lack. Such events are not sent, and none of them is rejected. They stay in the
+//! outbox, and later events pass them: `sent` goes beyond their numbers. When the obstacle is gone,
+//! `sent` goes back, and all events from the first held one on are sent again. The remote
+//! recognises by their ids the events that it has.
 //!
-//! The obstacles are found where the definitions of both sides are compared, and kept in the file,
-//! so that any process can say what waits. Which events wait follows from them and the outbox.
+//! The obstacles are found when the definitions of both sides are compared. They are stored in the
+//! file, so that any process can show them. The held events follow from the obstacles and the
+//! outbox.
 //!
-//! An obstacle is one of a whole table, or one of inserts that lack a value. With such an insert
-//! wait the later events of its row, and the rows that refer to it.
+//! An obstacle concerns a whole table, or only inserts that lack a value. In the second case the
+//! later events of the same row, and rows that refer to it, are held back too.
 
 pub(super) mod held;
 
@@ -26,10 +27,10 @@ use crate::catalog::Table;
 use crate::error::{Error, Kind, Result};
 use crate::event::RowKey;
 
-/// The setting that has the obstacles.
+/// The setting with the obstacles.
 const SETTING: &str = "obstacles";
 
-/// What is needed to read events of the outbox.
+/// The data for reading events of the outbox.
 struct HeldFinder<'a> {
     db: &'a Connection,
     layouts: &'a Layouts,
@@ -37,7 +38,7 @@ struct HeldFinder<'a> {
 }
 
 impl HeldFinder<'_> {
-    /// Looks at the pending events up to `to` that were not looked at yet.
+    /// Examines the pending events up to `to` that were not examined yet.
     fn on(&self, held: &mut Held, to: i64) -> Result<()> {
         if !held.is_read() {
             *held = Held::of(obstacles(self.db)?);
@@ -91,12 +92,13 @@ impl HeldFinder<'_> {
 
 fn obstacles(db: &Connection) -> Result<Vec<Obstacle>> {
     let json = setting(db, SETTING)?;
-    // What another version has kept is of no use: the definitions are compared before a push.
+    // A list that another version has stored is not used: the definitions are compared before a
+    // push.
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default())
 }
 
 impl Store {
-    /// Brings what is known of the events that wait up to date, up to the number `to`.
+    /// Updates the held events, up to the number `to`.
     pub(in crate::store) fn refresh_held(&self, db: &Connection, to: i64) -> Result<()> {
         let mut pending = self.outbox.pending_mut();
         let held = pending.held_mut();
@@ -107,8 +109,8 @@ impl Store {
         HeldFinder { db, layouts: self.outbox.layouts(), tables }.on(held, to)
     }
 
-    /// Notes why events cannot be pushed now. Those whose obstacle is gone count as unsent, and so
-    /// do all behind them.
+    /// Stores why events cannot be pushed now. Events whose obstacle is gone, and all events after
+    /// them, count as unsent again.
     pub fn set_obstacles(&mut self, found: &[Obstacle]) -> Result<()> {
         if obstacles(&self.db)? == found {
             return Ok(());
@@ -143,7 +145,7 @@ impl Store {
         Ok(!pending.of_row(row_hash(table, &key.0)).is_empty())
     }
 
-    /// The tables of which not everything flows.
+    /// The tables with events that are held back.
     pub fn waiting_tables(&self) -> Result<Vec<Waiting>> {
         let newest = self.newest()?;
         self.refresh_held(&self.db, newest)?;
