@@ -24,7 +24,7 @@ pub fn idle_poll(place: Place) -> Batch {
 ///
 /// # Errors
 ///
-/// `Corrupt` when `answer` is not an answer to [`look`].
+/// `Corrupt` when `answer` is not an answer to [`idle_poll`].
 pub fn ends_at(place: Place, cookie: i64, answer: &Answer) -> Result<bool> {
     let [rows] = answer.rows.as_slice() else { return Err(wrong("the number of results")) };
     let Some(row) = rows.first() else { return Ok(false) };

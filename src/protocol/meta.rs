@@ -25,8 +25,8 @@ pub struct Asker {
 
 /// The remote's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
     /// The epoch: a random text that is different for each database.
-    pub epoch: String,
     pub epoch: String,
     /// The version of our schema there.
     pub version: i64,

@@ -23,7 +23,7 @@
 //!
 //! # Other requests
 //!
-//! * [`look`]: the cheap poll of an idle replica.
+//! * [`idle_poll`]: the cheap poll of an idle replica.
 //! * [`compare`]: the rows of both sides compared by hashes of ranges, for `verify`.
 //! * [`remote_tables`]: the remote's definitions, for which a push is planned. Every push proves
 //!   that they are still valid.

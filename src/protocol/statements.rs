@@ -22,7 +22,7 @@
 //!   affected rows is not used.
 //! * A poll that finds nothing reads a few rows on the server, each by its key: that of
 //!   `driftless_meta`, the event at the cursor, and the replica's own row. An idle replica reads
-//!   less: see [`look`](super::look).
+//!   less: see [`idle_poll`](super::idle_poll).
 
 use std::sync::Arc;
 
