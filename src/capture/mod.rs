@@ -7,7 +7,7 @@
 //!
 //! # On a replica
 //!
-//! [`triggers`] returns the triggers of one table. They append one row for each event to
+//! [`triggers()`] returns the triggers of one table. They append one row for each event to
 //! `driftless_outbox`, with the values unchanged, each in its own column. [`Layout`] says which
 //! column has which value, and makes JSON of them later, when the store reads the outbox.
 //! `triggers.rs` has the rules, and the histories that need them. `replica.rs` has the SQL: it uses
