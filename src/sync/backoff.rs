@@ -1,15 +1,17 @@
-//! How long to wait before trying again: exponential, with full jitter, capped.
+//! The wait before a request is tried again: exponential, with full jitter, limited.
 //!
-//! Full jitter (any time between nothing and the ceiling, each as likely) is what spreads many
-//! replicas that lost the remote in the same moment; half of it spreads them half as well.
+//! With full jitter a wait is any time between zero and the ceiling, with equal probability. This
+//! spreads the requests of many replicas that have lost the remote at the same moment. Half the
+//! jitter would spread them half as much.
 
-/// The ceiling of the first wait, in ms. A lost packet or a restarting proxy is over by then.
+/// The ceiling of the first wait, in ms. A lost packet or a restarting proxy is usually over by
+/// then.
 pub const FIRST_MS: u64 = 250;
-/// The greatest ceiling, in ms. Longer, and a person has noticed that the network is back before
-/// we have.
+/// The greatest ceiling, in ms. With a longer one, a person would notice the network's return
+/// before the replica does.
 pub const CAP_MS: u64 = 30_000;
 
-/// The waits after failures in a row. Two with the same seed give the same waits.
+/// The waits after consecutive failures. Two with the same seed give the same waits.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
@@ -17,24 +19,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No failure yet.
+    /// Without a failure so far.
     pub fn new(seed: u64) -> Self {
         Backoff { failures: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Notes a failure, and gives the wait after it, in ms: at least 1, at most [`CAP_MS`].
+    /// Records a failure, and returns the wait after it in ms: at least 1, at most [`CAP_MS`].
     pub fn fail(&mut self) -> u64 {
         let ceiling = FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(CAP_MS);
         self.failures = self.failures.saturating_add(1);
         self.random.u64(1..=ceiling)
     }
 
-    /// Notes that all is well: the next wait is a short one again.
+    /// Records a success: the next wait is short again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How many failures there were in a row.
+    /// The number of consecutive failures.
     pub fn failures(&self) -> u32 {
         self.failures
     }

@@ -1,9 +1,9 @@
-//! Whether a remote is the one that a replica belongs to, with the log that it has read.
+//! Checks that a remote is the one that a replica belongs to, with the log that it has read.
 //!
 //! Every answer says which database the remote is, which event it has at this replica's place in
-//! the log, and which of its incarnations ([`incarnation`](crate::protocol::incarnation)). Nothing
-//! is pushed to a remote that is another one, or that was rolled back, and nothing of that answer
-//! is integrated, until a person decides.
+//! the log, and which of the replica's incarnations
+//! ([`incarnation`](crate::protocol::incarnation)). If the remote is another one or was rolled
+//! back, nothing is pushed to it and nothing of its answer is integrated, until a person decides.
 
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
@@ -11,10 +11,11 @@ use crate::protocol::incarnation::{Incarnations, Place, Standing};
 use crate::protocol::meta::{Meta, SCHEMA_VERSION};
 use crate::sync::status::SyncState;
 
-/// The reason why nothing more is asked of a remote, and the state that is shown.
+/// The reason why the remote is not used any more, and the state that is shown.
 pub(crate) type Refusal = (Error, SyncState);
 
-/// Whether the remote is the one that a replica belongs to, with the log that it knows.
+/// Compares the remote with the one that a replica belongs to, and its log with the one that it
+/// knows.
 pub(crate) fn examine(
     epoch: Option<&str>,
     place: Place,
@@ -47,11 +48,11 @@ pub(crate) fn examine(
     Ok(())
 }
 
-/// The advice for a log that is not the one that was read.
+/// The hint if the remote's log is not the one that was read.
 const ACCEPTABLE: &str = "nothing is lost: what is pending stays; go on with the remote as it is by \
     `driftless remote accept`";
 
-/// The advice for a remote that was rolled back.
+/// The hint if the remote was rolled back.
 const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
     purpose, go on with it by `driftless remote accept`";
 
@@ -65,13 +66,13 @@ fn rolled_back(seq: Seq, another: bool) -> Error {
     Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
-/// The error for a remote that has lost what this replica pushed.
+/// The error for a remote that has lost events of this replica.
 fn forgotten() -> Error {
     let message = "the remote was rolled back: it does not know this replica's last push any more";
     Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
-/// The error for a log that has another event at a place than the one that was read.
+/// The error for a log that has another event at a place where one was read.
 pub(crate) fn other_log(id: &str, seq: &str) -> Error {
     let message = format!(
         "the remote's log is not the one that was read here: this replica's event {id} stands at \
@@ -143,11 +144,11 @@ mod tests {
         assert_eq!(error.code(), Code::OtherRemote, "{error}");
         let version = SCHEMA_VERSION + 1;
         assert_eq!(state(Meta { version, ..well.clone() }), Some(SyncState::Refused));
-        // The log may begin right behind the place, and no later.
+        // The log may begin directly after the place, but not later.
         let kept_from = |oldest| Meta { oldest: Seq(oldest), there: None, ..well.clone() };
         assert_eq!(state(kept_from(6)), None);
         assert_eq!(state(kept_from(7)), Some(SyncState::Refused));
-        // The event at the place is gone, or is another one; or our last push is.
+        // The event at the place is gone or is another one, or our last push is gone.
         let other = Some(EventId(ulid::Ulid(8)).to_string());
         let message = |there: Option<String>| {
             let meta = Meta { there, ..well.clone() };

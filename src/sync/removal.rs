@@ -1,4 +1,4 @@
-//! Takes everything of driftless's out of a remote. The web application's tables stay as they are.
+//! Removes all objects of driftless from a remote. The web application's tables stay unchanged.
 
 use crate::catalog::{PREFIX, ident};
 use crate::error::{Code, Error, Result};
@@ -8,7 +8,7 @@ use crate::protocol::statements::DEFINITIONS;
 use crate::remote::{Batch, Remote, Rows};
 use crate::store::Removed;
 
-/// What a remote has of driftless's.
+/// The objects of driftless on a remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RemoteInstallation {
     /// Triggers, views and tables of driftless's, in the order in which they are dropped.
@@ -39,11 +39,11 @@ impl RemoteInstallation {
     }
 }
 
-/// Reads what a remote has of driftless's.
+/// Reads which objects of driftless a remote has.
 ///
 /// # Errors
 ///
-/// The remote's.
+/// The errors of the remote.
 pub(in crate::sync) async fn look(remote: &dyn Remote) -> Result<RemoteInstallation> {
     let read = |statements| Batch { statements, writes: false };
     let answer = remote.run(read(vec![DEFINITIONS.into()])).await?;
@@ -71,11 +71,11 @@ pub(in crate::sync) async fn look(remote: &dyn Remote) -> Result<RemoteInstallat
     Ok(found)
 }
 
-/// Drops it, in one transaction.
+/// Drops them, in one transaction.
 ///
 /// # Errors
 ///
-/// The remote's. Then nothing was dropped, unless the remote is unavailable.
+/// The errors of the remote. After one nothing was dropped, unless the remote is unavailable.
 pub(in crate::sync) async fn remove(
     remote: &dyn Remote,
     found: &RemoteInstallation,
@@ -93,7 +93,7 @@ pub(in crate::sync) async fn remove(
     Ok(found.removed())
 }
 
-/// Kind and name of what is driftless's. Indexes go with their tables.
+/// Kind and name of each object of driftless. Indexes are dropped with their tables.
 fn objects(definitions: Option<&Rows>) -> Vec<(String, String)> {
     let read = |row: &Vec<Value>| {
         let [kind, name, ..] = row.as_slice() else { return None };

@@ -8,36 +8,36 @@ use crate::store::State;
 use crate::store::{Dangling, PastIdentity, ReturnedRows, Store, Unwritable, Waiting};
 use crate::sync::first_sync::report::{Phase, Report};
 
-/// Health turns red when the last success is older than this, in ms, unless it is set otherwise:
-/// that many are twelve polls.
+/// Health turns red when the last success is older than this, in ms, unless another bound is set.
+/// It is about thirteen polls.
 pub const HEALTH_BOUND_MS: u64 = 60_000;
 
 /// What a replicator is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
-    /// It has not spoken to the remote yet.
+    /// It has not reached the remote yet.
     #[default]
     Starting,
-    /// It installs what is missing and reads what is there, for the first time.
+    /// It installs missing objects and reads existing rows, for the first time.
     FirstSync,
     /// Nothing is left to push or pull.
     InStep,
     /// It pushes or pulls.
     Syncing,
-    /// The remote cannot be reached. It tries again by itself.
+    /// The remote cannot be reached. It tries again automatically.
     Offline,
-    /// The remote refuses the credentials, or what is to be pushed. It tries again once a minute.
+    /// The remote refuses the credentials or the pushed events. It tries again once a minute.
     Refused,
     /// The URL leads to another database than the one this replica belongs to, or to an empty one.
     /// Nothing is pushed.
     OtherRemote,
-    /// The remote has lost what it had when it was last read: it was restored from a backup, or
-    /// rolled back. Or its log is not the one that was read here. Nothing is pushed or pulled.
+    /// The remote has lost events that it had before: it was restored from a backup or rolled back.
+    /// Or its log is not the one that was read here. Nothing is pushed or pulled.
     RolledBack,
-    /// Something else is wrong: see the trouble. It tries again by itself.
+    /// There is another problem: see `trouble`. It tries again automatically.
     Trouble,
-    /// Another replicator is at work on the same file. This one takes over when that one goes.
+    /// Another replicator works on the same file. This one takes over when that one ends.
     Standby,
     /// It was shut down, or never started.
     Stopped,
@@ -49,35 +49,35 @@ pub enum SyncState {
 pub enum Health {
     /// All is well.
     Ok,
-    /// The last request failed, but the last success is not long ago. Or a replicated table cannot
-    /// be written here, or on the remote.
+    /// The last request failed, but the last success is recent. Or a replicated table cannot be
+    /// written here or on the remote.
     Degraded,
-    /// There was no success within the bound, or none at all; or the last request failed and what
-    /// is to be moved has waited for longer than the bound.
+    /// There was no success within the bound, or none at all. Or the last request failed and events
+    /// have waited for longer than the bound.
     Red,
 }
 
-/// The remote, as [`Status`] shows it.
+/// The remote in a [`Status`].
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RemoteStatus {
     /// Its URL, without credentials.
     pub url: String,
-    /// Whether it answered last time; `None` if it was not asked yet.
+    /// Whether it answered the last request; `None` if there was none yet.
     pub reachable: Option<bool>,
     /// The identity of the database that this replica belongs to; `None` before the first sync.
     pub epoch: Option<String>,
     /// Requests that the replicator has sent since it was started; `None` if none runs.
     pub requests: Option<u64>,
-    /// The last time when all of the replica was compared with it.
+    /// The last time when the whole replica was compared with it.
     pub verified: Option<LastCheck>,
 }
 
-/// A whole comparison of a replica with its log and its remote.
+/// A complete comparison of a replica with its log and its remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LastCheck {
     /// When it ended: ms since 1970.
     pub at: i64,
-    /// How many rows and events were not as they must be.
+    /// The number of rows and events that differed.
     pub differing: u64,
 }
 
@@ -85,7 +85,7 @@ pub struct LastCheck {
 const VERIFIED: &str = "verified";
 
 impl LastCheck {
-    /// The last one of a replica.
+    /// The last comparison of a replica.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl LastCheck {
         Ok(text.and_then(read))
     }
 
-    /// Notes that it was the last one.
+    /// Records it as the last one.
     ///
     /// # Errors
     ///
@@ -109,26 +109,26 @@ impl LastCheck {
     }
 }
 
-/// What a first sync is doing.
+/// The present step of a first sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstSyncStep {
-    /// Definitions are compared, and what is missing is made.
+    /// Definitions are compared, and missing objects are created.
     Installing,
     /// The remote's rows are read.
     Reading,
-    /// The rows of both sides are brought together.
+    /// The rows of both sides are merged.
     Merging,
 }
 
-/// How far a first sync is.
+/// The progress of a first sync.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FirstSyncProgress {
-    /// What it is doing.
+    /// Its present step.
     pub step: FirstSyncStep,
     /// The table whose rows are read.
     pub table: Option<String>,
-    /// How many of its rows are here.
+    /// How many of its rows were read.
     pub rows: Option<u64>,
 }
 
@@ -147,61 +147,60 @@ impl FirstSyncProgress {
     }
 }
 
-/// How a replica is. A flat record: each field is one of the JSON that `driftless status --json`
-/// prints.
+/// The status of a replica. A flat record: each field is one of the JSON of `driftless status
+/// --json`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
     /// The replica's id.
     pub replica: String,
-    /// The identities that this file had before, the oldest first: it has another one since it was
-    /// found to be a copy, or was told to go on with another remote.
+    /// The former identities of this file, the oldest first. It takes a new one when it is found to
+    /// be a copy, or is told to continue with another remote.
     pub identity: Vec<PastIdentity>,
     /// The remote.
     pub remote: RemoteStatus,
-    /// What the replicator is doing.
+    /// The state of the replicator.
     pub state: SyncState,
-    /// How far the first sync is; `None` before it begins and once it is done.
+    /// The progress of the first sync; `None` before it begins and after it.
     pub first_sync: Option<FirstSyncProgress>,
-    /// The process that replicates the file, as far as it is known; `None` if none does.
+    /// The process that replicates the file, if it is known; `None` if none does.
     pub process: Option<u32>,
-    /// What is wrong, in a sentence, if anything is.
+    /// The problem, in a sentence, if there is one.
     pub trouble: Option<String>,
-    /// Which trouble it is, for programs.
+    /// The code of the problem, for programs.
     pub code: Option<Code>,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
-    /// Local events whose verdict is not known yet.
+    /// The number of local events without a known verdict.
     pub pending: u64,
     /// The age of the oldest of them, in seconds.
     pub oldest_pending_s: Option<u64>,
-    /// The highest seq of the remote log that is integrated.
+    /// The highest integrated seq of the remote log.
     pub cursor: i64,
-    /// How many seqs the remote log is known to be ahead.
+    /// The number of seqs by which the remote log is known to be ahead.
     pub lag: u64,
-    /// Whether a transaction of another writer is on its way that is too large to be integrated at
-    /// once: until it is here, a part of it is.
+    /// Whether a transaction of another writer is being integrated that is too large to be
+    /// integrated at once. Until its end is here, only a part of it is visible.
     pub in_parts: bool,
-    /// Events of ours that lost and that nobody has looked after yet.
+    /// The number of open conflicts: own events that lost and about which nobody has decided yet.
     pub conflicts: u64,
     /// Pulled events that cannot be applied here yet.
     pub quarantined: u64,
-    /// Tables whose definitions have changed here. They are compared with the remote's, to find
-    /// writes that were not captured; until that is done nothing is pushed or integrated.
+    /// Tables whose definitions have changed here. They are compared with the remote's to find
+    /// writes that were not captured. Until then nothing is pushed or integrated.
     pub suspect: Vec<String>,
-    /// Rows that were missing here after a change of the schema, and came back, until a person has
-    /// decided about them.
+    /// Rows that were missing here after a schema change and came back, until a person decides
+    /// about them.
     pub returned: Vec<ReturnedRows>,
-    /// Replicated tables that cannot be written here. What comes for them is in quarantine.
+    /// Replicated tables that cannot be written here. Their pulled events are in quarantine.
     pub unwritable: Vec<Unwritable>,
-    /// Tables of which not everything flows, because the remote's table is another one or was made
-    /// anew there.
+    /// Tables with events that are held back, because the remote's table differs or was rebuilt.
     pub waiting: Vec<Waiting>,
-    /// Rows of tables that are not replicated, which refer to a row that the remote took away, or
-    /// that may be another row than the one that they were written for.
+    /// Rows of tables that are not replicated whose parent row was removed by the remote, or may be
+    /// another row than the one that they were written for.
     pub dangling: Vec<Dangling>,
     /// The tables that are not replicated, each with the reason.
     pub left_out: Vec<LeftOut>,
-    /// When the remote last answered as it should: ms since 1970.
+    /// When the remote last answered correctly: ms since 1970.
     pub last_success: Option<i64>,
     /// Whether a person should worry.
     pub health: Health,
@@ -209,8 +208,8 @@ pub struct Status {
     pub bytes: u64,
 }
 
-/// Health by the last success, the last request's outcome, and how long the oldest thing that is to
-/// be moved has waited, in seconds. Times are in ms since 1970.
+/// The health, from the last success, the outcome of the last request, and how long the oldest
+/// event has waited, in seconds. Times are in ms since 1970.
 pub(crate) fn health(
     last_success: Option<i64>,
     well: bool,
@@ -218,7 +217,7 @@ pub(crate) fn health(
     now_ms: i64,
     bound_ms: u64,
 ) -> Health {
-    // A clock that was set back makes the age negative: then the success is recent enough.
+    // After a clock was set back, the age is negative. Then the success counts as recent.
     let recent = last_success.is_some_and(|then| now_ms.saturating_sub(then) <= bound_ms as i64);
     match (recent, well) {
         (true, true) => Health::Ok,
@@ -229,7 +228,7 @@ pub(crate) fn health(
     }
 }
 
-/// The trouble of a replica with tables that cannot be written here, if there is no greater one.
+/// The problem of a replica with tables that cannot be written here, unless there is a greater one.
 fn held(unwritable: &[Unwritable]) -> Option<Error> {
     let (first, more) = unwritable.split_first()?;
     let others = match more.len() {
@@ -241,7 +240,7 @@ fn held(unwritable: &[Unwritable]) -> Option<Error> {
     Some(Error::new(Code::TableUnwritable, format!("{}{others}", first.reason)).with_hint(hint))
 }
 
-/// The trouble of a replica with tables of which not everything flows, if there is no greater one.
+/// The problem of a replica with events that are held back, unless there is a greater one.
 fn kept_back(waiting: &[Waiting]) -> Option<Error> {
     let (first, more) = waiting.split_first()?;
     let others = match more.len() {
@@ -253,8 +252,8 @@ fn kept_back(waiting: &[Waiting]) -> Option<Error> {
     Some(if first.events > 0 { error.with_hint(hint) } else { error })
 }
 
-/// The trouble of a replica where something has waited for `waiting_s` seconds, which is so long
-/// that nobody can be at work on it; `running` says whether somebody pretends to be.
+/// The problem of a replica where an event has waited for `waiting_s` seconds, which is so long
+/// that no replicator can be working. `running` is whether one claims to.
 pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Error> {
     let message =
         format!("replication has stopped: something has waited for {}", duration(waiting_s));
@@ -267,7 +266,7 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
     stopped.then(|| Error::new(Code::ReplicationStopped, message).with_hint(hint))
 }
 
-/// The trouble, if there is any, as one process tells another.
+/// The problem, if there is one, in the form in which one process tells another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Trouble {
     trouble: Option<String>,
@@ -286,14 +285,14 @@ impl From<&Error> for Trouble {
     }
 }
 
-/// A code of this version; another version may know others.
+/// A code that this version knows. Another version may know others.
 fn known_code<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Code>, D::Error> {
     let text: Option<String> = serde::Deserialize::deserialize(from)?;
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// The facts of a replica that its file does not have. Its replicator knows them, or a process that
-/// has asked the remote.
+/// The facts about a replica that its file does not have. They are known to its replicator, or to a
+/// process that has asked the remote.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Known {
     state: SyncState,
@@ -305,21 +304,21 @@ pub(crate) struct Known {
     /// The newest seq of the remote's log.
     head: i64,
     last_success: Option<i64>,
-    /// Requests since the replicator was started.
+    /// The number of requests since the replicator was started.
     #[serde(default)]
     requests: Option<u64>,
     /// Replicated tables that it cannot write.
     #[serde(default)]
     unwritable: Vec<Unwritable>,
-    /// How long an event has been on the remote that is not here, in seconds.
+    /// How long the oldest event on the remote has not been here, in seconds.
     waiting_s: Option<u64>,
     /// The age of the last success above which health is red, in ms.
     bound_ms: u64,
 }
 
 impl Known {
-    /// A replica in this state, of which nothing else is known. `bound_ms` is the age of the last
-    /// success above which health is red.
+    /// A replica in this state, without any other facts. `bound_ms` is the age of the last success
+    /// above which health is red.
     pub(crate) fn new(state: SyncState, bound_ms: u64) -> Known {
         Known {
             state,
@@ -336,22 +335,22 @@ impl Known {
         }
     }
 
-    /// The same in another state.
+    /// The same facts in another state.
     pub(crate) fn in_state(self, state: SyncState) -> Known {
         Known { state, ..self }
     }
 
-    /// The same with the process that replicates the file.
+    /// The same, with the process that replicates the file.
     pub(crate) fn with_process(self, process: Option<u32>) -> Known {
         Known { process, ..self }
     }
 
-    /// The same with whether the remote can be reached, and the newest seq of its log.
+    /// The same, with whether the remote can be reached, and the newest seq of its log.
     pub(crate) fn with_remote(self, reachable: Option<bool>, head: i64) -> Known {
         Known { reachable, head, ..self }
     }
 
-    /// The same with how long an event has been on the remote that is not here, in seconds.
+    /// The same, with how long the oldest event on the remote has not been here, in seconds.
     pub(crate) fn with_waiting(self, waiting_s: Option<u64>) -> Known {
         Known { waiting_s, ..self }
     }
@@ -439,14 +438,13 @@ impl Facts {
 }
 
 impl Status {
-    /// The status of a replica, by its file and by what else is known. Every status is made here:
-    /// a replicator's, the one of a process that waits for the lock, and the one that the command
-    /// prints.
+    /// The status of a replica, from its file and the other known facts. Every status is made here:
+    /// the one of a replicator, of a process that waits for the lock, and of the command.
     pub(crate) fn of(store: &Store, known: Known, now_ms: i64) -> Result<Status> {
         Ok(Status::by(Facts::of(store)?, known, now_ms))
     }
 
-    /// The same by what the file said.
+    /// The same, from facts of the file that were read before.
     pub(in crate::sync) fn by(facts: Facts, known: Known, now_ms: i64) -> Status {
         let Facts { state: file, past: identity, left_out, suspect, returned, verified, waiting } =
             facts;
@@ -493,13 +491,13 @@ impl Status {
         status.judged(waiting_s, now_ms, bound_ms)
     }
 
-    /// Whether two statuses differ in more than an age, which rises by itself.
+    /// Whether two statuses differ in more than an age, which rises continuously.
     pub(crate) fn differs_from(&self, other: &Status) -> bool {
         let ageless = |status: &Status| Status { oldest_pending_s: None, ..status.clone() };
         ageless(self) != ageless(other)
     }
 
-    /// The same with its health as of now.
+    /// The same status, with its present health.
     pub(crate) fn judged(mut self, waiting_s: Option<u64>, now_ms: i64, bound_ms: u64) -> Status {
         let held = held(&self.unwritable).or_else(|| kept_back(&self.waiting));
         let held = held.map(|held| held.message().to_owned());
@@ -514,10 +512,10 @@ impl Status {
     }
 }
 
-/// The work that was done between two moments.
+/// The work between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Summary {
-    /// Local events that the remote took in, whatever the verdict.
+    /// The number of local events that the remote received, with any verdict.
     pub pushed: u64,
     /// Local events that were settled as applied,
     pub applied: u64,
@@ -529,16 +527,16 @@ pub struct Summary {
     pub pulled: u64,
     /// Requests that were answered.
     pub requests: u64,
-    /// Bytes sent, as far as the client can tell.
+    /// Bytes sent, as far as the client can measure them.
     pub bytes_up: u64,
     /// Bytes received.
     pub bytes_down: u64,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
 impl Summary {
-    /// What came since `earlier`. The time is not part of it.
+    /// The difference to `earlier`, without the time.
     pub(in crate::sync) fn since(&self, earlier: &Summary) -> Summary {
         Summary {
             pushed: self.pushed - earlier.pushed,
@@ -554,7 +552,7 @@ impl Summary {
     }
 }
 
-/// The rows that one page changed; a user interface draws them anew.
+/// The rows that one page changed, for a user interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The rows, each once.
@@ -562,17 +560,17 @@ pub struct Changes {
     /// The cursor after the page; 0 with `missed`.
     pub cursor: Seq,
     /// Whether this stands for pages that a slow subscriber missed, or for a first sync that has
-    /// brought rows or tables: then anything may have changed.
+    /// brought rows or tables. Then any row may have changed.
     pub missed: bool,
 }
 
 impl Changes {
-    /// What a subscriber gets who was too slow.
+    /// The changes for a subscriber who was too slow.
     pub(crate) fn missed() -> Self {
         Changes { missed: true, ..Changes::default() }
     }
 
-    /// The same after a first sync, if there is anything here that was not here before.
+    /// The same after a first sync, if it has brought anything new.
     pub(in crate::sync) fn of_first_sync(report: &Report) -> Option<Self> {
         let rows = report.adopted.as_ref().map_or(0, |adopted| adopted.fetched + adopted.different);
         (rows > 0 || !report.made_here.is_empty()).then(Changes::missed)

@@ -1,8 +1,8 @@
-//! Answers and failures: the parts of the machine decide, and this file applies the decisions.
+//! Applies the decisions that the parts of the machine make about answers and failures.
 //!
-//! An answer is read in three steps. First the remote is examined: nothing of an answer counts if
+//! An answer is read in three steps. First the remote is checked: nothing of an answer is used if
 //! it comes from another database, or from one that was rolled back. Then the pushed events are
-//! acknowledged. Then the page is taken, and waits until the driver asks to integrate it.
+//! acknowledged. Then the page is queued, until the driver asks to integrate it.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ use crate::sync::remote_check::{examine, other_remote, unknown_column};
 use crate::sync::status::{Changes, SyncState};
 
 impl Machine {
-    /// The request `id` was answered, or was not.
+    /// The request `id` was answered, or failed.
     pub(super) fn answered(&mut self, id: RequestId, outcome: Result<Answer>) {
-        // A request that was given up is not waited for any more.
+        // A request that was given up is ignored.
         let Some(kind) = self.requests.take(id) else { return };
         let answer = match outcome {
             Ok(answer) => answer,
@@ -61,13 +61,14 @@ impl Machine {
         }
     }
 
-    /// Whether the remote is still as it was: its log ends at the place, and its schema is known.
+    /// Whether the remote is unchanged: its log ends at the place, and its schema is the known one.
     fn ends_at(&self, place: Place, answer: &Answer) -> Result<bool> {
         let cookie = self.first_sync.tables().map_or(i64::MIN, |tables| tables.cookie);
         ends_at(place, cookie, answer)
     }
 
-    /// A search for what capture on the remote has missed is repeated later. Nothing waits for it.
+    /// A search for writes that capture on the remote has missed is repeated later. Nothing waits
+    /// for it.
     fn search_failed(&mut self, error: &Error) {
         tracing::info!(kind = ?error.kind(), "the search for missed writes is put off: {error}");
         self.first_sync.finder_mut().put_off(self.schedule.now().steady_ms);
@@ -107,7 +108,7 @@ impl Machine {
         let taken = match self.identity.note_incarnation(store, id, request, &incarnations, &reply)
         {
             Ok(taken) => taken,
-            // The events are pushed again, and the remote knows them by their ids.
+            // The events are pushed again, and the remote recognises them by their ids.
             Err(error) => return self.failed_locally(error),
         };
         if request.push().is_some() && !reply.pushed {
@@ -141,7 +142,8 @@ impl Machine {
                 Err(error) => return self.page_invalid(error),
             }
         }
-        // After all that makes the replica active: the next poll comes soon after the first change.
+        // This comes after all calls that make the replica active: the next poll is soon after the
+        // first change.
         self.schedule.poll_later();
         self.pusher.join_if_full();
         self.effects.status_changed();
@@ -157,10 +159,10 @@ impl Machine {
         self.read_outbox();
     }
 
-    /// An answer tells which schema the remote has. If it is another one than the one that was
-    /// compared, the definitions are compared again, before the next push: the web application has
-    /// migrated, and our triggers may be gone. It is nobody's fault, and no trouble; but where it
-    /// happens again and again, comparisons and pushes wait.
+    /// An answer says which schema the remote has. If it differs from the one that was compared,
+    /// the web application has migrated, and our triggers may be gone. So the definitions are
+    /// compared again before the next push. This is not an error. But if it happens again and
+    /// again, comparisons and pushes are delayed.
     fn schema_seen(&mut self, reply: &Reply) {
         let Some(found) = reply.meta.as_ref().and_then(|meta| meta.cookie) else { return };
         if let Err(error) = self.remembers_tables() {
@@ -174,15 +176,16 @@ impl Machine {
         if self.first_sync.is_stale() {
             self.schedule.delay_pushes();
         }
-        // What was refused for the former definitions is tried again.
+        // Events that were rejected under the former definitions are tried again.
         let forgotten = forget(&mut self.store).and_then(|()| self.store.forget_refusals());
         if let Err(error) = forgotten {
             self.failed_locally(error);
         }
     }
 
-    /// The remote's triggers do not know a column, and would leave it out. Callers receive the
-    /// error when the page of the same answer, and the pages after it, are integrated.
+    /// Holds pushes because the remote's triggers do not know a column, and would leave it out.
+    /// Callers receive the error when the page of the same answer, and the following pages, are
+    /// integrated.
     fn hold_for_column(&mut self, table: &str, column: &str) {
         tracing::warn!(table, column, "nothing can be pushed: the remote does not know a column");
         self.schedule.hold_pushes();
@@ -202,20 +205,20 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// The request `id` has told how far the remote's log goes, and has brought something new or
+    /// The request `id` has reported the end of the remote's log, and has brought something new or
     /// nothing.
     fn log_read(&mut self, id: RequestId, new: bool) {
         if new {
             self.schedule.be_active();
         }
-        // Where the log ends here, there is no page that could be invalid.
+        // If the log ends here, there is no page that could be invalid.
         if self.puller.is_at_end() && self.puller.page_was_valid() {
             self.succeeded();
         }
         self.waiters.log_read(id, self.puller.head(), !self.puller.more());
     }
 
-    /// The remote answered as it should, if its last page could be read.
+    /// Records a success, if the last page could be read.
     pub(super) fn succeeded(&mut self) {
         if self.puller.is_last_page_invalid() {
             return self.health.reached();
@@ -224,7 +227,7 @@ impl Machine {
         self.health.succeeded(self.schedule.now().wall_ms);
     }
 
-    /// Integrates what has waited longest: `events` events of it, and the rest of their unit.
+    /// Integrates `events` events of the oldest waiting page, and the rest of their unit.
     pub(super) fn integrate(&mut self, events: usize) {
         if !self.store.suspects().is_empty() {
             return;
@@ -247,7 +250,8 @@ impl Machine {
                     self.failed_locally(error);
                 }
                 if done.settled() > 0 {
-                    // Settled events are no longer in the outbox. The staged push may have some.
+                    // Settled events are no longer in the outbox. The staged push may have some of
+                    // them.
                     self.pusher.forget_staged();
                 }
                 self.integrated(done);
@@ -258,7 +262,7 @@ impl Machine {
                 self.restart_pages();
                 self.puller.ask_whole_lines();
             }
-            // The schema has changed in this moment. The page waits.
+            // The schema has just changed. The page waits.
             Err(error) if error.code() == Code::TableSuspect => self.effects.status_changed(),
             Err(error) if error.kind() == Kind::Storage => self.failed_locally(error),
             Err(error) => {
@@ -279,7 +283,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// The pages that wait, and the one that is asked for, are fetched again.
+    /// Drops the waiting pages and the requested one, to fetch them again.
     fn restart_pages(&mut self) {
         self.requests.discard_page();
         match self.store.place() {
@@ -288,7 +292,7 @@ impl Machine {
         }
     }
 
-    /// What ends at `end` is integrated only with what follows it.
+    /// The part that ends at `end` can be integrated only together with the events after it.
     fn lengthen(&mut self, end: Offset) {
         if self.puller.lengthen(end) {
             return;
@@ -300,7 +304,7 @@ impl Machine {
                     cursor.seq
                 );
                 let error = Error::new(Code::LogNotApplied, message);
-                // What waits is of no use, and may not be what is there next time.
+                // The waiting pages cannot be used, and the next ones may differ.
                 self.puller.restart(cursor);
                 self.leave_alone(error, SyncState::Trouble);
             }
@@ -308,7 +312,7 @@ impl Machine {
         }
     }
 
-    /// The remote has answered what became of these events.
+    /// The remote has answered which of these events it has.
     fn reconciled(&mut self, ids: &[EventId], answer: Answer) {
         let (found, meta) = match self.reconcile.read(answer) {
             Ok(read) => read,
@@ -346,7 +350,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// The answers contradict each other. It may be better the next time.
+    /// The answers contradict each other. The next ones may agree.
     fn contradicted(&mut self, error: Error) {
         if self.reconcile.contradicted() {
             self.leave_alone(error, SyncState::Trouble);
@@ -355,18 +359,19 @@ impl Machine {
         }
     }
 
-    /// The remote has answered the first sync.
+    /// The remote has answered a request of the first sync.
     fn first_sync_answered(&mut self, answer: Answer) {
         let wall_ms = self.schedule.now().wall_ms;
         let first_sync = self.first_sync.under_way_mut().expect("its request was in flight");
         match first_sync.answered(answer, wall_ms) {
             Ok(Advance::More) => {
-                // Of a replica whose first sync is done only the definitions are compared.
+                // If the first sync was done before, only the definitions are compared.
                 if self.first_sync.under_way().and_then(FirstSync::store).is_some() {
                     self.succeeded();
                     self.health.first_sync_goes_on();
                 } else {
-                    // Whether it is the right remote is not known yet: that is no success.
+                    // It is not known yet whether this is the right remote, so this is not a
+                    // success.
                     self.schedule.succeeded();
                     self.health.answered();
                 }
@@ -416,8 +421,8 @@ impl Machine {
         }
     }
 
-    /// A comparison found that the remote lacks what every push needs: pushes wait, and pulls go
-    /// on. Where there has been no first sync nothing can go on.
+    /// A comparison found that the remote lacks an object that every push needs. Pushes wait, and
+    /// pulls continue. Before the first sync neither is possible.
     fn hold_for_missing(&mut self, error: Error) {
         tracing::warn!("nothing can be pushed: {error}");
         self.first_sync.put_off();
@@ -429,7 +434,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// A request failed, or its answer is not one. `request` is what was exchanged, if it was that.
+    /// A request failed, or its answer is not valid. `request` is the exchange, if it was one.
     fn failed(&mut self, request: Option<&ExchangeRequest>, error: Error) {
         if request.is_none()
             && let Some(first_sync) = self.first_sync.under_way_mut()
@@ -482,7 +487,7 @@ impl Machine {
         self.apply_to_read(policy, error);
     }
 
-    /// Applies a decision that does not depend on what was pushed.
+    /// Applies a decision that does not depend on the pushed events.
     fn apply_to_read(&mut self, policy: Policy, error: Error) {
         match policy {
             Policy::LeaveAlone(state) => self.leave_alone(error, state),
@@ -490,12 +495,12 @@ impl Machine {
                 let error = other_remote(None).with_source(error);
                 self.leave_alone(error, SyncState::OtherRemote);
             }
-            // A request that pushes nothing has some hundred bytes: a smaller one does not help.
+            // A request without a push has some hundred bytes. A smaller one would not help.
             Policy::NothingFits => self.leave_alone(nothing_fits(error), SyncState::Trouble),
             Policy::PullLess => {
                 if !self.puller.too_large() {
-                    // Pushes go in requests of their own, and are not held back by a page that
-                    // cannot be pulled.
+                    // From now on pushes are separate requests, so a page that cannot be pulled
+                    // does not hold them back.
                     self.pusher.split();
                     self.pusher.end_probe();
                     let error = unpullable(self.puller.place().seq, error);
@@ -509,7 +514,7 @@ impl Machine {
     fn push_failed(&mut self, failure: PushFailure) {
         match failure {
             PushFailure::Again => {}
-            // The next push records these as rejected.
+            // The next push records these events as rejected.
             PushFailure::Refuse(ids, reason) => {
                 if let Err(error) = self.store.refuse(&ids, &reason) {
                     self.failed_locally(error);
@@ -519,14 +524,14 @@ impl Machine {
         }
     }
 
-    /// Begins to compare the definitions, if a rejection speaks of them and they were not compared
-    /// yet. Gives whether it did.
+    /// Begins to compare the definitions, if a rejection mentions an object and they were not
+    /// compared yet. Returns whether it did.
     fn compares_definitions(&mut self, error: &Error) -> bool {
         if !self.first_sync.suspects(error) || self.identity.known().is_none() {
             return false;
         }
         tracing::info!("a push was rejected for the remote's definitions: they are compared again");
-        // A table for which the push was planned is gone since: then the plan was too old.
+        // A table for which the push was planned is gone: then the plan is outdated.
         let missing = missing_table_of(error);
         let is_planned = |name: &str| {
             let tables = self.first_sync.tables();
@@ -542,8 +547,8 @@ impl Machine {
         true
     }
 
-    /// The remote is not the one that was read. Where that was found with a page that waits for
-    /// what follows, which cannot be integrated, it is asked once more from the cursor on.
+    /// The remote's log is not the one that was read. If this was found while a page waits for the
+    /// next one, which cannot be integrated, the log is first read once more from the cursor on.
     fn diverged(&mut self, error: Error, state: SyncState) {
         if state != SyncState::RolledBack || !self.puller.is_joining() {
             return self.leave_alone(error, state);
@@ -553,15 +558,15 @@ impl Machine {
         self.failed(None, Error::corrupt(message).with_source(error));
     }
 
-    /// The page was malformed although the answer was valid. The waits keep growing: the answers
-    /// themselves are as they should be, so each page would be asked for at once.
+    /// The page was malformed although the reply was valid. Keep the backoff; resetting it would
+    /// retry in a tight loop.
     fn page_invalid(&mut self, error: Error) {
         self.puller.page_was_invalid();
         self.retry_later(error);
         self.effects.status_changed();
     }
 
-    /// The local database failed. It is tried again after a while, as a remote is.
+    /// The local database failed. It is tried again after a wait, as a remote would be.
     pub(super) fn failed_locally(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         self.schedule.back_off();
@@ -570,7 +575,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// Only a person can change what is wrong: nothing is sent for a minute.
+    /// Only a person can fix the problem: nothing is sent for a minute.
     pub(super) fn leave_alone(&mut self, error: Error, state: SyncState) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         self.schedule.leave_alone();
@@ -579,7 +584,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// The request is tried again, after a wait that grows.
+    /// Tries the request again, after a growing wait.
     pub(super) fn retry_later(&mut self, error: Error) {
         let wait = self.schedule.back_off();
         tracing::info!(kind = ?error.kind(), wait_ms = wait, "{error}");
@@ -588,7 +593,8 @@ impl Machine {
         self.health.request_failed(error);
     }
 
-    /// Pushes wait for a person. Pulls go on, and callers receive the error when those are done.
+    /// Holds pushes until a person acts. Pulls continue, and callers receive the error after the
+    /// pull.
     pub(super) fn hold_pushes(&mut self, error: Error) {
         tracing::warn!(kind = ?error.kind(), "nothing can be pushed: {error}");
         self.schedule.hold_pushes();

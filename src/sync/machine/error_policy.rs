@@ -1,16 +1,16 @@
-//! The decision about a failed request, by the error's kind and by the content of the request.
+//! The decision about a failed request, from the kind of the error and the content of the request.
 //!
 //! | kind | request | decision |
 //! | --- | --- | --- |
-//! | `Unavailable`, `Corrupt` | any | try again, after waits that grow |
-//! | `Refused` | pushes | hold pushes for a minute; pulls go on |
-//! | `Refused` | reads only | leave the remote alone for a minute |
-//! | `Rejected` | pushes | search the event that is to blame |
-//! | `TooLarge` | pushes and reads | send the two apart |
+//! | `Unavailable`, `Corrupt` | any | try again, after growing waits |
+//! | `Refused` | pushes | hold pushes for a minute; pulls continue |
+//! | `Refused` | reads only | send nothing for a minute |
+//! | `Rejected` | pushes | bisect the push to find the event that fails it |
+//! | `TooLarge` | pushes and reads | send the two as separate requests |
 //! | `TooLarge` | pushes | push less |
-//! | `TooLarge` | reads | ask for less |
+//! | `TooLarge` | reads | request less |
 //!
-//! A part of a staged push has rules of its own: it takes no effect, so no event is to blame.
+//! A part of a staged push has other rules: it takes no effect, so no event can have failed it.
 
 use crate::error::{Code, Error, Kind};
 use crate::sync::status::SyncState;
@@ -22,40 +22,40 @@ pub(super) enum Carried {
     Nothing,
     /// All of it.
     Push,
-    /// A part, which takes no effect yet.
+    /// A part, which does not take effect yet.
     Part,
-    /// The order that all its parts take effect.
+    /// The command that all its parts take effect.
     Commit,
 }
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// Try again, after a wait that grows.
+    /// Try again, after a growing wait.
     Retry,
-    /// Send nothing for a minute: only a person can change it. The state is shown.
+    /// Send nothing for a minute, because only a person can fix it. The state is shown.
     LeaveAlone(SyncState),
-    /// The same, for a database that is not the one that this replica belongs to.
+    /// The same, for a database that this replica does not belong to.
     OtherRemote,
-    /// Push nothing for a minute: only a person can change it. Pulls go on.
+    /// Push nothing for a minute, because only a person can fix it. Pulls continue.
     HoldPushes,
-    /// The remote does not keep a part of a push.
+    /// The remote did not store a part of a push.
     PartRejected,
     /// A request of a staged push was too large.
     StagedTooLarge,
-    /// Search the event that is to blame, unless the remote lacks what every push needs.
+    /// Bisect the push, unless the remote lacks an object that every push needs.
     Bisect,
-    /// The request was too large although it pushes nothing. Asking for less would not help.
+    /// The request was too large although it pushes nothing. Requesting less would not help.
     NothingFits,
-    /// The push or the page was too large, and which of them is not known: send them apart.
+    /// The push or the page was too large, and it is not known which: send them separately.
     Split,
     /// Push less.
     PushLess,
-    /// Ask for less.
+    /// Request less.
     PullLess,
 }
 
-/// Decides about an error of a request that carried this, and asked for a page if it is `paged`.
+/// Decides about an error of a request that carried `carried`, and requested a page if `paged`.
 pub(super) fn policy(error: &Error, carried: Carried, paged: bool) -> Policy {
     match (error.kind(), carried) {
         (Kind::Refused | Kind::Rejected, Carried::Part) => Policy::PartRejected,
@@ -83,7 +83,7 @@ pub(super) fn nothing_fits(error: Error) -> Error {
     error.in_words(message)
 }
 
-/// The error for an event that no answer can bring, however little is asked for.
+/// The error for an event that no answer can carry, even in small chunks.
 pub(super) fn unpullable(after: impl std::fmt::Display, error: Error) -> Error {
     let message = format!(
         "the event behind {after} in the log cannot be pulled, for the remote sends next to \

@@ -1,57 +1,57 @@
-//! The database file, which may be restored, replaced, or gone while the machine works on it.
+//! Watches the database file, which may be restored, replaced or removed while the machine runs.
 //!
-//! A process remembers much of its file: how far it has read the log, what it has asked for, what
-//! it has pushed under which incarnation, which rows have pending events. When the file's content
-//! is replaced under it ([`store`](crate::store)), all of that is wrong. So the machine checks the
-//! file before each input. If the file is in another state, the machine starts again, exactly as a
-//! process that is started on the file: with a new [`Store`], and nothing of the old one. The
-//! answer to an earlier request is dropped. The rest is as after a restore between two runs: a push
-//! is refused for its incarnation, and the file takes a new identity
-//! ([`identity`](super::identity)).
+//! A process remembers much of its file: how far it has read the log, what it has requested, what
+//! it has pushed with which incarnation, and which rows have pending events. If the file's content
+//! is replaced, all of this is wrong ([`store`](crate::store)). So the machine checks the file
+//! before each input. If the file is in another state, the machine starts again like a new process
+//! on the file: with a new [`Store`], and nothing of the old one. The answer to an earlier request
+//! is dropped. Everything else is as after a restore between two runs: a push is refused for its
+//! incarnation, and the file takes a new identity ([`identity`](super::identity)).
 //!
-//! If the file is gone, or is not a replica of the same remote any more, the machine lets go of it
-//! and shows that as its trouble. It searches the file from time to time, and goes on when the path
+//! If the file is gone, or is not a replica of the same remote any more, the machine closes it and
+//! shows that as its problem. It looks for the file from time to time, and continues when the path
 //! leads to such a file again.
 //!
 //! # Caveats
 //!
-//! Between two looks the application may write to a file without capture: one that was restored
-//! from before `driftless init`. Such a file is not made into a replica here; a person does that.
+//! Between two checks the application may write to a file without capture: one that was restored
+//! from before `driftless init`. The machine does not turn such a file into a replica; a person
+//! must do that.
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::store::{FileId, FileState, Store, has_log_of};
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::remote_check::no_first_sync;
 
-/// How often to look for a file that is gone, in ms.
+/// How often to look for a missing file, in ms.
 const GONE_RETRY_MS: u64 = 250;
-/// The same for a file that is there, and of no use.
+/// How often to look for a usable file if the present one is not usable, in ms.
 const USELESS_RETRY_MS: u64 = 1_000;
 
 /// A file, and its write-ahead log.
 type FileAndLog = (FileId, FileId);
 
-/// The file that the machine has let go of.
+/// The file that the machine has closed.
 struct Lost {
     /// When to look again, in steady ms.
     retry_at: u64,
-    /// The file that the path led to, if its write-ahead log may still lie about.
+    /// The former file, if its write-ahead log may still exist.
     former: Option<FileAndLog>,
 }
 
-/// The result of a look at the file.
+/// The result of a check of the file.
 pub(super) enum FileCheck {
-    /// It is the file that is known, in the state that is known.
+    /// It is the known file in the known state.
     Same,
-    /// It is another state, and this is its store.
+    /// It is in another state, and this is its new store.
     Anew(Box<Store>),
-    /// It is another state, of no use.
+    /// It is in another state, and not usable.
     Useless(Error),
     /// Its path leads to no file.
     Gone(Error),
     /// Its path leads to another file.
     Replaced(Error),
-    /// It cannot be told.
+    /// The check failed.
     Failed(Error),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Whether the machine has let go of it.
+    /// Whether the machine has closed it.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
@@ -72,7 +72,7 @@ impl DatabaseFile {
         self.lost.as_ref().map(|lost| lost.retry_at)
     }
 
-    /// Looks at the file that `working` works on.
+    /// Checks the file of the store `working`.
     pub(super) fn look(&self, working: &Store, belongs: &Belonging<'_>) -> FileCheck {
         match working.file_state() {
             Ok(FileState::Same) => FileCheck::Same,
@@ -91,7 +91,7 @@ impl DatabaseFile {
         }
     }
 
-    /// Lets go of the file; `moved` if its path leads elsewhere. Gives when to look for it again.
+    /// Closes the file; `moved` if its path leads elsewhere. Returns when to look for it again.
     pub(super) fn let_go(&mut self, store: &mut Store, moved: bool, steady_ms: u64) -> u64 {
         let file = store.file().filter(|_| moved);
         let log = store.detach(moved);
@@ -104,7 +104,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     ///
-    /// Why it cannot be used.
+    /// The reason why it cannot be used.
     pub(super) fn search(&mut self, belongs: &Belonging<'_>, steady_ms: u64) -> Result<Store> {
         let former = self.lost.as_ref().and_then(|lost| lost.former);
         let found = belongs.open(former);
@@ -119,7 +119,7 @@ impl DatabaseFile {
     }
 }
 
-/// Which file a machine can go on with.
+/// Describes the file with which a machine can continue.
 pub(super) struct Belonging<'a> {
     store: &'a Store,
     plan: Option<&'a Plan>,
@@ -128,12 +128,12 @@ pub(super) struct Belonging<'a> {
 }
 
 impl<'a> Belonging<'a> {
-    /// One at the path of `store`, with this plan and this remote.
+    /// A file at the path of `store`, with this plan and this remote.
     pub(super) fn new(store: &'a Store, plan: Option<&'a Plan>, epoch: Option<&'a str>) -> Self {
         Belonging { store, plan, epoch }
     }
 
-    /// The store of the file that is at the path now, if it can be gone on with. `former` is the
+    /// Opens the file that is at the path now, if the machine can continue with it. `former` is the
     /// file that was there before.
     fn open(&self, former: Option<FileAndLog>) -> Result<Store> {
         let path = self.store.path();
@@ -149,7 +149,7 @@ impl<'a> Belonging<'a> {
         let state = store.state()?;
         let same = match (self.epoch, &state.epoch) {
             (Some(known), Some(epoch)) => epoch == known,
-            // Its first sync is not done; then its URL says which remote is meant.
+            // Its first sync is not done, so its URL identifies the remote.
             (Some(_), None) => self.plan.is_none_or(|plan| plan.url == state.url),
             (None, _) => true,
         };

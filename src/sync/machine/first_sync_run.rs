@@ -1,20 +1,19 @@
-//! A first sync that the machine runs, or a comparison of definitions or of rows.
+//! Runs a first sync, or a comparison of definitions or of rows, for the machine.
 //!
-//! SQLite compiles the triggers of all replicated tables for a push. So where the remote has lost a
-//! replicated table, or what a trigger or a view there refers to, every push is rejected, whatever
-//! events it has. No event is to blame, and none may be recorded as rejected. So a push that is
-//! rejected in words that speak of definitions is no reason to begin a bisection yet: the
-//! remote's definitions are compared first, as at a start. If something is missing, pushes wait,
-//! and the trouble names it; pulls go on, for they need the log alone. The definitions are compared
-//! again when pushes are tried again: a table that is back may be another one, without our
-//! triggers.
+//! SQLite compiles the triggers of all replicated tables for a push. So if the remote has lost a
+//! replicated table, or an object that a trigger or a view there refers to, every push is rejected,
+//! whatever its events. No event is responsible, and none may be recorded as rejected. So if a
+//! rejection mentions a missing object, the remote's definitions are compared first, before a
+//! bisection. If something is missing, pushes wait, and the status names it. Pulls continue,
+//! because they need only the log. The definitions are compared again when pushes are tried again:
+//! a table that was created again may lack our triggers.
 //!
-//! A replicator that starts compares the definitions first. What it finds leads to the same.
+//! A replicator that starts compares the definitions first, with the same consequences.
 //!
-//! A push is planned for the remote's definitions, and one that was planned for others than the
-//! remote has is not taken in. So the definitions are remembered as they were compared, and
-//! compared again before a push where they are not known: the remote's schema has changed, or the
-//! remote may be another one.
+//! A push is planned for the remote's definitions. The remote does not accept one that was planned
+//! for others. So the compared definitions are remembered. If they are not known, because the
+//! remote's schema has changed or the remote may be another one, they are compared before the next
+//! push.
 
 use std::sync::Arc;
 
@@ -28,20 +27,20 @@ use crate::sync::status::FirstSyncProgress;
 
 /// The first sync or the comparison of one machine.
 ///
-/// * While one is under way, nothing else is asked.
+/// * While one is running, no other request is made.
 pub(super) struct FirstSyncRun {
     /// The comparison of rows of suspect tables.
     recapture: Recapture,
     under_way: Option<FirstSync>,
-    /// The definitions were compared since the last push that was taken in.
+    /// Whether the definitions were compared since the last accepted push.
     is_compared: bool,
-    /// Something is missing. This compares the definitions again when pushes are tried again.
+    /// The comparison that runs again when pushes are tried again, if something is missing.
     again: Option<FirstSync>,
-    /// The remote's tables, as they were last compared. `None` if they may be others.
+    /// The remote's tables from the last comparison. `None` if they may have changed.
     tables: Option<Arc<RemoteTables>>,
-    /// How many times in a row the schema was another one than the one that was compared.
+    /// The number of consecutive answers with another schema than the compared one.
     stale: u32,
-    /// The definitions are to be compared, also if there is nothing to push.
+    /// Whether the definitions must be compared even if nothing is to be pushed.
     wants_comparison: bool,
     rest: Rest,
     /// The version of this file's schema.
@@ -49,13 +48,13 @@ pub(super) struct FirstSyncRun {
     finder: Finder,
 }
 
-/// How long a schema must not change to be at rest, in ms: a migration is several statements.
+/// How long a schema must stay unchanged to be at rest, in ms: a migration has several statements.
 const REST_MS: u64 = 60_000;
 
 /// When the remote's schema was last at rest.
 #[derive(Clone, Copy, Default)]
 struct Rest {
-    /// Since when it is the one that was compared, in steady ms.
+    /// When it became the compared one, in steady ms.
     begun: Option<u64>,
     /// The end of the log when it was last at rest.
     since: Option<Seq>,
@@ -104,43 +103,42 @@ impl FirstSyncRun {
         self.local = None;
     }
 
-    /// It is given up.
+    /// Gives it up.
     pub(super) fn end(&mut self) {
         self.under_way = None;
     }
 
-    /// This file's schema has this version. If it had another one when the tables were compared,
-    /// they are compared again.
+    /// Reports the version of this file's schema. If it had another one when the tables were
+    /// compared, they are compared again.
     pub(super) fn is_local_schema(&mut self, version: i64) {
         if self.local.replace(version).is_some_and(|known| known != version) {
             self.tables = None;
         }
     }
 
-    /// The remote's tables, as far as they are known.
+    /// The remote's tables, if they are known.
     pub(super) fn tables(&self) -> Option<Arc<RemoteTables>> {
         self.tables.clone()
     }
 
-    /// The remote's tables are these, as far as this file knows.
+    /// Sets the remote's tables, as this file remembers them.
     pub(super) fn know_tables(&mut self, tables: RemoteTables) {
         self.tables = Some(Arc::new(tables));
     }
 
-    /// The remote's tables may be others than those that were compared.
+    /// The remote's tables may differ from the compared ones.
     pub(super) fn forget_tables(&mut self) {
         self.tables = None;
     }
 
-    /// The remote's schema is another one than the one that was compared. Gives whether it was so
-    /// the last time too.
+    /// The remote's schema differs from the compared one. Returns whether it did the last time too.
     pub(super) fn is_stale(&mut self) -> bool {
         (self.tables, self.wants_comparison, self.rest.begun) = (None, true, None);
         self.stale = self.stale.saturating_add(1);
         self.stale > 1
     }
 
-    /// The remote's schema is the one that was compared, and its log ends at `head`.
+    /// The remote's schema is the compared one, and its log ends at `head`.
     pub(super) fn is_current(&mut self, steady_ms: u64, head: Seq) {
         self.stale = 0;
         let begun = *self.rest.begun.get_or_insert(steady_ms);
@@ -149,22 +147,22 @@ impl FirstSyncRun {
         }
     }
 
-    /// The search for what capture on the remote has missed.
+    /// The search for writes that capture on the remote has missed.
     pub(super) fn finder(&self) -> &Finder {
         &self.finder
     }
 
-    /// The same, to go on with it.
+    /// The same, for the next step.
     pub(super) fn finder_mut(&mut self) -> &mut Finder {
         &mut self.finder
     }
 
-    /// The definitions are to be compared again.
+    /// Requests that the definitions are compared again.
     pub(super) fn look_again(&mut self) {
         self.wants_comparison = true;
     }
 
-    /// Whether the definitions are to be compared, also if there is nothing to push.
+    /// Whether the definitions must be compared even if nothing is to be pushed.
     pub(super) fn wants_comparison(&self) -> bool {
         self.wants_comparison && self.under_way.is_none()
     }
@@ -174,8 +172,8 @@ impl FirstSyncRun {
         self.rest.since
     }
 
-    /// How far it is, as far as it is shown. Of a replica whose first sync is done nothing is shown
-    /// while only definitions are compared.
+    /// The progress, as far as it is shown. If the first sync was done before, a comparison of
+    /// definitions is not shown.
     pub(super) fn progress(&self, has_identity: bool) -> Option<FirstSyncProgress> {
         let begun = |first_sync: &&FirstSync| first_sync.store().is_some() || !has_identity;
         self.under_way
@@ -184,19 +182,19 @@ impl FirstSyncRun {
             .map(|first_sync| FirstSyncProgress::of(first_sync.phase()))
     }
 
-    /// Whether a rejection speaks of definitions that were not compared yet.
+    /// Whether a rejection mentions an object, and the definitions were not compared yet.
     pub(super) fn suspects(&self, error: &Error) -> bool {
         let codes = [Code::StatementTableMissing, Code::StatementColumnMissing];
         codes.contains(&error.code()) && !self.is_compared && self.under_way.is_none()
     }
 
-    /// Compares the definitions, for the sake of a push: one that was `rejected`, or the next one.
+    /// Compares the definitions for a push: one that was `rejected`, or the next one.
     pub(super) fn compare(&mut self, comparison: FirstSync, rejected: bool) {
         (self.under_way, self.again, self.tables) = (Some(comparison), None, None);
         self.is_compared |= rejected;
     }
 
-    /// A push was taken in, or the remote is another one: the definitions are as they should be.
+    /// A push was accepted, or the remote is another one: the definitions count as valid.
     pub(super) fn trust(&mut self) {
         (self.is_compared, self.again) = (false, None);
     }
@@ -208,14 +206,14 @@ impl FirstSyncRun {
         }
     }
 
-    /// Whether this ended a comparison because the remote lacks something that pushes need, or the
-    /// two sides differ.
+    /// Whether this error ended a comparison because the remote lacks an object that pushes need,
+    /// or because the two sides differ.
     pub(super) fn lacks(error: &Error) -> bool {
         matches!(error.code(), Code::RemoteTableMissing | Code::RemoteObjectMissing)
             || error.kind() == Kind::Usage
     }
 
-    /// The remote lacks something: the comparison is kept until pushes are tried again.
+    /// The remote lacks something. The comparison is kept until pushes are tried again.
     pub(super) fn put_off(&mut self) {
         let mut comparison = self.under_way.take();
         if let Some(comparison) = &mut comparison {

@@ -1,7 +1,7 @@
-//! The health of the machine: its state, its troubles, and when the remote last answered.
+//! The health of the machine: its state, its problems, and when the remote last answered.
 //!
-//! No other file writes these. Every method is an event that the machine has met. So this file has
-//! all rules about which event ends which trouble.
+//! No other file writes these. Each method is an event of the machine. So this file has all rules
+//! about which event ends which problem.
 
 use std::cell::RefCell;
 
@@ -11,26 +11,26 @@ use crate::sync::status::{Facts, FirstSyncProgress, Known, Status, SyncState};
 
 /// The health of one machine.
 ///
-/// * A trouble of requests hides one of pushes, and that one hides a notice.
-/// * A success ends a trouble of requests. Only a push that went through ends one of pushes.
+/// * A problem of requests hides one of pushes, and that one hides a notice.
+/// * A success ends a problem of requests. Only an accepted push ends a problem of pushes.
 pub(super) struct Health {
     state: SyncState,
-    /// Why the last request failed, or the local database did.
+    /// Why the last request or the local database failed.
     trouble: Option<Error>,
-    /// Why nothing is pushed although requests go through.
+    /// Why nothing is pushed although requests succeed.
     push_trouble: Option<Error>,
-    /// A trouble that holds nothing back.
+    /// A problem that holds nothing back.
     notice: Option<Error>,
     reachable: Option<bool>,
     /// ms since 1970.
     last_success: Option<i64>,
     bound_ms: u64,
-    /// What was last read of the file. It is shown while the file cannot be read.
+    /// The facts that were last read from the file. They are shown while the file cannot be read.
     facts: RefCell<Option<Facts>>,
 }
 
 impl Health {
-    /// Nothing has happened yet.
+    /// Before the first event.
     pub(super) fn new(store: &Store, bound_ms: u64) -> Self {
         Health {
             state: SyncState::Starting,
@@ -44,13 +44,13 @@ impl Health {
         }
     }
 
-    /// Takes over what a machine knew that worked on an earlier state of the file.
+    /// Takes over the knowledge of a machine that worked on an earlier state of the file.
     pub(super) fn take_over(&mut self, former: Health) {
         (self.reachable, self.last_success) = (former.reachable, former.last_success);
         self.notice = former.notice;
     }
 
-    /// The requests go elsewhere from now on: nothing is known of the remote.
+    /// The requests go to another remote from now on, about which nothing is known.
     pub(super) fn starting_over(&mut self) {
         self.reachable = None;
         self.state = SyncState::Starting;
@@ -62,7 +62,7 @@ impl Health {
         self.state = SyncState::Stopped;
     }
 
-    /// A first sync has begun, at a person's word or because there was none.
+    /// A first sync has begun, because a person asked for it or because there was none.
     pub(super) fn first_sync_begun(&mut self) {
         self.trouble = None;
         self.push_trouble = None;
@@ -74,24 +74,24 @@ impl Health {
         self.state = SyncState::FirstSync;
     }
 
-    /// The remote answered. Whether it is the right one is not known.
+    /// The remote answered. It is not known yet whether it is the right one.
     pub(super) fn answered(&mut self) {
         self.reachable = Some(true);
         self.trouble = None;
     }
 
-    /// The right remote answered as it should.
+    /// The right remote answered correctly.
     pub(super) fn succeeded(&mut self, wall_ms: i64) {
         self.answered();
         self.last_success = Some(wall_ms);
     }
 
-    /// The remote answered, but the page of an earlier answer is still not there.
+    /// The remote answered, but the page of an earlier answer is still missing.
     pub(super) fn reached(&mut self) {
         self.reachable = Some(true);
     }
 
-    /// Nothing keeps pushes back any more.
+    /// Nothing holds pushes back any more.
     pub(super) fn pushes_flow(&mut self) {
         self.push_trouble = None;
     }
@@ -102,7 +102,7 @@ impl Health {
         self.trouble = Some(error);
     }
 
-    /// A request failed, and is tried again.
+    /// A request failed, and will be tried again.
     pub(super) fn request_failed(&mut self, error: Error) {
         let away = error.kind() == Kind::Unavailable;
         self.reachable = Some(!away);
@@ -110,33 +110,33 @@ impl Health {
         self.trouble = Some(error);
     }
 
-    /// The remote answered something that only a person can change.
+    /// The remote answered with a problem that only a person can fix.
     pub(super) fn refused(&mut self, error: Error, state: SyncState) {
         self.state = state;
         self.reachable = Some(true);
         self.trouble = Some(error);
     }
 
-    /// Nothing is pushed until a person has changed something.
+    /// Nothing is pushed until a person has fixed a problem.
     pub(super) fn pushes_held(&mut self, error: Error) {
         let refused = error.kind() == Kind::Refused;
         self.pushes_slowed(error);
         self.state = if refused { SyncState::Refused } else { SyncState::Trouble };
     }
 
-    /// The remote lacks something that every push needs.
+    /// The remote lacks an object that every push needs.
     pub(super) fn remote_lacks(&mut self, error: Error) {
         self.answered();
         self.pushes_slowed(error);
     }
 
-    /// Something about pushes is to be said, whatever happens to them.
+    /// Shows a notice about pushes, which does not depend on their success.
     pub(super) fn pushes_slowed(&mut self, error: Error) {
         self.state = SyncState::Trouble;
         self.push_trouble = Some(error);
     }
 
-    /// The machine has let go of its file.
+    /// The machine has closed its file.
     pub(super) fn file_lost(&mut self, error: Error) {
         self.reachable = None;
         self.state = SyncState::Trouble;
@@ -144,7 +144,7 @@ impl Health {
         self.trouble = Some(error);
     }
 
-    /// The file is still not usable. Gives whether the reason is another one than before.
+    /// The file is still not usable. Returns whether the reason has changed.
     pub(super) fn still_lost(&mut self, error: Error) -> bool {
         let known = self.trouble.as_ref().map(Error::message) == Some(error.message());
         if !known {
@@ -154,8 +154,8 @@ impl Health {
         !known
     }
 
-    /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
-    /// is news.
+    /// Sets the problem that is shown although requests succeed; `None` if there is none. Returns
+    /// whether it has changed.
     pub(super) fn note(&mut self, notice: Option<Error>) -> bool {
         let said = |error: &Option<Error>| error.as_ref().map(|error| error.message().to_owned());
         let news = said(&self.notice) != said(&notice);
@@ -163,18 +163,18 @@ impl Health {
         news
     }
 
-    /// Remembers a success from before this process began, so that silence is counted from there.
+    /// Remembers a success from before this process, so that the silence is measured from there.
     pub(super) fn remember(&mut self, success: Option<i64>) {
         self.last_success = self.last_success.max(success);
     }
 
-    /// The machine has done what it could for now. `busy` says that something is under way, and
-    /// `first_sync` that this is a first sync. Gives whether the state is another one.
+    /// The machine has nothing more to do for now. `busy` is whether something is in progress, and
+    /// `first_sync` whether that is a first sync. Returns whether the state has changed.
     pub(super) fn rest(&mut self, first_sync: bool, busy: bool) -> bool {
         let former = self.state;
         let held = self.trouble.is_none() && self.push_trouble.is_some();
         if held && self.state == SyncState::Offline && self.reachable == Some(true) {
-            // The remote is back, and pushes still wait.
+            // The remote is back, but pushes still wait.
             self.state = SyncState::Trouble;
         }
         let well = self.trouble.is_none() && self.push_trouble.is_none();
@@ -193,18 +193,18 @@ impl Health {
         self.push_trouble.is_some()
     }
 
-    /// The trouble of pushes, for somebody who waits.
+    /// The problem of pushes, for a caller that waits.
     pub(super) fn push_trouble(&self) -> Option<Error> {
         self.push_trouble.clone()
     }
 
-    /// The trouble of requests or of the file, for somebody who waits.
+    /// The problem of requests or of the file, for a caller that waits.
     pub(super) fn trouble(&self) -> Option<Error> {
         self.trouble.clone()
     }
 
-    /// What this process knows and the file does not say. `head` is the newest seq of the remote's
-    /// log.
+    /// The facts that this process knows and the file does not have. `head` is the newest seq of
+    /// the remote's log.
     pub(super) fn known(
         &self,
         store: &Store,
@@ -220,7 +220,7 @@ impl Health {
             .with_trouble(trouble)
     }
 
-    /// The status by what is known, and by the file. A file that is lost is shown as it was.
+    /// The status, from the known facts and the file. A lost file is shown as it was.
     pub(super) fn status(
         &self,
         store: &Store,

@@ -1,8 +1,9 @@
-//! Under which name the machine pushes, and where ids come from.
+//! The identity with which the machine pushes, and the source of ids.
 //!
-//! A push that was refused because another file has pushed under the same name makes this file
-//! another replica: it reads the log to its end, takes a new identity, and pushes under that. A
-//! request that only pulls leaves a later incarnation alone: a copy that only reads does no harm.
+//! If a push is refused because another file has pushed with the same identity, this file becomes
+//! another replica: it reads the log to its end, takes a new identity, and pushes with that. A
+//! request that only pulls ignores a later incarnation, because a copy that only reads does no
+//! harm.
 
 use std::sync::Arc;
 
@@ -23,25 +24,25 @@ use crate::sync::machine::request::ExchangeRequest;
 pub(super) struct Identity {
     /// The replica, and the epoch of the remote that it belongs to; `None` before the first sync.
     known: Option<(ReplicaId, String)>,
-    /// The push that was refused because another file has this one's identity.
+    /// The push that was refused because another file uses this identity.
     renewing: Option<RequestId>,
     clock: Clock,
     /// For incarnations and identities: two copies of a file must not draw the same ones.
     seed: fastrand::Rng,
-    /// For all else.
+    /// For everything else.
     random: fastrand::Rng,
 }
 
 impl Identity {
-    /// The identity that a file has. `seed` is another number at each start.
+    /// The identity of a file. `seed` is another number at each start.
     pub(super) fn of(state: &State, seed: u64, random: fastrand::Rng) -> Self {
         let known = state.epoch.clone().map(|epoch| (state.replica, epoch));
         let seed = fastrand::Rng::with_seed(seed);
         Identity { known, renewing: None, clock: Clock::default(), seed, random }
     }
 
-    /// Goes on with the clock and the numbers of a machine that worked on an earlier state of the
-    /// file, so that no id is issued twice.
+    /// Continues with the clock and the random numbers of a machine that worked on an earlier state
+    /// of the file, so that no id is issued twice.
     pub(super) fn take_over(&mut self, former: Identity) {
         (self.clock, self.seed, self.random) = (former.clock, former.seed, former.random);
     }
@@ -70,7 +71,7 @@ impl Identity {
         self.clock.stamp(epoch_ms, self.random.u128(..))
     }
 
-    /// Who pushes, with an incarnation that is issued for this push and stored, to these tables.
+    /// The sender of a push to these tables, with an incarnation that is issued and stored for it.
     pub(super) fn sender(
         &mut self,
         store: &mut Store,
@@ -82,8 +83,8 @@ impl Identity {
         Ok(Sender { replica, epoch, cursor: store.state()?.cursor(), incarnations, tables })
     }
 
-    /// Takes note of the incarnation that the remote has. Gives false if the push was refused for
-    /// it: then the file needs a new identity.
+    /// Records the remote's incarnation. Returns false if the push was refused because of it: then
+    /// the file needs a new identity.
     pub(super) fn note_incarnation(
         &mut self,
         store: &mut Store,
@@ -120,12 +121,12 @@ impl Identity {
         }
     }
 
-    /// Whether the log is still to be read to its end before a new identity is taken.
+    /// Whether the log must be read to its end before a new identity is taken.
     pub(super) fn is_renewing(&self) -> bool {
         self.renewing.is_some()
     }
 
-    /// Whether that takes another request than `last_read`, the last one that brought a page.
+    /// Whether that needs another request than `last_read`, the last one that brought a page.
     pub(super) fn wants_read(&self, last_read: RequestId) -> bool {
         self.renewing.is_some_and(|refused| last_read < refused)
     }
@@ -149,7 +150,7 @@ impl Identity {
     }
 }
 
-/// Whether so many pushes have had no answer that a request that only reads comes first.
+/// Whether so many pushes had no answer that a request that only reads must come first.
 pub(super) fn must_probe(store: &Store) -> Result<bool> {
     Ok(store.incarnations()?.issued.len() >= MAX_ISSUED)
 }

@@ -27,14 +27,15 @@ pub struct Config {
     pub pull: PullSize,
 }
 
-/// The size of a push in one request. Events that hang together may be more, and travel in parts.
+/// The size of a push in one request. Events that depend on each other may exceed it, and are sent
+/// in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PushSize {
     /// The most events, at least 1.
     pub events: usize,
     /// The most bytes of events; a single event may be larger.
     pub bytes: usize,
-    /// A push that makes more runs than this goes in another order, if that makes fewer.
+    /// A push that makes more runs than this is reordered, if that makes fewer.
     #[serde(default = "few_runs")]
     pub runs: usize,
 }
@@ -49,24 +50,24 @@ impl Default for PushSize {
     }
 }
 
-/// How much of the log is asked for at once, and how large a unit may be that is integrated in one
+/// How much of the log is requested at once, and how large a unit may be that is integrated in one
 /// transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PullSize {
-    /// The most events of a page, at least 1, but for the rest of a unit.
+    /// The most events of a page, at least 1, without the rest of a unit.
     pub events: usize,
-    /// The bytes of a page to aim at.
+    /// The intended size of a page, in bytes.
     pub bytes: usize,
-    /// The most events of a unit that is waited for where pages bring it in pieces. A larger unit
-    /// is integrated in parts.
+    /// The most events of a unit that is waited for when pages bring it in pieces. A larger unit is
+    /// integrated in parts.
     pub unit_events: usize,
     /// The most bytes of such a unit.
     pub unit_bytes: usize,
-    /// From so many own events without a verdict on, they come back without their values. For
-    /// fewer, the request would grow by more than its answer shrinks.
+    /// With this many own events without a verdict or more, they come back without their values.
+    /// With fewer, the request would grow by more than its answer shrinks.
     #[serde(default = "echoes")]
     pub echoes: usize,
-    /// From so many events on that are known to follow, rows come without the names of their
+    /// If this many events or more are known to follow, rows come without the names of their
     /// columns, which the request has.
     #[serde(default = "lean")]
     pub lean: usize,
@@ -93,31 +94,31 @@ impl Default for PullSize {
     }
 }
 
-/// The progress of a push that travels in parts: nothing of it has taken effect yet.
+/// The progress of a push that is sent in parts. It has not taken effect yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
-    /// The events of the push. They hang together.
+    /// The number of its events. They depend on each other.
     pub events: usize,
-    /// The parts that are on the remote.
+    /// The number of parts that are on the remote.
     pub done: usize,
-    /// All parts.
+    /// The number of all parts.
     pub parts: usize,
 }
 
-/// The time, as the driver tells it.
+/// The time, from the driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// ms since some moment, never going backwards.
+    /// ms since some moment. It never goes back.
     pub steady_ms: u64,
-    /// ms since 1970, by a clock that may be set.
+    /// ms since 1970, from a clock that may be set.
     pub wall_ms: i64,
 }
 
-/// Names a request, so that its answer finds it.
+/// The id of a request, by which its answer is matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a sync that somebody waits for.
+/// The id of a sync that a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
@@ -130,22 +131,22 @@ pub enum Input {
     LocalCommit,
     /// The time of the last [`Effect::Wait`] has come.
     Timer,
-    /// The answer to a request, or why there is none.
+    /// The answer to a request, or the reason why there is none.
     Answer(RequestId, Result<Answer>),
-    /// Go on with the page that waits, or read the next push: the answer to [`Effect::Continue`].
+    /// Continue with the waiting page, or read the next push: the reply to [`Effect::Continue`].
     Continue {
         /// How many events to integrate in one transaction, up to the end of the last one's unit.
         events: usize,
     },
-    /// Push and pull until what is pending now has its verdict and what the remote has now is here,
-    /// and say so with [`Effect::Settled`].
+    /// Push and pull until the present pending events have their verdicts and the remote's present
+    /// log is here. Then report it with [`Effect::Settled`].
     SyncNow(Ticket),
-    /// Go on with the remote that is there, though it is another one than this replica's, or was
-    /// rolled back; then as [`Input::SyncNow`]. Where nothing is wrong with it, only that.
+    /// Continue with the remote as it is, although it is not this replica's or was rolled back;
+    /// then as [`Input::SyncNow`]. If there is no problem with the remote, only the latter.
     AcceptRemote(Ticket),
-    /// The network changed, or the computer woke from sleep: a request that failed may work now.
+    /// The network has changed, or the computer woke up: a request that failed may succeed now.
     Wake,
-    /// Requests go to another URL, or with another token, from now on.
+    /// From now on requests go to another URL, or have another token.
     Reconfigured {
         /// The new URL.
         url: String,
@@ -157,13 +158,12 @@ pub enum Input {
 /// The effects that the machine asks for.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send this to the remote, and give the answer back as [`Input::Answer`].
+    /// Send this to the remote, and pass the answer as [`Input::Answer`].
     Send(RequestId, Batch),
-    /// Give [`Input::Timer`] at this time ([`Now::steady_ms`]). It replaces the time of an earlier
-    /// one.
+    /// Pass [`Input::Timer`] at this time ([`Now::steady_ms`]). It replaces an earlier one.
     Wait(u64),
-    /// Give [`Input::Continue`] as soon as nothing else is to be done. So other work is done
-    /// between two transactions.
+    /// Pass [`Input::Continue`] as soon as there is no other work. So other work is done between
+    /// two transactions.
     Continue,
     /// A pull changed these rows.
     Notify(Changes),
@@ -171,16 +171,17 @@ pub enum Effect {
     StatusChanged,
     /// The sync of this ticket is done, or was given up.
     Settled(Ticket, Result<Summary>),
-    /// The first sync is done, or a later comparison of definitions.
+    /// The first sync, or a later comparison of definitions, is done.
     Initialised(Report),
     /// The file is gone, or cannot be replicated any more. Release its lock.
     Lost,
-    /// The machine starts again, over another store: the file was restored, or is there again. Take
-    /// the file's lock if it is another file, and give [`Input::Start`]. Nothing is sent before.
+    /// The machine has started again on another store: the file was restored, or exists again. Take
+    /// the file's lock if it is another file, and pass [`Input::Start`]. Nothing is sent before
+    /// that.
     Reopened,
 }
 
-/// The effects of one input, in their order.
+/// The effects of one input, in order.
 #[derive(Default)]
 pub(super) struct Effects(VecDeque<Effect>);
 
@@ -189,14 +190,14 @@ impl Effects {
         self.0.push_back(effect);
     }
 
-    /// The status has changed. Several changes in a row are one effect.
+    /// The status has changed. Several consecutive changes are one effect.
     pub(super) fn status_changed(&mut self) {
         if !matches!(self.0.back(), Some(Effect::StatusChanged)) {
             self.0.push_back(Effect::StatusChanged);
         }
     }
 
-    /// Gives them all.
+    /// Returns all effects.
     pub(super) fn take(&mut self) -> Vec<Effect> {
         self.0.drain(..).collect()
     }

@@ -1,20 +1,21 @@
 //! The protocol as a machine: inputs in, effects out.
 //!
-//! [`Machine`] takes an [`Input`] and returns [`Effect`]s. It works on a [`Store`] and knows no
-//! network, no clock and no chance, so a history can be repeated exactly. Its parts own their state
-//! and return decisions. [`request::next`] puts the next request together from them, and [`apply`]
-//! applies the decisions about answers and failures.
+//! [`Machine`] takes an [`Input`] and returns [`Effect`]s. It works on a [`Store`], and has no
+//! network, no clock and no random numbers of its own, so a history can be repeated exactly. Its
+//! parts own their state and return decisions. [`request::next`] puts the next request together
+//! from them, and [`apply`] applies the decisions about answers and failures.
 //!
-//! * [`schedule`] has the times: when something may be sent. [`request`] has the request in flight.
-//! * [`push`] chooses the events that are pushed next, and searches the one that makes a push fail.
-//! * [`pull`] chooses the part of the log that is asked for, and keeps the pages that wait.
-//! * [`recapture`] compares tables of which capture may have missed writes.
+//! * [`schedule`] has the times at which something may be sent. [`request`] has the request in
+//!   flight.
+//! * [`push`] chooses the events to push next, and finds the one that makes a push fail.
+//! * [`pull`] chooses the part of the log to request, and keeps the waiting pages.
+//! * [`recapture`] compares tables for which local capture may have missed writes.
 //! * [`reconcile`] asks for own events that a page left out.
-//! * [`find`] searches what capture on the remote has missed.
-//! * [`first_sync_run`] has a first sync that is in progress, or a comparison of definitions.
-//! * [`identity`] has the replica's name, and issues ids.
+//! * [`find`] finds writes that capture on the remote has missed.
+//! * [`first_sync_run`] runs a first sync, or a comparison of definitions.
+//! * [`identity`] has the replica's identity, and issues ids.
 //! * [`waiters`] has the callers that wait for a sync.
-//! * [`error_policy`] decides about errors, and [`health`] has the state that is shown.
+//! * [`error_policy`] classifies errors, and [`health`] has the state that is shown.
 //! * [`mod@file`] watches the database file, which may be replaced.
 
 mod apply;
@@ -52,7 +53,7 @@ use request::Requests;
 use schedule::Schedule;
 use waiters::Waiters;
 
-/// Whether a machine sends anything.
+/// Whether a machine sends requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     /// Not yet: a replicator that waits for the lock sends nothing.
@@ -63,13 +64,13 @@ enum Life {
 
 /// The replication protocol of one replica.
 ///
-/// * At most one request is waited for, and at most two pages wait. One that was given up may still
-///   arrive at the remote: pushes are known by their events' ids.
-/// * A request is sent only after what it depends on is in the database.
-/// * Without a [`Store`] failure, every [`Machine::handle`] either has a request in flight, or asks
-///   for [`Effect::Continue`] or [`Effect::Wait`]: it never falls silent before
+/// * At most one request is waited for, and at most two pages wait. A request that was given up may
+///   still arrive at the remote: pushed events are recognised by their ids.
+/// * A request is sent only after everything that it depends on is in the database.
+/// * Unless the [`Store`] fails, after every [`Machine::handle`] there is a request in flight, or
+///   an [`Effect::Continue`] or [`Effect::Wait`]: the machine never stops before
 ///   [`Input::Shutdown`].
-/// * Nobody outside of this folder reads or writes its parts.
+/// * Code outside of this folder cannot read or write its parts.
 pub struct Machine {
     store: Store,
     plan: Option<Plan>,
@@ -89,12 +90,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine over an initialised store. `plan` says what to do if the remote has nothing of
-    /// ours yet; without one, only a replica whose first sync is done can run.
+    /// A machine for an initialised store. `plan` says how to set up a remote that has no objects
+    /// of ours yet. Without a plan, only a replica whose first sync is done can run.
     ///
     /// # Errors
     ///
-    /// `Usage` when there is no plan and the first sync is not done: it was interrupted, perhaps.
+    /// `Usage` when there is no plan and the first sync is not done, because it was interrupted,
+    /// for example. `Storage` when the store cannot be read.
     /// `Storage` when the store cannot be read.
     pub fn new(mut store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
         store.remember()?;
@@ -124,16 +126,16 @@ impl Machine {
         })
     }
 
-    /// The store, for what is no part of the protocol: the conflict inbox, the actor.
+    /// The store, for operations outside of the protocol: the conflict inbox, the actor.
     pub fn store(&mut self) -> &mut Store {
         &mut self.store
     }
 
-    /// The store, unless the machine has let go of its file.
+    /// The store, unless the machine has closed its file.
     ///
     /// # Errors
     ///
-    /// The trouble of the file.
+    /// The problem of the file.
     pub(crate) fn usable_store(&mut self) -> Result<&mut Store> {
         match self.lost_file() {
             Some(error) => Err(error),
@@ -141,54 +143,53 @@ impl Machine {
         }
     }
 
-    /// Whether the file's path leads elsewhere, and the machine does not know yet.
+    /// Whether the file's path leads elsewhere, and the machine has not noticed it yet.
     pub(crate) fn must_look_for_file(&self) -> bool {
         !self.file.is_lost() && !self.store.has_its_path()
     }
 
-    /// How this replica is.
+    /// The status of this replica.
     pub fn status(&self, now: Now) -> Result<Status> {
         self.status_of(self.known(), now)
     }
 
-    /// The status with what is known here or by another process, the file's part being this
-    /// replica's.
+    /// The status from `known`, which are facts of this or another process, and from this file.
     pub(in crate::sync) fn status_of(&self, known: Known, now: Now) -> Result<Status> {
         self.health.status(&self.store, self.file.is_lost(), known, now.wall_ms)
     }
 
-    /// What this replicator knows, and its file does not say.
+    /// The facts that this replicator knows and its file does not have.
     pub(in crate::sync) fn known(&self) -> Known {
         let progress = self.first_sync.progress(self.identity.known().is_some());
         let known = self.health.known(&self.store, progress, self.puller.head().0);
         known.with_requests(self.requests.last().0)
     }
 
-    /// Whether a page waits that may be integrated now.
+    /// Whether a waiting page may be integrated now.
     pub(in crate::sync) fn has_page(&self) -> bool {
         self.puller.has_page() && self.store.suspects().is_empty()
     }
 
-    /// How far a push is that travels in parts, if one does.
+    /// The progress of a push that is sent in parts, if there is one.
     pub(in crate::sync) fn staged(&self) -> Option<Staged> {
         self.pusher.staged()
     }
 
-    /// Remembers a success from before this process began, so that silence is counted from there.
+    /// Remembers a success from before this process, so that the silence is measured from there.
     pub(crate) fn remember(&mut self, success: Option<i64>) {
         self.health.remember(success);
     }
 
-    /// Notes what is wrong although requests go through; `None` if nothing is. Gives whether that
-    /// is news.
+    /// Sets the problem that is shown although requests succeed; `None` if there is none. Returns
+    /// whether it has changed.
     pub(in crate::sync) fn note(&mut self, notice: Option<Error>) -> bool {
         self.health.note(notice)
     }
 
-    /// Takes an input, and gives what is to be done, in that order.
+    /// Handles an input. Returns the effects, which must be performed in this order.
     ///
-    /// A failure of the local database is not an error here: it is shown by [`Machine::status`] and
-    /// what failed is tried again.
+    /// A failure of the local database is not returned as an error. [`Machine::status`] shows it,
+    /// and the operation is tried again.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.schedule.tick(now);
         let ends = matches!(input, Input::Shutdown);
@@ -207,8 +208,8 @@ impl Machine {
             self.life = Life::Running;
         }
         match input {
-            // The first pull is due from the beginning. If a sync was asked for before, its answer
-            // may even be here already.
+            // The first pull is due from the beginning. If a sync was requested before, its answer
+            // may already be here.
             Input::Start | Input::Timer => self.read_outbox(),
             Input::LocalCommit => {
                 self.read_outbox();
@@ -237,8 +238,8 @@ impl Machine {
         self.read_outbox();
     }
 
-    /// The request that is in flight counts as lost: its connection may be dead without having said
-    /// so, and only its time limit would tell. What it pushed goes again, under the same ids.
+    /// Treats the request in flight as lost: its connection may be dead, and only the time limit
+    /// would show that. Its events are pushed again, with the same ids.
     fn give_up(&mut self) {
         if self.requests.give_up() {
             tracing::debug!("the request that was in flight is given up");
@@ -299,7 +300,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// Sends what is to be sent, and asks for what is to be asked.
+    /// Sends the next request, and asks for a timer or to continue.
     fn proceed(&mut self) {
         if self.life != Life::Running || self.file.is_lost() {
             return;
@@ -332,7 +333,7 @@ impl Machine {
         }
     }
 
-    /// Whether a push is under way, and the next one can be read meanwhile.
+    /// Whether a push is in flight, and the next one can be read meanwhile.
     fn may_read_ahead(&self) -> bool {
         let may = self.pusher.may_read_ahead() && self.requests.is_pushing();
         may && self.store.suspects().is_empty()
@@ -353,7 +354,7 @@ impl Machine {
         self.is_pull_wanted() || self.schedule.is_poll_due()
     }
 
-    /// Whether a pull does not wait for the time of the next poll.
+    /// Whether a pull should not wait for the next poll.
     fn is_pull_wanted(&self) -> bool {
         self.puller.more()
             || self.pusher.wants_probe()
@@ -361,8 +362,8 @@ impl Machine {
             || self.waiters.want_request()
     }
 
-    /// Whether the triggers are as they should be, whether what waits can be applied now, and
-    /// whether there is anything to push.
+    /// Checks the triggers, retries the quarantine if that may help now, and looks for events to
+    /// push.
     fn read_outbox(&mut self) {
         match self.prepare_outbox() {
             Ok(unsent) => self.pusher.note_unsent(unsent),
@@ -394,7 +395,7 @@ impl Machine {
         self.store.note_boundary()
     }
 
-    /// Takes a new identity, if one is to be taken and the log is read to its end.
+    /// Takes a new identity, if one is needed and the log was read to its end.
     fn renew_identity(&mut self) {
         let caught_up = self.identity.is_renewing()
             && !self.identity.wants_read(self.puller.last_read())
@@ -412,7 +413,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// Settles the waiters whose sync is done.
+    /// Reports the syncs that are done to their callers.
     fn settle_waiters(&mut self) {
         let wants_comparison = self.first_sync.wants_comparison() && !self.schedule.holds_pushes();
         if self.first_sync.is_under_way() || wants_comparison || !self.store.suspects().is_empty() {
@@ -428,8 +429,8 @@ impl Machine {
         }
     }
 
-    /// Whether the file is the one that is known. If it is not, what is to be done is done, and the
-    /// input is of no use any more: it was meant for another state.
+    /// Whether the file is the known one. If it is not, this handles the change, and the input must
+    /// be dropped: it was meant for another state.
     fn knows_file(&mut self, input: &Input) -> bool {
         if self.file.is_lost() {
             self.while_lost(input);
@@ -459,11 +460,11 @@ impl Machine {
         Belonging::new(&self.store, self.plan.as_ref(), self.identity.epoch())
     }
 
-    /// After an input was taken. `first_sync` says that a first sync was under way, which writes
-    /// through a store of its own.
+    /// Handles the state after an input. `first_sync` is whether a first sync was running, which
+    /// writes through a store of its own.
     fn written(&mut self, first_sync: bool) {
         if self.store.is_stale() {
-            // It was restored between the look and the lock.
+            // It was restored between the check and the lock.
             self.knows_file(&Input::Timer);
         } else if first_sync && let Err(error) = self.store.remember() {
             self.failed_locally(error);
@@ -475,7 +476,7 @@ impl Machine {
         self.health.trouble().filter(|_| self.file.is_lost())
     }
 
-    /// An input comes while there is no file.
+    /// Handles an input while there is no file.
     fn while_lost(&mut self, input: &Input) {
         if let (Input::Reconfigured { url }, Some(plan)) = (input, &mut self.plan) {
             plan.url.clone_from(url);
@@ -488,7 +489,7 @@ impl Machine {
         self.effects.extend(self.file.retry_at().map(Effect::Wait));
     }
 
-    /// Somebody asks for a sync in the moment in which the file is another one.
+    /// Keeps a caller that asks for a sync while the file is being replaced.
     fn keep_waiting(&mut self, input: &Input) {
         let (Input::SyncNow(ticket) | Input::AcceptRemote(ticket)) = input else { return };
         match self.lost_file() {
@@ -497,8 +498,8 @@ impl Machine {
         }
     }
 
-    /// Begins anew on a store, as a process that is started on its file. What does not depend on
-    /// the file is kept.
+    /// Starts again on a store, like a new process on its file. State that does not depend on the
+    /// file is kept.
     fn begin_anew(&mut self, store: Store) {
         let fresh = match Machine::new(store, self.plan.clone(), self.config) {
             Ok(fresh) => fresh,
@@ -517,7 +518,7 @@ impl Machine {
         self.effects.status_changed();
     }
 
-    /// Lets go of the file, and says why; `moved` if its path leads elsewhere.
+    /// Closes the file for this reason; `moved` if its path leads elsewhere.
     fn let_go(&mut self, error: Error, moved: bool) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         let steady_ms = self.schedule.now().steady_ms;

@@ -1,12 +1,12 @@
-//! Compares suspect tables with the remote's, to find the writes that capture missed.
+//! Compares suspect tables with the remote's, to find writes that local capture missed.
 //!
-//! Until that is done nothing is pushed and nothing is integrated, so the cursor stays. The
-//! remote's rows are read page by page. Each page brings the log's newest seq at its moment, and
-//! the log between the cursor and that seq tells what the rows were at the cursor. The store does
-//! the rest ([`Recaptured`]).
+//! Until this is done, nothing is pushed or integrated, so the cursor stays. The remote's rows are
+//! read page by page. Each page comes with the log's newest seq at that moment. The log between the
+//! cursor and that seq gives the rows as they were at the cursor. The store does the rest
+//! ([`Recaptured`]).
 //!
-//! It keeps nothing: what is interrupted, by an end of the process or another change of the schema,
-//! begins anew. Events that were appended until then are pending, and are not found again.
+//! No progress is stored. If the process ends or the schema changes again, the comparison begins
+//! again. Events that were appended until then are pending, and are not found again.
 
 use std::sync::Arc;
 
@@ -20,47 +20,47 @@ use crate::remote::{Answer, Batch, Rows};
 use crate::store::{Recaptured, Remote, Store, Suspect};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
 
-/// Events of the log that are read at once, at first.
+/// The number of log events that are read at once, at first.
 const EVENTS: usize = 2_000;
 
-/// How far the comparison of one machine is.
+/// The progress of one machine's comparison.
 #[derive(Default)]
 pub(super) struct Recapture(Option<Search>);
 
-/// A comparison that is under way.
+/// A comparison that is running.
 struct Search {
     /// The suspect tables that are not compared yet.
     suspects: Vec<Suspect>,
     tables: Arc<RemoteTables>,
     reader: TableReader,
     behind: Behind,
-    /// The log was read up to here.
+    /// The seq up to which the log was read.
     read_to: Seq,
-    /// The most events of the next stretch of the log.
+    /// The most events of the next range of the log.
     events: usize,
     /// A page of rows, and the log's newest seq at its moment.
     page: Option<(Vec<(RowKey, Image)>, Seq)>,
-    /// The log was read once.
+    /// Whether the log was read at least once.
     has_log: bool,
     found: Recaptured,
 }
 
 /// The result of an answer.
 pub(super) enum Progress {
-    /// More is to be asked.
+    /// More requests are needed.
     More,
-    /// A table is compared.
+    /// A table was compared.
     Compared(String, Recaptured),
-    /// The remote's schema is another one than was known: its definitions are to be read again.
+    /// The remote's schema has changed: its definitions must be read again.
     Stale,
 }
 
 impl Recapture {
-    /// What to ask next; `None` if there is nothing to compare with.
+    /// The next request; `None` if there is nothing to compare with.
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails, `Corrupt` when the last key was none.
+    /// `Storage` when the database fails, `Corrupt` when the last key is not valid.
     pub(super) fn ask(
         &mut self,
         store: &mut Store,
@@ -89,7 +89,7 @@ impl Recapture {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is not an answer.
+    /// `Corrupt` when `answer` is not valid.
     pub(super) fn meta(answer: &Answer) -> Result<Option<Meta>> {
         match answer.rows.as_slice() {
             [.., meta] => read_meta(meta),
@@ -97,11 +97,11 @@ impl Recapture {
         }
     }
 
-    /// Takes an answer.
+    /// Handles an answer.
     ///
     /// # Errors
     ///
-    /// `Storage` when the database fails, `Corrupt` when it is not an answer.
+    /// `Storage` when the database fails, `Corrupt` when the answer is not valid.
     pub(super) fn answered(
         &mut self,
         store: &mut Store,
@@ -129,7 +129,7 @@ impl Recapture {
         }
     }
 
-    /// The answer is too large: less is asked for. False if less cannot be asked for.
+    /// The answer was too large: the next request is smaller. False if it cannot be.
     pub(super) fn too_large(&mut self) -> bool {
         match &mut self.0 {
             Some(search) if search.wants_log() => {
@@ -147,11 +147,11 @@ impl Recapture {
     }
 }
 
-/// What was compared.
+/// The result of a comparison.
 enum Compared {
     Nothing,
     Table(String, Recaptured),
-    /// The schema has changed: it begins anew.
+    /// The schema has changed: the comparison begins again.
     Anew,
 }
 
@@ -185,12 +185,12 @@ impl Search {
         }))
     }
 
-    /// Whether the log is to be read further, before a page is compared.
+    /// Whether more of the log must be read before a page is compared.
     fn wants_log(&self) -> bool {
         !self.has_log || self.page.as_ref().is_some_and(|(_, head)| *head > self.read_to)
     }
 
-    /// Reads the result of what was asked.
+    /// Reads the result of the last request.
     fn read(&mut self, rows: &Rows, head: Seq) -> Result<()> {
         if !self.wants_log() {
             if let TablePage::Rows(_, rows) = self.reader.answered(rows)? {
@@ -205,7 +205,7 @@ impl Search {
         Ok(())
     }
 
-    /// Compares the page that waits, once the log is read as far as it needs.
+    /// Compares the waiting page, after enough of the log was read.
     fn compare(&mut self, store: &mut Store, now_ms: i64) -> Result<Compared> {
         if self.wants_log() {
             return Ok(Compared::Nothing);

@@ -1,25 +1,25 @@
-//! Own events that the remote has acknowledged, and that a page left out.
+//! Finds own events that the remote has acknowledged and a page left out.
 //!
-//! A replica that has read the log to its end, as it was when the last push was acknowledged or
-//! later, has the verdict of every event of that push. If one is missing, the answers contradict
-//! each other: a page was not the log, or the acknowledgement was wrong. So the remote is asked for
-//! these events by their ids, before anything else is pushed or pulled, and
+//! A replica that has read the log to its end has the verdict of every event of its last
+//! acknowledged push. If a verdict is missing, the answers contradict each other: a page was not
+//! the log, or the acknowledgement was wrong. So before anything else is pushed or pulled, the
+//! remote is asked for these events by their ids. There are four cases:
 //!
-//! * one that it has at a place that the cursor has passed is settled now, and its row is corrected
-//!   ([`Store::reconcile`](crate::store::Store::reconcile));
-//! * one that it does not have is pushed again;
-//! * one that it has behind the end that it told of is pulled;
-//! * one whose place another event had when it was read shows that the log that was read is not the
-//!   remote's: the two have diverged. Then replication stops, as it does where the remote was
-//!   rolled back, until a person says that the remote counts, or the remote is again what it was.
-//!   That is noted in the database, so that the next process begins with the question too.
+//! * The remote has the event at a place that the cursor has passed. It is settled now, and its row
+//!   is corrected ([`Store::reconcile`](crate::store::Store::reconcile)).
+//! * The remote does not have the event. It is pushed again.
+//! * The remote has the event after the end that it reported. It is pulled.
+//! * The remote has the event at a place where this replica has read another one. Then the log that
+//!   was read is not the remote's: the two have diverged. Replication stops, as for a remote that
+//!   was rolled back, until a person accepts the remote or the remote is as before. The database
+//!   records this, so that the next process asks the same question first.
 //!
-//! Where the answer would be too large fewer are asked for, and in the end one, in chunks.
+//! If the answer would be too large, fewer events are requested, and in the end one, in chunks.
 //!
 //! # Caveats
 //!
-//! Only own events are missed. Events of others that a page left out or changed are not seen here:
-//! nothing tells such a page from the log.
+//! Only own events are found to be missing. If a page leaves out or changes an event of another
+//! writer, this cannot be seen here.
 
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::page::Page;
@@ -33,26 +33,26 @@ use crate::sync::machine::io::RequestId;
 use crate::sync::machine::pull::chunks::Chunks;
 use crate::sync::remote_check::other_log;
 
-/// The most events that are asked for at once: a statement of some 15 KB.
+/// The most events that are requested at once: a statement of about 15 KB.
 const MAX_ASKED: usize = 500;
 
-/// How often answers that contradict each other are followed by another request after a short wait.
-/// Then the remote is left alone for a minute.
+/// How many contradicting answers are followed by another request after a short wait. After that
+/// nothing is sent for a minute.
 const ATTEMPTS: u32 = 3;
 
-/// How far one machine is with its missing events.
+/// The state of one machine's missing events.
 ///
-/// * `diverged` is what the database says.
+/// * `diverged` is as the database records it.
 pub(super) struct Reconcile {
     /// The last request that has acknowledged a push.
     acknowledged: RequestId,
-    /// At most so many are asked for.
+    /// The most events that are requested at once.
     limit: usize,
-    /// The line of this event is read in chunks, for it does not fit into an answer alone.
+    /// The event whose line is read in chunks, because it does not fit into an answer alone.
     chunks: Option<(EventId, Chunks<Seq>)>,
-    /// How often the answers have contradicted each other since they last agreed.
+    /// The number of contradicting answers since they last agreed.
     contradictions: u32,
-    /// The log that was read is not the remote's.
+    /// Whether the log that was read is not the remote's.
     diverged: bool,
 }
 
@@ -66,17 +66,17 @@ pub(super) enum Found {
 
 /// The result of an answer.
 pub(super) enum Reconciled {
-    /// A chunk came, and more are to come.
+    /// More chunks are needed.
     GoesOn,
     /// The events are settled.
     Settled(Integrated),
-    /// The remote does not have all of them: the rest is pushed again.
+    /// The remote lacks some of the events. They are pushed again.
     Lost(Integrated, Error),
-    /// The log goes on after the end that an earlier answer reported.
+    /// The log continues after the end that an earlier answer reported.
     GoesFurther(Error),
     /// The chunk does not belong to the line.
     Invalid(Error),
-    /// The answer contradicts an earlier one, or is not one.
+    /// The answer contradicts an earlier one, or is not valid.
     Contradiction(Error),
     /// The log that was read is not the remote's.
     Diverged(Error),
@@ -93,7 +93,7 @@ impl From<Error> for Reconciled {
     }
 }
 
-/// The error for events that the remote said it has.
+/// The error for events that the remote lacks although it has acknowledged them.
 fn lost(ids: &[EventId]) -> Error {
     let more = match ids.len() {
         1 => String::new(),
@@ -104,31 +104,30 @@ fn lost(ids: &[EventId]) -> Error {
 }
 
 impl Reconcile {
-    /// `diverged` is what the database says.
+    /// `diverged` is as the database records it.
     pub(super) fn new(diverged: bool) -> Self {
         let acknowledged = RequestId(0);
         Reconcile { acknowledged, limit: MAX_ASKED, chunks: None, contradictions: 0, diverged }
     }
 
-    /// The answer to `request` said that the remote has all events of a push.
+    /// The answer to `request` acknowledged all events of a push.
     pub(super) fn acknowledged(&mut self, request: RequestId) {
         self.acknowledged = request;
     }
 
-    /// The remote counts from now on, whatever was read before.
+    /// The remote was accepted, whatever was read before.
     pub(super) fn accept_remote(&mut self) {
         self.diverged = false;
     }
 
-    /// Whether missing events may be looked for: the log was read to its end (`at_end`) by the
+    /// Whether missing events may be requested: the log was read to its end (`at_end`) by the
     /// request `last_read`, which is not older than the last acknowledgement.
     pub(super) fn may_ask(&self, at_end: bool, last_read: RequestId) -> bool {
         let read = last_read > RequestId(0) && last_read >= self.acknowledged;
         read && at_end || self.diverged
     }
 
-    /// The events that are to be asked for, and the request. `unsent` says that there is something
-    /// to push.
+    /// The events to request, and the request. `unsent` is whether there is something to push.
     ///
     /// # Errors
     ///
@@ -145,7 +144,7 @@ impl Reconcile {
             return Ok(None);
         }
         tracing::info!(events = ids.len(), first = %ids[0], "the log has gone past own events");
-        // The chunks of another event are of no use.
+        // Chunks of another event cannot be used.
         self.chunks.take_if(|(id, _)| *id != ids[0]);
         let question = match &self.chunks {
             Some((id, chunks)) => statements::lookup_chunk(*id, chunks.next()),
@@ -159,7 +158,7 @@ impl Reconcile {
         if std::mem::take(&mut self.diverged) {
             store.set_contradiction(None)?;
         }
-        // An event that is pushed again was missing a moment ago, and may be again.
+        // An event that will be pushed again was missing before, and may be missing again.
         if !unsent {
             self.contradictions = 0;
         }
@@ -172,7 +171,7 @@ impl Reconcile {
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is not one.
+    /// `Corrupt` when `answer` is not valid.
     pub(super) fn read(&self, answer: Answer) -> Result<(Found, Option<Meta>)> {
         if self.chunks.is_some() {
             let (chunk, meta) = statements::read_lookup_chunk(answer)?;
@@ -182,7 +181,7 @@ impl Reconcile {
         Ok((Found::Page(page), meta))
     }
 
-    /// Settles these events as far as they are in the log.
+    /// Settles those of the events that are in the log.
     pub(super) fn settle(
         &mut self,
         store: &mut Store,
@@ -201,14 +200,14 @@ impl Reconcile {
         self.settle_page(store, ids, &page, wall_ms).unwrap_or_else(Reconciled::from)
     }
 
-    /// A chunk came, or none where there is no such event. Gives the page with the event's line
-    /// once it is complete, or an empty one.
+    /// Handles a chunk, or `None` if there is no such event. Returns a page with the event's line
+    /// when it is complete, or an empty page.
     fn line_of(&mut self, chunk: Option<ReceivedChunk>) -> Result<Option<Page>> {
         let Some((id, mut chunks)) = self.chunks.take() else { return Ok(None) };
         let Some(ReceivedChunk { seq, size, bytes, .. }) = chunk else {
             return Ok(Some(Page::default()));
         };
-        // After a chunk that does not belong to the line, the next request begins anew.
+        // After a chunk that does not belong to the line, the next request begins again.
         let line = chunks.came(seq, size, &bytes)?;
         if line.is_none() {
             self.chunks = Some((id, chunks));
@@ -249,13 +248,13 @@ impl Reconcile {
         Ok(Reconciled::Lost(done, lost(&missing)))
     }
 
-    /// The answers contradict each other. Gives whether that has been so for too long.
+    /// The answers contradict each other. Returns whether they have done so too often.
     pub(super) fn contradicted(&mut self) -> bool {
         self.contradictions += 1;
         self.contradictions >= ATTEMPTS
     }
 
-    /// The answer would be too large: fewer are asked for, or less of one.
+    /// The answer would be too large: fewer events are requested, or less of one.
     ///
     /// # Errors
     ///

@@ -1,62 +1,62 @@
-//! When the next request may go out.
+//! The time of the next request.
 //!
-//! Three times decide it, all in steady ms: when the next poll is due, until when nothing is sent
+//! Three times decide, all in steady ms: when the next poll is due, until when nothing is sent
 //! because something failed, and until when pushes wait. The waits between polls are short after a
-//! change and grow from then on, because people who work make changes one after the other.
+//! change and then grow, because people at work make several changes in a row.
 
 use crate::sync::backoff::Backoff;
 use crate::sync::machine::io::Now;
 
-/// The longest time between two pulls, in ms, unless it is set otherwise. A change by the web
-/// application is to arrive within five seconds, the request and the page included.
+/// The longest time between two pulls, in ms, unless another one is set. A change by the web
+/// application should arrive within five seconds, with the request and the page.
 pub const POLL_MS: u64 = 4_500;
 /// The first wait for a poll after a change, in ms.
 pub const SOON_MS: u64 = 200;
-/// There are at most this many requests for a change before the waits are as long as without one
-/// ([`POLL_MS`]): the request that pushes or pulls it, and the polls after shorter waits.
+/// The most requests for a change until the waits are as long as without one ([`POLL_MS`]): the
+/// request that pushes or pulls the change, and the polls after shorter waits.
 #[cfg(any(test, feature = "internals"))]
 pub const MAX_SOON_REQUESTS: usize = 40;
-/// How slowly the waits grow: the n-th one is followed by one that is n of these parts longer. So
-/// they stay short for some seconds, and are as long as without a change after half a minute.
+/// How slowly the waits grow: the wait after the n-th one is longer by n of these parts. So the
+/// waits stay short for some seconds, and after half a minute they are as long as without a change.
 const GROWTH_PARTS: u64 = 200;
-/// How long to leave a remote alone that refused us, in ms: only a person can change its mind.
+/// How long to wait after a remote has refused us, in ms: only a person can change that.
 const REFUSED_RETRY_MS: u64 = 60_000;
 
-/// Whether an idle poll may look at the log's end alone.
+/// Whether an idle poll may ask only for the end of the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IdlePolls {
-    /// All is asked for first: something has come, or has failed.
+    /// No: something came or failed, so the next poll is a full one.
     NotYet,
-    /// The remote was read since.
+    /// Yes: the remote was read since.
     Allowed,
-    /// An idle poll found another end of the log, and the log had nothing new.
+    /// Not useful: an idle poll found another end of the log, and the log had nothing new.
     OfNoUse,
 }
 
 /// The times of one machine.
 ///
-/// * The waits after failures grow until something succeeds.
-/// * A hold of pushes delays no pull; a failed request delays both.
+/// * The waits after failures grow until a request succeeds.
+/// * Holding pushes delays no pull. A failed request delays both.
 pub(super) struct Schedule {
     now: Now,
     backoff: Backoff,
-    /// For pushes that come too late for the schema that they were planned for.
+    /// For pushes that were planned for an outdated schema.
     push_backoff: Backoff,
     poll_ms: u64,
     poll_at: u64,
     /// The next wait for a poll. The longest is `poll_ms`.
     wait_ms: u64,
-    /// How often the remote was read since the last change.
+    /// The number of reads of the remote since the last change.
     reads: u64,
     idle_polls: IdlePolls,
-    /// Nothing is sent before this.
+    /// The earliest time of the next request.
     retry_at: u64,
-    /// Nothing is pushed before this.
+    /// The earliest time of the next push.
     push_at: u64,
 }
 
 impl Schedule {
-    /// All is due at once. `seed` is for the jitter of the waits.
+    /// Everything is due at once. `seed` is for the jitter of the waits.
     pub(super) fn new(poll_ms: u64, seed: u64) -> Self {
         Schedule {
             now: Now::default(),
@@ -72,7 +72,7 @@ impl Schedule {
         }
     }
 
-    /// Takes the time that the driver tells.
+    /// Sets the time, from the driver.
     pub(super) fn tick(&mut self, now: Now) {
         self.now = now;
     }
@@ -81,12 +81,12 @@ impl Schedule {
         self.now
     }
 
-    /// ms since 1970, for ids. A clock that is set to before 1970 counts as 1970.
+    /// ms since 1970, for ids. A clock before 1970 counts as 1970.
     pub(super) fn epoch_ms(&self) -> u64 {
         u64::try_from(self.now.wall_ms).unwrap_or(0)
     }
 
-    /// What failed before may work now: nothing waits any longer.
+    /// A request that failed may succeed now: all waits end.
     pub(super) fn hurry(&mut self) {
         self.backoff.reset();
         self.ask_for_all();
@@ -95,15 +95,15 @@ impl Schedule {
         self.push_at = self.now.steady_ms;
     }
 
-    /// Something came or was pushed: the next polls come soon.
+    /// Something came or was pushed: the next polls are soon.
     pub(super) fn be_active(&mut self) {
         self.wait_ms = SOON_MS.min(self.poll_ms);
         self.reads = 0;
         self.idle_polls = IdlePolls::NotYet;
     }
 
-    /// Whether the next poll may look at the log's end alone. While something goes on, or after a
-    /// failure, it asks for all at once: what comes is not to wait for another request.
+    /// Whether the next poll may ask only for the end of the log. While something is in progress,
+    /// or after a failure, it is a full one, so that news need no second request.
     pub(super) fn may_idle_poll(&self) -> bool {
         self.idle_polls == IdlePolls::Allowed && self.wait_ms == self.poll_ms
     }
@@ -114,8 +114,8 @@ impl Schedule {
         }
     }
 
-    /// An idle poll has found another end of the log: all is asked for now. If that brings nothing,
-    /// idle polls are of no use.
+    /// An idle poll has found another end of the log: the next poll is a full one. If that brings
+    /// nothing, idle polls are not useful.
     pub(super) fn idle_poll_differs(&mut self) {
         self.idle_polls = IdlePolls::OfNoUse;
         self.poll_now();
@@ -125,8 +125,7 @@ impl Schedule {
         self.poll_at = self.now.steady_ms;
     }
 
-    /// The remote was read a moment ago: the next poll is after a wait, and the one after it after
-    /// a longer one.
+    /// The remote was just read: the next poll is after a wait, and the wait after that is longer.
     pub(super) fn poll_later(&mut self) {
         self.poll_at = self.now.steady_ms + self.wait_ms;
         let longer = self.wait_ms + self.wait_ms * self.reads / GROWTH_PARTS;
@@ -137,12 +136,12 @@ impl Schedule {
         }
     }
 
-    /// A request succeeded: the next wait after a failure is a short one.
+    /// A request succeeded: the next wait after a failure is short.
     pub(super) fn succeeded(&mut self) {
         self.backoff.reset();
     }
 
-    /// Something failed. Gives how long nothing is sent, in ms.
+    /// Something failed. Returns for how long nothing is sent, in ms.
     pub(super) fn back_off(&mut self) -> u64 {
         let wait = self.backoff.fail();
         self.ask_for_all();
@@ -150,29 +149,29 @@ impl Schedule {
         wait
     }
 
-    /// A request failed, so the next one after the wait is a poll too.
+    /// A request failed, so the next one after the wait is also a poll.
     pub(super) fn poll_after_wait(&mut self) {
         self.poll_at = self.poll_at.min(self.retry_at);
     }
 
-    /// Only a person can change what is wrong: nothing is sent for a minute.
+    /// Only a person can fix the problem: nothing is sent for a minute.
     pub(super) fn leave_alone(&mut self) {
         self.ask_for_all();
         self.retry_at = self.now.steady_ms + REFUSED_RETRY_MS;
         self.poll_at = self.retry_at;
     }
 
-    /// Only a person can change why nothing is taken in: nothing is pushed for a minute.
+    /// Only a person can make the remote accept pushes: nothing is pushed for a minute.
     pub(super) fn hold_pushes(&mut self) {
         self.push_at = self.now.steady_ms + REFUSED_RETRY_MS;
     }
 
-    /// Pushes wait a little, and longer each time. Pulls go on.
+    /// Delays pushes a little, and longer each time. Pulls continue.
     pub(super) fn delay_pushes(&mut self) {
         self.push_at = self.now.steady_ms + self.push_backoff.fail();
     }
 
-    /// A push went as it should.
+    /// A push succeeded.
     pub(super) fn pushed(&mut self) {
         self.push_backoff.reset();
     }
@@ -189,12 +188,12 @@ impl Schedule {
         self.now.steady_ms >= self.poll_at
     }
 
-    /// When there is something to do again, in steady ms: after now. `wants_push` says that there
-    /// is something to push, `wants_poll` that a poll does not wait for its time, and
-    /// `wants_page` that a page waits which could not be integrated.
+    /// When there is something to do again, in steady ms, after now. `wants_push` is whether there
+    /// is something to push, `wants_poll` whether a poll should not wait for its time, and
+    /// `wants_page` whether a page waits that could not be integrated.
     pub(super) fn next(&self, wants_push: bool, wants_poll: bool, wants_page: bool) -> u64 {
         let push = if wants_push { self.push_at } else { u64::MAX };
-        // A page that could not be integrated waits for no poll.
+        // A page that could not be integrated does not wait for a poll.
         let page = if wants_page { self.retry_at } else { u64::MAX };
         // The answer to a request that was given up may have delayed the next poll.
         let poll = if wants_poll { self.retry_at } else { self.poll_at };
@@ -255,7 +254,7 @@ mod tests {
             2_059, 2_388, 2_782, 3_254, 3_823, 4_500,
         ];
         assert_eq!(waits, expected);
-        // The change itself is a request too, and the last wait is one that there is anyway.
+        // The change itself is a request too, and the last wait would happen anyway.
         assert!(waits.len() <= MAX_SOON_REQUESTS);
     }
 
@@ -286,8 +285,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// However long polls are set to be and requests take: a change makes the next poll due
-        /// soon, each further wait is no shorter, none is longer than a poll, and few are shorter.
+        /// For any time between polls and any duration of requests: after a change the next poll is
+        /// soon, each further wait is at least as long, none is longer than a poll, and few are
+        /// shorter.
         #[test]
         fn a_change_is_followed_by_few_polls(
             poll_ms in 1..20_000_u64,

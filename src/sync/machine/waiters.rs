@@ -1,8 +1,8 @@
 //! The callers that wait for a sync, and the totals that they receive.
 //!
 //! A sync is done when the events that were pending at the call have their verdicts, and the log
-//! that the remote had at the call is integrated. Later writes are not waited for. So an
-//! application that writes faster than a push travels keeps no caller waiting.
+//! that the remote had at the call is integrated. Later writes are not waited for. So a caller does
+//! not wait for ever if an application writes faster than it can be pushed.
 
 use crate::error::{Error, Result};
 use crate::event::Seq;
@@ -11,7 +11,7 @@ use crate::store::{Integrated, Store};
 use crate::sync::machine::io::{Effect, Now, RequestId, Ticket};
 use crate::sync::status::Summary;
 
-/// How often a sync is tried before its caller receives the error.
+/// How many failures a sync survives before its caller receives the error.
 const SYNC_ATTEMPTS: u32 = 3;
 
 /// A caller that waits.
@@ -23,14 +23,14 @@ struct Waiter {
     /// Only a request after this one counts.
     after: RequestId,
     /// The events up to this outbox number must have their verdicts. `None` until it is known: the
-    /// first sync may put events in front.
+    /// first sync may insert events before others.
     last: Option<i64>,
-    /// The end of the remote's log when it was read after the call, which is to be integrated.
+    /// The end of the remote's log when it was read after the call. It must be integrated.
     target: Option<Seq>,
     failures: u32,
 }
 
-/// How far a caller's sync is.
+/// The progress of a caller's sync.
 enum WaiterState {
     Waits,
     Done,
@@ -40,7 +40,7 @@ enum WaiterState {
 
 /// The callers that wait at one machine.
 ///
-/// * Each of them receives exactly one result, in the order of their calls.
+/// * Each receives exactly one result, in the order of the calls.
 #[derive(Default)]
 pub(super) struct Waiters {
     waiting: Vec<Waiter>,
@@ -68,28 +68,29 @@ impl Waiters {
         }
     }
 
-    /// Whether a caller waits for a request that was not sent yet, or has no answer.
+    /// Whether a caller waits for a request that was not sent or not answered yet.
     pub(super) fn want_request(&self) -> bool {
         self.waiting.iter().any(|waiter| waiter.target.is_none())
     }
 
-    /// The request `id` has told that the remote's log goes up to `head`; `ends` says that all of
+    /// The request `id` has reported that the remote's log ends at `head`. `ends` is whether all of
     /// it is here.
     pub(super) fn log_read(&mut self, id: RequestId, head: Seq, ends: bool) {
         for waiter in self.waiting.iter_mut().filter(|waiter| waiter.after < id) {
             let target = waiter.target.get_or_insert(head);
-            // An earlier reply may have reported a head that does not exist any more: wait only up
-            // to the present one.
+            // An earlier reply may have reported a log head that no longer exists. Wait only up to
+            // the current head.
             *target = if ends { head.min(*target) } else { *target };
         }
     }
 
-    /// Removes the callers whose sync is done, and gives their results. `held` is the reason why
-    /// nothing is pushed, if pushes are held. `renewing` says that the pending events wait for a
-    /// new identity.
+    /// Removes the callers whose sync is done, and returns their results. `held` is the reason why
+    /// pushes are held, if they are. `renewing` is whether the pending events wait for a new
+    /// identity.
     ///
     /// # Errors
     ///
+    /// Returned beside the results: `Storage` when the store cannot be read.
     /// As what is told to them, beside it: `Storage` when the store cannot be read.
     pub(super) fn settle(
         &mut self,
@@ -126,7 +127,7 @@ impl Waiters {
         self.fail(error, 1)
     }
 
-    /// No sync will be done: removes all callers.
+    /// No sync will be done any more: removes all callers.
     pub(super) fn dismiss(&mut self, error: &Error) -> Vec<Effect> {
         self.fail(error, SYNC_ATTEMPTS)
     }
@@ -144,12 +145,12 @@ impl Waiters {
         self.totals.bytes_down += answer.bytes_down;
     }
 
-    /// The remote took a push in.
+    /// The remote accepted a push.
     pub(super) fn count_pushed(&mut self, events: usize) {
         self.totals.pushed += events as u64;
     }
 
-    /// A transaction has integrated this.
+    /// A transaction has integrated `done`.
     pub(super) fn count_integrated(&mut self, done: &Integrated) {
         let totals = &mut self.totals;
         let own = done.settled_applied + done.settled_superseded + done.settled_rejected;

@@ -1,17 +1,17 @@
-//! The search for what capture on the remote has missed.
+//! Finds writes that capture on the remote has missed.
 //!
-//! A table with a gap is compared with this replica's rows, which are the fold of the log. A row
-//! that is on the remote as it was at some place of the gap, while the log has newer events of it,
-//! was copied before them by a rebuild: it is written again there. Any other difference is a write
-//! that capture has missed: the log gets an event of the web's. A gap is closed when a search finds
-//! nothing.
+//! A table with a gap is compared with this replica's rows, which are the fold of the log. If a row
+//! of the remote is as it was at some place in the gap, although the log has newer events of it, a
+//! rebuild has copied it before them: the row is written again on the remote. Any other difference
+//! is a write that capture has missed: the log gets an event of the web application. A gap is
+//! closed when a search finds nothing.
 //!
 //! # Caveats
 //!
-//! * Deletes are told only up to a limit, and never if no row is left of those that were there:
-//!   then the table was made anew, and what was in it was not deleted by anybody.
-//! * Rows that have pending or waiting events here, and rows that others change at the moment, are
-//!   left to the next search, and the gap stays open.
+//! * Deletes are logged only up to a limit, and never if no row is left of those that existed: then
+//!   the table was rebuilt, and its content was not deleted by anybody.
+//! * Rows that have pending or waiting events here, and rows that others are changing, are left to
+//!   the next search, and the gap stays open.
 //! * Only the columns that both sides have are compared.
 
 use std::collections::{HashMap, VecDeque};
@@ -27,18 +27,19 @@ use crate::remote::Answer;
 use crate::store::{Entry, LogFilter, State, Store};
 use crate::sync::verify::tables::{Checked, TableCheck};
 
-/// How long a search is not repeated that could not close a gap, in ms: it reads whole tables.
+/// How long to wait before a search that could not close a gap is repeated, in ms: it reads whole
+/// tables.
 const RETRY_MS: u64 = 600_000;
-/// The most rows that are told as deleted, and the part of the table that they may be.
+/// The most rows that are logged as deleted. They may also be at most a part of the table.
 const MAX_DELETES: usize = 100;
 const DELETED_PART: u64 = 4;
-/// How soon a search is repeated that has mended something, in ms, and how often.
+/// How soon, in ms, a search is repeated that has repaired something, and how often.
 const AGAIN_MS: u64 = 1_000;
 const ROUNDS: u32 = 5;
-/// The most rows that are mended in one request.
+/// The most rows that are repaired in one request.
 const MAX_ROWS: usize = 500;
 
-/// The state of the file with which a request was made.
+/// The state of the file when a request was made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
     data_version: i64,
@@ -54,25 +55,25 @@ impl Seen {
 }
 
 enum Work {
-    /// Compares the tables with gaps.
+    /// It compares the tables with gaps.
     Compares { check: Box<TableCheck>, found: Vec<Difference>, seen: Option<Seen> },
-    /// Writes what was found, a request each.
+    /// It writes the findings, one request after the other.
     Writes(Requests),
 }
 
-/// The requests that mend what was found, or close gaps.
+/// The requests that repair rows, or close gaps.
 #[derive(Default)]
 struct Requests {
     all: VecDeque<Vec<Statement>>,
-    /// Something is mended.
+    /// Whether a row is repaired.
     mends: bool,
 }
 
-/// What a search wants next.
+/// The next step of a search.
 pub(super) enum Search {
     /// This request.
     Ask(Batch),
-    /// It is repeated soon: it has mended something.
+    /// It is repeated soon, because it has repaired something.
     Again,
     /// It has ended.
     Ended,
@@ -80,28 +81,28 @@ pub(super) enum Search {
 
 /// The search of one machine.
 ///
-/// * A request that writes has conditions: the remote is as it was compared.
+/// * A request that writes takes effect only if the remote is as it was compared.
 #[derive(Default)]
 pub(super) struct Finder {
     work: Option<Work>,
-    /// Not before this, in steady ms.
+    /// The earliest time of the next search, in steady ms.
     due: u64,
-    /// How many searches in a row have mended something.
+    /// The number of consecutive searches that have repaired something.
     rounds: u32,
 }
 
 impl Finder {
-    /// Whether there is something to search or to write.
+    /// Whether there is something to compare or to write.
     pub(super) fn wants(&self, tables: &RemoteTables, steady_ms: u64) -> bool {
         !tables.gaps.is_empty() && (self.work.is_some() || steady_ms >= self.due)
     }
 
-    /// The search is given up, and repeated later.
+    /// Gives the search up, to repeat it later.
     pub(super) fn put_off(&mut self, steady_ms: u64) {
         (self.work, self.due) = (None, steady_ms + RETRY_MS);
     }
 
-    /// What to do next.
+    /// Returns the next step.
     ///
     /// # Errors
     ///
@@ -168,7 +169,7 @@ impl Finder {
         Ok(())
     }
 
-    /// A request failed: whether another one may work.
+    /// A request failed. Returns whether another request may succeed.
     pub(super) fn recover(&mut self, error: &Error) -> bool {
         match &mut self.work {
             Some(Work::Compares { check, .. }) => check.recover(error),
@@ -177,7 +178,7 @@ impl Finder {
     }
 }
 
-/// What is to be written for the differences that were found.
+/// The writes for the differences that were found.
 struct Plan<'a> {
     store: &'a Store,
     tables: &'a RemoteTables,
@@ -185,7 +186,7 @@ struct Plan<'a> {
     state: &'a State,
 }
 
-/// The events of rows behind a place of the log, in its order.
+/// The events of rows after a place in the log, in its order.
 type Histories = HashMap<String, Vec<Event>>;
 
 impl Plan<'_> {
@@ -194,7 +195,7 @@ impl Plan<'_> {
         for gap in &self.tables.gaps {
             let all = self.check.tables();
             let compared = all.iter().find(|it| it.name().eq_ignore_ascii_case(&gap.table));
-            // What cannot be compared stays open.
+            // The gap of a table that cannot be compared stays open.
             let Some(compared) = compared else { continue };
             let of_table: Vec<_> =
                 found.iter().filter(|row| row.table.eq_ignore_ascii_case(&gap.table)).collect();
@@ -224,14 +225,14 @@ impl Plan<'_> {
         found.map(|(_, coverage)| coverage).unwrap_or_default()
     }
 
-    /// Nothing differs: the gap is closed, if all rows were compared.
+    /// The statement that closes the gap, if nothing differs and all rows were compared.
     fn close(&self, gap: &Gap) -> Option<Statement> {
         let coverage = self.coverage(gap);
         let is_whole = coverage.moving == 0 && coverage.waiting == 0;
         is_whole.then(|| close(&self.remote(), gap))
     }
 
-    /// The requests that mend these rows.
+    /// The requests that repair these rows.
     fn mend(
         &self,
         gap: &Gap,
@@ -256,7 +257,7 @@ impl Plan<'_> {
                 rows.push(vec![tell(&remote, gap, table, key, local, &row.columns)]);
             }
         }
-        // If no row is left of those that were there, nobody has deleted them.
+        // If no row is left of those that existed, the rows were not deleted by anybody.
         let (gone, all) = (deletes.len() as u64, coverage.rows);
         let is_told = deletes.len() <= MAX_DELETES && gone * DELETED_PART <= all;
         if is_told {
@@ -267,7 +268,7 @@ impl Plan<'_> {
         Ok(rows.chunks(MAX_ROWS).map(|rows| rows.concat()).collect())
     }
 
-    /// The applied events of these rows behind the beginning of a gap.
+    /// The applied events of these rows after the beginning of a gap.
     fn histories(&self, gap: &Gap, found: &[&Difference]) -> Result<Histories> {
         let mut histories: Histories =
             found.iter().map(|row| (row.key.0.clone(), Vec::new())).collect();
@@ -292,7 +293,7 @@ impl Plan<'_> {
     }
 }
 
-/// Whether a row was, at some place of the gap, what it is on the remote now.
+/// Whether a row was, at some place in the gap, as it is on the remote now.
 fn was_so(
     compared: &ComparedTable,
     history: &[Event],
@@ -308,7 +309,7 @@ fn was_so(
                 row.overlay(before);
                 Some(row)
             }
-            // What it was is not known.
+            // Its former state is not known.
             _ => return false,
         };
         let same = match (&row, there) {

@@ -1,27 +1,29 @@
-//! A line of the log, or a row of a first sync, that does not fit into an answer, read in chunks.
+//! Reads a line of the log, or a row of a first sync, in chunks because it does not fit into an
+//! answer.
 //!
-//! A request may be larger than an answer, so an event can reach the log although no page can bring
-//! it. No replica could read on. The log never changes after the cursor, so the line can be read
-//! one chunk a request, and is put together here. A row may change between two chunks; then it is
-//! read from its beginning again.
+//! A request may be larger than an answer, so an event can be in the log although no page can carry
+//! it. Without chunks no replica could read on. The log never changes after the cursor, so the line
+//! is read one chunk per request and put together here. A row may change between two chunks. Then
+//! it is read from its beginning again.
 
 use crate::error::{Code, Error, Result};
 use crate::protocol::statements::Chunk;
 
-/// The first chunk that is tried, in bytes. A third more in base64, it is far below libSQL server's
-/// limit; where a lower one was seen, of a megabyte, the second fits.
+/// The size of the first chunk, in bytes. In base64 it is a third larger, which is far below libSQL
+/// server's limit. If a remote has a lower limit, of a megabyte, the second size fits.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The least chunk, in bytes. A remote that sends less than this has a limit that nobody meant.
+/// The smallest chunk, in bytes. A remote that sends less has a limit that nobody intended.
 const MIN_CHUNK_BYTES: usize = 4 << 10;
 
-/// The most bytes of a line, all of it in memory: far more than a remote takes in as one request.
+/// The most bytes of a line, which is in memory as a whole. It is far more than a remote accepts in
+/// one request.
 const MAX_LINE_BYTES: usize = 256 << 20;
 
-/// The chunks of one line so far. `T` says which it is, and in which state.
+/// The chunks of one line that were read so far. `T` identifies the line and its state.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Chunks<T> {
-    /// Which it is, and how long; known with the first chunk.
+    /// The line and its length; known after the first chunk.
     of: Option<(T, usize)>,
     bytes: Vec<u8>,
     size: usize,
@@ -38,27 +40,28 @@ impl<T: PartialEq> Chunks<T> {
         self.bytes.clear();
     }
 
-    /// What to ask for next.
+    /// The next chunk to read.
     pub(in crate::sync) fn next(&self) -> Chunk {
         Chunk { from: self.bytes.len(), bytes: self.size }
     }
 
-    /// A chunk is too large. Gives false if there is no smaller one.
+    /// A chunk was too large. Returns false if there is no smaller size.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         self.size /= 2;
         self.size >= MIN_CHUNK_BYTES
     }
 
-    /// Whether a chunk of this is one of the line that was begun, if any was.
+    /// Whether a chunk of `of` belongs to the line that was begun, if one was.
     pub(in crate::sync) fn is_of(&self, of: &T, size: usize) -> bool {
         self.of.as_ref().is_none_or(|(begun, whole)| begun == of && *whole == size)
     }
 
-    /// A chunk came, of a line of `size` bytes. Gives the line if it is complete now.
+    /// Adds a chunk of a line of `size` bytes. Returns the line if it is complete.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it does not belong to this line, or when the line is larger than any can be.
+    /// `Corrupt` when the chunk does not belong to this line, or the line is larger than any can
+    /// be.
     pub(in crate::sync) fn came(
         &mut self,
         of: T,
@@ -95,7 +98,7 @@ mod tests {
         let (half, size) = (CHUNK_BYTES / 2, CHUNK_BYTES / 2 * 2 + 7);
         assert_eq!(chunks.next(), Chunk { from: 0, bytes: half });
         assert_eq!(chunks.came(8, size, &vec![b'x'; half]).unwrap(), None);
-        // A limit may be met in the middle of it, too.
+        // The limit may be reached in the middle of a line, too.
         assert!(chunks.too_large());
         assert_eq!(chunks.next(), Chunk { from: half, bytes: half / 2 });
         for _ in 0..2 {

@@ -1,9 +1,9 @@
-//! The pull half of the machine: the part of the log that is asked for next, and the pages that
-//! wait to be integrated.
+//! The pull half of the machine: which part of the log to request next, and which pages wait to be
+//! integrated.
 //!
-//! [`Puller`] adds to the [`pages`] what the machine must know of them: whether the last one could
-//! be read, and which request has read the log last. A line that fits into no answer is put
-//! together from [`chunks`].
+//! [`Puller`] adds to [`pages`] the facts that the machine needs: whether the last page could be
+//! read, and which request has last read the log. A line that fits into no answer is put together
+//! from [`chunks`].
 
 pub(in crate::sync) mod chunks;
 pub(in crate::sync) mod pages;
@@ -22,20 +22,20 @@ use pages::Pages;
 pub(super) struct Puller {
     most: PullSize,
     pages: Pages,
-    /// The last page could not be read. Until one can, an answer is no success: the answers are as
-    /// they should be, so they would end the waits that grow, and each page would be asked for at
-    /// once.
+    /// Whether the last page could not be read. Until one can, an answer is not a success.
+    /// Otherwise it would reset the backoff, and the page would be requested in a tight loop.
     last_page_invalid: bool,
-    /// The last request that has brought a page, be it an empty one.
+    /// The last request that has brought a page, even an empty one.
     last_read: RequestId,
-    /// The file says that a transaction arrives in parts.
+    /// Whether the file records that a transaction arrives in parts.
     in_parts: bool,
-    /// Own events come with their values: the page at the cursor has one that is not pending here.
+    /// Whether own events must come with their values: the page at the cursor has an event that is
+    /// not pending here.
     whole_lines: bool,
 }
 
 impl Puller {
-    /// Nothing is known about the log after the cursor. `in_parts` is what the file says.
+    /// Nothing is known about the log after the cursor. `in_parts` is from the file.
     pub(super) fn after(cursor: Place, most: PullSize, in_parts: bool) -> Self {
         Puller {
             most,
@@ -47,14 +47,14 @@ impl Puller {
         }
     }
 
-    /// The log is another one, or was read by somebody else. Nothing of it has been read: what
-    /// waited is asked for again.
+    /// The log is another one, or was read by another process. Nothing of it counts as read:
+    /// waiting pages are requested again.
     pub(super) fn begin_anew(&mut self, cursor: Place) {
         self.pages = Pages::after(cursor, self.most);
         self.last_read = RequestId(0);
     }
 
-    /// Forgets the pages that wait: the next one is asked for after the cursor.
+    /// Drops the waiting pages: the next page is requested from the cursor on.
     pub(super) fn restart(&mut self, cursor: Place) {
         self.pages.restart(cursor);
     }
@@ -67,13 +67,13 @@ impl Puller {
         self.pages.head()
     }
 
-    /// What to ask for next.
+    /// The part of the log to request next.
     pub(super) fn range(&self) -> LogRange {
         self.pages.range()
     }
 
-    /// How the lines of that may come. `held` are own events that wait for their verdict, and
-    /// `layouts` are those of the tables here.
+    /// The short forms that its lines may have. `held` are own events that wait for their verdict,
+    /// and `layouts` are those of the local tables.
     pub(super) fn lean(
         &mut self,
         held: Option<Held>,
@@ -90,12 +90,12 @@ impl Puller {
         Some(Lean { held, layouts })
     }
 
-    /// The page at the cursor lacks values that are not here: whole lines are asked for.
+    /// The page at the cursor lacks values that are not here: request whole lines.
     pub(super) fn ask_whole_lines(&mut self) {
         self.whole_lines = true;
     }
 
-    /// Whether the pages that wait were asked for in this way.
+    /// Whether the waiting pages were requested with whole lines.
     pub(super) fn asks_whole_lines(&self) -> bool {
         self.whole_lines
     }
@@ -114,7 +114,7 @@ impl Puller {
         self.pages.front().is_some()
     }
 
-    /// Whether all of the log that is known is integrated.
+    /// Whether all of the known log is integrated.
     pub(super) fn is_at_end(&self) -> bool {
         !self.has_page() && !self.more()
     }
@@ -123,12 +123,12 @@ impl Puller {
         self.pages.is_joining()
     }
 
-    /// The log goes on: something was pushed, or was found there.
+    /// The log continues: something was pushed, or was found there.
     pub(super) fn expect(&mut self) {
         self.pages.expect();
     }
 
-    /// An answer came to the request `id`. Gives whether it has brought anything new.
+    /// An answer to the request `id` arrived. Returns whether it brought anything new.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Puller {
         self.last_read
     }
 
-    /// What to integrate next: see [`Pages::part`].
+    /// The part to integrate next: see [`Pages::part`].
     pub(super) fn part(&self, events: usize) -> Option<(Page, Offset)> {
         self.pages.part(events)
     }
@@ -177,13 +177,13 @@ impl Puller {
         self.last_page_invalid
     }
 
-    /// A page could be read, or there is none. Gives whether the last one could not.
+    /// A page could be read, or there is none. Returns whether the last one could not.
     pub(super) fn page_was_valid(&mut self) -> bool {
         std::mem::take(&mut self.last_page_invalid)
     }
 
-    /// Whether a large transaction arrives in parts, if the file says otherwise: then it is to say
-    /// so.
+    /// Whether a large transaction arrives in parts, if that differs from the file's record, which
+    /// must then be changed.
     pub(super) fn new_in_parts(&mut self) -> Option<bool> {
         let in_parts = self.pages.in_parts();
         (std::mem::replace(&mut self.in_parts, in_parts) != in_parts).then_some(in_parts)

@@ -1,4 +1,4 @@
-//! Pages: how much of the log to ask for, and those that wait to be integrated.
+//! Pages: how much of the log to request, and the pages that wait to be integrated.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,67 +10,67 @@ use crate::protocol::statements::{LogRange, MAX_EVENTS, MAX_UNIT, ReceivedChunk}
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::chunks::Chunks;
 
-/// Pages that may wait: one is integrated while the next one is in flight.
+/// The most waiting pages: one is integrated while the next one is in flight.
 const MAX_WAITING: usize = 2;
 
-/// The most events of a page that is made longer to be integrated. All of it is in memory: 320,000
-/// events of 500 bytes are 160 MB, and no unit is near that.
+/// The most events of a page that is lengthened before it is integrated. It is in memory as a
+/// whole: 320,000 events of 500 bytes are 160 MB. No unit is nearly as large.
 const MAX_LONGER: usize = 64 * MAX_EVENTS;
 
-/// The most bytes of such a page before it is made longer still: so many bytes have as many events
-/// of a common size.
+/// The most bytes of such a page. Events of a common size reach both limits together.
 const MAX_LONGER_BYTES: usize = 160 << 20;
 
-/// How many times as long a page is before it is tried again: so all tries of a page together cost
-/// little more than the last one.
+/// By which factor a page grows before it is tried again. With this factor, all attempts together
+/// cost little more than the last one.
 const LONGER: usize = 4;
 
-/// Below this many events a unit is no longer read whole: it does not fit into an answer.
+/// Below this number of events, units are no longer read whole: such a unit does not fit into an
+/// answer.
 const WHOLE_DOWN_TO: usize = 256;
 
 /// The log as far as it was read, and the size of the next page.
 ///
-/// * `tail` is the end of the newest page that came; the waiting pages lead from the cursor to it
+/// * `tail` is the end of the newest page that came. The waiting pages lead from the cursor to it
 ///   without a gap.
-/// * `rest` is the unit at the end of what came. It may go on, and waits for its end.
-/// * `begun` is how much of the front page is integrated already.
-/// * While `longer` is set, a page that comes is joined to the front page, because an answer may be
-///   too small for all of it. The front page may be integrated when it has that many events, or
+/// * `rest` is the unit at the end of the newest page. It may continue, and waits for its end.
+/// * `begun` is the part of the front page that is integrated already.
+/// * While `longer` is set, each new page is joined to the front page, because one answer may be
+///   too small for all of it. The front page may be integrated when it has this many events, or
 ///   when nothing follows.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Pages {
     next: NextSize,
     waiting: VecDeque<Page>,
     rest: Option<Page>,
-    /// The last seqs of pages that end within a unit which is too large to wait for its end.
+    /// The last seqs of pages that end within a unit that is too large to wait for.
     partial: HashSet<Seq>,
-    /// The page that was integrated last ended in this way.
+    /// Whether the page that was integrated last ended like this.
     in_parts: bool,
-    /// Pages are asked for with their last unit complete: none was too large for an answer so far.
+    /// Whether pages are requested with their last unit complete: no unit was too large so far.
     whole_units: bool,
     begun: Offset,
-    /// The front page does not come apart: a part of it could not be integrated by itself.
+    /// Whether the front page must not be split: a part of it could not be integrated by itself.
     at_once: bool,
     tail: Place,
     head: Seq,
     more: bool,
-    /// How many events the front page must have before it is tried again.
+    /// The number of events that the front page must have before it is tried again.
     longer: Option<usize>,
-    /// The next event's line is read in chunks, for it does not fit into a page alone.
+    /// The next event's line, if it is read in chunks because it does not fit into a page alone.
     chunks: Option<Chunks<Seq>>,
 }
 
 /// The size of the next page.
 ///
-/// `target`, in bytes, shrinks when a page was too large, and does not grow above the largest page
-/// that has fitted: a server's limit does not change from one request to the next. If it turns out
-/// that one single event did not fit, `target` returns to its former value.
+/// `target`, in bytes, shrinks when a page was too large, and never grows above the largest page
+/// that fitted: a server's limit does not change from one request to the next. If only a single
+/// event did not fit, `target` returns to its former value.
 #[derive(Clone, Debug)]
 struct NextSize {
     most: PullSize,
     events: usize,
     target: usize,
-    /// The value of `target` before pages became too large: perhaps only one event was.
+    /// The value of `target` before pages were too large. Perhaps only one event was.
     target_before: Option<usize>,
 }
 
@@ -79,8 +79,8 @@ impl NextSize {
         NextSize { most, events: most.events, target: most.bytes, target_before: None }
     }
 
-    /// A page came, and has fitted: that is no reason to ask for less. As many events follow as
-    /// fill the target, growing by a quarter at the most: the next ones may be heavier.
+    /// A page fitted. The next request is for as many events as fill the target, but at most a
+    /// quarter more: the next events may be larger.
     fn fitted(&mut self, page: &Page) {
         self.target = self.target.max(page.bytes.len().min(self.most.bytes));
         let weight = (page.bytes.len() / page.count).max(1);
@@ -89,7 +89,7 @@ impl NextSize {
         self.events = grown.min(fitting).min(self.most.events);
     }
 
-    /// A page was too large. Gives how many events it was asked for.
+    /// A page was too large. Returns the number of events that were requested.
     fn too_large(&mut self) -> usize {
         let asked = self.events;
         self.target_before.get_or_insert(self.target);
@@ -98,7 +98,7 @@ impl NextSize {
         asked
     }
 
-    /// One event was too large: the others may be as large as before.
+    /// Only one event was too large. The others may be as large as before.
     fn one_was_too_large(&mut self) {
         self.target = self.target_before.take().unwrap_or(self.target);
     }
@@ -124,7 +124,7 @@ impl Pages {
         }
     }
 
-    /// Forgets the waiting pages: the next one is asked for after the cursor.
+    /// Drops the waiting pages: the next page is requested from the cursor on.
     pub(in crate::sync) fn restart(&mut self, cursor: Place) {
         self.waiting.clear();
         self.rest = None;
@@ -137,7 +137,7 @@ impl Pages {
         self.more = self.head > cursor.seq;
     }
 
-    /// The newest place in the log that is known: what is asked for is behind it.
+    /// The newest known place in the log. The next request begins after it.
     pub(in crate::sync) fn place(&self) -> Place {
         self.tail
     }
@@ -146,7 +146,7 @@ impl Pages {
         self.whole_units && self.next.events >= WHOLE_DOWN_TO && self.chunks.is_none()
     }
 
-    /// The part of the log to ask for next.
+    /// The part of the log to request next.
     pub(in crate::sync) fn range(&self) -> LogRange {
         LogRange {
             after: self.tail.seq,
@@ -156,8 +156,8 @@ impl Pages {
         }
     }
 
-    /// Whether another page may come. While a longer page waits, none may: that one must be
-    /// integrated first.
+    /// Whether another page may be requested. While a longer page waits, it must be integrated
+    /// first.
     pub(in crate::sync) fn has_room(&self) -> bool {
         match self.longer {
             Some(_) => self.front().is_none(),
@@ -170,7 +170,7 @@ impl Pages {
         self.more
     }
 
-    /// Something was pushed without asking for a page: its events will be in the next one.
+    /// Something was pushed without requesting a page: its events will be in the next page.
     pub(in crate::sync) fn expect(&mut self) {
         self.more = true;
     }
@@ -180,7 +180,7 @@ impl Pages {
         self.head
     }
 
-    /// A page came. Gives whether it has events.
+    /// A page arrived. Returns whether it has events.
     pub(in crate::sync) fn came(&mut self, page: Page, head: Seq) -> bool {
         self.head = head.max(self.tail.seq);
         self.more = page.more;
@@ -202,8 +202,8 @@ impl Pages {
         true
     }
 
-    /// The page waits to be integrated, except for the unit at its end, which may go on in the next
-    /// page. In a `closed` page it does not go on.
+    /// Queues the page, except for the unit at its end, which may continue in the next page. In a
+    /// `closed` page it does not.
     fn queue(&mut self, page: Page, closed: bool) {
         let page = match self.rest.take() {
             Some(rest) => rest.joined(page),
@@ -224,29 +224,29 @@ impl Pages {
         }
     }
 
-    /// Whether a part of another writer's transaction is integrated, which is too large to be
-    /// integrated at once, and the rest is not.
+    /// Whether another writer's transaction is integrated in part, because it is too large to be
+    /// integrated at once.
     pub(in crate::sync) fn in_parts(&self) -> bool {
         self.in_parts
     }
 
-    /// Whether a page is here that waits for the next one.
+    /// Whether a page waits for the next one, to be joined with it.
     pub(in crate::sync) fn is_joining(&self) -> bool {
         self.longer.is_some() && self.front().is_none()
     }
 
-    /// Joins what waits to the front page.
+    /// Joins the waiting pages to the front page.
     fn join(&mut self) {
         let mut pages = std::mem::take(&mut self.waiting).into_iter();
         let Some(front) = pages.next() else { return };
         self.waiting.push_back(pages.fold(front, Page::joined));
     }
 
-    /// An answer came: a page, or a chunk of a line. Gives whether it has something new.
+    /// An answer arrived: a page, or a chunk of a line. Returns whether it has something new.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when the chunk does not belong to the line; then the line is read from its
+    /// `Corrupt` when the chunk does not belong to the line. Then the line is read from its
     /// beginning again.
     pub(in crate::sync) fn came_in(
         &mut self,
@@ -290,14 +290,14 @@ impl Pages {
         self.waiting.front().filter(long)
     }
 
-    /// The events to integrate next: at least `events` events of the front page, if it has as many,
+    /// The part to integrate next: at least `events` events of the front page, if it has as many,
     /// up to the end of a unit.
     pub(in crate::sync) fn part(&self, events: usize) -> Option<(Page, Offset)> {
         let events = if self.at_once || self.longer.is_some() { usize::MAX } else { events };
         self.front().map(|page| page.part(self.begun, events))
     }
 
-    /// The front page is integrated up to there.
+    /// The front page is integrated up to `end`.
     pub(in crate::sync) fn integrated(&mut self, end: Offset) {
         let front = self.front().expect("a page that waited was integrated");
         if !front.ends_at(end) {
@@ -312,11 +312,11 @@ impl Pages {
         self.longer = None;
     }
 
-    /// A part of the front page, up to `end`, can be integrated only with the events after it.
-    /// Gives false if there are none, or if the page is as long as it may be.
+    /// The part of the front page up to `end` can be integrated only with the events after it.
+    /// Returns false if there are none, or if the page may not grow any more.
     ///
-    /// The next page is joined to it here. Both are not asked for in one request, because the
-    /// remote's answers may be too small for that.
+    /// The next page is joined to it here. The two are not fetched in one request, because the
+    /// remote's answers may be too small for both.
     pub(in crate::sync) fn lengthen(&mut self, end: Offset) -> bool {
         let front = self.front().expect("a page that waited was refused");
         if !front.ends_at(end) {
@@ -332,7 +332,7 @@ impl Pages {
         true
     }
 
-    /// The answer was too large. Gives false if less cannot be asked for.
+    /// The answer was too large. Returns false if a request cannot be smaller.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         if let Some(chunks) = &mut self.chunks {
             let smaller = chunks.too_large();
@@ -342,7 +342,7 @@ impl Pages {
             return smaller;
         }
         if self.asks_whole_units() {
-            // Perhaps for its last unit alone.
+            // Perhaps only its last unit was too large.
             self.whole_units = false;
             return true;
         }

@@ -1,8 +1,8 @@
-//! The push after the one that is under way, read and put in order while that is.
+//! The next push, which is read and put in order while a push is in flight.
 //!
-//! It takes a third of a push's time to read the outbox and to put the events in order, and the
-//! remote has the rest. What was read ahead is used only if it is what would be read now: the
-//! outbox is sent up to where it begins, with the same limits, and neither side has other
+//! Reading the outbox and putting the events in order takes a third of a push's time. The remote
+//! needs the rest. A push that was read ahead is used only if it is what would be read now: the
+//! outbox was sent up to where it begins, the limits are the same, and neither side has other
 //! definitions.
 
 use std::sync::Arc;
@@ -37,15 +37,16 @@ impl Ready {
 /// A push that was read ahead.
 pub(super) struct Ahead {
     ready: Ready,
-    /// What it was read for: the state that the outbox has when the push before it is accepted.
+    /// The state of the outbox for which it was read: the state after the previous push is
+    /// accepted.
     state: OutboxState,
     limit: PushLimit,
     tables: Arc<RemoteTables>,
 }
 
 impl Ahead {
-    /// The push behind the one that ends with the outbox number `last_n`. `None` if it is short:
-    /// there may be more by the time that it is due.
+    /// The push after the one that ends with the outbox number `last_n`. `None` if it is short,
+    /// because there may be more events when it is due.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How much to push at once, and the bisection of a push that the remote rejects as a whole.
+//! The size of the next push, and the bisection of a push that the remote rejects.
 
 use crate::error::{Code, Error, Result};
 use crate::event::verdict::TOO_LARGE;
@@ -7,12 +7,12 @@ use crate::protocol::{Outgoing, Push};
 use crate::store::{FkDeferral, PushLimit, are_bound};
 use crate::sync::machine::io::PushSize;
 
-/// The least byte limit that is tried. Below it, an event travels alone whatever its size.
+/// The least byte limit that is tried. Below it, an event is sent alone whatever its size.
 const MIN_BYTES: usize = 1 << 10;
 
-/// A remote that finds less than this too large, in bytes, has a limit that nobody intended: a
-/// person must raise it, and no change is given up for it. The limits of proxies begin at a
-/// megabyte.
+/// The least request, in bytes, that a remote must accept. A remote that rejects a smaller one as
+/// too large has a limit that nobody intended. A person must raise it, and no event is given up for
+/// it. The limits of proxies begin at a megabyte.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// An image without values.
@@ -21,66 +21,66 @@ const NOTHING: &str = "{}";
 /// The decision after a push failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Push again: less, or more of what hangs together, or in another order.
+    /// Push again: less, or more of the events that depend on each other, or in another order.
     Again,
-    /// These are to blame: record them as rejected.
+    /// These events failed the push: record them as rejected.
     Refuse(Vec<EventId>),
-    /// Not even recording the rejection goes through, or the remote takes next to nothing.
+    /// Not even recording the rejection is accepted, or the remote accepts next to nothing.
     Unpushable,
 }
 
-/// The limits of the next push, and the bisection, which finds the event that makes a push fail:
-/// the culprit.
+/// The limits of the next push, and the bisection. A bisection finds the event that makes a push
+/// fail, the culprit.
 ///
-/// * Outside of a search the limits are those of a request. Each push that goes through doubles
-///   them, up to the greatest there are. Events that hang together may be larger, and travel in
-///   parts.
-/// * The remote takes the events in their order and stops at the first that it cannot take. So the
-///   search is for the shortest push that is rejected: of more than `above` events, and at most
-///   `failing`. A shorter one goes through and is done with.
-/// * Events that hang together, as a cause and the consequences of its foreign keys, go together
-///   and are recorded as rejected together: a consequence loses if its cause lost.
-/// * An event may wait for a later one, for a foreign key's sake, and that one may be behind the
-///   push. It defers its foreign keys in the search too, or the remote would judge it without the
-///   one that it waits for. A push that parts the two fails for its foreign keys although all
-///   its events were taken: it has no culprit, and `above` is raised to it.
-/// * A push that has all that its events wait for, and fails for its foreign keys, defers one that
-///   stays broken: the later event is rejected. The push goes once more with the later events moved
-///   to the front, so that each event is judged by what is there; only events that wait in a cycle
-///   defer. If that fails too, the push goes with nothing deferred, and is halved.
+/// * Outside of a bisection the limits are those of a request. Each accepted push doubles them, up
+///   to the greatest ones. Events that depend on each other may exceed them, and are sent in parts.
+/// * The remote judges the events in order and stops at the first one that fails. So the bisection
+///   looks for the shortest push that is rejected. It has more than `above` events, and at most
+///   `failing`. A shorter push is accepted, and its events are done.
+/// * Events that depend on each other, like a cause and the consequences of its foreign keys, are
+///   sent together and recorded as rejected together: a consequence loses if its cause lost.
+/// * An event may wait for a later one because of a foreign key, and the later one may be after the
+///   push. It defers its foreign keys in a bisection too, because the remote would otherwise judge
+///   it without the later one. A push that separates the two fails for its foreign keys although
+///   all its events were accepted. It has no culprit, and `above` is raised to its length.
+/// * A push may have all events that its events wait for, and still fail for its foreign keys. Then
+///   the later event is rejected itself. The push is sent once more with the later events first, so
+///   that each event is judged when it arrives; only events that wait in a cycle defer. If that
+///   fails too, nothing is deferred, and the push is halved.
 ///
-/// So the search ends: each try has a smaller gap between `above` and `failing`, or defers less, or
-/// records one event more as rejected, or goes through.
+/// So a bisection ends: each attempt reduces the gap between `above` and `failing`, or defers less,
+/// or records one more event as rejected, or is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bisection {
-    /// The most that a request carries when all is well.
+    /// The greatest size of a request.
     most: PushSize,
-    /// The most that a request carries now.
+    /// The present size of a request.
     request: PushSize,
-    /// The most events of the next push in a search, if they do not hang together.
+    /// The most events of the next push in a bisection, if they do not depend on each other.
     events: usize,
-    /// The bytes of the push that the search began with.
+    /// The bytes of the push with which the bisection began.
     bytes: usize,
     deferral: FkDeferral,
-    /// A push of so many events has no culprit, and fails for its foreign keys.
+    /// A push of this many events has no culprit, and fails for its foreign keys.
     above: usize,
-    /// The number in the outbox of the last of them: none up to it is a culprit, though fewer may
-    /// be left of them.
+    /// The outbox number of the last of them. No event up to it is a culprit, although fewer of
+    /// them may be left.
     cleared: i64,
-    /// A push of so many events has a culprit; `usize::MAX` if none is known to have one.
+    /// A push of this many events has a culprit; `usize::MAX` if no such push is known.
     failing: usize,
-    /// The large events of the next push go without old values, which they do not fit with.
+    /// Whether the large events of the next push are sent without old values, with which they do
+    /// not fit.
     slim: bool,
     bisecting: bool,
 }
 
-/// The events of a push with a higher number in the outbox than this.
+/// The events of a push with an outbox number above `cleared`.
 fn behind(push: &Push, cleared: i64) -> Vec<&Outgoing> {
     push.events.iter().filter(|event| event.n > cleared).collect()
 }
 
-/// Takes the values out of events that are recorded as too large. They stay in their writer's
-/// conflict inbox.
+/// Removes the values of events that are recorded as too large. Their writer's conflict inbox keeps
+/// them.
 fn strip(push: &mut Push) {
     let large = |event: &&mut Outgoing| event.refuse.as_deref() == Some(TOO_LARGE);
     for event in push.events.iter_mut().filter(large) {
@@ -92,8 +92,8 @@ fn strip(push: &mut Push) {
     }
 }
 
-/// Refuses to push an event without the images that its op asks for. In the remote log it would
-/// stop every replica, since none could read it.
+/// Refuses to push an event that lacks an image which its op needs. In the remote log it would stop
+/// every replica, because none could read it.
 ///
 /// # Errors
 ///
@@ -115,7 +115,7 @@ pub(super) fn check(push: &Push) -> Result<()> {
 }
 
 impl Bisection {
-    /// The limits when all is well.
+    /// The greatest limits.
     pub(super) fn new(most: PushSize) -> Self {
         Bisection {
             most,
@@ -131,7 +131,7 @@ impl Bisection {
         }
     }
 
-    /// Whether they are the limits when all is well.
+    /// Whether they are the greatest ones.
     pub(super) fn are_full(&self) -> bool {
         *self == Bisection::new(self.most)
     }
@@ -156,12 +156,12 @@ impl Bisection {
         self.request
     }
 
-    /// Whether a culprit is searched.
+    /// Whether a bisection is running.
     pub(super) fn is_bisecting(&self) -> bool {
         self.bisecting
     }
 
-    /// A push was rejected: from now on the culprit among its events is searched.
+    /// A push was rejected: begins to bisect its events.
     pub(super) fn suspect(&mut self, push: &Push) {
         self.bisecting = true;
         self.events = push.events.len();
@@ -178,7 +178,7 @@ impl Bisection {
         }
     }
 
-    /// A push went through.
+    /// A push was accepted.
     pub(super) fn accepted(&mut self) {
         self.request.events = (self.request.events * 2).min(self.most.events);
         self.request.bytes = (self.request.bytes * 2).min(self.most.bytes);
@@ -190,7 +190,7 @@ impl Bisection {
         }
     }
 
-    /// Begins the search anew, from a push of so many events.
+    /// Begins the bisection again, from a push of this many events.
     fn begin(&mut self, events: usize, deferral: FkDeferral) {
         self.events = events;
         self.deferral = deferral;
@@ -198,7 +198,7 @@ impl Bisection {
         self.failing = usize::MAX;
     }
 
-    /// The remote rejected `push` for its content, with this code.
+    /// The remote rejected `push` because of its content, with this code.
     pub(super) fn rejected(&mut self, push: &Push, code: Code) -> Decision {
         let len = push.events.len();
         if !self.bisecting {
@@ -222,7 +222,7 @@ impl Bisection {
         let len = push.events.len();
         let gap = self.failing.saturating_sub(len);
         let most = match push.self_contained {
-            // The least that goes through by itself, if there is no culprit in it.
+            // The shortest push that is complete by itself, if no culprit is in it.
             events if events > len && events < self.failing => events,
             events if events > len => len + gap.div_ceil(2),
             _ => len,
@@ -236,12 +236,13 @@ impl Bisection {
         Decision::Again
     }
 
-    /// One of the events of `push` is the culprit, behind those that are known to be none.
+    /// One of the events of `push` is the culprit. It comes after those that are known not to be
+    /// one.
     fn has_culprit(&mut self, push: &Push) -> Decision {
         let len = push.events.len();
         let suspects = behind(push, self.cleared);
         if suspects.is_empty() {
-            // The events in front have been settled meanwhile.
+            // The events before them were settled meanwhile.
             self.begin(len, self.deferral);
             return Decision::Again;
         }
@@ -252,7 +253,7 @@ impl Bisection {
         }
         if suspects.iter().all(|event| event.refuse.is_none()) {
             let ids = suspects.iter().map(|event| event.id).collect();
-            // The events in front wait for later ones, and go together with them.
+            // The events before them wait for later ones, and are sent with them.
             let events = if suspects.len() < len { len.max(self.most.events) } else { len };
             self.begin(events, self.deferral);
             return Decision::Refuse(ids);
@@ -264,7 +265,7 @@ impl Bisection {
         Decision::Again
     }
 
-    /// A request that carried these events, or its answer, was too large.
+    /// A request with these events, or its answer, was too large.
     pub(super) fn too_large(&mut self, events: &[Outgoing]) -> Decision {
         let weight: usize = events.iter().map(Outgoing::weight).sum();
         let [event] = events else {

@@ -1,8 +1,8 @@
 //! The push half of the machine: the events to push next, and the decision about a failed push.
 //!
-//! [`Pusher`] takes from the outbox what fits into a request, or cuts what hangs together into
-//! parts ([`staging`]). While a push is under way, the next one is read ([`ahead`]). After a
-//! rejection it closes in on the event that is to blame ([`bisect`]).
+//! [`Pusher`] takes from the outbox as many events as fit into a request, or splits events that
+//! depend on each other into parts ([`staging`]). While a push is in flight, the next one is read
+//! ([`ahead`]). After a rejection it bisects the push to find the event that fails it ([`bisect`]).
 
 mod ahead;
 mod bisect;
@@ -27,58 +27,57 @@ use staging::{Stage, Staging};
 pub(super) enum Load {
     /// Nothing.
     Nothing,
-    /// Something that cannot be sent as it is.
+    /// Events that cannot be sent.
     Unpushable(Error),
     /// This.
     Push(PreparedPush),
 }
 
-/// A push, the id of its first unit, and what a request carries of it if it is larger than one.
+/// A push, the id of its first unit, and the part that a request carries if it is larger than one.
 pub(super) struct PreparedPush {
     push: Arc<Push>,
     unit: Ulid,
     stage: Option<Stage>,
-    /// It was taken from the outbox just now, and the remote may not take it in one transaction.
+    /// Whether it was just taken from the outbox.
     is_oversized: bool,
 }
 
-/// The decision about a part that did not arrive.
+/// The decision about a part that was not stored.
 pub(super) enum PartRejection {
-    /// It is sent again.
+    /// Send it again.
     Again,
     /// The remote is another one.
     OtherRemote,
-    /// Pushes wait.
+    /// Hold pushes.
     Hold(Error),
 }
 
-/// The decision about a push that failed.
+/// The decision about a failed push.
 pub(super) enum PushFailure {
-    /// It is sent again: less of it, or in another way.
+    /// Send it again: less of it, or in another form.
     Again,
-    /// These are recorded as rejected, for this reason.
+    /// Record these events as rejected, for this reason.
     Refuse(Vec<EventId>, String),
-    /// Pushes wait.
+    /// Hold pushes.
     Hold(Error),
 }
 
 /// The push half of one machine.
-///
-/// * A staged push is sent before anything else is read from the outbox. A change of the outbox by
+/// * A staged push is sent before anything else is read from the outbox. It is dropped when this
+///   replicator changes the outbox.
 ///   this replicator forgets it.
 pub(super) struct Pusher {
     bisection: Bisection,
     staging: Option<Staging>,
-    /// The next push, if it was read while another one is under way.
+    /// The next push, if it was read while another one is in flight.
     ahead: Option<Ahead>,
-    /// The outbox number with which a push ends that is under way and has others behind it, if the
-    /// next one is to be read.
+    /// The last outbox number of the push in flight, if the push after it should be read.
     reads_behind: Option<i64>,
-    /// The outbox has something to push, as far as is known.
+    /// Whether the outbox may have something to push.
     unsent: bool,
-    /// The next exchange only reads: what the remote is comes first.
+    /// Whether the next exchange only reads, because the remote must be checked first.
     probe_first: bool,
-    /// The push and the page go in requests of their own.
+    /// Whether the push and the page are sent as separate requests.
     split: bool,
     /// The most events of the next push, if the last one made too many runs otherwise.
     few_events: Option<usize>,
@@ -94,7 +93,7 @@ impl PreparedPush {
         (self.push, self.unit, self.stage)
     }
 
-    /// The warning about a push that is so large that the remote may not take it in one
+    /// The warning about a push that is so large that the remote may not accept it in one
     /// transaction. It is shown before the push is tried.
     pub(super) fn oversized(&self) -> Option<Error> {
         if !self.is_oversized {
@@ -112,7 +111,7 @@ impl PreparedPush {
 }
 
 impl Pusher {
-    /// All may be unsent. `most` is what a push carries in one request at the most.
+    /// All events may be unsent. `most` is the greatest size of a push in one request.
     pub(super) fn new(most: PushSize) -> Self {
         Pusher {
             bisection: Bisection::new(most),
@@ -126,7 +125,7 @@ impl Pusher {
         }
     }
 
-    /// Whether the outbox has something to push.
+    /// Sets whether the outbox has something to push.
     pub(super) fn note_unsent(&mut self, unsent: bool) {
         self.unsent = unsent;
     }
@@ -135,12 +134,12 @@ impl Pusher {
         self.unsent
     }
 
-    /// Lets a request that only reads go first.
+    /// Makes the next request only read.
     pub(super) fn probe(&mut self) {
         self.probe_first = true;
     }
 
-    /// Nothing needs to be known of the remote before a push.
+    /// Nothing must be read before the next push.
     pub(super) fn end_probe(&mut self) {
         self.probe_first = false;
     }
@@ -149,23 +148,23 @@ impl Pusher {
         self.probe_first
     }
 
-    /// Whether the push and the page go in requests of their own.
+    /// Whether the push and the page are sent as separate requests.
     pub(super) fn is_split(&self) -> bool {
         self.split
     }
 
-    /// Lets the push and the page go in requests of their own, until pushes are as large as they
-    /// may be.
+    /// Sends the push and the page as separate requests, until pushes have their greatest size
+    /// again.
     pub(super) fn split(&mut self) {
         self.split = true;
     }
 
-    /// An exchange went through.
+    /// An exchange succeeded.
     pub(super) fn join_if_full(&mut self) {
         self.split &= !self.bisection.are_full();
     }
 
-    /// The staged push is not valid any more.
+    /// The staged push is no longer valid.
     pub(super) fn forget_staged(&mut self) {
         self.staging = None;
     }
@@ -260,7 +259,7 @@ impl Pusher {
         }
     }
 
-    /// A push as it is sent.
+    /// A push in the form in which it is sent.
     fn ready(&self, mut push: Push, tables: &RemoteTables) -> Result<Ready> {
         check(&push)?;
         self.bisection.prepare(&mut push);
@@ -268,24 +267,24 @@ impl Pusher {
         Ok(Ready::new(push, runs))
     }
 
-    /// Whether the next push may be read while one is under way.
+    /// Whether the next push may be read while one is in flight.
     pub(super) fn may_read_ahead(&self) -> bool {
         self.reads_behind.is_some()
     }
 
-    /// Reads the next push while one is under way. What is wrong with it is said when it is due.
+    /// Reads the next push while one is in flight. An error is reported when it is due.
     pub(super) fn read_ahead(&mut self, store: &mut Store, tables: Option<Arc<RemoteTables>>) {
         let Some((last_n, tables)) = self.reads_behind.take().zip(tables) else { return };
         let Ok(Some(ready)) = self.read(store, &tables, last_n) else { return };
         self.ahead = Ahead::of(ready, store, &tables, self.limit(), last_n).unwrap_or_default();
     }
 
-    /// How far a push is that travels in parts, if one does.
+    /// The progress of a push that is sent in parts, if there is one.
     pub(super) fn staged(&self) -> Option<Staged> {
         self.staging.as_ref().map(Staging::progress)
     }
 
-    /// The remote took a push in.
+    /// The remote accepted a push.
     pub(super) fn accepted(&mut self, push: &Push) {
         for event in push.events.iter().filter(|event| event.refuse.is_some()) {
             tracing::warn!(table = event.table, key = %event.key, event = %event.id,
@@ -295,14 +294,14 @@ impl Pusher {
         self.staging = None;
     }
 
-    /// A part of a staged push has arrived.
+    /// The remote stored a part of a staged push.
     pub(super) fn part_arrived(&mut self, stage: &Stage) {
         if let Some(staging) = &mut self.staging {
             staging.arrived(stage);
         }
     }
 
-    /// A part of a staged push did not arrive: the remote did not keep it.
+    /// The remote did not store a part of a staged push.
     pub(super) fn part_rejected(&mut self, error: Error) -> PartRejection {
         if let Some(staging) = &mut self.staging
             && error.code() == Code::StagedTableMissing
@@ -317,8 +316,8 @@ impl Pusher {
         PartRejection::Hold(error)
     }
 
-    /// The remote rejected a push as a whole. The event that is to blame is searched, but only on
-    /// a remote that is as it should be: a request that only reads comes first.
+    /// The remote rejected a push as a whole. The push is bisected, but only on a remote in good
+    /// order: first a request that only reads is sent.
     pub(super) fn rejected(&mut self, push: &Push, error: Error) -> PushFailure {
         tracing::info!(events = push.events.len(), "a push was rejected: bisecting it");
         (self.staging, self.ahead) = (None, None);
@@ -331,22 +330,22 @@ impl Pusher {
         Self::failure(decision, &push.events, error.message().to_owned(), error)
     }
 
-    /// A request with a push and a page, or its answer, was too large. Which of the two is to
-    /// blame is not known, so they go apart from now on, and the page first.
+    /// A request with a push and a page, or its answer, was too large. It is not known which of the
+    /// two was, so they are sent separately from now on, the page first.
     pub(super) fn separate(&mut self, push: &Push) {
         self.split = true;
         self.probe_first = true;
         self.bisection.suspect(push);
     }
 
-    /// A request was too large for these events.
+    /// A request was too large with these events.
     pub(super) fn too_large(&mut self, events: &[Outgoing], error: Error) -> PushFailure {
         let decision = self.bisection.too_large(events);
         Self::failure(decision, events, crate::event::verdict::TOO_LARGE.to_owned(), error)
     }
 
-    /// A request of a staged push was too large, or its answer. The last one carries no event, so
-    /// if it asks for a page (`paged`), that is to blame.
+    /// A request of a staged push, or its answer, was too large. The last request has no events, so
+    /// if it also requests a page (`paged`), the page was too large.
     pub(super) fn staged_too_large(
         &mut self,
         stage: &Stage,
@@ -392,7 +391,7 @@ fn unpushable(events: &[Outgoing], error: Error) -> Error {
     Error::new(code, message).with_source(error)
 }
 
-/// The limits with fewer events, and transactions that may be parted.
+/// The error for a remote that does not even accept the last request of a staged push.
 fn few(limit: PushLimit, events: usize) -> PushLimit {
     PushLimit { events: limit.events.min(events), keeps_transactions: false, ..limit }
 }

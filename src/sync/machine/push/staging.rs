@@ -1,8 +1,9 @@
-//! A push that is larger than a request: which of its parts are on the remote.
+//! A push that is larger than a request, and its parts that are on the remote.
 //!
-//! What hangs together reaches the remote in one transaction. Where a request cannot carry all of
-//! it, the parts go first, each in a request that may be repeated, and a last request makes them
-//! take effect ([`PushPart`]). The parts stay in memory until the remote has answered that.
+//! Events that depend on each other must reach the remote in one transaction. If a request cannot
+//! carry all of them, the parts are sent first, each in a request that may be repeated. A last
+//! request makes them take effect ([`PushPart`]). The parts stay in memory until the remote has
+//! answered that one.
 
 use std::sync::Arc;
 
@@ -13,14 +14,14 @@ use crate::protocol::statements::{PushPart, PushPayload};
 use crate::protocol::{Outgoing, Push};
 use crate::sync::machine::io::{PushSize, Staged};
 
-/// A push on its way in parts.
+/// A push that is sent in parts.
 pub(super) struct Staging {
     push: Arc<Push>,
     payload: Arc<PushPayload>,
     token: Ulid,
-    /// How many of the parts are on the remote.
+    /// The number of parts that are on the remote.
     done: usize,
-    /// The remote lacks the table for them.
+    /// Whether the remote lacks the table for them.
     create: bool,
 }
 
@@ -29,7 +30,7 @@ pub(super) struct Staging {
 pub(in crate::sync::machine) struct Stage {
     payload: Arc<PushPayload>,
     token: Ulid,
-    /// The part, or none where all of them are to take effect.
+    /// The part; `None` for the request that makes all of them take effect.
     part: Option<usize>,
     create: bool,
 }
@@ -41,24 +42,24 @@ impl Staging {
         Staging { push: Arc::new(push), payload, token, done: 0, create: false }
     }
 
-    /// How many of the parts are on the remote.
+    /// The number of parts that are on the remote.
     pub(super) fn progress(&self) -> Staged {
         let (events, parts) = (self.push.events.len(), self.payload.parts());
         Staged { events, done: self.done, parts }
     }
 
-    /// The push, as its last request names it.
+    /// The push, for its last request.
     pub(super) fn push(&self) -> (Arc<Push>, Ulid) {
         (Arc::clone(&self.push), self.token)
     }
 
-    /// What goes next.
+    /// The next request.
     pub(super) fn next(&self) -> Stage {
         let part = (self.done < self.payload.parts()).then_some(self.done);
         Stage { payload: Arc::clone(&self.payload), token: self.token, part, create: self.create }
     }
 
-    /// A request has arrived that carried this: the next part is the one behind it.
+    /// The request with this stage has arrived: the next part is the one after it.
     pub(super) fn arrived(&mut self, stage: &Stage) {
         if self.token == stage.token && stage.part == Some(self.done) {
             self.done += 1;
@@ -66,13 +67,13 @@ impl Staging {
         }
     }
 
-    /// The remote lacks the table for parts: the next request makes it. Gives false if the last one
-    /// did already.
+    /// The remote lacks the table for parts: the next request creates it. Returns false if the last
+    /// one did already.
     pub(super) fn create_table(&mut self) -> bool {
         !std::mem::replace(&mut self.create, true)
     }
 
-    /// The events of a part, if it is one of this push.
+    /// The events of a part, if it is a part of this push.
     pub(super) fn events_of(&self, stage: &Stage) -> Vec<Outgoing> {
         let part = stage.part.filter(|_| self.token == stage.token);
         let range = part.map(|part| stage.payload.range(part));
@@ -81,12 +82,12 @@ impl Staging {
 }
 
 impl Stage {
-    /// Whether only a part is sent, and nothing takes effect yet.
+    /// Whether the request carries only a part, which takes no effect yet.
     pub(in crate::sync::machine) fn is_part(&self) -> bool {
         self.part.is_some()
     }
 
-    /// All of it, where it is to take effect.
+    /// The whole push, for the request that makes it take effect.
     pub(in crate::sync::machine) fn whole(&self) -> Option<&PushPayload> {
         self.part.is_none().then_some(&*self.payload)
     }

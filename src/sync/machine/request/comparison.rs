@@ -30,7 +30,7 @@ impl Machine {
         Ok(batch.map(|batch| (RequestKind::Recapture, batch)))
     }
 
-    /// The remote has answered what its rows are, or its log.
+    /// The remote has answered with rows or a part of the log.
     pub(in crate::sync::machine) fn compared(&mut self, answer: Answer) {
         let read = Recapture::meta(&answer)
             .and_then(|meta| Ok((meta, self.store.incarnations()?, self.store.place()?)));
@@ -72,11 +72,11 @@ impl Machine {
         self.read_outbox();
     }
 
-    /// A request of a comparison failed, or its answer is not one.
+    /// A request of a comparison failed, or its answer is not valid.
     pub(in crate::sync::machine) fn comparison_failed(&mut self, error: Error) {
         match error.kind() {
             Kind::TooLarge if self.first_sync.recapture().too_large() => return,
-            // The remote's definitions may be others by now.
+            // The remote's definitions may have changed.
             Kind::Rejected => {
                 self.first_sync.recapture().restart();
                 self.first_sync.forget_tables();

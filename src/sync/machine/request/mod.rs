@@ -1,4 +1,4 @@
-//! The request that is in flight, and its kind.
+//! The request in flight, and its kind.
 
 mod comparison;
 pub(super) mod next;
@@ -18,23 +18,23 @@ use crate::sync::machine::push::staging::Stage;
 
 /// The kind of a request.
 pub(super) enum RequestKind {
-    /// The first sync.
+    /// A request of the first sync.
     FirstSync,
-    /// To push and pull.
+    /// A push and a pull.
     Exchange(Box<ExchangeRequest>),
-    /// To learn whether the log still ends at this place.
+    /// A check whether the log still ends at this place.
     IdlePoll(Place),
-    /// To learn what became of these events.
+    /// A question about these events.
     Reconcile(Vec<EventId>),
-    /// To compare suspect tables.
+    /// A comparison of suspect tables.
     Recapture,
-    /// To search what capture on the remote has missed.
+    /// A search for writes that capture on the remote has missed.
     Find,
 }
 
 /// The requests of one machine.
 ///
-/// * At most one is waited for. An answer with another id is left alone.
+/// * At most one is waited for. An answer with another id is ignored.
 pub(super) struct Requests {
     in_flight: Option<(RequestId, RequestKind)>,
     last: RequestId,
@@ -46,24 +46,24 @@ impl Requests {
         Requests { in_flight: None, last }
     }
 
-    /// A request goes out, under this id.
+    /// Sends a request. Returns its id.
     pub(super) fn send(&mut self, kind: RequestKind) -> RequestId {
         self.last = RequestId(self.last.0 + 1);
         self.in_flight = Some((self.last, kind));
         self.last
     }
 
-    /// An answer came. Gives what the request was for, if it was waited for.
+    /// Handles an answer. Returns the kind of the request, if it was waited for.
     pub(super) fn take(&mut self, id: RequestId) -> Option<RequestKind> {
         self.in_flight.take_if(|(in_flight, _)| *in_flight == id).map(|(_, kind)| kind)
     }
 
-    /// Nobody waits for the request any more. Gives whether there was one.
+    /// Stops waiting for the request. Returns whether there was one.
     pub(super) fn give_up(&mut self) -> bool {
         self.in_flight.take().is_some()
     }
 
-    /// The page that the request asks for is of no use any more.
+    /// The page of the request cannot be used any more.
     pub(super) fn discard_page(&mut self) {
         if let Some((_, RequestKind::Exchange(request))) = &mut self.in_flight {
             request.discard_page = true;
@@ -74,7 +74,7 @@ impl Requests {
         self.in_flight.is_none()
     }
 
-    /// Whether something is moved by the request, or decided.
+    /// Whether the request moves or decides something.
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() || request.stage.is_some(),
@@ -83,7 +83,7 @@ impl Requests {
         })
     }
 
-    /// Whether a push is under way that did not travel in parts.
+    /// Whether a push is in flight that is not sent in parts.
     pub(super) fn is_pushing(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|(_, kind)| match kind {
             RequestKind::Exchange(request) => request.push.is_some() && request.stage.is_none(),
@@ -103,14 +103,14 @@ pub(super) struct ExchangeRequest {
     stage: Option<Stage>,
     epoch: String,
     range: Option<LogRange>,
-    /// How the lines of that may come.
+    /// The short forms that the lines of the page may have.
     lean: Option<Lean>,
     asker: Asker,
     discard_page: bool,
 }
 
 impl ExchangeRequest {
-    /// One that only reads.
+    /// A request that only reads.
     pub(super) fn reading(asker: Asker, epoch: String) -> Self {
         ExchangeRequest {
             push: None,
@@ -123,22 +123,22 @@ impl ExchangeRequest {
         }
     }
 
-    /// The same with a push, and the id of its first unit.
+    /// The same, with a push and the id of its first unit.
     pub(super) fn pushing(self, push: Arc<Push>, unit: Ulid, sender: Sender) -> Self {
         ExchangeRequest { push: Some((push, unit, sender)), ..self }
     }
 
-    /// The same with its part of a staged push.
+    /// The same, with its part of a staged push.
     pub(super) fn staging(self, stage: Option<Stage>) -> Self {
         ExchangeRequest { stage, ..self }
     }
 
-    /// The same with the part of the log that it asks for, and how its lines may come.
+    /// The same, with the part of the log that it requests, and the forms of its lines.
     pub(super) fn pulling(self, range: LogRange, lean: Option<Lean>) -> Self {
         ExchangeRequest { range: Some(range), lean, ..self }
     }
 
-    /// The request as the protocol has it.
+    /// The request in the protocol's form.
     pub(super) fn exchange(&self) -> Exchange<'_> {
         let push = self.push.as_ref().map(|(push, unit, sender)| (&**push, *unit, sender));
         let stage = self.stage.as_ref();
@@ -170,17 +170,17 @@ impl ExchangeRequest {
         self.stage.as_ref().filter(|stage| stage.is_part())
     }
 
-    /// The place in the log that was known when it was sent.
+    /// The newest known place in the log when it was sent.
     pub(super) fn place(&self) -> Place {
         self.asker.place
     }
 
-    /// Whether it asks for a page.
+    /// Whether it requests a page.
     pub(super) fn is_paged(&self) -> bool {
         self.range.is_some()
     }
 
-    /// Whether its page is of no use any more.
+    /// Whether its page cannot be used any more.
     pub(super) fn discards_page(&self) -> bool {
         self.discard_page
     }

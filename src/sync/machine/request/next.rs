@@ -1,4 +1,4 @@
-//! The next request, put together from what the parts of the machine want.
+//! Chooses the next request, from the wishes of the machine's parts.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::sync::machine::request::{ExchangeRequest, RequestKind};
 use crate::sync::remote_check::no_first_sync;
 
 impl Machine {
-    /// The request to send next, if there is one.
+    /// The next request, if there is one.
     pub(in crate::sync::machine) fn next_request(
         &mut self,
     ) -> Result<Option<(RequestKind, Batch)>> {
@@ -58,8 +58,8 @@ impl Machine {
         self.next_exchange(asker, epoch)
     }
 
-    /// Whether a search for what capture on the remote has missed may go on: nothing else is to be
-    /// asked.
+    /// Whether a search for writes that capture on the remote has missed may continue: no other
+    /// request is due.
     fn may_find(&self) -> bool {
         let idle = self.puller.is_at_end() && !self.pusher.has_unsent() && !self.wants_pull();
         let steady_ms = self.schedule.now().steady_ms;
@@ -68,8 +68,8 @@ impl Machine {
         idle && sound && self.first_sync.tables().is_some_and(wants)
     }
 
-    /// The next request of a search. When it has ended, the definitions are looked at again: the
-    /// gaps are read with them.
+    /// The next request of a search. When the search has ended, the definitions are read again,
+    /// because the gaps are read with them.
     fn next_search(&mut self) -> Result<Option<Batch>> {
         let Some(tables) = self.first_sync.tables() else { return Ok(None) };
         let steady_ms = self.schedule.now().steady_ms;
@@ -106,7 +106,7 @@ impl Machine {
         if prepared.is_none() && self.may_idle_poll(asker.place) && self.remembers_tables()? {
             return Ok(Some((RequestKind::IdlePoll(asker.place), idle_poll(asker.place))));
         }
-        // A page that might be too large must not keep a push back.
+        // A page that may be too large must not hold a push back.
         let pulls = prepared.is_none() || !self.pusher.is_split();
         let mut request = ExchangeRequest::reading(asker, epoch.clone());
         if let Some(prepared) = prepared {
@@ -130,7 +130,8 @@ impl Machine {
         Ok(Some((RequestKind::Exchange(Box::new(request)), batch)))
     }
 
-    /// Whether a poll may ask for the log's end alone: nothing goes on, and nothing is wrong.
+    /// Whether a poll may ask only for the end of the log: nothing is in progress, and there is no
+    /// problem.
     fn may_idle_poll(&self, place: Place) -> bool {
         self.schedule.may_idle_poll()
             && place.id.is_some()
@@ -141,7 +142,7 @@ impl Machine {
             && !self.health.has_push_trouble()
     }
 
-    /// The events to push next, if any can be.
+    /// The events to push next, if there are any.
     fn load(&mut self) -> Result<Option<PreparedPush>> {
         let epoch_ms = self.schedule.epoch_ms();
         let tables = self.first_sync.tables().expect("a push is planned for tables");
@@ -153,7 +154,7 @@ impl Machine {
                 Ok(None)
             }
             Load::Push(prepared) => {
-                // It is said until it has gone through.
+                // The warning is shown until the push has succeeded.
                 if let Some(error) =
                     prepared.oversized().filter(|_| !self.health.has_push_trouble())
                 {
@@ -174,7 +175,7 @@ impl Machine {
         Ok(self.first_sync.tables().is_some())
     }
 
-    /// Whether the remote's tables are known, from now or from the last comparison.
+    /// Whether the remote's tables are known, from this process or the last comparison.
     pub(in crate::sync::machine) fn remembers_tables(&mut self) -> Result<bool> {
         let local = self.store.current_schema_version()?;
         self.first_sync.is_local_schema(local);
@@ -186,8 +187,8 @@ impl Machine {
         Ok(self.first_sync.tables().is_some())
     }
 
-    /// Begins to compare the definitions: for a push that was `rejected`, perhaps for want of an
-    /// object, or for the next one.
+    /// Begins to compare the definitions: for a push that was `rejected`, perhaps because of a
+    /// missing object, or for the next push.
     pub(in crate::sync::machine) fn compare_definitions(
         &mut self,
         sought: Option<&str>,

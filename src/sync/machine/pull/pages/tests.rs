@@ -1,4 +1,4 @@
-//! How much is asked for, and what waits.
+//! The size of requests, and the waiting pages.
 
 use super::*;
 
@@ -118,7 +118,7 @@ fn a_page_is_integrated_in_parts_until_one_of_them_cannot_be() {
     assert!(pages.front().is_none() && pages.has_room());
 }
 
-/// Lines from `first` on, all in the unit with this number.
+/// Lines from `first` on, all in the unit `unit`.
 fn lines_of(unit: u64, first: i64, count: i64, more: bool) -> Page {
     let unit = ulid::Ulid::from_parts(unit, 1);
     let line = |seq| format!("[{seq},\"x\",\"a\",null,\"{unit}\"]");
@@ -146,14 +146,14 @@ fn a_unit_that_may_go_on_waits_for_its_end() {
     assert!(pages.front().is_none());
     pages.came(lines_of(2, 26, 5, false), Seq(30));
     assert_eq!(part(&pages), Some((10, Seq(30))), "the log's end is one");
-    // A page that was asked for with its last unit waits for nothing.
+    // A page that was requested with its last unit waits for nothing.
     pages.restart(at(0));
     pages.whole_units = true;
     pages.came(lines_of(1, 1, 10, true), Seq(500));
     assert_eq!(part(&pages), Some((10, Seq(10))));
     pages.restart(at(30));
     pages.whole_units = false;
-    // An end that comes without an event is one too.
+    // A head that is reported without an event is the end too.
     pages.came(lines_of(3, 31, 5, true), Seq(36));
     pages.came(page(35, 0, 0, false), Seq(35));
     assert_eq!(pages.waiting.back().map(|page| page.count), Some(5));
@@ -185,7 +185,7 @@ fn a_unit_that_is_too_large_is_integrated_in_parts() {
     let end = pages.part(usize::MAX).unwrap().1;
     pages.integrated(end);
     assert!(!pages.in_parts());
-    // A page that was asked for with its last unit has no more of it than that.
+    // A page that was requested with its last unit has all of that unit.
     for (count, partial) in [(MAX_EVENTS + MAX_UNIT - 1, false), (MAX_EVENTS + MAX_UNIT, true)] {
         let mut pages = after(0);
         pages.came(lines_of(1, 1, count as i64, true), Seq(60_000));

@@ -1,4 +1,4 @@
-//! The bisection, and what does not fit.
+//! The bisection, and events that do not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::event::RowKey;
 use crate::protocol::statements::{MAX_EVENTS, MAX_PUSH_BYTES};
 
-/// What a trigger refuses.
+/// The code of a rejection by a trigger.
 const NO: Code = Code::Rejected;
 
 fn event(n: i64) -> Outgoing {
@@ -16,12 +16,12 @@ fn event(n: i64) -> Outgoing {
     Outgoing::new(n, id, "t".to_owned(), key, Op::Update)
 }
 
-/// The limits in health.
+/// The greatest limits.
 fn full() -> Bisection {
     Bisection::new(PushSize::default())
 }
 
-/// The events from `first` on, as many as the limits take.
+/// The events from `first` on, as many as the limits allow.
 fn next(limits: &Bisection, first: i64, last: i64) -> Push {
     let end = last.min(first + limits.limit().events as i64 - 1);
     let events: Vec<_> = (first..=end).map(event).collect();
@@ -78,8 +78,8 @@ fn a_pair_stays_together() {
     assert_eq!(limits.clone().rejected(&pair, NO), Decision::Unpushable);
 }
 
-/// What a remote makes of a push: the first culprit in it fails it, and then what waits in it
-/// for what is not there.
+/// The remote's answer to a push: the first culprit in it fails it, and otherwise an event that
+/// waits for one that is missing.
 fn answer(
     push: &Push,
     culprits: &BTreeMap<i64, Option<Code>>,
@@ -95,7 +95,7 @@ fn answer(
         return culprits[&event.n];
     }
     let there = |n: i64| push.events.iter().any(|event| event.n == n) && taken(n);
-    // Of no name: one that loses, and is not there although nothing fails.
+    // Some events have no name: they lose, and are not there although nothing fails.
     let comes = |n: i64| there(n) && !culprits.contains_key(&n);
     let dangles = push
         .events
@@ -105,8 +105,8 @@ fn answer(
     dangles.then_some(FOREIGN)
 }
 
-/// The push that a store gives for the limits: events from `sent` on, the links as deferred foreign
-/// keys.
+/// The push that a store returns for the limits: events from `sent` on, with the links as deferred
+/// foreign keys.
 fn given(
     limits: &Bisection,
     sent: i64,
@@ -142,8 +142,8 @@ fn given(
     push
 }
 
-/// Any links and any culprits: the bisection ends, the culprits are refused, and so is nobody else
-/// unless a culprit fails for a foreign key.
+/// With any links and any culprits, the bisection ends and rejects the culprits. It rejects no
+/// other event unless a culprit fails for a foreign key.
 #[test]
 fn a_bisection_with_deferrals_ends_and_finds_the_culprits_alone() {
     for seed in 0..3_000 {
@@ -187,7 +187,7 @@ fn a_bisection_with_deferrals_ends_and_finds_the_culprits_alone() {
     }
 }
 
-/// A remote that takes few events at once gets smaller requests, and no search begins for that.
+/// If a remote accepts only few events at once, the requests become smaller, without a bisection.
 #[test]
 fn a_request_shrinks_until_it_fits_and_grows_again() {
     for fits in 1..30 {
@@ -239,7 +239,7 @@ fn limits_close_in_and_open_again() {
     assert_eq!((limits.is_bisecting(), limits.limit().events), (true, 12));
     (0..20).for_each(|_| limits.accepted());
     assert_eq!(limits, full());
-    // What a request takes is another matter.
+    // The size of a request is independent of that.
     assert_eq!(limits.too_large(&next(&limits, 1, MAX_EVENTS as i64).events), Decision::Again);
     assert_eq!(limits.of_request().events, MAX_EVENTS / 2);
     assert!(!limits.is_bisecting());
@@ -277,13 +277,14 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     assert_eq!(push.events[0].after.as_ref().map(String::len), Some(20), "what it changed");
     let refuse = Decision::Refuse(vec![push.events[0].id]);
     assert_eq!(limits.too_large(&of(LARGE_BYTES).events), refuse, "slim already");
-    // Without old values there is nothing to take off.
+    // Without old values there is nothing to remove.
     for before in [None, Some(NOTHING.to_owned())] {
         let mut push = of(LARGE_BYTES + 10);
         push.events[0].before = before;
         assert_eq!(full().too_large(&push.events), refuse);
     }
-    // What is recorded as too large keeps its values here, and other refusals send theirs.
+    // An event that is recorded as too large keeps its values here. Other rejected events send
+    // theirs.
     let mut push = of(LARGE_BYTES);
     push.events[0].refuse = Some("no".to_owned());
     full().prepare(&mut push);
@@ -295,7 +296,7 @@ fn what_travels_nowhere_goes_without_its_old_values_and_then_not_at_all() {
     assert_eq!(images, (Some(NOTHING), Some(NOTHING), None));
 }
 
-/// A push of the events 1 to `len`, of which the first waits for what is behind it.
+/// A push of the events 1 to `len`, of which the first waits for an event after the push.
 fn waiting(len: i64, self_contained: usize) -> Push {
     let mut push = next(&full(), 1, len);
     push.events[0].defer_fk = true;
@@ -321,8 +322,8 @@ fn a_bisection_looks_behind_the_end_of_its_push() {
 
 #[test]
 fn a_push_that_parts_what_waits_grows_to_what_it_waits_for() {
-    // Length, what hangs together, what is known to fail: the next one's length, and none if it
-    // goes with what is waited for in front.
+    // Length, self-contained part, failing length: the next length, and none if the push is sent
+    // with the later events first.
     for (len, self_contained, failing, most) in [
         (10, 17, usize::MAX, Some(17)),
         (10, 17, 18, Some(17)),
@@ -389,7 +390,7 @@ fn a_culprit_behind_what_waits_lets_that_go_with_what_it_waits_for() {
 fn what_a_cause_took_along_is_refused_with_it() {
     let push = |first: i64| {
         let mut push = next(&full(), first, 5);
-        // The second and the third are consequences of the fifth; the fourth stands between.
+        // The second and the third are consequences of the fifth. The fourth is between them.
         for consequence in push.events.iter_mut().filter(|event| [2, 3].contains(&event.n)) {
             consequence.via = Some(event(5).id);
         }
