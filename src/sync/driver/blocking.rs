@@ -28,21 +28,20 @@ use crate::sync::remote_check::other_remote;
 use crate::sync::removal::{self, RemoteInstallation};
 use crate::sync::status::{HEALTH_BOUND_MS, Summary};
 
-/// How often a start tries once more to get the write lock. SQLite waits for it for five seconds
-/// each time.
+/// How many times to wait for the write lock at a start. SQLite waits for five seconds each time.
 const LOCK_WAITS: u32 = 11;
-/// The pause in between, where SQLite has not waited.
+/// The pause between two attempts, if SQLite has not waited.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// How often a blocking first sync is tried.
+/// The number of attempts of a blocking first sync.
 const ATTEMPTS: u32 = 3;
 
-/// Runs a first sync on this thread: see [`FirstSync`]. It may be done again at any time. `watch`
-/// is told before each request what it is for.
+/// Runs a first sync on this thread: see [`FirstSync`]. It may be repeated at any time. `watch` is
+/// called before each request with its purpose.
 ///
 /// # Errors
 ///
 /// As [`FirstSync::answered`] and [`FirstSync::ask`], and `Unavailable` when the remote cannot be
-/// reached after a few attempts. Where the remote cannot be reached, nothing was changed on either
+/// reached after a few attempts. In that case nothing was changed on either side.
 /// side.
 ///
 /// # Panics
@@ -63,12 +62,12 @@ pub fn initialise(
     Ok((store, report))
 }
 
-/// Looks at the remote, on this thread, before it is accepted.
+/// Reads the facts of a remote on this thread, before it is accepted.
 ///
 /// # Errors
 ///
 /// `Usage` when the replica has had no first sync; `Unavailable` when the remote cannot be reached;
-/// `Refused` when it refuses us, or is of no use for another reason than [`accept`] is for.
+/// `Refused` when it refuses us, or has a problem for which [`accept`] is not meant.
 ///
 /// # Panics
 ///
@@ -77,11 +76,11 @@ pub fn preview_remote(store: &Store, remote: &dyn Remote) -> Result<RemotePrevie
     single_thread()?.block_on(preview(LocalSide::of(store)?, remote))
 }
 
-/// Reads what a remote has of driftless's, on this thread.
+/// Reads which objects of driftless a remote has, on this thread.
 ///
 /// # Errors
 ///
-/// The remote's.
+/// The errors of the remote.
 ///
 /// # Panics
 ///
@@ -90,11 +89,11 @@ pub fn look_at_installation(remote: &dyn Remote) -> Result<RemoteInstallation> {
     single_thread()?.block_on(removal::look(remote))
 }
 
-/// Takes everything of driftless's out of a remote, on this thread.
+/// Removes all objects of driftless from a remote, on this thread.
 ///
 /// # Errors
 ///
-/// The remote's; `Unavailable` when a replica has installed it again meanwhile.
+/// The errors of the remote; `Unavailable` when a replica has installed it again meanwhile.
 ///
 /// # Panics
 ///
@@ -103,19 +102,19 @@ pub fn remove_installation(remote: &dyn Remote, found: &RemoteInstallation) -> R
     single_thread()?.block_on(removal::remove(remote, found))
 }
 
-/// Removes the files that driftless has put beside a database, which is no replica any more.
+/// Removes the files that driftless has made beside a database, which is not a replica any more.
 pub fn remove_files(lock: Lock, database: &Path) {
-    // Without a replicator there is none.
+    // Without a replicator the file does not exist.
     let _ = std::fs::remove_file(status_file::path(database));
     lock.remove_file(database);
 }
 
-/// Goes on with another remote, on this thread: see [`RemotePreview`]. The caller holds the file's
-/// lock. `watch` is told before each request what it is for.
+/// Continues with another remote, on this thread: see [`RemotePreview`]. The caller holds the
+/// file's lock. `watch` is called before each request with its purpose.
 ///
 /// # Errors
 ///
-/// As for [`initialise`]. After an error the replica belongs to the remote that it belonged to.
+/// As for [`initialise`]. After an error the replica still belongs to its former remote.
 ///
 /// # Panics
 ///
@@ -161,7 +160,7 @@ fn contact(
                 Advance::Done(report, store, _) => return Ok((*store, *report)),
                 Advance::OtherRemote(found) => return Err(other_remote(found.as_deref())),
             },
-            // It answered, at least.
+            // The remote answered, at least.
             Err(error) if first_sync.recover(&error) => backoff.reset(),
             Err(error) if error.kind() == Kind::Unavailable => {
                 let wait = backoff.fail();
@@ -175,9 +174,10 @@ fn contact(
     }
 }
 
-/// Pushes and pulls, on this thread, until what is pending now has its verdict and what the remote
-/// has now is here. The caller holds the file's [`Lock`](crate::sync::driver::lock::Lock). `watch`
-/// is told how far a push is that travels in parts, and when it has arrived (`None`).
+/// Pushes and pulls, on this thread, until the present pending events have their verdicts and the
+/// remote's present log is here. The caller holds the file's
+/// [`Lock`](crate::sync::driver::lock::Lock). `watch` is called with the progress of a push that is
+/// sent in parts, and with `None` when it has arrived.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ pub fn drain(
     })
 }
 
-/// Does `open`, and again while another program has the write lock, up to [`LOCK_WAITS`] times.
+/// Calls `open`, and again while another program has the write lock, up to [`LOCK_WAITS`] times.
 pub(crate) fn when_unlocked<T>(
     mut open: impl FnMut() -> Result<T>,
     mut pause: impl FnMut(Duration),
@@ -236,8 +236,8 @@ pub(crate) fn when_unlocked<T>(
 mod tests {
     use super::*;
 
-    /// An attempt to open a file that is locked for the first `locked` attempts, and how many
-    /// attempts and pauses there were.
+    /// Opens a file that is locked for the first `locked` attempts. Returns the result, and the
+    /// numbers of attempts and pauses.
     fn attempts(locked: u32, then: Result<u8>) -> (Result<u8>, u32, u32) {
         let (mut then, mut opened, mut paused) = (Some(then), 0, 0);
         let open = || {

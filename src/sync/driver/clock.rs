@@ -17,7 +17,7 @@ impl Time {
         Time { start: Instant::now() }
     }
 
-    /// Since it was started.
+    /// The time since the start.
     #[allow(clippy::disallowed_methods)]
     pub(in crate::sync) fn elapsed(self) -> Duration {
         self.start.elapsed()
@@ -33,17 +33,18 @@ impl Time {
     }
 }
 
-/// Now, in ms since 1970.
+/// The present time in ms since 1970.
 pub(crate) fn now_ms() -> i64 {
     Time::start().now().wall_ms
 }
 
-/// A new ULID, of the present.
+/// A new ULID with the present time.
 pub(crate) fn fresh_ulid() -> ulid::Ulid {
     Clock::default().stamp(u64::try_from(now_ms()).unwrap_or(0), fastrand::u128(..))
 }
 
-/// A wall clock that runs so far ahead of the steady one, in ms, was asleep meanwhile, or set.
+/// If the wall clock advances this much more than the steady one, in ms, the computer was asleep or
+/// the clock was set.
 const JUMP_MS: i64 = 3_000;
 
 /// Compares the two clocks, to notice that the computer was asleep.
@@ -56,8 +57,8 @@ impl JumpDetector {
         JumpDetector { last: now }
     }
 
-    /// Whether the clocks have moved apart since the last time. In sleep some systems' steady
-    /// clocks stand still, and others' go on.
+    /// Whether the clocks have moved apart since the last call. During sleep the steady clock stops
+    /// on some systems, and runs on others.
     pub(super) fn has_jumped(&mut self, now: Now) -> bool {
         let wall = now.wall_ms - self.last.wall_ms;
         let steady = (now.steady_ms - self.last.steady_ms) as i64;

@@ -1,8 +1,8 @@
-//! Notices commits, and records where transactions end while the driver's thread is busy.
+//! Notices commits, and records the ends of transactions while the driver's thread is busy.
 //!
-//! A push takes some tens of milliseconds to prepare, and an application may commit as many
-//! transactions meanwhile. Without a look in between they become one unit, which every other
-//! replica must integrate in one transaction. It would hold the write lock there for too long.
+//! Preparing a push takes tens of milliseconds, and an application may commit as many transactions
+//! meanwhile. If nobody looked in between, they would become one unit, which every other replica
+//! must integrate in one transaction. It would hold the write lock there for too long.
 
 use std::convert::Infallible;
 use std::thread::JoinHandle;
@@ -13,24 +13,24 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use crate::error::Result;
 use crate::store::{Store, Watch};
 
-/// How long a commit by another process may go unnoticed, in ms.
+/// How long a commit by another process may stay unnoticed, in ms.
 pub(in crate::sync) const COMMIT_LOOK_MS: u64 = 50;
-/// How often to look after the bell, in ms: it rings in the moment before the commit takes effect.
+/// How often to look after the bell, in ms. The bell rings just before the commit takes effect.
 const LOOK_AFTER_BELL_MS: u64 = 1;
 
-/// How often to look while somebody writes, in ms: a thousand rows take several.
+/// How often to look while somebody writes, in ms. Writing a thousand rows takes longer.
 const LOOK_MS: u64 = 1;
-/// After so many looks that found nothing, the watcher sleeps until the bell rings.
+/// After this many looks without a commit, the watcher sleeps until the bell rings.
 const QUIET_LOOKS: u32 = 50;
 
 /// The commits that the driver knows of.
 ///
-/// A commit by this process rings a bell at once. A commit by any other is noticed through
-/// `PRAGMA data_version`, which costs some microseconds, within [`COMMIT_LOOK_MS`].
+/// A commit by this process rings a bell at once. A commit by another process is noticed within
+/// [`COMMIT_LOOK_MS`], by `PRAGMA data_version`, which takes some microseconds.
 pub(super) struct Commits {
     watcher: Watcher,
     data_version: i64,
-    /// Until then a commit is expected, in steady ms.
+    /// Until this time a commit is expected, in steady ms.
     bell_until: u64,
 }
 
@@ -41,7 +41,7 @@ impl Commits {
         Ok(Commits { watcher: Watcher::start(store.watch()), data_version, bell_until: 0 })
     }
 
-    /// The store is another one now, with a count of its own.
+    /// The store was replaced, and its count is another one.
     pub(super) fn restart(&mut self, store: &Store) {
         self.data_version = store.data_version().unwrap_or(-1);
         self.watcher = Watcher::start(store.watch());
@@ -71,7 +71,7 @@ impl Commits {
     }
 }
 
-/// The thread that looks. It ends when this is dropped.
+/// The thread that looks for commits. It ends when this is dropped.
 struct Watcher {
     bell: Sender<()>,
     /// Dropped to end it.
@@ -80,8 +80,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Begins to wait for the bell. If the thread cannot be made, units are larger, and nothing
-    /// else is wrong.
+    /// Waits for the bell. If the thread cannot be started, the only effect is larger units.
     fn start(watch: Watch) -> Self {
         let (bell, rung) = bounded(1);
         let (stop, stopped) = bounded(0);
@@ -93,9 +92,9 @@ impl Watcher {
         Watcher { bell, stop: Some(stop), thread: thread.ok() }
     }
 
-    /// A commit took place, or will in a moment. Others may follow.
+    /// Reports a commit that took place, or will in a moment. Others may follow.
     fn ring(&self) {
-        // A bell that is ringing already is enough.
+        // If the bell is ringing already, nothing needs to be done.
         let _ = self.bell.try_send(());
     }
 }
@@ -123,7 +122,7 @@ fn run(mut watch: Watch, bell: &Receiver<()>, stop: &Receiver<Infallible>) {
                 Ok(true) => quiet = 0,
                 Ok(false) => quiet += 1,
                 Err(error) => {
-                    // The driver meets the same trouble, and says so.
+                    // The driver meets the same error, and reports it.
                     tracing::debug!(kind = ?error.kind(), "{error}");
                     break;
                 }

@@ -1,4 +1,4 @@
-//! What others share with the driver's thread: its commands, and the newest status.
+//! The data that others share with the driver's thread: its commands, and the newest status.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,21 +16,21 @@ use crate::sync::status::{Changes, Status, Summary};
 /// Work for the thread that owns the store.
 type Work = Box<dyn FnOnce(Result<&mut Store>) + Send>;
 
-/// What the driver's thread is told.
+/// A command for the driver's thread.
 pub(crate) enum Command {
     /// See [`Input::Answer`](crate::sync::Input::Answer).
     Answer(RequestId, Result<Answer>),
     /// See [`Input::SyncNow`](crate::sync::Input::SyncNow).
     SyncNow(oneshot::Sender<Result<Summary>>),
-    /// Something to do with the store between two inputs.
+    /// Work with the store between two inputs.
     Work(Work),
     /// See [`Input::Reconfigured`](crate::sync::Input::Reconfigured).
     Reconfigure(Arc<dyn Remote>),
     /// See [`Input::AcceptRemote`](crate::sync::Input::AcceptRemote).
     Accept(oneshot::Sender<Result<Summary>>),
-    /// Look at the remote, as before [`Command::Accept`].
+    /// Read the facts of the remote, as before [`Command::Accept`].
     Preview(oneshot::Sender<Result<RemotePreview>>),
-    /// Give the remote that requests go to.
+    /// Return the remote that requests go to.
     Remote(oneshot::Sender<Arc<dyn Remote>>),
     /// See [`Input::Wake`](crate::sync::Input::Wake).
     Wake,
@@ -43,14 +43,14 @@ pub(crate) fn shut_down() -> Error {
     Error::new(Code::ShutDown, "the replicator was shut down")
 }
 
-/// Pages' changes that a subscriber may be behind before it misses some.
+/// By how many pages a subscriber may be late before it misses changes.
 const CHANGES_BEHIND: usize = 1_024;
 
-/// What others share with the driver's thread.
+/// The data that others share with the driver's thread.
 pub(crate) struct Handle {
     commands: Sender<Command>,
     bell: Sender<()>,
-    /// `None` once the driver has ended, so that subscribers see the end.
+    /// `None` after the driver has ended, so that subscribers see the end.
     changes: Mutex<Option<broadcast::Sender<Changes>>>,
     status: Mutex<(Status, Now)>,
     time: Time,
@@ -59,7 +59,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// A handle with this status, and where its commands and its bell arrive.
+    /// A handle with this status, and the receivers of its commands and its bell.
     pub(super) fn new(
         status: Status,
         time: Time,
@@ -88,15 +88,15 @@ impl Handle {
         self.health_bound_ms
     }
 
-    /// What sends commands from the network's thread.
+    /// The sender with which the network's thread sends commands.
     pub(super) fn sender(&self) -> Sender<Command> {
         self.commands.clone()
     }
 
-    /// Tells subscribers, if there are any.
+    /// Notifies the subscribers.
     pub(super) fn notify(&self, changes: Changes) {
         if let Some(sender) = &*self.changes.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Nobody listens, perhaps.
+            // There may be no subscriber.
             let _ = sender.send(changes);
         }
     }
@@ -106,23 +106,24 @@ impl Handle {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Runs something in the network's thread. It is dropped where the driver has ended.
+    /// Runs work in the network's thread. It is dropped if the driver has ended.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.network.spawn(work);
     }
 
-    /// Says that something was committed, or will be in a moment.
+    /// Reports a commit that took place, or will in a moment.
     pub(crate) fn ring(&self) {
-        // A bell that is ringing already is enough.
+        // If the bell is ringing already, nothing needs to be done.
         let _ = self.bell.try_send(());
     }
 
-    /// Gives a command. It is an error when the thread has ended.
+    /// Sends a command. Fails when the thread has ended.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
         self.commands.send(command).map_err(|_| shut_down())
     }
 
-    /// Runs `work` on the thread that owns the store, and waits for it: a page's time at most.
+    /// Runs `work` on the thread that owns the store, and waits for it, at most for the time of a
+    /// page.
     pub(crate) fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
@@ -141,7 +142,7 @@ impl Handle {
         changes.as_ref().map_or_else(ended, broadcast::Sender::subscribe)
     }
 
-    /// The newest status, with its ages as of now. It never waits for the database.
+    /// The newest status, with its present ages. It never waits for the database.
     pub(crate) fn status(&self) -> Status {
         let (mut status, then) = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = self.time.now();

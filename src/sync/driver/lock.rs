@@ -1,4 +1,4 @@
-//! An advisory lock: one replicator for each file, whatever name the file is opened by.
+//! An advisory lock: one replicator for each file, by any name of the file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -8,28 +8,28 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::error::{Code, Error, Result};
 use crate::store::FileId;
 
-/// The most bytes of a process's number in the lock's file: 32 bits have ten digits.
+/// The most bytes of a process id in the lock's file. A 32-bit number has ten digits.
 const LONGEST_PID: u64 = 16;
 
-/// How often the lock is tried again because its file was removed in between.
+/// How many times the lock is tried again because its file was removed meanwhile.
 const ATTEMPTS: u32 = 16;
 
 /// The right to replicate a database file, held until it is dropped or the process ends.
 ///
-/// The lock is the operating system's, so a process that is killed leaves none behind. It is on
-/// files of its own. A lock on the database itself would get in the way of SQLite's locks, which
-/// the process loses when it closes any handle of the database.
+/// It is a lock of the operating system, so a killed process leaves none behind. It is on files of
+/// its own. A lock on the database itself would disturb SQLite's locks, and the process would lose
+/// those when it closes any handle of the database.
 ///
-/// * One file is beside the database. Its name is made of the canonical path, so all spellings of
+/// * One file is beside the database. Its name comes from the canonical path, so all spellings of
 ///   the path and all symbolic links lead to it.
-/// * On Unix a second file is named by device and inode, in a folder of this user. A hard link
-///   leads to the same one, and a file that replaced another one leads to its own. If that folder
-///   cannot be made, the first file is used alone.
+/// * On Unix a second file, in a folder of this user, is named by device and inode. All hard links
+///   lead to the same one, and a file that replaced another one leads to its own. If that folder
+///   cannot be made, only the first file is used.
 ///
 /// The first file stays, unless [`Lock::discard`] removes it while it holds the lock. The second
 /// one is removed with the lock. Another process may have opened a file before it was removed, and
-/// would then lock a file that nobody else can find. So each process that gets a lock checks that
-/// the name still leads to its file.
+/// would then lock a file that no other process can find. So each process that gets a lock checks
+/// that the name still leads to its file.
 #[derive(Debug)]
 pub struct Lock {
     beside: Held,
@@ -41,10 +41,10 @@ pub struct Lock {
 /// One locked file.
 #[derive(Debug)]
 struct Held {
-    /// Closing it lets the lock go.
+    /// The open file. Closing it releases the lock.
     file: File,
     path: PathBuf,
-    /// The file was made for this lock.
+    /// Whether the file was made for this lock.
     is_new: bool,
 }
 
@@ -78,7 +78,7 @@ impl Lock {
         {
             Some(Ok(Some(held))) => Some(ByFile(held)),
             Some(Ok(None)) => {
-                // Another replicator works on the file under another name.
+                // Another replicator works on the file by another name.
                 beside.discard();
                 return Ok(None);
             }
@@ -96,14 +96,14 @@ impl Lock {
         self.database.is_some() && FileId::at(database).ok() == self.database
     }
 
-    /// Releases the lock, and removes its file if the file was made for this lock: for a caller
-    /// that took the lock and then did nothing. Where an open file cannot be removed safely, it
+    /// Releases the lock, and removes its file if the file was made for this lock. It is for a
+    /// caller that took the lock and then did nothing. If an open file cannot be removed safely, it
     /// stays.
     pub fn discard(self) {
         self.beside.discard();
     }
 
-    /// Releases the lock, and removes its file beside the database at `database`, which is no
+    /// Releases the lock, and removes its file beside the database at `database`, which is not a
     /// replica any more.
     pub(in crate::sync) fn remove_file(self, database: &Path) {
         if let Err(error) = std::fs::remove_file(lock_path(database)) {
@@ -119,12 +119,12 @@ impl Lock {
         holder_of(&lock_path(database)).or_else(|| holder_of(&by_file()?))
     }
 
-    /// Notes when the remote last answered as it should, in ms since 1970, for other processes that
-    /// show the status. The time of the lock's file says it. A write to the database would wake
-    /// every process that watches it.
+    /// Records when the remote last answered correctly, in ms since 1970, for other processes that
+    /// show the status. It is stored as the time of the lock's file. A write to the database would
+    /// wake every process that watches it.
     pub fn note_success(&self, at_ms: i64) {
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
-        // The second file must not look old either: the system removes old temporary files.
+        // The second file must look new as well: the system removes old temporary files.
         let by_file = self.by_file.as_ref().map(|by_file| &by_file.0.file);
         for file in [Some(&self.beside.file), by_file].into_iter().flatten() {
             if let Err(error) = file.set_modified(at) {
@@ -133,8 +133,8 @@ impl Lock {
         }
     }
 
-    /// When the remote last answered a replicator of the database at `database` as it should, in ms
-    /// since 1970, as far as it is known.
+    /// When the remote last answered a replicator of the database at `database` correctly, in ms
+    /// since 1970, if that is known.
     pub fn last_success(database: &Path) -> Option<i64> {
         let at = std::fs::metadata(lock_path(database)).and_then(|file| file.modified()).ok()?;
         let ms = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
@@ -157,12 +157,12 @@ impl Held {
         }
     }
 
-    /// Writes this process's number into the file. The file's time stays as it was: it says when
-    /// the last success was.
+    /// Writes this process's id into the file. The file's time is kept, because it is the time of
+    /// the last success.
     fn sign(&self) {
         let signed = || {
             let modified = match self.is_new {
-                // A new file's time would say that the remote had answered now.
+                // A new file's time would mean that the remote has just answered.
                 true => UNIX_EPOCH,
                 false => self.file.metadata()?.modified()?,
             };
@@ -176,7 +176,7 @@ impl Held {
     }
 }
 
-/// Locks the file at `path`, which is made if it is not there; `None` if somebody else has it.
+/// Locks the file at `path`, which is made if it does not exist; `None` if another process has it.
 fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
     for _ in 0..ATTEMPTS {
         let (file, is_new) = open(path, database)?;
@@ -186,7 +186,7 @@ fn hold(path: &Path, database: &Path) -> std::io::Result<Option<Held>> {
             Attempt::Gone => {}
         }
     }
-    // Others come and go meanwhile.
+    // Other processes keep taking and releasing it.
     Ok(None)
 }
 
@@ -195,11 +195,11 @@ fn holder_of(path: &Path) -> Option<Holder> {
     let file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
-        // A system that cannot tell shows it when the lock itself is taken.
+        // A system that cannot tell shows it when the lock is taken.
         Ok(()) | Err(TryLockError::Error(_)) => return None,
     }
     let mut text = String::new();
-    // Where a lock keeps readers out too, the number stays unknown.
+    // If a lock keeps readers out too, the process id stays unknown.
     let _ = (&file).take(LONGEST_PID).read_to_string(&mut text);
     Some(Holder { process: text.trim().parse().ok() })
 }
@@ -207,11 +207,11 @@ fn holder_of(path: &Path) -> Option<Holder> {
 /// The process that has a [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process's number, as far as it is known.
+    /// Its process id, if it is known.
     pub process: Option<u32>,
 }
 
-/// Opens the lock's file, and says whether it was made.
+/// Opens the lock's file. Returns whether it was made.
 fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -223,13 +223,14 @@ fn open(path: &Path, database: &Path) -> std::io::Result<(File, bool)> {
             return Ok((file, true));
         }
     }
-    // It may be removed in between.
+    // It may be removed meanwhile.
     let file = options.create(true).truncate(false).open(path)?;
     Ok((file, false))
 }
 
 /// Gives the lock's file the mode of the database, as SQLite does with the files beside it: a user
-/// who may not read the database must not lock it, and one who may write it must be able to.
+/// who may not read the database must not be able to lock it, and a user who may write to it must
+/// be.
 #[cfg(unix)]
 pub(in crate::sync) fn give_mode(file: &File, database: &Path) {
     use std::os::unix::fs::PermissionsExt;
@@ -276,20 +277,20 @@ fn has_name(file: &File, path: &Path) -> bool {
     matches!((mine, named), (Ok(mine), Ok(named)) if mine == named)
 }
 
-/// Whether this is the file that has the name now: on other systems no file is removed.
+/// The same. On other systems no file is removed.
 #[cfg(not(unix))]
 fn has_name(_: &File, _: &Path) -> bool {
     true
 }
 
-/// The lock of `gym.db` is `gym.db-driftless-lock`, whatever path leads to it.
+/// The lock of `gym.db` is `gym.db-driftless-lock`, by any path that leads to the database.
 fn lock_path(database: &Path) -> PathBuf {
     let mut name = canonical(database).into_os_string();
     name.push("-driftless-lock");
     PathBuf::from(name)
 }
 
-/// The path without symbolic links. For a file that is not there yet, only those of its folder are
+/// The path without symbolic links. If the file does not exist yet, only those of its folder are
 /// resolved.
 fn canonical(database: &Path) -> PathBuf {
     let in_folder = || {
@@ -300,8 +301,8 @@ fn canonical(database: &Path) -> PathBuf {
     database.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| database.to_owned())
 }
 
-/// The lock's file by device and inode, in a folder that only this user can write to. The folder is
-/// made if `make` says so; `None` if there is no such folder.
+/// The lock's file by device and inode, in a folder to which only this user can write. If `make`,
+/// the folder is made. `None` if there is no such folder.
 #[cfg(unix)]
 fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -319,7 +320,7 @@ fn file_lock_path(file: FileId, make: bool) -> Option<PathBuf> {
     is_ours.then(|| folder.join(file.name()))
 }
 
-/// On other systems files are locked by their names alone.
+/// On other systems files are locked only by their names.
 #[cfg(not(unix))]
 fn file_lock_path(_: FileId, _: bool) -> Option<PathBuf> {
     None
@@ -364,7 +365,7 @@ mod tests {
             }
             assert!(Lock::take(&path("other.db")).unwrap().is_some());
         }
-        // A file that is put in its place is another one.
+        // A file that replaces it is another one.
         let lock = Lock::take(&database).unwrap().unwrap();
         std::fs::write(path("new.db"), "y").unwrap();
         std::fs::rename(path("new.db"), &database).unwrap();
@@ -383,7 +384,7 @@ mod tests {
         let path = lock_path(&database);
         Lock::take(&database).unwrap().unwrap().discard();
         assert!(!path.exists());
-        // Somebody has opened the file, and waits a little too long.
+        // Another process has opened the file, and waits too long.
         let first = Lock::take(&database).unwrap().unwrap();
         let late = || open(&path, &database).unwrap();
         let attempt = |(file, is_new)| attempt(&path, file, is_new).unwrap();
@@ -394,7 +395,7 @@ mod tests {
         assert!(matches!(attempt(beside), Attempt::Gone), "another one has it");
         assert!(matches!(attempt(late()), Attempt::Busy));
         drop(second);
-        // What was there before stays.
+        // An existing file stays.
         Lock::take(&database).unwrap().unwrap().discard();
         assert!(path.exists());
     }
@@ -407,7 +408,7 @@ mod tests {
         assert!(!lock_path(&database).exists(), "who asks makes no file");
         let lock = Lock::take(&database).unwrap();
         let process = Lock::holder(&database).unwrap().process;
-        // Elsewhere a lock keeps readers out.
+        // On other systems a lock keeps readers out.
         assert!(process == Some(std::process::id()) || cfg!(not(unix)));
         drop(lock);
         assert_eq!(Lock::holder(&database), None);

@@ -1,42 +1,42 @@
-//! How long the write lock is held at a time, and how long it is left alone in between.
+//! How long to hold the write lock, and how long to leave it free in between.
 //!
-//! SQLite's lock has no queue. Whoever finds it taken looks again after 1, 2, 5, 10, 15, 20, 25,
-//! 25, 25, 50, 50 and then every 100 ms (its busy handler), and nobody else can see that somebody
-//! waits. So a catch-up cannot make way for a writer when one comes; it can only leave gaps that
-//! writers find. While somebody else writes, the lock is held for [`HOLD_US`] and then left alone
-//! for [`REST_MS`]: a writer that comes within the hold looks for the third time 3 ms, or for the
-//! fourth time 8 ms after it came, and one of the two is in the gap. While nobody else has
-//! written for [`POLITE_MS`], it is held for [`LONG_HOLD_US`] at a time, and there is no gap but
-//! [`LONG_REST_MS`] after each [`UNBROKEN_MS`], which no writer's looks can miss; its commit then
-//! ends that.
+//! SQLite's lock has no queue. A writer that finds it taken looks again after 1, 2, 5, 10, 15, 20,
+//! 25, 25, 25, 50, 50 and then every 100 ms (SQLite's busy handler), and no other connection can
+//! see that it waits. So a catch-up cannot make way when a writer comes. It can only leave gaps in
+//! which writers find the lock free. While others write, the lock is held for [`HOLD_US`] and then
+//! left free for [`REST_MS`]: a writer that comes during the hold looks for the third time 3 ms,
+//! and for the fourth time 8 ms after it came, and one of the two looks is in the gap. If nobody
+//! else has written for [`POLITE_MS`], the lock is held for [`LONG_HOLD_US`] at a time without
+//! gaps, except for [`LONG_REST_MS`] after each [`UNBROKEN_MS`]. Every waiting writer looks during
+//! that gap, and its commit ends this mode.
 //!
 //! # Caveats
 //!
-//! * A unit is integrated whole. One that takes longer than the hold makes a longer hold.
-//! * So the first write after a while may wait for up to a second during a long catch-up.
+//! * A unit is integrated as a whole. If that takes longer than the hold, the hold is longer.
+//! * The first write after a pause may wait for up to a second during a long catch-up.
 
-/// The time to hold the write lock for, in microseconds.
+/// How long to hold the write lock, in microseconds.
 const HOLD_US: u64 = 5_000;
-/// The same while nobody else writes: the thread that decodes is ahead for longer then.
+/// The same while nobody else writes: the decoding thread is ahead for longer then.
 const LONG_HOLD_US: u64 = 20_000;
-/// How long the lock is left alone after each hold while others write, in ms. It must be 5 at least
-/// for the argument above; the clock's ms cost up to one.
+/// How long the lock is left free after each hold while others write, in ms. The argument above
+/// needs at least 5. The clock's resolution costs up to one.
 const REST_MS: u64 = 6;
-/// How long after another's commit others are taken to be writing, in ms: a person who works with
-/// the application pauses for seconds.
+/// For how long after another connection's commit others count as writing, in ms. A person who
+/// works with the application pauses for seconds.
 const POLITE_MS: u64 = 10_000;
-/// How long the lock may be taken again and again without a gap, in ms: a writer waits for 5 s at
-/// the most where its timeout is the usual one, and a person should not.
+/// How long the lock may be taken again and again without a gap, in ms. A writer waits for at most
+/// 5 s with the usual timeout, and a person should not have to.
 const UNBROKEN_MS: u64 = 900;
-/// The gap after that, in ms: above the longest time between two looks.
+/// The gap after that, in ms: longer than the longest time between two looks.
 const LONG_REST_MS: u64 = 110;
-/// The fewest events of a local transaction, units aside: below this, most of the time goes to the
-/// transaction itself.
+/// The fewest events of a local transaction, apart from units. With fewer, the transaction itself
+/// takes most of the time.
 const MIN_EVENTS: usize = 64;
-/// The most events of a local transaction: a larger one is no faster, and it holds the write lock
-/// for longer. It has nothing to do with the size of a request (`statements::MAX_EVENTS`).
+/// The most events of a local transaction. A larger one is not faster, and holds the write lock for
+/// longer. This is independent of the size of a request (`statements::MAX_EVENTS`).
 const MAX_TRANSACTION_EVENTS: usize = 4_000;
-/// Events of the first transaction, when nothing is known.
+/// The number of events of the first transaction, before anything was measured.
 const FIRST_EVENTS: usize = 256;
 
 /// The pacing of integrating.
@@ -45,11 +45,11 @@ pub(in crate::sync) struct LockPacing {
     events: usize,
     /// When another connection was last seen to have committed, in steady ms.
     other: Option<u64>,
-    /// When the gaps before the present unbroken run ended, in steady ms.
+    /// When the last gap ended, in steady ms.
     since: u64,
     /// When the last transaction ended, in steady ms.
     last: u64,
-    /// Whether the driver has been told to be polite.
+    /// Whether the driver was told to be polite.
     polite: bool,
 }
 
@@ -58,7 +58,7 @@ impl LockPacing {
         LockPacing { events: FIRST_EVENTS, other: None, since: 0, last: 0, polite: true }
     }
 
-    /// How many events to integrate in the next transaction.
+    /// The number of events to integrate in the next transaction.
     pub(in crate::sync) fn events(&self) -> usize {
         self.events
     }
@@ -72,27 +72,27 @@ impl LockPacing {
         self.other = Some(now_ms);
     }
 
-    /// Whether somebody else has written lately.
+    /// Whether another connection has written recently.
     pub(in crate::sync) fn is_polite(&self, now_ms: u64) -> bool {
         self.other.is_some_and(|other| now_ms < other + POLITE_MS)
     }
 
-    /// Whether somebody else has written lately, if that is another answer than the last time.
+    /// Whether another connection has written recently, if that has changed since the last call.
     pub(in crate::sync) fn new_politeness(&mut self, now_ms: u64) -> Option<bool> {
         let polite = self.is_polite(now_ms);
         (std::mem::replace(&mut self.polite, polite) != polite).then_some(polite)
     }
 
-    /// The connection is another one: it is as polite as each begins.
+    /// The connection was replaced by a new one, with the initial politeness.
     pub(in crate::sync) fn forget_politeness(&mut self) {
         self.polite = true;
     }
 
-    /// A transaction was begun, and took so long. Gives how long to leave the lock alone, in ms.
+    /// A transaction was begun, and took this long. Returns how long to leave the lock free, in ms.
     pub(in crate::sync) fn took(&mut self, begun_ms: u64, took_us: u64) -> u64 {
         let hold = if self.is_polite(begun_ms) { HOLD_US } else { LONG_HOLD_US };
         let fitting = self.events as u64 * hold / took_us.max(1);
-        // One that met a busy moment says little; a few agree.
+        // A single measurement may be of a busy moment. Several agree.
         let fitting = (fitting as usize).clamp(self.events / 2, self.events * 2);
         self.events = fitting.clamp(MIN_EVENTS, MAX_TRANSACTION_EVENTS);
         let end = begun_ms + took_us / 1_000;
@@ -116,11 +116,11 @@ impl LockPacing {
 mod tests {
     use super::*;
 
-    /// The busy handler's sleeps, in ms.
+    /// The sleeps of the busy handler, in ms.
     const SLEEPS: [u64; 12] = [1, 2, 5, 10, 15, 20, 25, 25, 25, 50, 50, 100];
 
-    /// How long a writer waits that comes at `come`, in microseconds, where `busy` says when the
-    /// lock is taken.
+    /// How long a writer waits that comes at `come`, in microseconds. `busy` is whether the lock is
+    /// taken at a time.
     fn wait(come: u64, busy: impl Fn(u64) -> bool) -> u64 {
         let mut sleeps = SLEEPS.into_iter().chain(std::iter::repeat(100));
         let mut at = come;

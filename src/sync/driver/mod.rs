@@ -1,16 +1,16 @@
 //! The driver: performs the machine's effects.
 //!
-//! One thread owns the [`Machine`] and with it the database. It takes [`Command`]s over a channel.
-//! Answers of the remote come in the same way, from tokio, which runs the [`network`]. Every clock
-//! of the library is read in [`clock`].
+//! One thread owns the [`Machine`] and the database. It receives [`Command`]s over a channel. The
+//! answers of the remote arrive in the same way, from tokio, which runs the [`network`]. Every
+//! clock of the library is read in [`clock`].
 //!
-//! Each round of the thread takes the commands that have come, looks for commits of other processes
-//! ([`commit_watcher`]), gives the machine a timer that is due, and integrates one transaction of a
-//! page. Then it rests: until a command or the bell, and as long as others may want the write lock
-//! ([`lock_pacing`]).
+//! Each round of the thread handles the commands that have arrived, looks for commits of other
+//! processes ([`commit_watcher`]), passes a timer to the machine if one is due, and integrates one
+//! transaction of a page. Then it waits for a command or the bell, and leaves the write lock free
+//! for others ([`lock_pacing`]).
 //!
 //! The right to replicate the file is a [`lock`]. A driver that does not get it stands by, and
-//! shows what the other one tells ([`status_file`]).
+//! shows the status that the other one publishes ([`status_file`]).
 
 pub(in crate::sync) mod blocking;
 mod claim;
@@ -48,13 +48,14 @@ use lock_pacing::LockPacing;
 use network::Network;
 use status_file::{known_by, remembered_success};
 
-/// How often to look whether there is another token, in ms.
+/// How often to check for a new token, in ms.
 const CREDENTIALS_LOOK_MS: u64 = 1_000;
-/// How often a replicator that stands by tries to take over, in ms.
+/// How often a replicator on standby tries to take over, in ms.
 const STANDBY_MS: u64 = 250;
-/// Pages of the write-ahead log after which it is written back, while nobody else writes: on a disk
-/// each time costs two flushes. And the same while somebody else writes: it is lower than SQLite's
-/// own 1,000, because the connection that commits above that has to write the log back.
+/// The number of pages in the write-ahead log after which it is written back, while nobody else
+/// writes and while others write. Each time costs two flushes of the disk. The second number is
+/// lower than SQLite's own 1,000, because the connection that commits above that must write the log
+/// back.
 const CHECKPOINT_PAGES: (u32, u32) = (2_000, 500);
 
 /// The callers that wait for a sync, by the machine's tickets.
@@ -88,13 +89,13 @@ pub(crate) struct Driver {
     commits: Commits,
     jumps: JumpDetector,
     pacing: LockPacing,
-    /// When the machine wants a timer, in steady ms.
+    /// The time of the machine's timer, in steady ms.
     timer: Option<u64>,
-    /// The machine wants to go on with a page.
+    /// Whether the machine wants to continue with a page.
     go_on: bool,
-    /// When the next events may be integrated, in steady ms.
+    /// The time from which on events may be integrated again, in steady ms.
     rested_at: u64,
-    /// When the credentials were looked at last, in steady ms.
+    /// When the credentials were last checked, in steady ms.
     credentials_at: u64,
     ended: bool,
 }
@@ -104,7 +105,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// `Storage` when the store cannot be read, or the network's thread cannot be made.
+    /// `Storage` when the store cannot be read, or the network's thread cannot be started.
     pub(crate) fn new(
         store: Store,
         plan: Option<Plan>,
@@ -159,7 +160,7 @@ impl Driver {
         self.network.shut_down();
     }
 
-    /// Runs until `done` gives something. The caller has the file's lock.
+    /// Runs until `done` returns a value. The caller holds the file's lock.
     pub(in crate::sync) fn run_until<T>(
         mut self,
         mut done: impl FnMut(&Machine) -> Option<T>,
@@ -186,7 +187,7 @@ impl Driver {
         }
     }
 
-    /// Gets the lock, and says to others what this replicator does.
+    /// Takes the lock, and publishes the state of this replicator.
     fn take_lock(&mut self, database: &Path) {
         let lock = self.stand_by(database);
         self.claim.take(database, lock);
@@ -220,7 +221,7 @@ impl Driver {
         None
     }
 
-    /// One round: what has come, what is due, a page, and then rest.
+    /// One round: commands, timers, a page, and then a rest.
     fn turn(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             self.command(command);
@@ -246,7 +247,7 @@ impl Driver {
         }
     }
 
-    /// One transaction of the page that waits, and then rest.
+    /// Integrates one transaction of the waiting page, and then rests.
     fn integrate(&mut self) {
         let time = self.handle.time();
         let now = time.now().steady_ms;
@@ -264,7 +265,7 @@ impl Driver {
         self.rested_at = time.now().steady_ms + rest;
     }
 
-    /// Waits for a command or the bell, and no longer than until the next look or the timer.
+    /// Waits for a command or the bell, at most until the next look or the timer.
     fn rest(&mut self) {
         let now = self.handle.time().now().steady_ms;
         let look = self.commits.interval_ms(now);
@@ -281,7 +282,7 @@ impl Driver {
         }
     }
 
-    /// Looks for commits of others, and for a sleep that is over.
+    /// Looks for commits of others, and for the end of a sleep.
     fn look(&mut self) {
         let now = self.handle.time().now();
         if self.jumps.has_jumped(now) {
@@ -306,7 +307,7 @@ impl Driver {
         self.claim.keep_alive(now);
     }
 
-    /// Another token is tried at once; what is wrong with its file is said.
+    /// Uses a new token at once, and reports a problem of its file.
     fn look_at_credentials(&mut self) {
         if self.network.remote().renew_credentials() {
             self.wake();
@@ -343,7 +344,7 @@ impl Driver {
                 self.input(Input::Reconfigured { url });
             }
             Command::Remote(reply) => {
-                // Nobody waits for it any more, perhaps.
+                // The caller may not wait any more.
                 let _ = reply.send(Arc::clone(self.network.remote()));
             }
             Command::Wake => self.wake(),
@@ -365,7 +366,7 @@ impl Driver {
                 Ok(side) => preview(side, &*remote).await,
                 Err(error) => Err(error),
             };
-            // Nobody waits for it any more, perhaps.
+            // The caller may not wait any more.
             let _ = reply.send(outcome);
         });
     }
@@ -378,7 +379,7 @@ impl Driver {
                 Effect::Send(id, batch) => {
                     let answers = self.handle.sender();
                     self.network.send(batch, move |outcome| {
-                        // The driver has ended, perhaps.
+                        // The driver may have ended.
                         let _ = answers.send(Command::Answer(id, outcome));
                     });
                 }
@@ -408,7 +409,7 @@ impl Driver {
         if reopened {
             self.reopened();
         }
-        // A caller that learns that its sync is done must see a status that says so.
+        // A caller that learns that its sync is done must see a status that agrees.
         for (reply, outcome) in settled {
             let _ = reply.send(outcome);
         }
@@ -421,11 +422,11 @@ impl Driver {
         (self.timer, self.go_on) = (None, false);
     }
 
-    /// The machine starts again on another store. The lock may be for another file.
+    /// The machine has started again on another store. The lock may be for another file.
     fn reopened(&mut self) {
         self.take_store();
         if let Some(database) = self.claim.outdated() {
-            // The other file's lock may be taken only when this one is let go of.
+            // The other file's lock may be taken only after this one was released.
             self.claim.take(&database, None);
             self.take_lock(&database);
         }
@@ -449,7 +450,7 @@ impl Driver {
         self.claim.publish(known, now);
     }
 
-    /// The replica cannot be read now: shows that as its trouble.
+    /// The replica cannot be read now: shows that as its problem.
     fn publish_trouble(&self, error: &Error, now: Now) {
         tracing::warn!(kind = ?error.kind(), "{error}");
         let mut status = self.handle.status();

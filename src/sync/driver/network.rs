@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::error::{Error, Result};
 use crate::remote::{Answer, Batch, Remote};
 
-/// No request lasts longer: far longer than a client's own limit on a whole batch.
+/// The longest duration of a request. It is far longer than a client's own limit.
 const REQUEST_LIMIT: Duration = Duration::from_secs(120);
 
 /// The remote, and the requests to it that are in flight.
@@ -25,7 +25,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// `Storage` when it cannot be made.
+    /// `Storage` when it cannot be started.
     pub(super) fn start(remote: Arc<dyn Remote>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -40,17 +40,17 @@ impl Network {
         &self.remote
     }
 
-    /// Requests go to this one from now on.
+    /// Sends requests to this remote from now on.
     pub(super) fn use_remote(&mut self, remote: Arc<dyn Remote>) {
         self.remote = remote;
     }
 
-    /// For work that is no request of the machine's.
+    /// Runs work that is not a request of the machine.
     pub(super) fn handle(&self) -> &tokio::runtime::Handle {
         self.runtime.handle()
     }
 
-    /// Sends a request, and gives the outcome to `answered`.
+    /// Sends a request, and calls `answered` with the outcome.
     pub(super) fn send(
         &mut self,
         batch: Batch,
@@ -59,25 +59,25 @@ impl Network {
         let request = guarded(Arc::clone(&self.remote), batch);
         let request = async move { answered(request.await) };
         self.requests.spawn_on(request, self.runtime.handle());
-        // Those that have ended are let go of.
+        // Removes the requests that have ended.
         while self.requests.try_join_next().is_some() {}
     }
 
-    /// Gives up all requests and their connections: they may be dead without having said so.
+    /// Gives up all requests and their connections, which may be dead without an error.
     pub(super) fn give_up(&mut self) {
         self.remote.forget_connections();
         self.requests.abort_all();
     }
 
-    /// Ends. Requests in flight end by themselves, and nobody waits for them.
+    /// Ends. Requests in flight end by themselves, and are not waited for.
     pub(super) fn shut_down(self) {
         self.runtime.shutdown_background();
     }
 }
 
-/// Runs a batch so that neither a panic nor silence of the client does any harm.
+/// Runs a batch, and survives a panic or silence of the client.
 pub(in crate::sync) async fn guarded(remote: Arc<dyn Remote>, batch: Batch) -> Result<Answer> {
-    // In a set, so that it ends when nobody waits for it any more.
+    // In a set, so that it is aborted when its caller is dropped.
     let mut run = JoinSet::new();
     run.spawn(async move { remote.run(batch).await });
     match tokio::time::timeout(REQUEST_LIMIT, run.join_next()).await {

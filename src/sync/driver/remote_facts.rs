@@ -1,4 +1,4 @@
-//! The facts that the remote tells, for the status of a replica that no replicator works on.
+//! The facts of the remote, for the status of a replica without a replicator.
 
 use crate::error::{Error, Kind, Result};
 use crate::event::value::Value;
@@ -12,7 +12,7 @@ use crate::sync::first_sync::remote_schema::missing_table;
 use crate::sync::remote_check::{Refusal, examine, other_log, other_remote, unknown_column};
 use crate::sync::status::SyncState;
 
-/// The facts that the remote tells.
+/// The facts of the remote.
 pub(crate) struct RemoteFacts {
     head: i64,
     waiting_s: Option<u64>,
@@ -30,18 +30,19 @@ impl RemoteFacts {
         self.waiting_s
     }
 
-    /// What keeps the pending events from being pushed.
+    /// The reason why the pending events cannot be pushed.
     pub(crate) fn take_held(&mut self) -> Option<Error> {
         self.held.take()
     }
 }
 
-/// Asks the remote for its identity, the end of its log, and whether it knows the columns of what
-/// is to be pushed.
+/// Asks the remote for its identity, the end of its log, and whether it knows the columns of the
+/// pending events.
 ///
 /// # Errors
 ///
-/// An error of the remote, or the refusal of a remote that is not the one of this replica; with the
+/// An error of the remote, or the refusal of a remote that is not this replica's, each with the
+/// state that is shown.
 /// state that is shown.
 pub(crate) async fn ask(
     remote: &dyn Remote,
@@ -85,14 +86,14 @@ fn question(store: &Store, state: &State) -> Batch {
     Batch { statements, writes: false }
 }
 
-/// A replicated table that the remote has no longer, if no replicator has seen that yet.
+/// A replicated table that the remote has lost, if no replicator has seen that yet.
 fn lost(store: &Store, state: &State, answer: &Answer) -> Result<Option<Error>> {
     let Some(rows) = answer.rows.get(3) else { return Ok(None) };
     let there: Vec<_> = rows.iter().filter_map(|row| row.first()?.as_str()).collect();
     let waiting = store.waiting_tables()?;
     let waits = |name: &str| waiting.iter().any(|known| known.table.eq_ignore_ascii_case(name));
     let is = |name: &str| there.iter().any(|there| there.eq_ignore_ascii_case(name));
-    // Before the first sync it need not have any.
+    // Before the first sync the remote need not have any.
     let names = store.tables().iter().map(|known| known.table.name.as_str());
     let mut names = names.filter(|_| state.epoch.is_some());
     Ok(names.find(|name| !is(name) && !waits(name)).map(missing_table))

@@ -1,11 +1,12 @@
-//! The status that a replicator leaves for other processes.
+//! The status that a replicator publishes for other processes.
 //!
-//! A replicator knows more than its database says: its troubles, whether the remote answers, how
-//! far a first sync is. It writes that into a file beside the database, `gym.db-driftless-status`.
-//! So `driftless status`, and a replicator that waits for the lock, show the same.
+//! A replicator knows more than its database has: its problems, whether the remote answers, the
+//! progress of a first sync. It writes that into a file beside the database,
+//! `gym.db-driftless-status`. So `driftless status`, and a replicator that waits for the lock, show
+//! the same.
 //!
 //! The file is valid while the process that wrote it has the lock, and for 20 s after it was
-//! written: a replicator that works writes it every few seconds.
+//! written. A working replicator writes it every few seconds.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -20,20 +21,21 @@ use crate::sync::driver::lock::{Holder, Lock, give_mode};
 use crate::sync::machine::io::Now;
 use crate::sync::status::{Known, SyncState, stopped};
 
-/// The least time between two writes of what changes with each page, in ms: as often as
+/// The least time between two writes of values that change with each page, in ms: as often as
 /// `driftless run --json` prints a line.
 const WRITE_MS: u64 = 250;
-/// How often it is written again although nothing has changed, in ms.
+/// How often it is written again without a change, in ms.
 const HEARTBEAT_MS: u64 = 5_000;
-/// How old it may be, in ms. A long transaction of the replicator's delays the heartbeat.
+/// The age from which on it is not valid, in ms. A long transaction of the replicator delays the
+/// heartbeat.
 const STALE_MS: i64 = 20_000;
-/// The most bytes of the file. A trouble has some hundred.
+/// The most bytes of the file. A problem has some hundred.
 const LONGEST: u64 = 64 * 1024;
-/// How often it is read, and the time in between: it may be written in this very moment.
+/// How many times it is read: it may be written at the same moment.
 const READS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The content of the file, after a line with its hash.
+/// The content of the file. A line with its hash comes before it.
 #[derive(Serialize, Deserialize)]
 struct Content {
     process: u32,
@@ -57,8 +59,8 @@ impl StatusFile {
         StatusFile { path, database, known: None, is_written: false, written_at: 0 }
     }
 
-    /// Publishes this. It is written at once, unless only the end of the remote's log or the time
-    /// of the last success has changed.
+    /// Publishes these facts. They are written at once, unless only the end of the remote's log or
+    /// the time of the last success has changed.
     pub(crate) fn publish(&mut self, known: Known, now: Now) {
         let is_new = self.known.as_ref() != Some(&known);
         let at_once = self.known.as_ref().is_none_or(|former| former.differs_from(&known));
@@ -68,7 +70,7 @@ impl StatusFile {
         if at_once { self.write(now) } else { self.keep_alive(now) }
     }
 
-    /// Writes what was not written yet. It also writes every few seconds, as a sign of life.
+    /// Writes facts that were not written yet. It also writes every few seconds, as a sign of life.
     pub(crate) fn keep_alive(&mut self, now: Now) {
         let passed = now.steady_ms.saturating_sub(self.written_at);
         if passed >= if self.is_written { HEARTBEAT_MS } else { WRITE_MS } {
@@ -99,7 +101,7 @@ impl StatusFile {
 
     /// Removes the file: the replicator ends.
     pub(crate) fn remove(self) {
-        // It may never have been made.
+        // It may not exist.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -121,7 +123,7 @@ pub(crate) fn read_status(database: &Path, holder: Holder, now_ms: i64) -> Optio
             let its = holder.process.is_none_or(|process| process == content.process);
             let fresh = now_ms.abs_diff(content.at_ms) <= STALE_MS.unsigned_abs();
             let known = (its && fresh).then_some(content.known)?;
-            // A success is noted there at once.
+            // A success is recorded there at once.
             return Some(known.with_success(Lock::last_success(database)));
         }
         if !path.exists() {
@@ -142,8 +144,8 @@ fn read(path: &Path) -> Option<Content> {
         .then(|| serde_json::from_str(json).ok())?
 }
 
-/// When the remote last answered a replicator of this file as it should, in ms since 1970. A
-/// replicator notes its successes, and the newest event of the log came with one too.
+/// When the remote last answered a replicator of this file correctly, in ms since 1970. A
+/// replicator records its successes, and the newest event of the log came with one too.
 pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Option<i64>> {
     let state = store.state()?;
     let received = store.settled(state.cursor())?.map(|event| event.received_at);
@@ -152,8 +154,8 @@ pub(crate) fn remembered_success(store: &Store, database: &Path) -> Result<Optio
     Ok(received.max(noted))
 }
 
-/// The facts of a replica that another process replicates: as that one publishes them, or else as
-/// far as the database tells.
+/// The facts of a replica that another process replicates: as that process publishes them, or else
+/// as far as the database has them.
 pub(crate) fn known_by(
     store: &Store,
     database: &Path,

@@ -1,4 +1,4 @@
-//! The tables of both sides, compared: what must be made where, and what cannot work.
+//! Compares the tables of both sides: which must be created where, and what cannot work.
 
 use crate::catalog::{
     Catalog, Choice, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
@@ -11,15 +11,15 @@ use crate::sync::first_sync::drift::differences::{
 };
 use crate::sync::first_sync::names::require_free_names;
 
-/// Which tables are to be replicated.
+/// The choice of tables to replicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tables {
-    /// These. Each must be on one side at least.
+    /// These. Each must be on at least one side.
     Named(Vec<String>),
-    /// Every table that can be replicated, of either side, but for the bookkeeping of migration
+    /// Every table of either side that can be replicated, except the bookkeeping of migration
     /// tools.
     All,
-    /// The same without these. Each must be on one side at least.
+    /// The same, without these. Each must be on at least one side.
     AllBut(Vec<String>),
 }
 
@@ -32,7 +32,8 @@ impl Tables {
         }
     }
 
-    /// The part of it that is stored, so that the reason why a table is left out can be told later.
+    /// The part of it that is stored, so that the reason why a table is left out can be shown
+    /// later.
     pub(in crate::sync) fn choice(&self) -> Choice {
         let (all, but) = match self {
             Tables::Named(_) => (false, Vec::new()),
@@ -49,24 +50,25 @@ pub(in crate::sync) struct Comparison {
     /// The tables, in the definition of the side that has them. If both sides have a table, its
     /// local definition.
     tables: Vec<Table>,
-    /// The tables that only the remote has, and the statements that make them here.
+    /// The tables that only the remote has, and the statements that create them here.
     make_here: Vec<Maker>,
-    /// The tables that only this database has, and the statements that make them there.
+    /// The tables that only this database has, and the statements that create them there.
     make_there: Vec<Maker>,
-    /// Which tables were asked for, and those of the remote that are left out.
+    /// The choice of tables, and the remote's tables that are left out.
     choice: Choice,
-    /// What the remote's tables cannot take.
+    /// The obstacles: events that the remote's tables cannot accept.
     obstacles: Vec<Obstacle>,
-    /// Columns of tables of both sides that the remote does not have.
+    /// The columns of common tables that the remote lacks.
     unknown_there: Vec<Owed>,
 }
 
-/// What is known from before a comparison.
+/// The facts from before a comparison.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Before {
-    /// The first sync is done: the tables are replicated, whatever the definitions are now.
+    /// Whether the first sync is done. Then the tables are replicated, whatever their definitions
+    /// are now.
     settled: bool,
-    /// The tables that the remote has registered. One that it does not have was dropped there.
+    /// The tables that the remote has registered. One that it lacks was dropped there.
     registered: Vec<String>,
 }
 
@@ -77,11 +79,11 @@ impl Before {
     }
 }
 
-/// The name of a table, and the statements that make it.
+/// The name of a table, and the statements that create it.
 pub(in crate::sync) type Maker = (String, Vec<String>);
 
 impl Comparison {
-    /// Adds the table of this name, and what makes it on the side that lacks it.
+    /// Adds the table of this name, and the statements for the side that lacks it.
     fn add(&mut self, name: &str, mine: &Catalog, theirs: &Catalog, before: &Before) -> Result<()> {
         let was_there = || {
             let is = |known: &String| known.eq_ignore_ascii_case(name);
@@ -98,7 +100,7 @@ impl Comparison {
                 }
                 mine
             }
-            // Somebody dropped it there, so it is not made there.
+            // It was dropped there, so it is not created again.
             (Some(table), None) if was_there() => {
                 self.obstacles.push(missing(&table.name, theirs));
                 table
@@ -131,12 +133,12 @@ impl Comparison {
         &self.make_here
     }
 
-    /// Whether this table is to be made on the remote.
+    /// Whether this table is to be created on the remote.
     pub(in crate::sync) fn makes_there(&self, name: &str) -> bool {
         self.make_there.iter().any(|(table, _)| table.eq_ignore_ascii_case(name))
     }
 
-    /// The statements that make the tables that only the remote has.
+    /// The statements that create the tables that only the remote has.
     pub(in crate::sync) fn makers_here(&self) -> Vec<String> {
         self.make_here.iter().flat_map(|(_, makers)| makers.clone()).collect()
     }
@@ -146,17 +148,17 @@ impl Comparison {
         &self.make_there
     }
 
-    /// What the remote's tables cannot take.
+    /// The obstacles: events that the remote's tables cannot accept.
     pub(in crate::sync) fn obstacles(&self) -> &[Obstacle] {
         &self.obstacles
     }
 
-    /// Columns of tables of both sides that the remote does not have.
+    /// The columns of common tables that the remote lacks.
     pub(in crate::sync) fn unknown_there(&self) -> &[Owed] {
         &self.unknown_there
     }
 
-    /// Which tables were asked for, and those of the remote that are left out.
+    /// The choice of tables, and the remote's tables that are left out.
     pub(in crate::sync) fn choice(&self) -> &Choice {
         &self.choice
     }
@@ -180,8 +182,8 @@ impl<'a> There<'a> {
 ///
 /// # Errors
 ///
-/// `Usage`, naming the table and the column, when a table cannot be replicated or is not the same
-/// on both sides; when none can be replicated; when a name is taken.
+/// `Usage`, naming the table and the column, when a table cannot be replicated or differs on the
+/// two sides; when no table can be replicated; when a name is taken.
 pub(in crate::sync) fn compare(
     wanted: &Tables,
     local: &Local,
@@ -235,7 +237,7 @@ pub(in crate::sync) fn all_names(choice: &Choice, local: &Local, theirs: &Catalo
     names
 }
 
-/// Refuses a name that is no table of either side.
+/// Refuses a name that is not a table of either side.
 fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
     let has = |catalog: &Catalog| catalog.told().any(|(known, _)| known.eq_ignore_ascii_case(name));
     if has(mine) || has(theirs) {
@@ -247,7 +249,7 @@ fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
         .with_hint("check the spelling of what --exclude names"))
 }
 
-/// Says of which side's table an error is, and that it can be left out.
+/// Adds to an error which side's table it is about, and that the table can be left out.
 fn of_one_side(error: Error, whose: &str) -> Error {
     let message = format!("the {whose} table cannot be replicated: {}", error.message());
     Error::new(Code::TableUnsupported, message)
@@ -255,7 +257,7 @@ fn of_one_side(error: Error, whose: &str) -> Error {
         .with_source(error)
 }
 
-/// The error for two databases of which no table can be replicated.
+/// The error if no table of the two databases can be replicated.
 fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
     let left = LeftOut::joined(here, there);
     if left.is_empty() {
@@ -270,14 +272,14 @@ fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
         .with_hint("give a table a PRIMARY KEY, or name tables with --tables")
 }
 
-/// The tables that are replicated, though their names look like a migration tool's.
+/// The replicated tables whose names look like a migration tool's.
 pub(in crate::sync) fn suspects(tables: &[Table]) -> Vec<String> {
     let names = tables.iter().map(|table| table.name.clone());
     names.filter(|name| may_be_bookkeeping(name)).collect()
 }
 
-/// A foreign key must lead to a key of its parent. Where it does not, SQLite refuses whatever
-/// writes to the child, and to a parent that has a trigger, as capture gives it one.
+/// Checks that a foreign key leads to a key of its parent. Otherwise SQLite refuses every write to
+/// the child, and to a parent that has a trigger, as capture creates one.
 fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
     let is = |name: &str| name.eq_ignore_ascii_case(table);
     match catalog.unfounded.iter().find(|(child, parent)| is(child) || is(parent)) {
@@ -293,9 +295,9 @@ fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
     }
 }
 
-/// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
-/// whatever writes to the child; and since all tables' triggers are compiled into a push, nothing
-/// at all could be pushed.
+/// Checks that every foreign key leads to a table that the remote has. Otherwise SQLite refuses
+/// every write to the child. All tables' triggers are compiled into a push, so nothing could be
+/// pushed.
 fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Result<()> {
     let mine = local.catalog();
     let is = |name: &String, other: &str| name.eq_ignore_ascii_case(other);
@@ -323,7 +325,7 @@ fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Resul
     Ok(())
 }
 
-/// The wanted tables that this database has, by their names here.
+/// The chosen tables that this database has, by their local names.
 ///
 /// # Errors
 ///
@@ -349,13 +351,13 @@ pub(in crate::sync) fn local_tables(wanted: &Tables, local: &Local) -> Result<Ve
     Ok(found)
 }
 
-/// The tables of a replica whose first sync is done: those that it has, and no others, for the rows
-/// of another one were never compared. Beside them, those that were not asked for again, and stay
-/// replicated all the same.
+/// The tables of a replica whose first sync is done. They are those that it has, and no others,
+/// because the rows of another table were never compared. Also returns the tables that were not
+/// chosen again, which stay replicated.
 ///
 /// # Errors
 ///
-/// `Usage`, naming the tables, when others are wanted.
+/// `Usage`, naming the tables, when others are chosen.
 pub(in crate::sync) fn settled_tables(
     wanted: &Tables,
     known: Vec<String>,
@@ -377,7 +379,7 @@ pub(in crate::sync) fn settled_tables(
     Ok((Tables::Named(known), kept))
 }
 
-/// The error for tables that a replica was not made with.
+/// The error for tables that were not chosen when the replica was made.
 fn wider(names: &[&String]) -> Error {
     let each: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let what = if each.len() == 1 { "table" } else { "tables" };
@@ -406,8 +408,8 @@ fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
     })
 }
 
-/// The statements that make a table and its indexes. They are SQLite's own record of what it made
-/// of the other side's definitions: what a remote calls the definition of an index may be any SQL.
+/// The statements that create a table and its indexes. They are SQLite's own record of the other
+/// side's definitions: the text that a remote sends as the definition of an index may be any SQL.
 fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
     let indexes = catalog.indexes.iter().filter(|(of, _)| of.eq_ignore_ascii_case(&table.name));
     let mut statements = vec![create_if_missing(table)];
@@ -415,7 +417,7 @@ fn makers(table: &Table, catalog: &Catalog) -> Vec<String> {
     statements
 }
 
-/// Whether events of one table fit the other.
+/// Checks that the events of one table fit the other.
 fn same(mine: &Table, theirs: &Table) -> Result<()> {
     let Some(what) = difference(mine, theirs) else { return Ok(()) };
     let message = format!("table `{}` differs between the two sides: {what}", mine.name);
@@ -577,7 +579,7 @@ mod tests {
         assert_eq!(local_tables(&named(&["members", "u"]), &here).unwrap(), ["Members"]);
         let error = local_tables(&named(&["t", "Odd"]), &here).unwrap_err();
         assert!(error.message().contains("odd"), "{error}");
-        // Nor does what the other side has help.
+        // A table of the other side does not help either.
         let there = definitions(&["CREATE TABLE odd(id TEXT PRIMARY KEY)"]);
         for (here, there) in [(&here, &there), (&there, &here)] {
             assert!(compare(&named(&["odd"]), here, there).is_err());

@@ -1,24 +1,23 @@
-//! The installation on the remote, in as many requests as are needed.
+//! The installation on the remote, in as many requests as needed.
 //!
-//! A table's triggers come to some 3 kB for fourteen columns, so nearly every installation is one
-//! request. Where there are hundreds of tables, it is cut between two of them. Each request is one
+//! A table's triggers have about 3 kB for fourteen columns, so nearly every installation is one
+//! request. With hundreds of tables, it is divided between two of them. Each request is one
 //! transaction:
 //!
-//! * The first request drops every trigger of ours before anything else, of whatever version, and
-//!   makes the shared tables anew, the application's missing tables, and the triggers of each table
-//!   that had some. So each write is captured, by the old triggers or by the new ones, and no
-//!   trigger ever meets shared tables that it was not made for. The other tables may follow in
-//!   later requests.
+//! * The first request drops all our triggers of any version before anything else. It creates the
+//!   shared tables, the application's missing tables, and the triggers of each table that had some.
+//!   So each write is captured, by the old triggers or by the new ones, and no trigger meets shared
+//!   tables that it was not made for. The other tables may follow in later requests.
 //! * Each request checks that the remote's schema is still the one that was read, or that the
-//!   request before it has left. So of two installations at the same time one fails, and starts
-//!   again on top of what the other one has made; and nothing is made by definitions that the web
+//!   previous request has left. So if two installations run at the same time, one fails, and starts
+//!   again on top of the other one's result. Nothing is created from definitions that the web
 //!   application has changed meanwhile.
-//! * The first request takes the fingerprints away, and the last one writes them: a remote with a
-//!   part of an installation counts as not installed, and the next `init` does all of it again.
-//! * The first request writes the version: whatever is half made is of this one, and an earlier
-//!   program pushes nothing from then on.
+//! * The first request removes the fingerprints, and the last one writes them. A remote with a part
+//!   of an installation counts as not installed, and the next `init` repeats all of it.
+//! * The first request writes the version: a partial installation is of this version, and an
+//!   earlier program pushes nothing from then on.
 //!
-//! A request whose answer was lost is not repeated: the definitions are read again.
+//! A request whose answer was lost is not repeated. The definitions are read again.
 
 use crate::capture::{RemoteCapture, Trigger};
 use crate::catalog::{columns_json, ident};
@@ -37,14 +36,14 @@ use crate::sync::first_sync::remote_schema::{
     FoundTrigger, INBOX, POWERS, REMOTE_SCHEMA, Schema, split,
 };
 
-/// The size of a request to aim at, in bytes of SQL. Smaller than a server takes, so that the
-/// transaction is short: a server takes the write lock away after 5 s if another writer waits.
+/// The intended size of a request, in bytes of SQL. It is smaller than a server accepts, so that
+/// the transaction is short: a server ends a write transaction after 5 s if another writer waits.
 pub(in crate::sync) const REQUEST_BYTES: usize = 1 << 20;
 
-/// Tables that are dropped: one of version 1 that there is no more, and one that is made anew.
+/// Tables that are dropped: one of version 1 that no longer exists, and one that is created anew.
 const DROPPED: [&str; 2] = ["driftless_values", "driftless_inbox"];
 
-/// The table that a check inserts into. It is the first thing that is made on a remote.
+/// The table that a check inserts into. It is the first object that is created on a remote.
 const INSTALLS: &str = "driftless_installs";
 
 /// The statements for one table.
@@ -53,7 +52,7 @@ struct Group {
     table: String,
     /// Whether the table has triggers of ours, which the first request drops.
     replaces: bool,
-    /// Register it, drop its capture triggers, and make new ones.
+    /// They register it, drop its capture triggers, and create new ones.
     statements: Vec<Statement>,
     bytes: usize,
 }
@@ -83,29 +82,29 @@ impl Group {
 /// An installation that is in progress.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Installation {
-    /// Makes [`INSTALLS`], where it is missing.
+    /// Creates [`INSTALLS`] if it is missing.
     before: Option<Statement>,
-    /// All of the first request that is neither a check nor of one table.
+    /// The statements of the first request that are neither checks nor for one table.
     first: Vec<Statement>,
-    /// First those that the first request must have.
+    /// Those that the first request must have come first.
     groups: Vec<Group>,
     tail: Vec<Statement>,
-    /// The remote's schema, as the next request must find it.
+    /// The version of the remote's schema that the next request must find.
     cookie: i64,
-    /// Groups that are installed.
+    /// The number of groups that are installed.
     done: usize,
     begun: bool,
     limit: usize,
 }
 
-/// What is left when capture is whole.
+/// What is left when capture is complete.
 pub(in crate::sync) struct Left {
     gaps: Vec<Gap>,
     owed: Vec<Owed>,
 }
 
 impl Left {
-    /// Tables of which capture may have missed writes, and columns that are owed.
+    /// The tables for which capture may have missed writes, and the columns that are owed.
     pub(in crate::sync) fn into_parts(self) -> (Vec<Gap>, Vec<Owed>) {
         (self.gaps, self.owed)
     }
@@ -113,16 +112,16 @@ impl Left {
 
 /// The result of an answer.
 pub(in crate::sync) enum Installed {
-    /// There is more.
+    /// More requests are needed.
     Part,
-    /// All is there: the remote's identity, the end of its log, the version of its schema, and what
-    /// is left.
+    /// Everything is installed: the remote's identity, the end of its log, the version of its
+    /// schema, and what is left.
     All(Meta, Seq, i64, Left),
 }
 
 impl Installation {
-    /// `token` is this replica's, and `all` are the tables that are to be registered, by `capture`,
-    /// in requests of `limit` bytes at the most, if that can be.
+    /// `token` is this replica's. `all` are the tables to register, with the triggers of `capture`.
+    /// A request has at most `limit` bytes, if that is possible.
     pub(in crate::sync) fn new(
         epoch: &str,
         token: &str,
@@ -143,7 +142,7 @@ impl Installation {
         let meta = "INSERT INTO driftless_meta (one, epoch, version) VALUES (1, ?, ?) \
              ON CONFLICT (one) DO UPDATE SET version = excluded.version";
         first.push(Statement::new(meta, [epoch.into(), SCHEMA_VERSION.into()]));
-        // A program of version 1 that has begun to install asks for its own token.
+        // A program of version 1 that has begun to install checks for its own token.
         let sign = "INSERT INTO driftless_installs (one, token) VALUES (1, ?) \
              ON CONFLICT (one) DO UPDATE SET token = excluded.token";
         first.push(Statement::new(sign, [token.into()]));
@@ -162,31 +161,31 @@ impl Installation {
         let tail = vec![registered, GAPS.into(), OWED.into(), META.into(), HEAD.into()];
         let before = split(REMOTE_SCHEMA).into_iter().find(|sql| sql.contains(INSTALLS));
         let before = before.filter(|_| !schema.has(INSTALLS)).map(Statement::from);
-        // Making the table has made the schema another one.
+        // Creating the table has changed the schema's version.
         let cookie = schema.cookie() + i64::from(before.is_some());
         let (done, begun) = (0, false);
         Installation { before, first, groups, tail, cookie, done, begun, limit }
     }
 
-    /// The same, which notes gaps in the transaction that makes capture whole.
+    /// The same, which also records gaps in the transaction that completes capture.
     pub(in crate::sync) fn noting(mut self, gaps: &[Gap]) -> Installation {
         self.first.extend(gaps.iter().map(note));
         self
     }
 
-    /// The same, which fills columns when capture knows them.
+    /// The same, which also fills columns when capture knows them.
     pub(in crate::sync) fn filling(mut self, fills: Vec<Statement>) -> Installation {
         self.tail.splice(0..0, fills);
         self
     }
 
-    /// The statements of all requests, but for those that ask whether somebody else is at work.
+    /// The statements of all requests, without the checks for other installations.
     pub(in crate::sync) fn rehearsal(&self) -> Vec<Statement> {
         let groups = self.groups.iter().flat_map(|group| &group.statements);
         self.first.iter().chain(groups).chain(&self.tail).cloned().collect()
     }
 
-    /// Fails if the remote's schema is not the one that was left.
+    /// Fails if the remote's schema is not the one that this installation left.
     fn check(&self) -> Statement {
         let sql = format!(
             "INSERT INTO {INSTALLS} (one, token) SELECT 1, NULL WHERE ({SCHEMA_COOKIE}) <> ?"
@@ -194,7 +193,7 @@ impl Installation {
         Statement::new(sql, [self.cookie.into()])
     }
 
-    /// Where the next request ends at the earliest.
+    /// The earliest end of the next request.
     fn least(&self) -> usize {
         let replaced = self.groups.iter().filter(|group| group.replaces).count();
         let least = if self.begun { self.done + 1 } else { replaced.max(1) };
@@ -205,7 +204,7 @@ impl Installation {
         self.groups[self.done..end].iter().map(|group| group.bytes).sum()
     }
 
-    /// Where the next request ends.
+    /// The end of the next request.
     fn end(&self) -> usize {
         let mut end = self.least();
         while end < self.groups.len() && self.bytes(end + 1) <= self.limit {
@@ -234,7 +233,7 @@ impl Installation {
         Batch { statements, writes: true }
     }
 
-    /// The last request was too large: whether a smaller one can be made.
+    /// The last request was too large. Returns whether a smaller one is possible.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         let end = self.end();
         if end == self.least() {
@@ -244,7 +243,7 @@ impl Installation {
         true
     }
 
-    /// The error for a request that is too large, and cannot be made smaller.
+    /// The error for a request that is too large and cannot be smaller.
     pub(in crate::sync) fn larger_than_any(&self, error: Error) -> Error {
         let groups = &self.groups[self.done..self.least()];
         let which = match groups {
@@ -262,7 +261,7 @@ impl Installation {
             .with_hint("raise the remote's limit for a request, or leave the table out")
     }
 
-    /// Takes the answer to the last request.
+    /// Handles the answer to the last request.
     pub(in crate::sync) fn answered(&mut self, answer: &Answer) -> Result<Installed> {
         let results = answer.rows.len();
         if results != self.batch().statements.len() {
@@ -288,7 +287,7 @@ impl Installation {
     }
 }
 
-/// Ends: says that all is there.
+/// The last statement, which records that everything is installed.
 fn registration(all: &[RemoteTable], fingerprint: &str) -> Statement {
     let names = names_json(all.iter().map(|there| there.table.name.as_str()));
     let sql = "UPDATE driftless_tables SET triggers = ? \
@@ -300,7 +299,7 @@ fn drop_trigger(name: &str) -> Statement {
     format!("DROP TRIGGER IF EXISTS {}", ident(name)).into()
 }
 
-/// An error of a first sync in words of it.
+/// An error of a first sync, in words that fit it.
 pub(in crate::sync) fn in_other_words(error: Error) -> Error {
     if error.code() != Code::InstalledByAnother {
         return error;

@@ -1,8 +1,8 @@
-//! The remote's tables as a comparison found them, kept in the replica's file.
+//! The remote's tables from the last comparison, stored in the replica's file.
 //!
-//! So a process that only synchronises once need not compare the definitions before it pushes. What
-//! is kept may be outdated: a push that was planned for another schema than the remote has is not
-//! taken in, and then the definitions are compared.
+//! With them, a process that synchronises only once need not compare the definitions before it
+//! pushes. The stored tables may be outdated: the remote does not accept a push that was planned
+//! for another schema, and then the definitions are compared.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,10 @@ use crate::event::{Op, Seq};
 use crate::protocol::remote_tables::{Gap, RemoteTable, RemoteTables};
 use crate::store::{Definition, Store};
 
-/// The setting that has them.
+/// The setting with them.
 const SETTING: &str = "remote_tables";
 
-/// The same after they were forgotten: only when the schema was at rest.
+/// The setting that remains after they were forgotten: when the schema was at rest.
 const REST: &str = "remote_rest";
 
 /// The content of the setting.
@@ -31,15 +31,15 @@ pub(super) struct Kept {
     /// The end of the log when the schema was last seen at rest.
     #[serde(default)]
     since: i64,
-    /// The version of this file's schema, with which they were compared.
+    /// The version of this file's schema when they were compared.
     #[serde(default)]
     local: i64,
-    /// Tables of which capture may have missed writes.
+    /// The tables for which capture may have missed writes.
     #[serde(default)]
     gaps: Vec<(i64, String, i64)>,
 }
 
-/// The part of it that outlasts the rest.
+/// The part of it that remains after the rest was forgotten.
 #[derive(Serialize, Deserialize)]
 struct Rested {
     since: i64,
@@ -57,14 +57,14 @@ struct KeptTable {
     triggered: Vec<String>,
 }
 
-/// A gap as it is kept.
+/// A gap in the form in which it is stored.
 fn kept_gap(gap: &Gap) -> (i64, String, i64) {
     (gap.n, gap.table.clone(), gap.since.0)
 }
 
 impl Kept {
-    /// The tables of the remote of this URL and epoch. `definitions` are the remote's, and its
-    /// schema was last seen at rest when the log ended at `since`.
+    /// The tables of the remote with this URL and epoch. `definitions` are the remote's. Its schema
+    /// was last seen at rest when the log ended at `since`.
     pub(super) fn new(
         url: &str,
         epoch: &str,
@@ -97,7 +97,7 @@ impl Kept {
     }
 }
 
-/// Keeps the remote's tables.
+/// Stores the remote's tables.
 ///
 /// # Errors
 ///
@@ -123,14 +123,14 @@ pub(super) fn kept_since(store: &Store) -> Result<Option<Seq>> {
     Ok(kept.ok().map(|kept| Seq(kept.since)))
 }
 
-/// The tables that were kept, if they are of the remote of this replica.
+/// The stored tables, if they are of this replica's remote.
 ///
 /// # Errors
 ///
 /// `Storage` when the store fails.
 pub fn kept(store: &Store) -> Result<Option<RemoteTables>> {
     let Some(json) = store.setting(SETTING)? else { return Ok(None) };
-    // What another version has kept is of no use.
+    // A value that another version has stored is not used.
     let Ok(kept) = serde_json::from_str::<Kept>(&json) else { return Ok(None) };
     let state = store.state()?;
     let same = state.url == kept.url && state.epoch.as_ref() == Some(&kept.epoch);
@@ -156,7 +156,7 @@ fn read(kept: &KeptTable, catalog: &Catalog) -> Option<RemoteTable> {
     Some(RemoteTable { table, rule, triggered: ops? })
 }
 
-/// Forgets them, but for when the schema was last seen at rest.
+/// Forgets them, except when the schema was last seen at rest.
 ///
 /// # Errors
 ///

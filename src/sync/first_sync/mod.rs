@@ -1,4 +1,4 @@
-//! The first sync with a remote: two databases that have never met are brought together.
+//! The first sync with a remote: two databases that have never met are joined.
 
 pub(in crate::sync) mod compare;
 pub(in crate::sync) mod drift;

@@ -1,13 +1,14 @@
-//! Names of tables and indexes that are to be made on the other side: each must be free there.
+//! The names of tables and indexes that are to be created on the other side: each must be free
+//! there.
 
 use crate::catalog::PREFIX;
 use crate::error::{Code, Error, Result};
 use crate::store::{Definition, TABLES_SQL};
 use crate::sync::first_sync::remote_schema::REMOTE_SCHEMA;
 
-/// Refuses tables to be made, each with its statements, of which a name is taken on the other side.
-/// Tables, views and indexes share their names in SQLite. `from` are the definitions of the side
-/// that has the tables, `to` those of `whose` side.
+/// Refuses to create tables if a name of theirs is taken on the other side. Tables, views and
+/// indexes share one namespace in SQLite. `from` are the definitions of the side that has the
+/// tables, `to` those of `whose` side.
 ///
 /// # Errors
 ///
@@ -50,8 +51,8 @@ pub(in crate::sync) fn require_free_names(
     Ok(())
 }
 
-/// Refuses a database that was never ours, and that has an object with a name that the statements
-/// `ours` make.
+/// Refuses a database that was never ours and that has an object with a name that the statements
+/// `ours` create.
 ///
 /// # Errors
 ///
@@ -75,7 +76,7 @@ fn require_our_names(definitions: &[Definition], ours: &str, whose: &str) -> Res
     }
 }
 
-/// An object, for a person.
+/// An object, described for a person.
 fn described((kind, name, table, _): &Definition) -> String {
     match kind.as_str() {
         "index" => format!("an index `{name}` of table `{table}`"),
@@ -85,7 +86,7 @@ fn described((kind, name, table, _): &Definition) -> String {
     }
 }
 
-/// Refuses databases that have objects with names of ours, and are not ours.
+/// Refuses databases that are not ours and have objects with our names.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The plan for a replica, and the replica as far as it can be made without the remote.
+//! The plan for a replica, and the part of the replica that can be made without the remote.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub struct Plan {
     pub url: String,
     /// The tables.
     pub tables: Tables,
-    /// The conflict rules that were asked for. A table without one has the remote's, or `row`.
+    /// The requested conflict rules. A table without one gets the remote's, or `row`.
     pub rules: Vec<(String, ConflictRule)>,
     /// Which version of a row is taken that both sides have and that differs.
     pub prefer: Preferences,
@@ -35,11 +35,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A table's conflict rule: it is one for all replicas, so the remote's word counts.
+    /// A table's conflict rule. All replicas have the same, so the remote's counts.
     ///
     /// # Errors
     ///
-    /// `Usage` when another one was asked for. A remote that is accepted is not asked.
+    /// `Usage` when another one was requested. It is not checked for a remote that is being
+    /// accepted.
     pub(in crate::sync) fn rule_of(
         &self,
         table: &str,
@@ -83,8 +84,8 @@ impl Plan {
     }
 }
 
-/// The replica of a plan's file, if it is one already. Its tables are settled once its first sync
-/// is done, so the plan is held to them. Beside it, the tables that were not asked for again.
+/// The replica of a plan's file, if there is one already. After its first sync its tables are
+/// fixed, so the plan gets them. Also returns the tables that were not chosen again.
 pub(in crate::sync) fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
         return Ok((None, Vec::new()));
@@ -101,8 +102,8 @@ pub(in crate::sync) fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<S
     Ok((Some(store), kept))
 }
 
-/// Opens the replica of a plan without the remote: capture is installed on those of its tables that
-/// are here. The file is made if there is none.
+/// Opens the replica of a plan without the remote: capture is installed on its tables that exist
+/// here. The file is created if it is missing.
 ///
 /// # Errors
 ///
@@ -151,7 +152,7 @@ pub(crate) fn fresh_plan(
     Plan { path, url, tables, rules, prefer, replica, epoch, on_connect }
 }
 
-/// The plan for a replica as it is, with the remote at `url`.
+/// The plan for an existing replica, with the remote at `url`.
 pub(in crate::sync) fn plan_of(
     store: &Store,
     url: String,

@@ -1,10 +1,11 @@
-//! A person goes on with another remote on purpose: one that was wiped, replaced or rolled back.
+//! The preview for a person who continues with another remote on purpose: one that was wiped,
+//! replaced or rolled back.
 //!
-//! [`RemotePreview`] is shown before that: which remote this is, and how many rows each side has.
-//! It writes nothing. [`accept`](crate::sync::accept) then does what a
-//! first sync does: rows only here are pushed, rows only there are fetched, rows in both take the
-//! remote's version, with the local one in the conflict inbox. What is pending stays pending. The
-//! log of the former remote is put away whole, and the replica takes a new identity.
+//! [`RemotePreview`] shows which remote this is, and how many rows each side has. It writes
+//! nothing. [`accept`](crate::sync::accept) then does the same as a first sync: rows that are only
+//! here are pushed, rows that are only there are fetched, and rows that differ get the remote's
+//! version, with the local one in the conflict inbox. Pending events stay pending. The log of the
+//! former remote is archived, and the replica takes a new identity.
 
 use std::fmt;
 
@@ -21,18 +22,18 @@ use crate::store::Store;
 use crate::sync::remote_check::{Refusal, examine, other_log};
 use crate::sync::status::SyncState;
 
-/// How many rows a table has on either side.
+/// The number of rows of a table on each side.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct TableRows {
     /// The table.
     pub table: String,
     /// Rows here.
     pub here: u64,
-    /// Rows there; `None` if the remote has no such table: it is made.
+    /// Rows there; `None` if the remote lacks the table, which will be created.
     pub there: Option<u64>,
 }
 
-/// The end of a log: a [`RemotePreview`] has two.
+/// The end of a log. A [`RemotePreview`] has two.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LogEnd {
     /// The remote's epoch; `None` if it has none of our tables.
@@ -41,15 +42,15 @@ pub struct LogEnd {
     pub seq: i64,
 }
 
-/// A remote that may be accepted, beside the one that the replica belongs to.
+/// A remote that may be accepted, compared with the one that the replica belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RemotePreview {
     /// Why nothing is pushed to the remote or pulled from it. `None` if it is the remote that the
     /// replica belongs to: then there is nothing to accept.
     pub trouble: Option<String>,
-    /// The remote that the replica belongs to, as far as it was read.
+    /// The remote that the replica belongs to, as it was last read.
     pub ours: LogEnd,
-    /// The one that is there now.
+    /// The remote that is there now.
     pub theirs: LogEnd,
     /// Events that wait to be pushed.
     pub pending: u64,
@@ -70,7 +71,7 @@ pub(crate) struct LocalSide {
 }
 
 impl LocalSide {
-    /// Reads them.
+    /// Reads the facts.
     pub(crate) fn of(store: &Store) -> Result<LocalSide> {
         let state = store.state()?;
         Ok(LocalSide {
@@ -105,7 +106,7 @@ impl LocalSide {
 ///
 /// # Errors
 ///
-/// `Usage` when the replica has had no first sync; else the remote's.
+/// `Usage` when the replica has had no first sync; otherwise the errors of the remote.
 pub(in crate::sync) async fn preview(
     side: LocalSide,
     remote: &dyn Remote,
@@ -143,7 +144,7 @@ impl FoundTables {
         FoundTables(definitions.iter().filter_map(name).collect())
     }
 
-    /// A table's name as the remote has it, if it has the table.
+    /// The name of a table on the remote, if the remote has the table.
     fn find(&self, name: &str) -> Option<&String> {
         self.0.iter().find(|found| found.eq_ignore_ascii_case(name))
     }
@@ -168,7 +169,7 @@ impl FoundTables {
         statements
     }
 
-    /// Reads the answers to the questions.
+    /// Reads the answers.
     fn facts(
         &self,
         tables: &[(String, u64)],
@@ -191,7 +192,7 @@ impl FoundTables {
     }
 }
 
-/// Gives the reason of a refusal that a person can decide about.
+/// Returns the reason of a refusal if a person can decide about it.
 fn acceptable(trouble: Option<Refusal>) -> Result<Option<String>> {
     match trouble {
         Some((error, SyncState::OtherRemote | SyncState::RolledBack)) => {

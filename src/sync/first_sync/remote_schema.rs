@@ -14,13 +14,13 @@ use crate::store::Definition;
 
 /// The remote schema's fixed part.
 pub(in crate::sync) const REMOTE_SCHEMA: &str = include_str!("../../../schema/remote/tables.sql");
-/// What makes `driftless_inbox` anew.
+/// The definition of `driftless_inbox`, which is created anew.
 pub(in crate::sync) const INBOX: &str = include_str!("../../../schema/remote/inbox.sql");
-/// What fills `driftless_pow2`.
+/// The statement that fills `driftless_pow2`.
 pub(in crate::sync) const POWERS: &str = include_str!("../../../schema/pow2.sql");
 
-/// Tables of driftless's that a push needs beside the replicated ones. They are made again where
-/// they are missing. The other tables hold an identity or a log, so they cannot be made again.
+/// The tables of driftless that a push needs, apart from the replicated ones. A missing one is
+/// created again. The other tables have an identity or a log, so they cannot be created again.
 const OURS: [&str; 12] = [
     "driftless_inbox",
     "driftless_capture",
@@ -80,9 +80,9 @@ pub(in crate::sync) struct FoundTrigger {
     name: String,
     table: String,
     ours: bool,
-    /// What one of the application's fires on, if that can be read.
+    /// The op that a trigger of the application fires on, if it could be read.
     op: Option<Op>,
-    /// Greater for a newer one.
+    /// Greater for a newer trigger.
     age: i64,
     /// Its text, if it is ours and not too long.
     sql: Option<String>,
@@ -149,7 +149,7 @@ impl Schema {
         [Op::Insert, Op::Update, Op::Delete].into_iter().filter(fires).collect()
     }
 
-    /// These tables, with what else a push needs to know.
+    /// These tables, with the other facts that a push needs.
     pub(in crate::sync) fn tables(&self, tables: Vec<RemoteTable>) -> RemoteTables {
         let has_triggers = self.triggers.iter().any(|trigger| !trigger.ours);
         RemoteTables { cookie: self.cookie, has_triggers, tables, gaps: Vec::new() }
@@ -160,14 +160,14 @@ impl Schema {
         self.triggers.iter().filter(|trigger| trigger.ours)
     }
 
-    /// Whether there is a table or a view of this name.
+    /// Whether there is a table or a view with this name.
     pub(in crate::sync) fn has(&self, name: &str) -> bool {
         self.definitions.iter().any(|(kind, found, ..)| {
             ["table", "view"].contains(&kind.as_str()) && found.eq_ignore_ascii_case(name)
         })
     }
 
-    /// Whether all of driftless's tables and triggers are there. A table that was dropped and made
+    /// Whether all tables and triggers of driftless exist. A table that was dropped and created
     /// again has no triggers.
     pub(in crate::sync) fn is_whole(&self, capture: &RemoteCapture) -> bool {
         let mut tables = capture.tables().iter();
@@ -182,7 +182,7 @@ impl Schema {
         self.our_triggers().any(|found| is(found) && found.says(sql))
     }
 
-    /// Whether the tables and triggers are there that all tables share.
+    /// Whether the tables and triggers exist that all tables share.
     fn has_shared(&self, capture: &RemoteCapture) -> bool {
         let mut shared = capture.shared().iter().filter_map(|sql| {
             let words = sql.strip_prefix("CREATE TRIGGER ")?.split_whitespace();
@@ -193,8 +193,8 @@ impl Schema {
             && shared.all(|(name, table, sql)| self.has_trigger(name, table, sql))
     }
 
-    /// The registered tables of which capture may have missed a write: a trigger is missing or has
-    /// another text than it was made with.
+    /// The registered tables for which capture may have missed a write: a trigger is missing or has
+    /// another text than it was created with.
     pub(in crate::sync) fn suspects(
         &self,
         capture: &RemoteCapture,
@@ -218,7 +218,7 @@ impl Schema {
     }
 
     /// Refuses a remote that lacks the object that a rejection has named (`sought`). Objects of
-    /// driftless's own are made again instead.
+    /// driftless are created again instead.
     pub(in crate::sync) fn require(&self, sought: Option<&str>) -> Result<()> {
         match sought.filter(|name| !name.starts_with(PREFIX) && !self.has(name)) {
             Some(name) => Err(missing_object(name)),
@@ -226,14 +226,13 @@ impl Schema {
         }
     }
 
-    /// Whether all of our triggers are newer than the application's: the newest fires first, and
-    /// ours must see a change last.
+    /// Whether all our triggers are newer than the application's, so that they fire first.
     pub(in crate::sync) fn ours_are_newest(&self) -> bool {
         let ages = |wanted: bool| {
             let mine = self.triggers.iter().filter(move |trigger| trigger.ours == wanted);
             mine.map(|trigger| trigger.age)
         };
-        // Ours are made together, so it is enough to look at the oldest one.
+        // Our triggers are created together, so it is enough to check the oldest one.
         match (ages(false).max(), ages(true).min()) {
             (Some(theirs), Some(ours)) => ours > theirs,
             (_, None) => false,
@@ -242,8 +241,8 @@ impl Schema {
     }
 }
 
-/// A table in the case of the remote: as in its events so far, or else as the
-/// remote's own definition has it, or else as this one has it.
+/// A table with the remote's case of names: as in its events so far, or else as in the remote's
+/// definition, or else as in this one.
 pub(in crate::sync) fn in_remote_case(
     table: Table,
     theirs: &Catalog,
@@ -300,9 +299,8 @@ pub(in crate::sync) fn read_registered(rows: &Rows) -> Result<Vec<Registered>> {
     all.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote's list of tables is not one"))
 }
 
-/// The tables that are to be replicated on the remote, by name: those of this replica, and those
-/// that other replicas have registered. All in the remote's definitions, but for those that it is
-/// to get.
+/// The tables to replicate on the remote, by name: those of this replica, and those that other
+/// replicas have registered. Each has the remote's definition, unless it is to be created there.
 pub(in crate::sync) fn all_tables(
     ours: &[(Table, ConflictRule)],
     theirs: &Catalog,
@@ -337,7 +335,7 @@ pub(in crate::sync) fn is_registered(
     })
 }
 
-/// The error for a replicated table that the remote has no longer.
+/// The error for a replicated table that the remote has lost.
 pub(crate) fn missing_table(name: &str) -> Error {
     let message = format!(
         "the remote has no table `{name}` any more: it was dropped or renamed there; its changes wait"
@@ -348,7 +346,7 @@ pub(crate) fn missing_table(name: &str) -> Error {
     )
 }
 
-/// The error for capture that a newer program has made, and of which a part is missing.
+/// The error for capture that a newer program has installed and of which a part is missing.
 pub(in crate::sync) fn installed_by_newer(table: &str) -> Error {
     let message = format!(
         "a newer driftless has made the triggers of table `{table}` on the remote, and a part of \
@@ -357,7 +355,7 @@ pub(in crate::sync) fn installed_by_newer(table: &str) -> Error {
     Error::new(Code::RemoteSchemaNewer, message).with_hint("update this program")
 }
 
-/// The error for something else that the remote has no longer.
+/// The error for another object that the remote has lost.
 fn missing_object(name: &str) -> Error {
     let message = format!(
         "a trigger or a view of the remote refers to `{name}`, which is not there; nothing can be \

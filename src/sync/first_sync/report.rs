@@ -7,40 +7,38 @@ use crate::store::{Adopted, Orphans};
 pub struct Report {
     /// The remote's epoch.
     pub epoch: String,
-    /// Tables that were made here.
+    /// Tables that were created here.
     pub made_here: Vec<String>,
-    /// Tables that were made on the remote.
+    /// Tables that were created on the remote.
     pub made_there: Vec<String>,
     /// Whether anything was installed on the remote.
     pub installed: bool,
-    /// The rows of both sides; `None` where the first sync was done already.
+    /// The result for the rows of both sides; `None` if the first sync was done before.
     pub adopted: Option<Adopted>,
-    /// Rows of this database whose parent row was missing before anything was moved.
+    /// Local rows whose parent row was missing before any row was moved.
     pub orphans: Vec<Orphans>,
-    /// The same after the first sync: neither side has their parent row.
+    /// The same after the first sync: neither side has the parent row.
     pub orphans_left: Vec<Orphans>,
-    /// Tables that are replicated, though their names look like the bookkeeping of a migration
-    /// tool.
+    /// Replicated tables whose names look like the bookkeeping of a migration tool.
     pub suspects: Vec<String>,
-    /// Tables of an earlier `init` that were not asked for again. They stay replicated.
+    /// Tables of an earlier `init` that were not chosen again. They stay replicated.
     pub kept: Vec<String>,
 }
 
 /// The next step of a first sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Definitions are compared, and what is missing is made.
+    /// Definitions are compared, and missing objects are created.
     Installing,
-    /// Nothing was changed so far. Rows of this database have no parent row.
+    /// Nothing was changed so far. Local rows lack their parent row.
     Found(Vec<Orphans>),
-    /// The remote's rows of a table are read: so many so far.
+    /// The remote's rows of a table are being read.
     Reading {
         /// The table.
         table: String,
-        /// Its rows that are here already.
+        /// The number of its rows that were read.
         rows: usize,
     },
-    /// The events since the first page are read, and then the rows of both sides are brought
-    /// together.
+    /// The events since the first page are read, and then the rows of both sides are merged.
     Merging,
 }

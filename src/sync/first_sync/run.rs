@@ -1,15 +1,15 @@
-//! The first sync, as a machine: missing tables are made on both sides, and the remote's rows are
-//! read.
+//! The first sync, as a machine: missing tables are created on both sides, and the remote's rows
+//! are read.
 //!
-//! [`FirstSync`] is asked for one request after the other ([`FirstSync::ask`]) and given the
-//! answers ([`FirstSync::answered`]), so it needs no network, and other work goes on between two
-//! pages. Its steps ([`Stage`]): the remote's definitions; its identity; installing, in one
-//! transaction; each table, page by page in the order of its key, into the staging area; and the
-//! log since the first page, which is folded over the rows, because the pages were read at
-//! different moments. Then [`Store::adopt_by`] shows the result in one transaction.
+//! [`FirstSync`] returns one request after the other ([`FirstSync::ask`]) and handles the answers
+//! ([`FirstSync::answered`]), so it needs no network, and other work is done between two pages. Its
+//! steps ([`Stage`]) are: the remote's definitions; its identity; the installation; each table,
+//! page by page in the order of its key, into the staging area; the log since the first page. That
+//! log is folded over the rows, because the pages were read at different moments. Then
+//! [`Store::adopt`] merges the result in one transaction.
 //!
-//! It may be done again at any time: objects that are there are left alone. A first sync that was
-//! interrupted starts again from the beginning.
+//! It may be repeated at any time: existing objects are kept. An interrupted first sync starts
+//! again.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::pages::Pages;
 use crate::sync::remote_check::schema_version;
 
-/// How often a first sync starts again before it fails with a rejection: others may install.
+/// How many times a first sync starts again after a rejection: others may be installing.
 const RACES: u32 = 3;
 /// The result of an answer.
 pub enum Advance {
@@ -58,9 +58,9 @@ enum Stage {
     Definitions,
     /// Reads its identity.
     Identity(Schema),
-    /// Makes what is missing.
+    /// Creates missing objects.
     Install(Box<Work>),
-    /// Reads the remote's rows. Its log ended there before the first of them was read.
+    /// Reads the remote's rows. The log ended at this seq before the first of them was read.
     Rows(TableReader, Seq),
     /// Reads the log.
     Log(Pages),
@@ -69,39 +69,39 @@ enum Stage {
 struct Work {
     found: Comparison,
     replicated: Vec<(Table, ConflictRule)>,
-    /// All that the remote is to register.
+    /// All tables that the remote should register.
     tables: RemoteTables,
-    /// The remote's definitions, with those that it is to get.
+    /// The remote's definitions, with those that will be created there.
     definitions: Vec<Definition>,
     installation: Installation,
 }
 
 /// A first sync that is in progress.
 ///
-/// * It pushes nothing. It makes nothing on a remote that has another identity than it expects.
+/// * It pushes nothing. It creates nothing on a remote with another identity than the expected one.
 pub struct FirstSync {
     plan: Plan,
     /// The identity of the remote that this replica belongs to, if it belongs to one.
     expected: Option<String>,
-    /// The replica, once the remote is complete.
+    /// The replica, after the remote is complete.
     store: Option<Store>,
-    /// The remote's tables, once it is complete.
+    /// The remote's tables, after it is complete.
     tables: Arc<RemoteTables>,
     stage: Stage,
     report: Report,
-    /// The tables of an installation of which it is not known whether it has arrived.
+    /// The tables of an installation that may or may not have arrived.
     attempted: Option<Vec<String>>,
     races: u32,
-    /// How large a request of an installation may be, in bytes of SQL.
+    /// The greatest size of a request of an installation, in bytes of SQL.
     request_bytes: usize,
-    /// Only the remote's tables are to be known, whatever is here.
+    /// Whether only the remote's tables are read, whatever is here.
     refreshes: bool,
     /// If this remote replaces another one: the identity that the replica takes, and the URL of the
-    /// other remote.
+    /// former remote.
     accepts: Option<(ReplicaId, String)>,
     /// A table or a view that every push needs: a rejection has named it.
     sought: Option<String>,
-    /// What does not flow between the two sides.
+    /// The differences between the two sides.
     drift: Drift,
 }
 
@@ -125,15 +125,15 @@ impl FirstSync {
         }
     }
 
-    /// The same with an installation in requests of so many bytes.
+    /// The same, with an installation in requests of this many bytes.
     #[cfg(feature = "internals")]
     pub fn in_requests_of(self, bytes: usize) -> Self {
         FirstSync { request_bytes: bytes, ..self }
     }
 
-    /// The same for a replica whose remote's schema has changed: the remote's tables are read,
-    /// and what is missing there is made if the two sides are the same. If they are not, that is
-    /// nothing new for a push, and no error.
+    /// The same for a replica whose remote's schema has changed: the remote's tables are read, and
+    /// missing objects are created there if the two sides agree. If they do not agree, this is not
+    /// an error, because a push can continue as before.
     pub(in crate::sync) fn refreshing(self) -> Self {
         FirstSync { refreshes: true, ..self }
     }
@@ -149,9 +149,8 @@ impl FirstSync {
         FirstSync { sought: name.map(str::to_owned), ..self }
     }
 
-    /// The same for a remote that is to take the place of the one that the replica belongs to,
-    /// whatever it is. Until all of it is read and the local database changes in one transaction,
-    /// the replica belongs to the former one.
+    /// The same for any remote that is to replace the present one. Until all of it is read and the
+    /// local database changes in one transaction, the replica belongs to the former one.
     pub fn accepting(plan: Plan, replica: ReplicaId, former_url: String) -> Self {
         FirstSync { accepts: Some((replica, former_url)), ..FirstSync::new(plan, None) }
     }
@@ -175,8 +174,8 @@ impl FirstSync {
         &self.report
     }
 
-    /// The error of a request that [`FirstSync::recover`] knows no way for, in words of this
-    /// request.
+    /// The error of a request for which [`FirstSync::recover`] has no other way, in words that fit
+    /// this request.
     pub fn explain(&self, error: Error) -> Error {
         match &self.stage {
             Stage::Install(work) if error.kind() == Kind::TooLarge => {
@@ -186,8 +185,8 @@ impl FirstSync {
         }
     }
 
-    /// The replica, from the moment when the remote's rows are read. Before, and where only
-    /// definitions are compared, there is none.
+    /// The replica, after the remote's rows have begun to be read. `None` before, and if only
+    /// definitions are compared.
     pub(in crate::sync) fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
@@ -204,20 +203,20 @@ impl FirstSync {
         }
     }
 
-    /// Whether an error of the last request is dealt with by asking again in another way.
+    /// Whether another request may succeed after an error of the last one.
     pub fn recover(&mut self, error: &Error) -> bool {
         match (error.kind(), &mut self.stage) {
             (Kind::TooLarge, Stage::Rows(reader, _)) => reader.too_large(),
             (Kind::TooLarge, Stage::Log(pages)) => pages.too_large(),
             (Kind::TooLarge, Stage::Install(work)) => work.installation.too_large(),
-            // Whether it has arrived is not known: what is there is read before it is tried again.
+            // It may have arrived: the definitions are read before it is tried again.
             (Kind::Unavailable, Stage::Install(work)) => {
                 let made = work.found.make_there().iter().map(|(name, _)| name.clone());
                 self.attempted.get_or_insert_default().extend(made);
                 self.restart();
                 false
             }
-            // Somebody has changed the remote's schema since the definitions were read.
+            // The remote's schema has changed since the definitions were read.
             (Kind::Rejected, _) => {
                 self.restart();
                 self.races = (self.races + 1) % RACES;
@@ -249,7 +248,7 @@ impl FirstSync {
         })
     }
 
-    /// Takes the answer to the last request.
+    /// Handles the answer to the last request.
     ///
     /// # Errors
     ///
@@ -345,7 +344,7 @@ impl FirstSync {
         Ok(self.done(store))
     }
 
-    /// Keeps what was found in the replica's file.
+    /// Stores the result in the replica's file.
     fn keep(
         &self,
         store: &mut Store,
@@ -358,7 +357,7 @@ impl FirstSync {
         keep(store, &Kept::new(&self.plan.url, epoch, tables, definitions, since, local))
     }
 
-    /// Finds what is missing on either side. Gives whether something is missing on the remote.
+    /// Finds missing objects on either side. Returns whether something is missing on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
         let mut here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
@@ -488,7 +487,7 @@ impl FirstSync {
         }
     }
 
-    /// The remote is complete: completes this side, and goes on to the rows.
+    /// The remote is complete: completes this side, and continues with the rows.
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Advance> {
         let setup = self.setup(&work, Some(epoch.clone()));
         let makers = work.found.makers_here();
@@ -526,7 +525,7 @@ impl FirstSync {
         Ok(Advance::More)
     }
 
-    /// Goes on with the rows, or with the log when all rows are read.
+    /// Continues with the rows, or with the log when all rows are read.
     fn read_on(&mut self, reader: TableReader, start: Seq) {
         self.stage = match reader.progress() {
             Some(_) => Stage::Rows(reader, start),

@@ -1,7 +1,7 @@
 //! The remote's tables, read page by page in the order of their keys.
 //!
-//! A row that does not fit into an answer alone is read in chunks. It may change between two
-//! chunks; then it is read from its beginning again.
+//! A row that does not fit into an answer alone is read in chunks. If it changes between two
+//! chunks, it is read from its beginning again.
 
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
@@ -13,32 +13,32 @@ use crate::protocol::statements::RowState;
 use crate::remote::Rows;
 use crate::sync::machine::pull::chunks::Chunks;
 
-/// Rows in a page of a table, at first and at the most.
+/// The most rows in a page of a table, also at first.
 const ROWS: usize = 2_000;
-/// The size of such a page to aim at, in bytes.
+/// The intended size of such a page, in bytes.
 const ROWS_BYTES: usize = statements::PAGE_BYTES;
-/// How often a large row may change while it is read.
+/// How many times a large row may change while it is read.
 const CHANGES: u32 = 8;
 
-/// How far the tables are read.
+/// The progress of reading the tables.
 pub(in crate::sync) struct TableReader {
     tables: Vec<Table>,
-    /// The table that is read.
+    /// The table that is being read.
     index: usize,
     /// The last row of it that was read.
     after: Option<RowKey>,
-    /// How many of its rows were read.
+    /// The number of its rows that were read.
     rows: usize,
     /// The most rows of the next page.
     limit: usize,
-    /// The next row is read in chunks.
+    /// The next row, if it is read in chunks.
     large: Option<LargeRow>,
 }
 
 /// A row that is read in chunks.
 struct LargeRow {
     chunks: Chunks<RowState>,
-    /// How often it has changed meanwhile.
+    /// How many times it has changed meanwhile.
     changes: u32,
 }
 
@@ -56,16 +56,16 @@ impl TableReader {
         TableReader { tables, index: 0, after: None, rows: 0, limit: ROWS, large: None }
     }
 
-    /// The table that is read, and how many of its rows were; `None` when all tables are read.
+    /// The table that is being read, and the number of its rows that were read; `None` at the end.
     pub(in crate::sync) fn progress(&self) -> Option<(&Table, usize)> {
         self.tables.get(self.index).map(|table| (table, self.rows))
     }
 
-    /// The statement for what is next.
+    /// The next statement.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when the last key that was read is not one of its table.
+    /// `Corrupt` when the last key that was read is not a key of its table.
     pub(in crate::sync) fn statement(&self) -> Result<Statement> {
         let (table, after) = (&self.tables[self.index], self.after.as_ref());
         match &self.large {
@@ -74,7 +74,7 @@ impl TableReader {
         }
     }
 
-    /// The answer is too large: less is asked for. Gives false if less cannot be asked for.
+    /// The answer was too large: the next request is smaller. Returns false if it cannot be.
     pub(in crate::sync) fn too_large(&mut self) -> bool {
         match &mut self.large {
             Some(row) => return row.chunks.too_large(),
@@ -84,15 +84,15 @@ impl TableReader {
         true
     }
 
-    /// Takes the answer to the statement.
+    /// Handles the answer to the statement.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when it is not one; `Unavailable` when a large row changes all the time.
+    /// `Corrupt` when the answer is not valid; `Unavailable` when a large row changes all the time.
     pub(in crate::sync) fn answered(&mut self, answer: &Rows) -> Result<TablePage> {
         let Some(mut row) = self.large.take() else { return self.page(answer) };
         let Some((state, size, bytes)) = statements::read_row_chunk(answer)? else {
-            // The row is gone, and there is no other after it.
+            // The row is gone, and no row comes after it.
             return self.page(&vec![vec![Value::Null, Value::Integer(0)]]);
         };
         if row.chunks.is_of(&state, size) {
@@ -115,7 +115,7 @@ impl TableReader {
     fn page(&mut self, answer: &Rows) -> Result<TablePage> {
         let table = self.tables[self.index].name.clone();
         let (rows, bytes) = statements::read_table_page(&table, answer)?;
-        // A remote that gives the same rows again would be read for ever.
+        // A remote that returns the same rows again would be read for ever.
         let after = self.after.as_ref();
         let again = after.is_some_and(|after| rows.iter().any(|(key, _)| key == after));
         if again || rows.len() > self.limit {

@@ -67,8 +67,8 @@ impl Machine {
         ends_at(place, cookie, answer)
     }
 
-    /// A search for writes that capture on the remote has missed is repeated later. Nothing waits
-    /// for it.
+    /// A search for writes that capture on the remote missed is repeated later. Nothing waits for
+    /// it.
     fn search_failed(&mut self, error: &Error) {
         tracing::info!(kind = ?error.kind(), "the search for missed writes is put off: {error}");
         self.first_sync.finder_mut().put_off(self.schedule.now().steady_ms);
@@ -159,10 +159,9 @@ impl Machine {
         self.read_outbox();
     }
 
-    /// An answer says which schema the remote has. If it differs from the one that was compared,
-    /// the web application has migrated, and our triggers may be gone. So the definitions are
-    /// compared again before the next push. This is not an error. But if it happens again and
-    /// again, comparisons and pushes are delayed.
+    /// An answer has the version of the remote's schema. If it is not the compared one, the web
+    /// application has migrated, and our triggers may be gone, so the definitions are compared
+    /// before the next push. If this happens again and again, comparisons and pushes are delayed.
     fn schema_seen(&mut self, reply: &Reply) {
         let Some(found) = reply.meta.as_ref().and_then(|meta| meta.cookie) else { return };
         if let Err(error) = self.remembers_tables() {
@@ -370,8 +369,7 @@ impl Machine {
                     self.succeeded();
                     self.health.first_sync_goes_on();
                 } else {
-                    // It is not known yet whether this is the right remote, so this is not a
-                    // success.
+                    // It may be another remote, so this is not a success yet.
                     self.schedule.succeeded();
                     self.health.answered();
                 }

@@ -1,4 +1,4 @@
-//! The local log beside the remote's, by ranges of seqs.
+//! The comparison of the local log with the remote's, by ranges of seqs.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::store::{LogCheck, Store};
 use crate::sync::verify::report::LogDifference;
 use crate::sync::verify::requests::Requests;
 
-/// The ranges of a request.
+/// The number of ranges in a request.
 pub(in crate::sync) const RANGES: u64 = 320;
 /// The most events of a range.
 pub(in crate::sync) const RANGE_EVENTS: u64 = 10_000;
-/// The events of a request that reads them.
+/// The number of events in a request that reads them.
 const LINES: usize = 2_000;
 /// The most events that are named.
 const NAMED: usize = 1_000;
 
-/// How many events a range of a log has.
+/// The number of events in a range of a log.
 pub(in crate::sync) fn range_events(events: u64) -> u64 {
     (events / RANGES + 1).clamp(100, RANGE_EVENTS)
 }
@@ -29,7 +29,7 @@ pub(in crate::sync) fn range_events(events: u64) -> u64 {
 ///
 /// # Errors
 ///
-/// The remote's; `Storage` when the database fails.
+/// The errors of the remote; `Storage` when the database fails.
 pub(in crate::sync) fn compare_logs(
     store: &Store,
     requests: &mut Requests,
@@ -43,7 +43,7 @@ pub(in crate::sync) fn compare_logs(
     for (ranges, here) in ranges.chunks(RANGES as usize).zip(here.chunks(RANGES as usize)) {
         let there = match requests.send(&read(log_digests(ranges)), || Ok(())) {
             Ok(answer) => read_digests(&result(&answer), ranges.len())?,
-            // It has no function for the hash.
+            // It lacks the function for the hash.
             Err(error) if error.kind() == Kind::Rejected => vec![Digest::default(); ranges.len()],
             Err(error) => return Err(error),
         };
@@ -79,7 +79,7 @@ fn compare_lines(
         }
     }
     for (seq, remote) in there {
-        // What is no event to this program has no frame.
+        // An event that is not valid for this program has no frame.
         if !store.is_malformed(seq)? {
             found.push(LogDifference { seq, remote: Some(remote), local: None });
         }

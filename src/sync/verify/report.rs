@@ -1,32 +1,33 @@
-//! What a verification found.
+//! The result of a verification.
 
 use crate::event::{Image, RowKey, Seq};
 use crate::protocol::compare::{Coverage, Difference};
 use crate::store::{FoldCheck, FoldDifference, LogCheck, Repaired};
 
-/// What is verified.
+/// The options of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// Only these tables. All replicated ones if there are none; the log is compared only then.
+    /// Only these tables; all replicated ones if it is empty. The log is compared only then.
     pub tables: Vec<String>,
-    /// The rows that differ become the remote's, and the local ones go to the conflict inbox.
+    /// Whether rows that differ are replaced by the remote's. The local ones go to the conflict
+    /// inbox.
     pub repair: bool,
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyProgress {
     /// The local log is read.
     Log,
-    /// The local log is folded: so many events so far.
+    /// The local log is folded: the number of events so far.
     Fold(u64),
     /// The log is compared with the remote's.
     RemoteLog,
-    /// The tables are compared with the remote's: so many rows of so many.
+    /// The tables are compared with the remote's: the number of rows so far, and of all rows.
     Rows(u64, u64),
 }
 
-/// With what a row was compared.
+/// The source with which a row was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
@@ -36,7 +37,7 @@ pub enum Proof {
     Log,
 }
 
-/// A row that is not as it must be.
+/// A row that differs from the expected one.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RowDifference {
     /// The table.
@@ -44,23 +45,23 @@ pub struct RowDifference {
     /// The row.
     #[serde(flatten, serialize_with = "crate::event::readable::key")]
     pub key: RowKey,
-    /// With what it was compared.
+    /// The source with which it was compared.
     pub proof: Proof,
     /// The columns that differ; empty if the row is absent on one side.
     pub columns: Vec<String>,
-    /// The remote's row; `None` if there is none, or the row was compared with the log.
+    /// The remote's row; `None` if it is absent, or if the row was compared with the log.
     #[serde(flatten, serialize_with = "crate::event::readable::remote")]
     pub remote: Option<Image>,
-    /// The row that must be here: the remote's, or what the log knows of it, with the pending
+    /// The expected local row: the remote's, or the columns that the log knows, with the pending
     /// events on top.
     #[serde(flatten, serialize_with = "crate::event::readable::expected")]
     pub expected: Option<Image>,
-    /// The row that is here.
+    /// The local row.
     #[serde(flatten, serialize_with = "crate::event::readable::local")]
     pub local: Option<Image>,
 }
 
-/// What was compared of a table with the remote, in rows.
+/// The numbers of rows of a table that were compared with the remote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct VerifiedTable {
     /// The table.
@@ -69,11 +70,11 @@ pub struct VerifiedTable {
     pub rows: u64,
     /// Rows that differ.
     pub differing: u64,
-    /// Rows that others were changing, which were not compared.
+    /// Rows that others were changing, so they were not compared.
     pub moving: u64,
-    /// Rows with events in quarantine, which were not compared.
+    /// Rows with events in quarantine, so they were not compared.
     pub waiting: u64,
-    /// Rows of the remote whose key is text that is not UTF-8. They are replicated nowhere.
+    /// Rows of the remote whose key has text that is not UTF-8. They are not replicated.
     pub unnamed: u64,
 }
 
@@ -82,75 +83,75 @@ pub struct VerifiedTable {
 pub struct Unverified {
     /// The table.
     pub table: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// An event that the two logs do not have alike.
+/// An event in which the two logs differ.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LogDifference {
     /// Its place.
     pub seq: Seq,
-    /// What the remote's log says: seq, id, origin, op, base, verdict, table and key. `None` if it
-    /// has no such event.
+    /// The event in the remote's log: seq, id, origin, op, base, verdict, table and key. `None` if
+    /// it has no such event.
     pub remote: Option<String>,
-    /// What the local log says.
+    /// The event in the local log, in the same form.
     pub local: Option<String>,
 }
 
-/// What was found of the logs.
+/// The result of verifying the logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct VerifiedLog {
-    /// The events of the local log.
+    /// The number of events in the local log.
     pub events: u64,
-    /// The first of them; the log of a replica begins with its first sync.
+    /// The first of them. The log of a replica begins with its first sync.
     pub first: Option<Seq>,
     /// The last of them.
     pub last: Option<Seq>,
-    /// What is damaged in the local log.
+    /// The damage in the local log.
     pub damaged: Vec<String>,
-    /// Events that are another one on the remote, or that one of the logs lacks.
+    /// Events that differ on the remote, or that one of the logs lacks.
     pub differing: Vec<LogDifference>,
-    /// Rows that the local log knows something of, and that were compared with it.
+    /// The number of rows that were compared with the local log.
     pub rows: u64,
-    /// Rows that came with the first sync, before the log. The log cannot prove them.
+    /// The number of rows that came with the first sync, before the log. The log cannot prove them.
     pub before_log: u64,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
-    /// What was compared of each table.
+    /// The result for each table.
     pub tables: Vec<VerifiedTable>,
     /// The tables that could not be compared.
     pub left_out: Vec<Unverified>,
     /// The logs.
     pub log: VerifiedLog,
-    /// How many rows are not as they must be.
+    /// The number of rows that differ.
     pub differing: u64,
-    /// The first of them.
+    /// The first of these rows.
     #[serde(skip)]
     pub rows: Vec<RowDifference>,
-    /// What a repair did.
+    /// The result of a repair.
     pub repaired: Option<Repaired>,
-    /// The requests.
+    /// The number of requests.
     pub requests: u64,
     /// The bytes of the requests and their answers.
     pub bytes: u64,
 }
 
 impl Verified {
-    /// Whether everything that could be compared is as it must be.
+    /// Whether everything that could be compared agrees.
     pub fn is_clean(&self) -> bool {
         self.differing == 0 && self.has_whole_log()
     }
 
-    /// Whether nothing is wrong with the logs.
+    /// Whether no problem was found in the logs.
     pub fn has_whole_log(&self) -> bool {
         self.log.damaged.is_empty() && self.log.differing.is_empty()
     }
 
-    /// Adds what was found of the local log.
+    /// Adds the result of checking the local log.
     pub(in crate::sync) fn add_log(&mut self, check: &LogCheck) {
         let (first, last) = check.range.unzip();
         self.log.events = check.events;
@@ -164,7 +165,7 @@ impl Verified {
         }
     }
 
-    /// Adds what was found of the rows and the local log.
+    /// Adds the result of comparing the rows with the local log.
     pub(in crate::sync) fn add_fold(&mut self, check: FoldCheck) {
         self.log.rows = check.rows;
         self.log.before_log = check.before_log;
@@ -172,7 +173,7 @@ impl Verified {
         self.rows.extend(check.found.into_iter().map(RowDifference::of_log));
     }
 
-    /// Adds what was compared with the remote.
+    /// Adds the result of comparing the tables with the remote.
     pub(in crate::sync) fn add_tables(
         &mut self,
         found: &[Difference],
@@ -185,7 +186,7 @@ impl Verified {
             let covered = VerifiedTable { table, rows, differing, moving, waiting, unnamed };
             self.tables.push(covered);
         }
-        // A row may be found by both proofs.
+        // Both proofs may find the same row.
         for difference in found {
             let is =
                 |row: &RowDifference| row.table == difference.table && row.key == difference.key;

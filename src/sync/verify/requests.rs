@@ -1,5 +1,5 @@
 //! The requests of a verification. The network has a thread of its own, so the local half of the
-//! work is done while the remote does its own.
+//! work is done while the remote does the other half.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::remote::{Answer, Batch, Remote};
 use crate::sync::backoff::Backoff;
 use crate::sync::driver::network::guarded;
 
-/// How often a request is tried.
+/// The number of attempts for each request.
 const ATTEMPTS: u32 = 3;
 
 /// The requests of a comparison.
@@ -25,7 +25,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// `Storage` when it cannot be made.
+    /// `Storage` when it cannot be started.
     pub(in crate::sync) fn to(remote: Arc<dyn Remote>) -> Result<Requests> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -36,17 +36,17 @@ impl Requests {
         Ok(Requests { remote, runtime, count: 0, bytes: 0 })
     }
 
-    /// How many there were, and the bytes of the requests and the answers.
+    /// The number of requests, and the bytes of the requests and the answers.
     pub(in crate::sync) fn cost(&self) -> (u64, u64) {
         (self.count, self.bytes)
     }
 
-    /// Sends a request, does `meanwhile`, and gives the answer. A request that does not get through
+    /// Sends a request, calls `meanwhile`, and returns the answer. A request that fails on its way
     /// is sent again.
     ///
     /// # Errors
     ///
-    /// The remote's, and those of `meanwhile`.
+    /// The errors of the remote and of `meanwhile`.
     pub(in crate::sync) fn send(
         &mut self,
         batch: &Batch,

@@ -15,20 +15,20 @@ use crate::sync::verify::report::{Verified, VerifyOptions, VerifyProgress};
 use crate::sync::verify::requests::Requests;
 use crate::sync::verify::tables::{Checked, TableCheck, read_tables, tables_batch};
 
-/// How often the remote's schema may change under a comparison.
+/// How many times the remote's schema may change during a comparison.
 const SCHEMA_CHANGES: u32 = 3;
 
-/// The most differences that are kept; the others are counted.
+/// The most differences that are kept. The others are only counted.
 const KEPT: usize = 10_000;
 
-/// What a repair is to write: the rows that differ from the remote's.
+/// The input of a repair: the rows that differ from the remote's.
 pub struct Repair {
     tables: Arc<[ComparedTable]>,
     found: Vec<Difference>,
 }
 
 impl Repair {
-    /// Takes the remote's rows, in one transaction, and keeps the local ones for the inbox.
+    /// Takes the remote's rows, in one transaction, and keeps the local ones in the conflict inbox.
     ///
     /// # Errors
     ///
@@ -38,8 +38,8 @@ impl Repair {
     }
 }
 
-/// Verifies a replica, on this thread: see [`Verified`]. A replicator may be at work on the file.
-/// `watch` is told how far it is.
+/// Verifies a replica, on this thread: see [`Verified`]. A replicator may be working on the file.
+/// `watch` is called with the progress.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ pub fn verify(
     if is_whole {
         let logs = done.log.damaged.len() + done.log.differing.len();
         let check = LastCheck { at: now_ms(), differing: done.differing + logs as u64 };
-        // Somebody else may hold the lock; the result is worth more than the note of it.
+        // Another process may hold the lock. The result is worth more than its record.
         if let Err(error) = check.note(store) {
             tracing::warn!("the time of this check is not noted: {error}");
         }
@@ -95,8 +95,8 @@ pub fn verify(
     Ok((done, Repair { tables, found }))
 }
 
-/// Compares the replicated tables of a store with the remote's, or those that are named. `watch`
-/// is called after each request.
+/// Compares the replicated tables of a store with the remote's, or only the named ones. `watch` is
+/// called after each request.
 ///
 /// # Errors
 ///

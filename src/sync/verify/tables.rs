@@ -1,10 +1,11 @@
-//! The tables of a replica beside the remote's, as a machine: one request after the other.
+//! The comparison of a replica's tables with the remote's, as a machine: one request after the
+//! other.
 //!
-//! [`TableCheck::ask`] gives a request, [`TableCheck::meanwhile`] does the local half of the work
-//! while it is on its way, and [`TableCheck::answered`] takes the answer. These three use one
-//! [`Snapshot`] of the store; the next request may have another one, so no snapshot is open for
-//! longer than a request. The remote is examined with each answer, as everywhere: it may be another
-//! database meanwhile.
+//! [`TableCheck::ask`] returns a request, [`TableCheck::meanwhile`] does the local half of the work
+//! while it is on its way, and [`TableCheck::answered`] handles the answer. These three use one
+//! [`Snapshot`] of the store. The next request may use another one, so no snapshot is open for
+//! longer than a request. The remote is checked with each answer, as everywhere, because it may be
+//! another database meanwhile.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the remote lacks of the log: stretches that capture may have missed, and columns.
+//! The data that the remote lacks: ranges of the log that capture may have missed, and columns.
 
 use crate::error::{Code, Error, Result};
 use crate::event::Seq;
@@ -8,7 +8,7 @@ use crate::protocol::meta::NOW_MS;
 use crate::protocol::remote_tables::Gap;
 use crate::remote::Rows;
 
-/// Notes a gap, in the transaction that makes capture whole.
+/// Records a gap, in the transaction that completes capture.
 pub(in crate::sync) fn note(gap: &Gap) -> Statement {
     let sql = format!(
         "INSERT INTO driftless_gaps (tbl, since, noticed) VALUES (?, ?, {NOW_MS}) \
@@ -31,14 +31,14 @@ pub(in crate::sync) fn read_gaps(rows: &Rows) -> Result<Vec<Gap>> {
     all.ok_or_else(|| Error::new(Code::AnswerInvalid, "the remote's list of gaps is not one"))
 }
 
-/// A column that events name and the remote's table does not have.
+/// A column that events name and the remote's table lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sync) struct Owed {
     /// The table.
     table: String,
     /// The column.
     column: String,
-    /// The first event that names it in vain; `None` if there is none yet.
+    /// The first event that has named it; `None` if there is none yet.
     since: Option<Seq>,
 }
 
@@ -64,7 +64,7 @@ impl Owed {
         &self.column
     }
 
-    /// The first event that names it in vain; `None` if there is none yet.
+    /// The first event that has named it; `None` if there is none yet.
     pub(in crate::sync) fn since(&self) -> Option<Seq> {
         self.since
     }

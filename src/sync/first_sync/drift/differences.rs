@@ -1,15 +1,15 @@
-//! What keeps the events of a table here, after the web application has migrated.
+//! The obstacles that hold back the events of a table, after the web application has migrated.
 //!
-//! A replica whose first sync is done goes on with the tables as they are on both sides. What the
-//! remote's table cannot take waits here, and is named; the rest flows. A table that is not on the
-//! remote any more was dropped or renamed there, and is never made anew.
+//! A replica whose first sync is done continues with the tables as they are on both sides. Events
+//! that the remote's table cannot accept wait here, and are named in the status. All others flow. A
+//! table that the remote has lost was dropped or renamed there, and is never created again.
 
 use crate::catalog::{Catalog, Collation, Table};
 use crate::protocol::remote_tables::Gap;
 use crate::store::{Holds, Obstacle};
 use crate::sync::first_sync::drift::debts::Owed;
 
-/// What keeps the events of a table here, if anything does. Of no table that the remote lacks.
+/// The obstacle for a table that both sides have, if there is one.
 pub(in crate::sync) fn obstacle(mine: &Table, theirs: &Table) -> Option<Obstacle> {
     let name = &mine.name;
     let whole = |why: String| {
@@ -32,7 +32,7 @@ pub(in crate::sync) fn obstacle(mine: &Table, theirs: &Table) -> Option<Obstacle
     Some(Obstacle { table: name.clone(), reason, holds: Holds::Inserts(lacking) })
 }
 
-/// Why the keys of two tables do not fit, if they do not.
+/// The difference between the keys of two tables, if there is one.
 pub(in crate::sync) fn key_differs(mine: &Table, theirs: &Table) -> Option<String> {
     let key = |table: &Table| {
         let names: Vec<_> = table.key_columns().map(|column| column.name.as_str()).collect();
@@ -66,7 +66,7 @@ pub(in crate::sync) fn key_differs(mine: &Table, theirs: &Table) -> Option<Strin
     })
 }
 
-/// The obstacle for a table that the remote does not have, or cannot replicate.
+/// The obstacle for a table that the remote lacks or cannot replicate.
 pub(in crate::sync) fn missing(name: &str, theirs: &Catalog) -> Obstacle {
     let is = |(other, _): &&(String, String)| other.eq_ignore_ascii_case(name);
     let reason = match theirs.skipped.iter().find(is) {
@@ -80,9 +80,9 @@ pub(in crate::sync) fn missing(name: &str, theirs: &Catalog) -> Obstacle {
     Obstacle { table: name.to_owned(), reason, holds: Holds::All }
 }
 
-/// Adds the tables that cannot be written on the remote because of their foreign keys there: where
-/// one leads to a table that is missing or to no key of it, SQLite refuses what is written; and a
-/// row may refer to one that waits.
+/// Adds the tables that cannot be written on the remote because of their foreign keys there. If a
+/// foreign key leads to a missing table, or not to a key of its parent, SQLite refuses writes. And
+/// a row may refer to a row that waits.
 pub(in crate::sync) fn add_children(found: &mut Vec<Obstacle>, tables: &[Table], theirs: &Catalog) {
     let is = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     loop {
@@ -123,7 +123,7 @@ pub(in crate::sync) fn add_children(found: &mut Vec<Obstacle>, tables: &[Table],
     }
 }
 
-/// The notice of a table of which capture on the remote may have missed writes since an event.
+/// The notice for a table for which capture on the remote may have missed writes since an event.
 pub(in crate::sync) fn gap(gap: &Gap) -> Obstacle {
     let Gap { table, since, .. } = gap;
     let reason = format!(
@@ -133,14 +133,14 @@ pub(in crate::sync) fn gap(gap: &Gap) -> Obstacle {
     Obstacle { table: table.to_owned(), reason, holds: Holds::Nothing }
 }
 
-/// The columns of a table that the remote's table does not have. Events name them all the same.
+/// The columns of a table that the remote's table lacks. Events name them nevertheless.
 pub(in crate::sync) fn unknown_there(mine: &Table, theirs: &Table) -> Vec<Owed> {
     let lacks = |column: &&str| theirs.column(column).is_none();
     let columns = mine.column_names().filter(lacks);
     columns.map(|column| Owed::new(mine.name.clone(), column.to_owned())).collect()
 }
 
-/// The notice of a column that the remote's table does not have, or of which it could not take all.
+/// The notice for a column that the remote's table lacks, or could not be filled completely.
 pub(in crate::sync) fn owed(debt: &Owed, arrived: bool) -> Obstacle {
     let (table, column) = (debt.table(), debt.column());
     let since = debt.since().map(|since| format!(" since event {since}")).unwrap_or_default();

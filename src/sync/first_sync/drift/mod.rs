@@ -1,7 +1,8 @@
-//! The two sides of a replica drift apart: the web application migrates, or the desk does.
+//! The differences that arise between the two sides of a replica, when the web application or the
+//! desk migrates.
 //!
-//! [`Drift`] collects what does not flow because of it, for the status: what waits here
-//! (`differences`), and what the remote lacks of the log (`debts`).
+//! [`Drift`] collects for the status what does not flow because of them: the events that wait here
+//! (`differences`), and the data that the remote lacks (`debts`).
 
 pub(in crate::sync) mod debts;
 pub(in crate::sync) mod differences;
@@ -16,30 +17,30 @@ use crate::protocol::remote_tables::{Gap, RemoteTable, RemoteTables};
 use crate::remote::Rows;
 use crate::store::Obstacle;
 
-/// What does not flow, as far as it was looked at.
+/// What does not flow, as far as it was examined.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Drift {
-    /// What the remote's tables cannot take. `None` if they were not compared.
+    /// The obstacles; `None` if the two sides were not compared.
     obstacles: Option<Vec<Obstacle>>,
-    /// Columns of tables of both sides that the remote does not have.
+    /// The columns of common tables that the remote lacks.
     unknown_there: Vec<Owed>,
     /// The end of the remote's log when its schema was last seen at rest, if that is known.
     since: Option<Seq>,
     /// The end of the remote's log.
     head: Seq,
     gaps: Vec<Gap>,
-    /// Columns that events have named and the remote does not have, or could not fill.
+    /// The columns that events have named and the remote lacks or could not fill.
     owed: Vec<Owed>,
 }
 
 impl Drift {
-    /// Nothing was looked at.
+    /// Before anything was examined.
     pub(in crate::sync) fn since(since: Option<Seq>) -> Drift {
         Drift { since, ..Drift::default() }
     }
 
-    /// The end of the remote's log when its schema was last seen at rest; for all that is known, it
-    /// was never at rest before now.
+    /// The end of the remote's log when its schema was last seen at rest. If that is not known, it
+    /// is the present end.
     pub(in crate::sync) fn rest(&self) -> Seq {
         self.since.unwrap_or(self.head)
     }
@@ -54,7 +55,7 @@ impl Drift {
         self.since = since;
     }
 
-    /// Takes what the remote tells: the end of its log, its gaps and its debts.
+    /// Sets the facts of the remote: the end of its log, its gaps and its debts.
     pub(in crate::sync) fn told(&mut self, head: Seq, gaps: &Rows, owed: &Rows) -> Result<()> {
         (self.head, self.gaps, self.owed) = (head, read_gaps(gaps)?, read_owed(owed)?);
         Ok(())
@@ -66,7 +67,7 @@ impl Drift {
         self.unknown_there = unknown_there.to_vec();
     }
 
-    /// The gaps of tables of which capture is not whole.
+    /// The gaps of tables whose capture is incomplete.
     pub(in crate::sync) fn gaps_of(&self, tables: Vec<String>) -> Vec<Gap> {
         let since = self.rest();
         let gap = |table: String| {
@@ -76,7 +77,7 @@ impl Drift {
         tables.into_iter().map(gap).collect()
     }
 
-    /// The statements that fill owed columns that these tables have by now.
+    /// The statements that fill owed columns that these tables have now.
     pub(in crate::sync) fn fills(&self, tables: &[RemoteTable]) -> Vec<Statement> {
         let fill = |debt: &Owed| {
             let there = tables.iter().find(|there| there.table.name == debt.table())?;
@@ -85,17 +86,17 @@ impl Drift {
         self.owed.iter().filter_map(fill).flatten().collect()
     }
 
-    /// What is left when capture is whole and columns were filled.
+    /// Sets what is left after capture was completed and columns were filled.
     pub(in crate::sync) fn is_left(&mut self, gaps: Vec<Gap>, owed: Vec<Owed>) {
         (self.gaps, self.owed) = (gaps, owed);
     }
 
-    /// The gaps that are noted on the remote.
+    /// The gaps that are recorded on the remote.
     pub(in crate::sync) fn gaps(&self) -> Vec<Gap> {
         self.gaps.clone()
     }
 
-    /// What does not flow, if the two sides were compared. `tables` are the remote's.
+    /// Everything that does not flow, if the two sides were compared. `tables` are the remote's.
     pub(in crate::sync) fn obstacles(&self, tables: &RemoteTables) -> Option<Vec<Obstacle>> {
         let mut all = self.obstacles.clone()?;
         all.extend(self.gaps.iter().map(gap));
