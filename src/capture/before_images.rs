@@ -1,4 +1,4 @@
-//! Notes: before-images of rows that a statement may replace without firing a delete trigger, and
+//! Before-images of rows that a statement may replace without firing a delete trigger, and
 //! the deletes that are appended for them. In ordinary use these triggers rarely run.
 
 use super::triggers::{Capture, Dialect, Generator, THERE, Trigger, update_event};
@@ -142,8 +142,8 @@ impl<S: Dialect> Generator<'_, S> {
         self.dialect().before_image_key(self.table(), note, value)
     }
 
-    /// Appends notes of the rows for which `condition` is true. `own` says whether they have the
-    /// key of the new row. `by` is the new row's key.
+    /// Appends before-images of the rows for which `condition` is true. `own` says whether they
+    /// have the key of the new row. `by` is the new row's key.
     pub(super) fn save_before_image(&self, own: &str, by: &str, condition: &str) -> String {
         let this = THERE;
         let (columns, values) = self.dialect().before_image(self.table(), this);
@@ -186,8 +186,8 @@ impl<S: Dialect> Generator<'_, S> {
             .iter()
             .map(|obstacle| format!("EXISTS (SELECT 1 FROM {this} AS {THERE} WHERE {obstacle})"))
             .collect();
-        // Remove an old note of a row that is gone. If a trigger that is newer than ours inserts
-        // the row again, the note would turn this insert into an update.
+        // Remove an old before-image of a row that is gone. If a trigger that is newer than ours
+        // inserts the row again, the before-image would turn this insert into an update.
         when.push(format!(
             "EXISTS (SELECT 1 FROM {before_images} WHERE {before_images}.tbl = {} AND {})",
             self.name(),
@@ -268,8 +268,8 @@ impl<S: Dialect> Generator<'_, S> {
             ));
             any.push(obstacle.clone());
         }
-        // A row that leaves its key needs no note. The AFTER trigger would remove the note too late
-        // if a TEMP trigger deletes another row first.
+        // A row that leaves its key needs no before-image. The AFTER trigger would remove the
+        // before-image too late if a TEMP trigger deletes another row first.
         let moves = self.moves();
         let noted = self.has_before_image_key("", &|column| of("old", &column.present));
         when.push(format!(
@@ -289,8 +289,9 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("note_update", &event, &when.join("\n  OR "), &body)
     }
 
-    /// Appends a delete for each note that `whose` selects and whose row is gone, and removes every
-    /// note of that row. Other statements, which were refused, may have left notes of it too.
+    /// Appends a delete for each before-image that `whose` selects and whose row is gone, and
+    /// removes every before-image of that row. Other statements, which were refused, may have left
+    /// before-images of it too.
     pub(super) fn evict(&self, whose: &str, or_else: &str) -> Vec<String> {
         let (this, before_images) = (ident(&self.table().name), self.before_images());
         let same: Vec<_> = self
@@ -307,7 +308,7 @@ impl<S: Dialect> Generator<'_, S> {
                 )
             })
             .collect();
-        // A noted row was evicted if no row has its key now.
+        // A saved row was evicted if no row has its key now.
         let gone = format!(
             "{before_images}.tbl = {} AND {before_images}.own = 0{whose} AND (NOT EXISTS (SELECT 1 FROM {this} AS driftless_row WHERE {}){or_else})",
             self.name(),
@@ -367,10 +368,10 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("evict_update", &event, &when, &body)
     }
 
-    /// The newest of all triggers. It removes the notes of the deleted row first, because another
-    /// trigger logs that delete. Usually there are no notes, and this check is cheaper than a
-    /// search for the relevant ones. The marks of evicted rows stay, because the row may be a
-    /// consequence of theirs.
+    /// The newest of all triggers. It removes the before-images of the deleted row first, because
+    /// another trigger logs that delete. Usually there are no before-images, and this check is
+    /// cheaper than a search for the relevant ones. The marks of evicted rows stay, because the row
+    /// may be a consequence of theirs.
     pub(super) fn evict_delete(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         let mut body = vec![self.forget("old")];
@@ -378,9 +379,9 @@ impl<S: Dialect> Generator<'_, S> {
         self.trigger("evict_delete", "AFTER DELETE", &when, &body)
     }
 
-    /// Removes the notes of a row before it is deleted. AFTER DELETE is too late if a foreign key
-    /// deletes other rows of the same table first: their triggers would find the old note of a row
-    /// that is gone, and log that row as evicted.
+    /// Removes the before-images of a row before it is deleted. AFTER DELETE is too late if a
+    /// foreign key deletes other rows of the same table first: their triggers would find the old
+    /// before-image of a row that is gone, and log that row as evicted.
     pub(super) fn forget_deleted(&self) -> Trigger {
         let when = format!("EXISTS (SELECT 1 FROM {})", self.before_images());
         self.trigger("forget", "BEFORE DELETE", &when, &[self.forget("old")])
@@ -393,8 +394,8 @@ impl<S: Dialect> Generator<'_, S> {
 }
 
 /// Conditions for the rows that match any of `obstacles`: for each such row exactly one of them is
-/// true, so it gets one note. An obstacle that names a collation is a condition of its own, because
-/// SQLite 3.54 reads the whole table for an OR of such conditions (see [`equals`]).
+/// true, so it gets one before-image. An obstacle that names a collation is a condition of its own,
+/// because SQLite 3.54 reads the whole table for an OR of such conditions (see [`equals`]).
 fn each_once(obstacles: &[String]) -> Vec<String> {
     let (special, plain): (Vec<_>, Vec<_>) =
         obstacles.iter().partition(|obstacle| obstacle.contains(" COLLATE "));

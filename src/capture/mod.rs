@@ -16,8 +16,8 @@
 //! Three things need more than an AFTER trigger:
 //!
 //! * *Before-images* (`before_images.rs`). A REPLACE deletes rows without firing a delete trigger.
-//!   BEFORE triggers save the rows that it may delete as notes, and AFTER triggers append a delete
-//!   for each noted row that is gone.
+//!   BEFORE triggers save the rows that it may delete as before-images, and AFTER triggers append a
+//!   delete for each saved row that is gone.
 //! * *Marks* (`leaving.rs`, `marks.rs`). A foreign key's action changes children before the AFTER
 //!   trigger of the parent runs. The parent's BEFORE triggers leave a mark, from which the child's
 //!   trigger knows that its change is a consequence.

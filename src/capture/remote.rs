@@ -1,7 +1,7 @@
 //! The triggers in the remote's schema: they capture what is written to the replicated tables.
 //!
 //! The remote is the web application's database, and a server parses its whole schema for each
-//! stream. So a table's triggers are short, mostly lists of columns: BEFORE triggers note rows that
+//! stream. So a table's triggers are short, mostly lists of columns: BEFORE triggers save rows that
 //! a REPLACE may evict, and AFTER triggers insert the old and the new row, unchanged, into
 //! `driftless_capture`. That table stays empty. Its own triggers exist once for all tables. They
 //! compare the write with the announced one, find the changed columns, spell the values, and append
@@ -419,7 +419,7 @@ impl Captured<'_> {
         format!("NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {})", self.this(), parts.join(" AND "))
     }
 
-    /// Logs the deletes of the noted rows for which the condition is true: they were evicted.
+    /// Logs the deletes of the saved rows for which the condition is true: they were evicted.
     fn evict(&self, condition: &str) -> String {
         format!(
             "UPDATE driftless_notes SET gone=1 WHERE tbl={} AND {condition};",
@@ -455,8 +455,8 @@ impl Captured<'_> {
     }
 
     fn save_on_insert(&self) -> Trigger {
-        // Remove an old note of the row. An ignored statement may have left it; if the row is gone
-        // since, it would turn this insert into an update.
+        // Remove an old before-image of the row. An ignored statement may have left it; if the row
+        // is gone since, it would turn this insert into an update.
         let mut body = vec![self.forget("new")];
         body.extend(self.save_before_images(""));
         self.trigger("bi", "BEFORE INSERT", &body)
@@ -486,15 +486,15 @@ impl Captured<'_> {
             false => format!("BEFORE UPDATE OF {}", columns.join(",")),
         };
         let other = format!(" AND ({}) IS NOT 1", same_key(self.table, ROW, "old"));
-        // A note that an upsert has left would be logged as evicted by a child that follows to the
-        // new key.
+        // A before-image that an upsert has left would be logged as evicted by a child that follows
+        // to the new key.
         let mut body = vec![self.forget("old")];
         body.extend(self.save_before_images(&other));
         self.trigger("bu", &event, &body)
     }
 
-    /// Removes the note of a row before it is deleted. AFTER DELETE is too late: a foreign key may
-    /// delete other rows of the same table first.
+    /// Removes the before-image of a row before it is deleted. AFTER DELETE is too late: a foreign
+    /// key may delete other rows of the same table first.
     fn forget_deleted(&self) -> Trigger {
         self.trigger("bd", "BEFORE DELETE", &[self.forget("old")])
     }

@@ -77,7 +77,7 @@ impl Dialect for Replica<'_> {
         put("tail", format!("random() & {mask}"));
         put("layout", Layout::of(table, self.replicated).id().to_string());
         let op = match capture.is_insert() {
-            // An insert has replaced its row if there is a note of it.
+            // An insert has replaced its row if there is a before-image of it.
             true => format!("{}.own IS NOT NULL", self.before_images(table)),
             false => (capture.op() as u8).to_string(),
         };
@@ -171,9 +171,9 @@ impl Dialect for Replica<'_> {
         Layout::before_image_column(table.key[part])
     }
 
-    /// Unlike the key in a note, this key must distinguish NULL, and text with other spaces. It is
-    /// compared only within one statement, which has one spelling of it, and a row without a key
-    /// may evict another.
+    /// Unlike the key in a before-image, this key must distinguish NULL, and text with other
+    /// spaces. It is compared only within one statement, which has one spelling of it, and a row
+    /// without a key may evict another.
     fn maker(&self, table: &Table, alias: &str) -> String {
         if table.key.len() == 1 {
             return identity(table, &|column| of(alias, &column.present));
@@ -270,15 +270,15 @@ impl NoteCollation {
     }
 }
 
-/// The value by which a note is found: the key's value, or one text of all values if the key has
-/// several columns. Equal keys have equal texts. Different keys may have equal texts too.
+/// The value by which a before-image is found: the key's value, or one text of all values if the
+/// key has several columns. Equal keys have equal texts. Different keys may have equal texts too.
 ///
 /// Spaces at the end of a part would be inside the text, so an RTRIM part is left out.
 fn identity(table: &Table, value: &dyn Fn(&Column) -> String) -> String {
     let mut parts = table.key_columns();
     if let (Some(column), None) = (parts.next(), parts.next()) {
         // The sign removes the column's affinity. With the affinity, SQLite would not use the
-        // notes' index.
+        // before-images' index.
         return format!("+{}", value(column));
     }
     let spelled = |(column, collation): (&Column, &Collation)| {

@@ -47,10 +47,10 @@
 //! * BEFORE triggers see a generated column computed from NULL, even where ON CONFLICT REPLACE then
 //!   puts the default of a NOT NULL column in the NULL's place.
 //! * TEMP triggers run before ours. If one fails in a statement with OR FAIL, the row was written
-//!   but its capture trigger never ran. Notes do not know nested statements, so two cases are
-//!   captured wrongly: a row that the TEMP trigger fired by its own insert inserts once more (OR
-//!   IGNORE, an upsert); and a row that a TEMP trigger inserts anew, or gives its old values, after
-//!   the same statement replaced it.
+//!   but its capture trigger never ran. Before-images do not know nested statements, so two cases
+//!   are captured wrongly: a row that the TEMP trigger fired by its own insert inserts once more
+//!   (OR IGNORE, an upsert); and a row that a TEMP trigger inserts anew, or gives its old values,
+//!   after the same statement replaced it.
 //! * In a STRICT table SQLite checks the types of a row's values before BEFORE triggers run. A row
 //!   that has a wrong type and also breaks another constraint fails for its type. Without triggers,
 //!   the other constraint would be checked first. OR IGNORE does not ignore a wrong type.
@@ -514,7 +514,7 @@ impl<'a, S: Dialect> Generator<'a, S> {
         let by_this = self.made_by("old");
         let mut body = vec![self.forget("old")];
         // Evicted rows come first: the remote must free the key before this row arrives there. A
-        // noted row with the new key is gone too: the row that has its key now is this one.
+        // saved row with the new key is gone too: the row that has its key now is this one.
         body.extend(self.evict(&by_this, &format!(" OR ({})", self.is_noted("new"))));
         body.push(self.dialect.append(
             table,

@@ -7,6 +7,6 @@ pub const PREFIX: &str = "driftless_";
 /// would reach SQLite's default limit on an expression's depth (1,000).
 pub const MAX_COLUMNS: usize = 200;
 
-/// The most columns of a replicated key. A note has a column for each, with the value unchanged, so
-/// that it can be found by any value.
+/// The most columns of a replicated key. A before-image has a column for each, with the value
+/// unchanged, so that it can be found by any value.
 pub const MAX_KEY_COLUMNS: usize = 16;

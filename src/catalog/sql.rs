@@ -144,7 +144,7 @@ pub(crate) fn key_value_json(table: &Table, part: usize, x: &str) -> String {
     )
 }
 
-/// The part of a canonical key that a note stores.
+/// The part of a canonical key that a before-image stores.
 pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
     // Only text has case and spaces. `lower(1)` would be text, and 0.1 + 0.2 would lose its last
     // digits.
@@ -158,7 +158,7 @@ pub(crate) fn folded(table: &Table, part: usize, x: &str) -> String {
             format!("CASE WHEN typeof({x}) = 'text' THEN rtrim({x}, ' ') ELSE {x} END")
         }
         // The sign removes the column's affinity. With the affinity, SQLite would not use an index
-        // of the notes.
+        // of the before-images.
         _ => format!("+{x}"),
     }
 }
