@@ -1,4 +1,4 @@
-//! Whether an event, or a row of the remote, can be of its table here.
+//! Checks whether an event, or a row of the remote, is valid for its table here.
 
 use crate::catalog::Table;
 use crate::event::page::{Line, MAX_KEY_BYTES};
@@ -7,7 +7,7 @@ use crate::event::{Column, Op, RowKey};
 use crate::store::rows::refusal::shorten;
 use crate::store::rows::row::{column_index, key_matches};
 
-/// How the reason of an event begins that is none.
+/// The beginning of the reason for an event that is not valid.
 pub(in crate::store) const MALFORMED: &str = "malformed: ";
 
 /// How much of an event can be written.
@@ -15,15 +15,15 @@ pub(in crate::store) const MALFORMED: &str = "malformed: ";
 pub(in crate::store) enum Admitted {
     /// All of it.
     AllColumns,
-    /// It names a column that the table does not have here.
+    /// It names a column that the table lacks here.
     KnownColumns,
 }
 
-/// Whether an applied event can be written into its table at all; reads its key into `key`.
+/// Checks whether an applied event can be written into its table. Reads its key into `key`.
 ///
 /// # Errors
 ///
-/// The reason, which names the table and the column, and holds no value.
+/// The reason, which names the table and the column. It has no value of the row.
 pub(in crate::store) fn admit<'p>(
     table: &Table,
     line: &Line<'p>,
@@ -37,9 +37,9 @@ pub(in crate::store) fn admit<'p>(
     fits(table, &Offered::event(line, after), key)
 }
 
-/// What the remote says of a row: an event, or the row itself as an insert.
+/// Data from the remote about a row: an event, or the row itself as an insert.
 pub(in crate::store) struct Offered<'a, 'p> {
-    /// The word for it.
+    /// The word for it in a message.
     what: &'static str,
     key: &'p str,
     op: Op,
@@ -56,15 +56,15 @@ impl<'a, 'p> Offered<'a, 'p> {
     }
 }
 
-/// Whether this can be of the table; reads its key into `key`.
+/// Checks whether this is valid for the table. Reads its key into `key`.
 ///
-/// It is input: its key must have the table's arity, no NULL and the one spelling of its row's key,
-/// its columns must come once, and the key columns among its values must be what its key says. A
-/// column that the table does not have here is left out.
+/// It is untrusted input. Its key must have the table's arity, no NULL, and the canonical spelling.
+/// No column may come twice. The key columns among its values must agree with the key. A column
+/// that the table lacks here is left out.
 ///
 /// # Errors
 ///
-/// The reason, which names the table and the column, and holds no value.
+/// The reason, which names the table and the column. It has no value of the row.
 pub(in crate::store) fn fits<'p>(
     table: &Table,
     offered: &Offered<'_, 'p>,
@@ -104,7 +104,7 @@ pub(in crate::store) fn fits<'p>(
                 ));
             }
         }
-        // In the table's own order, which is usual, none comes twice.
+        // In the table's own order, which is usual, no column can come twice.
         let in_order = index >= next;
         next = next.max(index + 1);
         if !in_order && after[..place].iter().any(|(other, _)| other.eq_ignore_ascii_case(column)) {
@@ -117,10 +117,10 @@ pub(in crate::store) fn fits<'p>(
     Ok(admitted)
 }
 
-/// Whether a key, which is whole, has the one spelling that its row's key has. A row under another
-/// one would be the same to SQLite, and another to whoever asks for its pending events.
+/// Whether a complete key is spelled canonically. With another spelling, SQLite would find the same
+/// row, but the search for its pending events would not.
 fn is_canonical(table: &Table, text: &str, key: &[ValueRef<'_>]) -> bool {
-    // Most keys are one plain word, and cannot be spelled in another way.
+    // Most keys are one plain word, which has only one spelling.
     let word = text.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if word.is_some_and(|word| word.bytes().all(plain)) {

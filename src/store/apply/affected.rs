@@ -1,4 +1,4 @@
-//! The rows that an attempt has to think about: those of the page, and those with pending events.
+//! The affected rows of a page: finding them, and undoing their pending events.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -314,6 +314,8 @@ impl AffectedRows {
         self.rows.len()
     }
 
+    /// The base row that was held in quarantine. Earlier events of the row, in this page, could not
+    /// be read when it began to wait.
     pub(in crate::store) fn iter(&self) -> std::slice::Iter<'_, AffectedRow> {
         self.rows.iter()
     }
@@ -337,7 +339,7 @@ impl AffectedRows {
     }
 }
 
-/// Reads those of the pending events that are of this row and of no other with the same hash.
+/// Reads the pending events of this row. Events of another row with the same hash are left out.
 fn load_row(
     db: &Connection,
     layouts: &Layouts,

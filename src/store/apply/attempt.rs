@@ -25,7 +25,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         let (lines, sealed) = (self.task().lines(), !self.task().is_again());
         decode(lines, self.chain(), sealed, predecoded, |at, event| match event {
             Ok(event) => self.apply(at, &event),
-            // It is no event, to this version at least, and must not keep the others from coming.
+            // It is not a valid event, at least for this version. It must not hold up the others.
             Err(reason) => {
                 let (line, reason) = (&lines[at], format!("{MALFORMED}{reason}"));
                 self.quarantine_mut().put(line, &reason, Some(line.bytes))
@@ -41,7 +41,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.carry_out_actions()
     }
 
-    /// Step 3: one event of the page.
+    /// Step 3: applies one event of the page.
     fn apply(&mut self, at: usize, event: &Decoded<'_, 'p>) -> Step {
         let task = self.task();
         let line = &task.lines()[at];
@@ -51,6 +51,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             self.append(line, event, own.is_some())?;
         }
         let applied = line.verdict.is_applied();
+        // The row has the event's effect already: a first sync has adopted it, or the row's pending
+        // events are exactly its events in the page.
         let is_unchanged = row.is_some_and(|row| self.rows()[row].is_unchanged());
         if applied && !task.has_adopted(line) && !is_unchanged {
             self.take(at, row, event.after())?;
@@ -65,8 +67,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Writes an applied event, or puts it into quarantine. One of a table that is not replicated
-    /// here is in the log alone.
+    /// Writes an applied event, or quarantines it.
     fn take(&mut self, at: usize, row: Option<usize>, after: &[Column<'p>]) -> Step {
         let task = self.task();
         let line = &task.lines()[at];
@@ -79,6 +80,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.quarantine_line(at, &format!("table `{table}` is not replicated here"));
         };
         let waiting = self.quarantine().has_earlier(line)?;
+        // An update needs the row as the waiting event would leave it. An insert and a delete do not.
         if waiting && line.op == Op::Update {
             return self.quarantine_line(at, "an earlier event of this row waits");
         }
@@ -142,7 +144,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// An own event lost: it is off its row, and is to be listed.
+    /// Removes an own event from the outbox, because its verdict is here.
     fn lose_own(&mut self, at: usize, row: usize, n: i64) -> Step {
         let task = self.task();
         let (line, store) = (&task.lines()[at], task.store());
@@ -167,8 +169,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Whether an event is what one of this file's own events did on the remote, or, out of
-    /// quarantine, such an event itself: it defeats nothing.
+    /// Whether an event is the consequence of one of this file's own events on the remote or, out
+    /// of quarantine, such an event itself. It defeats nothing.
     fn is_consequence(&self, line: &Line<'_>) -> Step<bool> {
         let task = self.task();
         let mine = line.cause.filter(|_| line.origin == Origin::Replica(task.store().id));
@@ -179,8 +181,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
     }
 }
 
-/// The columns that the table has here. The log keeps the others; when one comes, its values are
-/// read from the remote: see `recapture`.
+/// The columns that the table has here. The log keeps the others. When a column is added, its
+/// values are read from the remote: see `recapture`.
 fn known_only<'p>(definition: &Table, after: &[Column<'p>]) -> Columns<'p> {
     let is_here = |(name, _): &&Column<'p>| definition.column(name).is_some();
     after.iter().filter(is_here).cloned().collect()

@@ -1,9 +1,9 @@
-//! Reads the values of a page's events, and seals their frames, beside the thread that writes.
+//! Reads the values of a page's events and seals their frames, in another thread than the writes.
 //!
-//! Of the work on an event, SQLite's part is one thread's; to read its JSON, to encode its frame
-//! and to hash both needs no database. So for a page of some length [`decode`] does this in a
-//! thread of its own, a few batches ahead of the writer. A page that is short, as pages are while
-//! the application writes too, is decoded before the write lock is taken ([`Predecoded`]).
+//! SQLite's work on an event needs the writing thread. Reading its JSON, encoding its frame and
+//! hashing both need no database. So for a longer page [`decode`] does this in a thread of its own,
+//! a few batches ahead of the writer. A short page, as is usual while the application writes too,
+//! is decoded before the write lock is taken ([`Predecoded`]).
 
 use std::ops::Range;
 
@@ -14,15 +14,17 @@ use crate::event::frame::{Hash, chain_header, seal_line};
 use crate::event::page::Line;
 use crate::event::{Column, Columns, read_columns_like};
 
-/// Events of a batch: their values and frames, some 100 KB, stay in a processor's cache.
+/// The number of events in a batch. Their values and frames, about 100 KB, stay in the processor's
+/// cache.
 const BATCH: usize = 64;
-/// Batches that may be ready before the writer has come to them.
+/// The number of batches that may be ready before the writer needs them.
 const BATCHES_AHEAD: usize = 4;
-/// The least events for which a thread is begun: it costs as much as to decode a few of them.
+/// The fewest events for which a thread is started. Starting it costs as much as decoding a few of
+/// them.
 const THREAD_FROM: usize = 4 * BATCH;
 
-/// The most events that are decoded before the first is written: the memory for as many, some
-/// 3 MB, is what that costs.
+/// The most events that are decoded before the first one is written. They take about 3 MB of
+/// memory.
 const PREDECODED_EVENTS: usize = 2_000;
 
 /// An event of a page, decoded.
@@ -30,9 +32,9 @@ const PREDECODED_EVENTS: usize = 2_000;
 pub(in crate::store) struct Decoded<'b, 'p> {
     /// Its new values, if it has any.
     after: &'b [Column<'p>],
-    /// Its frame; empty where none was asked for.
+    /// Its frame's header; empty if no frame was requested.
     header: &'b [u8],
-    /// See `header`.
+    /// The frame's values; see `header`.
     values: &'b [u8],
     /// The chain's hash up to this frame.
     hash: Hash,
@@ -55,11 +57,11 @@ struct Item {
     values: Range<usize>,
     header: Range<usize>,
     hash: Hash,
-    /// Why it is no event, if it is none.
+    /// The reason why it is not valid, if it is not.
     wrong: Option<String>,
 }
 
-/// Some lines, decoded: what the items refer to.
+/// Some decoded lines, with the bytes that the items refer to.
 struct Batch<'p> {
     columns: Columns<'p>,
     bytes: Vec<u8>,
@@ -67,7 +69,7 @@ struct Batch<'p> {
 }
 
 impl<'p> Batch<'p> {
-    /// Decodes `lines`. `hash` is the chain's before, and then the one after them.
+    /// Decodes `lines`. `hash` is the chain's hash before them, and is set to the one after them.
     fn new(lines: &[Line<'p>], hash: &mut Hash, sealed: bool) -> Self {
         let mut batch = Batch {
             columns: Vec::new(),
@@ -120,7 +122,7 @@ impl<'p> Batch<'p> {
         Ok(start..self.columns.len())
     }
 
-    /// The event at a place, or why it is none.
+    /// The event at a place, or the reason why it is not valid.
     fn get(&self, at: usize) -> Result<Decoded<'_, 'p>, &str> {
         let item = &self.items[at];
         match &item.wrong {
@@ -135,7 +137,7 @@ impl<'p> Batch<'p> {
     }
 }
 
-/// A page that was decoded before its transaction, for the local log as it was then.
+/// A page that was decoded before its transaction, for the state of the local log at that time.
 pub(in crate::store) struct Predecoded<'l, 'p> {
     lines: &'l [Line<'p>],
     /// The chain's hash before the page.
@@ -144,7 +146,7 @@ pub(in crate::store) struct Predecoded<'l, 'p> {
 }
 
 impl<'l, 'p> Predecoded<'l, 'p> {
-    /// Decodes `lines`, and seals them behind `chain`; nothing of a long page.
+    /// Decodes `lines`, and seals them after `chain`. A long page is not predecoded.
     pub(in crate::store) fn new(lines: &'l [Line<'p>], chain: Hash) -> Self {
         let mut hash = chain;
         let short = if lines.len() <= PREDECODED_EVENTS { lines } else { &[] };
@@ -157,14 +159,14 @@ impl<'l, 'p> Predecoded<'l, 'p> {
         self.lines
     }
 
-    /// The batches, if they are what a transaction wants whose log ends in `chain`.
+    /// The batches, if they fit a transaction whose log ends with `chain`.
     fn fitting(&self, chain: Hash, sealed: bool) -> &[Batch<'p>] {
         if sealed && self.chain == chain { &self.batches } else { &[] }
     }
 }
 
-/// Gives each line's place, with its event or why it is none, to `take`, in their order. They are
-/// sealed behind `hash` where `sealed` says so. What is in `predecoded` is taken from there.
+/// Calls `take` with each line's place and its event, or the reason why it is not valid, in order.
+/// If `sealed`, they are sealed after `hash`. Events in `predecoded` are used from there.
 pub(in crate::store) fn decode<'p>(
     lines: &[Line<'p>],
     mut hash: Hash,
@@ -190,13 +192,13 @@ pub(in crate::store) fn decode<'p>(
             let ahead = std::thread::Builder::new().name("driftless-decode".to_owned());
             let ahead = ahead.spawn_scoped(scope, move || {
                 for lines in lines.chunks(BATCH) {
-                    // Nobody takes it where the writer has given up.
+                    // The receiver is gone if the writer has given up.
                     if sender.send(Batch::new(lines, &mut hash, sealed)).is_err() {
                         return;
                     }
                 }
             });
-            // Where there is no thread to be had, this one does it all.
+            // If no thread can be started, this one does all the work.
             if ahead.is_ok() {
                 for batch in batches {
                     all(from, &batch)?;
@@ -220,7 +222,7 @@ mod tests {
     use crate::event::frame::{GENESIS, Sealed, chain, open, seal};
     use crate::event::page::Page;
 
-    /// A page in which every seventh line is damaged, and the columns change now and then.
+    /// A page in which every seventh line is damaged and the columns sometimes change.
     fn page(count: usize) -> Page {
         let lines: Vec<_> = (1..=count)
             .map(|seq| {
@@ -249,7 +251,7 @@ mod tests {
         }
     }
 
-    /// A page is decoded, after it was predecoded behind `chain`.
+    /// Decodes a page that was predecoded after `behind`.
     fn comes_in_order(count: usize, behind: Option<Hash>) {
         let page = page(count);
         let lines = page.lines().unwrap();

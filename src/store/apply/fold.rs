@@ -1,15 +1,15 @@
-//! The writes of a page that is folded: each of its rows once, with its final image.
+//! The writes of a folded page: each of its rows is written once, with its final image.
 //!
-//! The remote had all these rows together, so the first way is to write them so
-//! ([`Rebase::place_together`]). What refuses a row then is a constraint that this database alone
-//! has, and its events wait in quarantine. Two more rows can be refused by such a constraint:
+//! The remote had all these rows at the same time, so they are first written together
+//! ([`Rebase::place_together`]). If a row is refused then, the reason is a constraint that only
+//! this database has, and its events wait in quarantine. Such a constraint can also refuse two
+//! other kinds of rows:
 //!
-//! * one that the page does not touch, once its pending events are off: then it stays as it is,
-//!   with them on it;
-//! * one as it was underneath its pending events, when they have lost: they had hidden it from
-//!   the constraint, and another row has its value by now. No event of the page brings that row,
-//!   and the log need not have it whole, so it waits in quarantine itself
-//!   ([`Rebase::hold_base_row`]).
+//! * A row that the page does not affect, after its pending events were undone. It stays as it is,
+//!   with its pending events.
+//! * A base row whose pending events have lost. They had hidden it from the constraint, and another
+//!   row has its value now. No event of the page has that row, and the log need not have all of it,
+//!   so the row itself waits in quarantine ([`Rebase::hold_base_row`]).
 
 use super::affected::AffectedRow;
 use super::rebase::Rebase;
@@ -19,12 +19,12 @@ use crate::store::rows::refusal::{is_refusal, is_uncompiled, is_unique_violation
 use crate::store::rows::row::{borrow, known_key};
 use crate::store::rows::writer::Writer;
 
-/// How often the rows that a page does not touch are written anew, with more of them as they were:
-/// rows that hide one behind the other are few, and each time costs as much as all of them.
+/// How often the unaffected rows are written again, with more of them as they were. Few rows hide
+/// behind one another, and each round costs as much as writing all of them.
 const MAX_ROUNDS: usize = 8;
 
 impl Rebase<'_, '_> {
-    /// The fold's writes.
+    /// Writes the folded rows.
     pub(in crate::store) fn place_folded(&mut self) -> Step {
         let db = self.task().db();
         self.place_untouched()?;
@@ -39,7 +39,7 @@ impl Rebase<'_, '_> {
         Ok(db.execute_batch("RELEASE driftless_fold")?)
     }
 
-    /// Rows that the page does not touch go first, since they held their values before it.
+    /// Writes unaffected rows first, because they held their values before the page.
     fn place_untouched(&mut self) -> Step {
         let db = self.task().db();
         db.execute_batch("SAVEPOINT driftless_fold")?;
@@ -55,16 +55,16 @@ impl Rebase<'_, '_> {
         Ok(db.execute_batch("RELEASE driftless_fold")?)
     }
 
-    /// Writes the rows that the page does not touch as they are underneath, and those that cannot
-    /// be so as they were, with their pending events, which have never left them: these are
-    /// unchanged. False if one that is unchanged now would have had to go first.
+    /// Writes these rows without their pending events. Rows for which that is impossible are
+    /// written as they were, with their pending events, as if these had never been undone. False if
+    /// a row of the second kind would have had to be written first.
     fn place_apart(&mut self) -> Step<bool> {
         let task = self.task();
         let (writer, rows) = self.writer_and_rows();
         let untouched = rows.iter_mut().filter(|row| !row.is_of_page());
         let (unchanged, rows): (Vec<_>, Vec<_>) = untouched.partition(|row| row.is_unchanged());
         for row in unchanged {
-            // Together they were here before, so together they can be.
+            // They existed together before, so they can exist together again.
             if let (Some(table), Some(current)) = (row.table(), row.current()) {
                 task.check(writer.upsert(table, &row.key().0, &borrow(current)))?;
             }
@@ -86,8 +86,8 @@ impl Rebase<'_, '_> {
         try_image(task, writer, &rows[at], AffectedRow::base)
     }
 
-    /// Writes each row as it is to be. False if a row can neither become what it is to be nor stay
-    /// what it was, because another one has what it held.
+    /// Writes each row's final image. False if a row can neither become what it should be nor stay
+    /// what it was, because another row has its value.
     fn place_together(&mut self) -> Step<bool> {
         for at in 0..self.rows().len() {
             if !self.place(at)? && !self.place_base(at)? {
@@ -97,8 +97,8 @@ impl Rebase<'_, '_> {
         Ok(true)
     }
 
-    /// The same where a constraint that this database alone has is in the way: first the rows that
-    /// stay are what they were, if they can, and then each becomes what it is to be, if it can.
+    /// The same if a constraint of this database alone refuses it. First each row that stays is
+    /// written as it was, if possible. Then each row gets its final image, if possible.
     fn place_singly(&mut self) -> Step {
         let mut absent = Vec::new();
         for at in 0..self.rows().len() {
@@ -115,7 +115,7 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// Writes a row of the page as it is to be. False if it is refused; then its events wait.
+    /// Writes the final image of a row of the page. False if it is refused; then its events wait.
     fn place(&mut self, at: usize) -> Step<bool> {
         let (writer, rows) = self.writer_and_rows();
         let row = &rows[at];
@@ -131,8 +131,8 @@ impl Rebase<'_, '_> {
         Ok(false)
     }
 
-    /// Gives the error back if the refused row's events may wait; else the page is to be tried in
-    /// another way.
+    /// Returns the error if the refused row's events may wait. Otherwise the page is tried with
+    /// another strategy.
     fn bear(&self, error: rusqlite::Error) -> Step<rusqlite::Error> {
         let task = self.task();
         let bearable = (is_refusal(&error) || is_uncompiled(&error))
@@ -149,7 +149,7 @@ impl Rebase<'_, '_> {
         format!("table `{name}` refuses the row here: {}", constraint(error))
     }
 
-    /// A constraint that this database alone has refuses a row: its events wait.
+    /// Quarantines the events of a row that a constraint of this database refuses.
     fn leave_out(&mut self, at: usize, reason: &str) -> Step {
         let lines = self.task().lines();
         for line in self.rows()[at].lines().to_vec() {
@@ -160,8 +160,8 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// A row of the page cannot even be what it was underneath its pending events: that waits, too,
-    /// in front of whatever of the row waits, and is written before it.
+    /// Quarantines the base row of a row of the page, because not even that can be written. It
+    /// comes before all waiting events of the row, and is written first.
     fn hold_base_row(&mut self, at: usize) -> Step {
         let row = &self.rows()[at];
         let (first, base) = (row.lines()[0], row.base().map(Image::to_json));
@@ -177,7 +177,7 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// A base row that was held goes on waiting if its table is not replicated here now.
+    /// A held base row stays in quarantine if its table is not replicated here now.
     fn hold_homeless(&mut self) -> Step {
         let task = self.task();
         for (seq, image) in self.quarantine_mut().take_all_held() {
@@ -187,7 +187,7 @@ impl Rebase<'_, '_> {
             let table = task.store().table_index(&line.table);
             let table = table.filter(|&table| task.is_writable(table));
             if table.is_some_and(|at| known_key(task.table(at), line.key).is_some()) {
-                // The row is here: what waits of it is on top.
+                // The row exists. Its waiting events are on top.
                 continue;
             }
             if !self.quarantine().has(line.seq)? {
@@ -201,7 +201,7 @@ impl Rebase<'_, '_> {
     }
 }
 
-/// Writes one of a row's images, if there is one. False if a constraint refuses it.
+/// SQLite's message about a refused write. It names tables and columns, and no values.
 fn try_image(
     task: Task<'_, '_>,
     writer: &mut Writer<'_>,
@@ -217,7 +217,7 @@ fn try_image(
     Ok(true)
 }
 
-/// What SQLite says of a refused write; it names tables and columns, and no values.
+/// SQLite's message about a refused write. It names tables and columns, and no values.
 fn constraint(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => shorten(message).to_owned(),

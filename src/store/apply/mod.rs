@@ -1,9 +1,10 @@
 //! Applies a page of the remote log to the tables, in one transaction.
 //!
-//! `rebase` is the core: it takes the pending events off the rows that a page concerns, applies
-//! the page (`attempt`), and puts the pending events that have not lost back on top (`reapply`).
-//! `page` begins with the quickest way to write and goes on to a slower one if a constraint is in
-//! the way (`step`). `admission` decides whether an event can be of its table at all.
+//! `rebase` is the core: it undoes the pending events of the rows that a page affects (`affected`),
+//! applies the page (`attempt`), and puts the pending events that have not lost back on top
+//! (`reapply`). `page` begins with the fastest strategy, and tries a slower one if a constraint
+//! refuses the page (`step`). `fold` is the slowest. `admission` checks whether an event is valid
+//! for its table. `reconcile` applies own events that a page left out.
 
 pub(super) mod admission;
 pub(super) mod affected;

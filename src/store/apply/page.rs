@@ -1,7 +1,7 @@
 //! Integrates a page of the remote log, in one local transaction.
 //!
-//! A page is tried in up to three ways, each more thorough and dearer than the one before
-//! ([`Strategy`]); what each of them does is in [`rebase`](super::rebase).
+//! A page is tried with up to three strategies, each slower than the one before and with fewer
+//! intermediate states ([`Strategy`]). [`rebase`](super::rebase) explains their steps.
 
 use rusqlite::{Connection, Transaction};
 
@@ -14,28 +14,28 @@ use crate::event::frame::Hash;
 use crate::event::page::Page;
 use crate::store::Store;
 
-/// What became of a page.
+/// The outcome of integrating a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is integrated.
     Done(Integrated),
-    /// Nothing has changed: a UNIQUE index refuses this page, and the log goes on behind it. Ask
-    /// for a longer one from the same cursor. A page that says that nothing follows is never
-    /// refused.
+    /// Nothing has changed: a UNIQUE index refuses this page, and the log continues after it.
+    /// Request a longer page from the same cursor. The last page of the log is never refused like
+    /// this.
     NeedsLonger,
-    /// Nothing has changed: an echo in the page is of no event that is pending here. This file is a
-    /// copy, or was restored. Ask for the same page with whole lines.
+    /// Nothing has changed: an echo in the page is for an event that is not pending here, because
+    /// this file is a copy or was restored. Request the same page with whole lines.
     NeedsWholeLines,
 }
 
 impl Store {
-    /// Integrates a page in one local transaction, and notes that the remote has given its verdict
-    /// for all outbox rows up to `sent`. `now_ms` is the time of notices in the conflict inbox, in
-    /// ms since 1970.
+    /// Integrates a page in one local transaction, and records that the remote has given its
+    /// verdict for all outbox rows up to `sent`. `now_ms` is the time of new entries in the
+    /// conflict inbox, in ms since 1970.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when the page is not one, or does not begin behind the cursor: fetch it again.
+    /// `Corrupt` when the page is not valid, or does not begin after the cursor: fetch it again.
     /// `Storage` when the database fails. After an error nothing has changed.
     pub fn integrate(&mut self, page: &Page, sent: Option<i64>, now_ms: i64) -> Result<Outcome> {
         match self.completed(page)? {
@@ -44,7 +44,7 @@ impl Store {
         }
     }
 
-    /// The same for a page of which whole lines were asked for: an echo in it is no event.
+    /// The same for a page that was requested with whole lines: an echo in it is not valid.
     ///
     /// # Errors
     ///
@@ -56,21 +56,21 @@ impl Store {
         now_ms: i64,
     ) -> Result<Outcome> {
         let lines = page.lines()?;
-        // All that needs no lock is done before it is taken: the application may want it.
+        // Do all work that needs no lock before the lock is taken: the application may need it.
         let predecoded = Predecoded::new(&lines, chain(&self.db)?);
         let done = self
             .escalate(|store, strategy| store.attempt(page, &predecoded, strategy, sent, now_ms))?;
         Ok(done.map_or(Outcome::NeedsLonger, Outcome::Done))
     }
 
-    /// Makes an `attempt` in the quickest way, and again in a slower one if a constraint is in the
-    /// way. `None` if a UNIQUE index refuses the slowest way, too. After an attempt that fails
-    /// nothing has changed.
+    /// Runs an `attempt` with the fastest strategy, and again with a slower one if a constraint
+    /// refuses it. `None` if a UNIQUE index refuses the slowest one too. A failed attempt changes
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// That of an attempt. `Storage` if another constraint, or a trigger that is not the
-    /// application's, refuses the slowest way.
+    /// The error of an attempt. `Storage` if another constraint, or a trigger that is not the
+    /// application's, refuses the slowest strategy.
     pub(in crate::store) fn escalate<T>(
         &mut self,
         attempt: impl Fn(&Store, Strategy) -> Step<T>,
@@ -91,8 +91,8 @@ impl Store {
             if let Err(Stop::RolledBack) = tried
                 && self.guard.is_foreign()
             {
-                // Such a trigger could stop this page for ever. It is left out of it, and the
-                // guard is set anew for the next page.
+                // Such a trigger could stop this page for ever. It is turned off for this page, and
+                // the guard is prepared again for the next one.
                 self.guard.watch(&mut self.db, &self.tables, false)?;
                 tried = attempt(self, strategy);
                 self.load_definitions()?;
@@ -101,6 +101,7 @@ impl Store {
                 Ok(done) => return Ok(Some(done)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => strategy,
+                // A pending event may hold the value. Without one, undoing the table changes nothing.
                 Err(Stop::UniqueViolation) => match strategy {
                     Strategy::InPlace if !self.outbox.pending().is_empty() => Strategy::TableWide,
                     Strategy::InPlace | Strategy::TableWide => Strategy::Folded,
@@ -158,7 +159,7 @@ impl Store {
         Ok((tx, start))
     }
 
-    /// Commits it, with the cursor where it is now.
+    /// Commits the transaction, with the cursor at `cursor`.
     pub(in crate::store) fn end_attempt(
         &self,
         tx: Transaction<'_>,

@@ -1,5 +1,4 @@
-//! Takes pending events off their rows, and puts them back on top of what a page brought, or sets
-//! them aside.
+//! Reapplies pending events on top of a page, or sets them aside.
 
 use rusqlite::Connection;
 
@@ -14,7 +13,7 @@ use crate::store::rows::row::{Row, borrow, known_key};
 use crate::store::rows::writer::Writer;
 
 impl Rebase<'_, '_> {
-    /// Step 2: the rows as the remote has them.
+    /// Step 4: the remaining pending events of the rows whose events were undone, in their order.
     pub(in crate::store) fn undo_pending(&mut self) -> Step {
         let task = self.task();
         for at in 0..self.rows().len() {
@@ -137,7 +136,7 @@ impl Rebase<'_, '_> {
         Ok(None)
     }
 
-    /// Step 4: the remaining pending events of the rows that were taken off, in their order.
+    /// Step 4: the remaining pending events of the rows whose events were undone, in their order.
     pub(in crate::store) fn reapply(&mut self) -> Step {
         let (db, store) = (self.task().db(), self.task().store());
         let mut remaining: Vec<(i64, usize)> = Vec::new();
@@ -157,7 +156,7 @@ impl Rebase<'_, '_> {
                 self.hold_row(at, event.is_aside())?;
                 self.set_aside(&event, at, winner)?;
             } else if self.rows()[at].unwritable().is_some() {
-                // It stays on the row, which is as it was.
+                // The event stays on the row, which was not written.
             } else if let Some(insert) = self.change_around(at, &event)? {
                 within.push((event, at, insert));
             } else if !self.reapply_one(&event, at)? {
@@ -165,7 +164,7 @@ impl Rebase<'_, '_> {
                 self.set_aside(&event, at, None)?;
             }
         }
-        // What a key change did to its own row is on it as long as the key change is.
+        // The consequences of a key change on its own row stay on it while the key change does.
         for (event, at, insert) in within {
             if load(db, store.outbox.layouts(), insert)?.is_some_and(|insert| insert.is_aside()) {
                 self.set_aside(&event, at, None)?;
@@ -183,7 +182,7 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// Puts a pending event on top of its row. False if that cannot be.
+    /// Reapplies a pending event to its row. False if that is impossible.
     fn reapply_one(&mut self, event: &PendingEvent, at: usize) -> Step<bool> {
         let table = self.rows()[at].table().expect("only rows of replicated tables are rebased");
         let task = self.task();
@@ -201,8 +200,8 @@ impl Rebase<'_, '_> {
     }
 }
 
-/// Puts a pending event on top of its row, and records what is underneath. False if the row is not
-/// as the event needs it, or a constraint refuses it.
+/// Reapplies a pending event to its row, and records the image under it. False if the row is not as
+/// the event needs it, or a constraint refuses it.
 pub(in crate::store) fn reapply_event(
     db: &Connection,
     writer: &mut Writer<'_>,
@@ -240,7 +239,7 @@ pub(in crate::store) fn reapply_event(
     Ok(true)
 }
 
-/// The columns of `image` that `changed` has.
+/// The part of `image` with the columns of `changed`.
 fn part(image: &Image, changed: &Image) -> Image {
     let mine = |name: &str| image.0.iter().find(|(mine, _)| mine.eq_ignore_ascii_case(name));
     let columns = changed

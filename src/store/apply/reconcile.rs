@@ -1,17 +1,17 @@
-//! Events of this replica's that the remote has taken in, and that the cursor has gone past without
-//! them.
+//! Own events that the remote has received and the cursor has passed without them.
 //!
-//! With an honest remote there are none: a page has every event between the cursor and its end. A
-//! page that left one out, or had something unreadable in its place, takes the cursor past it, and
-//! no later page brings its verdict. So whoever has read the log to its end looks for such events
-//! ([`Store::unanswered`]), asks the remote for their lines by their ids, and gives these to
+//! An honest remote has none: a page has every event between the cursor and its end. If a page left
+//! an event out, or had an unreadable line in its place, the cursor passes it, and no later page
+//! has its verdict. So a replica that has read the log to its end looks for such events
+//! ([`Store::unanswered`]), asks the remote for their lines by their ids, and passes these to
 //! [`Store::reconcile`].
 //!
-//! The row of an overlooked event is brought to what it would be had the event come in its place:
-//! the event is applied, then again, in their order, those of the log that are of the same row and
-//! stand behind it. An event sets columns, or has the whole row or none of it, so that is the fold
-//! of the log up to the cursor, whatever the row was in between. An event from before the first
-//! sync ended is in the rows that were adopted, and only leaves the outbox.
+//! The row of such an event is brought to the state that it would have if the event had come in its
+//! place: the event is applied, and then the later events of the same row in the log are applied
+//! again, in order. An event sets columns, or has the whole row or none of it, so the result is the
+//! fold of the log up to the cursor, whatever the row was in between. The effect of an event from
+//! before the end of the first sync is in the rows already, so such an event only leaves the
+//! outbox.
 
 use std::collections::HashSet;
 
@@ -30,20 +30,20 @@ use crate::store::log::{frame, settled_id};
 use crate::store::outbox::pending::event_id;
 use crate::store::quarantine::{take_out, write_line};
 
-/// What became of overlooked events.
+/// The outcome of reconciling events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// They are settled, and their rows are as they should be.
+    /// They are settled, and their rows are correct.
     Settled(Integrated),
-    /// Nothing has changed: where this event stands in the remote's log, another one was read. So
-    /// the log that was read is not the remote's.
+    /// Nothing has changed: the remote's log has this event at a place where another one was read.
+    /// So the log that was read is not the remote's.
     Contradicts(EventId, Seq),
 }
 
 impl Store {
-    /// Own events that the remote has acknowledged and whose verdicts are not here, in their order;
-    /// at most `limit`. Those that wait although pushes go were not acknowledged. Who has read the
-    /// log to its end has none, unless a page was not the log.
+    /// Own events that the remote has acknowledged and whose verdicts are missing, in their order;
+    /// at most `limit`. Events that are held back were not acknowledged. After reading the log to
+    /// its end there are none, unless a page was wrong.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<EventId>> {
         let sql = "SELECT ms, n, tail FROM driftless_outbox
                    WHERE n <= ?1 AND NOT settled ORDER BY n";
@@ -64,8 +64,8 @@ impl Store {
         Ok(ids)
     }
 
-    /// The remote does not have this event, though it said so: it and all behind it are to be
-    /// pushed again. Those that the remote has are known there by their ids.
+    /// Marks this event and all later ones as unsent, because the remote lacks it although it
+    /// acknowledged it. The remote recognises by their ids the events that it has.
     pub fn unsend(&mut self, id: EventId) -> Result<()> {
         let sql = "UPDATE driftless_state SET sent = min(sent, ?1)";
         let tx = self.begin_write()?;
@@ -73,13 +73,13 @@ impl Store {
         self.commit_write(tx)
     }
 
-    /// Settles own events that stand in the remote's log at or before the cursor, in one
-    /// transaction. `page` has their lines, and `now_ms` is the time of notices in the conflict
-    /// inbox, in ms since 1970. The cursor stays.
+    /// Settles own events that are in the remote's log at or before the cursor, in one transaction.
+    /// `page` has their lines. `now_ms` is the time of new entries in the conflict inbox, in ms
+    /// since 1970. The cursor stays.
     ///
     /// # Errors
     ///
-    /// `Corrupt` when the page is not one, or has a line that is no event or is not read yet;
+    /// `Corrupt` when the page is not valid, or has a line that is not valid or was not read yet;
     /// `Storage` when the database fails. After an error nothing has changed.
     pub fn reconcile(&mut self, page: &Page, now_ms: i64) -> Result<Settlement> {
         let found = page.lines()?;
@@ -100,8 +100,8 @@ impl Store {
         self.apply_behind_cursor(&found, now_ms, true).map(Settlement::Settled)
     }
 
-    /// Seals and applies events that stand at or before the cursor and have no frame in the log, in
-    /// one transaction. `own` says that all of them are in the outbox, and are to leave it.
+    /// Seals and applies events that are at or before the cursor and have no frame in the log, in
+    /// one transaction. `own` is whether all of them are in the outbox, and must leave it.
     pub(in crate::store) fn apply_behind_cursor(
         &mut self,
         found: &[Line<'_>],
@@ -117,7 +117,7 @@ impl Store {
         done.ok_or_else(|| Error::storage("a UNIQUE index refuses an overlooked event"))
     }
 
-    /// The lines with those of the log that are of the same rows and stand behind them.
+    /// The lines, with the later lines of the log that are of the same rows.
     fn with_followers(&self, found: &[Line<'_>], adopted: Seq) -> Result<Page> {
         let row = |table: &str, key: &str| (table.to_ascii_lowercase(), key.to_owned());
         let rows: HashSet<_> = found.iter().map(|line| row(&line.table, line.key)).collect();
@@ -158,7 +158,7 @@ impl Store {
         let mut rebase = Rebase::new(task.again().adopted(adopted))?.holding(held);
         rebase.run(None, now_ms)?;
         let finished = rebase.finish(start.cursor(), None)?;
-        // An event that none of the outbox's is would be asked for again, without end.
+        // An event that is not in the outbox would be requested again and again.
         let left = found.iter().find(|line| !finished.has_settled(line.id.outbox_number()));
         if let Some(left) = left.filter(|_| own) {
             let message = format!("the remote's event {} has an id of this outbox's", left.seq);
@@ -167,8 +167,8 @@ impl Store {
         self.end_attempt(tx, finished, start.cursor())
     }
 
-    /// Appends the events to the local log, in their places. Their frames are chained behind the
-    /// newest one. Gives the chain's new head.
+    /// Appends the events to the local log, in their places. Their frames are chained after the
+    /// newest one. Returns the chain's new head.
     fn seal_behind_cursor(&self, found: &[Line<'_>], mut head: Hash) -> Result<Hash> {
         let mut statement = self.db.prepare_cached(
             "INSERT INTO driftless_log (seq, id, own, header, vals, hash)
@@ -187,7 +187,7 @@ impl Store {
         Ok(head)
     }
 
-    /// Whether an event is one of this outbox's that has no verdict yet.
+    /// Whether an event is in the outbox without a verdict.
     fn is_pending(&self, id: EventId) -> Result<bool> {
         let sql = "SELECT ms, tail FROM driftless_outbox WHERE n = ?1 AND NOT settled";
         let mut statement = self.db.prepare_cached(sql)?;

@@ -1,4 +1,4 @@
-//! An attempt at a page: how thorough it is, why it ended, and what it did.
+//! An attempt at a page: its strategy, the reason why it ended, and its result.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::store::rows::refusal::{is_refusal, is_unique_violation};
 use crate::store::schema::install::forget_before_images;
 
-/// What a page did here.
+/// The result of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integrated {
     /// The rows that were written, in the order of the log.
@@ -26,13 +26,13 @@ pub struct Integrated {
     pub settled_superseded: usize,
     /// See `settled_applied`.
     pub settled_rejected: usize,
-    /// Own events that are new in the conflict inbox.
+    /// Own events that were added to the conflict inbox.
     pub conflicts: usize,
-    /// Conflicts that were open, and whose effect the page has brought.
+    /// Open conflicts whose effect the page has brought.
     pub moot: usize,
     /// Events that went into quarantine.
     pub quarantined: usize,
-    /// Pending events that are off their rows, for they have probably lost.
+    /// Pending events that were taken off their rows because they have probably lost.
     pub set_aside: usize,
     /// The cursor after the page.
     pub cursor: Seq,
@@ -45,30 +45,31 @@ impl Integrated {
     }
 }
 
-/// How thoroughly a page is applied.
+/// The strategy with which a page is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Strategy {
     /// Only the page's own rows are rebased, in place.
     InPlace,
-    /// All pending events of the page's tables come off first.
+    /// All pending events of the page's tables are undone first.
     TableWide,
-    /// The same, and each row of the page is written once, with its final image.
+    /// All pending events of the page's tables are undone first, and each row of the page is
+    /// written once, with its final image.
     Folded,
 }
 
-/// Why an attempt at a page ended.
+/// The reason why an attempt at a page ended.
 #[derive(Debug)]
 pub(in crate::store) enum Stop {
-    /// Another row has a value or a rowid that a write wanted.
+    /// Another row has a UNIQUE value or a rowid of a written row.
     UniqueViolation,
     /// Another constraint refused a write.
     Refused,
-    /// The definitions changed before the transaction began, or the outbox got events that are to
-    /// be put in their order first.
+    /// The definitions changed before the transaction began, or the outbox got events that must be
+    /// put in order first.
     SchemaChanged,
     /// A trigger of the application rolled the transaction back.
     RolledBack,
-    /// Something else.
+    /// Another error.
     Failed(Error),
 }
 
@@ -87,7 +88,7 @@ impl From<rusqlite::Error> for Stop {
 /// A step of an attempt.
 pub(in crate::store) type Step<T = ()> = std::result::Result<T, Stop>;
 
-/// The state row, as a page finds it.
+/// The state row at the beginning of a page.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Start {
     cursor: Seq,
@@ -247,6 +248,6 @@ pub(in crate::store) fn hash(bytes: Vec<u8>) -> Result<Hash> {
     bytes.try_into().map_err(|_| Error::new(Code::LogDamaged, message))
 }
 
-/// Base rows that come out of quarantine, each by the event that it waited with: see
+/// Base rows that come out of quarantine, each with the event that it waited with: see
 /// [`hold_in_front`](crate::store::quarantine::hold_in_front).
 pub(in crate::store) type HeldRows = HashMap<Seq, Image>;

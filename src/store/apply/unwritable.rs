@@ -1,12 +1,12 @@
-//! Rows of tables that are replicated and cannot be written here.
+//! Rows of replicated tables that cannot be written here.
 //!
 //! An index, a CHECK, a generated column or a trigger of such a table needs a collation or a
-//! function that only the application has. What the remote says of its rows waits in quarantine,
-//! by name, and all other tables go on.
+//! function that only the application has. The remote's events for its rows wait in quarantine, by
+//! name, and all other tables continue.
 //!
-//! The application itself goes on writing to the table, and its events are pushed. One that loses
-//! cannot be taken off its row now. So the row as it is underneath waits with the others, in front
-//! of its first event, and is written when the table can be.
+//! The application itself continues to write to the table, and its events are pushed. If one loses,
+//! it cannot be undone on its row now. So the row image under it waits with the other events,
+//! before its first event, and is written when the table can be.
 
 use super::rebase::Rebase;
 use super::step::Step;
@@ -27,7 +27,7 @@ impl Rebase<'_, '_> {
         Ok(())
     }
 
-    /// An own event has lost that is on a row which cannot be written.
+    /// Handles an own event that has lost on a row that cannot be written.
     pub(super) fn hold_lost(&mut self, at: usize, row: usize, n: i64) -> Step {
         let affected = &self.rows()[row];
         if affected.unwritable().is_none() || affected.has_aside(n) {
@@ -42,18 +42,19 @@ impl Rebase<'_, '_> {
         self.hold_row(row, false)
     }
 
-    /// Lets a row wait as it is underneath, in front of its first event that waits. It does so
-    /// already if its base row is held. `aside` says that its event was off it before.
+    /// Quarantines the base row, before the first waiting event of the row, unless it is held
+    /// already. `aside` is whether the event was off its row before.
     pub(super) fn hold_row(&mut self, row: usize, aside: bool) -> Step {
         let affected = &self.rows()[row];
         let Some(&line) = affected.lines().first() else { return Ok(()) };
         if affected.unwritable().is_none() || aside {
             return Ok(());
         }
+        // A missing row is an image without columns.
         self.quarantine().hold_base(&self.task().lines()[line], affected.base())
     }
 
-    /// A row that cannot be written as the remote has it: with what waits of it.
+    /// The remote's image of a row that cannot be written, with its waiting events.
     pub(in crate::store) fn remote_row(&self, row: usize) -> Result<Option<Image>> {
         let (affected, task) = (&self.rows()[row], self.task());
         let Some(table) = affected.unwritable() else { return Ok(None) };
