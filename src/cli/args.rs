@@ -24,15 +24,15 @@ use super::session::Global;
 
 /// The text below the list of commands.
 const AFTER_HELP: &str = "\
-The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file. Of the
-first two each goes to no other host than that of DRIFTLESS_REMOTE_URL or TURSO_DATABASE_URL, where
-that is set.
+The remote's token comes from DRIFTLESS_AUTH_TOKEN, TURSO_AUTH_TOKEN or --auth-token-file. If
+DRIFTLESS_REMOTE_URL or TURSO_DATABASE_URL is set, the token in the variable with the same prefix is
+sent only to the host of that URL.
 
-Exit codes: 0 fine, 1 health is red (`status`), 2 usage, 3 the remote is unavailable, 4 the remote
-refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the work
-was done.";
+Exit codes: 0 success, 1 health is red (`status`), 2 usage, 3 the remote is unavailable, 4 the
+remote refuses, 5 databases differ, 6 the local database or disk failed, 130 interrupted before the
+work was done.";
 
-/// Keeps a local SQLite database and a Turso (libSQL) database in step, in both directions.
+/// Keeps a local SQLite database and a Turso (libSQL) database in step, in both directions
 #[derive(Debug, Parser)]
 #[command(name = "driftless", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -57,19 +57,19 @@ impl Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a database into a replica of a remote; may be run again
+    /// Make a database a replica of a remote; may be run again
     Init(InitArgs),
-    /// Push what is pending and pull what is new, until both are done
+    /// Push the pending events and pull the new ones, once
     Sync,
-    /// Push and pull for ever, until SIGINT or SIGTERM
+    /// Push and pull continuously, until SIGINT or SIGTERM
     Run(RunArgs),
-    /// How the replica is
+    /// Show the status of the replica
     Status(StatusArgs),
-    /// The events, in the order of the remote log, and then those that wait to be pushed
+    /// List the events in the order of the remote log, and then the pending ones
     Log(LogArgs),
-    /// One event, column by column
+    /// Show one event, column by column
     Show(ShowArgs),
-    /// Every version of a row: what changed it, when and by whom
+    /// List local events that lost, each with the winner; restore or dismiss them
     History(HistoryArgs),
     /// Who set each column of a row last, or one column of every row
     Blame(BlameArgs),
@@ -85,22 +85,22 @@ pub(crate) enum Command {
     Bisect(BisectArgs),
     /// Take changes back, as new changes
     Revert(RevertArgs),
-    /// Local events that lost, with the winner beside each
+    /// List local events that lost, each with the winner; restore or dismiss them
     Conflicts(ConflictsArgs),
-    /// Pulled events that cannot be applied here yet
+    /// List pulled events that cannot be applied here yet
     Quarantine(QuarantineArgs),
-    /// Rows that were missing after a change of the schema, and came back
+    /// List rows that were missing after a schema change and came back
     Returned(ReturnedArgs),
-    /// Go on with a remote that was wiped, replaced or rolled back
+    /// Continue with a remote that was wiped, replaced or rolled back
     Remote(RemoteArgs),
     /// Compare the replica with its log and with the remote, row by row
     Verify(VerifyArgs),
-    /// Take everything of driftless's out of a replica, or out of a remote
+    /// Remove driftless from a replica or from a remote
     Remove(RemoveArgs),
     /// Serve a SQLite file as a remote, for development and tests
     #[cfg(feature = "hub")]
     Hub(HubArgs),
-    /// See it work: a hub, two desktops and a web app over the data of a gym
+    /// Show a demonstration: a hub, two desktops and a web app with the data of a gym
     #[cfg(feature = "hub")]
     Demo(DemoArgs),
 }

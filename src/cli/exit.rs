@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use crate::error::Kind;
 
-/// How the command ended, for the program that called it. The README documents the numbers.
+/// The outcome of a command, for the program that called it. docs/operations.md lists the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// The command succeeded.
     Success = 0,
     /// `status`: health is red. Replication has stopped.
     Red = 1,

@@ -1,4 +1,4 @@
-//! What the commands share: the replica's file, its remote, and where to print.
+//! The data that the commands share: the replica's file, its remote, and the output.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::inspect::Replica;
 use crate::remote::{Credentials, Granted, Libsql, Options, Token};
 use crate::sync::Lock;
 
-/// How often to try to take a file's lock, and the pause between two attempts. A command that looks
-/// for the lock's holder takes the lock for a moment; so does a replicator whose file was moved.
+/// How often to try to take a file's lock, with a pause between two attempts. A command that looks
+/// for the lock's holder takes the lock for a moment. So does a replicator whose file was moved.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -25,16 +25,16 @@ pub(crate) struct Global {
     /// The replica: a SQLite file (for `hub`: the file to serve)
     #[arg(long, global = true, value_name = "FILE")]
     db: Option<PathBuf>,
-    /// A file with the remote's token, for its owner's eyes alone (for `hub`: the token to ask for)
+    /// A file with the remote's token that only its owner can read (for `hub`: the required token)
     #[arg(long, global = true, value_name = "FILE")]
     auth_token_file: Option<PathBuf>,
-    /// Let http:// lead to another machine, where the token and all rows are readable on the way
+    /// Allow http:// to another machine, where others on the way can read the token and all rows
     #[arg(long, global = true)]
     allow_plain_http: bool,
-    /// Print JSON: an object, or one a line for listings
+    /// Print JSON: one object, or one per line for listings
     #[arg(long, global = true)]
     json: bool,
-    /// Say on stderr what happens; twice for more
+    /// Log to stderr; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 }
@@ -54,7 +54,8 @@ impl Global {
 /// One run of the command.
 pub(crate) struct Session {
     global: Global,
-    /// The names of two environment variables: of a token that was not sent, and of its URL.
+    /// The names of two environment variables: that of a token that was not sent, and that of its
+    /// URL.
     withheld: Cell<Option<(&'static str, &'static str)>>,
     /// Where to print.
     output: Output,
@@ -103,7 +104,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As there, and when the token's file cannot be used.
+    /// As for [`Session::credentials`], and when the token's file cannot be used.
     pub(crate) fn token(&self, url: &str) -> Result<Option<Token>> {
         match self.token_file() {
             Some(file) => Token::from_file(file).map(Some),
@@ -122,8 +123,7 @@ impl Session {
         })
     }
 
-    /// Adds to an error what only the command knows: the file's name, and whether a token was
-    /// given.
+    /// Adds to an error what only the command knows: the file's name, and whether there is a token.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let error = match &self.global.db {
             Some(db) => error.of_file(db),
@@ -146,7 +146,7 @@ impl Session {
         Error::new(Code::TokenMissing, message).with_hint(hint).with_source(error)
     }
 
-    /// Whether the remote wants a token, and none was given.
+    /// Whether the remote requires a token and none was given.
     pub(crate) fn lacks_token(&self, error: &Error) -> bool {
         let in_environment = || matches!(Token::from_environment(), Ok(Some(_)));
         let given = self.token_file().is_some() || in_environment();

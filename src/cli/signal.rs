@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::output::Output;
 use crate::error::{Error, Result};
 
-/// A runtime for a command that has one thing to wait for.
+/// A runtime for a command that waits for one thing.
 ///
 /// # Errors
 ///

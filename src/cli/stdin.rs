@@ -1,5 +1,5 @@
-//! Standard input tells whether the parent process is alive: it holds the other end of a pipe, and
-//! the system closes that when the process ends, also by SIGKILL.
+//! Standard input shows whether the parent process is alive: it has the other end of a pipe, and
+//! the system closes that when the process ends, even by SIGKILL.
 
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `driftless conflicts`: local events that lost, each with the winner beside it.
+//! `driftless conflicts`: local events that lost, each with the winner.
 
 use clap::{ArgGroup, Args, Subcommand};
 
@@ -13,9 +13,9 @@ use crate::inspect::{
     Conflict, ConflictFilter, ConflictKind, ConflictState, NewKey, Replica, Restored, Selection,
 };
 
-/// How many conflicts are shown without `--limit`.
+/// The number of conflicts that are shown without `--limit`.
 const SHOWN: usize = 50;
-/// How many ids a line names.
+/// The most ids on one line.
 const NAMED: usize = 20;
 
 /// The values of `--kind`.
@@ -24,19 +24,19 @@ const KINDS: [&str; 3] = ["conflict", "collision", "rejected"];
 /// The arguments of `conflicts`.
 #[derive(Debug, Args)]
 pub(crate) struct ConflictsArgs {
-    /// Also those that were restored or dismissed, or are moot
+    /// Also list closed conflicts: restored, dismissed or moot
     #[arg(long)]
     all: bool,
-    /// Only those of this table
+    /// Only conflicts of this table
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Only those that lost in this way: conflict, collision or rejected
+    /// Only conflicts of this kind: conflict, collision or rejected
     #[arg(long, value_name = "KIND", value_parser = KINDS)]
     kind: Option<String>,
-    /// How many there are of each table and kind, and nothing more
+    /// Only count the conflicts of each table and kind
     #[arg(long)]
     summary: bool,
-    /// Show no more than this; 50 if nothing is said, and all with --json
+    /// Show at most N conflicts; 50 by default, all with --json
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Leave out the first N
@@ -62,18 +62,18 @@ impl ConflictsArgs {
     }
 }
 
-/// What to do about a conflict.
+/// The action on conflicts.
 #[derive(Debug, Subcommand)]
 enum ConflictAction {
-    /// One conflict, column by column
+    /// Show one conflict, column by column
     Show {
         /// The event that lost: its id, or the beginning or end of it
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Write the values that lost once more, as new events
+    /// Write the lost values again, as new events
     Restore(RestoreArgs),
-    /// Take them off the list; the log keeps them
+    /// Take conflicts off the list; the log keeps the events
     Dismiss(DismissArgs),
 }
 
@@ -82,22 +82,23 @@ enum ConflictAction {
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
     .args(["ids", "table", "kind", "all"]))]
 struct RestoreArgs {
-    /// Events that lost: their ids, or the beginning or end. With each, what its transaction lost
+    /// Events that lost: their ids, or the beginning or end; each with the other lost events of its
+    /// transaction
     #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
     ids: Vec<String>,
-    /// Only the named events, and not what their transactions lost besides
+    /// Only the named events, without the rest of their transactions
     #[arg(long, requires = "ids")]
     alone: bool,
-    /// Every open one of this table
+    /// All open conflicts of this table
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Every open one that lost in this way: conflict, collision or rejected
+    /// All open conflicts of this kind: conflict, collision or rejected
     #[arg(long, value_name = "KIND", value_parser = KINDS)]
     kind: Option<String>,
-    /// Every open one
+    /// All open conflicts
     #[arg(long)]
     all: bool,
-    /// Under a new key: for rows whose key another one has taken. Without KEY, a fresh number
+    /// Insert with a new key, if another row has taken the key. Without KEY, a fresh number
     #[arg(long, value_name = "KEY", num_args = 0..=1)]
     #[allow(clippy::option_option, reason = "the flag may come without a value")]
     new_key: Option<Option<String>>,
@@ -111,13 +112,13 @@ struct DismissArgs {
     /// Events that lost: their ids, or the beginning or end of them
     #[arg(value_name = "ID", conflicts_with_all = ["table", "kind", "all"])]
     ids: Vec<String>,
-    /// Every open one of this table
+    /// All open conflicts of this table
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Every open one that lost in this way: conflict, collision or rejected
+    /// All open conflicts of this kind: conflict, collision or rejected
     #[arg(long, value_name = "KIND", value_parser = KINDS)]
     kind: Option<String>,
-    /// Every open one
+    /// All open conflicts
     #[arg(long)]
     all: bool,
 }
@@ -126,7 +127,7 @@ struct DismissArgs {
 ///
 /// # Errors
 ///
-/// `Usage` when there is no such conflict, or it cannot be restored in this way; `Storage` when the
+/// `Usage` when there is no such conflict, or it cannot be restored like this; `Storage` when the
 /// database fails.
 pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> {
     let mut replica = session.replica()?;
@@ -192,7 +193,7 @@ fn restore(output: &Output, replica: &mut Replica<'_>, args: &RestoreArgs) -> Re
         (false, false) => Selection::Together(ids),
     };
     let done = replica.restore(&wanted, new_key)?;
-    // One event was named: its refusal is the command's error.
+    // A single event was named, so its refusal is the error of the command.
     if let Some(error) = done.refusal().filter(|_| one) {
         return Err(error);
     }
@@ -238,7 +239,7 @@ fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
     output.listing(&["event", "table", "row", "why not"], &rows.collect::<Vec<_>>())
 }
 
-/// The ends of the first ids.
+/// The ends of the first few ids.
 fn tails(ids: &[EventId]) -> String {
     let mut text: Vec<_> = ids.iter().take(NAMED).map(tail).collect();
     if ids.len() > NAMED {
@@ -281,7 +282,7 @@ fn dismiss(output: &Output, replica: &mut Replica<'_>, args: &DismissArgs) -> Re
     tell_already(output, &done.already, "off the list before")
 }
 
-/// How many conflicts there are of each table and kind.
+/// Counts the conflicts of each table and kind.
 fn summary(output: &Output, replica: &Replica<'_>, wanted: &ConflictFilter) -> Result<()> {
     let counts = replica.conflict_counts(wanted)?;
     if output.is_json() {
@@ -343,7 +344,7 @@ fn list(
     Ok(())
 }
 
-/// Names the commands for the open conflicts.
+/// Prints the commands for the open conflicts.
 fn advise(output: &Output, replica: &Replica<'_>, conflicts: &[Conflict]) {
     let mut open = conflicts.iter().filter(|c| c.state == ConflictState::Open);
     let db = replica.path().display();

@@ -14,7 +14,7 @@ use crate::remote::Token;
 /// The arguments of `hub`.
 #[derive(Debug, Args)]
 pub(crate) struct HubArgs {
-    /// Where to listen; port 0 picks a free one
+    /// The address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 }
@@ -27,7 +27,7 @@ pub(crate) struct HubArgs {
 pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
     let db = session.db()?;
     let mut config = Config::new(db, args.listen);
-    // Only from a file: a token in the environment is for another server.
+    // The token comes only from a file: one in the environment is for another server.
     if let Some(file) = session.token_file() {
         config.token = Some(Token::from_file(file)?.into_secret());
     }

@@ -31,7 +31,7 @@ pub(crate) struct LogArgs {
     /// Only events of this table
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Only events of this row: its key's values with commas between, or a JSON array
+    /// Only events of this row: its key's values separated by commas, or a JSON array
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Only events of this origin: `web`, `me`, or a replica's id or its beginning or end
@@ -40,16 +40,16 @@ pub(crate) struct LogArgs {
     /// Only events with this verdict: applied, superseded, rejected or pending
     #[arg(long, value_name = "VERDICT", value_parser = VERDICTS)]
     verdict: Option<String>,
-    /// From here on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
+    /// From this place on: a time, a date, an age such as 2h or 7d, a seq, or an event's id
     #[arg(long, value_name = "WHEN", value_parser = position)]
     since: Option<LogPosition>,
-    /// Up to here: likewise
+    /// Up to this place: the same forms
     #[arg(long, value_name = "WHEN", value_parser = position)]
     until: Option<LogPosition>,
-    /// The log of a former remote, by the number that `log` names
+    /// The log of a former remote, by its number in the output of `log`
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     former: Option<i64>,
-    /// Only events by this actor, as the application set it
+    /// Continue with new events, until Ctrl-C
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only events that were pushed together with this one: its seq or id, or the unit's id
@@ -64,7 +64,7 @@ pub(crate) struct LogArgs {
     condition: Option<String>,
     #[command(flatten)]
     form: Form,
-    /// Go on with what comes, until Ctrl-C
+    /// Continue with new events, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
 }
@@ -121,7 +121,7 @@ fn filter(replica: &Replica<'_>, args: &LogArgs) -> Result<LogFilter> {
     Ok(filter)
 }
 
-/// Whether only time or place limits the listing, so that changes of identity are part of it.
+/// Whether the listing is limited only by time or place, so that it includes changes of identity.
 fn is_of_everything(filter: &LogFilter) -> bool {
     let LogFilter { table, key, origin, verdict, former, actor, unit, text, .. } = filter;
     let asked = table.is_some() || origin.is_some() || verdict.is_some() || former.is_some();
@@ -142,7 +142,7 @@ fn standing(word: &str) -> EventState {
 ///
 /// # Errors
 ///
-/// `Usage` for a filter that names nothing, `Storage` when the database fails.
+/// `Usage` for a filter that matches no object, `Storage` when the database fails.
 pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     let replica = session.replica()?;
     let mut wanted = filter(&replica, &args)?;
@@ -164,7 +164,7 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
         pending_seen: Vec::new(),
     };
     if args.follow {
-        // Ctrl-C is the normal end of `--follow`.
+        // Ctrl-C is the normal way to end `--follow`.
         signal::end_at_once(output, Exit::Success, String::new())?;
     }
     if is_of_everything(&wanted) && !output.is_json() {
@@ -189,7 +189,7 @@ pub(crate) fn log(session: &Session, args: LogArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// A change of identity, as the listing shows it above the events.
+/// A change of identity, as the listing shows it before the events.
 fn told(past: &PastIdentity, replica: &Replica<'_>) -> String {
     let PastIdentity { n, replica: id, cursor, cause, ended_ms, .. } = past;
     let until = format!("until {} this file was replica {id}", rfc3339(*ended_ms));
@@ -204,7 +204,7 @@ fn told(past: &PastIdentity, replica: &Replica<'_>) -> String {
     }
 }
 
-/// Prints events as they are read.
+/// Prints the selected events that were not printed yet. Returns the last settled event's place.
 struct Printer<'a> {
     replica: &'a Replica<'a>,
     output: &'a Output,

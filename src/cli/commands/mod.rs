@@ -1,4 +1,4 @@
-//! The commands, a file each.
+//! The commands, one in each file.
 
 pub(super) mod audit;
 pub(super) mod conflicts;

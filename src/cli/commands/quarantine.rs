@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::event::Seq;
 use crate::inspect::Retried;
 
-/// Characters of a table's name and a reason.
+/// The most characters of a table's name and of a reason.
 const CHARS: usize = 200;
 
 /// The arguments of `quarantine`.
@@ -20,14 +20,14 @@ pub(crate) struct QuarantineArgs {
     action: Option<QuarantineAction>,
 }
 
-/// What to do about the quarantine.
+/// The action on the quarantine.
 #[derive(Debug, Subcommand)]
 enum QuarantineAction {
-    /// Try all of them once more
+    /// Try to apply all of them again
     Retry,
-    /// Take one off the list that is malformed: its row has been mended on the remote
+    /// Remove a malformed event: its row was repaired on the remote
     Dismiss {
-        /// Its place in the log
+        /// Its seq
         #[arg(value_name = "SEQ")]
         seq: i64,
     },

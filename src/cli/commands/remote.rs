@@ -1,4 +1,4 @@
-//! `driftless remote accept`: go on with another remote on purpose.
+//! `driftless remote accept`: continues with another remote on purpose.
 
 use std::io::{self, IsTerminal};
 
@@ -15,7 +15,7 @@ use crate::inspect::{Adopted, Replica};
 use crate::remote::{Access, Remote as _};
 use crate::sync::{RemotePreview, accept};
 
-/// The outcome, as `--json` prints it.
+/// The result, as `--json` prints it.
 #[derive(Serialize)]
 struct Done<'a> {
     accepted: bool,
@@ -36,16 +36,16 @@ pub(crate) struct RemoteArgs {
     action: RemoteAction,
 }
 
-/// What to do about the remote.
+/// The action on the remote.
 #[derive(Debug, Subcommand)]
 enum RemoteAction {
-    /// Show what is there, and go on with it: rows only here are pushed, rows only there fetched,
-    /// and rows in both take the remote's version
+    /// Show the differences, and continue with the remote: rows that are only here are pushed, rows
+    /// that are only there are fetched, and rows that differ get the remote's version
     Accept {
-        /// Another URL than the replica has had so far
+        /// Another URL of the remote
         #[arg(long, value_name = "URL")]
         remote: Option<String>,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -55,7 +55,7 @@ enum RemoteAction {
 ///
 /// # Errors
 ///
-/// As [`Replica::preview_remote`] and [`accept`]; `Usage` when another replicator is at work on the
+/// As [`Replica::preview_remote`] and [`accept`]; `Usage` when another replicator is working on the
 /// file, or the question was not answered with yes.
 pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     let RemoteAction::Accept { remote: url, yes } = args.action;
@@ -118,7 +118,7 @@ pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Describes the remote, and what accepting it would do.
+/// Prints the differences, and the effect of accepting the remote.
 fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()> {
     output.line(format_args!("{}", Tone::Notable.paint(clean(trouble, usize::MAX))))?;
     output.line(format_args!("here   {}", offer.ours))?;

@@ -1,4 +1,4 @@
-//! `driftless returned`: rows that were missing after a change of the schema, and came back.
+//! `driftless returned`: rows that were missing after a schema change and came back.
 
 use clap::{Args, Subcommand};
 
@@ -9,7 +9,7 @@ use crate::cli::session::Session;
 use crate::error::Result;
 use crate::inspect::log_position::rfc3339;
 
-/// Characters of a table's name.
+/// The most characters of a table's name.
 const CHARS: usize = 200;
 
 /// The arguments of `returned`.
@@ -22,10 +22,10 @@ pub(crate) struct ReturnedArgs {
     action: Option<ReturnedAction>,
 }
 
-/// What to do about the rows.
+/// The action on the rows.
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum ReturnedAction {
-    /// The rows stay: take them off the list
+    /// Keep the rows, and take them off the list
     Keep,
     /// Delete the rows, here and on the remote
     Delete,

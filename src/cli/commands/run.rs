@@ -1,4 +1,4 @@
-//! `driftless run`: push and pull for ever.
+//! `driftless run`: pushes and pulls continuously.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,32 +18,32 @@ use crate::remote::Remote;
 use crate::replicator::Replicator;
 use crate::sync::{Health, Status, SyncState};
 
-/// How often to look at the status.
+/// How often to check the status.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The least time between two lines of JSON: at most four a second.
+/// The least time between two lines of JSON: there are at most four a second.
 const PACE: Duration = Duration::from_millis(250);
 
-/// How often to look whether the file is free.
+/// How often to check whether the file is free.
 const LOCK_LOOK: Duration = Duration::from_millis(100);
-/// The number of looks after which the wait is reported.
+/// The number of checks after which the wait is reported.
 const PATIENT_LOOKS: u32 = 3;
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// End when standard input ends, which must be a pipe: as soon as the program that started this
-    /// one is gone, however it ended
+    /// End when standard input ends, which must be a pipe: that is when the parent process ends, in
+    /// any way
     #[arg(long)]
     until_stdin_closes: bool,
-    /// Be another program's sidecar: take requests on standard input and answer on standard output,
-    /// in JSON-RPC (docs/sidecar.md)
+    /// Serve another program: read requests from standard input and write answers to standard
+    /// output, in JSON-RPC (docs/sidecar.md)
     #[arg(long, conflicts_with = "until_stdin_closes")]
     stdio: bool,
 }
 
 impl RunArgs {
-    /// Whether it makes the database if there is none.
+    /// Whether it creates a missing database.
     pub(crate) fn makes_files(&self) -> bool {
         self.stdio
     }
@@ -53,11 +53,11 @@ impl RunArgs {
 enum End {
     /// A signal came.
     Signal,
-    /// Standard input ended, and with it the program that started this one.
+    /// Standard input ended, so the parent process did.
     Parent,
 }
 
-/// The last line of JSON: the status, and why `run` ended.
+/// The last line of JSON: the status, and the reason why `run` ended.
 #[derive(Serialize)]
 struct Last<'a> {
     #[serde(flatten)]
@@ -119,7 +119,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Starts the replicator. Gives the file's state from before the start, too.
+/// Starts the replicator. Also returns the file's state before the start.
 fn begin(session: &Session) -> Result<(Replicator, Before)> {
     let (db, replica) = (session.db()?, session.replica()?);
     if replica.is_locked()? {
@@ -146,12 +146,12 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
 struct Wait {
     looks: u32,
     said: Option<String>,
-    /// The status that was printed last.
+    /// The last status that was printed.
     status: Option<Status>,
 }
 
 impl Wait {
-    /// Reports the wait once, after some looks: most transactions are over at the next one.
+    /// Reports the wait once, after some checks: most transactions end before the next one.
     fn go_on(&mut self, session: &Session, error: &Error) -> Result<()> {
         self.looks += 1;
         if self.looks < PATIENT_LOOKS || self.said.as_deref() == Some(error.message()) {
@@ -161,7 +161,7 @@ impl Wait {
         self.status = session.replica().and_then(|replica| replica.status_waiting(error)).ok();
         match &self.status {
             Some(status) if session.output().is_json() => session.output().json(status),
-            // If the file cannot be read either, there is no status to print.
+            // The file cannot be read either, so there is no status to print.
             _ => {
                 session.output().note(clean(error.message(), usize::MAX));
                 Ok(())
@@ -169,7 +169,7 @@ impl Wait {
         }
     }
 
-    /// The process is asked to end before the wait is over.
+    /// The process must end before the wait is over.
     fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
         if let Some(status) = &self.status {
             Teller::new(session.output(), true).end(status, &stopped)?;
@@ -178,7 +178,7 @@ impl Wait {
     }
 }
 
-/// The state of the file when `run` began.
+/// The state of the file before `run`.
 struct Before {
     /// Whether its first sync was done.
     adopted: bool,
@@ -208,12 +208,12 @@ async fn watch(
     }
 }
 
-/// The error that ends `run`: the remote refused a replica that never worked, so waiting does not
-/// help.
+/// The error that ends `run`: the remote has refused a replica that never worked, so waiting does
+/// not help.
 ///
-/// A replica that has been in step before (`adopted`) keeps trying. A login page or a server that
-/// is not ready may have answered, and the remote may be repaired. Nobody restarts a replicator
-/// that has ended on a desktop. A missing token ends it in any case.
+/// A replica that was in step before (`adopted`) keeps trying. Perhaps a login page or a starting
+/// server has answered, and the remote may be repaired. On a desktop, nobody restarts a replicator
+/// that has ended. A missing token ends it in any case.
 fn hopeless(session: &Session, before: &Before, status: &Status) -> Option<Error> {
     let refused =
         matches!(status.state, SyncState::Refused | SyncState::OtherRemote | SyncState::RolledBack);
@@ -245,8 +245,8 @@ impl<'a> Teller<'a> {
         Teller { output, adopted, spinner, said: None, said_at: None }
     }
 
-    /// Prints the status if it is news. A change that comes too soon is printed at a later look, or
-    /// in the last line.
+    /// Prints the status if it has changed. A change that comes too soon is printed at a later
+    /// check, or in the last line.
     fn tell(&mut self, status: Status, now: Instant) -> Result<()> {
         self.spinner.say(line(&status));
         let is_news = match self.output.is_json() {
@@ -269,8 +269,8 @@ impl<'a> Teller<'a> {
         Ok(())
     }
 
-    /// Whether a person should see it. The spinner shows work that comes and goes, and a first sync
-    /// that is not the file's first.
+    /// Whether a person should see it. Short work, and a first sync of a replica that had one
+    /// before, are shown by the spinner.
     fn is_notable(&self, status: &Status) -> bool {
         let passing = matches!(status.state, SyncState::Starting | SyncState::Syncing)
             || (self.adopted && status.state == SyncState::FirstSync);
@@ -283,7 +283,7 @@ impl<'a> Teller<'a> {
         !passing && self.said.as_ref().map(facts) != Some(facts(status))
     }
 
-    /// Prints the last line of JSON: the status at the end, and why `run` ended.
+    /// Prints the last line of JSON: the final status, and the reason why `run` ended.
     fn end(self, status: &Status, outcome: &Result<End>) -> Result<()> {
         drop(self.spinner);
         if !self.output.is_json() {
@@ -299,12 +299,12 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// How many local rows refer to a row that the remote deleted.
+/// The number of local rows that refer to a row that the remote deleted.
 fn dangling(status: &Status) -> u64 {
     status.dangling.iter().map(|dangling| dangling.rows).sum()
 }
 
-/// How many local rows may refer to another row than the one that they were written for.
+/// The number of local rows that may refer to another row than the one for which they were written.
 fn doubtful(status: &Status) -> u64 {
     status.dangling.iter().map(|dangling| dangling.doubtful).sum()
 }

@@ -20,12 +20,12 @@ use crate::inspect::{
 use crate::remote::Options;
 use crate::sync::{FirstSyncProgress, FirstSyncStep, Health, LastCheck, Status, SyncState};
 
-/// Time limit of the connection: a person waits, so it is shorter than a replicator's.
+/// The time limit of the connection. A person waits, so it is shorter than a replicator's.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time limit of the answer.
+/// The time limit of the answer.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// The note that a part of a large transaction is missing.
+/// The text for a large transaction that is only partly here.
 const IN_PARTS: &str = "a large transaction is on its way, and a part of it is here";
 
 /// The arguments of `status`.
@@ -57,7 +57,7 @@ pub(crate) fn status(session: &Session, args: &StatusArgs) -> Result<Exit> {
     Ok(if status.health == Health::Red { Exit::Red } else { Exit::Success })
 }
 
-/// Asks the remote, if it can be asked.
+/// Asks the remote, if possible.
 fn contact(session: &Session, replica: &Replica<'_>, state: &State) -> Contact {
     let options =
         Options { connect_timeout: CONNECT, request_timeout: REQUEST, ..session.options() };
@@ -130,7 +130,7 @@ fn words_of_past(past: &[PastIdentity]) -> String {
     Tone::Notable.paint(format_args!("was {replica} until {until}: {why}{more}"))
 }
 
-/// The last whole check in words.
+/// The last complete comparison, in words.
 fn last_check(check: &LastCheck) -> String {
     let at = rfc3339(check.at);
     match check.differing {
@@ -140,8 +140,7 @@ fn last_check(check: &LastCheck) -> String {
     }
 }
 
-/// The tables that are not replicated. Those that were not named are only counted: that was a
-/// choice.
+/// The tables that are not replicated. Tables that were not chosen are only counted.
 fn left_out_in_words(tables: &[LeftOut]) -> String {
     let (unnamed, told): (Vec<_>, Vec<_>) =
         tables.iter().partition(|found| found.why == Why::NotNamed);
@@ -160,7 +159,7 @@ fn left_out_in_words(tables: &[LeftOut]) -> String {
     if parts.is_empty() { String::new() } else { tone.paint(parts.join(&gap)) }
 }
 
-/// The tables that are compared with the remote's before anything goes on.
+/// The tables that must be compared with the remote's first.
 fn compared_in_words(tables: &[String]) -> String {
     if tables.is_empty() {
         return String::new();
@@ -170,7 +169,7 @@ fn compared_in_words(tables: &[String]) -> String {
         .paint(format_args!("{}: changed here, compared at the next sync", names.join(", ")))
 }
 
-/// The rows that came back after a change of the schema.
+/// The rows that came back after a schema change.
 fn returned_in_words(tables: &[ReturnedRows]) -> String {
     let one = |found: &ReturnedRows| {
         format!("{} row(s) of `{}`", found.rows, clean(&found.table, NAME_CHARS))
@@ -184,7 +183,7 @@ fn returned_in_words(tables: &[ReturnedRows]) -> String {
 
 /// Warns of tables that cannot be written, and of rows without a parent.
 fn print_tables(output: &Output, status: &Status) {
-    // Without another trouble, the status already shows the first one.
+    // If there is no other problem, the status shows the first table already.
     let told = usize::from(status.code == Some(Code::TableUnwritable));
     for Unwritable { reason, .. } in status.unwritable.iter().skip(told) {
         output.warn(clean(reason, usize::MAX));

@@ -1,4 +1,4 @@
-//! `driftless sync`: push what is pending, pull what is new.
+//! `driftless sync`: pushes the pending events and pulls the new ones, once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::sync::{Staged, Summary, drain, now_ms};
 /// How often the progress is updated on a terminal.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The same without a terminal, where a line is printed from time to time.
+/// The same without a terminal, where a line is printed only sometimes.
 const SLOW_GLANCE: Duration = Duration::from_secs(1);
 
 /// Brings the replica and the remote in step, once.
 ///
 /// # Errors
 ///
-/// As [`drain`], and `Usage` when another replicator is at work on the file.
+/// As [`drain`], and `Usage` when another replicator is working on the file.
 pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let replica = session.replica()?;
     let remote = session.remote(&replica.state()?.url)?;
@@ -98,7 +98,7 @@ fn watched<T>(
         scope.spawn(move || {
             let glance = if is_live { GLANCE } else { SLOW_GLANCE };
             while is_done.recv_timeout(glance) == Err(RecvTimeoutError::Timeout) {
-                // If the state cannot be read now, the next look shows it.
+                // If the state cannot be read now, the next update shows it.
                 if let Ok(state) = replica.state() {
                     let sent = all.saturating_sub(state.unsent);
                     let staged = *staged.lock().unwrap_or_else(PoisonError::into_inner);

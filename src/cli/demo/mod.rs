@@ -44,15 +44,15 @@ const ONLINE: Duration = Duration::from_secs(3);
 /// The arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Where to put the databases: a folder that is empty or not there yet
+    /// The folder for the databases; it must be empty or not exist yet
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Go on for so long after the story, with small writes of everybody
+    /// Continue for N seconds after the story, with small writes by everybody
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
 }
 
-/// Plays the story, goes on for as long as was asked for, and proves that all ends well.
+/// Plays the story, continues for the requested time, and proves that all databases are equal.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> Result<Exit> {
     })
 }
 
-/// The folder that was named, if it is empty or can be made; a new one if none was named.
+/// The named folder, if it is empty or can be created; a new one if none was named.
 fn prepare_folder(named: Option<&Path>) -> Result<PathBuf> {
     let folder = match named {
         Some(folder) => folder.to_owned(),
@@ -200,10 +200,10 @@ struct Outcome<'a> {
     tables: Vec<Proven>,
 }
 
-/// Differing rows that are named, for each table.
+/// The most differing rows that are named for each table.
 const NAMED: usize = 10;
 
-/// Proves that all databases are equal, and says so. False if they are not.
+/// Proves that all databases are equal, and prints the result. False if they differ.
 async fn finish(output: &Output, stage: &Stage) -> Result<bool> {
     let mut proven = Vec::new();
     for table in &stage.tables()? {
@@ -286,7 +286,7 @@ fn farewell(output: &Output, stage: &Stage) -> Result<()> {
     output.line(format_args!("  {program} run --db {db}"))
 }
 
-/// The program as it was called: it may not be in the shell's path.
+/// The program's name as it was called: it may not be in the shell's path.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
 }

@@ -80,7 +80,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
             return self.quarantine_line(at, &format!("table `{table}` is not replicated here"));
         };
         let waiting = self.quarantine().has_earlier(line)?;
-        // An update needs the row as the waiting event would leave it. An insert and a delete do not.
+        // An update needs the row as the waiting event would leave it. An insert and a delete do
+        // not.
         if waiting && line.op == Op::Update {
             return self.quarantine_line(at, "an earlier event of this row waits");
         }

@@ -101,7 +101,8 @@ impl Store {
                 Ok(done) => return Ok(Some(done)),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::SchemaChanged) => strategy,
-                // A pending event may hold the value. Without one, undoing the table changes nothing.
+                // A pending event may hold the value. Without one, undoing the table changes
+                // nothing.
                 Err(Stop::UniqueViolation) => match strategy {
                     Strategy::InPlace if !self.outbox.pending().is_empty() => Strategy::TableWide,
                     Strategy::InPlace | Strategy::TableWide => Strategy::Folded,

@@ -1,4 +1,4 @@
-//! `driftless init`: make a database into a replica.
+//! `driftless init`: makes a database a replica.
 
 mod dry_run;
 mod words;
@@ -19,7 +19,8 @@ use crate::inspect::{Adopted, AdoptedTable, Orphans, Prefer, Preferences, Replic
 use crate::remote::{Access, Remote as _};
 use crate::sync::{Phase, Report, Tables, fresh_plan, initialise};
 
-/// What was done, as `--json` prints it.
+/// The most characters of a table's name that are shown.
+/// The result, as `--json` prints it.
 #[derive(Serialize)]
 struct Done<'a> {
     replica: String,
@@ -27,18 +28,18 @@ struct Done<'a> {
     epoch: &'a str,
     tables: Vec<&'a str>,
     left_out: &'a [LeftOut],
-    /// Tables of an earlier `init` that were not named this time. They stay replicated.
+    /// Tables of an earlier `init` that were not chosen this time. They stay replicated.
     kept: &'a [String],
-    /// Replicated, though their names look like the bookkeeping of a migration tool.
+    /// Replicated tables whose names look like the bookkeeping of a migration tool.
     like_bookkeeping: &'a [String],
-    /// Before the first sync.
+    /// Rows whose parent was missing before the first sync.
     orphans: &'a [Orphans],
-    /// After the first sync.
+    /// Rows whose parent is missing after it.
     orphans_left: &'a [Orphans],
     made_here: &'a [String],
     made_there: &'a [String],
     installed: bool,
-    /// Absent where the first sync was done before.
+    /// Absent if the first sync was done before.
     rows: Option<&'a Adopted>,
     pending: u64,
 }
@@ -50,17 +51,17 @@ pub(crate) struct InitArgs {
     /// The remote: libsql://… or https://…, or http:// on this machine
     #[arg(long, value_name = "URL")]
     remote: String,
-    /// The tables to replicate, with commas between
+    /// The tables to replicate, separated by commas
     #[arg(long, value_name = "TABLES", value_delimiter = ',')]
     tables: Vec<String>,
-    /// Replicate every table that has a primary key, of either side, but for the bookkeeping of
+    /// Replicate every table of either side that has a primary key, except the bookkeeping of
     /// migration tools
     #[arg(long)]
     all_tables: bool,
-    /// With --all-tables: leave these tables out, with commas between
+    /// With --all-tables: leave these tables out, separated by commas
     #[arg(long, value_name = "TABLES", value_delimiter = ',', conflicts_with = "tables")]
     exclude: Vec<String>,
-    /// What counts as a conflict in a table: `row` (the default) or `columns`
+    /// The conflict rule of a table: `row` (the default) or `columns`
     #[arg(long, value_name = "TABLE=RULE", value_delimiter = ',', value_parser = conflict_rule)]
     conflict: Vec<(String, ConflictRule)>,
     /// Which version is taken of a row that both sides have and that differs: `remote` (the
@@ -91,11 +92,11 @@ fn conflict_rule(text: &str) -> std::result::Result<(String, ConflictRule), Stri
     Ok((table.to_owned(), rule))
 }
 
-/// Installs what is missing on both sides, and brings their rows together.
+/// Installs missing objects on both sides, and merges their rows.
 ///
 /// # Errors
 ///
-/// As [`initialise`](crate::sync::initialise), and `Usage` when another replicator is at work on
+/// As [`initialise`](crate::sync::initialise), and `Usage` when another replicator is working on
 /// the file.
 pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     let db = session.db()?.to_owned();
@@ -147,7 +148,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Says what was done.
+/// Prints the result.
 fn tell(output: &Output, replica: &Replica<'_>, report: &Report) -> Result<()> {
     let (state, left_out) = (replica.state()?, replica.left_out()?);
     let tables: Vec<&str> = replica.tables().collect();
@@ -188,7 +189,9 @@ fn tell(output: &Output, replica: &Replica<'_>, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Warns of tables and rows that need a look.
+/// Prints the tables that are not replicated, each with the reason. Tables that were not chosen are
+/// on one line.
+/// Warns of tables and rows that a person should check.
 fn advise(output: &Output, report: &Report) {
     let named = |tables: &[String]| {
         let names: Vec<_> = tables.iter().map(|name| format!("`{name}`")).collect();
@@ -232,7 +235,7 @@ fn warn_of(output: &Output, orphans: &[Orphans]) {
     );
 }
 
-/// The note that events are pending.
+/// The text that events are pending.
 pub(in crate::cli) fn waiting(pending: u64, db: &impl std::fmt::Display) -> String {
     let wait = if pending == 1 { "event waits" } else { "events wait" };
     format!("{pending} {wait} to be pushed: driftless sync --db {db}")

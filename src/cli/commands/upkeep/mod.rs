@@ -1,4 +1,4 @@
-//! Commands that check a replica, and that take it out of service.
+//! Commands that check a replica, or end its replication.
 
 pub(in crate::cli) mod remove;
 pub(in crate::cli) mod verify;

@@ -1,4 +1,4 @@
-//! `driftless remove`: takes everything of driftless's out of a replica, or out of a remote.
+//! `driftless remove`: removes driftless from a replica or from a remote.
 
 use clap::Args;
 use serde::Serialize;
@@ -15,15 +15,15 @@ use crate::sync::{RemoteInstallation, look_at_installation, remove_files, remove
 /// The arguments of `remove`.
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
-    /// Take it out of the remote at this URL, for all replicas, and not out of a replica
+    /// Remove it from the remote at this URL, for all replicas, and not from a replica
     #[arg(long, value_name = "URL")]
     remote: Option<String>,
-    /// Do it although something is lost with it
+    /// Remove it even if something is lost
     #[arg(long)]
     force: bool,
 }
 
-/// The outcome, as `--json` prints it.
+/// The result, as `--json` prints it.
 #[derive(Serialize)]
 struct Done<'a> {
     removed: &'a Removed,
@@ -33,12 +33,12 @@ struct Done<'a> {
     remote: Option<&'a RemoteInstallation>,
 }
 
-/// Takes driftless out of a database.
+/// Removes driftless from a database.
 ///
 /// # Errors
 ///
-/// `Usage` when a replicator is at work on the file, or something would be lost and `--force` was
-/// not given; those of the database and of the remote.
+/// `Usage` when a replicator is working on the file, or something would be lost and `--force` was
+/// not given; the errors of the database and of the remote.
 pub(crate) fn remove(session: &Session, args: &RemoveArgs) -> Result<Exit> {
     match &args.remote {
         Some(url) => from_remote(session, url, args.force),

@@ -1,4 +1,4 @@
-//! `driftless verify`: whether the replica and its remote are what they must be.
+//! `driftless verify`: compares the replica with its log and its remote.
 
 use clap::Args;
 use serde::Serialize;
@@ -12,18 +12,18 @@ use crate::error::Result;
 use crate::event::Image;
 use crate::inspect::{RowDifference, Verified, VerifyOptions, VerifyProgress};
 
-/// Characters of a name and of a value.
+/// The most characters of a name and of a value.
 const CHARS: usize = 60;
-/// Rows that are listed for people; `--json` has all that are kept.
+/// The most rows that are listed for people. `--json` lists all that are kept.
 const LISTED: usize = 50;
 
 /// The arguments of `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Only this table; may be given several times. The logs are compared without it only
+    /// Only this table; may be given several times. The logs are compared only without it
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
-    /// Take the remote's rows where they differ; the local ones go to the conflict inbox
+    /// Take the remote's row wherever a row differs; the local one goes to the conflict inbox
     #[arg(long)]
     repair: bool,
 }
@@ -32,8 +32,8 @@ pub(crate) struct VerifyArgs {
 ///
 /// # Errors
 ///
-/// As [`Replica::verify`](crate::inspect::Replica::verify); `Usage` when a repair is asked for
-/// while a replicator is at work on the file.
+/// As [`Replica::verify`](crate::inspect::Replica::verify); `Usage` when a repair is requested
+/// while a replicator is working on the file.
 pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result<Exit> {
     let mut replica = session.replica()?;
     let remote = session.remote(&replica.state()?.url)?;
@@ -55,7 +55,7 @@ pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result<Exit> {
     Ok(if is_clean { Exit::Success } else { Exit::Divergence })
 }
 
-/// A line of JSON for each row that differs, and a last one for the whole.
+/// Prints a line of JSON for each row that differs, and a last one for the totals.
 fn print_json(output: &Output, verified: &Verified) -> Result<()> {
     #[derive(Serialize)]
     struct Whole<'a> {
@@ -157,7 +157,7 @@ fn print_log(output: &Output, verified: &Verified) -> Result<()> {
     output.line(format_args!("fold   {are} in the log{before}"))
 }
 
-/// A row that differs: both values of each column that does.
+/// Prints a row that differs, with both values of each differing column.
 fn print_row(output: &Output, row: &RowDifference) -> Result<()> {
     let (there, must) = match row.is_of_remote() {
         true => ("remote", "with pending"),
