@@ -201,7 +201,7 @@ impl Builder {
         let thread = std::thread::Builder::new()
             .name("driftless".to_owned())
             .spawn(move || driver.run(&path))
-            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+            .map_err(|source| Error::storage("no thread could be started").with_source(source))?;
         Ok(Replicator {
             path: self.path,
             on_connect: self.on_connect,

@@ -315,7 +315,7 @@ impl Layout {
     /// `Corrupt` when there is no such foreign key; `Storage` when the row cannot be read.
     pub fn parent(&self, via: usize, row: &Row<'_>) -> Result<(String, RowKey)> {
         let foreign = self.spec.foreign.get(via).ok_or_else(|| {
-            Error::corrupt("an event in the outbox names a foreign key that its layout has not")
+            Error::corrupt("an event in the outbox names a foreign key that its layout lacks")
         })?;
         let mut values = Vec::with_capacity(foreign.parts.len());
         for part in &foreign.parts {

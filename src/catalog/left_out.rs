@@ -65,7 +65,7 @@ impl Choice {
             return Some((Why::Excluded, "it was left out with --exclude".to_owned()));
         }
         let tool = bookkeeper(table)?;
-        let reason = format!("it is bookkeeping of {tool}; --tables replicates it all the same");
+        let reason = format!("it is bookkeeping of {tool}; name it with --tables to replicate it");
         Some((Why::Bookkeeping, reason))
     }
 

@@ -111,9 +111,11 @@ pub fn rehearse<'a>(
         if let Err(source) = done {
             let what: Vec<_> = sql.split_whitespace().take(6).collect();
             let what = what.join(" ");
-            let message = format!("the remote cannot take `{what} …`: {source}");
-            return Err(Error::new(Code::DefinitionRefused, message)
-                .with_hint("nothing was changed: change what stands in the way, on either side"));
+            let message = format!("the remote cannot run `{what} …`: {source}");
+            return Err(Error::new(Code::DefinitionRefused, message).with_hint(
+                "nothing was changed: change the definitions on either side so that \
+                    they fit",
+            ));
         }
     }
     Ok(())
@@ -171,7 +173,7 @@ impl Sandbox {
         let count = schema.iter().filter(|(kind, ..)| kind != "trigger").count();
         if count > MAX_DEFINITIONS {
             return Err(Error::corrupt(format!(
-                "a database with {count} definitions is more than can be read"
+                "the database has {count} definitions, which is more than can be read"
             )));
         }
         let db = Connection::open_in_memory()?;

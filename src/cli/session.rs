@@ -141,7 +141,7 @@ impl Session {
         let message = format!("{}; the one in {token} was not sent", error.message());
         let hint = format!(
             "{url} says that it is for another host; if it is for this one, name a file with \
-             --auth-token-file, or mend {url}"
+             --auth-token-file, or correct {url}"
         );
         Error::new(Code::TokenMissing, message).with_hint(hint).with_source(error)
     }
@@ -200,9 +200,9 @@ impl Session {
                 None => String::new(),
             };
             let db = db.display();
-            let message = format!("another replicator is at work on {db}{process}");
+            let message = format!("another replicator is working on {db}{process}");
             Error::new(Code::AlreadyReplicated, message)
-                .with_hint("it synchronises the file by itself; `driftless status` says how it is")
+                .with_hint("it synchronises the file; `driftless status` shows its state")
         })
     }
 }

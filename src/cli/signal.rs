@@ -16,7 +16,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))
+        .map_err(|source| Error::storage("no thread could be started").with_source(source))
 }
 
 /// Ready when a signal asks the command to stop. It listens from the call on, not from the first
@@ -29,7 +29,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 /// Outside a runtime.
 pub(crate) fn stop() -> impl Future<Output = Result<()>> {
     let refused = |source: std::io::Error| {
-        Error::storage("the system does not tell about signals").with_source(source)
+        Error::storage("the system does not deliver signals").with_source(source)
     };
     #[cfg(unix)]
     {
@@ -63,7 +63,7 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+        .map_err(|source| Error::storage("no thread could be started").with_source(source))?;
     // Listen before this function returns: a signal may come at once.
     let stop = {
         let _within = runtime.enter();
@@ -80,6 +80,6 @@ pub(crate) fn end_at_once(output: &Output, exit: Exit, advice: String) -> Result
                 std::process::exit(i32::from(exit.code()));
             }
         })
-        .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+        .map_err(|source| Error::storage("no thread could be started").with_source(source))?;
     Ok(())
 }

@@ -22,10 +22,11 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// it. `Storage` when no thread can be made.
 pub(crate) fn end() -> Result<oneshot::Receiver<()>> {
     if !is_pipe() {
-        return Err(Error::usage("standard input is no pipe, whose end could be waited for")
+        return Err(Error::usage("standard input is not a pipe, so its end cannot be waited for")
             .with_hint(
                 "start it from a program that gives it a pipe as its standard input and keeps the \
-             other end open; in a terminal leave --until-stdin-closes out, and end it by Ctrl-C",
+                 other end open; in a terminal, leave out --until-stdin-closes, and end it with \
+                 Ctrl-C",
             ));
     }
     let (ended, end) = oneshot::channel();
@@ -67,7 +68,7 @@ fn wait_and_exit() -> ! {
 }
 
 fn cannot_start(source: std::io::Error) -> Error {
-    Error::storage("no thread could be made").with_source(source)
+    Error::storage("no thread could be started").with_source(source)
 }
 
 /// Whether the other end of standard input is closed, although not all of it was read.

@@ -385,9 +385,9 @@ impl Code {
             Code::NotAReplica => "run `driftless init` on it first",
             Code::TokenReadOnly => "create one that may write, with: turso db tokens create NAME",
             Code::TokenRefused => "create a new one with: turso db tokens create NAME",
-            Code::TokenForbidden => "use a token of this very database that may read and write",
+            Code::TokenForbidden => "use a token of this database that may read and write",
             Code::RemoteBlocked => {
-                "the database's owner must allow it again: look at the plan's limits"
+                "the database's owner must allow it again: check the plan's limits"
             }
             Code::RemoteReadOnly => {
                 "use a token that may write, and a database that is not read-only"
@@ -396,21 +396,19 @@ impl Code {
                 "the remote's own database is damaged: its operator must restore it"
             }
             Code::RequestTooLarge => {
-                "raise the limit of the server, or of a proxy before it, on requests"
+                "raise the limit on the size of requests, of the server or of a proxy before it"
             }
             Code::RemoteSchemaNewer => "update driftless on this machine",
-            Code::RemoteSchemaOlder => {
-                "run `driftless init` once more: it brings the remote up to date"
-            }
+            Code::RemoteSchemaOlder => "run `driftless init` again: it updates the remote",
             Code::RemoteColumnMissing => {
                 "nothing was pushed, and nothing is lost; add the column on the remote"
             }
             Code::OtherRemote => {
-                "nothing was pushed; give the URL of the database that this replica belongs to, or \
-                 go on with this one by `driftless remote accept`"
+                "nothing was pushed; give the URL of the database that this replica belongs to, \
+                 or continue with this one: `driftless remote accept`"
             }
             Code::FirstSyncNotDone => {
-                "run `driftless init` again with the same arguments: it completes it"
+                "run `driftless init` again with the same arguments to complete it"
             }
             Code::DatabaseLocked => {
                 "find the program that holds a transaction open, and let it finish"
@@ -418,16 +416,14 @@ impl Code {
             Code::DatabaseDamaged => {
                 "run `PRAGMA integrity_check` on it, and restore a backup if that fails"
             }
-            Code::NotADatabase => {
-                "it may be encrypted or damaged, or be another file than was meant"
-            }
+            Code::NotADatabase => "it may be encrypted or damaged, or not be the intended file",
             Code::DatabaseReadOnly => "make the file and its folder writable to this user",
-            Code::DiskFull => "make room; nothing is lost, and the work goes on by itself",
-            Code::DiskFailed => "look whether it is full, over its quota, or failing",
+            Code::DiskFull => "free some space; nothing is lost, and the work continues by itself",
+            Code::DiskFailed => "check whether it is full, over its quota, or failing",
             Code::CannotOpen => {
                 "check the path, and that the file and its folder belong to this user"
             }
-            Code::FileRestored => "nothing has to be done: it is read anew",
+            Code::FileRestored => "nothing needs to be done: it is read again",
             Code::DatabaseNewer => "update this program",
             Code::LogNewer => "a newer driftless wrote it: update this one",
             Code::LockFailed => "the folder of the database must be writable",

@@ -150,11 +150,14 @@ fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8], what: &str, seq: Seq) ->
             Code::LogDamaged,
             format!("the {what} of event {seq} in the local log is damaged"),
         )
-        .with_hint("the tables are not touched by it; make a new replica to have the whole log")
+        .with_hint("the tables are not affected; make a new replica to get the whole log")
     };
     let (&version, rest) = bytes.split_first().ok_or_else(damaged)?;
     if version != VERSION {
-        let message = format!("event {seq} is sealed in form {version}, which is not known here");
+        let message = format!(
+            "event {seq} is sealed in format {version}, which this program does \
+            not know"
+        );
         return Err(Error::new(Code::LogNewer, message));
     }
     match bincode::borrow_decode_from_slice(rest, config::standard()) {

@@ -272,7 +272,7 @@ fn read_lines(bytes: &[u8], most: usize) -> Result<Vec<Line<'_>>> {
             if lines.last().is_some_and(|line| line.damaged.is_some()) {
                 continue;
             }
-            return Err(invalid(format!("what follows event {previous} is no event")));
+            return Err(invalid(format!("the line after event {previous} is not an event")));
         };
         if lines.len() == most {
             return Err(invalid(format!("a page has more than its {most} events")));
@@ -458,7 +458,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn wrong(&self, field: &str) -> Error {
-        invalid(format!("event {} has a {field} that is none", self.seq))
+        invalid(format!("event {} has a {field} that is not valid", self.seq))
     }
 
     fn not_utf8(&self, table: &str) -> Error {

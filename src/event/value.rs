@@ -221,7 +221,7 @@ pub fn spell_real(real: f64) -> String {
 /// [`Corrupt`](crate::error::Kind::Corrupt) when `text` is neither, or is not finite where it
 /// should be.
 pub fn read_real(text: &str) -> Result<f64> {
-    let wrong = || Error::new(Code::EventInvalid, "a REAL in an event is not spelled as one");
+    let wrong = || Error::new(Code::EventInvalid, "a REAL in an event is not valid");
     match text {
         "inf" => return Ok(f64::INFINITY),
         "-inf" => return Ok(f64::NEG_INFINITY),

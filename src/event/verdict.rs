@@ -10,7 +10,7 @@ pub enum Verdict {
     /// It is in the remote's tables.
     Applied,
     /// It lost to another writer. The reason is `conflict`, `pair` (the other half of the key
-    /// change lost) or `via` (the event of which it is a consequence lost).
+    /// change lost) or `via` (the event that caused it lost).
     Superseded(String),
     /// It broke a constraint: `unique`, `foreign`, `children`, `exists`, `missing`, `refused` or
     /// the message of the server. Or it is `too large`, `key is not UTF-8` or
@@ -43,10 +43,9 @@ impl Verdict {
             "applied" => Ok(Verdict::Applied),
             "superseded" => Ok(Verdict::Superseded(reason())),
             "rejected" => Ok(Verdict::Rejected(reason())),
-            _ => Err(Error::new(
-                Code::EventInvalid,
-                "an event's verdict is none that this version knows",
-            )),
+            _ => {
+                Err(Error::new(Code::EventInvalid, "this version does not know an event's verdict"))
+            }
         }
     }
 

@@ -155,7 +155,7 @@ impl Opener {
     /// is a folder.
     pub(super) fn create(&self) -> Result<Connection> {
         if self.path.is_dir() {
-            let message = format!("{} is a folder, and not a database", self.path.display());
+            let message = format!("{} is a folder, not a database", self.path.display());
             return Err(Error::new(Code::IsFolder, message));
         }
         let connection = self.open(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {

@@ -113,12 +113,12 @@ impl Replica<'_> {
             let columns = found.into_iter().flat_map(|found| found.key_columns());
             let columns: Vec<_> = columns.map(|column| column.name.as_str()).collect();
             return Err(Error::usage(format!("the key of table `{table}` has {count} values"))
-                .with_hint(format!("write them with commas between: {}", columns.join(","))));
+                .with_hint(format!("write them separated by commas: {}", columns.join(","))));
         }
         let values = old.iter().zip(written).map(|(old, text)| match old {
             Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| {
-                Error::usage(format!("the new key `{text}` is no integer"))
-                    .with_hint("the key that was lost is one; without KEY, a fresh number is taken")
+                Error::usage(format!("the new key `{text}` is not an integer"))
+                    .with_hint("the lost key is an integer; without KEY, a fresh number is used")
             }),
             _ => Ok(Value::from(text)),
         });

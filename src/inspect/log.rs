@@ -51,7 +51,7 @@ impl Replica<'_> {
             }
         };
         let found = self.store.event(id)?;
-        found.ok_or_else(|| no_event(id).with_hint("`driftless log` lists what is there"))
+        found.ok_or_else(|| no_event(id).with_hint("`driftless log` lists the events"))
     }
 
     /// An origin: `web`, `me`, or a replica by its id or the beginning or end of it.
@@ -112,7 +112,7 @@ impl Replica<'_> {
         let names: Vec<_> = logs.iter().map(i64::to_string).collect();
         let error = Error::usage(format!("there is no log of a former remote with the number {n}"));
         Err(error.with_hint(match names.is_empty() {
-            true => "this file has had one remote only".to_owned(),
+            true => "this file has had only one remote".to_owned(),
             false => format!("these are: {}", names.join(", ")),
         }))
     }
@@ -207,9 +207,9 @@ pub(super) fn resolve(
             continue;
         }
         if let Some(other) = found.filter(|other| *other != id) {
-            let message = format!("more than one {what} is called `{text}`");
+            let message = format!("more than one {what} matches `{text}`");
             return Err(Error::new(Code::NoSuchEvent, message)
-                .with_hint(format!("for instance {other} and {id}: write more of it")));
+                .with_hint(format!("for instance {other} and {id}: give more characters")));
         }
         found = Some(id);
     }

@@ -47,7 +47,7 @@ impl FromStr for LogPosition {
             text.parse().ok().map(LogPosition::Event)
         };
         parsed.ok_or_else(|| {
-            Error::usage(format!("`{text}` is no time, age, seq or event's id")).with_hint(
+            Error::usage(format!("`{text}` is not a time, an age, a seq or an event's id")).with_hint(
                 "write 2026-01-05, 2026-01-05T09:30:00Z, 2h, 7d, today, yesterday, now, 1234 or \
                      an event's id",
             )

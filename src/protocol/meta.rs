@@ -47,7 +47,7 @@ pub const META: &str = "SELECT epoch, version, oldest FROM driftless_meta WHERE 
 pub const HEAD: &str = "SELECT coalesce(max(seq), 0) FROM driftless_events";
 
 pub(crate) fn wrong(what: &str) -> Error {
-    Error::new(Code::AnswerInvalid, format!("the remote's answer is not one: {what}"))
+    Error::new(Code::AnswerInvalid, format!("the remote's answer is not valid: {what}"))
 }
 
 /// SQL condition: this is the right database, and its log has the place.

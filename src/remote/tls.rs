@@ -102,7 +102,7 @@ impl Connector {
         let secure = uri.scheme_str() == Some("https");
         let host = host(uri);
         if !secure && !self.allow_plain_http && !is_this_machine(host) {
-            let message = format!("the remote asks to go on at {host} without encryption");
+            let message = format!("the remote redirects to {host} without encryption");
             return Err(Error::new(Code::RedirectRefused, message));
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -114,11 +114,11 @@ impl Connector {
             return Ok(RemoteStream::Plain(stream));
         }
         let config = self.tls.clone().ok_or_else(|| {
-            let message = format!("the remote asks to go on at {host} with encryption");
+            let message = format!("the remote redirects to {host} with encryption");
             Error::new(Code::RedirectRefused, message).with_hint("use https:// in the URL")
         })?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            Error::new(Code::InvalidUrl, format!("{host} is no name for a server: {error}"))
+            Error::new(Code::InvalidUrl, format!("{host} is not a valid name of a server: {error}"))
         })?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
         Ok(RemoteStream::Tls(Box::new(stream.map_err(|error| no_tls(host, port, error))?)))
@@ -170,8 +170,8 @@ fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
     let (code, hint) = match cause {
         Some(TlsError::InvalidCertificate(_)) => (
             Code::CertificateRefused,
-            "check the name in the URL, this machine's clock, and whether a proxy sits in between; \
-             a private authority's root certificate must be named",
+            "check the name in the URL, this machine's clock, and whether there is a proxy in \
+             between; a private authority's root certificate must be named",
         ),
         Some(TlsError::InvalidMessage(_)) => (
             Code::TlsFailed,
@@ -179,7 +179,7 @@ fn no_tls(host: &str, port: u16, error: io::Error) -> Error {
         ),
         _ => (
             Code::TlsFailed,
-            "try again; if it stays, check what sits between this machine and the server",
+            "try again; if this persists, check the network between this machine and the server",
         ),
     };
     Error::new(code, format!("cannot agree on encryption with {host}:{port}: {error}"))

@@ -217,7 +217,7 @@ fn require_private(file: &File, name: &str) -> Result<()> {
     })?;
     if metadata.permissions().mode() & 0o077 != 0 {
         let message =
-            format!("the token file {name} can be read or written by others than its owner");
+            format!("the token file {name} can be read or written by users other than its owner");
         return Err(
             Error::new(Code::TokenFileExposed, message).with_hint(format!("chmod 600 {name}"))
         );

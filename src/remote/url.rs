@@ -110,13 +110,12 @@ fn scheme(url: &str, shown: &str) -> Result<String> {
     let rest = without_secrets(rest);
     match scheme.as_str() {
         "libsql" | "https" | "http" => Ok(scheme),
-        "wss" => Err(invalid(format!("{shown} is a WebSocket URL, which is not spoken here"))
+        "wss" => Err(invalid(format!("{shown} is a WebSocket URL, which is not supported"))
             .with_hint(format!("use libsql://{rest}"))),
-        "ws" => Err(invalid(format!("{shown} is a WebSocket URL, which is not spoken here"))
+        "ws" => Err(invalid(format!("{shown} is a WebSocket URL, which is not supported"))
             .with_hint(format!("use http://{rest}"))),
         _ => {
-            Err(invalid(format!("{shown} has a scheme that is not spoken here"))
-                .with_hint(SPELLING))
+            Err(invalid(format!("{shown} has a scheme that is not supported")).with_hint(SPELLING))
         }
     }
 }
@@ -146,7 +145,7 @@ fn reject_secrets(url: &str, shown: &str) -> Result<()> {
             .with_hint("use http:// for a connection without TLS, https:// for one with it"));
     }
     if rest.contains(['?', '#']) {
-        return Err(invalid(format!("the URL {shown} has parameters, and none are known"))
+        return Err(invalid(format!("the URL {shown} has parameters, which are not supported"))
             .with_hint("leave out everything from the first ? or # on"));
     }
     Ok(())

@@ -95,7 +95,7 @@ fn is_full(error: &rusqlite::Error) -> bool {
 /// Refuses a folder. SQLite only says that it cannot open it.
 pub(super) fn must_be_file(path: &Path) -> Result<()> {
     if path.is_dir() {
-        let message = format!("{} is a folder, and not a database", path.display());
+        let message = format!("{} is a folder, not a database", path.display());
         return Err(Error::new(Code::IsFolder, message));
     }
     Ok(())
@@ -109,7 +109,7 @@ pub(super) fn connect(path: &Path, create: bool) -> Result<Connection> {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     } else if !path.exists() {
         return Err(Error::new(Code::NoSuchFile, format!("there is no file {}", path.display()))
-            .with_hint("check the path; `driftless init` makes a database into a replica"));
+            .with_hint("check the path; `driftless init` makes a database a replica"));
     }
     let open = || -> Result<Connection> {
         let db = Connection::open_with_flags(path, flags)?;

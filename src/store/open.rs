@@ -56,7 +56,7 @@ impl Store {
             Error::new(Code::IdentityLost, message)
         })?;
         let id: ReplicaId = id.parse().map_err(|_| {
-            let message = format!("{} has an identity that is none", path.display());
+            let message = format!("{} has an identity that is not valid", path.display());
             Error::new(Code::IdentityLost, message)
         })?;
         let guard = Guard::new(&db)?;

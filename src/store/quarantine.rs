@@ -100,7 +100,7 @@ impl Store {
         if !event.is_malformed() {
             let message = format!("event {seq} waits, and can still be applied");
             return Err(Error::new(Code::StillApplicable, message)
-                .with_hint("once its reason is gone: driftless quarantine retry"));
+                .with_hint("when the reason is gone: driftless quarantine retry"));
         }
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = "DELETE FROM driftless_quarantine WHERE seq = ?1 RETURNING img";
@@ -110,7 +110,7 @@ impl Store {
         {
             let message = format!("a row of table `{}` waits with it", event.table);
             return Err(Error::new(Code::StillApplicable, message)
-                .with_hint("once its reason is gone: driftless quarantine retry"));
+                .with_hint("when the reason is gone: driftless quarantine retry"));
         }
         Ok(tx.commit()?)
     }

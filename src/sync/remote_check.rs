@@ -32,7 +32,7 @@ pub(crate) fn examine(
     let Place { seq, .. } = place;
     if meta.oldest.0 > seq.0.saturating_add(1) {
         let message = format!(
-            "the remote keeps its log from event {} on, and this replica stands at {seq}",
+            "the remote keeps its log from event {} on, and this replica is at {seq}",
             meta.oldest
         );
         let error = Error::new(Code::RemoteLogCompacted, message)
@@ -49,34 +49,34 @@ pub(crate) fn examine(
 }
 
 /// The hint if the remote's log is not the one that was read.
-const ACCEPTABLE: &str = "nothing is lost: what is pending stays; go on with the remote as it is by \
-    `driftless remote accept`";
+const ACCEPTABLE: &str = "nothing is lost: pending events stay; to continue with the remote as it \
+    is: `driftless remote accept`";
 
 /// The hint if the remote was rolled back.
 const ROLLED_BACK: &str = "nothing was pushed or pulled; if it was restored from a backup on \
-    purpose, go on with it by `driftless remote accept`";
+    purpose, continue with it: `driftless remote accept`";
 
 /// The error for a remote whose log is not the one that was read up to `seq`.
 fn rolled_back(seq: Seq, another: bool) -> Error {
     let message = if another {
-        format!("the remote was rolled back: its event {seq} is another one than was read here")
+        format!("the remote was rolled back: its event {seq} is not the one that was read here")
     } else {
-        format!("the remote was rolled back: it has no event {seq} any more")
+        format!("the remote was rolled back: it no longer has event {seq}")
     };
     Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
 /// The error for a remote that has lost events of this replica.
 fn forgotten() -> Error {
-    let message = "the remote was rolled back: it does not know this replica's last push any more";
+    let message = "the remote was rolled back: it no longer knows this replica's last push";
     Error::new(Code::RemoteRolledBack, message).with_hint(ROLLED_BACK)
 }
 
 /// The error for a log that has another event at a place where one was read.
 pub(crate) fn other_log(id: &str, seq: &str) -> Error {
     let message = format!(
-        "the remote's log is not the one that was read here: this replica's event {id} stands at \
-         {seq} there, where another one was read"
+        "the remote's log is not the one that was read here: it has this replica's event {id} at \
+         {seq}, where another one was read"
     );
     Error::new(Code::RemoteLogDiffers, message).with_hint(ACCEPTABLE)
 }

@@ -235,8 +235,9 @@ fn held(unwritable: &[Unwritable]) -> Option<Error> {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    let hint = "what comes for it waits in quarantine. Let the application run the replicator, and \
-                register there what only it has (`Builder::on_connect`), or do without it";
+    let hint = "its events wait in quarantine. Let the application run the replicator and \
+        register its functions and collations (`Builder::on_connect`), or remove them from the \
+        table";
     Some(Error::new(Code::TableUnwritable, format!("{}{others}", first.reason)).with_hint(hint))
 }
 
@@ -248,7 +249,7 @@ fn kept_back(waiting: &[Waiting]) -> Option<Error> {
         more => format!(" (and {more} more)"),
     };
     let error = Error::new(Code::TableWaits, format!("{}{others}", first.reason));
-    let hint = "nothing is lost, and other tables go on: migrate the side that is behind";
+    let hint = "nothing is lost, and other tables continue: migrate the side that is behind";
     Some(if first.events > 0 { error.with_hint(hint) } else { error })
 }
 
@@ -258,7 +259,7 @@ pub(crate) fn stopped(waiting_s: u64, running: bool, bound_ms: u64) -> Option<Er
     let message =
         format!("replication has stopped: something has waited for {}", duration(waiting_s));
     let hint = if running {
-        "a replicator is running on the file, and does not get on: see what it says"
+        "a replicator is running on the file, but makes no progress: check its output"
     } else {
         "no replicator is running on the file: start the application, or `driftless run`"
     };

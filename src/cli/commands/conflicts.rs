@@ -133,8 +133,8 @@ pub(crate) fn conflicts(session: &Session, args: ConflictsArgs) -> Result<Exit> 
     let mut replica = session.replica()?;
     let output = session.output();
     if let Some(flag) = args.misplaced() {
-        return Err(Error::usage(format!("{flag} stands in front of what is to be done"))
-            .with_hint("write it at the end: driftless conflicts dismiss --table TABLE"));
+        return Err(Error::usage(format!("{flag} comes before the action"))
+            .with_hint("write it after the action: driftless conflicts dismiss --table TABLE"));
     }
     match args.action {
         None => {
@@ -180,7 +180,7 @@ fn restore(output: &Output, replica: &mut Replica<'_>, args: &RestoreArgs) -> Re
         (Some(Some(_)), _) => {
             return Err(Error::new(
                 Code::NewKeyUnusable,
-                "one new key cannot be that of several rows",
+                "several rows cannot have the same new key",
             )
             .with_hint("leave KEY out, and each row gets a fresh number"));
         }
@@ -203,10 +203,14 @@ fn restore(output: &Output, replica: &mut Replica<'_>, args: &RestoreArgs) -> Re
         refused => {
             let left = refused + done.held_back;
             let all = left + done.restored.len();
-            Err(Error::new(Code::PartlyRestored, format!("{left} of {all} conflicts were not restored"))
-                .with_hint(
-                    "they are open still, with what may be of their transactions: make room for them, or `driftless conflicts dismiss` them",
-                ))
+            Err(Error::new(
+                Code::PartlyRestored,
+                format!("{left} of {all} conflicts were not restored"),
+            )
+            .with_hint(
+                "they stay open, with the rest of their transactions: change the rows that \
+                     are in the way, or `driftless conflicts dismiss` them",
+            ))
         }
     }
 }
@@ -219,11 +223,11 @@ fn tell_restored(output: &Output, done: &Restored) -> Result<()> {
         [] if done.already.is_empty() && done.refused.is_empty() => output.note("no conflicts"),
         [] => {}
         [one] => output.line(format_args!(
-            "{} restored: its values are a new event now, to be pushed",
+            "{} restored: its values are a new event now, which will be pushed",
             tail(one)
         ))?,
         many => output.line(format_args!(
-            "{} restored: their values are new events now, to be pushed ({})",
+            "{} restored: their values are new events now, which will be pushed ({})",
             many.len(),
             tails(many)
         ))?,
@@ -279,7 +283,7 @@ fn dismiss(output: &Output, replica: &mut Replica<'_>, args: &DismissArgs) -> Re
             tails(many)
         ))?,
     }
-    tell_already(output, &done.already, "off the list before")
+    tell_already(output, &done.already, "off the list already")
 }
 
 /// Counts the conflicts of each table and kind.
@@ -324,7 +328,7 @@ fn list(
                 output.line("")?;
             }
             if index == 0 && group.len() > 1 {
-                let what = "changes that may be one transaction; `restore` takes them together";
+                let what = "changes that may be one transaction; `restore` restores them together";
                 output.line(Tone::Strong.paint(format_args!("{} {what}", group.len())))?;
             }
             print(output, conflict, replica.id(), LISTED_CHARS)?;

@@ -36,7 +36,8 @@ pub(crate) fn hub(session: &Session, args: &HubArgs) -> Result<Exit> {
         let stop = signal::stop();
         let hub = Hub::bind(config).await?;
         session.output().line(format_args!("listening on {}", hub.url()))?;
-        let access = if guarded { "whoever has the token" } else { "everybody who can reach it" };
+        let access =
+            if guarded { "everybody who has the token" } else { "everybody who can reach it" };
         session.output().note(format_args!(
             "For development and tests, not for production: it serves {} to {access}.",
             db.display()

@@ -70,8 +70,8 @@ fn list(session: &Session) -> Result<Exit> {
     output.note("\nOnce the reason is gone, try again with: driftless quarantine retry");
     if let Some(event) = waiting.iter().find(|event| event.is_malformed()) {
         output.note(format_args!(
-            "What is malformed is read again by each version of this program. Once its row is \
-             mended on the remote: driftless quarantine dismiss {}",
+            "A malformed event is read again by each new version of this program. When its row \
+             was repaired on the remote: driftless quarantine dismiss {}",
             event.seq
         ));
     }

@@ -88,9 +88,10 @@ pub(crate) fn remote(session: &Session, args: RemoteArgs) -> Result<Exit> {
             Code::NotConfirmed,
             "nothing was done: the remote was not accepted",
         )
-        .with_hint("say --yes to go on with it"));
+        .with_hint("add --yes to accept it"));
     }
-    let advice = "interrupted: run it again; until it is done, the replica belongs where it did";
+    let advice = "interrupted: run it again; until it is complete, the replica belongs to its \
+        former remote";
     signal::end_at_once(output, Exit::Interrupted, advice.to_owned())?;
     let spinner = output.spinner("reading the remote's rows");
     let outcome = accept(replica.into_store(), remote.clone(), &mut |doing| show(&spinner, doing));
@@ -134,9 +135,10 @@ fn describe(output: &Output, offer: &RemotePreview, trouble: &str) -> Result<()>
         .collect();
     output.table(&["table", "rows here", "rows there"], &rows)?;
     output.note(format_args!(
-        "To accept it is a first sync: rows only here are pushed, rows only there are fetched, and \
-         rows in both\ntake the remote's version, with the local one in the conflict inbox. {} \
-         pending events stay pending.\nThe log so far is kept beside the new one.",
+        "Accepting it is a first sync: rows that are only here are pushed, rows that are only \
+         there are\nfetched, and rows that differ take the remote's version, with the local one \
+         in the conflict inbox.\n{} pending events stay pending. The log so far is kept beside \
+         the new one.",
         offer.pending
     ));
     Ok(())
@@ -147,7 +149,7 @@ fn agreed(output: &Output) -> Result<bool> {
     if !io::stdin().is_terminal() || output.is_json() {
         return Ok(false);
     }
-    output.note("Go on with it? [y/N]");
+    output.note("Accept it? [y/N]");
     let mut answer = String::new();
     io::stdin()
         .read_line(&mut answer)

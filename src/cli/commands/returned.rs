@@ -71,7 +71,7 @@ fn list(session: &Session, table: Option<&str>) -> Result<Exit> {
         .collect();
     output.listing(&["table", "row", "came back"], &listed)?;
     output.note(
-        "\nThe tables' definitions have changed, and these rows were missing. If they are to stay:\n\
+        "\nThe tables' definitions have changed, and these rows were missing. To keep them:\n\
          driftless returned keep. If they were deleted: driftless returned delete",
     );
     Ok(Exit::Success)

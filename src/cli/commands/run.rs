@@ -128,7 +128,7 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
             db.display()
         );
         return Err(Error::new(Code::DatabaseLocked, message)
-            .with_hint("it goes on by itself when that program commits or ends")
+            .with_hint("it continues when that program commits or ends")
             .naming_file());
     }
     let remote: Arc<dyn Remote> = session.remote(&replica.state()?.url)?;

@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(10);
 
 /// The text for a large transaction that is only partly here.
-const IN_PARTS: &str = "a large transaction is on its way, and a part of it is here";
+const IN_PARTS: &str = "a part of a large transaction is here, and the rest will follow";
 
 /// The arguments of `status`.
 #[derive(Debug, Args)]
@@ -104,8 +104,8 @@ pub(crate) fn described(status: &Status) -> String {
 /// The progress of a first sync in words.
 pub(crate) fn progress(first: &FirstSyncProgress) -> String {
     match (first.step, &first.table, first.rows) {
-        (FirstSyncStep::Installing, ..) => "comparing and making tables".to_owned(),
-        (FirstSyncStep::Merging, ..) => "bringing the rows of both sides together".to_owned(),
+        (FirstSyncStep::Installing, ..) => "comparing and creating tables".to_owned(),
+        (FirstSyncStep::Merging, ..) => "merging the rows of both sides".to_owned(),
         (FirstSyncStep::Reading, Some(table), Some(rows)) => {
             format!("reading the remote's rows: {}, {rows} so far", clean(table, usize::MAX))
         }
@@ -203,8 +203,9 @@ fn print_tables(output: &Output, status: &Status) {
         let columns = clean(&columns.join(", "), usize::MAX);
         if *doubtful > 0 {
             output.warn(format_args!(
-                "{doubtful} row(s) of `{table}` ({columns}) may refer to another row of `{parent}` \
-                 than they did: a change that had given it that key has lost"
+                "{doubtful} row(s) of `{table}` ({columns}) may refer to another row of \
+                 `{parent}` than they were written for: the change that gave that key to a row \
+                 has lost"
             ));
             output.note(format_args!(
                 "   {} `driftless conflicts` has the change; restore or dismiss it when these rows \
@@ -217,7 +218,7 @@ fn print_tables(output: &Output, status: &Status) {
         }
         output.warn(format_args!(
             "{rows} row(s) of `{table}` ({columns}) refer to rows of `{parent}` that the remote \
-             took away"
+             deleted"
         ));
         output.note(format_args!(
             "   {} `{table}` is not replicated; `PRAGMA foreign_key_check(\"{table}\")` lists them",

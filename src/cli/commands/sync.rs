@@ -28,7 +28,7 @@ pub(crate) fn sync(session: &Session) -> Result<Exit> {
     let replica = session.replica()?;
     let remote = session.remote(&replica.state()?.url)?;
     let lock = session.lock()?;
-    let advice = "interrupted: what was done stays; run it again to go on";
+    let advice = "interrupted: the work so far is kept; run it again to continue";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
     let (conflicts, past) = (replica.state()?.conflicts, replica.past_identities()?.len());
     let summary = watched(session, |staged| {

@@ -23,7 +23,7 @@ impl Remote for Line {
     fn run(&self, batch: Batch) -> Pending<'_> {
         Box::pin(async move {
             if self.cut.load(Ordering::Relaxed) {
-                return Err(Error::unavailable("this desktop is cut off the network"));
+                return Err(Error::unavailable("this desktop is cut off from the network"));
             }
             self.remote.run(batch).await
         })

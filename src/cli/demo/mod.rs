@@ -88,12 +88,12 @@ fn prepare_folder(named: Option<&Path>) -> Result<PathBuf> {
     };
     let unusable = |source: std::io::Error| {
         Error::usage(format!("{} cannot be used: {source}", folder.display()))
-            .with_hint("name a folder with --dir that is empty or not there yet")
+            .with_hint("name a folder with --dir that is empty or does not exist yet")
     };
     std::fs::create_dir_all(&folder).map_err(unusable)?;
     if std::fs::read_dir(&folder).map_err(unusable)?.next().is_some() {
         return Err(Error::usage(format!("{} is not empty", folder.display()))
-            .with_hint("name a folder with --dir that is empty or not there yet"));
+            .with_hint("name a folder with --dir that is empty or does not exist yet"));
     }
     Ok(folder)
 }
@@ -108,7 +108,7 @@ async fn play(output: &Output, stage: &mut Stage, story: &[Directive]) -> Result
             }
             Directive::Sync => stage.sync().await?,
             Directive::Offline(name) => {
-                tell(output, name, Tone::Notable.paint("is cut off the network."))?;
+                tell(output, name, Tone::Notable.paint("is cut off from the network."))?;
                 stage.desktop(name)?.cut(true);
             }
             Directive::Online(name) => {

@@ -13,7 +13,7 @@ pub(super) enum Directive {
     Step(Step),
     /// All desktops that are online synchronise.
     Sync,
-    /// This desktop is cut off the network.
+    /// This desktop is cut off from the network.
     Offline(String),
     /// This desktop is reconnected.
     Online(String),

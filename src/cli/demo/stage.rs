@@ -77,7 +77,7 @@ impl Stage {
         };
         let file = |name: &str| folder.join(format!("{name}.db"));
         let hub_file = file("hub");
-        tell(output, web, "has a database of its own, empty but for its tables and triggers.")?;
+        tell(output, web, "has a database of its own, with tables and triggers but without rows.")?;
         define(&hub_file, &[SCHEMA.to_owned()])?;
         let tables = table_names(&hub_file)?;
         define(&hub_file, &[REMOTE.to_owned()])?;

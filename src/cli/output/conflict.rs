@@ -46,7 +46,7 @@ fn reason(event: &Event) -> String {
     let words = match word {
         "conflict" => "another writer was first",
         "pair" => "the other half of its key change lost",
-        "via" => "the event of which it is a consequence lost",
+        "via" => "the event that caused it lost",
         "unique" => "a UNIQUE value is taken",
         "foreign" => "a row that it refers to is missing",
         "children" => "other rows refer to it",
@@ -54,8 +54,8 @@ fn reason(event: &Event) -> String {
         "missing" => "its row is gone",
         "refused" => "a trigger of the remote refused it",
         TOO_LARGE => {
-            "it is too large for the remote, so its values are here alone: \
-             save them elsewhere, or write smaller ones"
+            "it is too large for the remote, so only this replica has its values: save them \
+             elsewhere, or write smaller ones"
         }
         KEY_NOT_UTF8 => "its key is text that is not UTF-8: restore it under another key",
         KEY_TOO_LARGE => "its key is larger than 64 KiB: restore it under another key",

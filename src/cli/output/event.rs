@@ -207,7 +207,7 @@ pub(crate) fn show(output: &Output, entry: &Entry, me: ReplicaId) -> Result<()> 
         }
         Entry::Pending(event) if event.aside => {
             let winner = event.winner.map(|seq| format!(", for seq {seq}")).unwrap_or_default();
-            facts.push(("aside", format!("off its row, since it has probably lost{winner}")));
+            facts.push(("aside", format!("off its row, because it has probably lost{winner}")));
         }
         Entry::Pending(_) => {}
     }

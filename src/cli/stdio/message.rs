@@ -88,7 +88,7 @@ impl Request {
             Json::Object(message) => message,
             Json::Array(_) => {
                 return Err(unknown(
-                    invalid("batches are not supported").with_hint("send a message a line"),
+                    invalid("batches are not supported").with_hint("send one message per line"),
                 ));
             }
             _ => return Err(unknown(invalid("the message is not an object"))),

@@ -128,7 +128,7 @@ fn write(outgoing: Arc<Outgoing>, ended: UnboundedSender<()>) -> Result<JoinHand
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     let made = builder.spawn(work);
-    made.map_err(|source| Error::storage("no thread could be made").with_source(source))
+    made.map_err(|source| Error::storage("no thread could be started").with_source(source))
 }
 
 /// Carries out requests until no more come, or one asks for the end.

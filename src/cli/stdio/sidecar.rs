@@ -63,8 +63,9 @@ impl<'s> Sidecar<'s> {
     pub(super) fn open(&mut self, settings: Settings) -> Result<()> {
         if let Some(open) = &self.open {
             let message = format!("{} is open already", open.settings.file().display());
-            return Err(Error::usage(message)
-                .with_hint("a process is for one database: start another one for another file"));
+            return Err(Error::usage(message).with_hint(
+                "a process serves one database: start another process for another file",
+            ));
         }
         let replicator = settings.start()?;
         self.shown.send_replace(Some(Arc::clone(&replicator)));

@@ -25,7 +25,7 @@ impl GivenToken {
             GivenToken { text: params.option("token")?, file: params.option("token_file")? };
         match given {
             GivenToken { text: Some(_), file: Some(_) } => {
-                Err(params.wrong("token_file", "is beside a `token`: give one of them"))
+                Err(params.wrong("token_file", "cannot be given together with a `token`"))
             }
             given => Ok(given),
         }

@@ -85,7 +85,7 @@ impl Failure {
             Failure::CutOff(why) => {
                 let message = format!("the answer of {url} was cut off: {why}");
                 Error::new(Code::AnswerCutOff, message).with_hint(
-                    "it is asked for again; if it stays so, look at the network, or at a proxy, \
+                    "it is requested again; if this persists, check the network, and any proxy, \
                      between here and the remote",
                 )
             }
@@ -138,7 +138,7 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
             let message = format!("{url} finds the request too large (HTTP 413){because}");
             return Error::new(Code::RequestTooLarge, message);
         }
-        429 => return busy("the remote asks for fewer requests: it passes"),
+        429 => return busy("the remote asks for fewer requests; they are tried again later"),
         _ => {}
     }
     // Trust the server's reason, but a 5xx is never a statement's fault.
@@ -151,11 +151,18 @@ fn status_error(status: u16, said: Option<Said>, url: &str) -> Error {
     match status {
         // A libSQL server answers a POST.
         501 => foreign(url, "HTTP 501"),
-        408 | 425 | 500.. => busy("the remote has a fault: it passes"),
-        300..=399 => {
-            Error::new(Code::RemoteMoved, format!("{url} sends elsewhere (HTTP {status})"))
-                .with_hint("use the address that the browser shows after opening the URL")
-        }
+        408 | 425 | 500.. => busy(
+            "the remote has an internal error; the request is tried again \
+            later",
+        ),
+        300..=399 => Error::new(
+            Code::RemoteMoved,
+            format!(
+                "{url} redirects to another address (HTTP \
+                {status})"
+            ),
+        )
+        .with_hint("use the address that the browser shows after opening the URL"),
         404 if speaks_hrana => {
             Error::new(Code::NoSuchDatabase, format!("{url} has no such database{because}"))
                 .with_hint("check the name in the URL; the database may have been deleted")

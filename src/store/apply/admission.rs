@@ -77,12 +77,12 @@ pub(in crate::store) fn fits<'p>(
         && !key.iter().any(|value| matches!(value, ValueRef::Null));
     if !is_valid {
         return Err(format!(
-            "the {what}'s key is none of table `{name}`, which has {} part(s)",
+            "the {what}'s key does not fit table `{name}`, whose key has {} part(s)",
             table.key.len()
         ));
     }
     if !is_canonical(table, offered.key, key) {
-        return Err(format!("the {what}'s key is not spelled as keys of table `{name}` are"));
+        return Err(format!("the {what}'s key is not in the canonical form of table `{name}`"));
     }
     let mut admitted = Admitted::AllColumns;
     if offered.op == Op::Delete {

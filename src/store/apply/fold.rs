@@ -168,7 +168,7 @@ impl Rebase<'_, '_> {
         let line = &self.task().lines()[first];
         if !self.quarantine().has(line.seq)? {
             let table = shorten(&line.table);
-            let reason = format!("table `{table}` refuses the row underneath here");
+            let reason = format!("table `{table}` refuses the base row here");
             self.quarantine_line(first, &reason)?;
         }
         let base = base.expect("only a row that there was is refused");

@@ -84,7 +84,7 @@ impl Store {
                     suspect.table
                 );
                 return Err(Error::new(Code::TableSuspect, message)
-                    .with_hint("its definition has changed here; synchronise: driftless sync"));
+                    .with_hint("its definition has changed here; run `driftless sync`"));
             }
             self.straighten()?;
             let mut tried = attempt(self, strategy);

@@ -86,11 +86,11 @@ impl Store {
         let place = self.place()?;
         for line in &found {
             if let Some(reason) = &line.damaged {
-                let message = format!("the remote's event {} is none: {reason}", line.seq);
+                let message = format!("the remote's event {} is not valid: {reason}", line.seq);
                 return Err(Error::new(Code::AnswerInvalid, message));
             }
             if line.seq > place.seq {
-                let message = format!("event {} is not overlooked: it is not read yet", line.seq);
+                let message = format!("event {} was not left out: it was not read yet", line.seq);
                 return Err(Error::new(Code::AnswerInvalid, message));
             }
             if settled_id(&self.db, line.seq)?.is_some() {
@@ -114,7 +114,7 @@ impl Store {
         let done = self.escalate(|store, strategy| {
             store.attempt_behind_cursor(found, &lines, adopted, strategy, now_ms, own)
         })?;
-        done.ok_or_else(|| Error::storage("a UNIQUE index refuses an overlooked event"))
+        done.ok_or_else(|| Error::storage("a UNIQUE index refuses an event that a page left out"))
     }
 
     /// The lines, with the later lines of the log that are of the same rows.

@@ -244,7 +244,7 @@ pub(in crate::store) fn begin(db: &Connection) -> Result<Start> {
 }
 
 pub(in crate::store) fn hash(bytes: Vec<u8>) -> Result<Hash> {
-    let message = "the local log's chain has a head that is no hash";
+    let message = "the head of the local log's chain is not a hash";
     bytes.try_into().map_err(|_| Error::new(Code::LogDamaged, message))
 }
 

@@ -227,7 +227,7 @@ impl Store {
                     let message =
                         "a constraint or a trigger of this database refuses the remote's rows";
                     return Err(Error::new(Code::RowsRefused, message)
-                        .with_hint("compare the two schemas: this one asks for more"));
+                        .with_hint("compare the two schemas: this one is stricter"));
                 }
             }
         }

@@ -214,6 +214,6 @@ impl Orphans {
         } else {
             format!(" (key {}{more})", keys.join(", "))
         };
-        format!("{rows} {what} of `{table}`{keys} {refer} to rows of `{parent}` that are not there")
+        format!("{rows} {what} of `{table}`{keys} {refer} to rows of `{parent}` that do not exist")
     }
 }

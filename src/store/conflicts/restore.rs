@@ -165,7 +165,7 @@ impl NewKeys {
         let Some(new_key) = new_key else { return Ok(NewKeys::default()) };
         match (named, &new_key) {
             (None, NewKey::Values(_)) => {
-                Err(Error::new(Code::NewKeyUnusable, "one new key cannot be that of several rows")
+                Err(Error::new(Code::NewKeyUnusable, "several rows cannot have the same new key")
                     .with_hint("leave the key out, and each gets a fresh number"))
             }
             _ => Ok(NewKeys { named: named.map(|id| (id, new_key)), collisions: true }),
@@ -376,8 +376,12 @@ impl Restoration<'_> {
         newest: &mut HashMap<usize, i64>,
     ) -> Result<(usize, Vec<Value>)> {
         if event.op != Op::Insert {
-            return Err(Error::new(Code::NewKeyUnusable, "it is no insert, so it has no new key")
-                .with_hint("restore it without a new key"));
+            return Err(Error::new(
+                Code::NewKeyUnusable,
+                "it is not an insert, so it cannot get a \
+                new key",
+            )
+            .with_hint("restore it without a new key"));
         }
         let at = self.store.table_index(&event.table).ok_or_else(|| {
             let message = format!("table `{}` is not replicated here", event.table);
@@ -411,9 +415,10 @@ impl Restoration<'_> {
     /// A number that no row of the table has, and that was not given out.
     fn fresh_number(&self, table: &Table, given: Option<i64>) -> Result<i64> {
         if !table.rowid_key {
-            let message = format!("the key of table `{}` is no number that grows", table.name);
-            return Err(Error::new(Code::NewKeyUnusable, message)
-                .with_hint("say which key the row is to have"));
+            let message = format!("the key of table `{}` is not an ascending number", table.name);
+            return Err(
+                Error::new(Code::NewKeyUnusable, message).with_hint("give the new key of the row")
+            );
         }
         let column = table.key_columns().next().expect("a key has a column");
         let sql = format!(
@@ -447,10 +452,11 @@ fn not_committed(error: rusqlite::Error) -> Error {
         return error.into();
     }
     let message =
-        format!("nothing was restored, for rows would refer to what is not there: {error}");
+        format!("nothing was restored, because rows would refer to missing rows: {error}");
     Error::new(Code::RestoreNeedsRow, message)
         .with_hint(
-            "restore fewer at a time to find out which, or restore what they refer to as well",
+            "restore fewer at a time to find out which, or restore the rows that they refer to as \
+             well",
         )
         .with_source(error)
 }

@@ -167,7 +167,7 @@ impl Store {
             }
         }
         Err(Error::new(Code::NoSuchEvent, format!("event {id} is not in the conflict inbox"))
-            .with_hint("`driftless conflicts` lists what is"))
+            .with_hint("`driftless conflicts` lists the inbox"))
     }
 
     /// The selected rows. A row that is named twice is returned once.

@@ -265,7 +265,11 @@ fn op(number: i64) -> Result<Op> {
         0 => Ok(Op::Insert),
         1 => Ok(Op::Update),
         2 => Ok(Op::Delete),
-        _ => Err(Error::new(Code::OutboxDamaged, "an event in the outbox has an op that is none")),
+        _ => Err(Error::new(
+            Code::OutboxDamaged,
+            "an event in the outbox has an op that is not \
+            valid",
+        )),
     }
 }
 

@@ -90,15 +90,13 @@ pub(in crate::store) fn too_much(rows: &[OutboxRow]) -> Error {
     Error::new(
         Code::TransactionTooLarge,
         format!(
-            "more than {} changes of {} hang together by foreign keys and cannot be pushed in one \
-             transaction",
+            "more than {} changes of {} depend on each other by foreign keys and cannot be pushed \
+             in one transaction",
             rows.len() - 1,
             named(&tables)
         ),
     )
-    .with_hint(
-        "they stay in the outbox, and what was written after them waits behind them; pulls go on",
-    )
+    .with_hint("they stay in the outbox, and later changes wait for them; pulls continue")
 }
 
 /// The names of tables for a message.

@@ -231,9 +231,9 @@ pub(super) fn establish(
     for statement in makers {
         tx.execute_batch(statement).map_err(|source| {
             let what: Vec<_> = statement.split_whitespace().take(6).collect();
-            let message = format!("this database cannot take `{} …`: {source}", what.join(" "));
+            let message = format!("this database cannot run `{} …`: {source}", what.join(" "));
             Error::new(Code::DefinitionRefused, message)
-                .with_hint("change what stands in the way, on either side")
+                .with_hint("change the definitions on either side so that they fit")
         })?;
     }
     tx.execute_batch(TABLES_SQL)?;

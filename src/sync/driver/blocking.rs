@@ -134,7 +134,7 @@ pub fn accept(
 fn single_thread() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build();
-    runtime.map_err(|source| Error::storage("no thread could be made").with_source(source))
+    runtime.map_err(|source| Error::storage("no thread could be started").with_source(source))
 }
 
 /// Runs a first sync to its end.

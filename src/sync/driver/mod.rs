@@ -199,7 +199,7 @@ impl Driver {
             match Lock::take(database) {
                 Ok(Some(lock)) => return Some(lock),
                 Ok(None) if !said => {
-                    tracing::info!("another replicator is at work on this file: standing by");
+                    tracing::info!("another replicator is working on this file: standing by");
                     said = true;
                 }
                 Ok(None) => {}
@@ -208,9 +208,9 @@ impl Driver {
             self.publish_standby(database);
             match self.commands.recv_timeout(Duration::from_millis(STANDBY_MS)) {
                 Ok(Command::SyncNow(reply) | Command::Accept(reply)) => {
-                    let message = "another replicator is at work on this file";
+                    let message = "another replicator is working on this file";
                     let error = Error::new(Code::AlreadyReplicated, message)
-                        .with_hint("it synchronises the file; there is nothing to be done here");
+                        .with_hint("it synchronises the file; nothing needs to be done here");
                     let _ = reply.send(Err(error));
                 }
                 Ok(command) => self.command(command),

@@ -32,7 +32,7 @@ impl Network {
             .thread_name("driftless-network")
             .enable_all()
             .build()
-            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+            .map_err(|source| Error::storage("no thread could be started").with_source(source))?;
         Ok(Network { remote, runtime, requests: JoinSet::new() })
     }
 

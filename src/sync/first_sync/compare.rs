@@ -245,8 +245,7 @@ fn require_known(name: &str, mine: &Catalog, theirs: &Catalog) -> Result<()> {
     }
     let message =
         format!("there is no table `{name}` to leave out, neither here nor on the remote");
-    Err(Error::new(Code::NoSuchTable, message)
-        .with_hint("check the spelling of what --exclude names"))
+    Err(Error::new(Code::NoSuchTable, message).with_hint("check the names in --exclude"))
 }
 
 /// Adds to an error which side's table it is about, and that the table can be left out.
@@ -263,7 +262,7 @@ fn none_left(here: Vec<LeftOut>, there: Vec<LeftOut>) -> Error {
     if left.is_empty() {
         let message = "there is no table to replicate, neither here nor on the remote";
         return Error::new(Code::NothingToReplicate, message)
-            .with_hint("make the application's tables on one side first, then run it again");
+            .with_hint("create the application's tables on one side first, then run it again");
     }
     let each: Vec<_> =
         left.iter().map(|found| format!("`{}`: {}", found.table, found.reason)).collect();
@@ -286,11 +285,14 @@ fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
         None => Ok(()),
         Some((child, parent)) => Err(Error::new(
             Code::ForeignKeyUnusable,
-            format!("table `{child}` refers to columns of table `{parent}` that are no key of it"),
+            format!(
+                "table `{child}` refers to columns of table `{parent}` that are not a key of \
+                it"
+            ),
         )
         .with_hint(format!(
-            "make a UNIQUE index on these columns of `{parent}` on both sides, or mend the foreign \
-             key: SQLite refuses what is written there"
+            "make a UNIQUE index on these columns of `{parent}` on both sides, or correct the \
+             foreign key: SQLite refuses all writes there"
         ))),
     }
 }
@@ -404,7 +406,7 @@ fn neither(name: &str, mine: &Catalog, theirs: &Catalog) -> Error {
     skipped(mine).or_else(|| skipped(theirs)).unwrap_or_else(|| {
         let message = format!("there is no table `{name}`, neither here nor on the remote");
         Error::new(Code::NoSuchTable, message)
-            .with_hint("check the spelling; `--all-tables` takes every table that there is")
+            .with_hint("check the spelling; `--all-tables` takes every table")
     })
 }
 
@@ -518,7 +520,7 @@ mod tests {
             assert_eq!(found.is_ok(), compare(&Tables::All, &[], &here).is_ok());
             found.map_err(|error| error.message().to_owned())
         };
-        let refused = "table `c` refers to columns of table `p` that are no key of it";
+        let refused = "table `c` refers to columns of table `p` that are not a key of it";
         assert_eq!(all(&[parent, child]), Err(refused.to_owned()));
         assert_eq!(all(&[parent, partial, child]), Err(refused.to_owned()));
         assert_eq!(all(&[parent, unique, child]), Ok(()));

@@ -252,7 +252,7 @@ impl Installation {
             groups => format!("{} tables", groups.len()),
         };
         let message = format!(
-            "the triggers of {which} are {} bytes, and the remote does not take so much in one \
+            "the triggers of {which} have {} bytes, which is more than the remote accepts in one \
              request",
             self.bytes(self.least())
         );
@@ -308,5 +308,5 @@ pub(in crate::sync) fn in_other_words(error: Error) -> Error {
         .in_words(
             "another replica was initialised at the same time, or the remote's tables were changed",
         )
-        .with_hint("run it again: it goes on with what is there")
+        .with_hint("run it again: it continues")
 }

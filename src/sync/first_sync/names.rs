@@ -26,24 +26,24 @@ pub(in crate::sync) fn require_free_names(
     for (table, _) in made {
         if let Some(other) = taken(table) {
             let message = format!(
-                "table `{table}` cannot be made in {whose}, which has {} already",
+                "table `{table}` cannot be created in {whose}, which already has {}",
                 described(other)
             );
             return Err(Error::new(Code::NameTaken, message).with_hint(format!(
-                "rename one of the two: the name `{table}` can be there once"
+                "rename one of the two: a name can exist only once in a database"
             )));
         }
         let indexes = from.iter().filter(with_sql);
         for (_, index, ..) in indexes.filter(|(_, _, of, _)| of.eq_ignore_ascii_case(table)) {
             if let Some(other) = taken(index) {
                 let message = format!(
-                    "index `{index}` of table `{table}` cannot be made in {whose}, which has {} \
-                     already",
+                    "index `{index}` of table `{table}` cannot be created in {whose}, which \
+                     already has {}",
                     described(other)
                 );
                 return Err(Error::new(Code::NameTaken, message).with_hint(format!(
-                    "a name can be in a database once: drop one of the two, and make it again \
-                     under another name than `{index}`"
+                    "a name can exist only once in a database: drop one of the two, and create it \
+                     again with another name than `{index}`"
                 )));
             }
         }
@@ -68,7 +68,7 @@ fn require_our_names(definitions: &[Definition], ours: &str, whose: &str) -> Res
         Some(found) => Err(Error::new(
             Code::NameReserved,
             format!(
-                "{whose} has {}, and names that begin with `{PREFIX}` are driftless's own",
+                "{whose} has {}, and names that begin with `{PREFIX}` are reserved for driftless",
                 described(found)
             ),
         )

@@ -96,7 +96,7 @@ pub(in crate::sync) fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<S
         let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
         (plan.tables, kept) = settled_tables(&plan.tables, known)?;
         for table in &kept {
-            tracing::warn!(table, "not asked for any more, and replicated all the same");
+            tracing::warn!(table, "no longer chosen, but still replicated");
         }
     }
     Ok((Some(store), kept))

@@ -338,19 +338,19 @@ pub(in crate::sync) fn is_registered(
 /// The error for a replicated table that the remote has lost.
 pub(crate) fn missing_table(name: &str) -> Error {
     let message = format!(
-        "the remote has no table `{name}` any more: it was dropped or renamed there; its changes wait"
+        "the remote no longer has table `{name}`: it was dropped or renamed there; its changes wait"
     );
     Error::new(Code::RemoteTableMissing, message).with_hint(
-        "nothing is lost here, and other tables go on; bring the table back there under that name, \
-         with its rows: from a backup, or from this file",
+        "nothing is lost here, and other tables continue; restore the table there with that name \
+         and with its rows: from a backup, or from this file",
     )
 }
 
 /// The error for capture that a newer program has installed and of which a part is missing.
 pub(in crate::sync) fn installed_by_newer(table: &str) -> Error {
     let message = format!(
-        "a newer driftless has made the triggers of table `{table}` on the remote, and a part of \
-         them is missing; this program is too old to make them again"
+        "a newer driftless has created the triggers of table `{table}` on the remote, and some of \
+         them are missing; this program is too old to create them again"
     );
     Error::new(Code::RemoteSchemaNewer, message).with_hint("update this program")
 }
@@ -358,11 +358,12 @@ pub(in crate::sync) fn installed_by_newer(table: &str) -> Error {
 /// The error for another object that the remote has lost.
 fn missing_object(name: &str) -> Error {
     let message = format!(
-        "a trigger or a view of the remote refers to `{name}`, which is not there; nothing can be \
-         pushed"
+        "a trigger or a view of the remote refers to `{name}`, which does not exist; nothing can \
+         be pushed"
     );
     Error::new(Code::RemoteObjectMissing, message).with_hint(
-        "nothing is lost, and pulls go on; make it there, or drop what refers to it on the remote",
+        "nothing is lost, and pulls continue; create it there, or drop the object that refers to \
+         it on the remote",
     )
 }
 

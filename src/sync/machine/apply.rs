@@ -114,7 +114,7 @@ impl Machine {
         if request.push().is_some() && !reply.pushed {
             self.pusher.forget_staged();
             if taken && reply.unknown.is_none() && !reply.stale {
-                let message = "the remote did not take a push in, and gave no reason";
+                let message = "the remote did not accept a push, and gave no reason";
                 return self.failed(None, Error::new(Code::AnswerInvalid, message));
             }
         }

@@ -86,11 +86,11 @@ pub(super) fn nothing_fits(error: Error) -> Error {
 /// The error for an event that no answer can carry, even in small chunks.
 pub(super) fn unpullable(after: impl std::fmt::Display, error: Error) -> Error {
     let message = format!(
-        "the event behind {after} in the log cannot be pulled, for the remote sends next to \
-         nothing: {error}"
+        "the event after {after} in the log cannot be pulled, because the remote sends only tiny \
+         answers: {error}"
     );
     Error::new(Code::EventUnreadable, message)
-        .with_hint("raise the remote's limit on the size of an answer; pushes go on")
+        .with_hint("raise the remote's limit on the size of an answer; pushes continue")
         .with_source(error)
 }
 

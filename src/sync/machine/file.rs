@@ -77,9 +77,7 @@ impl DatabaseFile {
         match working.file_state() {
             Ok(FileState::Same) => FileCheck::Same,
             Ok(FileState::Restored) => {
-                tracing::warn!(
-                    "the database is in another state than it was left: it is read anew"
-                );
+                tracing::warn!("the database is not in its last known state: it is read again");
                 match belongs.open(None) {
                     Ok(store) => FileCheck::Anew(Box::new(store)),
                     Err(error) => FileCheck::Useless(error),
@@ -168,7 +166,7 @@ fn gone(store: &Store) -> Error {
     let path = store.path().display();
     let message = format!("{path} is gone: it was deleted or moved, or its medium was taken away");
     Error::new(Code::FileGone, message)
-        .with_hint("put it back, or a copy of it: replication goes on by itself then")
+        .with_hint("put it back, or a copy of it: then replication continues")
 }
 
 /// The error for a write-ahead log that does not belong to the file beside it.
@@ -179,7 +177,7 @@ fn strange_log(store: &Store) -> Error {
     );
     Error::new(Code::StrayWal, message).with_hint(format!(
         "SQLite would apply that log to the new file: end all programs that have it open, remove \
-         {path}-wal and {path}-shm, and put the new file in its place once more"
+         {path}-wal and {path}-shm, and put the new file there again"
     ))
 }
 
@@ -200,11 +198,11 @@ fn no_replica(store: &Store, error: &Error) -> Error {
         return error.clone();
     }
     let message = format!(
-        "{path} is no replica any more: it was restored or replaced by a file from before \
+        "{path} is not a replica any more: it was restored or replaced by a file from before \
          `driftless init`"
     );
     Error::new(Code::FileReplaced, message).with_hint(
-        "what is written to it is not replicated: put a copy back that is a replica; or end \
-         this replicator, run `driftless init` on the file, and start it again",
+        "writes to it are not replicated: put back a copy that is a replica; or end this \
+         replicator, run `driftless init` on the file, and start it again",
     )
 }

@@ -99,7 +99,8 @@ fn lost(ids: &[EventId]) -> Error {
         1 => String::new(),
         all => format!(" and {} more", all - 1),
     };
-    let message = format!("the remote took event {}{more} in, and does not have it now", ids[0]);
+    let message =
+        format!("the remote acknowledged event {}{more}, and does not have it now", ids[0]);
     Error::new(Code::EventNotKept, message).with_hint("nothing is lost: it is pushed again")
 }
 
@@ -270,7 +271,7 @@ impl Reconcile {
             Some(false) => {
                 self.chunks = None;
                 let message = format!(
-                    "event {} cannot be asked for, for the remote sends next to nothing",
+                    "event {} cannot be read, because the remote sends only tiny answers",
                     ids[0]
                 );
                 return Err(Error::new(Code::EventUnreadable, message)

@@ -32,7 +32,7 @@ impl Requests {
             .thread_name("driftless-verify")
             .enable_all()
             .build()
-            .map_err(|source| Error::storage("no thread could be made").with_source(source))?;
+            .map_err(|source| Error::storage("no thread could be started").with_source(source))?;
         Ok(Requests { remote, runtime, count: 0, bytes: 0 })
     }
 

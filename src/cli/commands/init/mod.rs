@@ -126,7 +126,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<Exit> {
     }
     // A new file has no replicator yet.
     let lock = if db.exists() { Some(session.lock()?) } else { None };
-    let advice = "interrupted: what was done stays; run it again to go on";
+    let advice = "interrupted: the work so far is kept; run it again to continue";
     signal::end_at_once(session.output(), Exit::Interrupted, advice.to_owned())?;
     let spinner = session.output().spinner("the first sync");
     let outcome = initialise(plan, remote, &mut |doing| match doing {
@@ -199,15 +199,14 @@ fn advise(output: &Output, report: &Report) {
     };
     if !report.kept.is_empty() {
         output.warn(format_args!(
-            "not asked for any more, and replicated all the same, for tables cannot be taken out \
-             yet: {}",
+            "no longer chosen, but still replicated, because tables cannot be removed yet: {}",
             named(&report.kept)
         ));
     }
     if !report.suspects.is_empty() {
         output.warn(format_args!(
-            "replicated, though the name is like that of a migration tool's bookkeeping, which \
-             must not be replicated: {}",
+            "replicated, although the name looks like a migration tool's bookkeeping, which must \
+             not be replicated: {}",
             named(&report.suspects)
         ));
         output.note("   hint: if it is, make the replica again, with --exclude");
@@ -217,9 +216,9 @@ fn advise(output: &Output, report: &Report) {
             output.warn(format_args!("after the first sync {}", clean_words(orphans)));
         }
         output.note(
-            "   hint: those that only this database has are rejected when they are pushed: they \
-             leave their tables, and `driftless conflicts` lists them. Give them a parent before \
-             `driftless sync`, or set the column to NULL",
+            "   hint: rows that only this database has will be rejected when they are pushed: \
+             they leave their tables, and `driftless conflicts` lists them. Give them a parent \
+             before `driftless sync`, or set the column to NULL",
         );
     }
 }
@@ -230,8 +229,8 @@ fn warn_of(output: &Output, orphans: &[Orphans]) {
         output.warn(clean_words(orphans));
     }
     output.note(
-        "   nothing was changed so far; those of which the remote has the parent are no orphans \
-         after the first sync",
+        "   nothing was changed so far; rows whose parent is on the remote are not orphans after \
+         the first sync",
     );
 }
 
@@ -244,11 +243,11 @@ pub(in crate::cli) fn waiting(pending: u64, db: &impl std::fmt::Display) -> Stri
 /// Shows the progress of a first sync.
 pub(in crate::cli) fn show(spinner: &Spinner, doing: &Phase) {
     spinner.progress(match doing {
-        Phase::Installing | Phase::Found(_) => "installing what is missing".to_owned(),
+        Phase::Installing | Phase::Found(_) => "installing missing tables and triggers".to_owned(),
         Phase::Reading { table, rows } => {
             format!("reading {}: {rows} rows so far", clean(table, NAME_CHARS))
         }
-        Phase::Merging => "bringing the rows of both sides together".to_owned(),
+        Phase::Merging => "merging the rows of both sides".to_owned(),
     });
 }
 

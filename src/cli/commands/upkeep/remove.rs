@@ -63,9 +63,9 @@ fn from_replica(session: &Session, force: bool) -> Result<Exit> {
     let file = session.db()?.display();
     let Removed { tables, triggers } = removed;
     output.line(format_args!(
-        "{file} is no replica any more: {tables} tables and {triggers} triggers are out of it"
+        "{file} is not a replica any more: {tables} tables and {triggers} triggers were removed"
     ))?;
-    output.note("The application's tables are as they were. VACUUM gives the space back.");
+    output.note("The application's tables are unchanged. VACUUM frees the space.");
     Ok(Exit::Success)
 }
 
@@ -85,7 +85,7 @@ fn would_lose(lost: &OnlyHere) -> Error {
     let message = format!("nothing was removed: it would lose {}", parts.join(", "));
     Error::new(Code::WouldLose, message).with_hint(
         "run `driftless sync`, and look at `driftless conflicts` and `driftless quarantine`; \
-         --force removes it all the same",
+         --force removes it anyway",
     )
 }
 
@@ -100,7 +100,7 @@ fn from_remote(session: &Session, url: &str, force: bool) -> Result<Exit> {
                 lost: None,
                 remote: Some(&found),
             })?,
-            false => output.line("the remote has nothing of driftless's")?,
+            false => output.line("the remote has no tables or triggers of driftless")?,
         }
         return Ok(Exit::Success);
     }
@@ -112,13 +112,13 @@ fn from_remote(session: &Session, url: &str, force: bool) -> Result<Exit> {
         let names: Vec<_> = names.collect();
         let message = format!(
             "nothing was removed: the log, of {} event(s), would be lost, and {} replica(s) could \
-             push no more: {}",
+             no longer push: {}",
             found.events,
             names.len(),
             names.join(", ")
         );
         return Err(Error::new(Code::WouldLose, message).with_hint(
-            "sync each replica, stop it, and say --force: its own file is for `driftless remove \
+            "sync each replica, stop it, and add --force; for its own file: `driftless remove \
              --db FILE`",
         ));
     }
@@ -129,7 +129,7 @@ fn from_remote(session: &Session, url: &str, force: bool) -> Result<Exit> {
     }
     let Removed { tables, triggers } = removed;
     output.line(format_args!(
-        "{} replicates no more: {tables} tables and {triggers} triggers are out of it",
+        "{} replicates no longer: {tables} tables and {triggers} triggers were removed",
         remote.url()
     ))?;
     Ok(Exit::Success)

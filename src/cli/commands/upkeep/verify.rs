@@ -106,26 +106,26 @@ fn print(output: &Output, verified: &Verified, file: &str) -> Result<()> {
     let unnamed: u64 = verified.tables.iter().map(|table| table.unnamed).sum();
     if unnamed > 0 {
         output.warn(format_args!(
-            "{unnamed} rows of the remote have text in their key that is not UTF-8; nobody \
-             replicates them"
+            "{unnamed} rows of the remote have text in their key that is not UTF-8; they are not \
+             replicated"
         ));
     }
     if let Some(done) = &verified.repaired {
         output.line(format_args!(
-            "{} rows are the remote's now; {} local ones come into the conflict inbox with the \
-             next sync",
+            "{} rows were replaced by the remote's; {} local ones come into the conflict inbox \
+             with the next sync",
             done.rows, done.kept
         ))?;
         if done.skipped > 0 {
             output.warn(format_args!(
-                "{} rows were left as they are, because they have events that are not settled or \
-                 have changed: sync, and run it again",
+                "{} rows were left unchanged, because they have changed or have unsettled events: \
+                 sync, and run it again",
                 done.skipped
             ));
         }
     } else if verified.rows.iter().any(RowDifference::is_of_remote) {
         output.note(format_args!(
-            "To take the remote's rows and keep these for the conflict inbox: driftless verify \
+            "To take the remote's rows and put these into the conflict inbox: driftless verify \
              --repair --db {file}"
         ));
     }

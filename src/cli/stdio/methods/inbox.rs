@@ -109,7 +109,9 @@ fn selection(
         Some(ids) if !all && filter.table.is_none() && filter.kind.is_none() => {
             Ok(select(replica.conflicts_named(&ids)?))
         }
-        Some(_) => Err(params.wrong("ids", "is beside `all`, `table` or `kind`: give one of them")),
+        Some(_) => {
+            Err(params.wrong("ids", "cannot be given together with `all`, `table` or `kind`"))
+        }
         None if all => Ok(Selection::Matching(filter.of(replica, false)?)),
         None => Err(params.wrong("ids", "is missing, and `all` is not true")),
     }

@@ -26,8 +26,8 @@ pub(in crate::sync) fn obstacle(mine: &Table, theirs: &Table) -> Option<Obstacle
     let lacking: Vec<_> = theirs.column_names().filter(is_wanted).map(str::to_owned).collect();
     let first = lacking.first()?;
     let reason = format!(
-        "the remote's table `{name}` requires a value for column `{first}`, which this database does \
-         not have: rows that are new here wait"
+        "the remote's table `{name}` requires a value for column `{first}`, which this database \
+         does not have: new rows wait"
     );
     Some(Obstacle { table: name.clone(), reason, holds: Holds::Inserts(lacking) })
 }
@@ -74,7 +74,7 @@ pub(in crate::sync) fn missing(name: &str, theirs: &Catalog) -> Obstacle {
             format!("the remote's table `{name}` cannot be replicated any more: {why}")
         }
         None => {
-            format!("the remote has no table `{name}` any more: it was dropped or renamed there")
+            format!("the remote no longer has table `{name}`: it was dropped or renamed there")
         }
     };
     Obstacle { table: name.to_owned(), reason, holds: Holds::All }
@@ -127,8 +127,8 @@ pub(in crate::sync) fn add_children(found: &mut Vec<Obstacle>, tables: &[Table],
 pub(in crate::sync) fn gap(gap: &Gap) -> Obstacle {
     let Gap { table, since, .. } = gap;
     let reason = format!(
-        "capture of table `{table}` on the remote was not whole: what was written there after event \
-         {since} may be missing in the log"
+        "capture of table `{table}` on the remote was incomplete: writes after event {since} may \
+         be missing in the log"
     );
     Obstacle { table: table.to_owned(), reason, holds: Holds::Nothing }
 }
@@ -145,8 +145,11 @@ pub(in crate::sync) fn owed(debt: &Owed, arrived: bool) -> Obstacle {
     let (table, column) = (debt.table(), debt.column());
     let since = debt.since().map(|since| format!(" since event {since}")).unwrap_or_default();
     let what = match arrived {
-        false => "which has no such column: they are in the log, and fill it when it comes",
-        true => "which could not take all of them: they do not fit there",
+        false => {
+            "which has no such column: they are in the log, and fill the column when it is \
+            added"
+        }
+        true => "which could not store all of them",
     };
     let reason = format!(
         "values of column `{column}`{since} are owed to the remote's table `{table}`, {what}"

@@ -101,11 +101,11 @@ impl PreparedPush {
         }
         let (events, tables) = (self.push.events.len(), self.push.named_tables());
         let message = format!(
-            "{events} changes of {tables} hang together by foreign keys, and the remote may not \
-             take them in one transaction"
+            "{events} changes of {tables} depend on each other by foreign keys, and the remote \
+             may not accept them in one transaction"
         );
-        let hint = "they are tried as they are, and nothing of them is refused for their number; \
-            what was written after them waits behind them, and pulls go on";
+        let hint = "they are pushed anyway, and none is rejected for their number; later changes \
+            wait for them, and pulls continue";
         Some(Error::new(Code::TransactionTooLarge, message).with_hint(hint))
     }
 }
@@ -391,18 +391,17 @@ fn unpushable(events: &[Outgoing], error: Error) -> Error {
     Error::new(code, message).with_source(error)
 }
 
-/// The error for a remote that does not even accept the last request of a staged push.
 fn few(limit: PushLimit, events: usize) -> PushLimit {
     PushLimit { events: limit.events.min(events), keeps_transactions: false, ..limit }
 }
 
-/// The error for a remote that does not take the request that ends a staged push. It has the
-/// statements, and no event.
+/// The error for a remote that refuses the last request of a staged push as too large. That
+/// request has the statements and no events.
 fn takes_nothing(push: &Push, error: Error) -> Error {
     let (events, tables) = (push.events.len(), push.named_tables());
     let message = format!(
-        "the remote does not take the request that puts {events} changes of {tables} into force, \
-         which hang together: {error}"
+        "the remote does not accept the request that applies {events} changes of {tables}, \
+         which depend on one another: {error}"
     );
     Error::new(Code::RequestTooLarge, message)
         .with_hint("raise the remote's limit on the size of a request")
