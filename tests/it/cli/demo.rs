@@ -7,7 +7,7 @@ fn the_demo_ends_with_equal_databases_that_can_be_looked_at() {
     let folder = Folder::new();
     let out = folder.run("demo --dir demo").fine();
     for line in [
-        "laptop  is cut off the network.",
+        "laptop  is cut off from the network.",
         "7 of its events have waited.",
         "rejected: unique",
         "… and 3 more\n",

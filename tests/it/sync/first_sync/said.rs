@@ -135,16 +135,16 @@ fn f74_orphans_are_counted_and_named_before_anything_is_moved() {
     assert_eq!(
         words(&report.orphans),
         [
-            "3 rows of `child` (key [2], [3], [5]) refer to rows of `parent` that are not there",
-            "1 row of `pair` refers to rows of `parent` that are not there",
+            "3 rows of `child` (key [2], [3], [5]) refer to rows of `parent` that do not exist",
+            "1 row of `pair` refers to rows of `parent` that do not exist",
         ]
     );
     // One of them has its parent on the remote.
     assert_eq!(
         words(&report.orphans_left),
         [
-            "2 rows of `child` (key [3], [5]) refer to rows of `parent` that are not there",
-            "1 row of `pair` refers to rows of `parent` that are not there",
+            "2 rows of `child` (key [3], [5]) refer to rows of `parent` that do not exist",
+            "1 row of `pair` refers to rows of `parent` that do not exist",
         ]
     );
     // As it is documented: the remote does not take them, and they are listed.
