@@ -146,7 +146,7 @@ fn a_log_that_is_not_the_one_that_was_read_is_told_and_accepted() {
     let found = "INSERT INTO driftless_settings VALUES
         ('contradiction', '01JD8ZK3V5QWERTY0123456789 2')";
     folder.sql("a.db", found);
-    let says = "event 01JD8ZK3V5QWERTY0123456789 stands at 2 there";
+    let says = "event 01JD8ZK3V5QWERTY0123456789 at 2";
     let status = folder.run("status --db a.db");
     assert!(status.err.contains(says) && status.err.contains("remote accept"), "{status:?}");
     let status = folder.run("status --db a.db --json").json().remove(0);

@@ -340,7 +340,7 @@ fn f71_a_table_that_was_dropped_on_the_remote_is_named() {
     let (folder, _hub) = two_tables();
     let named = |line: &Json| {
         let trouble = line["trouble"].as_str().unwrap_or_default();
-        trouble.contains("the remote has no table `people` any more")
+        trouble.contains("the remote no longer has table `people`")
     };
     let told = Told::start(&folder, "");
     told.until("it is in step", |line| is(line, "state", "in_step"));
@@ -359,7 +359,7 @@ fn f71_a_table_that_was_dropped_on_the_remote_is_named() {
     let status: Json = serde_json::from_str(&folder.run("status --db a.db --json").out).unwrap();
     assert!(named(&status), "{status:#}");
     let synced = folder.run("sync --db a.db");
-    assert!(synced.err.contains("no table `people`"), "{}", synced.err);
+    assert!(synced.err.contains("no longer has table `people`"), "{}", synced.err);
     assert!(synced.err.contains("1 event waits"), "{}", synced.err);
     synced.fine();
     let told = Told::start(&folder, "");
@@ -446,7 +446,7 @@ fn f71_what_a_trigger_on_the_remote_refers_to_is_named() {
     folder.sql("a.db", "UPDATE pets SET name = 'Max'");
     let line = told.agrees(&folder, |line| is(line, "state", "trouble"));
     let trouble = line["trouble"].as_str().unwrap();
-    assert!(trouble.contains("refers to `trail`, which is not there"), "{trouble}");
+    assert!(trouble.contains("refers to `trail`, which does not exist"), "{trouble}");
     assert_eq!((&line["pending"], &line["conflicts"]), (&1.into(), &0.into()));
     told.end();
     folder.sql("hub.db", "CREATE TABLE trail (pet)");
@@ -515,7 +515,7 @@ mod tokens {
 
         // A file that is of no use is said, and the token stays in use.
         for (say, make) in [
-            ("can be read or written by others", &(|| mode(&folder, "v2", 0o644)) as &dyn Fn()),
+            ("can be read or written by", &(|| mode(&folder, "v2", 0o644)) as &dyn Fn()),
             ("is empty", &|| put(&folder, "v2", "")),
             ("cannot read the token file", &|| std::fs::remove_file(folder.path("v2")).unwrap()),
         ] {

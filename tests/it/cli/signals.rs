@@ -30,7 +30,7 @@ fn a_second_run_stands_by_and_takes_over() {
     let status = folder.run("status --db a.db");
     assert!(status.fine().contains(&format!("in step; {process} replicates\n")));
     assert_eq!(folder.run("status --db a.db --json").json()[0]["process"], first.process());
-    folder.run("sync --db a.db").failed(2, &format!("at work on a.db ({process})"));
+    folder.run("sync --db a.db").failed(2, &format!("working on a.db ({process})"));
     folder.run("init --db a.db --remote http://127.0.0.1:1 --all-tables").failed(2, "another");
 
     first.signal("-INT");
@@ -102,7 +102,7 @@ fn an_interrupted_sync_says_so_and_loses_nothing() {
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let ran = super::ended(child.wait_with_output().unwrap());
-    ran.failed(130, "interrupted: what was done stays");
+    ran.failed(130, "interrupted: the work so far is kept");
     let url = hub.url();
     folder
         .sql("a.db", &format!("UPDATE driftless_settings SET value = '{url}' WHERE name = 'url'"));

@@ -97,7 +97,7 @@ fn f55_deleted_and_replaced_while_it_runs() {
     wait_until_equal(&place, "a.db");
     assert_eq!(read(&place.open("a.db"), "PRAGMA integrity_check"), "ok");
     wait_for("it says so", || last(&run)["trouble"].is_null());
-    place.sync("a.db").failed(2, "another replicator is at work");
+    place.sync("a.db").failed(2, "another replicator is working");
     drop(run);
     place.settle(&["a.db", "b.db"]);
     let written = [Written::of("a", "a.db", 0..7), Written::of("w", "hub.db", 0..2)];
@@ -145,7 +145,7 @@ fn f56_one_replicator_by_whatever_name() {
         let mut run = place.start(&format!("run --db {held} --json"));
         wait_for("it runs", || last(&run)["state"] == "in_step");
         for name in names {
-            place.sync(name).failed(2, "another replicator is at work");
+            place.sync(name).failed(2, "another replicator is working");
             let (_, status) = place.status(name);
             assert_eq!(status["process"], last(&run)["process"], "{name}");
         }

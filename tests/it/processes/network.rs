@@ -58,7 +58,7 @@ fn f10_whatever_answers_first_in_the_morning() {
     let clock = Clock::new(place.folder.path());
     let faults = [
         (Fault::Page(200), "does not answer like a libSQL server"),
-        (Fault::Page(302), "sends elsewhere"),
+        (Fault::Page(302), "redirects to another address"),
         (Fault::Page(401), "refuses the token"),
         (Fault::Page(403), "forbids this"),
         (Fault::Page(404), "does not answer like a libSQL server"),

@@ -511,8 +511,8 @@ fn a_group_that_is_too_large_is_said_before_it_is_tried() {
     let trouble = a.status().trouble.unwrap();
     assert_eq!(
         trouble,
-        "15 changes of tables `child`, `parent` hang together by foreign keys, and the remote may \
-         not take them in one transaction"
+        "15 changes of tables `child`, `parent` depend on each other by foreign keys, and the \
+         remote may not accept them in one transaction"
     );
     assert_eq!(remote.read("SELECT count(*) FROM driftless_staged"), "0", "before it is tried");
     whole(&remote, &mut a, &[("parent", 1), ("child", 14)]);
