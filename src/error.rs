@@ -1,8 +1,8 @@
-//! What can go wrong, sorted by what the caller must do about it.
+//! Errors, classified by the caller's next step.
 //!
-//! There is one [`Error`]. Its [`Kind`] says what to do: try again, stop and ask a person, mend the
-//! call. Its [`Code`] says which failure it is, for programs. A conflict that was lost is not an
-//! error: it is a value, a [`Verdict`](crate::event::verdict::Verdict).
+//! There is one [`Error`]. Its [`Kind`] says what to do: try again, stop and ask a person, correct
+//! the call. Its [`Code`] says which failure it is, for programs. A lost conflict is not an error.
+//! It is a value, a [`Verdict`](crate::event::verdict::Verdict).
 
 mod code;
 
@@ -16,10 +16,10 @@ pub use self::code::{Code, Kind, UnknownCode};
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error: which one it is, what happened, what to do about it, and its source.
+/// An error: its code, a message, a hint for the remedy, and its source.
 ///
-/// `Display` prints one line without the source; [`Error::hint`] gives the advice separately, so
-/// that a user interface can place it as it likes. Neither ever holds a token or a row's values.
+/// `Display` prints one line without the source. [`Error::hint`] returns the hint separately, so
+/// that a user interface can place it as it likes. Neither ever has a token or a row's values.
 /// Programs act on [`Error::code`] and [`Error::kind`], never on the message.
 #[derive(Clone)]
 pub struct Error {
@@ -63,7 +63,7 @@ impl Error {
         Error::new(Code::Storage, message)
     }
 
-    /// The same error with advice for a person: what to do, in a sentence.
+    /// The same error with a hint for a person: the remedy, in a sentence.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -84,13 +84,13 @@ impl Error {
         self
     }
 
-    /// The same error with another message; the former one is gone.
+    /// The same error with another message.
     #[must_use]
     pub(crate) fn with_message(self, message: impl Into<String>) -> Self {
         Error { message: message.into(), source: None, ..self }
     }
 
-    /// The same error in other words. It keeps its code and its hint, and has the former words as
+    /// The same error with other words. It keeps its code and its hint, and has the former words as
     /// its source.
     #[must_use]
     pub(crate) fn in_words(self, message: impl Into<String>) -> Self {
@@ -115,28 +115,28 @@ impl Error {
         Error { names_file: true, ..self.in_words(message) }
     }
 
-    /// Which failure it is.
+    /// The failure.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What the caller must do.
+    /// The caller's next step.
     pub fn kind(&self) -> Kind {
         self.code.kind()
     }
 
-    /// What happened, in a sentence without a full stop.
+    /// The problem, in a sentence without a full stop.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What a person can do about it.
+    /// The remedy, for a person.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref().or_else(|| self.code.hint())
     }
 
-    /// The remote's own code for it (`SQLITE_CONSTRAINT`, `SQL_PARSE_ERROR`, `BLOCKED`), where it
-    /// gave one or its message leaves no doubt.
+    /// The remote's own code (`SQLITE_CONSTRAINT`, `SQL_PARSE_ERROR`, `BLOCKED`), if it sent one or
+    /// its message is unambiguous.
     pub fn remote_code(&self) -> Option<&str> {
         self.remote_code.as_deref()
     }
@@ -154,7 +154,7 @@ impl fmt::Debug for Error {
         if let Some(hint) = self.hint() {
             write!(f, " ({hint})")?;
         }
-        // A message often ends in what caused it; that is said once.
+        // Some messages end with their cause, which is then not repeated.
         if let Some(source) = self.source.as_ref().map(ToString::to_string)
             && !self.message.contains(&source)
         {

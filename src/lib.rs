@@ -43,21 +43,20 @@
 //!
 //! Triggers in the database record each change of a replicated table as an
 //! [`Event`](events::Event), in the application's own transaction and with any SQLite client. The
-//! replicator pushes the events to the remote and pulls what others did, in one request.
+//! replicator pushes the events to the remote and pulls the others' events, in one request.
 //!
-//! What is pushed is decided on the remote, in one transaction: an event is applied, or it loses
-//! because another writer changed the row first, or it is rejected because it breaks a constraint
-//! ([`Verdict`](events::Verdict)). All replicas apply the same log in the same order, so all have
-//! the same rows in the end.
+//! The remote decides about each pushed event, in one transaction: the event is applied, or it
+//! loses because another writer changed the row first, or it is rejected because it breaks a
+//! constraint ([`Verdict`](events::Verdict)). All replicas apply the same log in the same order, so
+//! all have the same rows in the end.
 //!
 //! # What an application shows
 //!
-//! * Whether the data is safe and current: [`Replicator::status`]. What it is made of is in
-//!   [`status`].
-//! * Local changes that lost, and a way to write them again: [`Replicator::conflicts`] and
-//!   [`conflicts`].
+//! * Whether the data is safe and current: [`Replicator::status`]. Its types are in [`status`].
+//! * Local changes that lost, and a way to write them again: [`Replicator::conflicts`]. Its types
+//!   are in [`conflicts`].
 //! * Remote changes that cannot be applied here: [`Replicator::quarantine`].
-//! * The log, and what else the command shows: [`Replicator::inspect`] and [`inspect`].
+//! * The log, and everything else that the command shows: [`Replicator::inspect`] and [`inspect`].
 //! * A settings page with the remote's URL and token: [`Replicator::test_connection`],
 //!   [`Replicator::reconfigure`] and [`remotes`].
 //!
@@ -70,8 +69,8 @@
 //! # Errors
 //!
 //! There is one [`Error`]. Its [`Kind`] says what to do about it, and its [`Code`] which error it
-//! is: programs act on these two and never on the message. A conflict that was lost is not an
-//! error: it is a [`Conflict`].
+//! is: programs act on these two and never on the message. A lost conflict is not an error: it is a
+//! [`Conflict`].
 //!
 //! # Features
 //!
@@ -80,8 +79,8 @@
 //!
 //! # Caveats
 //!
-//! * A database file that is copied, or restored from a backup, is noticed at its next push. It
-//!   goes on as another replica ([`Status::identity`]).
+//! * A database file that was copied, or restored from a backup, is noticed at its next push. It
+//!   continues as another replica ([`Status::identity`]).
 //! * One replicator at a time works on a file. A second one waits ([`SyncState::Standby`]), and
 //!   takes over when the first one ends.
 
@@ -154,11 +153,11 @@ pub use replicator::{Builder, Replicator, Subscription};
 pub use store::{Conflict, Connection};
 pub use sync::{Changes, Health, Status, Summary, SyncState};
 
-/// What a [`Status`] and a first sync tell.
+/// The content of a [`Status`] and of the report of a first sync.
 ///
 /// [`Replicator::status`] answers at once, from what the replicator knows. [`Status::health`] is
-/// the one word for an icon; [`Status::state`], [`Status::trouble`] and [`Status::hint`] are what a
-/// person reads beside it. Everything that cannot flow is listed by name:
+/// one word for an icon. [`Status::state`], [`Status::trouble`] and [`Status::hint`] are the text
+/// beside it. Everything that does not flow is listed by name:
 ///
 /// * [`Status::left_out`]: tables that are not replicated, with the reason;
 /// * [`Status::unwritable`]: tables whose changes cannot be written here at present;

@@ -1,4 +1,4 @@
-//! The library's front door: a replicator inside an application.
+//! The main interface of the library: a replicator inside an application.
 
 mod adoption;
 mod verify;
@@ -24,7 +24,7 @@ use crate::sync::{
     RemotePreview, Status, Summary, Tables, fresh_plan, open_offline, shut_down, when_unlocked,
 };
 
-/// How a [`Replicator`] is to be; made by [`Replicator::builder`].
+/// The settings of a [`Replicator`]; made by [`Replicator::builder`].
 #[must_use = "nothing happens before `start`"]
 pub struct Builder {
     path: PathBuf,
@@ -48,15 +48,15 @@ enum Where {
 }
 
 impl Builder {
-    /// The remote: its URL (`libsql://…` or `https://…`; `http://` to this machine alone) and its
-    /// token, which may be empty where none is needed.
+    /// The remote: its URL (`libsql://…` or `https://…`; `http://` only to this machine) and its
+    /// token, which may be empty if the remote needs none.
     pub fn remote(mut self, url: impl Into<String>, token: impl Into<String>) -> Self {
         self.remote = Where::Url(url.into(), SecretString::from(token.into()));
         self
     }
 
-    /// Where the token comes from, instead of the one beside the URL: a file that is read again
-    /// when it changes, or a function that is asked again when the remote has refused the token.
+    /// The source of the token, instead of a token beside the URL: a file that is read again when
+    /// it changes, or a function that is called again when the remote has refused the token.
     ///
     /// ```no_run
     /// # fn example(url: &str) -> driftless::Result<()> {
@@ -82,58 +82,60 @@ impl Builder {
         self
     }
 
-    /// How the remote at a URL is spoken to: time limits, certificates.
+    /// The options of the connection to the remote: time limits, certificates.
     pub fn remote_options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// The tables to replicate. All that can be replicated, of either side, unless it is called.
+    /// The tables to replicate. Without this call, all tables of either side that can be
+    /// replicated.
     pub fn tables<Name: Into<String>>(mut self, tables: impl IntoIterator<Item = Name>) -> Self {
         self.tables = Tables::Named(tables.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Tables to leave out, where all others are replicated. It takes the place of
-    /// [`Builder::tables`].
+    /// Tables to leave out, if all others are replicated. It replaces [`Builder::tables`].
     pub fn exclude<Name: Into<String>>(mut self, tables: impl IntoIterator<Item = Name>) -> Self {
         self.tables = Tables::AllBut(tables.into_iter().map(Into::into).collect());
         self
     }
 
-    /// A table's conflict rule, where it is not [`ConflictRule::Row`]. It is the same for all
+    /// A table's conflict rule, if it is not [`ConflictRule::Row`]. It is the same for all
     /// replicas: the first one sets it.
     pub fn conflict(mut self, table: impl Into<String>, rule: ConflictRule) -> Self {
         self.rules.push((table.into(), rule));
         self
     }
 
-    /// Who is at work: see [`Replicator::set_actor`].
+    /// The name of the user: see [`Replicator::set_actor`].
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// The longest time between two pulls: 5 seconds unless it is set. At least a millisecond.
+    /// The longest time between two pulls. The default is 4.5 seconds; the least value is a
+    /// millisecond.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 2).max(1);
         self
     }
 
-    /// How old the last success may be before health is red: 60 seconds unless it is set.
+    /// The age of the last success above which health is red: 60 seconds by default.
     pub fn health_bound(mut self, bound: Duration) -> Self {
         self.health_bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         self
     }
 
-    /// Registers what only the application has: `register` is called with each connection to the
-    /// database before it is used, those of [`Replicator::connection`] included. A replicator can
-    /// write to a table only with the functions and collations that its indexes, CHECKs, generated
-    /// columns and triggers need; see [`Status::unwritable`](crate::Status::unwritable).
+    /// Registers functions and collations that only the application has. `register` is called with
+    /// each connection to the database before it is used, also with those of
+    /// [`Replicator::connection`]. A replicator can write to a table only with the functions and
+    /// collations that its indexes, CHECKs, generated columns and triggers need; see
+    /// [`Status::unwritable`](crate::Status::unwritable).
     ///
-    /// They must give the same results as the application's: an index is in the order that its
-    /// collation says. A collation of the connection is made by `create_collation`, a function by
-    /// `create_scalar_function`.
+    /// They must give the same results as the application's, because an index is sorted by its
+    /// collation. `create_collation` of the connection registers a collation, and
+    /// `create_scalar_function` a function.
     pub fn on_connect(
         mut self,
         register: impl Fn(&Connection) -> Result<()> + Send + Sync + 'static,
@@ -142,7 +144,7 @@ impl Builder {
         self
     }
 
-    /// Where the chance in waiting times comes from, so that a run can be repeated.
+    /// The seed of the jitter in waiting times, so that a run can be repeated.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -150,19 +152,19 @@ impl Builder {
 
     /// Installs capture, and starts to replicate in the background.
     ///
-    /// It does not speak to the remote, so it is quick, and works offline: from here on every write
-    /// to the tables by any program is captured. Tables that only the remote has are made when it
-    /// is reached. No tokio runtime is needed, and none is in the way.
+    /// It does not contact the remote, so it is quick, and works offline: from now on every write
+    /// to the tables by any program is captured. Tables that only the remote has are created when
+    /// the remote is reached. It needs no tokio runtime, and works inside one.
     ///
-    /// On a file that is set up already nothing is written. Otherwise it needs SQLite's write lock,
-    /// and waits for a minute where another program keeps that; so do not call it within a write
+    /// If the file is set up already, nothing is written. Otherwise it needs SQLite's write lock,
+    /// and waits up to a minute while another program has it. So do not call it within a write
     /// transaction of your own.
     ///
     /// # Errors
     ///
-    /// `Usage` when no remote was named, its URL is not allowed, the token's file is of no use, or
-    /// a table cannot be replicated;
-    /// `Storage` when the file cannot be opened or written, or is locked for more than a minute.
+    /// `Usage` when no remote was named, its URL is not allowed, the token's file cannot be used,
+    /// or a table cannot be replicated; `Storage` when the file cannot be opened or written, or is
+    /// locked for more than a minute.
     pub fn start(self) -> Result<Replicator> {
         let remote: Arc<dyn Remote> = match self.remote {
             Where::Given(remote) => remote,
@@ -219,7 +221,7 @@ fn read_token(token: &SecretString) -> Result<Option<Token>> {
 
 /// Replicates one local database in the background, until it is shut down or dropped.
 ///
-/// The application reads and writes its tables as ever, over [`Replicator::connection`] or any
+/// The application reads and writes its tables as before, over [`Replicator::connection`] or any
 /// connection of its own, in this process or another. It never waits for the network.
 ///
 /// ```no_run
@@ -283,18 +285,18 @@ impl Replicator {
         Subscription { changes: self.handle.subscribe() }
     }
 
-    /// How the replica is. It waits for nothing.
+    /// The present status of the replica. It does not wait.
     pub fn status(&self) -> Status {
         self.handle.status()
     }
 
-    /// Pushes and pulls at once, until what is pending at the call has its verdict and what the
-    /// remote has is here. What is written meanwhile is not waited for.
+    /// Pushes and pulls now, until the events that are pending at the call have their verdicts and
+    /// the remote's present log is here. It does not wait for later writes.
     ///
     /// # Errors
     ///
     /// `Unavailable` when the remote cannot be reached, after a few attempts; `Refused` when it
-    /// refuses us or is another database; `Usage` when another replicator is at work on the file or
+    /// refuses us or is another database; `Usage` when another replicator is working on the file or
     /// this one was shut down; `Storage` when the local database fails.
     pub async fn sync_now(&self) -> Result<Summary> {
         self.ask(Command::SyncNow)?.await.map_err(|_| shut_down())?
@@ -309,8 +311,9 @@ impl Replicator {
         self.ask(Command::SyncNow)?.blocking_recv().map_err(|_| shut_down())?
     }
 
-    /// Looks at a remote that is refused ([`SyncState::OtherRemote`], [`SyncState::RolledBack`]),
-    /// so that a person can decide whether to go on with it. Nothing is changed, here or there.
+    /// Reads the facts of a remote that is refused ([`SyncState::OtherRemote`],
+    /// [`SyncState::RolledBack`]), so that a person can decide whether to continue with it. Nothing
+    /// is changed, here or there.
     ///
     /// # Errors
     ///
@@ -323,15 +326,16 @@ impl Replicator {
         self.ask(Command::Preview)?.await.map_err(|_| shut_down())?
     }
 
-    /// Goes on with a remote that is refused, on purpose, and synchronises. As in a first sync,
-    /// rows only here are pushed, rows only there are fetched, and rows in both take the remote's
-    /// version, with the local one in the conflict inbox. What is pending stays; the replica takes
-    /// a new identity, and keeps the former log beside the new one. Where nothing is wrong with the
-    /// remote, this is [`Replicator::sync_now`].
+    /// Continues with a remote that is refused, on purpose, and synchronises. As in a first sync,
+    /// rows that are only here are pushed, rows that are only there are fetched, and rows that
+    /// differ take the remote's version, with the local one in the conflict inbox. Pending events
+    /// stay. The replica takes a new identity, and keeps the former log beside the new one. If
+    /// there is no problem with the remote, this is [`Replicator::sync_now`].
     ///
     /// # Errors
     ///
-    /// As there, and `Usage`, naming table and column, when the tables do not fit.
+    /// As for [`Replicator::sync_now`], and `Usage`, naming table and column, when the tables do
+    /// not fit.
     pub async fn accept_remote(&self) -> Result<Summary> {
         self.ask(Command::Accept)?.await.map_err(|_| shut_down())?
     }
@@ -345,26 +349,27 @@ impl Replicator {
         self.ask(Command::Accept)?.blocking_recv().map_err(|_| shut_down())?
     }
 
-    /// Says that the network is back, or another one: what failed is tried again at once. A wake
-    /// from sleep is noticed without it.
+    /// Reports that the network is back or has changed: a failed request is tried again at once. A
+    /// wake from sleep is noticed without this call.
     pub fn network_changed(&self) {
         // One that was shut down has nothing to try.
         let _ = self.handle.send(Command::Wake);
     }
 
-    /// Ends it. What is pending stays in the database and goes out after the next start.
+    /// Ends the replicator. Pending events stay in the database and are pushed after the next
+    /// start.
     ///
     /// # Errors
     ///
     /// `Usage` when it was shut down before.
     pub async fn shutdown(&self) -> Result<()> {
-        // An error means that the thread is gone, which is what is wanted.
+        // An error means that the thread has ended, which is intended.
         let _ = self.ask(Command::Shutdown)?.await;
         self.join();
         Ok(())
     }
 
-    /// Gives a command whose answer is waited for.
+    /// Sends a command, and waits for its answer.
     fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -381,8 +386,8 @@ impl Replicator {
         }
     }
 
-    /// Sets who is at work: events from now on carry this name, by whichever connection of the
-    /// file they are made. `None` for nobody in particular.
+    /// Sets the name of the user: later events have this name as their actor, on any connection to
+    /// the file. `None` for no name.
     ///
     /// # Errors
     ///
@@ -397,29 +402,29 @@ impl Replicator {
     ///
     /// # Errors
     ///
-    /// `Usage` when the URL is not allowed or the token is none.
+    /// `Usage` when the URL is not allowed or the token is not valid.
     pub fn reconfigure(&self, url: &str, token: impl Into<String>) -> Result<()> {
         let token = read_token(&SecretString::from(token.into()))?;
         self.reconfigure_with(url, token.into())
     }
 
-    /// [`Replicator::reconfigure`] with a token that may be another one in the course of time.
+    /// [`Replicator::reconfigure`] with a source of tokens, which may change later.
     ///
     /// # Errors
     ///
-    /// As there, and `Usage` when the token's file is of no use.
+    /// As for [`Replicator::reconfigure`], and `Usage` when the token's file cannot be used.
     pub fn reconfigure_with(&self, url: &str, credentials: Credentials) -> Result<()> {
         let remote = Libsql::connect_with(url, credentials, self.options.clone())?;
         self.handle.send(Command::Reconfigure(Arc::new(remote)))
     }
 
-    /// Tries a URL and a token, and says what is wrong in words that a person can act on. Nothing
-    /// is changed, here or there. It works in any async runtime, and takes some seconds at the most
-    /// where nobody answers.
+    /// Tries a URL and a token, and reports problems in words that a person can act on. Nothing is
+    /// changed, here or there. It works in any async runtime, and takes some seconds at most if
+    /// there is no answer.
     ///
     /// # Errors
     ///
-    /// `Usage` when the token is none.
+    /// `Usage` when the token is not valid.
     pub async fn test_connection(
         &self,
         url: &str,
@@ -454,12 +459,13 @@ impl Replicator {
         Ok(answer)
     }
 
-    /// Asks the replica what only its file says: the log, the conflicts of a table, what is not
-    /// replicated. `ask` runs on the replicator's thread, between two of its transactions.
+    /// Reads facts that only the replica's file has: the log, the conflicts of a table, the tables
+    /// that are not replicated. `ask` runs on the replicator's thread, between two of its
+    /// transactions.
     ///
     /// # Errors
     ///
-    /// What `ask` returns; `Usage` when the replicator was shut down.
+    /// The errors of `ask`; `Usage` when the replicator was shut down.
     pub fn inspect<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Replica<'_>) -> Result<T> + Send + 'static,
@@ -467,7 +473,7 @@ impl Replicator {
         self.handle.with(|store| ask(&mut Replica::lent(store)))
     }
 
-    /// The local events that lost and that nobody has looked after; with `all`, also those that
+    /// The local events that lost and about which nobody has decided; with `all`, also those that
     /// were restored or dismissed.
     ///
     /// # Errors
@@ -478,9 +484,9 @@ impl Replicator {
         self.inspect(move |replica| replica.conflicts(&filter, 0, usize::MAX))
     }
 
-    /// Writes the values of an event that lost once more, as new events on today's base, with what
-    /// else is open of its group: of what may be of one transaction ([`Conflict::group`]). All of
-    /// it is restored, or nothing. What was restored before is not written again.
+    /// Writes the values of a lost event again, as new events with the present base, together with
+    /// the other open events of its group, which may be of one transaction ([`Conflict::group`]).
+    /// All of them are restored, or none. An event that was restored before is not written again.
     ///
     /// # Errors
     ///
@@ -495,12 +501,12 @@ impl Replicator {
     ///
     /// # Errors
     ///
-    /// `Usage` when the inbox has not one of the events; `Storage` when the database fails.
+    /// `Usage` when one of the events is not in the inbox; `Storage` when the database fails.
     pub fn restore_selected(&self, wanted: Selection, new_key: Option<NewKey>) -> Result<Restored> {
         self.inspect(move |replica| replica.restore(&wanted, new_key))
     }
 
-    /// Takes an event off the conflict inbox. The log keeps it.
+    /// Closes a conflict in the inbox. The log keeps the event.
     ///
     /// # Errors
     ///
@@ -545,13 +551,13 @@ impl Drop for Replicator {
     }
 }
 
-/// The rows that pulls change, page by page. Nothing is kept for one that was dropped.
+/// The rows that pulls change, page by page. Dropping it ends the subscription.
 pub struct Subscription {
     changes: broadcast::Receiver<Changes>,
 }
 
 impl Subscription {
-    /// The next changes; `None` once the replicator has ended. In any async runtime.
+    /// The next changes; `None` after the replicator has ended. It works in any async runtime.
     pub async fn next(&mut self) -> Option<Changes> {
         match self.changes.recv().await {
             Ok(changes) => Some(changes),
@@ -560,7 +566,7 @@ impl Subscription {
         }
     }
 
-    /// The next changes, for a program without async; `None` once the replicator has ended.
+    /// The next changes, for a program without async; `None` after the replicator has ended.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! The codes of errors: one word for each failure that somebody tells from others.
+//! The codes of errors: one word for each failure that programs distinguish.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,26 +6,28 @@ use std::str::FromStr;
 /// What the caller must do about an [`Error`](super::Error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The call was wrong: a table that does not exist, a flag that makes no sense. Mend the call.
+    /// The call was wrong: a table that does not exist, a flag that makes no sense. Correct the
+    /// call.
     Usage,
     /// The remote cannot be reached, or is overloaded. Try again later; nothing is lost.
     Unavailable,
     /// The remote refuses us: credentials, a newer schema, another database. Stop, and tell a
     /// person.
     Refused,
-    /// The remote answered, but refused this very request because of what is in it (a constraint, a
-    /// trigger, SQL that it does not know). Repeating it unchanged is of no use.
+    /// The remote answered, but refused this request because of its content (a constraint, a
+    /// trigger, SQL that it does not know). Repeating it unchanged does not help.
     Rejected,
-    /// The answer, or the request, was too large for the remote. Ask for less.
+    /// The answer or the request was too large for the remote. Request less.
     TooLarge,
-    /// Bytes that should be ours are not what we wrote: a damaged frame, nonsense from a remote.
+    /// Data that should be ours is not as we wrote it: a damaged frame, or an invalid answer of a
+    /// remote.
     Corrupt,
     /// The local database or disk failed: locked for long, full, read-only, not a database.
     Storage,
 }
 
 impl Kind {
-    /// The word for it, as `--json` prints it.
+    /// Its name, as `--json` prints it.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Usage => "usage",
@@ -42,11 +44,11 @@ impl Kind {
 /// Defines [`Code`]. The documentation of a code is also its row in docs/operations.md.
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident $text:literal $kind:ident;)+) => {
-        /// Which failure an [`Error`](super::Error) is.
+        /// The failure of an [`Error`](super::Error).
         ///
-        /// Programs act on the code and on the [`Kind`]; the message is for people, and its words
-        /// may change. The text of a code never changes. An error that no program has to tell from
-        /// others of its kind has the code of its kind, such as `usage`.
+        /// Programs act on the code and on the [`Kind`]. The message is for people, and its words
+        /// may change. The text of a code never changes. An error that no program must distinguish
+        /// from others of its kind has the code of its kind, such as `usage`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Code {
@@ -71,7 +73,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What the code means and what to do, as the documentation says it.
+            /// The meaning of the code and the remedy, as the documentation has them.
             #[cfg(test)]
             fn meaning(self) -> String {
                 let lines: &[&str] = match self {
@@ -97,8 +99,8 @@ codes! {
     /// The first sync of the replica is not complete. Run `driftless init` again with the same
     /// arguments.
     FirstSyncNotDone "first_sync_not_done" Usage;
-    /// A removal would lose something that is nowhere else. The message says what; `--force` does
-    /// it all the same.
+    /// A removal would lose data that exists nowhere else. The message names it; `--force` removes
+    /// it anyway.
     WouldLose "would_lose" Usage;
     /// The replica is too far behind the remote to be compared with it. Run `driftless sync` first.
     FarBehind "far_behind" Usage;
@@ -180,8 +182,8 @@ codes! {
     TableUnwritable "table_unwritable" Usage;
     /// A table's rows are compared with the remote's first: its definition has changed.
     TableSuspect "table_suspect" Storage;
-    /// Events of a table cannot be pushed because its definition on the remote is another one. They
-    /// wait, and other tables go on; migrate one of the two sides.
+    /// Events of a table cannot be pushed because its definition on the remote differs. They wait,
+    /// and other tables continue; migrate one of the two sides.
     TableWaits "table_waits" Usage;
     /// The command needs a confirmation and did not get one. Nothing was done.
     NotConfirmed "not_confirmed" Usage;
@@ -217,7 +219,7 @@ codes! {
     TokenForbidden "token_forbidden" Refused;
     /// The token may only read. Create one that may write.
     TokenReadOnly "token_read_only" Refused;
-    /// The remote wants a token and none was sent. Provide one for this host.
+    /// The remote requires a token and none was sent. Provide one for this host.
     TokenMissing "token_missing" Refused;
     /// The database was blocked by its operator. Check the limits of the plan.
     RemoteBlocked "remote_blocked" Refused;
@@ -249,8 +251,8 @@ codes! {
     RemoteColumnMissing "remote_column_missing" Refused;
     /// A replicated table is missing on the remote. Restore it there with its rows.
     RemoteTableMissing "remote_table_missing" Refused;
-    /// A trigger or a view of the remote refers to something that is missing there. Create it, or
-    /// drop what refers to it.
+    /// A trigger or a view of the remote refers to an object that is missing there. Create it, or
+    /// drop the object that refers to it.
     RemoteObjectMissing "remote_object_missing" Refused;
     /// The remote has lost events that this replica has read or pushed: it was restored from a
     /// backup. Accept that state with `driftless remote accept`, or restore the remote.
@@ -292,7 +294,7 @@ codes! {
     /// of the remote.
     EventTooLarge "event_too_large" TooLarge;
     /// The remote sends almost nothing in an answer, so an event cannot be pulled. Raise the limit
-    /// of the remote. Pushes go on.
+    /// of the remote. Pushes continue.
     EventUnreadable "event_unreadable" TooLarge;
     /// Very many changes depend on each other by foreign keys, and the remote may not accept them
     /// in one transaction. They are sent; changes made later wait.
@@ -318,7 +320,7 @@ codes! {
 
     /// The local database or the disk failed.
     Storage "storage" Storage;
-    /// Another program has locked the local database. The work goes on when the lock is free.
+    /// Another program has locked the local database. The work continues when the lock is free.
     DatabaseLocked "database_locked" Storage;
     /// The local database is damaged. Run `PRAGMA integrity_check`, or restore a backup.
     DatabaseDamaged "database_damaged" Storage;
@@ -326,7 +328,7 @@ codes! {
     NotADatabase "not_a_database" Storage;
     /// The local database is read-only. Make the file and its folder writable.
     DatabaseReadOnly "database_read_only" Storage;
-    /// The disk of the local database is full. Free some space; the work goes on.
+    /// The disk of the local database is full. Free some space; the work continues.
     DiskFull "disk_full" Storage;
     /// The disk of the local database failed. Check whether it is full, over its quota, or
     /// failing.
@@ -337,7 +339,7 @@ codes! {
     DatabaseFailed "database_failed" Storage;
     /// The local database was written by a newer version. Update this program.
     DatabaseNewer "database_newer" Storage;
-    /// The local file is gone. Put it back; replication goes on.
+    /// The local file is gone. Put it back; replication continues.
     FileGone "file_gone" Storage;
     /// The local file was replaced by one that is not this replica. Put the replica back.
     FileReplaced "file_replaced" Storage;
