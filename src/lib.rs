@@ -174,14 +174,14 @@ pub mod status {
 
 /// Local changes that lost, and remote changes that cannot be applied here.
 ///
-/// [`Replicator::conflicts`] lists the first, each with the winner beside it. A person decides:
-/// [`Replicator::restore`] writes the lost values again, as a new change, under a [`NewKey`] where
-/// the row's key is taken; [`Replicator::dismiss`] closes the conflict. Conflicts of one `group`
-/// may be of one transaction: [`Replicator::restore_selected`] and
-/// [`Replicator::dismiss_selected`] take them together.
+/// [`Replicator::conflicts`] lists the first, each with the winner. A person decides:
+/// [`Replicator::restore`] writes the lost values again, as a new change, with a [`NewKey`] if the
+/// row's key is taken; [`Replicator::dismiss`] closes the conflict. Conflicts of one `group` may be
+/// of one transaction: [`Replicator::restore_selected`] and [`Replicator::dismiss_selected`] act on
+/// several.
 ///
-/// [`Replicator::quarantine`] lists the others. They are tried again by themselves when the
-/// definition of their table changes, and by [`Replicator::retry_quarantine`].
+/// [`Replicator::quarantine`] lists the others. They are tried again when the definition of their
+/// table changes, and by [`Replicator::retry_quarantine`].
 ///
 /// [`NewKey`]: crate::conflicts::NewKey
 /// [`Replicator::conflicts`]: crate::Replicator::conflicts
@@ -200,12 +200,12 @@ pub mod events {
     pub use crate::event::{Change, Event, EventId, Image, Op, Origin, ReplicaId, RowKey, Seq};
 }
 
-/// The remote: its token, a trial of both, and what a remote that was replaced offers.
+/// The remote: its token, a test of both, and the preview of a remote that was replaced.
 ///
-/// [`Credentials`] say where the token comes from; a file or a function is asked again when the
-/// token was refused. [`probe()`] tries a URL and a token before there is a replicator, and
-/// [`Replicator::test_connection`] with one. [`Replicator::remote_preview`] says what is on a
-/// remote that has another log than before, and [`Replicator::accept_remote`] goes on with it.
+/// [`Credentials`] are the source of the token; a file or a function is read again when the token
+/// was refused. [`probe()`] tries a URL and a token without a replicator, and
+/// [`Replicator::test_connection`] with one. [`Replicator::remote_preview`] shows a remote that has
+/// another log than before, and [`Replicator::accept_remote`] continues with it.
 ///
 /// [`Credentials`]: crate::remotes::Credentials
 /// [`probe()`]: crate::remotes::probe
