@@ -67,8 +67,7 @@ impl Machine {
         ends_at(place, cookie, answer)
     }
 
-    /// A search for writes that capture on the remote missed is repeated later. Nothing waits for
-    /// it.
+    /// A search for writes that capture on the remote missed is repeated later.
     fn search_failed(&mut self, error: &Error) {
         tracing::info!(kind = ?error.kind(), "the search for missed writes is put off: {error}");
         self.first_sync.finder_mut().put_off(self.schedule.now().steady_ms);
@@ -249,8 +248,7 @@ impl Machine {
                     self.failed_locally(error);
                 }
                 if done.settled() > 0 {
-                    // Settled events are no longer in the outbox. The staged push may have some of
-                    // them.
+                    // Settled events left the outbox. The staged push may have some of them.
                     self.pusher.forget_staged();
                 }
                 self.integrated(done);

@@ -434,8 +434,8 @@ fn a_group_whose_statements_are_too_many_is_named() {
     let trouble = a.status().trouble.unwrap();
     assert!(
         trouble.starts_with(
-            "the remote does not take the request that puts 3000 changes of table `folder` into \
-             force, which hang together: "
+            "the remote does not accept the request that applies 3000 changes of table `folder`, \
+             which depend on one another: "
         ),
         "{trouble}"
     );

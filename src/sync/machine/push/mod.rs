@@ -391,6 +391,7 @@ fn unpushable(events: &[Outgoing], error: Error) -> Error {
     Error::new(code, message).with_source(error)
 }
 
+/// The limits with fewer events. Transactions may be separated.
 fn few(limit: PushLimit, events: usize) -> PushLimit {
     PushLimit { events: limit.events.min(events), keeps_transactions: false, ..limit }
 }
