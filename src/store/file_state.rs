@@ -18,8 +18,7 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// The file at `path`, through symbolic links. The file is not opened, because closing a
-    /// descriptor of a database drops all locks of the process on it.
+    /// A name that no other file has at the same time, in hexadecimal.
     pub(crate) fn name(self) -> String {
         format!("{:x}-{:x}", self.device, self.inode)
     }

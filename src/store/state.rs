@@ -109,7 +109,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a replica about which nothing is known.
+    /// The highest seq that is integrated.
     pub fn cursor(&self) -> Seq {
         self.place.seq
     }

@@ -64,7 +64,7 @@ pub struct Comparison {
     to_count: VecDeque<Piece>,
     asked: Option<Asked>,
     hashes: bool,
-    /// The number of rows of all tables, after they were counted.
+    /// The remote has a log, by which its rows are taken back to the cursor.
     has_log: bool,
     /// The statements bring the powers of two that spell a REAL, since the remote has none.
     brings_powers: bool,

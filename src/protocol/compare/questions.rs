@@ -94,7 +94,7 @@ pub(super) fn rows(table: &ComparedTable, range: &KeyRange, limit: usize) -> Sta
     Statement::new(sql, args.into_iter().chain([number(limit)]))
 }
 
-/// A row of the remote. Instead of a key that has text that is not UTF-8, it has `None`.
+/// The conditions for the rows of a range, and their arguments.
 fn within(table: &ComparedTable, range: &KeyRange) -> (Vec<String>, Vec<Value>) {
     let (mut conditions, mut args) = (Vec::new(), Vec::new());
     for (bound, is_from) in [(&range.from, true), (&range.to, false)] {

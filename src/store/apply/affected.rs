@@ -1,4 +1,4 @@
-//! The affected rows of a page: finding them, and undoing their pending events.
+//! The rows that an attempt has to think about: those of the page, and those with pending events.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -314,8 +314,6 @@ impl AffectedRows {
         self.rows.len()
     }
 
-    /// The base row that was held in quarantine. Earlier events of the row, in this page, could not
-    /// be read when it began to wait.
     pub(in crate::store) fn iter(&self) -> std::slice::Iter<'_, AffectedRow> {
         self.rows.iter()
     }
@@ -339,7 +337,7 @@ impl AffectedRows {
     }
 }
 
-/// Reads the pending events of this row. Events of another row with the same hash are left out.
+/// Reads those of the pending events that are of this row and of no other with the same hash.
 fn load_row(
     db: &Connection,
     layouts: &Layouts,

@@ -145,7 +145,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Removes an own event from the outbox, because its verdict is here.
+    /// An own event lost: it is off its row, and is to be listed.
     fn lose_own(&mut self, at: usize, row: usize, n: i64) -> Step {
         let task = self.task();
         let (line, store) = (&task.lines()[at], task.store());

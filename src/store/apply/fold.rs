@@ -201,7 +201,7 @@ impl Rebase<'_, '_> {
     }
 }
 
-/// SQLite's message about a refused write. It names tables and columns, and no values.
+/// Writes one of a row's images, if there is one. False if a constraint refuses it.
 fn try_image(
     task: Task<'_, '_>,
     writer: &mut Writer<'_>,

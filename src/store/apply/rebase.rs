@@ -1,19 +1,18 @@
-//! One attempt at a page: a rebase of the rows that the page affects.
+//! One attempt at a page: the rows that it touches are rebased.
 //!
 //! The invariant is that **a row is the fold of the remote log up to the cursor, with this
-//! replica's pending events of that row that have not lost on top, in their order**. So
+//! replica's pending events of that row, those that have not lost, on top in their order**. So
 //! [`Rebase::run`]
 //!
-//! 1. finds the affected rows: those in the page that have pending events. A row is *unchanged*,
-//!    and is not written at all, if its events in the page are exactly its first pending ones, all
-//!    applied, and nothing of it waits in quarantine;
-//! 2. undoes the pending events of the other affected rows: it computes in memory what is under
-//!    them;
+//! 1. finds the rows of the page that have pending events; one whose events in the page are exactly
+//!    its first pending ones, all applied, and for which nothing waits in quarantine, is
+//!    *unchanged* and is not written at all;
+//! 2. takes the pending events off the other rows: works out in memory what is underneath;
 //! 3. applies the page in the order of the log, and settles the outbox with it;
-//! 4. reapplies the remaining pending events, oldest first, or sets them aside.
+//! 4. puts the remaining pending events back on top, oldest first, or sets one aside.
 //!
-//! The pending events are not undone one by one in the tables, because the tables would pass
-//! through states that never existed, which a UNIQUE index may refuse.
+//! Undoing event by event through SQL would pass through states that never existed, which a UNIQUE
+//! index notices.
 
 use rusqlite::CachedStatement;
 
@@ -35,9 +34,9 @@ use crate::store::rows::row::Row;
 use crate::store::rows::writer::Writer;
 use crate::store::schema::install::forget_before_images;
 
-/// How far an event's id may be ahead of the remote's clock for this replica's clock to follow it,
-/// in ms: ten years. Some clocks are a year ahead. An id that is a century ahead is made up: every
-/// replica would take over its time, and no pending event would ever seem to have waited.
+/// How far ahead of the remote's clock an event's id may be for this replica's ids to follow it, in
+/// ms: ten years. Clocks are a year ahead, but what is a century ahead is made up: it would be
+/// everybody's time, and nothing that is pending would ever be seen to wait.
 const MAX_AHEAD_MS: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// One attempt at a page.
@@ -69,7 +68,7 @@ struct LogEnd<'s> {
     chain: Hash,
 }
 
-/// The result of a successful attempt.
+/// What an attempt leaves when it has come through.
 pub(in crate::store) struct Finished {
     done: Integrated,
     settled: Vec<i64>,
@@ -108,24 +107,23 @@ impl<'s, 'p> Rebase<'s, 'p> {
         })
     }
 
-    /// The events that were decoded before the transaction.
+    /// With base rows that have come out of quarantine with the events. They are for the fold
+    /// alone.
     pub(in crate::store) fn holding(self, held: HeldRows) -> Self {
         assert!(held.is_empty() || self.task.is_folded(), "others read rows in place");
         Rebase { quarantine: self.quarantine.holding(held), ..self }
     }
 
-    /// With events that were decoded before the transaction.
+    /// What the attempt has to do.
     pub(in crate::store) fn task(&self) -> Task<'s, 'p> {
         self.task
     }
 
-    /// For events that are in the log already: they are not sealed again. `held` are row images
-    /// that came out of quarantine with them. Only the strategy `Folded` can use them.
+    /// The rows that need thought.
     pub(in crate::store) fn rows(&self) -> &AffectedRows {
         &self.rows
     }
 
-    /// For events whose effects, up to `adopted`, are in the rows already.
     pub(in crate::store) fn rows_mut(&mut self) -> &mut AffectedRows {
         &mut self.rows
     }
@@ -187,7 +185,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         Ok(())
     }
 
-    /// Returns the result of a write, or the reason to stop the attempt.
+    /// Whether an event can be written into a table. [`Rebase::write`] may follow.
     pub(super) fn admit(
         &mut self,
         table: usize,
@@ -211,7 +209,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         }
     }
 
-    /// Returns the result of a write, or the reason to stop the attempt.
+    /// Turns the outcome of a write into a reason to stop, if it is one.
     pub(in crate::store) fn check(&self, written: rusqlite::Result<usize>) -> Step<usize> {
         self.task.check(written)
     }
@@ -240,8 +238,8 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.done.changes.push(Change { table, key, op: line.op, origin: line.origin });
     }
 
-    /// Records that an own event was undone on its row. If another writer's event of the page has
-    /// written the row, the row is recorded already.
+    /// Notes that an own event is off its row. If another writer's event of the page has written
+    /// the row, that one is noted already.
     pub(super) fn note_undone(&mut self, row: usize, own: Op) {
         let row = &self.rows[row];
         let Some(table) = row.table().filter(|_| row.winners().is_empty()) else { return };
@@ -271,7 +269,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.settled.push(n);
     }
 
-    /// The same, with the original line if it has no frame.
+    /// An own event of the page lost.
     pub(super) fn lose(&mut self, lost: Lost) {
         self.lost.push(lost);
     }
@@ -295,7 +293,7 @@ impl<'s, 'p> Rebase<'s, 'p> {
         self.done.moot += 1;
     }
 
-    /// Updates the state row and the outbox.
+    /// Brings the state up to date.
     pub(in crate::store) fn finish(mut self, cursor: Seq, sent: Option<i64>) -> Step<Finished> {
         let (db, store) = (self.task.db(), self.task.store());
         let ahead =

@@ -74,7 +74,12 @@ impl Store {
         Ok(is_replica(&db)? && setting(&db, ADOPTED)?.is_some())
     }
 
-    /// The rows of these tables of a file that refer to a row that does not exist.
+    /// The names of the tables that a file replicates already, if it is a replica whose first sync
+    /// is done.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the file cannot be read.
     pub fn replicated_names(path: &Path) -> Result<Vec<String>> {
         if !Store::was_adopted(path)? {
             return Ok(Vec::new());

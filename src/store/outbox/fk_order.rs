@@ -55,6 +55,7 @@ pub(in crate::store) fn values<'a>(
 /// changes or deletes a row. Values are kept as hashes, because an outbox may have a million of
 /// them.
 pub(in crate::store) struct Later<'t> {
+    /// The foreign keys, each with its number and the table that has it.
     keys: Vec<(usize, &'t str, &'t ForeignKey)>,
     parents: HashMap<(usize, u64), usize>,
     freed: HashMap<(usize, u64), usize>,

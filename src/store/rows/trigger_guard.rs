@@ -46,7 +46,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Prepares the connection for these tables.
+    /// Whether a replicated table has a trigger that is not ours.
     pub(in crate::store) fn is_foreign(&self) -> bool {
         self.foreign
     }

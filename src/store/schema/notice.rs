@@ -40,7 +40,8 @@ pub struct Suspect {
     pub table: String,
     /// Whether it had none of our triggers: then it was rebuilt.
     pub anew: bool,
-    /// The file's record of the suspicion.
+    /// It is replicated since a moment ago, and its rows are brought together with the remote's as
+    /// in a first sync. Which version of a row is taken.
     pub joins: Option<Prefer>,
     /// The file's record of the suspicion.
     note: String,

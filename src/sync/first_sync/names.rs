@@ -29,9 +29,8 @@ pub(in crate::sync) fn require_free_names(
                 "table `{table}` cannot be created in {whose}, which already has {}",
                 described(other)
             );
-            return Err(Error::new(Code::NameTaken, message).with_hint(format!(
-                "rename one of the two: a name can exist only once in a database"
-            )));
+            return Err(Error::new(Code::NameTaken, message)
+                .with_hint("rename one of the two: a name can exist only once in a database"));
         }
         let indexes = from.iter().filter(with_sql);
         for (_, index, ..) in indexes.filter(|(_, _, of, _)| of.eq_ignore_ascii_case(table)) {
