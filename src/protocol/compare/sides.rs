@@ -20,8 +20,8 @@ pub trait LocalRows {
     /// The errors of the database. The same is true of all methods here.
     fn count(&mut self, table: usize) -> Result<u64>;
 
-    /// The keys of the first and the last row of a table; `None` if the table is empty, or if one of
-    /// these keys is not UTF-8.
+    /// The keys of the first and the last row of a table; `None` if the table is empty, or if one
+    /// of these keys is not UTF-8.
     fn ends(&mut self, table: usize) -> Result<Option<[Vec<Value>; 2]>>;
 
     /// The bounds that split a range into parts of `every` rows.
