@@ -156,8 +156,8 @@ mod tests {
             assert_eq!(state, SyncState::RolledBack);
             error.message().to_owned()
         };
-        assert!(message(None).contains("has no event 5"));
-        assert!(message(other).contains("its event 5 is another one"));
+        assert!(message(None).contains("no longer has event 5"));
+        assert!(message(other).contains("its event 5 is not the one"));
         assert_eq!(state(Meta { incarnation: None, ..well.clone() }), Some(SyncState::RolledBack));
         let copy = Some(Incarnation { count: 4, chance: 2 }.to_string());
         assert_eq!(
