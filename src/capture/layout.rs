@@ -31,8 +31,8 @@ use crate::event::{Image, Op, RowKey};
 pub const BEFORE_IMAGES: [&str; 3] =
     ["driftless_notes", "driftless_notes_nocase", "driftless_notes_rtrim"];
 
-/// The number of bits of a layout's id. The id takes six bytes of a row, and collisions are
-/// improbable.
+/// What a trigger finds in the place of a column that the application has dropped since the trigger
+/// was made.
 pub(super) const ABSENT: &[u8] = b"driftless: this column was dropped";
 
 /// The number of bits of a layout's id. The id takes six bytes of a row, and collisions are

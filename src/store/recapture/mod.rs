@@ -73,7 +73,12 @@ impl Store {
         Ok(())
     }
 
-    /// Begins the comparison of a suspect table.
+    /// Notes that tables are to be compared again, if the remote has got a column that it did not
+    /// have when they were last compared. `there` are the remote's tables.
+    ///
+    /// # Errors
+    ///
+    /// `Storage` when the database fails.
     pub(crate) fn columns_arrived(&mut self, there: &RemoteTables) -> Result<()> {
         if !self.is_adopted()? {
             return Ok(());

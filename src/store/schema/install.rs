@@ -55,7 +55,7 @@ pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) 
     remember_definition(db, &table.name)
 }
 
-/// Remembers a table's present definition.
+/// Makes the table with the names of all columns anew, if it lacks one.
 fn make_names(db: &Connection, all: &[&Table]) -> Result<()> {
     let mut statement =
         db.prepare_cached("SELECT lower(name) FROM pragma_table_info('driftless_names')")?;

@@ -105,7 +105,7 @@ pub(super) struct SchemaCheck {
     suspects: Vec<(String, bool)>,
     /// Our triggers on tables that are not replicated, perhaps with another name.
     strays: Vec<String>,
-    /// The state to remember, if it has changed.
+    /// The tables whose columns have other names than are stored, each with what is to be stored.
     named: Vec<(String, String)>,
     /// The tables of which columns were renamed and nothing else was changed.
     renamed: Vec<String>,
@@ -215,7 +215,7 @@ impl SchemaCheck {
     }
 }
 
-/// Whether a table is suspect and, if so, whether it was rebuilt.
+/// What is stored of the columns of a table.
 fn stored_columns(db: &Connection, table: &Table) -> Result<String> {
     let sql = "SELECT columns FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";
     Ok(db.prepare_cached(sql)?.query_row([&table.name], |row| row.get(0))?)

@@ -46,8 +46,8 @@ impl ReplicatedTable {
     }
 }
 
-/// The name by which SQL can use a table's rowid; `None` if it has none, or columns have all of its
-/// names.
+/// The names of a table's columns as our trigger for its deletes tells them: it names the columns
+/// by their present names, in the order of the layout with which it was made.
 fn names_by_trigger(db: &Connection, table: &str) -> Result<Names> {
     let sql = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1 COLLATE NOCASE
                AND tbl_name = ?2 COLLATE NOCASE";
