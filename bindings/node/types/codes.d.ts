@@ -14,7 +14,7 @@ export type ErrorCode =
   | "not_a_replica"
   /** The first sync of the replica is not complete. Run `driftless init` again with the same arguments. */
   | "first_sync_not_done"
-  /** A removal would lose something that is nowhere else. The message says what; `--force` does it all the same. */
+  /** A removal would lose data that exists nowhere else. The message names it; `--force` removes it anyway. */
   | "would_lose"
   /** The replica is too far behind the remote to be compared with it. Run `driftless sync` first. */
   | "far_behind"
@@ -90,7 +90,7 @@ export type ErrorCode =
   | "table_unwritable"
   /** A table's rows are compared with the remote's first: its definition has changed. */
   | "table_suspect"
-  /** Events of a table cannot be pushed because its definition on the remote is another one. They wait, and other tables go on; migrate one of the two sides. */
+  /** Events of a table cannot be pushed because its definition on the remote differs. They wait, and other tables continue; migrate one of the two sides. */
   | "table_waits"
   /** The command needs a confirmation and did not get one. Nothing was done. */
   | "not_confirmed"
@@ -122,7 +122,7 @@ export type ErrorCode =
   | "token_forbidden"
   /** The token may only read. Create one that may write. */
   | "token_read_only"
-  /** The remote wants a token and none was sent. Provide one for this host. */
+  /** The remote requires a token and none was sent. Provide one for this host. */
   | "token_missing"
   /** The database was blocked by its operator. Check the limits of the plan. */
   | "remote_blocked"
@@ -150,7 +150,7 @@ export type ErrorCode =
   | "remote_column_missing"
   /** A replicated table is missing on the remote. Restore it there with its rows. */
   | "remote_table_missing"
-  /** A trigger or a view of the remote refers to something that is missing there. Create it, or drop what refers to it. */
+  /** A trigger or a view of the remote refers to an object that is missing there. Create it, or drop the object that refers to it. */
   | "remote_object_missing"
   /** The remote has lost events that this replica has read or pushed: it was restored from a backup. Accept that state with `driftless remote accept`, or restore the remote. */
   | "remote_rolled_back"
@@ -186,7 +186,7 @@ export type ErrorCode =
   | "answer_too_large"
   /** The remote takes almost nothing in a request, so an event cannot be pushed. Raise the limit of the remote. */
   | "event_too_large"
-  /** The remote sends almost nothing in an answer, so an event cannot be pulled. Raise the limit of the remote. Pushes go on. */
+  /** The remote sends almost nothing in an answer, so an event cannot be pulled. Raise the limit of the remote. Pushes continue. */
   | "event_unreadable"
   /** Very many changes depend on each other by foreign keys, and the remote may not accept them in one transaction. They are sent; changes made later wait. */
   | "transaction_too_large"
@@ -208,7 +208,7 @@ export type ErrorCode =
   | "identity_lost"
   /** The local database or the disk failed. */
   | "storage"
-  /** Another program has locked the local database. The work goes on when the lock is free. */
+  /** Another program has locked the local database. The work continues when the lock is free. */
   | "database_locked"
   /** The local database is damaged. Run `PRAGMA integrity_check`, or restore a backup. */
   | "database_damaged"
@@ -216,7 +216,7 @@ export type ErrorCode =
   | "not_a_database"
   /** The local database is read-only. Make the file and its folder writable. */
   | "database_read_only"
-  /** The disk of the local database is full. Free some space; the work goes on. */
+  /** The disk of the local database is full. Free some space; the work continues. */
   | "disk_full"
   /** The disk of the local database failed. Check whether it is full, over its quota, or failing. */
   | "disk_failed"
@@ -226,7 +226,7 @@ export type ErrorCode =
   | "database_failed"
   /** The local database was written by a newer version. Update this program. */
   | "database_newer"
-  /** The local file is gone. Put it back; replication goes on. */
+  /** The local file is gone. Put it back; replication continues. */
   | "file_gone"
   /** The local file was replaced by one that is not this replica. Put the replica back. */
   | "file_replaced"
