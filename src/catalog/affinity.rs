@@ -39,7 +39,7 @@ impl Affinity {
         }
     }
 
-    /// Converts a value as SQLite does when it stores the value in a column of this affinity.
+    /// A declared type that has it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Affinity::Integer => "INTEGER",

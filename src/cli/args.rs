@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// Show one event, column by column
     Show(ShowArgs),
-    /// List local events that lost, each with the winner; restore or dismiss them
+    /// Every version of a row: what changed it, when and by whom
     History(HistoryArgs),
     /// Who set each column of a row last, or one column of every row
     Blame(BlameArgs),

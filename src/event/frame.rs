@@ -314,8 +314,8 @@ pub fn open(sealed: &Sealed, seq: Seq) -> Result<Event> {
     })
 }
 
-/// The part of an event that the remote's log must have as well, on one line: seq, id, origin, op,
-/// base, verdict, table and key, with spaces between. It is made from the frame's header alone.
+/// The part of a header that is enough to decide whether its event is searched for. It borrows from
+/// the header's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance<'a> {
     /// The event's id.

@@ -276,8 +276,6 @@ fn append(line: &[u8], page: &mut Vec<u8>) {
     page.extend_from_slice(line);
 }
 
-/// Stores a row's base image with the first of its waiting events that a retry examines. False if
-/// there is none.
 /// Takes these events out of quarantine, and returns the row images that were stored with them.
 /// Only the strategy `Folded` can use them: with another one the page is refused if there are any.
 pub(super) fn take_out(db: &Connection, lines: &[Line<'_>], strategy: Strategy) -> Step<HeldRows> {

@@ -49,7 +49,7 @@ pub(crate) struct LogArgs {
     /// The log of a former remote, by its number in the output of `log`
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     former: Option<i64>,
-    /// Continue with new events, until Ctrl-C
+    /// Only events by this actor, as the application set it
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only events that were pushed together with this one: its seq or id, or the unit's id
@@ -204,7 +204,7 @@ fn told(past: &PastIdentity, replica: &Replica<'_>) -> String {
     }
 }
 
-/// Prints the selected events that were not printed yet. Returns the last settled event's place.
+/// Prints events as they are read.
 struct Printer<'a> {
     replica: &'a Replica<'a>,
     output: &'a Output,

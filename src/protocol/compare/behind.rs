@@ -58,7 +58,11 @@ pub struct PendingChange {
 pub(crate) struct Behind(HashMap<(String, RowKey), Former>);
 
 impl Behind {
-    /// Reads the rows of [`changes`], in their order. Returns their number and the last seq.
+    /// From lines of the log, in their order.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the old values of one are none.
     pub(super) fn of_lines(lines: &[Line<'_>]) -> Result<Behind> {
         let mut behind = Behind::default();
         for line in lines.iter().filter(|line| line.damaged.is_none()) {
@@ -128,7 +132,7 @@ impl Behind {
         }
     }
 
-    /// The row at the cursor, if `there` is the present row.
+    /// Not all events of a row are here.
     pub(super) fn lacks_events(&mut self, table: &str, key: &RowKey) {
         self.0.insert((table.to_ascii_lowercase(), key.clone()), Former::Unknown);
     }

@@ -337,7 +337,6 @@ impl Comparison {
             }
             let (mine, theirs) = (here.digest.rows, there.rows);
             let rows = mine.max(theirs);
-            // The range is split by local keys.
             if self.is_only_there(&piece, mine) && !here.must_read {
                 self.to_count.push_back(piece);
                 continue;

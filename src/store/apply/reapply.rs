@@ -13,7 +13,7 @@ use crate::store::rows::row::{Row, borrow, known_key};
 use crate::store::rows::writer::Writer;
 
 impl Rebase<'_, '_> {
-    /// Step 4: the remaining pending events of the rows whose events were undone, in their order.
+    /// Step 2: the rows as the remote has them.
     pub(in crate::store) fn undo_pending(&mut self) -> Step {
         let task = self.task();
         for at in 0..self.rows().len() {

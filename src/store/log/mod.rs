@@ -233,7 +233,8 @@ pub(in crate::store) fn settled_id(db: &Connection, seq: Seq) -> Result<Option<E
 
 impl Store {
     /// Calls `visit` with the events that `filter` selects: first the settled ones in the order of
-    /// the log, then the pending ones in the order of the outbox.
+    /// the log, then the pending ones in the order of the outbox. If the filter is reversed, the
+    /// order is the opposite.
     ///
     /// # Errors
     ///
@@ -280,7 +281,6 @@ impl Store {
         Ok(())
     }
 
-    /// One event, by its id. Another writer's event is found by reading the log.
     fn walk_settled(
         &self,
         tx: &Connection,

@@ -162,11 +162,6 @@ impl Store {
     ///
     /// `TooLarge`, naming the tables, when more events depend on each other than fit into memory.
     /// `Storage` when the database fails, `Corrupt` when an event in the outbox is damaged.
-    /// The same, for the events after the number `last_n`, as if all up to it were sent.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::outgoing`].
     pub fn outgoing_behind(&mut self, last_n: i64, limit: PushLimit) -> Result<Option<Push>> {
         let (mut rows, mut taken) = self.stretch(last_n, limit)?;
         if rows.is_empty() {
@@ -328,7 +323,11 @@ impl Store {
         Ok((cursor, settled))
     }
 
-    /// Records that the remote has given its verdict for all outbox rows up to `up_to`.
+    /// The next unsent events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::outgoing_behind`].
     #[cfg(feature = "internals")]
     pub fn outgoing(&mut self, limit: PushLimit) -> Result<Option<Push>> {
         self.outgoing_behind(0, limit)

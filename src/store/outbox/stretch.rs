@@ -58,7 +58,7 @@ impl<'a> Stretch<'a> {
         Ok(false)
     }
 
-    /// Drops all but the first `count` events, which are at least one.
+    /// The events that were read.
     pub(in crate::store) fn rows(&self) -> &[OutboxRow] {
         &self.rows
     }

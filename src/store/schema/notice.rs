@@ -175,7 +175,8 @@ impl SchemaCheck {
         let version = schema_version(tx)?;
         for (table, anew) in &self.suspects {
             let note = format!("{} {version}", if *anew { ANEW } else { GAP });
-            // A table that was rebuilt stays recorded as rebuilt.
+            // A rebuilt table stays recorded as rebuilt. Of a table that joins, all rows are
+            // compared.
             tx.execute(
                 "UPDATE driftless_tables SET suspect = CASE WHEN suspect LIKE ?3 || '%'
                    THEN replace(?2, ?4, ?3) WHEN suspect LIKE '%' || ?5 || ' %' THEN suspect
@@ -354,7 +355,7 @@ pub(in crate::store) fn wait_no_more(db: &Connection, tables: &[&str]) -> Result
     Ok(())
 }
 
-/// Ends every suspicion: all rows were compared.
+/// Ends the suspicion about these tables: all of their rows were compared.
 pub(in crate::store) fn acquit(tx: &Connection, takes: impl Fn(&str) -> bool) -> Result<()> {
     let mut all = registered(tx)?;
     all.retain(|table| takes(&table.table.name));
