@@ -150,7 +150,7 @@ pub mod sync;
 
 pub use error::{Code, Error, Kind, Result, UnknownCode};
 pub use replicator::{Builder, Replicator, Subscription};
-pub use store::{Conflict, Connection};
+pub use store::{Conflict, Connection, Rename};
 pub use sync::{Changes, Health, Status, Summary, SyncState};
 
 /// The content of a [`Status`] and of the report of a first sync.

@@ -1,6 +1,7 @@
 //! The main interface of the library: a replicator inside an application.
 
 mod adoption;
+mod migrate;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ use super::commands::remote::RemoteArgs;
 use super::commands::returned::ReturnedArgs;
 use super::commands::run::RunArgs;
 use super::commands::status::StatusArgs;
+use super::commands::upkeep::migrate::MigrateArgs;
 use super::commands::upkeep::remove::RemoveArgs;
 use super::commands::upkeep::verify::VerifyArgs;
 #[cfg(feature = "hub")]
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     Returned(ReturnedArgs),
     /// Continue with a remote that was wiped, replaced or rolled back
     Remote(RemoteArgs),
+    /// Change the schema of a replica, with driftless's triggers out of the way
+    Migrate(MigrateArgs),
     /// Compare the replica with its log and with the remote, row by row
     Verify(VerifyArgs),
     /// Remove driftless from a replica or from a remote

@@ -90,6 +90,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit> {
         Command::Quarantine(args) => commands::quarantine::quarantine(session, &args),
         Command::Returned(args) => commands::returned::returned(session, &args),
         Command::Remote(args) => commands::remote::remote(session, args),
+        Command::Migrate(args) => commands::upkeep::migrate::migrate(session, &args),
         Command::Remove(args) => commands::upkeep::remove::remove(session, &args),
         Command::Verify(args) => commands::upkeep::verify::verify(session, &args),
         #[cfg(feature = "hub")]

@@ -59,6 +59,7 @@ pub use crate::store::{
     ConflictCount, Entry, EventState, KeptEvent, LogFilter, PendingEntry, Repaired, Returned,
     Reverted, RevertedEvent,
 };
+pub(crate) use crate::store::{Migration, Rename};
 use crate::store::{OnConnect, Store, definitions};
 pub use crate::sync::{
     LogDifference, Proof, RowDifference, Unverified, Verified, VerifiedLog, VerifiedTable,

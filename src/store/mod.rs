@@ -118,6 +118,10 @@ pub use quarantine::{Quarantined, Retried};
 pub(crate) use recapture::Remote;
 pub use recapture::{Recaptured, Returned, ReturnedRows};
 pub use schema::Setup;
+pub use schema::migrate::Rename;
+pub(crate) use schema::migrate::{Bracket, Migration};
+#[cfg(feature = "internals")]
+pub use schema::migrate::{begin_migration, end_migration, migrate};
 pub use schema::notice::Suspect;
 
 use std::cell::RefCell;

@@ -16,6 +16,7 @@ const PLAIN = [
   ["networkChanged", "network_changed"],
   ["pause", "pause"],
   ["resume", "resume"],
+  ["beginMigration", "begin_migration"],
   ["previewRemote", "preview_remote"],
   ["acceptRemote", "accept_remote"],
   ["quarantine", "quarantine"],
@@ -29,6 +30,7 @@ const WITH_OBJECT = [
   ["restore", "restore"],
   ["dismiss", "dismiss"],
   ["log", "log"],
+  ["endMigration", "end_migration"],
 ];
 
 /** A database that is replicated by a process beside this one. */

@@ -82,6 +82,10 @@ export interface Replica extends EventEmitter {
   pause(): Promise<Status>;
   /** Goes on after a pause. */
   resume(): Promise<Status>;
+  /** Takes driftless's triggers out of the way of a migration. Nothing is sent meanwhile. */
+  beginMigration(): Promise<null>;
+  /** Ends a migration: what was written since is found and pushed. */
+  endMigration(renames?: Params<"end_migration">): Promise<null>;
   /** Tries a URL and a token. Nothing is changed. */
   testConnection(remote: Params<"test_connection">): Promise<ProbeReport>;
   /** Changes the URL and the token while it runs. */

@@ -525,6 +525,27 @@ export interface Methods {
     params: Record<string, never>;
     result: Status;
   };
+  /** Takes driftless's triggers out of the way of a migration by the application. Nothing is pushed and nothing is integrated until end_migration. After 15 minutes it counts as ended, unless it is called again. */
+  begin_migration: {
+    /** No parameters. */
+    params: Record<string, never>;
+    result: null;
+  };
+  /** Ends a migration. What was written since begin_migration is found and pushed. */
+  end_migration: {
+    params: {
+      /** Columns that were renamed in another way than by ALTER TABLE RENAME COLUMN. */
+      renames?: Array<{
+        /** The table. */
+        table: string;
+        /** The column's name before. */
+        from: string;
+        /** Its name afterwards. */
+        to: string;
+      }>;
+    };
+    result: null;
+  };
   /** Ends the process, after the answer. */
   shutdown: {
     /** No parameters. */

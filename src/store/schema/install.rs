@@ -29,6 +29,19 @@ pub(in crate::store) fn drop_triggers(db: &Connection, table: Option<&Table>) ->
     Ok(())
 }
 
+/// Drops our triggers on a table but the one of this name.
+pub(in crate::store) fn drop_triggers_but(db: &Connection, table: &Table, but: &str) -> Result<()> {
+    let sql =
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
+               AND substr(name, 1, length(?2)) = ?2 AND name <> ?3 COLLATE NOCASE";
+    let mut statement = db.prepare(sql)?;
+    let names = statement.query_map([&table.name, PREFIX, but], |row| row.get(0))?;
+    for name in names.collect::<rusqlite::Result<Vec<String>>>()? {
+        db.execute_batch(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
+    Ok(())
+}
+
 /// Drops our triggers on a table and makes them anew.
 pub(in crate::store) fn install(db: &Connection, table: &Table, all: &[&Table]) -> Result<()> {
     drop_triggers(db, Some(table))?;

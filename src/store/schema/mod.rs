@@ -6,6 +6,7 @@ pub(super) mod identifier_case;
 pub(super) mod install;
 pub(super) mod left_out;
 pub(super) mod members;
+pub(super) mod migrate;
 pub(super) mod notice;
 pub(super) mod replicated;
 pub(super) mod upgrade;
@@ -15,6 +16,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use self::install::{TABLES_SQL, is_installed, newest_foreign, schema_version};
+use self::migrate::{Bracket, bracket, forget_bracket};
 use self::notice::{SchemaCheck, Suspect, suspects};
 use self::replicated::{ReplicatedTable, definitions, registered, registered_names};
 use self::upgrade::upgrade;
@@ -128,6 +130,15 @@ impl Store {
     /// The first call after opening compares them. Later calls compare only if the schema has
     /// changed.
     pub fn check_triggers(&mut self) -> Result<bool> {
+        match bracket(&self.db)? {
+            Bracket::None => {}
+            Bracket::Open => {
+                // Its end, or the end of its time, is looked at.
+                self.load_definitions()?;
+                return Ok(false);
+            }
+            Bracket::Over => forget_bracket(&self.db)?,
+        }
         let mut version = self.current_schema_version()?;
         if self.looks.has_seen_triggers(version) {
             return Ok(false);
@@ -149,6 +160,12 @@ impl Store {
             tracing::warn!(rows = back, parents = ?anew, "children of tables made anew came back");
         }
         Ok(installed)
+    }
+
+    /// Whether an application migrates the database at this moment, with our triggers out of its
+    /// way. Nothing is pushed and nothing is integrated meanwhile.
+    pub(crate) fn migration(&self) -> Result<Bracket> {
+        bracket(&self.db)
     }
 
     /// The tables for which capture may have missed writes, from the last

@@ -282,6 +282,15 @@ pub(in crate::store) fn suspect_arrivals(
     Ok(any)
 }
 
+/// All tables are suspect: their triggers are taken down.
+pub(super) fn suspect_all(tx: &Connection) -> Result<()> {
+    if setting(tx, ADOPTED)?.is_some() {
+        let note = format!("{GAP} {}", schema_version(tx)?);
+        tx.execute("UPDATE driftless_tables SET suspect = coalesce(suspect, ?1)", [&note])?;
+    }
+    Ok(())
+}
+
 /// Whether a table is suspect and, if so, whether it was rebuilt.
 fn is_suspect(db: &Connection, table: &Table) -> Result<Option<bool>> {
     let sql = "SELECT triggers, definition FROM driftless_tables WHERE name = ?1 COLLATE NOCASE";

@@ -36,7 +36,7 @@ mod waiters;
 
 use crate::error::{Error, Result};
 use crate::event::ReplicaId;
-use crate::store::{Retried, Store};
+use crate::store::{Bracket, Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::remote_check::no_first_sync;
@@ -52,6 +52,9 @@ use reconcile::Reconcile;
 use request::Requests;
 use schedule::Schedule;
 use waiters::Waiters;
+
+/// How often to look whether a migration is over, in ms. Its end is a commit, which is noticed.
+const MIGRATION_POLL_MS: u64 = 1_000;
 
 /// Whether a machine sends requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -305,6 +308,9 @@ impl Machine {
         if self.life != Life::Running || self.file.is_lost() {
             return;
         }
+        if self.waits_for_migration() {
+            return;
+        }
         self.renew_identity();
         self.settle_waiters();
         if self.requests.is_idle() && !self.schedule.is_waiting() {
@@ -330,6 +336,28 @@ impl Machine {
             || self.requests.is_busy();
         if self.health.rest(self.first_sync.is_under_way(), busy) {
             self.effects.status_changed();
+        }
+    }
+
+    /// Whether the application migrates at this moment. Then nothing is sent, and it is looked at
+    /// again after a while: a bracket that nobody closes ends by itself.
+    fn waits_for_migration(&mut self) -> bool {
+        match self.store.migration() {
+            Ok(Bracket::None) => false,
+            Ok(Bracket::Over) => {
+                tracing::warn!("a migration was not ended: the triggers are made again");
+                self.read_outbox();
+                false
+            }
+            Ok(Bracket::Open) => {
+                self.effects.push(Effect::Wait(self.schedule.now().steady_ms + MIGRATION_POLL_MS));
+                self.effects.status_changed();
+                true
+            }
+            Err(error) => {
+                self.failed_locally(error);
+                false
+            }
         }
     }
 

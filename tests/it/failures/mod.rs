@@ -3,6 +3,7 @@
 //! Failures that belong to one part of the program have their tests in its folder, by the same kind of
 //! name: `cargo test f07` runs all tests of a number.
 
+mod brackets;
 mod exchange;
 mod file;
 mod held;

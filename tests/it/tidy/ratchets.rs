@@ -29,7 +29,7 @@ pub(super) const TUPLES: usize = 0;
 /// The folders of `src/` with more than 12 files.
 pub(super) const LARGE_FOLDERS: &[(&str, usize)] = &[];
 /// The lines of `src/`. This is a bound with some room, so it is not lowered with each change.
-pub(super) const LINES: usize = 70_000;
+pub(super) const LINES: usize = 71_500;
 /// The crates that the library alone pulls in, on Linux: a bound.
 /// `cargo tree --edges normal --no-default-features --prefix none`, each line once.
 pub(super) const EMBEDDED_CRATES: usize = 112;

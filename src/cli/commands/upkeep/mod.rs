@@ -1,4 +1,5 @@
-//! Commands that check a replica, or end its replication.
+//! Commands that migrate or check a replica, or end its replication.
 
+pub(in crate::cli) mod migrate;
 pub(in crate::cli) mod remove;
 pub(in crate::cli) mod verify;

@@ -12,6 +12,7 @@ use super::super::params::Params;
 use super::super::settings::Settings;
 use super::super::sidecar::Sidecar;
 use crate::error::Error;
+use crate::inspect::Rename;
 
 /// The version of the protocol. It rises when a client of the version before could not go on.
 const PROTOCOL: u64 = 1;
@@ -26,6 +27,8 @@ pub(super) const METHODS: &[Method] = &[
     Method::new("set_actor", set_actor),
     Method::new("pause", pause),
     Method::new("resume", resume),
+    Method::new("begin_migration", begin_migration),
+    Method::new("end_migration", end_migration),
     Method::new("shutdown", shutdown),
 ];
 
@@ -108,6 +111,21 @@ fn resume(sidecar: &mut Sidecar<'_>, params: &mut Params) -> Result<Reply, Failu
     params.end()?;
     sidecar.resume()?;
     Reply::now(&sidecar.status()?)
+}
+
+/// Takes the triggers out of the way of the application's migration.
+fn begin_migration(sidecar: &mut Sidecar<'_>, params: &mut Params) -> Result<Reply, Failure> {
+    params.end()?;
+    sidecar.replicator()?.begin_migration()?;
+    Reply::now(&())
+}
+
+/// Makes the triggers again.
+fn end_migration(sidecar: &mut Sidecar<'_>, params: &mut Params) -> Result<Reply, Failure> {
+    let renames: Option<Vec<Rename>> = params.option("renames")?;
+    params.end()?;
+    sidecar.replicator()?.end_migration(&renames.unwrap_or_default())?;
+    Reply::now(&())
 }
 
 /// Ends the process, after this answer.

@@ -183,3 +183,26 @@ fn a_signal_ends_it() {
     client.signal("-TERM");
     assert_eq!(client.end().0, Some(0));
 }
+
+#[test]
+fn a_migration_between_two_requests() {
+    let (folder, _hub) = hub_and_replica();
+    let mut client = Client::start(&folder, "run --stdio --db a.db");
+    client.agree();
+    client.call("open", json!({}));
+    client.status(|status| status["state"] == "in_step");
+    assert_eq!(client.call("begin_migration", json!({})), json!(null));
+    folder.sql(
+        "a.db",
+        "ALTER TABLE people RENAME TO aside; CREATE TABLE people AS SELECT * FROM aside; DROP TABLE people;
+         ALTER TABLE aside RENAME TO people; UPDATE people SET phone = '77' WHERE id = 2",
+    );
+    let wrong = json!({ "renames": [{ "table": "people", "from": "phone", "to": "tel" }] });
+    let error = client.refused("end_migration", wrong);
+    assert!(error["message"].to_string().contains("no column `tel`"), "{error}");
+    folder.sql("a.db", "ALTER TABLE people RENAME COLUMN phone TO tel");
+    assert_eq!(client.call("end_migration", json!({ "renames": [] })), json!(null));
+    client.call("sync", json!({}));
+    assert_eq!(read(&folder.path("hub.db"), "SELECT count(*) FROM people WHERE phone = 77"), 1);
+    assert!(client.refused("end_migration", json!({ "renames": [{ "table": 1 }] })).is_object());
+}
