@@ -10,13 +10,13 @@
 //! The local side is [`LocalRows`]: a snapshot of the replica at its cursor. The remote changes
 //! meanwhile, so each answer has the keys of the rows with events after that cursor. A range with
 //! such a row counts as different. When rows are read, the events after the cursor are read too and
-//! undone ([`rewind`]), which gives the rows at the cursor. With the replica's pending events on
+//! undone ([`behind`]), which gives the rows at the cursor. With the replica's pending events on
 //! top, they are the expected local rows. So each answer is complete by itself, and each request
 //! may use another snapshot.
 //!
 //! Two databases that have never met are compared as they are ([`Comparison::of_strangers`]): there
-//! is no log and no cursor. What only the remote has is counted there, not read, where it can do
-//! nothing to the rows that are here.
+//! is no log and no cursor. Rows that only the remote has are counted there, and not read, if they
+//! cannot affect local rows.
 //!
 //! The columns that both sides have are compared ([`ComparedTable`]). Generated columns are not.
 //!

@@ -249,5 +249,5 @@ pub(in crate::store) fn hash(bytes: Vec<u8>) -> Result<Hash> {
 }
 
 /// Base rows that come out of quarantine, each with the event that it waited with: see
-/// [`hold_in_front`](crate::store::quarantine::hold_in_front).
+/// [`hold_in_front`](crate::store::quarantine::rows::hold_in_front).
 pub(in crate::store) type HeldRows = HashMap<Seq, Image>;
