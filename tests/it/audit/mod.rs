@@ -3,3 +3,4 @@
 mod index;
 mod model;
 mod past;
+mod revert;
