@@ -184,7 +184,7 @@ impl Builder {
         let mut plan = fresh_plan(self.path.clone(), remote.url(), self.tables, self.rules);
         (plan.on_connect, plan.prefer) = (self.on_connect.clone(), self.prefer);
         let open = || -> Result<Store> {
-            let mut store = open_offline(&mut plan)?;
+            let mut store = open_offline(&plan)?;
             if let Some(actor) = &self.actor {
                 store.set_actor(Some(actor))?;
             }

@@ -47,7 +47,8 @@ pub enum Why {
     Gone,
 }
 
-/// The choice of tables when the replica was made: the named ones, and the ones that were left out.
+/// The tables that were asked for when the replica was made or `init` was run again, and those
+/// that are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Choice {
     /// Whether all tables were chosen that can be replicated.
@@ -56,6 +57,34 @@ pub struct Choice {
     pub but: Vec<String>,
     /// Tables that only the remote has, and that are not replicated.
     pub there: Vec<LeftOut>,
+    /// Tables that have come since on either side, and cannot be taken.
+    #[serde(default)]
+    pub refused: Vec<LeftOut>,
+    /// Tables that have come since on either side, and are taken if they stay: a migration makes
+    /// tables that are gone again when it ends.
+    #[serde(default)]
+    pub fresh: Vec<Fresh>,
+}
+
+/// A table that has come since.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Fresh {
+    /// Its name.
+    pub table: String,
+    /// The side that has it.
+    pub side: Where,
+    /// When it was noticed: ms since 1970.
+    pub since_ms: i64,
+}
+
+/// How long a new table must stay before it is taken, in ms.
+const STAYS_MS: i64 = 60_000;
+
+impl Fresh {
+    /// Whether it has stayed for long enough.
+    pub fn stays(&self, now_ms: i64) -> bool {
+        now_ms - self.since_ms >= STAYS_MS
+    }
 }
 
 impl Choice {

@@ -19,7 +19,7 @@ pub(crate) mod table;
 
 pub use affinity::Affinity;
 pub use bookkeeping::{bookkeeper, may_be_bookkeeping};
-pub use left_out::{Choice, LeftOut, Where, Why};
+pub use left_out::{Choice, Fresh, LeftOut, Where, Why};
 pub use limits::{MAX_COLUMNS, MAX_KEY_COLUMNS, PREFIX};
 pub use names::{Names, columns_json, name_references};
 pub use quote::{ident, literal};

@@ -124,8 +124,6 @@ codes! {
     ForeignKeyUnusable "foreign_key_unusable" Usage;
     /// A table has different definitions on the two sides. Make them equal.
     TablesDiffer "tables_differ" Usage;
-    /// Tables cannot be added to an existing replica. Create a new replica from another file.
-    TablesFixed "tables_fixed" Usage;
     /// A table has another conflict rule on the remote. The rule is the same for all replicas.
     ConflictRuleDiffers "conflict_rule_differs" Usage;
     /// A preference names a column that a table does not have. Name another one, or say what is

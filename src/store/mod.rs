@@ -87,6 +87,7 @@ pub use self::apply::step::Integrated;
 pub use self::bootstrap::merge::{Adopted, AdoptedTable};
 pub use self::bootstrap::prefer::{Judge, Prefer, Preferences};
 pub use self::bootstrap::rehearse::Orphans;
+pub(crate) use self::bootstrap::rehearse::SettledTables;
 pub use self::conflicts::entry::{ConflictKind, ConflictState};
 pub use self::conflicts::inbox::{Conflict, ConflictCount, Dismissed, NewKey};
 pub use self::conflicts::restore::{Restored, Unrestored};

@@ -100,6 +100,7 @@ mod removal;
 mod status;
 mod verify;
 
+pub use adoption::preview::{LogEnd, RemotePreview, TableRows};
 pub use adoption::report::{ColumnDifference, DryRun, Side, TablePreview, Twins};
 pub use adoption::run::dry_run;
 pub(crate) use driver::Driver;
@@ -118,9 +119,8 @@ pub use first_sync::compare::Tables;
 pub use first_sync::kept_tables::kept;
 pub use first_sync::plan::Plan;
 pub(crate) use first_sync::plan::{fresh_plan, open_offline};
-pub use first_sync::preview::{LogEnd, RemotePreview, TableRows};
-pub use first_sync::report::{Phase, Report};
-pub use first_sync::run::{Advance, FirstSync};
+pub use first_sync::report::{Advance, Phase, Report};
+pub use first_sync::run::FirstSync;
 pub use machine::Machine;
 pub use machine::io::{Config, Effect, Input, Now, PullSize, PushSize, RequestId, Staged, Ticket};
 #[cfg(feature = "internals")]

@@ -36,8 +36,6 @@ export type ErrorCode =
   | "foreign_key_unusable"
   /** A table has different definitions on the two sides. Make them equal. */
   | "tables_differ"
-  /** Tables cannot be added to an existing replica. Create a new replica from another file. */
-  | "tables_fixed"
   /** A table has another conflict rule on the remote. The rule is the same for all replicas. */
   | "conflict_rule_differs"
   /** A preference names a column that a table does not have. Name another one, or say what is preferred in that table. */

@@ -202,6 +202,24 @@ impl Store {
         Ok(done)
     }
 
+    /// The same for tables that join a replica, whose staged rows are the remote's at its cursor.
+    /// The other tables stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::adopt`].
+    pub(crate) fn adopt_joining(&mut self, now_ms: i64) -> Result<Adopted> {
+        let mut preferences = Preferences::default();
+        let joins =
+            self.suspects.iter().filter_map(|one| Some((one.table.clone(), one.joins.clone()?)));
+        let joins: Vec<_> = joins.collect();
+        let names: Vec<_> = joins.iter().map(|(name, _)| name.clone()).collect();
+        joins.into_iter().for_each(|(name, prefer)| preferences.set(Some(name), prefer));
+        let terms =
+            Terms { preferences: &preferences, cursor: None, now_ms, joining: Some(&names) };
+        self.adopt_from(None, &terms)
+    }
+
     fn adopt_from(&mut self, to: Option<&NewRemote>, terms: &Terms<'_>) -> Result<Adopted> {
         let mut way = Way::InPlace;
         loop {

@@ -5,19 +5,40 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use crate::catalog::{Table, ident};
+use crate::catalog::{Fresh, Table, ident};
 use crate::error::{Kind, Result};
 use crate::event::value::Value;
 use crate::event::{ReplicaId, RowKey};
 use crate::store::Store;
 use crate::store::connection::{ADOPTED, OnConnect, check_version, connect, is_replica, setting};
-use crate::store::schema::replicated::{registered_names, rowid_name};
+use crate::store::schema::left_out::choice;
+use crate::store::schema::notice::settled_names;
+use crate::store::schema::replicated::rowid_name;
 use crate::store::schema::{Setup, establish};
 
 /// The most keys of orphans that are named.
 const KEYS: usize = 5;
 
-/// Rows that refer to a row that does not exist.
+/// The tables of a replica.
+#[derive(Clone, Debug)]
+pub(crate) struct SettledTables {
+    names: Vec<String>,
+    fresh: Vec<Fresh>,
+}
+
+impl SettledTables {
+    /// Those that are replicated, but for those that join.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Those that have come since, as far as they were noticed.
+    pub(crate) fn fresh(&self) -> &[Fresh] {
+        &self.fresh
+    }
+}
+
+/// Rows that refer to a row that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Orphans {
     /// The table of the rows.
@@ -74,18 +95,18 @@ impl Store {
         Ok(is_replica(&db)? && setting(&db, ADOPTED)?.is_some())
     }
 
-    /// The names of the tables that a file replicates already, if it is a replica whose first sync
-    /// is done.
+    /// The tables of a file, if it is a replica whose first sync is done.
     ///
     /// # Errors
     ///
     /// `Storage` when the file cannot be read.
-    pub fn replicated_names(path: &Path) -> Result<Vec<String>> {
+    pub(crate) fn settled_tables(path: &Path) -> Result<Option<SettledTables>> {
         if !Store::was_adopted(path)? {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let db = connect(path, false)?;
-        Ok(registered_names(&db)?.into_iter().collect())
+        let fresh = choice(&db)?.unwrap_or_default().fresh;
+        Ok(Some(SettledTables { names: settled_names(&db)?, fresh }))
     }
 
     /// The rows of these tables of a file that refer to a row that does not exist.

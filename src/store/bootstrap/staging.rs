@@ -85,6 +85,18 @@ impl Store {
         self.commit_write(tx)
     }
 
+    /// Stages what a row was at the cursor, unless the row is staged already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::stage`].
+    pub(crate) fn stage_former(&mut self, table: &str, key: &RowKey, row: Image) -> Result<()> {
+        match staged(&self.db, table, &key.0)? {
+            Some(_) => Ok(()),
+            None => self.stage(table, &[(key.clone(), row)]),
+        }
+    }
+
     /// Forgets all staged rows.
     pub fn stage_clear(&mut self) -> Result<()> {
         let tx = self.begin_write()?;

@@ -13,12 +13,36 @@ use crate::store::connection::{set_setting, setting};
 /// The setting with the choice of tables when the replica was made, as JSON.
 const CHOICE: &str = "choice";
 
+/// What is said of a table that has come since, and is to be taken.
+const NEW: &str = "it is new, and is taken if it is still there after a minute";
+
 impl Store {
     /// Stores which tables were chosen.
     pub fn set_choice(&self, choice: &Choice) -> Result<()> {
         let json = serde_json::to_string(choice)
             .map_err(|source| Error::storage("a choice cannot be kept").with_source(source))?;
+        self.left_out.borrow_mut().0 = None;
         set_setting(&self.db, CHOICE, Some(&json))
+    }
+
+    /// Which tables were asked for; `None` if nobody knows.
+    pub(crate) fn choice(&self) -> Result<Option<Choice>> {
+        choice(&self.db)
+    }
+
+    /// Whether there is a table that is to be taken now, since all are, or that was not looked at.
+    pub(crate) fn has_newcomers(&self, now_ms: i64) -> Result<bool> {
+        let Some(choice) = self.choice()?.filter(|choice| choice.all) else { return Ok(false) };
+        if choice.fresh.iter().any(|fresh| fresh.stays(now_ms)) {
+            return Ok(true);
+        }
+        let is = |name: &str, found: &LeftOut| name.eq_ignore_ascii_case(&found.table);
+        let is_known = |found: &LeftOut| {
+            choice.refused.iter().any(|known| is(&known.table, found))
+                || choice.fresh.iter().any(|known| is(&known.table, found))
+        };
+        let mut later = self.left_out()?.into_iter().filter(|found| found.why == Why::Later);
+        Ok(later.any(|found| !is_known(&found)))
     }
 
     /// The tables that are not replicated, each with the reason: those of this database as it is
@@ -36,8 +60,7 @@ impl Store {
     }
 
     fn find_left_out(&self) -> Result<Vec<LeftOut>> {
-        let choice: Option<Choice> =
-            setting(&self.db, CHOICE)?.and_then(|json| serde_json::from_str(&json).ok());
+        let choice = self.choice()?;
         let known = choice.is_some();
         let choice = choice.unwrap_or_default();
         let mut local = Local::of(schema(&self.db)?)?;
@@ -55,10 +78,12 @@ impl Store {
             // choice.
             if found.why == Why::NotNamed && (choice.all || !known) {
                 found.why = Why::Later;
-                found.reason =
-                    "`init` did not find it, or could not replicate it; tables cannot be \
-                                added yet: a new replica has it"
-                        .to_owned();
+                let is = |other: &&LeftOut| other.table.eq_ignore_ascii_case(&found.table);
+                found.reason = match choice.refused.iter().find(is) {
+                    Some(refused) => refused.reason.clone(),
+                    None if choice.all => NEW.to_owned(),
+                    None => "it is newer than the replica; `driftless init` takes it".to_owned(),
+                };
             }
         }
         let sql = "SELECT name FROM driftless_tables ORDER BY name";
@@ -77,9 +102,21 @@ impl Store {
             here.push(LeftOut { table: name, side: Where::Local, why: Why::Gone, reason });
         }
         let is_here = |name: &str| taken.iter().any(|table| table.name.eq_ignore_ascii_case(name));
-        let there = choice.there.into_iter().filter(|found| !is_here(&found.table)).collect();
-        Ok(LeftOut::joined(here, there))
+        let fresh = choice.fresh.into_iter().map(|fresh| LeftOut {
+            table: fresh.table,
+            side: fresh.side,
+            why: Why::Later,
+            reason: NEW.to_owned(),
+        });
+        let there = choice.there.into_iter().chain(choice.refused).chain(fresh);
+        let there = there.filter(|found| found.side != Where::Local && !is_here(&found.table));
+        Ok(LeftOut::joined(here, there.collect()))
     }
+}
+
+/// Which tables were asked for; `None` if nobody knows.
+pub(in crate::store) fn choice(db: &Connection) -> Result<Option<Choice>> {
+    Ok(setting(db, CHOICE)?.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
 fn schema(db: &Connection) -> Result<Vec<Definition>> {

@@ -380,7 +380,16 @@ pub(in crate::store) fn acquit(tx: &Connection, takes: impl Fn(&str) -> bool) ->
     Ok(())
 }
 
-/// The suspect tables whose rows must be compared with the remote's.
+/// The replicated tables, but for those that join.
+pub(in crate::store) fn settled_names(db: &Connection) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM driftless_tables
+               WHERE suspect IS NULL OR suspect NOT LIKE '%' || ?1 || ' %' ORDER BY name";
+    let mut statement = db.prepare(sql)?;
+    let names = statement.query_map([JOINS], |row| row.get(0))?;
+    Ok(names.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The suspect tables whose rows are to be compared with the remote's.
 pub(in crate::store) fn suspects(db: &Connection) -> Result<Vec<Suspect>> {
     let sql = "SELECT name, suspect FROM driftless_tables WHERE suspect IS NOT NULL ORDER BY name";
     let mut statement = db.prepare(sql)?;

@@ -15,6 +15,7 @@ use crate::sync::adoption::tables::compare;
 use crate::sync::first_sync::compare::{
     self as definitions, Before, Tables, all_names, difference,
 };
+use crate::sync::first_sync::drift::newcomers::{Taking, resolved};
 use crate::sync::first_sync::names::require_no_names_of_ours;
 use crate::sync::first_sync::plan::Plan;
 use crate::sync::first_sync::remote_schema::{
@@ -81,18 +82,24 @@ impl Both<'_> {
     /// The error with which a first sync would end.
     fn refusal(&self, file: &PlainFile) -> Result<Option<Error>> {
         let Both { plan, local, theirs, schema, known } = self;
-        let settled = Store::was_adopted(&plan.path)?;
+        let settled = Store::settled_tables(&plan.path)?;
         let registered = known.iter().map(|known| known.name().to_owned()).collect();
-        let before = Before::new(settled, registered);
+        let names: Vec<_> = settled.iter().flat_map(|settled| settled.names().to_vec()).collect();
+        let before = Before::new(names.clone(), registered);
+        let is_settled = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let check = || -> Result<()> {
             let there = definitions::There::new(schema.definitions(), theirs);
-            let found = definitions::compare(&plan.tables, local, there, &before)?;
+            let (taken, ..) = resolved(plan, local, there, settled.as_ref(), Taking::at_once())?;
+            let found = definitions::compare(&taken, local, there, &before)?;
             require_no_names_of_ours(local.definitions(), schema.definitions())?;
             plan.require_rules(found.tables())?;
-            plan.prefer.require(found.tables())?;
+            if settled.is_none() {
+                plan.prefer.require(found.tables())?;
+            }
             for table in found.tables() {
                 plan.rule_of(&table.name, known, false)?;
-                if let Some(mine) = local.catalog().table(&table.name).filter(|_| !settled) {
+                let mine = local.catalog().table(&table.name);
+                if let Some(mine) = mine.filter(|mine| !is_settled(&mine.name)) {
                     file.require_keys(mine)?;
                 }
             }
@@ -116,7 +123,8 @@ impl Both<'_> {
         watch: Watch<'_>,
     ) -> Result<DryRun> {
         let Both { plan, local, theirs, schema, known } = self;
-        let replicated = Store::replicated_names(&plan.path)?;
+        let settled = Store::settled_tables(&plan.path)?;
+        let replicated = settled.map(|settled| settled.names().to_vec()).unwrap_or_default();
         let (mut previews, mut pairs, mut only_there) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.names() {
             let mut preview = TablePreview { table: name.clone(), ..TablePreview::default() };

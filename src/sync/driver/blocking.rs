@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use crate::error::{Code, Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::remote::Remote;
-use crate::store::{Removed, Store};
+use crate::store::{Adopted, Removed, Store};
+use crate::sync::adoption::preview::{LocalSide, RemotePreview, preview};
 use crate::sync::backoff::Backoff;
 use crate::sync::driver::Driver;
 use crate::sync::driver::clock::{Time, fresh_ulid};
@@ -19,9 +20,8 @@ use crate::sync::driver::lock::Lock;
 use crate::sync::driver::network::guarded;
 use crate::sync::driver::status_file;
 use crate::sync::first_sync::plan::{Plan, existing, plan_of};
-use crate::sync::first_sync::preview::{LocalSide, RemotePreview, preview};
-use crate::sync::first_sync::report::{Phase, Report};
-use crate::sync::first_sync::run::{Advance, FirstSync};
+use crate::sync::first_sync::report::{Advance, Phase, Report};
+use crate::sync::first_sync::run::FirstSync;
 use crate::sync::machine::io::{Config, PullSize, PushSize, Staged};
 use crate::sync::machine::schedule::POLL_MS;
 use crate::sync::remote_check::other_remote;
@@ -48,21 +48,56 @@ const ATTEMPTS: u32 = 3;
 ///
 /// Within a tokio runtime's own thread: it blocks.
 pub fn initialise(
-    mut plan: Plan,
+    plan: Plan,
     remote: Arc<dyn Remote>,
     watch: &mut dyn FnMut(&Phase),
 ) -> Result<(Store, Report)> {
-    let (store, kept) = existing(&mut plan)?;
+    let (store, out) = existing(&plan)?;
     let expected = match store {
-        Some(store) => store.state()?.epoch,
+        Some(store) => {
+            store.require_settled(&out)?;
+            store.state()?.epoch
+        }
         None => None,
     };
-    let (store, mut report) = contact(FirstSync::new(plan, expected), &remote, watch)?;
-    report.kept = kept;
+    let (mut store, mut report) =
+        contact(FirstSync::new(plan, expected).at_once(), &remote, watch)?;
+    store.leave(&out)?;
+    report.left = out;
+    if store.suspects().iter().any(|suspect| suspect.joins.is_some()) {
+        watch(&Phase::Merging);
+        let (path, on_connect) = (store.path().to_owned(), store.on_connect().clone());
+        report.adopted = join(store, remote)?;
+        store = Store::open_with(&path, &on_connect)?;
+    }
     Ok((store, report))
 }
 
-/// Reads the facts of a remote on this thread, before it is accepted.
+/// Brings the rows of tables that join a replica together with the remote's, and synchronises.
+fn join(store: Store, remote: Arc<dyn Remote>) -> Result<Option<Adopted>> {
+    let (driver, handle) = Driver::new(store, None, config(), remote)?;
+    let (reply, mut answer) = oneshot::channel();
+    handle.send(Command::SyncNow(reply))?;
+    driver.run_until(|machine| match answer.try_recv() {
+        Err(_) => None,
+        Ok(Err(error)) if machine.is_comparing() => Some(Err(error)),
+        Ok(_) => Some(Ok(machine.joined().cloned())),
+    })
+}
+
+/// How a command synchronises.
+fn config() -> Config {
+    Config {
+        poll_ms: POLL_MS,
+        health_bound_ms: HEALTH_BOUND_MS,
+        seed: fastrand::u64(..),
+        identity_seed: fastrand::u64(..),
+        push: PushSize::default(),
+        pull: PullSize::default(),
+    }
+}
+
+/// Looks at the remote, on this thread, before it is accepted.
 ///
 /// # Errors
 ///
@@ -193,15 +228,7 @@ pub fn drain(
     remote: Arc<dyn Remote>,
     watch: &mut dyn FnMut(Option<Staged>),
 ) -> Result<Summary> {
-    let config = Config {
-        poll_ms: POLL_MS,
-        health_bound_ms: HEALTH_BOUND_MS,
-        seed: fastrand::u64(..),
-        identity_seed: fastrand::u64(..),
-        push: PushSize::default(),
-        pull: PullSize::default(),
-    };
-    let (driver, handle) = Driver::new(store, None, config, remote)?;
+    let (driver, handle) = Driver::new(store, None, config(), remote)?;
     let (reply, mut answer) = oneshot::channel();
     handle.send(Command::SyncNow(reply))?;
     let mut told = None;

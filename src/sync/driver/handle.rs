@@ -8,8 +8,8 @@ use tokio::sync::{broadcast, oneshot};
 use crate::error::{Code, Error, Result};
 use crate::remote::{Answer, Remote};
 use crate::store::Store;
+use crate::sync::adoption::preview::RemotePreview;
 use crate::sync::driver::clock::Time;
-use crate::sync::first_sync::preview::RemotePreview;
 use crate::sync::machine::io::{Now, RequestId};
 use crate::sync::status::{Changes, Status, Summary};
 

@@ -1,7 +1,7 @@
 //! Compares the tables of both sides: which must be created where, and what cannot work.
 
 use crate::catalog::{
-    Catalog, Choice, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
+    Catalog, Choice, Fresh, LeftOut, Table, Where, create_if_missing, may_be_bookkeeping,
 };
 use crate::error::{Code, Error, Result};
 use crate::store::{Definition, Local, Obstacle};
@@ -40,7 +40,7 @@ impl Tables {
             Tables::All => (true, Vec::new()),
             Tables::AllBut(but) => (true, but.clone()),
         };
-        Choice { all, but, there: Vec::new() }
+        Choice { all, but, ..Choice::default() }
     }
 }
 
@@ -65,17 +65,21 @@ pub(in crate::sync) struct Comparison {
 /// The facts from before a comparison.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sync) struct Before {
-    /// Whether the first sync is done. Then the tables are replicated, whatever their definitions
-    /// are now.
-    settled: bool,
-    /// The tables that the remote has registered. One that it lacks was dropped there.
+    /// The tables whose first sync is done: they are replicated, whatever the definitions are now.
+    settled: Vec<String>,
+    /// The tables that the remote has registered. One that it does not have was dropped there.
     registered: Vec<String>,
 }
 
 impl Before {
-    /// Whether the first sync is done, and the tables that the remote has registered.
-    pub(in crate::sync) fn new(settled: bool, registered: Vec<String>) -> Before {
+    /// The tables whose first sync is done, and the tables that the remote has registered.
+    pub(in crate::sync) fn new(settled: Vec<String>, registered: Vec<String>) -> Before {
         Before { settled, registered }
+    }
+
+    /// Whether the first sync of a table is done.
+    fn is_settled(&self, table: &str) -> bool {
+        is_in(&self.settled, table)
     }
 }
 
@@ -85,13 +89,10 @@ pub(in crate::sync) type Maker = (String, Vec<String>);
 impl Comparison {
     /// Adds the table of this name, and the statements for the side that lacks it.
     fn add(&mut self, name: &str, mine: &Catalog, theirs: &Catalog, before: &Before) -> Result<()> {
-        let was_there = || {
-            let is = |known: &String| known.eq_ignore_ascii_case(name);
-            before.settled || before.registered.iter().any(is)
-        };
+        let was_there = || before.is_settled(name) || is_in(&before.registered, name);
         let table = match (mine.table(name), theirs.table(name)) {
             (Some(mine), Some(theirs)) => {
-                match before.settled {
+                match before.is_settled(name) {
                     true => {
                         self.obstacles.extend(obstacle(mine, theirs));
                         self.unknown_there.extend(unknown_there(mine, theirs));
@@ -115,7 +116,7 @@ impl Comparison {
                 self.make_here.push((table.name.clone(), makers(table, theirs)));
                 table
             }
-            (None, None) if before.settled => return Ok(()),
+            (None, None) if before.is_settled(name) => return Ok(()),
             (None, None) => return Err(neither(name, mine, theirs)),
         };
         self.tables.push(table.clone());
@@ -162,6 +163,21 @@ impl Comparison {
     pub(in crate::sync) fn choice(&self) -> &Choice {
         &self.choice
     }
+
+    /// The same comparison, made because these tables were asked for. `refused` are new ones that
+    /// cannot be taken, and `fresh` those that are taken if they stay.
+    pub(in crate::sync) fn chosen(
+        mut self,
+        wanted: &Tables,
+        refused: Vec<LeftOut>,
+        fresh: Vec<Fresh>,
+        theirs: &Catalog,
+    ) -> Self {
+        let choice = wanted.choice();
+        let there = choice.left_out(theirs, Where::Remote, &self.tables);
+        self.choice = Choice { there, refused, fresh, ..choice };
+        self
+    }
 }
 
 /// The remote's side.
@@ -175,6 +191,11 @@ impl<'a> There<'a> {
     /// The definitions, and the tables that were read from them.
     pub(in crate::sync) fn new(definitions: &'a [Definition], catalog: &'a Catalog) -> Self {
         There { definitions, catalog }
+    }
+
+    /// The tables.
+    pub(in crate::sync) fn catalog(&self) -> &'a Catalog {
+        self.catalog
     }
 }
 
@@ -207,15 +228,14 @@ pub(in crate::sync) fn compare(
     }
     for table in &found.tables {
         require_key(&table.name, mine)?;
-        if !before.settled {
+        if !before.is_settled(&table.name) {
             require_key(&table.name, theirs)?;
         }
     }
-    if before.settled {
-        add_children(&mut found.obstacles, &found.tables, theirs);
-    } else {
-        require_parents(&found, local, theirs)?;
-    }
+    let tables = found.tables.iter().cloned();
+    let (settled, new): (Vec<_>, Vec<_>) = tables.partition(|table| before.is_settled(&table.name));
+    add_children(&mut found.obstacles, &settled, theirs);
+    require_parents(&found, &new, local, theirs)?;
     require_free_names(&found.make_there, here, there, "the remote")?;
     require_free_names(&found.make_here, there, here, "this database")?;
     choice.there = choice.left_out(theirs, Where::Remote, &found.tables);
@@ -297,10 +317,15 @@ fn require_key(table: &str, catalog: &Catalog) -> Result<()> {
     }
 }
 
-/// Checks that every foreign key leads to a table that the remote has. Otherwise SQLite refuses
-/// every write to the child. All tables' triggers are compiled into a push, so nothing could be
-/// pushed.
-fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Result<()> {
+/// Every foreign key must lead to a table that the remote has. Where one does not, SQLite refuses
+/// whatever writes to the child; and since all tables' triggers are compiled into a push, nothing
+/// at all could be pushed.
+fn require_parents(
+    found: &Comparison,
+    tables: &[Table],
+    local: &Local,
+    theirs: &Catalog,
+) -> Result<()> {
     let mine = local.catalog();
     let is = |name: &String, other: &str| name.eq_ignore_ascii_case(other);
     let there = |parent: &str| {
@@ -308,7 +333,7 @@ fn require_parents(found: &Comparison, local: &Local, theirs: &Catalog) -> Resul
             || theirs.skipped.iter().any(|(name, _)| is(name, parent))
             || found.make_there.iter().any(|(name, _)| is(name, parent))
     };
-    for table in &found.tables {
+    for table in tables {
         let side = if theirs.table(&table.name).is_some() { theirs } else { mine };
         let mut parents = side.parents.iter().filter(|(child, _)| is(child, &table.name));
         if let Some((_, parent)) = parents.find(|(_, parent)| !there(parent)) {
@@ -353,46 +378,32 @@ pub(in crate::sync) fn local_tables(wanted: &Tables, local: &Local) -> Result<Ve
     Ok(found)
 }
 
-/// The tables of a replica whose first sync is done. They are those that it has, and no others,
-/// because the rows of another table were never compared. Also returns the tables that were not
-/// chosen again, which stay replicated.
-///
-/// # Errors
-///
-/// `Usage`, naming the tables, when others are chosen.
-pub(in crate::sync) fn settled_tables(
-    wanted: &Tables,
-    known: Vec<String>,
-) -> Result<(Tables, Vec<String>)> {
-    let is_in = |names: &[String], name: &String| {
-        names.iter().any(|other| other.eq_ignore_ascii_case(name))
-    };
-    let kept = match wanted {
-        Tables::All => Vec::new(),
-        Tables::AllBut(but) => known.iter().filter(|name| is_in(but, name)).cloned().collect(),
-        Tables::Named(names) => {
-            let new: Vec<_> = names.iter().filter(|name| !is_in(&known, name)).collect();
-            if !new.is_empty() {
-                return Err(wider(&new));
-            }
-            known.iter().filter(|name| !is_in(names, name)).cloned().collect()
-        }
-    };
-    Ok((Tables::Named(known), kept))
+fn is_in(names: &[String], name: &str) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// The error for tables that were not chosen when the replica was made.
-fn wider(names: &[&String]) -> Error {
-    let each: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    let what = if each.len() == 1 { "table" } else { "tables" };
-    let verb = if each.len() == 1 { "was not among those" } else { "were not among those" };
-    let message = format!(
-        "{what} {} {verb} that this replica was made with, and cannot be added yet; nothing was \
-         changed",
-        each.join(", ")
-    );
-    Error::new(Code::TablesFixed, message)
-        .with_hint("make a new replica, of another file, with all of the tables")
+/// The tables of a replica that are not asked for any more. `known` are those that it has.
+pub(in crate::sync) fn leaving(wanted: &Tables, known: &[String]) -> Vec<String> {
+    let leaves = |name: &&String| match wanted {
+        Tables::All => false,
+        Tables::AllBut(but) => is_in(but, name),
+        Tables::Named(names) => !is_in(names, name),
+    };
+    known.iter().filter(leaves).cloned().collect()
+}
+
+/// The tables of a replica from now on: those that it has and that do not leave, and those that
+/// join. Which of all tables join, where all are wanted, is for `newcomers` to say.
+pub(in crate::sync) fn staying(
+    wanted: &Tables,
+    known: &[String],
+    newcomers: Vec<String>,
+) -> Vec<String> {
+    let out = leaving(wanted, known);
+    let mut names: Vec<_> = known.iter().filter(|name| !is_in(&out, name)).cloned().collect();
+    let joining = wanted.named().iter().cloned().chain(newcomers);
+    names.extend(joining.filter(|name| !is_in(known, name)));
+    names
 }
 
 /// Refuses a name that belongs to an object that cannot be replicated.
@@ -550,23 +561,18 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_replica_takes_no_other_table() {
+    fn tables_join_a_replica_and_leave_it() {
         let named = |names: &[&str]| Tables::Named(names.iter().map(|n| (*n).into()).collect());
-        let known = || vec!["Members".to_owned(), "t".to_owned()];
-        for (wanted, kept) in [
-            (Tables::All, &[][..]),
-            (named(&["members"]), &["t"][..]),
-            (named(&["T", "members"]), &[][..]),
-            (Tables::AllBut(vec!["MEMBERS".to_owned(), "x".to_owned()]), &["Members"][..]),
+        let known = vec!["Members".to_owned(), "t".to_owned()];
+        for (wanted, out, stay) in [
+            (Tables::All, &[][..], &["Members", "t", "new"][..]),
+            (named(&["members"]), &["t"], &["Members", "new"]),
+            (named(&["T", "members", "x"]), &[], &["Members", "t", "x", "new"]),
+            (Tables::AllBut(vec!["MEMBERS".to_owned()]), &["Members"], &["t", "new"]),
         ] {
-            let (tables, found) = settled_tables(&wanted, known()).unwrap();
-            assert_eq!(
-                (tables, found),
-                (Tables::Named(known()), kept.iter().map(|&k| k.into()).collect())
-            );
+            assert_eq!(leaving(&wanted, &known), out);
+            assert_eq!(staying(&wanted, &known, vec!["new".to_owned()]), stay);
         }
-        let error = settled_tables(&named(&["t", "u", "v"]), known()).unwrap_err();
-        assert!(error.message().contains("`u`, `v`"), "{error}");
     }
 
     #[test]

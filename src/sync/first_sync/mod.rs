@@ -6,7 +6,6 @@ pub(in crate::sync) mod install;
 pub(in crate::sync) mod kept_tables;
 pub(in crate::sync) mod names;
 pub(in crate::sync) mod plan;
-pub(in crate::sync) mod preview;
 pub(in crate::sync) mod remote_schema;
 pub(in crate::sync) mod report;
 pub(in crate::sync) mod run;

@@ -10,7 +10,7 @@ use crate::event::ReplicaId;
 use crate::event::conflict::ConflictRule;
 use crate::store::{Local, OnConnect, Preferences, Setup, Store, definitions};
 use crate::sync::driver::clock::fresh_ulid;
-use crate::sync::first_sync::compare::{Tables, local_tables, settled_tables};
+use crate::sync::first_sync::compare::{Tables, leaving, local_tables};
 use crate::sync::first_sync::remote_schema::Registered;
 
 /// The plan for a replica.
@@ -66,6 +66,19 @@ impl Plan {
         }
     }
 
+    /// The settings that the replica is made with. `former` is the URL of a remote that is
+    /// replaced: until then the replica belongs to it.
+    pub(in crate::sync) fn setup(
+        &self,
+        tables: &[(Table, ConflictRule)],
+        epoch: Option<String>,
+        former: Option<&String>,
+    ) -> Setup {
+        let epoch = epoch.filter(|_| former.is_none());
+        let tables = tables.iter().map(|(table, rule)| (table.name.clone(), *rule)).collect();
+        Setup { url: former.unwrap_or(&self.url).clone(), tables, epoch }
+    }
+
     /// Refuses a conflict rule for a table that is not among these.
     ///
     /// # Errors
@@ -84,32 +97,30 @@ impl Plan {
     }
 }
 
-/// The replica of a plan's file, if there is one already. After its first sync its tables are
-/// fixed, so the plan gets them. Also returns the tables that were not chosen again.
-pub(in crate::sync) fn existing(plan: &mut Plan) -> Result<(Option<Store>, Vec<String>)> {
+/// The replica of a plan's file, if it is one already. Beside it, if its first sync is done, the
+/// tables that are not asked for any more.
+pub(in crate::sync) fn existing(plan: &Plan) -> Result<(Option<Store>, Vec<String>)> {
     if !definitions(&plan.path)?.iter().any(|(_, name, ..)| name == "driftless_state") {
         return Ok((None, Vec::new()));
     }
     let store = Store::open_with(&plan.path, &plan.on_connect)?;
-    let mut kept = Vec::new();
-    if store.is_adopted()? {
-        let known = store.tables().iter().map(|known| known.table.name.clone()).collect();
-        (plan.tables, kept) = settled_tables(&plan.tables, known)?;
-        for table in &kept {
-            tracing::warn!(table, "no longer chosen, but still replicated");
-        }
-    }
-    Ok((Some(store), kept))
+    let out = match store.is_adopted()? {
+        true => leaving(&plan.tables, &store.registered_tables()?),
+        false => Vec::new(),
+    };
+    Ok((Some(store), out))
 }
 
 /// Opens the replica of a plan without the remote: capture is installed on its tables that exist
 /// here. The file is created if it is missing.
 ///
+/// Tables that are not asked for any more leave, but for those of which events are pending.
+///
 /// # Errors
 ///
 /// `Usage` when a table cannot be replicated; `Storage` when the file cannot be opened or written.
-pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
-    let (store, _) = existing(plan)?;
+pub(crate) fn open_offline(plan: &Plan) -> Result<Store> {
+    let (mut store, mut out) = existing(plan)?;
     if !plan.path.exists() {
         Store::define(&plan.path, &[])?;
     }
@@ -118,7 +129,20 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         asked.map(|(_, rule)| *rule).unwrap_or_default()
     };
     let local = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
-    let mut tables: Vec<_> = local_tables(&plan.tables, &local)?
+    let mut wanted = plan.tables.clone();
+    if let Some(store) = &mut store
+        && store.is_adopted()?
+    {
+        out.retain(|table| {
+            let settled = store.require_settled(std::slice::from_ref(table));
+            settled.inspect_err(|error| tracing::warn!(table, "it stays: {error}")).is_ok()
+        });
+        store.leave(&out)?;
+        // Which of all tables join is known when the remote is.
+        let known = store.tables().iter().map(|known| known.table.name.clone());
+        wanted = Tables::Named(known.chain(plan.tables.named().iter().cloned()).collect());
+    }
+    let mut tables: Vec<_> = local_tables(&wanted, &local)?
         .into_iter()
         .map(|name| (name.clone(), rule(&name)))
         .collect();
@@ -133,8 +157,10 @@ pub(crate) fn open_offline(plan: &mut Plan) -> Result<Store> {
         }
     }
     let setup = Setup { url: plan.url.clone(), tables, epoch };
-    let store = Store::init_with(&plan.path, &setup, plan.replica, &plan.on_connect)?;
-    if !store.is_adopted()? {
+    let mut store = Store::init_with(&plan.path, &setup, plan.replica, &plan.on_connect)?;
+    if store.is_adopted()? {
+        store.prefer_joining(&plan.prefer)?;
+    } else {
         store.set_choice(&plan.tables.choice())?;
     }
     Ok(store)
@@ -167,4 +193,18 @@ pub(in crate::sync) fn plan_of(
     let on_connect = store.on_connect().clone();
     let (tables, prefer) = (Tables::Named(names), Preferences::default());
     Plan { path, url, tables, rules, prefer, replica, epoch, on_connect }
+}
+
+/// The same, with the tables that have come since, where all were asked for.
+///
+/// # Errors
+///
+/// `Storage` when the store fails.
+pub(in crate::sync) fn growing(store: &Store, plan: Plan) -> Result<Plan> {
+    let tables = match store.choice()? {
+        Some(choice) if choice.all && choice.but.is_empty() => Tables::All,
+        Some(choice) if choice.all => Tables::AllBut(choice.but),
+        _ => plan.tables,
+    };
+    Ok(Plan { tables, ..plan })
 }

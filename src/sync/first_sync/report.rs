@@ -1,6 +1,19 @@
 //! The progress of a first sync, and its result.
 
-use crate::store::{Adopted, Orphans};
+use std::sync::Arc;
+
+use crate::protocol::remote_tables::RemoteTables;
+use crate::store::{Adopted, Orphans, Store};
+
+/// The result of an answer.
+pub enum Advance {
+    /// Ask again.
+    More,
+    /// The first sync is done, and these are the replica and the remote's tables.
+    Done(Box<Report>, Box<Store>, Arc<RemoteTables>),
+    /// The remote is not the one that this replica belongs to: its epoch, if it has one.
+    OtherRemote(Option<String>),
+}
 
 /// The result of a first sync.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +26,7 @@ pub struct Report {
     pub made_there: Vec<String>,
     /// Whether anything was installed on the remote.
     pub installed: bool,
-    /// The result for the rows of both sides; `None` if the first sync was done before.
+    /// The rows of both sides; `None` where the first sync was done already, and no table joined.
     pub adopted: Option<Adopted>,
     /// Local rows whose parent row was missing before any row was moved.
     pub orphans: Vec<Orphans>,
@@ -21,8 +34,8 @@ pub struct Report {
     pub orphans_left: Vec<Orphans>,
     /// Replicated tables whose names look like the bookkeeping of a migration tool.
     pub suspects: Vec<String>,
-    /// Tables of an earlier `init` that were not chosen again. They stay replicated.
-    pub kept: Vec<String>,
+    /// Tables of an earlier `init` that were not asked for again, and are not replicated any more.
+    pub left: Vec<String>,
 }
 
 /// The next step of a first sync.

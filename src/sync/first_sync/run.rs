@@ -24,9 +24,10 @@ use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE};
 use crate::protocol::statements;
 use crate::protocol::statements::Exchange;
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Definition, Local, NewRemote, Setup, Store};
+use crate::store::{Definition, Local, NewRemote, Store};
 use crate::sync::first_sync::compare::{Before, Comparison, Maker, There, compare, suspects};
 use crate::sync::first_sync::drift::Drift;
+use crate::sync::first_sync::drift::newcomers::resolved;
 use crate::sync::first_sync::install::{Installation, Installed, REQUEST_BYTES, in_other_words};
 use crate::sync::first_sync::kept_tables::{Kept, keep, kept_since};
 use crate::sync::first_sync::names::require_no_names_of_ours;
@@ -35,7 +36,7 @@ use crate::sync::first_sync::remote_schema::{
     Registered, Schema, all_tables, in_remote_case, installed_by_newer, is_registered,
     read_registered, read_schema,
 };
-use crate::sync::first_sync::report::{Phase, Report};
+use crate::sync::first_sync::report::{Advance, Phase, Report};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
 use crate::sync::machine::io::PullSize;
 use crate::sync::machine::pull::pages::Pages;
@@ -43,15 +44,6 @@ use crate::sync::remote_check::schema_version;
 
 /// How many times a first sync starts again after a rejection: others may be installing.
 const RACES: u32 = 3;
-/// The result of an answer.
-pub enum Advance {
-    /// Ask again.
-    More,
-    /// The first sync is done, and these are the replica and the remote's tables.
-    Done(Box<Report>, Box<Store>, Arc<RemoteTables>),
-    /// The remote is not the one that this replica belongs to: its epoch, if it has one.
-    OtherRemote(Option<String>),
-}
 
 enum Stage {
     /// Reads the remote's definitions.
@@ -142,6 +134,11 @@ impl FirstSync {
     /// `since`.
     pub(in crate::sync) fn looking_since(self, since: Option<Seq>) -> Self {
         FirstSync { drift: Drift::since(since), ..self }
+    }
+
+    /// The same, which takes new tables at once: a person asks for them.
+    pub(in crate::sync) fn at_once(self) -> Self {
+        FirstSync { drift: Drift::at_once(), ..self }
     }
 
     /// The same, which ends with an error if the remote has no table or view of this name.
@@ -256,6 +253,7 @@ impl FirstSync {
     /// schema is newer than ours; `Corrupt` when the answer is not valid; `Storage` when the store
     /// fails.
     pub fn answered(&mut self, answer: Answer, now_ms: i64) -> Result<Advance> {
+        self.drift.is_now(now_ms);
         match std::mem::replace(&mut self.stage, Stage::Definitions) {
             Stage::Definitions => self.definitions(&answer),
             Stage::Identity(schema) => self.identity(schema, &answer),
@@ -357,17 +355,27 @@ impl FirstSync {
         keep(store, &Kept::new(&self.plan.url, epoch, tables, definitions, since, local))
     }
 
-    /// Finds missing objects on either side. Returns whether something is missing on the remote.
+    /// The URL of the remote that this one replaces.
+    fn former(&self) -> Option<&String> {
+        self.accepts.as_ref().map(|(_, former)| former)
+    }
+
+    /// Finds what is missing on either side. Gives whether something is missing on the remote.
     fn prepare(&mut self, schema: Schema, known: &[Registered], current: bool) -> Result<bool> {
         let plan = &self.plan;
         let mut here = Local::read(&plan.path, &plan.on_connect, plan.tables.named())?;
         let theirs = schema.catalog(known)?;
         here.take_names(&theirs);
-        let settled = self.accepts.is_none() && Store::was_adopted(&plan.path)?;
+        let accepts = self.accepts.is_some();
+        let settled = if accepts { None } else { Store::settled_tables(&plan.path)? };
         let registered = known.iter().map(|known| known.name().to_owned()).collect();
-        let before = Before::new(settled, registered);
+        let names = settled.iter().flat_map(|settled| settled.names().to_vec()).collect();
+        let before = Before::new(names, registered);
         let there = There::new(schema.definitions(), &theirs);
-        let found = compare(&plan.tables, &here, there, &before)?;
+        let (tables, refused, fresh) =
+            resolved(plan, &here, there, settled.as_ref(), self.drift.taking())?;
+        let found = compare(&tables, &here, there, &before)?;
+        let found = found.chosen(&plan.tables, refused, fresh, &theirs);
         self.drift.compared(found.obstacles(), found.unknown_there());
         let replicated = self.replicated(&found, &theirs, known)?;
         let is_there = |name: &str| theirs.table(name).is_some() || found.makes_there(name);
@@ -446,7 +454,7 @@ impl FirstSync {
             self.plan.prefer.require(taken)?;
         }
         if !adopted || !is_current || !makers.is_empty() {
-            let setup = self.setup(work, None);
+            let setup = self.plan.setup(&work.replicated, None, self.former());
             Store::rehearse(path, &makers, &setup, *replica, on_connect)?;
         }
         let is_table = |name: &str| {
@@ -459,16 +467,6 @@ impl FirstSync {
         }
         self.report.suspects = suspects(taken);
         Ok(())
-    }
-
-    /// The settings that the replica is made with.
-    fn setup(&self, work: &Work, epoch: Option<String>) -> Setup {
-        let tables = work.replicated.iter().map(|(table, rule)| (table.name.clone(), *rule));
-        let (url, epoch) = match &self.accepts {
-            Some((_, former)) => (former, None),
-            None => (&self.plan.url, epoch),
-        };
-        Setup { url: url.clone(), tables: tables.collect(), epoch }
     }
 
     fn installed(&mut self, mut work: Box<Work>, answer: &Answer) -> Result<Advance> {
@@ -489,7 +487,7 @@ impl FirstSync {
 
     /// The remote is complete: completes this side, and continues with the rows.
     fn settle_here(&mut self, work: Work, epoch: String, head: Seq) -> Result<Advance> {
-        let setup = self.setup(&work, Some(epoch.clone()));
+        let setup = self.plan.setup(&work.replicated, Some(epoch.clone()), self.former());
         let makers = work.found.makers_here();
         let Plan { path, replica, on_connect, .. } = &self.plan;
         let mut store = Store::make(path, &makers, &setup, *replica, on_connect)?;
@@ -510,6 +508,8 @@ impl FirstSync {
         store.set_obstacles(&self.drift.obstacles(&self.tables).unwrap_or_default())?;
         store.columns_arrived(&self.tables)?;
         if store.is_adopted()? && self.accepts.is_none() {
+            let prefer = (!self.refreshes).then_some(&self.plan.prefer);
+            store.goes_on_with(prefer, work.found.choice())?;
             return Ok(self.done(store));
         }
         if self.accepts.is_none() {

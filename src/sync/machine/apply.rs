@@ -17,8 +17,8 @@ use crate::protocol::statements::Reply;
 use crate::remote::{Answer, missing_table_of};
 use crate::store::{Integrated, Outcome, Store};
 use crate::sync::first_sync::kept_tables::forget;
-use crate::sync::first_sync::report::Report;
-use crate::sync::first_sync::run::{Advance, FirstSync};
+use crate::sync::first_sync::report::{Advance, Report};
+use crate::sync::first_sync::run::FirstSync;
 use crate::sync::machine::Machine;
 use crate::sync::machine::error_policy::{Carried, Policy, nothing_fits, policy, unpullable};
 use crate::sync::machine::first_sync_run::FirstSyncRun;
@@ -392,7 +392,7 @@ impl Machine {
         if let Err(error) = self.store.tables_are_there(&names) {
             self.failed_locally(error);
         }
-        self.first_sync.done(tables);
+        self.definitions_compared(tables);
         self.health.pushes_flow();
         match self.store.state() {
             Ok(state) => {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::error::{Code, Error, Kind};
 use crate::event::Seq;
 use crate::protocol::remote_tables::RemoteTables;
+use crate::store::Adopted;
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::machine::find::Finder;
 use crate::sync::machine::recapture::Recapture;
@@ -58,6 +59,8 @@ struct Rest {
     begun: Option<u64>,
     /// The end of the log when it was last at rest.
     since: Option<Seq>,
+    /// When new tables have stayed for long enough, in steady ms.
+    newcomers: Option<u64>,
 }
 
 impl FirstSyncRun {
@@ -74,6 +77,11 @@ impl FirstSyncRun {
             local: None,
             finder: Finder::default(),
         }
+    }
+
+    /// What was found of the tables that joined last.
+    pub(super) fn joined(&self) -> Option<&Adopted> {
+        self.recapture.joined()
     }
 
     /// The comparison of rows of suspect tables.
@@ -100,7 +108,7 @@ impl FirstSyncRun {
     /// It is done, and these are the remote's tables.
     pub(super) fn done(&mut self, tables: Arc<RemoteTables>) {
         (self.under_way, self.tables, self.wants_comparison) = (None, Some(tables), false);
-        self.local = None;
+        (self.local, self.rest.newcomers) = (None, None);
     }
 
     /// Gives it up.
@@ -108,12 +116,14 @@ impl FirstSyncRun {
         self.under_way = None;
     }
 
-    /// Reports the version of this file's schema. If it had another one when the tables were
-    /// compared, they are compared again.
-    pub(super) fn is_local_schema(&mut self, version: i64) {
-        if self.local.replace(version).is_some_and(|known| known != version) {
+    /// This file's schema has this version. If it had another one when the tables were compared,
+    /// they are compared again. Gives whether this version is new to this process.
+    pub(super) fn is_local_schema(&mut self, version: i64) -> bool {
+        let known = self.local.replace(version);
+        if known.is_some_and(|known| known != version) {
             self.tables = None;
         }
+        known != Some(version)
     }
 
     /// The remote's tables, if they are known.
@@ -162,9 +172,15 @@ impl FirstSyncRun {
         self.wants_comparison = true;
     }
 
-    /// Whether the definitions must be compared even if nothing is to be pushed.
-    pub(super) fn wants_comparison(&self) -> bool {
-        self.wants_comparison && self.under_way.is_none()
+    /// Whether the definitions are to be compared, also if there is nothing to push.
+    pub(super) fn wants_comparison(&self, steady_ms: u64) -> bool {
+        let is_due = self.rest.newcomers.is_some_and(|due| steady_ms >= due);
+        (self.wants_comparison || is_due) && self.under_way.is_none()
+    }
+
+    /// There are new tables, which are taken if they stay.
+    pub(super) fn await_newcomers(&mut self, steady_ms: u64) {
+        self.rest.newcomers = Some(steady_ms + REST_MS);
     }
 
     /// The end of the log when the remote's schema was last at rest, if this process has seen it.

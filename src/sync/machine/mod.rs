@@ -36,7 +36,7 @@ mod waiters;
 
 use crate::error::{Error, Result};
 use crate::event::ReplicaId;
-use crate::store::{Bracket, Retried, Store};
+use crate::store::{Adopted, Bracket, Retried, Store};
 use crate::sync::first_sync::plan::{Plan, plan_of};
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::remote_check::no_first_sync;
@@ -134,7 +134,17 @@ impl Machine {
         &mut self.store
     }
 
-    /// The store, unless the machine has closed its file.
+    /// Whether tables are still to be compared with the remote's, or to join.
+    pub(in crate::sync) fn is_comparing(&self) -> bool {
+        !self.store.suspects().is_empty()
+    }
+
+    /// What was found of the tables that joined last.
+    pub(in crate::sync) fn joined(&self) -> Option<&Adopted> {
+        self.first_sync.joined()
+    }
+
+    /// The store, unless the machine has let go of its file.
     ///
     /// # Errors
     ///
@@ -443,7 +453,8 @@ impl Machine {
 
     /// Reports the syncs that are done to their callers.
     fn settle_waiters(&mut self) {
-        let wants_comparison = self.first_sync.wants_comparison() && !self.schedule.holds_pushes();
+        let wants_comparison = self.first_sync.wants_comparison(self.schedule.now().steady_ms)
+            && !self.schedule.holds_pushes();
         if self.first_sync.is_under_way() || wants_comparison || !self.store.suspects().is_empty() {
             return;
         }

@@ -8,16 +8,17 @@
 //! No progress is stored. If the process ends or the schema changes again, the comparison begins
 //! again. Events that were appended until then are pending, and are not found again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::catalog::Table;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::event::{Image, RowKey, Seq};
-use crate::protocol::compare::behind::{Behind, changes};
+use crate::protocol::compare::behind::{AtCursor, Behind, changes};
 use crate::protocol::meta::{Asker, HEAD, Meta, meta, read_meta, wrong};
 use crate::protocol::remote_tables::{RemoteTables, SCHEMA_COOKIE, read_schema_cookie};
 use crate::remote::{Answer, Batch, Rows};
-use crate::store::{Recaptured, Remote, Store, Suspect};
+use crate::store::{Adopted, Recaptured, Remote, Store, Suspect};
 use crate::sync::first_sync::table_reader::{TablePage, TableReader};
 
 /// The number of log events that are read at once, at first.
@@ -25,12 +26,18 @@ const EVENTS: usize = 2_000;
 
 /// The progress of one machine's comparison.
 #[derive(Default)]
-pub(super) struct Recapture(Option<Search>);
+pub(super) struct Recapture {
+    search: Option<Search>,
+    /// What was found of the tables that joined last.
+    joined: Option<Adopted>,
+}
 
 /// A comparison that is running.
 struct Search {
     /// The suspect tables that are not compared yet.
     suspects: Vec<Suspect>,
+    /// Those that are not read yet. Those that join are the last ones.
+    order: VecDeque<Suspect>,
     tables: Arc<RemoteTables>,
     reader: TableReader,
     behind: Behind,
@@ -51,7 +58,9 @@ pub(super) enum Progress {
     More,
     /// A table was compared.
     Compared(String, Recaptured),
-    /// The remote's schema has changed: its definitions must be read again.
+    /// Tables have joined the replicated ones.
+    Joined(Adopted),
+    /// The remote's schema is another one than was known: its definitions are to be read again.
     Stale,
 }
 
@@ -70,10 +79,10 @@ impl Recapture {
         let is_current = |search: &Search| {
             search.suspects == store.suspects() && search.tables.cookie == tables.cookie
         };
-        if !self.0.as_ref().is_some_and(is_current) {
-            self.0 = Search::begin(store, tables)?;
+        if !self.search.as_ref().is_some_and(is_current) {
+            self.search = Search::begin(store, tables)?;
         }
-        let Some(search) = &self.0 else { return Ok(None) };
+        let Some(search) = &self.search else { return Ok(None) };
         let question = match search.wants_log() {
             true => {
                 let names: Vec<_> = search.suspects.iter().map(|one| one.table.as_str()).collect();
@@ -108,7 +117,7 @@ impl Recapture {
         answer: Answer,
         now_ms: i64,
     ) -> Result<Progress> {
-        let Some(mut search) = self.0.take() else { return Ok(Progress::More) };
+        let Some(mut search) = self.search.take() else { return Ok(Progress::More) };
         let [rows, head, cookie, _]: [Rows; 4] =
             answer.rows.try_into().map_err(|_| wrong("the number of results"))?;
         let head = head
@@ -121,17 +130,21 @@ impl Recapture {
         search.read(&rows, Seq(head))?;
         let done = search.compare(store, now_ms)?;
         if !matches!(done, Compared::Anew) {
-            self.0 = Some(search);
+            self.search = Some(search);
         }
         match done {
             Compared::Table(table, found) => Ok(Progress::Compared(table, found)),
+            Compared::Joined(found) => {
+                self.joined = Some(found.clone());
+                Ok(Progress::Joined(found))
+            }
             Compared::Nothing | Compared::Anew => Ok(Progress::More),
         }
     }
 
     /// The answer was too large: the next request is smaller. False if it cannot be.
     pub(super) fn too_large(&mut self) -> bool {
-        match &mut self.0 {
+        match &mut self.search {
             Some(search) if search.wants_log() => {
                 search.events /= 2;
                 search.events > 0
@@ -141,9 +154,14 @@ impl Recapture {
         }
     }
 
+    /// What was found of the tables that joined last.
+    pub(super) fn joined(&self) -> Option<&Adopted> {
+        self.joined.as_ref()
+    }
+
     /// Begins anew.
     pub(super) fn restart(&mut self) {
-        self.0 = None;
+        self.search = None;
     }
 }
 
@@ -151,7 +169,8 @@ impl Recapture {
 enum Compared {
     Nothing,
     Table(String, Recaptured),
-    /// The schema has changed: the comparison begins again.
+    Joined(Adopted),
+    /// The schema has changed: it begins anew.
     Anew,
 }
 
@@ -169,11 +188,19 @@ impl Search {
         if suspects.is_empty() {
             return Ok(None);
         }
+        // Rows that are only here must find their parents, also in tables that join with theirs.
+        let (joining, plain): (Vec<_>, Vec<_>) =
+            suspects.iter().cloned().partition(|suspect| suspect.joins.is_some());
+        if !joining.is_empty() {
+            store.stage_clear()?;
+        }
+        let order: VecDeque<_> = plain.into_iter().chain(joining).collect();
         let there = |suspect: &Suspect| tables.get(&suspect.table).map(|there| there.table.clone());
-        let there: Vec<Table> = suspects.iter().filter_map(there).collect();
+        let there: Vec<Table> = order.iter().filter_map(there).collect();
         store.begin_recapture()?;
         Ok(Some(Search {
             suspects,
+            order,
             reader: TableReader::new(there),
             tables,
             behind: Behind::default(),
@@ -211,7 +238,10 @@ impl Search {
             return Ok(Compared::Nothing);
         }
         let Some((rows, _)) = self.page.take() else { return Ok(Compared::Nothing) };
-        let Some(suspect) = self.suspects.first() else { return Ok(Compared::Anew) };
+        let Some(suspect) = self.order.front().cloned() else { return Ok(Compared::Anew) };
+        if suspect.joins.is_some() {
+            return self.join(store, &suspect.table, rows, now_ms);
+        }
         let Some(there) = self.tables.get(&suspect.table) else { return Ok(Compared::Anew) };
         let remote = Remote::new(&there.table, &self.behind);
         if !rows.is_empty() {
@@ -221,12 +251,59 @@ impl Search {
             self.found.add(found);
             return Ok(Compared::Nothing);
         }
-        let Some(found) = store.end_recapture(suspect, remote, now_ms)? else {
+        let Some(found) = store.end_recapture(&suspect, remote, now_ms)? else {
             return Ok(Compared::Anew);
         };
         self.found.add(found);
         store.begin_recapture()?;
-        let suspect = self.suspects.remove(0);
+        self.order.pop_front();
+        self.suspects.retain(|other| other.table != suspect.table);
         Ok(Compared::Table(suspect.table, std::mem::take(&mut self.found)))
+    }
+
+    /// Stages rows of a table that joins, as they were at the cursor. After the last row of the
+    /// last of them, the rows of both sides are brought together, as in a first sync.
+    fn join(
+        &mut self,
+        store: &mut Store,
+        table: &str,
+        rows: Vec<(RowKey, Image)>,
+        now_ms: i64,
+    ) -> Result<Compared> {
+        if !rows.is_empty() {
+            let former = |(key, row): (RowKey, Image)| {
+                let row = match self.behind.at_cursor(table, &key, Some(row.clone())) {
+                    AtCursor::Row(former) => former?,
+                    // The events of it are integrated over what it is now, with the same result.
+                    AtCursor::Unknown => row,
+                };
+                Some((key, row))
+            };
+            let rows: Vec<_> = rows.into_iter().filter_map(former).collect();
+            store.stage(table, &rows)?;
+            return Ok(Compared::Nothing);
+        }
+        // Those that were deleted since.
+        for key in self.behind.keys(table) {
+            if let AtCursor::Row(Some(row)) = self.behind.at_cursor(table, key, None) {
+                store.stage_former(table, key, row)?;
+            }
+        }
+        self.order.pop_front();
+        if !self.order.is_empty() {
+            return Ok(Compared::Nothing);
+        }
+        match store.adopt_joining(now_ms) {
+            Ok(found) => Ok(Compared::Joined(found)),
+            // They hold up nothing else.
+            Err(error) if error.kind() == Kind::Usage => {
+                tracing::warn!("tables cannot join: {error}");
+                let joining = self.suspects.iter().filter(|one| one.joins.is_some());
+                let joining: Vec<_> = joining.map(|one| one.table.as_str()).collect();
+                store.wait_for_tables(&joining)?;
+                Ok(Compared::Anew)
+            }
+            Err(error) => Err(error),
+        }
     }
 }

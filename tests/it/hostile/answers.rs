@@ -13,7 +13,7 @@ use crate::support::desk::{Desk, assert_equal};
 use crate::support::local_remote::LocalRemote;
 
 /// A table of the application's that is not replicated, made after the first sync.
-pub(super) const SECRETS: &str = "CREATE TABLE secrets (id TEXT PRIMARY KEY, v);
+pub(super) const SECRETS: &str = "CREATE TABLE secrets (id TEXT UNIQUE, v);
     INSERT INTO secrets VALUES ('s1', 'not replicated')";
 
 /// What no answer may change.

@@ -15,6 +15,7 @@
 //! * [`changes`] is what a subscriber is told of changed rows.
 //! * [`stale`] has a schema of the remote that changes under a push.
 //! * [`upgrade`] has a remote and a replica that version 0.1 left.
+//! * [`members`] has tables that join the replicated ones, and leave them.
 //! * [`not_guaranteed`] has what does not arrive as it was.
 //! * [`verify`] compares a replica with its remote.
 
@@ -29,6 +30,7 @@ mod echoes;
 mod first_sync;
 mod found;
 mod machine;
+mod members;
 mod not_guaranteed;
 mod roundtrip;
 mod scripts;

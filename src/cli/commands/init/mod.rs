@@ -28,9 +28,9 @@ struct Done<'a> {
     epoch: &'a str,
     tables: Vec<&'a str>,
     left_out: &'a [LeftOut],
-    /// Tables of an earlier `init` that were not chosen this time. They stay replicated.
-    kept: &'a [String],
-    /// Replicated tables whose names look like the bookkeeping of a migration tool.
+    /// Tables of an earlier `init` that were not named this time. They are not replicated any more.
+    left: &'a [String],
+    /// Replicated, though their names look like the bookkeeping of a migration tool.
     like_bookkeeping: &'a [String],
     /// Rows whose parent was missing before the first sync.
     orphans: &'a [Orphans],
@@ -159,7 +159,7 @@ fn tell(output: &Output, replica: &Replica<'_>, report: &Report) -> Result<()> {
             epoch: &report.epoch,
             tables,
             left_out: &left_out,
-            kept: &report.kept,
+            left: &report.left,
             like_bookkeeping: &report.suspects,
             orphans: &report.orphans,
             orphans_left: &report.orphans_left,
@@ -197,10 +197,10 @@ fn advise(output: &Output, report: &Report) {
         let names: Vec<_> = tables.iter().map(|name| format!("`{name}`")).collect();
         clean(&names.join(", "), usize::MAX)
     };
-    if !report.kept.is_empty() {
+    if !report.left.is_empty() {
         output.warn(format_args!(
-            "no longer chosen, but still replicated, because tables cannot be removed yet: {}",
-            named(&report.kept)
+            "not asked for, and not replicated here any more: {}",
+            named(&report.left)
         ));
     }
     if !report.suspects.is_empty() {

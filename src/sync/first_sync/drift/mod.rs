@@ -1,14 +1,17 @@
 //! The differences that arise between the two sides of a replica, when the web application or the
 //! desk migrates.
 //!
-//! [`Drift`] collects for the status what does not flow because of them: the events that wait here
-//! (`differences`), and the data that the remote lacks (`debts`).
+//! [`Drift`] collects what does not flow because of it, for the status: what waits here
+//! (`differences`), and what the remote lacks of the log (`debts`). `newcomers` are tables that
+//! have come since.
 
 pub(in crate::sync) mod debts;
 pub(in crate::sync) mod differences;
+pub(in crate::sync) mod newcomers;
 
 use self::debts::{Owed, read_gaps, read_owed};
 use self::differences::{gap, owed};
+use self::newcomers::Taking;
 use crate::error::Result;
 use crate::event::Seq;
 use crate::protocol::Statement;
@@ -31,6 +34,8 @@ pub(in crate::sync) struct Drift {
     gaps: Vec<Gap>,
     /// The columns that events have named and the remote lacks or could not fill.
     owed: Vec<Owed>,
+    /// When new tables are taken.
+    taking: Taking,
 }
 
 impl Drift {
@@ -39,8 +44,23 @@ impl Drift {
         Drift { since, ..Drift::default() }
     }
 
-    /// The end of the remote's log when its schema was last seen at rest. If that is not known, it
-    /// is the present end.
+    /// New tables are taken at once.
+    pub(in crate::sync) fn at_once() -> Drift {
+        Drift { taking: Taking::at_once(), ..Drift::default() }
+    }
+
+    /// When new tables are taken.
+    pub(in crate::sync) fn taking(&self) -> Taking {
+        self.taking
+    }
+
+    /// It is this time, in ms since 1970.
+    pub(in crate::sync) fn is_now(&mut self, now_ms: i64) {
+        self.taking.is_now(now_ms);
+    }
+
+    /// The end of the remote's log when its schema was last seen at rest; for all that is known, it
+    /// was never at rest before now.
     pub(in crate::sync) fn rest(&self) -> Seq {
         self.since.unwrap_or(self.head)
     }

@@ -1,8 +1,11 @@
 //! The requests that compare suspect tables with the remote's, and their answers.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Kind, Result};
 use crate::event::ReplicaId;
 use crate::protocol::meta::Asker;
+use crate::protocol::remote_tables::RemoteTables;
 use crate::remote::{Answer, Batch};
 use crate::store::Recaptured;
 use crate::sync::first_sync::kept_tables::forget;
@@ -57,9 +60,32 @@ impl Machine {
                 self.succeeded();
                 self.table_compared(table, found);
             }
+            Ok(Progress::Joined(found)) => {
+                self.succeeded();
+                tracing::info!(?found, "tables have joined");
+                if found.fetched + found.different > 0 {
+                    self.effects.push(Effect::Notify(Changes::missed()));
+                }
+                // What is only here is to be pushed before a sync is done.
+                self.waiters.begin_anew();
+                self.read_outbox();
+            }
             Err(error) => self.comparison_failed(error),
         }
         self.effects.status_changed();
+    }
+
+    /// The definitions are compared, and these are the remote's tables. If there are new ones,
+    /// another comparison follows when they have stayed for long enough.
+    pub(in crate::sync::machine) fn definitions_compared(&mut self, tables: Arc<RemoteTables>) {
+        self.first_sync.done(tables);
+        match self.store.choice() {
+            Ok(Some(choice)) if !choice.fresh.is_empty() => {
+                self.first_sync.await_newcomers(self.schedule.now().steady_ms);
+            }
+            Ok(_) => {}
+            Err(error) => self.failed_locally(error),
+        }
     }
 
     fn table_compared(&mut self, table: String, done: Recaptured) {

@@ -8,7 +8,7 @@ use crate::protocol::incarnation::Place;
 use crate::protocol::meta::Asker;
 use crate::remote::Batch;
 use crate::sync::first_sync::kept_tables::kept;
-use crate::sync::first_sync::plan::plan_of;
+use crate::sync::first_sync::plan::{growing, plan_of};
 use crate::sync::first_sync::run::FirstSync;
 use crate::sync::machine::Machine;
 use crate::sync::machine::find::Search;
@@ -23,9 +23,14 @@ impl Machine {
     pub(in crate::sync::machine) fn next_request(
         &mut self,
     ) -> Result<Option<(RequestKind, Batch)>> {
+        // New tables of this file are noticed so.
+        if self.identity.known().is_some() && !self.first_sync.is_under_way() {
+            self.remembers_tables()?;
+        }
         if !self.schedule.holds_pushes() {
             self.first_sync.compare_again();
-            if self.first_sync.wants_comparison() && !self.identity.is_renewing() {
+            let steady_ms = self.schedule.now().steady_ms;
+            if self.first_sync.wants_comparison(steady_ms) && !self.identity.is_renewing() {
                 self.compare_definitions(None, false)?;
             }
         }
@@ -178,7 +183,10 @@ impl Machine {
     /// Whether the remote's tables are known, from this process or the last comparison.
     pub(in crate::sync::machine) fn remembers_tables(&mut self) -> Result<bool> {
         let local = self.store.current_schema_version()?;
-        self.first_sync.is_local_schema(local);
+        let wall_ms = self.schedule.now().wall_ms;
+        if self.first_sync.is_local_schema(local) && self.store.has_newcomers(wall_ms)? {
+            self.first_sync.look_again();
+        }
         if self.first_sync.tables().is_none()
             && let Some(tables) = kept(&self.store)?
         {
@@ -197,6 +205,7 @@ impl Machine {
         let (replica, epoch) = self.identity.known().ok_or_else(no_first_sync)?;
         let fresh = self.identity.issue(self.schedule.epoch_ms());
         let plan = plan_of(&self.store, self.store.state()?.url, replica, fresh);
+        let plan = growing(&self.store, plan)?;
         let since = self.first_sync.rested_since();
         let comparison = FirstSync::new(plan, Some(epoch)).seeking(sought).looking_since(since);
         let comparison = if rejected { comparison } else { comparison.refreshing() };

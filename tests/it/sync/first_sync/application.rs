@@ -171,7 +171,7 @@ fn f60_the_application_registers_what_it_has_and_the_table_is_taken() {
         drop((db, replicator));
         // Whoever has not registered it does not take the table out, and names it.
         let (store, report) = initialise(plan, remote).unwrap();
-        assert!(report.kept.is_empty(), "{report:?}");
+        assert!(report.left.is_empty(), "{report:?}");
         let held: Vec<_> = store.unwritable().into_iter().map(|one| one.reason).collect();
         let can_write = obstacle.says.contains("column");
         assert_eq!(held.len(), usize::from(!can_write), "{held:?}");

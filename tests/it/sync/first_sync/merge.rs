@@ -166,17 +166,3 @@ fn a_conflict_rule_is_the_same_for_all() {
     let error = initialise(second, remote).unwrap_err();
     assert_eq!(error.code(), Code::ConflictRuleDiffers, "{error}");
 }
-
-#[test]
-fn a_new_table_needs_a_new_replica() {
-    let remote = Arc::new(LocalRemote::new(SCHEMA));
-    let (_folder, plan) = file(SCHEMA);
-    let named = |names: &[&str]| Tables::Named(names.iter().map(|&name| name.to_owned()).collect());
-    let first = Plan { tables: named(&["members"]), ..plan.clone() };
-    initialise(first, remote.clone()).unwrap();
-    let more = Plan { tables: named(&["members", "payments"]), ..plan.clone() };
-    let error = initialise(more, remote.clone()).unwrap_err();
-    assert_eq!(error.code(), Code::TablesFixed, "{error}");
-    initialise(Plan { tables: Tables::All, ..plan }, remote.clone()).unwrap();
-    assert_eq!(remote.read("SELECT name FROM driftless_tables"), "members");
-}

@@ -195,7 +195,7 @@ fn f74_orphans_of_the_remote_come_as_they_are() {
 }
 
 #[test]
-fn a_narrower_or_wider_choice_says_what_it_did_not_do() {
+fn a_narrower_or_wider_choice_is_followed() {
     let schema = "CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE b (id INTEGER PRIMARY KEY);
         CREATE TABLE c (id INTEGER PRIMARY KEY); CREATE TABLE d (id INTEGER PRIMARY KEY)";
     let remote = Arc::new(LocalRemote::new(""));
@@ -205,16 +205,15 @@ fn a_narrower_or_wider_choice_says_what_it_did_not_do() {
         driftless::sync::Plan { tables: Tables::Named(names), ..plan.clone() }
     };
     let (_, report) = initialise(named(&["a", "b"]), remote.clone()).unwrap();
-    assert!(report.kept.is_empty());
+    assert!(report.left.is_empty());
     let (_, report) = initialise(named(&["B"]), remote.clone()).unwrap();
-    assert_eq!(report.kept, ["a"]);
-    let error = initialise(named(&["c", "a", "d"]), remote.clone()).unwrap_err();
-    assert_eq!(error.code(), Code::TablesFixed, "{error}");
-    assert!(["`c`", "`d`"].iter().all(|name| error.message().contains(name)), "{error}");
-    let but = Tables::AllBut(vec!["a".to_owned()]);
+    assert_eq!(report.left, ["a"]);
+    let (store, report) = initialise(named(&["c", "b", "d"]), remote.clone()).unwrap();
+    assert!(report.left.is_empty() && store.tables().len() == 3);
+    let but = Tables::AllBut(vec!["b".to_owned()]);
     let plan = driftless::sync::Plan { tables: but, ..plan };
     let (store, report) = initialise(plan, remote.clone()).unwrap();
-    assert_eq!(report.kept, ["a"]);
-    assert_eq!(store.tables().len(), 2);
-    assert_eq!(remote.read("SELECT name FROM driftless_tables ORDER BY name"), "a\nb");
+    assert_eq!(report.left, ["b"]);
+    assert_eq!(store.tables().len(), 3);
+    assert_eq!(remote.read("SELECT name FROM driftless_tables ORDER BY name"), "a\nb\nc\nd");
 }
