@@ -65,7 +65,8 @@ pub(crate) const OWN: [&str; 3] =
 /// and the schema.
 const OTHERS: &str = "SELECT
     (SELECT group_concat(id || '=' || v) FROM secrets) || '/' ||
-    (SELECT group_concat(name || '=' || value) FROM driftless_settings) || '/' ||
+    (SELECT group_concat(name || '=' || value) FROM driftless_settings
+     WHERE name NOT IN ('row_secret', 'rows_indexed')) || '/' ||
     (SELECT group_concat(name || '=' || conflict || triggers) FROM driftless_tables) || '/' ||
     (SELECT group_concat(name || coalesce(sql, '')) FROM sqlite_schema)";
 
