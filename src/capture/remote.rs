@@ -56,15 +56,15 @@ use crate::catalog::affinity::Affinity;
 use crate::catalog::identity::{capture_key, ulid};
 use crate::catalog::limits::PREFIX;
 use crate::catalog::quote::{ident, literal};
-use crate::catalog::sql::{any_json, equals, lower_before_nul, of, real_json, same_key};
-use crate::catalog::table::{Collation, Column, Table};
+use crate::catalog::sql::{equals, lower_before_nul, of, real_json, same_key};
+use crate::catalog::table::{Collation, Table};
 
 /// The alias of the row in the table. A short name keeps the schema small. The table itself may
 /// have this name.
 const ROW: &str = "t";
 
 /// The version of this generator. Triggers of a newer version are never replaced.
-pub const GENERATOR: u32 = 1;
+pub const GENERATOR: u32 = 2;
 
 /// The most columns of `driftless_names`, below SQLite's own limit of 2,000. A table with a column
 /// that does not fit is captured too, but that column cannot be dropped.
@@ -81,7 +81,8 @@ impl RemoteCapture {
         let width = tables.iter().map(|table| table.columns.len()).max().unwrap_or(1);
         let names = names(tables);
         let of_table = |table: &&Table| {
-            let capture = Captured { table, names: &names, comes_back: comes_back(table, tables) };
+            let comes_back = comes_back(table, tables);
+            let capture = Captured { table, names: &names, comes_back, width };
             (table.name.clone(), capture.triggers())
         };
         let triggers: Vec<_> = tables.iter().map(of_table).collect();
@@ -177,6 +178,16 @@ fn at_place(prefix: &str, width: usize) -> String {
     sql
 }
 
+/// A column's name, without quotes if it needs none. Of SQLite's keywords with an underscore, all
+/// begin with `CURRENT_`.
+fn short(name: &str) -> String {
+    let is_plain = name.contains('_')
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        && !name.starts_with("current_");
+    if is_plain { name.to_owned() } else { ident(name) }
+}
+
 /// A number for the spelling of a key column's values in an event's key.
 fn fold(table: &Table, part: usize) -> u8 {
     match (&table.key_collations[part], table.columns[table.key[part]].affinity) {
@@ -187,17 +198,17 @@ fn fold(table: &Table, part: usize) -> u8 {
     }
 }
 
-/// The rows of `driftless_columns` for a table.
+/// The rows of `driftless_columns` for a table: its columns, and then those of its key once more,
+/// in the key's order.
 fn columns_rows(table: &Table) -> String {
-    let one = |(at, column): (usize, &Column)| {
-        let name = literal(&column.name);
-        let table_name = literal(&table.name);
-        match table.key.iter().position(|&key| key == at) {
-            Some(part) => format!("({table_name},{at},{name},{part},{})", fold(table, part)),
-            None => format!("({table_name},{at},{name},NULL,NULL)"),
-        }
-    };
-    table.columns.iter().enumerate().map(one).collect::<Vec<_>>().join(",")
+    let table_name = literal(&table.name);
+    let name = |at: usize| literal(&table.columns[at].name);
+    let columns =
+        (0..table.columns.len()).map(|at| format!("({table_name},{at},{},NULL)", name(at)));
+    let parts = table.key.iter().enumerate();
+    let key =
+        parts.map(|(part, &at)| format!("({table_name},{at},{},{})", name(at), fold(table, part)));
+    columns.chain(key).collect::<Vec<_>>().join(",")
 }
 
 /// The tables and triggers that all tables share.
@@ -212,10 +223,10 @@ fn shared(tables: &[&Table], width: usize, names: &[String]) -> Vec<String> {
         format!("CREATE TABLE driftless_told(tbl,op,w,{o},{n})"),
         format!("CREATE TABLE driftless_applying(tbl,k,seq,done DEFAULT 0,{o},{n})"),
         "CREATE INDEX driftless_applying_row ON driftless_applying(tbl,k)".to_owned(),
-        format!("CREATE TABLE driftless_notes(tbl,k,gone,{o})"),
+        format!("CREATE TABLE driftless_notes(tbl,k,{o},gone)"),
         "CREATE INDEX driftless_notes_row ON driftless_notes(tbl,k)".to_owned(),
         format!("CREATE TABLE driftless_names({})", quoted.join(",")),
-        "CREATE TABLE driftless_columns(tbl,at,name,part,fold)".to_owned(),
+        "CREATE TABLE driftless_columns(tbl,at,name,fold)".to_owned(),
         "CREATE INDEX driftless_columns_of ON driftless_columns(tbl)".to_owned(),
         "CREATE TABLE driftless_one(driftless_one)".to_owned(),
         "CREATE TABLE driftless_now(one INTEGER PRIMARY KEY,id,unit,origin,head)".to_owned(),
@@ -243,37 +254,52 @@ fn shared(tables: &[&Table], width: usize, names: &[String]) -> Vec<String> {
 
 /// Appends an event, with its key and its images as JSON. If `new.w` is 1, the images are whole.
 /// Otherwise they have only the columns that differ. The key is that of the new values. A delete
-/// has its old values there.
+/// has the key of its old values.
+///
+/// Each level of the query computes a value that the next level uses several times: the column's
+/// old and new value; one of the two; this value as a key has it; its JSON.
 fn tell(width: usize) -> String {
-    let key = format!(
-        "(SELECT json_group_array(CASE typeof(v.v) WHEN 'text' THEN CASE WHEN instr(v.v,char(0)) \
-         THEN json_object('t',hex(v.v)) ELSE v.v END WHEN 'blob' THEN json_object('x',hex(v.v)) \
-         WHEN 'real' THEN CASE WHEN v.f<>3 AND CAST(v.v AS INTEGER)=v.v THEN CAST(v.v AS INTEGER) \
-         ELSE {} END ELSE v.v END) FROM (SELECT u.f AS f,CASE WHEN u.f NOT IN (1,2) OR \
-         typeof(u.x)<>'text' THEN u.x WHEN u.f=2 THEN rtrim(u.x,' ') WHEN instr(u.x,char(0)) \
-         THEN {} ELSE lower(u.x) END AS v FROM (SELECT c.fold AS f,{} AS x \
-         FROM driftless_columns AS c WHERE c.tbl=new.tbl AND c.part IS NOT NULL \
-         ORDER BY c.part LIMIT -1) AS u LIMIT -1) AS v)",
-        real_json("v.v"),
-        lower_before_nul("u.x"),
+    let values = format!(
+        "SELECT c.name AS c,c.fold AS f,{} AS o,{} AS n FROM driftless_columns AS c \
+         WHERE c.tbl=new.tbl LIMIT -1",
+        at_place("new.o", width),
         at_place("new.n", width),
     );
+    let sides = format!(
+        "SELECT q.c,q.f,s.value AS s,q.o IS NOT q.n OR typeof(q.o)<>typeof(q.n) AS d,\
+         iif(s.value,q.n,q.o) AS x FROM ({values}) AS q,json_each('[0,1]') AS s \
+         WHERE q.f IS NULL OR s.value=(new.op<>'delete') LIMIT -1"
+    );
+    let folded = format!(
+        "SELECT q.c,q.f,q.s,q.d,CASE WHEN q.f IS NULL THEN q.x WHEN typeof(q.x)='text' THEN \
+         CASE WHEN q.f=2 THEN rtrim(q.x,' ') WHEN q.f<>1 THEN q.x \
+         WHEN instr(q.x,char(0)) THEN {} ELSE lower(q.x) END \
+         WHEN typeof(q.x)='real' AND q.f<>3 AND CAST(q.x AS INTEGER)=q.x \
+         THEN CAST(q.x AS INTEGER) ELSE q.x END AS x FROM ({sides}) AS q WHERE q.f IS NOT NULL \
+         OR (new.w OR q.d) AND new.op<>iif(q.s,'delete','insert') LIMIT -1",
+        lower_before_nul("q.x"),
+    );
+    let spelled = format!(
+        "SELECT q.c,q.d,CASE WHEN q.f IS NULL THEN q.s ELSE 2 END AS g,\
+         CASE typeof(q.x) WHEN 'real' THEN {} WHEN 'blob' THEN json_object('x',hex(q.x)) \
+         ELSE CASE WHEN q.f IS NOT NULL AND instr(q.x,char(0)) THEN json_object('t',hex(q.x)) \
+         ELSE json_quote(q.x) END END AS j FROM ({folded}) AS q LIMIT -1",
+        real_json("q.x"),
+    );
+    let image = |g| {
+        format!("'{{'||group_concat(CASE q.g WHEN {g} THEN json_quote(q.c)||':'||q.j END)||'}}'")
+    };
     format!(
         "CREATE TRIGGER driftless_tell BEFORE INSERT ON driftless_told BEGIN \
          INSERT INTO driftless_events(id,origin,unit,tbl,pk,op,before,after,base,cause,verdict,\
-         received_at) SELECT {},s.origin,s.unit,new.tbl,{key},new.op,\
-         CASE WHEN new.op<>'insert' THEN u.b END,CASE WHEN new.op<>'delete' THEN u.a END,\
-         0,s.id,'applied',{NOW_MS} FROM driftless_now AS s,\
-         (SELECT json_group_object(v.c,{}) AS b,json_group_object(v.c,{}) AS a,max(v.d) AS d FROM \
-         (SELECT v.*,v.o IS NOT v.n OR typeof(v.o)<>typeof(v.n) AS d FROM (SELECT c.name AS c,\
-         {} AS o,{} AS n FROM driftless_columns AS c WHERE c.tbl=new.tbl LIMIT -1) AS v \
-         LIMIT -1) AS v WHERE new.w OR v.d) AS u WHERE new.op<>'update' OR u.d;\
+         received_at) SELECT {},s.origin,s.unit,new.tbl,q.k,new.op,\
+         q.b,q.a,0,s.id,'applied',{NOW_MS} FROM driftless_now AS s,\
+         (SELECT '['||group_concat(CASE q.g WHEN 2 THEN q.j END)||']' AS k,{} AS b,{} AS a,\
+         max(q.d) AS d FROM ({spelled}) AS q) AS q WHERE new.op<>'update' OR q.d;\
          SELECT RAISE(IGNORE);END",
         ulid(),
-        any_json("v.o"),
-        any_json("v.n"),
-        at_place("new.o", width),
-        at_place("new.n", width),
+        image(0),
+        image(1),
     )
 }
 
@@ -286,13 +312,11 @@ fn log(width: usize) -> String {
         "CREATE TRIGGER driftless_log BEFORE INSERT ON driftless_capture BEGIN \
          UPDATE driftless_applying SET done=iif(({n}) IS ({old}) AND ({o}) IS NOT ({n}),2,3) \
          WHERE tbl=new.tbl AND k IN (new.k,new.l) AND done=0;\
-         INSERT INTO driftless_told SELECT new.tbl,'delete',1,{old},{old} \
-         WHERE new.k IS NOT NULL AND new.k IS NOT new.l;\
+         INSERT INTO driftless_told SELECT new.tbl,iif(new.k IS new.l,'update','delete'),\
+         new.k IS NOT new.l,{old},{new} WHERE new.k IS NOT NULL;\
          INSERT INTO driftless_told SELECT new.tbl,iif(x.k IS NULL,'insert','update'),1,{noted},{new} \
          FROM driftless_one LEFT JOIN driftless_notes AS x ON x.tbl=new.tbl AND x.k=new.l \
          AND new.k IS NULL WHERE new.l IS NOT NULL AND new.k IS NOT new.l;\
-         INSERT INTO driftless_told SELECT new.tbl,'update',0,{old},{new} \
-         WHERE new.k=new.l;\
          DELETE FROM driftless_notes WHERE tbl=new.tbl AND k IN (new.k,new.l) \
          AND new.k IS NOT new.l;SELECT RAISE(IGNORE);END"
     )
@@ -322,6 +346,8 @@ struct Captured<'a> {
     table: &'a Table,
     names: &'a [String],
     comes_back: bool,
+    /// The most columns of any table.
+    width: usize,
 }
 
 impl Captured<'_> {
@@ -358,6 +384,26 @@ impl Captured<'_> {
         self.table.columns.len()
     }
 
+    /// The values for the columns of a shared table that begins with a column for each value: with
+    /// a list of these columns, or without one and with NULL for the others, whichever is shorter.
+    fn values(&self, first: &[&str], blocks: &[(&str, String)], last: usize) -> (String, String) {
+        let missing = self.width - self.width();
+        let (mut names, mut listed, mut padded) =
+            (first.to_vec().join(","), String::new(), String::new());
+        for (prefix, values) in blocks {
+            names.push_str(&format!(",{}", each(prefix, self.width())));
+            listed.push_str(&format!(",{values}"));
+            padded.push_str(&format!(",{values}{}", ",NULL".repeat(missing)));
+        }
+        padded.push_str(&",NULL".repeat(last));
+        let names = format!("({names})");
+        if names.len() + listed.len() < padded.len() {
+            (names, listed)
+        } else {
+            (String::new(), padded)
+        }
+    }
+
     /// Whether every column has its name in `driftless_names`.
     fn is_named(&self) -> bool {
         let is_known = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -376,15 +422,15 @@ impl Captured<'_> {
     /// The columns of the row in the table.
     fn here(&self) -> String {
         let names = self.table.columns.iter().map(|column| match self.is_named() {
-            true => ident(&column.present),
-            false => of(ROW, &column.present),
+            true => short(&column.present),
+            false => format!("{ROW}.{}", short(&column.present)),
         });
         names.collect::<Vec<_>>().join(",")
     }
 
     /// A column of the trigger's row.
     fn row(&self, alias: &str, column: &str) -> String {
-        let name = of(alias, column);
+        let name = format!("{alias}.{}", short(column));
         if self.is_named() { format!("(SELECT {name})") } else { name }
     }
 
@@ -430,7 +476,10 @@ impl Captured<'_> {
     /// Saves the before-images of the rows of the table that the new row may evict.
     fn save_before_images(&self, condition: &str) -> Vec<String> {
         let name = literal(&self.table.name);
-        let new = |name: &str| self.row("new", name);
+        // A key column cannot be dropped, and needs no other name.
+        let is_plain = self.table.uniques.is_empty();
+        let alias = if is_plain { "" } else { " AS new" };
+        let new = |name: &str| if is_plain { of("new", name) } else { self.row("new", name) };
         let or_else = |x: &str, other: &str| format!("coalesce({x},{other})");
         let is_number = |x: &str| format!("typeof({x}) IN ('integer','real')");
         let obstacles = obstacles(self.table, ROW, &Coming::new(&new, or_else, is_number));
@@ -443,21 +492,24 @@ impl Captured<'_> {
         }
         let one = |group: String| {
             let hit = if condition.is_empty() { group } else { format!("({group}){condition}") };
+            let (columns, values) = self.values(&["tbl", "k"], &[("o", self.here())], 1);
             format!(
-                "INSERT INTO driftless_notes(tbl,k,{}) SELECT {name},{},{} FROM {} WHERE {hit};",
-                each("o", self.width()),
+                "INSERT INTO driftless_notes{columns} SELECT {name},{}{values} FROM {} WHERE {hit};",
                 capture_key(self.table, ROW),
-                self.here(),
-                self.from(" AS new"),
+                self.from(alias),
             )
         };
         groups.into_iter().map(one).collect()
     }
 
     fn save_on_insert(&self) -> Trigger {
-        // Remove an old before-image of the row. An ignored statement may have left it; if the row
-        // is gone since, it would turn this insert into an update.
-        let mut body = vec![self.forget("new")];
+        // An ignored statement may have left a before-image of a row that is gone since. It would
+        // turn this insert into an update. A captured delete removes it, and a push begins with
+        // none. But the delete is captured later if foreign keys' actions lead back to this table.
+        let mut body = Vec::new();
+        if self.comes_back {
+            body.push(self.forget("new"));
+        }
         body.extend(self.save_before_images(""));
         self.trigger("bi", "BEFORE INSERT", &body)
     }
@@ -488,7 +540,10 @@ impl Captured<'_> {
         let other = format!(" AND ({}) IS NOT 1", same_key(self.table, ROW, "old"));
         // A before-image that an upsert has left would be logged as evicted by a child that follows
         // to the new key.
-        let mut body = vec![self.forget("old")];
+        let mut body = Vec::new();
+        if self.comes_back {
+            body.push(self.forget("old"));
+        }
         body.extend(self.save_before_images(&other));
         self.trigger("bu", &event, &body)
     }
@@ -535,16 +590,14 @@ impl Captured<'_> {
         );
         let names = if self.is_named() { " NATURAL LEFT JOIN driftless_names AS old" } else { "" };
         let key = &self.table.columns[self.table.key[0]].present;
+        let (columns, values) =
+            self.values(&["tbl", "k", "l"], &[("o", self.old()), ("n", self.here())], 0);
         let capture = format!(
-            "INSERT INTO driftless_capture(tbl,k,l,{},{}) SELECT {name},{},{},{},{} \
+            "INSERT INTO driftless_capture{columns} SELECT {name},{},{}{values} \
              FROM driftless_one LEFT JOIN {} AS {ROW} ON {}{names} WHERE {} IS NOT NULL \
              OR (SELECT {}) IS NOT 1 AND NOT EXISTS(SELECT 1 FROM {} AS {ROW} WHERE {});",
-            each("o", self.width()),
-            each("n", self.width()),
             self.capture_key_of_old(),
             capture_key(self.table, ROW),
-            self.old(),
-            self.here(),
             self.this(),
             same_key(self.table, ROW, "new"),
             of(ROW, key),

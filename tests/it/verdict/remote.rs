@@ -364,7 +364,7 @@ impl Remote {
             .map(|place| (place, folded.get(place), standing.get(place)))
             .collect();
         assert!(differing.is_empty(), "the log folds to other rows than there are: {differing:?}");
-        for empty in ["driftless_inbox", "driftless_applying", "driftless_capture"] {
+        for empty in ["driftless_inbox", "driftless_applying", "driftless_told"] {
             let sql = format!("SELECT count(*) FROM {empty}");
             assert_eq!(self.number(&sql), 0, "rows are left in {empty}");
         }
