@@ -57,6 +57,7 @@ mod marks;
 mod positions;
 mod remote;
 mod replica;
+mod shared;
 mod triggers;
 
 pub use chain::{ChainStep, Move, RowId, Uniques, untangle};

@@ -79,8 +79,8 @@ impl<'a> Run<'a> {
         };
         let table = &there.table;
         if tables.has_triggers {
-            // A statement that was ignored leaves before-images. A trigger of the application's that
-            // writes a deleted row again would seem to update it.
+            // A statement that was ignored leaves before-images. A trigger of the application's
+            // that writes a deleted row again would seem to update it.
             out.push("DELETE FROM driftless_notes".into());
         }
         if matches!(self.shape.kind(), Kind::Insert | Kind::Move) {
