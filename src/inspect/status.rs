@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::remote::Remote;
 use crate::store::State;
 use crate::sync::{
-    HEALTH_BOUND_MS, Known, Lock, RemoteFacts, Status, SyncState, ask, now_ms, read_status,
-    remembered_success, stopped,
+    Announcement, HEALTH_BOUND_MS, Known, Lock, RemoteFacts, Status, SyncState, ask, now_ms,
+    read_status, remembered_success, stopped,
 };
 
 /// The outcome of asking the remote.
@@ -38,11 +38,14 @@ impl Replica<'_> {
         Status::of(&self.store, known, now_ms())
     }
 
-    /// The status while a replicator waits for another program, because of `error`.
-    pub(crate) fn status_waiting(&self, error: &Error) -> Result<Status> {
+    /// The status while a replicator waits for another program, because of `error`. It is published,
+    /// unless another replicator has the lock.
+    pub(crate) fn announce_waiting(&self, error: &Error) -> Result<(Status, Option<Announcement>)> {
+        let lock = Lock::take(self.path())?;
         let known = self.known_from(|_| Contact::Unasked)?;
         let known = known.in_state(SyncState::Starting).with_trouble(Some(error));
-        Status::of(&self.store, known, now_ms())
+        let status = Status::of(&self.store, known.clone(), now_ms())?;
+        Ok((status, lock.map(|lock| Announcement::new(lock, self.path(), known))))
     }
 
     /// When the remote last answered as it should: ms since 1970.

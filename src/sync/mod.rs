@@ -113,7 +113,7 @@ pub(crate) use driver::clock::now_ms;
 pub(crate) use driver::handle::{Command, Handle, shut_down};
 pub use driver::lock::{Holder, Lock};
 pub(crate) use driver::remote_facts::{RemoteFacts, ask};
-pub(crate) use driver::status_file::{read_status, remembered_success};
+pub(crate) use driver::status_file::{Announcement, read_status, remembered_success};
 pub use first_sync::compare::Tables;
 #[cfg(feature = "internals")]
 pub use first_sync::kept_tables::kept;

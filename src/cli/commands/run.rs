@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::clock::duration;
 use crate::remote::Remote;
 use crate::replicator::Replicator;
-use crate::sync::{Health, Status, SyncState};
+use crate::sync::{Announcement, Health, Status, SyncState};
 
 /// How often to check the status.
 const LOOK: Duration = Duration::from_millis(100);
@@ -97,7 +97,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
         tokio::pin!(stop);
         let mut wait = Wait::default();
         let (replicator, before) = loop {
-            match begin(session) {
+            match begin(session, &mut wait) {
                 Ok(begun) => break begun,
                 Err(error) if error.code() == Code::DatabaseLocked => {
                     wait.go_on(session, &error)?
@@ -120,7 +120,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
 }
 
 /// Starts the replicator. Also returns the file's state before the start.
-fn begin(session: &Session) -> Result<(Replicator, Before)> {
+fn begin(session: &Session, wait: &mut Wait) -> Result<(Replicator, Before)> {
     let (db, replica) = (session.db()?, session.replica()?);
     if replica.is_locked()? {
         let message = format!(
@@ -131,6 +131,7 @@ fn begin(session: &Session) -> Result<(Replicator, Before)> {
             .with_hint("it continues when that program commits or ends")
             .naming_file());
     }
+    wait.end_announcement();
     let remote: Arc<dyn Remote> = session.remote(&replica.state()?.url)?;
     let tables: Vec<String> = replica.tables().map(str::to_owned).collect();
     let before = Before { adopted: replica.is_adopted()?, success: replica.last_success()? };
@@ -148,17 +149,25 @@ struct Wait {
     said: Option<String>,
     /// The last status that was printed.
     status: Option<Status>,
+    /// What other processes are told.
+    announcement: Option<Announcement>,
 }
 
 impl Wait {
     /// Reports the wait once, after some checks: most transactions end before the next one.
     fn go_on(&mut self, session: &Session, error: &Error) -> Result<()> {
         self.looks += 1;
+        if let Some(announcement) = &mut self.announcement {
+            announcement.keep_alive();
+        }
         if self.looks < PATIENT_LOOKS || self.said.as_deref() == Some(error.message()) {
             return Ok(());
         }
         self.said = Some(error.message().to_owned());
-        self.status = session.replica().and_then(|replica| replica.status_waiting(error)).ok();
+        self.end_announcement();
+        let announced = session.replica().and_then(|replica| replica.announce_waiting(error)).ok();
+        (self.status, self.announcement) =
+            announced.map_or((None, None), |(status, told)| (Some(status), told));
         match &self.status {
             Some(status) if session.output().is_json() => session.output().json(status),
             // The file cannot be read either, so there is no status to print.
@@ -169,8 +178,16 @@ impl Wait {
         }
     }
 
+    /// Nothing more is told to other processes.
+    fn end_announcement(&mut self) {
+        if let Some(announcement) = self.announcement.take() {
+            announcement.end();
+        }
+    }
+
     /// The process must end before the wait is over.
-    fn end(self, session: &Session, stopped: Result<End>) -> Result<()> {
+    fn end(mut self, session: &Session, stopped: Result<End>) -> Result<()> {
+        self.end_announcement();
         if let Some(status) = &self.status {
             Teller::new(session.output(), true).end(status, &stopped)?;
         }

@@ -166,6 +166,13 @@ fn f57_the_application_has_a_transaction_open() {
     let mut run = place.start("run --db a.db --json");
     wait_for_trouble(&run, "another program has a transaction open");
     assert_eq!(last(&run)["state"], "starting");
+    // `status` says the same at that moment.
+    let (_, told) = place.status("a.db");
+    let said = last(&run);
+    for field in ["state", "trouble", "code", "health", "pending"] {
+        assert_eq!(told[field], said[field], "{field}: {told}");
+    }
+    assert_eq!(told["process"], run.process(), "{told}");
     let mut plain = place.start("run --db a.db");
     wait_for("it says what for", || plain.err().contains("waiting for the write lock of a.db"));
     // Nothing is left of the wait when it is asked to stop.

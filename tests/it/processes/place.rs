@@ -72,6 +72,11 @@ impl Program {
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
+    /// The number of its process.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it runs.
     pub(super) fn lives(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
