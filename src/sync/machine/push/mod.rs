@@ -388,7 +388,13 @@ fn unpushable(events: &[Outgoing], error: Error) -> Error {
         Kind::TooLarge => Code::EventTooLarge,
         _ => Code::EventUnpushable,
     };
-    Error::new(code, message).with_source(error)
+    let unpushable = Error::new(code, message).with_source(error);
+    match code {
+        Code::EventTooLarge => {
+            unpushable.with_hint("raise the remote's limit on the size of a request")
+        }
+        _ => unpushable,
+    }
 }
 
 /// The limits with fewer events. Transactions may be separated.
