@@ -38,8 +38,8 @@ impl Replica<'_> {
         Status::of(&self.store, known, now_ms())
     }
 
-    /// The status while a replicator waits for another program, because of `error`. It is published,
-    /// unless another replicator has the lock.
+    /// The status while a replicator waits for another program, because of `error`. It is
+    /// published, unless another replicator has the lock.
     pub(crate) fn announce_waiting(&self, error: &Error) -> Result<(Status, Option<Announcement>)> {
         let lock = Lock::take(self.path())?;
         let known = self.known_from(|_| Contact::Unasked)?;

@@ -258,5 +258,5 @@ fn f72_it_ends_when_its_pipe_is_closed_and_takes_nothing_else_for_one() {
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(rest.last().map(String::as_str), Some("stopped"), "{rest:?}");
     // An empty device would end it at once, and nobody would know why.
-    place.start("run --db a.db --until-stdin-closes").end().failed(2, "no pipe");
+    place.start("run --db a.db --until-stdin-closes").end().failed(2, "is not a pipe");
 }
