@@ -11,13 +11,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::store::Store;
-use crate::sync::driver::clock::now_ms;
+use crate::sync::driver::clock::Time;
 use crate::sync::driver::lock::{Holder, Lock, give_mode};
 use crate::sync::machine::io::Now;
 use crate::sync::status::{Known, SyncState, stopped};
@@ -112,34 +112,27 @@ impl StatusFile {
 pub(crate) struct Announcement {
     file: StatusFile,
     lock: Lock,
-    begun: Instant,
+    time: Time,
 }
 
 impl Announcement {
     /// Publishes these facts for the database at `database`, whose `lock` this process has.
     pub(crate) fn new(lock: Lock, database: &Path, known: Known) -> Announcement {
         let file = StatusFile::beside(database);
-        let mut announcement = Announcement { file, lock, begun: Instant::now() };
-        let now = announcement.now();
-        announcement.file.publish(known, now);
+        let mut announcement = Announcement { file, lock, time: Time::start() };
+        announcement.file.publish(known, announcement.time.now());
         announcement
     }
 
     /// Publishes them again from time to time, as a sign of life.
     pub(crate) fn keep_alive(&mut self) {
-        let now = self.now();
-        self.file.keep_alive(now);
+        self.file.keep_alive(self.time.now());
     }
 
     /// The wait is over. The replicator takes the lock itself, and publishes its own facts.
     pub(crate) fn end(self) {
         self.file.remove();
         drop(self.lock);
-    }
-
-    fn now(&self) -> Now {
-        let steady_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { steady_ms, wall_ms: now_ms() }
     }
 }
 
