@@ -42,7 +42,6 @@ const ATTEMPTS: u32 = 3;
 ///
 /// As [`FirstSync::answered`] and [`FirstSync::ask`], and `Unavailable` when the remote cannot be
 /// reached after a few attempts. In that case nothing was changed on either side.
-/// side.
 ///
 /// # Panics
 ///

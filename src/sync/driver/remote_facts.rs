@@ -43,7 +43,6 @@ impl RemoteFacts {
 ///
 /// An error of the remote, or the refusal of a remote that is not this replica's, each with the
 /// state that is shown.
-/// state that is shown.
 pub(crate) async fn ask(
     remote: &dyn Remote,
     store: &Store,

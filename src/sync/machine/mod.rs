@@ -100,7 +100,6 @@ impl Machine {
     ///
     /// `Usage` when there is no plan and the first sync is not done, because it was interrupted,
     /// for example. `Storage` when the store cannot be read.
-    /// `Storage` when the store cannot be read.
     pub fn new(mut store: Store, plan: Option<Plan>, config: Config) -> Result<Machine> {
         store.remember()?;
         if plan.is_none() && !store.is_adopted()? {
